@@ -1,0 +1,69 @@
+// Two 32-bit words to two standard normals, by Box and Muller (1958), without libm: the same IEEE operations in the same order
+// on every backend. The coefficients are those of pyebm/reference.py, which docs/noise.md explains.
+#pragma once
+
+#include "platform.h"
+
+namespace {
+
+PYEBM_HD uint32_t float_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+PYEBM_HD float bits_float(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+PYEBM_HD float sqrt_rounded(float x) {
+#if defined(__CUDA_ARCH__)
+  return __fsqrt_rn(x);
+#else
+  return __builtin_sqrtf(x);  // IEEE: correctly rounded
+#endif
+}
+
+// -2 log(u) for u = radius 2^-32 + 2^-33. u 2^32 = 2^32 2^e m, m in [2/3, 4/3): -2 e ln 2 + f q(f) at f = 1 - m.
+PYEBM_HD float minus_2_log(uint32_t radius) {
+  const uint32_t bits = float_bits(static_cast<float>(radius) + 0.5f) - (32u << 23);
+  const uint32_t exponent = (bits - 0x3F2AAAABu) & 0xFF800000u;  // e, where a float keeps it; 0x3F2AAAAB is 2/3
+  const float f = 1.0f - bits_float(bits - exponent);
+  float q = 0x1.1f2802p-2f;
+  q = q * f + 0x1.3b0c5ep-2f;
+  q = q * f + 0x1.1ea89ap-2f;
+  q = q * f + 0x1.5038e0p-2f;
+  q = q * f + 0x1.99d3b0p-2f;
+  q = q * f + 0x1.00144ep-1f;
+  q = q * f + 0x1.5554fcp-1f;
+  q = q * f + 0x1.ffffd6p-1f;
+  q = q * f + 0x1p+1f;
+  return static_cast<float>(static_cast<int32_t>(exponent)) * -0x1.62e430p-23f + f * q;
+}
+
+// even = R cos, odd = R sin at the angle 2 pi angle / 2^32: the nearest quarter turn from the top bits, polynomials for the rest.
+PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& odd) {
+  const float r = sqrt_rounded(minus_2_log(radius));
+  const float a = static_cast<float>(static_cast<int32_t>(angle << 2)) * 0x1.921fb6p-32f;  // in [-pi/4, pi/4)
+  const float y = a * a;
+  float s = -0x1.995408p-13f;
+  s = s * y + 0x1.110778p-7f;
+  s = s * y + -0x1.555546p-3f;
+  s = s * y + 0x1p+0f;
+  s = a * s;
+  float c = -0x1.6447c6p-10f;
+  c = c * y + 0x1.553e5ep-5f;
+  c = c * y + -0x1.ffffb2p-2f;
+  c = c * y + 0x1p+0f;
+  // Quadrants 0 to 3: (c, s), (-s, c), (-c, -s), (s, -c).
+  const uint32_t turned = angle + (1u << 29);
+  const bool swap = (turned & 0x40000000u) != 0;
+  const uint32_t odd_sign = turned & 0x80000000u;
+  const uint32_t even_sign = odd_sign ^ ((turned << 1) & 0x80000000u);
+  even = r * bits_float(float_bits(swap ? s : c) ^ even_sign);
+  odd = r * bits_float(float_bits(swap ? c : s) ^ odd_sign);
+}
+
+}  // namespace

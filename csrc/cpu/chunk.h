@@ -1,0 +1,68 @@
+// What runs on one chunk of samples in the L1 cache, compiled once per SIMD level; everything around it is plain C++.
+#pragma once
+
+#include <cstdint>
+
+#include "../common/langevin.h"
+#include "../common/losses.h"
+
+namespace pyebm {
+
+constexpr int64_t kChunk = 1024;  // normals a chunk; 4 KB of float32 per operand
+constexpr int64_t kCalls = kChunk / 4;
+constexpr int64_t kLanes = 16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
+
+// The Philox calls of a chunk: counter words 0 and 1 of each (the others are shared), and its key where samples differ in it.
+struct Calls {
+  alignas(64) uint32_t group[kCalls];
+  alignas(64) uint32_t sample[kCalls];
+  alignas(64) uint32_t key0[kCalls];
+  alignas(64) uint32_t key1[kCalls];
+  uint32_t step, stream;
+  bool same_key;
+};
+
+// Elementwise operands of a loss; null where there is none. Z is float for regenerated noise, T for the caller's own.
+template <class T, class Z>
+struct LossOperands {
+  const T* pred;
+  const Z* z;
+  const T* x0;
+};
+
+struct ChunkKernels {
+  const char* name;
+  void (*normals)(const Calls&, int64_t calls, float* out);  // writes 4 * calls, rounded up to a multiple of 8 calls
+  void (*from_half)(const uint16_t*, int64_t n, float*);
+  void (*to_half)(const float*, int64_t n, uint16_t*);
+  void (*from_bfloat16)(const uint16_t*, int64_t n, float*);
+  void (*to_bfloat16)(const float*, int64_t n, uint16_t*);
+
+  template <class T>
+  struct Of {
+    void (*perturb)(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out);
+    // mean and mask may be null; out may be x.
+    void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out,
+                 T* mean);
+  };
+  Of<float> f32;
+  Of<double> f64;
+
+  // What a loss does with the residuals r of n elements of one sample.
+  template <class T, class Z>
+  struct LossOf {
+    T (*sum)(int64_t n, LossOperands<T, Z>, const LossRow<T>&);                   // sum r^2
+    T (*sum_and_grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // and out = grad r
+    void (*elementwise)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // weight r^2
+    // (grad r) grad_output, which is one number or, where stride is 1, one per element
+    void (*grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, const T* grad_output, int64_t stride, T* out);
+  };
+  LossOf<float, float> loss_f32;
+  LossOf<double, float> loss_f64;
+  LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
+};
+
+// The level in use: the best this machine has, or the one that was forced.
+const ChunkKernels& chunk_kernels();
+
+}  // namespace pyebm

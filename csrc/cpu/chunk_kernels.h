@@ -1,0 +1,210 @@
+// The bodies behind ChunkKernels: included once by each level_*.cpp, after its target pragma. No include guard, no other
+// includes: standard headers under a target pragma would leave illegal instructions in shared inline functions.
+//
+// Everything has internal linkage. The plain loops are left to the auto-vectoriser; Philox's multiply is not (PhiloxLanes).
+
+namespace {
+
+#if defined(__clang__)
+#define PYEBM_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PYEBM_VECTOR_LOOP _Pragma("GCC ivdep")
+#endif
+
+using pyebm::Bounds;
+using pyebm::Calls;
+using pyebm::ChunkKernels;
+using pyebm::kChunk;
+using pyebm::kLanes;
+using pyebm::LossOperands;
+
+template <bool kValue>
+struct Flag {
+  static constexpr bool value = kValue;
+};
+
+// Philox for all calls, its words sorted into radii and angles: words 0 and 2 of a call are radii, 1 and 3 angles.
+template <bool kSameKey>
+void philox_words(const Calls& calls, int64_t n, uint32_t* radius, uint32_t* angle) {
+#if defined(PYEBM_PHILOX_LANES)
+  for (int64_t i = 0; i < n; i += PhiloxLanes::kCount) {
+    PhiloxLanes c0(calls.group + i), c1(calls.sample + i), c2(calls.step), c3(calls.stream);
+    const PhiloxLanes k0 = kSameKey ? PhiloxLanes(calls.key0[0]) : PhiloxLanes(calls.key0 + i);
+    const PhiloxLanes k1 = kSameKey ? PhiloxLanes(calls.key1[0]) : PhiloxLanes(calls.key1 + i);
+    philox4x32_10(c0, c1, c2, c3, k0, k1);
+    PhiloxLanes::store_pairs(c0, c2, radius + 2 * i);
+    PhiloxLanes::store_pairs(c1, c3, angle + 2 * i);
+  }
+#else
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t c0 = calls.group[i], c1 = calls.sample[i], c2 = calls.step, c3 = calls.stream;
+    philox4x32_10(c0, c1, c2, c3, calls.key0[kSameKey ? 0 : i], calls.key1[kSameKey ? 0 : i]);
+    radius[2 * i] = c0;
+    angle[2 * i] = c1;
+    radius[2 * i + 1] = c2;
+    angle[2 * i + 1] = c3;
+  }
+#endif
+}
+
+void normals(const Calls& calls, int64_t n, float* out) {
+  alignas(64) uint32_t radius[kChunk / 2], angle[kChunk / 2];
+  n = (n + 7) / 8 * 8;
+  calls.same_key ? philox_words<true>(calls, n, radius, angle) : philox_words<false>(calls, n, radius, angle);
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < 2 * n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
+}
+
+// Half precisions by integer arithmetic and exact scaling: the same bits with and without the machine's own conversions.
+void from_bfloat16(const uint16_t* in, int64_t n, float* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) out[i] = bits_float(static_cast<uint32_t>(in[i]) << 16);
+}
+
+void to_bfloat16(const float* in, int64_t n, uint16_t* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = float_bits(in[i]);
+    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
+    out[i] = static_cast<uint16_t>(in[i] == in[i] ? rounded : (bits >> 16) | 0x40u);  // NaN stays NaN
+  }
+}
+
+void from_half(const uint16_t* in, int64_t n, float* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t magnitude = in[i] & 0x7FFFu, sign = static_cast<uint32_t>(in[i] & 0x8000u) << 16;
+    const uint32_t subnormal = float_bits(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
+    const uint32_t normal = (magnitude << 13) + (magnitude >= 0x7C00u ? 224u << 23 : 112u << 23);  // infinities, NaN; the rest
+    out[i] = bits_float((magnitude < 0x400u ? subnormal : normal) | sign);
+  }
+}
+
+void to_half(const float* in, int64_t n, uint16_t* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = float_bits(in[i]), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
+    // Normal results: rebias, round to nearest even on the 13 bits that go. Carries run into the exponent, up to infinity.
+    const uint32_t normal = (magnitude - (112u << 23) + 0xFFFu + ((magnitude >> 13) & 1u)) >> 13;
+    // Below 2^-14: adding 0.5 puts the result's last bit at the float's last bit, and the addition rounds.
+    const uint32_t subnormal = float_bits(bits_float(magnitude) + 0.5f) - 0x3F000000u;
+    const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
+    const uint32_t large = magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u;
+    out[i] = static_cast<uint16_t>(sign | (magnitude >= 0x47800000u ? large : finite));
+  }
+}
+
+template <class T>
+void perturb(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) out[i] = perturbed(x[i], static_cast<T>(z[i]), alpha, sigma);
+}
+
+template <class T, bool kMask, bool kMean>
+void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
+               T* mean) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const T old = x[i];
+    const T m = step_mean(old, g[i], a, b, bounds.score_clip);
+    const T value = step_value(m, static_cast<T>(z[i]), c, bounds.low, bounds.high);
+    out[i] = kMask && !mask[i] ? old : value;
+    if (kMean) mean[i] = kMask && !mask[i] ? old : m;
+  }
+}
+
+template <class T>
+void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out, T* mean) {
+  if (mask && mean) return step_loop<T, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mask) return step_loop<T, true, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mean) return step_loop<T, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  return step_loop<T, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+}
+
+template <bool kX0, class T, class Z>
+PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>& row) {
+  const T z = static_cast<T>(in.z[i]);
+  return kX0 ? residual(in.pred[i], z, in.x0[i], row.kappa, row.lambda, row.mu) : residual(in.pred[i], z, row.kappa, row.lambda);
+}
+
+template <bool kX0, bool kGrad, class T, class Z>
+T sum_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& row, T* out) {
+  T lane[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t l = 0; l < kLanes; ++l) {
+      const T r = residual_at<kX0>(i + l, in, row);
+      lane[l] += r * r;
+      if (kGrad) out[i + l] = row.grad * r;
+    }
+  }
+  for (int64_t l = 0; i + l < n; ++l) {
+    const T r = residual_at<kX0>(i + l, in, row);
+    lane[l] += r * r;
+    if (kGrad) out[i + l] = row.grad * r;
+  }
+  T total = 0;
+  for (int64_t l = 0; l < kLanes; ++l) total += lane[l];
+  return total;
+}
+
+template <class T, class Z>
+T sum(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row) {
+  return in.x0 ? sum_loop<true, false>(n, in, row, static_cast<T*>(nullptr))
+               : sum_loop<false, false>(n, in, row, static_cast<T*>(nullptr));
+}
+
+template <class T, class Z>
+T sum_and_grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) {
+  return in.x0 ? sum_loop<true, true>(n, in, row, out) : sum_loop<false, true>(n, in, row, out);
+}
+
+template <class T, class Z>
+void elementwise(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) {
+  const auto loop = [&](auto x0) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const T r = residual_at<decltype(x0)::value>(i, in, row);
+      out[i] = row.weight * (r * r);
+    }
+  };
+  in.x0 ? loop(Flag<true>()) : loop(Flag<false>());
+}
+
+template <class T, class Z>
+void grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, const T* grad_output, int64_t stride, T* out) {
+  const auto loop = [&](auto x0, auto elementwise) {
+    const T one = grad_output[0];
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const T r = residual_at<decltype(x0)::value>(i, in, row);
+      out[i] = (row.grad * r) * (decltype(elementwise)::value ? grad_output[i] : one);
+    }
+  };
+  if (stride) {
+    in.x0 ? loop(Flag<true>(), Flag<true>()) : loop(Flag<false>(), Flag<true>());
+  } else {
+    in.x0 ? loop(Flag<true>(), Flag<false>()) : loop(Flag<false>(), Flag<false>());
+  }
+}
+
+#define PYEBM_LOSS_OF(T, Z) \
+  { sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z> }
+
+constexpr ChunkKernels kernels_of(const char* name) {
+  return {name,
+          normals,
+          from_half,
+          to_half,
+          from_bfloat16,
+          to_bfloat16,
+          {perturb<float>, step<float>},
+          {perturb<double>, step<double>},
+          PYEBM_LOSS_OF(float, float),
+          PYEBM_LOSS_OF(double, float),
+          PYEBM_LOSS_OF(double, double)};
+}
+
+}  // namespace

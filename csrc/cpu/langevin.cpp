@@ -1,0 +1,75 @@
+// affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
+#include <torch/csrc/stable/library.h>
+
+#include "samples.h"
+
+namespace pyebm {
+namespace {
+
+struct StepRow {
+  double a, b, c;
+};
+
+// row(sample) gives a sample's coefficients; per_sample says whether they differ.
+template <class Row>
+void step(const Tensor& out, const std::optional<Tensor>& mean, const std::optional<Tensor>& x, const Tensor& score,
+          const std::optional<Tensor>& mask, bool per_sample, Row row, double low, double high, double score_clip,
+          const NoiseSource& noise, const Shape& shape) {
+  const View result(out), mean_result(mean), state = x ? View(*x) : result, slope(score), keep(mask);
+  if (result.overlaps_partly(slope)) fail("langevin_step_: x must not overlap score in part; clone one of them");
+  with_compute_type(out, [&](auto type) {
+    using T = decltype(type);
+    const Bounds<T> bounds{static_cast<T>(low), static_cast<T>(high), static_cast<T>(score_clip)};
+    for_each_chunk(shape, [&] {
+      return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
+              mask_work = Buffer<uint8_t>()](const Chunk& chunk, int64_t) mutable {
+        const float* z = noise.fill(shape, chunk, buffer);
+        const T* in = state.read(chunk.first, chunk.count, x_work.data);
+        const T* g = slope.read(chunk.first, chunk.count, g_work.data);
+        const uint8_t* m = keep ? keep.read(chunk.first, chunk.count, mask_work.data) : nullptr;
+        T* target = result.target(chunk.first, x_work.data);
+        T* mean_target = mean_result ? mean_result.target(chunk.first, mean_work.data) : nullptr;
+        for_each_run(chunk, per_sample, [&](int64_t sample, int64_t at, int64_t n) {
+          const StepRow r = row(sample);
+          kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, static_cast<T>(r.a), static_cast<T>(r.b),
+                               static_cast<T>(r.c), bounds, target + at, mean_target ? mean_target + at : nullptr);
+        });
+        result.written(chunk.first, chunk.count, target);
+        if (mean_target) mean_result.written(chunk.first, chunk.count, mean_target);
+      };
+    });
+  });
+}
+
+void affine_step(Tensor out, std::optional<Tensor> mean, std::optional<Tensor> x, Tensor score, std::optional<Tensor> mask, double a,
+                 std::optional<Tensor> a_rows, double b, std::optional<Tensor> b_rows, double c, std::optional<Tensor> c_rows,
+                 double low, double high, double score_clip, std::optional<Tensor> name, std::optional<Tensor> seeds,
+                 std::optional<Tensor> ids) {
+  const Coefficient aa(a, a_rows), bb(b, b_rows), cc(c, c_rows);
+  const Shape shape(out);
+  const NoiseSource noise(name, seeds, ids, shape);
+  const bool per_sample = aa.per_sample() || bb.per_sample() || cc.per_sample();
+  const auto row = [&](int64_t i) { return StepRow{aa[i], bb[i], cc[i]}; };
+  step(out, mean, x, score, mask, per_sample, row, low, high, score_clip, noise, shape);
+}
+
+void langevin_step(Tensor out, std::optional<Tensor> mean, std::optional<Tensor> x, Tensor score, std::optional<Tensor> mask,
+                   double step_size, std::optional<Tensor> step_size_rows, double temperature,
+                   std::optional<Tensor> temperature_rows, double low, double high, double score_clip, std::optional<Tensor> name,
+                   std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+  const Coefficient eta(step_size, step_size_rows), t(temperature, temperature_rows);
+  eta.require("langevin_step", "step_size", true);
+  t.require("langevin_step", "temperature", false);
+  const Shape shape(out);
+  const NoiseSource noise(name, seeds, ids, shape);
+  const auto row = [&](int64_t i) { return StepRow{1.0, eta[i], std::sqrt(2.0 * eta[i] * t[i])}; };
+  step(out, mean, x, score, mask, eta.per_sample() || t.per_sample(), row, low, high, score_clip, noise, shape);
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  m.impl("affine_step", TORCH_BOX(&pyebm::affine_step));
+  m.impl("langevin_step", TORCH_BOX(&pyebm::langevin_step));
+}

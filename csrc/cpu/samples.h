@@ -1,0 +1,205 @@
+// The loop over samples that every op shares: chunks of kChunk elements, their noise, and the samples' coefficients.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cmath>
+
+#include "tensor_view.h"
+
+namespace pyebm {
+
+// A coefficient: one number, or a float32/float64 value per sample.
+class Coefficient {
+ public:
+  Coefficient(double number, const std::optional<Tensor>& rows) : number_(number) {
+    if (!rows) return;
+    count_ = rows->numel();
+    data_ = count_ ? rows->data_ptr() : nullptr;
+    is_double_ = rows->scalar_type() == ScalarType::Double;
+    stride_ = count_ == 1 ? 0 : rows->stride(0);
+  }
+
+  bool per_sample() const { return stride_ != 0; }
+
+  double operator[](int64_t sample) const {
+    if (!data_) return number_;
+    return is_double_ ? static_cast<const double*>(data_)[sample * stride_] : static_cast<const float*>(data_)[sample * stride_];
+  }
+
+  // The public calls check numbers; what came as a tensor is checked here.
+  const Coefficient& require(const char* op, const char* name, bool positive) const {
+    for (int64_t b = 0; b < count_; ++b) {
+      const double value = (*this)[b];
+      if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
+        fail(op, ": ", name, " must be ", positive ? "> 0" : ">= 0", " and finite, got ", value, " for sample ", b);
+      }
+    }
+    return *this;
+  }
+
+ private:
+  double number_;
+  const void* data_ = nullptr;
+  bool is_double_ = false;
+  int64_t count_ = 0, stride_ = 0;
+};
+
+// The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole small ones.
+struct Shape {
+  int64_t samples, elements;
+
+  explicit Shape(const Tensor& tensor)
+      : samples(tensor.size(0)), elements(samples ? tensor.numel() / samples : 0), groups((elements + 3) / 4) {
+    if (4 * groups > kChunk / 2) {
+      chunks_per_sample = (elements + kChunk - 1) / kChunk;
+      chunks = samples * chunks_per_sample;
+    } else if (elements) {
+      samples_per_chunk = kCalls / groups;
+      chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
+    }
+  }
+
+  int64_t groups;  // Philox calls a sample
+  int64_t chunks_per_sample = 0, samples_per_chunk = 0;
+  int64_t chunks = 0;
+};
+
+struct Chunk {
+  int64_t sample, rows;  // the samples [sample, sample + rows)
+  int64_t element;       // the first element within them; not 0 only where rows == 1
+  int64_t width;         // elements of each
+  int64_t first, count;  // the same as a run of flat logical indices
+
+  Chunk(const Shape& shape, int64_t index) {
+    if (shape.chunks_per_sample) {
+      sample = index / shape.chunks_per_sample;
+      rows = 1;
+      element = index % shape.chunks_per_sample * kChunk;
+      width = std::min(kChunk, shape.elements - element);
+    } else {
+      sample = index * shape.samples_per_chunk;
+      rows = std::min(shape.samples_per_chunk, shape.samples - sample);
+      element = 0;
+      width = shape.elements;
+    }
+    first = sample * shape.elements + element;
+    count = rows * width;
+  }
+};
+
+// Room for one operand of a chunk that does not lie in memory as the kernels want it.
+template <class T>
+struct Buffer {
+  alignas(64) T data[kChunk];
+  Buffer() {}  // left as it is: zeros would cost more than most chunks
+};
+
+// Calls run(sample, at, n) for the elements [at, at + n) of the chunk: sample by sample, or all at once.
+template <class Run>
+void for_each_run(const Chunk& chunk, bool by_sample, Run run) {
+  if (!by_sample) return run(chunk.sample, 0, chunk.count);
+  for (int64_t row = 0; row < chunk.rows; ++row) run(chunk.sample + row, row * chunk.width, chunk.width);
+}
+
+template <class T>
+const ChunkKernels::Of<T>& kernels_of() {
+  if constexpr (std::is_same_v<T, double>) return chunk_kernels().f64;
+  else return chunk_kernels().f32;
+}
+
+template <class T, class Z>
+const ChunkKernels::LossOf<T, Z>& loss_kernels_of() {
+  if constexpr (std::is_same_v<Z, double>) return chunk_kernels().loss_f64_own;
+  else if constexpr (std::is_same_v<T, double>) return chunk_kernels().loss_f64;
+  else return chunk_kernels().loss_f32;
+}
+
+// One thread's buffers for the normals of a chunk.
+struct NoiseBuffer {
+  Calls calls;
+  alignas(64) float normals[kChunk];
+  NoiseBuffer() {}
+};
+
+// The name of the noise (pyebm/_ops.py) and the normals it stands for.
+class NoiseSource {
+ public:
+  NoiseSource(const std::optional<Tensor>& name, const std::optional<Tensor>& seeds, const std::optional<Tensor>& ids,
+              const Shape& shape) {
+    if (!name) fail("noise: a name must be given where there is no noise tensor");
+    const int64_t* words = read(*name, "name", 4);
+    seed_ = static_cast<uint64_t>(words[0]);
+    first_sample_ = word("first_sample", words[1]);
+    step_ = word("step", words[2]);
+    stream_ = word("stream", words[3]);
+    if (seeds) seeds_ = read(*seeds, "seed", shape.samples);
+    if (ids) {
+      ids_ = read(*ids, "sample_ids", shape.samples);
+      for (int64_t b = 0; b < shape.samples; ++b) word("sample_ids", ids_[b]);
+    } else if (shape.samples) {
+      word("sample ids", static_cast<int64_t>(first_sample_) + shape.samples - 1);
+    }
+  }
+
+  // z for the chunk's elements, in their logical order.
+  const float* fill(const Shape& shape, const Chunk& chunk, NoiseBuffer& buffer) const {
+    Calls& calls = buffer.calls;
+    calls.step = step_;
+    calls.stream = stream_;
+    calls.same_key = !seeds_ || chunk.rows == 1;
+    const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
+    int64_t call = 0;
+    for (int64_t row = 0; row < chunk.rows; ++row) {
+      const int64_t b = chunk.sample + row;
+      const uint32_t id = ids_ ? static_cast<uint32_t>(ids_[b]) : first_sample_ + static_cast<uint32_t>(b);
+      const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[b]) : seed_;
+      if (row == 0) calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
+      for (int64_t g = 0; g < groups; ++g, ++call) {
+        calls.group[call] = static_cast<uint32_t>(first_group + g);
+        calls.sample[call] = id;
+        if (!calls.same_key) {
+          calls.key0[call] = static_cast<uint32_t>(seed);
+          calls.key1[call] = static_cast<uint32_t>(seed >> 32);
+        }
+      }
+    }
+    chunk_kernels().normals(calls, call, buffer.normals);
+    if (chunk.rows > 1 && shape.elements % 4) {  // the last lanes of each sample are nobody's
+      for (int64_t row = 1; row < chunk.rows; ++row) {
+        std::memmove(buffer.normals + row * chunk.width, buffer.normals + row * groups * 4, chunk.width * sizeof(float));
+      }
+    }
+    return buffer.normals;
+  }
+
+ private:
+  static const int64_t* read(const Tensor& tensor, const char* name, int64_t count) {
+    if (tensor.scalar_type() != ScalarType::Long || !tensor.is_contiguous() || !tensor.is_cpu() || tensor.numel() != count) {
+      fail("noise: ", name, " must be a contiguous int64 tensor of ", count, " on the CPU, got ", tensor.numel(), " elements");
+    }
+    return static_cast<const int64_t*>(tensor.data_ptr());
+  }
+
+  static uint32_t word(const char* name, int64_t value) {
+    if (value < 0 || value > int64_t{0xFFFFFFFF}) fail("noise: ", name, " must be in [0, 2**32), got ", value);
+    return static_cast<uint32_t>(value);
+  }
+
+  uint64_t seed_;
+  uint32_t first_sample_, step_, stream_;
+  const int64_t* seeds_ = nullptr;
+  const int64_t* ids_ = nullptr;
+};
+
+// Calls make() once a thread for a body(chunk, index), and that for every chunk. The result never depends on the threads.
+template <class Make>
+void for_each_chunk(const Shape& shape, Make make) {
+  constexpr int64_t kGrain = 12;  // chunks, some 10 us: less is not worth waking a thread for
+  torch::stable::parallel_for(0, shape.chunks, kGrain, [&](int64_t begin, int64_t end) {
+    auto body = make();
+    for (int64_t index = begin; index < end; ++index) body(Chunk(shape, index), index);
+  });
+}
+
+}  // namespace pyebm

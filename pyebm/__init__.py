@@ -1,0 +1,32 @@
+"""pyebm: fused kernels for score-based and energy-based models.
+
+The denoising-score-matching loss and the Langevin update, whose noise is a pure function of (seed, sample, element, step,
+stream): never stored, the same bits on every backend. See :class:`pyebm.Noise` for where to start.
+"""
+
+from . import losses, reference, samplers
+from ._ops import backends
+from .energy import energy_score
+from .langevin import affine_step, langevin_step, langevin_step_
+from .losses import denoising_loss, dsm_loss
+from .noise import Noise
+from ._version import __version__
+from .perturb import perturb
+
+
+
+__all__ = [
+    "Noise",
+    "__version__",
+    "affine_step",
+    "backends",
+    "denoising_loss",
+    "dsm_loss",
+    "energy_score",
+    "langevin_step",
+    "langevin_step_",
+    "losses",
+    "perturb",
+    "reference",
+    "samplers",
+]

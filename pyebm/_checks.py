@@ -1,0 +1,89 @@
+"""What every public call checks before any memory is touched. The messages name the argument, what was expected, what came."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+MAX_ELEMENTS = 2**34  # the counter holds the element's index div 4 in 32 bits
+
+Coefficient = float | Tensor
+
+
+def check_elements(op: str, name: str, elements: int) -> None:
+    if elements > MAX_ELEMENTS:
+        raise ValueError(f"{op}: {name} must have at most 2**34 elements a sample, got {elements}")
+
+
+def check_samples(op: str, name: str, x: Tensor) -> int:
+    """A real floating-point dense tensor of samples; returns the batch size."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(x).__name__}")
+    if x.dtype not in FLOATS:
+        raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {x.layout}")
+    if x.dim() == 0:
+        raise ValueError(f"{op}: {name} must have a first dimension of samples, got a 0-dim tensor")
+    batch = x.shape[0]
+    if x.numel() > MAX_ELEMENTS and batch:
+        check_elements(op, name, x.numel() // batch)
+    return batch
+
+
+def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Tensor:
+    """``value`` goes elementwise with ``x``: same shape and device, dtype the same or narrower (then widened, exactly)."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if value.shape != x.shape:
+        raise ValueError(f"{op}: {name} must have {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}")
+    if value.device != x.device:
+        raise ValueError(f"{op}: {name} must be on {x_name}'s device {x.device}, got {value.device}")
+    if value.dtype != x.dtype:
+        if value.dtype not in FLOATS or torch.promote_types(value.dtype, x.dtype) != x.dtype:
+            raise TypeError(f"{op}: {name} must have {x_name}'s dtype {x.dtype} or a narrower one, got {value.dtype}")
+        value = value.to(x.dtype)
+    elif value.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
+    return value
+
+
+def coefficient(
+    op: str, name: str, value: Coefficient, batch: int, device: torch.device, low: float = -math.inf, open_low: bool = False
+) -> tuple[float, Tensor | None]:
+    """A number, or one value per sample: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
+
+    Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
+    that would wait for the device.
+    """
+    if isinstance(value, Tensor):
+        return math.nan, _rows(op, name, value, batch, device)
+    if type(value) is not float:
+        if not isinstance(value, numbers.Real):
+            raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
+        value = float(value)
+    if not math.isfinite(value) or not (value > low if open_low else value >= low):
+        bound = "finite" if low == -math.inf else f"{'>' if open_low else '>='} {low:g} and finite"
+        raise ValueError(f"{op}: {name} must be {bound}, got {value}")
+    return value, None
+
+
+def _rows(op: str, name: str, value: Tensor, batch: int, device: torch.device) -> Tensor:
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
+    if value.requires_grad and torch.is_grad_enabled():
+        raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to the samples); detach it")
+    if value.device != device:
+        raise ValueError(f"{op}: {name} must be on {device} like the samples, got {value.device}")
+    if value.numel() != 1 and (value.numel() != batch or value.shape[0] != batch):
+        raise ValueError(
+            f"{op}: {name} must be a number or have one value per sample, shape ({batch},) or ({batch}, 1, ...), "
+            f"got {tuple(value.shape)}"
+        )
+    if value.dtype in (torch.float16, torch.bfloat16):
+        value = value.float()
+    return value.reshape(-1)

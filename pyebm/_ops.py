@@ -1,0 +1,131 @@
+"""The registered ops: one table of schemas, their fakes, the loading of the compiled libraries, and who runs what.
+
+Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the
+functional layer) and a kernel is only arithmetic. Conventions shared by all of them:
+
+- a coefficient is a pair ``(float c, Tensor? c_rows)``: the number, or one float32/float64 value per sample
+  (one element serves all samples);
+- noise is named by ``Tensor? name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and
+  ``Tensor? ids`` (int64, one per sample) in place of the first two where given. It is data, never a launch argument,
+  so that nothing is compiled again, or replayed, when the seed or the step changes.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_NOISE = "Tensor? name, Tensor? seeds, Tensor? ids"
+_COEFFICIENTS = (
+    "float kappa, Tensor? kappa_rows, float lam, Tensor? lam_rows, float mu, Tensor? mu_rows, "
+    "float weight, Tensor? weight_rows, float factor, bool over_kappa2, int reduction"
+)
+_UPDATE = "Tensor(a!) out, Tensor(b!)? mean, Tensor? x, Tensor score, Tensor? mask"
+_BOUNDS = "float low, float high, float score_clip"
+
+SCHEMAS = {
+    "normal_": f"(Tensor(a!) out, {_NOISE}) -> ()",
+    "perturb": f"(Tensor(a!) out, Tensor x, float alpha, Tensor? alpha_rows, float sigma, Tensor? sigma_rows, {_NOISE}) -> ()",
+    # x = None means in place: out is read, then written.
+    "langevin_step": f"({_UPDATE}, float step_size, Tensor? step_size_rows, float temperature, Tensor? temperature_rows, "
+    f"{_BOUNDS}, {_NOISE}) -> ()",
+    "affine_step": f"({_UPDATE}, float a, Tensor? a_rows, float b, Tensor? b_rows, float c, Tensor? c_rows, {_BOUNDS}, {_NOISE}) -> ()",
+    # grad, where given, is the gradient for grad_output = 1, left by the same pass.
+    "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, Tensor? z, Tensor? x0, {_COEFFICIENTS}, {_NOISE}) -> ()",
+    "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, Tensor? z, Tensor? x0, {_COEFFICIENTS}, {_NOISE}) -> ()",
+    "scale_": "(Tensor(a!) grad, Tensor grad_output) -> ()",
+}
+
+REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
+
+_library = torch.library.Library("pyebm", "DEF")
+for _name, _schema in SCHEMAS.items():
+    _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.register_fake(f"pyebm::{_name}", lambda *args: None, lib=_library)  # every result is an argument
+
+
+_C = Path(__file__).parent / "_C.abi3.so"
+_HOW_TO_BUILD = "build it with `pip install -e . --no-build-isolation` in the source tree (needs a C++17 compiler)"
+
+
+def _load() -> str | None:
+    """Load the compiled CPU library; return why it can't be, or None."""
+    if not _C.exists():
+        return f"the compiled library {_C.name} is not beside pyebm; {_HOW_TO_BUILD}"
+    try:
+        torch.ops.load_library(_C)
+    except OSError as error:
+        return f"{_C.name} was found but does not load ({error}); {_HOW_TO_BUILD}"
+    return None
+
+
+_why_no_cpu = _load()
+
+
+def backends() -> dict[str, bool | str]:
+    """Which backends run here: ``{name: True, or a sentence that says why not and how to get it}``.
+
+    Example:
+        >>> import pyebm
+        >>> pyebm.backends()["reference"]
+        True
+    """
+    machine = platform.machine()
+    planned = "not part of this version of pyebm; CUDA tensors run with backend='reference'"
+    return {
+        "reference": True,
+        "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {machine})",
+        "cuda": planned,
+        "triton": planned,
+    }
+
+
+_CPU: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
+
+
+def kernels(backend: str | None, device: torch.device) -> dict[str, Callable[..., None]]:
+    """The table ``{op name: callable}`` that runs for ``backend`` on ``device``, or an error that says what is missing.
+
+    ``None`` lets the device decide. A backend that is there but fails is never replaced by another one.
+    """
+    if backend is None or backend == "cpu":
+        if device.type == "cpu" and _why_no_cpu is None:
+            return _CPU
+    elif backend == "reference":
+        from . import reference
+
+        return reference.OPS
+    raise _unavailable(backend, device)
+
+
+def _unavailable(backend: str | None, device: torch.device) -> Exception:
+    known = backends()
+    if backend is not None and backend not in known:
+        return ValueError(f"backend must be None or one of {', '.join(map(repr, known))}, got {backend!r}")
+    if backend is None:
+        backend = "cpu" if device.type == "cpu" else "cuda"
+    if known[backend] is not True:
+        return RuntimeError(f"backend {backend!r} can't run: {known[backend]}")
+    return ValueError(f"backend {backend!r} takes tensors on the CPU, got one on {device}")
+
+
+def simd(level: str | None = None) -> str:
+    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512') forces one, for tests and benchmarks.
+
+    Raises ValueError when this machine or this build does not have that level, RuntimeError when the library is missing.
+    """
+    if _why_no_cpu is not None:
+        raise RuntimeError(_why_no_cpu)
+    import ctypes
+
+    library: Any = ctypes.CDLL(str(_C))
+    library.pyebm_simd.restype = ctypes.c_char_p
+    library.pyebm_simd.argtypes = [ctypes.c_char_p]
+    found = library.pyebm_simd(None if level is None else level.encode())
+    if found is None:
+        raise ValueError(f"simd level must be one that this machine has, got {level!r}")
+    return str(found.decode())

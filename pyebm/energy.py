@@ -1,0 +1,49 @@
+"""The score of an energy-based model: s(x) = grad log p(x) = -grad E(x)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ._checks import check_samples
+
+
+def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_graph: bool = False) -> Tensor:
+    """``-grad E`` at every sample, for ``p(x) = exp(-E(x)) / Z``.
+
+    Args:
+        energy_fn: maps (B, ...) to one energy a sample, (B,) or (B, 1); a sample's energy must depend on that sample only.
+        x: (B, ...), floating point. It need not require grad; if it does and create_graph is True, the score is
+            differentiable in it too.
+        create_graph: True to train an energy network through its score (Vincent 2011; Saremi et al. 2018): the result then
+            carries the graph to the network's parameters. False for sampling: the result is detached.
+
+    Returns:
+        The score, shape and dtype of x. Works inside ``torch.no_grad()`` (the gradient is taken with grad enabled).
+
+    Raises:
+        TypeError: x is not a real floating-point tensor, or the energy is not a tensor.
+        ValueError: the energy is not one number per sample, or does not depend on x.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x = torch.randn(4, 2)
+        >>> torch.allclose(pyebm.energy_score(lambda x: 0.5 * x.square().sum(1), x), -x)
+        True
+    """
+    batch = check_samples("energy_score", "x", x)
+    with torch.enable_grad():
+        at = x if create_graph and x.requires_grad else x.detach().requires_grad_()
+        energy = energy_fn(at)
+        if not isinstance(energy, Tensor):
+            raise TypeError(f"energy_score: energy_fn must return a tensor, got {type(energy).__name__}")
+        if energy.shape not in ((batch,), (batch, 1)):
+            raise ValueError(
+                f"energy_score: energy_fn must return one energy per sample, shape ({batch},), got {tuple(energy.shape)}"
+            )
+        if not energy.requires_grad:
+            raise ValueError("energy_score: energy_fn must return an energy that depends on x through autograd, got a constant")
+        (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph)
+    return -grad

@@ -1,0 +1,237 @@
+"""One Langevin step with any score: x' = x + eta s(x) + sqrt(2 eta T) z, and the affine step that covers its relatives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _ops, reference
+from ._checks import Coefficient, check_like, check_samples, coefficient
+from .noise import Noise
+
+Clamp = tuple[float | None, float | None]
+_Update = tuple[Any, ...]
+
+
+def langevin_step(
+    x: Tensor,
+    score: Tensor,
+    step_size: Coefficient,
+    noise: Noise,
+    *,
+    temperature: Coefficient = 1.0,
+    clamp: Clamp | None = None,
+    score_clip: float | None = None,
+    mask: Tensor | None = None,
+    return_mean: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """One step of unadjusted Langevin dynamics, ``x + step_size * score + sqrt(2 * step_size * temperature) * z``.
+
+    The convention is that of Roberts & Tweedie (1996) and Song & Ermon (2019, with step_size = alpha/2): for small steps the
+    chain's law is p(x)^(1/temperature), normalised. Equivalent to that expression with ``z = noise.randn(x.shape)``; the
+    noise is made inside the kernel. In half precisions the arithmetic is float32, rounded once.
+
+    Args:
+        x: state (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
+        score: grad log p at x, same shape; x's dtype or a narrower one (widened, exactly).
+        step_size: eta > 0: a number, or a tensor (), (B,) or (B, 1, ...).
+        noise: names z; give each step its own, ``noise.at(step=k)``.
+        temperature: T >= 0, like step_size. 0 is gradient ascent on log p.
+        clamp: (low, high), applied to x'; None in either place leaves that side open.
+        score_clip: clip the score elementwise to [-score_clip, score_clip] first.
+        mask: bool, broadcastable to x: where False, x stays as it is (inpainting).
+        return_mean: also return ``x + step_size * score``, without noise and clamp (but masked).
+        backend: None lets the device decide; or a name from :func:`pyebm.backends`.
+
+    Returns:
+        x', or (x', mean). Differentiable in x and score; then z is stored and the step is composed of torch operations.
+
+    Raises:
+        TypeError: tensors that are not dense real floating point, or a score wider than x.
+        ValueError: shapes, devices, bounds or coefficients that don't fit; a Noise that does not fit the batch.
+        RuntimeError: the backend is not available here.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x = torch.zeros(512, 2)
+        >>> for k in range(100):  # a standard normal: its score is -x
+        ...     x = pyebm.langevin_step(x, -x, 0.1, pyebm.Noise(0, step=k))
+        >>> bool(0.9 < x.std() < 1.15)
+        True
+    """
+    batch = check_samples("langevin_step", "x", x)
+    eta, t = _langevin_coefficients(step_size, temperature, batch, x.device)
+    return _step("langevin_step", x, score, (*eta, *t), noise, clamp, score_clip, mask, return_mean, backend)
+
+
+def langevin_step_(
+    x: Tensor,
+    score: Tensor,
+    step_size: Coefficient,
+    noise: Noise,
+    *,
+    temperature: Coefficient = 1.0,
+    clamp: Clamp | None = None,
+    score_clip: float | None = None,
+    mask: Tensor | None = None,
+    return_mean: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`langevin_step` in place: x is overwritten and returned (with the mean, a new tensor, where asked for).
+
+    Raises, besides what langevin_step raises, ValueError for an x that is expanded, overlaps itself or the score, or
+    that requires grad (as any in-place operation on a leaf).
+
+    Example:
+        >>> import torch, pyebm
+        >>> x = torch.zeros(8, 2)
+        >>> pyebm.langevin_step_(x, -x, 0.1, pyebm.Noise(0)) is x
+        True
+    """
+    batch = check_samples("langevin_step_", "x", x)
+    eta, t = _langevin_coefficients(step_size, temperature, batch, x.device)
+    _check_in_place(x, score)
+    return _step("langevin_step", x, score, (*eta, *t), noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
+
+
+def affine_step(
+    x: Tensor,
+    g: Tensor,
+    a: Coefficient,
+    b: Coefficient,
+    c: Coefficient,
+    noise: Noise,
+    *,
+    clamp: Clamp | None = None,
+    mask: Tensor | None = None,
+    return_mean: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """``clamp((a x + b g) + c z)``: the form behind every predictor and corrector of the score-based samplers.
+
+    With (a, b, c): (1, eta, sqrt(2 eta)) Langevin; (1, eps/2, sqrt(eps)) its half-step convention; (1, lr, std) JEM;
+    (1, G^2, G) the reverse-diffusion predictor of the VE SDE (Song et al. 2021); and so on.
+
+    Args:
+        x, g: (B, ...) as in :func:`langevin_step`; g plays the score's part.
+        a, b, c: numbers, or tensors (), (B,) or (B, 1, ...), finite; rounded once to float32 unless x is float64.
+        noise, clamp, mask, return_mean, backend: as in :func:`langevin_step`; the mean is ``a x + b g``.
+
+    Returns and raises as :func:`langevin_step`.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x, g, noise = torch.ones(4, 2), torch.ones(4, 2), pyebm.Noise(0)
+        >>> torch.equal(pyebm.affine_step(x, g, 0.5, 0.25, 0.0, noise), torch.full((4, 2), 0.75))
+        True
+    """
+    batch = check_samples("affine_step", "x", x)
+    coefficients: tuple[Any, ...] = ()
+    for name, value in (("a", a), ("b", b), ("c", c)):
+        coefficients += coefficient("affine_step", name, value, batch, x.device)
+    return _step("affine_step", x, g, coefficients, noise, clamp, None, mask, return_mean, backend, g_name="g")
+
+
+def _langevin_coefficients(
+    step_size: Coefficient, temperature: Coefficient, batch: int, device: torch.device
+) -> tuple[tuple[float, Tensor | None], tuple[float, Tensor | None]]:
+    eta = coefficient("langevin_step", "step_size", step_size, batch, device, low=0.0, open_low=True)
+    return eta, coefficient("langevin_step", "temperature", temperature, batch, device, low=0.0)
+
+
+def _check_in_place(x: Tensor, score: Tensor) -> None:
+    if x.requires_grad and torch.is_grad_enabled():
+        if x.is_leaf:
+            raise ValueError("langevin_step_: x must not be a leaf that requires grad; use langevin_step, detach it, or torch.no_grad()")
+        raise ValueError("langevin_step_: x must not require grad; use langevin_step, which is differentiable")
+    if isinstance(score, Tensor) and score.requires_grad and torch.is_grad_enabled():
+        raise ValueError("langevin_step_: score must not require grad; detach it, or use langevin_step, which is differentiable")
+    if x.is_contiguous() or torch.compiler.is_compiling():
+        return
+    # Sorted by stride, each dimension must step over all of the ones below it.
+    reach = 0
+    for stride, size in sorted((stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1):
+        if stride <= reach:
+            raise ValueError(f"langevin_step_: x must not be expanded or overlap itself, got strides {x.stride()}; clone it")
+        reach += stride * (size - 1)
+
+
+def _step(
+    op: str,
+    x: Tensor,
+    score: Tensor,
+    coefficients: tuple[Any, ...],
+    noise: Noise,
+    clamp: Clamp | None,
+    score_clip: float | None,
+    mask: Tensor | None,
+    return_mean: bool,
+    backend: str | None,
+    in_place: bool = False,
+    g_name: str = "score",
+) -> Tensor | tuple[Tensor, Tensor]:
+    score = check_like(op, g_name, score, "x", x)
+    low, high = -math.inf, math.inf
+    if clamp is not None:
+        low, high = _bounds(op, clamp)
+    if score_clip is None:
+        score_clip = math.inf
+    elif not score_clip > 0:
+        raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
+    if mask is not None:
+        mask = _expanded_mask(op, mask, x)
+    named = noise._named(x.shape[0], x.device)
+    kernel = _ops.kernels(backend, x.device)[op]
+    if torch.is_grad_enabled() and (x.requires_grad or score.requires_grad):
+        return _differentiable_step(op, x, score, coefficients, low, high, score_clip, mask, return_mean, noise, backend)
+    out = x if in_place else torch.empty_like(x)
+    mean = torch.empty_like(x) if return_mean else None
+    kernel(out, mean, None if in_place else x, score, mask, *coefficients, low, high, float(score_clip), *named)
+    return out if mean is None else (out, mean)
+
+
+def _bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+    try:
+        low, high = clamp
+    except TypeError:
+        raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {clamp!r}") from None
+    low, high = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    if not low <= high:
+        raise ValueError(f"{op}: clamp must be (low, high) with low <= high, got ({low}, {high})")
+    return low, high
+
+
+def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise TypeError(f"{op}: mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
+    if mask.device != x.device:
+        raise ValueError(f"{op}: mask must be on x's device {x.device}, got {mask.device}")
+    try:
+        return mask.expand(x.shape)
+    except RuntimeError:
+        raise ValueError(f"{op}: mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from None
+
+
+def _differentiable_step(
+    op: str,
+    x: Tensor,
+    score: Tensor,
+    coefficients: tuple[Any, ...],
+    low: float,
+    high: float,
+    score_clip: float,
+    mask: Tensor | None,
+    return_mean: bool,
+    noise: Noise,
+    backend: str | None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's."""
+    z = noise.randn(x.shape, dtype=torch.float32, device=x.device, backend=backend)
+    compose = reference.langevin_update if op == "langevin_step" else reference.affine_update
+    mean, value = compose(x, score, mask, coefficients, low, high, score_clip, z)
+    mean, value = mean.to(x.dtype), value.to(x.dtype)
+    return (value, mean) if return_mean else value

@@ -1,0 +1,299 @@
+"""Denoising losses whose target is never stored: the DSM loss, and the affine loss that covers its relatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import _ops, reference
+from ._checks import Coefficient, check_like, check_samples, coefficient
+from .noise import Noise
+
+Weight = Coefficient | str | None
+
+
+def dsm_loss(
+    score: Tensor,
+    sigma: Coefficient,
+    noise: Noise | Tensor,
+    *,
+    weight: Weight = None,
+    reduction: str = "batchmean",
+    backend: str | None = None,
+) -> Tensor:
+    """Denoising score matching: ``1/2 w_b sum_i (score + z / sigma)^2`` for ``score = s(x + sigma z)``.
+
+    Vincent (2011), eq. 9, with the Gaussian target ``grad log q(x~|x) = -(x~ - x) / sigma^2 = -z / sigma``; over many noise
+    levels with ``weight="sigma2"`` Song & Ermon (2019), eq. 5. It is computed as ``1/2 (w_b / sigma^2) sum_i (sigma score + z)^2``,
+    which neither cancels at small sigma nor overflows in half precision.
+
+    Equivalent to::
+
+        z = noise.randn(score.shape)
+        (0.5 * w * ((score + z / sigma) ** 2).flatten(1).sum(1)).mean()
+
+    Args:
+        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides.
+        sigma: the noise's standard deviation > 0, in x's units: a number, or a tensor (), (B,) or (B, 1, ...).
+        noise: the Noise given to :func:`pyebm.perturb` (z is regenerated), or z itself, a tensor like score.
+        weight: None for 1 (Vincent), "sigma2" for sigma^2 (Song & Ermon), or a number or tensor (B,).
+        reduction: "batchmean" (sum over elements, mean over samples), "sample" (one value per sample), "sum", "mean"
+            (over all elements) or "none" (elementwise). As in torch, the mean of an empty batch is NaN, its sum 0.
+        backend: None lets the device decide; or a name from :func:`pyebm.backends`.
+
+    Returns:
+        The loss, float64 for a float64 score and float32 otherwise. Differentiable in score, any number of times; the
+        gradient is made in the same pass as the loss, and is the one tensor that is kept.
+
+    Raises:
+        TypeError: tensors that are not dense real floating point.
+        ValueError: shapes, devices, coefficients, weight or reduction that don't fit; a Noise that does not fit the batch;
+            a sigma, weight or z that requires grad.
+        RuntimeError: the backend is not available here.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x, noise, sigma = torch.randn(64, 2), pyebm.Noise(0), 0.5
+        >>> net = torch.nn.Linear(2, 2)
+        >>> loss = pyebm.dsm_loss(net(pyebm.perturb(x, sigma, noise)), sigma, noise)
+        >>> loss.backward()
+    """
+    batch = check_samples("dsm_loss", "score", score)
+    kappa = coefficient("dsm_loss", "sigma", sigma, batch, score.device, low=0.0, open_low=True)
+    over_sigma2 = True
+    if weight is None:
+        weight = 1.0
+    elif isinstance(weight, str):
+        if weight != "sigma2":
+            raise ValueError(f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}")
+        weight, over_sigma2 = 1.0, False
+    w = coefficient("dsm_loss", "weight", weight, batch, score.device)
+    rest = (*kappa, 1.0, None, 0.0, None, *w, 0.5, over_sigma2)
+    return _denoising("dsm_loss", "score", score, noise, None, rest, reduction, backend)
+
+
+def denoising_loss(
+    pred: Tensor,
+    noise: Noise | Tensor,
+    *,
+    kappa: Coefficient = 1.0,
+    lam: Coefficient = -1.0,
+    mu: Coefficient = 0.0,
+    x0: Tensor | None = None,
+    weight: Coefficient | None = None,
+    half: bool = False,
+    reduction: str = "mean",
+    backend: str | None = None,
+) -> Tensor:
+    """The affine denoising loss ``w_b (kappa pred + lam z + mu x0)^2``, optionally halved, which covers the field's losses.
+
+    ============================  ======  ==============  ==================
+    prediction                    kappa   lam             mu
+    ============================  ======  ==============  ==================
+    noise, epsilon (DDPM)         1       -1              0
+    velocity v (Salimans & Ho)    1       -sqrt(abar)     sqrt(1 - abar), x0
+    data x0; EDM's denoiser       1       0               -1, x0
+    score (Song & Ermon)          sigma   1               0
+    flow matching                 1       -1              1, x0
+    ============================  ======  ==============  ==================
+
+    Equivalent to ``(w * (kappa * pred + lam * noise.randn(pred.shape) + mu * x0) ** 2).mean()``.
+
+    Args:
+        pred: the network's prediction (B, ...), float16, bfloat16, float32 or float64; any strides.
+        noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like pred.
+        kappa, lam, mu: numbers, or tensors (), (B,) or (B, 1, ...), finite.
+        x0: the clean samples, like pred; needed where mu is not 0.
+        weight: w_b; None is 1.
+        half: multiply by 1/2.
+        reduction: "mean" (over all elements), "batchmean", "sample", "sum" or "none", as in :func:`dsm_loss`.
+        backend: None lets the device decide; or a name from :func:`pyebm.backends`.
+
+    Returns and raises as :func:`dsm_loss`; ValueError too where mu is given without x0.
+
+    Example:
+        >>> import torch, pyebm
+        >>> noise = pyebm.Noise(0)
+        >>> pyebm.denoising_loss(noise.randn((4, 3)), noise).item()  # the perfect epsilon prediction
+        0.0
+    """
+    op = "denoising_loss"
+    batch = check_samples(op, "pred", pred)
+    device = pred.device
+    if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
+        raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
+    rest = (
+        *coefficient(op, "kappa", kappa, batch, device),
+        *coefficient(op, "lam", lam, batch, device),
+        *coefficient(op, "mu", mu, batch, device),
+        *coefficient(op, "weight", 1.0 if weight is None else weight, batch, device),
+        0.5 if half else 1.0,
+        False,
+    )
+    return _denoising(op, "pred", pred, noise, x0, rest, reduction, backend)
+
+
+def _denoising(
+    op: str,
+    pred_name: str,
+    pred: Tensor,
+    noise: Noise | Tensor,
+    x0: Tensor | None,
+    coefficients: tuple[Any, ...],
+    reduction: str,
+    backend: str | None,
+) -> Tensor:
+    code = _ops.REDUCTIONS.get(reduction)
+    if code is None:
+        raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _ops.REDUCTIONS))}, got {reduction!r}")
+    z = None
+    named: tuple[Tensor | None, ...] = (None, None, None)
+    if isinstance(noise, Noise):
+        named = noise._named(pred.shape[0], pred.device)
+    elif isinstance(noise, Tensor):
+        z = noise
+    else:
+        raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
+    if z is not None or x0 is not None:
+        pred, z, x0 = _together(op, pred_name, pred, z, x0)
+    kernels = _ops.kernels(backend, pred.device)
+    rest = (*coefficients, code, *named)
+    if pred.requires_grad and torch.is_grad_enabled():
+        return _DenoisingLoss.apply(pred, z, x0, rest, kernels)
+    loss = _empty_loss(pred, code)
+    kernels["denoising_loss"](loss, None, pred, z, x0, *rest)
+    return loss
+
+
+def _together(
+    op: str, pred_name: str, pred: Tensor, z: Tensor | None, x0: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Widen, exactly, to the widest dtype among the three (autograd takes the gradient back to pred's)."""
+    for name, value in (("noise", z), ("x0", x0)):
+        if value is None:
+            continue
+        check_samples(op, name, value)
+        if value.requires_grad and torch.is_grad_enabled():
+            raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to {pred_name}); detach it")
+        if value.dtype != pred.dtype:
+            pred = pred.to(torch.promote_types(pred.dtype, value.dtype))
+    z, x0 = (
+        None if value is None else check_like(op, name, value, pred_name, pred) for name, value in (("noise", z), ("x0", x0))
+    )
+    return pred, z, x0
+
+
+def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
+    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    if reduction == 0:
+        return torch.empty_like(pred, dtype=dtype)
+    return torch.empty(pred.shape[:1] if reduction == 1 else (), dtype=dtype, device=pred.device)
+
+
+class _DenoisingLoss(torch.autograd.Function):
+    """The loss with its gradient from one pass over pred.
+
+    In float32 and float64 the pass leaves the gradient for grad_output = 1 and backward multiplies it, in place, by the
+    real one (usually 1, which costs nothing). In half precisions a gradient without a GradScaler's factor would underflow,
+    so there, for reduction="none", and for a second backward through a retained graph, backward makes it anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pred: Tensor, z: Tensor | None, x0: Tensor | None, rest: tuple[Any, ...], kernels: Any) -> Tensor:
+        reduction = rest[10]
+        keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
+        loss = _empty_loss(pred, reduction)
+        grad = torch.empty_like(pred) if keep else None
+        kernels["denoising_loss"](loss, grad, pred, z, x0, *rest)
+        ctx.save_for_backward(pred, z, x0)
+        ctx.rest, ctx.kernels, ctx.grad = rest, kernels, grad
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        pred, z, x0 = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: the gradient is itself differentiated
+            return _composed_grad(grad_output, pred, z, x0, ctx.rest, ctx.kernels), None, None, None, None
+        grad, ctx.grad = ctx.grad, None
+        if grad is None:
+            grad = torch.empty_like(pred)
+            ctx.kernels["denoising_grad"](grad, grad_output, pred, z, x0, *ctx.rest)
+        else:
+            ctx.kernels["scale_"](grad, grad_output)
+        return grad, None, None, None, None
+
+
+def _composed_grad(
+    grad_output: Tensor, pred: Tensor, z: Tensor | None, x0: Tensor | None, rest: tuple[Any, ...], kernels: Any
+) -> Tensor:
+    """The gradient, to the same bits, from torch operations that autograd can go through again; only z is a kernel's."""
+    if z is None:
+        z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
+        kernels["normal_"](z, *rest[11:])
+    r, _, g = reference.loss_terms(pred, z, x0, *rest)
+    return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)
+
+
+class DSMLoss(nn.Module):
+    """:func:`dsm_loss` as a module, as ``nn.MSELoss`` is of ``mse_loss``.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.DSMLoss(weight="sigma2")
+        >>> loss(torch.zeros(4, 2), 0.5, pyebm.Noise(0)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, *, weight: Weight = None, reduction: str = "batchmean", backend: str | None = None) -> None:
+        super().__init__()
+        self.weight, self.reduction, self.backend = weight, reduction, backend
+
+    def forward(self, score: Tensor, sigma: Coefficient, noise: Noise | Tensor) -> Tensor:
+        return dsm_loss(score, sigma, noise, weight=self.weight, reduction=self.reduction, backend=self.backend)
+
+    def extra_repr(self) -> str:
+        return f"weight={self.weight!r}, reduction={self.reduction!r}"
+
+
+class DenoisingLoss(nn.Module):
+    """:func:`denoising_loss` as a module; the coefficients, which follow the noise level, are given with each call.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.DenoisingLoss(reduction="sample")
+        >>> loss(torch.zeros(4, 2), pyebm.Noise(0), lam=-1.0).shape
+        torch.Size([4])
+    """
+
+    def __init__(self, *, half: bool = False, reduction: str = "mean", backend: str | None = None) -> None:
+        super().__init__()
+        self.half, self.reduction, self.backend = half, reduction, backend
+
+    def forward(
+        self,
+        pred: Tensor,
+        noise: Noise | Tensor,
+        *,
+        kappa: Coefficient = 1.0,
+        lam: Coefficient = -1.0,
+        mu: Coefficient = 0.0,
+        x0: Tensor | None = None,
+        weight: Coefficient | None = None,
+    ) -> Tensor:
+        return denoising_loss(
+            pred,
+            noise,
+            kappa=kappa,
+            lam=lam,
+            mu=mu,
+            x0=x0,
+            weight=weight,
+            half=self.half,
+            reduction=self.reduction,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        return f"half={self.half}, reduction={self.reduction!r}"

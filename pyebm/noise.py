@@ -1,0 +1,241 @@
+"""Noise as a pure function: a :class:`Noise` names a sequence of normals and holds none of them.
+
+The contract (docs/noise.md): ``z[b, i] = lane (i mod 4) of normals(Philox4x32-10(key = seed, counter = (i div 4,
+sample id of b, step, stream)))``, the same bits on every backend, batch split, thread count and process count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _ops
+from ._checks import FLOATS, check_elements
+
+_WORD = 2**32
+_VERSION = 1
+
+
+def _to_int64(seed: int) -> int:
+    """The 64 bits of ``seed`` as the signed number that an int64 tensor holds."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+def _word(name: str, value: int) -> int:
+    value = int(value)
+    if not 0 <= value < _WORD:
+        raise ValueError(f"Noise: {name} must be in [0, 2**32), got {value}")
+    return value
+
+
+class Noise:
+    """Names a sequence of standard normals; immutable, a few bytes, and safe to share.
+
+    Args:
+        seed: an int of 64 bits (in [-2**63, 2**64)), or an int64 tensor (B,) with a seed per sample. ``None`` draws one
+            from torch's default generator, so that ``torch.manual_seed`` governs it.
+        first_sample: the id of the first sample; sample ``b`` of a tensor has id ``first_sample + b``.
+        sample_ids: int64 tensor (B,), the ids themselves, for shuffled or gathered batches (``first_sample`` must be 0).
+            With seeds per sample, ``sample_ids=torch.zeros(B)`` in int64 makes a sample depend on its seed alone.
+        step: the Langevin or training step, in [0, 2**32).
+        stream: tells the uses of one seed apart, in [0, 2**32). Two uses that must be independent need two streams.
+
+    Raises:
+        TypeError: seed or sample_ids of another type or dtype.
+        ValueError: a number or an id outside its range, or tensors whose shapes don't fit together.
+
+    Example:
+        >>> import torch, pyebm
+        >>> noise = pyebm.Noise(0)
+        >>> z = noise.randn((4, 3))
+        >>> torch.equal(noise.shard(first_sample=2).randn((2, 3)), z[2:])
+        True
+    """
+
+    __slots__ = ("_copies", "_ids", "_name", "_seeds", "first_sample", "seed", "step", "stream")
+
+    seed: int | Tensor
+    first_sample: int
+    step: int
+    stream: int
+
+    def __init__(
+        self,
+        seed: int | Tensor | None = None,
+        *,
+        first_sample: int = 0,
+        sample_ids: Tensor | Sequence[int] | None = None,
+        step: int = 0,
+        stream: int = 0,
+    ) -> None:
+        seeds = ids = None
+        if seed is None:
+            seed = int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64))
+        if isinstance(seed, Tensor):
+            seeds = _per_sample("seed", seed)
+        else:
+            if isinstance(seed, float):
+                raise TypeError(f"Noise: seed must be an int, an int64 tensor (B,) or None, got {seed!r}")
+            seed = int(seed)
+            if not -(2**63) <= seed < 2**64:
+                raise ValueError(f"Noise: seed must fit 64 bits, [-2**63, 2**64), got {seed}")
+        first_sample, step, stream = _word("first_sample", first_sample), _word("step", step), _word("stream", stream)
+        if sample_ids is not None:
+            if first_sample != 0:
+                raise ValueError(f"Noise: give first_sample or sample_ids, not both; got first_sample={first_sample}")
+            ids = _per_sample("sample_ids", torch.as_tensor(sample_ids))
+            if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < _WORD:
+                raise ValueError(f"Noise: sample_ids must be in [0, 2**32), got {int(ids.min())} to {int(ids.max())}")
+        if seeds is not None and ids is not None and seeds.shape != ids.shape:
+            raise ValueError(
+                f"Noise: seed and sample_ids must have one entry per sample each, got {seeds.shape[0]} and {ids.shape[0]}"
+            )
+        self._set(seed, first_sample, step, stream, seeds, ids)
+
+    def _set(
+        self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None
+    ) -> None:
+        put = object.__setattr__
+        put(self, "seed", seed)
+        put(self, "first_sample", first_sample)
+        put(self, "step", step)
+        put(self, "stream", stream)
+        put(self, "_seeds", seeds)
+        put(self, "_ids", ids)
+        key = 0 if isinstance(seed, Tensor) else _to_int64(seed)
+        put(self, "_name", torch.tensor([key, first_sample, step, stream], dtype=torch.int64))
+        put(self, "_copies", {})
+
+    def __setattr__(self, attribute: str, value: object) -> None:
+        raise AttributeError(f"Noise is immutable; use .at(step=...) or .shard(first_sample=...) instead of setting {attribute}")
+
+    @property
+    def sample_ids(self) -> Tensor | None:
+        """The ids given, int64 (B,), or None where they run from ``first_sample``."""
+        return self._ids
+
+    def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
+        """The same sequence at another step (or on another stream).
+
+        Example:
+            >>> import pyebm
+            >>> pyebm.Noise(0).at(step=7).step
+            7
+        """
+        new = object.__new__(Noise)
+        new._set(
+            self.seed,
+            self.first_sample,
+            self.step if step is None else _word("step", step),
+            self.stream if stream is None else _word("stream", stream),
+            self._seeds,
+            self._ids,
+        )
+        return new
+
+    def shard(self, *, first_sample: int) -> Noise:
+        """The same sequence for a shard whose first sample has the id ``first_sample`` in the whole.
+
+        Raises ValueError for a Noise that lists its samples one by one (sample_ids, or a seed per sample): slice those.
+        """
+        if self._ids is not None or self._seeds is not None:
+            raise ValueError("Noise.shard: this Noise lists its samples one by one; slice its seed and sample_ids instead")
+        new = object.__new__(Noise)
+        new._set(self.seed, _word("first_sample", first_sample), self.step, self.stream, None, None)
+        return new
+
+    def randn(
+        self,
+        shape: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        backend: str | None = None,
+    ) -> Tensor:
+        """The normals themselves, shape ``shape``, whose first dimension counts samples.
+
+        float16 and bfloat16 are the float32 normals rounded once; float64 the same normals widened.
+
+        Equivalent to ``torch.randn(shape)`` in law; the value at ``[b, i...]`` depends on nothing but this Noise, ``b`` and ``i``.
+
+        Raises:
+            TypeError: dtype is not float16, bfloat16, float32 or float64.
+            ValueError: an empty or negative shape, a batch that does not fit this Noise, an unknown backend.
+
+        Example:
+            >>> import pyebm
+            >>> pyebm.Noise(0).randn((2, 3, 8, 8)).shape
+            torch.Size([2, 3, 8, 8])
+        """
+        if dtype not in FLOATS:
+            raise TypeError(f"Noise.randn: dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+        if len(shape) == 0 or min(shape) < 0:
+            raise ValueError(f"Noise.randn: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
+        check_elements("Noise.randn", "shape", math.prod(shape[1:]))
+        out = torch.empty(shape, dtype=dtype, device=device)
+        _ops.kernels(backend, out.device)["normal_"](out, *self._named(shape[0], out.device))
+        return out
+
+    def _named(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The tensors that name this noise to a kernel, on the kernel's device, once the batch is known to fit."""
+        seeds, ids = self._seeds, self._ids
+        if seeds is None and ids is None:
+            if self.first_sample + batch > _WORD:
+                raise ValueError(
+                    f"noise: sample ids must be in [0, 2**32), got first_sample={self.first_sample} and {batch} samples"
+                )
+        else:
+            for name, rows in (("seed", seeds), ("sample_ids", ids)):
+                if rows is not None and rows.shape[0] != batch:
+                    raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
+        if device.type == "cpu":
+            return self._name, seeds, ids
+        copy = self._copies.get(device)
+        if copy is None:
+            copy = self._copies[device] = tuple(None if t is None else t.to(device) for t in (self._name, seeds, ids))
+        return copy
+
+    def state_dict(self) -> dict[str, Any]:
+        """What :meth:`from_state_dict` needs to name the same sequence again (plain ints and CPU tensors)."""
+        return {
+            "version": _VERSION,
+            "seed": self.seed if isinstance(self.seed, int) else self.seed.clone(),
+            "first_sample": self.first_sample,
+            "sample_ids": None if self._ids is None else self._ids.clone(),
+            "step": self.step,
+            "stream": self.stream,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Noise:
+        """The Noise that ``state_dict()`` described. Raises ValueError for a state of another version or with keys missing.
+
+        Example:
+            >>> import pyebm
+            >>> noise = pyebm.Noise(3, step=10)
+            >>> pyebm.Noise.from_state_dict(noise.state_dict()).step
+            10
+        """
+        if state.get("version") != _VERSION:
+            raise ValueError(f"Noise: state_dict must be of version {_VERSION}, got {state.get('version')!r}")
+        expected = {"version", "seed", "first_sample", "sample_ids", "step", "stream"}
+        if set(state) != expected:
+            raise ValueError(f"Noise: state_dict must have the keys {sorted(expected)}, got {sorted(state)}")
+        return cls(**{key: value for key, value in state.items() if key != "version"})
+
+    def __repr__(self) -> str:
+        ids = "" if self._ids is None else f", sample_ids=<{self._ids.shape[0]} ids>"
+        seed = self.seed if isinstance(self.seed, int) else f"<{self.seed.shape[0]} seeds>"
+        return f"Noise({seed}, first_sample={self.first_sample}{ids}, step={self.step}, stream={self.stream})"
+
+
+def _per_sample(name: str, value: Tensor) -> Tensor:
+    if value.dtype != torch.int64:
+        raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
+    if value.dim() != 1:
+        raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
+    return value.detach().clone()  # immutable: a later write to the caller's tensor must not change this noise

@@ -1,0 +1,69 @@
+"""The perturbation kernel of score matching: x~ = alpha x + sigma z."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _ops
+from ._checks import Coefficient, check_samples, coefficient
+from .noise import Noise
+
+
+def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient = 1.0, backend: str | None = None) -> Tensor:
+    """``alpha x + sigma z`` with ``z = noise.randn(x.shape)``, which is never stored.
+
+    The perturbation of denoising score matching (Vincent 2011; ``alpha = 1``) and of variance-preserving diffusions
+    (``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``). Equivalent to ``alpha * x + sigma * noise.randn(x.shape)``.
+
+    Args:
+        x: samples (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
+        sigma: the noise's standard deviation > 0, in x's units: a number, or a tensor (), (B,) or (B, 1, ...).
+        noise: names the normals; the loss that is given the same Noise regenerates them.
+        alpha: the factor of x, like sigma but of any sign.
+        backend: None lets the device decide; or a name from :func:`pyebm.backends`.
+
+    Returns:
+        A new tensor like x; differentiable in x.
+
+    Raises:
+        TypeError: x is not a dense real floating-point tensor, or a coefficient is not a number or such a tensor.
+        ValueError: a coefficient out of range, of another shape, on another device or requiring grad; a Noise that does
+            not fit the batch; an unknown backend.
+        RuntimeError: the backend is not available here.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x = torch.zeros(4, 2)
+        >>> noise = pyebm.Noise(0)
+        >>> torch.equal(pyebm.perturb(x, 0.5, noise), 0.5 * noise.randn((4, 2)))
+        True
+    """
+    batch = check_samples("perturb", "x", x)
+    scale = coefficient("perturb", "sigma", sigma, batch, x.device, low=0.0, open_low=True)
+    factor = coefficient("perturb", "alpha", alpha, batch, x.device)
+    named = noise._named(batch, x.device)
+    kernel = _ops.kernels(backend, x.device)["perturb"]
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Perturb.apply(x, kernel, factor, scale, named)
+    out = torch.empty_like(x)
+    kernel(out, x, *factor, *scale, *named)
+    return out
+
+
+class _Perturb(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Any, factor: Any, scale: Any, named: Any) -> Tensor:
+        ctx.alpha, rows = factor
+        ctx.save_for_backward(rows)
+        out = torch.empty_like(x)
+        kernel(out, x, *factor, *scale, *named)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (rows,) = ctx.saved_tensors
+        alpha = ctx.alpha if rows is None else rows.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1))
+        return grad if rows is None and alpha == 1.0 else grad * alpha, None, None, None, None
