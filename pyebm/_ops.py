@@ -3,11 +3,11 @@
 Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the
 functional layer) and a kernel is only arithmetic. Conventions shared by all of them:
 
-- a coefficient is a pair ``(float c, Tensor? c_rows)``: the number, or one float32/float64 value per sample
-  (one element serves all samples);
-- noise is named by ``Tensor? name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and
-  ``Tensor? ids`` (int64, one per sample) in place of the first two where given. It is data, never a launch argument,
-  so that nothing is compiled again, or replayed, when the seed or the step changes.
+- a coefficient is a number ``c`` or, where given, ``c_rows``: one float32/float64 value per sample (one element serves all);
+- noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and ``Tensor? ids``
+  (int64, one per sample) in place of the first two where given. It is data, never a launch argument, so that nothing is
+  compiled again, or replayed, when the seed or the step changes;
+- what most calls don't need comes last and defaults to None: an argument costs 0.15 us (:func:`call`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from typing import Any
 
 import torch
 
-_NOISE = "Tensor? name, Tensor? seeds, Tensor? ids"
-_COEFFICIENTS = (
-    "float kappa, Tensor? kappa_rows, float lam, Tensor? lam_rows, float mu, Tensor? mu_rows, "
-    "float weight, Tensor? weight_rows, float factor, bool over_kappa2, int reduction"
+_ROWS = "Tensor? seeds=None, Tensor? ids=None"
+_STEP = f"Tensor(b!)? mean=None, Tensor? mask=None, float? low=None, float? high=None, float? score_clip=None, {_ROWS}"
+_LOSS = (
+    "float kappa, float lam, float mu, float weight, float factor, bool over_kappa2, int reduction, Tensor? name, "
+    "Tensor? kappa_rows=None, Tensor? lam_rows=None, Tensor? mu_rows=None, Tensor? weight_rows=None, "
+    f"Tensor? z=None, Tensor? x0=None, {_ROWS}"
 )
-_UPDATE = "Tensor(a!) out, Tensor(b!)? mean, Tensor? x, Tensor score, Tensor? mask"
-_BOUNDS = "float low, float high, float score_clip"
 
 SCHEMAS = {
-    "normal_": f"(Tensor(a!) out, {_NOISE}) -> ()",
-    "perturb": f"(Tensor(a!) out, Tensor x, float alpha, Tensor? alpha_rows, float sigma, Tensor? sigma_rows, {_NOISE}) -> ()",
+    "normal_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
+    "perturb": "(Tensor(a!) out, Tensor x, float alpha, float sigma, Tensor name, "
+    f"Tensor? alpha_rows=None, Tensor? sigma_rows=None, {_ROWS}) -> ()",
     # x = None means in place: out is read, then written.
-    "langevin_step": f"({_UPDATE}, float step_size, Tensor? step_size_rows, float temperature, Tensor? temperature_rows, "
-    f"{_BOUNDS}, {_NOISE}) -> ()",
-    "affine_step": f"({_UPDATE}, float a, Tensor? a_rows, float b, Tensor? b_rows, float c, Tensor? c_rows, {_BOUNDS}, {_NOISE}) -> ()",
+    "langevin_step": "(Tensor(a!) out, Tensor? x, Tensor score, float step_size, float temperature, Tensor name, "
+    f"Tensor? step_size_rows=None, Tensor? temperature_rows=None, {_STEP}) -> ()",
+    "affine_step": "(Tensor(a!) out, Tensor? x, Tensor score, float a, float b, float c, Tensor name, "
+    f"Tensor? a_rows=None, Tensor? b_rows=None, Tensor? c_rows=None, {_STEP}) -> ()",
     # grad, where given, is the gradient for grad_output = 1, left by the same pass.
-    "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, Tensor? z, Tensor? x0, {_COEFFICIENTS}, {_NOISE}) -> ()",
-    "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, Tensor? z, Tensor? x0, {_COEFFICIENTS}, {_NOISE}) -> ()",
+    "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, {_LOSS}) -> ()",
+    "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, {_LOSS}) -> ()",
     "scale_": "(Tensor(a!) grad, Tensor grad_output) -> ()",
 }
 
@@ -45,7 +47,7 @@ REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 _library = torch.library.Library("pyebm", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.register_fake(f"pyebm::{_name}", lambda *args: None, lib=_library)  # every result is an argument
+    torch.library.register_fake(f"pyebm::{_name}", lambda *args, **kwargs: None, lib=_library)  # every result is an argument
 
 
 _C = Path(__file__).parent / "_C.abi3.so"
@@ -111,6 +113,15 @@ def _unavailable(backend: str | None, device: torch.device) -> Exception:
     if known[backend] is not True:
         return RuntimeError(f"backend {backend!r} can't run: {known[backend]}")
     return ValueError(f"backend {backend!r} takes tensors on the CPU, got one on {device}")
+
+
+def call(op: Callable[..., None], head: tuple[Any, ...], tail: tuple[Any, ...]) -> None:
+    """Run ``op(*head, *tail)``, without the tail where all of it is the default, None."""
+    for value in tail:
+        if value is not None:
+            op(*head, *tail)
+            return
+    op(*head)
 
 
 def simd(level: str | None = None) -> str:

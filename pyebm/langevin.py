@@ -13,7 +13,7 @@ from ._checks import Coefficient, check_like, check_samples, coefficient
 from .noise import Noise
 
 Clamp = tuple[float | None, float | None]
-_Update = tuple[Any, ...]
+_Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]  # the numbers, and the values per sample instead of them
 
 
 def langevin_step(
@@ -64,8 +64,8 @@ def langevin_step(
         True
     """
     batch = check_samples("langevin_step", "x", x)
-    eta, t = _langevin_coefficients(step_size, temperature, batch, x.device)
-    return _step("langevin_step", x, score, (*eta, *t), noise, clamp, score_clip, mask, return_mean, backend)
+    coefficients = _langevin_coefficients(step_size, temperature, batch, x.device)
+    return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend)
 
 
 def langevin_step_(
@@ -93,9 +93,9 @@ def langevin_step_(
         True
     """
     batch = check_samples("langevin_step_", "x", x)
-    eta, t = _langevin_coefficients(step_size, temperature, batch, x.device)
+    coefficients = _langevin_coefficients(step_size, temperature, batch, x.device)
     _check_in_place(x, score)
-    return _step("langevin_step", x, score, (*eta, *t), noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
+    return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
 
 
 def affine_step(
@@ -130,17 +130,19 @@ def affine_step(
         True
     """
     batch = check_samples("affine_step", "x", x)
-    coefficients: tuple[Any, ...] = ()
-    for name, value in (("a", a), ("b", b), ("c", c)):
-        coefficients += coefficient("affine_step", name, value, batch, x.device)
-    return _step("affine_step", x, g, coefficients, noise, clamp, None, mask, return_mean, backend, g_name="g")
+    device = x.device
+    a, a_rows = coefficient("affine_step", "a", a, batch, device)
+    b, b_rows = coefficient("affine_step", "b", b, batch, device)
+    c, c_rows = coefficient("affine_step", "c", c, batch, device)
+    return _step(
+        "affine_step", x, g, ((a, b, c), (a_rows, b_rows, c_rows)), noise, clamp, None, mask, return_mean, backend, g_name="g"
+    )
 
 
-def _langevin_coefficients(
-    step_size: Coefficient, temperature: Coefficient, batch: int, device: torch.device
-) -> tuple[tuple[float, Tensor | None], tuple[float, Tensor | None]]:
-    eta = coefficient("langevin_step", "step_size", step_size, batch, device, low=0.0, open_low=True)
-    return eta, coefficient("langevin_step", "temperature", temperature, batch, device, low=0.0)
+def _langevin_coefficients(step_size: Coefficient, temperature: Coefficient, batch: int, device: torch.device) -> _Coefficients:
+    eta, eta_rows = coefficient("langevin_step", "step_size", step_size, batch, device, low=0.0, open_low=True)
+    t, t_rows = coefficient("langevin_step", "temperature", temperature, batch, device, low=0.0)
+    return (eta, t), (eta_rows, t_rows)
 
 
 def _check_in_place(x: Tensor, score: Tensor) -> None:
@@ -164,7 +166,7 @@ def _step(
     op: str,
     x: Tensor,
     score: Tensor,
-    coefficients: tuple[Any, ...],
+    coefficients: _Coefficients,
     noise: Noise,
     clamp: Clamp | None,
     score_clip: float | None,
@@ -175,22 +177,27 @@ def _step(
     g_name: str = "score",
 ) -> Tensor | tuple[Tensor, Tensor]:
     score = check_like(op, g_name, score, "x", x)
-    low, high = -math.inf, math.inf
+    low = high = None
     if clamp is not None:
         low, high = _bounds(op, clamp)
-    if score_clip is None:
-        score_clip = math.inf
-    elif not score_clip > 0:
-        raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
+    if score_clip is not None:
+        score_clip = float(score_clip)
+        if not score_clip > 0:
+            raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
     if mask is not None:
         mask = _expanded_mask(op, mask, x)
-    named = noise._named(x.shape[0], x.device)
+    name, seeds, ids = noise._named(x.shape[0], x.device)
     kernel = _ops.kernels(backend, x.device)[op]
+    numbers, rows = coefficients
     if torch.is_grad_enabled() and (x.requires_grad or score.requires_grad):
-        return _differentiable_step(op, x, score, coefficients, low, high, score_clip, mask, return_mean, noise, backend)
+        # The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's.
+        z = noise.randn(x.shape, device=x.device, backend=backend)
+        mean, value = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)
+        return (value.to(x.dtype), mean.to(x.dtype)) if return_mean else value.to(x.dtype)
     out = x if in_place else torch.empty_like(x)
     mean = torch.empty_like(x) if return_mean else None
-    kernel(out, mean, None if in_place else x, score, mask, *coefficients, low, high, float(score_clip), *named)
+    head = (out, None if in_place else x, score, *numbers, name)
+    _ops.call(kernel, head, (*rows, mean, mask, low, high, score_clip, seeds, ids))
     return out if mean is None else (out, mean)
 
 
@@ -214,24 +221,3 @@ def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
         return mask.expand(x.shape)
     except RuntimeError:
         raise ValueError(f"{op}: mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from None
-
-
-def _differentiable_step(
-    op: str,
-    x: Tensor,
-    score: Tensor,
-    coefficients: tuple[Any, ...],
-    low: float,
-    high: float,
-    score_clip: float,
-    mask: Tensor | None,
-    return_mean: bool,
-    noise: Noise,
-    backend: str | None,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's."""
-    z = noise.randn(x.shape, dtype=torch.float32, device=x.device, backend=backend)
-    compose = reference.langevin_update if op == "langevin_step" else reference.affine_update
-    mean, value = compose(x, score, mask, coefficients, low, high, score_clip, z)
-    mean, value = mean.to(x.dtype), value.to(x.dtype)
-    return (value, mean) if return_mean else value

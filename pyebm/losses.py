@@ -61,7 +61,8 @@ def dsm_loss(
         >>> loss.backward()
     """
     batch = check_samples("dsm_loss", "score", score)
-    kappa = coefficient("dsm_loss", "sigma", sigma, batch, score.device, low=0.0, open_low=True)
+    device = score.device
+    kappa, kappa_rows = coefficient("dsm_loss", "sigma", sigma, batch, device, low=0.0, open_low=True)
     over_sigma2 = True
     if weight is None:
         weight = 1.0
@@ -69,9 +70,9 @@ def dsm_loss(
         if weight != "sigma2":
             raise ValueError(f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}")
         weight, over_sigma2 = 1.0, False
-    w = coefficient("dsm_loss", "weight", weight, batch, score.device)
-    rest = (*kappa, 1.0, None, 0.0, None, *w, 0.5, over_sigma2)
-    return _denoising("dsm_loss", "score", score, noise, None, rest, reduction, backend)
+    weight, weight_rows = coefficient("dsm_loss", "weight", weight, batch, device)
+    numbers = (kappa, 1.0, 0.0, weight, 0.5, over_sigma2)
+    return _denoising("dsm_loss", "score", score, noise, None, numbers, (kappa_rows, None, None, weight_rows), reduction, backend)
 
 
 def denoising_loss(
@@ -124,15 +125,12 @@ def denoising_loss(
     device = pred.device
     if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
         raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
-    rest = (
-        *coefficient(op, "kappa", kappa, batch, device),
-        *coefficient(op, "lam", lam, batch, device),
-        *coefficient(op, "mu", mu, batch, device),
-        *coefficient(op, "weight", 1.0 if weight is None else weight, batch, device),
-        0.5 if half else 1.0,
-        False,
-    )
-    return _denoising(op, "pred", pred, noise, x0, rest, reduction, backend)
+    pairs = [
+        coefficient(op, name, value, batch, device)
+        for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
+    ]
+    numbers = (*(number for number, _ in pairs), 0.5 if half else 1.0, False)
+    return _denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)
 
 
 def _denoising(
@@ -141,17 +139,17 @@ def _denoising(
     pred: Tensor,
     noise: Noise | Tensor,
     x0: Tensor | None,
-    coefficients: tuple[Any, ...],
+    numbers: tuple[Any, ...],
+    rows: tuple[Tensor | None, ...],
     reduction: str,
     backend: str | None,
 ) -> Tensor:
     code = _ops.REDUCTIONS.get(reduction)
     if code is None:
         raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _ops.REDUCTIONS))}, got {reduction!r}")
-    z = None
-    named: tuple[Tensor | None, ...] = (None, None, None)
+    z = name = seeds = ids = None
     if isinstance(noise, Noise):
-        named = noise._named(pred.shape[0], pred.device)
+        name, seeds, ids = noise._named(pred.shape[0], pred.device)
     elif isinstance(noise, Tensor):
         z = noise
     else:
@@ -159,11 +157,11 @@ def _denoising(
     if z is not None or x0 is not None:
         pred, z, x0 = _together(op, pred_name, pred, z, x0)
     kernels = _ops.kernels(backend, pred.device)
-    rest = (*coefficients, code, *named)
+    head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids)
     if pred.requires_grad and torch.is_grad_enabled():
-        return _DenoisingLoss.apply(pred, z, x0, rest, kernels)
+        return _DenoisingLoss.apply(pred, kernels, code, head, tail)
     loss = _empty_loss(pred, code)
-    kernels["denoising_loss"](loss, None, pred, z, x0, *rest)
+    _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
     return loss
 
 
@@ -201,38 +199,36 @@ class _DenoisingLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, pred: Tensor, z: Tensor | None, x0: Tensor | None, rest: tuple[Any, ...], kernels: Any) -> Tensor:
-        reduction = rest[10]
+    def forward(ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
         keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
         loss = _empty_loss(pred, reduction)
         grad = torch.empty_like(pred) if keep else None
-        kernels["denoising_loss"](loss, grad, pred, z, x0, *rest)
-        ctx.save_for_backward(pred, z, x0)
-        ctx.rest, ctx.kernels, ctx.grad = rest, kernels, grad
+        _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
+        ctx.save_for_backward(pred)
+        ctx.kernels, ctx.head, ctx.tail, ctx.grad = kernels, head, tail, grad
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        pred, z, x0 = ctx.saved_tensors
+        (pred,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient is itself differentiated
-            return _composed_grad(grad_output, pred, z, x0, ctx.rest, ctx.kernels), None, None, None, None
+            return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, ctx.tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
         if grad is None:
             grad = torch.empty_like(pred)
-            ctx.kernels["denoising_grad"](grad, grad_output, pred, z, x0, *ctx.rest)
+            _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), ctx.tail)
         else:
             ctx.kernels["scale_"](grad, grad_output)
         return grad, None, None, None, None
 
 
-def _composed_grad(
-    grad_output: Tensor, pred: Tensor, z: Tensor | None, x0: Tensor | None, rest: tuple[Any, ...], kernels: Any
-) -> Tensor:
+def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
     """The gradient, to the same bits, from torch operations that autograd can go through again; only z is a kernel's."""
+    *rows, z, x0, seeds, ids = tail
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
-        kernels["normal_"](z, *rest[11:])
-    r, _, g = reference.loss_terms(pred, z, x0, *rest)
+        kernels["normal_"](z, head[-1], seeds, ids)
+    r, _, g = reference.loss_terms(pred, *head, *rows, z, x0)
     return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)
 
 

@@ -177,7 +177,8 @@ class Noise:
             raise ValueError(f"Noise.randn: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
         check_elements("Noise.randn", "shape", math.prod(shape[1:]))
         out = torch.empty(shape, dtype=dtype, device=device)
-        _ops.kernels(backend, out.device)["normal_"](out, *self._named(shape[0], out.device))
+        name, *rows = self._named(shape[0], out.device)
+        _ops.call(_ops.kernels(backend, out.device)["normal_"], (out, name), (*rows,))
         return out
 
     def _named(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor | None]:

@@ -42,28 +42,30 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
         True
     """
     batch = check_samples("perturb", "x", x)
-    scale = coefficient("perturb", "sigma", sigma, batch, x.device, low=0.0, open_low=True)
-    factor = coefficient("perturb", "alpha", alpha, batch, x.device)
-    named = noise._named(batch, x.device)
-    kernel = _ops.kernels(backend, x.device)["perturb"]
+    device = x.device
+    sigma, sigma_rows = coefficient("perturb", "sigma", sigma, batch, device, low=0.0, open_low=True)
+    alpha, alpha_rows = coefficient("perturb", "alpha", alpha, batch, device)
+    name, seeds, ids = noise._named(batch, device)
+    kernel = _ops.kernels(backend, device)["perturb"]
+    head, tail = (alpha, sigma, name), (alpha_rows, sigma_rows, seeds, ids)
     if x.requires_grad and torch.is_grad_enabled():
-        return _Perturb.apply(x, kernel, factor, scale, named)
+        return _Perturb.apply(x, kernel, head, tail)
     out = torch.empty_like(x)
-    kernel(out, x, *factor, *scale, *named)
+    _ops.call(kernel, (out, x, *head), tail)
     return out
 
 
 class _Perturb(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Any, factor: Any, scale: Any, named: Any) -> Tensor:
-        ctx.alpha, rows = factor
-        ctx.save_for_backward(rows)
+    def forward(ctx: Any, x: Tensor, kernel: Any, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
+        ctx.alpha, ctx.alpha_rows = head[0], tail[0]
         out = torch.empty_like(x)
-        kernel(out, x, *factor, *scale, *named)
+        _ops.call(kernel, (out, x, *head), tail)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (rows,) = ctx.saved_tensors
-        alpha = ctx.alpha if rows is None else rows.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1))
-        return grad if rows is None and alpha == 1.0 else grad * alpha, None, None, None, None
+        alpha, rows = ctx.alpha, ctx.alpha_rows
+        if rows is not None:
+            alpha = rows.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1))
+        return grad if rows is None and alpha == 1.0 else grad * alpha, None, None, None

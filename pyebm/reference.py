@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,40 +124,50 @@ def _require(op: str, name: str, value: Tensor, positive: bool) -> None:
             )
 
 
+def _clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    return x if low is None and high is None else x.clamp(low, high)
+
+
 def affine_update(
     x: Tensor,
     g: Tensor,
-    mask: Tensor | None,
-    coefficients: tuple[float | Tensor | None, ...],
-    low: float,
-    high: float,
-    clip: float,
     z: Tensor,
+    numbers: tuple[float, float, float],
+    a_rows: Tensor | None = None,
+    b_rows: Tensor | None = None,
+    c_rows: Tensor | None = None,
+    mask: Tensor | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    clip: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(mean, value) = (a x + b g, clamp((a x + b g) + c z)), every product and sum rounded by itself; differentiable."""
     work = _work(x)
-    a, b, c = (_column(*coefficients[i : i + 2], x).to(work.dtype) for i in (0, 2, 4))
-    mean = a * work + b * _work(g).to(work.dtype).clamp(-clip, clip)
-    value = (mean + c * z.to(work.dtype)).clamp(low, high)
+    a, b, c = (_column(number, rows, x).to(work.dtype) for number, rows in zip(numbers, (a_rows, b_rows, c_rows), strict=True))
+    g = _clamp(_work(g).to(work.dtype), None if clip is None else -clip, clip)
+    mean = a * work + b * g
+    value = _clamp(mean + c * z.to(work.dtype), low, high)
     return (mean, value) if mask is None else (torch.where(mask, mean, work), torch.where(mask, value, work))
 
 
 def langevin_update(
     x: Tensor,
     score: Tensor,
-    mask: Tensor | None,
-    coefficients: tuple[float | Tensor | None, ...],
-    low: float,
-    high: float,
-    clip: float,
     z: Tensor,
+    numbers: tuple[float, float],
+    step_size_rows: Tensor | None = None,
+    temperature_rows: Tensor | None = None,
+    *rest: Any,
 ) -> tuple[Tensor, Tensor]:
     """The affine update with a = 1, b = eta, c = sqrt(2 eta T)."""
-    eta, t = _column(*coefficients[:2], x), _column(*coefficients[2:], x)
+    eta, t = _column(numbers[0], step_size_rows, x), _column(numbers[1], temperature_rows, x)
     _require("langevin_step", "step_size", eta, positive=True)
     _require("langevin_step", "temperature", t, positive=False)
-    affine = (1.0, None, math.nan, eta.flatten(), math.nan, _sqrt64(2.0 * eta * t).flatten())
-    return affine_update(x, score, mask, affine, low, high, clip, z)
+    c = _sqrt64(2.0 * eta * t)
+    return affine_update(x, score, z, (1.0, math.nan, math.nan), None, eta.flatten(), c.flatten(), *rest)
+
+
+UPDATES = {"affine_step": affine_update, "langevin_step": langevin_update}
 
 
 def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
@@ -168,44 +179,50 @@ def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Ten
 # --- the ops ---
 
 
-def normal_(out: Tensor, name: Tensor, seeds: Tensor | None, ids: Tensor | None) -> None:
+def normal_(out: Tensor, name: Tensor, seeds: Tensor | None = None, ids: Tensor | None = None) -> None:
     out.copy_(normals(out.shape, name, seeds, ids))
 
 
 def perturb(
-    out: Tensor, x: Tensor, alpha: float, alpha_rows: Tensor | None, sigma: float, sigma_rows: Tensor | None, *noise: Tensor
+    out: Tensor,
+    x: Tensor,
+    alpha: float,
+    sigma: float,
+    name: Tensor,
+    alpha_rows: Tensor | None = None,
+    sigma_rows: Tensor | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
 ) -> None:
     work = _work(x)
     a, c = _column(alpha, alpha_rows, x), _column(sigma, sigma_rows, x)
     _require("perturb", "sigma", c, positive=True)
-    z = normals(x.shape, *noise).to(work.dtype)
+    z = normals(x.shape, name, seeds, ids).to(work.dtype)
     out.copy_(a.to(work.dtype) * work + c.to(work.dtype) * z)
 
 
-def affine_step(
-    out: Tensor, mean: Tensor | None, x: Tensor | None, score: Tensor, mask: Tensor | None, *rest: float | Tensor
-) -> None:
-    _write(affine_update, out, mean, x, score, mask, *rest)
+def affine_step(out: Tensor, x: Tensor | None, g: Tensor, a: float, b: float, c: float, name: Tensor, *tail: Any) -> None:
+    _step(affine_update, out, x, g, (a, b, c), name, *(tail or (None,) * 10))
 
 
 def langevin_step(
-    out: Tensor, mean: Tensor | None, x: Tensor | None, score: Tensor, mask: Tensor | None, *rest: float | Tensor
+    out: Tensor, x: Tensor | None, score: Tensor, step_size: float, temperature: float, name: Tensor, *tail: Any
 ) -> None:
-    _write(langevin_update, out, mean, x, score, mask, *rest)
+    _step(langevin_update, out, x, score, (step_size, temperature), name, *(tail or (None,) * 9))
 
 
-def _write(
+def _step(
     update: Callable[..., tuple[Tensor, Tensor]],
     out: Tensor,
-    mean: Tensor | None,
     x: Tensor | None,
-    score: Tensor,
-    mask: Tensor | None,
-    *rest: float | Tensor,
+    g: Tensor,
+    numbers: tuple[float, ...],
+    name: Tensor,
+    *tail: Any,
 ) -> None:
-    coefficients, (low, high, score_clip), noise = rest[:-6], rest[-6:-3], rest[-3:]
+    *rows, mean, mask, low, high, clip, seeds, ids = tail
     x = out if x is None else x
-    new_mean, value = update(x, score, mask, coefficients, low, high, score_clip, normals(x.shape, *noise))
+    new_mean, value = update(x, g, normals(x.shape, name, seeds, ids), numbers, *rows, mask, low, high, clip)
     if mean is not None:
         mean.copy_(new_mean)
     out.copy_(value)
@@ -213,20 +230,22 @@ def _write(
 
 def loss_terms(
     pred: Tensor,
-    z: Tensor | None,
-    x0: Tensor | None,
     kappa: float,
-    kappa_rows: Tensor | None,
     lam: float,
-    lam_rows: Tensor | None,
     mu: float,
-    mu_rows: Tensor | None,
     weight: float,
-    weight_rows: Tensor | None,
     factor: float,
     over_kappa2: bool,
     reduction: int,
-    *noise: Tensor,
+    name: Tensor | None,
+    kappa_rows: Tensor | None = None,
+    lam_rows: Tensor | None = None,
+    mu_rows: Tensor | None = None,
+    weight_rows: Tensor | None = None,
+    z: Tensor | None = None,
+    x0: Tensor | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(residual, loss weight per sample, gradient coefficient per sample), the last two in float64."""
     p = _work(pred)
@@ -238,37 +257,33 @@ def loss_terms(
         _require("dsm_loss", "sigma", k, positive=True)
         w = w / (k * k)
     w = factor * w
-    batch, elements = pred.shape[0], math.prod(pred.shape[1:])
-    scale = 1.0 / max({2: 1, 3: batch * elements, 4: batch}.get(reduction, 1), 1)
-    zz = normals(pred.shape, *noise).to(p.dtype) if z is None else z.to(p.dtype)
-    r = residual(p, zz, None if x0 is None else x0.to(p.dtype), k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
-    return r, w, ((2.0 * w) * k) * scale
+    if z is None:
+        assert name is not None
+        z = normals(pred.shape, name, seeds, ids)
+    x0 = None if x0 is None else x0.to(p.dtype)
+    r = residual(p, z.to(p.dtype), x0, k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
+    return r, w, ((2.0 * w) * k) * (1.0 / max(_divisor(pred, reduction), 1))
 
 
-def denoising_loss(
-    loss: Tensor, grad: Tensor | None, pred: Tensor, z: Tensor | None, x0: Tensor | None, *rest: float | Tensor
-) -> None:
-    r, w, g = loss_terms(pred, z, x0, *rest)
-    reduction = rest[10]
+def _divisor(pred: Tensor, reduction: int) -> int:
+    """What the reduction divides the sum by: nothing, all elements (mean) or the samples (batchmean)."""
+    return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
+
+
+def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) -> None:
+    r, w, g = loss_terms(pred, *rest)
+    reduction = rest[6]
     if reduction == 0:
         loss.copy_(w.to(r.dtype) * (r * r))
         return
     sums = (r.double() ** 2).flatten(1).sum(1) * w.flatten()
-    batch, elements = pred.shape[0], math.prod(pred.shape[1:])
-    if reduction == 1:
-        loss.copy_(sums)
-    elif reduction == 2:
-        loss.copy_(sums.sum())
-    else:
-        loss.copy_(sums.sum() / (batch if reduction == 4 else batch * elements))
+    loss.copy_(sums if reduction == 1 else sums.sum() / _divisor(pred, reduction))
     if grad is not None:
         grad.copy_(g.to(r.dtype) * r)
 
 
-def denoising_grad(
-    grad: Tensor, grad_output: Tensor, pred: Tensor, z: Tensor | None, x0: Tensor | None, *rest: float | Tensor
-) -> None:
-    r, _, g = loss_terms(pred, z, x0, *rest)
+def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any) -> None:
+    r, _, g = loss_terms(pred, *rest)
     grad.copy_((g.to(r.dtype) * r) * spread(grad_output, r))
 
 
@@ -282,6 +297,6 @@ def spread(grad_output: Tensor, r: Tensor) -> Tensor:
     return g if g.shape == r.shape else g.reshape(-1, *[1] * (r.dim() - 1))
 
 
-OPS = {
+OPS: dict[str, Callable[..., None]] = {
     op.__name__: op for op in (normal_, perturb, langevin_step, affine_step, denoising_loss, denoising_grad, scale_)
 }

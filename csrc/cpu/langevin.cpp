@@ -1,6 +1,8 @@
 // affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
 #include <torch/csrc/stable/library.h>
 
+#include <limits>
+
 #include "samples.h"
 
 namespace pyebm {
@@ -10,16 +12,23 @@ struct StepRow {
   double a, b, c;
 };
 
+// What both ops take after their coefficients.
+struct Options {
+  std::optional<Tensor> mean, mask;
+  std::optional<double> low, high, score_clip;
+};
+
 // row(sample) gives a sample's coefficients; per_sample says whether they differ.
 template <class Row>
-void step(const Tensor& out, const std::optional<Tensor>& mean, const std::optional<Tensor>& x, const Tensor& score,
-          const std::optional<Tensor>& mask, bool per_sample, Row row, double low, double high, double score_clip,
+void step(const Tensor& out, const std::optional<Tensor>& x, const Tensor& score, bool per_sample, Row row, const Options& options,
           const NoiseSource& noise, const Shape& shape) {
-  const View result(out), mean_result(mean), state = x ? View(*x) : result, slope(score), keep(mask);
+  const View result(out), mean_result(options.mean), state = x ? View(*x) : result, slope(score), keep(options.mask);
   if (result.overlaps_partly(slope)) fail("langevin_step_: x must not overlap score in part; clone one of them");
+  constexpr double kNone = std::numeric_limits<double>::infinity();
   with_compute_type(out, [&](auto type) {
     using T = decltype(type);
-    const Bounds<T> bounds{static_cast<T>(low), static_cast<T>(high), static_cast<T>(score_clip)};
+    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
+                           static_cast<T>(options.score_clip.value_or(kNone))};
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
               mask_work = Buffer<uint8_t>()](const Chunk& chunk, int64_t) mutable {
@@ -41,29 +50,29 @@ void step(const Tensor& out, const std::optional<Tensor>& mean, const std::optio
   });
 }
 
-void affine_step(Tensor out, std::optional<Tensor> mean, std::optional<Tensor> x, Tensor score, std::optional<Tensor> mask, double a,
-                 std::optional<Tensor> a_rows, double b, std::optional<Tensor> b_rows, double c, std::optional<Tensor> c_rows,
-                 double low, double high, double score_clip, std::optional<Tensor> name, std::optional<Tensor> seeds,
-                 std::optional<Tensor> ids) {
+void affine_step(Tensor out, std::optional<Tensor> x, Tensor score, double a, double b, double c, Tensor name,
+                 std::optional<Tensor> a_rows, std::optional<Tensor> b_rows, std::optional<Tensor> c_rows, std::optional<Tensor> mean,
+                 std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high, std::optional<double> score_clip,
+                 std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Coefficient aa(a, a_rows), bb(b, b_rows), cc(c, c_rows);
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
   const bool per_sample = aa.per_sample() || bb.per_sample() || cc.per_sample();
   const auto row = [&](int64_t i) { return StepRow{aa[i], bb[i], cc[i]}; };
-  step(out, mean, x, score, mask, per_sample, row, low, high, score_clip, noise, shape);
+  step(out, x, score, per_sample, row, {mean, mask, low, high, score_clip}, noise, shape);
 }
 
-void langevin_step(Tensor out, std::optional<Tensor> mean, std::optional<Tensor> x, Tensor score, std::optional<Tensor> mask,
-                   double step_size, std::optional<Tensor> step_size_rows, double temperature,
-                   std::optional<Tensor> temperature_rows, double low, double high, double score_clip, std::optional<Tensor> name,
-                   std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+void langevin_step(Tensor out, std::optional<Tensor> x, Tensor score, double step_size, double temperature, Tensor name,
+                   std::optional<Tensor> step_size_rows, std::optional<Tensor> temperature_rows, std::optional<Tensor> mean,
+                   std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high,
+                   std::optional<double> score_clip, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Coefficient eta(step_size, step_size_rows), t(temperature, temperature_rows);
   eta.require("langevin_step", "step_size", true);
   t.require("langevin_step", "temperature", false);
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
   const auto row = [&](int64_t i) { return StepRow{1.0, eta[i], std::sqrt(2.0 * eta[i] * t[i])}; };
-  step(out, mean, x, score, mask, eta.per_sample() || t.per_sample(), row, low, high, score_clip, noise, shape);
+  step(out, x, score, eta.per_sample() || t.per_sample(), row, {mean, mask, low, high, score_clip}, noise, shape);
 }
 
 }  // namespace

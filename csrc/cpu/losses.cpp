@@ -107,10 +107,11 @@ Coefficients coefficients(const Shape& shape, double kappa, const std::optional<
   return {k, {lambda, lambda_rows}, {mu, mu_rows}, {weight, weight_rows}, factor, over_kappa2, divisor_of(reduction, shape)};
 }
 
-void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, std::optional<Tensor> z, std::optional<Tensor> x0,
-                    double kappa, std::optional<Tensor> kappa_rows, double lambda, std::optional<Tensor> lambda_rows, double mu,
-                    std::optional<Tensor> mu_rows, double weight, std::optional<Tensor> weight_rows, double factor, bool over_kappa2,
-                    int64_t reduction, std::optional<Tensor> name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double kappa, double lambda, double mu,
+                    double weight, double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
+                    std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
+                    std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
+                    std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Shape shape(pred);
   const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
                                       over_kappa2, reduction);
@@ -151,10 +152,11 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, std::o
   reduce(loss, reduction, c, shape, partial);
 }
 
-void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, std::optional<Tensor> z, std::optional<Tensor> x0, double kappa,
-                    std::optional<Tensor> kappa_rows, double lambda, std::optional<Tensor> lambda_rows, double mu,
-                    std::optional<Tensor> mu_rows, double weight, std::optional<Tensor> weight_rows, double factor, bool over_kappa2,
-                    int64_t reduction, std::optional<Tensor> name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu,
+                    double weight, double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
+                    std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
+                    std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
+                    std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Shape shape(pred);
   const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
                                       over_kappa2, reduction);

@@ -6,7 +6,7 @@
 namespace pyebm {
 namespace {
 
-void normal_(Tensor out, std::optional<Tensor> name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+void normal_(Tensor out, Tensor name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
   const View view(out);

@@ -6,8 +6,8 @@
 namespace pyebm {
 namespace {
 
-void perturb(Tensor out, Tensor x, double alpha, std::optional<Tensor> alpha_rows, double sigma, std::optional<Tensor> sigma_rows,
-             std::optional<Tensor> name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std::optional<Tensor> alpha_rows,
+             std::optional<Tensor> sigma_rows, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Coefficient a(alpha, alpha_rows), s = Coefficient(sigma, sigma_rows).require("perturb", "sigma", true);
   const Shape shape(x);
   const NoiseSource noise(name, seeds, ids, shape);
