@@ -1,4 +1,4 @@
-"""Builds the CPU kernels on LibTorch's stable ABI: one abi3 wheel for torch >= 2.10 and Python >= 3.10. Metadata: pyproject.toml."""
+"""Builds the CPU kernels on LibTorch's stable ABI: one abi3 wheel for torch >= 2.10 and Python >= 3.10."""
 
 import os
 import sys
@@ -40,7 +40,8 @@ class BuildExtension(build_ext):
 
         def compile_all(sources: list[str], **options: object) -> list[str]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                return sum(pool.map(lambda source: compile_one([source], **options), sources), [])
+                objects = pool.map(lambda source: compile_one([source], **options), sources)
+                return [name for names in objects for name in names]
 
         self.compiler.compile = compile_all
         super().build_extension(ext)

@@ -6,14 +6,12 @@ stream): never stored, the same bits on every backend. See :class:`pyebm.Noise` 
 
 from . import losses, reference, samplers
 from ._ops import backends
+from ._version import __version__
 from .energy import energy_score
 from .langevin import affine_step, langevin_step, langevin_step_
 from .losses import denoising_loss, dsm_loss
 from .noise import Noise
-from ._version import __version__
 from .perturb import perturb
-
-
 
 __all__ = [
     "Noise",

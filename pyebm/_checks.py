@@ -53,37 +53,40 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
 
 
 def coefficient(
-    op: str, name: str, value: Coefficient, batch: int, device: torch.device, low: float = -math.inf, open_low: bool = False
+    op: str, name: str, value: Coefficient, x: Tensor, low: float = -math.inf, open_low: bool = False
 ) -> tuple[float, Tensor | None]:
-    """A number, or one value per sample: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
+    """A number, or one value per sample of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
 
     Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
     that would wait for the device.
     """
+    if type(value) is float and low < value < math.inf:
+        return value, None
     if isinstance(value, Tensor):
-        return math.nan, _rows(op, name, value, batch, device)
-    if type(value) is not float:
-        if not isinstance(value, numbers.Real):
-            raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
-        value = float(value)
-    if not math.isfinite(value) or not (value > low if open_low else value >= low):
+        return math.nan, _rows(op, name, value, x)
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
+    value = float(value)
+    if not math.isfinite(value) or value < low or (open_low and value == low):
         bound = "finite" if low == -math.inf else f"{'>' if open_low else '>='} {low:g} and finite"
         raise ValueError(f"{op}: {name} must be {bound}, got {value}")
     return value, None
 
 
-def _rows(op: str, name: str, value: Tensor, batch: int, device: torch.device) -> Tensor:
+def _rows(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     if value.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
     if value.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to the samples); detach it")
-    if value.device != device:
-        raise ValueError(f"{op}: {name} must be on {device} like the samples, got {value.device}")
-    if value.numel() != 1 and (value.numel() != batch or value.shape[0] != batch):
+    if value.device != x.device:
+        raise ValueError(f"{op}: {name} must be on {x.device} like the samples, got {value.device}")
+    count = value.numel()
+    if count != 1 and (count != x.shape[0] or count != value.shape[0]):
+        batch = x.shape[0]
         raise ValueError(
             f"{op}: {name} must be a number or have one value per sample, shape ({batch},) or ({batch}, 1, ...), "
             f"got {tuple(value.shape)}"
         )
     if value.dtype in (torch.float16, torch.bfloat16):
         value = value.float()
-    return value.reshape(-1)
+    return value if value.ndim == 1 else value.reshape(-1)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _ROWS = "Tensor? seeds=None, Tensor? ids=None"
 _STEP = f"Tensor(b!)? mean=None, Tensor? mask=None, float? low=None, float? high=None, float? score_clip=None, {_ROWS}"
@@ -44,10 +45,15 @@ SCHEMAS = {
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 
+
+def _fake(*_: Any, **__: Any) -> None:
+    """Every result is an argument, so there is no shape to work out."""
+
+
 _library = torch.library.Library("pyebm", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.register_fake(f"pyebm::{_name}", lambda *args, **kwargs: None, lib=_library)  # every result is an argument
+    torch.library.register_fake(f"pyebm::{_name}", _fake, lib=_library)
 
 
 _C = Path(__file__).parent / "_C.abi3.so"
@@ -89,19 +95,19 @@ def backends() -> dict[str, bool | str]:
 _CPU: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
 
 
-def kernels(backend: str | None, device: torch.device) -> dict[str, Callable[..., None]]:
-    """The table ``{op name: callable}`` that runs for ``backend`` on ``device``, or an error that says what is missing.
+def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
+    """The table ``{op name: callable}`` that runs for ``backend`` on x's device, or an error that says what is missing.
 
     ``None`` lets the device decide. A backend that is there but fails is never replaced by another one.
     """
     if backend is None or backend == "cpu":
-        if device.type == "cpu" and _why_no_cpu is None:
+        if x.is_cpu and _why_no_cpu is None:
             return _CPU
     elif backend == "reference":
         from . import reference
 
         return reference.OPS
-    raise _unavailable(backend, device)
+    raise _unavailable(backend, x.device)
 
 
 def _unavailable(backend: str | None, device: torch.device) -> Exception:

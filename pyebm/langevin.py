@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,8 +62,8 @@ def langevin_step(
         >>> bool(0.9 < x.std() < 1.15)
         True
     """
-    batch = check_samples("langevin_step", "x", x)
-    coefficients = _langevin_coefficients(step_size, temperature, batch, x.device)
+    check_samples("langevin_step", "x", x)
+    coefficients = _langevin_coefficients(step_size, temperature, x)
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend)
 
 
@@ -92,8 +91,8 @@ def langevin_step_(
         >>> pyebm.langevin_step_(x, -x, 0.1, pyebm.Noise(0)) is x
         True
     """
-    batch = check_samples("langevin_step_", "x", x)
-    coefficients = _langevin_coefficients(step_size, temperature, batch, x.device)
+    check_samples("langevin_step_", "x", x)
+    coefficients = _langevin_coefficients(step_size, temperature, x)
     _check_in_place(x, score)
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
 
@@ -129,26 +128,25 @@ def affine_step(
         >>> torch.equal(pyebm.affine_step(x, g, 0.5, 0.25, 0.0, noise), torch.full((4, 2), 0.75))
         True
     """
-    batch = check_samples("affine_step", "x", x)
-    device = x.device
-    a, a_rows = coefficient("affine_step", "a", a, batch, device)
-    b, b_rows = coefficient("affine_step", "b", b, batch, device)
-    c, c_rows = coefficient("affine_step", "c", c, batch, device)
+    check_samples("affine_step", "x", x)
+    a, a_rows = coefficient("affine_step", "a", a, x)
+    b, b_rows = coefficient("affine_step", "b", b, x)
+    c, c_rows = coefficient("affine_step", "c", c, x)
     return _step(
         "affine_step", x, g, ((a, b, c), (a_rows, b_rows, c_rows)), noise, clamp, None, mask, return_mean, backend, g_name="g"
     )
 
 
-def _langevin_coefficients(step_size: Coefficient, temperature: Coefficient, batch: int, device: torch.device) -> _Coefficients:
-    eta, eta_rows = coefficient("langevin_step", "step_size", step_size, batch, device, low=0.0, open_low=True)
-    t, t_rows = coefficient("langevin_step", "temperature", temperature, batch, device, low=0.0)
+def _langevin_coefficients(step_size: Coefficient, temperature: Coefficient, x: Tensor) -> _Coefficients:
+    eta, eta_rows = coefficient("langevin_step", "step_size", step_size, x, low=0.0, open_low=True)
+    t, t_rows = coefficient("langevin_step", "temperature", temperature, x, low=0.0)
     return (eta, t), (eta_rows, t_rows)
 
 
 def _check_in_place(x: Tensor, score: Tensor) -> None:
     if x.requires_grad and torch.is_grad_enabled():
         if x.is_leaf:
-            raise ValueError("langevin_step_: x must not be a leaf that requires grad; use langevin_step, detach it, or torch.no_grad()")
+            raise ValueError("langevin_step_: x must not be a leaf that requires grad; detach it, or use torch.no_grad()")
         raise ValueError("langevin_step_: x must not require grad; use langevin_step, which is differentiable")
     if isinstance(score, Tensor) and score.requires_grad and torch.is_grad_enabled():
         raise ValueError("langevin_step_: score must not require grad; detach it, or use langevin_step, which is differentiable")
@@ -186,14 +184,14 @@ def _step(
             raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
     if mask is not None:
         mask = _expanded_mask(op, mask, x)
-    name, seeds, ids = noise._named(x.shape[0], x.device)
-    kernel = _ops.kernels(backend, x.device)[op]
+    name, seeds, ids = noise._named(x.shape[0], x)
+    kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
     if torch.is_grad_enabled() and (x.requires_grad or score.requires_grad):
         # The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's.
         z = noise.randn(x.shape, device=x.device, backend=backend)
-        mean, value = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)
-        return (value.to(x.dtype), mean.to(x.dtype)) if return_mean else value.to(x.dtype)
+        exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)
+        return (exact.to(x.dtype), exact_mean.to(x.dtype)) if return_mean else exact.to(x.dtype)
     out = x if in_place else torch.empty_like(x)
     mean = torch.empty_like(x) if return_mean else None
     head = (out, None if in_place else x, score, *numbers, name)

@@ -60,9 +60,8 @@ def dsm_loss(
         >>> loss = pyebm.dsm_loss(net(pyebm.perturb(x, sigma, noise)), sigma, noise)
         >>> loss.backward()
     """
-    batch = check_samples("dsm_loss", "score", score)
-    device = score.device
-    kappa, kappa_rows = coefficient("dsm_loss", "sigma", sigma, batch, device, low=0.0, open_low=True)
+    check_samples("dsm_loss", "score", score)
+    kappa, kappa_rows = coefficient("dsm_loss", "sigma", sigma, score, low=0.0, open_low=True)
     over_sigma2 = True
     if weight is None:
         weight = 1.0
@@ -70,7 +69,7 @@ def dsm_loss(
         if weight != "sigma2":
             raise ValueError(f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}")
         weight, over_sigma2 = 1.0, False
-    weight, weight_rows = coefficient("dsm_loss", "weight", weight, batch, device)
+    weight, weight_rows = coefficient("dsm_loss", "weight", weight, score)
     numbers = (kappa, 1.0, 0.0, weight, 0.5, over_sigma2)
     return _denoising("dsm_loss", "score", score, noise, None, numbers, (kappa_rows, None, None, weight_rows), reduction, backend)
 
@@ -121,12 +120,11 @@ def denoising_loss(
         0.0
     """
     op = "denoising_loss"
-    batch = check_samples(op, "pred", pred)
-    device = pred.device
+    check_samples(op, "pred", pred)
     if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
         raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
     pairs = [
-        coefficient(op, name, value, batch, device)
+        coefficient(op, name, value, pred)
         for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
     ]
     numbers = (*(number for number, _ in pairs), 0.5 if half else 1.0, False)
@@ -149,17 +147,18 @@ def _denoising(
         raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _ops.REDUCTIONS))}, got {reduction!r}")
     z = name = seeds = ids = None
     if isinstance(noise, Noise):
-        name, seeds, ids = noise._named(pred.shape[0], pred.device)
+        name, seeds, ids = noise._named(pred.shape[0], pred)
     elif isinstance(noise, Tensor):
         z = noise
     else:
         raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
     if z is not None or x0 is not None:
         pred, z, x0 = _together(op, pred_name, pred, z, x0)
-    kernels = _ops.kernels(backend, pred.device)
+    kernels = _ops.kernels(backend, pred)
     head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids)
     if pred.requires_grad and torch.is_grad_enabled():
-        return _DenoisingLoss.apply(pred, kernels, code, head, tail)
+        result: Tensor = _DenoisingLoss.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
+        return result
     loss = _empty_loss(pred, code)
     _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
     return loss
@@ -177,9 +176,7 @@ def _together(
             raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to {pred_name}); detach it")
         if value.dtype != pred.dtype:
             pred = pred.to(torch.promote_types(pred.dtype, value.dtype))
-    z, x0 = (
-        None if value is None else check_like(op, name, value, pred_name, pred) for name, value in (("noise", z), ("x0", x0))
-    )
+    z, x0 = (None if value is None else check_like(op, name, value, pred_name, pred) for name, value in (("noise", z), ("x0", x0)))
     return pred, z, x0
 
 
@@ -224,11 +221,11 @@ class _DenoisingLoss(torch.autograd.Function):
 
 def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
     """The gradient, to the same bits, from torch operations that autograd can go through again; only z is a kernel's."""
-    *rows, z, x0, seeds, ids = tail
+    kappa_rows, lam_rows, mu_rows, weight_rows, z, x0, seeds, ids = tail
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
         kernels["normal_"](z, head[-1], seeds, ids)
-    r, _, g = reference.loss_terms(pred, *head, *rows, z, x0)
+    r, _, g = reference.loss_terms(pred, *head, kappa_rows, lam_rows, mu_rows, weight_rows, z, x0)
     return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)
 
 
@@ -265,7 +262,7 @@ class DenoisingLoss(nn.Module):
 
     def __init__(self, *, half: bool = False, reduction: str = "mean", backend: str | None = None) -> None:
         super().__init__()
-        self.half, self.reduction, self.backend = half, reduction, backend
+        self.halved, self.reduction, self.backend = half, reduction, backend  # .half() is nn.Module's cast
 
     def forward(
         self,
@@ -286,10 +283,10 @@ class DenoisingLoss(nn.Module):
             mu=mu,
             x0=x0,
             weight=weight,
-            half=self.half,
+            half=self.halved,
             reduction=self.reduction,
             backend=self.backend,
         )
 
     def extra_repr(self) -> str:
-        return f"half={self.half}, reduction={self.reduction!r}"
+        return f"half={self.halved}, reduction={self.reduction!r}"

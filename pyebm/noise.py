@@ -18,6 +18,7 @@ from ._checks import FLOATS, check_elements
 
 _WORD = 2**32
 _VERSION = 1
+_Named = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def _to_int64(seed: int) -> int:
@@ -62,6 +63,10 @@ class Noise:
     first_sample: int
     step: int
     stream: int
+    _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
+    _seeds: Tensor | None
+    _ids: Tensor | None
+    _copies: dict[torch.device, _Named]
 
     def __init__(
         self,
@@ -96,9 +101,7 @@ class Noise:
             )
         self._set(seed, first_sample, step, stream, seeds, ids)
 
-    def _set(
-        self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None
-    ) -> None:
+    def _set(self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None) -> None:
         put = object.__setattr__
         put(self, "seed", seed)
         put(self, "first_sample", first_sample)
@@ -177,15 +180,16 @@ class Noise:
             raise ValueError(f"Noise.randn: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
         check_elements("Noise.randn", "shape", math.prod(shape[1:]))
         out = torch.empty(shape, dtype=dtype, device=device)
-        name, *rows = self._named(shape[0], out.device)
-        _ops.call(_ops.kernels(backend, out.device)["normal_"], (out, name), (*rows,))
+        name, seeds, ids = self._named(shape[0], out)
+        _ops.call(_ops.kernels(backend, out)["normal_"], (out, name), (seeds, ids))
         return out
 
-    def _named(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The tensors that name this noise to a kernel, on the kernel's device, once the batch is known to fit."""
+    def _named(self, batch: int, like: Tensor) -> _Named:
+        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
         seeds, ids = self._seeds, self._ids
         if seeds is None and ids is None:
-            if self.first_sample + batch > _WORD:
+            # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
+            if not torch.compiler.is_compiling() and self.first_sample + batch > _WORD:
                 raise ValueError(
                     f"noise: sample ids must be in [0, 2**32), got first_sample={self.first_sample} and {batch} samples"
                 )
@@ -193,11 +197,13 @@ class Noise:
             for name, rows in (("seed", seeds), ("sample_ids", ids)):
                 if rows is not None and rows.shape[0] != batch:
                     raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
-        if device.type == "cpu":
+        if like.is_cpu:
             return self._name, seeds, ids
+        device = like.device
         copy = self._copies.get(device)
         if copy is None:
-            copy = self._copies[device] = tuple(None if t is None else t.to(device) for t in (self._name, seeds, ids))
+            on_device = [None if rows is None else rows.to(device) for rows in (seeds, ids)]
+            copy = self._copies[device] = (self._name.to(device), on_device[0], on_device[1])
         return copy
 
     def state_dict(self) -> dict[str, Any]:

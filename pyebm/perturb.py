@@ -42,14 +42,14 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
         True
     """
     batch = check_samples("perturb", "x", x)
-    device = x.device
-    sigma, sigma_rows = coefficient("perturb", "sigma", sigma, batch, device, low=0.0, open_low=True)
-    alpha, alpha_rows = coefficient("perturb", "alpha", alpha, batch, device)
-    name, seeds, ids = noise._named(batch, device)
-    kernel = _ops.kernels(backend, device)["perturb"]
+    sigma, sigma_rows = coefficient("perturb", "sigma", sigma, x, low=0.0, open_low=True)
+    alpha, alpha_rows = coefficient("perturb", "alpha", alpha, x)
+    name, seeds, ids = noise._named(batch, x)
+    kernel = _ops.kernels(backend, x)["perturb"]
     head, tail = (alpha, sigma, name), (alpha_rows, sigma_rows, seeds, ids)
     if x.requires_grad and torch.is_grad_enabled():
-        return _Perturb.apply(x, kernel, head, tail)
+        result: Tensor = _Perturb.apply(x, kernel, head, tail)  # type: ignore[no-untyped-call]
+        return result
     out = torch.empty_like(x)
     _ops.call(kernel, (out, x, *head), tail)
     return out

@@ -58,8 +58,8 @@ def _sqrt(x: Tensor) -> Tensor:
 
 def _sqrt64(x: Tensor) -> Tensor:
     """The correctly rounded float64 root of a few coefficients."""
-    if x.device.type != "cpu":
-        return x.sqrt()  # correctly rounded by CUDA
+    if not x.is_cpu or torch.compiler.is_compiling():
+        return x.sqrt()  # CUDA rounds it correctly; compiled code may not
     return torch.tensor([math.sqrt(value) for value in x.flatten().tolist()], dtype=torch.float64).reshape(x.shape)
 
 
@@ -119,9 +119,7 @@ def _require(op: str, name: str, value: Tensor, positive: bool) -> None:
         if not ok.all():
             worst = int((~ok.flatten()).nonzero()[0])
             bound = ">" if positive else ">="
-            raise ValueError(
-                f"{op}: {name} must be {bound} 0 and finite, got {float(value.flatten()[worst]):g} for sample {worst}"
-            )
+            raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(value.flatten()[worst]):g} for sample {worst}")
 
 
 def _clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
@@ -160,14 +158,17 @@ def langevin_update(
     *rest: Any,
 ) -> tuple[Tensor, Tensor]:
     """The affine update with a = 1, b = eta, c = sqrt(2 eta T)."""
-    eta, t = _column(numbers[0], step_size_rows, x), _column(numbers[1], temperature_rows, x)
-    _require("langevin_step", "step_size", eta, positive=True)
-    _require("langevin_step", "temperature", t, positive=False)
-    c = _sqrt64(2.0 * eta * t)
-    return affine_update(x, score, z, (1.0, math.nan, math.nan), None, eta.flatten(), c.flatten(), *rest)
+    eta, t = numbers
+    if step_size_rows is None and temperature_rows is None:
+        return affine_update(x, score, z, (1.0, eta, math.sqrt(2.0 * eta * t)), None, None, None, *rest)
+    eta_rows, t_rows = _column(eta, step_size_rows, x), _column(t, temperature_rows, x)
+    _require("langevin_step", "step_size", eta_rows, positive=True)
+    _require("langevin_step", "temperature", t_rows, positive=False)
+    c_rows = _sqrt64(2.0 * eta_rows * t_rows)
+    return affine_update(x, score, z, (1.0, math.nan, math.nan), None, eta_rows.flatten(), c_rows.flatten(), *rest)
 
 
-UPDATES = {"affine_step": affine_update, "langevin_step": langevin_update}
+UPDATES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"affine_step": affine_update, "langevin_step": langevin_update}
 
 
 def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
@@ -250,8 +251,7 @@ def loss_terms(
     """(residual, loss weight per sample, gradient coefficient per sample), the last two in float64."""
     p = _work(pred)
     k, la, m, w = (
-        _column(number, rows, pred)
-        for number, rows in ((kappa, kappa_rows), (lam, lam_rows), (mu, mu_rows), (weight, weight_rows))
+        _column(number, rows, pred) for number, rows in ((kappa, kappa_rows), (lam, lam_rows), (mu, mu_rows), (weight, weight_rows))
     )
     if over_kappa2:
         _require("dsm_loss", "sigma", k, positive=True)

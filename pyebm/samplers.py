@@ -117,8 +117,8 @@ class AnnealedLangevin:
     """Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1; 2020 with the final denoising).
 
     For each noise level sigma_l, from the largest to the smallest, ``n_steps_each`` Langevin steps with
-    ``step_size = step_lr (sigma_l / sigma_L)^2`` in ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z``; at last, with ``denoise``,
-    ``x + sigma_L^2 s(x, sigma_L)`` (Tweedie's mean).
+    ``step_size = step_lr (sigma_l / sigma_L)^2`` in ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z``; at last, with
+    ``denoise``, ``x + sigma_L^2 s(x, sigma_L)`` (Tweedie's mean).
 
     Args:
         score_fn: ``score_fn(x, sigma)`` with sigma a tensor (B,) of x's dtype (float32 for half precisions); returns
@@ -129,10 +129,10 @@ class AnnealedLangevin:
         denoise: end with the noise-free step.
         temperature, clamp, score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
-    Calling it: ``sampler(x0, n_steps=None, noise=None, thin=None, callback=None, progress=False)``, as :class:`Langevin`. Step k of the
-    run is number ``noise.step + k`` of the schedule's ``len(sigmas) * n_steps_each``, which is how a stopped run is resumed:
-    ``sampler(x, noise=noise.at(step=k))`` goes on after k steps. ``n_steps`` limits the run to that many; the final denoising
-    happens only when the schedule's end is reached.
+    Calling it: ``sampler(x0, n_steps=None, noise=None, thin=None, callback=None, progress=False)``, as :class:`Langevin`.
+    Step k of the run is number ``noise.step + k`` of the schedule's ``len(sigmas) * n_steps_each``, which is how a stopped
+    run is resumed: ``sampler(x, noise=noise.at(step=k))`` goes on after k steps. ``n_steps`` limits the run to that many;
+    the final denoising happens only when the schedule's end is reached.
 
     Example:
         >>> import torch, pyebm
@@ -231,5 +231,3 @@ def _sigma_of(x: Tensor, sigma: float) -> Tensor:
 
 def _trajectory(x: Tensor, n_steps: int, thin: int | None) -> Tensor | None:
     return None if thin is None else x.new_empty((n_steps // thin, *x.shape))
-
-

@@ -1,0 +1,103 @@
+"""torch.compile(fullgraph=True), opcheck, and what a changed seed or step must not do: compile again."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.library import opcheck
+
+import pyebm
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+OPS = torch.ops.pyebm
+NAME = pyebm.Noise(3, step=2)._name
+X = torch.linspace(-1, 1, 40).reshape(8, 5)
+ROWS = torch.linspace(0.5, 1.5, 8, dtype=torch.float64)
+LOSS = (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._ops.REDUCTIONS["batchmean"], NAME)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "kwargs"),
+    [
+        (OPS.normal_, (X.clone(), NAME), {}),
+        (OPS.perturb, (torch.empty_like(X), X, 1.0, 0.5, NAME), {"sigma_rows": ROWS}),
+        (OPS.langevin_step, (torch.empty_like(X), X, -X, 0.1, 1.0, NAME), {"mean": torch.empty_like(X), "low": -1.0}),
+        (OPS.langevin_step, (X.clone(), None, -X, 0.1, 1.0, NAME), {}),
+        (OPS.affine_step, (torch.empty_like(X), X, -X, 0.9, 0.1, 0.2, NAME), {"mask": X > 0}),
+        (OPS.denoising_loss, (torch.empty(()), torch.empty_like(X), X, *LOSS), {}),
+        (OPS.denoising_grad, (torch.empty_like(X), torch.ones(()), X, *LOSS), {}),
+        (OPS.scale_, (X.clone(), torch.ones(8)), {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_opcheck(op, args, kwargs):
+    opcheck(op.default, args, kwargs)
+
+
+def _training_loss(x, sigma, noise, net):
+    return pyebm.dsm_loss(net(pyebm.perturb(x, sigma, noise)), sigma, noise)
+
+
+def test_training_step_compiles_once_for_all_noise():
+    net = torch.nn.Linear(5, 5)
+    compiles = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(_training_loss, fullgraph=True, backend=compiles)
+    for k in range(4):
+        noise = pyebm.Noise(17 * k, step=k, first_sample=2 * k)
+        sigma = ROWS + k
+        loss, expected = compiled(X, sigma, noise, net), _training_loss(X, sigma, noise, net)
+        assert torch.equal(loss, expected)
+        for ours, theirs in zip(
+            torch.autograd.grad(loss, net.parameters()), torch.autograd.grad(expected, net.parameters()), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+    assert compiles.frame_count == 1
+
+
+def _step(x, noise):
+    pyebm.langevin_step_(x, -x, 0.1, noise)
+    return pyebm.langevin_step(x, -x, 0.1, noise, clamp=(-1.0, 1.0), return_mean=True)
+
+
+def _affine(x, noise):
+    return pyebm.affine_step(x, x.sin(), 0.9, 0.1, ROWS, noise, mask=x > 0)
+
+
+def _named_inside(x, noise):
+    return x + pyebm.Noise(3).at(step=2).shard(first_sample=4).randn(x.shape)
+
+
+def _eps_loss(x, noise):
+    return pyebm.denoising_loss(x, noise, x0=x, mu=0.3, reduction="none")
+
+
+@pytest.mark.parametrize("function", [_step, _affine, _named_inside, _eps_loss])
+def test_inductor_gives_the_same_bits(function):
+    noise = pyebm.Noise(5)
+    with torch.no_grad():
+        ours = torch.compile(function, fullgraph=True)(X.clone(), noise)
+        expected = function(X.clone(), noise)
+    for a, b in zip(*((r if isinstance(r, tuple) else (r,)) for r in (ours, expected)), strict=True):
+        assert torch.equal(a, b)
+
+
+def _all_that_differentiates(x, noise):
+    step = pyebm.langevin_step(x, -x, 0.1, noise)
+    loss = pyebm.denoising_loss(x, noise, reduction="none")
+    return step.sum() + pyebm.perturb(x, 0.3, noise, alpha=0.2).sum() + loss.sum() + pyebm.dsm_loss(x, 0.3, noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_compiled_gradients(dtype):
+    noise = pyebm.Noise(5)
+    x = X.to(dtype).requires_grad_()
+    (ours,) = torch.autograd.grad(torch.compile(_all_that_differentiates, fullgraph=True)(x, noise), x)
+    (expected,) = torch.autograd.grad(_all_that_differentiates(x, noise), x)
+    # The sum of four gradients: each is exact, their order of addition is the compiler's.
+    torch.testing.assert_close(
+        ours, expected, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps * expected.abs().max().item()
+    )
