@@ -131,6 +131,15 @@ PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>
 
 template <bool kX0, bool kGrad, class T, class Z>
 T sum_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& row, T* out) {
+  if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a toy problem
+    T total = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const T r = residual_at<kX0>(i, in, row);
+      total += r * r;
+      if (kGrad) out[i] = row.grad * r;
+    }
+    return total;
+  }
   T lane[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
