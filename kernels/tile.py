@@ -88,14 +88,16 @@ def place(samples, pitch, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.const
         offset = (at // COLS)[:, None] * (pitch.to(tl.int32) * UNIT) + lane
     # Whole cells are masked as such: a mask that could cut one would take the wide loads and stores apart.
     if UNIT == VEC:
-        here = column < tl.minimum(pitch.to(tl.int64) - first_cell, COLS).to(tl.int32)
-        inside = tl.broadcast_to((here & valid)[:, None], (ROWS * COLS, VEC))
+        left = tl.minimum(pitch.to(tl.int64) - first_cell, COLS).to(tl.int32)
+        place_in_row = column[:, None]
     else:
-        here = lane < tl.minimum(elements - first_cell * VEC, COLS * VEC).to(tl.int32)
-        if ROWS == 1:
-            inside = here & valid
-        else:
-            inside = here & valid[:, None]
+        left = tl.minimum(elements - first_cell * VEC, COLS * VEC).to(tl.int32)
+        place_in_row = lane
+    if ROWS == 1:
+        inside = place_in_row < tl.where(valid, left, 0)
+    else:
+        inside = (place_in_row < left) & valid[:, None]
+    inside = tl.broadcast_to(inside, (ROWS * COLS, VEC))
     return row, valid, first_cell.to(tl.uint32) + column.to(tl.uint32), start, offset, inside
 
 

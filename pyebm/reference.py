@@ -276,7 +276,7 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) 
     if reduction == 0:
         loss.copy_(w.to(r.dtype) * (r * r))
         return
-    sums = (r.double() ** 2).flatten(1).sum(1) * w.flatten()
+    sums = (r.double() ** 2).reshape(pred.shape[0], math.prod(pred.shape[1:])).sum(1) * w.flatten()
     loss.copy_(sums if reduction == 1 else sums.sum() / _divisor(pred, reduction))
     if grad is not None:
         grad.copy_(g.to(r.dtype) * r)

@@ -1,7 +1,7 @@
 """The Triton kernels under Triton's interpreter, on CPU tensors: the reference's bits.
 
-Not collected by itself: the interpreter has to be chosen before triton is imported, so test_triton.py runs this file in a process of
-its own, with TRITON_INTERPRET=1.
+Not collected by itself: the interpreter has to be chosen before triton is imported, so test_triton.py runs this file in a process
+of its own, with TRITON_INTERPRET=1.
 """
 
 import pytest
@@ -12,7 +12,7 @@ import pyebm
 from pyebm import _ops
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# Empty; less than a group of 4, a vector of 8, a tile; several tiles of samples, and of a sample; sizes that 2, 4, 8 and none divide.
+# Empty; less than a group of 4, a vector of 8, a tile; several tiles of samples, and of a sample; sizes that 2, 4, 8, none divide.
 SHAPES = ((0,), (0, 3), (3, 0), (3,), (5, 1), (3, 7), (2, 6), (2, 3, 4, 5), (3, 72), (530, 2), (2, 1031), (1, 2052), (1, 2310))
 NOISE = pyebm.Noise(2**63 + 12345, step=7, stream=2**32 - 1, first_sample=11)
 
@@ -214,5 +214,4 @@ def test_bad_input():
     with pytest.raises(ValueError, match="must not overlap score in part"):
         pyebm.langevin_step_(both[:6].view(2, 3), both[2:].view(2, 3), 0.1, NOISE, backend="triton")
     with pytest.raises(ValueError, match=r"sample ids must be in \[0, 2\*\*32\)"):
-        torch.ops.pyebm  # noqa: B018  (registered)
         pyebm.kernels.OPS["normal_"](x, torch.tensor([0, 2**32 - 2, 0, 0]))

@@ -1,0 +1,264 @@
+"""The instructions that ptx.py knows, each on a vector of threads.
+
+Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as such (through float64, float32 only), so
+that a kernel with one shows other bits than the contract's, as it would on a device.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ptx_memory import Global, PtxError, Shared
+
+if TYPE_CHECKING:
+    from ptx import Kernel
+
+DONE = object()
+_U = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+_S = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
+_F = {16: np.float16, 32: np.float32, 64: np.float64}
+_ARITHMETIC = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}
+_LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+_COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+
+
+def _type(name: str) -> tuple[str, int]:
+    """("f", 32) of f32; a predicate is ("p", 1)."""
+    return ("p", 1) if name == "pred" else (name[0], int(re.sub(r"\D.*", "", name[1:])))
+
+
+class Threads:
+    """Registers and memory of some blocks of a launch."""
+
+    def __init__(
+        self, kernel: Kernel, data: bytes, grid: tuple[int, ...], size: int, blocks: np.ndarray, memory: Global, shared: Shared
+    ) -> None:
+        self.kernel, self.data, self.memory, self.shared = kernel, data, memory, shared
+        self.count = size * len(blocks)
+        self.block = np.repeat(np.arange(len(blocks)), size)
+        self.thread = np.tile(np.arange(size), len(blocks))
+        block = np.repeat(blocks, size)
+        self.special = {
+            "%tid.x": self.thread,
+            "%ctaid.x": block % grid[0],
+            "%ctaid.y": block // grid[0] % grid[1],
+            "%ctaid.z": block // (grid[0] * grid[1]),
+            **{f"%nctaid.{axis}": np.full(self.count, n) for axis, n in zip("xyz", grid, strict=True)},
+        }
+        self.registers: dict[str, Any] = {
+            name: np.zeros(self.count, bool if bits == 1 else _U[bits]) for name, bits in kernel.registers.items()
+        }
+
+    def whole_blocks(self, waiting: np.ndarray, alive: np.ndarray) -> np.ndarray:
+        blocks = len(self.shared.data)
+        here = np.bincount(self.block, waiting, blocks) == np.bincount(self.block, alive, blocks)
+        return here[self.block]
+
+    def value(self, operand: str, kind: str, bits: int) -> Any:
+        if operand.startswith("!"):
+            return ~self.registers[operand[1:]]
+        if operand in self.registers:
+            raw = self.registers[operand]
+            if kind == "p":
+                return raw
+        elif operand in self.special:
+            raw = self.special[operand].astype(np.uint32)
+        elif operand in self.kernel.shared:
+            return np.zeros(self.count, _U[bits])
+        elif re.match(r"0[fFdD]", operand):
+            raw = np.full(self.count, int(operand[2:], 16), _U[4 * len(operand[2:])])
+        elif kind == "p":
+            return np.full(self.count, int(operand) != 0)
+        else:
+            raw = np.full(self.count, int(operand, 0) % (1 << bits), _U[bits])
+        raw = raw if raw.dtype.itemsize * 8 == bits else raw.astype(_U[bits])
+        return raw.view({"s": _S, "f": _F}.get(kind, _U)[bits])
+
+    def put(self, name: str, value: Any, mask: np.ndarray) -> None:
+        if name == "_":
+            return
+        register = self.registers[name]
+        if value.dtype != register.dtype:
+            same = value.dtype.itemsize == register.dtype.itemsize
+            value = value.view(register.dtype) if same else value.astype(register.dtype)
+        np.copyto(register, value, where=mask)
+
+    def address(self, operand: str) -> np.ndarray:
+        found = re.match(r"\[\s*([%\w$]+)\s*(?:\+\s*(-?\d+)\s*)?\]", operand)
+        if found is None:
+            raise PtxError(f"cannot read the address {operand}")
+        return self.value(found[1], "u", 64) + np.array(int(found[2] or 0)).astype(np.uint64)
+
+
+def _names(operand: str) -> list[str]:
+    return [name.strip() for name in operand.strip("{}").split(",")]
+
+
+def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> None:
+    kind, bits = _type(op[-1])
+    width = bits // 8
+    if "param" in op:
+        name, _, offset = operands[1].strip("[] ").partition("+")
+        at = threads.kernel.parameters[name.strip()][0] + int(offset or 0)
+        raw = np.frombuffer(threads.data[at : at + width], _U[bits])
+        return threads.put(operands[0], np.full(threads.count, raw[0]), mask)
+    chosen = np.nonzero(mask)[0]
+    if not len(chosen):
+        return None
+    is_load = op[0] == "ld"
+    names = _names(operands[0 if is_load else 1])
+    address = threads.address(operands[1 if is_load else 0])[chosen]
+    size = width * len(names)
+    lane = threads.block[chosen], threads.thread[chosen]
+    if is_load:
+        if "shared" in op:
+            data = threads.shared.load(*lane, address, size)
+        else:
+            data = threads.memory.load(address, size)
+        words = np.ascontiguousarray(data).view(_U[bits])
+        for k, name in enumerate(names):
+            threads.registers[name][chosen] = words[:, k]
+        return None
+    data = np.stack([threads.value(name, "u", bits)[chosen] for name in names], axis=1).view(np.uint8)
+    if "shared" in op:
+        threads.shared.store(*lane, address, data)
+    else:
+        threads.memory.store(address, data)
+    return None
+
+
+def _to_bfloat16(x: np.ndarray) -> np.ndarray:
+    bits = x.view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(x), np.uint32(0x7FFF), rounded).astype(np.uint16)
+
+
+def _half(x: np.ndarray, kind: str) -> np.ndarray:
+    return _to_bfloat16(x) if kind.startswith("bf16") else x.astype(np.float16).view(np.uint16)
+
+
+def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray:
+    to, source = op[-2], op[-1]
+    if to in ("bf16x2", "f16x2"):
+        high, low = (_half(threads.value(name, "f", 32), to).astype(np.uint32) for name in operands[1:])
+        return high << np.uint32(16) | low
+    if to in ("bf16", "f16"):
+        return _half(threads.value(operands[1], "f", 32), to)
+    if source == "bf16":
+        return threads.value(operands[1], "u", 16).astype(np.uint32) << np.uint32(16)
+    value = threads.value(operands[1], *_type(source))
+    kind, bits = _type(to)
+    if kind != "f" and source.startswith("f"):
+        raise PtxError("float to integer is not known here")
+    return value.astype({"s": _S, "f": _F}.get(kind, _U)[bits])
+
+
+def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
+    if op[2] != "bfly" or not mask.all():
+        raise PtxError("only a butterfly shuffle of whole warps is known here")
+    value = threads.value(operands[1], "u", 32)
+    partner = np.arange(threads.count) ^ int(operands[2], 0)  # blocks are whole warps
+    return value[partner]
+
+
+def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, bits: int) -> np.ndarray:
+    a, b = threads.value(operands[1], kind, bits), threads.value(operands[2], kind, bits)
+    if kind == "f":
+        return a * b
+    if "wide" in op:
+        kind_of = (_S if kind == "s" else _U)[2 * bits]
+        product = a.astype(kind_of) * b.astype(kind_of)
+        return product + threads.value(operands[3], kind, 2 * bits) if op[0] == "mad" else product
+    if "hi" in op:
+        if bits != 32:
+            raise PtxError("the high half of a 64-bit product is not known here")
+        wide = _S[64] if kind == "s" else _U[64]
+        return ((a.astype(wide) * b.astype(wide)) >> wide(32)).astype(_U[32])
+    return a * b + threads.value(operands[3], kind, bits) if op[0] == "mad" else a * b
+
+
+def _shift(threads: Threads, op: list[str], operands: list[str], kind: str, bits: int) -> np.ndarray:
+    value = threads.value(operands[1], kind, bits)
+    count = threads.value(operands[2], "u", 32)
+    inside = np.minimum(count, bits - 1).astype(value.dtype)
+    if op[0] == "shl":
+        return np.where(count < bits, value << inside, value.dtype.type(0))
+    return np.where((count < bits) | (kind == "s"), value >> inside, value.dtype.type(0))
+
+
+def _permute(threads: Threads, operands: list[str]) -> np.ndarray:
+    low, high = (threads.value(name, "u", 32).astype(np.uint64) for name in operands[1:3])
+    both, selector = high << np.uint64(32) | low, int(operands[3].rstrip("U"), 0)
+    picked = [(both >> np.uint64(8 * (selector >> 4 * k & 7)) & np.uint64(255)) << np.uint64(8 * k) for k in range(4)]
+    return sum(picked[1:], picked[0]).astype(np.uint32)
+
+
+def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> object:
+    """Run one instruction for the threads of ``mask``; DONE, or None where it is not known."""
+    name = op[0]
+    if name in ("ld", "st"):
+        _memory(threads, op, operands, mask)
+        return DONE
+    kind, bits = _type(op[-1])
+
+    def value(k: int) -> Any:
+        return threads.value(operands[k], kind, bits)
+
+    if name == "mov" and "{" in operands[0]:
+        parts = _names(operands[0])
+        width = bits // len(parts)
+        whole = threads.value(operands[1], "u", bits)
+        for k, part in enumerate(parts):
+            threads.put(part, (whole >> _U[bits](k * width)).astype(_U[width]), mask)
+        return DONE
+    if name == "mov" and "{" in operands[1]:
+        width = bits // len(_names(operands[1]))
+        words = [
+            threads.value(part, "u", width).astype(_U[bits]) << _U[bits](k * width) for k, part in enumerate(_names(operands[1]))
+        ]
+        result = np.bitwise_or.reduce(words)
+    elif name == "mov":
+        result = value(1)
+    elif name == "cvt":
+        result = _convert(threads, op, operands)
+    elif name == "shfl":
+        result = _shuffle(threads, op, operands, mask)
+        return threads.put(operands[0].split("|")[0], result, mask) or DONE
+    elif name == "setp":
+        result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne, which PTX calls neu then
+        if op[1] == "ne" and kind == "f":
+            result &= ~(np.isnan(value(1)) | np.isnan(value(2)))
+    elif name == "selp":
+        result = np.where(
+            threads.value(operands[3], "p", 1), threads.value(operands[1], "u", bits), threads.value(operands[2], "u", bits)
+        )
+    elif name in _LOGIC:
+        result = _LOGIC[name](value(1), value(2))
+    elif name in ("mul", "mad"):
+        result = _multiply(threads, op, operands, kind, bits)
+    elif name == "fma" and bits == 32:
+        result = (value(1).astype(np.float64) * value(2) + value(3)).astype(np.float32)
+    elif name in _ARITHMETIC:
+        result = _ARITHMETIC[name](value(1), value(2))
+    elif name == "div" and kind == "f":
+        result = value(1) / value(2)
+    elif name == "sqrt" and "rn" in op:
+        result = np.sqrt(value(1))
+    elif name == "neg":
+        result = -value(1)
+    elif name == "not":
+        result = ~value(1)
+    elif name in ("shl", "shr"):
+        result = _shift(threads, op, operands, kind, bits)
+    elif name == "bfe":
+        at, width = int(operands[2], 0), int(operands[3].rstrip("U"), 0)
+        up = value(1).dtype.type(bits - width - at)
+        result = (value(1) << up) >> value(1).dtype.type(bits - width)
+    elif name == "prmt":
+        result = _permute(threads, operands)
+    else:
+        return None
+    threads.put(operands[0], result, mask)
+    return DONE
