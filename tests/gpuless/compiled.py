@@ -1,5 +1,5 @@
-"""Triton's real launch path on a machine without a GPU: arguments are specialised (alignment, the value 1, None) and kernels compiled
-exactly as for a launch; instead of the launch comes whatever the caller wants to do with the compiled kernel.
+"""Triton's real launch path on a machine without a GPU: arguments are specialised (alignment, the value 1, None) and kernels
+compiled exactly as for a launch; instead of the launch comes whatever the caller wants to do with the compiled kernel.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,17 +98,20 @@ def _packed(kernel: Kernel, arguments: list[Any]) -> bytes:
     return bytes(data)
 
 
-def launch(text: str, grid: tuple[int, ...], threads: int, arguments: list[Any], shared: int) -> None:
-    """Run the kernel over its grid, on the tensors among ``arguments``, in place."""
+def launch(
+    text: str, grid: tuple[int, ...], threads: int, arguments: list[Any], shared: int, blocks: Sequence[int] | None = None
+) -> None:
+    """Run the kernel over its grid, or over ``blocks`` of it only, on the tensors among ``arguments``, in place."""
     kernel = parse(text)
     data = _packed(kernel, arguments)
     memory = Global([value for value in arguments if isinstance(value, Tensor)])
     x, y, z = (*grid, 1, 1)[:3]
     at_once = max(1, _BATCH // threads)
     with np.errstate(all="ignore"):
-        for first in range(0, x * y * z, at_once):
-            blocks = np.arange(first, min(first + at_once, x * y * z))
-            _run(kernel, Threads(kernel, data, (x, y, z), threads, blocks, memory, Shared(len(blocks), shared)))
+        every = np.arange(x * y * z) if blocks is None else np.array(blocks)
+        for first in range(0, len(every), at_once):
+            some = every[first : first + at_once]
+            _run(kernel, Threads(kernel, data, (x, y, z), threads, some, memory, Shared(len(some), shared)))
 
 
 def _run(kernel: Kernel, threads: Threads) -> None:

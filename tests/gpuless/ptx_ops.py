@@ -26,7 +26,9 @@ _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equ
 
 def _type(name: str) -> tuple[str, int]:
     """("f", 32) of f32; a predicate is ("p", 1)."""
-    return ("p", 1) if name == "pred" else (name[0], int(re.sub(r"\D.*", "", name[1:])))
+    if name == "pred":
+        return "p", 1
+    return name[0], int(re.findall(r"\d+", name)[0])
 
 
 class Threads:
@@ -156,11 +158,11 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
 
 
 def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
-    if op[2] != "bfly" or not mask.all():
-        raise PtxError("only a butterfly shuffle of whole warps is known here")
-    value = threads.value(operands[1], "u", 32)
-    partner = np.arange(threads.count) ^ int(operands[2], 0)  # blocks are whole warps
-    return value[partner]
+    if op[2] not in ("bfly", "idx") or not mask.all():
+        raise PtxError("only a shuffle of whole warps, by butterfly or index, is known here")
+    value, lane = threads.value(operands[1], "u", 32), threads.value(operands[2], "u", 32).astype(np.int64) % 32
+    thread = np.arange(threads.count)  # blocks are whole warps
+    return value[thread ^ lane if op[2] == "bfly" else thread // 32 * 32 + lane]
 
 
 def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, bits: int) -> np.ndarray:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 pytest.importorskip("triton")
+import pyebm.kernels
 from compiled import compiling
 
 import pyebm
-import pyebm.kernels
 
 OPS = pyebm.kernels.OPS
 

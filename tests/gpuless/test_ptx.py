@@ -5,10 +5,10 @@ import torch
 
 pytest.importorskip("triton")
 import ptx
+import pyebm.kernels
 from compiled import compiling
 
 import pyebm
-import pyebm.kernels
 from pyebm import reference
 
 NOISE = pyebm.Noise(2**63 + 12345, step=7, stream=3, first_sample=11)
