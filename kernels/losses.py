@@ -7,6 +7,7 @@ float64, in an order that the shape alone decides (:mod:`pyebm.kernels.sums`).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -186,7 +187,8 @@ class _Loss:
         self.pred = pred
         self.factor, self.over_kappa2 = factor, over_kappa2
         self.numbers, self.rows = (kappa, lam, mu, weight), (kappa_rows, lam_rows, mu_rows, weight_rows)
-        self.weight = factor * (weight / (kappa * kappa) if over_kappa2 else weight)
+        square = kappa * kappa if over_kappa2 else 1.0
+        self.weight = factor * (weight / square if square else weight * math.inf)  # as in C, where Python would raise
         self.operands = {"pred": pred, "z": z, "x0": x0, "name": name, "seeds": seeds, "ids": ids}
 
     def arguments(self) -> dict[str, Any]:
@@ -215,7 +217,6 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, 
         loss.fill_(0.0 if call.divisor else float("nan"))
         return
     tiling = call.tiling
-    tiles = (tiling.blocks, tiling.parts)
     with host.results(loss, grad) as (loss_target, grad_target):
         arguments = call.arguments()
         weight = 1.0 if arguments["table"] is not None else call.weight
@@ -229,7 +230,7 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, 
             grid = (triton.cdiv(tiling.samples, BLOCK // cols),)
             add_samples[grid](loss_target, partial, weight, *partial.shape, ROWS=BLOCK // cols, COLS=cols, **host.FAST)
         else:
-            partial = torch.empty(tiles, dtype=torch.float64, device=pred.device)
+            partial = torch.empty(tiling.blocks * tiling.parts, dtype=torch.float64, device=pred.device)
             loss_kernel[tiling.grid](partial, grad_target, weight=number, REDUCE=2, **arguments)
             add_tiles[(1,)](loss_target, partial, weight, call.divisor, partial.numel(), BLOCK=BLOCK, **host.FAST)
 
@@ -239,15 +240,13 @@ def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any, 
     if not pred.numel():
         return
     with host.results(grad) as (target,):
-        above = host.packed(grad_output)
-        per_sample = int(grad_output.numel() > 1)
+        above, per_sample = host.packed(grad_output), int(grad_output.numel() > 1)
         grad_kernel[call.tiling.grid](target, above, per_sample, REDUCE=int(reduction != _NONE), **call.arguments())
 
 
 def scale_(grad: Tensor, grad_output: Tensor) -> None:
     if not grad.numel():
         return
-    tiling = Tiling(*host.shape_of(grad), grad.dtype)
+    tiling, per_sample = Tiling(*host.shape_of(grad), grad.dtype), int(grad_output.numel() > 1)
     with host.results(grad, read=True) as (target,):
-        per_sample = int(grad_output.numel() > 1)
         scale_kernel[tiling.grid](target, host.packed(grad_output), per_sample, T=host.work_type(grad.dtype), **tiling.arguments)

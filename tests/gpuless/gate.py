@@ -28,8 +28,15 @@ SAMPLES = 64
 EVEN, ODD = 3072, 17  # sizes of a sample: the vector path, and one that no vector divides
 # What must be moved, in elements: the floor of an aligned tensor's traffic.
 FLOOR = {
-    "normal": 1, "perturb": 2, "perturb per sample": 2, "step": 3, "affine per sample": 3,
-    "loss+grad": 2, "loss+grad per sample": 2, "grad": 2, "scale": 2,
+    "normal": 1,
+    "perturb": 2,
+    "perturb per sample": 2,
+    "step": 3,
+    "affine per sample": 3,
+    "loss+grad": 2,
+    "loss+grad per sample": 2,
+    "grad": 2,
+    "scale": 2,
 }
 
 Op = Callable[[dict[str, Callable[..., None]], Tensor], None]

@@ -1,8 +1,8 @@
 """Runs the PTX that Triton emits, with numpy: the compiled meaning of a kernel, on a machine without a GPU.
 
-All threads of some blocks are one vector; where they part ways, the group with the smallest program counter goes first. Every access
-is checked: bounds of the tensors, alignment, and races in shared memory between barriers. Errors name the kernel's source line.
-Instructions that Triton does not emit for kernels like ours are refused, not guessed (ptx_ops.py).
+All threads of some blocks are one vector; where they part ways, the group with the smallest program counter goes first. Every
+access is checked: bounds of the tensors, alignment, and races in shared memory between barriers. Errors name the kernel's source
+line. Instructions that Triton does not emit for kernels like ours are refused, not guessed (ptx_ops.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from ptx_memory import Global, PtxError, Shared
-from ptx_ops import DONE, Threads, execute
+from ptx_ops import DONE, execute
+from ptx_threads import Threads
 from torch import Tensor
 
 _BATCH = 4096  # threads of a vector: whole blocks, at least one

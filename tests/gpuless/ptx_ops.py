@@ -1,97 +1,21 @@
 """The instructions that ptx.py knows, each on a vector of threads.
 
-Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as such (through float64, float32 only), so
-that a kernel with one shows other bits than the contract's, as it would on a device.
+Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as such (through float64, float32 only),
+so that a kernel with one shows other bits than the contract's, as it would on a device.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ptx_memory import Global, PtxError, Shared
-
-if TYPE_CHECKING:
-    from ptx import Kernel
+from ptx_memory import PtxError
+from ptx_threads import FLOAT, SIGNED, UNSIGNED, Threads, type_of
 
 DONE = object()
-_U = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
-_S = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
-_F = {16: np.float16, 32: np.float32, 64: np.float64}
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}
 _LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
-
-
-def _type(name: str) -> tuple[str, int]:
-    """("f", 32) of f32; a predicate is ("p", 1)."""
-    if name == "pred":
-        return "p", 1
-    return name[0], int(re.findall(r"\d+", name)[0])
-
-
-class Threads:
-    """Registers and memory of some blocks of a launch."""
-
-    def __init__(
-        self, kernel: Kernel, data: bytes, grid: tuple[int, ...], size: int, blocks: np.ndarray, memory: Global, shared: Shared
-    ) -> None:
-        self.kernel, self.data, self.memory, self.shared = kernel, data, memory, shared
-        self.count = size * len(blocks)
-        self.block = np.repeat(np.arange(len(blocks)), size)
-        self.thread = np.tile(np.arange(size), len(blocks))
-        block = np.repeat(blocks, size)
-        self.special = {
-            "%tid.x": self.thread,
-            "%ctaid.x": block % grid[0],
-            "%ctaid.y": block // grid[0] % grid[1],
-            "%ctaid.z": block // (grid[0] * grid[1]),
-            **{f"%nctaid.{axis}": np.full(self.count, n) for axis, n in zip("xyz", grid, strict=True)},
-        }
-        self.registers: dict[str, Any] = {
-            name: np.zeros(self.count, bool if bits == 1 else _U[bits]) for name, bits in kernel.registers.items()
-        }
-
-    def whole_blocks(self, waiting: np.ndarray, alive: np.ndarray) -> np.ndarray:
-        blocks = len(self.shared.data)
-        here = np.bincount(self.block, waiting, blocks) == np.bincount(self.block, alive, blocks)
-        return here[self.block]
-
-    def value(self, operand: str, kind: str, bits: int) -> Any:
-        if operand.startswith("!"):
-            return ~self.registers[operand[1:]]
-        if operand in self.registers:
-            raw = self.registers[operand]
-            if kind == "p":
-                return raw
-        elif operand in self.special:
-            raw = self.special[operand].astype(np.uint32)
-        elif operand in self.kernel.shared:
-            return np.zeros(self.count, _U[bits])
-        elif re.match(r"0[fFdD]", operand):
-            raw = np.full(self.count, int(operand[2:], 16), _U[4 * len(operand[2:])])
-        elif kind == "p":
-            return np.full(self.count, int(operand) != 0)
-        else:
-            raw = np.full(self.count, int(operand, 0) % (1 << bits), _U[bits])
-        raw = raw if raw.dtype.itemsize * 8 == bits else raw.astype(_U[bits])
-        return raw.view({"s": _S, "f": _F}.get(kind, _U)[bits])
-
-    def put(self, name: str, value: Any, mask: np.ndarray) -> None:
-        if name == "_":
-            return
-        register = self.registers[name]
-        if value.dtype != register.dtype:
-            same = value.dtype.itemsize == register.dtype.itemsize
-            value = value.view(register.dtype) if same else value.astype(register.dtype)
-        np.copyto(register, value, where=mask)
-
-    def address(self, operand: str) -> np.ndarray:
-        found = re.match(r"\[\s*([%\w$]+)\s*(?:\+\s*(-?\d+)\s*)?\]", operand)
-        if found is None:
-            raise PtxError(f"cannot read the address {operand}")
-        return self.value(found[1], "u", 64) + np.array(int(found[2] or 0)).astype(np.uint64)
 
 
 def _names(operand: str) -> list[str]:
@@ -99,12 +23,12 @@ def _names(operand: str) -> list[str]:
 
 
 def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> None:
-    kind, bits = _type(op[-1])
+    bits = type_of(op[-1])[1]
     width = bits // 8
     if "param" in op:
         name, _, offset = operands[1].strip("[] ").partition("+")
         at = threads.kernel.parameters[name.strip()][0] + int(offset or 0)
-        raw = np.frombuffer(threads.data[at : at + width], _U[bits])
+        raw = np.frombuffer(threads.data[at : at + width], UNSIGNED[bits])
         return threads.put(operands[0], np.full(threads.count, raw[0]), mask)
     chosen = np.nonzero(mask)[0]
     if not len(chosen):
@@ -115,11 +39,8 @@ def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     size = width * len(names)
     lane = threads.block[chosen], threads.thread[chosen]
     if is_load:
-        if "shared" in op:
-            data = threads.shared.load(*lane, address, size)
-        else:
-            data = threads.memory.load(address, size)
-        words = np.ascontiguousarray(data).view(_U[bits])
+        data = threads.shared.load(*lane, address, size) if "shared" in op else threads.memory.load(address, size)
+        words = np.ascontiguousarray(data).view(UNSIGNED[bits])
         for k, name in enumerate(names):
             threads.registers[name][chosen] = words[:, k]
         return None
@@ -150,11 +71,11 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
         return _half(threads.value(operands[1], "f", 32), to)
     if source == "bf16":
         return threads.value(operands[1], "u", 16).astype(np.uint32) << np.uint32(16)
-    value = threads.value(operands[1], *_type(source))
-    kind, bits = _type(to)
+    value = threads.value(operands[1], *type_of(source))
+    kind, bits = type_of(to)
     if kind != "f" and source.startswith("f"):
         raise PtxError("float to integer is not known here")
-    return value.astype({"s": _S, "f": _F}.get(kind, _U)[bits])
+    return value.astype({"s": SIGNED, "f": FLOAT}.get(kind, UNSIGNED)[bits])
 
 
 def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
@@ -170,14 +91,14 @@ def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, b
     if kind == "f":
         return a * b
     if "wide" in op:
-        kind_of = (_S if kind == "s" else _U)[2 * bits]
+        kind_of = (SIGNED if kind == "s" else UNSIGNED)[2 * bits]
         product = a.astype(kind_of) * b.astype(kind_of)
         return product + threads.value(operands[3], kind, 2 * bits) if op[0] == "mad" else product
     if "hi" in op:
         if bits != 32:
             raise PtxError("the high half of a 64-bit product is not known here")
-        wide = _S[64] if kind == "s" else _U[64]
-        return ((a.astype(wide) * b.astype(wide)) >> wide(32)).astype(_U[32])
+        wide = SIGNED[64] if kind == "s" else UNSIGNED[64]
+        return ((a.astype(wide) * b.astype(wide)) >> wide(32)).astype(UNSIGNED[32])
     return a * b + threads.value(operands[3], kind, bits) if op[0] == "mad" else a * b
 
 
@@ -203,7 +124,7 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     if name in ("ld", "st"):
         _memory(threads, op, operands, mask)
         return DONE
-    kind, bits = _type(op[-1])
+    kind, bits = type_of(op[-1])
 
     def value(k: int) -> Any:
         return threads.value(operands[k], kind, bits)
@@ -213,12 +134,13 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         width = bits // len(parts)
         whole = threads.value(operands[1], "u", bits)
         for k, part in enumerate(parts):
-            threads.put(part, (whole >> _U[bits](k * width)).astype(_U[width]), mask)
+            threads.put(part, (whole >> UNSIGNED[bits](k * width)).astype(UNSIGNED[width]), mask)
         return DONE
     if name == "mov" and "{" in operands[1]:
         width = bits // len(_names(operands[1]))
         words = [
-            threads.value(part, "u", width).astype(_U[bits]) << _U[bits](k * width) for k, part in enumerate(_names(operands[1]))
+            threads.value(part, "u", width).astype(UNSIGNED[bits]) << UNSIGNED[bits](k * width)
+            for k, part in enumerate(_names(operands[1]))
         ]
         result = np.bitwise_or.reduce(words)
     elif name == "mov":

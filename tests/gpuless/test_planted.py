@@ -2,11 +2,10 @@
 
 import re
 
+import ptx
 import pytest
 import torch
-
-triton = pytest.importorskip("triton")
-import ptx
+import triton
 import triton.language as tl
 from compiled import compiling
 from measure import nvidia

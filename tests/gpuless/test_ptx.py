@@ -1,11 +1,9 @@
 """The kernels as compiled: the PTX that Triton emits, executed, gives the reference's bits."""
 
-import pytest
-import torch
-
-pytest.importorskip("triton")
 import ptx
 import pyebm.kernels
+import pytest
+import torch
 from compiled import compiling
 
 import pyebm
