@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyebm
 
@@ -78,6 +80,15 @@ def test_a_tested_triton_is_not():
 
     for version in ("3.6.0", "3.9.0+git1234"):
         _warn_where_untested(version)  # warnings are errors here
+
+
+def test_public_calls_trace_on_cuda_fake_tensors():
+    """Each call is one registered op in the graph; no kernel is looked for, no device asked."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(8, 5, device="cuda")
+        graph = make_fx(lambda x: pyebm.langevin_step(pyebm.perturb(x, 0.5, pyebm.Noise(3)), -x, 0.1, pyebm.Noise(4)))(x)
+    called = [str(node.target) for node in graph.graph.nodes if "pyebm" in str(node.target)]
+    assert called == ["pyebm.perturb.default", "pyebm.langevin_step.default"]
 
 
 # --- on a device ---
