@@ -12,6 +12,10 @@ functional layer) and a kernel is only arithmetic. Conventions shared by all of 
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import os
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,6 +78,18 @@ def _load() -> str | None:
 _why_no_cpu = _load()
 
 
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes")
+
+
+def _why_no_triton() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "the triton package is missing; install it with `pip install triton` (tested: 3.6 to 3.9)"
+    if not _interpreted() and not torch.cuda.is_available():
+        return "there is no CUDA device here; TRITON_INTERPRET=1, set before the start, runs it on CPU tensors, slowly"
+    return None
+
+
 def backends() -> dict[str, bool | str]:
     """Which backends run here: ``{name: True, or a sentence that says why not and how to get it}``.
 
@@ -83,16 +99,36 @@ def backends() -> dict[str, bool | str]:
         True
     """
     machine = platform.machine()
-    planned = "not part of this version of pyebm; CUDA tensors run with backend='reference'"
     return {
         "reference": True,
         "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {machine})",
-        "cuda": planned,
-        "triton": planned,
+        "cuda": "not part of this version of pyebm; CUDA tensors run with backend='triton'",
+        "triton": _why_no_triton() or True,
     }
 
 
-_CPU: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
+_REGISTERED: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
+
+
+@functools.cache
+def _triton() -> dict[str, Callable[..., None]]:
+    """The Triton kernels, on first use: importing pyebm imports no triton."""
+    if importlib.util.find_spec("triton") is None:
+        raise RuntimeError(f"backend 'triton' can't run: {_why_no_triton()}")
+    table: dict[str, Callable[..., None]] = importlib.import_module("pyebm.kernels").OPS
+    return table
+
+
+def _on_cuda(name: str) -> Callable[..., None]:
+    def run(*args: Any, **kwargs: Any) -> None:
+        _triton()[name](*args, **kwargs)
+
+    return run
+
+
+_implementations = torch.library.Library("pyebm", "IMPL")
+for _name in SCHEMAS:
+    _implementations.impl(_name, _on_cuda(_name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
@@ -102,11 +138,16 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     """
     if backend is None or backend == "cpu":
         if x.is_cpu and _why_no_cpu is None:
-            return _CPU
+            return _REGISTERED
     elif backend == "reference":
         from . import reference
 
         return reference.OPS
+    if backend is None or backend == "triton":
+        if x.is_cuda:
+            return _REGISTERED
+        if backend == "triton" and x.is_cpu and _interpreted():
+            return _triton()
     raise _unavailable(backend, x.device)
 
 
@@ -115,10 +156,11 @@ def _unavailable(backend: str | None, device: torch.device) -> Exception:
     if backend is not None and backend not in known:
         return ValueError(f"backend must be None or one of {', '.join(map(repr, known))}, got {backend!r}")
     if backend is None:
-        backend = "cpu" if device.type == "cpu" else "cuda"
+        backend = "cpu" if device.type == "cpu" else "triton"
     if known[backend] is not True:
         return RuntimeError(f"backend {backend!r} can't run: {known[backend]}")
-    return ValueError(f"backend {backend!r} takes tensors on the CPU, got one on {device}")
+    takes = "CUDA tensors" if backend == "triton" else "tensors on the CPU"
+    return ValueError(f"backend {backend!r} takes {takes}, got one on {device}")
 
 
 def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) -> None:

@@ -1,0 +1,34 @@
+"""The Triton kernels: every op of :mod:`pyebm._ops`, one file each, for CUDA tensors, and for CPU tensors under TRITON_INTERPRET=1.
+
+The order of operations is that of csrc/common, so the bits are those of every other backend. Imported on first use only.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+if __name__ != "pyebm.kernels":
+    raise ImportError(f"these kernels are part of pyebm: import pyebm.kernels, not {__name__}")
+
+import triton
+
+from .langevin import affine_step, langevin_step
+from .losses import denoising_grad, denoising_loss, scale_
+from .noise import normal_
+from .perturb import perturb
+
+TESTED = ((3, 6), (3, 9))  # the first and the last Triton that the tests have run with
+
+
+def _warn_where_untested(version: str) -> None:
+    if not TESTED[0] <= tuple(int(part) for part in version.split(".")[:2]) <= TESTED[1]:
+        first, last = (".".join(map(str, bound)) for bound in TESTED)
+        warnings.warn(f"pyebm: Triton {version} is untested; tested are {first} to {last}", RuntimeWarning, stacklevel=2)
+
+
+_warn_where_untested(triton.__version__)
+
+OPS: dict[str, Callable[..., None]] = {
+    op.__name__: op for op in (normal_, perturb, langevin_step, affine_step, denoising_loss, denoising_grad, scale_)
+}

@@ -1,0 +1,116 @@
+"""What every op does before its launch: views of the tensors as the kernels take them, checks, coefficients.
+
+Kernels see contiguous tensors. One that is not is copied (an operand before the launch, a result after it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .rows import BLOCK
+
+_WORD = 2**32
+FAST = {"num_warps": 4, "enable_fp_fusion": False}  # bits are promised
+
+
+def work_type(dtype: torch.dtype) -> tl.dtype:
+    """Half precisions are computed in float32 and rounded once, at the store."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def shape_of(x: Tensor) -> tuple[int, int]:
+    samples = x.shape[0]
+    return samples, x.numel() // samples if samples else 0
+
+
+def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def packed(x: Tensor | None) -> Tensor | None:
+    return x if x is None or x.is_contiguous() else x.contiguous()
+
+
+@contextlib.contextmanager
+def results(*outs: Tensor | None, read: bool = False) -> Iterator[list[Tensor | None]]:
+    """Contiguous tensors to write in place of ``outs`` (``read``: with what they hold), copied back afterwards."""
+    with on(next(out.device for out in outs if out is not None)):
+        targets = [
+            out
+            if out is None or out.is_contiguous()
+            else (out.contiguous() if read else torch.empty(out.shape, dtype=out.dtype, device=out.device))
+            for out in outs
+        ]
+        yield targets
+        for out, target in zip(outs, targets, strict=True):
+            if out is not None and target is not out:
+                out.copy_(target)
+
+
+def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int) -> None:
+    """Shapes and dtypes; on the CPU, where it waits for nothing, the numbers too."""
+    if name is None:
+        raise ValueError("noise: a name must be given where there is no noise tensor")
+    for label, tensor, count in (("name", name, 4), ("seed", seeds, samples), ("sample_ids", ids, samples)):
+        if tensor is not None and (tensor.dtype != torch.int64 or not tensor.is_contiguous() or tensor.numel() != count):
+            raise ValueError(f"noise: {label} must be a contiguous int64 tensor of {count}, got {tensor.numel()} elements")
+    if not name.is_cpu:
+        return
+    _, first, step, stream = name.tolist()
+    for label, word in (("first_sample", first), ("step", step), ("stream", stream)):
+        if not 0 <= word < _WORD:
+            raise ValueError(f"noise: {label} must be in [0, 2**32), got {word}")
+    low, high = (first, first + samples - 1) if ids is None else (ids.min(), ids.max()) if samples else (0, 0)
+    if not 0 <= low <= high + 1 <= _WORD:
+        raise ValueError(f"noise: sample ids must be in [0, 2**32), got {int(low)} to {int(high)}")
+
+
+def require(op: str, name: str, rows: Tensor | None, positive: bool) -> None:
+    """Public calls check numbers; tensors are checked here, on the CPU only: on a GPU that would wait for the device."""
+    if rows is None or not rows.is_cpu:
+        return
+    bad = ~(torch.isfinite(rows) & ((rows > 0) if positive else (rows >= 0)))
+    if bad.any():
+        worst = int(bad.nonzero()[0])
+        bound = ">" if positive else ">="
+        raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for sample {worst}")
+
+
+def rounded(number: float, dtype: torch.dtype) -> float:
+    return number if dtype == torch.float64 else ctypes.c_float(number).value
+
+
+class Table:
+    """Coefficients as the kernels take them: numbers rounded to float32, or a table of lines, one value per sample or one for all.
+
+    Numbers travel as float32 launch arguments, so float64 arithmetic takes the table too.
+    """
+
+    def __init__(self, numbers: Sequence[float], rows: Sequence[Tensor | None], lines: int, x: Tensor) -> None:
+        self.numbers = numbers
+        self.rows = [packed(row) for row in rows]
+        self.per_sample = sum((row is not None and row.numel() > 1) << k for k, row in enumerate(rows))
+        self.stride = int(self.per_sample != 0)
+        self.count = x.shape[0] if self.stride else 1
+        self.tensor: Tensor | None = None
+        if x.dtype == torch.float64 or any(row is not None for row in rows):
+            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+            self.tensor = torch.empty((lines, self.count), dtype=dtype, device=x.device)
+
+    def fill(self, kernel: Any, *more: Any, **constants: Any) -> None:
+        """Launch the small kernel that makes the table; more and constants are what it takes besides."""
+        grid = (triton.cdiv(self.count, BLOCK),)
+        kernel[grid](self.tensor, *self.numbers, *self.rows, self.per_sample, *more, self.count, **constants, **FAST)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"table": self.tensor, "count": self.count, "stride": self.stride}

@@ -1,0 +1,183 @@
+"""langevin_step and affine_step: clamp((a x + b g) + c z), with a = 1, b = eta, c = sqrt(2 eta T) for the former."""
+
+from __future__ import annotations
+
+import math
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import host
+from .rows import step_rows
+from .tile import SIZES, Tiling, coefficient, noise, place, read, write
+
+
+@triton.jit
+def _clamped(x, low, high):
+    """NaN stays NaN: neither comparison holds for it."""
+    x = tl.where(x < low, low, x)
+    return tl.where(x > high, high, x)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def step_kernel(
+    out,
+    mean,
+    x,
+    score,
+    mask,
+    a,
+    b,
+    c,
+    low: tl.float64,
+    high: tl.float64,
+    score_clip: tl.float64,
+    table,
+    count,
+    stride,
+    name,
+    seeds,
+    ids,
+    samples,
+    pitch,
+    LANGEVIN: tl.constexpr,
+    CLAMP: tl.constexpr,
+    CLIP: tl.constexpr,
+    T: tl.constexpr,
+    UNIT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLS: tl.constexpr,
+    VEC: tl.constexpr,
+):
+    row, valid, cell, start, offset, inside = place(samples, pitch, UNIT, ROWS, COLS, VEC)
+    old = read(x, start, offset, inside, T)
+    g = read(score, start, offset, inside, T)
+    z = noise(name, seeds, ids, row, valid, cell, VEC).to(T)
+    if CLIP:
+        bound = tl.full([], score_clip, T)
+        g = _clamped(g, -bound, bound)
+    b_value = coefficient(b, table, 1, row, valid, count, stride, T)
+    c_value = coefficient(c, table, 2, row, valid, count, stride, T)
+    if LANGEVIN:
+        middle = old + b_value * g
+    else:
+        middle = coefficient(a, table, 0, row, valid, count, stride, T) * old + b_value * g
+    new = middle + c_value * z
+    if CLAMP:
+        new = _clamped(new, tl.full([], low, T), tl.full([], high, T))
+    if mask is not None:
+        free = tl.load(mask + start + offset, mask=inside, other=0) != 0
+        new = tl.where(free, new, old)
+        middle = tl.where(free, middle, old)
+    write(out, start, offset, inside, new)
+    if mean is not None:
+        write(mean, start, offset, inside, middle)
+
+
+def _step(
+    langevin: bool,
+    out: Tensor,
+    x: Tensor | None,
+    score: Tensor,
+    numbers: tuple[float, float, float],
+    rows: tuple[Tensor | None, Tensor | None, Tensor | None],
+    name: Tensor,
+    mean: Tensor | None,
+    mask: Tensor | None,
+    low: float | None,
+    high: float | None,
+    score_clip: float | None,
+    seeds: Tensor | None,
+    ids: Tensor | None,
+) -> None:
+    samples, elements = host.shape_of(out)
+    host.check_noise(name, seeds, ids, samples)
+    if _overlaps_partly(out, score):
+        raise ValueError("langevin_step_: x must not overlap score in part; clone one of them")
+    if not out.numel():
+        return
+    tiling = Tiling(samples, elements, out.dtype)
+    with host.results(out, mean, read=x is None) as (target, mean_target):
+        table = host.Table(numbers, rows, 3, out)
+        if table.tensor is not None:
+            table.fill(step_rows, LANGEVIN=langevin)
+        a, b, c = numbers
+        if langevin:
+            c = math.sqrt(2.0 * b * c)
+        a, b, c = (host.rounded(number, out.dtype) for number in (a, b, c))
+        step_kernel[tiling.grid](
+            target,
+            mean_target,
+            target if x is None else host.packed(x),
+            host.packed(score),
+            host.packed(mask),
+            a,
+            b,
+            c,
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+            math.inf if score_clip is None else score_clip,
+            name=name,
+            seeds=seeds,
+            ids=ids,
+            LANGEVIN=langevin,
+            CLAMP=low is not None or high is not None,
+            CLIP=score_clip is not None,
+            T=host.work_type(out.dtype),
+            **table.arguments,
+            **tiling.arguments,
+        )
+
+
+def _overlaps_partly(out: Tensor, score: Tensor) -> bool:
+    """Memory shared in part: two runs of bytes that intersect without being the same."""
+    if not (out.is_contiguous() and score.is_contiguous()) or out.data_ptr() == score.data_ptr():
+        return False
+    begin, other = out.data_ptr(), score.data_ptr()
+    return begin < other + score.nbytes and other < begin + out.nbytes
+
+
+def langevin_step(
+    out: Tensor,
+    x: Tensor | None,
+    score: Tensor,
+    step_size: float,
+    temperature: float,
+    name: Tensor,
+    step_size_rows: Tensor | None = None,
+    temperature_rows: Tensor | None = None,
+    mean: Tensor | None = None,
+    mask: Tensor | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    score_clip: float | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
+) -> None:
+    host.require("langevin_step", "step_size", step_size_rows, positive=True)
+    host.require("langevin_step", "temperature", temperature_rows, positive=False)
+    numbers, rows = (1.0, step_size, temperature), (None, step_size_rows, temperature_rows)
+    _step(True, out, x, score, numbers, rows, name, mean, mask, low, high, score_clip, seeds, ids)
+
+
+def affine_step(
+    out: Tensor,
+    x: Tensor | None,
+    score: Tensor,
+    a: float,
+    b: float,
+    c: float,
+    name: Tensor,
+    a_rows: Tensor | None = None,
+    b_rows: Tensor | None = None,
+    c_rows: Tensor | None = None,
+    mean: Tensor | None = None,
+    mask: Tensor | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    score_clip: float | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
+) -> None:
+    _step(False, out, x, score, (a, b, c), (a_rows, b_rows, c_rows), name, mean, mask, low, high, score_clip, seeds, ids)

@@ -1,0 +1,146 @@
+"""The compile gate of the Triton kernels: ``python tests/gpuless/gate.py [--write]``.
+
+Compiles every kernel for every dtype and target through the launch path, holds what came out to the rules and to limits.json, and
+writes the Triton part of docs/gpu-kernels.md. With --write the limits become what is measured now (registers and instructions of
+sm_90 only; the rules are not negotiable). Needs triton and no GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from compiled import TARGETS, compiling
+from measure import Cost, amd, nvidia
+from table import write_table
+from torch import Tensor
+
+import pyebm
+
+LIMITS = Path(__file__).with_name("limits.json")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+SAMPLES = 64
+EVEN, ODD = 3072, 17  # sizes of a sample: the vector path, and one that no vector divides
+# What must be moved, in elements: the floor of an aligned tensor's traffic.
+FLOOR = {
+    "normal": 1,
+    "perturb": 2,
+    "perturb per sample": 2,
+    "step": 3,
+    "affine per sample": 3,
+    "loss+grad": 2,
+    "loss+grad per sample": 2,
+    "grad": 2,
+    "scale": 2,
+}
+
+Op = Callable[[dict[str, Callable[..., None]], Tensor], None]
+
+
+def _name() -> Tensor:
+    return pyebm.Noise(3)._name
+
+
+def _rows() -> Tensor:
+    return torch.ones(SAMPLES)
+
+
+def _loss_arguments(reduction: str) -> tuple[object, ...]:
+    return (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._ops.REDUCTIONS[reduction], _name())
+
+
+def _wide(x: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
+CASES: dict[str, Op] = {
+    "normal": lambda ops, x: ops["normal_"](x, _name()),
+    "perturb": lambda ops, x: ops["perturb"](torch.empty_like(x), x, 0.9, 0.5, _name()),
+    "perturb per sample": lambda ops, x: ops["perturb"](torch.empty_like(x), x, 0.9, 0.5, _name(), sigma_rows=_rows()),
+    "step": lambda ops, x: ops["langevin_step"](torch.empty_like(x), x, x, 0.1, 1.0, _name()),
+    "step, every option": lambda ops, x: ops["langevin_step"](
+        torch.empty_like(x), x, x, 0.1, 1.0, _name(), _rows(), None, torch.empty_like(x), x > 0, -1.0, 1.0, 2.0
+    ),
+    "affine per sample": lambda ops, x: ops["affine_step"](torch.empty_like(x), x, x, 0.9, 0.1, 0.2, _name(), _rows()),
+    "loss+grad": lambda ops, x: ops["denoising_loss"](_wide(x), torch.empty_like(x), x, *_loss_arguments("batchmean")),
+    "loss+grad per sample": lambda ops, x: ops["denoising_loss"](
+        _wide(x, SAMPLES), torch.empty_like(x), x, *_loss_arguments("sample"), kappa_rows=_rows()
+    ),
+    "elementwise loss": lambda ops, x: ops["denoising_loss"](_wide(x, *x.shape), None, x, *_loss_arguments("none")),
+    "grad": lambda ops, x: ops["denoising_grad"](torch.empty_like(x), _wide(x), x, *_loss_arguments("batchmean")),
+    "scale": lambda ops, x: ops["scale_"](x, _wide(x)),
+}
+
+
+def measured(target: str) -> dict[str, dict[str, object]]:
+    """{"case/kernel/dtype/size": Cost as a dict} for a target."""
+    import pyebm.kernels
+
+    costs = {}
+    read = amd if target.startswith("gfx") else nvidia
+    for size in (EVEN, ODD) if target == "sm_90" else (EVEN,):
+        for dtype in DTYPES:
+            for case, op in CASES.items():
+                with compiling(target) as launches:
+                    op(pyebm.kernels.OPS, torch.empty(SAMPLES, size, dtype=dtype))
+                for launch in launches:
+                    threads = TARGETS[target].warp_size * launch.compiled.metadata.num_warps
+                    tile = launch.arguments
+                    elements = tile["ROWS"] * tile["COLS"] * tile["VEC"] if "VEC" in tile else threads
+                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{size}"
+                    costs[key] = asdict(read(launch.compiled, elements / threads))
+    return costs
+
+
+def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]]) -> list[str]:
+    case, kernel, dtype, size = key.split("/")
+    found = []
+    if cost.local or cost.local_accesses:
+        found.append(f"{cost.local} bytes of local memory, {cost.local_accesses} accesses to it")
+    if cost.forbidden:
+        found.append(f"instructions that change the promised bits: {', '.join(cost.forbidden)}")
+    if int(size) == EVEN and kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles"):
+        floor = FLOOR.get(case, 0) * getattr(torch, dtype).itemsize
+        if floor and target.startswith("sm") and cost.bytes_per_element != floor:
+            found.append(f"{cost.bytes_per_element} bytes an element by 128-bit accesses, the floor is {floor}")
+    if target == "sm_90":
+        limit = limits.get(key)
+        if limit is None:
+            return [*found, "no limit is committed for it; run with --write"]
+        found += [
+            f"{what} {getattr(cost, what):.1f}, the committed limit is {most}"
+            for what, most in limit.items()
+            if getattr(cost, what) > most
+        ]
+    return found
+
+
+def main() -> int:
+    with ProcessPoolExecutor(2) as pool:
+        results = dict(zip(TARGETS, pool.map(measured, TARGETS), strict=True))
+    costs = {target: {key: Cost(**values) for key, values in table.items()} for target, table in results.items()}
+    if "--write" in sys.argv:
+        limits = {
+            key: {"registers": cost.registers, "instructions": round(cost.instructions + 0.05, 1)}
+            for key, cost in costs["sm_90"].items()
+        }
+        LIMITS.write_text(json.dumps(limits, indent=1) + "\n")
+    limits = json.loads(LIMITS.read_text()) if LIMITS.exists() else {}
+    wrong = [
+        f"{target} {key}: {fault}"
+        for target, table in costs.items()
+        for key, cost in table.items()
+        for fault in faults(target, key, cost, limits)
+    ]
+    write_table(costs)
+    print("\n".join([*wrong, f"{sum(map(len, costs.values()))} kernels compiled, {len(wrong)} faults"]))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Runs the PTX that Triton emits, with numpy: the compiled meaning of a kernel, on a machine without a GPU.
+
+All threads of some blocks are one vector; where they part ways, the group with the smallest program counter goes first. Every
+access is checked: bounds of the tensors, alignment, and races in shared memory between barriers. Errors name the kernel's source
+line. Instructions that Triton does not emit for kernels like ours are refused, not guessed (ptx_ops.py).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ptx_memory import Global, PtxError, Shared
+from ptx_ops import DONE, execute
+from ptx_threads import Threads
+from torch import Tensor
+
+_BATCH = 4096  # threads of a vector: whole blocks, at least one
+
+
+@dataclass
+class Instruction:
+    predicate: str | None
+    negated: bool
+    op: list[str]
+    operands: list[str]
+    where: str
+    text: str
+
+
+@dataclass
+class Kernel:
+    name: str
+    parameters: dict[str, tuple[int, int]] = field(default_factory=dict)  # offset, bytes
+    size: int = 0
+    registers: dict[str, int] = field(default_factory=dict)  # bits; 1 is a predicate
+    labels: dict[str, int] = field(default_factory=dict)
+    code: list[Instruction] = field(default_factory=list)
+    shared: set[str] = field(default_factory=set)
+
+
+def _operands(text: str) -> list[str]:
+    """Split at the commas outside of braces."""
+    return [part.strip() for part in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,{\[])+", text) if part.strip()]
+
+
+def parse(text: str) -> Kernel:
+    """The one kernel of a PTX module."""
+    text = re.sub(r"//[^\n]*", "", text)
+    files = {number: path.rsplit("/", 1)[-1] for number, path in re.findall(r'\.file\s+(\d+)\s+"([^"]+)"', text)}
+    found = re.search(r"\.entry\s+([\w$]+)\s*\((.*?)\)[^{]*\{(.*?)\n\}", text, re.S)
+    if found is None:
+        raise PtxError("there is no kernel in this PTX")
+    kernel = Kernel(found[1])
+    kernel.shared = set(re.findall(r"\.extern \.shared \.align \d+ \.b8 ([\w$]+)\[\]", text))
+    for kind, name in re.findall(r"\.param\s+\.(\w+)[^,]*?([\w$]+)\s*(?:,|$)", found[2].strip()):
+        size = int(re.sub(r"\D", "", kind)) // 8
+        kernel.size = -(-kernel.size // size) * size
+        kernel.parameters[name] = (kernel.size, size)
+        kernel.size += size
+    where = ""
+    for raw in re.split(r";|\n(?=\s*\.loc\s)|\n(?=\s*\$)|(?<=:)\n", re.sub(r"(\.loc\s[^\n]*)", r"\1;", found[3])):
+        line = " ".join(raw.split())
+        while label := re.match(r"([\w$]+):\s*", line):
+            kernel.labels[label[1]] = len(kernel.code)
+            line = line[label.end() :]
+        line = line.strip(" {}") if not re.search(r"[{}].*[\w\]]|^\S+ .*\{", line) else line
+        if not line:
+            continue
+        if line.startswith(".loc "):
+            _, file, number, *_ = line.split()
+            where = f"{files.get(file, file)}:{number}"
+        elif line.startswith(".reg "):
+            _, kind, names = line.split(" ", 2)
+            bits = 1 if kind == ".pred" else int(re.sub(r"\D", "", kind))
+            for name, count in re.findall(r"([%\w$]+)(?:<(\d+)>)?", names):
+                kernel.registers |= {f"{name}{k}": bits for k in range(int(count))} if count else {name: bits}
+        elif not line.startswith("."):
+            parts = re.match(r"(?:@(!?)(%[\w$]+)\s+)?([\w.:]+)\s*(.*)$", line)
+            if parts is None:
+                raise PtxError(f"{kernel.name}: cannot read {line!r}")
+            kernel.code.append(Instruction(parts[2], bool(parts[1]), parts[3].split("."), _operands(parts[4]), where, line))
+    return kernel
+
+
+def _packed(kernel: Kernel, arguments: list[Any]) -> bytes:
+    data = bytearray(kernel.size)
+    values = arguments + [0] * (len(kernel.parameters) - len(arguments))  # Triton's scratch pointers come last
+    for (offset, size), value in zip(kernel.parameters.values(), values, strict=True):
+        if isinstance(value, float):
+            struct.pack_into("<f" if size == 4 else "<d", data, offset, value)
+        else:
+            number = value.data_ptr() if isinstance(value, Tensor) else int(value)
+            data[offset : offset + size] = (number % (1 << 8 * size)).to_bytes(size, "little")
+    return bytes(data)
+
+
+def launch(
+    text: str, grid: tuple[int, ...], threads: int, arguments: list[Any], shared: int, blocks: Sequence[int] | None = None
+) -> None:
+    """Run the kernel over its grid, or over ``blocks`` of it only, on the tensors among ``arguments``, in place."""
+    kernel = parse(text)
+    data = _packed(kernel, arguments)
+    memory = Global([value for value in arguments if isinstance(value, Tensor)])
+    x, y, z = (*grid, 1, 1)[:3]
+    at_once = max(1, _BATCH // threads)
+    with np.errstate(all="ignore"):
+        every = np.arange(x * y * z) if blocks is None else np.array(blocks)
+        for first in range(0, len(every), at_once):
+            some = every[first : first + at_once]
+            _run(kernel, Threads(kernel, data, (x, y, z), threads, some, memory, Shared(len(some), shared)))
+
+
+def _run(kernel: Kernel, threads: Threads) -> None:
+    groups = {0: np.ones(threads.count, bool)}
+    alive, waiting, barrier = np.ones(threads.count, bool), np.zeros(threads.count, bool), 0
+
+    def join(at: int, mask: np.ndarray) -> None:
+        if mask.any():
+            groups[at] = groups[at] | mask if at in groups else mask
+
+    while groups or waiting.any():
+        if not groups:
+            raise PtxError(f"{kernel.name}: threads wait at a barrier for others that will not come")
+        at = min(groups)
+        mask = groups.pop(at)
+        if at == len(kernel.code):
+            alive &= ~mask
+            continue
+        step = kernel.code[at]
+        chosen = mask
+        if step.predicate is not None:
+            chosen = mask & (threads.registers[step.predicate] ^ step.negated)
+        try:
+            if step.op[0] == "bra":
+                join(kernel.labels[step.operands[0]], chosen)
+                join(at + 1, mask & ~chosen)
+            elif step.op[0] == "ret":
+                alive &= ~chosen
+                join(at + 1, mask & ~chosen)
+            elif step.op[:2] == ["bar", "sync"]:
+                waiting |= chosen
+                barrier = at
+            else:
+                if execute(threads, step.op, step.operands, chosen) is not DONE:
+                    raise PtxError("this instruction is not known here")
+                join(at + 1, mask)
+        except PtxError as error:
+            raise PtxError(f"{kernel.name} at {step.where}: {error} ({step.text})") from None
+        ready = waiting & threads.whole_blocks(waiting, alive)
+        if ready.any():
+            waiting &= ~ready
+            threads.shared.barrier(np.unique(threads.block[ready]))
+            join(barrier + 1, ready)
