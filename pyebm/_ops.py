@@ -13,7 +13,7 @@ functional layer) and a kernel is only arithmetic. Conventions shared by all of 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _unavailable(backend: str | None, device: torch.device) -> Exception:
     return ValueError(f"backend {backend!r} takes tensors on the CPU, got one on {device}")
 
 
-def call(op: Callable[..., None], head: tuple[Any, ...], tail: tuple[Any, ...]) -> None:
+def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) -> None:
     """Run ``op(*head, *tail)``, without the tail where all of it is the default, None."""
     for value in tail:
         if value is not None:

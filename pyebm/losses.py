@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -201,31 +202,31 @@ class _DenoisingLoss(torch.autograd.Function):
         loss = _empty_loss(pred, reduction)
         grad = torch.empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
-        ctx.save_for_backward(pred)
-        ctx.kernels, ctx.head, ctx.tail, ctx.grad = kernels, head, tail, grad
+        ctx.save_for_backward(pred, *tail)  # all of them, so that autograd notices if one is overwritten
+        ctx.kernels, ctx.head, ctx.grad = kernels, head, grad
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (pred,) = ctx.saved_tensors
+        pred, *tail = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient is itself differentiated
-            return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, ctx.tail), None, None, None, None
+            return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
         if grad is None:
             grad = torch.empty_like(pred)
-            _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), ctx.tail)
+            _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
         else:
             ctx.kernels["scale_"](grad, grad_output)
         return grad, None, None, None, None
 
 
-def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
+def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: Sequence[Any]) -> Tensor:
     """The gradient, to the same bits, from torch operations that autograd can go through again; only z is a kernel's."""
-    kappa_rows, lam_rows, mu_rows, weight_rows, z, x0, seeds, ids = tail
+    *rows, z, x0, seeds, ids = tail
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
         kernels["normal_"](z, head[-1], seeds, ids)
-    r, _, g = reference.loss_terms(pred, *head, kappa_rows, lam_rows, mu_rows, weight_rows, z, x0)
+    r, _, g = reference.loss_terms(pred, *(*head, *rows, z, x0))
     return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)
 
 

@@ -7,8 +7,9 @@ sample id of b, step, stream)))``, the same bits on every backend, batch split, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ._checks import FLOATS, check_elements
 
 _WORD = 2**32
 _VERSION = 1
+_BLOCK = 1024  # steps of a walk whose names are made at once
 _Named = tuple[Tensor, Tensor | None, Tensor | None]
 
 
@@ -27,7 +29,10 @@ def _to_int64(seed: int) -> int:
 
 
 def _word(name: str, value: int) -> int:
-    value = int(value)
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"Noise: {name} must be an int, got {value!r}") from None
     if not 0 <= value < _WORD:
         raise ValueError(f"Noise: {name} must be in [0, 2**32), got {value}")
     return value
@@ -57,16 +62,10 @@ class Noise:
         True
     """
 
-    __slots__ = ("_copies", "_ids", "_name", "_seeds", "first_sample", "seed", "step", "stream")
+    __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
 
-    seed: int | Tensor
-    first_sample: int
-    step: int
-    stream: int
     _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
-    _seeds: Tensor | None
-    _ids: Tensor | None
-    _copies: dict[torch.device, _Named]
+    _copies: dict[torch.device, _Named]  # the same on other devices
 
     def __init__(
         self,
@@ -83,9 +82,10 @@ class Noise:
         if isinstance(seed, Tensor):
             seeds = _per_sample("seed", seed)
         else:
-            if isinstance(seed, float):
-                raise TypeError(f"Noise: seed must be an int, an int64 tensor (B,) or None, got {seed!r}")
-            seed = int(seed)
+            try:
+                seed = operator.index(seed)
+            except TypeError:
+                raise TypeError(f"Noise: seed must be an int, an int64 tensor (B,) or None, got {seed!r}") from None
             if not -(2**63) <= seed < 2**64:
                 raise ValueError(f"Noise: seed must fit 64 bits, [-2**63, 2**64), got {seed}")
         first_sample, step, stream = _word("first_sample", first_sample), _word("step", step), _word("stream", stream)
@@ -102,24 +102,37 @@ class Noise:
         self._set(seed, first_sample, step, stream, seeds, ids)
 
     def _set(self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None) -> None:
-        put = object.__setattr__
-        put(self, "seed", seed)
-        put(self, "first_sample", first_sample)
-        put(self, "step", step)
-        put(self, "stream", stream)
-        put(self, "_seeds", seeds)
-        put(self, "_ids", ids)
-        key = 0 if isinstance(seed, Tensor) else _to_int64(seed)
-        put(self, "_name", torch.tensor([key, first_sample, step, stream], dtype=torch.int64))
-        put(self, "_copies", {})
+        self._seed, self._first_sample, self._step, self._stream = seed, first_sample, step, stream
+        self._seeds, self._ids = seeds, ids
+        key = 0 if seeds is not None else _to_int64(cast(int, seed))
+        self._name = torch.tensor([key, first_sample, step, stream], dtype=torch.int64)
+        self._copies = {}
 
-    def __setattr__(self, attribute: str, value: object) -> None:
-        raise AttributeError(f"Noise is immutable; use .at(step=...) or .shard(first_sample=...) instead of setting {attribute}")
+    # Properties without setters: immutable.
+    @property
+    def seed(self) -> int | Tensor:
+        """The seed given, an int or int64 (B,)."""
+        return self._seed if isinstance(self._seed, int) else self._seed.clone()
+
+    @property
+    def first_sample(self) -> int:
+        """The id of the first sample."""
+        return self._first_sample
 
     @property
     def sample_ids(self) -> Tensor | None:
         """The ids given, int64 (B,), or None where they run from ``first_sample``."""
-        return self._ids
+        return None if self._ids is None else self._ids.clone()
+
+    @property
+    def step(self) -> int:
+        """The step, the counter's third word."""
+        return self._step
+
+    @property
+    def stream(self) -> int:
+        """The stream, the counter's fourth word."""
+        return self._stream
 
     def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
         """The same sequence at another step (or on another stream).
@@ -131,10 +144,10 @@ class Noise:
         """
         new = object.__new__(Noise)
         new._set(
-            self.seed,
-            self.first_sample,
-            self.step if step is None else _word("step", step),
-            self.stream if stream is None else _word("stream", stream),
+            self._seed,
+            self._first_sample,
+            self._step if step is None else _word("step", step),
+            self._stream if stream is None else _word("stream", stream),
             self._seeds,
             self._ids,
         )
@@ -148,7 +161,7 @@ class Noise:
         if self._ids is not None or self._seeds is not None:
             raise ValueError("Noise.shard: this Noise lists its samples one by one; slice its seed and sample_ids instead")
         new = object.__new__(Noise)
-        new._set(self.seed, _word("first_sample", first_sample), self.step, self.stream, None, None)
+        new._set(self._seed, _word("first_sample", first_sample), self._step, self._stream, None, None)
         return new
 
     def randn(
@@ -184,12 +197,28 @@ class Noise:
         _ops.call(_ops.kernels(backend, out)["normal_"], (out, name), (seeds, ids))
         return out
 
+    def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:
+        """This noise at its step, the next, and so on: for samplers, whose every step would else build and move a tensor."""
+        for first in range(0, n_steps, _BLOCK):
+            steps = torch.arange(first, min(first + _BLOCK, n_steps))
+            names = self._name.repeat(len(steps), 1)
+            names[:, 2] += steps
+            on_device = names.to(like.device)
+            _, seeds, ids = self._named(like.shape[0], like)
+            for k, (name, copy) in enumerate(zip(names.unbind(), on_device.unbind(), strict=True)):
+                noise = object.__new__(Noise)
+                noise._seed, noise._first_sample, noise._stream = self._seed, self._first_sample, self._stream
+                noise._step = self._step + first + k
+                noise._seeds, noise._ids, noise._name = self._seeds, self._ids, name
+                noise._copies = {like.device: (copy, seeds, ids)}
+                yield noise
+
     def _named(self, batch: int, like: Tensor) -> _Named:
         """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
         seeds, ids = self._seeds, self._ids
         if seeds is None and ids is None:
             # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
-            if not torch.compiler.is_compiling() and self.first_sample + batch > _WORD:
+            if not torch.compiler.is_compiling() and self._first_sample + batch > _WORD:
                 raise ValueError(
                     f"noise: sample ids must be in [0, 2**32), got first_sample={self.first_sample} and {batch} samples"
                 )
@@ -210,9 +239,9 @@ class Noise:
         """What :meth:`from_state_dict` needs to name the same sequence again (plain ints and CPU tensors)."""
         return {
             "version": _VERSION,
-            "seed": self.seed if isinstance(self.seed, int) else self.seed.clone(),
+            "seed": self.seed,
             "first_sample": self.first_sample,
-            "sample_ids": None if self._ids is None else self._ids.clone(),
+            "sample_ids": self.sample_ids,
             "step": self.step,
             "stream": self.stream,
         }
@@ -234,9 +263,12 @@ class Noise:
             raise ValueError(f"Noise: state_dict must have the keys {sorted(expected)}, got {sorted(state)}")
         return cls(**{key: value for key, value in state.items() if key != "version"})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Noise.from_state_dict, (self.state_dict(),)
+
     def __repr__(self) -> str:
         ids = "" if self._ids is None else f", sample_ids=<{self._ids.shape[0]} ids>"
-        seed = self.seed if isinstance(self.seed, int) else f"<{self.seed.shape[0]} seeds>"
+        seed = self._seed if isinstance(self._seed, int) else f"<{self._seed.shape[0]} seeds>"
         return f"Noise({seed}, first_sample={self.first_sample}{ids}, step={self.step}, stream={self.stream})"
 
 

@@ -58,14 +58,15 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
 class _Perturb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Any, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
-        ctx.alpha, ctx.alpha_rows = head[0], tail[0]
+        ctx.alpha = head[0]
+        ctx.save_for_backward(tail[0])
         out = torch.empty_like(x)
         _ops.call(kernel, (out, x, *head), tail)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        alpha, rows = ctx.alpha, ctx.alpha_rows
+        alpha, (rows,) = ctx.alpha, ctx.saved_tensors
         if rows is not None:
             alpha = rows.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1))
         return grad if rows is None and alpha == 1.0 else grad * alpha, None, None, None

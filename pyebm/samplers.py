@@ -16,14 +16,14 @@ from .noise import Noise
 Callback = Callable[[int, Tensor], Any]
 
 
-def _steps(count: int, progress: bool, description: str) -> Iterable[int]:
+def _steps(walk: Iterable[Noise], count: int, progress: bool, description: str) -> Iterable[Noise]:
     if not progress:
-        return range(count)
+        return walk
     try:
         from rich.progress import track
     except ImportError:
         raise ImportError("progress=True needs rich: pip install 'pyebm-kernels[demo]' or pip install rich") from None
-    return track(range(count), description=description)
+    return track(walk, description=description, total=count)
 
 
 def _check_run(sampler: str, x0: Tensor, n_steps: int, noise: Noise, thin: int | None) -> None:
@@ -103,9 +103,8 @@ class Langevin:
         x = x0.detach().clone()
         kept = _trajectory(x, n_steps, thin)
         done = 0
-        for k in _steps(n_steps, progress, "Langevin"):
-            langevin_step_(x, self.score_fn(x), self.step_size, noise.at(step=noise.step + k), **self.options)
-            done = k + 1
+        for done, at_step in enumerate(_steps(noise._walk(n_steps, x), n_steps, progress, "Langevin"), start=1):
+            langevin_step_(x, self.score_fn(x), self.step_size, at_step, **self.options)
             if kept is not None and thin is not None and done % thin == 0:
                 kept[done // thin - 1] = x
             if callback is not None and callback(done, x):
@@ -202,13 +201,12 @@ class AnnealedLangevin:
         x = x0.detach().clone()
         kept = _trajectory(x, n_steps, thin)
         level, sigma, step_size, done = -1, x, 0.0, 0
-        for k in _steps(n_steps, progress, "annealed Langevin"):
-            if (first + k) // self.n_steps_each != level:
-                level = (first + k) // self.n_steps_each
+        for done, at_step in enumerate(_steps(noise._walk(n_steps, x), n_steps, progress, "annealed Langevin"), start=1):
+            if at_step.step // self.n_steps_each != level:
+                level = at_step.step // self.n_steps_each
                 sigma = _sigma_of(x, self.sigmas[level])
                 step_size = self.step_lr * (self.sigmas[level] / self.sigmas[-1]) ** 2
-            langevin_step_(x, self.score_fn(x, sigma), step_size, noise.at(step=first + k), **self.options)
-            done = k + 1
+            langevin_step_(x, self.score_fn(x, sigma), step_size, at_step, **self.options)
             last = first + done == len(self)
             if last and self.denoise:
                 self._denoise_(x, noise)

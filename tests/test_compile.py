@@ -67,7 +67,7 @@ def _affine(x, noise):
     return pyebm.affine_step(x, x.sin(), 0.9, 0.1, ROWS, noise, mask=x > 0)
 
 
-def _named_inside(x, noise):
+def _named_inside(x, _):
     return x + pyebm.Noise(3).at(step=2).shard(first_sample=4).randn(x.shape)
 
 

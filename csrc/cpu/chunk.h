@@ -42,8 +42,7 @@ struct ChunkKernels {
   struct Of {
     void (*perturb)(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out);
     // mean and mask may be null; out may be x.
-    void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out,
-                 T* mean);
+    void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out, T* mean);
   };
   Of<float> f32;
   Of<double> f64;
@@ -51,8 +50,8 @@ struct ChunkKernels {
   // What a loss does with the residuals r of n elements of one sample.
   template <class T, class Z>
   struct LossOf {
-    T (*sum)(int64_t n, LossOperands<T, Z>, const LossRow<T>&);                   // sum r^2
-    T (*sum_and_grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // and out = grad r
+    T (*sum)(int64_t n, LossOperands<T, Z>, const LossRow<T>&);                     // sum r^2
+    T (*sum_and_grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);    // and out = grad r
     void (*elementwise)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // weight r^2
     // (grad r) grad_output, which is one number or, where stride is 1, one per element
     void (*grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, const T* grad_output, int64_t stride, T* out);

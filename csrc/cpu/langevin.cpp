@@ -51,9 +51,9 @@ void step(const Tensor& out, const std::optional<Tensor>& x, const Tensor& score
 }
 
 void affine_step(Tensor out, std::optional<Tensor> x, Tensor score, double a, double b, double c, Tensor name,
-                 std::optional<Tensor> a_rows, std::optional<Tensor> b_rows, std::optional<Tensor> c_rows, std::optional<Tensor> mean,
-                 std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high, std::optional<double> score_clip,
-                 std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+                 std::optional<Tensor> a_rows, std::optional<Tensor> b_rows, std::optional<Tensor> c_rows,
+                 std::optional<Tensor> mean, std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high,
+                 std::optional<double> score_clip, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Coefficient aa(a, a_rows), bb(b, b_rows), cc(c, c_rows);
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);

@@ -107,14 +107,14 @@ Coefficients coefficients(const Shape& shape, double kappa, const std::optional<
   return {k, {lambda, lambda_rows}, {mu, mu_rows}, {weight, weight_rows}, factor, over_kappa2, divisor_of(reduction, shape)};
 }
 
-void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double kappa, double lambda, double mu,
-                    double weight, double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
+void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double kappa, double lambda, double mu, double weight,
+                    double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
                     std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Shape shape(pred);
-  const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                                      over_kappa2, reduction);
+  const Coefficients c =
+      coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const NoiseSource* noise = source ? &*source : nullptr;
   const View loss_view(loss), grad_view(grad);
@@ -152,30 +152,31 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
   reduce(loss, reduction, c, shape, partial);
 }
 
-void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu,
-                    double weight, double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
+void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
+                    double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
                     std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Shape shape(pred);
-  const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                                      over_kappa2, reduction);
+  const Coefficients c =
+      coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const View grad_view(grad), above(grad_output);
   const Coefficient above_rows(0.0, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
-    for_each_loss_chunk<T, Z>(shape, pred, z, x0, source ? &*source : nullptr,
-                              [&](const Chunk& chunk, int64_t, const auto& in, T* work, T* above_work) {
-      T* target = grad_view.target(chunk.first, work);
-      const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-      for_each_run(chunk, c.per_sample() || above_rows.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
-        const T one = static_cast<T>(above_rows[sample]);
-        loss_kernels_of<T, Z>().grad(n, shifted(in, at), c.row<T>(sample), every ? every + at : &one, every ? 1 : 0, target + at);
-      });
-      grad_view.written(chunk.first, chunk.count, target);
-    });
+    for_each_loss_chunk<T, Z>(
+        shape, pred, z, x0, source ? &*source : nullptr, [&](const Chunk& chunk, int64_t, const auto& in, T* work, T* above_work) {
+          T* target = grad_view.target(chunk.first, work);
+          const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
+          for_each_run(chunk, c.per_sample() || above_rows.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
+            const T one = static_cast<T>(above_rows[sample]);
+            loss_kernels_of<T, Z>().grad(n, shifted(in, at), c.row<T>(sample), every ? every + at : &one, every ? 1 : 0,
+                                         target + at);
+          });
+          grad_view.written(chunk.first, chunk.count, target);
+        });
   });
 }
 

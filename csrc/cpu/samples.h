@@ -104,15 +104,20 @@ void for_each_run(const Chunk& chunk, bool by_sample, Run run) {
 
 template <class T>
 const ChunkKernels::Of<T>& kernels_of() {
-  if constexpr (std::is_same_v<T, double>) return chunk_kernels().f64;
-  else return chunk_kernels().f32;
+  if constexpr (std::is_same_v<T, double>)
+    return chunk_kernels().f64;
+  else
+    return chunk_kernels().f32;
 }
 
 template <class T, class Z>
 const ChunkKernels::LossOf<T, Z>& loss_kernels_of() {
-  if constexpr (std::is_same_v<Z, double>) return chunk_kernels().loss_f64_own;
-  else if constexpr (std::is_same_v<T, double>) return chunk_kernels().loss_f64;
-  else return chunk_kernels().loss_f32;
+  if constexpr (std::is_same_v<Z, double>)
+    return chunk_kernels().loss_f64_own;
+  else if constexpr (std::is_same_v<T, double>)
+    return chunk_kernels().loss_f64;
+  else
+    return chunk_kernels().loss_f32;
 }
 
 // One thread's buffers for the normals of a chunk.

@@ -1,0 +1,57 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Python, make and a C++ compiler are all they need.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+RUN := $(VENV)/bin/python
+CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: help demo test test-slow bench lint format wheel clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+$(VENV)/torch.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet "setuptools>=77" wheel numpy $(TORCH)
+	@touch $@
+
+# The kernels are built by pip against the torch above: nothing is compiled at import.
+$(VENV)/demo.stamp: $(VENV)/torch.stamp pyproject.toml setup.py $(CPP)
+	$(RUN) -m pip install --quiet --no-build-isolation -e ".[demo]"
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(RUN) -m pip install --quiet --no-build-isolation -e ".[demo,dev]"
+	@touch $@
+
+demo: $(VENV)/demo.stamp  ## train on real digits, sample new ones, draw the pictures into out/
+	$(RUN) -m pyebm demo
+
+test: $(VENV)/dev.stamp  ## the tests
+	$(RUN) -m pytest
+
+test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
+	$(RUN) -m pytest -m slow
+
+bench: $(VENV)/dev.stamp  ## the benchmarks: ours beside eager PyTorch and torch.compile, into out/bench/
+	$(RUN) -m benchmarks
+
+lint: $(VENV)/dev.stamp  ## ruff, mypy, clang-format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $(CPP)
+
+format: $(VENV)/dev.stamp  ## rewrite the sources as lint wants them
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+	$(VENV)/bin/clang-format -i $(CPP)
+
+wheel: $(VENV)/dev.stamp  ## one abi3 wheel, into dist/
+	$(RUN) -m build --wheel --no-isolation
+
+clean:  ## remove the environment, what was built, and what was written
+	rm -rf $(VENV) build dist out *.egg-info pyebm/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,49 @@
+"""``python -m pyebm info|demo``: what runs here, and the main job on real data."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+import pyebm
+
+from . import _ops
+
+
+def _info() -> None:
+    print(f"pyebm {pyebm.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    print(f"CPU threads {torch.get_num_threads()}, CUDA device: {device}")
+    for name, status in pyebm.backends().items():
+        print(f"  {name:10s} {'available' if status is True else f'not available: {status}'}")
+    if pyebm.backends()["cpu"] is True:
+        print(f"SIMD level of the CPU kernels: {_ops.simd()}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pyebm", description="Fused kernels for score- and energy-based models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="versions, and which backends load (for each that doesn't: why, and how to get it)")
+    demo = commands.add_parser("demo", help="train on real digits with the fused loss, sample by annealed Langevin, draw pictures")
+    demo.add_argument("--out", type=Path, default=Path("out"), help="where the pictures go (default: out)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--quick", action="store_true", help="seconds instead of minutes; the samples are not good")
+    options = parser.parse_args(arguments)
+    if options.command == "info":
+        _info()
+    else:
+        try:
+            from .demo import run
+        except ImportError as error:
+            print(error, file=sys.stderr)
+            return 1
+        run(options.out, quick=options.quick, seed=options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
