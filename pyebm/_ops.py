@@ -73,6 +73,30 @@ def _load() -> str | None:
 
 _why_no_cpu = _load()
 
+_C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
+_HOW_TO_BUILD_CUDA = (
+    "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of CUDA 12 or later)"
+)
+
+
+def _load_cuda() -> str | None:
+    """Load the compiled CUDA library; return why it can't be, or None. Its symbols are in no torch without CUDA."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install a CUDA build of torch (https://pytorch.org)"
+    if not _C_CUDA.exists():
+        return f"the compiled library {_C_CUDA.name} is not beside pyebm; {_HOW_TO_BUILD_CUDA}"
+    try:
+        torch.ops.load_library(_C_CUDA)
+    except OSError as error:
+        return (
+            f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA {torch.version.cuda} ({error}); "
+            f"it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
+        )
+    return None
+
+
+_why_no_cuda = _load_cuda()
+
 
 def backends() -> dict[str, bool | str]:
     """Which backends run here: ``{name: True, or a sentence that says why not and how to get it}``.
@@ -84,15 +108,21 @@ def backends() -> dict[str, bool | str]:
     """
     machine = platform.machine()
     planned = "not part of this version of pyebm; CUDA tensors run with backend='reference'"
+    why_no_cuda = _why_no_cuda
+    if why_no_cuda is None and not torch.cuda.is_available():
+        why_no_cuda = "torch finds no CUDA device (torch.cuda.is_available() is False); check the driver with nvidia-smi"
     return {
         "reference": True,
         "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {machine})",
-        "cuda": planned,
+        "cuda": True if why_no_cuda is None else why_no_cuda,
         "triton": planned,
+        **dict.fromkeys(_TEST_BACKENDS, True),
     }
 
 
-_CPU: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
+# The compiled libraries, by the tensors' device: torch dispatches to the CPU's or the CUDA one.
+_COMPILED: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
+_TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}  # what the tests add: kernels emulated on CPU tensors
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
@@ -102,7 +132,15 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     """
     if backend is None or backend == "cpu":
         if x.is_cpu and _why_no_cpu is None:
-            return _CPU
+            return _COMPILED
+        if backend is None and x.is_cuda and _why_no_cuda is None:
+            return _COMPILED
+    elif backend == "cuda":
+        if x.is_cuda and _why_no_cuda is None:
+            return _COMPILED
+    elif backend in _TEST_BACKENDS:
+        if x.is_cpu:
+            return _TEST_BACKENDS[backend]
     elif backend == "reference":
         from . import reference
 
@@ -118,7 +156,8 @@ def _unavailable(backend: str | None, device: torch.device) -> Exception:
         backend = "cpu" if device.type == "cpu" else "cuda"
     if known[backend] is not True:
         return RuntimeError(f"backend {backend!r} can't run: {known[backend]}")
-    return ValueError(f"backend {backend!r} takes tensors on the CPU, got one on {device}")
+    takes = "on a CUDA device" if backend == "cuda" else "on the CPU"
+    return ValueError(f"backend {backend!r} takes tensors {takes}, got one on {device}")
 
 
 def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) -> None:

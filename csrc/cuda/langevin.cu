@@ -1,5 +1,6 @@
 // affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
 #include "../common/langevin.h"
+#include "../common/overlap.h"
 
 #include <cmath>
 #include <limits>
@@ -85,11 +86,9 @@ struct Options {
   std::optional<double> low, high, score_clip;
 };
 
-bool overlaps_partly(const Tensor& a, const Tensor& b) {
-  if (!a.numel() || !b.numel() || !a.is_contiguous() || !b.is_contiguous() || a.data_ptr() == b.data_ptr()) return false;
-  const char *from_a = static_cast<const char*>(a.data_ptr()), *from_b = static_cast<const char*>(b.data_ptr());
-  return from_a < from_b + b.numel() * static_cast<int64_t>(b.element_size()) &&
-         from_b < from_a + a.numel() * static_cast<int64_t>(a.element_size());
+Memory memory_of(const Tensor& tensor) {
+  return {static_cast<const char*>(tensor.numel() ? tensor.data_ptr() : nullptr), static_cast<int64_t>(tensor.element_size()),
+          tensor.dim(), tensor.sizes().data(), tensor.strides().data()};
 }
 
 // row(Type<T>()) makes the table of coefficients.
@@ -100,7 +99,7 @@ void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tenso
   const ScalarType dtype = out.scalar_type();
   call.expect("x", x, dtype).expect("score", g, dtype).expect("mean", options.mean, dtype);
   call.expect("mask", options.mask, ScalarType::Bool);
-  if (overlaps_partly(out, g)) fail("langevin_step_: x must not overlap score in part; clone one of them");
+  if (overlaps_partly(memory_of(out), memory_of(g))) fail("langevin_step_: x must not overlap score in part; clone one of them");
   constexpr double kNone = std::numeric_limits<double>::infinity();
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
