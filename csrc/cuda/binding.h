@@ -56,7 +56,9 @@ class Call {
 
   NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids, int64_t samples) const {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
-    return {words(*name, "name", 4), seeds ? words(*seeds, "seed", samples) : nullptr, ids ? words(*ids, "sample_ids", samples) : nullptr};
+    const int64_t* named = words(*name, "name", 4);
+    return {named, seeds ? words(*seeds, "seed", samples) : named, ids ? words(*ids, "sample_ids", samples) : named + 1,
+            seeds.has_value(), ids.has_value(), !ids};
   }
 
   const char* op;
@@ -108,26 +110,27 @@ inline bool has_dense_rows(const Tensor& tensor) {
   return true;
 }
 
-template <class Layout>
-void set_sample_strides(Layout& layout, Operands operands) {
-  int index = 0;
+inline int64_t sample_stride(const Tensor* tensor) { return tensor && tensor->size(0) > 1 ? tensor->stride(0) : 0; }
+
+// All but the last operand have samples at the same distances, and every operand each sample's elements side by side.
+inline bool are_rows(Operands operands) {
+  size_t index = 0;
   for (const Tensor* tensor : operands) {
-    layout.sample_stride[index++] = tensor && tensor->size(0) > 1 ? tensor->stride(0) : 0;
+    const bool last = ++index == kMaxOperands;
+    if (tensor && !(has_dense_rows(*tensor) && (last || sample_stride(tensor) == sample_stride(*operands.begin())))) return false;
   }
+  return true;
 }
 
 template <int kGranule>
-Rows<kGranule> dense_layout(const Pieces& pieces, Operands operands) {
-  Rows<kGranule> layout{pieces, {}, 0, 0};
-  set_sample_strides(layout, operands);
-  int index = -1;
+Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
+  Rows<kGranule> layout{pieces, sample_stride(*operands.begin()), 0, pieces.small(), 0, 0};
+  layout.misfit = static_cast<uint32_t>(layout.sample_stride) & (kGranule - 1);
+  if (operands.size() == kMaxOperands) layout.last_stride = sample_stride(operands.begin()[kMaxOperands - 1]);
   for (const Tensor* tensor : operands) {
-    ++index;
-    if (!tensor || !tensor->numel()) continue;
-    const auto misfit = static_cast<uint32_t>(layout.sample_stride[index]) & (kGranule - 1);
-    if (index == 0) layout.misfit = misfit;
-    const uint64_t bytes = kGranule * static_cast<uint64_t>(tensor->element_size());
-    const uint64_t aligned = bytes < 16 ? bytes : 16;
+    if (!tensor) continue;
+    const uint64_t bytes = kGranule * static_cast<uint64_t>(tensor->element_size()), aligned = bytes < 16 ? bytes : 16;
+    const auto misfit = static_cast<uint32_t>(sample_stride(tensor)) & (kGranule - 1);
     if (misfit != layout.misfit || reinterpret_cast<uint64_t>(tensor->data_ptr()) % aligned) layout.narrow = 1;
   }
   return layout;
@@ -135,8 +138,8 @@ Rows<kGranule> dense_layout(const Pieces& pieces, Operands operands) {
 
 // Neighbouring dimensions that every operand can walk as one become one.
 inline Strided strided_layout(const char* op, const Pieces& pieces, Operands operands) {
-  Strided layout{pieces, {}, 0, {}, {}};
-  set_sample_strides(layout, operands);
+  Strided layout{pieces, {}, pieces.small(), 0, {}, {}};
+  for (size_t k = 0; k < operands.size(); ++k) layout.sample_strides[k] = sample_stride(operands.begin()[k]);
   const Tensor& first = **operands.begin();
   int64_t inner_size = 0;
   for (int64_t d = first.dim() - 1; d > 0; --d) {
@@ -165,17 +168,15 @@ inline Strided strided_layout(const char* op, const Pieces& pieces, Operands ope
 template <class S, class Body>
 void with_layout(const Call& call, Operands operands, Body body) {
   const Tensor& first = **operands.begin();
-  bool dense = true;
   for (const Tensor* tensor : operands) {
     if (!tensor) continue;
     bool same = tensor->dim() == first.dim();
     for (int64_t d = 0; same && d < first.dim(); ++d) same = tensor->size(d) == first.size(d);
     if (!same) fail(call.op, ": all operands must have the samples' shape");
-    dense = dense && has_dense_rows(*tensor);
   }
   const Pieces pieces(first.size(0), elements_of(first), kElements<S>);
   if (pieces.total == 0) return;
-  if (dense) return body(dense_layout<kGranule<S>>(pieces, operands));
+  if (are_rows(operands)) return body(rows_layout<kGranule<S>>(pieces, operands));
   body(strided_layout(call.op, pieces, operands));
 }
 

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(double* partial, S* grad,
     int64_t piece = ((team - sample * teams.parts) * kSteps << teams.log) + lane;
 #pragma unroll 1
     for (int step = 0; step < kSteps && piece < pieces; ++step, piece += int64_t{1} << teams.log) {
-      const Place at = layout.template place<kCount>(sample, piece);
+      const Place at = layout.template place<kCount>(sample, static_cast<uint32_t>(piece));
       T r[kCount];
       residuals(in, row, noise, layout, at, r);
 #pragma unroll
@@ -137,7 +137,7 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
     if (pieces.total) {
       with_layout<S>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
     } else {
-      launch(Rows<kGranule<S>>{pieces, {}, 0, 0});  // samples without elements: sums of nothing
+      launch(Rows<kGranule<S>>{pieces, 0, 0, true, 0, 1});  // samples without elements: sums of nothing
     }
     finish<T>(call, loss, reduction, c, partial, pieces.samples, teams.parts);
   });

@@ -9,17 +9,19 @@
 namespace pyebm {
 
 struct NoiseName {
-  const int64_t* name = nullptr;   // seed, first_sample, step, stream
-  const int64_t* seeds = nullptr;  // one per sample, instead of the seed
-  const int64_t* ids = nullptr;    // one per sample, instead of first_sample + b
+  const int64_t* name = nullptr;                   // seed, first_sample, step, stream
+  const int64_t *seeds = nullptr, *ids = nullptr;  // into the name, or one per sample
+  uint32_t seed_stride = 0, id_stride = 0;         // 0 or 1
+  uint32_t count_ids = 0;                          // 1: the sample's number is added to its id
 };
 
 // z of a thread's elements; T is float, or double to which the float32 normals are widened.
 template <class T, int kCount>
 __device__ __forceinline__ void draw(const NoiseName& noise, const Place& at, T (&z)[kCount]) {
-  const uint64_t seed = static_cast<uint64_t>(noise.seeds ? noise.seeds[at.sample] : noise.name[0]);
-  const uint32_t id = noise.ids ? static_cast<uint32_t>(noise.ids[at.sample])
-                                : static_cast<uint32_t>(noise.name[1]) + static_cast<uint32_t>(at.sample);
+  const auto sample = static_cast<uint32_t>(at.sample);  // ids are 32 bits: there are no more samples than that
+  const uint64_t seed = static_cast<uint64_t>(noise.seeds[static_cast<uint64_t>(sample) * noise.seed_stride]);
+  const uint32_t id =
+      static_cast<uint32_t>(noise.ids[static_cast<uint64_t>(sample) * noise.id_stride]) + sample * noise.count_ids;
   const uint32_t step = static_cast<uint32_t>(noise.name[2]), stream = static_cast<uint32_t>(noise.name[3]);
   const uint32_t group = static_cast<uint32_t>(at.element >> 2);
 #pragma unroll

@@ -33,9 +33,11 @@ template <class Row>
 struct RowTable {
   Row same;
   const Row* rows;
-  int64_t stride;
+  uint32_t from_table, stride;  // 0 or 1
 
-  __device__ __forceinline__ Row at(int64_t sample) const { return rows ? rows[sample * stride] : same; }
+  __device__ __forceinline__ Row at(int64_t sample) const {
+    return from_table ? rows[static_cast<uint64_t>(static_cast<uint32_t>(sample)) * stride] : same;
+  }
 };
 
 template <class Row, class Make>
@@ -53,12 +55,12 @@ RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_l
     from_tensors = from_tensors || source.data;
     per_sample = per_sample || source.stride;
   }
-  if (!from_tensors) return {make(0), nullptr, 0};
+  if (!from_tensors) return {make(0), nullptr, 0, 0};
   const int64_t count = per_sample ? like.size(0) : 1;
   memory = workspace<Row>(like, count);
   Row* rows = static_cast<Row*>(memory->data_ptr());
   call.launch(make_rows<Row, Make>, ceil_div(count, kThreads), make, rows, count);
-  return {Row{}, rows, per_sample ? 1 : 0};
+  return {Row{}, rows, 1, per_sample};
 }
 
 }  // namespace pyebm
