@@ -43,12 +43,12 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
         raise ValueError(f"{op}: {name} must have {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}")
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x_name}'s device {x.device}, got {value.device}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
     if value.dtype != x.dtype:
         if value.dtype not in FLOATS or torch.promote_types(value.dtype, x.dtype) != x.dtype:
             raise TypeError(f"{op}: {name} must have {x_name}'s dtype {x.dtype} or a narrower one, got {value.dtype}")
         value = value.to(x.dtype)
-    elif value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
     return value
 
 
@@ -76,6 +76,8 @@ def coefficient(
 def _rows(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     if value.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a number or a dense tensor, got layout {value.layout}")
     if value.requires_grad and torch.is_grad_enabled():
         raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to the samples); detach it")
     if value.device != x.device:

@@ -25,7 +25,7 @@ _STEP = f"Tensor(b!)? mean=None, Tensor? mask=None, float? low=None, float? high
 _LOSS = (
     "float kappa, float lam, float mu, float weight, float factor, bool over_kappa2, int reduction, Tensor? name, "
     "Tensor? kappa_rows=None, Tensor? lam_rows=None, Tensor? mu_rows=None, Tensor? weight_rows=None, "
-    f"Tensor? z=None, Tensor? x0=None, {_ROWS}"
+    f"Tensor? z=None, Tensor? x0=None, {_ROWS}, bool? kappa_positive=None"
 )
 
 SCHEMAS = {

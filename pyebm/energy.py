@@ -45,5 +45,7 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
             )
         if not energy.requires_grad:
             raise ValueError("energy_score: energy_fn must return an energy that depends on x through autograd, got a constant")
-        (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph)
+        (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
+        if grad is None:
+            raise ValueError("energy_score: energy_fn must return an energy that depends on x, got one that does not")
     return -grad

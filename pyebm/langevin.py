@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _ops, reference
 from ._checks import Coefficient, check_like, check_samples, coefficient
-from .noise import Noise
+from .noise import Noise, named
 
 Clamp = tuple[float | None, float | None]
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]  # the numbers, and the values per sample instead of them
@@ -184,7 +184,7 @@ def _step(
             raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
     if mask is not None:
         mask = _expanded_mask(op, mask, x)
-    name, seeds, ids = noise._named(x.shape[0], x)
+    name, seeds, ids = named(op, noise, x)
     kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
     if torch.is_grad_enabled() and (x.requires_grad or score.requires_grad):
@@ -196,13 +196,15 @@ def _step(
     mean = torch.empty_like(x) if return_mean else None
     head = (out, None if in_place else x, score, *numbers, name)
     _ops.call(kernel, head, (*rows, mean, mask, low, high, score_clip, seeds, ids))
+    if in_place and not torch.compiler.is_compiling():
+        torch.autograd.graph.increment_version(x)  # so that autograd notices if it had saved x
     return out if mean is None else (out, mean)
 
 
 def _bounds(op: str, clamp: Clamp) -> tuple[float, float]:
     try:
         low, high = clamp
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {clamp!r}") from None
     low, high = -math.inf if low is None else float(low), math.inf if high is None else float(high)
     if not low <= high:
@@ -213,6 +215,8 @@ def _bounds(op: str, clamp: Clamp) -> tuple[float, float]:
 def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"{op}: mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
+    if mask.layout is not torch.strided:
+        raise TypeError(f"{op}: mask must be a dense tensor, got layout {mask.layout}")
     if mask.device != x.device:
         raise ValueError(f"{op}: mask must be on x's device {x.device}, got {mask.device}")
     try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from . import _ops, reference
 from ._checks import Coefficient, check_like, check_samples, coefficient
-from .noise import Noise
+from .noise import Noise, named
 
 Weight = Coefficient | str | None
 
@@ -63,16 +63,18 @@ def dsm_loss(
     """
     check_samples("dsm_loss", "score", score)
     kappa, kappa_rows = coefficient("dsm_loss", "sigma", sigma, score, low=0.0, open_low=True)
-    over_sigma2 = True
+    over_sigma2, check_sigma = True, None
     if weight is None:
         weight = 1.0
     elif isinstance(weight, str):
         if weight != "sigma2":
             raise ValueError(f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}")
         weight, over_sigma2 = 1.0, False
+        check_sigma = None if kappa_rows is None else True  # nothing is divided by it, but a sigma it must be
     weight, weight_rows = coefficient("dsm_loss", "weight", weight, score)
     numbers = (kappa, 1.0, 0.0, weight, 0.5, over_sigma2)
-    return _denoising("dsm_loss", "score", score, noise, None, numbers, (kappa_rows, None, None, weight_rows), reduction, backend)
+    rows = (kappa_rows, None, None, weight_rows)
+    return _denoising("dsm_loss", "score", score, noise, None, numbers, rows, reduction, backend, check_sigma)
 
 
 def denoising_loss(
@@ -142,13 +144,14 @@ def _denoising(
     rows: tuple[Tensor | None, ...],
     reduction: str,
     backend: str | None,
+    check_sigma: bool | None = None,
 ) -> Tensor:
     code = _ops.REDUCTIONS.get(reduction)
     if code is None:
         raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _ops.REDUCTIONS))}, got {reduction!r}")
     z = name = seeds = ids = None
     if isinstance(noise, Noise):
-        name, seeds, ids = noise._named(pred.shape[0], pred)
+        name, seeds, ids = named(op, noise, pred)
     elif isinstance(noise, Tensor):
         z = noise
     else:
@@ -156,7 +159,7 @@ def _denoising(
     if z is not None or x0 is not None:
         pred, z, x0 = _together(op, pred_name, pred, z, x0)
     kernels = _ops.kernels(backend, pred)
-    head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids)
+    head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
     if pred.requires_grad and torch.is_grad_enabled():
         result: Tensor = _DenoisingLoss.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
         return result
@@ -202,7 +205,7 @@ class _DenoisingLoss(torch.autograd.Function):
         loss = _empty_loss(pred, reduction)
         grad = torch.empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
-        ctx.save_for_backward(pred, *tail)  # all of them, so that autograd notices if one is overwritten
+        ctx.save_for_backward(pred, *tail[:-1])  # all of them, so that autograd notices if one is overwritten
         ctx.kernels, ctx.head, ctx.grad = kernels, head, grad
         return loss
 

@@ -80,7 +80,7 @@ class Noise:
         if seed is None:
             seed = int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64))
         if isinstance(seed, Tensor):
-            seeds = _per_sample("seed", seed)
+            seed = seeds = _per_sample("seed", seed)
         else:
             try:
                 seed = operator.index(seed)
@@ -189,6 +189,8 @@ class Noise:
         """
         if dtype not in FLOATS:
             raise TypeError(f"Noise.randn: dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+        if not isinstance(shape, (tuple, list)):
+            raise TypeError(f"Noise.randn: shape must be a sequence (samples, ...), got {shape!r}")
         if len(shape) == 0 or min(shape) < 0:
             raise ValueError(f"Noise.randn: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
         check_elements("Noise.randn", "shape", math.prod(shape[1:]))
@@ -270,6 +272,13 @@ class Noise:
         ids = "" if self._ids is None else f", sample_ids=<{self._ids.shape[0]} ids>"
         seed = self._seed if isinstance(self._seed, int) else f"<{self._seed.shape[0]} seeds>"
         return f"Noise({seed}, first_sample={self.first_sample}{ids}, step={self.step}, stream={self.stream})"
+
+
+def named(op: str, noise: Noise, x: Tensor) -> _Named:
+    """The tensors that name ``noise`` to a kernel that works on the samples x."""
+    if not isinstance(noise, Noise):
+        raise TypeError(f"{op}: noise must be a Noise, got {type(noise).__name__}")
+    return noise._named(x.shape[0], x)
 
 
 def _per_sample(name: str, value: Tensor) -> Tensor:

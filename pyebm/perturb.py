@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import Coefficient, check_samples, coefficient
-from .noise import Noise
+from .noise import Noise, named
 
 
 def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient = 1.0, backend: str | None = None) -> Tensor:
@@ -41,10 +41,10 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
         >>> torch.equal(pyebm.perturb(x, 0.5, noise), 0.5 * noise.randn((4, 2)))
         True
     """
-    batch = check_samples("perturb", "x", x)
+    check_samples("perturb", "x", x)
     sigma, sigma_rows = coefficient("perturb", "sigma", sigma, x, low=0.0, open_low=True)
     alpha, alpha_rows = coefficient("perturb", "alpha", alpha, x)
-    name, seeds, ids = noise._named(batch, x)
+    name, seeds, ids = named("perturb", noise, x)
     kernel = _ops.kernels(backend, x)["perturb"]
     head, tail = (alpha, sigma, name), (alpha_rows, sigma_rows, seeds, ids)
     if x.requires_grad and torch.is_grad_enabled():
@@ -66,7 +66,8 @@ class _Perturb(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        alpha, (rows,) = ctx.alpha, ctx.saved_tensors
-        if rows is not None:
-            alpha = rows.to(grad.dtype).reshape(-1, *[1] * (grad.dim() - 1))
-        return grad if rows is None and alpha == 1.0 else grad * alpha, None, None, None
+        (rows,) = ctx.saved_tensors
+        if rows is None:
+            return grad if ctx.alpha == 1.0 else grad * ctx.alpha, None, None, None
+        work = grad if grad.dtype == torch.float64 else grad.float()  # rounded once, like everything else
+        return (work * rows.to(work.dtype).reshape(-1, *[1] * (grad.dim() - 1))).to(grad.dtype), None, None, None

@@ -247,14 +247,16 @@ def loss_terms(
     x0: Tensor | None = None,
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
+    kappa_positive: bool | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(residual, loss weight per sample, gradient coefficient per sample), the last two in float64."""
     p = _work(pred)
     k, la, m, w = (
         _column(number, rows, pred) for number, rows in ((kappa, kappa_rows), (lam, lam_rows), (mu, mu_rows), (weight, weight_rows))
     )
-    if over_kappa2:
+    if over_kappa2 or kappa_positive:
         _require("dsm_loss", "sigma", k, positive=True)
+    if over_kappa2:
         w = w / (k * k)
     w = factor * w
     if z is None:
@@ -276,7 +278,7 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) 
     if reduction == 0:
         loss.copy_(w.to(r.dtype) * (r * r))
         return
-    sums = (r.double() ** 2).flatten(1).sum(1) * w.flatten()
+    sums = (r.double() ** 2).reshape(pred.shape[0], math.prod(pred.shape[1:])).sum(1) * w.flatten()
     loss.copy_(sums if reduction == 1 else sums.sum() / _divisor(pred, reduction))
     if grad is not None:
         grad.copy_(g.to(r.dtype) * r)

@@ -193,6 +193,8 @@ class AnnealedLangevin:
         progress: bool = False,
     ) -> Tensor:
         noise = Noise() if noise is None else noise
+        if not isinstance(noise, Noise):
+            raise TypeError(f"AnnealedLangevin: noise must be a Noise, got {type(noise).__name__}")
         first = noise.step
         if first > len(self):
             raise ValueError(f"AnnealedLangevin: noise.step must be within the schedule's {len(self)} steps, got {first}")

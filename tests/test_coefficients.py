@@ -18,8 +18,13 @@ OTHERS = {
     "alpha": 0.9,
     "step_size": 0.1,
     "temperature": 0.5,
-    **{"a": 0.9, "b": 0.2, "c": 0.3},
-    **{"kappa": 0.7, "lam": -0.4, "mu": 0.6, "weight": 1.5},
+    "a": 0.9,
+    "b": 0.2,
+    "c": 0.3,
+    "kappa": 0.7,
+    "lam": -0.4,
+    "mu": 0.6,
+    "weight": 1.5,
 }
 
 
@@ -31,7 +36,7 @@ def _loss(loss, pred, noise, backend, **options):
     return torch.cat([value.detach()[:, None], gradient.flatten(1).to(value.dtype)], 1)
 
 
-# op: (coefficients, call(x, noise, backend, **coefficients))
+# For every op, the coefficients it takes and a call of it with keywords for them.
 OPS = {
     "perturb": (("sigma", "alpha"), lambda x, noise, backend, **c: pyebm.perturb(x, noise=noise, backend=backend, **c)),
     "langevin_step": (
@@ -99,7 +104,8 @@ class TestForms:
         """Their arithmetic is float64: a coefficient in float64 reaches them unrounded."""
         x, value = normal(5, 11, dtype=torch.float64, device=device), levels(5, device, dtype=torch.float64)
         got = applied(op, name, value, x, NOISE, backend)
-        assert_equal(got, applied(op, name, value, x, NOISE, "reference"))
+        # The sums of a loss are not promised to agree between backends to the last bit.
+        torch.testing.assert_close(got, applied(op, name, value, x, NOISE, "reference"), rtol=1e-14, atol=0)
         assert not torch.equal(got, applied(op, name, value.float(), x, NOISE, backend))
 
     def test_empty_batch(self, op, name, backend, device):

@@ -101,9 +101,10 @@ void reduce(const Tensor& loss, int64_t reduction, const Coefficients& c, const 
 
 Coefficients coefficients(const Shape& shape, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
                           const std::optional<Tensor>& lambda_rows, double mu, const std::optional<Tensor>& mu_rows, double weight,
-                          const std::optional<Tensor>& weight_rows, double factor, bool over_kappa2, int64_t reduction) {
+                          const std::optional<Tensor>& weight_rows, double factor, bool over_kappa2, int64_t reduction,
+                          std::optional<bool> kappa_positive) {
   const Coefficient k(kappa, kappa_rows);
-  if (over_kappa2) k.require("dsm_loss", "sigma", true);
+  if (over_kappa2 || kappa_positive.value_or(false)) k.require("dsm_loss", "sigma", true);
   return {k, {lambda, lambda_rows}, {mu, mu_rows}, {weight, weight_rows}, factor, over_kappa2, divisor_of(reduction, shape)};
 }
 
@@ -111,10 +112,10 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
                     double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
                     std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
-                    std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+                    std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
   const Shape shape(pred);
-  const Coefficients c =
-      coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction);
+  const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                                      over_kappa2, reduction, kappa_positive);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const NoiseSource* noise = source ? &*source : nullptr;
   const View loss_view(loss), grad_view(grad);
@@ -156,10 +157,10 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
                     double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
                     std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
-                    std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+                    std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
   const Shape shape(pred);
-  const Coefficients c =
-      coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction);
+  const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                                      over_kappa2, reduction, kappa_positive);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const View grad_view(grad), above(grad_output);
   const Coefficient above_rows(0.0, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));

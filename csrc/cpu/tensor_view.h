@@ -72,14 +72,28 @@ class View {
     }
   }
 
-  // Memory shared in part: two runs of bytes that intersect without being the same.
+  // Memory shared otherwise than element by element. Views that are woven into each other count too: telling those apart from
+  // real overlap is a hard problem, and copying one of them is not.
   bool overlaps_partly(const View& other) const {
-    if (!*this || !other || !contiguous_ || !other.contiguous_ || data_ == other.data_) return false;
-    return data_ < other.data_ + other.count_ * other.bytes_ && other.data_ < data_ + count_ * bytes_;
+    if (!*this || !other || same_layout(other)) return false;
+    return data_ < other.end() && other.data_ < end();
   }
 
  private:
   static constexpr int64_t kMaxDims = 16;
+
+  bool same_layout(const View& other) const {
+    return data_ == other.data_ && bytes_ == other.bytes_ && contiguous_ == other.contiguous_ && dims_ == other.dims_ &&
+           std::equal(strides_, strides_ + dims_, other.strides_);
+  }
+
+  // One past the last byte.
+  const char* end() const {
+    if (contiguous_) return data_ + count_ * bytes_;
+    const char* last = data_;
+    for (int64_t d = 0; d < dims_; ++d) last += (sizes_[d] - 1) * strides_[d];
+    return last + bytes_;
+  }
 
   template <class T>
   bool same() const {

@@ -1,0 +1,83 @@
+"""Fixtures: the kernel backends (at every SIMD level), threads, dtypes, shapes, and memory that is full of NaN until written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from cases import DTYPES, SHAPES, name_of
+
+import pyebm
+from pyebm import _ops
+
+
+def _kernel_backends() -> Iterator[tuple[str, str | None]]:
+    available = pyebm.backends()
+    if available["cpu"] is not True:
+        raise pytest.UsageError(str(available["cpu"]))  # a suite that skipped the kernels would prove nothing
+    for level in ("baseline", "avx2", "avx512"):
+        try:
+            before = _ops.simd()
+            _ops.simd(level)
+            _ops.simd(before)
+        except ValueError:
+            continue
+        yield "cpu", level
+    yield from ((name, None) for name, state in available.items() if state is True and name not in ("cpu", "reference"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take minutes run only when asked for: ``-m slow``."""
+    if not config.getoption("markexpr"):
+        skip = pytest.mark.skip(reason="slow; run with -m slow")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(params=list(_kernel_backends()), ids=lambda p: "-".join(filter(None, p)))
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a kernel backend that runs here; the CPU's comes once for every SIMD level of this machine."""
+    name, level = request.param
+    if level is None:
+        yield name
+        return
+    before = _ops.simd()
+    _ops.simd(level)
+    yield name
+    _ops.simd(before)
+
+
+@pytest.fixture
+def device(backend: str) -> torch.device:
+    return torch.device("cpu" if backend == "cpu" else "cuda")
+
+
+@pytest.fixture(params=DTYPES, ids=name_of)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    return request.param
+
+
+@pytest.fixture(params=SHAPES, ids=name_of)
+def shape(request: pytest.FixtureRequest) -> tuple[int, ...]:
+    return request.param
+
+
+@pytest.fixture(params=(1, 2), ids=("1-thread", "2-threads"))
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch.empty comes full of NaN, so that an element which a kernel forgot to write shows."""
+    before = torch.are_deterministic_algorithms_enabled()
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(5).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(before)

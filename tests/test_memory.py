@@ -1,0 +1,116 @@
+"""Memory: measured from torch's allocator and, since the kernels could allocate beside it, from the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from cases import levels, normal
+from torch.profiler import ProfilerActivity, profile
+
+import pyebm
+from pyebm import Noise
+
+SHAPE = (64, 1000)
+SMALL = 8 * SHAPE[0] + 256  # sums and coefficients: (B,)
+
+
+def peak(call) -> int:
+    """The most bytes that torch's allocator holds at once for this call."""
+    call()  # whatever the first call sets up is not the operation's
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        result = call()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    assert events, "the profiler saw no allocation"
+    del result
+    return most
+
+
+def tensors(dtype):
+    x = normal(*SHAPE, dtype=dtype)
+    return x, normal(*SHAPE, dtype=dtype, seed=1), levels(SHAPE[0]), x.numel() * x.element_size()
+
+
+def test_the_measure_sees_what_eager_code_allocates():
+    """The same loss in plain PyTorch takes several tensors: a measure that missed them would prove nothing."""
+    x, z, sigma, size = tensors(torch.float32)
+    x.requires_grad_()
+    assert peak(lambda: torch.autograd.grad((0.5 * (x + z / sigma[:, None]) ** 2).sum(1).mean(), x)) > 2.9 * size
+
+
+def test_perturb_is_one_tensor(backend, dtype):
+    x, _, sigma, size = tensors(dtype)
+    assert peak(lambda: pyebm.perturb(x, sigma, Noise(0), backend=backend)) <= size + SMALL
+    x.requires_grad_()
+    assert peak(lambda: pyebm.perturb(x, sigma, Noise(0), backend=backend)) <= size + SMALL
+
+
+def test_steps_are_the_result(backend, dtype):
+    x, score, eta, size = tensors(dtype)
+    assert peak(lambda: pyebm.langevin_step(x, score, eta, Noise(0), backend=backend)) <= size + SMALL
+    assert peak(lambda: pyebm.affine_step(x, score, 1.0, eta, 0.1, Noise(0), backend=backend)) <= size + SMALL
+    assert peak(lambda: (pyebm.langevin_step_(x, score, eta, Noise(0), backend=backend), torch.empty(1))) <= SMALL
+
+
+@pytest.mark.parametrize("reduction", ["sample", "mean", "batchmean"])
+@pytest.mark.parametrize("own", [False, True], ids=["noise", "own-noise"])
+def test_a_loss_with_its_gradient_is_one_tensor(backend, dtype, reduction, own):
+    pred, z, sigma, size = tensors(dtype)
+    pred.requires_grad_()
+
+    def loss():
+        return pyebm.dsm_loss(pred, sigma, z if own else Noise(0), reduction=reduction, backend=backend).sum()
+
+    assert peak(lambda: torch.autograd.grad(3 * loss(), pred)) <= size + 2 * SMALL
+    with torch.no_grad():
+        assert peak(loss) <= 2 * SMALL
+
+
+def test_an_elementwise_loss_is_the_loss_and_its_gradient(backend):
+    pred, _, sigma, size = tensors(torch.float32)
+    pred.requires_grad_()
+    above = normal(*SHAPE, seed=2)
+
+    def gradient():
+        return torch.autograd.grad(pyebm.dsm_loss(pred, sigma, Noise(0), reduction="none", backend=backend), pred, above)
+
+    assert peak(gradient) <= 2 * size + SMALL
+
+
+PROCESS = """
+    import sys, torch, pyebm
+    from pathlib import Path
+
+    def kilobytes(field):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+    def run(pred):
+        noise = pyebm.Noise(0)
+        if sys.argv[1] == "perturb":
+            return pyebm.perturb(pred, 0.5, noise)
+        return torch.autograd.grad(pyebm.dsm_loss(pred, 0.5, noise), pred)
+
+    run(torch.ones(64, 3000, requires_grad=True))  # threads and libraries are up
+    pred = torch.ones(4096, 4096, requires_grad=True)
+    before = kilobytes("VmRSS")
+    result = run(pred)
+    print(kilobytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("op", ["perturb", "loss"])
+def test_the_process_grows_by_one_tensor(op):
+    command = [sys.executable, "-c", textwrap.dedent(PROCESS), op]
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout)
+    assert 0.95 < grown / (4096 * 4096 * 4 / 1024) < 1.1
