@@ -80,7 +80,12 @@ struct Rows {
   __device__ __forceinline__ Place place(int64_t sample, uint32_t piece) const {
     const int64_t element = static_cast<int64_t>(piece) * kCount;
     const bool aligned = ((static_cast<uint32_t>(sample) * misfit | narrow) & (kGranule - 1)) == 0, whole = piece < pieces.whole;
-    return {sample, element, sample * sample_stride + element, whole ? kCount : pieces.tail, aligned && whole};
+#if defined(PYEBM_PLANT_32_BIT_OFFSET)  // a fault that the tests must notice
+    const int64_t offset = static_cast<uint32_t>(sample * sample_stride * 2 + element * 2) / 2;
+#else
+    const int64_t offset = sample * sample_stride + element;
+#endif
+    return {sample, element, offset, whole ? kCount : pieces.tail, aligned && whole};
   }
 
   template <int kOperand, class S, class T, int kCount>

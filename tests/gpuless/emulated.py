@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +65,7 @@ def register(library: Path | None = None) -> str:
         for name, schema in _ops.SCHEMAS.items():
             _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
             torch.library.register_fake(f"{_NAMESPACE}::{name}", _ops._fake, lib=_library)
-        torch.ops.load_library(library or build())
+        torch.ops.load_library(library or build(*os.environ.get("PYEBM_EMULATED_FLAGS", "").split()))
         namespace = getattr(torch.ops, _NAMESPACE)
         _ops._TEST_BACKENDS[BACKEND] = {name: getattr(namespace, name).default for name in _ops.SCHEMAS}
     return BACKEND
