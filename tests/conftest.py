@@ -14,7 +14,7 @@ import pyebm
 from pyebm import _ops
 
 sys.path.insert(0, str(Path(__file__).parent / "gpuless"))
-import emulated  # noqa: E402
+import emulated
 
 emulated.register()
 

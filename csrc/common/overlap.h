@@ -46,7 +46,8 @@ inline bool overlaps_partly(const Memory& a, const Memory& b) {
   if (a.empty() || b.empty()) return false;
   if (a.data >= b.data + (b.reach() + 1) * b.item || b.data >= a.data + (a.reach() + 1) * a.item) return false;
   bool alike = a.dims == b.dims && a.item == b.item;
-  for (int64_t d = 0; alike && d < a.dims; ++d) alike = a.sizes[d] == b.sizes[d] && (a.sizes[d] == 1 || a.strides[d] == b.strides[d]);
+  for (int64_t d = 0; alike && d < a.dims; ++d)
+    alike = a.sizes[d] == b.sizes[d] && (a.sizes[d] == 1 || a.strides[d] == b.strides[d]);
   if (!alike) return true;
   const int64_t bytes = a.data - b.data;
   if (bytes == 0) return false;

@@ -57,8 +57,12 @@ class Call {
   NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids, int64_t samples) const {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
     const int64_t* named = words(*name, "name", 4);
-    return {named, seeds ? words(*seeds, "seed", samples) : named, ids ? words(*ids, "sample_ids", samples) : named + 1,
-            seeds.has_value(), ids.has_value(), !ids};
+    return {named,
+            seeds ? words(*seeds, "seed", samples) : named,
+            ids ? words(*ids, "sample_ids", samples) : named + 1,
+            seeds.has_value(),
+            ids.has_value(),
+            !ids};
   }
 
   const char* op;
@@ -67,7 +71,8 @@ class Call {
  private:
   const int64_t* words(const Tensor& tensor, const char* name, int64_t count) const {
     if (tensor.scalar_type() != ScalarType::Long || !tensor.is_contiguous() || !is_here(tensor) || tensor.numel() != count) {
-      fail("noise: ", name, " must be a contiguous int64 tensor of ", count, " on the samples' device, got ", tensor.numel(), " elements");
+      fail("noise: ", name, " must be a contiguous int64 tensor of ", count, " on the samples' device, got ", tensor.numel(),
+           " elements");
     }
     return count ? static_cast<const int64_t*>(tensor.data_ptr()) : nullptr;
   }
@@ -189,11 +194,16 @@ struct Type {
 template <class Body>
 void with_dtype(const char* op, const Tensor& tensor, Body body) {
   switch (tensor.scalar_type()) {
-    case ScalarType::Float: return body(Type<float>());
-    case ScalarType::Double: return body(Type<double>());
-    case ScalarType::Half: return body(Type<__half>());
-    case ScalarType::BFloat16: return body(Type<__nv_bfloat16>());
-    default: fail(op, ": samples must be float16, bfloat16, float32 or float64");
+    case ScalarType::Float:
+      return body(Type<float>());
+    case ScalarType::Double:
+      return body(Type<double>());
+    case ScalarType::Half:
+      return body(Type<__half>());
+    case ScalarType::BFloat16:
+      return body(Type<__nv_bfloat16>());
+    default:
+      fail(op, ": samples must be float16, bfloat16, float32 or float64");
   }
 }
 

@@ -93,8 +93,8 @@ Memory memory_of(const Tensor& tensor) {
 
 // row(Type<T>()) makes the table of coefficients.
 template <class MakeTable>
-void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tensor& g, const NoiseName& noise, const Options& options,
-          MakeTable make_table) {
+void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tensor& g, const NoiseName& noise,
+          const Options& options, MakeTable make_table) {
   const Tensor& state = x ? *x : out;
   const ScalarType dtype = out.scalar_type();
   call.expect("x", x, dtype).expect("score", g, dtype).expect("mean", options.mean, dtype);
@@ -108,8 +108,14 @@ void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tenso
     const RowTable<StepRow<T>> rows = make_table(Type<T>(), memory);
     const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
                            static_cast<T>(options.score_clip.value_or(kNone))};
-    const StepOperands<S> operands{pointer<S>(out), pointer<S>(state), pointer<S>(g), pointer<S>(options.mean),
-                                   pointer<bool>(options.mask), bounds, options.low || options.high, options.score_clip.has_value()};
+    const StepOperands<S> operands{pointer<S>(out),
+                                   pointer<S>(state),
+                                   pointer<S>(g),
+                                   pointer<S>(options.mean),
+                                   pointer<bool>(options.mask),
+                                   bounds,
+                                   options.low || options.high,
+                                   options.score_clip.has_value()};
     with_layout<S>(call, {&out, &state, &g, get(options.mean), get(options.mask)}, [&](const auto& layout) {
       call.launch(step_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), operands, rows, noise, layout);
     });

@@ -26,8 +26,9 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& 
 
 // One partial sum of r^2 per team, and the gradient where `grad` is given.
 template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads) sum_kernel(double* partial, S* grad, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows,
-                                                       NoiseName noise, Layout layout, Teams teams, Divider parts) {
+__global__ void __launch_bounds__(kThreads)
+    sum_kernel(double* partial, S* grad, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout,
+               Teams teams, Divider parts) {
   constexpr int kCount = kElements<S>;
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
@@ -57,8 +58,8 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(double* partial, S* grad,
 }
 
 template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads) elementwise_kernel(Compute<S>* loss, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows,
-                                                               NoiseName noise, Layout layout) {
+__global__ void __launch_bounds__(kThreads)
+    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
   const Place at = this_place<S>(layout);
   if (at.count == 0) return;
   const LossRow<Compute<S>> row = rows.at(at.sample);
@@ -104,12 +105,14 @@ __global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<
   layout.template store<0>(grad, at, value);
 }
 
-void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, double lambda, double mu, double weight, double factor,
-                    bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows, MaybeTensor lambda_rows,
-                    MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0, MaybeTensor seeds, MaybeTensor ids) {
+void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, double lambda, double mu, double weight,
+                    double factor, bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows,
+                    MaybeTensor lambda_rows, MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0,
+                    MaybeTensor seeds, MaybeTensor ids,
+                    std::optional<bool> /* kappa_positive: to check it would be to wait for the device */) {
   const Call call("denoising_loss", pred);
-  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2,
-                           reduction);
+  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                           over_kappa2, reduction);
   const ScalarType dtype = pred.scalar_type();
   call.expect("loss", loss, dtype == ScalarType::Double ? dtype : ScalarType::Float);
   call.expect("grad", grad, dtype).expect("z", z, dtype).expect("x0", x0, dtype);
@@ -143,12 +146,14 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
   });
 }
 
-void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight, double factor,
-                    bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows, MaybeTensor lambda_rows,
-                    MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0, MaybeTensor seeds, MaybeTensor ids) {
+void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
+                    double factor, bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows,
+                    MaybeTensor lambda_rows, MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0,
+                    MaybeTensor seeds, MaybeTensor ids,
+                    std::optional<bool> /* kappa_positive: to check it would be to wait for the device */) {
   const Call call("denoising_grad", pred);
-  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2,
-                           reduction);
+  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                           over_kappa2, reduction);
   const ScalarType dtype = pred.scalar_type();
   call.expect("grad", grad, dtype).expect("z", z, dtype).expect("x0", x0, dtype);
   const NoiseName noise = z ? NoiseName{} : call.noise(name, seeds, ids, pred.size(0));

@@ -29,7 +29,8 @@ Above<T> from_above(const Call& call, const Tensor& grad_output, const Tensor& s
   bool one_a_sample = true;  // an expanded tensor, as sum().backward() gives it, is not read element by element
   for (int64_t d = 1; elementwise && d < grad_output.dim(); ++d) one_a_sample = one_a_sample && (grad_output.stride(d) == 0);
   const int64_t count = elementwise ? grad_output.size(0) : grad_output.numel();
-  if (count != 1 && count != samples.size(0)) fail(call.op, ": grad_output must have one value, one per sample, or one per element");
+  if (count != 1 && count != samples.size(0))
+    fail(call.op, ": grad_output must have one value, one per sample, or one per element");
   return {pointer<T>(grad_output), count == 1 ? 0 : grad_output.stride(0), elementwise && !one_a_sample};
 }
 
@@ -62,8 +63,8 @@ struct LossCoefficients {
     const int64_t samples = pred.size(0);
     lambda = row_source(call, "lam", lambda_number, lambda_rows, samples);
     mu = row_source(call, "mu", mu_number, mu_rows, samples);
-    weight = {row_source(call, "kappa", kappa, kappa_rows, samples), row_source(call, "weight", weight_number, weight_rows, samples),
-              factor, over_kappa2};
+    weight = {row_source(call, "kappa", kappa, kappa_rows, samples),
+              row_source(call, "weight", weight_number, weight_rows, samples), factor, over_kappa2};
     const double batch = static_cast<double>(samples), elements = static_cast<double>(elements_of(pred));
     divisor = reduction == kMean ? batch * elements : reduction == kBatchMean ? batch : 1.0;
   }
@@ -77,8 +78,8 @@ struct LossCoefficients {
 
 // A sample's loss: its parts, added by one warp in a fixed order.
 template <class T>
-__global__ void __launch_bounds__(kThreads) sample_kernel(T* loss, const double* partial, LossWeight weight, int64_t samples,
-                                                          int64_t parts) {
+__global__ void __launch_bounds__(kThreads)
+    sample_kernel(T* loss, const double* partial, LossWeight weight, int64_t samples, int64_t parts) {
   const int64_t sample = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   double sum = 0;
@@ -105,8 +106,8 @@ __global__ void __launch_bounds__(kThreads) total_kernel(Out* out, const double*
 }
 
 template <class T>
-void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossCoefficients& c, const Tensor& partial, int64_t samples,
-            int64_t parts) {
+void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossCoefficients& c, const Tensor& partial,
+            int64_t samples, int64_t parts) {
   const double* sums = pointer<double>(partial);
   if (reduction == kSample) {
     if (loss.numel() != samples || !loss.is_contiguous()) fail(call.op, ": loss must be contiguous with one value per sample");

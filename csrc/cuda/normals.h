@@ -20,8 +20,7 @@ template <class T, int kCount>
 __device__ __forceinline__ void draw(const NoiseName& noise, const Place& at, T (&z)[kCount]) {
   const auto sample = static_cast<uint32_t>(at.sample);  // ids are 32 bits: there are no more samples than that
   const uint64_t seed = static_cast<uint64_t>(noise.seeds[static_cast<uint64_t>(sample) * noise.seed_stride]);
-  const uint32_t id =
-      static_cast<uint32_t>(noise.ids[static_cast<uint64_t>(sample) * noise.id_stride]) + sample * noise.count_ids;
+  const uint32_t id = static_cast<uint32_t>(noise.ids[static_cast<uint64_t>(sample) * noise.id_stride]) + sample * noise.count_ids;
   const uint32_t step = static_cast<uint32_t>(noise.name[2]), stream = static_cast<uint32_t>(noise.name[3]);
   const uint32_t group = static_cast<uint32_t>(at.element >> 2);
 #pragma unroll

@@ -24,9 +24,12 @@ __device__ __forceinline__ float widened(__nv_bfloat16 value) { return __bfloat1
 
 template <class S>
 __device__ __forceinline__ S narrowed(Compute<S> value) {
-  if constexpr (std::is_same_v<S, __half>) return __float2half_rn(value);
-  else if constexpr (std::is_same_v<S, __nv_bfloat16>) return __float2bfloat16_rn(value);
-  else return value;
+  if constexpr (std::is_same_v<S, __half>)
+    return __float2half_rn(value);
+  else if constexpr (std::is_same_v<S, __nv_bfloat16>)
+    return __float2bfloat16_rn(value);
+  else
+    return value;
 }
 
 // What one access moves: 16 bytes, or a granule's elements where those are fewer bytes (a mask's).

@@ -38,7 +38,8 @@ void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, Mayb
   const int64_t samples = x.size(0);
   call.expect("out", out, x.scalar_type());
   const NoiseName noise = call.noise(name, seeds, ids, samples);
-  const RowSource a = row_source(call, "alpha", alpha, alpha_rows, samples), s = row_source(call, "sigma", sigma, sigma_rows, samples);
+  const RowSource a = row_source(call, "alpha", alpha, alpha_rows, samples),
+                  s = row_source(call, "sigma", sigma, sigma_rows, samples);
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;

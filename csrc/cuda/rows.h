@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kThreads) make_rows(Make make, Row* rows, int6
 // make(sample) gives a sample's Row from its sources, here or on the device. The table lives as long as `memory`, and longer on
 // this stream, which is all that a launch needs.
 template <class Row, class Make>
-RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_list<RowSource> sources, Make make, MaybeTensor& memory) {
+RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_list<RowSource> sources, Make make,
+                        MaybeTensor& memory) {
   bool from_tensors = false, per_sample = false;
   for (const RowSource& source : sources) {
     from_tensors = from_tensors || source.data;

@@ -18,8 +18,8 @@
 #define blockIdx (::cuda_on_cpu::block_index)
 #define blockDim (::cuda_on_cpu::block_dim)
 #define gridDim (::cuda_on_cpu::grid_dim)
-#define EMULATED_SHARED(T, name, count)  \
-  static const char name##_tag = 0;      \
+#define EMULATED_SHARED(T, name, count) \
+  static const char name##_tag = 0;     \
   T* const name = static_cast<T*>(::cuda_on_cpu::shared_array(&name##_tag, sizeof(T) * (count), alignof(T)))
 
 inline void __syncthreads() { cuda_on_cpu::barrier(); }

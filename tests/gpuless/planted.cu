@@ -99,7 +99,8 @@ int main() {
   if (!kPlanted) {
     unsigned ticket = 0;
     const auto part = array(5);
-    launch<float*, float*, unsigned*, const float*, int>("last_block", last_block, 5, stream, out.get(), part.get(), &ticket, in.get(), kCount);
+    launch<float*, float*, unsigned*, const float*, int>("last_block", last_block, 5, stream, out.get(), part.get(), &ticket,
+                                                         in.get(), kCount);
     wrong = wrong || out[0] != kCount * (kCount - 1) / 2;
     const auto exact = array(kCount - 1), from = array(kCount - 1 + 1);
     for (int i = 0; i < kCount; ++i) from[i] = static_cast<float>(i);
