@@ -7,6 +7,7 @@ stream): never stored, the same bits on every backend. See :class:`pyebm.Noise` 
 from . import losses, reference, samplers
 from ._ops import backends
 from ._version import __version__
+from .counter import NoiseCounter
 from .energy import energy_score
 from .langevin import affine_step, langevin_step, langevin_step_
 from .losses import denoising_loss, dsm_loss
@@ -15,6 +16,7 @@ from .perturb import perturb
 
 __all__ = [
     "Noise",
+    "NoiseCounter",
     "__version__",
     "affine_step",
     "backends",

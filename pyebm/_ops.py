@@ -77,6 +77,30 @@ def _load() -> str | None:
 
 _why_no_cpu = _load()
 
+_C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
+_HOW_TO_BUILD_CUDA = (
+    "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of CUDA 12 or later)"
+)
+
+
+def _load_cuda() -> str | None:
+    """Load the compiled CUDA library; return why it can't be, or None. Its symbols are in no torch without CUDA."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install a CUDA build of torch"
+    if not _C_CUDA.exists():
+        return f"the compiled library {_C_CUDA.name} is not beside pyebm; {_HOW_TO_BUILD_CUDA}"
+    try:
+        torch.ops.load_library(_C_CUDA)
+    except OSError as error:
+        return (
+            f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA {torch.version.cuda} ({error}); "
+            f"it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
+        )
+    return None
+
+
+_why_no_cuda = _load_cuda()
+
 
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "y", "yes")
@@ -99,15 +123,21 @@ def backends() -> dict[str, bool | str]:
         True
     """
     machine = platform.machine()
+    why_no_cuda = _why_no_cuda
+    if why_no_cuda is None and not torch.cuda.is_available():
+        why_no_cuda = "torch finds no CUDA device (torch.cuda.is_available() is False); check the driver with nvidia-smi"
     return {
         "reference": True,
         "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {machine})",
-        "cuda": "not part of this version of pyebm; CUDA tensors run with backend='triton'",
+        "cuda": why_no_cuda or True,
         "triton": _why_no_triton() or True,
+        **dict.fromkeys(_TEST_BACKENDS, True),
     }
 
 
+# The ops as torch dispatches them: CPU tensors to the compiled library, CUDA tensors to the compiled one or else to Triton.
 _REGISTERED: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
+_TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}  # what the tests add: kernels emulated on CPU tensors
 
 
 @functools.cache
@@ -126,9 +156,10 @@ def _on_cuda(name: str) -> Callable[..., None]:
     return run
 
 
-_implementations = torch.library.Library("pyebm", "IMPL")
-for _name in SCHEMAS:
-    _implementations.impl(_name, _on_cuda(_name), "CUDA")
+if _why_no_cuda is not None:  # one implementation a device: the compiled library comes first
+    _implementations = torch.library.Library("pyebm", "IMPL")
+    for _name in SCHEMAS:
+        _implementations.impl(_name, _on_cuda(_name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
@@ -139,15 +170,23 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     if backend is None or backend == "cpu":
         if x.is_cpu and _why_no_cpu is None:
             return _REGISTERED
+        if backend is None and x.is_cuda:
+            return _REGISTERED
+    elif backend == "cuda":
+        if x.is_cuda and _why_no_cuda is None:
+            return _REGISTERED
+    elif backend == "triton":
+        if x.is_cuda:
+            return _REGISTERED if _why_no_cuda is not None else _triton()
+        if x.is_cpu and _interpreted():
+            return _triton()
+    elif backend in _TEST_BACKENDS:
+        if x.is_cpu:
+            return _TEST_BACKENDS[backend]
     elif backend == "reference":
         from . import reference
 
         return reference.OPS
-    if backend is None or backend == "triton":
-        if x.is_cuda:
-            return _REGISTERED
-        if backend == "triton" and x.is_cpu and _interpreted():
-            return _triton()
     raise _unavailable(backend, x.device)
 
 
@@ -156,10 +195,10 @@ def _unavailable(backend: str | None, device: torch.device) -> Exception:
     if backend is not None and backend not in known:
         return ValueError(f"backend must be None or one of {', '.join(map(repr, known))}, got {backend!r}")
     if backend is None:
-        backend = "cpu" if device.type == "cpu" else "triton"
+        backend = "cpu" if device.type == "cpu" else "cuda"
     if known[backend] is not True:
         return RuntimeError(f"backend {backend!r} can't run: {known[backend]}")
-    takes = "CUDA tensors" if backend == "triton" else "tensors on the CPU"
+    takes = "CUDA tensors" if backend in ("cuda", "triton") else "tensors on the CPU"
     return ValueError(f"backend {backend!r} takes {takes}, got one on {device}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,11 @@ from cases import DTYPES, SHAPES, name_of
 
 import pyebm
 from pyebm import _ops
+
+sys.path.insert(0, str(Path(__file__).parent / "gpuless"))
+import emulated
+
+emulated.register()
 
 
 def _kernel_backends() -> Iterator[tuple[str, str | None]]:
@@ -51,7 +58,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def device(backend: str) -> torch.device:
-    return torch.device("cpu" if backend == "cpu" else "cuda")
+    return torch.device("cuda" if backend in ("cuda", "triton") else "cpu")
 
 
 @pytest.fixture(params=DTYPES, ids=name_of)

@@ -27,13 +27,23 @@ PYEBM_HD T clamped(T x, T low, T high) {
 }
 
 template <class T>
+PYEBM_HD T affine_mean(T x, T g, T a, T b) {
+  return a * x + b * g;
+}
+
+template <class T>
+PYEBM_HD T affine_value(T mean, T z, T c) {
+  return mean + c * z;
+}
+
+template <class T>
 PYEBM_HD T step_mean(T x, T g, T a, T b, T score_clip) {
-  return a * x + b * clamped(g, -score_clip, score_clip);
+  return affine_mean(x, clamped(g, -score_clip, score_clip), a, b);
 }
 
 template <class T>
 PYEBM_HD T step_value(T mean, T z, T c, T low, T high) {
-  return clamped(mean + c * z, low, high);
+  return clamped(affine_value(mean, z, c), low, high);
 }
 
 }  // namespace

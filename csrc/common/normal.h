@@ -58,10 +58,10 @@ PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& od
   c = c * y + -0x1.ffffb2p-2f;
   c = c * y + 0x1p+0f;
   // Quadrants 0 to 3: (c, s), (-s, c), (-c, -s), (s, -c).
-  const uint32_t turned = angle + (1u << 29);
-  const bool swap = (turned & 0x40000000u) != 0;
+  const uint32_t turned = angle + (1u << 29), doubled = turned << 1;
+  const bool swap = static_cast<int32_t>(doubled) < 0;
   const uint32_t odd_sign = turned & 0x80000000u;
-  const uint32_t even_sign = odd_sign ^ ((turned << 1) & 0x80000000u);
+  const uint32_t even_sign = (turned ^ doubled) & 0x80000000u;
   even = r * bits_float(float_bits(swap ? s : c) ^ even_sign);
   odd = r * bits_float(float_bits(swap ? c : s) ^ odd_sign);
 }

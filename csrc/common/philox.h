@@ -8,9 +8,14 @@
 namespace {
 
 PYEBM_HD void multiply(uint32_t constant, uint32_t word, uint32_t& high, uint32_t& low) {
+#if defined(__CUDA_ARCH__)
+  high = __umulhi(constant, word);  // of a 64-bit product nvcc 13 adds a zero to each high half: 20 instructions a call
+  low = constant * word;
+#else
   const uint64_t product = static_cast<uint64_t>(constant) * word;
   high = static_cast<uint32_t>(product >> 32);
   low = static_cast<uint32_t>(product);
+#endif
 }
 
 PYEBM_HD uint32_t xor3(uint32_t a, uint32_t b, uint32_t c) { return a ^ b ^ c; }

@@ -7,24 +7,14 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
-#include <sstream>
-#include <stdexcept>
-#include <string>
 
+#include "../common/fail.h"
 #include "chunk.h"
 
 namespace pyebm {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-// Bad input, as Python's ValueError, before any memory is touched.
-template <class... Parts>
-[[noreturn]] void fail(const Parts&... parts) {
-  std::ostringstream message;
-  (message << ... << parts);
-  throw std::invalid_argument(message.str());
-}
 
 class View {
  public:

@@ -1,0 +1,210 @@
+// From torch's tensors to a launch, on LibTorch's stable ABI: device, stream, dtype, layout, and what a GPU op checks first.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <initializer_list>
+#include <optional>
+
+#include "normals.h"
+
+#if defined(__CUDACC__)
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#define PYEBM_CUDA_IMPL(module) STABLE_TORCH_LIBRARY_IMPL(pyebm, CUDA, module)
+#else
+#define PYEBM_CUDA_IMPL(module) STABLE_TORCH_LIBRARY_IMPL(pyebm_cuda_emulated, CPU, module)
+#endif
+
+namespace pyebm {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+
+// The op that runs, on the device and the current stream of `like`.
+class Call {
+ public:
+#if defined(__CUDACC__)
+  Call(const char* op, const Tensor& like) : op(op), device_(like.get_device_index()), guard_(device_) {
+    void* current = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &current));
+    stream = static_cast<Stream>(current);
+  }
+  bool is_here(const Tensor& tensor) const { return tensor.is_cuda() && tensor.get_device_index() == device_; }
+#else
+  Call(const char* op, const Tensor&) : op(op) {}
+  bool is_here(const Tensor& tensor) const { return tensor.is_cpu(); }
+#endif
+
+  const Call& expect(const char* name, const Tensor& tensor, ScalarType type) const {
+    if (!is_here(tensor)) fail(op, ": ", name, " must be on the device of the samples");
+    if (tensor.scalar_type() != type) fail(op, ": ", name, " must have the dtype of the samples, or that of its sums");
+    return *this;
+  }
+  const Call& expect(const char* name, const MaybeTensor& tensor, ScalarType type) const {
+    return tensor ? expect(name, *tensor, type) : *this;
+  }
+
+  template <class... Parameters, class... Arguments>
+  void launch(void (*kernel)(Parameters...), int64_t blocks, const Arguments&... arguments) const {
+    pyebm::launch<Parameters...>(op, kernel, blocks, stream, static_cast<Parameters>(arguments)...);
+  }
+
+  NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids, int64_t samples) const {
+    if (!name) fail("noise: a name must be given where there is no noise tensor");
+    const int64_t* named = words(*name, "name", 4);
+    return {named,
+            seeds ? words(*seeds, "seed", samples) : named,
+            ids ? words(*ids, "sample_ids", samples) : named + 1,
+            seeds.has_value(),
+            ids.has_value(),
+            !ids};
+  }
+
+  const char* op;
+  Stream stream = nullptr;
+
+ private:
+  const int64_t* words(const Tensor& tensor, const char* name, int64_t count) const {
+    if (tensor.scalar_type() != ScalarType::Long || !tensor.is_contiguous() || !is_here(tensor) || tensor.numel() != count) {
+      fail("noise: ", name, " must be a contiguous int64 tensor of ", count, " on the samples' device, got ", tensor.numel(),
+           " elements");
+    }
+    return count ? static_cast<const int64_t*>(tensor.data_ptr()) : nullptr;
+  }
+
+#if defined(__CUDACC__)
+  int32_t device_;
+  torch::stable::accelerator::DeviceGuard guard_;
+#endif
+};
+
+template <class S>
+S* pointer(const Tensor& tensor) {
+  return tensor.numel() ? static_cast<S*>(tensor.data_ptr()) : nullptr;
+}
+template <class S>
+S* pointer(const MaybeTensor& tensor) {
+  return tensor ? pointer<S>(*tensor) : nullptr;
+}
+
+// A workspace of the caching allocator, which reuses it on the same stream only.
+template <class T>
+Tensor workspace(const Tensor& like, int64_t count) {
+  const int64_t bytes[] = {count * static_cast<int64_t>(sizeof(T))};
+  return torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+}
+
+inline int64_t elements_of(const Tensor& tensor) { return tensor.size(0) ? tensor.numel() / tensor.size(0) : 0; }
+
+// Operands by their place in the kernel; null where there is none. The first gives the shape.
+using Operands = std::initializer_list<const Tensor*>;
+
+inline const Tensor* get(const MaybeTensor& tensor) { return tensor ? &*tensor : nullptr; }
+
+inline bool has_dense_rows(const Tensor& tensor) {
+  int64_t expected = 1;
+  for (int64_t d = tensor.dim() - 1; d > 0; --d) {
+    if (tensor.size(d) != 1 && tensor.stride(d) != expected) return false;
+    expected *= tensor.size(d);
+  }
+  return true;
+}
+
+inline int64_t sample_stride(const Tensor* tensor) { return tensor && tensor->size(0) > 1 ? tensor->stride(0) : 0; }
+
+// All but the last operand have samples at the same distances, and every operand each sample's elements side by side.
+inline bool are_rows(Operands operands) {
+  size_t index = 0;
+  for (const Tensor* tensor : operands) {
+    const bool last = ++index == kMaxOperands;
+    if (tensor && !(has_dense_rows(*tensor) && (last || sample_stride(tensor) == sample_stride(*operands.begin())))) return false;
+  }
+  return true;
+}
+
+template <int kGranule>
+Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
+  Rows<kGranule> layout{pieces, sample_stride(*operands.begin()), 0, pieces.small(), 0, 0};
+  layout.misfit = static_cast<uint32_t>(layout.sample_stride) & (kGranule - 1);
+  if (operands.size() == kMaxOperands) layout.last_stride = sample_stride(operands.begin()[kMaxOperands - 1]);
+  for (const Tensor* tensor : operands) {
+    if (!tensor) continue;
+    const uint64_t bytes = kGranule * static_cast<uint64_t>(tensor->element_size()), aligned = bytes < 16 ? bytes : 16;
+    const auto misfit = static_cast<uint32_t>(sample_stride(tensor)) & (kGranule - 1);
+    if (misfit != layout.misfit || reinterpret_cast<uint64_t>(tensor->data_ptr()) % aligned) layout.narrow = 1;
+  }
+  return layout;
+}
+
+// Neighbouring dimensions that every operand can walk as one become one.
+inline Strided strided_layout(const char* op, const Pieces& pieces, Operands operands) {
+  Strided layout{pieces, {}, pieces.small(), 0, {}, {}};
+  for (size_t k = 0; k < operands.size(); ++k) layout.sample_strides[k] = sample_stride(operands.begin()[k]);
+  const Tensor& first = **operands.begin();
+  int64_t inner_size = 0;
+  for (int64_t d = first.dim() - 1; d > 0; --d) {
+    if (first.size(d) == 1) continue;
+    bool merges = layout.dims > 0;
+    int index = 0;
+    for (const Tensor* tensor : operands) {
+      const int at = index++;
+      if (merges && tensor) merges = tensor->stride(d) == layout.strides[at][layout.dims - 1] * inner_size;
+    }
+    if (merges) {
+      inner_size *= first.size(d);
+    } else {
+      if (layout.dims == kMaxDims) fail(op, ": tensors must have at most ", kMaxDims, " dimensions, got ", first.dim());
+      inner_size = first.size(d);
+      ++layout.dims;
+      index = 0;
+      for (const Tensor* tensor : operands) layout.strides[index++][layout.dims - 1] = tensor ? tensor->stride(d) : 0;
+    }
+    layout.sizes[layout.dims - 1] = Divider(inner_size);
+  }
+  return layout;
+}
+
+// Calls body(layout) with the layout that fits the operands, of dtype S.
+template <class S, class Body>
+void with_layout(const Call& call, Operands operands, Body body) {
+  const Tensor& first = **operands.begin();
+  for (const Tensor* tensor : operands) {
+    if (!tensor) continue;
+    bool same = tensor->dim() == first.dim();
+    for (int64_t d = 0; same && d < first.dim(); ++d) same = tensor->size(d) == first.size(d);
+    if (!same) fail(call.op, ": all operands must have the samples' shape");
+  }
+  const Pieces pieces(first.size(0), elements_of(first), kElements<S>);
+  if (pieces.total == 0) return;
+  if (are_rows(operands)) return body(rows_layout<kGranule<S>>(pieces, operands));
+  body(strided_layout(call.op, pieces, operands));
+}
+
+template <class S>
+struct Type {
+  using type = S;
+};
+
+// Calls body(Type<S>()) with the element type of a tensor.
+template <class Body>
+void with_dtype(const char* op, const Tensor& tensor, Body body) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return body(Type<float>());
+    case ScalarType::Double:
+      return body(Type<double>());
+    case ScalarType::Half:
+      return body(Type<__half>());
+    case ScalarType::BFloat16:
+      return body(Type<__nv_bfloat16>());
+    default:
+      fail(op, ": samples must be float16, bfloat16, float32 or float64");
+  }
+}
+
+}  // namespace pyebm

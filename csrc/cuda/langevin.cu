@@ -1,0 +1,160 @@
+// affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
+#include "../common/langevin.h"
+#include "../common/overlap.h"
+
+#include <cmath>
+#include <limits>
+
+#include "rows.h"
+
+namespace pyebm {
+namespace {
+
+template <class T>
+struct StepRow {
+  T a, b, c;
+};
+
+template <class T>
+struct MakeAffineRow {
+  RowSource a, b, c;
+  PYEBM_HD StepRow<T> operator()(int64_t i) const {
+    return {static_cast<T>(a.at(i)), static_cast<T>(b.at(i)), static_cast<T>(c.at(i))};
+  }
+};
+
+template <class T>
+struct MakeLangevinRow {
+  RowSource eta, temperature;
+  PYEBM_HD StepRow<T> operator()(int64_t i) const {
+    const double step_size = eta.at(i);
+    return {T(1), static_cast<T>(step_size), static_cast<T>(sqrt(2.0 * step_size * temperature.at(i)))};
+  }
+};
+
+// Null where there is none; the bounds are infinite then, but it is cheaper not to ask.
+template <class S>
+struct StepOperands {
+  S* out;
+  const S *x, *g;
+  S* mean;
+  const bool* mask;
+  Bounds<Compute<S>> bounds;
+  bool bounded, clipped;
+};
+
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads)
+    step_kernel(StepOperands<S> in, RowTable<StepRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
+  const Place at = this_place<S>(layout);
+  if (at.count == 0) return;
+  constexpr int kCount = kElements<S>;
+  using T = Compute<S>;
+  T x[kCount], g[kCount], value[kCount];
+  bool keep[kCount];
+  layout.template load<1>(in.x, at, x);
+  layout.template load<2>(in.g, at, g);
+  if (in.mask) layout.template load<4>(in.mask, at, keep);
+  const StepRow<T> row = rows.at(at.sample);
+  draw(noise, at, value);
+  if (in.clipped) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) g[k] = clamped(g[k], -in.bounds.score_clip, in.bounds.score_clip);
+  }
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) {
+    g[k] = affine_mean(x[k], g[k], row.a, row.b);
+    value[k] = affine_value(g[k], value[k], row.c);
+  }
+  if (in.bounded) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) value[k] = clamped(value[k], in.bounds.low, in.bounds.high);
+  }
+  if (in.mask) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      value[k] = keep[k] ? value[k] : x[k];
+      g[k] = keep[k] ? g[k] : x[k];
+    }
+  }
+  layout.template store<0>(in.out, at, value);
+  if (in.mean) layout.template store<3>(in.mean, at, g);
+}
+
+struct Options {
+  MaybeTensor mean, mask;
+  std::optional<double> low, high, score_clip;
+};
+
+Memory memory_of(const Tensor& tensor) {
+  return {static_cast<const char*>(tensor.numel() ? tensor.data_ptr() : nullptr), static_cast<int64_t>(tensor.element_size()),
+          tensor.dim(), tensor.sizes().data(), tensor.strides().data()};
+}
+
+// row(Type<T>()) makes the table of coefficients.
+template <class MakeTable>
+void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tensor& g, const NoiseName& noise,
+          const Options& options, MakeTable make_table) {
+  const Tensor& state = x ? *x : out;
+  const ScalarType dtype = out.scalar_type();
+  call.expect("x", x, dtype).expect("score", g, dtype).expect("mean", options.mean, dtype);
+  call.expect("mask", options.mask, ScalarType::Bool);
+  if (overlaps_partly(memory_of(out), memory_of(g))) fail("langevin_step_: x must not overlap score in part; clone one of them");
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  with_dtype(call.op, out, [&](auto type) {
+    using S = typename decltype(type)::type;
+    using T = Compute<S>;
+    MaybeTensor memory;
+    const RowTable<StepRow<T>> rows = make_table(Type<T>(), memory);
+    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
+                           static_cast<T>(options.score_clip.value_or(kNone))};
+    const StepOperands<S> operands{pointer<S>(out),
+                                   pointer<S>(state),
+                                   pointer<S>(g),
+                                   pointer<S>(options.mean),
+                                   pointer<bool>(options.mask),
+                                   bounds,
+                                   options.low || options.high,
+                                   options.score_clip.has_value()};
+    with_layout<S>(call, {&out, &state, &g, get(options.mean), get(options.mask)}, [&](const auto& layout) {
+      call.launch(step_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), operands, rows, noise, layout);
+    });
+  });
+}
+
+void affine_step(Tensor out, MaybeTensor x, Tensor score, double a, double b, double c, Tensor name, MaybeTensor a_rows,
+                 MaybeTensor b_rows, MaybeTensor c_rows, MaybeTensor mean, MaybeTensor mask, std::optional<double> low,
+                 std::optional<double> high, std::optional<double> score_clip, MaybeTensor seeds, MaybeTensor ids) {
+  const Call call("affine_step", out);
+  const int64_t samples = out.size(0);
+  const NoiseName noise = call.noise(name, seeds, ids, samples);
+  const RowSource aa = row_source(call, "a", a, a_rows, samples), bb = row_source(call, "b", b, b_rows, samples),
+                  cc = row_source(call, "c", c, c_rows, samples);
+  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, [&](auto type, MaybeTensor& memory) {
+    using T = typename decltype(type)::type;
+    return row_table<StepRow<T>>(call, out, {aa, bb, cc}, MakeAffineRow<T>{aa, bb, cc}, memory);
+  });
+}
+
+void langevin_step(Tensor out, MaybeTensor x, Tensor score, double step_size, double temperature, Tensor name,
+                   MaybeTensor step_size_rows, MaybeTensor temperature_rows, MaybeTensor mean, MaybeTensor mask,
+                   std::optional<double> low, std::optional<double> high, std::optional<double> score_clip, MaybeTensor seeds,
+                   MaybeTensor ids) {
+  const Call call("langevin_step", out);
+  const int64_t samples = out.size(0);
+  const NoiseName noise = call.noise(name, seeds, ids, samples);
+  const RowSource eta = row_source(call, "step_size", step_size, step_size_rows, samples),
+                  t = row_source(call, "temperature", temperature, temperature_rows, samples);
+  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, [&](auto type, MaybeTensor& memory) {
+    using T = typename decltype(type)::type;
+    return row_table<StepRow<T>>(call, out, {eta, t}, MakeLangevinRow<T>{eta, t}, memory);
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+PYEBM_CUDA_IMPL(m) {
+  m.impl("affine_step", TORCH_BOX(&pyebm::affine_step));
+  m.impl("langevin_step", TORCH_BOX(&pyebm::langevin_step));
+}

@@ -1,0 +1,192 @@
+// denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass its gradient;
+// denoising_grad: the gradient by itself; scale_: a kept gradient times what came from above.
+#include "losses.h"
+
+namespace pyebm {
+namespace {
+
+// The residuals of a thread's elements; 0 beyond the sample's end.
+template <class S, class Layout, class Row>
+__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& row, const NoiseName& noise, const Layout& layout,
+                                          const Place& at, Compute<S> (&r)[kElements<S>]) {
+  constexpr int kCount = kElements<S>;
+  Compute<S> z[kCount], x0[kCount];
+  layout.template load<1>(in.pred, at, r);
+  if (in.z) layout.template load<2>(in.z, at, z);
+  if (in.x0) layout.template load<3>(in.x0, at, x0);
+  if (!in.z) draw(noise, at, z);
+  if (in.x0) {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) r[k] = residual(r[k], z[k], x0[k], row.kappa, row.lambda, row.mu);
+  } else {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) r[k] = residual(r[k], z[k], row.kappa, row.lambda);
+  }
+}
+
+// One partial sum of r^2 per team, and the gradient where `grad` is given.
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads)
+    sum_kernel(double* partial, S* grad, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout,
+               Teams teams, Divider parts) {
+  constexpr int kCount = kElements<S>;
+  using T = Compute<S>;
+  const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
+  const int64_t team = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) >> teams.log;
+  const int64_t sample = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
+  const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
+  const bool real = sample < layout.pieces.samples;
+  T sum = 0;
+  if (real && layout.pieces.total) {
+    const LossRow<T> row = rows.at(sample);
+    int64_t piece = ((team - sample * teams.parts) * kSteps << teams.log) + lane;
+#pragma unroll 1
+    for (int step = 0; step < kSteps && piece < pieces; ++step, piece += int64_t{1} << teams.log) {
+      const Place at = layout.template place<kCount>(sample, static_cast<uint32_t>(piece));
+      T r[kCount];
+      residuals(in, row, noise, layout, at, r);
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        if (k < at.count) sum += r[k] * r[k];
+        r[k] = row.grad * r[k];
+      }
+      if (grad) layout.template store<0>(grad, at, r);
+    }
+  }
+  sum = team_sum(sum, teams.log);
+  if (real && lane == 0) partial[team] = static_cast<double>(sum);
+}
+
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads)
+    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
+  const Place at = this_place<S>(layout);
+  if (at.count == 0) return;
+  const LossRow<Compute<S>> row = rows.at(at.sample);
+  Compute<S> r[kElements<S>];
+  residuals(in, row, noise, layout, at, r);
+#pragma unroll
+  for (int k = 0; k < kElements<S>; ++k) r[k] = row.weight * (r[k] * r[k]);
+  layout.template store<0>(loss, at, r);
+}
+
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads) grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in,
+                                                        RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
+  const Place at = this_place<S>(layout);
+  if (at.count == 0) return;
+  constexpr int kCount = kElements<S>;
+  using T = Compute<S>;
+  T r[kCount], factor[kCount];
+  if (above.elementwise) {
+    layout.template load<4>(above.data, at, factor);
+  } else {
+    const T one = above.data[at.sample * above.stride];
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) factor[k] = one;
+  }
+  const LossRow<T> row = rows.at(at.sample);
+  residuals(in, row, noise, layout, at, r);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) r[k] = (row.grad * r[k]) * factor[k];
+  layout.template store<0>(grad, at, r);
+}
+
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<S>> above, Layout layout) {
+  const Place at = this_place<S>(layout);
+  if (at.count == 0) return;
+  const Compute<S> factor = above.data[at.sample * above.stride];
+  if (factor == Compute<S>(1)) return;  // loss.backward(): nothing to do, and nothing is read
+  Compute<S> value[kElements<S>];
+  layout.template load<0>(grad, at, value);
+#pragma unroll
+  for (int k = 0; k < kElements<S>; ++k) value[k] *= factor;
+  layout.template store<0>(grad, at, value);
+}
+
+void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, double lambda, double mu, double weight,
+                    double factor, bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows,
+                    MaybeTensor lambda_rows, MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0,
+                    MaybeTensor seeds, MaybeTensor ids,
+                    std::optional<bool> /* kappa_positive: to check it would be to wait for the device */) {
+  const Call call("denoising_loss", pred);
+  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                           over_kappa2, reduction);
+  const ScalarType dtype = pred.scalar_type();
+  call.expect("loss", loss, dtype == ScalarType::Double ? dtype : ScalarType::Float);
+  call.expect("grad", grad, dtype).expect("z", z, dtype).expect("x0", x0, dtype);
+  const NoiseName noise = z ? NoiseName{} : call.noise(name, seeds, ids, pred.size(0));
+  with_dtype(call.op, pred, [&](auto type) {
+    using S = typename decltype(type)::type;
+    using T = Compute<S>;
+    MaybeTensor row_memory;
+    const RowTable<LossRow<T>> rows = c.table<T>(call, pred, row_memory);
+    const LossOperands<S> operands{pointer<S>(pred), pointer<S>(z), pointer<S>(x0)};
+    if (reduction == kNone) {
+      with_layout<S>(call, {&loss, &pred, get(z), get(x0)}, [&](const auto& layout) {
+        call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<T>(loss), operands, rows,
+                    noise, layout);
+      });
+      return;
+    }
+    const Pieces pieces(pred.size(0), elements_of(pred), kElements<S>);
+    const Teams teams(pieces.total ? static_cast<int64_t>(pieces.per_sample.divisor) : 0);
+    const Tensor partial = workspace<double>(pred, pieces.samples * teams.parts);
+    const auto launch = [&](const auto& layout) {
+      call.launch(sum_kernel<S, std::decay_t<decltype(layout)>>, teams.blocks(pieces.samples), pointer<double>(partial),
+                  pointer<S>(grad), operands, rows, noise, layout, teams, Divider(teams.parts));
+    };
+    if (pieces.total) {
+      with_layout<S>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
+    } else {
+      launch(Rows<kGranule<S>>{pieces, 0, 0, true, 0, 1});  // samples without elements: sums of nothing
+    }
+    finish<T>(call, loss, reduction, c, partial, pieces.samples, teams.parts);
+  });
+}
+
+void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
+                    double factor, bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows,
+                    MaybeTensor lambda_rows, MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0,
+                    MaybeTensor seeds, MaybeTensor ids,
+                    std::optional<bool> /* kappa_positive: to check it would be to wait for the device */) {
+  const Call call("denoising_grad", pred);
+  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                           over_kappa2, reduction);
+  const ScalarType dtype = pred.scalar_type();
+  call.expect("grad", grad, dtype).expect("z", z, dtype).expect("x0", x0, dtype);
+  const NoiseName noise = z ? NoiseName{} : call.noise(name, seeds, ids, pred.size(0));
+  with_dtype(call.op, pred, [&](auto type) {
+    using S = typename decltype(type)::type;
+    using T = Compute<S>;
+    MaybeTensor row_memory;
+    const RowTable<LossRow<T>> rows = c.table<T>(call, pred, row_memory);
+    const Above<T> above = from_above<T>(call, grad_output, pred, reduction == kNone);
+    const LossOperands<S> operands{pointer<S>(pred), pointer<S>(z), pointer<S>(x0)};
+    with_layout<S>(call, {&grad, &pred, get(z), get(x0), above.elementwise ? &grad_output : nullptr}, [&](const auto& layout) {
+      call.launch(grad_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, operands, rows,
+                  noise, layout);
+    });
+  });
+}
+
+void scale_(Tensor grad, Tensor grad_output) {
+  const Call call("scale_", grad);
+  with_dtype(call.op, grad, [&](auto type) {
+    using S = typename decltype(type)::type;
+    const Above<Compute<S>> above = from_above<Compute<S>>(call, grad_output, grad, false);
+    with_layout<S>(call, {&grad}, [&](const auto& layout) {
+      call.launch(scale_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, layout);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+PYEBM_CUDA_IMPL(m) {
+  m.impl("denoising_loss", TORCH_BOX(&pyebm::denoising_loss));
+  m.impl("denoising_grad", TORCH_BOX(&pyebm::denoising_grad));
+  m.impl("scale_", TORCH_BOX(&pyebm::scale_));
+}

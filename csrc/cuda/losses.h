@@ -1,0 +1,130 @@
+// What surrounds a loss's pass over the elements: its coefficients, what came from above, and the sums' second stage.
+#pragma once
+
+#include "../common/losses.h"
+#include "reduce.h"
+#include "rows.h"
+
+namespace pyebm {
+
+enum Reduction : int64_t { kNone, kSample, kSum, kMean, kBatchMean };
+
+// Null where there is none; z is then made from the noise's name.
+template <class S>
+struct LossOperands {
+  const S *pred, *z, *x0;
+};
+
+// grad_output: one number, one per sample, or one per element.
+template <class T>
+struct Above {
+  const T* data;
+  int64_t stride;
+  bool elementwise;
+};
+
+template <class T>
+Above<T> from_above(const Call& call, const Tensor& grad_output, const Tensor& samples, bool elementwise) {
+  call.expect("grad_output", grad_output, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
+  bool one_a_sample = true;  // an expanded tensor, as sum().backward() gives it, is not read element by element
+  for (int64_t d = 1; elementwise && d < grad_output.dim(); ++d) one_a_sample = one_a_sample && (grad_output.stride(d) == 0);
+  const int64_t count = elementwise ? grad_output.size(0) : grad_output.numel();
+  if (count != 1 && count != samples.size(0))
+    fail(call.op, ": grad_output must have one value, one per sample, or one per element");
+  return {pointer<T>(grad_output), count == 1 ? 0 : grad_output.stride(0), elementwise && !one_a_sample};
+}
+
+struct LossWeight {
+  RowSource kappa, weight;
+  double factor;
+  bool over_kappa2;
+
+  PYEBM_HD double at(int64_t b) const { return loss_weight(kappa.at(b), weight.at(b), factor, over_kappa2); }
+};
+
+template <class T>
+struct MakeLossRow {
+  RowSource lambda, mu;
+  LossWeight weight;
+  double scale;
+  PYEBM_HD LossRow<T> operator()(int64_t b) const {
+    return loss_row<T>(weight.kappa.at(b), lambda.at(b), mu.at(b), weight.at(b), scale);
+  }
+};
+
+struct LossCoefficients {
+  RowSource lambda, mu;
+  LossWeight weight;
+  double divisor;  // what the reduction divides the sum by
+
+  LossCoefficients(const Call& call, const Tensor& pred, double kappa, const MaybeTensor& kappa_rows, double lambda_number,
+                   const MaybeTensor& lambda_rows, double mu_number, const MaybeTensor& mu_rows, double weight_number,
+                   const MaybeTensor& weight_rows, double factor, bool over_kappa2, int64_t reduction) {
+    const int64_t samples = pred.size(0);
+    lambda = row_source(call, "lam", lambda_number, lambda_rows, samples);
+    mu = row_source(call, "mu", mu_number, mu_rows, samples);
+    weight = {row_source(call, "kappa", kappa, kappa_rows, samples),
+              row_source(call, "weight", weight_number, weight_rows, samples), factor, over_kappa2};
+    const double batch = static_cast<double>(samples), elements = static_cast<double>(elements_of(pred));
+    divisor = reduction == kMean ? batch * elements : reduction == kBatchMean ? batch : 1.0;
+  }
+
+  template <class T>
+  RowTable<LossRow<T>> table(const Call& call, const Tensor& pred, MaybeTensor& memory) const {
+    const MakeLossRow<T> make{lambda, mu, weight, 1.0 / divisor};
+    return row_table<LossRow<T>>(call, pred, {lambda, mu, weight.kappa, weight.weight}, make, memory);
+  }
+};
+
+// A sample's loss: its parts, added by one warp in a fixed order.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    sample_kernel(T* loss, const double* partial, LossWeight weight, int64_t samples, int64_t parts) {
+  const int64_t sample = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  double sum = 0;
+  if (sample < samples) {
+    for (int64_t k = lane; k < parts; k += 32) sum += partial[sample * parts + k];
+  }
+  sum = team_sum(sum, 5);
+  if (sample < samples && lane == 0) loss[sample] = static_cast<T>(weight.at(sample) * sum);
+}
+
+// Block k adds the terms [k * chunk, (k + 1) * chunk); weighted: partial sums by their samples' weights.
+template <class Out>
+__global__ void __launch_bounds__(kThreads) total_kernel(Out* out, const double* terms, int64_t count, int64_t chunk, bool weighted,
+                                                         LossWeight weight, Divider parts, double divisor) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * chunk;
+  const int64_t end = first + chunk < count ? first + chunk : count;
+  double sum = 0;
+  for (int64_t k = first + threadIdx.x; k < end; k += kThreads) {
+    const double term = terms[k];
+    sum += weighted ? weight.at(static_cast<int64_t>(parts.divide(static_cast<uint64_t>(k)))) * term : term;
+  }
+  sum = team_sum(sum, 7);
+  if (threadIdx.x == 0) out[blockIdx.x] = static_cast<Out>(sum / divisor);
+}
+
+template <class T>
+void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossCoefficients& c, const Tensor& partial,
+            int64_t samples, int64_t parts) {
+  const double* sums = pointer<double>(partial);
+  if (reduction == kSample) {
+    if (loss.numel() != samples || !loss.is_contiguous()) fail(call.op, ": loss must be contiguous with one value per sample");
+    call.launch(sample_kernel<T>, ceil_div(samples * 32, kThreads), pointer<T>(loss), sums, c.weight, samples, parts);
+    return;
+  }
+  constexpr int64_t kChunk = 4096;
+  const int64_t count = samples * parts, blocks = ceil_div(count, kChunk);
+  const Divider divider(parts);
+  if (blocks <= 1) {
+    call.launch(total_kernel<T>, 1, pointer<T>(loss), sums, count, count, true, c.weight, divider, c.divisor);
+    return;
+  }
+  const int64_t chunk = blocks <= kChunk ? kChunk : ceil_div(count, kChunk), used = ceil_div(count, chunk);
+  const Tensor totals = workspace<double>(partial, used);
+  call.launch(total_kernel<double>, used, pointer<double>(totals), sums, count, chunk, true, c.weight, divider, 1.0);
+  call.launch(total_kernel<T>, 1, pointer<T>(loss), pointer<double>(totals), used, used, false, c.weight, divider, c.divisor);
+}
+
+}  // namespace pyebm

@@ -1,0 +1,67 @@
+// Elements in memory and in registers: 16-byte accesses, and half precisions widened at the load and rounded once at the store.
+#pragma once
+
+#include <type_traits>
+
+#include "platform.h"
+
+namespace pyebm {
+
+// What a dtype is computed in.
+template <class S>
+using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
+
+// Elements a thread: two Philox calls, so that their shared parts are paid once; one for doubles, whose registers count twice.
+template <class S>
+constexpr int kElements = std::is_same_v<S, double> ? 4 : 8;
+
+template <class T>
+__device__ __forceinline__ T widened(T value) {
+  return value;
+}
+__device__ __forceinline__ float widened(__half value) { return __half2float(value); }
+__device__ __forceinline__ float widened(__nv_bfloat16 value) { return __bfloat162float(value); }
+
+template <class S>
+__device__ __forceinline__ S narrowed(Compute<S> value) {
+  if constexpr (std::is_same_v<S, __half>)
+    return __float2half_rn(value);
+  else if constexpr (std::is_same_v<S, __nv_bfloat16>)
+    return __float2bfloat16_rn(value);
+  else
+    return value;
+}
+
+// What one access moves: 16 bytes, or a granule's elements where those are fewer bytes (a mask's).
+template <class S, int kCount>
+struct alignas(sizeof(S) * kCount) Pack {
+  S values[kCount];
+};
+
+template <class S, int kGranule>
+constexpr int kPack = sizeof(S) * kGranule < 16 ? kGranule : 16 / static_cast<int>(sizeof(S));
+
+template <int kGranule, class S, class T, int kCount>
+__device__ __forceinline__ void load_wide(const S* from, T (&values)[kCount]) {
+  constexpr int kN = kPack<S, kGranule>;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kN) {
+    const Pack<S, kN> pack = *reinterpret_cast<const Pack<S, kN>*>(from + i);
+#pragma unroll
+    for (int k = 0; k < kN; ++k) values[i + k] = static_cast<T>(widened(pack.values[k]));
+  }
+}
+
+template <int kGranule, class S, class T, int kCount>
+__device__ __forceinline__ void store_wide(S* to, const T (&values)[kCount]) {
+  constexpr int kN = kPack<S, kGranule>;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kN) {
+    Pack<S, kN> pack;
+#pragma unroll
+    for (int k = 0; k < kN; ++k) pack.values[k] = narrowed<S>(values[i + k]);
+    *reinterpret_cast<Pack<S, kN>*>(to + i) = pack;
+  }
+}
+
+}  // namespace pyebm

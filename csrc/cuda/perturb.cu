@@ -1,0 +1,58 @@
+// perturb: alpha x + sigma z.
+#include "../common/langevin.h"
+#include "rows.h"
+
+namespace pyebm {
+namespace {
+
+template <class T>
+struct PerturbRow {
+  T alpha, sigma;
+};
+
+template <class T>
+struct MakePerturbRow {
+  RowSource alpha, sigma;
+  PYEBM_HD PerturbRow<T> operator()(int64_t b) const { return {static_cast<T>(alpha.at(b)), static_cast<T>(sigma.at(b))}; }
+};
+
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads)
+    perturb_kernel(S* out, const S* x, RowTable<PerturbRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
+  const Place at = this_place<S>(layout);
+  if (at.count == 0) return;
+  constexpr int kCount = kElements<S>;
+  using T = Compute<S>;
+  T value[kCount], z[kCount];
+  layout.template load<1>(x, at, value);
+  const PerturbRow<T> row = rows.at(at.sample);
+  draw(noise, at, z);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) value[k] = perturbed(value[k], z[k], row.alpha, row.sigma);
+  layout.template store<0>(out, at, value);
+}
+
+void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, MaybeTensor alpha_rows, MaybeTensor sigma_rows,
+             MaybeTensor seeds, MaybeTensor ids) {
+  const Call call("perturb", x);
+  const int64_t samples = x.size(0);
+  call.expect("out", out, x.scalar_type());
+  const NoiseName noise = call.noise(name, seeds, ids, samples);
+  const RowSource a = row_source(call, "alpha", alpha, alpha_rows, samples),
+                  s = row_source(call, "sigma", sigma, sigma_rows, samples);
+  with_dtype(call.op, x, [&](auto type) {
+    using S = typename decltype(type)::type;
+    using T = Compute<S>;
+    MaybeTensor memory;
+    const auto rows = row_table<PerturbRow<T>>(call, x, {a, s}, MakePerturbRow<T>{a, s}, memory);
+    with_layout<S>(call, {&out, &x}, [&](const auto& layout) {
+      call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out), pointer<S>(x), rows,
+                  noise, layout);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+PYEBM_CUDA_IMPL(m) { m.impl("perturb", TORCH_BOX(&pyebm::perturb)); }

@@ -1,0 +1,69 @@
+"""A noise whose step lives on the device, for loops that the device runs by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .noise import Noise
+
+
+class NoiseCounter(Noise):
+    """A :class:`Noise` on one device whose step is advanced in place, without the host: the form that CUDA graphs need.
+
+    A captured graph replays the same launches, so a step that the host counts would replay the same noise. Here the
+    advance is a launch of its own, captured too: each replay draws the next step's. On the CPU it is the same, without a
+    graph. The Noise it was made from stays as it is.
+
+    Args:
+        noise: the sequence, and the step to begin at.
+        device: where the tensors live that it is used with.
+
+    Example:
+        >>> import torch, pyebm
+        >>> noise = pyebm.NoiseCounter(pyebm.Noise(0))
+        >>> x = torch.zeros(4, 2)
+        >>> for _ in range(3):
+        ...     x = pyebm.langevin_step(x, -x, 0.1, noise.advance_())
+        >>> noise.step
+        3
+    """
+
+    __slots__ = ()
+
+    def __init__(self, noise: Noise, device: torch.device | str = "cpu") -> None:
+        if type(noise) is not Noise:
+            raise TypeError(f"NoiseCounter: noise must be a Noise, got {type(noise).__name__}")
+        self._set(noise._seed, noise._first_sample, noise._step, noise._stream, noise._seeds, noise._ids)
+        on_device = [None if rows is None else rows.to(device) for rows in (noise._seeds, noise._ids)]
+        self._name = self._name.to(device)
+        self._copies = {self._name.device: (self._name, on_device[0], on_device[1])}
+
+    @property
+    def step(self) -> int:
+        """The step now; reading it waits for the device."""
+        return int(self._name[2])
+
+    def advance_(self, steps: int = 1) -> NoiseCounter:
+        """Go on by so many steps, on the device; they must stay below 2**32. Returns itself."""
+        self._name[2:3].add_(steps)
+        return self
+
+    def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
+        """A plain Noise at another step or stream; without a step, at this one's, for which it waits for the device."""
+        plain = Noise.at(self, step=self.step if step is None else step, stream=stream)
+        return plain
+
+    def shard(self, *, first_sample: int) -> Noise:
+        """As :meth:`Noise.shard`, of a plain Noise at this step, for which it waits for the device."""
+        return self.at().shard(first_sample=first_sample)
+
+    def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:
+        return self.at()._walk(n_steps, like)
+
+    def _named(self, batch: int, like: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if like.device != self._name.device:
+            raise ValueError(f"noise: this NoiseCounter lives on {self._name.device}, got samples on {like.device}")
+        return super()._named(batch, like)

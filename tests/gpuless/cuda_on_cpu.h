@@ -1,0 +1,101 @@
+// CUDA C++ for g++ and clang++: as much of the language as the project's kernels use, on fibers (scheduler.h).
+//
+// -fsanitize=address finds accesses out of bounds, -fsanitize=alignment misaligned ones, -fsanitize=thread races between CUDA
+// threads, also of different blocks; NaN-filled shared memory and PYEBM_EMULATOR_SEED's orders find what a barrier left out.
+#pragma once
+
+#include <cmath>
+
+#include "scheduler.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+
+#define threadIdx (::cuda_on_cpu::thread_index)
+#define blockIdx (::cuda_on_cpu::block_index)
+#define blockDim (::cuda_on_cpu::block_dim)
+#define gridDim (::cuda_on_cpu::grid_dim)
+#define EMULATED_SHARED(T, name, count) \
+  static const char name##_tag = 0;     \
+  T* const name = static_cast<T*>(::cuda_on_cpu::shared_array(&name##_tag, sizeof(T) * (count), alignof(T)))
+
+inline void __syncthreads() { cuda_on_cpu::barrier(); }
+
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  static_assert(sizeof(T) <= 8);
+  uint64_t word = 0;
+  std::memcpy(&word, &value, sizeof value);
+  const unsigned lane = cuda_on_cpu::block.current->thread % 32, from = lane + delta;
+  const int buffer = cuda_on_cpu::meet(mask, word);
+  if (lane % static_cast<unsigned>(width) + delta >= static_cast<unsigned>(width)) return value;
+  cuda_on_cpu::Quiet quiet;
+  if (!(mask >> from & 1)) cuda_on_cpu::fail("shuffle: reads a lane outside the mask");
+  std::memcpy(&value, &cuda_on_cpu::block.warps[cuda_on_cpu::block.current->thread / 32].slot[buffer][from], sizeof value);
+  return value;
+}
+
+// TSan knows no fences: here a fence is ordered after all earlier ones, which shows one that is missing before a ticket.
+inline char emulated_fence;
+inline void __threadfence() {
+#if defined(__SANITIZE_THREAD__)
+  cuda_on_cpu::acquire(&emulated_fence);
+  cuda_on_cpu::release(&emulated_fence);
+#else
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+inline unsigned atomicAdd(unsigned* at, unsigned value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
+
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<uint64_t>((static_cast<Wide>(a) * b) >> 64);
+}
+
+// Half precisions by integer arithmetic, to nearest even.
+struct __half {
+  uint16_t bits;
+};
+struct __nv_bfloat16 {
+  uint16_t bits;
+};
+
+namespace cuda_on_cpu {
+inline uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float float_of(uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+}  // namespace cuda_on_cpu
+
+inline float __bfloat162float(__nv_bfloat16 x) { return cuda_on_cpu::float_of(static_cast<uint32_t>(x.bits) << 16); }
+inline __nv_bfloat16 __float2bfloat16_rn(float x) {
+  const uint32_t bits = cuda_on_cpu::bits_of(x);
+  if (x != x) return {0x7FFF};
+  return {static_cast<uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16)};
+}
+inline float __half2float(__half x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16, magnitude = x.bits & 0x7FFFu;
+  if (magnitude >= 0x7C00u) return cuda_on_cpu::float_of(sign | 0x7F800000u | (magnitude & 0x3FFu) << 13);
+  return std::copysign(std::ldexp(static_cast<float>(magnitude < 0x400u ? magnitude : (magnitude & 0x3FFu) | 0x400u),
+                                  (magnitude < 0x400u ? 1 : static_cast<int>(magnitude >> 10)) - 25),
+                       cuda_on_cpu::float_of(sign | 0x3F800000u));
+}
+inline __half __float2half_rn(float x) {
+  const auto sign = static_cast<uint16_t>(cuda_on_cpu::bits_of(x) >> 16 & 0x8000u);
+  if (x != x) return {0x7FFF};
+  const float magnitude = std::fabs(x);
+  if (magnitude >= 65520.0f) return {static_cast<uint16_t>(sign | 0x7C00u)};
+  // The spacing of halves around x; what rounds up to the next power of two carries into the exponent.
+  const int exponent = magnitude < 0x1p-14f ? -14 : std::ilogb(magnitude);
+  const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+  return {static_cast<uint16_t>(sign | (steps + (static_cast<uint32_t>(exponent + 14) << 10)))};
+}

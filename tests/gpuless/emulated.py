@@ -1,0 +1,75 @@
+"""The CUDA sources compiled by g++ on the emulator (cuda_on_cpu.h), as the backend "cuda-emulated" for CPU tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch.utils.cpp_extension import include_paths, library_paths
+
+from pyebm import _ops
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+HEADERS = [path for folder in ("csrc/cuda", "csrc/common", "tests/gpuless") for path in sorted((ROOT / folder).glob("*.h"))]
+FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
+BACKEND = "cuda-emulated"
+_NAMESPACE = "pyebm_cuda_emulated"
+
+
+def build(*flags: str, sources: list[Path] = SOURCES) -> Path:
+    """Compile the CUDA sources for the CPU with these further flags, once for each content, and return the library."""
+    text = "\0".join([torch.__version__, *flags, *(path.read_text() for path in [*sources, *HEADERS])])
+    folder = ROOT / "build" / "emulated" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    library = folder / "pyebm_cuda_emulated.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    include = [f"-isystem{path}" for path in include_paths()] + [f"-I{ROOT / 'tests/gpuless'}"]
+    macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
+
+    def compile_one(source: Path) -> str:
+        made = str(folder / f"{source.stem}.o")
+        run("g++", *FLAGS, *(flags or ("-O2", "-g1")), *macros, *include, "-x", "c++", "-c", str(source), "-o", made)
+        return made
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, sources))
+    linked = folder / "linking.so"
+    sanitizers = [flag for flag in flags if flag.startswith("-fsanitize")]
+    torch_libraries = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu", "-lc10"]
+    run("g++", "-shared", *sanitizers, *objects, *torch_libraries, "-o", str(linked))
+    linked.rename(library)
+    return library
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+_library = None
+
+
+def register(library: Path | None = None) -> str:
+    """Make the backend known to pyebm and return its name; with ``library``, from one that was built with other flags."""
+    global _library
+    if _library is None:
+        _library = torch.library.Library(_NAMESPACE, "DEF")
+        for name, schema in _ops.SCHEMAS.items():
+            _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+            torch.library.register_fake(f"{_NAMESPACE}::{name}", _ops._fake, lib=_library)
+        torch.ops.load_library(library or build(*os.environ.get("PYEBM_EMULATED_FLAGS", "").split()))
+        namespace = getattr(torch.ops, _NAMESPACE)
+        _ops._TEST_BACKENDS[BACKEND] = {name: getattr(namespace, name).default for name in _ops.SCHEMAS}
+    return BACKEND
+
+
+if __name__ == "__main__":
+    print(build(*sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""The CUDA kernels, compiled by g++: equal to the reference in every thread order, under sanitizers, and far apart in memory.
+
+The tests of every op (../test_*.py) run with this backend too; here is what is special about it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from cases import assert_equal, levels, normal
+from emulated import BACKEND, FLAGS, ROOT, build
+
+import pyebm
+from pyebm import Noise
+
+NOISE = Noise(7, step=3)
+
+
+def losses(backend, x, rows, reduction, noise=NOISE):
+    """The loss's value and its gradient."""
+    pred = x.detach().clone().requires_grad_()
+    loss = pyebm.dsm_loss(pred, rows, noise, reduction=reduction, backend=backend)
+    above = normal(*loss.shape, dtype=loss.dtype, seed=5)
+    return loss.detach(), *torch.autograd.grad(loss, pred, above)
+
+
+def every_op(backend, shape, dtype):
+    """The results of every op that promises bits."""
+    x, score, rows = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1), levels(shape[0])
+    mask = normal(*shape, seed=2) > 0
+    seeds = Noise(torch.arange(shape[0]), sample_ids=torch.arange(shape[0]).flip(0))
+    yield NOISE.randn(shape, dtype=dtype, backend=backend)
+    yield pyebm.perturb(x, rows, seeds, alpha=0.5, backend=backend)
+    step = {"clamp": (-1.5, 1.5), "score_clip": 1.0, "mask": mask, "return_mean": True}
+    yield from pyebm.langevin_step(x, score, rows, NOISE, temperature=0.7, backend=backend, **step)
+    yield pyebm.affine_step(x, score, 0.9, rows, 0.1, seeds, backend=backend)
+    yield from losses(backend, x, rows, "none")
+    for reduction in ("sample", "mean"):
+        yield losses(backend, x, rows, reduction)[1]
+
+
+@pytest.mark.parametrize("order", range(9))
+@pytest.mark.parametrize("shape", [(3, 5), (2, 4099), (70, 17), (5, 3, 7, 3)], ids=str)
+def test_every_thread_order_gives_the_same_bits(monkeypatch, order, shape):
+    monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
+    for got, want in zip(every_op(BACKEND, shape, torch.float32), every_op("reference", shape, torch.float32), strict=True):
+        assert_equal(got, want)
+
+
+@pytest.mark.parametrize("reduction", ["sample", "sum", "mean", "batchmean"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 9), (40, 300), (2, 40_001), (9000, 2)], ids=str)
+def test_sums_do_not_depend_on_the_order(monkeypatch, reduction, shape):
+    """Per-sample sums and totals: the same bits in every thread order, and close to the reference's."""
+    x, rows = normal(*shape), levels(shape[0])
+    first = pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend=BACKEND)
+    torch.testing.assert_close(first, pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend="reference"), rtol=3e-6, atol=0)
+    for order in range(1, 9):
+        monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
+        assert_equal(pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend=BACKEND), first)
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    x, rows = normal(50, 2049), levels(50)
+    whole = pyebm.dsm_loss(x, rows, NOISE, reduction="sample", backend=BACKEND)
+    part = pyebm.dsm_loss(x[17:20], rows[17:20], NOISE.shard(first_sample=17), reduction="sample", backend=BACKEND)
+    assert_equal(part, whole[17:20])
+
+
+def test_rows_more_than_32_bits_apart():
+    """Memory that is never touched costs nothing: two rows 2^31 elements apart need 64-bit offsets."""
+    far = torch.empty(2**31 + 16, dtype=torch.bfloat16).as_strided((2, 8), (2**31, 1))
+    x = normal(2, 8, dtype=torch.bfloat16)
+    want = pyebm.langevin_step(x, x, 0.1, NOISE, backend="reference")
+    for score in (far, x):  # the layout of rows, and the strided one
+        far.copy_(x)
+        pyebm.langevin_step_(far, score, 0.1, NOISE, backend=BACKEND)
+        assert_equal(far.contiguous(), want)
+
+
+SCRIPT = """
+import sys; sys.path[:0] = {paths!r}
+import torch, emulated; emulated.register()
+from test_emulated import every_op
+for shape in {shapes!r}:
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for got, want in zip(every_op("cuda-emulated", shape, dtype), every_op("reference", shape, dtype), strict=True):
+            assert torch.equal(got, want), (shape, dtype)
+print("equal")
+"""
+
+
+def in_a_process(flags, shapes, preload="", command=(), **environment):
+    library = build(*flags)
+    assert library.exists()
+    paths = [str(ROOT / "tests"), str(ROOT / "tests/gpuless")]
+    full = os.environ | {"PYEBM_EMULATED_FLAGS": " ".join(flags), "OMP_NUM_THREADS": "1", **environment}
+    if preload:
+        full["LD_PRELOAD"] = subprocess.check_output(["g++", f"-print-file-name={preload}"], text=True).strip()
+    script = SCRIPT.format(paths=paths, shapes=shapes)
+    return subprocess.run([*command, sys.executable, "-c", script], env=full, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_under_address_and_undefined_behaviour_sanitizers():
+    flags = ["-O1", "-g1", "-fsanitize=address,undefined"]
+    options = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1"}
+    done = in_a_process(flags, [(3, 5), (2, 4099), (5, 3, 7, 3)], "libasan.so", PYEBM_EMULATOR_SEED="3", **options)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "equal" in done.stdout
+
+
+def test_a_fused_multiply_add_is_noticed():
+    """The same sources with contraction allowed must not pass for equal."""
+    assert "-ffp-contract=off" in FLAGS
+    done = in_a_process(["-O2", "-mfma", "-ffp-contract=fast"], [(2, 4099)])
+    assert done.returncode != 0
+    assert "AssertionError" in done.stderr
+
+
+def test_a_32_bit_offset_is_noticed(tmp_path):
+    """The far-apart test above must fail where an offset is cut to 32 bits."""
+    done = in_a_process(["-O2", "-DPYEBM_PLANT_32_BIT_OFFSET"], [(2, 8)])
+    assert done.returncode == 0, done.stderr[-3000:]  # near by, nothing shows
+    paths = [str(ROOT / "tests"), str(ROOT / "tests/gpuless")]
+    script = f"import sys; sys.path[:0] = {paths!r}\nimport emulated; emulated.register()\nimport test_emulated as t\nt.test_rows_more_than_32_bits_apart()"
+    full = os.environ | {"PYEBM_EMULATED_FLAGS": "-O2 -DPYEBM_PLANT_32_BIT_OFFSET"}
+    far = subprocess.run([sys.executable, "-c", script], env=full, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+    assert far.returncode != 0
