@@ -75,9 +75,8 @@ def architecture_flags(nvcc: str) -> list[str]:
             if not asked:
                 continue
             versions = ", ".join(f"{int(n) // 10}.{int(n) % 10}" for n in sorted(known, key=int))
-            sys.exit(
-                f"TORCH_CUDA_ARCH_LIST names {name!r}, which {nvcc} does not know; it knows {versions}, each with +PTX or without"
-            )
+            known_to = f"{nvcc} does not know; it knows {versions}, each with +PTX or without"
+            sys.exit(f"TORCH_CUDA_ARCH_LIST names {name!r}, which {known_to}")
         suffix = parts[3]
         flags.append(f"-gencode=arch=compute_{number}{suffix},code=sm_{number}{suffix}")
         if parts[4]:

@@ -53,8 +53,7 @@ class NoiseCounter(Noise):
 
     def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
         """A plain Noise at another step or stream; without a step, at this one's, for which it waits for the device."""
-        plain = Noise.at(self, step=self.step if step is None else step, stream=stream)
-        return plain
+        return Noise.at(self, step=self.step if step is None else step, stream=stream)
 
     def shard(self, *, first_sample: int) -> Noise:
         """As :meth:`Noise.shard`, of a plain Noise at this step, for which it waits for the device."""

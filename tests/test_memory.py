@@ -17,7 +17,7 @@ import pyebm
 from pyebm import Noise
 
 SHAPE = (64, 1000)
-SMALL = 8 * SHAPE[0] + 256  # sums and coefficients: (B,)
+SMALL = 64 * SHAPE[0] + 512  # sums and coefficients: (B,), of which the CUDA kernels keep a small table
 
 
 def peak(call) -> int:

@@ -52,7 +52,7 @@ def test_every_thread_order_gives_the_same_bits(monkeypatch, order, shape):
 
 
 @pytest.mark.parametrize("reduction", ["sample", "sum", "mean", "batchmean"])
-@pytest.mark.parametrize("shape", [(1, 1), (3, 9), (40, 300), (2, 40_001), (9000, 2)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 9), (40, 300), (2, 40_001), (900, 2)], ids=str)
 def test_sums_do_not_depend_on_the_order(monkeypatch, reduction, shape):
     """Per-sample sums and totals: the same bits in every thread order, and close to the reference's."""
     x, rows = normal(*shape), levels(shape[0])
@@ -126,7 +126,8 @@ def test_a_32_bit_offset_is_noticed(tmp_path):
     done = in_a_process(["-O2", "-DPYEBM_PLANT_32_BIT_OFFSET"], [(2, 8)])
     assert done.returncode == 0, done.stderr[-3000:]  # near by, nothing shows
     paths = [str(ROOT / "tests"), str(ROOT / "tests/gpuless")]
-    script = f"import sys; sys.path[:0] = {paths!r}\nimport emulated; emulated.register()\nimport test_emulated as t\nt.test_rows_more_than_32_bits_apart()"
+    script = f"import sys; sys.path[:0] = {paths!r}; import emulated; emulated.register(); import test_emulated as t; "
+    script += "t.test_rows_more_than_32_bits_apart()"
     full = os.environ | {"PYEBM_EMULATED_FLAGS": "-O2 -DPYEBM_PLANT_32_BIT_OFFSET"}
     far = subprocess.run([sys.executable, "-c", script], env=full, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert far.returncode != 0
