@@ -80,6 +80,15 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For the many small tests: on a busy machine, waiting for a second thread takes longer than their work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """torch.empty comes full of NaN, so that an element which a kernel forgot to write shows."""
     before = torch.are_deterministic_algorithms_enabled()

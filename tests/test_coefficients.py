@@ -10,7 +10,7 @@ from cases import assert_equal, levels, normal
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 NOISE = Noise(2)
 OTHERS = {

@@ -11,7 +11,7 @@ from cases import LARGE, assert_equal, column, levels, name_of, normal
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 NOISE = Noise(3, step=4)
 
@@ -188,6 +188,12 @@ class TestInPlace:
             assert_equal(memory, before)
         else:
             assert_equal(got, want)
+
+    def test_inference_mode(self, backend, device):
+        x = normal(4, 9, device=device)
+        want = pyebm.langevin_step(x, -x, 0.1, NOISE, backend=backend)
+        with torch.inference_mode():
+            assert_equal(pyebm.langevin_step_(x.clone(), -x, 0.1, NOISE, backend=backend), want)
 
     def test_autograd_notices(self, backend, device):
         """A tensor that a graph has saved must not change behind its back: torch raises at backward, as for x.add_."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 NOISE = Noise(1)
 SHAPE = (6, 5, 9, 10)  # 450 elements a sample, two samples a chunk; 450 is not a multiple of 4
@@ -104,6 +104,16 @@ def test_losses(backend, device, dtype, layout, other):
         for reduction, arranged in (("none", layout), ("sample", torch.clone)):
             want = loss_and_gradient(first, noise, second, reduction, torch.clone)
             assert_equal(loss_and_gradient(pred, strided, x0, reduction, arranged), want)
+
+
+def test_threads_and_strides(backend, device, threads, layout):
+    """Threads that write side by side into one strided tensor."""
+    x = normal(30, 3, 32, 33, device=device)  # 95,040 elements
+    want = pyebm.langevin_step(x, -x, 0.1, NOISE, return_mean=True, backend=backend)
+    assert torch.get_num_threads() == threads
+    strided = layout(x)
+    assert_equal(pyebm.langevin_step(strided, layout(-x), 0.1, NOISE, return_mean=True, backend=backend), want)
+    assert_equal(pyebm.langevin_step_(strided, layout(-x), 0.1, NOISE, backend=backend), want[0])
 
 
 def test_a_mask_broadcasts(backend, device):

@@ -9,7 +9,7 @@ from cases import assert_equal, column, levels, name_of, normal
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 NOISE = Noise(3, step=4)
 REDUCTIONS = ("none", "sample", "sum", "mean", "batchmean")

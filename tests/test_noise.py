@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from cases import LARGE, assert_equal, levels, name_of, normal
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 WORD = 2**32
 SEEDS = torch.tensor([0, -1, 2**63 - 1, -(2**63), 12345, 0])
@@ -168,6 +169,15 @@ class TestImmutable:
         pyebm.perturb(normal(3, 4), levels(3), noise)
         assert_equal(noise.randn((3, 4)), first)
         assert_equal(torch.get_rng_state(), state)
+
+
+def test_shared_between_threads(backend, device):
+    """One Noise, many callers at once."""
+    noise = Noise(SEEDS, sample_ids=IDS)
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda k: noise.at(step=k % 3).randn((6, 9001), device=device, backend=backend), range(12)))
+    for k, z in enumerate(drawn):
+        assert_equal(z, noise.at(step=k % 3).randn((6, 9001), device=device, backend="reference"))
 
 
 BAD = {

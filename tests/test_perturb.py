@@ -9,7 +9,7 @@ from cases import LARGE, assert_equal, column, levels, name_of, normal
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 
 def test_equals_the_reference(backend, device, dtype, shape):
@@ -57,6 +57,17 @@ def test_nan_stays_in_its_element(backend, device, dtype):
     assert_equal(got[got.isinf()], x[x.isinf()])
     clean = pyebm.perturb(x.nan_to_num(0, 0, 0), 0.5, Noise(0), backend=backend)
     assert_equal(got[x.isfinite()], clean[x.isfinite()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=name_of)
+@pytest.mark.parametrize("alpha", [1.0, 0.5, 1 + 2**-11, 1 + 2**-8, 1 / 3, 7.7, 2**-20 / 3, 3e4])
+def test_every_half_precision_value(backend, device, dtype, alpha):
+    """All 65,536 are read, and rounded to nearest even: ties, subnormals, overflow to infinity, NaN."""
+    bits = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
+    x = bits.view(dtype).to(device)
+    got = pyebm.perturb(x, 1e-30, Noise(0), alpha=alpha, backend=backend)
+    z = Noise(0).randn(x.shape, device=device, backend=backend)
+    assert_equal(got, (alpha * x.float() + 1e-30 * z).to(dtype), equal_nan=True)
 
 
 class TestGradient:

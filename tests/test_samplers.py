@@ -14,7 +14,7 @@ import pyebm
 from pyebm import Noise
 from pyebm.samplers import AnnealedLangevin, Langevin
 
-pytestmark = pytest.mark.usefixtures("poison")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 SIGMAS, EACH, LR = [3.0, 1.0, 0.3], 4, 0.02
 MASK = normal(6, 5, seed=9) > 0

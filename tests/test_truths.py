@@ -14,6 +14,8 @@ from cases import normal
 import pyebm
 from pyebm import Noise
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHAINS = 100_000
 
 
