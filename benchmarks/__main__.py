@@ -85,7 +85,8 @@ def main() -> None:
             f"Medians, all sides alternating in one process; float32, [256, 3, 64, 64] where no size is named. {about}.",
             table(results),
             f"The floor is the larger of bytes at this run's copy speed ({1e-6 / floors['copy_ms_per_byte']:.1f} GB/s on 2 "
-            f"threads) and normals at their speed in the cache ({floors['normal_ms'] * 1e6:.2f} ns each on one thread; by SIMD level "
+            f"threads) and normals at their speed in the cache ({floors['normal_ms'] * 1e6:.2f} ns each on one thread; by SIMD "
+            "level "
             + ", ".join(f"{level} {ns:.2f}" for level, ns in levels.items())
             + f"). `import pyebm` adds {added:.0f} ms to `import torch`.",
         ]
