@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow bench lint format wheel clean
+.PHONY: help demo test test-slow gpu gates bench lint format wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -34,6 +34,14 @@ test: $(VENV)/dev.stamp  ## the tests
 
 test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
 	$(RUN) -m pytest -m slow
+
+gpu: $(VENV)/dev.stamp  ## on a machine with a CUDA device: the tests that need one
+	$(RUN) -m pytest -m gpu
+
+gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed; fails beyond the committed limits
+	$(RUN) tests/gpuless/gate.py
+	@if command -v nvcc >/dev/null; then $(RUN) tests/gpu_gate/cuda_gate.py; \
+	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
 bench: $(VENV)/dev.stamp  ## the benchmarks: ours beside eager PyTorch and torch.compile, into out/bench/
 	$(RUN) -m benchmarks
