@@ -36,22 +36,23 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t sample = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
   const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
   const bool real = sample < layout.pieces.samples;
+  // No branch around the work and as many turns for every thread: where there is nothing to do, there are 0 elements.
+  const int64_t mine = real ? sample : 0;
+  const LossRow<T> row = rows.at(mine);
+  int64_t piece = real ? ((team - sample * teams.parts) * kSteps << teams.log) + lane : pieces;
   T sum = 0;
-  if (real && layout.pieces.total) {
-    const LossRow<T> row = rows.at(sample);
-    int64_t piece = ((team - sample * teams.parts) * kSteps << teams.log) + lane;
 #pragma unroll 1
-    for (int step = 0; step < kSteps && piece < pieces; ++step, piece += int64_t{1} << teams.log) {
-      const Place at = layout.template place<kCount>(sample, static_cast<uint32_t>(piece));
-      T r[kCount];
-      residuals(in, row, noise, layout, at, r);
+  for (int step = 0; step < teams.steps; ++step, piece += int64_t{1} << teams.log) {
+    Place at = layout.template place<kCount>(mine, static_cast<uint32_t>(piece));
+    if (piece >= pieces) at.count = 0, at.wide = false;
+    T r[kCount];
+    residuals(in, row, noise, layout, at, r);
 #pragma unroll
-      for (int k = 0; k < kCount; ++k) {
-        if (k < at.count) sum += r[k] * r[k];
-        r[k] = row.grad * r[k];
-      }
-      if (grad) layout.template store<0>(grad, at, r);
+    for (int k = 0; k < kCount; ++k) {
+      if (k < at.count) sum += r[k] * r[k];
+      r[k] = row.grad * r[k];
     }
+    if (grad) layout.template store<0>(grad, at, r);
   }
   sum = team_sum(sum, teams.log);
   if (real && lane == 0) partial[team] = static_cast<double>(sum);

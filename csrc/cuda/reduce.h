@@ -11,7 +11,7 @@ constexpr int kSteps = 4;  // pieces a thread of a team takes, one after the oth
 
 // How a sample's pieces are shared out: `parts` teams of 2^log threads, each with kSteps pieces a thread.
 struct Teams {
-  int log = 0;
+  int log = 0, steps = 0;  // steps: the turns that any thread needs
   int64_t parts = 1;
 
   Teams() = default;
@@ -19,6 +19,8 @@ struct Teams {
     while ((1 << log) < kThreads && (int64_t{kSteps} << log) < pieces_per_sample) ++log;
     parts = ceil_div(pieces_per_sample, int64_t{kSteps} << log);
     if (parts < 1) parts = 1;
+    const int64_t turns = ceil_div(pieces_per_sample, int64_t{1} << log);
+    steps = static_cast<int>(turns < kSteps ? turns : kSteps);
   }
   int64_t blocks(int64_t samples) const { return ceil_div(samples * parts, kThreads >> log); }
 };
