@@ -176,11 +176,12 @@ class _Loss:
         x0: Tensor | None = None,
         seeds: Tensor | None = None,
         ids: Tensor | None = None,
+        kappa_positive: bool | None = None,
     ) -> None:
         samples, elements = host.shape_of(pred)
         if z is None:
             host.check_noise(name, seeds, ids, samples)
-        if over_kappa2:
+        if over_kappa2 or kappa_positive:
             host.require("dsm_loss", "sigma", kappa_rows, positive=True)
         self.tiling = Tiling(samples, elements, pred.dtype)
         self.divisor = float(samples * elements if reduction == _MEAN else samples if reduction == _BATCHMEAN else 1)
