@@ -48,7 +48,8 @@ class Langevin:
 
     Calling it: ``sampler(x0, n_steps, noise=None, thin=None, callback=None, progress=False)``
 
-        x0: the initial state, (B, ...), left as it is.
+        x0: the initial state, (B, ...), left as it is. If a Noise drew it, give the run another stream: two uses of one
+            (seed, step, stream) share their numbers.
         noise: step k of the run uses ``noise.at(step=noise.step + k)``; None draws a fresh seed. A run of n + m steps equals, bit
             for bit, a run of n from ``noise`` followed by one of m from its result with ``noise.at(step=noise.step + n)``.
         thin: return the states after steps thin, 2 thin, ... as a tensor (n_steps // thin, B, ...) instead of the last.

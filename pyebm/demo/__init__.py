@@ -18,7 +18,7 @@ try:
     import sklearn  # noqa: F401
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise ImportError(f"the demo needs {error.name}, which is not installed: pip install 'pyebm-kernels[demo]'") from error
 
 from . import digits, pictures, quality, toy
@@ -38,7 +38,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def run(out: Path = Path("out"), *, quick: bool = False, seed: int = 0) -> dict[str, float]:
-    """Train, sample, draw and measure; about two minutes on two cores, or seconds and poor digits with ``quick``.
+    """Train, sample, draw and measure; a minute or two on one core, or seconds and poor digits with ``quick``.
 
     Args:
         out: the folder for the pictures (\\*.png) and ``quality.json``; made where it is missing.
@@ -58,7 +58,7 @@ def run(out: Path = Path("out"), *, quick: bool = False, seed: int = 0) -> dict[
 def _run(out: Path, quick: bool, seed: int) -> dict[str, float]:
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
-    steps, count, levels, steps_each, toy_steps = (30, 64, 5, 4, 100) if quick else (2200, 512, 20, 32, 1500)
+    steps, count, levels, steps_each, toy_steps = (30, 64, 6, 4, 100) if quick else (2200, 512, 24, 12, 1500)
     console = Console()
     columns = (TextColumn("{task.description:<48}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:

@@ -44,9 +44,9 @@ def _contours(axes: Any, mixture: Mixture, colour_bar: bool = True) -> None:
     """The energy above its lowest value: filled contours with fine lines."""
     line, points = _grid(161)
     energy = mixture.energy(points).view(161, 161)
-    height = (energy - energy.min()).clamp(max=HIGH).numpy()
+    height = (energy - energy.min()).numpy()
     levels = torch.linspace(0, HIGH, 19).numpy()
-    filled = axes.contourf(line.numpy(), line.numpy(), height, levels, cmap="Blues_r")
+    filled = axes.contourf(line.numpy(), line.numpy(), height, levels, cmap="Blues_r", extend="max")
     axes.contour(line.numpy(), line.numpy(), height, levels[:-1:2], colors="white", linewidths=0.5, alpha=0.6)
     if colour_bar:
         bar = axes.figure.colorbar(filled, ax=axes, shrink=0.85, ticks=range(0, int(HIGH) + 1, 3))
@@ -76,6 +76,10 @@ def draw_score(axes: Any, mixture: Mixture) -> None:
     # Far out the score is long: the square root of its length keeps the arrows in the valleys visible.
     arrows = (score / score.norm(dim=1, keepdim=True).sqrt().clamp(min=1e-6)).numpy()
     axes.quiver(*points.T.numpy(), *arrows.T, color=ARROW, width=0.004, pivot="tail", scale=75, zorder=3)
+    box = {"facecolor": "white", "alpha": 0.9, "edgecolor": "none"}
+    axes.text(
+        0.02, 0.02, r"arrow length $\propto |\mathrm{score}|^{1/2}$", transform=axes.transAxes, fontsize=8.5, bbox=box, zorder=4
+    )
     _plane(axes, r"The score $\nabla \log p(x) = -\nabla E(x)$ leads downhill")
 
 
@@ -103,8 +107,8 @@ def draw_noisy_point(axes: Any, mixture: Mixture, seed: int) -> None:
     axes.text(*(noisy + 0.24 * away).tolist(), r"$\tilde x$", **name)
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
     _plane(axes, rf"One noisy point and the way back ($\sigma = {SIGMA}$)")
-    left, below = (x[0] - torch.tensor([1.8, 1.9])).tolist()  # near the point, with room for the legend below
-    axes.set(xlim=(left, left + 3.6), ylim=(below, below + 3.6))
+    left, below = (x[0] - torch.tensor([1.75, 1.9])).tolist()  # near the point, with room for the legend below
+    axes.set(xlim=(left, left + 3.5), ylim=(below, below + 3.5))
 
 
 def draw_denoising(axes: Any, mixture: Mixture, net: nn.Module, seed: int) -> None:
@@ -160,9 +164,11 @@ def toy(out: Path, mixture: Mixture, net: nn.Module, chains: Tensor, seed: int) 
 
 def _mosaic(images: Tensor, columns: int) -> Tensor:
     """Images (B, 1, 8, 8) as one, row by row, with a gap between them."""
-    tiles: Tensor = nn.functional.pad(images[:, 0], (1, 1, 1, 1), value=torch.nan)
+    tiles = nn.functional.pad(images[:, 0], (0, 1, 0, 1), value=torch.nan)
     rows = len(tiles) // columns
-    return tiles[: rows * columns].unflatten(0, (rows, columns)).transpose(1, 2).flatten(0, 1).flatten(1)
+    whole = tiles[: rows * columns].unflatten(0, (rows, columns)).transpose(1, 2).flatten(0, 1).flatten(1)
+    framed: Tensor = nn.functional.pad(whole, (1, 0, 1, 0), value=torch.nan)
+    return framed
 
 
 def _show(axes: Any, images: Tensor, columns: int, title: str) -> None:
@@ -184,7 +190,7 @@ def annealing(path: Path, states: Tensor, sigmas: Sequence[float], chains: int =
     figure = _figure(0.95 * len(states) + 0.5, 0.95 * chains)
     axes = figure.subplots()
     _show(axes, states[:, :chains].transpose(0, 1).flatten(0, 1), len(states), "From noise to digits: annealed Langevin dynamics")
-    axes.set_xticks([10 * i + 4.5 for i in range(len(states))], [f"{s:.2g}" for s in sigmas])
+    axes.set_xticks([9 * i + 4.5 for i in range(len(states))], [f"{s:.2g}" for s in sigmas])
     axes.set_xlabel(r"noise level $\sigma$ of the state shown")
     figure.savefig(path)
 

@@ -27,8 +27,8 @@ class Mixture:
         inverse = torch.linalg.inv(self.covariances)
         distance = torch.einsum("bki,kij,bkj->bk", offset, inverse, offset)
         log_normaliser = 0.5 * torch.logdet(2 * math.pi * self.covariances)
-        log_density: Tensor = torch.logsumexp(self.weights.log() - 0.5 * distance - log_normaliser, 1)
-        return -log_density
+        energy: Tensor = -torch.logsumexp(self.weights.log() - 0.5 * distance - log_normaliser, 1)
+        return energy
 
     def score(self, x: Tensor) -> Tensor:
         return pyebm.energy_score(self.energy, x)
@@ -40,7 +40,8 @@ class Mixture:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         which = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         z = torch.randn(count, 2, 1, generator=generator)
-        return self.means[which] + (torch.linalg.cholesky(self.covariances)[which] @ z)[..., 0]
+        x: Tensor = self.means[which] + (torch.linalg.cholesky(self.covariances)[which] @ z)[..., 0]
+        return x
 
 
 def petals(count: int = 5) -> Mixture:
