@@ -21,10 +21,10 @@ IDS = torch.tensor([7, 0, 2**32 - 1, 7, 3, 1])
 
 NAMES = {
     "plain": {"seed": 3},
-    "far": {"seed": -5, "first_sample": 2**32 - 30_000, "step": 2**32 - 1, "stream": 2**32 - 1},
+    "far": {"seed": -5, "first_sample": 2**32 - 30_000, "step": 2**32 - 1, "stream": 2**32 - 2},
     "seeds": {"seed": "rows", "step": 9},
     "ids": {"seed": 2**64 - 1, "sample_ids": "rows", "stream": 1},
-    "seeds-ids": {"seed": "rows", "sample_ids": "rows"},
+    "seeds-ids": {"seed": "rows", "sample_ids": "rows", "step": 3},
 }
 
 

@@ -70,6 +70,13 @@ def test_every_half_precision_value(backend, device, dtype, alpha):
     assert_equal(got, (alpha * x.float() + 1e-30 * z).to(dtype), equal_nan=True)
 
 
+def test_every_nan_is_rounded_to_a_nan(backend, device, dtype):
+    """Even one whose bits are all ones, which rounding upwards would turn into a zero."""
+    nan = torch.tensor([0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32).to(device)
+    got = pyebm.perturb(normal(2, 5, dtype=dtype, device=device), 0.5, Noise(0), alpha=nan, backend=backend)
+    assert got.isnan().all()
+
+
 class TestGradient:
     def test_is_alpha_times_what_came(self, backend, device, dtype):
         """Computed in float32 and rounded once, like everything else, for alpha as a number and per sample."""
