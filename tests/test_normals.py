@@ -151,7 +151,7 @@ class Tally:
     def tail_probabilities(self) -> dict[int, float]:
         n = int(self.counts.sum())
         law = {t: stats.binom(n, 2 * stats.norm.sf(t)) for t in TAILS}
-        return {t: min(1.0, 2 * min(law[t].cdf(count), law[t].sf(count - 1))) for t, count in self.tails.items()}
+        return {t: float(min(1.0, 2 * min(law[t].cdf(count), law[t].sf(count - 1)))) for t, count in self.tails.items()}
 
     def kolmogorov(self) -> tuple[float, float]:
         """Kolmogorov's distance at the bins' edges, and the chance of a larger one."""
