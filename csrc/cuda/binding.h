@@ -179,10 +179,11 @@ void with_layout(const Call& call, Operands operands, Body body) {
     for (int64_t d = 0; same && d < first.dim(); ++d) same = tensor->size(d) == first.size(d);
     if (!same) fail(call.op, ": all operands must have the samples' shape");
   }
-  const Pieces pieces(first.size(0), elements_of(first), kElements<S>);
-  if (pieces.total == 0) return;
-  if (are_rows(operands)) return body(rows_layout<kGranule<S>>(pieces, operands));
-  body(strided_layout(call.op, pieces, operands));
+  if (first.numel() == 0) return;
+  const int64_t samples = first.size(0), elements = elements_of(first);
+  using Dense = Rows<kGranule<S>>;
+  if (are_rows(operands)) return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
+  body(strided_layout(call.op, Pieces(samples, elements, kCountOf<S, Strided>), operands));
 }
 
 template <class S>

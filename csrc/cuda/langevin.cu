@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
     step_kernel(StepOperands<S> in, RowTable<StepRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
   const Place at = this_place<S>(layout);
   if (at.count == 0) return;
-  constexpr int kCount = kElements<S>;
+  constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   T x[kCount], g[kCount], value[kCount];
   bool keep[kCount];

@@ -69,6 +69,8 @@ struct Pieces {
 
 template <int kGranule>
 struct Rows {
+  template <class S>
+  static constexpr int kCount = kElements<S>;
   Pieces pieces;
   int64_t sample_stride, last_stride;  // of all operands but the last, and of that one (a mask may serve all samples)
   bool small;
@@ -76,38 +78,40 @@ struct Rows {
   // multiple of the granule; narrow = 1: no row is.
   uint32_t misfit, narrow;
 
-  template <int kCount>
+  template <int kThread>
   __device__ __forceinline__ Place place(int64_t sample, uint32_t piece) const {
-    const int64_t element = static_cast<int64_t>(piece) * kCount;
+    const int64_t element = static_cast<int64_t>(piece) * kThread;
     const bool aligned = ((static_cast<uint32_t>(sample) * misfit | narrow) & (kGranule - 1)) == 0, whole = piece < pieces.whole;
 #if defined(PYEBM_PLANT_32_BIT_OFFSET)  // a fault that the tests must notice
     const int64_t offset = static_cast<uint32_t>(sample * sample_stride * 2 + element * 2) / 2;
 #else
     const int64_t offset = sample * sample_stride + element;
 #endif
-    return {sample, element, offset, whole ? kCount : pieces.tail, aligned && whole};
+    return {sample, element, offset, whole ? kThread : pieces.tail, aligned && whole};
   }
 
-  template <int kOperand, class S, class T, int kCount>
-  __device__ __forceinline__ void load(const S* data, const Place& at, T (&values)[kCount]) const {
+  template <int kOperand, class S, class T, int kN>
+  __device__ __forceinline__ void load(const S* data, const Place& at, T (&values)[kN]) const {
     data += kOperand == kMaxOperands - 1 ? at.sample * last_stride + at.element : at.offset;
     if (at.wide) return load_wide<kGranule>(data, values);
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) values[k] = k < at.count ? static_cast<T>(widened(data[k])) : T(0);
+    for (int k = 0; k < kN; ++k) values[k] = k < at.count ? static_cast<T>(widened(data[k])) : T(0);
   }
 
-  template <int kOperand, class S, class T, int kCount>
-  __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kCount]) const {
+  template <int kOperand, class S, class T, int kN>
+  __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kN]) const {
     data += kOperand == kMaxOperands - 1 ? at.sample * last_stride + at.element : at.offset;
     if (at.wide) return store_wide<kGranule>(data, values);
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) {
+    for (int k = 0; k < kN; ++k) {
       if (k < at.count) data[k] = narrowed<S>(values[k]);
     }
   }
 };
 
 struct Strided {
+  template <class S>
+  static constexpr int kCount = 4;  // every element's offset is worked out by itself: more would not fit the registers
   Pieces pieces;
   int64_t sample_strides[kMaxOperands];
   bool small;
@@ -115,9 +119,9 @@ struct Strided {
   Divider sizes[kMaxDims];  // of a sample's dimensions, the innermost first
   int64_t strides[kMaxOperands][kMaxDims];
 
-  template <int kCount>
+  template <int kThread>
   __device__ __forceinline__ Place place(int64_t sample, uint32_t piece) const {
-    return {sample, static_cast<int64_t>(piece) * kCount, 0, piece < pieces.whole ? kCount : pieces.tail, false};
+    return {sample, static_cast<int64_t>(piece) * kThread, 0, piece < pieces.whole ? kThread : pieces.tail, false};
   }
 
   __device__ __forceinline__ int64_t offset(int operand, int64_t sample, int64_t element) const {
@@ -131,23 +135,27 @@ struct Strided {
     return sum;
   }
 
-  template <int kOperand, class S, class T, int kCount>
-  __device__ __forceinline__ void load(const S* data, const Place& at, T (&values)[kCount]) const {
+  template <int kOperand, class S, class T, int kN>
+  __device__ __forceinline__ void load(const S* data, const Place& at, T (&values)[kN]) const {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) {
+    for (int k = 0; k < kN; ++k) {
       values[k] = T(0);
       if (k < at.count) values[k] = static_cast<T>(widened(data[offset(kOperand, at.sample, at.element + k)]));
     }
   }
 
-  template <int kOperand, class S, class T, int kCount>
-  __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kCount]) const {
+  template <int kOperand, class S, class T, int kN>
+  __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kN]) const {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) {
+    for (int k = 0; k < kN; ++k) {
       if (k < at.count) data[offset(kOperand, at.sample, at.element + k)] = narrowed<S>(values[k]);
     }
   }
 };
+
+// Elements a thread.
+template <class S, class Layout>
+constexpr int kCountOf = Layout::template kCount<S>;
 
 // The place of this thread in a grid that covers all pieces once.
 template <class S, class Layout>
@@ -158,7 +166,7 @@ __device__ __forceinline__ Place this_place(const Layout& layout) {
   const int64_t sample = layout.small ? per_sample.divide_small(static_cast<uint32_t>(index))
                                       : static_cast<int64_t>(per_sample.divide(static_cast<uint64_t>(index)));
   const uint32_t piece = static_cast<uint32_t>(index) - static_cast<uint32_t>(sample) * static_cast<uint32_t>(per_sample.divisor);
-  return layout.template place<kElements<S>>(sample, piece);
+  return layout.template place<kCountOf<S, Layout>>(sample, piece);
 }
 
 }  // namespace pyebm

@@ -8,8 +8,8 @@ namespace {
 // The residuals of a thread's elements; 0 beyond the sample's end.
 template <class S, class Layout, class Row>
 __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& row, const NoiseName& noise, const Layout& layout,
-                                          const Place& at, Compute<S> (&r)[kElements<S>]) {
-  constexpr int kCount = kElements<S>;
+                                          const Place& at, Compute<S> (&r)[kCountOf<S, Layout>]) {
+  constexpr int kCount = kCountOf<S, Layout>;
   Compute<S> z[kCount], x0[kCount];
   layout.template load<1>(in.pred, at, r);
   if (in.z) layout.template load<2>(in.z, at, z);
@@ -26,10 +26,10 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& 
 
 // One partial sum of r^2 per team, and the gradient where `grad` is given.
 template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
     sum_kernel(double* partial, S* grad, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout,
                Teams teams, Divider parts) {
-  constexpr int kCount = kElements<S>;
+  constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
   const int64_t team = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) >> teams.log;
@@ -39,10 +39,13 @@ __global__ void __launch_bounds__(kThreads)
   // No branch around the work and as many turns for every thread: where there is nothing to do, there are 0 elements.
   const int64_t mine = real ? sample : 0;
   const LossRow<T> row = rows.at(mine);
-  int64_t piece = real ? ((team - sample * teams.parts) * kSteps << teams.log) + lane : pieces;
+  // A thread adds the same elements in the same order in every layout, if in smaller pieces.
+  constexpr int kParts = kElements<S> / kCount;
+  const int64_t first = real ? (((team - sample * teams.parts) * kSteps << teams.log) + lane) * kParts : pieces;
   T sum = 0;
 #pragma unroll 1
-  for (int step = 0; step < teams.steps; ++step, piece += int64_t{1} << teams.log) {
+  for (int turn = 0; turn < teams.steps * kParts; ++turn) {
+    const int64_t piece = first + (static_cast<int64_t>(turn / kParts * kParts) << teams.log) + turn % kParts;
     Place at = layout.template place<kCount>(mine, static_cast<uint32_t>(piece));
     if (piece >= pieces) at.count = 0, at.wide = false;
     T r[kCount];
@@ -64,10 +67,10 @@ __global__ void __launch_bounds__(kThreads)
   const Place at = this_place<S>(layout);
   if (at.count == 0) return;
   const LossRow<Compute<S>> row = rows.at(at.sample);
-  Compute<S> r[kElements<S>];
+  Compute<S> r[kCountOf<S, Layout>];
   residuals(in, row, noise, layout, at, r);
 #pragma unroll
-  for (int k = 0; k < kElements<S>; ++k) r[k] = row.weight * (r[k] * r[k]);
+  for (int k = 0; k < kCountOf<S, Layout>; ++k) r[k] = row.weight * (r[k] * r[k]);
   layout.template store<0>(loss, at, r);
 }
 
@@ -76,7 +79,7 @@ __global__ void __launch_bounds__(kThreads) grad_kernel(S* grad, Above<Compute<S
                                                         RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
   const Place at = this_place<S>(layout);
   if (at.count == 0) return;
-  constexpr int kCount = kElements<S>;
+  constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   T r[kCount], factor[kCount];
   if (above.elementwise) {
@@ -99,10 +102,10 @@ __global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<
   if (at.count == 0) return;
   const Compute<S> factor = above.data[at.sample * above.stride];
   if (factor == Compute<S>(1)) return;  // loss.backward(): nothing to do, and nothing is read
-  Compute<S> value[kElements<S>];
+  Compute<S> value[kCountOf<S, Layout>];
   layout.template load<0>(grad, at, value);
 #pragma unroll
-  for (int k = 0; k < kElements<S>; ++k) value[k] *= factor;
+  for (int k = 0; k < kCountOf<S, Layout>; ++k) value[k] *= factor;
   layout.template store<0>(grad, at, value);
 }
 
@@ -131,19 +134,22 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
       });
       return;
     }
-    const Pieces pieces(pred.size(0), elements_of(pred), kElements<S>);
-    const Teams teams(pieces.total ? static_cast<int64_t>(pieces.per_sample.divisor) : 0);
-    const Tensor partial = workspace<double>(pred, pieces.samples * teams.parts);
+    MaybeTensor partial;
+    int64_t parts = 1;
     const auto launch = [&](const auto& layout) {
-      call.launch(sum_kernel<S, std::decay_t<decltype(layout)>>, teams.blocks(pieces.samples), pointer<double>(partial),
-                  pointer<S>(grad), operands, rows, noise, layout, teams, Divider(teams.parts));
+      using Layout = std::decay_t<decltype(layout)>;
+      const Teams teams(ceil_div(layout.pieces.elements, kElements<S>));
+      parts = teams.parts;
+      partial = workspace<double>(pred, layout.pieces.samples * parts);
+      call.launch(sum_kernel<S, Layout>, teams.blocks(layout.pieces.samples), pointer<double>(partial), pointer<S>(grad), operands,
+                  rows, noise, layout, teams, Divider(parts));
     };
-    if (pieces.total) {
+    if (pred.numel()) {
       with_layout<S>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
-    } else {
-      launch(Rows<kGranule<S>>{pieces, 0, 0, true, 0, 1});  // samples without elements: sums of nothing
+    } else {  // samples without elements: sums of nothing
+      launch(Rows<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, true, 0, 1});
     }
-    finish<T>(call, loss, reduction, c, partial, pieces.samples, teams.parts);
+    finish<T>(call, loss, reduction, c, *partial, pred.size(0), parts);
   });
 }
 

@@ -8,7 +8,7 @@ template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads) normal_kernel(S* out, NoiseName noise, Layout layout) {
   const Place at = this_place<S>(layout);
   if (at.count == 0) return;
-  Compute<S> z[kElements<S>];
+  Compute<S> z[kCountOf<S, Layout>];
   draw(noise, at, z);
   layout.template store<0>(out, at, z);
 }

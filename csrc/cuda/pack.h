@@ -11,7 +11,8 @@ namespace pyebm {
 template <class S>
 using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Elements a thread: two Philox calls, so that their shared parts are paid once; one for doubles, whose registers count twice.
+// Elements a thread, where they lie side by side: two Philox calls, so that their shared parts are paid once; one for doubles,
+// whose registers count twice.
 template <class S>
 constexpr int kElements = std::is_same_v<S, double> ? 4 : 8;
 

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(kThreads)
     perturb_kernel(S* out, const S* x, RowTable<PerturbRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
   const Place at = this_place<S>(layout);
   if (at.count == 0) return;
-  constexpr int kCount = kElements<S>;
+  constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   T value[kCount], z[kCount];
   layout.template load<1>(x, at, value);
