@@ -35,7 +35,12 @@ def _kernel_backends() -> Iterator[tuple[str, str | None]]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes run only when asked for: ``-m slow``."""
+    """Tests that take minutes run only when asked for: ``-m slow``; those of a device only where there is one."""
+    if not torch.cuda.is_available():
+        no_device = pytest.mark.skip(reason="needs a CUDA device, and torch finds none here")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(no_device)
     if not config.getoption("markexpr"):
         skip = pytest.mark.skip(reason="slow; run with -m slow")
         for item in items:
