@@ -33,16 +33,18 @@ def _eager_training(x: Tensor, score: Tensor) -> Tensor:
 
 
 def _training(x: Tensor, score: Tensor) -> Tensor:
-    pyebm.perturb(x, SIGMA, NOISE)
-    return pyebm.dsm_loss(score, SIGMA, NOISE)
+    perturbed = pyebm.perturb(x, SIGMA, NOISE)  # alive, as a network's input would be
+    loss = pyebm.dsm_loss(score, SIGMA, NOISE)
+    del perturbed
+    return loss
 
 
 def _backward(loss: Callable[..., Tensor], *inputs: Tensor) -> Callable[[], object]:
     score = inputs[-1] if inputs[-1].requires_grad else inputs[0]
 
     def run() -> None:
-        score.grad = None
         loss(*inputs).backward()  # type: ignore[no-untyped-call]
+        score.grad = None  # so that every call begins without one
 
     return run
 
