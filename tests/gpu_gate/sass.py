@@ -64,17 +64,15 @@ def blocks(lines: list[str]) -> list[Block]:
             made.append(Block())
     for index, block in enumerate(made):
         last = block.code[-1] if block.code else ""
-        name, conditional = (opcode(last) if last else ""), last.startswith("@")
-        if name == "BRA":
-            target = re.search(r"`\(([^)]+)\)", last)
-            assert target, last
-            block.next.append(names[target[1]])
+        name, conditional = (opcode(last) if last else ""), bool(re.search(r"^@|BRA\S*\s+!?U?P\d", last))
+        target = re.search(r"`\(([^)]+)\)", last)
+        if name in ("BRA", "CALL") and target and target[1] in names and not target[1].startswith("$"):
+            block.next.append(names[target[1]])  # sm_80's compiler leaves some loops by a call that never comes back
         if name == "EXIT":
             block.next.append(-1)
-        if (name not in ("BRA", "EXIT", "RET") or conditional) and index + 1 < len(made):
+        # A call of a function, $..., is the slow path of a square root.
+        if (name not in ("BRA", "EXIT", "RET", "CALL") or conditional) and index + 1 < len(made):
             block.next.append(index + 1)
-        if name == "CALL":
-            block.next = []  # only the slow path of a root or of a division calls
     return made
 
 
@@ -85,7 +83,7 @@ def usual_path(lines: list[str], stores: int, roots: int, pieces: int = 1) -> li
 
     def counts(block: Block) -> tuple[int, int]:
         wide = sum(bool(re.search(r"\bSTG\.\S*128", i)) for i in block.code)
-        return wide, sum("MUFU.RSQ" in i and "64" not in i for i in block.code)
+        return wide, sum("MUFU.RSQ " in i for i in block.code)
 
     does = [counts(block) for block in graph]
     start = (0, 0, 0)
