@@ -54,8 +54,7 @@ def table(results: list[Result]) -> str:
         def side(name: str, r: Result = r, unit: str = unit, scale: float = scale) -> str:
             if name not in r.median_ms:
                 return ""
-            asked = f" (asked: {r.asked[name]:g}x)" if name in r.asked else ""
-            return f"{r.median_ms[name] * scale:.2f} {unit} = **{r.speedup(name):.2f}x**{asked}"
+            return f"{r.median_ms[name] * scale:.2f} {unit} = **{r.speedup(name):.2f}x**"
 
         floor = f"{r.median_ms['pyebm'] / r.floor_ms:.2f}" if r.floor_ms else ""
         memory = " / ".join(f"{r.extra_bytes[s] / 2**20:.1f} MiB" for s in ("pyebm", "eager") if s in r.extra_bytes)
