@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-# Results a clock and multiprocessor on compute capability 9.0, as the CUDA programming guide gives them, 128 being the full rate.
+# Results a clock and multiprocessor assumed for compute capability 9.0, 128 being the full rate: a model, not measured.
 _HALF = "IADD3 VIADD LOP3 PLOP3 SHF SEL FSEL ISETP FSETP PRMT LEA VIMNMX FMNMX IMNMX IMAD MOV I2FP POPC BFE SGXT IABS P2R R2P CS2R"
 _SIXTEENTH = "MUFU I2F F2F F2I I2I S2R"  # 16 lanes: an eighth of the full rate
 WEIGHTS = {**dict.fromkeys(_HALF.split(), 2), **dict.fromkeys(_SIXTEENTH.split(), 8), "F2FP": 2}
