@@ -119,7 +119,7 @@ class TestStopAndResume:
 
     def test_by_a_callback(self, sampler):
         """True stops after that step; the run goes on from there with the same bits."""
-        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, _: k == 5)
+        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, *_: k == 5)
         assert_equal(stopped, sampler(normal(6, 5), 5, noise=Noise(1)))
         assert_equal(sampler(stopped, STEPS - 5, noise=Noise(1, step=5)), sampler(normal(6, 5), STEPS, noise=Noise(1)))
 
@@ -142,15 +142,17 @@ class TestWhatComesBack:
     def test_thinned(self, sampler):
         states = [sampler(normal(6, 5), k, noise=Noise(1)) for k in range(STEPS + 1)]
         for thin in (1, 5, STEPS, STEPS + 1):
-            got = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=thin)
+            got = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=thin).states
             assert got.shape == (STEPS // thin, 6, 5)
             assert_equal(list(got), states[thin::thin])
-        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=2, callback=lambda k, _: k == 5)
-        assert_equal(list(stopped), states[2:5:2])
+        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=2, callback=lambda k, *_: k == 5)
+        assert_equal(list(stopped.states), states[2:5:2])
+        assert_equal(stopped.x, states[5])
+        assert_equal(sampler(stopped.x, noise=stopped.noise, n_steps=STEPS - 5), states[STEPS])
 
     def test_callback_sees_every_step(self, sampler):
         seen = []
-        last = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, x: seen.append((k, x.clone())))
+        last = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, x, _: seen.append((k, x.clone())))
         assert [k for k, _ in seen] == list(range(1, STEPS + 1))
         assert_equal(seen[-1][1], last)
         assert_equal(seen[2][1], sampler(normal(6, 5), 3, noise=Noise(1)))
@@ -190,7 +192,7 @@ class TestLeftAlone:
         """A network's score under the sampler: nothing to differentiate is kept, with x0 or parameters that require grad."""
         net, states = nn.Linear(5, 5), []
         sampler = Langevin(net, 0.1)
-        last = sampler(normal(6, 5, grad=True), 5, callback=lambda _, x: states.append(x.requires_grad))
+        last = sampler(normal(6, 5, grad=True), 5, callback=lambda _, x, __: states.append(x.requires_grad))
         assert not any(states)
         assert not last.requires_grad
         assert torch.is_grad_enabled()
