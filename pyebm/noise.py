@@ -249,12 +249,10 @@ class Noise:
 
         Filled on the device, with nothing to copy there and so nothing to wait for.
         """
-        names = torch.empty((count, streams, 4), dtype=torch.int64, device=like.device)
-        names[..., 0] = 0 if isinstance(self._seed, Tensor) else _to_int64(self._seed)
-        names[..., 1] = self._first_sample
-        names[..., 2] = torch.arange(self._step + first, self._step + first + count, device=like.device).unsqueeze(1)
-        names[..., 3] = torch.arange(self._stream, self._stream + streams, device=like.device)
-        return names
+        begin, seed = self._step + first, 0 if isinstance(self._seed, Tensor) else _to_int64(self._seed)
+        step = torch.arange(begin, begin + count, device=like.device).unsqueeze(1).expand(count, streams)
+        stream = torch.arange(self._stream, self._stream + streams, device=like.device).expand(count, streams)
+        return torch.stack((torch.full_like(step, seed), torch.full_like(step, self._first_sample), step, stream), dim=-1)
 
     def _rows(self, batch: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch is known to fit."""

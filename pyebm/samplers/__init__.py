@@ -3,6 +3,7 @@
 All are called alike, ``sampler(x0, n_steps, noise=..., thin=..., callback=..., progress=..., graph=...)``, and resume alike.
 """
 
+from ._loop import Sampler
 from ._state import State, Trajectory
 from .annealed import AnnealedLangevin
 from .hmc import HMC
@@ -21,6 +22,7 @@ __all__ = [
     "AnnealedLangevin",
     "Langevin",
     "PredictorCorrector",
+    "Sampler",
     "State",
     "SubVP",
     "Trajectory",

@@ -36,7 +36,7 @@ class Replay:
 
     def _once(self) -> None:
         self.body.step(self.rows, None)
-        self.names[:, 2].add_(1)
+        self.names.select(1, 2).add_(1)
 
 
 def on_the_side(once: Callable[[], None]) -> None:

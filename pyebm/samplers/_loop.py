@@ -105,9 +105,11 @@ class Sampler:
         start = x0 if isinstance(x0, State) else State(x0, _noise_of(call, noise))
         if start is x0 and noise is not None:
             raise ValueError(f"{call}: noise comes with the State that is given as x0; give no other")
-        n_steps = self._check(call, start, n_steps, thin, graph)
+        n_steps = self._check(call, start, n_steps, thin, graph, start is x0)
         run = Run(call, start, self.length, n_steps, graph)
         body = self._body(run)
+        if start.noise.stream + body.streams > 2**32:
+            raise ValueError(f"{call}: stream must leave room for {body.streams} streams below 2**32, got {start.noise.stream}")
         kept = None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape))
         done, reports = 0, _Reports()
         advance = _advance(body, run, start.noise, graph)
@@ -121,7 +123,7 @@ class Sampler:
                 info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
                 if kept is not None and thin is not None and done % thin == 0:
                     if not body.keeps:
-                        kept[done // thin - 1] = run.x
+                        kept.select(0, done // thin - 1).copy_(run.x)
                     reports.add(info)
                 tick(count)
                 if callback is not None and callback(done, run.x, info):
@@ -131,9 +133,9 @@ class Sampler:
         end = State(run.x, start.noise.at(step=run.first + done), body.carried(done))
         if kept is None or thin is None:
             return end
-        return Trajectory(kept[: done // thin], end, reports.stacked(run.x) | body.totals(done), thin)
+        return Trajectory(kept.narrow(0, 0, done // thin), end, reports.stacked(run.x) | body.totals(done), thin)
 
-    def _check(self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool) -> int:
+    def _check(self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool, stateful: bool) -> int:
         check_samples(call, "x0", start.x)
         first, length = start.noise.step, self.length
         if length is not None and first > length:
@@ -147,11 +149,16 @@ class Sampler:
             n_steps = min(n_steps, length - first)
         if thin is not None:
             _count(call, "thin", thin, 1, " or None")
-        if first + n_steps > 2**32 - (thin is not None):
+        # What is returned as a State names the noise of a next step.
+        if first + n_steps > 2**32 - (thin is not None or stateful):
             raise ValueError(f"{call}: steps must stay below 2**32, got {first} and {n_steps} more")
-        if graph and not start.x.is_cuda:
+        if graph and not _capturable(start.x):
             raise ValueError(f"{call}: graph=True captures a CUDA graph and so needs x0 on a CUDA device, got {start.x.device}")
         return n_steps
+
+
+def _capturable(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 def _noise_of(call: str, noise: Noise | None) -> Noise:
@@ -189,7 +196,7 @@ def _stretch(done: int, n_steps: int, thin: int | None, watched: bool, progress:
 def _advance(body: Body, run: Run, noise: Noise, graph: bool) -> Callable[[int, int, Tensor | None, int | None], None]:
     """advance(done, count): the next count steps. One name a step and stream, made in blocks."""
     if graph:
-        replay = _graph.Replay(body, noise._block(0, 1, body.streams, run.x)[0])
+        replay = _graph.Replay(body, noise._block(0, 1, body.streams, run.x).squeeze(0))
         return lambda _done, count, _kept, _thin: replay(count)
     if body.fused:
         return body.advance

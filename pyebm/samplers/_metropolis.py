@@ -116,7 +116,7 @@ class Adaptation:
         log_step = self.middle - m.sqrt() / self.SHRINK * gap
         weight = m**-self.FORGET
         torch.where(learning, weight * log_step + (1.0 - weight) * self.log_average, self.log_average, out=self.log_average)
-        self.gap.copy_(gap)
+        torch.where(learning, gap, self.gap, out=self.gap)
         torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
 
     def carried(self, done: int) -> dict[str, Tensor]:

@@ -130,7 +130,7 @@ class _Steps(Body):
 
     def _by_device(self, names: Sequence[Tensor]) -> None:
         """The same, with the step's number where a graph has it."""
-        at = names[0][2:3]
+        at = names[0].narrow(0, 2, 1)
         sigma, eta = self.sigmas.index_select(0, at), self.etas.index_select(0, at)
         if self.known is not None:
             self.known.impose(1.0, sigma, names[1])
@@ -149,7 +149,7 @@ class _Steps(Body):
 
     def _a_name(self) -> Tensor:
         """Of the noise that temperature 0 multiplies by 0."""
-        return self.run.noise._block(0, 1, 1, self.x)[0, 0]
+        return self.run.noise._block(0, 1, 1, self.x).flatten()
 
     def info(self, k: int) -> dict[str, Any]:
         return {"sigma": self.sampler.sigma_at(k), "step_size": self.sampler.step_size_at(k)}

@@ -97,6 +97,9 @@ class PredictorCorrector(Sampler):
         self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
         self.length = n
         self.times = [1.0 + k * (sde.eps - 1.0) / (n - 1) for k in range(n)]
+        # Of each time: the corrector's alpha, and the marginal's alpha and sigma.
+        corrected = sde.corrector_alpha if corrector_steps else lambda _t, _n: 1.0
+        self.marginals = [(corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times]
         self.updates = [self._update(t) for t in self.times]
         if denoise:
             self.updates[-1] = self.updates[-1]._replace(c=0.0)
@@ -134,25 +137,23 @@ class _Steps(Body):
         self.tail, self.row_tail = options.tail(run, None, None, None), options.tail(run, one, one, one)[3:]
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 + self.correctors + (0 if self.known is None else self.correctors + 1)
-        sde, n = sampler.sde, len(sampler)
         if run.graph:
-            marginals = [(t, sde.corrector_alpha(t, n), sde.alpha(t), sde.sigma(t)) for t in sampler.times]
-            self.table = run.table([(*m, *u) for m, u in zip(marginals, sampler.updates, strict=True)])
+            columns = zip(sampler.times, sampler.marginals, sampler.updates, strict=True)
+            self.table = run.table([(t, *marginal, *update) for t, marginal, update in columns])
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
-        sampler, n = self.sampler, len(self.sampler)
+        sampler = self.sampler
         # Numbers where the host counts; in a graph the same as tensors of one element, from the table.
         alpha: Any
         mean: Any
         std: Any
         update: Any
         if k is None:
-            t, alpha, mean, std, *update = self.table.index_select(0, names[0][2:3]).unbind(1)
+            t, alpha, mean, std, *update = self.table.index_select(0, names[0].narrow(0, 2, 1)).unbind(1)
             time = t.to(self.run.work).expand(self.x.shape[0])
         else:
-            at, sde = sampler.times[k], sampler.sde
-            alpha, mean, std, update = sde.corrector_alpha(at, n), sde.alpha(at), sde.sigma(at), sampler.updates[k]
-            time = self.run.rows(at, self.run.work)
+            (alpha, mean, std), update = sampler.marginals[k], sampler.updates[k]
+            time = self.run.rows(sampler.times[k], self.run.work)
         for j in range(self.correctors):
             self._correct(self._score(time, mean, std, names, j), alpha, names[1 + j])
         if sampler.predictor is not None:
@@ -179,5 +180,4 @@ class _Steps(Body):
             self.known.finish()
 
     def info(self, k: int) -> dict[str, Any]:
-        t = self.sampler.times[k]
-        return {"t": t, "sigma": self.sampler.sde.sigma(t)}
+        return {"t": self.sampler.times[k], "sigma": self.sampler.marginals[k][2]}

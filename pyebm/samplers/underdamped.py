@@ -89,7 +89,7 @@ class _Steps(Body):
         carried = self.run.carried("velocity", self.x.shape)
         if carried is not None:
             return carried.to(self.x.dtype)
-        name = self.run.noise._block(0, 1, 2, self.x)[0, 1]
+        name = self.run.noise._block(0, 1, 2, self.x).flatten(0, 1).select(0, 1)
         score, still = self.fits(self.score_fn(self.x)), torch.zeros_like(self.x)
         w = torch.empty_like(self.x)
         self.kernel(w, still, score, 0.0, 0.5 * h, math.sqrt(t), name, *self.w_tail)
