@@ -87,17 +87,36 @@ def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     return r * even, r * odd
 
 
-def normals(shape: torch.Size, name: Tensor, seeds: Tensor | None, ids: Tensor | None) -> Tensor:
-    """The contract's float32 normals for a tensor of this shape, whose first dimension counts samples."""
+def uniform(word: Tensor) -> Tensor:
+    """A word (int64 in [0, 2^32)) to a float32 uniform in (0, 1]: word 2^-32 + 2^-33."""
+    return (word.float() + 0.5) * 2.0**-32
+
+
+def words(shape: torch.Size, name: Tensor, seeds: Tensor | None, ids: Tensor | None) -> list[Tensor]:
+    """The four words of every Philox call (samples, calls a sample) behind a tensor of this shape, samples first."""
     batch, elements = shape[0], math.prod(shape[1:])
     seed, first_sample, step, stream = name.unbind()
     seeds = (seed if seeds is None else seeds).reshape(-1, 1)
     samples = torch.arange(batch, device=name.device) + first_sample if ids is None else ids
     groups = torch.arange((elements + 3) // 4, device=name.device)
-    words = philox4x32_10((groups, samples.reshape(-1, 1), step, stream), (seeds & _MASK, (seeds >> 32) & _MASK))
-    w0, w1, w2, w3 = (w.expand(batch, groups.shape[0]) for w in words)
-    lanes = torch.stack((*box_muller(w0, w1), *box_muller(w2, w3)), dim=-1)
-    return lanes.reshape(batch, groups.shape[0] * 4)[:, :elements].reshape(shape)
+    drawn = philox4x32_10((groups, samples.reshape(-1, 1), step, stream), (seeds & _MASK, (seeds >> 32) & _MASK))
+    return [word.expand(batch, groups.shape[0]) for word in drawn]
+
+
+def _laid_out(lanes: tuple[Tensor, ...], shape: torch.Size) -> Tensor:
+    batch, groups = lanes[0].shape
+    return torch.stack(lanes, dim=-1).reshape(batch, groups * 4)[:, : math.prod(shape[1:])].reshape(shape)
+
+
+def normals(shape: torch.Size, name: Tensor, seeds: Tensor | None, ids: Tensor | None) -> Tensor:
+    """The contract's float32 normals for a tensor of this shape, whose first dimension counts samples."""
+    w0, w1, w2, w3 = words(shape, name, seeds, ids)
+    return _laid_out((*box_muller(w0, w1), *box_muller(w2, w3)), shape)
+
+
+def uniforms(shape: torch.Size, name: Tensor, seeds: Tensor | None, ids: Tensor | None) -> Tensor:
+    """The contract's float32 uniforms in (0, 1], one a word."""
+    return _laid_out(tuple(uniform(word) for word in words(shape, name, seeds, ids)), shape)
 
 
 def _work(x: Tensor) -> Tensor:
@@ -182,6 +201,10 @@ def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Ten
 
 def normal_(out: Tensor, name: Tensor, seeds: Tensor | None = None, ids: Tensor | None = None) -> None:
     out.copy_(normals(out.shape, name, seeds, ids))
+
+
+def uniform_(out: Tensor, name: Tensor, seeds: Tensor | None = None, ids: Tensor | None = None) -> None:
+    out.copy_(uniforms(out.shape, name, seeds, ids))
 
 
 def perturb(
@@ -300,5 +323,5 @@ def spread(grad_output: Tensor, r: Tensor) -> Tensor:
 
 
 OPS: dict[str, Callable[..., None]] = {
-    op.__name__: op for op in (normal_, perturb, langevin_step, affine_step, denoising_loss, denoising_grad, scale_)
+    op.__name__: op for op in (normal_, uniform_, perturb, langevin_step, affine_step, denoising_loss, denoising_grad, scale_)
 }

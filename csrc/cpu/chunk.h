@@ -32,7 +32,8 @@ struct LossOperands {
 
 struct ChunkKernels {
   const char* name;
-  void (*normals)(const Calls&, int64_t calls, float* out);  // writes 4 * calls, rounded up to a multiple of 8 calls
+  void (*normals)(const Calls&, int64_t calls, float* out);   // writes 4 * calls, rounded up to a multiple of 8 calls
+  void (*uniforms)(const Calls&, int64_t calls, float* out);  // likewise
   void (*from_half)(const uint16_t*, int64_t n, float*);
   void (*to_half)(const float*, int64_t n, uint16_t*);
   void (*from_bfloat16)(const uint16_t*, int64_t n, float*);

@@ -56,6 +56,14 @@ void normals(const Calls& calls, int64_t n, float* out) {
   for (int64_t i = 0; i < 2 * n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
 }
 
+void uniforms(const Calls& calls, int64_t n, float* out) {
+  alignas(64) uint32_t even[kChunk / 2], odd[kChunk / 2];
+  n = (n + 7) / 8 * 8;
+  calls.same_key ? philox_words<true>(calls, n, even, odd) : philox_words<false>(calls, n, even, odd);
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < 2 * n; ++i) out[2 * i] = uniform(even[i]), out[2 * i + 1] = uniform(odd[i]);
+}
+
 // Half precisions by integer arithmetic and exact scaling: the same bits with and without the machine's own conversions.
 void from_bfloat16(const uint16_t* in, int64_t n, float* out) {
   PYEBM_VECTOR_LOOP
@@ -205,6 +213,7 @@ void grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, const T* grad
 constexpr ChunkKernels kernels_of(const char* name) {
   return {name,
           normals,
+          uniforms,
           from_half,
           to_half,
           from_bfloat16,

@@ -147,8 +147,9 @@ class NoiseSource {
     }
   }
 
-  // z for the chunk's elements, in their logical order.
-  const float* fill(const Shape& shape, const Chunk& chunk, NoiseBuffer& buffer) const {
+  // z for the chunk's elements, in their logical order; or what another kernel makes of the same words.
+  const float* fill(const Shape& shape, const Chunk& chunk, NoiseBuffer& buffer,
+                    decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
     Calls& calls = buffer.calls;
     calls.step = step_;
     calls.stream = stream_;
@@ -169,7 +170,7 @@ class NoiseSource {
         }
       }
     }
-    chunk_kernels().normals(calls, call, buffer.normals);
+    draw(calls, call, buffer.normals);
     if (chunk.rows > 1 && shape.elements % 4) {  // the last lanes of each sample are nobody's
       for (int64_t row = 1; row < chunk.rows; ++row) {
         std::memmove(buffer.normals + row * chunk.width, buffer.normals + row * groups * 4, chunk.width * sizeof(float));
