@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def langevin_chain(
     check_samples(_OP, "x", x)
     if not isinstance(target, Target):
         raise TypeError(
-            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; for any score, samplers.Langevin"
+            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; samplers.Langevin takes any score"
         )
     n_steps = _count("n_steps", n_steps, 0)
     if thin is not None:
@@ -125,7 +125,7 @@ def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_s
         raise ValueError(
             f"{_OP}: {name} must have one value per sample, ({x.shape[0]},), or per step, ({n_steps},), got {tuple(value.shape)}"
         )
-    return _Row(*coefficient(_OP, name, value, x, low=0.0, open_low=open_low))
+    return _Row(*coefficient(_OP, name, cast(Coefficient, value), x, low=0.0, open_low=open_low))
 
 
 def _count(name: str, value: int, least: int) -> int:

@@ -9,7 +9,7 @@ import pyebm
 from pyebm import targets
 
 
-def make(kind: str, elements: int) -> targets.Target:
+def make(kind: str, elements: int) -> targets.Target:  # noqa: ARG001
     """The target with numbers that are no one's default, for samples of so many elements."""
     return {
         "harmonic": lambda: targets.Harmonic(1.7, 0.3),

@@ -41,13 +41,13 @@ def langevin_chain(
     a_step = torch.tensor([0, 0, 1, 0], device=name.device)
     state = x.clone()
     for k in range(n_steps):
-        rows = [
+        now = [
             every[k : k + 1] if per_step and every is not None and every.numel() > 1 else every
             for every, per_step in ((step_size_rows, step_size_per_step), (temperature_rows, temperature_per_step))
         ]
         z = normals(x.shape, name + k * a_step, seeds, ids)
         numbers = (step_size, temperature)
-        _, value = langevin_update(state, score_of(state, target, params), z, numbers, *rows, None, low, high)
+        _, value = langevin_update(state, score_of(state, target, params), z, numbers, *now, None, low, high)
         state = value.to(x.dtype)
         if states is not None and thin is not None and (k + 1) % thin == 0:
             states[(k + 1) // thin - 1] = state

@@ -1,6 +1,6 @@
 """Closed-form energies, each with its score, for tests, toy problems and chains that run inside one kernel.
 
-Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``, the score is ``grad log p = -grad energy``, a call returns the energy.
+Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``; the score is ``grad log p = -grad energy``; a call gives the energy.
 """
 
 from ._target import Target
