@@ -199,7 +199,7 @@ def step_options(
     """(mask, low, high, score_clip) as the ops take them, checked."""
     low = high = None
     if clamp is not None:
-        low, high = _bounds(op, clamp)
+        low, high = bounds(op, clamp)
     if score_clip is not None:
         score_clip = float(score_clip)
         if not score_clip > 0:
@@ -207,7 +207,8 @@ def step_options(
     return (None if mask is None else _expanded_mask(op, mask, x)), low, high, score_clip
 
 
-def _bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+    """A clamp as two numbers, infinite where a side is open."""
     try:
         low, high = clamp
     except (TypeError, ValueError):
