@@ -22,6 +22,7 @@ from pyebm.samplers import (
     SubVP,
     UnderdampedLangevin,
 )
+from pyebm.targets import DoubleWell
 
 STEPS = 12
 SIGMAS, EACH, LR = [3.0, 1.0, 0.3], 4, 0.02
@@ -65,6 +66,7 @@ def _with_known(x: Tensor) -> dict[str, Any]:
 CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "langevin": lambda _: Langevin(score, 0.3),
     "langevin-options": lambda _: Langevin(score, 0.3, temperature=0.5, clamp=(-1, 1), score_clip=0.7, mask=MASK_ROW),
+    "langevin-chain": lambda x: Langevin(DoubleWell().to(x.device), 0.05, clamp=(-2, None)),
     "annealed": lambda _: annealed(),
     "annealed-known": lambda x: annealed(**_with_known(x)),
     "pc-ve": lambda _: corrected(VE(0.1, 5.0), corrector_steps=2),

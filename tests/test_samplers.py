@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from cases import assert_equal, levels, normal
 from torch import nn
 
 import pyebm
-from pyebm import Noise
+from pyebm import Noise, _ops
 from pyebm.samplers import AnnealedLangevin, Langevin
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
@@ -92,6 +93,27 @@ class TestEqualsTheLoop:
         for k in range(2100):
             x = pyebm.langevin_step(x, score(x), 0.1, noise.at(step=noise.step + k))
         assert_equal(Langevin(score, 0.1)(y, 2100, noise=noise), x)
+
+    @pytest.mark.parametrize("options", [{}, {"temperature": levels(6, seed=3), "clamp": (-1, 1)}])
+    def test_a_target_s_chain(self, backend, device, dtype, options, monkeypatch):
+        """One launch for all steps and kept states, one from callback to callback: the bits of the loop."""
+        target = pyebm.targets.DoubleWell().to(device)
+        if "langevin_chain" not in _ops.kernels(backend, torch.empty(0, device=device)):
+            pytest.skip(f"backend {backend} has no langevin_chain yet")
+        options = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in options.items()} | {"backend": backend}
+        x0, noise, calls = normal(6, 5, dtype=dtype, device=device), Noise(1, step=7, sample_ids=[5, 0, 3, 2, 9, 9]), []
+        chain, loop = Langevin(target, 0.01, **options), Langevin(partial(target.score, backend=backend), 0.01, **options)
+        kernels = dict(_ops.kernels(backend, x0))
+        counted = kernels | {"langevin_chain": lambda *args: calls.append(args[3]) or kernels["langevin_chain"](*args)}
+        monkeypatch.setattr(_ops, "kernels", lambda *_: counted)
+        assert_equal(chain(x0, 10, noise=noise), loop(x0, 10, noise=noise))
+        for thin in (1, 3, 10, 11):
+            one, many = (sampler(x0, 10, noise=noise, thin=thin) for sampler in (chain, loop))
+            assert_equal((one.x, one.states), (many.x, many.states))
+        assert calls == [10] * 5
+        seen = [sampler(x0, 10, noise=noise, thin=2, callback=lambda k, *_: k == 5) for sampler in (chain, loop)]
+        assert_equal((seen[0].x, seen[0].states), (seen[1].x, seen[1].states))
+        assert calls[5:] == [1] * 5
 
     def test_denoising_adds_the_score_without_noise(self):
         x0 = normal(6, 5)

@@ -62,8 +62,7 @@ class Body:
     """A sampler's step, with the tensors it works on; all of them stay where they are, so that a graph can replay it."""
 
     streams = 1  # draws a step; draw j takes the noise's stream + j
-    fused = False  # has an ``advance`` that makes many steps in one kernel
-    keeps = False  # ... and that also keeps the thinned states
+    fused = False  # has an ``advance``, many steps in one kernel, which keeps the thinned states too
 
     def __init__(self, run: Run) -> None:
         self.run, self.x = run, run.x

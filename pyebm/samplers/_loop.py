@@ -115,14 +115,14 @@ class Sampler:
         advance = _advance(body, run, start.noise, graph)
         with _bar(call, n_steps, progress) as tick:
             while done < n_steps:
-                count = _stretch(done, n_steps, thin, callback is not None, progress, kept if body.keeps else None)
-                advance(done, count, None if kept is None or not body.keeps or thin is None else kept[done // thin :], thin)
+                count = _stretch(done, n_steps, thin, callback is not None, progress, body.fused)
+                advance(done, count, kept, thin)
                 done += count
                 if done == n_steps and run.first + done == self.length:
                     body.finish()
                 info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
                 if kept is not None and thin is not None and done % thin == 0:
-                    if not body.keeps:
+                    if not body.fused:
                         kept.select(0, done // thin - 1).copy_(run.x)
                     reports.add(info)
                 tick(count)
@@ -179,18 +179,14 @@ def _count(call: str, name: str, value: int, least: int, alternative: str) -> in
     return value
 
 
-def _stretch(done: int, n_steps: int, thin: int | None, watched: bool, progress: bool, kept: Tensor | None) -> int:
-    """The steps until somebody looks at the state: a callback, a kept state, the bar."""
+def _stretch(done: int, n_steps: int, thin: int | None, watched: bool, progress: bool, fused: bool) -> int:
+    """The steps until somebody looks at the state: a callback, the bar, and, unless the kernel keeps them itself, kept states."""
     if watched:
         return 1
-    count = n_steps - done
-    if progress:
-        count = min(count, -(-n_steps // _TICKS))
-        if kept is not None and thin is not None:
-            count = min(n_steps - done, max(thin, count - count % thin))
-    if thin is not None and kept is None:
-        count = min(count, thin - done % thin)
-    return count
+    count = -(-n_steps // _TICKS) if progress else n_steps - done
+    if thin is not None:
+        count = max(count - count % thin, thin) if fused and progress else count if fused else min(count, thin - done % thin)
+    return min(count, n_steps - done)
 
 
 def _advance(body: Body, run: Run, noise: Noise, graph: bool) -> Callable[[int, int, Tensor | None, int | None], None]:

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from .._checks import Coefficient
-from ..langevin import Clamp
+from ..langevin import Clamp, step_options
+from ..targets import Target
 from ._body import Body, Run, StepOptions, score_of, step_size_and_temperature
 from ._loop import Sampler
 
@@ -53,7 +54,8 @@ class Langevin(Sampler):
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
 
     def _body(self, run: Run) -> Body:
-        return _Steps(run, self)
+        plain = self.options.mask is None and self.options.score_clip is None
+        return _Chain(run, self) if isinstance(self.score_fn, Target) and plain and not run.graph else _Steps(run, self)
 
 
 class _Steps(Body):
@@ -68,3 +70,28 @@ class _Steps(Body):
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         del k
         self.kernel(self.x, None, self.fits(self.score_fn(self.x)), *self.numbers, names[0], *self.tail)
+
+
+class _Chain(Body):
+    """A closed-form target: many steps in one kernel."""
+
+    fused = True
+
+    def __init__(self, run: Run, sampler: Langevin) -> None:
+        super().__init__(run)
+        options, target = sampler.options, sampler.score_fn
+        (eta, eta_rows), (t, t_rows) = step_size_and_temperature(run, sampler.step_size, options.temperature)
+        _, low, high, _ = step_options(run.call, run.x, options.clamp)
+        self.kernel = run.kernels(options.backend)["langevin_chain"]
+        self.head, self.numbers = (run.x, target._index, target._checked(run.call, run.x)), (eta, t)
+        self.rows, self.tail = (eta_rows, t_rows, None, None), (None, low, high, run.seeds, run.ids)
+        self.name = run.noise._block(0, 1, 1, run.x).flatten()
+
+    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
+        self.name.select(0, 2).fill_(self.run.first + done)
+        states = None
+        if kept is not None and thin is not None and done % thin == 0 and count >= thin:
+            states = kept.narrow(0, done // thin, count // thin)
+        self.kernel(*self.head, count, *self.numbers, self.name, *self.rows, states, None if states is None else thin, *self.tail)
+        if kept is not None and thin is not None and states is None and (done + count) % thin == 0:
+            kept.select(0, (done + count) // thin - 1).copy_(self.x)
