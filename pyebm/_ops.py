@@ -34,6 +34,7 @@ _LOSS = (
 
 SCHEMAS = {
     "normal_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
+    "uniform_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
     "perturb": "(Tensor(a!) out, Tensor x, float alpha, float sigma, Tensor name, "
     f"Tensor? alpha_rows=None, Tensor? sigma_rows=None, {_ROWS}) -> ()",
     # x = None means in place: out is read, then written.
@@ -41,11 +42,21 @@ SCHEMAS = {
     f"Tensor? step_size_rows=None, Tensor? temperature_rows=None, {_STEP}) -> ()",
     "affine_step": "(Tensor(a!) out, Tensor? x, Tensor score, float a, float b, float c, Tensor name, "
     f"Tensor? a_rows=None, Tensor? b_rows=None, Tensor? c_rows=None, {_STEP}) -> ()",
+    # The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in.
+    "target_score": "(Tensor(a!) out, Tensor x, int target, Tensor params) -> ()",
+    # n_steps Langevin steps in place, the first with the noise that name names. With thin, states (n_steps // thin, ...) gets the
+    # state after every thin-th step. per_step: the rows hold one value per step, not per sample. diverged: int64 (samples).
+    "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
+    "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
+    f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
     # grad, where given, is the gradient for grad_output = 1, left by the same pass.
     "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, {_LOSS}) -> ()",
     "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, {_LOSS}) -> ()",
     "scale_": "(Tensor(a!) grad, Tensor grad_output) -> ()",
 }
+
+# The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
+TARGETS = ("harmonic", "double_well")
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 
@@ -135,6 +146,22 @@ def backends() -> dict[str, bool | str]:
     }
 
 
+class Table(dict[str, Callable[..., None]]):
+    """A backend's ops by name; asking for one that it lacks says so."""
+
+    def __init__(self, backend: str, ops: dict[str, Callable[..., None]]) -> None:
+        super().__init__(ops)
+        self.backend = backend
+
+    def __missing__(self, op: str) -> Callable[..., None]:
+        raise RuntimeError(f"backend {self.backend!r} does not have the op {op} yet; backend='reference' runs it on any device")
+
+
+def implemented(op: str, device: str) -> bool:
+    """Whether a library registered this op, "namespace::name", for the device ("CPU", "CUDA")."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op, device)
+
+
 # The ops as torch dispatches them: CPU tensors to the compiled library, CUDA tensors to the compiled one or else to Triton.
 _REGISTERED: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
 _TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}  # what the tests add: kernels emulated on CPU tensors
@@ -145,8 +172,7 @@ def _triton() -> dict[str, Callable[..., None]]:
     """The Triton kernels, on first use: importing pyebm imports no triton."""
     if importlib.util.find_spec("triton") is None:
         raise RuntimeError(f"backend 'triton' can't run: {_why_no_triton()}")
-    table: dict[str, Callable[..., None]] = importlib.import_module("pyebm.kernels").OPS
-    return table
+    return Table("triton", importlib.import_module("pyebm.kernels").OPS)
 
 
 def _on_cuda(name: str) -> Callable[..., None]:
@@ -156,9 +182,9 @@ def _on_cuda(name: str) -> Callable[..., None]:
     return run
 
 
-if _why_no_cuda is not None:  # one implementation a device: the compiled library comes first
-    _implementations = torch.library.Library("pyebm", "IMPL")
-    for _name in SCHEMAS:
+_implementations = torch.library.Library("pyebm", "IMPL")
+for _name in SCHEMAS:
+    if not implemented(f"pyebm::{_name}", "CUDA"):  # one implementation a device: the compiled library comes first
         _implementations.impl(_name, _on_cuda(_name), "CUDA")
 
 

@@ -177,7 +177,7 @@ def _step(
     score = check_like(op, g_name, score, "x", x)
     low = high = None
     if clamp is not None:
-        low, high = _bounds(op, clamp)
+        low, high = bounds(op, clamp)
     if score_clip is not None:
         score_clip = float(score_clip)
         if not score_clip > 0:
@@ -201,7 +201,8 @@ def _step(
     return out if mean is None else (out, mean)
 
 
-def _bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+    """A clamp as two numbers, infinite where a side is open."""
     try:
         low, high = clamp
     except (TypeError, ValueError):

@@ -187,16 +187,45 @@ class Noise:
             >>> pyebm.Noise(0).randn((2, 3, 8, 8)).shape
             torch.Size([2, 3, 8, 8])
         """
+        return self._drawn("randn", "normal_", shape, dtype, device, backend)
+
+    def rand(
+        self,
+        shape: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        backend: str | None = None,
+    ) -> Tensor:
+        """Uniforms in (0, 1], shape ``shape``, whose first dimension counts samples: word i mod 4 of the contract's Philox call.
+
+        They come from the same words as the normals of this Noise, so draw one of the two from a name, not both. float16 and
+        bfloat16 are the float32 numbers rounded once (in float16 those below 2**-25 become 0); float64 the same, widened.
+
+        Equivalent to ``torch.rand(shape)`` in law; the value at ``[b, i...]`` depends on nothing but this Noise, ``b`` and ``i``.
+        Raises as :meth:`randn`.
+
+        Example:
+            >>> import pyebm
+            >>> u = pyebm.Noise(0).rand((1000, 1))  # one a sample, as accept and reject need it
+            >>> bool((u > 0).all() and (u <= 1).all() and 0.45 < u.mean() < 0.55)
+            True
+        """
+        return self._drawn("rand", "uniform_", shape, dtype, device, backend)
+
+    def _drawn(
+        self, call: str, op: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, backend: str | None
+    ) -> Tensor:
         if dtype not in FLOATS:
-            raise TypeError(f"Noise.randn: dtype must be float16, bfloat16, float32 or float64, got {dtype}")
+            raise TypeError(f"Noise.{call}: dtype must be float16, bfloat16, float32 or float64, got {dtype}")
         if not isinstance(shape, (tuple, list)):
-            raise TypeError(f"Noise.randn: shape must be a sequence (samples, ...), got {shape!r}")
+            raise TypeError(f"Noise.{call}: shape must be a sequence (samples, ...), got {shape!r}")
         if len(shape) == 0 or min(shape) < 0:
-            raise ValueError(f"Noise.randn: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
-        check_elements("Noise.randn", "shape", math.prod(shape[1:]))
+            raise ValueError(f"Noise.{call}: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
+        check_elements(f"Noise.{call}", "shape", math.prod(shape[1:]))
         out = torch.empty(shape, dtype=dtype, device=device)
         name, seeds, ids = self._named(shape[0], out)
-        _ops.call(_ops.kernels(backend, out)["normal_"], (out, name), (seeds, ids))
+        _ops.call(_ops.kernels(backend, out)[op], (out, name), (seeds, ids))
         return out
 
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:

@@ -24,6 +24,7 @@ def _fresh_compiler():
     ("op", "args", "kwargs"),
     [
         (OPS.normal_, (X.clone(), NAME), {}),
+        (OPS.uniform_, (X.clone(), NAME), {}),
         (OPS.perturb, (torch.empty_like(X), X, 1.0, 0.5, NAME), {"sigma_rows": ROWS}),
         (OPS.langevin_step, (torch.empty_like(X), X, -X, 0.1, 1.0, NAME), {"mean": torch.empty_like(X), "low": -1.0}),
         (OPS.langevin_step, (X.clone(), None, -X, 0.1, 1.0, NAME), {}),

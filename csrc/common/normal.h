@@ -1,5 +1,5 @@
-// Two 32-bit words to two standard normals, by Box and Muller (1958), without libm: the same IEEE operations in the same order
-// on every backend. The coefficients are those of pyebm/reference.py, which docs/noise.md explains.
+// A 32-bit word to a uniform, two to two standard normals by Box and Muller (1958), without libm: the same IEEE operations in the
+// same order on every backend. The coefficients are those of pyebm/reference.py, which docs/noise.md explains.
 #pragma once
 
 #include "platform.h"
@@ -25,6 +25,9 @@ PYEBM_HD float sqrt_rounded(float x) {
   return __builtin_sqrtf(x);  // IEEE: correctly rounded
 #endif
 }
+
+// In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
+PYEBM_HD float uniform(uint32_t word) { return (static_cast<float>(word) + 0.5f) * 0x1p-32f; }
 
 // -2 log(u) for u = radius 2^-32 + 2^-33. u 2^32 = 2^32 2^e m, m in [2/3, 4/3): -2 e ln 2 + f q(f) at f = 1 - m.
 PYEBM_HD float minus_2_log(uint32_t radius) {

@@ -56,6 +56,14 @@ void normals(const Calls& calls, int64_t n, float* out) {
   for (int64_t i = 0; i < 2 * n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
 }
 
+void uniforms(const Calls& calls, int64_t n, float* out) {
+  alignas(64) uint32_t even[kChunk / 2], odd[kChunk / 2];
+  n = (n + 7) / 8 * 8;
+  calls.same_key ? philox_words<true>(calls, n, even, odd) : philox_words<false>(calls, n, even, odd);
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < 2 * n; ++i) out[2 * i] = uniform(even[i]), out[2 * i + 1] = uniform(odd[i]);
+}
+
 // Half precisions by integer arithmetic and exact scaling: the same bits with and without the machine's own conversions.
 void from_bfloat16(const uint16_t* in, int64_t n, float* out) {
   PYEBM_VECTOR_LOOP
@@ -121,6 +129,21 @@ void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask
   if (mask) return step_loop<T, true, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mean) return step_loop<T, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   return step_loop<T, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+}
+
+// By the exponent bits, whose maximum vectorises where a sum of floats would not.
+template <class T>
+bool all_finite(int64_t n, const T* x) {
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  constexpr Bits kInfinite = sizeof(T) == 8 ? Bits{0x7FF} << (sizeof(T) * 8 - 12) : Bits{0xFF} << 23;
+  Bits largest = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    Bits bits;
+    memcpy(&bits, x + i, sizeof bits);
+    bits &= kInfinite;
+    largest = bits > largest ? bits : largest;
+  }
+  return largest != kInfinite;
 }
 
 template <bool kX0, class T, class Z>
@@ -198,22 +221,6 @@ void grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, const T* grad
   } else {
     in.x0 ? loop(Flag<true>(), Flag<false>()) : loop(Flag<false>(), Flag<false>());
   }
-}
-
-#define PYEBM_LOSS_OF(T, Z) {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>}
-
-constexpr ChunkKernels kernels_of(const char* name) {
-  return {name,
-          normals,
-          from_half,
-          to_half,
-          from_bfloat16,
-          to_bfloat16,
-          {perturb<float>, step<float>},
-          {perturb<double>, step<double>},
-          PYEBM_LOSS_OF(float, float),
-          PYEBM_LOSS_OF(double, float),
-          PYEBM_LOSS_OF(double, double)};
 }
 
 }  // namespace

@@ -67,7 +67,8 @@ def register(library: Path | None = None) -> str:
             torch.library.register_fake(f"{_NAMESPACE}::{name}", _ops._fake, lib=_library)
         torch.ops.load_library(library or build(*os.environ.get("PYEBM_EMULATED_FLAGS", "").split()))
         namespace = getattr(torch.ops, _NAMESPACE)
-        _ops._TEST_BACKENDS[BACKEND] = {name: getattr(namespace, name).default for name in _ops.SCHEMAS}
+        built = [name for name in _ops.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
+        _ops._TEST_BACKENDS[BACKEND] = _ops.Table(BACKEND, {name: getattr(namespace, name).default for name in built})
     return BACKEND
 
 
