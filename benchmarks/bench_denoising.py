@@ -103,7 +103,8 @@ def _edm(at: Setting, work: Work, x0: Tensor, pred: Tensor) -> Work:
         def loss() -> tuple[Tensor, Tensor]:
             variance = sigma**2 + DATA**2
             skip, out = DATA**2 / variance, sigma * DATA / variance.sqrt()
-            noisy = pyebm.perturb(x0, sigma, NOISE, backend=backend)
+            scale = variance.rsqrt()  # the network's input is scaled: in the same pass
+            noisy = pyebm.perturb(x0, scale * sigma, NOISE, alpha=scale, backend=backend)
             value = pyebm.denoising_loss(pred, NOISE, lam=skip * sigma / out, mu=-(1 - skip) / out, x0=x0, backend=backend)
             return noisy, value
 
@@ -115,13 +116,14 @@ def _edm(at: Setting, work: Work, x0: Tensor, pred: Tensor) -> Work:
         skip = DATA**2 / (column**2 + DATA**2)
         out = column * DATA / (column**2 + DATA**2).sqrt()
         noisy = x0 + column * z
-        return noisy, mse_loss(pred.float(), ((x0 - skip * noisy) / out).float())
+        scaled = noisy / (column**2 + DATA**2).sqrt()
+        return scaled, mse_loss(pred.float(), ((x0 - skip * noisy) / out).float())
 
     def k_diffusion(_: ModuleType) -> Run:
         made = []  # their loss makes the noisy samples for the network alone: this network keeps them
 
-        def network(noisy: Tensor, _: Tensor) -> Tensor:
-            made[:] = [noisy]
+        def network(scaled: Tensor, _: Tensor) -> Tensor:
+            made[:] = [scaled]
             return pred
 
         denoiser = get("k-diffusion", "layers").Denoiser(network, sigma_data=DATA)

@@ -12,9 +12,10 @@ import torch
 
 pytest.importorskip("pytest_benchmark")
 
-from pyebm.__main__ import main
 from pyebm.benchmarks import SUITE, cli, machine, records, report, rivals, suite, timing
 from pyebm.benchmarks.case import NOISE, Case, Setting, Work, assert_same_law, given
+
+from pyebm.__main__ import main
 
 CASES = cli.load_cases()
 # Each group's cheapest case of each variant: the same code as its large ones.
@@ -24,7 +25,8 @@ for one in sorted(CASES, key=lambda case: (torch.Size(case.setting.shape).numel(
 
 
 @pytest.mark.parametrize("case", SMALLEST.values(), ids=lambda case: case.name)
-def test_every_side_does_the_same(case, one_thread):
+@pytest.mark.usefixtures("one_thread")
+def test_every_side_does_the_same(case):
     work = case.build(case.setting)
     assert "pyebm" in work.sides
     assert set(work.sides) - {"pyebm"} == set(work.checks) | set(work.parts)
@@ -40,9 +42,9 @@ def test_names_are_unique_and_groups_have_quick_cases():
 def plain(ours, theirs, shape=(64, 2), **options):
     """A case made of two callables."""
 
-    def build(at: Setting) -> Work:
+    def build(_: Setting) -> Work:
         work = Work(128, 1024, 1e3, **options)
-        work.ours(lambda backend: ours)
+        work.ours(lambda _: ours)
         return work.side("eager", theirs)
 
     return Case("test", Setting(shape, headline=True), build)
@@ -74,7 +76,7 @@ def test_a_record_has_what_a_reader_needs(capsys):
         assert record["stats"]["rounds"] >= timing.FEWEST
     ours = found["benchmarks"][0]
     assert ours["extra_info"]["dispatched"] == 1
-    assert ours["extra_info"]["extra bytes"] == x.nbytes
+    assert 0 <= ours["extra_info"]["extra bytes"] - x.nbytes < 64  # the 1 is a tensor too
     assert "eager" in said
     assert "x" in said
 
@@ -113,8 +115,8 @@ def test_a_case_that_breaks_is_named_and_the_others_go_on(capsys):
 def test_a_missing_rival_is_named(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(rivals.DISTRIBUTIONS, "nobody", ("no_such_module", "no-such-package"))
 
-    def build(at: Setting) -> Work:
-        work = Work(1, 8, 1).ours(lambda backend: lambda: torch.ones(3))
+    def build(_: Setting) -> Work:
+        work = Work(1, 8, 1).ours(lambda _: lambda: torch.ones(3))
         return work.side("eager", lambda: torch.ones(3)).rival("nobody", lambda module: module.run)
 
     code, found, said = run(capsys, Case("test", Setting((3,)), build))
@@ -125,7 +127,7 @@ def test_a_missing_rival_is_named(capsys, monkeypatch, tmp_path):
     assert "nobody: no-such-package is not usable here (No module named 'no_such_module'); pip install" in text
 
 
-def test_time_that_is_up_leaves_cases_for_resume(capsys, tmp_path):
+def test_time_that_is_up_leaves_cases_for_resume(capsys):
     cases = [plain(lambda: torch.ones(3), lambda: torch.ones(3), shape=(k,)) for k in (1, 2)]
     code, found, said = run(capsys, *cases, budget=0.0)
     assert (code, found) == (cli.UNFINISHED, None)
@@ -224,7 +226,7 @@ def test_list_names_every_group(capsys):
     assert all(case.group in said for case in CASES)
 
 
-def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch):
+def test_the_readme_gets_the_table_between_its_markers(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
     found = made_up({"noise [1]": 4.0})
@@ -247,5 +249,3 @@ def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch):
 def test_importing_pyebm_imports_none_of_it():
     code = "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest', 'matplotlib'))])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-
-
