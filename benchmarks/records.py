@@ -61,7 +61,8 @@ def merge(reports: list[Report]) -> Report:
         for record in report["benchmarks"]:
             new.setdefault(record["group"], []).append(record)
         by_case.update(new)
-    return {**reports[-1], "benchmarks": [record for records in by_case.values() for record in records]}
+    absent = {case: why for report in reports for case, why in report.get("absent", {}).items() if case not in by_case}
+    return {**reports[-1], "absent": absent, "benchmarks": [record for records in by_case.values() for record in records]}
 
 
 @dataclass
