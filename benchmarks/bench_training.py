@@ -34,7 +34,7 @@ def _eager(x: Tensor, _: Tensor, column: Tensor) -> Losses:
 
 @benchmark(
     "training",
-    "a whole training step with Adam: perturbation, network, loss, backward, update; parts: what pyebm replaces, without the network",
+    "a whole training step with Adam: perturbation, network, loss, backward, update; parts: what pyebm replaces, alone",
     SETTINGS,
 )
 def training(at: Setting) -> Work:

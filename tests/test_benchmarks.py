@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("pytest_benchmark")
 
-from pyebm.benchmarks import SUITE, cli, machine, records, report, rivals, suite, timing
+from pyebm.benchmarks import SUITE, cli, machine, model, records, report, rivals, suite, timing
 from pyebm.benchmarks.case import NOISE, Case, Setting, Work, assert_same_law, given
 
 from pyebm.__main__ import main
@@ -249,3 +249,25 @@ def test_the_readme_gets_the_table_between_its_markers(tmp_path):
 def test_importing_pyebm_imports_none_of_it():
     code = "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest', 'matplotlib'))])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_model_is_labelled_as_one_and_follows_its_formula(tmp_path):
+    text = model.section([])
+    assert "a model, not a measurement" in text
+    assert all(gpu.name in text for gpu in model.GPUS)
+    memory_bound = model.Kernel("k", "float", bytes=12, instructions=10, slots=20)
+    h100 = next(gpu for gpu in model.GPUS if gpu.name == "H100 SXM")
+    assert memory_bound.shares(h100) == (1.0, 1.0)
+    slow = model.Kernel("k", "half", bytes=2, instructions=50, slots=100)
+    floor = 2 / 3.35e12
+    assert slow.shares(h100) == pytest.approx((floor / (100 / 33.5e12), floor / (50 / 33.5e12)))
+    left_out = model.section([], sources=tmp_path)
+    assert "Left out" in left_out
+    assert "%" not in left_out
+
+
+def test_a_measured_gpu_needs_no_model():
+    found = made_up({"a [1]": 1.0})
+    for record in found["benchmarks"]:
+        record["extra_info"]["device"] = "cuda"
+    assert model.section(records.rows(found)) == ""
