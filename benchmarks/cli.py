@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     try:
         import pytest
 
-        from . import suite
+        from . import machine, suite
     except ImportError as error:
         return _refuse(f"the benchmarks need {error.name}: pip install 'pyebm-kernels[bench]'"), []
     import torch
@@ -146,7 +146,7 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
         pytest.main([*arguments, suite.__file__], plugins=[selection])
         measured = [records.read(found)] if found.exists() and found.stat().st_size else []
         if measured:
-            measured[0]["absent"] = selection.absent
+            measured[0] |= {"absent": selection.absent, "limits": machine.limits(device)}
     for name, why in {**selection.red, **selection.broken}.items():
         print(f"check failed: {name}: {why}", file=sys.stderr)
     if selection.red or selection.broken:

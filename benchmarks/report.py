@@ -157,6 +157,7 @@ def write(folder: Path, report: Report) -> None:
         "# Benchmarks",
         _about(report, found),
         EXPLAINED,
+        "This machine: " + "; ".join(f"{name}: {value:g}" for name, value in report.get("limits", {}).items()) + ".",
         "\n".join(f"![{title}]({name}.png)" for name, title in pictures.items()),
         headline(found),
         _left_out(found, report),
