@@ -97,7 +97,7 @@ def test_learned_variance_stays_theirs():
     output, x, t = normal(4, 6, 8, 8), normal(*SHAPE), theirs.timesteps[1]
     got = ours.step(output, t, x, generator=torch.Generator().manual_seed(3)).prev_sample
     assert_equal(got, theirs.step(output, t, x, generator=torch.Generator().manual_seed(3)).prev_sample)
-    with pytest.raises(TypeError, match="must be a torch.Generator where the variance is 'learned_range'"):
+    with pytest.raises(TypeError, match=r"must be a torch\.Generator where the variance is 'learned_range'"):
         ours.step(output, t, x, generator=NOISE)
 
 

@@ -1,4 +1,4 @@
-"""The training step against diffusers' own: add_noise, the target, mse_loss and compute_snr's weights, as their scripts have them."""
+"""The training step against diffusers' own: add_noise, the target, mse_loss and compute_snr's weights, as in their scripts."""
 
 from __future__ import annotations
 

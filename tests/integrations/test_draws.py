@@ -67,7 +67,7 @@ def test_shared_draws():
 
 
 def test_neither_noise_nor_function():
-    with pytest.raises(TypeError, match="noise must be a Noise, a function such as torch.randn_like, or None, got int"):
+    with pytest.raises(TypeError, match=r"noise must be a Noise, a function such as torch\.randn_like, or None, got int"):
         Draws(0)
 
 
