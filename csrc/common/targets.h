@@ -6,12 +6,15 @@
 namespace pyebm {
 
 // The rows of every table of targets; pyebm/_ops.py TARGETS has the same list.
-enum Target : int64_t { kHarmonic, kDoubleWell, kTargets };
-constexpr const char* kTargetNames[kTargets] = {"harmonic", "double_well"};
+enum Target : int64_t { kHarmonic, kDoubleWell, kMixture, kMixtureDiagonal, kGaussianFull, kTargets };
+constexpr const char* kTargetNames[kTargets] = {"harmonic", "double_well", "mixture", "mixture_diagonal", "gaussian_full"};
 
 }  // namespace pyebm
 
 namespace {
+
+// From one row of a packed matrix to the next: rows a multiple of 4 KB apart would all want the same places in a cache.
+PYEBM_HD int64_t row_stride(int64_t dim) { return dim % 512 ? dim : dim + 16; }
 
 // Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the score of one element.
 

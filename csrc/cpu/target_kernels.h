@@ -16,10 +16,12 @@ struct Elementwise {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i]);
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score}; }
+  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, 0, nullptr}; }
 };
 
 // In the order of pyebm::Target.
-#define PYEBM_TARGETS(T) {Elementwise<Harmonic, T>::table(), Elementwise<DoubleWell, T>::table()}
+#define PYEBM_TARGETS(T)                                                                                                      \
+  {Elementwise<Harmonic, T>::table(), Elementwise<DoubleWell, T>::table(), MixtureTarget<T, false>::table(), \
+   MixtureTarget<T, true>::table(), FullGaussian<T>::table()}
 
 }  // namespace
