@@ -8,6 +8,7 @@ using pyebm::TargetOf;
 
 constexpr int kRows = 12;       // rows of the matrix whose sums are in registers at once
 constexpr int64_t kTile = 96;   // components whose weights are in the L1 cache at once
+constexpr int64_t kSpan = 128;   // dimensions summed in one go
 constexpr int kFewDims = 4;     // up to here a component's mean is added as soon as its weight is known
 
 // Keeps the compiler from making twelve pointers of one, which would fill its registers.
@@ -52,6 +53,20 @@ PYEBM_HD void by_rows(int64_t n, Body body) {
   for (; first < n; ++first) body(Count<1>(), first);
 }
 
+// Calls add(x of a dimension, sums) for all dimensions, in spans whose sums are summed: a long sum would lose digits that a softmax
+// needs.
+template <class V, int kCount, class T, class Add>
+PYEBM_HD void sum_rows(int64_t dim, const T* x, V (&total)[kCount], Add add) {
+  PYEBM_UNROLL
+  for (int r = 0; r < kCount; ++r) total[r] = V{};
+  for (int64_t d = 0; d < dim;) {
+    V sum[kCount] = {};
+    for (const int64_t end = dim - d < kSpan ? dim : d + kSpan; d < end; ++d) add(load<V>(x + d * kWidth<V>), sum);
+    PYEBM_UNROLL
+    for (int r = 0; r < kCount; ++r) total[r] = total[r] + sum[r];
+  }
+}
+
 // The packed parameters of a mixture (docs/targets.md). log2 of component m's weight in the score at y, which is x times `inverse`:
 //   isotropic  log2(w_m p_m(x) / variance_m) = offset_m - scale_m |y - mean_m|^2
 //   diagonal   log2(w_m p_m(x)) = offset_m - scale sum_d precision_md (x_d - mean_md)^2, scale = log2(e) / 2, inverse = 1
@@ -87,21 +102,20 @@ struct Gathered {
 // log2 q of components [m, m + kCount) into `out`, the largest of them and `most` into most.
 template <class V, int kCount, bool kDiagonal, class T>
 PYEBM_HD void logs(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* out, V& most) {
-  V sum[kCount] = {};
+  V sum[kCount];
   Walk<T, kCount> mean(mix.mean + m * mix.stride, mix.stride);
   Walk<T, kCount> precision(kDiagonal ? mix.precision + m * mix.stride : mix.mean, mix.stride);
-  for (int64_t d = 0; d < mix.dim; ++d) {
+  sum_rows(mix.dim, x, sum, [&](V at, V(&to)[kCount]) {
     mean.hold();
-    const V at = load<V>(x + d * kWidth<V>);
     if (kDiagonal) precision.hold();
     PYEBM_UNROLL
     for (int r = 0; r < kCount; ++r) {
       const V far = at - all<V>(mean[r]);
-      sum[r] = fma(kDiagonal ? far * all<V>(precision[r]) : far, far, sum[r]);
+      to[r] = fma(kDiagonal ? far * all<V>(precision[r]) : far, far, to[r]);
     }
     mean.next();
     if (kDiagonal) precision.next();
-  }
+  });
   PYEBM_UNROLL
   for (int r = 0; r < kCount; ++r) {
     const V scale = all<V>(kDiagonal ? T(-0x1.71547652b82fep-1) : -mix.scale[m + r]);
@@ -200,20 +214,41 @@ PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n,
   });
 }
 
-// `rows` samples, as many as lanes or fewer, into the lanes and back. Idle lanes repeat the last sample, which costs nothing new.
+// `rows` samples, as many as lanes or fewer, into the lanes. Idle lanes repeat the last sample, which costs nothing new.
 template <class V, class T, class Change>
 PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, T* out, Change change) {
-  for (int64_t d = 0; d < dim; ++d) {
-    for (int64_t lane = 0; lane < kWidth<V>; ++lane) {
-      out[d * kWidth<V> + lane] = change(x[(lane < rows ? lane : rows - 1) * dim + d], d);
-    }
+  V block[kWidth<V>];
+  int64_t d = 0;
+  for (; d + kWidth<V> <= dim; d += kWidth<V>) {
+    PYEBM_UNROLL
+    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(x + (i < rows ? i : rows - 1) * dim + d);
+    transpose(block);
+    PYEBM_UNROLL
+    for (int64_t i = 0; i < kWidth<V>; ++i) store(out + (d + i) * kWidth<V>, change(block[i], d + i));
+  }
+  for (; d < dim; ++d) {
+    T* lanes = out + d * kWidth<V>;
+    for (int64_t i = 0; i < kWidth<V>; ++i) lanes[i] = x[(i < rows ? i : rows - 1) * dim + d];
+    store(lanes, change(load<V>(lanes), d));
   }
 }
 
+// And back.
 template <class V, class T>
 PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out) {
-  for (int64_t lane = 0; lane < rows; ++lane) {
-    for (int64_t d = 0; d < dim; ++d) out[lane * dim + d] = in[d * kWidth<V> + lane];
+  V block[kWidth<V>];
+  int64_t d = 0;
+  for (; d + kWidth<V> <= dim; d += kWidth<V>) {
+    PYEBM_UNROLL
+    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(in + (d + i) * kWidth<V>);
+    transpose(block);
+    PYEBM_UNROLL
+    for (int64_t i = 0; i < kWidth<V>; ++i) {
+      if (i < rows) store(out + i * dim + d, block[i]);
+    }
+  }
+  for (; d < dim; ++d) {
+    for (int64_t i = 0; i < rows; ++i) out[i * dim + d] = in[d * kWidth<V> + i];
   }
 }
 
@@ -221,7 +256,7 @@ template <class V, int kDims, bool kDiagonal, class T>
 void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T* scratch, T* out) {
   const int64_t dim = mix.dim, size = dim * kWidth<V>;
   T *at = scratch, *mean = at + size, *precision = mean + size;
-  to_lanes<V>(rows, dim, x, at, [&](T value, int64_t d) { return kDiagonal ? value : value * mix.inverse[d]; });
+  to_lanes<V>(rows, dim, x, at, [&](V value, int64_t d) { return kDiagonal ? value : value * all<V>(mix.inverse[d]); });
   for (int64_t i = 0; i < (kDiagonal ? 2 : 1) * size; ++i) mean[i] = 0;
   constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
   Gathered<V> gathered{all<V>(kLowest), V{}, V{}, at, mean, precision};
@@ -304,18 +339,17 @@ struct FullGaussian {
     by_tiles<T>(samples.rows, [&](auto vector, int64_t row, int64_t n) {
       using V = decltype(vector);
       T *far = samples.scratch, *made = far + dim * kWidth<V>;
-      to_lanes<V>(n, dim, x + row * dim, far, [&](T value, int64_t d) { return mean[d] - value; });
+      to_lanes<V>(n, dim, x + row * dim, far, [&](V value, int64_t d) { return all<V>(mean[d]) - value; });
       by_rows(dim, [&](auto count, int64_t first) {
         constexpr int kCount = decltype(count)::value;
-        V sum[kCount] = {};
+        V sum[kCount];
         Walk<T, kCount> matrix(precision + first * stride, stride);
-        for (int64_t d = 0; d < dim; ++d) {
+        sum_rows(dim, far, sum, [&](V at, V(&to)[kCount]) {
           matrix.hold();
-          const V at = load<V>(far + d * kWidth<V>);
           PYEBM_UNROLL
-          for (int r = 0; r < kCount; ++r) sum[r] = fma(at, all<V>(matrix[r]), sum[r]);
+          for (int r = 0; r < kCount; ++r) to[r] = fma(at, all<V>(matrix[r]), to[r]);
           matrix.next();
-        }
+        });
         PYEBM_UNROLL
         for (int r = 0; r < kCount; ++r) store(made + (first + r) * kWidth<V>, sum[r]);
       });

@@ -80,6 +80,25 @@ PYEBM_HD V larger(V b, V a) {
   return b > a ? b : a;
 }
 
+// Swaps the off-diagonal quarters of every 2 kStep x 2 kStep block of rows a and b, kStep apart.
+template <int kStep, class V, int64_t... kLane>
+PYEBM_HD void swap_quarters(V& a, V& b, std::integer_sequence<int64_t, kLane...>) {
+  constexpr int64_t kCount = sizeof...(kLane);
+  const V upper = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + (kLane ^ kStep) : kLane)...);
+  b = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + kLane : kLane ^ kStep)...);
+  a = upper;
+}
+
+// As many rows as lanes become columns.
+template <class V, int kStep = kWidth<V> / 2>
+PYEBM_HD void transpose(V (&rows)[kWidth<V>]) {
+  PYEBM_UNROLL
+  for (int64_t r = 0; r < kWidth<V>; ++r) {
+    if (!(r & kStep)) swap_quarters<kStep>(rows[r], rows[r | kStep], std::make_integer_sequence<int64_t, kWidth<V>>());
+  }
+  if constexpr (kStep > 1) transpose<V, kStep / 2>(rows);
+}
+
 // 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN. Minimax
 // polynomials of 2^f, |f| <= 1/2, relative error 9.2e-8 and 3.4e-18; the whole part of y is added to the exponent.
 template <class V>

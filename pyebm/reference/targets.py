@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from .._ops import TARGETS
+from .dense import gaussian_full, mixture, mixture_diagonal
 from .steps import work_of
 
 # Each takes samples (B, D) and the target's packed parameters, in the same dtype, and gives the score (B, D).
@@ -22,7 +23,7 @@ def double_well(x: Tensor, params: Tensor) -> Tensor:
     return x * (linear - cubic * (x * x))
 
 
-SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {score.__name__: score for score in (harmonic, double_well)}
+SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {score.__name__: score for score in (harmonic, double_well, mixture, mixture_diagonal, gaussian_full)}
 
 
 def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:

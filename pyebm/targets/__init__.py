@@ -4,6 +4,7 @@ Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``; the score is ``gr
 """
 
 from ._target import Target
+from .mixture import GaussianMixture
 from .wells import DoubleWell, Harmonic
 
-__all__ = ["DoubleWell", "Harmonic", "Target"]
+__all__ = ["DoubleWell", "GaussianMixture", "Harmonic", "Target"]
