@@ -8,7 +8,7 @@ using pyebm::TargetOf;
 
 constexpr int kRows = 12;       // rows of the matrix whose sums are in registers at once
 constexpr int64_t kTile = 96;   // components whose weights are in the L1 cache at once
-constexpr int64_t kSpan = 128;   // dimensions summed in one go
+constexpr int64_t kSpan = 128;  // dimensions summed in one go
 constexpr int kFewDims = 4;     // up to here a component's mean is added as soon as its weight is known
 
 // Keeps the compiler from making twelve pointers of one, which would fill its registers.
@@ -171,9 +171,7 @@ PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n,
   alignas(64) T q[kTile * kWidth<V>];
   int64_t starts[kTile];
   V most = to.most;
-  by_rows(n, [&](auto count, int64_t m) {
-    logs<V, decltype(count)::value>(mix, first + m, to.x, q + m * kWidth<V>, most);
-  });
+  by_rows(n, [&](auto count, int64_t m) { logs<V, decltype(count)::value>(mix, first + m, to.x, q + m * kWidth<V>, most); });
 
   // Components with weight 0 in every lane are left out: they would add 0, bit for bit.
   const T* mean = mix.mean + first * mix.stride;
@@ -201,7 +199,7 @@ PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n,
     for (int d = 0; d < kDims; ++d) store(to.mean + d * kWidth<V>, fma(load<V>(to.mean + d * kWidth<V>), factor, few[d]));
     return;
   }
-  if (!listed) return;  // then the factor is 1 too
+  if (!listed) return;                                                          // then the factor is 1 too
   by_rows<kDiagonal ? kRows / 2 : kRows>(mix.dim, [&](auto count, int64_t d) {  // diagonal: two sums a dimension
     constexpr int kCount = decltype(count)::value;
     T* out = to.mean + d * kWidth<V>;

@@ -29,7 +29,8 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
   return found;
 }
 
-// How many samples a thread should take at once, so that the target's lanes are filled, and every thread's too where samples are few.
+// How many samples a thread should take at once, so that the target's lanes are filled, and every thread's too where samples are
+// few.
 template <class T>
 int64_t samples_at_once(const TargetOf<T>& target, int64_t samples) {
   if (!target.lanes) return 0;

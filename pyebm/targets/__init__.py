@@ -4,7 +4,13 @@ Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``; the score is ``gr
 """
 
 from ._target import Target
+from .funnel import Funnel
+from .gaussian import Gaussian
+from .landscapes import Ackley, Rastrigin, Rosenbrock
 from .mixture import GaussianMixture
-from .wells import DoubleWell, Harmonic
+from .wells import DoubleWell, Harmonic, Polynomial
 
-__all__ = ["DoubleWell", "GaussianMixture", "Harmonic", "Target"]
+__all__ = [
+    *("Ackley", "DoubleWell", "Funnel", "Gaussian", "GaussianMixture", "Harmonic", "Polynomial", "Rastrigin", "Rosenbrock"),
+    "Target",
+]
