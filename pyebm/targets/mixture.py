@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .._checks import FLOATS
 from ..noise import Noise
 from ..reference.dense import padded, squares
 from ._target import Target, positive
@@ -50,15 +50,16 @@ class GaussianMixture(Target):
         if not means.isfinite().all():
             raise ValueError(f"GaussianMixture: means must be finite, got {means[~means.isfinite()][0].item():g}")
         self.register_buffer("means", means.detach().clone())
-        count, self.dim = means.shape
+        count, dim = means.shape
         if not isinstance(scale, numbers.Real):
             scale = self._real("scale", scale)
-            if scale.dim() > 2 or any(n not in (1, full) for n, full in zip(scale.shape[::-1], (self.dim, count), strict=False)):
+            if scale.dim() > 2 or any(n not in (1, full) for n, full in zip(scale.shape[::-1], (dim, count), strict=False)):
                 raise ValueError(
                     f"GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M, D) = "
                     f"{tuple(means.shape)}, got {tuple(scale.shape)}"
                 )
         self._register("scale", scale, positive, "be > 0 and finite")
+        self.dim, self.kind = dim, "mixture_diagonal" if min(self._rows().shape) > 1 else "mixture"
         if weights is None:
             weights = means.new_full((count,), 1 / count, dtype=torch.float64)
         weights = self._real("weights", weights)
@@ -91,72 +92,69 @@ class GaussianMixture(Target):
             x = x.reshape(x.shape[0], -1)
         return cls(x, sigma)
 
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return "mixture_diagonal" if self._diagonal else "mixture"
-
-    @property
-    def _diagonal(self) -> bool:
-        return self.get_buffer("scale").dim() == 2 and min(self.get_buffer("scale").shape) > 1
-
     def log_prob(self, x: Tensor) -> Tensor:
         """``log p(x)``, (B,), computed in float64 and rounded once; differentiable. Its B x M terms are in memory, unlike the score's."""
-        self._check("GaussianMixture", x)
-        work = torch.promote_types(x.dtype, torch.float32)
-        means, scale = self.get_buffer("means").double(), self.get_buffer("scale").double()
-        rows = scale.reshape(-1, scale.shape[-1] if scale.dim() else 1)
-        if rows.shape == (1, 1):
-            rows = rows.expand(means.shape[0], 1)
-        log_norm = rows.expand_as(means).log().sum(1) + 0.5 * means.shape[1] * math.log(2 * math.pi)
-        apart = squares(x.reshape(x.shape[0], means.shape[1]).double(), means, rows.square().reciprocal())
-        return torch.logsumexp(self._log_weights() - log_norm - 0.5 * apart, 1).to(work)
+        work, _ = self._work(x)
+        means, scale = self.get_buffer("means").double(), self._rows()
+        log_norm = scale.expand_as(means).log().sum(1) + 0.5 * means.shape[1] * math.log(2 * math.pi)
+        apart = squares(work.double(), means, scale.square().reciprocal())
+        return torch.logsumexp(self._log_weights() - log_norm - 0.5 * apart, 1).to(work.dtype)
 
     def energy(self, x: Tensor) -> Tensor:
         """``-log p(x)``, (B,)."""
         return -self.log_prob(x)
 
-    def sample(self, n: int, noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None) -> Tensor:
-        """n exact samples, (n, D), made from the noise: its stream for the normals, the next one for the choice of the component."""
+    def sample(
+        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+    ) -> Tensor:
+        """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next one chooses the components."""
         means, scale = self.get_buffer("means"), self.get_buffer("scale").double()
-        if dtype not in FLOATS:
-            raise TypeError(f"GaussianMixture.sample: dtype must be float16, bfloat16, float32 or float64, got {dtype}")
-        chooser = noise.at(stream=noise.stream + 1)
+        z, _, made = self._normals(n, noise, dtype, backend)
         # 40 bits of two words: a float32 alone would be too coarse for 10^5 components.
-        u = chooser.rand((n, 2), dtype=torch.float64, device=means.device, backend=backend)
+        u = noise.at(stream=noise.stream + 1).rand((z.shape[0], 2), dtype=torch.float64, device=means.device, backend=backend)
         u = ((u[:, 0] * 65536).floor().clamp(max=65535) + u[:, 1]) / 65536
         edges = self._log_weights().exp().cumsum(0)
         chosen = torch.searchsorted(edges, u * edges[-1]).clamp(max=means.shape[0] - 1)
-        z = noise.randn((n, means.shape[1]), dtype=torch.float64, device=means.device, backend=backend)
         spread = scale[chosen] if scale.dim() == 2 and scale.shape[0] > 1 else scale
-        return (means[chosen].double() + spread * z).to(dtype)
+        return made(means[chosen].double() + spread * z)
 
     def _log_weights(self) -> Tensor:
         weights = self.get_buffer("weights").double()
         return (weights / weights.sum()).log()
 
+    def _rows(self) -> Tensor:
+        """The scales in float64: (M, 1), (1, D) or (M, D)."""
+        scale = self.get_buffer("scale").double()
+        rows = scale.reshape(-1, scale.shape[-1] if scale.dim() else 1)
+        return rows.expand(self.get_buffer("means").shape[0], 1) if rows.shape == (1, 1) else rows
+
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
         """As csrc/cpu/dense_kernels.h Mixture takes them. The means go from their own dtype to ``dtype`` at once: they may be large."""
-        means, scale = self.get_buffer("means"), self.get_buffer("scale").double()
+        means, scale = self.get_buffer("means"), self._rows()
         count, dim = means.shape
-        log2 = 1 / math.log(2)
-        log_weight = self._log_weights() * log2
-        if self._diagonal:
+        log_weight = self._log_weights() / math.log(2)
+        if self.kind == "mixture_diagonal":
             offset = log_weight - scale.log2().sum(1)
-            small, matrices = [offset - offset.max()], [padded(means.to(dtype)), padded(scale.square().reciprocal().to(dtype))]
+            positives, matrices = [scale.square().reciprocal()], [means]
         else:
-            shared = scale.dim() > 0 and scale.shape[-1] > 1  # one a dimension: the space is stretched so that all are 1
-            component = torch.ones_like(log_weight) if shared else scale.reshape(-1).expand(count)
-            inverse = scale.reshape(-1).reciprocal() if shared else torch.ones_like(means[0], dtype=torch.float64)
-            offset = log_weight - (dim + 2) * component.log2()
-            small = [offset - offset.max(), 0.5 * log2 / component.square(), component.square(), inverse]
-            matrices = [padded((means.double() * inverse if shared else means).to(dtype))]
-        packed = torch.cat([*(each.to(dtype) for each in small), *matrices])
-        if not torch.compiler.is_compiling() and not bool(packed[count:].isfinite().all() & (packed[count : 3 * count] > 0).all() if not self._diagonal else packed[count:].isfinite().all()):
-            raise ValueError(
-                f"GaussianMixture: scale must be such that it and 1 / scale^2 are numbers of {dtype}, in which the score is computed; "
-                f"got {scale.min().item():g} to {scale.max().item():g}"
-            )
-        return packed
+            shared = scale.shape != (count, 1)  # one a dimension: space is stretched so that all are 1
+            variance = torch.ones_like(log_weight) if shared else scale[:, 0].square()
+            inverse = scale[0].reciprocal() if shared else scale.new_ones(dim)
+            offset = log_weight - (0.5 * dim + 1) * variance.log2()
+            positives = [0.5 / math.log(2) / variance, variance, inverse]
+            matrices = [means.double() * inverse if shared else means]
+        positives = [each.to(dtype) for each in positives]
+        if not torch.compiler.is_compiling():
+            for each in positives:
+                if not bool((each.isfinite() & (each >= torch.finfo(dtype).tiny)).all()):
+                    raise ValueError(
+                        f"GaussianMixture: scale must be such that scale^2 and 1 / scale^2 are normal numbers of {dtype}, in which the "
+                        f"score is computed; got {scale.min().item():g} to {scale.max().item():g}"
+                    )
+        flat = [offset - offset.max()]
+        if self.kind == "mixture_diagonal":
+            matrices, positives = [*matrices, *positives], []
+        return torch.cat([*(each.to(dtype) for each in (*flat, *positives)), *(padded(each.to(dtype)) for each in matrices)])
 
     def _real(self, name: str, value: Tensor) -> Tensor:
         if not isinstance(value, Tensor) or value.is_complex() or value.layout is not torch.strided:
