@@ -33,10 +33,10 @@ def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
     center = mean.mean(0)
     x, mean = x - center, mean - center
     if precision.shape[1] == 1:
-        apart = x.square().sum(1, keepdim=True) - 2 * (x @ mean.T) + mean.square().sum(1)
-        return apart.clamp(min=0) * precision[:, 0]
+        apart = x.square().sum(1, keepdim=True) - 2 * torch.mm(x, mean.T) + mean.square().sum(1)
+        return apart.clamp(min=0).mul(precision[:, 0])
     weighted = precision * mean
-    apart = x.square() @ precision.expand_as(mean).T - 2 * (x @ weighted.T) + (weighted * mean).sum(1)
+    apart = torch.mm(x.square(), precision.expand_as(mean).T) - 2 * torch.mm(x, weighted.T) + (weighted * mean).sum(1)
     return apart.clamp(min=0)
 
 

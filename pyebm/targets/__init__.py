@@ -11,6 +11,14 @@ from .mixture import GaussianMixture
 from .wells import DoubleWell, Harmonic, Polynomial
 
 __all__ = [
-    *("Ackley", "DoubleWell", "Funnel", "Gaussian", "GaussianMixture", "Harmonic", "Polynomial", "Rastrigin", "Rosenbrock"),
+    "Ackley",
+    "DoubleWell",
+    "Funnel",
+    "Gaussian",
+    "GaussianMixture",
+    "Harmonic",
+    "Polynomial",
+    "Rastrigin",
+    "Rosenbrock",
     "Target",
 ]

@@ -17,8 +17,8 @@ from ._target import Target, positive
 class Gaussian(Target):
     """A normal distribution: independent elements with the standard deviation ``std``, or any ``covariance``.
 
-    ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels multiply by its inverse, made once in
-    float64 from the Cholesky factor (the buffer ``scale_tril``); their bits are one backend's own, within the bound of docs/targets.md.
+    ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels multiply by its inverse, made once
+    in float64 from the Cholesky factor (the buffer ``scale_tril``); their bits are a backend's own, within docs/targets.md's bound.
 
     Args:
         mean: a number for all elements, or a tensor (D,).
@@ -41,15 +41,14 @@ class Gaussian(Target):
         0.8
     """
 
-    def __init__(
-        self, mean: float | Tensor = 0.0, std: float | Tensor | None = None, covariance: Tensor | None = None
-    ) -> None:
+    def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor | None = None, covariance: Tensor | None = None) -> None:
         super().__init__()
         self._register("mean", mean)
         if covariance is not None:
             if std is not None:
                 raise ValueError("Gaussian: give std or covariance, not both")
-            return self._set_covariance(covariance)
+            self._set_covariance(covariance)
+            return
         self._register("std", 1.0 if std is None else std, positive, "be > 0 and finite")
         sizes = {}
         for name, buffer in self.named_buffers():
@@ -83,9 +82,9 @@ class Gaussian(Target):
         resolution = torch.finfo(covariance.dtype if covariance.is_floating_point() else torch.float64).eps
         # A factor within rounding of 0 means a direction without variance, though the decomposition may have got through.
         if failed or (diagonal.square() <= resolution * wide.diagonal()).any():
-            at = int(failed) - 1 if failed else int((diagonal.square() / wide.diagonal()).argmin())
+            at = int(failed) if failed else int((diagonal.square() / wide.diagonal()).argmin()) + 1
             raise ValueError(
-                f"Gaussian: covariance must be positive definite, got one that is singular or indefinite in its leading {at + 1} dimensions"
+                f"Gaussian: covariance must be positive definite, got one whose leading {at} x {at} block is singular or indefinite"
             )
         self.register_buffer("mean", mean.expand(shape[0]).clone())
         self.register_buffer("scale_tril", factor)
@@ -95,13 +94,14 @@ class Gaussian(Target):
     def covariance(self) -> Tensor:
         """(D, D), for a target that was made with one."""
         factor = self.get_buffer("scale_tril")
-        return factor @ factor.T
+        return torch.mm(factor, factor.T)
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
         if self.kind == "gaussian_full":
-            factor, far = self.get_buffer("scale_tril").double(), work.double() - self.get_buffer("mean").double()
-            return 0.5 * torch.linalg.solve_triangular(factor, far.T, upper=False).square().sum(0).to(work.dtype)
+            far = (work.double() - self.get_buffer("mean").double()).T
+            white = torch.linalg.solve_triangular(self.get_buffer("scale_tril").double(), far, upper=False)
+            return white.square().sum(0).mul(0.5).to(work.dtype)
         return 0.5 * ((work - of("mean")) / of("std")).square().sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class GaussianMixture(Target):
         means: (M, D), real numbers.
         scale: standard deviations > 0: a number, or a tensor that broadcasts against the means: (M, 1) one a component,
             (D,) or (1, D) one a dimension, (M, D) one of each. (M,) would mean dimensions, so it is an error unless M = D.
-        weights: (M,), >= 0 and with the sum 1 to within 1e-5 (then normalised); None for equal ones. Components of weight 0 are legal.
+        weights: (M,), >= 0, with the sum 1 to within 1e-5 (then normalised); None for equal ones. A weight of 0 is legal.
 
     Raises:
         TypeError: means, scale or weights that aren't real tensors (scale: or a number).
@@ -93,7 +93,7 @@ class GaussianMixture(Target):
         return cls(x, sigma)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """``log p(x)``, (B,), computed in float64 and rounded once; differentiable. Its B x M terms are in memory, unlike the score's."""
+        """``log p(x)``, (B,), computed in float64, rounded once; differentiable. Unlike the score it has B x M terms in memory."""
         work, _ = self._work(x)
         means, scale = self.get_buffer("means").double(), self._rows()
         log_norm = scale.expand_as(means).log().sum(1) + 0.5 * means.shape[1] * math.log(2 * math.pi)
@@ -129,34 +129,38 @@ class GaussianMixture(Target):
         return rows.expand(self.get_buffer("means").shape[0], 1) if rows.shape == (1, 1) else rows
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
-        """As csrc/cpu/dense_kernels.h Mixture takes them. The means go from their own dtype to ``dtype`` at once: they may be large."""
+        """As csrc/cpu/dense_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
         means, scale = self.get_buffer("means"), self._rows()
         count, dim = means.shape
         log_weight = self._log_weights() / math.log(2)
         if self.kind == "mixture_diagonal":
-            offset = log_weight - scale.log2().sum(1)
-            positives, matrices = [scale.square().reciprocal()], [means]
+            precision = scale.square().reciprocal()
+            self._check_range(dtype, precision)
+            vectors, matrices = [log_weight - scale.log2().sum(1)], [means, precision]
         else:
             shared = scale.shape != (count, 1)  # one a dimension: space is stretched so that all are 1
             variance = torch.ones_like(log_weight) if shared else scale[:, 0].square()
             inverse = scale[0].reciprocal() if shared else scale.new_ones(dim)
-            offset = log_weight - (0.5 * dim + 1) * variance.log2()
-            positives = [0.5 / math.log(2) / variance, variance, inverse]
-            matrices = [means.double() * inverse if shared else means]
-        positives = [each.to(dtype) for each in positives]
-        if not torch.compiler.is_compiling():
-            for each in positives:
-                if not bool((each.isfinite() & (each >= torch.finfo(dtype).tiny)).all()):
-                    raise ValueError(
-                        f"GaussianMixture: scale must be such that scale^2 and 1 / scale^2 are normal numbers of {dtype}, in which the "
-                        f"score is computed; got {scale.min().item():g} to {scale.max().item():g}"
-                    )
-        flat = [offset - offset.max()]
-        if self.kind == "mixture_diagonal":
-            matrices, positives = [*matrices, *positives], []
-        return torch.cat([*(each.to(dtype) for each in (*flat, *positives)), *(padded(each.to(dtype)) for each in matrices)])
+            self._check_range(dtype, variance.reciprocal(), variance, inverse)
+            vectors = [log_weight - (0.5 * dim + 1) * variance.log2(), 0.5 / math.log(2) / variance, variance, inverse]
+            matrices = [means * inverse if shared else means]
+        vectors[0] = vectors[0] - vectors[0].max()
+        return torch.cat([*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)])
 
-    def _real(self, name: str, value: Tensor) -> Tensor:
+    def _check_range(self, dtype: torch.dtype, *made: Tensor) -> None:
+        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the score is computed in."""
+        if torch.compiler.is_compiling():
+            return
+        limits = torch.finfo(dtype)
+        for each in made:
+            if not limits.tiny <= each.min().item() <= each.max().item() <= 0.25 * limits.max:
+                scale = self.get_buffer("scale")
+                raise ValueError(
+                    f"GaussianMixture: scale^2 and 1 / scale^2 must be normal numbers of {dtype}, in which the score is computed, "
+                    f"got scale from {scale.min().item():g} to {scale.max().item():g}"
+                )
+
+    def _real(self, name: str, value: object) -> Tensor:
         if not isinstance(value, Tensor) or value.is_complex() or value.layout is not torch.strided:
             found = f"{value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(f"GaussianMixture: {name} must be a dense tensor of real numbers, got {found}")
