@@ -100,7 +100,7 @@ class Gaussian(Target):
         work, of = self._work(x)
         if self.kind == "gaussian_full":
             far = (work.double() - self.get_buffer("mean").double()).T
-            white = torch.linalg.solve_triangular(self.get_buffer("scale_tril").double(), far, upper=False)
+            white: Tensor = torch.linalg.solve_triangular(self.get_buffer("scale_tril").double(), far, upper=False)
             return white.square().sum(0).mul(0.5).to(work.dtype)
         return 0.5 * ((work - of("mean")) / of("std")).square().sum(1)
 
