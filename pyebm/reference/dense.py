@@ -48,7 +48,7 @@ def mixture(x: Tensor, params: Tensor) -> Tensor:
     (mean,) = _matrices(flat[3 * count + dim :], dim, 1)
     y = x.double() * inverse
     q = torch.softmax(math.log(2) * (log2_weight - squares(y, mean, scale[:, None])), 1)
-    pull = (torch.mm(q, mean) - y) * inverse
+    pull: Tensor = (torch.mm(q, mean) - y) * inverse
     return (pull / torch.mv(q, variance)[:, None]).to(x.dtype)
 
 
