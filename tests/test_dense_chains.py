@@ -8,6 +8,8 @@ from cases import assert_equal, levels, name_of, normal
 from dense_cases import has_the_op, mixture
 from target_cases import elements_of, loop
 from test_gaussian_full import correlated
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.library import opcheck
 
 import pyebm
 from pyebm import Noise
@@ -91,6 +93,25 @@ class TestEveryTarget:
     def test_gradients_flow(self, make):
         target, x = MAKE[make](3), normal(4, 3, dtype=torch.float64, grad=True)
         torch.autograd.gradcheck(lambda x: pyebm.langevin_chain(x, target, 3, 0.01, NOISE), x)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.parametrize("make", MAKE)
+def test_compiles(make):
+    torch._dynamo.reset()
+    target, x = MAKE[make](5), normal(8, 5)
+
+    def run(x, noise):
+        return target.score(x), target.energy(x), pyebm.langevin_chain(x, target, 3, 0.01, noise)
+
+    compiles = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(run, fullgraph=True, backend=compiles)
+    for k in range(3):
+        assert_equal(compiled(x + k, Noise(k, step=k)), run(x + k, Noise(k, step=k)))
+    assert compiles.frame_count == 1
+    params = target._checked("", x)
+    opcheck(torch.ops.pyebm.target_score.default, (torch.empty_like(x), x, target._index, params))
+    opcheck(torch.ops.pyebm.langevin_chain.default, (x.clone(), target._index, params, 2, 0.01, 1.0, NOISE._name))
 
 
 def test_a_chain_finds_the_weights(backend):
