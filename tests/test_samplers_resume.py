@@ -75,16 +75,22 @@ def test_a_sample_does_not_depend_on_its_batch(make):
     assert_equal(listed.x, whole.x[[5, 4]])
 
 
-def runs_on_threads(sampler, x0):
+def runs_on_threads(sampler, x0, steps=3):
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        yield sampler(begin(x0), 3)
+        yield sampler(begin(x0), steps)
 
 
 def test_threads(make):
-    """So many chains that torch's own sums over them would differ in their last bits."""
-    x0 = normal(40_001, 5)
+    x0 = normal(22_001, 5)
     same(*runs_on_threads(make(x0), x0))
+
+
+@pytest.mark.parametrize("name", ["pc-vp-batch", "mala-warmup-batch"])
+def test_threads_and_means_over_a_batch(name):
+    """So many chains that torch's own sums over them differ in their last bits, about every third time."""
+    x0 = normal(60_001, 2, dtype=torch.float64)
+    same(*runs_on_threads(CASES[name](x0), x0, 12))
 
 
 def test_threads_that_share_one_sample():
