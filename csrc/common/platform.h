@@ -9,6 +9,8 @@
 
 #if defined(__CUDACC__)
 #define PYEBM_HD __host__ __device__ __forceinline__
+#define PYEBM_UNROLL _Pragma("unroll")
 #else
 #define PYEBM_HD inline __attribute__((always_inline))
+#define PYEBM_UNROLL
 #endif

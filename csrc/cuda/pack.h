@@ -11,10 +11,10 @@ namespace pyebm {
 template <class S>
 using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Elements a thread, where they lie side by side: two Philox calls, so that their shared parts are paid once; one for doubles,
-// whose registers count twice.
+// Elements a thread, where they lie side by side: so many Philox calls as share their keys, and what a thread must find out
+// before it can begin. Fewer doubles, whose registers count twice.
 template <class S>
-constexpr int kElements = std::is_same_v<S, double> ? 4 : 8;
+constexpr int kElements = std::is_same_v<S, double> ? 8 : 16;
 
 template <class T>
 __device__ __forceinline__ T widened(T value) {
