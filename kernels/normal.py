@@ -47,11 +47,9 @@ def box_muller(radius, angle):
     sin, cos = a * _horner(y, _SIN, 4), _horner(y, _COS, 4)
     turned = angle + 0x20000000
     swap = (turned & 0x40000000) != 0
-    odd_sign = turned & 0x80000000
-    even_sign = odd_sign ^ ((turned << 1) & 0x80000000)
-    even = tl.where(swap, sin, cos).to(tl.uint32, bitcast=True) ^ even_sign
-    odd = tl.where(swap, cos, sin).to(tl.uint32, bitcast=True) ^ odd_sign
-    return r * even.to(tl.float32, bitcast=True), r * odd.to(tl.float32, bitcast=True)
+    # The quadrant's sign, common to both, goes to the radius; what remains of the turn is (c, s) or (-s, c).
+    r = (r.to(tl.uint32, bitcast=True) ^ (turned & 0x80000000)).to(tl.float32, bitcast=True)
+    return r * tl.where(swap, -sin, cos), r * tl.where(swap, cos, sin)
 
 
 @triton.jit

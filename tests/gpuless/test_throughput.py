@@ -1,0 +1,95 @@
+"""The model's table of rates against what ptxas itself knows: it spaces instructions of one unit by the clocks that they take."""
+
+import itertools
+import re
+import subprocess
+import tempfile
+from collections import defaultdict
+
+import measure
+import pyebm.kernels
+import pytest
+import throughput
+import torch
+from compiled import compiling
+
+import pyebm
+
+
+@pytest.fixture(scope="module")
+def scheduled():
+    """(instruction, clocks until the next may issue) of a kernel's machine code, block by block."""
+    with compiling("sm_90") as launches:
+        pyebm.kernels.OPS["normal_"](torch.empty(4, 4096), pyebm.Noise(0)._name)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
+        cubin.write(launches[0].compiled.asm["cubin"])
+        cubin.flush()
+        done = subprocess.run([measure._BIN / "nvdisasm", "-c", "-hex", cubin.name], capture_output=True, text=True, check=True)
+    blocks, current = [[]], None
+    for line in done.stdout.splitlines():
+        if re.match(r"[.$]\S+:", line):
+            blocks.append([])
+        elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", line):
+            current = found[1]
+        elif current and (word := re.search(r"/\* 0x([0-9a-f]{16}) \*/", line)):
+            blocks[-1].append((current, int(word[1], 16) >> 41 & 15))  # the upper word's bits 41 to 44: the stall
+            current = None
+    return blocks
+
+
+def test_the_compiler_spaces_instructions_as_the_table_says(scheduled):
+    nearest = defaultdict(lambda: 99)
+    for block in scheduled:
+        last, clock = {}, 0
+        for instruction, stall in block:
+            unit = throughput.unit(instruction)
+            if unit in last and not instruction.startswith("@"):
+                nearest[unit] = min(nearest[unit], clock - last[unit])
+            last[unit] = clock
+            clock += stall
+    # A warp's 32 lanes go to a quarter of the multiprocessor: its clocks are the slots.
+    for unit, clocks in {"alu": 2, "wide": 4, "fma": 1}.items():
+        assert nearest[unit] == clocks == throughput.FULL_RATE // throughput._UNITS[unit][0], unit
+
+
+def test_conversions_of_32_bits_are_not_those_of_the_slow_unit(scheduled):
+    """What has a variable latency is waited for by a barrier; I2FP is not, so it is the ALU's."""
+    followers = [
+        b for block in scheduled for (a, stall), (b, _) in itertools.pairwise(block) if a.startswith("I2FP") and stall == 1
+    ]
+    assert any("I2FP" in i for block in scheduled for i, _ in block)
+    assert all(throughput.unit(follower) != "alu" for follower in followers)
+
+
+CODE = """
+.text.kernel:
+        /*0000*/                   LDG.E.128 R0, desc[UR4][R2.64] ;
+        /*0010*/                   MUFU.RSQ R4, R0 ;
+        /*0020*/              @!P0 BRA `(.L_x_1) ;
+        /*0030*/                   CALL.REL.NOINC `($slow) ;
+.L_x_1:
+        /*0040*/                   IMAD.WIDE.U32 R6, R0, R1, RZ ;
+        /*0050*/                   FMUL R4, R4, R4 ;
+        /*0060*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0070*/               @P0 BRA `(.L_x_1) ;
+        /*0080*/                   EXIT ;
+$slow:
+        /*0090*/                   RET.REL.NODEC R6 `(kernel) ;
+"""
+
+
+def test_paths_and_slots():
+    (lines,) = throughput.functions(CODE).values()
+    once = throughput.usual_path(lines, {throughput.WIDE_STORE: 1, throughput.ROOT: 1})
+    assert [throughput.opcode(i) for i in once] == ["LDG", "MUFU", "BRA", "IMAD", "FMUL", "STG", "BRA", "EXIT"]
+    assert throughput.count(once, 1) == throughput.Count(8, 4 + 8 + 1 + 4 + 1 + 4 + 1 + 1, 8, "issue")
+    thrice = throughput.usual_path(lines, {throughput.WIDE_STORE: 3, throughput.ROOT: 1})
+    assert len(thrice) == 8 + 2 * 4
+    with pytest.raises(ValueError, match="no path"):
+        throughput.usual_path(lines, {throughput.ROOT: 2})
+
+
+def test_the_share_of_the_floor():
+    assert throughput.share(8, 1) == 1
+    balance = 8 / throughput.BYTES_A_SECOND * throughput.LANES_A_SECOND
+    assert throughput.share(8, 2 * balance) == 0.5
