@@ -57,18 +57,19 @@ PYEBM_HD float minus_2_log(uint32_t radius) {
   return static_cast<float>(static_cast<int32_t>(exponent)) * -0x1.62e430p-23f + f * q;
 }
 
-// even = a c and odd = b s, or where `exchange` is not 0, c and s exchanged.
-PYEBM_HD void multiply_either(uint32_t exchange, float a, float b, float c, float s, float& even, float& odd) {
+// (even, odd) = r (c, s), or where `turn` is not 0, r (-s, c).
+PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, float& odd) {
 #if defined(__CUDA_ARCH__)
-  // Two products too many cost less than two selections, which run at half the rate.
-  asm("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %6, 0;\n\t"
-      "mul.rn.f32 %0, %2, %4;\n\tmul.rn.f32 %1, %3, %5;\n\t"
-      "@p mul.rn.f32 %0, %2, %5;\n\t@p mul.rn.f32 %1, %3, %4;\n\t}"
+  // Two products too many cost less than two selections, which run at half the rate. Nothing here is subnormal: .ftz only keeps
+  // ptxas from taking the last product for the first, and selecting after all.
+  asm("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t"
+      "mul.rn.f32 %0, %2, %3;\n\tmul.rn.f32 %1, %2, %4;\n\t"
+      "@p mul.rn.f32 %0, %2, %6;\n\t@p mul.rn.ftz.f32 %1, %2, %3;\n\t}"
       : "=&f"(even), "=&f"(odd)
-      : "f"(a), "f"(b), "f"(c), "f"(s), "r"(exchange));
+      : "f"(r), "f"(c), "f"(s), "r"(turn), "f"(-s));
 #else
-  even = a * (exchange ? s : c);
-  odd = b * (exchange ? c : s);
+  even = r * (turn ? -s : c);
+  odd = r * (turn ? c : s);
 #endif
 }
 
@@ -86,12 +87,9 @@ PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& od
   c = c * y + 0x1.553e5ep-5f;
   c = c * y + -0x1.ffffb2p-2f;
   c = c * y + 0x1p+0f;
-  // Quadrants 0 to 3: (c, s), (-s, c), (-c, -s), (s, -c).
-  const uint32_t turned = angle + (1u << 29);  // the quadrant in the top bits
-  const uint32_t odd_sign = turned & 0x80000000u;
-  const uint32_t even_sign = (angle + (3u << 29)) & 0x80000000u;  // that of the next quadrant
-  const float even_r = bits_float(float_bits(r) ^ even_sign), odd_r = bits_float(float_bits(r) ^ odd_sign);
-  multiply_either(turned & 0x40000000u, even_r, odd_r, c, s, even, odd);
+  // Quadrants 0 to 3 give (c, s), (-s, c), (-c, -s), (s, -c): the last two the first two's, with the radius negative.
+  const uint32_t turned = angle + (1u << 29);
+  rotated(bits_float(float_bits(r) ^ (turned & 0x80000000u)), c, s, turned & 0x40000000u, even, odd);
 }
 
 }  // namespace

@@ -21,9 +21,10 @@ constexpr int kGranule = 16 / static_cast<int>(sizeof(S));
 struct Divider {
   uint64_t divisor = 1, magic = 0;
   uint32_t shift = 0, small_shift = 31, small_magic = 1u << 31;
+  uint32_t minus = ~0u;  // -divisor: a remainder is one multiply-add
 
   Divider() = default;
-  explicit Divider(int64_t by) : divisor(static_cast<uint64_t>(by < 1 ? 1 : by)) {
+  explicit Divider(int64_t by) : divisor(static_cast<uint64_t>(by < 1 ? 1 : by)), minus(0u - static_cast<uint32_t>(divisor)) {
     uint32_t log = 0;
     while ((uint64_t{1} << log) < divisor) ++log;
     if (log == 0) return;
@@ -174,18 +175,17 @@ template <class S, class Layout>
 __device__ __forceinline__ bool find_place(const Layout& layout, Place& at) {
   constexpr int kThread = kCountOf<S, Layout>;
   const Divider& per_sample = layout.pieces.per_sample;
-  const auto share = static_cast<uint32_t>(per_sample.divisor);
   if (layout.pieces.small) {
     const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
     if (index >= static_cast<uint32_t>(layout.pieces.total)) return false;
     const uint32_t sample = per_sample.divide_small(index);
-    at = layout.template place<kThread>(sample, index - sample * share);
+    at = layout.template place<kThread>(sample, index + sample * per_sample.minus);
     return true;
   }
   const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (index >= static_cast<uint64_t>(layout.pieces.total)) return false;
   const auto sample = static_cast<uint32_t>(per_sample.divide(index));
-  at = layout.template place<kThread>(sample, static_cast<uint32_t>(index) - sample * share);
+  at = layout.template place<kThread>(sample, static_cast<uint32_t>(index) + sample * per_sample.minus);
   return true;
 }
 

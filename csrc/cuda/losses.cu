@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
   const auto sample = real ? static_cast<uint32_t>(share) : 0;
   SampleNoise noise;
   LossRow<T> row;
-  samples.find(sample, noise, row);
+  samples.find(sample, noise, row, in.drawn);
   // A thread adds the same elements in the same order in every layout, if in smaller pieces.
   constexpr int kParts = kElements<S> / kCount;
   const int64_t first = (((team - share * teams.parts) * kSteps << teams.log) + lane) * kParts;
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!find_place<S>(layout, at)) return;
   SampleNoise noise;
   LossRow<Compute<S>> row;
-  samples.find(at.sample, noise, row);
+  samples.find(at.sample, noise, row, in.drawn);
   Compute<S> r[kCountOf<S, Layout>];
   residuals(in, row, noise, layout, at, r);
 #pragma unroll
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   SampleNoise noise;
   LossRow<T> row;
-  samples.find(at.sample, noise, row);
+  samples.find(at.sample, noise, row, in.drawn);
   residuals(in, row, noise, layout, at, r);
 #pragma unroll
   for (int k = 0; k < kCount; ++k) r[k] = (row.grad * r[k]) * factor[k];

@@ -44,12 +44,10 @@ struct NoiseName {
   const int64_t *seeds = nullptr, *ids = nullptr;  // one per sample, or null
 
   __device__ __forceinline__ SampleNoise of_all(uint32_t sample) const {
-    int64_t first[2], second[2];
-    load_wide<2>(name, first);
-    load_wide<2>(name + 2, second);
-    const auto seed = static_cast<uint64_t>(first[0]);
-    return {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), static_cast<uint32_t>(first[1]) + sample,
-            static_cast<uint32_t>(second[0]), static_cast<uint32_t>(second[1])};
+    // Low and high words of the four.
+    const auto* words = reinterpret_cast<const Pack<uint32_t, 4>*>(name);
+    const Pack<uint32_t, 4> first = words[0], second = words[1];
+    return {first.values[0], first.values[1], first.values[2] + sample, second.values[0], second.values[2]};
   }
   __device__ __forceinline__ void make_own(uint32_t sample, SampleNoise& noise) const {
     if (seeds) {

@@ -46,8 +46,8 @@ struct Samples {
   Samples(const NoiseName& noise, const RowTable<Row>& table)
       : noise(noise), table(table), own(table.rows || noise.seeds || noise.ids) {}
 
-  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row) const {
-    drawn = noise.name ? noise.of_all(sample) : SampleNoise{};
+  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row, bool is_drawn = true) const {
+    drawn = is_drawn ? noise.of_all(sample) : SampleNoise{};
     row = table.same;
     // A loop of at most one turn: of an `if` ptxas makes predicated instructions, for which everybody pays.
 #pragma unroll 1
