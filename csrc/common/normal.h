@@ -18,6 +18,9 @@ PYEBM_HD float bits_float(uint32_t bits) {
   return x;
 }
 
+// In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
+PYEBM_HD float uniform(uint32_t word) { return (static_cast<float>(word) + 0.5f) * 0x1p-32f; }
+
 template <class Fma>
 PYEBM_HD float root_from_estimate(float x, float y, Fma fma) {
   const float g = x * y, h = 0.5f * y;

@@ -9,8 +9,12 @@
 
 #if defined(__CUDACC__)
 #define PYEBM_HD __host__ __device__ __forceinline__
-#define PYEBM_UNROLL _Pragma("unroll")
 #else
 #define PYEBM_HD inline __attribute__((always_inline))
+#endif
+
+#if defined(__CUDA_ARCH__)
+#define PYEBM_UNROLL _Pragma("unroll")
+#else
 #define PYEBM_UNROLL
 #endif

@@ -180,7 +180,7 @@ void with_layout(const Call& call, Operands operands, Body body) {
   if (first.numel() == 0) return;
   const int64_t samples = first.size(0), elements = elements_of(first);
   using Dense = Rows<kGranule<S>>;
-  if (elements > 4 && are_rows(operands))
+  if (elements > 8 && are_rows(operands))
     return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
   body(strided_layout(call.op, Pieces(samples, elements, kCountOf<S, Strided>), operands));
 }

@@ -2,7 +2,7 @@
 // (row-major) order, so that the groups of four that share a Philox call are never split.
 //
 // Two layouts: Rows, where every operand holds each sample's elements side by side (any distance between samples), and Strided:
-// anything else, and samples of a single group. Offsets are 64 bits everywhere.
+// anything else, and samples of two groups or fewer. Offsets are 64 bits everywhere.
 #pragma once
 
 #include "pack.h"
@@ -97,7 +97,9 @@ struct Rows {
   template <int kOperand, class S, class T, int kN>
   __device__ __forceinline__ void load(const S* data, const Place& at, T (&values)[kN]) const {
     data = first<kOperand>(data, at);
-    if (at.wide) return load_wide<kGranule>(data, values);
+    if constexpr (kN % kPack<S, kGranule> == 0) {
+      if (at.wide) return load_wide<kGranule>(data, values);
+    }
 #pragma unroll
     for (int k = 0; k < kN; ++k) values[k] = k < at.count ? static_cast<T>(widened(data[k])) : T(0);
   }
@@ -105,7 +107,9 @@ struct Rows {
   template <int kOperand, class S, class T, int kN>
   __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kN]) const {
     data = first<kOperand>(data, at);
-    if (at.wide) return store_wide<kGranule>(data, values);
+    if constexpr (kN % kPack<S, kGranule> == 0) {
+      if (at.wide) return store_wide<kGranule>(data, values);
+    }
 #pragma unroll
     for (int k = 0; k < kN; ++k) {
       if (k < at.count) data[k] = narrowed<S>(values[k]);

@@ -58,26 +58,38 @@ struct NoiseName {
   }
 };
 
-// z of a thread's elements; T is float, or double to which the float32 normals are widened.
-template <class T, int kCount>
-__device__ __forceinline__ void draw(const SampleNoise& noise, const Place& at, T (&z)[kCount]) {
-  constexpr int kCalls = kCount / 4;
-  Words<kCalls> c0, c1, c2, c3, k0, k1;
+// The words of a thread's elements, four of each Philox call; `ahead` steps after the one that is named.
+template <int kCalls>
+__device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place& at, uint32_t ahead, Words<kCalls> (&words)[4]) {
+  Words<kCalls> k0, k1;
 #pragma unroll
   for (int k = 0; k < kCalls; ++k) {
-    c0.call[k] = at.group + static_cast<uint32_t>(k);
-    c1.call[k] = noise.id, c2.call[k] = noise.step, c3.call[k] = noise.stream;
+    words[0].call[k] = at.group + static_cast<uint32_t>(k);
+    words[1].call[k] = noise.id, words[2].call[k] = noise.step + ahead, words[3].call[k] = noise.stream;
     k0.call[k] = noise.key_low, k1.call[k] = noise.key_high;
   }
-  philox4x32_10(c0, c1, c2, c3, k0, k1);
+  philox4x32_10(words[0], words[1], words[2], words[3], k0, k1);
+}
+
+// z of a thread's elements; T is float, or double to which the float32 normals are widened.
+template <class T, int kCount>
+__device__ __forceinline__ void draw(const SampleNoise& noise, const Place& at, T (&z)[kCount], uint32_t ahead = 0) {
+  Words<kCount / 4> words[4];
+  draw_words(noise, at, ahead, words);
 #pragma unroll
-  for (int k = 0; k < kCalls; ++k) {
-    float lanes[4];
-    box_muller(c0.call[k], c1.call[k], lanes[0], lanes[1]);
-    box_muller(c2.call[k], c3.call[k], lanes[2], lanes[3]);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) z[4 * k + i] = static_cast<T>(lanes[i]);
+  for (int k = 0; k < kCount; k += 2) {
+    float even, odd;
+    box_muller(words[k % 4].call[k / 4], words[k % 4 + 1].call[k / 4], even, odd);
+    z[k] = static_cast<T>(even), z[k + 1] = static_cast<T>(odd);
   }
+}
+
+template <class T, int kCount>
+__device__ __forceinline__ void draw_uniforms(const SampleNoise& noise, const Place& at, T (&u)[kCount]) {
+  Words<kCount / 4> words[4];
+  draw_words(noise, at, 0, words);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) u[k] = static_cast<T>(uniform(words[k % 4].call[k / 4]));
 }
 
 }  // namespace pyebm

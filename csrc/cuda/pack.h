@@ -62,10 +62,10 @@ __device__ __forceinline__ void load_wide(const S* from, T (&values)[kCount]) {
     const Pack<S, kN> pack = *reinterpret_cast<const Pack<S, kN>*>(from + i);
     if constexpr (std::is_same_v<S, __nv_bfloat16> && kN % 2 == 0) {
       unpack(pack.values, values + i, kN);
-      continue;
-    }
+    } else {
 #pragma unroll
-    for (int k = 0; k < kN; ++k) values[i + k] = static_cast<T>(widened(pack.values[k]));
+      for (int k = 0; k < kN; ++k) values[i + k] = static_cast<T>(widened(pack.values[k]));
+    }
   }
 }
 

@@ -64,6 +64,13 @@ __global__ void __launch_bounds__(kThreads) make_rows(Make make, Row* rows, int6
   if (sample < count) rows[sample] = make(sample);
 }
 
+template <class Row, class Make>
+const Row* fill_rows(const Call& call, Make make, const Tensor& memory, int64_t count) {
+  Row* rows = static_cast<Row*>(memory.data_ptr());
+  call.launch(make_rows<Row, Make>, ceil_div(count, kThreads), make, rows, count);
+  return rows;
+}
+
 // make(sample) gives a sample's Row from its sources, here or on the device. The table lives as long as `memory`, and longer on
 // this stream, which is all that a launch needs.
 template <class Row, class Make>
@@ -77,9 +84,7 @@ RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_l
   if (!from_tensors) return {make(0)};
   const int64_t count = per_sample ? like.size(0) : 1;
   memory = workspace<Row>(like, count);
-  Row* rows = static_cast<Row*>(memory->data_ptr());
-  call.launch(make_rows<Row, Make>, ceil_div(count, kThreads), make, rows, count);
-  return {Row{}, rows, per_sample};
+  return {Row{}, fill_rows<Row>(call, make, *memory, count), per_sample};
 }
 
 }  // namespace pyebm

@@ -48,6 +48,12 @@ inline void __threadfence() {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
 }
+inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) {
+  unsigned long long seen = __atomic_load_n(at, __ATOMIC_RELAXED);
+  while (value < seen && !__atomic_compare_exchange_n(at, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return seen;
+}
 inline unsigned atomicAdd(unsigned* at, unsigned value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 
 inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
