@@ -52,8 +52,8 @@ gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed
 	@if command -v nvcc >/dev/null; then $(RUN) tests/gpu_gate/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
-bench: $(VENV)/dev.stamp  ## the benchmarks: ours beside eager PyTorch and torch.compile, into out/bench/
-	$(RUN) -m benchmarks
+bench: $(VENV)/integrations.stamp  ## the benchmarks: ours beside its rivals, into out/bench/; BENCH=--quick for two minutes
+	$(RUN) -m pyebm bench $(BENCH)
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy, clang-format
 	$(RUN) -m ruff check .

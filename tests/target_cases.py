@@ -9,11 +9,17 @@ import pyebm
 from pyebm import targets
 
 
-def make(kind: str, elements: int) -> targets.Target:  # noqa: ARG001
+def make(kind: str, elements: int) -> targets.Target:
     """The target with numbers that are no one's default, for samples of so many elements."""
     return {
         "harmonic": lambda: targets.Harmonic(1.7, 0.3),
         "double_well": lambda: targets.DoubleWell(1.9, 1.1),
+        "gaussian": lambda: targets.Gaussian(normal(elements, seed=3), normal(elements, seed=4).abs() + 0.5),
+        "polynomial": lambda: targets.Polynomial([1.0, 0.3, -1.1, 0.2, 0.25]),
+        "rastrigin": lambda: targets.Rastrigin(1.3),
+        "rosenbrock": lambda: targets.Rosenbrock(0.9, 2.1),
+        "ackley": lambda: targets.Ackley(7.0, 0.4, 5.0),
+        "funnel": lambda: targets.Funnel(1.4),
     }[kind]()
 
 
@@ -21,8 +27,8 @@ KINDS = pyebm._ops.TARGETS
 
 
 def start(shape, dtype=torch.float32, device="cpu"):
-    """States around the wells, some of them further out."""
-    return 1.5 * normal(*shape, dtype=dtype, device=device)
+    """States around the minima."""
+    return normal(*shape, dtype=dtype, device=device)
 
 
 def elements_of(shape):

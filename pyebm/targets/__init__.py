@@ -4,6 +4,9 @@ Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``; the score is ``gr
 """
 
 from ._target import Target
-from .wells import DoubleWell, Harmonic
+from .funnel import Funnel
+from .gaussian import Gaussian
+from .landscapes import Ackley, Rastrigin, Rosenbrock
+from .wells import DoubleWell, Harmonic, Polynomial
 
-__all__ = ["DoubleWell", "Harmonic", "Target"]
+__all__ = ["Ackley", "DoubleWell", "Funnel", "Gaussian", "Harmonic", "Polynomial", "Rastrigin", "Rosenbrock", "Target"]

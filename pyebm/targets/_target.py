@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ class Target(nn.Module):
     kind: str
     dim: int | None = None
     """Elements of a sample, or None where any (B, ...) will do."""
+    least_dim = 0
+    """Fewer elements than this make no sense."""
 
     # The numbers as the kernels take them, by dtype and device, made of these buffers at these versions.
     _packed: tuple[list[Tensor], list[int], dict[tuple[torch.dtype, torch.device], Tensor]] = ([], [], {})
@@ -47,10 +51,15 @@ class Target(nn.Module):
             f"{type(self).__name__}: log_prob needs the normaliser, which has no closed form; energy is there"
         )
 
-    def sample(self, n: int, noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None) -> Tensor:
-        """n exact samples, (n, dim), made from the noise: the same Noise gives the same samples again.
+    def sample(
+        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+    ) -> Tensor:
+        """n exact samples, (n, dim), on the target's device; made from the noise, so that the same Noise gives them again.
 
-        Raises NotImplementedError where exact sampling does not exist.
+        A chain that starts from them takes another stream of the noise. n may be a shape (n, ...), and must be for a target whose
+        dim is None.
+
+        Raises NotImplementedError where exact sampling does not exist, ValueError for a shape that is not the target's.
         """
         raise NotImplementedError(f"{type(self).__name__}: there is no exact sampling of it; run a chain, pyebm.langevin_chain")
 
@@ -82,6 +91,10 @@ class Target(nn.Module):
         _ops.kernels(backend, x)["target_score"](out, x, self._index, params)
         return out
 
+    def extra_repr(self) -> str:
+        shown = ((name, f"{b.item():g}" if b.dim() == 0 else f"<{tuple(b.shape)}>") for name, b in self.named_buffers())
+        return ", ".join(f"{name}={value}" for name, value in shown)
+
     # --- for subclasses ---
 
     def _numbers(self) -> Tensor:
@@ -108,6 +121,21 @@ class Target(nn.Module):
         )
         return work, lambda name: self.get_buffer(name).to(work.dtype)
 
+    def _normals(
+        self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
+    ) -> tuple[Tensor, Callable[[str], Tensor], Callable[[Tensor], Tensor]]:
+        """For :meth:`sample`: normals (n, elements), the buffers by name, and what brings a result to its shape and dtype."""
+        if isinstance(n, (tuple, list)):
+            shape = tuple(n)
+        elif self.dim is not None:
+            shape = (operator.index(cast(int, n)), self.dim)
+        else:
+            raise ValueError(f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {n!r}")
+        device = next(self.buffers()).device
+        z = noise.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device, backend=backend)
+        work, of = self._work(z)
+        return work, of, lambda made: made.reshape(shape).to(dtype)
+
     # --- what calls share ---
 
     @property
@@ -119,6 +147,8 @@ class Target(nn.Module):
         elements = _elements(x)
         if self.dim is not None and elements != self.dim and x.shape[0]:
             raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
+        if elements < self.least_dim and x.shape[0]:
+            raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
         for buffer in self.buffers():
             if buffer.device != x.device:
                 raise ValueError(
@@ -150,3 +180,12 @@ def _elements(x: Tensor) -> int:
 
 def positive(value: Tensor) -> Tensor:
     return value > 0
+
+
+def log_integral(energy: Callable[[Tensor], Tensor], reach: float, device: torch.device) -> Tensor:
+    """log of the integral of exp(-energy) over [-reach, reach], beyond which nothing is left of it; energy is elementwise.
+
+    The trapezoidal rule, which converges geometrically for analytic functions that vanish at both ends.
+    """
+    x = torch.linspace(-reach, reach, 20_001, dtype=torch.float64, device=device)
+    return torch.logsumexp(-energy(x), 0) + math.log(2 * reach / 20_000)
