@@ -21,6 +21,14 @@ PYEBM_HD float bits_float(uint32_t bits) {
 // In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
 PYEBM_HD float uniform(uint32_t word) { return (static_cast<float>(word) + 0.5f) * 0x1p-32f; }
 
+PYEBM_HD float sqrt_rounded(float x) {
+#if defined(__CUDA_ARCH__)
+  return __fsqrt_rn(x);
+#else
+  return __builtin_sqrtf(x);  // IEEE: correctly rounded
+#endif
+}
+
 template <class Fma>
 PYEBM_HD float root_from_estimate(float x, float y, Fma fma) {
   const float g = x * y, h = 0.5f * y;
@@ -29,8 +37,8 @@ PYEBM_HD float root_from_estimate(float x, float y, Fma fma) {
   return fma(fma(-root, root, x), half, root);
 }
 
-// Correctly rounded, for x = 0 and the x >= 2^-23 that minus_2_log makes.
-PYEBM_HD float sqrt_rounded(float x) {
+// sqrt_rounded(x) for the x that minus_2_log makes: 0, and 2^-23 to 45.
+PYEBM_HD float root_of_log(float x) {
 #if defined(__CUDA_ARCH__)
   // Goldschmidt's iteration from the hardware's estimate, without __fsqrt_rn's branch for zeros and subnormals. It gives the
   // rounded root whatever the estimate is within the error that PTX states for it (2^-22.9): tests/gpuless/square_root.cpp tries
@@ -39,7 +47,7 @@ PYEBM_HD float sqrt_rounded(float x) {
   asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x + 0x1p-100f));
   return root_from_estimate(x, y, __fmaf_rn);
 #else
-  return __builtin_sqrtf(x);  // IEEE: correctly rounded
+  return sqrt_rounded(x);
 #endif
 }
 
@@ -78,7 +86,7 @@ PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, flo
 
 // even = R cos, odd = R sin at the angle 2 pi angle / 2^32: the nearest quarter turn from the top bits, polynomials for the rest.
 PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& odd) {
-  const float r = sqrt_rounded(minus_2_log(radius));
+  const float r = root_of_log(minus_2_log(radius));
   const float a = static_cast<float>(static_cast<int32_t>(angle << 2)) * 0x1.921fb6p-32f;  // in [-pi/4, pi/4)
   const float y = a * a;
   float s = -0x1.995408p-13f;

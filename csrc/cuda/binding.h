@@ -92,7 +92,11 @@ S* pointer(const MaybeTensor& tensor) {
 template <class T>
 Tensor workspace(const Tensor& like, int64_t count) {
   const int64_t bytes[] = {count * static_cast<int64_t>(sizeof(T))};
-  return torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+  Tensor made = torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+#if !defined(__CUDACC__)
+  cuda_on_cpu::allocated(made.data_ptr(), bytes[0]);
+#endif
+  return made;
 }
 
 inline int64_t elements_of(const Tensor& tensor) { return tensor.size(0) ? tensor.numel() / tensor.size(0) : 0; }
