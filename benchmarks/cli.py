@@ -14,7 +14,7 @@ from . import records
 from .case import GROUPS, Case
 
 # In the order of the report.
-MODULES = ("noise", "langevin", "losses", "denoising")
+MODULES = ("noise", "langevin", "losses", "denoising", "chains", "targets", "samplers", "training")
 SECONDS, QUICK_SECONDS = 2.0, 0.5  # a case
 OK, FAILED, USAGE, UNFINISHED = 0, 1, 2, 75
 
@@ -100,6 +100,10 @@ def _measure_and_report(
         report.into_readme(Path("README.md"), merged)
     if baseline is not None:
         worse = records.slower(merged, baseline)
+        if worse and not options.sources:  # once more, before a disturbance of the machine counts as ours
+            print(f"{len(worse)} cases look slower; measuring them again")
+            _, again = measure(options, [case for case in cases if case.name in worse])
+            worse = records.slower(records.merge(again), baseline) if again else worse
         for case, how in worse.items():
             print(f"slower: {case}: {how}")
         print(f"{records.compared(merged, baseline)} cases compared with {options.compare}, {len(worse)} slower by more than 10 %")
@@ -114,7 +118,7 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     try:
         import pytest
 
-        from . import suite
+        from . import machine, suite
     except ImportError as error:
         return _refuse(f"the benchmarks need {error.name}: pip install 'pyebm-kernels[bench]'"), []
     import torch
@@ -141,6 +145,8 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
         ]
         pytest.main([*arguments, suite.__file__], plugins=[selection])
         measured = [records.read(found)] if found.exists() and found.stat().st_size else []
+        if measured:
+            measured[0] |= {"absent": selection.absent, "limits": machine.limits(device)}
     for name, why in {**selection.red, **selection.broken}.items():
         print(f"check failed: {name}: {why}", file=sys.stderr)
     if selection.red or selection.broken:

@@ -61,7 +61,8 @@ def merge(reports: list[Report]) -> Report:
         for record in report["benchmarks"]:
             new.setdefault(record["group"], []).append(record)
         by_case.update(new)
-    return {**reports[-1], "benchmarks": [record for records in by_case.values() for record in records]}
+    absent = {case: why for report in reports for case, why in report.get("absent", {}).items() if case not in by_case}
+    return {**reports[-1], "absent": absent, "benchmarks": [record for records in by_case.values() for record in records]}
 
 
 @dataclass
@@ -82,7 +83,9 @@ class Row:
 
     @property
     def rivals(self) -> list[str]:
-        return [side for side in self.stats if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None]
+        """Eager first."""
+        sides = [side for side in self.stats if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None]
+        return sorted(sides, key=lambda side: side != "eager")
 
     @property
     def group(self) -> str:
@@ -106,16 +109,20 @@ def rows(report: Report) -> list[Row]:
 
 
 def slower(new: Report, old: Report) -> dict[str, str]:
-    """Cases whose ratio to eager fell by more than ALLOWED, and by how much. The ratio, so that another machine compares."""
+    """Cases whose ratio to eager (or, without it, to the first rival) fell by more than ALLOWED, and by how much.
+
+    The ratio, not the time, so that another machine compares.
+    """
     before = {row.case: row for row in rows(old)}
     found = {}
     for row in rows(new):
         was = before.get(row.case)
-        if was is None or any("eager" not in r.stats or "pyebm" not in r.stats for r in (row, was)):
+        rival = next((side for side in row.rivals if was is not None and side in was.stats), None)
+        if was is None or rival is None or any("pyebm" not in r.stats for r in (row, was)):
             continue
-        lost = was.ratio("eager") / row.ratio("eager") - 1
+        lost = was.ratio(rival) / row.ratio(rival) - 1
         if lost > ALLOWED:
-            found[row.case] = f"{was.ratio('eager'):.2f}x eager before, {row.ratio('eager'):.2f}x now: {lost:.0%} slower"
+            found[row.case] = f"{was.ratio(rival):.2f}x {rival} before, {row.ratio(rival):.2f}x now: {lost:.0%} slower"
     return found
 
 

@@ -157,9 +157,10 @@ def write(folder: Path, report: Report) -> None:
         "# Benchmarks",
         _about(report, found),
         EXPLAINED,
+        "This machine: " + "; ".join(f"{name}: {value:g}" for name, value in report.get("limits", {}).items()) + ".",
         "\n".join(f"![{title}]({name}.png)" for name, title in pictures.items()),
         headline(found),
-        _left_out(found),
+        _left_out(found, report),
         "## All of it",
         *(_group(name, list(group)) for name, group in groupby(found, key=lambda row: row.group)),
         model.section(found),
@@ -168,13 +169,14 @@ def write(folder: Path, report: Report) -> None:
     (folder / "report.md").write_text("\n\n".join(filter(None, parts)) + "\n")
 
 
-def _left_out(found: list[Row]) -> str:
+def _left_out(found: list[Row], report: Report) -> str:
     """What is not in the figures, by name."""
     absent: dict[str, list[str]] = {}
     for row in found:
         for side, why in row.info["missing"].items():
             absent.setdefault(f"{side}: {why}", []).append(row.case)
     lines = [f"- {why} ({len(where)} cases, such as {where[0]})" for why, where in absent.items()]
+    lines += [f"- {case}: {why}" for case, why in report.get("absent", {}).items()]
     lines += [
         f"- CHECK FAILED, no speed-up is shown: {row.case}: {side}: {why}" for row in found for side, why in row.info["red"].items()
     ]

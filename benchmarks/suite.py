@@ -19,6 +19,7 @@ from pytest_benchmark.stats import Metadata
 
 from . import SUITE, machine, timing
 from .case import Case, Setting, Work, on
+from .rivals import Missing
 
 
 @dataclass
@@ -32,7 +33,8 @@ class Selection:
     timed: bool = True  # False: the checks alone
     left: list[str] = field(default_factory=list)  # cases that the budget left out
     red: dict[str, str] = field(default_factory=dict)  # "case: side" and what its check said
-    broken: dict[str, str] = field(default_factory=dict)  # cases that could not run, and why
+    broken: dict[str, str] = field(default_factory=dict)  # cases that failed, and why
+    absent: dict[str, str] = field(default_factory=dict)  # cases that need what isn't installed, and why
     begun: float = field(default_factory=time.monotonic)
 
     def pytest_collect_file(self, file_path: Path, parent: Any) -> pytest.Collector | None:
@@ -53,6 +55,10 @@ class Selection:
                 red = check(work)
                 self.red.update({f"{case.name}: {side}": why for side, why in red.items()})
                 records = _measure(case, work, red, load, self) if self.timed else []
+        except Missing as why:
+            self.absent[case.name] = str(why)
+            print(f"{case.name}: left out: {why}", flush=True)
+            return
         except Exception as error:
             self.broken[case.name] = _first_line(error)
             raise
@@ -64,9 +70,14 @@ class _Cases(pytest.File):
     selection: Selection
 
     def collect(self) -> Iterator[pytest.Item]:
-        for case in self.selection.cases:
-            item = _Item.from_parent(self, name=case.name)
-            item.case = on(self.selection.device, case)
+        # On a GPU, cases that differ in their threads alone are one: that with the most beside it.
+        cases: dict[str, Case] = {}
+        for case in sorted(self.selection.cases, key=lambda case: case.setting.compiled):
+            cases[on(self.selection.device, case).name] = on(self.selection.device, case)
+        order = {on(self.selection.device, case).name: None for case in self.selection.cases}
+        for name in order:
+            item = _Item.from_parent(self, name=name)
+            item.case = cases[name]
             yield item
 
 
