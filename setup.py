@@ -117,6 +117,18 @@ def cuda_extensions() -> list[Extension]:
     return [extension]
 
 
+def with_headers(source: Path) -> dict[Path, str]:
+    """The text of a source and of all headers of ours that it includes."""
+    found: dict[Path, str] = {}
+    left = [source.resolve()]
+    while left:
+        path = left.pop()
+        if path not in found and path.exists():  # what does not exist is the tests' emulator
+            found[path] = path.read_text()
+            left += [(path.parent / name).resolve() for name in re.findall(r'#include "([^"]+)"', found[path])]
+    return dict(sorted(found.items()))
+
+
 def compile_cuda(extension: Extension) -> list[str]:
     """The CUDA sources to objects, side by side; what was compiled before with the same command and contents is taken as it is."""
     built_for = " ".join(re.findall(r"(?:sm|compute)_\w+(?=[,\]])", extension.nvcc[-1].partition("code=")[2]))
@@ -134,12 +146,11 @@ def compile_cuda(extension: Extension) -> list[str]:
         *(f"-isystem={path}" for path in include_paths()),
         f"--threads={os.cpu_count()}",
     ]
-    headers = [Path(path).read_bytes() for path in extension.depends]
     folder = Path("build/cuda")
     folder.mkdir(parents=True, exist_ok=True)
 
     def compile_one(source: str) -> str:
-        content = "\0".join([torch.__version__, *command]).encode() + b"\0".join([Path(source).read_bytes(), *headers])
+        content = "\0".join([torch.__version__, *command, *with_headers(Path(source)).values()]).encode()
         made = folder / f"{Path(source).stem}-{hashlib.sha256(content).hexdigest()[:16]}.o"
         if not made.exists():
             partial = made.with_suffix(f".{os.getpid()}")
