@@ -37,7 +37,8 @@ def means_of(at: Setting) -> Tensor:
 
 @benchmark(
     "mixture",
-    "langevin_chain on a mixture of isotropic Gaussians, per step, beside the matrix products and softmax that one writes in eager",
+    "langevin_chain on a mixture of isotropic Gaussians, per step, beside the matrix products and softmax that one writes; "
+    "operations are counted as the matrix form does them",
     SETTINGS,
 )
 def mixture(at: Setting) -> Work:

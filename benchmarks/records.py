@@ -99,10 +99,18 @@ class Row:
         return floors
 
 
+def _kind(info: dict[str, Any]) -> tuple[str, ...]:
+    return info["machine"], info["device"], str(info["threads"]), "float64" if info["dtype"] == "float64" else "float32"
+
+
 def rows(report: Report) -> list[Row]:
     found: dict[str, Row] = {}
+    peaks: dict[tuple[str, ...], float] = {}  # the machine's best: a run may have met it in a bad moment
     for record in report["benchmarks"]:
         info = record["extra_info"]
+        peaks[_kind(info)] = max(info["peak"], peaks.get(_kind(info), 0.0))
+    for record in report["benchmarks"]:
+        info = {**record["extra_info"], "peak": peaks[_kind(record["extra_info"])]}
         row = found.setdefault(record["group"], Row(record["group"], info, {}, {}))
         row.stats[info["side"]], row.infos[info["side"]] = record["stats"], info
     return list(found.values())

@@ -120,11 +120,12 @@ def _measure(case: Case, work: Work, red: dict[str, str], load: float | None, se
         sides["copy"] = _copy(work, at)
     if device == "cuda":
         _capture(work, sides)
-    samples = timing.take_turns(sides, selection.seconds, timing.clock(device))
+    samples, attempts = timing.steady_turns(sides, selection.seconds, timing.clock(device))
     common = {
         "suite": SUITE,
         **machine.provenance(device),
         "load": load,
+        "attempts": attempts,
         "case": case.name,
         **_described(at),
         "elements": work.elements,

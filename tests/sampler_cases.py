@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cases import normal
+from cases import assert_equal, normal
 from torch import Tensor
 
 from pyebm import Noise
@@ -87,3 +87,9 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
 
 def begin(x: Tensor, noise: Noise | None = None) -> State:
     return State(x, Noise(1, step=0, stream=3) if noise is None else noise)
+
+
+def same(a: State, b: State) -> None:
+    assert_equal(a.x, b.x)
+    assert_equal(a.extra, b.extra)
+    assert repr(a.noise) == repr(b.noise)

@@ -88,6 +88,13 @@ def test_sides_take_turns():
     assert [turns[k : k + 3] for k in range(0, 9, 3)] == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
 
 
+def test_scattered_times_are_taken_again_and_the_steadiest_kept():
+    scales = iter([1.0] * 2 + [1.0, 2.0, 1.0, 2.0, 3.0] + [1.0] * 2 + [1.0, 1.1, 1.0, 1.1, 1.0])
+    samples, attempts = timing.steady_turns({"pyebm": lambda: None}, 0.0, lambda run, _: run() or next(scales))
+    assert attempts == 2
+    assert max(samples["pyebm"][1]) == 1.1
+
+
 def test_a_red_check_shows_no_speed_up(capsys, tmp_path):
     x = torch.ones(64, 2)
     code, found, said = run(capsys, plain(lambda: x + 1, lambda: x + 1.01))
