@@ -23,7 +23,9 @@ def toolkit(tmp_path):
         (tmp_path / "bin").mkdir()
         nvcc = tmp_path / "bin/nvcc"
         listed = "\\n".join(f"compute_{name}" for name in architectures.split())
-        nvcc.write_text(f'#!/bin/sh\n[ "$1" = --version ] && printf "{release}\\n"\n[ "$1" = --list-gpu-arch ] && printf "{listed}\\n"\ntrue\n')
+        says = {"--version": release, "--list-gpu-arch": listed}
+        script = [f'[ "$1" = {option} ] && printf "{text}\\n"' for option, text in says.items()]
+        nvcc.write_text("\n".join(["#!/bin/sh", *script, "true\n"]))
         nvcc.chmod(0o755)
         return tmp_path
 

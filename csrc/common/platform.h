@@ -14,7 +14,7 @@
 #endif
 
 #if defined(__CUDA_ARCH__)
-#define PYEBM_UNROLL _Pragma("unroll")
+#define PYEBM_UNROLL_ON_GPU _Pragma("unroll")
 #else
-#define PYEBM_UNROLL
+#define PYEBM_UNROLL_ON_GPU
 #endif

@@ -112,7 +112,8 @@ def table(found: dict[str, dict[str, float]]) -> str:
         BEGIN,
         "",
         "| CUDA kernel, dtype | registers, sm_80 / 90 / 100 / 120 | occupancy, sm_90 | bytes / element | "
-        "instructions / element, sm_90 | slots, serial / concurrent | predicted share of the HBM floor, H100: serial / concurrent |",
+        "instructions / element, sm_90 | slots, serial / concurrent | "
+        "predicted share of the HBM floor, H100: serial / concurrent |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in KERNELS:

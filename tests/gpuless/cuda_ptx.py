@@ -86,7 +86,9 @@ def _view(address: int, size: int) -> np.ndarray:
 def executing() -> Iterator[list[str]]:
     """Within: the backend "cuda-emulated" runs its kernels' PTX; the names of the kernels that ran."""
     library = ctypes.CDLL(str(build()))
-    base = ctypes.cast(library.pyebm_record, ctypes.c_void_p).value - next(a for a, n in _functions().items() if n == "pyebm_record")
+    base = ctypes.cast(library.pyebm_record, ctypes.c_void_p).value - next(
+        a for a, n in _functions().items() if n == "pyebm_record"
+    )
     ran: list[str] = []
     memory: dict[int, np.ndarray] = {}
     errors: list[Exception] = []

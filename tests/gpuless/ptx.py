@@ -115,7 +115,7 @@ def launch(
     blocks: Sequence[int] | None = None,
     memory: Global | None = None,
 ) -> None:
-    """Run the kernel over its grid, or over ``blocks`` of it only, on the tensors among ``arguments`` (or in ``memory``), in place."""
+    """Run the kernel over its grid, or only ``blocks`` of it, on the tensors among ``arguments``, or in ``memory``, in place."""
     kernel = text if isinstance(text, Kernel) else parse(text)
     data = _packed(kernel, arguments)
     memory = memory or Global.of([value for value in arguments if isinstance(value, Tensor)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, uint8
 
-
 _MANY = -(1 << 30)
 
 
@@ -92,9 +91,7 @@ class Shared:
                 in_warp = (reader >= 0) & (reader // 32 == warp) | (reader == -2 - warp)
                 self.reader[here] = np.where(same, thread[own], np.where(in_warp, -2 - warp, _MANY))
                 several = self.reader[here] != thread[own]
-                self.reader[here[0][several], here[1][several]] = np.where(
-                    self.reader[here][several] == _MANY, _MANY, -2 - warp
-                )
+                self.reader[here[0][several], here[1][several]] = np.where(self.reader[here][several] == _MANY, _MANY, -2 - warp)
         return self.data[block[:, None], at[:, None] + np.arange(size)]
 
     def store(self, block: np.ndarray, thread: np.ndarray, offset: np.ndarray, data: np.ndarray) -> None:

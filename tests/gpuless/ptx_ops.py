@@ -23,7 +23,8 @@ def _otherwise(compare: Any) -> Any:
 
 _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
 _COMPARE |= {"neu": np.not_equal}  # with u: true where an operand is NaN too
-_COMPARE |= {f"{name}u": _otherwise(_COMPARE[opposite]) for name, opposite in (("lt", "ge"), ("le", "gt"), ("gt", "le"), ("ge", "lt"))}
+_OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
+_COMPARE |= {f"{name}u": _otherwise(_COMPARE[opposite]) for name, opposite in _OPPOSITE.items()}
 _COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
 _SHARED = 1 << 60  # where generic addresses see shared memory
 

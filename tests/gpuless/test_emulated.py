@@ -35,6 +35,7 @@ def every_op(backend, shape, dtype):
     mask = normal(*shape, seed=2) > 0
     seeds = Noise(torch.arange(shape[0]), sample_ids=torch.arange(shape[0]).flip(0))
     yield NOISE.randn(shape, dtype=dtype, backend=backend)
+    yield NOISE.rand(shape, dtype=dtype, backend=backend)
     yield pyebm.perturb(x, rows, seeds, alpha=0.5, backend=backend)
     step = {"clamp": (-1.5, 1.5), "score_clip": 1.0, "mask": mask, "return_mean": True}
     yield from pyebm.langevin_step(x, score, rows, NOISE, temperature=0.7, backend=backend, **step)
@@ -42,6 +43,9 @@ def every_op(backend, shape, dtype):
     yield from losses(backend, x, rows, "none")
     for reduction in ("sample", "mean"):
         yield losses(backend, x, rows, reduction)[1]
+    for target in (pyebm.targets.DoubleWell(), pyebm.targets.Rosenbrock(), pyebm.targets.Ackley()):
+        options = {"n_steps": 2, "step_size": rows * 0.01, "noise": NOISE, "thin": 1, "return_diverged": True}
+        yield from pyebm.langevin_chain(x, target, backend=backend, **options)
 
 
 @pytest.mark.parametrize("order", range(9))
@@ -110,6 +114,16 @@ def test_under_address_and_undefined_behaviour_sanitizers():
     flags = ["-O1", "-g1", "-fsanitize=address,undefined"]
     options = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1"}
     done = in_a_process(flags, [(3, 5), (2, 4099), (5, 3, 7, 3)], "libasan.so", PYEBM_EMULATOR_SEED="3", **options)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "equal" in done.stdout
+
+
+@pytest.mark.slow
+def test_under_the_thread_sanitizer():
+    """Small grids; without the randomisation of addresses, whose high mappings this TSan does not know."""
+    flags = ["-O1", "-g1", "-fsanitize=thread"]
+    options = {"TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1", "PYEBM_EMULATOR_SEED": "2"}
+    done = in_a_process(flags, [(3, 5), (5, 37), (1, 6000)], "libtsan.so", ["setarch", "-R"], **options)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "equal" in done.stdout
 
