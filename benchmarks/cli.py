@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="add to the report in --out what it does not have yet")
     parser.add_argument("--from", dest="sources", nargs="+", type=Path, metavar="JSON", help="measure nothing; report on these")
-    parser.add_argument("--readme", action="store_true", help="put the table and the plots into README.md and docs/images")
+    parser.add_argument("--readme", action="store_true", help="put the tables and plots into README.md and docs/")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,6 +74,14 @@ def run(options: argparse.Namespace) -> int:
             known.append(records.read(written))
     except records.Refused as why:
         return _refuse(str(why))
+    if options.readme:
+        from . import report
+
+        unmarked = [str(path) for path, marked in report.documents(Path()).items() if not marked]
+        if unmarked:
+            return _refuse(
+                f"--readme writes between <!-- benchmarks --> and <!-- end of benchmarks -->: not in {', '.join(unmarked)} here"
+            )
     return _measure_and_report(options, cases, known, baseline)
 
 
@@ -97,7 +105,7 @@ def _measure_and_report(
     report.write(options.out, merged)
     print(f"written: {options.out}/report.md, report.json and the plots")
     if options.readme:
-        report.into_readme(Path("README.md"), merged)
+        report.into_documents(Path(), merged)
     if baseline is not None:
         worse = records.slower(merged, baseline)
         if worse and not options.sources:  # once more, before a disturbance of the machine counts as ours
@@ -130,6 +138,7 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     selection = suite.Selection(cases, seconds, device, options.budget, timed=not options.check)
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "benchmark.json"
+        machine.keep_memory()
         # An environment of its own: of the plugins that happen to be installed only the one that is needed, no one's pytest.ini.
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         arguments = ["-p", "pytest_benchmark.plugin", "-p", "no:python", "-p", "no:cacheprovider", "-q", "-s", "--no-header"]

@@ -77,7 +77,7 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "mala": lambda _: MALA(energy, 0.6),
     "hmc-mask": lambda _: HMC(energy, 0.7, 3, mask=MASK_ROW, temperature=0.5),
     "mala-warmup-mask": lambda _: MALA(energy, 0.6, score_fn=score, warmup=7, mask=MASK_ROW),
-    "hmc-warmup": lambda _: HMC(energy, 0.7, 3, warmup=7),
+    "hmc-warmup": lambda _: HMC(energy, 0.7, 3, warmup=7, jitter=0.2),
     "underdamped": lambda _: UnderdampedLangevin(score, 0.5, 0.7),
     "underdamped-options": lambda _: UnderdampedLangevin(
         score, 0.5, 0.7, temperature=0.5, clamp=(-1, 1), score_clip=0.7, mask=MASK_ROW

@@ -70,13 +70,16 @@ def test_merging_keeps_the_later_of_a_case():
     assert {row.case: row.ratio("eager") for row in records.rows(merged)} == {"a [1]": 1.0, "b [1]": 3.0}
 
 
-def test_the_readme_gets_the_table_between_its_markers(tmp_path):
-    readme = tmp_path / "README.md"
+def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch, capsys):
+    readme, performance = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
+    performance.parent.mkdir()
+    performance.write_text("<!-- benchmarks -->\n<!-- end of benchmarks -->\n")
     readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
     found = made_up({"noise [1]": 4.0})
     for record in found["benchmarks"]:
         record["extra_info"]["headline"] = True
-    report.into_readme(readme, found)
+    assert set(report.documents(tmp_path).values()) == {True}
+    report.into_documents(tmp_path, found)
     text = readme.read_text()
     assert text.startswith("before\n<!-- benchmarks -->\n")
     assert text.endswith("<!-- end of benchmarks -->\nafter\n")
@@ -85,9 +88,14 @@ def test_the_readme_gets_the_table_between_its_markers(tmp_path):
     pictures = list((tmp_path / "docs" / "images").iterdir())
     assert pictures
     assert all(f"docs/images/{picture.name}" in text for picture in pictures)
+    assert "| work | setting | bytes, operations an element |" in performance.read_text()
     readme.write_text("no markers")
-    with pytest.raises(ValueError, match="has no <!-- benchmarks -->"):
-        report.into_readme(readme, found)
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "--readme", "--from", str(tmp_path / "none.json")]) == cli.USAGE
+    records.write(tmp_path / "some.json", found)
+    assert main(["bench", "--readme", "--from", str(tmp_path / "some.json")]) == cli.USAGE
+    assert "not in README.md here" in capsys.readouterr().err
+    assert readme.read_text() == "no markers"
 
 
 def test_the_model_is_labelled_as_one_and_follows_its_formula(tmp_path):

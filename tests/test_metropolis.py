@@ -103,6 +103,21 @@ def test_mala_is_hmc_of_one_leapfrog_step():
     torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
 
 
+def test_jitter():
+    """Each chain and step its own eps, from stream + 2; what it cures: half a period mirrors x for ever."""
+    x = normal(200, 3, dtype=torch.float64)
+    got = HMC(energy, 0.4, 4, jitter=0.5)(x, 1, noise=Noise(3, step=5, stream=2))
+    eps = 0.4 * (0.5 + Noise(3, step=5, stream=4).rand((200, 1)).double().flatten())
+    torch.testing.assert_close(got, hmc(x, eps, 1.0, ALL, Noise(3, step=5, stream=2), 4)[0], rtol=1e-9, atol=1e-9)
+    far, half_period = torch.full((500, 1), 3.0, dtype=torch.float64), math.pi / 5 / 2
+    size = 2 * math.sin(half_period)  # 5 leapfrog steps of this size turn a standard normal's phase by pi
+    stuck, free = (
+        HMC(lambda x: 0.5 * x.square().sum(1), size, 5, jitter=j)(far, 20, noise=Noise(1)).abs().mean() for j in (0.0, 0.3)
+    )
+    assert stuck > 2.9
+    assert free < 1.5
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_proposal_without_a_finite_energy_is_refused(bad):
     """A wall at 1: nobody ends beyond it, whoever was at a finite energy; the other chains go on."""

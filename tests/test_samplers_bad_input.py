@@ -64,6 +64,7 @@ BAD = {
     "target": (lambda: HMC(torch.sum, 1.0, 2, target_acceptance=1.0), ValueError, "target_acceptance must be in .*, got 1.0"),
     "per": (lambda: HMC(torch.sum, 1.0, 2, per="chain"), ValueError, "HMC: per must be 'sample' or 'batch', got 'chain'"),
     "n_leapfrog": (lambda: HMC(torch.sum, 1.0, 0), ValueError, "HMC: n_leapfrog must be >= 1, got 0"),
+    "jitter": (lambda: HMC(torch.sum, 1.0, 2, jitter=1.0), ValueError, r"HMC: jitter must be in \[0, 1\), got 1.0"),
     "friction": (lambda: UnderdampedLangevin(torch.neg, 0.1, 0.0), ValueError, "friction must be > 0 and finite, got 0"),
     "h tensor": (lambda: UnderdampedLangevin(torch.neg, X0), TypeError, "step_size must be a number, got a tensor"),
     "known": (lambda: CASES["annealed"](X0).__class__(torch.sum, [1.0], 0.1, 1, known=X0)(X0), ValueError, "known needs a mask"),
