@@ -49,14 +49,24 @@ def _operands(text: str) -> list[str]:
     return [part.strip() for part in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,{\[])+", text) if part.strip()]
 
 
+def _up_to_brace(text: str) -> str:
+    """What stands before the brace that closes."""
+    depth = 1
+    for brace in re.finditer(r"[{}]", text):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[: brace.start()]
+    raise PtxError("a kernel without an end")
+
+
 def parse(text: str, name: str = r"[\w$]+") -> Kernel:
     """The kernel of a PTX module of that name, or its only one."""
     text = re.sub(r"//[^\n]*", "", text)
     files = {number: path.rsplit("/", 1)[-1] for number, path in re.findall(r'\.file\s+(\d+)\s+"([^"]+)"', text)}
-    found = re.search(rf"\.entry\s+({name})\s*\((.*?)\)[^{{]*\{{(.*?)\n\}}", text, re.S)
+    found = re.search(rf"\.entry\s+({name})\s*\((.*?)\)[^{{]*\{{", text, re.S)
     if found is None:
         raise PtxError(f"there is no kernel {name} in this PTX")
-    kernel = Kernel(found[1])
+    kernel, body = Kernel(found[1]), _up_to_brace(text[found.end() :])
     kernel.shared = dict.fromkeys(re.findall(r"\.extern \.shared \.align \d+ \.b8 ([\w$]+)\[\]", text), 0)
     for align, array, size in re.findall(r"(?<!extern )\.shared \.align (\d+) \.b8 ([\w$]+)\[(\d+)\]", text):
         kernel.shared[array] = -(-kernel.shared_size // int(align)) * int(align)
@@ -68,7 +78,7 @@ def parse(text: str, name: str = r"[\w$]+") -> Kernel:
         kernel.parameters[parameter] = (kernel.size, size)
         kernel.size += size
     where = ""
-    for raw in re.split(r";|\n(?=\s*\.loc\s)|\n(?=\s*\$)|(?<=:)\n", re.sub(r"(\.loc\s[^\n]*)", r"\1;", found[3])):
+    for raw in re.split(r";|\n(?=\s*\.loc\s)|\n(?=\s*\$)|(?<=:)\n", re.sub(r"(\.loc\s[^\n]*)", r"\1;", body)):
         line = " ".join(raw.split())
         while label := re.match(r"([\w$]+):\s*", line):
             kernel.labels[label[1]] = len(kernel.code)
