@@ -102,12 +102,11 @@ class _Steps(Body):
         self.sampler, self.score_fn = sampler, sampler.score_fn
         self.kernel = run.kernels(options.backend)["langevin_step"]
         (_, (self.t, t_rows)) = step_size_and_temperature(run, sampler.step_lr, options.temperature)
-        self.tail, self.t_rows = options.tail(run, None, t_rows), t_rows
+        self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 if self.known is None else 2
-        self.ends = -1  # the level's last step but one
+        self.ends = -1  # the first step beyond the level
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
-        self.name: Tensor | None = None
         if run.graph:
             steps = range(len(sampler))
             self.sigmas = run.table([sampler.sigma_at(k) for k in steps], run.work)
@@ -115,7 +114,6 @@ class _Steps(Body):
             self.row_tail = options.tail(run, self.etas, t_rows)[1:]
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
-        self.name = names[0]
         if k is None:
             return self._by_device(names)
         if k >= self.ends:
