@@ -1,13 +1,10 @@
-"""What every op does before its launch: views of the tensors as the kernels take them, checks, coefficients.
-
-Kernels see contiguous tensors. One that is not is copied (an operand before the launch, a result after it).
-"""
+"""What every op does before its launch, beside cutting the tensors into tiles (tiling.py): checks and coefficients."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,34 +23,9 @@ def work_type(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
-def shape_of(x: Tensor) -> tuple[int, int]:
-    samples = x.shape[0]
-    return samples, x.numel() // samples if samples else 0
-
-
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Triton launches on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-
-
-def packed(x: Tensor | None) -> Tensor | None:
-    return x if x is None or x.is_contiguous() else x.contiguous()
-
-
-@contextlib.contextmanager
-def results(*outs: Tensor | None, read: bool = False) -> Iterator[list[Tensor | None]]:
-    """Contiguous tensors to write in place of ``outs`` (``read``: with what they hold), copied back afterwards."""
-    with on(next(out.device for out in outs if out is not None)):
-        targets = [
-            out
-            if out is None or out.is_contiguous()
-            else (out.contiguous() if read else torch.empty(out.shape, dtype=out.dtype, device=out.device))
-            for out in outs
-        ]
-        yield targets
-        for out, target in zip(outs, targets, strict=True):
-            if out is not None and target is not out:
-                out.copy_(target)
 
 
 def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int) -> None:
@@ -97,7 +69,7 @@ class Table:
 
     def __init__(self, numbers: Sequence[float], rows: Sequence[Tensor | None], lines: int, x: Tensor) -> None:
         self.numbers = numbers
-        self.rows = [packed(row) for row in rows]
+        self.rows = [None if row is None else row.contiguous() for row in rows]
         self.per_sample = sum((row is not None and row.numel() > 1) << k for k, row in enumerate(rows))
         self.stride = int(self.per_sample != 0)
         self.count = x.shape[0] if self.stride else 1

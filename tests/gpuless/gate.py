@@ -25,7 +25,25 @@ import pyebm
 LIMITS = Path(__file__).with_name("limits.json")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SAMPLES = 64
-EVEN, ODD = 3072, 17  # sizes of a sample: the vector path, and one that no vector divides
+
+
+def _channels_last(dtype: torch.dtype) -> Tensor:
+    return torch.empty(SAMPLES, 3, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+
+
+def _samples(size: int) -> Callable[[torch.dtype], Tensor]:
+    return lambda dtype: torch.empty(SAMPLES, size, dtype=dtype)
+
+
+# Whole tiles; the last one cut; two elements an access; one; strides that are not a contiguous tensor's.
+LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...]]] = {
+    "3072": (_samples(3072), DTYPES),
+    "3000": (_samples(3000), (torch.float32, torch.bfloat16)),
+    "3070": (_samples(3070), (torch.float32, torch.bfloat16)),
+    "17": (_samples(17), (torch.float32, torch.bfloat16)),
+    "3x32x32, channels last": (_channels_last, (torch.float32, torch.bfloat16)),
+}
+EVEN = "3072"
 # What must be moved, in elements: the floor of an aligned tensor's traffic.
 FLOOR = {
     "normal": 1,
@@ -83,17 +101,14 @@ def measured(target: str) -> dict[str, dict[str, object]]:
 
     costs = {}
     read = amd if target.startswith("gfx") else nvidia
-    for size in (EVEN, ODD) if target == "sm_90" else (EVEN,):
-        for dtype in DTYPES:
+    for layout, (make, dtypes) in LAYOUTS.items() if target == "sm_90" else [(EVEN, LAYOUTS[EVEN])]:
+        for dtype in dtypes:
             for case, op in CASES.items():
                 with compiling(target) as launches:
-                    op(pyebm.kernels.OPS, torch.empty(SAMPLES, size, dtype=dtype))
+                    op(pyebm.kernels.OPS, make(dtype))
                 for launch in launches:
-                    threads = TARGETS[target].warp_size * launch.compiled.metadata.num_warps
-                    tile = launch.arguments
-                    elements = tile["ROWS"] * tile["COLS"] * tile["VEC"] if "VEC" in tile else threads
-                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{size}"
-                    costs[key] = asdict(read(launch.compiled, elements / threads))
+                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
+                    costs[key] = asdict(read(launch))
     return costs
 
 
@@ -104,7 +119,7 @@ def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]
         found.append(f"{cost.local} bytes of local memory, {cost.local_accesses} accesses to it")
     if cost.forbidden:
         found.append(f"instructions that change the promised bits: {', '.join(cost.forbidden)}")
-    if int(size) == EVEN and kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles"):
+    if size == EVEN and kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles"):
         floor = FLOOR.get(case, 0) * getattr(torch, dtype).itemsize
         if floor and target.startswith("sm") and cost.bytes_per_element != floor:
             found.append(f"{cost.bytes_per_element} bytes an element by 128-bit accesses, the floor is {floor}")

@@ -79,7 +79,8 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
 
 
 def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
-    if op[2] not in ("bfly", "idx") or not mask.all():
+    warps = mask.reshape(-1, 32)
+    if op[2] not in ("bfly", "idx") or (warps.any(1) != warps.all(1)).any():
         raise PtxError("only a shuffle of whole warps, by butterfly or index, is known here")
     value, lane = threads.value(operands[1], "u", 32), threads.value(operands[2], "u", 32).astype(np.int64) % 32
     thread = np.arange(threads.count)  # blocks are whole warps
