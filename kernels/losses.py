@@ -134,7 +134,7 @@ def _sum_of_cells(square, at, TILE: tl.constexpr):
 def _put_sums(partial, lines, samples, sums, REDUCE: tl.constexpr, TILE: tl.constexpr):
     """A program's sums of its cells (N,), added up and stored for the second stage."""
     table, count, stride = lines
-    block = block_of(TILE)
+    block = block_of()
     if TILE.ROWS > 1:
         sums = tl.sum(tl.reshape(sums, (TILE.ROWS, TILE.COLS)), axis=1).to(tl.float64)
     else:

@@ -15,7 +15,7 @@ _ROUND_BY_HAND: tl.constexpr = tl.constexpr(knobs.runtime.interpret)
 
 
 @triton.jit
-def block_of(TILE: tl.constexpr):
+def block_of():
     """int64: which of the blocks of ROWS samples is this program's."""
     return tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
 
@@ -23,7 +23,7 @@ def block_of(TILE: tl.constexpr):
 @triton.jit
 def rows_of(samples, TILE: tl.constexpr):
     """(row, valid): the samples of this program, int64, and which of them exist; (N,) or, where it is one sample, scalars."""
-    row = block_of(TILE) * TILE.ROWS
+    row = block_of() * TILE.ROWS
     if TILE.ROWS > 1:
         row = row + tl.arange(0, TILE.ROWS * TILE.COLS) // TILE.COLS
     return row, row < samples
@@ -47,7 +47,7 @@ def place(tile, rows, pitch, TILE: tl.constexpr):
         left = tl.minimum(pitch.to(tl.int64) - first_cell, TILE.COLS).to(tl.int32) * TILE.VEC
     else:
         left = tl.minimum(pitch.to(tl.int64) * TILE.UNIT - first_cell * TILE.VEC, TILE.COLS * TILE.VEC).to(tl.int32)
-    start = block_of(TILE) * TILE.ROWS * (pitch.to(tl.int64) * TILE.UNIT) + first_cell * TILE.VEC
+    start = block_of() * TILE.ROWS * (pitch.to(tl.int64) * TILE.UNIT) + first_cell * TILE.VEC
     offset = column * TILE.VEC
     if TILE.ROWS > 1:
         offset += at // TILE.COLS * (pitch.to(tl.int32) * TILE.UNIT)

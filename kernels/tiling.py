@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import torch
 import triton
 from torch import Tensor
 
@@ -99,7 +98,7 @@ _Coded = tuple[int, ...]
 
 
 def _strided(tensors: tuple[Tensor | None, ...], vec: int, aligned: bool) -> tuple[int, int, _Coded, tuple[_Coded | None, ...]]:
-    """(UNIT, RUN, sizes, a tuple of strides for each tensor) of tensors of one shape, with as few dimensions as their strides allow.
+    """(UNIT, RUN, sizes, a tuple of strides for each tensor) of tensors of one shape, in as few dimensions as they allow.
 
     The last size counts runs of RUN elements; with UNIT > 1 the strides but the last, which is 1, count units.
     """
