@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow gpu gates bench lint format wheel clean
+.PHONY: help demo test test-slow integrations gpu gates bench lint format wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -35,6 +35,15 @@ test: $(VENV)/dev.stamp  ## the tests
 test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
 	$(RUN) -m pytest -m slow
 
+# k-diffusion and dctorch come without what they require: that is numpy 1, and image tools which the loss and samplers don't use.
+$(VENV)/integrations.stamp: $(VENV)/dev.stamp
+	$(RUN) -m pip install --quiet "pyebm-kernels[integrations]" $(TORCH)
+	$(RUN) -m pip install --quiet --no-deps k-diffusion==0.1.1.post1 dctorch==0.1.2
+	@touch $@
+
+integrations: $(VENV)/integrations.stamp  ## the adapters against the real diffusers, k-diffusion, torchebm, ebmkit, ...
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest tests/integrations pyebm/integrations
+
 gpu: $(VENV)/dev.stamp  ## on a machine with a CUDA device: the tests that need one
 	$(RUN) -m pytest -m gpu
 
@@ -43,8 +52,8 @@ gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed
 	@if command -v nvcc >/dev/null; then $(RUN) tests/gpu_gate/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
-bench: $(VENV)/dev.stamp  ## the benchmarks: ours beside eager PyTorch and torch.compile, into out/bench/
-	$(RUN) -m benchmarks
+bench: $(VENV)/integrations.stamp  ## the benchmarks: ours beside its rivals, into out/bench/; BENCH=--quick for two minutes
+	$(RUN) -m pyebm bench $(BENCH)
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy, clang-format
 	$(RUN) -m ruff check .

@@ -4,9 +4,10 @@ The denoising-score-matching loss and the Langevin update, whose noise is a pure
 stream): never stored, the same bits on every backend. See :class:`pyebm.Noise` for where to start.
 """
 
-from . import losses, reference, samplers
+from . import diagnostics, losses, reference, samplers, targets
 from ._ops import backends
 from ._version import __version__
+from .chain import langevin_chain
 from .counter import NoiseCounter
 from .energy import energy_score
 from .langevin import affine_step, langevin_step, langevin_step_
@@ -21,12 +22,15 @@ __all__ = [
     "affine_step",
     "backends",
     "denoising_loss",
+    "diagnostics",
     "dsm_loss",
     "energy_score",
+    "langevin_chain",
     "langevin_step",
     "langevin_step_",
     "losses",
     "perturb",
     "reference",
     "samplers",
+    "targets",
 ]

@@ -1,8 +1,9 @@
-"""``python -m pyebm info|demo``: what runs here, and the main job on real data."""
+"""``python -m pyebm info|demo|bench``: what runs here, the main job on real data, and the benchmarks."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import platform
 import sys
 from pathlib import Path
@@ -32,9 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     demo.add_argument("--out", type=Path, default=Path("out"), help="where the pictures go (default: out)")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--quick", action="store_true", help="seconds instead of minutes; the samples are not good")
+    bench = importlib.import_module("pyebm.benchmarks.cli")
+    bench.add_arguments(commands.add_parser("bench", help="every claim measured beside its rivals, into out/bench"))
     options = parser.parse_args(arguments)
     if options.command == "info":
         _info()
+    elif options.command == "bench":
+        code: int = bench.run(options)
+        return code
     else:
         try:
             from .demo import run

@@ -63,7 +63,7 @@ def coefficient(
     if type(value) is float and low < value < math.inf:
         return value, None
     if isinstance(value, Tensor):
-        return math.nan, _rows(op, name, value, x)
+        return math.nan, rows_of(op, name, value, x, x.shape[0], "sample")
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
     value = float(value)
@@ -73,7 +73,8 @@ def coefficient(
     return value, None
 
 
-def _rows(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+def rows_of(op: str, name: str, value: Tensor, x: Tensor, expected: int, one: str) -> Tensor:
+    """``value`` as ``expected`` numbers, one per sample or one per step (or a single one), float32 or float64."""
     if value.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
     if value.layout is not torch.strided:
@@ -83,10 +84,9 @@ def _rows(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x.device} like the samples, got {value.device}")
     count = value.numel()
-    if count != 1 and (count != x.shape[0] or count != value.shape[0]):
-        batch = x.shape[0]
+    if count != 1 and (count != expected or count != value.shape[0]):
         raise ValueError(
-            f"{op}: {name} must be a number or have one value per sample, shape ({batch},) or ({batch}, 1, ...), "
+            f"{op}: {name} must be a number or have one value per {one}, shape ({expected},) or ({expected}, 1, ...), "
             f"got {tuple(value.shape)}"
         )
     if value.dtype in (torch.float16, torch.bfloat16):

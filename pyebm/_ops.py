@@ -42,11 +42,21 @@ SCHEMAS = {
     f"Tensor? step_size_rows=None, Tensor? temperature_rows=None, {_STEP}) -> ()",
     "affine_step": "(Tensor(a!) out, Tensor? x, Tensor score, float a, float b, float c, Tensor name, "
     f"Tensor? a_rows=None, Tensor? b_rows=None, Tensor? c_rows=None, {_STEP}) -> ()",
+    # The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in.
+    "target_score": "(Tensor(a!) out, Tensor x, int target, Tensor params) -> ()",
+    # n_steps Langevin steps in place, the first with the noise that name names. With thin, states (n_steps // thin, ...) gets the
+    # state after every thin-th step. per_step: the rows hold one value per step, not per sample. diverged: int64 (samples).
+    "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
+    "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
+    f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
     # grad, where given, is the gradient for grad_output = 1, left by the same pass.
     "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, {_LOSS}) -> ()",
     "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, {_LOSS}) -> ()",
     "scale_": "(Tensor(a!) grad, Tensor grad_output) -> ()",
 }
+
+# The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
+TARGETS = ("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel")
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 

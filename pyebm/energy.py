@@ -33,19 +33,29 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
         >>> torch.allclose(pyebm.energy_score(lambda x: 0.5 * x.square().sum(1), x), -x)
         True
     """
-    batch = check_samples("energy_score", "x", x)
+    return energy_and_score("energy_score", energy_fn, x, create_graph)[1]
+
+
+def energy_and_score(
+    op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, create_graph: bool = False
+) -> tuple[Tensor, Tensor]:
+    """E(x), of shape (B,), and -grad E(x), from one evaluation of energy_fn."""
+    batch = check_samples(op, "x", x)
     with torch.enable_grad():
         at = x if create_graph and x.requires_grad else x.detach().requires_grad_()
         energy = energy_fn(at)
-        if not isinstance(energy, Tensor):
-            raise TypeError(f"energy_score: energy_fn must return a tensor, got {type(energy).__name__}")
-        if energy.shape not in ((batch,), (batch, 1)):
-            raise ValueError(
-                f"energy_score: energy_fn must return one energy per sample, shape ({batch},), got {tuple(energy.shape)}"
-            )
+        check_energy(op, energy, batch)
         if not energy.requires_grad:
-            raise ValueError("energy_score: energy_fn must return an energy that depends on x through autograd, got a constant")
+            raise ValueError(f"{op}: energy_fn must return an energy that depends on x through autograd, got a constant")
         (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
         if grad is None:
-            raise ValueError("energy_score: energy_fn must return an energy that depends on x, got one that does not")
-    return -grad
+            raise ValueError(f"{op}: energy_fn must return an energy that depends on x, got one that does not")
+    return energy.detach().reshape(batch), -grad
+
+
+def check_energy(op: str, energy: Tensor, batch: int) -> None:
+    """One number a sample."""
+    if not isinstance(energy, Tensor):
+        raise TypeError(f"{op}: energy_fn must return a tensor, got {type(energy).__name__}")
+    if energy.shape not in ((batch,), (batch, 1)):
+        raise ValueError(f"{op}: energy_fn must return one energy per sample, shape ({batch},), got {tuple(energy.shape)}")

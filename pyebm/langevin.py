@@ -175,15 +175,7 @@ def _step(
     g_name: str = "score",
 ) -> Tensor | tuple[Tensor, Tensor]:
     score = check_like(op, g_name, score, "x", x)
-    low = high = None
-    if clamp is not None:
-        low, high = _bounds(op, clamp)
-    if score_clip is not None:
-        score_clip = float(score_clip)
-        if not score_clip > 0:
-            raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
-    if mask is not None:
-        mask = _expanded_mask(op, mask, x)
+    mask, low, high, score_clip = step_options(op, x, clamp, score_clip, mask)
     name, seeds, ids = named(op, noise, x)
     kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
@@ -201,7 +193,22 @@ def _step(
     return out if mean is None else (out, mean)
 
 
-def _bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+def step_options(
+    op: str, x: Tensor, clamp: Clamp | None = None, score_clip: float | None = None, mask: Tensor | None = None
+) -> tuple[Tensor | None, float | None, float | None, float | None]:
+    """(mask, low, high, score_clip) as the ops take them, checked."""
+    low = high = None
+    if clamp is not None:
+        low, high = bounds(op, clamp)
+    if score_clip is not None:
+        score_clip = float(score_clip)
+        if not score_clip > 0:
+            raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
+    return (None if mask is None else _expanded_mask(op, mask, x)), low, high, score_clip
+
+
+def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
+    """A clamp as two numbers, infinite where a side is open."""
     try:
         low, high = clamp
     except (TypeError, ValueError):

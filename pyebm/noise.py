@@ -244,6 +244,22 @@ class Noise:
                 noise._copies = {like.device: (copy, seeds, ids)}
                 yield noise
 
+    def _block(self, first: int, count: int, streams: int, like: Tensor) -> Tensor:
+        """The names of ``count`` steps from ``step + first`` on, each for ``streams`` streams: int64 (count, streams, 4).
+
+        Filled on the device, with nothing to copy there and so nothing to wait for.
+        """
+        begin, seed = self._step + first, 0 if isinstance(self._seed, Tensor) else _to_int64(self._seed)
+        step = torch.arange(begin, begin + count, device=like.device).unsqueeze(1).expand(count, streams)
+        stream = torch.arange(self._stream, self._stream + streams, device=like.device).expand(count, streams)
+        return torch.stack((torch.full_like(step, seed), torch.full_like(step, self._first_sample), step, stream), dim=-1)
+
+    def _rows(self, batch: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch is known to fit."""
+        if self._seeds is None and self._ids is None and self._first_sample + batch <= _WORD:
+            return None, None
+        return self._named(batch, like)[1:]
+
     def _named(self, batch: int, like: Tensor) -> _Named:
         """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
         seeds, ids = self._seeds, self._ids

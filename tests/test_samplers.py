@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from cases import assert_equal, levels, normal
 from torch import nn
 
 import pyebm
-from pyebm import Noise
+from pyebm import Noise, _ops
 from pyebm.samplers import AnnealedLangevin, Langevin
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
@@ -93,6 +94,27 @@ class TestEqualsTheLoop:
             x = pyebm.langevin_step(x, score(x), 0.1, noise.at(step=noise.step + k))
         assert_equal(Langevin(score, 0.1)(y, 2100, noise=noise), x)
 
+    @pytest.mark.parametrize("options", [{}, {"temperature": levels(6, seed=3), "clamp": (-1, 1)}])
+    def test_a_target_s_chain(self, backend, device, dtype, options, monkeypatch):
+        """One launch for all steps and kept states, one from callback to callback: the bits of the loop."""
+        target = pyebm.targets.DoubleWell().to(device)
+        if "langevin_chain" not in _ops.kernels(backend, torch.empty(0, device=device)):
+            pytest.skip(f"backend {backend} has no langevin_chain yet")
+        options = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in options.items()} | {"backend": backend}
+        x0, noise, calls = normal(6, 5, dtype=dtype, device=device), Noise(1, step=7, sample_ids=[5, 0, 3, 2, 9, 9]), []
+        chain, loop = Langevin(target, 0.01, **options), Langevin(partial(target.score, backend=backend), 0.01, **options)
+        kernels = dict(_ops.kernels(backend, x0))
+        counted = kernels | {"langevin_chain": lambda *args: calls.append(args[3]) or kernels["langevin_chain"](*args)}
+        monkeypatch.setattr(_ops, "kernels", lambda *_: counted)
+        assert_equal(chain(x0, 10, noise=noise), loop(x0, 10, noise=noise))
+        for thin in (1, 3, 10, 11):
+            one, many = (sampler(x0, 10, noise=noise, thin=thin) for sampler in (chain, loop))
+            assert_equal((one.x, one.states), (many.x, many.states))
+        assert calls == [10] * 5
+        seen = [sampler(x0, 10, noise=noise, thin=2, callback=lambda k, *_: k == 5) for sampler in (chain, loop)]
+        assert_equal((seen[0].x, seen[0].states), (seen[1].x, seen[1].states))
+        assert calls[5:] == [1] * 5
+
     def test_denoising_adds_the_score_without_noise(self):
         x0 = normal(6, 5)
         x = annealed(denoise=False)(x0, noise=Noise(1))
@@ -119,7 +141,7 @@ class TestStopAndResume:
 
     def test_by_a_callback(self, sampler):
         """True stops after that step; the run goes on from there with the same bits."""
-        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, _: k == 5)
+        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, *_: k == 5)
         assert_equal(stopped, sampler(normal(6, 5), 5, noise=Noise(1)))
         assert_equal(sampler(stopped, STEPS - 5, noise=Noise(1, step=5)), sampler(normal(6, 5), STEPS, noise=Noise(1)))
 
@@ -142,15 +164,17 @@ class TestWhatComesBack:
     def test_thinned(self, sampler):
         states = [sampler(normal(6, 5), k, noise=Noise(1)) for k in range(STEPS + 1)]
         for thin in (1, 5, STEPS, STEPS + 1):
-            got = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=thin)
+            got = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=thin).states
             assert got.shape == (STEPS // thin, 6, 5)
             assert_equal(list(got), states[thin::thin])
-        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=2, callback=lambda k, _: k == 5)
-        assert_equal(list(stopped), states[2:5:2])
+        stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), thin=2, callback=lambda k, *_: k == 5)
+        assert_equal(list(stopped.states), states[2:5:2])
+        assert_equal(stopped.x, states[5])
+        assert_equal(sampler(stopped.x, noise=stopped.noise, n_steps=STEPS - 5), states[STEPS])
 
     def test_callback_sees_every_step(self, sampler):
         seen = []
-        last = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, x: seen.append((k, x.clone())))
+        last = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, x, _: seen.append((k, x.clone())))
         assert [k for k, _ in seen] == list(range(1, STEPS + 1))
         assert_equal(seen[-1][1], last)
         assert_equal(seen[2][1], sampler(normal(6, 5), 3, noise=Noise(1)))
@@ -190,7 +214,7 @@ class TestLeftAlone:
         """A network's score under the sampler: nothing to differentiate is kept, with x0 or parameters that require grad."""
         net, states = nn.Linear(5, 5), []
         sampler = Langevin(net, 0.1)
-        last = sampler(normal(6, 5, grad=True), 5, callback=lambda _, x: states.append(x.requires_grad))
+        last = sampler(normal(6, 5, grad=True), 5, callback=lambda _, x, __: states.append(x.requires_grad))
         assert not any(states)
         assert not last.requires_grad
         assert torch.is_grad_enabled()

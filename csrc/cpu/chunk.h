@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "../common/langevin.h"
 #include "../common/losses.h"
+#include "../common/targets.h"
 
 namespace pyebm {
 
@@ -30,6 +32,26 @@ struct LossOperands {
   const T* x0;
 };
 
+// What the score of a target sees: `rows` whole samples of `width` elements or, of an elementwise target, `width` elements of one
+// sample, from `element` on.
+template <class T>
+struct Samples {
+  int64_t rows, width;
+  int64_t element, elements;  // of a sample: the first here, and how many there are
+  const T* params;
+  int64_t param_count;
+  T* scratch;
+};
+
+template <class T>
+struct TargetOf {
+  bool elementwise;                                     // samples may be cut
+  bool (*fits)(int64_t elements, int64_t param_count);  // may a sample have so many elements, given so many parameters?
+  int64_t (*scratch)(const Samples<T>&);                // elements of room that the other two want; null: none
+  void (*prepare)(const Samples<T>&);                   // once, before the scores of these samples; may be null
+  void (*score)(const Samples<T>&, const T* x, T* out);
+};
+
 struct ChunkKernels {
   const char* name;
   void (*normals)(const Calls&, int64_t calls, float* out);   // writes 4 * calls, rounded up to a multiple of 8 calls
@@ -44,6 +66,7 @@ struct ChunkKernels {
     void (*perturb)(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out);
     // mean and mask may be null; out may be x.
     void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out, T* mean);
+    bool (*all_finite)(int64_t n, const T* x);
   };
   Of<float> f32;
   Of<double> f64;
@@ -60,6 +83,9 @@ struct ChunkKernels {
   LossOf<float, float> loss_f32;
   LossOf<double, float> loss_f64;
   LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
+
+  TargetOf<float> targets_f32[kTargets];
+  TargetOf<double> targets_f64[kTargets];
 };
 
 // The level in use: the best this machine has, or the one that was forced.

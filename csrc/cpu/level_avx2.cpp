@@ -13,6 +13,7 @@
 
 #include "../common/normal.h"
 #include "../common/philox.h"
+#include "../common/targets.h"
 #include "chunk.h"
 
 namespace {
@@ -51,7 +52,7 @@ PYEBM_HD PhiloxLanes xor3(PhiloxLanes a, PhiloxLanes b, PhiloxLanes c) {
 }  // namespace
 
 #define PYEBM_PHILOX_LANES
-#include "chunk_kernels.h"
+#include "level_table.h"
 
 namespace pyebm {
 extern const ChunkKernels avx2_kernels = kernels_of("avx2");

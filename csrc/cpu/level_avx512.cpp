@@ -17,6 +17,7 @@
 
 #include "../common/normal.h"
 #include "../common/philox.h"
+#include "../common/targets.h"
 #include "chunk.h"
 
 namespace {
@@ -54,7 +55,7 @@ PYEBM_HD PhiloxLanes xor3(PhiloxLanes a, PhiloxLanes b, PhiloxLanes c) {
 }  // namespace
 
 #define PYEBM_PHILOX_LANES
-#include "chunk_kernels.h"
+#include "level_table.h"
 
 namespace pyebm {
 extern const ChunkKernels avx512_kernels = kernels_of("avx512");

@@ -28,11 +28,11 @@ class Coefficient {
   }
 
   // The public calls check numbers; what came as a tensor is checked here.
-  const Coefficient& require(const char* op, const char* name, bool positive) const {
+  const Coefficient& require(const char* op, const char* name, bool positive, const char* one = "sample") const {
     for (int64_t b = 0; b < count_; ++b) {
       const double value = (*this)[b];
       if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
-        fail(op, ": ", name, " must be ", positive ? "> 0" : ">= 0", " and finite, got ", value, " for sample ", b);
+        fail(op, ": ", name, " must be ", positive ? "> 0" : ">= 0", " and finite, got ", value, " for ", one, " ", b);
       }
     }
     return *this;
@@ -150,8 +150,12 @@ class NoiseSource {
   // z for the chunk's elements, in their logical order; or what another kernel makes of the same words.
   const float* fill(const Shape& shape, const Chunk& chunk, NoiseBuffer& buffer,
                     decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
-    Calls& calls = buffer.calls;
-    calls.step = step_;
+    lay_out(chunk, buffer.calls);
+    return drawn(shape, chunk, 0, buffer, draw);
+  }
+
+  // The counters and keys of the chunk's calls, but for the step.
+  void lay_out(const Chunk& chunk, Calls& calls) const {
     calls.stream = stream_;
     calls.same_key = !seeds_ || chunk.rows == 1;
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
@@ -170,13 +174,25 @@ class NoiseSource {
         }
       }
     }
-    draw(calls, call, buffer.normals);
+  }
+
+  // The numbers of the calls laid out, `ahead` steps after the one that was named.
+  const float* drawn(const Shape& shape, const Chunk& chunk, int64_t ahead, NoiseBuffer& buffer,
+                     decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
+    const int64_t groups = (chunk.width + 3) / 4;
+    buffer.calls.step = step_ + static_cast<uint32_t>(ahead);
+    draw(buffer.calls, chunk.rows * groups, buffer.normals);
     if (chunk.rows > 1 && shape.elements % 4) {  // the last lanes of each sample are nobody's
       for (int64_t row = 1; row < chunk.rows; ++row) {
         std::memmove(buffer.normals + row * chunk.width, buffer.normals + row * groups * 4, chunk.width * sizeof(float));
       }
     }
     return buffer.normals;
+  }
+
+  // Chains count on from the step that was named.
+  void require_steps(int64_t n_steps) const {
+    if (step_ + n_steps > int64_t{1} << 32) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
   }
 
  private:

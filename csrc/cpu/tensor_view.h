@@ -72,6 +72,21 @@ class View {
     }
   }
 
+  // n values to this tensor's precision and back.
+  template <class T>
+  void round(int64_t n, T* values) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (type_ == ScalarType::Float) return;
+      const ChunkKernels& kernels = chunk_kernels();
+      alignas(64) uint16_t narrow[kChunk];
+      for (int64_t at = 0; at < n; at += kChunk) {
+        const int64_t count = std::min(kChunk, n - at);
+        (type_ == ScalarType::Half ? kernels.to_half : kernels.to_bfloat16)(values + at, count, narrow);
+        (type_ == ScalarType::Half ? kernels.from_half : kernels.from_bfloat16)(narrow, count, values + at);
+      }
+    }
+  }
+
   // Memory shared otherwise than element by element. Views that are woven into each other count too: telling those apart from
   // real overlap is a hard problem, and copying one of them is not.
   bool overlaps_partly(const View& other) const {

@@ -83,7 +83,7 @@ def _run(out: Path, quick: bool, seed: int) -> dict[str, float]:
             report=lambda k, loss: progress.update(training, completed=k, description=f"training on 8x8 digits, loss {loss:5.2f}"),
         )
         states = digits.sample(
-            net, count, seed=seed, levels=levels, steps_each=steps_each, report=lambda k, _: progress.update(sampling, completed=k)
+            net, count, seed=seed, levels=levels, steps_each=steps_each, report=lambda k, *_: progress.update(sampling, completed=k)
         )
         samples = states[-1]
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -179,7 +180,7 @@ def sample(
     levels: int = 24,
     steps_each: int = 12,
     kept: int = 12,
-    report: Callable[[int, Tensor], None] | None = None,
+    report: Callable[[int, Tensor, dict[str, Any]], None] | None = None,
 ) -> Tensor:
     """New digits by annealed Langevin dynamics: ``kept`` states on the way, (kept, count, 1, 8, 8); the last is the result.
 
@@ -189,7 +190,7 @@ def sample(
     # With steps of a tenth of sigma^2 a dozen bring the noise that the state carries to within 5 % of the level's sigma.
     sampler = pyebm.samplers.AnnealedLangevin(net, sigmas, step_lr=0.1 * SIGMA_MIN**2, n_steps_each=steps_each, denoise=True)
     x0 = SIGMA_MAX * pyebm.Noise(seed, stream=START).randn((count, *SHAPE))
-    return sampler(x0, noise=pyebm.Noise(seed, stream=CHAIN), thin=len(sampler) // kept, callback=report)
+    return sampler(x0, noise=pyebm.Noise(seed, stream=CHAIN), thin=len(sampler) // kept, callback=report).states
 
 
 def sigmas_of(states: Tensor, levels: int) -> list[float]:

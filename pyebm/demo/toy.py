@@ -84,4 +84,4 @@ def chains(mixture: Mixture, count: int, steps: int, *, seed: int, step_size: fl
     angle = torch.arange(count) * (2 * math.pi / count)
     x0 = radius * torch.stack([angle.cos(), angle.sin()], 1)
     sampler = pyebm.samplers.Langevin(mixture.score, step_size)
-    return torch.cat([x0[None], sampler(x0, steps, noise=pyebm.Noise(seed, stream=1), thin=1)])
+    return torch.cat([x0[None], sampler(x0, steps, noise=pyebm.Noise(seed, stream=1), thin=1).states])

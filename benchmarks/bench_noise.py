@@ -1,0 +1,50 @@
+"""The normals alone, and added to something: Noise.randn and perturb."""
+
+from __future__ import annotations
+
+import torch
+
+import pyebm
+
+from .case import BFLOAT, DOUBLE, FLOAT, HALF, NOISE, TOLERANCE, Setting, Work, benchmark, grid
+from .machine import NORMAL
+
+SIGMA = 0.5
+SIZES = ((1024, 2), (4096, 32), (64, 3, 32, 32), (64, 3, 256, 256))
+IMAGES = (256, 3, 64, 64)
+EVERYWHERE = [
+    *grid((64, 2), quick=True, headline=True),
+    *grid(IMAGES, threads=(2,), quick=True, headline=True, compiled=True),
+    *grid(IMAGES, threads=(1,), headline=True),
+    *grid(*SIZES, threads=(2,)),
+    *grid(IMAGES, dtypes=(BFLOAT, HALF, DOUBLE), threads=(2,)),
+]
+
+
+@benchmark("noise", "Noise.randn: standard normals", EVERYWHERE)
+def noise(at: Setting) -> Work:
+    shape, options = at.shape, {"dtype": at.dtype, "device": at.device}
+    example = torch.empty(shape, dtype=at.dtype)
+    work = Work(example.numel(), example.nbytes, NORMAL * example.numel())
+    work.ours(lambda backend: lambda: NOISE.randn(shape, backend=backend, **options), at.device, reference=small(at))
+    return work.eager(lambda: torch.randn(shape, **options), lambda draw: draw, compiled=at.compiled)
+
+
+@benchmark(
+    "perturb", "perturb: x + sigma z, one sigma for all or one a sample", [*EVERYWHERE, *grid((64, 2), variant="sigma (B,)")]
+)
+def perturb(at: Setting) -> Work:
+    x = at.randn()
+    work = Work(x.numel(), 2 * x.nbytes, (NORMAL + 2) * x.numel(), tolerance=TOLERANCE[at.dtype])
+    if at.variant:
+        rows = at.rows(0.1, 1.0)
+        column = rows.view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
+        work.ours(lambda backend: lambda: pyebm.perturb(x, rows, NOISE, backend=backend), at.device)
+        return work.side("eager", lambda: x + column * torch.randn_like(x))
+    work.ours(lambda backend: lambda: pyebm.perturb(x, SIGMA, NOISE, backend=backend), at.device, reference=small(at))
+    return work.eager(lambda: x + SIGMA * torch.randn_like(x), lambda draw: draw, compiled=at.compiled)
+
+
+def small(at: Setting) -> bool:
+    """Where the reference, some two orders slower, stands beside the kernels."""
+    return torch.Size(at.shape).numel() <= 2**17 and at.dtype == FLOAT

@@ -1,0 +1,247 @@
+"""What a benchmark is: settings, and for each of them the work, its sides, and the check that all of them do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import pyebm
+
+from . import rivals
+from .timing import Run
+
+NOISE = pyebm.Noise(0)
+FLOAT, DOUBLE, HALF, BFLOAT = torch.float32, torch.float64, torch.float16, torch.bfloat16
+# How far two evaluations of one formula may lie apart, relative to the largest value.
+TOLERANCE = {FLOAT: 2e-5, DOUBLE: 2e-5, HALF: 1e-2, BFLOAT: 8e-2}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a piece of work is measured. ``variant`` names what the other fields don't."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = FLOAT
+    threads: int = 1
+    variant: str = ""
+    steps: int = 1
+    quick: bool = False  # among those of --quick
+    headline: bool = False  # among the README's
+    compiled: bool = False  # torch.compile stands beside it too (compiling takes tens of seconds)
+    device: str = "cpu"
+
+    def label(self) -> str:
+        size = "x".join(map(str, self.shape))
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else self.device
+        steps = f"{self.steps} steps" if self.steps > 1 else ""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return ", ".join(filter(None, (self.variant, size, steps, dtype, threads)))
+
+    def randn(self, seed: int = 0, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Test data from torch's own generator."""
+        made = torch.randn(shape or self.shape, generator=torch.Generator().manual_seed(seed))
+        return made.to(self.device, self.dtype)
+
+    def rows(self, low: float, high: float, seed: int = 0) -> Tensor:
+        """One float32 number a sample, uniform between low and high."""
+        made = torch.rand(self.shape[0], generator=torch.Generator().manual_seed(seed))
+        return (low + (high - low) * made).to(self.device)
+
+
+def grid(
+    *shapes: tuple[int, ...], dtypes: tuple[torch.dtype, ...] = (FLOAT,), threads: tuple[int, ...] = (1,), **options: Any
+) -> list[Setting]:
+    return [Setting(shape, dtype, count, **options) for shape in shapes for dtype in dtypes for count in threads]
+
+
+@dataclass
+class Work:
+    """One piece of work at one setting. Sides are callables without arguments that return what they made.
+
+    ``bytes`` is what any implementation must move and ``operations`` what its arithmetic is, both of a whole call, the
+    reading of normals from memory not included; ``elements`` is what figures a piece are divided by.
+    """
+
+    elements: int
+    bytes: float
+    operations: float
+    steps: int = 1
+    sides: dict[str, Run] = field(default_factory=dict)
+    checks: dict[str, Callable[[], None]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)  # side: why it isn't here
+    parts: dict[str, str] = field(default_factory=dict)  # side: the side that it is a part of
+    uncounted: set[str] = field(default_factory=set)  # sides whose dispatcher operations mean nothing (compiled, captured)
+    reset: Callable[[], object] = lambda: None  # undoes what sides did to their own state, before a check
+    tolerance: float = TOLERANCE[FLOAT]
+    copied: bool = True  # a copy of as many bytes stands beside it
+
+    def ours(self, make: Callable[[str | None], Run], device: str = "cpu", *, reference: bool = False) -> Work:
+        """Our side, and the other backends of ours that run here. ``make`` takes a backend's name.
+
+        The reference is a proof, not a competitor: it stands where ``reference`` says so, at sizes where it ends.
+        """
+        self.sides["pyebm"] = make(None)
+        others = [name for name in ("cuda", "triton") if device == "cuda" and pyebm.backends()[name] is True]
+        if len(others) < 2:  # one: that is the side above
+            others = []
+        for name in [*others, *["reference"] * reference]:
+            self.side(f"pyebm {name}", make(name))
+        return self
+
+    def side(self, name: str, run: Run, check: str | Callable[[], None] = "noise") -> Work:
+        """Another side. Checks: "noise" gives it our noise and wants our result; "law" compares means and variances."""
+        self.sides[name] = run
+        if callable(check):
+            self.checks[name] = check
+        else:
+            self.checks[name] = {"noise": self._same_by_noise, "law": self._same_in_law}[check](run)
+        return self
+
+    def eager(
+        self, function: Callable[..., Any], make: Callable[[Callable[..., Any]], Run], *, compiled: bool = False, draws: bool = True
+    ) -> Work:
+        """What one writes without us, ``make(function)``, and the same under torch.compile.
+
+        Compiled code that draws has random numbers of its own, which can't be given: there the law is compared.
+        """
+        self.side("eager", make(function))
+        if compiled:
+            self.side("torch.compile", make(torch.compile(function)), "law" if draws else "noise")
+            self.uncounted.add("torch.compile")
+        return self
+
+    def rival(self, name: str, make: Callable[[ModuleType], Run], check: str | Callable[[], None] = "noise") -> Work:
+        """A package's own code, or why it isn't here."""
+        try:
+            run = make(rivals.get(name))
+        except rivals.Missing as why:
+            self.missing[name] = str(why)
+            return self
+        return self.side(name, run, check)
+
+    def part(self, name: str, of: str, run: Run) -> Work:
+        """A side that is a part of another one's work, for its share."""
+        self.sides[name] = run
+        self.parts[name] = of
+        return self
+
+    def _same_by_noise(self, run: Run) -> Callable[[], None]:
+        def check() -> None:
+            self.reset()
+            ours = _tensors(self.sides["pyebm"]())
+            self.reset()
+            with given(NOISE):
+                theirs = _tensors(run())
+            for ours_one, theirs_one in zip(ours, theirs, strict=True):
+                assert_near(ours_one, theirs_one, self.tolerance)
+
+        return check
+
+    def _same_in_law(self, run: Run) -> Callable[[], None]:
+        def check() -> None:
+            self.reset()
+            ours = _tensors(self.sides["pyebm"]())
+            self.reset()
+            for ours_one, theirs_one in zip(ours, _tensors(run()), strict=True):
+                assert_same_law(ours_one, theirs_one)
+
+        return check
+
+
+def _tensors(result: object) -> list[Tensor]:
+    values = result if isinstance(result, (tuple, list)) else [result]
+    return [value.detach().clone() for value in values if isinstance(value, Tensor)]
+
+
+def assert_near(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
+    """Apart by no more than ``tolerance`` times the largest of theirs (at least 1e-6)."""
+    assert ours.shape == theirs.shape, f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
+    ours, theirs = ours.double(), theirs.double()
+    size = max(float(theirs.abs().max()), 1e-6) if theirs.numel() else 1.0
+    apart = float((ours - theirs).abs().max()) if theirs.numel() else 0.0
+    assert apart <= tolerance * size, f"apart by {apart:.3g}, where values reach {size:.3g}"
+
+
+def assert_same_law(ours: Tensor, theirs: Tensor) -> None:
+    """Equal means and deviations, within 6 standard errors of independent elements; single numbers within 10 %."""
+    assert ours.shape == theirs.shape, f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
+    ours, theirs = ours.double(), theirs.double()
+    if ours.numel() == 1:
+        assert abs(float(ours) - float(theirs)) <= 0.1 * abs(float(ours)), f"{float(ours):.4g} is not {float(theirs):.4g}"
+        return
+    count = ours.numel()
+    deviation = float(ours.std())
+    means = abs(float(ours.mean()) - float(theirs.mean()))
+    assert means <= 6 * deviation * math.sqrt(2 / count), f"means differ by {means:.3g}, deviation {deviation:.3g}"
+    ratio = float(theirs.std()) / deviation
+    assert abs(ratio - 1) <= 6 * math.sqrt(2 / count), f"deviations differ by a factor of {ratio:.4f}"
+
+
+@contextlib.contextmanager
+def given(noise: pyebm.Noise) -> Iterator[None]:
+    """Whatever asks torch for normals gets ours: the first call those at ``noise.step``, the second those a step later."""
+    step = noise.step
+
+    def named(shape: Any, like: Tensor | None, options: dict[str, Any]) -> Tensor:
+        nonlocal step
+        device = options.get("device") or (like.device if like is not None else "cpu")
+        dtype = options.get("dtype") or (like.dtype if like is not None else torch.get_default_dtype())
+        step += 1
+        return noise.at(step=step - 1).randn(tuple(shape), dtype=dtype, device=device)
+
+    def randn_like(like: Tensor, **options: Any) -> Tensor:
+        return named(like.shape, like, options)
+
+    def randn(*shape: Any, **options: Any) -> Tensor:
+        return named(shape[0] if shape and not isinstance(shape[0], int) else shape, None, options)
+
+    with mock.patch.object(torch, "randn_like", randn_like), mock.patch.object(torch, "randn", randn):
+        yield
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the report."""
+
+    group: str
+    setting: Setting
+    build: Callable[[Setting], Work] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.group} [{self.setting.label()}]"
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    title: str
+    cases: list[Case]
+
+
+GROUPS: dict[str, Group] = {}
+
+
+def benchmark(name: str, title: str, settings: list[Setting]) -> Callable[[Callable[[Setting], Work]], Callable[[Setting], Work]]:
+    """Registers a function from a setting to its work under ``name``, the one that --only takes."""
+
+    def register(build: Callable[[Setting], Work]) -> Callable[[Setting], Work]:
+        GROUPS[name] = Group(name, title, [Case(name, setting, build) for setting in settings])
+        return build
+
+    return register
+
+
+def on(device: str, case: Case) -> Case:
+    """The case on another device, where threads mean nothing."""
+    if device == "cpu":
+        return case
+    return replace(case, setting=replace(case.setting, device=device, threads=1))

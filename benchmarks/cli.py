@@ -1,0 +1,158 @@
+"""``python -m pyebm bench``: what runs, for how long, and where the results go."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from . import records
+from .case import GROUPS, Case
+
+# In the order of the report.
+MODULES = ("noise", "langevin", "losses", "denoising", "chains", "samplers", "training")
+SECONDS, QUICK_SECONDS = 2.0, 0.5  # a case
+OK, FAILED, USAGE, UNFINISHED = 0, 1, 2, 75
+
+
+def load_cases() -> list[Case]:
+    for name in MODULES:
+        importlib.import_module(f"pyebm.benchmarks.bench_{name}")
+    return [case for group in GROUPS.values() for case in group.cases]
+
+
+def select(cases: list[Case], only: list[str], quick: bool) -> list[Case]:
+    """Those of the named groups, or whose names a pattern matches; raises KeyError with a name that nothing has."""
+    chosen = []
+    for name in only:
+        found = [case for case in cases if case.group == name or fnmatch.fnmatchcase(case.name, name.replace("[", "[[]"))]
+        if not found:
+            raise KeyError(name)
+        chosen += found
+    chosen = [case for case in cases if case in chosen] if only else cases
+    return [case for case in chosen if case.setting.quick] if quick else chosen
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="the most telling cases, under two minutes")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these groups, or cases that a pattern matches")
+    parser.add_argument("--list", action="store_true", help="the names that --only takes")
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="fail where the ratio to eager is more than 10%% worse")
+    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="for report.md, report.json and the plots")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--seconds", type=float, help=f"a case (default: {SECONDS:g}, with --quick {QUICK_SECONDS:g})")
+    parser.add_argument("--check", action="store_true", help="only check that all sides do the same; nothing is timed")
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="begin no case after so long; exit code 75 if some are left"
+    )
+    parser.add_argument("--resume", action="store_true", help="add to the report in --out what it does not have yet")
+    parser.add_argument("--from", dest="sources", nargs="+", type=Path, metavar="JSON", help="measure nothing; report on these")
+    parser.add_argument("--readme", action="store_true", help="put the table and the plots into README.md and docs/images")
+
+
+def run(options: argparse.Namespace) -> int:
+    cases = load_cases()
+    if options.list:
+        for group in GROUPS.values():
+            print(f"{group.name:14s} {len(group.cases):3d} cases  {group.title}")
+        return OK
+    try:
+        cases = select(cases, options.only, options.quick)
+    except KeyError as unknown:
+        return _refuse(f"no benchmark is called {unknown.args[0]!r}; known are {', '.join(GROUPS)}, and patterns on --list's cases")
+    if not cases:
+        return _refuse(f"none of {', '.join(options.only)} is among the cases of --quick; leave --quick out")
+    try:
+        baseline = records.read(options.compare) if options.compare else None
+        known = [records.read(path) for path in options.sources or []]
+        written = options.out / "report.json"
+        if options.resume and written.exists():
+            known.append(records.read(written))
+    except records.Refused as why:
+        return _refuse(str(why))
+    return _measure_and_report(options, cases, known, baseline)
+
+
+def _measure_and_report(
+    options: argparse.Namespace, cases: list[Case], known: list[records.Report], baseline: records.Report | None
+) -> int:
+    code = OK
+    if not options.sources:
+        done = {row.case for report in known for row in records.rows(report)}
+        code, measured = measure(options, [case for case in cases if case.name not in done])
+        known += measured
+    if options.check:
+        return code
+    if not known:
+        print("pyebm bench: nothing was measured", file=sys.stderr)
+        return code or FAILED
+    from . import report
+
+    merged = records.merge(known)
+    records.write(options.out / "report.json", merged)
+    report.write(options.out, merged)
+    print(f"written: {options.out}/report.md, report.json and the plots")
+    if options.readme:
+        report.into_readme(Path("README.md"), merged)
+    if baseline is not None:
+        worse = records.slower(merged, baseline)
+        for case, how in worse.items():
+            print(f"slower: {case}: {how}")
+        print(f"{records.compared(merged, baseline)} cases compared with {options.compare}, {len(worse)} slower by more than 10 %")
+        code = code or (FAILED if worse else OK)
+    return code
+
+
+def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[records.Report]]:
+    """Run the cases under pytest-benchmark; the exit code, and the report if anything was measured."""
+    if not cases:
+        return OK, []
+    try:
+        import pytest
+
+        from . import suite
+    except ImportError as error:
+        return _refuse(f"the benchmarks need {error.name}: pip install 'pyebm-kernels[bench]'"), []
+    import torch
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        return _refuse("--device cuda, but torch finds no CUDA device"), []
+    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    selection = suite.Selection(cases, seconds, device, options.budget, timed=not options.check)
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "benchmark.json"
+        # An environment of its own: of the plugins that happen to be installed only the one that is needed, no one's pytest.ini.
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        arguments = ["-p", "pytest_benchmark.plugin", "-p", "no:python", "-p", "no:cacheprovider", "-q", "-s", "--no-header"]
+        arguments += [
+            "--benchmark-quiet",
+            f"--benchmark-json={found}",
+            f"--rootdir={folder}",
+            "-c",
+            os.devnull,
+            "--tb=short",
+            "-W",
+            "ignore",
+        ]
+        pytest.main([*arguments, suite.__file__], plugins=[selection])
+        measured = [records.read(found)] if found.exists() and found.stat().st_size else []
+        if measured:
+            measured[0]["absent"] = selection.absent
+    for name, why in {**selection.red, **selection.broken}.items():
+        print(f"check failed: {name}: {why}", file=sys.stderr)
+    if selection.red or selection.broken:
+        return FAILED, measured
+    if selection.left:
+        print(f"{len(selection.left)} of {len(cases)} cases are left; go on with --resume")
+        return UNFINISHED, measured
+    return OK, measured
+
+
+def _refuse(why: str) -> int:
+    print(f"pyebm bench: {why}", file=sys.stderr)
+    return USAGE

@@ -1,0 +1,125 @@
+"""The records of a run: pytest-benchmark's JSON, read, merged, and held against a baseline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import SUITE
+
+Report = dict[str, Any]
+ALLOWED = 0.10  # of the ratio to eager
+
+
+class Refused(Exception):
+    """A file that can't be used, and why."""
+
+
+def read(path: Path) -> Report:
+    """A report of this suite; raises Refused for what is none, or is of another version of it."""
+    try:
+        report: Report = json.loads(path.read_text())
+    except OSError as error:
+        raise Refused(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Refused(f"{path} is not JSON: {error}") from error
+    records = report.get("benchmarks") if isinstance(report, dict) else None
+    if not isinstance(records, list) or not all("suite" in record.get("extra_info", {}) for record in records):
+        raise Refused(f"{path} was not written by this suite: it holds no records of `python -m pyebm bench`")
+    versions = {record["extra_info"]["suite"] for record in records}
+    if versions - {SUITE}:
+        was = ", ".join(map(str, sorted(versions)))
+        raise Refused(
+            f"{path} is of suite version {was}, this is version {SUITE}: their figures can't be compared; measure it anew"
+        )
+    return report
+
+
+def write(path: Path, report: Report) -> None:
+    """One record a line, and without the samples that the statistics were made of: small enough to commit."""
+    head = {key: value for key, value in report.items() if key != "benchmarks"}
+    lines = ",\n".join("  " + json.dumps(_lean(record)) for record in report["benchmarks"])
+    text = json.dumps(head, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'{text[:-2]},\n "benchmarks": [\n{lines}\n ]\n}}\n')
+
+
+def _lean(record: dict[str, Any]) -> dict[str, Any]:
+    stats = {
+        key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record["stats"].items() if key != "data"
+    }
+    return {**record, "stats": stats}
+
+
+def merge(reports: list[Report]) -> Report:
+    """One report of several; where two have a case, the later one's records of it count."""
+    by_case: dict[str, list[dict[str, Any]]] = {}
+    for report in reports:
+        new: dict[str, list[dict[str, Any]]] = {}
+        for record in report["benchmarks"]:
+            new.setdefault(record["group"], []).append(record)
+        by_case.update(new)
+    absent = {case: why for report in reports for case, why in report.get("absent", {}).items() if case not in by_case}
+    return {**reports[-1], "absent": absent, "benchmarks": [record for records in by_case.values() for record in records]}
+
+
+@dataclass
+class Row:
+    """A case of the report: its sides' statistics and what they have in common."""
+
+    case: str
+    info: dict[str, Any]
+    stats: dict[str, dict[str, Any]]  # side: pytest-benchmark's statistics
+    infos: dict[str, dict[str, Any]]
+
+    def median(self, side: str = "pyebm") -> float:
+        return float(self.stats[side]["median"])
+
+    def ratio(self, side: str) -> float:
+        """How many times as long as ours it takes."""
+        return self.median(side) / self.median()
+
+    @property
+    def rivals(self) -> list[str]:
+        return [side for side in self.stats if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None]
+
+    @property
+    def group(self) -> str:
+        return self.case.split(" [")[0]
+
+    def floors(self) -> dict[str, float]:
+        """Seconds that no implementation can undercut: of the bytes at the copy's speed, of the operations at the peak."""
+        floors = {"arithmetic": self.info["operations"] / self.info["peak"]}
+        if "copy" in self.stats:
+            floors["bytes"] = self.median("copy")
+        return floors
+
+
+def rows(report: Report) -> list[Row]:
+    found: dict[str, Row] = {}
+    for record in report["benchmarks"]:
+        info = record["extra_info"]
+        row = found.setdefault(record["group"], Row(record["group"], info, {}, {}))
+        row.stats[info["side"]], row.infos[info["side"]] = record["stats"], info
+    return list(found.values())
+
+
+def slower(new: Report, old: Report) -> dict[str, str]:
+    """Cases whose ratio to eager fell by more than ALLOWED, and by how much. The ratio, so that another machine compares."""
+    before = {row.case: row for row in rows(old)}
+    found = {}
+    for row in rows(new):
+        was = before.get(row.case)
+        if was is None or any("eager" not in r.stats or "pyebm" not in r.stats for r in (row, was)):
+            continue
+        lost = was.ratio("eager") / row.ratio("eager") - 1
+        if lost > ALLOWED:
+            found[row.case] = f"{was.ratio('eager'):.2f}x eager before, {row.ratio('eager'):.2f}x now: {lost:.0%} slower"
+    return found
+
+
+def compared(new: Report, old: Report) -> int:
+    """How many cases the two have in common."""
+    return len({row.case for row in rows(new)} & {row.case for row in rows(old)})

@@ -1,0 +1,195 @@
+"""report.md: what was measured, for people. Every figure comes from the records; nothing is typed."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from . import model, plots
+from .case import GROUPS
+from .records import Report, Row, rows
+
+README = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end of benchmarks -->)", re.DOTALL)
+
+
+def seconds(value: float) -> str:
+    """Three figures, in the unit that fits."""
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
+        if value * scale >= 1 or unit == "us":
+            return f"{value * scale:.3g} {unit}"
+    raise AssertionError("unreachable")
+
+
+def _spread(stats: dict[str, Any]) -> str:
+    return f"{stats['iqr'] / stats['median']:.0%}"
+
+
+def times(row: Row) -> str:
+    """A line of the first table of a group: ours, and each rival's time and how many times ours it is."""
+    steps = row.info["steps"]
+    cells = [f"{seconds(row.median() / steps)} ± {_spread(row.stats['pyebm'])}" if "pyebm" in row.stats else "check failed"]
+    for side in row.rivals:
+        ratio = f" = **{row.ratio(side):.3g}x**" if "pyebm" in row.stats else ""
+        cells.append(f"{side} {seconds(row.median(side) / steps)} ± {_spread(row.stats[side])}{ratio}")
+    cells += [f"{side}: check failed, no speed-up" for side in row.info["red"]]
+    return f"| {label(row)} | {cells[0]} | {'; '.join(cells[1:])} |"
+
+
+def floors(row: Row) -> str:
+    """A line of the second table: how far ours is from what the machine could do."""
+    info, ours = row.info, row.median()
+    bounds = row.floors()
+    bound = max(bounds, key=lambda name: bounds[name])
+    copy = f"{info['bytes'] / ours / 1e9:.3g} ({row.median('copy') / ours:.0%})" if "copy" in row.stats else ""
+    rate = info["operations"] / ours
+    memory, operations = (_pair(row, key) for key in ("extra bytes", "dispatched"))
+    return (
+        f"| {label(row)} | {ours / info['elements'] * 1e9:.3g} | {copy} | {rate / 1e9:.3g} ({rate / info['peak']:.0%}) | "
+        f"{ours / bounds[bound]:.2f}, {bound} | {memory} | {operations} |"
+    )
+
+
+def _pair(row: Row, key: str) -> str:
+    def one(side: str) -> str:
+        value = row.infos[side].get(key) if side in row.infos else None
+        if value is None:
+            return ""
+        return (
+            f"{value / 2**20:.3g} MiB"
+            if key == "extra bytes" and value >= 2**17
+            else f"{value / 2**10:.3g} KiB" * (key == "extra bytes") or str(value)
+        )
+
+    pair = [one("pyebm"), one("eager")]
+    return " / ".join(filter(None, pair))
+
+
+def label(row: Row) -> str:
+    return row.case.split(" [", 1)[1][:-1]
+
+
+def _group(name: str, found: list[Row]) -> str:
+    title = GROUPS[name].title if name in GROUPS else name
+    step = " a step" if any(row.info["steps"] > 1 for row in found) else ""
+    lines = [f"### {name}", "", f"{title}.", ""]
+    lines += [f"| setting | pyebm{step} | rivals: time{step} = how many times ours |", "|---|---|---|", *map(times, found), ""]
+    measured = [row for row in found if "pyebm" in row.stats]
+    lines += [
+        "| setting | ns / element | GB/s (of a copy) | Gop/s (of peak) | times its floor | extra memory: ours / eager | "
+        "operations: ours / eager |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|", *map(floors, measured)]
+    shares = [line for row in measured for line in _shares(row)]
+    if shares:
+        lines += ["", "Shares of the whole:", "", *shares]
+    return "\n".join(lines)
+
+
+def _shares(row: Row) -> list[str]:
+    """How much of a whole a part is, before (eager) and after (ours)."""
+    found = []
+    for side, info in row.infos.items():
+        whole = info["part of"]
+        if whole in row.stats:
+            share = row.median(side) / row.median(whole)
+            rest = row.median(whole) - row.median(side)
+            steps = row.info["steps"]
+            found.append(
+                f"- {label(row)}: *{side}* is {seconds(row.median(side) / steps)} of the {seconds(row.median(whole) / steps)} of "
+                f"*{whole}*, {share:.1%}; the rest is {seconds(max(rest, 0.0) / steps)}"
+            )
+    return found
+
+
+def headline(found: list[Row]) -> str:
+    """The README's table."""
+    lines = [
+        "| work | size | pyebm | eager PyTorch | torch.compile | other packages | times its floor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        if not row.info["headline"] or "pyebm" not in row.stats:
+            continue
+        steps, bounds = row.info["steps"], row.floors()
+
+        def ratio(side: str, row: Row = row) -> str:
+            return f"**{row.ratio(side):.3g}x**" if side in row.stats else ""
+
+        others = [side for side in row.rivals if side not in ("eager", "torch.compile") and not side.startswith("pyebm")]
+        packages = ", ".join(f"{side} {ratio(side)}" for side in others)
+        floor = f"{row.median() / max(bounds.values()):.2f}" if row.info["elements"] >= 2**16 else ""
+        ours = f"{seconds(row.median() / steps)}{' a step' * (steps > 1)}"
+        lines.append(
+            f"| {row.group} | {label(row)} | {ours} | {ratio('eager')} | {ratio('torch.compile')} | {packages} | {floor} |"
+        )
+    return "\n".join(lines)
+
+
+def _about(report: Report, found: list[Row]) -> str:
+    info = found[0].info
+    loads = [row.info["load"] for row in found if row.info["load"] is not None]
+    machines = sorted({f"{row.info['machine']}, {row.info['device']}, SIMD {row.info['simd']}" for row in found})
+    commits = sorted({row.info["commit"] for row in found})
+    versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
+    load = f"load average {min(loads):.2f} to {max(loads):.2f}" if loads else "load average unknown"
+    return (
+        f"{'; '.join(machines)}. {versions}. Commit {', '.join(commits)}; {load}; {report['datetime'][:10]}; "
+        f"suite version {info['suite']}; {len(found)} cases."
+    )
+
+
+EXPLAINED = """\
+Medians ± the interquartile range as a share of the median; the sides take turns in one process, on the same inputs. Before anything
+is timed, each side's result is checked against ours: with our noise given to it where that is possible, else by its mean and
+deviation. *Copy*: a copy that moves as many bytes as the work must, timed among the sides. *Peak*: the fastest this machine does
+arithmetic, a matrix product, a multiply-add counted as two operations. *Floor*: the larger of that copy's time and of the work's
+operations (62 a normal) at the peak; how many times it ours takes, and which of the two it is. *Extra memory*: the most a call
+holds beyond its inputs. *Operations*: what a call sends through torch's dispatcher, about one launch each on a GPU."""
+
+
+def write(folder: Path, report: Report) -> None:
+    """report.md and its plots."""
+    found = rows(report)
+    pictures = plots.draw(found, folder)
+    parts = [
+        "# Benchmarks",
+        _about(report, found),
+        EXPLAINED,
+        "\n".join(f"![{title}]({name}.png)" for name, title in pictures.items()),
+        headline(found),
+        _left_out(found, report),
+        "## All of it",
+        *(_group(name, list(group)) for name, group in groupby(found, key=lambda row: row.group)),
+        model.section(found),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text("\n\n".join(filter(None, parts)) + "\n")
+
+
+def _left_out(found: list[Row], report: Report) -> str:
+    """What is not in the figures, by name."""
+    absent: dict[str, list[str]] = {}
+    for row in found:
+        for side, why in row.info["missing"].items():
+            absent.setdefault(f"{side}: {why}", []).append(row.case)
+    lines = [f"- {why} ({len(where)} cases, such as {where[0]})" for why, where in absent.items()]
+    lines += [f"- {case}: {why}" for case, why in report.get("absent", {}).items()]
+    lines += [
+        f"- CHECK FAILED, no speed-up is shown: {row.case}: {side}: {why}" for row in found for side, why in row.info["red"].items()
+    ]
+    return "\n".join(["## Left out", "", *lines]) if lines else ""
+
+
+def into_readme(readme: Path, report: Report) -> None:
+    """The table and the plots, between README.md's markers."""
+    found = rows(report)
+    images = readme.parent / "docs" / "images"
+    pictures = plots.draw(found, images, prefix="bench-", formats=("svg",))
+    shown = "\n".join(f"![{title}](docs/images/{name}.svg)" for name, title in pictures.items())
+    text = f"Medians; how many times as long as ours the others take. {_about(report, found)}\n\n{headline(found)}\n\n{shown}\n"
+    before = readme.read_text()
+    if not README.search(before):
+        raise ValueError(f"{readme} has no <!-- benchmarks --> ... <!-- end of benchmarks --> to put the table between")
+    readme.write_text(README.sub(lambda match: f"{match[1]}{text}{match[2]}", before))

@@ -1,0 +1,81 @@
+"""The packages whose own code stands beside ours. One that is missing is named in the report, with what would install it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import warnings
+from types import ModuleType
+
+# Name in the report: (module to import, distribution on PyPI).
+DISTRIBUTIONS = {
+    "torchebm": ("torchebm", "torchebm"),
+    "ebmkit": ("ebm", "ebmkit"),
+    "k-diffusion": ("k_diffusion", "k-diffusion"),
+    "diffusers": ("diffusers", "diffusers"),
+}
+HOW = "pip install 'pyebm-kernels[bench]'"
+HOW_K_DIFFUSION = "pip install --no-deps k-diffusion dctorch, beside the bench extra: what it requires would bring numpy 1"
+# Image tools that k-diffusion imports at once, and its losses never use: empty modules stand in for those that aren't here.
+UNUSED = {"skimage", "jsonmerge", "torchvision", "cleanfid", "clip", "kornia", "wandb"}
+
+
+class Missing(Exception):
+    """A rival that can't stand here, and why."""
+
+
+@functools.cache
+def _find(name: str) -> ModuleType | str:
+    module, distribution = DISTRIBUTIONS[name]
+    stand_ins: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # their deprecations are theirs
+            return _import(module, UNUSED if name == "k-diffusion" else set(), stand_ins)
+    except Exception as error:  # a package that breaks while it is imported is missing too
+        return f"{distribution} is not usable here ({error}); {HOW_K_DIFFUSION if name == 'k-diffusion' else HOW}"
+    finally:
+        for stand_in in stand_ins:
+            del sys.modules[stand_in]
+
+
+def _import(module: str, unused: set[str], stand_ins: list[str]) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        lacking = error.name or ""
+        if lacking in stand_ins or lacking.partition(".")[0] not in unused:
+            raise
+    sys.modules[lacking] = _Empty(lacking)
+    stand_ins.append(lacking)
+    return _import(module, unused, stand_ins)
+
+
+class _Empty(ModuleType):
+    """A package whose every attribute is a class without anything."""
+
+    __path__: list[str] = []  # noqa: RUF012 (a module's attribute)
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return object
+
+
+def get(name: str, submodule: str = "") -> ModuleType:
+    """The rival's module, or one inside it; raises Missing."""
+    found = _find(name)
+    if isinstance(found, str):
+        raise Missing(found)
+    if not submodule:
+        return found
+    try:
+        return importlib.import_module(f"{found.__name__}.{submodule}")
+    except ImportError as error:
+        raise Missing(f"{DISTRIBUTIONS[name][1]} has no {submodule} that loads here ({error})") from error
+
+
+def missing() -> dict[str, str]:
+    """Every rival that is not here, and why."""
+    return {name: found for name in DISTRIBUTIONS if isinstance(found := _find(name), str)}

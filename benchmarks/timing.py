@@ -1,0 +1,127 @@
+"""Timing several ways of doing the same work, taking turns in one process; what a call allocates; how many operations it is.
+
+pytest-benchmark times one callable to its end before the next begins. On a shared machine, whose speed drifts within seconds,
+that compares two machines. Here the sides take turns, sample by sample, each round beginning with another side, and the samples
+are given to pytest-benchmark's own statistics (:mod:`pyebm.benchmarks.suite`).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Run = Callable[[], object]
+
+SAMPLE = 5e-4  # seconds: shorter work is repeated within a sample, so that the clock's own cost disappears
+FEWEST = 5  # samples of each side, however long they take
+
+
+class HostClock:
+    """Seconds of a number of calls, on the CPU."""
+
+    def __call__(self, run: Run, repeat: int) -> float:
+        start = time.perf_counter()
+        for _ in range(repeat):
+            run()
+        return time.perf_counter() - start
+
+
+class DeviceClock:
+    """The same on a CUDA device, by its own events; what the work before left in the L2 cache is flushed first."""
+
+    FLUSH = 256 * 2**20  # more than any L2 cache of today
+
+    def __init__(self) -> None:
+        self.flushed = torch.empty(self.FLUSH, dtype=torch.uint8, device="cuda")
+
+    def __call__(self, run: Run, repeat: int) -> float:
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        self.flushed.zero_()
+        start.record()
+        for _ in range(repeat):
+            run()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) * 1e-3
+
+
+def clock(device: str) -> HostClock | DeviceClock:
+    return DeviceClock() if device == "cuda" else HostClock()
+
+
+def take_turns(sides: dict[str, Run], seconds: float, timer: Callable[[Run, int], float]) -> dict[str, tuple[int, list[float]]]:
+    """``{side: (calls a sample, seconds of each sample)}``; ``seconds`` is what all of them together may take, warm-up apart."""
+    repeat = {}
+    for name, run in sides.items():
+        timer(run, 1)  # what a first call sets up is not the work's
+        repeat[name] = max(1, round(SAMPLE / max(timer(run, 2) / 2, 1e-9)))
+    samples: dict[str, list[float]] = {name: [] for name in sides}
+    names = list(sides)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        deadline, rounds = time.perf_counter() + seconds, 0
+        while rounds < FEWEST or time.perf_counter() < deadline:
+            for k in range(len(names)):
+                name = names[(rounds + k) % len(names)]
+                samples[name].append(timer(sides[name], repeat[name]))
+            rounds += 1
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: (repeat[name], samples[name]) for name in names}
+
+
+def extra_bytes(run: Run, device: str) -> int:
+    """The most memory that one call holds at a time, its result included, beyond what was there before it."""
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler speaks of itself on every call
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    held = most = 0
+    events = (event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+class _Counter(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def dispatched(run: Run) -> int:
+    """How many operations a call sends through torch's dispatcher, below autograd: on a GPU, about one launch each."""
+    with _Counter() as counter:
+        run()
+    return counter.count
+
+
+def captured(run: Run) -> Run:
+    """A replay of ``run`` as a CUDA graph."""
+    side_stream = torch.cuda.Stream()
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side_stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay

@@ -1,0 +1,137 @@
+// exp, and sine and cosine of a number of turns, without libm: the same IEEE operations in the same order on every backend, in
+// float and in double. tools/fit_functions.py made the polynomials; docs/targets.md has the errors. The roots are normal.h's, or
+// IEEE's.
+#pragma once
+
+#include "normal.h"
+
+namespace {
+
+PYEBM_HD uint64_t double_bits(double x) {
+  uint64_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+PYEBM_HD double bits_double(uint64_t bits) {
+  double x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+PYEBM_HD double sqrt_rounded(double x) {
+#if defined(__CUDA_ARCH__)
+  return __dsqrt_rn(x);
+#else
+  return __builtin_sqrt(x);
+#endif
+}
+
+template <class T, int kCount>
+PYEBM_HD T horner(const T (&coefficients)[kCount], T x) {  // lowest power first
+  T value = coefficients[kCount - 1];
+  for (int k = kCount - 2; k >= 0; --k) value = value * x + coefficients[k];
+  return value;
+}
+
+// kToInteger: x + kToInteger has no room for a fraction: its last bits are the integer nearest to x, and less kToInteger it is
+// that.
+template <class T>
+struct Real;
+
+template <>
+struct Real<float> {
+  using Bits = uint32_t;
+  static constexpr int kMantissa = 23, kBias = 127;
+  static constexpr float kToInteger = 0x1.8p23f;
+  static constexpr float kExpLow = -104.0f, kExpHigh = 89.0f;  // beyond, e^x is 0 or infinite
+  static constexpr float kLog2E = 0x1.715476p0f, kLn2 = 0x1.62e4p-1f, kLn2Rest = 0x1.7f7d1cp-20f;
+
+  PYEBM_HD static Bits bits(float x) { return float_bits(x); }
+  PYEBM_HD static float from(Bits bits) { return bits_float(bits); }
+  PYEBM_HD static float exp_rest(float r) {  // (e^r - 1 - r) / r^2
+    constexpr float c[] = {0x1p-1f, 0x1.5554dep-3f, 0x1.555584p-5f, 0x1.120ac6p-7f, 0x1.6c8ba4p-10f};
+    return horner(c, r);
+  }
+  PYEBM_HD static float sine_of(float y) {  // sin(pi/2 q) / q at y = q^2
+    constexpr float c[] = {0x1.921fb6p0f, -0x1.4abbecp-1f, 0x1.466b22p-4f, -0x1.2f5a1ep-8f};
+    return horner(c, y);
+  }
+  PYEBM_HD static float cosine_of(float y) {  // cos(pi/2 q)
+    constexpr float c[] = {0x1p0f, -0x1.3bd3ccp0f, 0x1.03c1b8p-2f, -0x1.55b7cep-6f, 0x1.d684a8p-11f};
+    return horner(c, y);
+  }
+};
+
+template <>
+struct Real<double> {
+  using Bits = uint64_t;
+  static constexpr int kMantissa = 52, kBias = 1023;
+  static constexpr double kToInteger = 0x1.8p52;
+  static constexpr double kExpLow = -746.0, kExpHigh = 710.0;
+  static constexpr double kLog2E = 0x1.71547652b82fep0, kLn2 = 0x1.62e42fefp-1, kLn2Rest = 0x1.473de6af278edp-34;
+
+  PYEBM_HD static Bits bits(double x) { return double_bits(x); }
+  PYEBM_HD static double from(Bits bits) { return bits_double(bits); }
+  PYEBM_HD static double exp_rest(double r) {
+    constexpr double c[] = {0x1p-1,
+                            0x1.5555555555549p-3,
+                            0x1.55555555543d7p-5,
+                            0x1.1111111116071p-7,
+                            0x1.6c16c17706bd8p-10,
+                            0x1.a01a017f4d7d8p-13,
+                            0x1.a019bd48744adp-16,
+                            0x1.71de7db7ce8e3p-19,
+                            0x1.288d99b63a775p-22,
+                            0x1.ae69b5c5d7d09p-26};
+    return horner(c, r);
+  }
+  PYEBM_HD static double sine_of(double y) {
+    constexpr double c[] = {0x1.921fb54442d18p+0,  -0x1.4abbce625be01p-1,  0x1.466bc67753d4ep-4,  -0x1.32d2ccde110d9p-8,
+                            0x1.50782aac71d00p-13, -0x1.e2fa7535e8e73p-19, 0x1.e0685fa63de7ep-25, 0x1.af71d882650f9p-32};
+    return horner(c, y);
+  }
+  PYEBM_HD static double cosine_of(double y) {
+    constexpr double c[] = {0x1p0,
+                            -0x1.3bd3cc9be45dep+0,
+                            0x1.03c1f081b5a56p-2,
+                            -0x1.55d3c7e3bfb67p-6,
+                            0x1.e1f506732fde4p-11,
+                            -0x1.a6d1dd0e2f6c2p-16,
+                            0x1.f9bbb1bd99e55p-22,
+                            -0x1.a903a944af43bp-28,
+                            -0x1.1714f8be2b45cp-33};
+    return horner(c, y);
+  }
+};
+
+// e^x = 2^n e^r with |r| <= ln 2 / 2; 2^n in two factors, so that results overflow and underflow as they should.
+template <class T>
+PYEBM_HD T exponential(T x) {
+  using R = Real<T>;
+  x = x < R::kExpLow ? R::kExpLow : x;
+  x = x > R::kExpHigh ? R::kExpHigh : x;
+  const T shifted = x * R::kLog2E + R::kToInteger;
+  const T n = shifted - R::kToInteger;
+  const T r = (x - n * R::kLn2) - n * R::kLn2Rest;
+  const T power = T(1) + (r + (r * r) * R::exp_rest(r));
+  const typename R::Bits biased = R::bits(shifted) - (R::bits(R::kToInteger) - 2 * (R::kBias + 1)), half = biased >> 1;
+  return (power * R::from((half - 1) << R::kMantissa)) * R::from((biased - half - 1) << R::kMantissa);
+}
+
+// sin(2 pi t) and cos(2 pi t): the nearest quarter turn from the last bits of 4 t, exactly, and polynomials for the rest.
+template <class T>
+PYEBM_HD void sine_cosine(T t, T& sine, T& cosine) {
+  using R = Real<T>;
+  const T quarters = T(4) * (t - ((t + R::kToInteger) - R::kToInteger));
+  const T shifted = quarters + R::kToInteger;
+  const T q = quarters - (shifted - R::kToInteger), y = q * q;
+  const T s = q * R::sine_of(y), c = R::cosine_of(y);
+  const typename R::Bits quadrant = R::bits(shifted);
+  const bool swap = quadrant & 1;
+  const T of_sine = swap ? c : s, of_cosine = swap ? s : c;
+  sine = quadrant & 2 ? -of_sine : of_sine;
+  cosine = (quadrant + 1) & 2 ? -of_cosine : of_cosine;
+}
+
+}  // namespace

@@ -1,0 +1,26 @@
+// All kernels of one level: the last include of each level_*.cpp, once, after its target pragma (see chunk_kernels.h).
+#include "chunk_kernels.h"
+#include "target_kernels.h"
+
+namespace {
+
+#define PYEBM_LOSS_OF(T, Z) {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>}
+
+constexpr ChunkKernels kernels_of(const char* name) {
+  return {name,
+          normals,
+          uniforms,
+          from_half,
+          to_half,
+          from_bfloat16,
+          to_bfloat16,
+          {perturb<float>, step<float>, all_finite<float>},
+          {perturb<double>, step<double>, all_finite<double>},
+          PYEBM_LOSS_OF(float, float),
+          PYEBM_LOSS_OF(double, float),
+          PYEBM_LOSS_OF(double, double),
+          PYEBM_TARGETS(float),
+          PYEBM_TARGETS(double)};
+}
+
+}  // namespace

@@ -1,0 +1,155 @@
+// What the ops on closed-form targets share: blocks of samples that one thread keeps in its cache, and its buffers.
+#pragma once
+
+#include <algorithm>
+#include <new>
+
+#include "samples.h"
+
+namespace pyebm {
+
+template <class T>
+const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& params, const Shape& shape) {
+  if (target < 0 || target >= kTargets) fail(op, ": target must be in [0, ", kTargets, "), got ", target);
+  const ScalarType dtype = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
+  if (params.scalar_type() != dtype || !params.is_contiguous() || !params.is_cpu()) {
+    fail(op, ": params must be a contiguous tensor on the CPU, in the dtype that x is computed in");
+  }
+  const ChunkKernels& kernels = chunk_kernels();
+  const auto& found = [&]() -> const TargetOf<T>& {
+    if constexpr (std::is_same_v<T, double>)
+      return kernels.targets_f64[target];
+    else
+      return kernels.targets_f32[target];
+  }();
+  if (shape.chunks && !found.fits(shape.elements, params.numel())) {
+    fail(op, ": the target ", kTargetNames[target], " with ", params.numel(), " parameters has no samples of ", shape.elements,
+         " elements");
+  }
+  return found;
+}
+
+// Consecutive chunks that one thread works on through all steps.
+struct Block {
+  int64_t begin, end;      // the chunks
+  int64_t sample, rows;    // the samples they cover,
+  int64_t element, width;  // and the elements of each: all of them unless rows == 1
+  int64_t first, count;    // the same as a run of flat logical indices
+};
+
+class Blocks {
+ public:
+  const Shape& shape;
+  int64_t count;
+
+  // whole_samples: none may be cut. work: about how many steps of a chunk's cost are done on each.
+  Blocks(const Shape& s, bool whole_samples, int64_t work)
+      : shape(s), each_(whole_samples && s.chunks_per_sample ? s.chunks_per_sample : 1) {
+    count = (shape.chunks + each_ - 1) / each_;
+    constexpr int64_t kWorthAThread = 12;  // chunks, some 10 us
+    grain_ = std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, each_ * work));
+  }
+
+  Block operator[](int64_t index) const {
+    Block block;
+    block.begin = index * each_;
+    block.end = std::min(block.begin + each_, shape.chunks);
+    const Chunk head(shape, block.begin), tail(shape, block.end - 1);
+    block.sample = head.sample;
+    block.rows = tail.sample + tail.rows - head.sample;
+    block.element = head.element;
+    block.first = head.first;
+    block.count = tail.first + tail.count - head.first;
+    block.width = block.count / block.rows;
+    return block;
+  }
+
+  int64_t grain() const { return grain_; }
+
+ private:
+  int64_t each_, grain_;
+};
+
+// Calls make() once a thread for a body(block), and that for every block. The result never depends on the threads.
+template <class Make>
+void for_each_block(const Blocks& blocks, Make make) {
+  torch::stable::parallel_for(0, blocks.count, blocks.grain(), [&](int64_t begin, int64_t end) {
+    auto body = make();
+    for (int64_t index = begin; index < end; ++index) body(blocks[index]);
+  });
+}
+
+// n elements of uninitialised memory at a cache line's start, and a line of zeros before and behind, for those who look one ahead.
+template <class T>
+class Line {
+ public:
+  explicit Line(int64_t n) : memory_(static_cast<T*>(::operator new((n + 2 * kPad) * sizeof(T), std::align_val_t(64)))) {
+    std::fill(memory_, memory_ + kPad, T(0));
+    std::fill(memory_ + kPad + n, memory_ + 2 * kPad + n, T(0));
+  }
+  Line(const Line&) = delete;
+  ~Line() { ::operator delete(memory_, std::align_val_t(64)); }
+  T* data() const { return memory_ + kPad; }
+
+ private:
+  static constexpr int64_t kPad = 64 / sizeof(T);
+  T* memory_;
+};
+
+// One thread's state and score of a block.
+template <class T>
+class BlockBuffers {
+ public:
+  BlockBuffers(const Blocks& blocks, const TargetOf<T>& target, const Tensor& params)
+      : target_(target),
+        params_(static_cast<const T*>(params.numel() ? params.data_ptr() : nullptr)),
+        param_count_(params.numel()),
+        elements_(blocks.shape.elements),
+        x_(blocks[0].count),
+        score_(blocks[0].count),
+        scratch_(target.scratch ? target.scratch(samples_of(blocks[0])) : 0) {}  // no block is larger than the first
+
+  T* x() const { return x_.data(); }
+  T* score() const { return score_.data(); }
+
+  // Reads the block's samples.
+  void read(const View& view, const Block& block) {
+    samples_ = samples_of(block);
+    samples_.scratch = scratch_.data();
+    if (target_.prepare) target_.prepare(samples_);
+    for (int64_t at = 0; at < block.count; at += kChunk) {
+      const int64_t n = std::min(kChunk, block.count - at);
+      const T* found = view.read(block.first + at, n, x() + at);
+      if (found != x() + at) std::copy(found, found + n, x() + at);
+    }
+  }
+
+  // The score at x, rounded to the precision of the tensor behind `view`.
+  void make_score(const View& view, const Block& block) {
+    target_.score(samples_, x(), score());
+    view.round(block.count, score());
+  }
+
+  // `values`, one per element of the block, into the tensor from its flat index `first` on.
+  void write(const View& view, int64_t first, const Block& block, const T* values) const {
+    for (int64_t at = 0; at < block.count; at += kChunk) {
+      const int64_t n = std::min(kChunk, block.count - at);
+      T* out = view.target(first + at, const_cast<T*>(values) + at);
+      if (out != values + at) std::copy(values + at, values + at + n, out);
+      view.written(first + at, n, out);
+    }
+  }
+
+ private:
+  Samples<T> samples_of(const Block& block) const {
+    return {block.rows, block.width, block.element, elements_, params_, param_count_, nullptr};
+  }
+
+  const TargetOf<T>& target_;
+  const T* params_;
+  int64_t param_count_, elements_;
+  Line<T> x_, score_, scratch_;
+  Samples<T> samples_{};
+};
+
+}  // namespace pyebm

@@ -1,0 +1,173 @@
+"""Many Langevin steps on a closed-form target in one kernel: the state is read once and written once."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from . import _ops
+from ._checks import Coefficient, check_samples, coefficient, rows_of
+from .langevin import Clamp, bounds, langevin_step
+from .noise import Noise, named
+from .targets import Target
+
+_OP = "langevin_chain"
+
+
+def langevin_chain(
+    x: Tensor,
+    target: Target,
+    n_steps: int,
+    step_size: Coefficient | Sequence[float],
+    noise: Noise,
+    *,
+    temperature: Coefficient | Sequence[float] = 1.0,
+    clamp: Clamp | None = None,
+    thin: int | None = None,
+    return_diverged: bool = False,
+    backend: str | None = None,
+) -> Tensor | tuple[Tensor, ...]:
+    """``n_steps`` of ``x <- clamp(x + eta s(x) + sqrt(2 eta T) z)`` with the target's own score, fused into one kernel.
+
+    Step k (from 0) draws ``z`` from ``noise.at(step=noise.step + k)``. Equivalent, bit for bit on the same backend, to a loop of
+    :func:`langevin_step` with ``target.score(x)`` (half precisions included: score and state are rounded at every step, as there),
+    and so to any way of cutting the run into calls; a sample's result does not depend on its batch or on the threads.
+
+    Args:
+        x: the initial state (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
+        target: one of :mod:`pyebm.targets`, on x's device.
+        n_steps: K >= 0.
+        step_size: eta > 0. A number; a tensor (B,) or (B, 1, ...), one per sample; or a schedule, one per step: a list of K
+            numbers, or a tensor (K,). A tensor (K,) with K = B is refused, since it could mean either: give (B, 1) or a list.
+        noise: names the noise of the first step.
+        temperature: T >= 0, like step_size.
+        clamp: (low, high), applied to every state; None in either place leaves that side open.
+        thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
+        return_diverged: also return, for each sample, the first k whose step left its state not finite, int64 (B,), or -1.
+            A chain that diverges never influences another one.
+        backend: None lets the device decide; or a name from :func:`pyebm.backends`.
+
+    Returns:
+        The last state, or a tuple of it, the states (with thin), and the report (with return_diverged), in this order.
+        Differentiable in x (and in target buffers that require grad); then it is a loop of differentiable steps.
+
+    Raises:
+        TypeError: x is not a dense real floating-point tensor; a target, number or Noise of another type.
+        ValueError: a target of another dimension or on another device; n_steps < 0, thin < 1; a schedule of another length;
+            coefficients out of range; steps beyond 2**32; a Noise that does not fit the batch.
+        RuntimeError: the backend is not available here, or lacks the op.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x = torch.zeros(1000, 2)
+        >>> x = pyebm.langevin_chain(x, pyebm.targets.DoubleWell(), 1000, 0.01, pyebm.Noise(0))
+        >>> bool((x.abs() - 1).abs().median() < 0.3)  # near the wells at -1 and 1
+        True
+    """
+    check_samples(_OP, "x", x)
+    if not isinstance(target, Target):
+        raise TypeError(
+            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; samplers.Langevin takes any score"
+        )
+    n_steps = _count("n_steps", n_steps, 0)
+    if thin is not None:
+        thin = _count("thin", thin, 1)
+    params = target._checked(_OP, x)
+    eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
+    t = _coefficient("temperature", temperature, x, n_steps)
+    low, high = (None, None) if clamp is None else bounds(_OP, clamp)
+    name, seeds, ids = named(_OP, noise, x)
+    if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:  # under torch.compile it would be a guard on the step
+        raise ValueError(f"{_OP}: steps must stay below 2**32, got {noise.step} and {n_steps} more")
+    states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
+    diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
+    kernel = _ops.kernels(backend, x)[_OP]
+    if torch.is_grad_enabled() and (x.requires_grad or params.requires_grad):
+        return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
+    out = x.clone()
+    head = (out, target._index, params, n_steps, eta.number, t.number, name)
+    _ops.call(kernel, head, (eta.rows, t.rows, eta.per_step, t.per_step, states, thin, diverged, low, high, seeds, ids))
+    return _together(out, states, diverged)
+
+
+class _Row(NamedTuple):
+    """A step size or a temperature as the op takes it: a number, or one value per sample or per step."""
+
+    number: float
+    rows: Tensor | None = None
+    per_step: bool | None = None
+
+    def at(self, k: int) -> Coefficient:
+        if self.rows is None:
+            return self.number
+        return self.rows[k] if self.per_step else self.rows
+
+
+def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_steps: int, open_low: bool = False) -> _Row:
+    if isinstance(value, (list, tuple)):
+        if len(value) != n_steps:
+            raise ValueError(f"{_OP}: {name} must have one number per step, {n_steps} of them, got {len(value)}")
+        numbers = [coefficient(_OP, f"{name}[{k}]", one, x, low=0.0, open_low=open_low)[0] for k, one in enumerate(value)]
+        return _Row(math.nan, torch.tensor(numbers, dtype=torch.float64, device=x.device), True)
+    if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] == n_steps != 1:
+        if n_steps == x.shape[0]:
+            raise ValueError(
+                f"{_OP}: {name} of shape ({n_steps},) could be one value per sample or one per step; "
+                f"give ({n_steps}, 1) for one per sample, or a list for one per step"
+            )
+        return _Row(math.nan, rows_of(_OP, name, value, x, n_steps, "step"), True)
+    if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] not in (1, x.shape[0]):
+        raise ValueError(
+            f"{_OP}: {name} must have one value per sample, ({x.shape[0]},), or per step, ({n_steps},), got {tuple(value.shape)}"
+        )
+    return _Row(*coefficient(_OP, name, cast(Coefficient, value), x, low=0.0, open_low=open_low))
+
+
+def _count(name: str, value: int, least: int) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{_OP}: {name} must be an int, got {value!r}") from None
+    if value < least:
+        raise ValueError(f"{_OP}: {name} must be >= {least}, got {value}")
+    return value
+
+
+def _together(out: Tensor, states: Tensor | None, diverged: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+    results = tuple(result for result in (out, states, diverged) if result is not None)
+    return out if len(results) == 1 else results
+
+
+def _composed(
+    x: Tensor,
+    target: Target,
+    n_steps: int,
+    eta: _Row,
+    t: _Row,
+    noise: Noise,
+    clamp: Clamp | None,
+    thin: int | None,
+    return_diverged: bool,
+    backend: str | None,
+) -> Tensor | tuple[Tensor, ...]:
+    """The same bits step by step, for those who differentiate through the chain."""
+    kept = []
+    diverged = torch.full(x.shape[:1], -1, device=x.device)
+    out = x.clone()
+    for k, at_step in enumerate(noise._walk(n_steps, x)):
+        score = target.score(out, backend=backend)
+        made = langevin_step(out, score, eta.at(k), at_step, temperature=t.at(k), clamp=clamp, backend=backend)
+        assert isinstance(made, Tensor)
+        out = made
+        if thin is not None and (k + 1) % thin == 0:
+            kept.append(out)
+        if return_diverged:
+            left = ~out.detach().reshape(x.shape[0], -1).isfinite().all(1) if x.numel() else torch.zeros_like(diverged).bool()
+            diverged = torch.where(left & (diverged < 0), k, diverged)
+    states = None if thin is None else torch.stack(kept) if kept else x.new_empty((0, *x.shape))
+    return _together(out, states, diverged if return_diverged else None)

@@ -1,0 +1,47 @@
+"""The plainest code that is right: every op of :mod:`pyebm._ops` in pure PyTorch, in the order of operations that the
+noise contract (docs/noise.md) promises, on any device. The kernels are held to it with ``torch.equal``.
+
+In each file the functions of arithmetic come first (Philox, normals, the update, the residual, the scores), then the ops, which
+have the signatures of the compiled ones and write into the tensors they are given. ``backend="reference"`` on any public call
+runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .chain import langevin_chain
+from .losses import denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
+from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
+from .steps import UPDATES, affine_step, affine_update, langevin_step, langevin_update, perturb, work_of
+from .targets import SCORES, score_of, target_score
+
+OPS: dict[str, Callable[..., None]] = {
+    op.__name__: op
+    for op in (
+        *(normal_, uniform_, perturb, langevin_step, affine_step),
+        *(denoising_loss, denoising_grad, scale_, target_score, langevin_chain),
+    )
+}
+
+__all__ = [
+    "COS",
+    "LOG",
+    "OPS",
+    "SCORES",
+    "SIN",
+    "UPDATES",
+    "affine_update",
+    "box_muller",
+    "langevin_update",
+    "loss_terms",
+    "normals",
+    "philox4x32_10",
+    "residual",
+    "score_of",
+    "spread",
+    "uniform",
+    "uniforms",
+    "words",
+    "work_of",
+]

@@ -1,0 +1,87 @@
+"""The denoising loss and its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from .noise import normals
+from .steps import column, require, work_of
+
+
+def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
+    """(kappa pred + lam z) + mu x0."""
+    r = kappa * pred + lam * z
+    return r if x0 is None else r + mu * x0
+
+
+def loss_terms(
+    pred: Tensor,
+    kappa: float,
+    lam: float,
+    mu: float,
+    weight: float,
+    factor: float,
+    over_kappa2: bool,
+    reduction: int,
+    name: Tensor | None,
+    kappa_rows: Tensor | None = None,
+    lam_rows: Tensor | None = None,
+    mu_rows: Tensor | None = None,
+    weight_rows: Tensor | None = None,
+    z: Tensor | None = None,
+    x0: Tensor | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
+    kappa_positive: bool | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(residual, loss weight per sample, gradient coefficient per sample), the last two in float64."""
+    p = work_of(pred)
+    k, la, m, w = (
+        column(number, rows, pred) for number, rows in ((kappa, kappa_rows), (lam, lam_rows), (mu, mu_rows), (weight, weight_rows))
+    )
+    if over_kappa2 or kappa_positive:
+        require("dsm_loss", "sigma", k, positive=True)
+    if over_kappa2:
+        w = w / (k * k)
+    w = factor * w
+    if z is None:
+        assert name is not None
+        z = normals(pred.shape, name, seeds, ids)
+    x0 = None if x0 is None else x0.to(p.dtype)
+    r = residual(p, z.to(p.dtype), x0, k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
+    return r, w, ((2.0 * w) * k) * (1.0 / max(_divisor(pred, reduction), 1))
+
+
+def _divisor(pred: Tensor, reduction: int) -> int:
+    """What the reduction divides the sum by: nothing, all elements (mean) or the samples (batchmean)."""
+    return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
+
+
+def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) -> None:
+    r, w, g = loss_terms(pred, *rest)
+    reduction = rest[6]
+    if reduction == 0:
+        loss.copy_(w.to(r.dtype) * (r * r))
+        return
+    sums = (r.double() ** 2).reshape(pred.shape[0], math.prod(pred.shape[1:])).sum(1) * w.flatten()
+    loss.copy_(sums if reduction == 1 else sums.sum() / _divisor(pred, reduction))
+    if grad is not None:
+        grad.copy_(g.to(r.dtype) * r)
+
+
+def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any) -> None:
+    r, _, g = loss_terms(pred, *rest)
+    grad.copy_((g.to(r.dtype) * r) * spread(grad_output, r))
+
+
+def scale_(grad: Tensor, grad_output: Tensor) -> None:
+    grad.mul_(spread(grad_output, grad))
+
+
+def spread(grad_output: Tensor, r: Tensor) -> Tensor:
+    """A loss of shape () or (B,) has a gradient per batch or per sample; an elementwise one has one per element."""
+    g = grad_output.to(r.dtype)
+    return g if g.shape == r.shape else g.reshape(-1, *[1] * (r.dim() - 1))

@@ -1,0 +1,173 @@
+"""One run of a sampler: what its steps share, checked once, so that a step is its arithmetic and nothing else."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _ops
+from .._checks import Coefficient, check_like, coefficient
+from ..energy import check_energy, energy_and_score
+from ..langevin import Clamp, step_options
+from ._state import State
+
+ScoreFn = Callable[..., Tensor]
+EnergyFn = Callable[[Tensor], Tensor]
+NAN = math.nan  # a number's place where it is one per sample
+Number = tuple[float, Tensor | None]  # as the ops take a coefficient: a number, or one value per sample
+
+
+class Run:
+    """What a body needs to know of the call: a copy of the state, the noise's rows, how long the run is."""
+
+    def __init__(self, call: str, start: State, length: int | None, n_steps: int, graph: bool) -> None:
+        self.call, self.extra, self.length, self.n_steps, self.graph = call, start.extra, length, n_steps, graph
+        self.x = start.x.detach().clone()
+        self.noise = start.noise
+        self.first = start.noise.step
+        self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
+        self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
+
+    def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
+        return _ops.kernels(backend, self.x)
+
+    def column(self, rows: Tensor) -> Tensor:
+        """(B,) or (1,) as (B, 1, ...), to go with x."""
+        return rows.reshape(-1, *[1] * (self.x.dim() - 1))
+
+    def rows(self, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.full(self.x.shape[:1], value, dtype=dtype, device=self.x.device)
+
+    def table(self, rows: list[Any], dtype: torch.dtype = torch.float64) -> Tensor:
+        """The host's numbers on the device, without a wait for it."""
+        made = torch.tensor(rows, dtype=dtype)
+        return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
+
+    def carried(self, name: str, shape: torch.Size | None = None) -> Tensor | None:
+        """What an earlier run left under this name, as a copy; None at a chain's first step."""
+        value = self.extra.get(name)
+        if value is None:
+            return None
+        if shape is not None and value.shape != shape:
+            raise ValueError(f"{self.call}: the State's {name} must have the shape {tuple(shape)}, got {tuple(value.shape)}")
+        return value.clone()
+
+
+class Body:
+    """A sampler's step, with the tensors it works on; all of them stay where they are, so that a graph can replay it."""
+
+    streams = 1  # draws a step; draw j takes the noise's stream + j
+    fused = False  # has an ``advance``, many steps in one kernel, which keeps the thinned states too
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.x = run, run.x
+        self._shape, self._dtype, self._device = run.x.shape, run.x.dtype, run.x.device
+
+    def step(self, names: Sequence[Tensor], k: int | None) -> None:
+        """Advance ``x`` in place. k is the step's number in the noise, or None in a graph, where only names[0][2] knows it."""
+        raise NotImplementedError
+
+    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
+        """``count`` steps at once; the states after the multiples of thin go to ``kept``, where given."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """What follows the last step of a schedule."""
+
+    def info(self, k: int) -> dict[str, Any]:
+        """For callbacks and trajectories, after step k: numbers, and tensors on the device."""
+        del k
+        return {}
+
+    def totals(self, done: int) -> dict[str, Tensor]:
+        """For trajectories: what is known of the whole run."""
+        del done
+        return {}
+
+    def carried(self, done: int) -> dict[str, Tensor]:
+        """The state beyond x."""
+        del done
+        return {}
+
+    def fits(self, score: Tensor, name: str = "score") -> Tensor:
+        """The score, once it is known to go with x: a kernel reads as many elements as x has."""
+        if isinstance(score, Tensor) and score.dtype is self._dtype and score.shape == self._shape and score.device == self._device:
+            return score
+        return check_like(self.run.call, name, score, "x", self.x)
+
+
+def closed_form(fn: Any) -> bool:
+    """A target: it has its score in closed form beside its energy."""
+    return callable(getattr(fn, "score", None)) and callable(getattr(fn, "energy", None))
+
+
+def score_of(call: str, fn: Any, backend: str | None) -> ScoreFn:
+    """The score function that fn is, or that the target fn has."""
+    if closed_form(fn):
+        return functools.partial(fn.score, backend=backend)
+    if not callable(fn):
+        raise TypeError(f"{call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}")
+    return fn  # type: ignore[no-any-return]
+
+
+class Potential:
+    """An energy with its score: a target's, a user's two functions, or one function and its gradient by autograd."""
+
+    def __init__(self, call: str, energy_fn: Any, score_fn: ScoreFn | None, backend: str | None) -> None:
+        if not callable(energy_fn):
+            raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
+        self.call, self.energy_fn = call, energy_fn
+        if score_fn is None and closed_form(energy_fn):
+            score_fn = functools.partial(energy_fn.score, backend=backend)
+        self.score_fn = score_fn
+
+    def score(self, x: Tensor) -> Tensor:
+        return self.both(x)[1] if self.score_fn is None else self.score_fn(x)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(energy (B,), score)."""
+        if self.score_fn is None:
+            return energy_and_score(self.call, self.energy_fn, x)
+        energy = self.energy_fn(x)
+        check_energy(self.call, energy, x.shape[0])
+        return energy.reshape(x.shape[0]), self.score_fn(x)
+
+
+def number(call: str, name: str, value: Coefficient, low: float = 0.0, open_low: bool = True) -> float:
+    """A coefficient that must be one number for all samples."""
+    if isinstance(value, Tensor):
+        raise TypeError(f"{call}: {name} must be a number, got a tensor")
+    return coefficient(call, name, value, torch.empty(0), low=low, open_low=open_low)[0]
+
+
+class StepOptions:
+    """temperature, clamp, score_clip, mask and backend, as :func:`pyebm.langevin_step` takes them."""
+
+    def __init__(
+        self,
+        temperature: Coefficient = 1.0,
+        clamp: Clamp | None = None,
+        score_clip: float | None = None,
+        mask: Tensor | None = None,
+        backend: str | None = None,
+    ) -> None:
+        self.temperature, self.clamp, self.score_clip, self.mask, self.backend = temperature, clamp, score_clip, mask, backend
+
+    def tail(self, run: Run, *rows: Tensor | None) -> tuple[Any, ...]:
+        """What follows an update's name: rows, mean, mask, low, high, score_clip, seeds, ids; empty where all of it is None."""
+        options = step_options(run.call, run.x, self.clamp, self.score_clip, self.mask)
+        tail = (*rows, None, *options, run.seeds, run.ids)
+        return tail if any(value is not None for value in tail) else ()
+
+    def expanded_mask(self, run: Run) -> Tensor | None:
+        return step_options(run.call, run.x, mask=self.mask)[0]
+
+
+def step_size_and_temperature(run: Run, step_size: Coefficient, temperature: Coefficient) -> tuple[Number, Number]:
+    eta = coefficient(run.call, "step_size", step_size, run.x, low=0.0, open_low=True)
+    return eta, coefficient(run.call, "temperature", temperature, run.x, low=0.0)

@@ -1,0 +1,40 @@
+"""Inpainting: elements that are known are set to the data at the current noise level before every look at the score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._checks import check_like
+from ._body import NAN, Run, StepOptions
+
+
+class Known:
+    """Where the mask is False, x becomes ``alpha known + sigma z``.
+
+    Args:
+        known: like x; its elements where the mask is True don't matter.
+    """
+
+    def __init__(self, run: Run, known: Tensor, options: StepOptions) -> None:
+        mask = options.expanded_mask(run)
+        if mask is None:
+            raise ValueError(f"{run.call}: known needs a mask that says which elements are not: True where x is to be sampled")
+        self.x, self.mask, self.seeds, self.ids = run.x, mask, run.seeds, run.ids
+        self.known = check_like(run.call, "known", known, "x0", run.x)
+        self.buffer = torch.empty_like(run.x)
+        self.perturb = run.kernels(options.backend)["perturb"]
+
+    def impose(self, alpha: float | Tensor, sigma: float | Tensor, name: Tensor) -> None:
+        """alpha and sigma: numbers, or tensors of one element on the device."""
+        (a, a_rows), (s, s_rows) = _number(alpha), _number(sigma)
+        self.perturb(self.buffer, self.known, a, s, name, a_rows, s_rows, self.seeds, self.ids)
+        torch.where(self.mask, self.x, self.buffer, out=self.x)
+
+    def finish(self) -> None:
+        """At the end the data themselves."""
+        torch.where(self.mask, self.x, self.known, out=self.x)
+
+
+def _number(value: float | Tensor) -> tuple[float, Tensor | None]:
+    return (NAN, value) if isinstance(value, Tensor) else (value, None)

@@ -1,0 +1,243 @@
+"""The one loop that every sampler is: noise by the step, kept states, callbacks, stopping, a progress bar, CUDA graphs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from .._checks import check_samples
+from ..noise import Noise
+from . import _graph
+from ._body import Body, Run
+from ._state import State, Trajectory
+
+Callback = Callable[[int, Tensor, dict[str, Any]], Any]
+_BLOCK = 1024  # steps whose names are made at once
+_TICKS = 100  # times that a bar moves
+
+
+class Sampler:
+    """What the samplers share. A subclass says what one step does: it makes a :class:`Body`."""
+
+    length: int | None = None
+    """The number of steps in the whole schedule; None where there is none."""
+
+    def _body(self, run: Run) -> Body:
+        raise NotImplementedError
+
+    @overload
+    def __call__(
+        self,
+        x0: Tensor,
+        n_steps: int | None = None,
+        *,
+        noise: Noise | None = None,
+        thin: None = None,
+        callback: Callback | None = None,
+        progress: bool = False,
+        graph: bool = False,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        x0: State,
+        n_steps: int | None = None,
+        *,
+        noise: None = None,
+        thin: None = None,
+        callback: Callback | None = None,
+        progress: bool = False,
+        graph: bool = False,
+    ) -> State: ...
+
+    @overload
+    def __call__(
+        self,
+        x0: Tensor | State,
+        n_steps: int | None = None,
+        *,
+        noise: Noise | None = None,
+        thin: int,
+        callback: Callback | None = None,
+        progress: bool = False,
+        graph: bool = False,
+    ) -> Trajectory: ...
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        x0: Tensor | State,
+        n_steps: int | None = None,
+        *,
+        noise: Noise | None = None,
+        thin: int | None = None,
+        callback: Callback | None = None,
+        progress: bool = False,
+        graph: bool = False,
+    ) -> Tensor | State | Trajectory:
+        """Run the sampler: docs/samplers.md says what all of them have in common.
+
+        Args:
+            x0: the initial state (B, ...), left as it is, or a :class:`State` from which an earlier run goes on. If a Noise drew
+                x0, give the run another seed or stream: two uses of one (seed, step, stream) share their numbers.
+            n_steps: how many steps; None, for a sampler with a schedule, for all that remain of it.
+            noise: step k of the run draws from ``noise.at(step=noise.step + k)``; None draws a fresh seed. A State brings its own.
+            thin: keep the states after steps thin, 2 thin, ... and return a :class:`Trajectory`.
+            callback: called as ``callback(k, x, info)`` after step k = 1, 2, ...; x and the tensors in info are the sampler's own
+                (copy what you keep). A callback that returns True stops the run after that step.
+            progress: show a bar (needs rich).
+            graph: on CUDA, capture one step in a CUDA graph and replay it; the noise's step advances on the device.
+
+        Returns:
+            The last state: a tensor for a tensor, a State for a State; with thin, a Trajectory.
+
+        Raises:
+            TypeError, ValueError: what x0, n_steps, thin or noise can't be; whatever a step raises; graph=True off CUDA.
+            ImportError: progress=True without rich.
+        """
+        call = type(self).__name__
+        start = x0 if isinstance(x0, State) else State(x0, _noise_of(call, noise))
+        if start is x0 and noise is not None:
+            raise ValueError(f"{call}: noise comes with the State that is given as x0; give no other")
+        n_steps = self._check(call, start, n_steps, thin, graph, start is x0)
+        run = Run(call, start, self.length, n_steps, graph)
+        body = self._body(run)
+        if start.noise.stream + body.streams > 2**32:
+            raise ValueError(f"{call}: stream must leave room for {body.streams} streams below 2**32, got {start.noise.stream}")
+        kept = None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape))
+        done, reports = 0, _Reports()
+        advance = _advance(body, run, start.noise, graph)
+        with _bar(call, n_steps, progress) as tick:
+            while done < n_steps:
+                count = _stretch(done, n_steps, thin, callback is not None, progress, body.fused)
+                advance(done, count, kept, thin)
+                done += count
+                if done == n_steps and run.first + done == self.length:
+                    body.finish()
+                info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
+                if kept is not None and thin is not None and done % thin == 0:
+                    if not body.fused:
+                        kept.select(0, done // thin - 1).copy_(run.x)
+                    reports.add(info)
+                tick(count)
+                if callback is not None and callback(done, run.x, info):
+                    break
+        if kept is None and start is not x0:
+            return run.x
+        end = State(run.x, start.noise.at(step=run.first + done), body.carried(done))
+        if kept is None or thin is None:
+            return end
+        return Trajectory(kept.narrow(0, 0, done // thin), end, reports.stacked(run.x) | body.totals(done), thin)
+
+    def _check(self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool, stateful: bool) -> int:
+        check_samples(call, "x0", start.x)
+        first, length = start.noise.step, self.length
+        if length is not None and first > length:
+            raise ValueError(f"{call}: noise.step must be within the schedule's {length} steps, got {first}")
+        if n_steps is None:
+            if length is None:
+                raise TypeError(f"{call}: n_steps must be an int, got None; this sampler has no schedule that ends by itself")
+            n_steps = length - first
+        n_steps = _count(call, "n_steps", n_steps, 0, "")
+        if length is not None:
+            n_steps = min(n_steps, length - first)
+        if thin is not None:
+            _count(call, "thin", thin, 1, " or None")
+        # What is returned as a State names the noise of a next step.
+        if first + n_steps > 2**32 - (thin is not None or stateful):
+            raise ValueError(f"{call}: steps must stay below 2**32, got {first} and {n_steps} more")
+        if graph and not _capturable(start.x):
+            raise ValueError(f"{call}: graph=True captures a CUDA graph and so needs x0 on a CUDA device, got {start.x.device}")
+        return n_steps
+
+
+def _capturable(x: Tensor) -> bool:
+    return x.is_cuda
+
+
+def _noise_of(call: str, noise: Noise | None) -> Noise:
+    if noise is None:
+        return Noise()
+    if not isinstance(noise, Noise):
+        raise TypeError(f"{call}: noise must be a Noise, got {type(noise).__name__}")
+    return noise if type(noise) is Noise else noise.at()
+
+
+def _count(call: str, name: str, value: int, least: int, alternative: str) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{call}: {name} must be an int{alternative}, got {value!r}") from None
+    if value < least:
+        raise ValueError(f"{call}: {name} must be >= {least}{alternative}, got {value}")
+    return value
+
+
+def _stretch(done: int, n_steps: int, thin: int | None, watched: bool, progress: bool, fused: bool) -> int:
+    """The steps until somebody looks at the state: a callback, the bar, and, unless the kernel keeps them itself, kept states."""
+    if watched:
+        return 1
+    count = -(-n_steps // _TICKS) if progress else n_steps - done
+    if thin is not None:
+        count = max(count - count % thin, thin) if fused and progress else count if fused else min(count, thin - done % thin)
+    return min(count, n_steps - done)
+
+
+def _advance(body: Body, run: Run, noise: Noise, graph: bool) -> Callable[[int, int, Tensor | None, int | None], None]:
+    """advance(done, count): the next count steps. One name a step and stream, made in blocks."""
+    if graph:
+        replay = _graph.Replay(body, noise._block(0, 1, body.streams, run.x).squeeze(0))
+        return lambda _done, count, _kept, _thin: replay(count)
+    if body.fused:
+        return body.advance
+    block: list[Tensor] = []
+    begin = 0
+    streams, step = body.streams, body.step
+
+    def advance(done: int, count: int, _kept: Tensor | None, _thin: int | None) -> None:
+        nonlocal block, begin
+        for k in range(done, done + count):
+            if (k - begin) * streams == len(block):
+                begin = k
+                block = list(noise._block(k, min(_BLOCK, run.n_steps - k), streams, run.x).flatten(0, 1).unbind())
+            at = (k - begin) * streams
+            step(block[at : at + streams], run.first + k)
+
+    return advance
+
+
+class _Reports:
+    """What a body reported with each kept state."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Any]] = {}
+
+    def add(self, info: dict[str, Any]) -> None:
+        for name, value in info.items():
+            self.rows.setdefault(name, []).append(value.clone() if isinstance(value, Tensor) else value)
+
+    def stacked(self, like: Tensor) -> dict[str, Tensor]:
+        return {
+            name: torch.stack(rows) if isinstance(rows[0], Tensor) else torch.tensor(rows, dtype=torch.float64, device=like.device)
+            for name, rows in self.rows.items()
+        }
+
+
+@contextmanager
+def _bar(call: str, n_steps: int, progress: bool) -> Iterator[Callable[[int], Any]]:
+    if not progress:
+        yield lambda _: None
+        return
+    try:
+        from rich.progress import Progress
+    except ImportError:
+        raise ImportError("progress=True needs rich: pip install 'pyebm-kernels[demo]' or pip install rich") from None
+    with Progress() as bar:
+        task = bar.add_task(call, total=n_steps)
+        yield lambda count: bar.advance(task, count)

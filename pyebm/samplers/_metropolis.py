@@ -1,0 +1,144 @@
+"""Accept or reject, and a step size that finds its own acceptance rate: what MALA and HMC share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import coefficient
+from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
+from ._squares import Squares
+
+
+class Metropolis(Body):
+    """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
+
+    A subclass's ``step`` sets ``proposal``, its energy and score, and calls :meth:`decide`. Uniforms come from stream + 1.
+    """
+
+    streams = 2
+
+    def __init__(self, run: Run, sampler: Any) -> None:
+        super().__init__(run)
+        options: StepOptions = sampler.options
+        self.kernels = run.kernels(options.backend)
+        self.potential = Potential(run.call, sampler.energy_fn, sampler.score_fn, options.backend)
+        self.mask = options.expanded_mask(run)
+        self.temperature = number(run.call, "temperature", options.temperature)
+        self.squares = Squares(run, options.backend)
+        self.adapted = Adaptation(run, sampler) if sampler.warmup else None
+        self.eta: Number = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
+        if self.adapted is not None:
+            self.eta = (NAN, self.adapted.step_size)
+        self.proposal = torch.empty_like(run.x)
+        energy, score = self.both(run.x)
+        self.energy, self.score = energy.double().clone(), score.clone()
+        batch = run.x.shape[0]
+        self.uniform = torch.empty((batch, 1), dtype=torch.float32, device=run.x.device)
+        self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
+        self.log_alpha = run.rows(0.0)
+        self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy and score; the score is 0 where the mask keeps x."""
+        energy, score = self.potential.both(x)
+        return energy, self.masked(self.fits(score))
+
+    def masked(self, score: Tensor) -> Tensor:
+        return score if self.mask is None else torch.where(self.mask, score, 0.0)
+
+    def decide(self, log_alpha: Tensor, energy: Tensor, score: Tensor, name: Tensor, k: int | None) -> None:
+        """Take the proposal, with its energy and score, or stay. A log_alpha of NaN stays."""
+        self.kernels["uniform_"](self.uniform, name, self.run.seeds, self.run.ids)
+        self.log_alpha.copy_(log_alpha)
+        torch.lt(self.uniform.double().log().flatten(), log_alpha, out=self.accept)
+        self.accepted.add_(self.accept)
+        chosen = self.run.column(self.accept)
+        torch.where(chosen, self.proposal, self.x, out=self.x)
+        torch.where(chosen, score, self.score, out=self.score)
+        torch.where(self.accept, energy, self.energy, out=self.energy)
+        if self.adapted is not None:
+            self.adapted.learn(log_alpha, k)
+
+    def info(self, k: int) -> dict[str, Any]:
+        del k
+        number, rows = self.eta
+        return {
+            "energy": self.energy,
+            "accept_prob": self.log_alpha.clamp(max=0.0).exp().nan_to_num(0.0),
+            "accepted": self.accept,
+            "step_size": number if rows is None else rows,
+        }
+
+    def totals(self, done: int) -> dict[str, Tensor]:
+        return {"acceptance": self.accepted.double() / max(done, 1)}
+
+    def carried(self, done: int) -> dict[str, Tensor]:
+        return {} if self.adapted is None else self.adapted.carried(done)
+
+
+class Adaptation:
+    """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
+
+    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. The count of steps is
+    on the device too, so that a captured step adapts as well.
+    """
+
+    SHRINK, SLOW_START, FORGET = 0.05, 10.0, 0.75
+
+    def __init__(self, run: Run, sampler: Any) -> None:
+        self.warmup, self.target, self.per_batch = sampler.warmup, sampler.target_acceptance, sampler.per == "batch"
+        first, rows = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
+        start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
+        self.middle = (10.0 * start).log()
+        begun = run.extra.get("adapted_steps")
+        self.begun = 0 if begun is None else int(begun)
+        self.first = run.first
+        shape = run.x.shape[:1]
+        self.log_average = _or(run.carried("log_step_size_average", shape), start.log())
+        self.gap = _or(run.carried("acceptance_gap", shape), torch.zeros_like(start))
+        self.step_size = _or(run.carried("step_size", shape), start)
+        self.steps = torch.full((), float(self.begun), dtype=torch.float64, device=run.x.device)
+
+    def learn(self, log_alpha: Tensor, k: int | None) -> None:
+        if k is not None and self.begun + k - self.first >= self.warmup:
+            return
+        m = self.steps.add_(1.0)
+        probability = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
+        if self.per_batch:
+            probability = probability.mean()
+        learning = m <= self.warmup  # always so where the host counts
+        share = 1.0 / (m + self.SLOW_START)
+        gap = (1.0 - share) * self.gap + share * (self.target - probability)
+        log_step = self.middle - m.sqrt() / self.SHRINK * gap
+        weight = m**-self.FORGET
+        torch.where(learning, weight * log_step + (1.0 - weight) * self.log_average, self.log_average, out=self.log_average)
+        torch.where(learning, gap, self.gap, out=self.gap)
+        torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
+
+    def carried(self, done: int) -> dict[str, Tensor]:
+        return {
+            "step_size": self.step_size,
+            "log_step_size_average": self.log_average,
+            "acceptance_gap": self.gap,
+            "adapted_steps": torch.tensor(min(self.begun + done, self.warmup)),
+        }
+
+
+def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
+    return fresh if carried is None else carried
+
+
+def check_warmup(call: str, warmup: int, target: float, per: str) -> None:
+    if warmup < 0:
+        raise ValueError(f"{call}: warmup must be >= 0, got {warmup}")
+    if not 0 < target < 1:
+        raise ValueError(f"{call}: target_acceptance must be in (0, 1), got {target}")
+    if per not in ("sample", "batch"):
+        raise ValueError(f"{call}: per must be 'sample' or 'batch', got {per!r}")
+
+
+Names = Sequence[Tensor]

@@ -1,0 +1,98 @@
+"""What a run hands back: where a chain stands, so that it can go on, and the states it kept on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .. import diagnostics
+from ..noise import Noise
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands: give it to a sampler in place of x0, and the run goes on with the same bits.
+
+    Attributes:
+        x: the chains' state (B, ...).
+        noise: names the noise of the next step.
+        extra: what the sampler carries beyond x (a velocity, an adapted step size), by name; empty for those that carry nothing.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.samplers import State, UnderdampedLangevin
+        >>> sampler = UnderdampedLangevin(torch.neg, 0.5)
+        >>> half = sampler(State(torch.zeros(4, 2), pyebm.Noise(0)), 5)
+        >>> whole = sampler(State(torch.zeros(4, 2), pyebm.Noise(0)), 10)
+        >>> torch.equal(sampler(half, 5).x, whole.x)
+        True
+    """
+
+    x: Tensor
+    noise: Noise
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers, for ``torch.save``."""
+        return {"version": _VERSION, "x": self.x, "noise": self.noise.state_dict(), "extra": dict(self.extra)}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> State:
+        """The State that ``state_dict()`` described. Raises ValueError for another version or other keys."""
+        if state.get("version") != _VERSION:
+            raise ValueError(f"State: state_dict must be of version {_VERSION}, got {state.get('version')!r}")
+        if set(state) != {"version", "x", "noise", "extra"}:
+            raise ValueError(f"State: state_dict must have the keys extra, noise, version and x, got {sorted(state)}")
+        return cls(state["x"], Noise.from_state_dict(state["noise"]), dict(state["extra"]))
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The states that a run kept, and where it stands.
+
+    Attributes:
+        states: (n_kept, B, ...), after steps thin, 2 thin, ...
+        state: the :class:`State` at the run's end, from which it resumes; ``x`` and ``noise`` are short for its own.
+        info: what the sampler reports with each kept state, (n_kept, ...): ``energy`` and ``accept_prob`` (n_kept, B) and
+            ``step_size`` for MALA and HMC, ``sigma`` and ``step_size`` for annealed sampling. ``acceptance`` (B,) is the share
+            of the whole run's proposals that each chain accepted.
+        thin: steps between kept states.
+    """
+
+    states: Tensor
+    state: State
+    info: dict[str, Tensor]
+    thin: int
+
+    @property
+    def x(self) -> Tensor:
+        """The last state, (B, ...)."""
+        return self.state.x
+
+    @property
+    def noise(self) -> Noise:
+        """Names the noise of the next step: ``sampler(trajectory.x, ..., noise=trajectory.noise)`` goes on."""
+        return self.state.noise
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def to_arviz(self) -> Any:
+        """An ``xarray.DataTree`` as ArviZ 1.x takes it: ``x`` in ``posterior`` (chain, draw, ...), ``energy``, ``acceptance_rate``
+        and ``step_size``, where the sampler reports them, in ``sample_stats``.
+
+        Raises ImportError where arviz-base is missing: it comes with the extra ``diagnostics``.
+        """
+        return diagnostics.to_arviz(self.states, self.info)
+
+    def ess(self, **options: Any) -> Tensor:
+        """The effective sample size of every element of x over all chains; as :func:`pyebm.diagnostics.ess`."""
+        return diagnostics.ess(self.states, **options)
+
+    def rhat(self, **options: Any) -> Tensor:
+        """R-hat of every element of x; as :func:`pyebm.diagnostics.rhat`."""
+        return diagnostics.rhat(self.states, **options)

@@ -1,0 +1,155 @@
+"""AnnealedLangevin: Langevin dynamics down a ladder of noise levels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .._checks import Coefficient
+from ..langevin import Clamp
+from ._body import NAN, Body, Run, StepOptions, step_size_and_temperature
+from ._known import Known
+from ._loop import Sampler
+
+
+class AnnealedLangevin(Sampler):
+    """Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1; 2020 with the final denoising).
+
+    For each noise level sigma_l, from the largest to the smallest, ``n_steps_each`` Langevin steps with
+    ``step_size = step_lr (sigma_l / sigma_L)^2`` in ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z``; at last, with
+    ``denoise``, ``x + sigma_L^2 s(x, sigma_L)`` (Tweedie's mean).
+
+    Args:
+        score_fn: ``score_fn(x, sigma)`` with sigma a tensor (B,) of x's dtype (float32 for half precisions); returns
+            grad log p_sigma(x).
+        sigmas: the noise levels, decreasing and > 0; a sequence or a 1-dim tensor.
+        step_lr: the step size at the smallest sigma, > 0.
+        n_steps_each: steps at each level, >= 1.
+        denoise: end with the noise-free step.
+        known: data (B, ...) to paint in (ncsnv2's inpainting): before every step, elements where ``mask`` is False are set to
+            ``known + sigma_l z``, at the end to ``known``.
+        temperature, clamp, score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
+
+    Called as every sampler (docs/samplers.md). Step k of a run is number ``noise.step + k`` of the schedule's
+    ``len(sigmas) * n_steps_each``, which is how a stopped run is resumed: ``sampler(x, noise=noise.at(step=k))`` goes on after k
+    steps. ``n_steps`` limits the run to that many; the final denoising happens only when the schedule's end is reached.
+    Draws from the noise's own stream, for ``known`` from stream + 1.
+
+    Example:
+        >>> import torch, pyebm
+        >>> score = lambda x, sigma: -x / (1 + sigma[:, None] ** 2)  # a standard normal's, smoothed
+        >>> sampler = pyebm.samplers.AnnealedLangevin(score, sigmas=[3.0, 1.0, 0.3], step_lr=0.02, n_steps_each=100)
+        >>> x = sampler(3 * torch.randn(500, 2), noise=pyebm.Noise(0))
+        >>> bool(0.85 < x.std() < 1.15)
+        True
+    """
+
+    def __init__(
+        self,
+        score_fn: Callable[[Tensor, Tensor], Tensor],
+        sigmas: Sequence[float] | Tensor,
+        step_lr: float,
+        n_steps_each: int,
+        denoise: bool = True,
+        *,
+        known: Tensor | None = None,
+        temperature: Coefficient = 1.0,
+        clamp: Clamp | None = None,
+        score_clip: float | None = None,
+        mask: Tensor | None = None,
+        backend: str | None = None,
+    ) -> None:
+        self.sigmas = [float(s) for s in sigmas]
+        if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
+            raise ValueError(f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}")
+        if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
+            raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {self.sigmas}")
+        if not 0 < step_lr < math.inf:
+            raise ValueError(f"AnnealedLangevin: step_lr must be > 0 and finite, got {step_lr}")
+        if n_steps_each < 1:
+            raise ValueError(f"AnnealedLangevin: n_steps_each must be >= 1, got {n_steps_each}")
+        if not callable(score_fn):
+            raise TypeError(f"AnnealedLangevin: score_fn must be a function of x and sigma, got {type(score_fn).__name__}")
+        self.score_fn, self.step_lr, self.n_steps_each, self.denoise, self.known = score_fn, step_lr, n_steps_each, denoise, known
+        self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
+        self.length = len(self.sigmas) * n_steps_each
+
+    def __len__(self) -> int:
+        """The number of steps in the whole schedule, without the final denoising."""
+        return len(self.sigmas) * self.n_steps_each
+
+    def sigma_at(self, k: int) -> float:
+        """The noise level of step k = 0, 1, ... of the schedule."""
+        if not 0 <= k < len(self):
+            raise ValueError(f"AnnealedLangevin.sigma_at: k must be in [0, {len(self)}), got {k}")
+        return self.sigmas[k // self.n_steps_each]
+
+    def step_size_at(self, k: int) -> float:
+        """The step size of step k."""
+        return self.step_lr * (self.sigma_at(k) / self.sigmas[-1]) ** 2
+
+    def _body(self, run: Run) -> Body:
+        return _Steps(run, self)
+
+
+class _Steps(Body):
+    def __init__(self, run: Run, sampler: AnnealedLangevin) -> None:
+        super().__init__(run)
+        options = sampler.options
+        self.sampler, self.score_fn = sampler, sampler.score_fn
+        self.kernel = run.kernels(options.backend)["langevin_step"]
+        (_, (self.t, t_rows)) = step_size_and_temperature(run, sampler.step_lr, options.temperature)
+        self.tail, self.t_rows = options.tail(run, None, t_rows), t_rows
+        self.known = None if sampler.known is None else Known(run, sampler.known, options)
+        self.streams = 1 if self.known is None else 2
+        self.ends = -1  # the level's last step but one
+        self.sigma, self.level, self.eta = run.x, 0.0, 0.0
+        self.name: Tensor | None = None
+        if run.graph:
+            steps = range(len(sampler))
+            self.sigmas = run.table([sampler.sigma_at(k) for k in steps], run.work)
+            self.etas = run.table([sampler.step_size_at(k) for k in steps])
+            self.row_tail = options.tail(run, self.etas, t_rows)[1:]
+
+    def step(self, names: Sequence[Tensor], k: int | None) -> None:
+        self.name = names[0]
+        if k is None:
+            return self._by_device(names)
+        if k >= self.ends:
+            sampler = self.sampler
+            self.ends = (k // sampler.n_steps_each + 1) * sampler.n_steps_each
+            self.level, self.eta = sampler.sigma_at(k), sampler.step_size_at(k)
+            self.sigma = self.run.rows(self.level, self.run.work)
+        if self.known is not None:
+            self.known.impose(1.0, self.level, names[1])
+        self.kernel(self.x, None, self.fits(self.score_fn(self.x, self.sigma)), self.eta, self.t, names[0], *self.tail)
+        return None
+
+    def _by_device(self, names: Sequence[Tensor]) -> None:
+        """The same, with the step's number where a graph has it."""
+        at = names[0].narrow(0, 2, 1)
+        sigma, eta = self.sigmas.index_select(0, at), self.etas.index_select(0, at)
+        if self.known is not None:
+            self.known.impose(1.0, sigma, names[1])
+        score = self.fits(self.score_fn(self.x, sigma.expand(self.x.shape[0])))
+        self.kernel(self.x, None, score, NAN, self.t, names[0], eta, *self.row_tail)
+
+    def finish(self) -> None:
+        sampler = self.sampler
+        if sampler.denoise:  # Tweedie's mean: a step of size sigma_L^2 at temperature 0
+            smallest = sampler.sigmas[-1]
+            score = self.fits(self.score_fn(self.x, self.run.rows(smallest, self.run.work)))
+            tail = sampler.options.tail(self.run, None, None)
+            self.kernel(self.x, None, score, smallest**2, 0.0, self._a_name(), *tail)
+        if self.known is not None:
+            self.known.finish()
+
+    def _a_name(self) -> Tensor:
+        """Of the noise that temperature 0 multiplies by 0."""
+        return self.run.noise._block(0, 1, 1, self.x).flatten()
+
+    def info(self, k: int) -> dict[str, Any]:
+        return {"sigma": self.sampler.sigma_at(k), "step_size": self.sampler.step_size_at(k)}

@@ -1,0 +1,183 @@
+"""PredictorCorrector: the reverse diffusion, step by step, with Langevin steps that correct each time's marginal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..langevin import Clamp
+from ..noise import Noise
+from ._body import NAN, Body, Run, StepOptions, number
+from ._known import Known
+from ._loop import Sampler
+from ._squares import Squares
+from .sde import SDE, Coefficients
+
+PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)
+
+
+class PredictorCorrector(Sampler):
+    """Predictor-corrector sampling of a diffusion's reverse (Song et al. 2021, "Score-based generative modeling through SDEs").
+
+    At each of n times from 1 down to ``sde.eps``: ``corrector_steps`` steps of Langevin dynamics, then the predictor's step to
+    the next time. A corrector's step is ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, where alpha is 1
+    for VE and ``1 - beta`` for VP and subVP. The norms are reduced on the device by the loss kernel.
+
+    Args:
+        score_fn: ``score_fn(x, t)`` with t a tensor (B,) in [0, 1]; returns grad log p_t(x).
+        sde: :class:`VE`, :class:`VP` or :class:`SubVP`.
+        n: the number of times, >= 2.
+        predictor: "reverse_diffusion", "euler_maruyama", "ancestral" (VE and VP), or None for none.
+        corrector_steps: Langevin steps at each time, >= 0.
+        snr: the corrector's signal-to-noise ratio, > 0.
+        per: "batch" takes the norms' means over the batch, as published; "sample" each sample's own norms, so that a
+            sample does not depend on its batch.
+        probability_flow: the predictor follows the probability-flow ODE (half the score, no noise).
+        denoise: the last step adds no noise.
+        known: data (B, ...) to paint in (score_sde's controllable generation): before every look at the score, elements where
+            ``mask`` is False are set to ``alpha(t) known + sigma(t) z``, at the end to ``known``.
+        clamp, mask, backend: as in :func:`pyebm.affine_step`.
+
+    Called as every sampler (docs/samplers.md), and resumed as :class:`AnnealedLangevin`; start it from :meth:`prior`.
+    The predictor draws from the noise's own stream, the correctors from stream + 1, ..., + corrector_steps, ``known`` from the
+    corrector_steps + 1 streams after those.
+
+    Raises TypeError and ValueError for arguments that are not so.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.samplers import VP, PredictorCorrector
+        >>> sde = VP()
+        >>> def score(x, t):  # of standard normal data: every marginal is standard normal
+        ...     return -x
+        >>> sampler = PredictorCorrector(score, sde, 100)
+        >>> x = sampler(sampler.prior((500, 2), pyebm.Noise(0)), noise=pyebm.Noise(1))
+        >>> bool(0.9 < x.std() < 1.1)
+        True
+    """
+
+    def __init__(
+        self,
+        score_fn: Callable[[Tensor, Tensor], Tensor],
+        sde: SDE,
+        n: int,
+        *,
+        predictor: str | None = "reverse_diffusion",
+        corrector_steps: int = 1,
+        snr: float = 0.16,
+        per: str = "batch",
+        probability_flow: bool = False,
+        denoise: bool = True,
+        known: Tensor | None = None,
+        clamp: Clamp | None = None,
+        mask: Tensor | None = None,
+        backend: str | None = None,
+    ) -> None:
+        call = "PredictorCorrector"
+        if not callable(score_fn):
+            raise TypeError(f"{call}: score_fn must be a function of x and t, got {type(score_fn).__name__}")
+        if not isinstance(sde, SDE):
+            raise TypeError(f"{call}: sde must be VE, VP or SubVP, got {type(sde).__name__}")
+        if n < 2:
+            raise ValueError(f"{call}: n must be >= 2, got {n}")
+        if predictor not in PREDICTORS:
+            raise ValueError(f"{call}: predictor must be one of {', '.join(map(repr, PREDICTORS))}, got {predictor!r}")
+        if corrector_steps < 0 or (predictor is None and corrector_steps == 0):
+            raise ValueError(f"{call}: corrector_steps must be >= 0, and >= 1 without a predictor, got {corrector_steps}")
+        if per not in ("batch", "sample"):
+            raise ValueError(f"{call}: per must be 'batch' or 'sample', got {per!r}")
+        if probability_flow and predictor not in ("reverse_diffusion", "euler_maruyama"):
+            raise ValueError(f"{call}: probability_flow needs the reverse_diffusion or euler_maruyama predictor, got {predictor!r}")
+        self.score_fn, self.sde, self.corrector_steps, self.per, self.known = score_fn, sde, corrector_steps, per, known
+        self.snr = number(call, "snr", snr)
+        self.predictor, self.flow = predictor, probability_flow
+        self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
+        self.length = n
+        self.times = [1.0 + k * (sde.eps - 1.0) / (n - 1) for k in range(n)]
+        # Of each time: the corrector's alpha, and the marginal's alpha and sigma.
+        corrected = sde.corrector_alpha if corrector_steps else lambda _t, _n: 1.0
+        self.marginals = [(corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times]
+        self.updates = [self._update(t) for t in self.times]
+        if denoise:
+            self.updates[-1] = self.updates[-1]._replace(c=0.0)
+
+    def _update(self, t: float) -> Coefficients:
+        if self.predictor is None:
+            return Coefficients(1.0, 0.0, 0.0)
+        if self.predictor == "ancestral":
+            return self.sde.ancestral(t, len(self))
+        step = self.sde.reverse_diffusion if self.predictor == "reverse_diffusion" else self.sde.euler_maruyama
+        return step(t, len(self), self.flow)
+
+    def __len__(self) -> int:
+        """The number of times."""
+        return self.length or 0
+
+    def prior(
+        self, shape: Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Where sampling starts: ``prior_std`` times the noise's normals. Give the run another seed or stream."""
+        return self.sde.prior_std * noise.randn(shape, dtype=dtype, device=device, backend=self.options.backend)
+
+    def _body(self, run: Run) -> Body:
+        return _Steps(run, self)
+
+
+class _Steps(Body):
+    def __init__(self, run: Run, sampler: PredictorCorrector) -> None:
+        super().__init__(run)
+        options, kernels = sampler.options, run.kernels(sampler.options.backend)
+        self.sampler, self.correctors = sampler, sampler.corrector_steps
+        self.affine, self.langevin = kernels["affine_step"], kernels["langevin_step"]
+        self.squares = Squares(run, options.backend)
+        one = run.rows(1.0)
+        self.tail, self.row_tail = options.tail(run, None, None, None), options.tail(run, one, one, one)[3:]
+        self.known = None if sampler.known is None else Known(run, sampler.known, options)
+        self.streams = 1 + self.correctors + (0 if self.known is None else self.correctors + 1)
+        if run.graph:
+            columns = zip(sampler.times, sampler.marginals, sampler.updates, strict=True)
+            self.table = run.table([(t, *marginal, *update) for t, marginal, update in columns])
+
+    def step(self, names: Sequence[Tensor], k: int | None) -> None:
+        sampler = self.sampler
+        # Numbers where the host counts; in a graph the same as tensors of one element, from the table.
+        alpha: Any
+        mean: Any
+        std: Any
+        update: Any
+        if k is None:
+            t, alpha, mean, std, *update = self.table.index_select(0, names[0].narrow(0, 2, 1)).unbind(1)
+            time = t.to(self.run.work).expand(self.x.shape[0])
+        else:
+            (alpha, mean, std), update = sampler.marginals[k], sampler.updates[k]
+            time = self.run.rows(sampler.times[k], self.run.work)
+        for j in range(self.correctors):
+            self._correct(self._score(time, mean, std, names, j), alpha, names[1 + j])
+        if sampler.predictor is not None:
+            score = self._score(time, mean, std, names, self.correctors)
+            if k is None:
+                self.affine(self.x, None, score, NAN, NAN, NAN, names[0], *update, *self.row_tail)
+            else:
+                self.affine(self.x, None, score, *update, names[0], *self.tail)
+
+    def _score(self, time: Tensor, mean: Any, std: Any, names: Sequence[Tensor], j: int) -> Tensor:
+        if self.known is not None:
+            self.known.impose(mean, std, names[1 + self.correctors + j])
+        return self.fits(self.sampler.score_fn(self.x, time))
+
+    def _correct(self, score: Tensor, alpha: Any, name: Tensor) -> None:
+        z, g = self.squares.norm2_of_noise(name, score), self.squares.norm2(score)
+        if self.sampler.per == "batch":  # the norms' means over the batch
+            z, g = (norm2.sqrt().mean().square().reshape(1) for norm2 in (z, g))
+        eta = z / g * (2.0 * self.sampler.snr**2) * alpha
+        self.langevin(self.x, None, score, NAN, 1.0, name, eta, None, *self.row_tail)
+
+    def finish(self) -> None:
+        if self.known is not None:
+            self.known.finish()
+
+    def info(self, k: int) -> dict[str, Any]:
+        return {"t": self.sampler.times[k], "sigma": self.sampler.marginals[k][2]}

@@ -1,0 +1,188 @@
+"""The diffusions of score-based generative models (Song et al. 2021), and what one reverse step of each multiplies by.
+
+Everything is a number of the step alone, so it is worked out on the host, in float64, before a run begins.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+
+class Coefficients(NamedTuple):
+    """``x <- a x + b score + c z``."""
+
+    a: float
+    b: float
+    c: float
+
+
+class SDE:
+    """A forward diffusion ``dx = f(t) x dt + g(t) dw`` on [0, 1], from data at 0 to (nearly) pure noise at 1.
+
+    Subclasses say f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``; and, where the literature has one, the
+    discrete chain of n steps whose continuous limit they are.
+    """
+
+    eps = 1e-3
+    """Sampling ends at this time: below it the score is steep and the data are all but reached."""
+
+    def f(self, t: float) -> float:
+        raise NotImplementedError
+
+    def g(self, t: float) -> float:
+        raise NotImplementedError
+
+    def alpha(self, t: float) -> float:
+        raise NotImplementedError
+
+    def sigma(self, t: float) -> float:
+        raise NotImplementedError
+
+    @property
+    def prior_std(self) -> float:
+        """The standard deviation of the noise that sampling starts from."""
+        return 1.0
+
+    def corrector_alpha(self, t: float, n: int) -> float:
+        """The factor alpha in the Langevin corrector's step size."""
+        del t, n
+        return 1.0
+
+    def discretize(self, t: float, n: int) -> tuple[float, float]:
+        """(F, G) of the forward chain ``x <- (1 + F) x + G z`` at t, n steps in all; by default Euler and Maruyama's."""
+        return self.f(t) / n, self.g(t) / math.sqrt(n)
+
+    def reverse_diffusion(self, t: float, n: int, flow: bool) -> Coefficients:
+        """Song et al. (2021), algorithm 2: the forward chain's own step, reversed."""
+        f, g = self.discretize(t, n)
+        return Coefficients(1.0 - f, g * g * (0.5 if flow else 1.0), 0.0 if flow else g)
+
+    def euler_maruyama(self, t: float, n: int, flow: bool) -> Coefficients:
+        """``x - (f x - g^2 s) dt + g sqrt(dt) z`` with dt = 1 / n; with ``flow`` the probability-flow ODE by Euler."""
+        f, g = self.f(t), self.g(t)
+        return Coefficients(1.0 - f / n, g * g / n * (0.5 if flow else 1.0), 0.0 if flow else g / math.sqrt(n))
+
+    def ancestral(self, t: float, n: int) -> Coefficients:
+        """The chain's exact reverse for a Gaussian, where the literature has one."""
+        del t, n
+        raise ValueError(f"PredictorCorrector: ancestral sampling is not defined for {type(self).__name__}; it is for VE and VP")
+
+
+def _index(t: float, n: int) -> int:
+    """The discrete chain's step at time t; times lie a little above their grid point, so truncation finds it."""
+    return min(int(t * (n - 1) + 1e-9), n - 1)
+
+
+def _positive(name: str, low: float, high: float) -> None:
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"{name} must be 0 < min <= max and finite, got {low} and {high}")
+
+
+class VE(SDE):
+    """Variance exploding: ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1; the limit of SMLD's noise ladder.
+
+    Example:
+        >>> import pyebm
+        >>> round(pyebm.samplers.VE(sigma_min=0.01, sigma_max=50.0).sigma(0.5), 6)
+        0.707107
+    """
+
+    eps = 1e-5
+
+    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
+        _positive("VE: sigma_min and sigma_max", sigma_min, sigma_max)
+        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
+
+    def f(self, t: float) -> float:
+        del t
+        return 0.0
+
+    def g(self, t: float) -> float:
+        return self.sigma(t) * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
+
+    def alpha(self, t: float) -> float:
+        del t
+        return 1.0
+
+    def sigma(self, t: float) -> float:
+        return self.sigma_min * math.pow(self.sigma_max / self.sigma_min, t)
+
+    @property
+    def prior_std(self) -> float:
+        return self.sigma_max
+
+    def _levels(self, t: float, n: int) -> tuple[float, float]:
+        """The ladder's level at t and the one below; below the lowest there is none, 0."""
+        i, ratio = _index(t, n), math.log(self.sigma_max / self.sigma_min) / max(n - 1, 1)
+        return self.sigma_min * math.exp(i * ratio), self.sigma_min * math.exp((i - 1) * ratio) if i else 0.0
+
+    def discretize(self, t: float, n: int) -> tuple[float, float]:
+        sigma, below = self._levels(t, n)
+        return 0.0, math.sqrt(sigma * sigma - below * below)
+
+    def ancestral(self, t: float, n: int) -> Coefficients:
+        sigma, below = self._levels(t, n)
+        step = sigma * sigma - below * below
+        return Coefficients(1.0, step, math.sqrt(below * below * step) / sigma)
+
+
+class VP(SDE):
+    """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's chain."""
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
+        _positive(f"{type(self).__name__}: beta_min and beta_max", beta_min, beta_max)
+        self.beta_min, self.beta_max = float(beta_min), float(beta_max)
+
+    def _beta(self, t: float) -> float:
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def _integral(self, t: float) -> float:
+        """Of beta from 0 to t."""
+        return self.beta_min * t + 0.5 * t * t * (self.beta_max - self.beta_min)
+
+    def _beta_of_step(self, t: float, n: int) -> float:
+        beta = self._beta(_index(t, n) / max(n - 1, 1)) / n
+        if not beta < 1:
+            raise ValueError(f"PredictorCorrector: {type(self).__name__} needs n > beta_max = {self.beta_max:g}, got {n}")
+        return beta
+
+    def f(self, t: float) -> float:
+        return -0.5 * self._beta(t)
+
+    def g(self, t: float) -> float:
+        return math.sqrt(self._beta(t))
+
+    def alpha(self, t: float) -> float:
+        return math.exp(-0.5 * self._integral(t))
+
+    def sigma(self, t: float) -> float:
+        return math.sqrt(-math.expm1(-self._integral(t)))
+
+    def corrector_alpha(self, t: float, n: int) -> float:
+        return 1.0 - self._beta_of_step(t, n)
+
+    def discretize(self, t: float, n: int) -> tuple[float, float]:
+        beta = self._beta_of_step(t, n)
+        return math.sqrt(1.0 - beta) - 1.0, math.sqrt(beta)
+
+    def ancestral(self, t: float, n: int) -> Coefficients:
+        beta = self._beta_of_step(t, n)
+        scale = 1.0 / math.sqrt(1.0 - beta)
+        return Coefficients(scale, scale * beta, math.sqrt(beta))
+
+
+class SubVP(VP):
+    """Sub-variance preserving (Song et al. 2021, eq. 13): VP's mean, and the square of its variance."""
+
+    def g(self, t: float) -> float:
+        return math.sqrt(-self._beta(t) * math.expm1(-2 * self._integral(t)))
+
+    def sigma(self, t: float) -> float:
+        return -math.expm1(-self._integral(t))
+
+    def discretize(self, t: float, n: int) -> tuple[float, float]:
+        return SDE.discretize(self, t, n)
+
+    def ancestral(self, t: float, n: int) -> Coefficients:
+        return SDE.ancestral(self, t, n)

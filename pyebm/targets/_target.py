@@ -1,0 +1,191 @@
+"""The base class of the closed-form targets: what they share, so that one of them is an energy and a few numbers."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from .. import _ops, reference
+from .._checks import check_samples
+from ..noise import Noise
+
+
+class Target(nn.Module):
+    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of :mod:`pyebm.targets`.
+
+    Calling one, ``target(x)``, returns the energy. Its parameters are buffers in float64 (``.to(device)`` and ``state_dict`` work),
+    rounded once to the dtype that x is computed in (float32 for half precisions).
+
+    A subclass registers buffers (:meth:`_register`), sets ``kind``, its name in the kernels' table, and ``dim``, and defines
+    :meth:`energy` and :meth:`_numbers`, the parameters as the kernels take them; docs/targets.md shows one from start to end.
+    """
+
+    kind: str
+    dim: int | None = None
+    """Elements of a sample, or None where any (B, ...) will do."""
+    least_dim = 0
+    """Fewer elements than this make no sense."""
+
+    # The numbers as the kernels take them, by dtype and device, made of these buffers at these versions.
+    _packed: tuple[list[Tensor], list[int], dict[tuple[torch.dtype, torch.device], Tensor]] = ([], [], {})
+
+    def energy(self, x: Tensor) -> Tensor:
+        """The energy of each sample, (B,), by torch operations, differentiable; float32 for half precisions, else x's dtype.
+
+        Raises TypeError and ValueError for an x that is not a floating-point tensor (B, ...) of this target's dimension and device.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.energy(x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``log p(x)``, (B,), normalised; differentiable. Raises NotImplementedError where the normaliser is not known."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: log_prob needs the normaliser, which has no closed form; energy is there"
+        )
+
+    def sample(
+        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+    ) -> Tensor:
+        """n exact samples, (n, dim), on the target's device; made from the noise, so that the same Noise gives them again.
+
+        A chain that starts from them takes another stream of the noise. n may be a shape (n, ...), and must be for a target whose
+        dim is None.
+
+        Raises NotImplementedError where exact sampling does not exist, ValueError for a shape that is not the target's.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: there is no exact sampling of it; run a chain, pyebm.langevin_chain")
+
+    def score(self, x: Tensor, *, backend: str | None = None) -> Tensor:
+        """``grad log p(x) = -grad energy(x)`` in closed form, x's shape and dtype; no autograd is needed.
+
+        In half precisions the arithmetic is float32, rounded once. Where x (or a buffer) requires grad it is composed of torch
+        operations: the same bits, and differentiable.
+
+        Args:
+            x: (B, ...), float16, bfloat16, float32 or float64; any strides.
+            backend: None lets the device decide; or a name from :func:`pyebm.backends`.
+
+        Raises:
+            TypeError: x is not a dense real floating-point tensor.
+            ValueError: x does not have this target's dimension, or is on another device.
+            RuntimeError: the backend is not available here, or lacks the op.
+
+        Example:
+            >>> import torch, pyebm
+            >>> target, x = pyebm.targets.DoubleWell(), torch.randn(5, 2)
+            >>> torch.allclose(target.score(x), pyebm.energy_score(target, x), atol=1e-5)
+            True
+        """
+        params = self._checked(f"{type(self).__name__}.score", x)
+        if torch.is_grad_enabled() and (x.requires_grad or params.requires_grad):
+            return reference.score_of(x, self._index, params)
+        out = torch.empty_like(x)
+        _ops.kernels(backend, x)["target_score"](out, x, self._index, params)
+        return out
+
+    def extra_repr(self) -> str:
+        shown = ((name, f"{b.item():g}" if b.dim() == 0 else f"<{tuple(b.shape)}>") for name, b in self.named_buffers())
+        return ", ".join(f"{name}={value}" for name, value in shown)
+
+    # --- for subclasses ---
+
+    def _numbers(self) -> Tensor:
+        """Every number the kernels need, flat, in float64, made from the buffers."""
+        raise NotImplementedError
+
+    def _register(
+        self, name: str, value: float | Tensor, check: Callable[[Tensor], Tensor] | None = None, must: str = "be finite"
+    ) -> None:
+        """``value`` as the float64 buffer ``name``; all of it finite and, where given, passing the check."""
+        if not isinstance(value, (numbers.Real, Tensor)):
+            raise TypeError(f"{type(self).__name__}: {name} must be a number or a tensor, got {type(value).__name__}")
+        made = torch.as_tensor(value).detach().to(torch.float64, copy=True)
+        good = made.isfinite() if check is None else made.isfinite() & check(made)
+        if not good.all():
+            raise ValueError(f"{type(self).__name__}: {name} must {must}, got {made[~good].flatten()[0].item():g}")
+        self.register_buffer(name, made)
+
+    def _work(self, x: Tensor) -> tuple[Tensor, Callable[[str], Tensor]]:
+        """x as (B, elements) in the dtype of the computation, and the buffers, by name, in it."""
+        self._check(f"{type(self).__name__}", x)
+        work = (
+            reference.work_of(x).reshape(x.shape[0], -1) if x.numel() else reference.work_of(x).new_empty(x.shape[0], _elements(x))
+        )
+        return work, lambda name: self.get_buffer(name).to(work.dtype)
+
+    def _normals(
+        self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
+    ) -> tuple[Tensor, Callable[[str], Tensor], Callable[[Tensor], Tensor]]:
+        """For :meth:`sample`: normals (n, elements), the buffers by name, and what brings a result to its shape and dtype."""
+        if isinstance(n, (tuple, list)):
+            shape = tuple(n)
+        elif self.dim is not None:
+            shape = (operator.index(cast(int, n)), self.dim)
+        else:
+            raise ValueError(f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {n!r}")
+        device = next(self.buffers()).device
+        z = noise.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device, backend=backend)
+        work, of = self._work(z)
+        return work, of, lambda made: made.reshape(shape).to(dtype)
+
+    # --- what calls share ---
+
+    @property
+    def _index(self) -> int:
+        return _ops.TARGETS.index(self.kind)
+
+    def _check(self, op: str, x: Tensor) -> None:
+        check_samples(op, "x", x)
+        elements = _elements(x)
+        if self.dim is not None and elements != self.dim and x.shape[0]:
+            raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
+        if elements < self.least_dim and x.shape[0]:
+            raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
+        for buffer in self.buffers():
+            if buffer.device != x.device:
+                raise ValueError(
+                    f"{op}: x must be on the target's device {buffer.device}, got {x.device}; move it with target.to(x.device)"
+                )
+            break
+
+    def _checked(self, op: str, x: Tensor) -> Tensor:
+        """The parameters for a kernel that works on x, once x is known to fit."""
+        self._check(op, x)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        buffers = list(self.buffers())
+        if torch.compiler.is_compiling() or any(b.requires_grad or b.is_inference() for b in buffers):
+            return self._numbers().to(dtype)
+        versions = [b._version for b in buffers]
+        seen, seen_versions, _ = self._packed
+        if versions != seen_versions or any(a is not b for a, b in zip(seen, buffers, strict=True)):
+            self._packed = (buffers, versions, {})
+        made = self._packed[2].get((dtype, x.device))
+        if made is None:
+            with torch.no_grad():
+                made = self._packed[2][dtype, x.device] = self._numbers().to(dtype)
+        return made
+
+
+def _elements(x: Tensor) -> int:
+    return math.prod(x.shape[1:])
+
+
+def positive(value: Tensor) -> Tensor:
+    return value > 0
+
+
+def log_integral(energy: Callable[[Tensor], Tensor], reach: float, device: torch.device) -> Tensor:
+    """log of the integral of exp(-energy) over [-reach, reach], beyond which nothing is left of it; energy is elementwise.
+
+    The trapezoidal rule, which converges geometrically for analytic functions that vanish at both ends.
+    """
+    x = torch.linspace(-reach, reach, 20_001, dtype=torch.float64, device=device)
+    return torch.logsumexp(-energy(x), 0) + math.log(2 * reach / 20_000)

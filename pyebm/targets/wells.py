@@ -1,0 +1,151 @@
+"""Independent wells: every element of a sample in the same one-dimensional potential."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..noise import Noise
+from ._target import Target, log_integral, positive
+
+_NOTHING_LEFT = 745.0  # exp(-745) is below float64's smallest number
+
+
+class Harmonic(Target):
+    """``energy(x) = stiffness / 2 * sum_i (x_i - center)^2``: a normal with variance 1 / stiffness, of any shape (B, ...).
+
+    Args:
+        stiffness: > 0.
+        center: the minimum, the same for all elements.
+
+    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+
+    Example:
+        >>> import torch, pyebm
+        >>> pyebm.targets.Harmonic(stiffness=2.0)(torch.ones(1, 3))
+        tensor([3.])
+    """
+
+    kind = "harmonic"
+
+    def __init__(self, stiffness: float = 1.0, center: float = 0.0) -> None:
+        super().__init__()
+        self._register("stiffness", stiffness, positive, "be > 0 and finite")
+        self._register("center", center)
+
+    def energy(self, x: Tensor) -> Tensor:
+        work, of = self._work(x)
+        return 0.5 * of("stiffness") * (work - of("center")).square().sum(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        work, of = self._work(x)
+        return -self.energy(x) - 0.5 * (math.log(2 * math.pi) - of("stiffness").log()) * work.shape[1]
+
+    def sample(
+        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+    ) -> Tensor:
+        z, of, made = self._normals(n, noise, dtype, backend)
+        return made(of("center") + z / of("stiffness").sqrt())
+
+    def _numbers(self) -> Tensor:
+        return torch.stack((self.get_buffer("stiffness"), self.get_buffer("center"))).double()
+
+
+class DoubleWell(Target):
+    """``energy(x) = barrier * sum_i ((x_i / width)^2 - 1)^2``: minima at x_i = -width and width, barriers of that height between.
+
+    With width = 1 it is the double well of torchebm (its default barrier is 2 too). Any shape (B, ...).
+
+    Args:
+        barrier: the energy at x_i = 0, > 0.
+        width: where the minima are, > 0.
+
+    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+
+    Example:
+        >>> import torch, pyebm
+        >>> pyebm.targets.DoubleWell(barrier=3.0)(torch.tensor([[0.0, 1.0], [1.0, -1.0]]))
+        tensor([3., 0.])
+    """
+
+    kind = "double_well"
+
+    def __init__(self, barrier: float = 2.0, width: float = 1.0) -> None:
+        super().__init__()
+        self._register("barrier", barrier, positive, "be > 0 and finite")
+        self._register("width", width, positive, "be > 0 and finite")
+
+    def energy(self, x: Tensor) -> Tensor:
+        work, of = self._work(x)
+        return of("barrier") * ((work / of("width")).square() - 1).square().sum(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The normaliser comes from a quadrature that is exact to float64's precision."""
+        work, _ = self._work(x)
+        barrier, width = (self.get_buffer(name).double() for name in ("barrier", "width"))
+        reach = float((1 + (_NOTHING_LEFT / barrier).sqrt()).sqrt())  # in units of the width
+        one = width.log() + log_integral(lambda at: barrier * (at.square() - 1).square(), reach, barrier.device)
+        return -self.energy(x) - (one * work.shape[1]).to(work.dtype)
+
+    def _numbers(self) -> Tensor:
+        """The score is x (a - b x^2)."""
+        square = self.get_buffer("width").double().square()
+        linear = 4 * self.get_buffer("barrier").double() / square
+        return torch.stack((linear, linear / square))
+
+
+class Polynomial(Target):
+    """``energy(x) = sum_i sum_k c_k x_i^k``: every element in the same polynomial, any shape (B, ...).
+
+    Args:
+        coefficients: (c_0, ..., c_n), lowest power first; n even and >= 2, c_n > 0, so that exp(-energy) has an integral.
+
+    Raises TypeError for what is no list of numbers, ValueError for numbers that are not finite or a polynomial of another kind.
+
+    Example:
+        >>> import torch, pyebm
+        >>> tilted = pyebm.targets.Polynomial([0.0, 0.3, -1.0, 0.0, 0.25])  # x^4/4 - x^2 + 0.3 x
+        >>> torch.allclose(tilted(torch.ones(1, 1)), torch.tensor(-0.45))
+        True
+    """
+
+    kind = "polynomial"
+
+    def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
+        super().__init__()
+        self._register("coefficients", torch.as_tensor(coefficients, dtype=torch.float64))
+        c = self.get_buffer("coefficients")
+        if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or c[-1] <= 0:
+            raise ValueError(
+                "Polynomial: coefficients must be (c_0, ..., c_n) with n even and >= 2 and c_n > 0, "
+                f"got {c.tolist() if c.numel() < 20 else tuple(c.shape)}"
+            )
+
+    def energy(self, x: Tensor) -> Tensor:
+        work, of = self._work(x)
+        return _horner(of("coefficients"), work).sum(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The normaliser comes from a quadrature that is exact to float64's precision."""
+        work, _ = self._work(x)
+        c = self.get_buffer("coefficients").double()
+        lowest, reach = 0.0, 0.5
+        while not (_horner(c, c.new_tensor([-reach, reach])) - lowest > _NOTHING_LEFT).all():
+            reach *= 2
+            lowest = float(_horner(c, torch.linspace(-reach, reach, 1001, dtype=c.dtype, device=c.device)).min())
+        one = log_integral(lambda at: _horner(c, at), reach, c.device)
+        return -self.energy(x) - (one * work.shape[1]).to(work.dtype)
+
+    def _numbers(self) -> Tensor:
+        c = self.get_buffer("coefficients").double()
+        return -(c * torch.arange(c.shape[0], dtype=c.dtype, device=c.device))[1:]
+
+
+def _horner(coefficients: Tensor, x: Tensor) -> Tensor:
+    value = torch.zeros_like(x)
+    for c in coefficients.flip(0):
+        value = value * x + c
+    return value

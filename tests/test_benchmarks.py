@@ -1,0 +1,273 @@
+"""The benchmark suite: every case's sides do the same work, and what the command promises. Nothing is timed for its time here."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("pytest_benchmark")
+
+from pyebm.benchmarks import SUITE, cli, machine, model, records, report, rivals, suite, timing
+from pyebm.benchmarks.case import NOISE, Case, Setting, Work, assert_same_law, given
+
+from pyebm.__main__ import main
+
+CASES = cli.load_cases()
+# Each group's cheapest case of each variant: the same code as its large ones.
+SMALLEST: dict[tuple[str, str], Case] = {}
+for one in sorted(CASES, key=lambda case: (torch.Size(case.setting.shape).numel() * case.setting.steps, case.setting.threads)):
+    SMALLEST.setdefault((one.group, one.setting.variant), one)
+
+
+@pytest.mark.parametrize("case", SMALLEST.values(), ids=lambda case: case.name)
+@pytest.mark.usefixtures("one_thread")
+def test_every_side_does_the_same(case):
+    work = case.build(case.setting)
+    assert "pyebm" in work.sides
+    assert set(work.sides) - {"pyebm"} == set(work.checks) | set(work.parts)
+    assert work.checks, "a case without a rival compares nothing"
+    assert suite.check(work) == {}
+
+
+def test_names_are_unique_and_groups_have_quick_cases():
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert all(any(case.setting.quick for case in CASES if case.group == group) for group in {case.group for case in CASES})
+
+
+def plain(ours, theirs, shape=(64, 2), **options):
+    """A case made of two callables."""
+
+    def build(_: Setting) -> Work:
+        work = Work(128, 1024, 1e3, **options)
+        work.ours(lambda _: ours)
+        return work.side("eager", theirs)
+
+    return Case("test", Setting(shape, headline=True), build)
+
+
+def run(capsys, *cases, **options):
+    """The cases under pytest-benchmark, as the command runs them: (exit code, report, what was said)."""
+    words = {"options": "bench", "seconds": 0.01, "quick": False, "device": "cpu", "budget": None, "check": False}
+    code, reports = cli.measure(type("Options", (), {**words, **options}), list(cases))
+    said = capsys.readouterr()
+    return code, reports[-1] if reports else None, said.out + said.err
+
+
+@pytest.fixture(autouse=True)
+def cheap_peak(monkeypatch):
+    monkeypatch.setattr(machine, "peak", lambda *_: 1e11)
+
+
+def test_a_record_has_what_a_reader_needs(capsys):
+    x = torch.zeros(64, 2)
+    code, found, said = run(capsys, plain(lambda: x + 1, lambda: x.add(1)))
+    assert code == 0
+    assert [r["extra_info"]["side"] for r in found["benchmarks"]] == ["pyebm", "eager", "copy"]
+    for record in found["benchmarks"]:
+        info = record["extra_info"]
+        assert info["suite"] == SUITE
+        assert {"machine", "versions", "commit", "load"} <= set(info)
+        assert info["versions"]["torch"] == torch.__version__
+        assert record["stats"]["rounds"] >= timing.FEWEST
+    ours = found["benchmarks"][0]
+    assert ours["extra_info"]["dispatched"] == 1
+    assert 0 <= ours["extra_info"]["extra bytes"] - x.nbytes < 64  # the 1 is a tensor too
+    assert "eager" in said
+    assert "x" in said
+
+
+def test_sides_take_turns():
+    order = []
+    timing.take_turns({side: lambda side=side: order.append(side) for side in "abc"}, 0.0, lambda run, _: run() or 1.0)
+    turns = order[6:]  # the first calls are the warm-up's
+    assert len(turns) == 3 * timing.FEWEST
+    assert [turns[k : k + 3] for k in range(0, 9, 3)] == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
+
+
+def test_a_red_check_shows_no_speed_up(capsys, tmp_path):
+    x = torch.ones(64, 2)
+    code, found, said = run(capsys, plain(lambda: x + 1, lambda: x + 1.01))
+    assert code == cli.FAILED
+    assert "CHECK FAILED" in said
+    assert "eager" not in {record["extra_info"]["side"] for record in found["benchmarks"]}
+    report.write(tmp_path, found)
+    text = (tmp_path / "report.md").read_text()
+    assert "eager: check failed, no speed-up" in text
+    assert "CHECK FAILED, no speed-up is shown: test [64x2, float32, 1 thread]: eager: AssertionError: apart by 0.01" in text
+    assert "x**" not in text
+
+
+def test_a_case_that_breaks_is_named_and_the_others_go_on(capsys):
+    def broken(_):
+        raise RuntimeError("no such luck")
+
+    code, found, said = run(capsys, Case("broken", Setting((1,)), broken), plain(lambda: torch.ones(2), lambda: torch.ones(2)))
+    assert code == cli.FAILED
+    assert "broken [1, float32, 1 thread]: RuntimeError: no such luck" in said
+    assert {record["group"] for record in found["benchmarks"]} == {"test [64x2, float32, 1 thread]"}
+
+
+def test_a_missing_rival_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(rivals.DISTRIBUTIONS, "nobody", ("no_such_module", "no-such-package"))
+
+    def build(_: Setting) -> Work:
+        work = Work(1, 8, 1).ours(lambda _: lambda: torch.ones(3))
+        return work.side("eager", lambda: torch.ones(3)).rival("nobody", lambda module: module.run)
+
+    code, found, said = run(capsys, Case("test", Setting((3,)), build))
+    assert code == 0
+    assert "nobody missing" in said
+    report.write(tmp_path, found)
+    text = (tmp_path / "report.md").read_text()
+    assert "nobody: no-such-package is not usable here (No module named 'no_such_module'); pip install" in text
+
+
+def test_time_that_is_up_leaves_cases_for_resume(capsys):
+    cases = [plain(lambda: torch.ones(3), lambda: torch.ones(3), shape=(k,)) for k in (1, 2)]
+    code, found, said = run(capsys, *cases, budget=0.0)
+    assert (code, found) == (cli.UNFINISHED, None)
+    assert "2 of 2 cases are left" in said
+
+
+def test_what_is_given_is_our_noise_step_by_step():
+    x = torch.zeros(4, 3)
+    with given(NOISE):
+        first, second = torch.randn_like(x), torch.randn(4, 3)
+    assert torch.equal(first, NOISE.randn((4, 3)))
+    assert torch.equal(second, NOISE.at(step=1).randn((4, 3)))
+    assert not torch.equal(torch.randn_like(x), torch.randn_like(x))
+
+
+def test_another_law_is_seen():
+    x = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    assert_same_law(x, torch.randn(100_000, generator=torch.Generator().manual_seed(1)))
+    for other in (x + 0.05, 1.05 * x):
+        with pytest.raises(AssertionError, match="differ by"):
+            assert_same_law(x, other)
+
+
+def made_up(ratios: dict[str, float], version: int = SUITE) -> dict:
+    """A report of cases with these ratios of eager to ours."""
+    info = {"suite": version, "elements": 1, "bytes": 8, "operations": 1, "peak": 1.0, "part of": None, "headline": False}
+    info |= {"machine": "m", "device": "cpu", "simd": "s", "versions": {}, "commit": "c", "load": 0.5, "steps": 1, "missing": {}}
+    info |= {"red": {}, "variant": "", "dtype": "float32", "threads": 1, "shape": [1], "quick": True}
+    rows = []
+    for case, ratio in ratios.items():
+        for side, median in (("pyebm", 1.0), ("eager", ratio)):
+            stats = {"median": median, "iqr": 0.01, "data": [median]}
+            rows.append({"group": case, "name": case, "extra_info": {**info, "side": side}, "stats": stats})
+    return {"datetime": "2020-01-01T00:00:00", "benchmarks": rows}
+
+
+def test_compare_fails_above_ten_per_cent_of_the_ratio():
+    old = made_up({"a [1]": 4.0, "b [1]": 2.0, "gone [1]": 1.0})
+    assert records.slower(made_up({"a [1]": 3.7, "b [1]": 1.85, "new [1]": 0.1}), old) == {}
+    assert list(records.slower(made_up({"a [1]": 3.6, "b [1]": 1.9}), old)) == ["a [1]"]
+    twice_as_slow_a_machine = copy.deepcopy(old)
+    for record in twice_as_slow_a_machine["benchmarks"]:
+        record["stats"]["median"] *= 2
+    assert records.slower(twice_as_slow_a_machine, old) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (made_up({"a [1]": 1.0}, version=SUITE - 1), f"suite version {SUITE - 1}, this is version {SUITE}"),
+        ({"benchmarks": [{"stats": {}}]}, "was not written by this suite"),
+        ([], "was not written by this suite"),
+        ("{", "is not JSON"),
+        (None, "can't be read"),
+    ],
+)
+def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(content, said, tmp_path, capsys):
+    old = tmp_path / "old.json"
+    if content is not None:
+        old.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert main(["bench", "--compare", str(old), "--out", str(tmp_path)]) == cli.USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_compare_from_reports(tmp_path, capsys):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    records.write(old, made_up({"noise [1]": 4.0}))
+    records.write(new, made_up({"noise [1]": 3.0}))
+    common = ["bench", "--out", str(tmp_path / "out")]
+    assert main([*common, "--from", str(new), "--compare", str(old)]) == cli.FAILED
+    assert "4.00x eager before, 3.00x now: 33% slower" in capsys.readouterr().out
+    assert main([*common, "--from", str(old), "--compare", str(old)]) == cli.OK
+
+
+def test_merging_keeps_the_later_of_a_case():
+    merged = records.merge([made_up({"a [1]": 1.0, "b [1]": 2.0}), made_up({"b [1]": 3.0})])
+    assert {row.case: row.ratio("eager") for row in records.rows(merged)} == {"a [1]": 1.0, "b [1]": 3.0}
+
+
+def test_unknown_names_are_refused_with_the_known_ones(capsys):
+    assert main(["bench", "--only", "perturb", "no-such-thing"]) == cli.USAGE
+    said = capsys.readouterr().err
+    assert "no benchmark is called 'no-such-thing'" in said
+    assert "perturb" in said
+
+
+def test_a_pattern_selects_cases():
+    chosen = cli.select(CASES, ["perturb [64x2*"], quick=False)
+    assert chosen
+    assert all(case.name.startswith("perturb [64x2") for case in chosen)
+
+
+def test_list_names_every_group(capsys):
+    assert main(["bench", "--list"]) == cli.OK
+    said = capsys.readouterr().out
+    assert all(case.group in said for case in CASES)
+
+
+def test_the_readme_gets_the_table_between_its_markers(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
+    found = made_up({"noise [1]": 4.0})
+    for record in found["benchmarks"]:
+        record["extra_info"]["headline"] = True
+    report.into_readme(readme, found)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- benchmarks -->\n")
+    assert text.endswith("<!-- end of benchmarks -->\nafter\n")
+    assert "| noise | 1 | 1 s | **4x** |" in text
+    assert "old" not in text
+    pictures = list((tmp_path / "docs" / "images").iterdir())
+    assert pictures
+    assert all(f"docs/images/{picture.name}" in text for picture in pictures)
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="has no <!-- benchmarks -->"):
+        report.into_readme(readme, found)
+
+
+def test_importing_pyebm_imports_none_of_it():
+    code = "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest', 'matplotlib'))])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_model_is_labelled_as_one_and_follows_its_formula(tmp_path):
+    text = model.section([])
+    assert "a model, not a measurement" in text
+    assert all(gpu.name in text for gpu in model.GPUS)
+    memory_bound = model.Kernel("k", "float", bytes=12, instructions=10, slots=20)
+    h100 = next(gpu for gpu in model.GPUS if gpu.name == "H100 SXM")
+    assert memory_bound.shares(h100) == (1.0, 1.0)
+    slow = model.Kernel("k", "half", bytes=2, instructions=50, slots=100)
+    floor = 2 / 3.35e12
+    assert slow.shares(h100) == pytest.approx((floor / (100 / 33.5e12), floor / (50 / 33.5e12)))
+    left_out = model.section([], sources=tmp_path)
+    assert "Left out" in left_out
+    assert "%" not in left_out
+
+
+def test_a_measured_gpu_needs_no_model():
+    found = made_up({"a [1]": 1.0})
+    for record in found["benchmarks"]:
+        record["extra_info"]["device"] = "cuda"
+    assert model.section(records.rows(found)) == ""
