@@ -23,12 +23,16 @@ def work_type(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Triton launches on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int) -> None:
+def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int, steps: int = 1) -> None:
     """Shapes and dtypes; on the CPU, where it waits for nothing, the numbers too."""
     if name is None:
         raise ValueError("noise: a name must be given where there is no noise tensor")
@@ -41,12 +45,14 @@ def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, s
     for label, word in (("first_sample", first), ("step", step), ("stream", stream)):
         if not 0 <= word < _WORD:
             raise ValueError(f"noise: {label} must be in [0, 2**32), got {word}")
+    if not step + steps <= _WORD:
+        raise ValueError(f"noise: steps must stay below 2**32, got {step} and {steps} more")
     low, high = (first, first + samples - 1) if ids is None else (ids.min(), ids.max()) if samples else (0, 0)
     if not 0 <= low <= high + 1 <= _WORD:
         raise ValueError(f"noise: sample ids must be in [0, 2**32), got {int(low)} to {int(high)}")
 
 
-def require(op: str, name: str, rows: Tensor | None, positive: bool) -> None:
+def require(op: str, name: str, rows: Tensor | None, positive: bool, what: str = "sample") -> None:
     """Public calls check numbers; tensors are checked here, on the CPU only: on a GPU that would wait for the device."""
     if rows is None or not rows.is_cpu:
         return
@@ -54,7 +60,7 @@ def require(op: str, name: str, rows: Tensor | None, positive: bool) -> None:
     if bad.any():
         worst = int(bad.nonzero()[0])
         bound = ">" if positive else ">="
-        raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for sample {worst}")
+        raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for {what} {worst}")
 
 
 def rounded(number: float, dtype: torch.dtype) -> float:

@@ -11,15 +11,8 @@ from torch import Tensor
 from . import host
 from .normal import normals
 from .rows import step_rows
-from .tile import coefficient, name_of, place, read, rows_of, tiles, write
+from .tile import clamped, coefficient, name_of, place, read, rows_of, tiles, write
 from .tiling import SIZES, Tiling
-
-
-@triton.jit
-def _clamped(x, low, high):
-    """NaN stays NaN: neither comparison holds for it."""
-    x = tl.where(x < low, low, x)
-    return tl.where(x > high, high, x)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -67,14 +60,14 @@ def step_kernel(
         z = normals(at[0], key, TILE).to(T)
         if CLIP:
             bound = tl.full([], score_clip, T)
-            g = _clamped(g, -bound, bound)
+            g = clamped(g, -bound, bound)
         if LANGEVIN:
             middle = old + b_value * g
         else:
             middle = a_value * old + b_value * g
         new = middle + c_value * z
         if CLAMP:
-            new = _clamped(new, tl.full([], low, T), tl.full([], high, T))
+            new = clamped(new, tl.full([], low, T), tl.full([], high, T))
         if mask is not None:
             free = read(mask, at, sizes, strides[4], TILE, tl.int1)
             new = tl.where(free, new, old)

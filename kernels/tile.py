@@ -57,6 +57,13 @@ def place(tile, rows, pitch, TILE: tl.constexpr):
 
 
 @triton.jit
+def clamped(x, low, high):
+    """NaN stays NaN: neither comparison holds for it."""
+    x = tl.where(x < low, low, x)
+    return tl.where(x > high, high, x)
+
+
+@triton.jit
 def name_of(named, rows):
     """(key0, key1, sample, step, stream) of the noise, as ``name`` (seed, first_sample, step, stream), ``seeds`` and ``ids`` say.
 
@@ -176,6 +183,16 @@ def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
 
 
 @triton.jit
+def rounded(value, dtype: tl.constexpr):
+    """Once, to nearest even, to a tensor's dtype."""
+    if _ROUND_BY_HAND and dtype == tl.bfloat16:
+        bits = value.to(tl.uint32, bitcast=True)
+        even = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        value = tl.where(value == value, even, bits | 0x400000).to(tl.float32, bitcast=True)
+    return value.to(dtype)
+
+
+@triton.jit
 def _put(pointer, at, sizes, strides, value, FIRST: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
     if STEP * TILE.UNIT == TILE.VEC:
         pointers, inside = _units(pointer, at, sizes, strides, FIRST, TILE)
@@ -191,13 +208,8 @@ def _put(pointer, at, sizes, strides, value, FIRST: tl.constexpr, STEP: tl.const
 
 @triton.jit
 def write(pointer, at, sizes, strides, TILE: tl.constexpr, value):
-    """Rounded once, to nearest even, to the tensor's dtype."""
-    dtype: tl.constexpr = pointer.dtype.element_ty
-    if _ROUND_BY_HAND and dtype == tl.bfloat16:
-        bits = value.to(tl.uint32, bitcast=True)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        value = tl.where(value == value, rounded, bits | 0x400000).to(tl.float32, bitcast=True)
-    value = value.to(dtype)
+    """Rounded once, to the tensor's dtype."""
+    value = rounded(value, pointer.dtype.element_ty)
     CELLS: tl.constexpr = TILE.ROWS * TILE.COLS
     if TILE.UNIT == 1:
         value = tl.reshape(value, (CELLS, 2, 2) if TILE.VEC == 4 else (CELLS, 2, 2, 2))

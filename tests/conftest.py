@@ -63,7 +63,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def device(backend: str) -> torch.device:
-    return torch.device("cuda" if backend in ("cuda", "triton") else "cpu")
+    return torch.device("cuda" if backend in ("cuda", "triton") and not _ops._interpreted() else "cpu")
 
 
 @pytest.fixture(params=DTYPES, ids=name_of)
