@@ -18,8 +18,6 @@ from .targets import checked, inside_of, score_of, vectors_of
 from .tile import block_of, clamped, name_of, place, read, rounded, rows_of, write
 from .tiling import SIZES, Tiling
 
-_NEVER: tl.constexpr = tl.constexpr(2**62)
-
 
 @triton.jit
 def _number(number, values, per_sample, per_step, k, rows):
@@ -51,7 +49,7 @@ def chain_kernel(
     x,
     states,
     bad,
-    params,
+    numbers,
     param_count,
     elements,
     n_steps,
@@ -76,45 +74,51 @@ def chain_kernel(
     sizes,
     strides,
     KIND: tl.constexpr,
+    NEVER: tl.constexpr,
     SCHEDULE: tl.constexpr,
     CLAMP: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """``bad`` (samples, tiles of a sample): the first step after which an element of the tile was not finite."""
+    """``bad`` (samples, tiles of a sample): the first step after which an element of the tile was not finite, or NEVER."""
     rows = rows_of(samples, TILE)
     key0, key1, sample, step, stream = name_of((name, seeds, ids), rows)
     at = place(tl.program_id(0), rows, pitch, TILE)
     dtype: tl.constexpr = x.dtype.element_ty
     state = read(x, at, sizes, strides[0], TILE, T)
-    vectors = vectors_of(params, elements, at, KIND, TILE)
+    vectors = vectors_of(numbers, elements, at, KIND, TILE)
     eta = (step_size, h_rows, h_sample, h_step)
     heat = (temperature, t_rows, t_sample, t_step)
     if not SCHEDULE:
         h, c = _coefficients(eta, heat, 0, rows, T)
+    if states is not None:
+        until = thin
+        kept = samples.to(tl.int64) * 0  # samples written before
     if bad is not None:
-        first_bad = tl.full([TILE.ROWS * TILE.COLS, TILE.VEC], _NEVER, tl.int64)
+        never = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
+        first_bad = never
     for k in range(n_steps):
         if SCHEDULE:
             h, c = _coefficients(eta, heat, k, rows, T)
-        score = rounded(score_of(state, params, param_count, elements, vectors, at, KIND, TILE), dtype).to(T)
+        score = rounded(score_of(state, numbers, param_count, elements, vectors, at, KIND, TILE), dtype).to(T)
         z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
         state = (state + h * score) + c * z
         if CLAMP:
             state = clamped(state, tl.full([], low, T), tl.full([], high, T))
         state = rounded(state, dtype).to(T)
-        if states is not None:  # noqa: SIM102 (what it guards is not compiled without)
-            if (k + 1) % thin == 0:
-                kept = tl.cast((k + 1) // thin - 1, tl.int64) * samples * (pitch.to(tl.int64) * TILE.UNIT)
-                write(states + kept, at, None, None, TILE, state)
+        if states is not None:
+            until -= 1
+            if until == 0:
+                write(states + kept * (pitch.to(tl.int64) * TILE.UNIT), at, None, None, TILE, state)
+                until += thin
+                kept += samples
         if bad is not None:
-            finite = tl.abs(state) < float("inf")
-            now = tl.minimum(first_bad, tl.cast(k, tl.int64))
-            first_bad = tl.where(finite, first_bad, now)
+            wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
+            now = tl.where(tl.max(wrong.to(tl.int32), axis=1) != 0, tl.cast(k, never.dtype), never)
+            first_bad = tl.minimum(first_bad, now)
     write(x, at, sizes, strides[0], TILE, state)
     if bad is not None:
-        first_bad = tl.where(inside_of(at, TILE), first_bad, tl.full([], _NEVER, tl.int64))
-        of_samples = tl.min(tl.reshape(first_bad, (TILE.ROWS, TILE.COLS * TILE.VEC)), axis=1)
+        of_samples = tl.min(tl.reshape(first_bad, (TILE.ROWS, TILE.COLS)), axis=1)
         which = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
         tl.store(bad + which * tl.num_programs(0) + tl.program_id(0), of_samples, mask=which < samples)
 
@@ -155,11 +159,13 @@ def langevin_chain(
     if not x.numel() or n_steps == 0:
         return
     count, elements, coupled = checked("langevin_chain", x, target, params)
-    tiling = Tiling(x, turns=1, whole="langevin_chain" if coupled else None)
+    # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in registers.
+    tiling = Tiling(x, most=512 if x.dtype == torch.float64 else 1024, turns=1, whole="langevin_chain" if coupled else None)
     with host.on(x.device):
         bad = None
         if diverged is not None:
-            bad = torch.empty((tiling.samples, tiling.programs), dtype=torch.int64, device=x.device)
+            kind = torch.int64 if n_steps >= 2**31 else torch.int32
+            bad = torch.empty((tiling.samples, tiling.programs), dtype=kind, device=x.device)
         h_rows, h_sample, h_step = _strides(step_size_rows, step_size_per_step)
         t_rows, t_sample, t_step = _strides(temperature_rows, temperature_per_step)
         chain_kernel[tiling.grid](
@@ -185,6 +191,7 @@ def langevin_chain(
             seeds=seeds,
             ids=ids,
             KIND=target,
+            NEVER=2**62 if n_steps >= 2**31 else 2**31 - 1,
             SCHEDULE=bool(h_step or t_step),
             CLAMP=low is not None or high is not None,
             T=host.work_type(x.dtype),
@@ -192,4 +199,4 @@ def langevin_chain(
         )
         if bad is not None and diverged is not None:
             first = bad.amin(1)
-            diverged.copy_(torch.where(first == 2**62, -1, first))
+            diverged.copy_(torch.where(first < n_steps, first, -1))

@@ -14,7 +14,7 @@ from pyebm._ops import TARGETS
 from . import host
 from .functions import exponential, quotient, root, sine_cosine
 from .tile import place, read, rows_of, tiles, write
-from .tiling import SIZES, Tiling, shape_of
+from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 
 _HARMONIC: tl.constexpr = tl.constexpr(TARGETS.index("harmonic"))
 _DOUBLE_WELL: tl.constexpr = tl.constexpr(TARGETS.index("double_well"))
@@ -164,7 +164,7 @@ def score_of(x, params, count, elements, vectors, at, KIND: tl.constexpr, TILE: 
 def score_kernel(
     out,
     x,
-    params,
+    numbers,  # params; Triton's launcher has a variable of that name
     param_count,
     elements,
     samples,
@@ -182,8 +182,8 @@ def score_kernel(
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
         state = read(x, at, sizes, strides[1], TILE, T)
-        vectors = vectors_of(params, elements, at, KIND, TILE)
-        write(out, at, sizes, strides[0], TILE, score_of(state, params, param_count, elements, vectors, at, KIND, TILE))
+        vectors = vectors_of(numbers, elements, at, KIND, TILE)
+        write(out, at, sizes, strides[0], TILE, score_of(state, numbers, param_count, elements, vectors, at, KIND, TILE))
 
 
 def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, bool]:
@@ -207,6 +207,6 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
     if not x.numel():
         return
     count, elements, coupled = checked("target_score", x, target, params)
-    tiling = Tiling(out, x, whole="target_score" if coupled else None)
+    tiling = Tiling(out, x, most=ELEMENTS // 2, whole="target_score" if coupled else None)
     with host.on(x.device):
         score_kernel[tiling.grid](out, x, params, count, elements, KIND=target, T=host.work_type(x.dtype), **tiling.arguments)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 ELEMENTS = 2048  # of a tile: 16 a thread
 WARPS = 4  # of a whole tile
-MOST = 16384  # elements of the largest tile, where it must hold a whole sample
+MOST = 8192  # elements of the largest tile, where it must hold a whole sample
 TURNS = 4
 _MAX_GRID_Y = 32768
 _WIDE = 2**31  # an index within a sample that needs 64 bits
@@ -47,14 +47,16 @@ SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 class Tiling:
     """For ``out`` and the tensors that go with it element by element; ``grid`` and ``arguments`` are for the launch."""
 
-    def __init__(self, out: Tensor, *others: Tensor | None, turns: int = TURNS, whole: str | None = None) -> None:
-        """turns: at most so many. whole: the op whose tiles must hold whole samples."""
+    def __init__(
+        self, out: Tensor, *others: Tensor | None, most: int = ELEMENTS, turns: int = TURNS, whole: str | None = None
+    ) -> None:
+        """most: elements of a tile. turns: at most so many. whole: the op whose tiles must hold whole samples."""
         samples, elements = shape_of(out)
         self.samples = samples
         # 16 bytes; a sample whose end cuts a cell would waste half of it.
         vec = 8 if out.itemsize == 2 and elements % 8 == 0 else 4
         cells = -(-elements // vec)
-        limit = ELEMENTS // vec
+        limit = most // vec
         # A sample's last tile is padded: narrower ones waste less, but a row of them should still fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
         if whole is not None:
@@ -95,7 +97,7 @@ class Tiling:
             "sizes": sizes,
             "strides": strides,
             "TILE": self.tile,
-            "num_warps": max(1, WARPS * rows * cols // limit),
+            "num_warps": min(max(1, WARPS * rows * cols // limit), 32),
             "enable_fp_fusion": False,  # bits are promised
         }
 

@@ -58,6 +58,14 @@ class Shared:
     def barrier(self, blocks: np.ndarray) -> None:
         self.writer[blocks] = self.reader[blocks] = -1
 
+    def warp_barrier(self, blocks: np.ndarray, threads: np.ndarray) -> None:
+        """What these threads alone have touched is settled among their warps."""
+        for touched in (self.writer, self.reader):
+            some = touched[blocks]
+            touched[blocks] = np.where(np.isin(some, threads), -1, some)
+        if threads.max(initial=0) < 32:  # one warp: as good as a barrier of the block
+            self.barrier(blocks)
+
     def _check(self, offset: np.ndarray, size: int) -> np.ndarray:
         at = offset.astype(np.int64)
         if (at % size).any():

@@ -87,6 +87,35 @@ def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndar
     return value[thread ^ lane if op[2] == "bfly" else thread // 32 * 32 + lane]
 
 
+def _redux(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
+    if op[2] not in ("min", "max") or not mask.reshape(-1, 32).any(1).all():
+        raise PtxError("only the smallest or largest of whole warps is known here")
+    values = threads.value(operands[1], *type_of(op[-1])).reshape(-1, 32)
+    return np.repeat(values.min(1) if op[2] == "min" else values.max(1), 32)
+
+
+def _matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> object:
+    """ldmatrix and stmatrix of 8 x 8 elements of 16 bits: lanes 8 m to 8 m + 7 give the rows' addresses of matrix m, and lane t has
+    the elements 2 (t mod 4) and the next of row t div 4, in register m."""
+    warps = mask.reshape(-1, 32)
+    if "trans" in op or op[-1] != "b16" or (warps.any(1) != warps.all(1)).any():
+        return None
+    load = op[0] == "ldmatrix"
+    address, names = (operands[1], operands[0]) if load else (operands[0], operands[1])
+    rows = threads.address(address)
+    chosen = np.nonzero(mask)[0]
+    lane = chosen % 32
+    for m, name in enumerate(_names(names)):
+        at = rows[chosen - lane + 8 * m + lane // 4] + (4 * (lane % 4)).astype(np.uint64)
+        who = threads.block[chosen], threads.thread[chosen]
+        if load:
+            data = np.ascontiguousarray(threads.shared.load(*who, at, 4)).view(np.uint32)
+            threads.registers[name][chosen] = data[:, 0]
+        else:
+            threads.shared.store(*who, at, threads.value(name, "u", 32)[chosen, None].view(np.uint8))
+    return DONE
+
+
 def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, bits: int) -> np.ndarray:
     a, b = threads.value(operands[1], kind, bits), threads.value(operands[2], kind, bits)
     if kind == "f":
@@ -119,12 +148,29 @@ def _permute(threads: Threads, operands: list[str]) -> np.ndarray:
     return sum(picked[1:], picked[0]).astype(np.uint32)
 
 
+def _compare(how: str, a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
+    """Ordered comparisons of floats are false for NaN; unordered ones, which end in u, true."""
+    if kind != "f":
+        return _COMPARE[how](a, b)
+    nan = np.isnan(a) | np.isnan(b)
+    return _COMPARE[how[:2]](a, b) | nan if len(how) == 3 else _COMPARE[how](a, b) & ~nan
+
+
 def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> object:
     """Run one instruction for the threads of ``mask``; DONE, or None where it is not known."""
     name = op[0]
     if name in ("ld", "st"):
         _memory(threads, op, operands, mask)
         return DONE
+    if name in ("ldmatrix", "stmatrix"):
+        return _matrix(threads, op, operands, mask)
+    if op[:3] == ["bar", "warp", "sync"]:
+        threads.shared.warp_barrier(np.unique(threads.block[mask]), threads.thread[mask])
+        return DONE
+    if name == "redux":
+        return threads.put(operands[0], _redux(threads, op, operands, mask), mask) or DONE
+    if op[-1] != "pred" and not any(digit in op[-1] for digit in "123468"):
+        return None
     kind, bits = type_of(op[-1])
 
     def value(k: int) -> Any:
@@ -152,9 +198,7 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = _shuffle(threads, op, operands, mask)
         return threads.put(operands[0].split("|")[0], result, mask) or DONE
     elif name == "setp":
-        result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne, which PTX calls neu then
-        if op[1] == "ne" and kind == "f":
-            result &= ~(np.isnan(value(1)) | np.isnan(value(2)))
+        result = _compare(op[1], value(1), value(2), kind)
     elif name == "selp":
         result = np.where(
             threads.value(operands[3], "p", 1), threads.value(operands[1], "u", bits), threads.value(operands[2], "u", bits)
@@ -173,6 +217,8 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = np.sqrt(value(1))
     elif name == "neg":
         result = -value(1)
+    elif name == "abs":
+        result = np.abs(value(1))
     elif name == "not":
         result = ~value(1)
     elif name in ("shl", "shr"):
