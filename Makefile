@@ -44,8 +44,9 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 integrations: $(VENV)/integrations.stamp  ## the adapters against the real diffusers, k-diffusion, torchebm, ebmkit, ...
 	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest tests/integrations pyebm/integrations
 
-gpu: $(VENV)/dev.stamp  ## on a machine with a CUDA device: the tests that need one
+gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests that need one, and the benchmarks, into docs/results/gpu
 	$(RUN) -m pytest -m gpu
+	$(RUN) -m pyebm bench --device cuda --seconds 1 --out docs/results/gpu
 
 gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed; fails beyond the committed limits
 	$(RUN) tests/gpuless/gate.py

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
+import statistics
 import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,45 +34,63 @@ def peak(device: str, threads: int, dtype: torch.dtype) -> float:
     """
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     size = 8192 if device == "cuda" else 1024
-    with _threads(threads):
+    with threads_set_to(threads):
         a, b = (torch.randn(size, size, dtype=compute, device=device) for _ in range(2))
         out = torch.empty_like(a)
         repeat, samples = take_turns({"product": lambda: torch.mm(a, b, out=out)}, 0.3, clock(device))["product"]
     return 2 * size**3 * repeat / min(samples)
 
 
-@functools.cache
-def normals_a_second(threads: int) -> float:
-    """Our own generator into a cache-resident tensor: what a normal costs before anything is done with it. CPU only."""
-    with _threads(threads):
-        out, name = torch.empty(64 * threads, 1024), pyebm.Noise(0)._name
-        repeat, samples = take_turns({"normals": lambda: torch.ops.pyebm.normal_(out, name)}, 0.3, clock("cpu"))["normals"]
-    return out.numel() * repeat / min(samples)
+def limits(device: str) -> dict[str, float]:
+    """What else a reader may hold figures against: copies that no cache holds, our own generator in the cache, the import."""
+    found = {}
+    counts = (1,) if device == "cuda" else (1, torch.get_num_threads())
+    for threads in dict.fromkeys(counts):
+        of = f", {threads} thread{'s' * (threads > 1)}" if device == "cpu" else ""
+        found[f"a copy beyond all caches{of}, GB/s"] = _copy_speed(device, threads) / 1e9
+        found[f"a float32 matrix product{of}, Gop/s"] = peak(device, threads, torch.float32) / 1e9
+    if device == "cpu" and pyebm.backends()["cpu"] is True:
+        best = _ops.simd()
+        for level in ("baseline", "avx2", "avx512"):
+            with contextlib.suppress(ValueError):  # a level that this machine doesn't have
+                _ops.simd(level)
+                found[f"a normal in the cache, {level}, 1 thread, ns"] = _normal() * 1e9
+        _ops.simd(best)
+    found["import pyebm beyond import torch, ms"] = _import_time() * 1e3
+    return {name: float(f"{value:.4g}") for name, value in found.items()}
 
 
-@functools.cache
-def copy_speed(device: str, threads: int) -> float:
-    """Bytes a second of a copy that no cache holds. (Each case is held against a copy of its own size.)"""
-    count = (512 if device == "cuda" else 64) * 2**20
-    with _threads(threads):
+def _copy_speed(device: str, threads: int) -> float:
+    count = (1024 if device == "cuda" else 128) * 2**20
+    with threads_set_to(threads):
         source = torch.zeros(count, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
         repeat, samples = take_turns({"copy": lambda: target.copy_(source)}, 0.3, clock(device))["copy"]
     return 2 * count * repeat / min(samples)
 
 
-class _threads:
-    def __init__(self, threads: int) -> None:
-        self.threads, self.before = threads, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        torch.set_num_threads(self.threads)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
+def _normal() -> float:
+    with threads_set_to(1):
+        out, name = torch.empty(64, 1024), pyebm.Noise(0)._name
+        repeat, samples = take_turns({"normals": lambda: torch.ops.pyebm.normal_(out, name)}, 0.2, clock("cpu"))["normals"]
+    return min(samples) / repeat / out.numel()
 
 
-threads_set_to = _threads
+def _import_time() -> float:
+    code = "import time, torch; t = time.perf_counter(); import pyebm; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    return statistics.median(map(float, runs))
+
+
+@contextlib.contextmanager
+def threads_set_to(threads: int) -> Iterator[None]:
+    """torch's number of threads, and afterwards what it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load() -> float | None:

@@ -83,7 +83,9 @@ class Row:
 
     @property
     def rivals(self) -> list[str]:
-        return [side for side in self.stats if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None]
+        """Eager first."""
+        sides = [side for side in self.stats if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None]
+        return sorted(sides, key=lambda side: side != "eager")
 
     @property
     def group(self) -> str:
@@ -97,26 +99,38 @@ class Row:
         return floors
 
 
+def _kind(info: dict[str, Any]) -> tuple[str, ...]:
+    return info["machine"], info["device"], str(info["threads"]), "float64" if info["dtype"] == "float64" else "float32"
+
+
 def rows(report: Report) -> list[Row]:
     found: dict[str, Row] = {}
+    peaks: dict[tuple[str, ...], float] = {}  # the machine's best: a run may have met it in a bad moment
     for record in report["benchmarks"]:
         info = record["extra_info"]
+        peaks[_kind(info)] = max(info["peak"], peaks.get(_kind(info), 0.0))
+    for record in report["benchmarks"]:
+        info = {**record["extra_info"], "peak": peaks[_kind(record["extra_info"])]}
         row = found.setdefault(record["group"], Row(record["group"], info, {}, {}))
         row.stats[info["side"]], row.infos[info["side"]] = record["stats"], info
     return list(found.values())
 
 
 def slower(new: Report, old: Report) -> dict[str, str]:
-    """Cases whose ratio to eager fell by more than ALLOWED, and by how much. The ratio, so that another machine compares."""
+    """Cases whose ratio to eager (or, without it, to the first rival) fell by more than ALLOWED, and by how much.
+
+    The ratio, not the time, so that another machine compares.
+    """
     before = {row.case: row for row in rows(old)}
     found = {}
     for row in rows(new):
         was = before.get(row.case)
-        if was is None or any("eager" not in r.stats or "pyebm" not in r.stats for r in (row, was)):
+        rival = next((side for side in row.rivals if was is not None and side in was.stats), None)
+        if was is None or rival is None or any("pyebm" not in r.stats for r in (row, was)):
             continue
-        lost = was.ratio("eager") / row.ratio("eager") - 1
+        lost = was.ratio(rival) / row.ratio(rival) - 1
         if lost > ALLOWED:
-            found[row.case] = f"{was.ratio('eager'):.2f}x eager before, {row.ratio('eager'):.2f}x now: {lost:.0%} slower"
+            found[row.case] = f"{was.ratio(rival):.2f}x {rival} before, {row.ratio(rival):.2f}x now: {lost:.0%} slower"
     return found
 
 

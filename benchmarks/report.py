@@ -157,6 +157,7 @@ def write(folder: Path, report: Report) -> None:
         "# Benchmarks",
         _about(report, found),
         EXPLAINED,
+        "This machine: " + "; ".join(f"{name}: {value:g}" for name, value in report.get("limits", {}).items()) + ".",
         "\n".join(f"![{title}]({name}.png)" for name, title in pictures.items()),
         headline(found),
         _left_out(found, report),
@@ -182,14 +183,47 @@ def _left_out(found: list[Row], report: Report) -> str:
     return "\n".join(["## Left out", "", *lines]) if lines else ""
 
 
-def into_readme(readme: Path, report: Report) -> None:
-    """The table and the plots, between README.md's markers."""
+def distances(found: list[Row]) -> str:
+    """The table of docs/performance.md: of each kind of work the largest float32 setting, and its distance to the floor."""
+    largest: dict[tuple[str, str], Row] = {}
+    for row in found:
+        if row.info["dtype"] == "float32" and {"pyebm", "copy"} <= set(row.stats):
+            key = (row.group, row.info["variant"] if row.group not in ("chain-growth",) else "")
+            size = (row.info["elements"], row.info["threads"])
+            if key not in largest or size >= (largest[key].info["elements"], largest[key].info["threads"]):
+                largest[key] = row
+    lines = [
+        "| work | setting | bytes, operations an element | floor | pyebm | times its floor | the first rival's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in largest.values():
+        info, bounds = row.info, row.floors()
+        bound = max(bounds, key=lambda name: bounds[name])
+        rival = f"{row.rivals[0]} {row.median(row.rivals[0]) / bounds[bound]:.1f}" if row.rivals else ""
+        lines.append(
+            f"| {row.group} | {label(row)} | {info['bytes'] / info['elements']:.3g}, {info['operations'] / info['elements']:.0f} | "
+            f"{seconds(bounds[bound])}, {bound} | {seconds(row.median())} | {row.median() / bounds[bound]:.2f} | {rival} |"
+        )
+    return "\n".join(lines)
+
+
+def documents(root: Path) -> dict[Path, bool]:
+    """The files with a part of ours, and whether their markers are there."""
+    return {
+        path: path.exists() and README.search(path.read_text()) is not None
+        for path in (root / "README.md", root / "docs" / "performance.md")
+    }
+
+
+def into_documents(root: Path, report: Report) -> None:
+    """README.md's table and plots and docs/performance.md's distances, each between its markers."""
     found = rows(report)
-    images = readme.parent / "docs" / "images"
-    pictures = plots.draw(found, images, prefix="bench-", formats=("svg",))
+    pictures = plots.draw(found, root / "docs" / "images", prefix="bench-", formats=("svg",))
     shown = "\n".join(f"![{title}](docs/images/{name}.svg)" for name, title in pictures.items())
-    text = f"Medians; how many times as long as ours the others take. {_about(report, found)}\n\n{headline(found)}\n\n{shown}\n"
-    before = readme.read_text()
-    if not README.search(before):
-        raise ValueError(f"{readme} has no <!-- benchmarks --> ... <!-- end of benchmarks --> to put the table between")
-    readme.write_text(README.sub(lambda match: f"{match[1]}{text}{match[2]}", before))
+    about = _about(report, found)
+    texts = (
+        f"Medians; how many times as long as ours the others take. {about}\n\n{headline(found)}\n\n{shown}\n",
+        f"{about}\n\n{distances(found)}\n",
+    )
+    for path, text in zip(documents(root), texts, strict=True):
+        path.write_text(README.sub(lambda match, text=text: f"{match[1]}{text}{match[2]}", path.read_text()))

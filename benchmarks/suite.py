@@ -70,9 +70,14 @@ class _Cases(pytest.File):
     selection: Selection
 
     def collect(self) -> Iterator[pytest.Item]:
-        for case in self.selection.cases:
-            item = _Item.from_parent(self, name=case.name)
-            item.case = on(self.selection.device, case)
+        # On a GPU, cases that differ in their threads alone are one: that with the most beside it.
+        cases: dict[str, Case] = {}
+        for case in sorted(self.selection.cases, key=lambda case: case.setting.compiled):
+            cases[on(self.selection.device, case).name] = on(self.selection.device, case)
+        order = {on(self.selection.device, case).name: None for case in self.selection.cases}
+        for name in order:
+            item = _Item.from_parent(self, name=name)
+            item.case = cases[name]
             yield item
 
 
@@ -115,11 +120,12 @@ def _measure(case: Case, work: Work, red: dict[str, str], load: float | None, se
         sides["copy"] = _copy(work, at)
     if device == "cuda":
         _capture(work, sides)
-    samples = timing.take_turns(sides, selection.seconds, timing.clock(device))
+    samples, attempts = timing.steady_turns(sides, selection.seconds, timing.clock(device))
     common = {
         "suite": SUITE,
         **machine.provenance(device),
         "load": load,
+        "attempts": attempts,
         "case": case.name,
         **_described(at),
         "elements": work.elements,

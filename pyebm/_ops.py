@@ -56,7 +56,10 @@ SCHEMAS = {
 }
 
 # The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
-TARGETS = ("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel")
+TARGETS = (
+    *("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel"),
+    *("mixture", "mixture_diagonal", "gaussian_full"),
+)
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cases import normal
+from cases import assert_equal, normal
 from torch import Tensor
 
 from pyebm import Noise
@@ -77,7 +77,7 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "mala": lambda _: MALA(energy, 0.6),
     "hmc-mask": lambda _: HMC(energy, 0.7, 3, mask=MASK_ROW, temperature=0.5),
     "mala-warmup-mask": lambda _: MALA(energy, 0.6, score_fn=score, warmup=7, mask=MASK_ROW),
-    "hmc-warmup": lambda _: HMC(energy, 0.7, 3, warmup=7),
+    "hmc-warmup": lambda _: HMC(energy, 0.7, 3, warmup=7, jitter=0.2),
     "underdamped": lambda _: UnderdampedLangevin(score, 0.5, 0.7),
     "underdamped-options": lambda _: UnderdampedLangevin(
         score, 0.5, 0.7, temperature=0.5, clamp=(-1, 1), score_clip=0.7, mask=MASK_ROW
@@ -87,3 +87,9 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
 
 def begin(x: Tensor, noise: Noise | None = None) -> State:
     return State(x, Noise(1, step=0, stream=3) if noise is None else noise)
+
+
+def same(a: State, b: State) -> None:
+    assert_equal(a.x, b.x)
+    assert_equal(a.extra, b.extra)
+    assert repr(a.noise) == repr(b.noise)

@@ -23,7 +23,8 @@ def make(kind: str, elements: int) -> targets.Target:
     }[kind]()
 
 
-KINDS = pyebm._ops.TARGETS
+# Of these every backend gives the same bits; the dense ones have tests of their own (test_mixture.py, test_gaussian_full.py).
+KINDS = tuple(kind for kind in pyebm._ops.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full"))
 
 
 def start(shape, dtype=torch.float32, device="cpu"):

@@ -68,17 +68,16 @@ def test_step_by_step(kind, t, closed, step, mask):
     x, dense = normal(200, 3, dtype=torch.float64), ALL if mask is None else mask
     options = {"score_fn": score if closed else None, "temperature": t, "mask": mask}
     sampler = MALA(energy, step, **options) if kind == "mala" else HMC(energy, step, 4, **options)
-    rejected = 0
+    decided = []
+    run = sampler(x, 8, noise=Noise(3, stream=2), thin=1, callback=lambda *args: decided.append(args[2]["accepted"].clone()))
     for k in range(8):
         noise = Noise(3, step=k, stream=2)
         want, accept = mala(x, step, t, dense, noise) if kind == "mala" else hmc(x, step, t, dense, noise, 4)
-        got = sampler(x, 1, noise=noise, thin=1)
-        torch.testing.assert_close(got.x, want, rtol=1e-9, atol=1e-9)
-        assert_equal(got.info["acceptance"], accept.double())
-        torch.testing.assert_close(got.info["energy"][0], energy(want), rtol=1e-9, atol=1e-9)
-        rejected += int((~accept).sum())
-        x = got.x
-    assert 50 < rejected < 1500
+        torch.testing.assert_close(run.states[k], want, rtol=1e-9, atol=1e-9)
+        assert_equal(decided[k], accept)
+        torch.testing.assert_close(run.info["energy"][k], energy(want), rtol=1e-9, atol=1e-9)
+        x = run.states[k]  # so that rounding does not add up
+    assert 50 < sum(int((~accept).sum()) for accept in decided) < 1500
 
 
 def test_accept_prob_and_info():
@@ -102,6 +101,21 @@ def test_mala_is_hmc_of_one_leapfrog_step():
     x, eps = normal(500, 3, dtype=torch.float64), 0.8
     one, other = (sampler(x, 20, noise=Noise(2)) for sampler in (MALA(energy, eps**2 / 2), HMC(energy, eps, 1)))
     torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+
+
+def test_jitter():
+    """Each chain and step its own eps, from stream + 2; what it cures: half a period mirrors x for ever."""
+    x = normal(200, 3, dtype=torch.float64)
+    got = HMC(energy, 0.4, 4, jitter=0.5)(x, 1, noise=Noise(3, step=5, stream=2))
+    eps = 0.4 * (0.5 + Noise(3, step=5, stream=4).rand((200, 1)).double().flatten())
+    torch.testing.assert_close(got, hmc(x, eps, 1.0, ALL, Noise(3, step=5, stream=2), 4)[0], rtol=1e-9, atol=1e-9)
+    far, half_period = torch.full((500, 1), 3.0, dtype=torch.float64), math.pi / 5 / 2
+    size = 2 * math.sin(half_period)  # 5 leapfrog steps of this size turn a standard normal's phase by pi
+    stuck, free = (
+        HMC(lambda x: 0.5 * x.square().sum(1), size, 5, jitter=j)(far, 20, noise=Noise(1)).abs().mean() for j in (0.0, 0.3)
+    )
+    assert stuck > 2.9
+    assert free < 1.5
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

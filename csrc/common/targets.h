@@ -6,9 +6,23 @@
 namespace pyebm {
 
 // The rows of every table of targets; pyebm/_ops.py TARGETS has the same list.
-enum Target : int64_t { kHarmonic, kDoubleWell, kGaussian, kPolynomial, kRastrigin, kRosenbrock, kAckley, kFunnel, kTargets };
-constexpr const char* kTargetNames[kTargets] = {"harmonic",  "double_well", "gaussian", "polynomial",
-                                                "rastrigin", "rosenbrock",  "ackley",   "funnel"};
+enum Target : int64_t {
+  kHarmonic,
+  kDoubleWell,
+  kGaussian,
+  kPolynomial,
+  kRastrigin,
+  kRosenbrock,
+  kAckley,
+  kFunnel,
+  kMixture,
+  kMixtureDiagonal,
+  kGaussianFull,
+  kTargets
+};
+constexpr const char* kTargetNames[kTargets] = {"harmonic",  "double_well",      "gaussian",     "polynomial",
+                                                "rastrigin", "rosenbrock",       "ackley",       "funnel",
+                                                "mixture",   "mixture_diagonal", "gaussian_full"};
 // A sum over a sample: element i goes to lane i mod kSumLanes; then the upper half of the lanes is added to the lower one, until
 // one is left. So it does not depend on who adds.
 constexpr int64_t kSumLanes = 32;
@@ -16,6 +30,9 @@ constexpr int64_t kSumLanes = 32;
 }  // namespace pyebm
 
 namespace {
+
+// From one row of a packed matrix to the next: rows a multiple of 4 KB apart would all want the same places in a cache.
+PYEBM_HD int64_t row_stride(int64_t dim) { return dim % 512 ? dim : dim + 16; }
 
 // Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the score of one element.
 

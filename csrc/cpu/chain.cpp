@@ -46,19 +46,20 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
   eta.require("step_size", true);
   t.require("temperature", false);
   const bool per_sample = eta.per_sample() || t.per_sample();
-  const Shape shape(x);
-  const NoiseSource noise(name, seeds, ids, shape);
+  const NoiseSource noise(name, seeds, ids, Shape(x));
   noise.require_steps(n_steps);
   const View view(x), kept(states);
   const int64_t every = thin.value_or(n_steps + 1);
-  int64_t* first_bad = diverged && shape.samples ? static_cast<int64_t*>(diverged->data_ptr()) : nullptr;
+  int64_t* first_bad = diverged && x.size(0) ? static_cast<int64_t*>(diverged->data_ptr()) : nullptr;
   constexpr double kNone = std::numeric_limits<double>::infinity();
 
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>("langevin_chain", target, params, shape);
+    const TargetOf<T>& kernels = checked_target<T>("langevin_chain", target, params, Shape(x));
+    const int64_t at_once = samples_at_once(kernels, x.size(0));
+    const Shape shape(x, at_once);
     const Bounds<T> bounds{static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), static_cast<T>(kNone)};
-    const Blocks blocks(shape, !kernels.elementwise || first_bad, n_steps);
+    const Blocks blocks(shape, !kernels.elementwise || first_bad, at_once, n_steps * work_of(kernels, shape, params));
     if (first_bad) std::fill(first_bad, first_bad + shape.samples, int64_t{-1});
     for_each_block(blocks, [&] {
       return [&, work = BlockBuffers<T>(blocks, kernels, params), buffer = NoiseBuffer()](const Block& block) mutable {

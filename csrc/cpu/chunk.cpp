@@ -20,7 +20,7 @@ const ChunkKernels* find(const char* name) {
       __builtin_cpu_supports("avx512vl") && wanted(avx512_kernels)) {
     return &avx512_kernels;
   }
-  if (__builtin_cpu_supports("avx2") && wanted(avx2_kernels)) return &avx2_kernels;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && wanted(avx2_kernels)) return &avx2_kernels;
 #endif
   return wanted(baseline_kernels) ? &baseline_kernels : nullptr;
 }

@@ -1,4 +1,4 @@
-// The kernels for x86-64 with AVX2.
+// The kernels for x86-64 with AVX2 and FMA.
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -6,9 +6,9 @@
 #include <cstring>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2")
+#pragma GCC target("avx2,fma")
 #endif
 
 #include "../common/normal.h"
@@ -52,6 +52,7 @@ PYEBM_HD PhiloxLanes xor3(PhiloxLanes a, PhiloxLanes b, PhiloxLanes c) {
 }  // namespace
 
 #define PYEBM_PHILOX_LANES
+#define PYEBM_VECTOR_BYTES 32
 #include "level_table.h"
 
 namespace pyebm {

@@ -3,6 +3,7 @@
 #include "../common/philox.h"
 #include "../common/targets.h"
 #include "chunk.h"
+#define PYEBM_VECTOR_BYTES 16
 #include "level_table.h"
 
 namespace pyebm {

@@ -1,5 +1,9 @@
 // All kernels of one level: the last include of each level_*.cpp, once, after its target pragma (see chunk_kernels.h).
 #include "chunk_kernels.h"
+#include "vectors.h"
+
+#include "dense_kernels.h"
+
 #include "target_kernels.h"
 
 namespace {

@@ -49,13 +49,15 @@ class Coefficient {
 struct Shape {
   int64_t samples, elements;
 
-  explicit Shape(const Tensor& tensor)
+  // at_once: samples that go together; small ones are cut so that chunks make up that many.
+  explicit Shape(const Tensor& tensor, int64_t at_once = 0)
       : samples(tensor.size(0)), elements(samples ? tensor.numel() / samples : 0), groups((elements + 3) / 4) {
     if (4 * groups > kChunk / 2) {
       chunks_per_sample = (elements + kChunk - 1) / kChunk;
       chunks = samples * chunks_per_sample;
     } else if (elements) {
       samples_per_chunk = kCalls / groups;
+      if (at_once) samples_per_chunk = at_once / ((at_once + samples_per_chunk - 1) / samples_per_chunk);
       chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
     }
   }

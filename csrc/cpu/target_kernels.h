@@ -193,6 +193,9 @@ struct FunnelSums {
    Elementwise<Rastrigin, T>::table(),  \
    Neighbours<T>::table(),              \
    AckleySums<T>::table(),              \
-   FunnelSums<T>::table()}
+   FunnelSums<T>::table(),              \
+   MixtureTarget<T, false>::table(),    \
+   MixtureTarget<T, true>::table(),     \
+   FullGaussian<T>::table()}
 
 }  // namespace

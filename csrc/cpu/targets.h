@@ -29,6 +29,15 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
   return found;
 }
 
+// How many samples a thread should take at once, so that the target's lanes are filled, and every thread's too where samples are
+// few.
+template <class T>
+int64_t samples_at_once(const TargetOf<T>& target, int64_t samples) {
+  if (!target.lanes) return 0;
+  const int64_t threads = torch::stable::get_num_threads();
+  return std::max<int64_t>(1, std::min(target.lanes, (samples + threads - 1) / threads));
+}
+
 // Consecutive chunks that one thread works on through all steps.
 struct Block {
   int64_t begin, end;      // the chunks
@@ -42,12 +51,13 @@ class Blocks {
   const Shape& shape;
   int64_t count;
 
-  // whole_samples: none may be cut. work: about how many steps of a chunk's cost are done on each.
-  Blocks(const Shape& s, bool whole_samples, int64_t work)
+  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an elementwise step's is done on each.
+  Blocks(const Shape& s, bool whole_samples, int64_t at_once, double work)
       : shape(s), each_(whole_samples && s.chunks_per_sample ? s.chunks_per_sample : 1) {
+    if (at_once) each_ *= s.chunks_per_sample ? at_once : std::max<int64_t>(1, at_once / std::max<int64_t>(1, s.samples_per_chunk));
     count = (shape.chunks + each_ - 1) / each_;
     constexpr int64_t kWorthAThread = 12;  // chunks, some 10 us
-    grain_ = std::max<int64_t>(1, kWorthAThread / std::max<int64_t>(1, each_ * work));
+    grain_ = std::max<int64_t>(1, static_cast<int64_t>(kWorthAThread / std::max(1.0, each_ * work)));
   }
 
   Block operator[](int64_t index) const {
@@ -77,6 +87,13 @@ void for_each_block(const Blocks& blocks, Make make) {
     auto body = make();
     for (int64_t index = begin; index < end; ++index) body(blocks[index]);
   });
+}
+
+// The work of a step of the chain, counted in elementwise steps, which take as long as some 60 multiplications an element.
+template <class T>
+double work_of(const TargetOf<T>& target, const Shape& shape, const Tensor& params) {
+  if (!target.cost || !shape.chunks) return 1;
+  return 1 + target.cost({1, shape.elements, 0, shape.elements, nullptr, params.numel(), nullptr}) / 60;
 }
 
 // n elements of uninitialised memory at a cache line's start, and a line of zeros before and behind, for those who look one ahead.

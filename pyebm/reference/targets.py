@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._ops import TARGETS
+from .dense import gaussian_full, mixture, mixture_diagonal
 from .functions import exponential, root, sine_cosine, sum_of
 from .steps import work_of
 
@@ -72,7 +73,11 @@ def funnel(x: Tensor, params: Tensor) -> Tensor:
 
 
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    score.__name__: score for score in (harmonic, double_well, gaussian, polynomial, rastrigin, rosenbrock, ackley, funnel)
+    score.__name__: score
+    for score in (
+        *(harmonic, double_well, gaussian, polynomial, rastrigin, rosenbrock, ackley, funnel),
+        *(mixture, mixture_diagonal, gaussian_full),
+    )
 }
 
 

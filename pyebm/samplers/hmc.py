@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._checks import Coefficient
-from ._body import Body, EnergyFn, Run, ScoreFn, StepOptions
+from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, check_warmup
 
@@ -22,13 +22,15 @@ class HMC(Sampler):
 
     Args:
         step_size: eps > 0, a number or a tensor (), (B,) or (B, 1, ...).
-        n_leapfrog: >= 1; with 1 it is MALA with eta = eps^2 / 2. A trajectory as long as a period of p's widest direction comes
-            back to where it began: for a standard normal keep eps n_leapfrog near 1.5, well below 2 pi.
+        n_leapfrog: >= 1; with 1 it is MALA with eta = eps^2 / 2.
+        jitter: in [0, 1): every chain draws each step's eps uniformly from step_size (1 - jitter, 1 + jitter). Without it a
+            trajectory that takes half a period of one of p's directions mirrors x there, a whole one brings it back, for ever:
+            pi s and 2 pi s, for a direction of standard deviation s.
         target_acceptance: 0.8, as the adaptation's authors advise.
         energy_fn, score_fn, temperature, warmup, per, mask, backend: as for :class:`MALA`.
 
     Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. Draws the momentum from the noise's own stream,
-    the uniform of the test from stream + 1.
+    the uniform of the test from stream + 1, with ``jitter`` that of eps from stream + 2.
 
     Raises TypeError and ValueError for arguments that are not so.
 
@@ -46,6 +48,7 @@ class HMC(Sampler):
         step_size: Coefficient,
         n_leapfrog: int,
         *,
+        jitter: float = 0.0,
         score_fn: ScoreFn | None = None,
         temperature: float = 1.0,
         warmup: int = 0,
@@ -57,6 +60,9 @@ class HMC(Sampler):
         check_warmup("HMC", warmup, target_acceptance, per)
         if n_leapfrog < 1:
             raise ValueError(f"HMC: n_leapfrog must be >= 1, got {n_leapfrog}")
+        self.jitter = number("HMC", "jitter", jitter, open_low=False)
+        if not self.jitter < 1:
+            raise ValueError(f"HMC: jitter must be in [0, 1), got {jitter}")
         self.energy_fn, self.score_fn, self.step_size, self.n_leapfrog = energy_fn, score_fn, step_size, n_leapfrog
         self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
         self.options = StepOptions(temperature, mask=mask, backend=backend)
@@ -68,16 +74,17 @@ class HMC(Sampler):
 class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: HMC) -> None:
         super().__init__(run, sampler)
-        self.n_leapfrog = sampler.n_leapfrog
+        self.n_leapfrog, self.jitter = sampler.n_leapfrog, sampler.jitter
+        self.streams = 3 if self.jitter else 2
         self.momentum = torch.empty_like(run.x)
         one = run.rows(1.0)
         self.tail = sampler.options.tail(run, one, one, one)[3:]
 
     def step(self, names: Names, k: int | None) -> None:
-        number, rows = self.eta
-        half = (0.5 * number, None if rows is None else 0.5 * rows)
+        size, rows = self._jittered(names[2]) if self.jitter else self.eta
+        half = (0.5 * size, None if rows is None else 0.5 * rows)
         minus_half = (-half[0], None if rows is None else -half[1])  # type: ignore[operator]
-        eps: Any = number if rows is None else self.run.column(rows).to(self.run.work)
+        eps: Any = size if rows is None else self.run.column(rows).to(self.run.work)
         p, q, t = self.momentum, self.proposal, self.temperature
         # The fresh momentum and its first half kick in one pass: 0 s + eps/2 s + sqrt(T) z.
         head = (p, self.score, self.score, 0.0, half[0], math.sqrt(t), names[0])
@@ -91,3 +98,8 @@ class _Steps(Metropolis):
         energy, score = self.both(q)
         change = self.squares.of(score, half, p, 1.0) - kinetic
         self.decide((self.energy - energy - 0.5 * change) / t, energy.double(), score, names[1], k)
+
+    def _jittered(self, name: Tensor) -> Number:
+        self.kernels["uniform_"](self.uniform, name, self.run.seeds, self.run.ids)
+        size, rows = self.eta
+        return NAN, (1.0 + self.jitter * (2.0 * self.uniform.double().flatten() - 1.0)) * (size if rows is None else rows)

@@ -7,6 +7,18 @@ from ._target import Target
 from .funnel import Funnel
 from .gaussian import Gaussian
 from .landscapes import Ackley, Rastrigin, Rosenbrock
+from .mixture import GaussianMixture
 from .wells import DoubleWell, Harmonic, Polynomial
 
-__all__ = ["Ackley", "DoubleWell", "Funnel", "Gaussian", "Harmonic", "Polynomial", "Rastrigin", "Rosenbrock", "Target"]
+__all__ = [
+    "Ackley",
+    "DoubleWell",
+    "Funnel",
+    "Gaussian",
+    "GaussianMixture",
+    "Harmonic",
+    "Polynomial",
+    "Rastrigin",
+    "Rosenbrock",
+    "Target",
+]

@@ -101,6 +101,10 @@ class Target(nn.Module):
         """Every number the kernels need, flat, in float64, made from the buffers."""
         raise NotImplementedError
 
+    def _numbers_in(self, dtype: torch.dtype) -> Tensor:
+        """The same in the dtype of the computation."""
+        return self._numbers().to(dtype)
+
     def _register(
         self, name: str, value: float | Tensor, check: Callable[[Tensor], Tensor] | None = None, must: str = "be finite"
     ) -> None:
@@ -162,7 +166,7 @@ class Target(nn.Module):
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         buffers = list(self.buffers())
         if torch.compiler.is_compiling() or any(b.requires_grad or b.is_inference() for b in buffers):
-            return self._numbers().to(dtype)
+            return self._numbers_in(dtype)
         versions = [b._version for b in buffers]
         seen, seen_versions, _ = self._packed
         if versions != seen_versions or any(a is not b for a, b in zip(seen, buffers, strict=True)):
@@ -170,7 +174,7 @@ class Target(nn.Module):
         made = self._packed[2].get((dtype, x.device))
         if made is None:
             with torch.no_grad():
-                made = self._packed[2][dtype, x.device] = self._numbers().to(dtype)
+                made = self._packed[2][dtype, x.device] = self._numbers_in(dtype)
         return made
 
 

@@ -53,7 +53,7 @@ def _stand_ins() -> Iterator[None]:
 
 def package(name: str) -> types.ModuleType:
     """Import ``name``; skip the importing test module, saying what to run, where it is missing and not required."""
-    if importlib.util.find_spec(name) is None and not REQUIRED:
+    if importlib.util.find_spec(name.partition(".")[0]) is None and not REQUIRED:
         pytest.skip(f"{name} is not installed; `make integrations` installs it and runs this", allow_module_level=True)
     if name == "k_diffusion":
         with _stand_ins():

@@ -1,0 +1,137 @@
+// Vectors of the level's width, for the kernels that the auto-vectoriser can't be left: included once by each level_*.cpp, which
+// defines PYEBM_VECTOR_BYTES, under the rules of chunk_kernels.h. The arithmetic is that of GCC's and clang's vector types.
+
+namespace {
+
+#if defined(__clang__)
+#define PYEBM_UNROLL _Pragma("unroll")
+#else
+#define PYEBM_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+template <class T, int kBytes>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kBytes)));
+};
+
+// The widest vector, and one for when half of that is enough: as many elements a second where the machine halves the wide one.
+template <class T>
+using Wide = typename VectorOf<T, PYEBM_VECTOR_BYTES>::type;
+template <class T>
+using Narrow = typename VectorOf<T, PYEBM_VECTOR_BYTES == 64 ? 32 : PYEBM_VECTOR_BYTES>::type;
+
+template <class V>
+using Element = std::decay_t<decltype(std::declval<V&>()[0])>;
+
+template <class V>
+constexpr int64_t kWidth = sizeof(V) / sizeof(Element<V>);
+
+template <class V>
+PYEBM_HD V load(const Element<V>* from) {
+  V v;
+  memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V>
+PYEBM_HD void store(Element<V>* to, V v) {
+  memcpy(to, &v, sizeof v);
+}
+
+// x in every lane; x - 0 is x, which x + 0 is not always.
+template <class V>
+PYEBM_HD V all(Element<V> x) {
+  return x - V{};
+}
+
+// a b + c, rounded once where the level has such an instruction.
+template <class V>
+PYEBM_HD V fma(V a, V b, V c) {
+#if PYEBM_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<V, Wide<float>>) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+  if constexpr (std::is_same_v<V, Wide<double>>) return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#endif
+#if PYEBM_VECTOR_BYTES >= 32
+  if constexpr (std::is_same_v<V, Narrow<float>>) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+  if constexpr (std::is_same_v<V, Narrow<double>>) return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  return a * b + c;
+#endif
+}
+
+// Is any lane anything but +0?
+template <class V>
+PYEBM_HD bool any(V v) {
+#if PYEBM_VECTOR_BYTES == 64
+  if constexpr (sizeof(V) == 64) return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#endif
+#if PYEBM_VECTOR_BYTES >= 32
+  if constexpr (sizeof(V) == 32) return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+#else
+  int64_t halves[2];
+  memcpy(halves, &v, sizeof v);
+  return (halves[0] | halves[1]) != 0;
+#endif
+}
+
+// a where b is NaN.
+template <class V>
+PYEBM_HD V larger(V b, V a) {
+  return b > a ? b : a;
+}
+
+// Swaps the off-diagonal quarters of every 2 kStep x 2 kStep block of rows a and b, kStep apart.
+template <int kStep, class V, int64_t... kLane>
+PYEBM_HD void swap_quarters(V& a, V& b, std::integer_sequence<int64_t, kLane...>) {
+  constexpr int64_t kCount = sizeof...(kLane);
+  const V upper = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + (kLane ^ kStep) : kLane)...);
+  b = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + kLane : kLane ^ kStep)...);
+  a = upper;
+}
+
+// As many rows as lanes become columns.
+template <class V, int kStep = kWidth<V> / 2>
+PYEBM_HD void transpose(V (&rows)[kWidth<V>]) {
+  PYEBM_UNROLL
+  for (int64_t r = 0; r < kWidth<V>; ++r) {
+    if (!(r & kStep)) swap_quarters<kStep>(rows[r], rows[r | kStep], std::make_integer_sequence<int64_t, kWidth<V>>());
+  }
+  if constexpr (kStep > 1) transpose<V, kStep / 2>(rows);
+}
+
+// 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN. Minimax
+// polynomials of 2^f, |f| <= 1/2, relative error 9.2e-8 and 3.4e-18; the whole part of y is added to the exponent.
+template <class V>
+PYEBM_HD V exp2_of(V y) {
+  if constexpr (sizeof(Element<V>) == 4) {
+    using Bits = typename VectorOf<int32_t, sizeof(V)>::type;
+    const V rounded = y + 0x1.8p23f, f = y - (rounded - 0x1.8p23f);
+    V q = all<V>(0x1.5bba18p-10f);
+    q = fma(q, f, all<V>(0x1.3cea88p-7f));
+    q = fma(q, f, all<V>(0x1.c6b752p-5f));
+    q = fma(q, f, all<V>(0x1.ebf9bcp-3f));
+    q = fma(q, f, all<V>(0x1.62e42ap-1f));
+    q = fma(q, f, all<V>(1.0f));
+    const V power = (V)((Bits)q + ((Bits)rounded << 23));
+    return y < -126.0f ? V{} : power;
+  } else {
+    using Bits = typename VectorOf<int64_t, sizeof(V)>::type;
+    const V rounded = y + 0x1.8p52, f = y - (rounded - 0x1.8p52);
+    V q = all<V>(0x1.e79ba5e93da52p-32);
+    q = fma(q, f, all<V>(0x1.e61b4f5049cdcp-28));
+    q = fma(q, f, all<V>(0x1.b5267cea5f68ep-24));
+    q = fma(q, f, all<V>(0x1.62bfc79d7642ap-20));
+    q = fma(q, f, all<V>(0x1.ffcbfba97c6d7p-17));
+    q = fma(q, f, all<V>(0x1.4309130ed8bc8p-13));
+    q = fma(q, f, all<V>(0x1.5d87fe78cd6dcp-10));
+    q = fma(q, f, all<V>(0x1.3b2ab6fba011ap-7));
+    q = fma(q, f, all<V>(0x1.c6b08d7049fe8p-5));
+    q = fma(q, f, all<V>(0x1.ebfbdff82c5a4p-3));
+    q = fma(q, f, all<V>(0x1.62e42fefa39efp-1));
+    q = fma(q, f, all<V>(1.0));
+    const V power = (V)((Bits)q + ((Bits)rounded << 52));
+    return y < -1022.0 ? V{} : power;
+  }
+}
+
+}  // namespace

@@ -1,0 +1,131 @@
+"""What the adapters share: where their normals come from, and the core's operations for either kind of noise.
+
+Noise is a :class:`pyebm.Noise` (ours: regenerated wherever it is needed, never stored) or a tensor of normals (the caller's own,
+for the same run as before). A tensor goes through torch operations with the kernels' arithmetic, rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._checks import Coefficient
+from ..langevin import Clamp, affine_step
+from ..losses import denoising_loss
+from ..noise import Noise
+from ..perturb import perturb
+
+Normals = Noise | Tensor
+Source = Noise | Callable[[Tensor], Tensor] | None
+
+
+class Draws:
+    """An adapter's normals, one draw after another.
+
+    Args:
+        source: a Noise, whose step k + its own is the k-th draw; a function that is given a tensor and returns normals like it,
+            such as ``torch.randn_like``, for the bits of a run without pyebm; or None for a Noise with a fresh seed, drawn
+            from torch's default generator at the first draw.
+    """
+
+    def __init__(self, source: Source = None) -> None:
+        if not (source is None or isinstance(source, Noise) or callable(source)):
+            raise TypeError(f"noise must be a Noise, a function such as torch.randn_like, or None, got {type(source).__name__}")
+        self.source = source
+        self.count = 0
+        self._walk: tuple[torch.device, Iterator[Noise]] | None = None
+
+    @classmethod
+    def of(cls, source: Draws | Source) -> Draws:
+        """The same Draws where one is given: what it gives out to one is not given to another."""
+        return source if isinstance(source, Draws) else cls(source)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether each draw is a Noise."""
+        return self.source is None or isinstance(self.source, Noise)
+
+    def __call__(self, like: Tensor) -> Any:
+        if self.source is None:
+            self.source = Noise()
+        if not isinstance(self.source, Noise):
+            return self.source(like)
+        if self._walk is None or self._walk[0] != like.device:
+            rest = self.source.at(step=self.source.step + self.count)
+            self._walk = like.device, rest._walk(2**32 - rest.step, like)
+        self.count += 1
+        return next(self._walk[1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_walk": None}
+
+
+def add_noise(x: Tensor, sigma: Coefficient, noise: Normals, alpha: Coefficient = 1.0) -> Tensor:
+    """``alpha x + sigma z``, like x; in half precisions computed in float32."""
+    if isinstance(noise, Noise):
+        return perturb(x, sigma, noise, alpha=alpha)
+    work = _like("add_noise", noise, x)
+    mixed: Tensor = _column(alpha, x, work) * x.to(work) + _column(sigma, x, work) * noise.to(work)
+    return mixed.to(x.dtype)
+
+
+def step(
+    x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals, *, clamp: Clamp | None = None
+) -> Tensor:
+    """``clamp((a x + b g) + c z)``, like x."""
+    if not isinstance(noise, Noise):
+        return _composed(x, g, a, b, c, noise, clamp)[0]
+    stepped = affine_step(x, g, a, b, c, noise, clamp=clamp)
+    assert isinstance(stepped, Tensor)
+    return stepped
+
+
+def step_and_mean(x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals) -> tuple[Tensor, Tensor]:
+    """``(a x + b g) + c z``, and the same without the noise."""
+    if not isinstance(noise, Noise):
+        return _composed(x, g, a, b, c, noise, None)
+    stepped = affine_step(x, g, a, b, c, noise, return_mean=True)
+    assert isinstance(stepped, tuple)
+    return stepped
+
+
+def _composed(
+    x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, z: Tensor, clamp: Clamp | None
+) -> tuple[Tensor, Tensor]:
+    """The kernels' arithmetic for the caller's normals, from torch operations."""
+    _like("step", z, x)
+    a_rows, b_rows, c_rows = (value if isinstance(value, Tensor) else None for value in (a, b, c))
+    numbers = tuple(math.nan if isinstance(value, Tensor) else value for value in (a, b, c))
+    low, high = clamp or (None, None)
+    mean, value = reference.affine_update(x, g, z, numbers, a_rows, b_rows, c_rows, None, low, high)  # type: ignore[arg-type]
+    return value.to(x.dtype), mean.to(x.dtype)
+
+
+def noise_norms(noise: Normals, like: Tensor) -> Tensor:
+    """Each sample's ``|z|``, (B,); of a Noise as the root of the loss of a prediction that is 0, so that z is not stored."""
+    if isinstance(noise, Noise):
+        return denoising_loss(like.detach(), noise, kappa=0.0, lam=1.0, reduction="sample").sqrt()
+    return norms(noise)
+
+
+def norms(x: Tensor) -> Tensor:
+    """Each sample's norm, (B,), summed in float32 at least."""
+    root: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
+    return root
+
+
+def _like(op: str, noise: Tensor, x: Tensor) -> torch.dtype:
+    if not isinstance(noise, Tensor):
+        raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
+    if noise.shape != x.shape:
+        raise ValueError(f"{op}: noise must have the samples' shape {tuple(x.shape)}, got {tuple(noise.shape)}")
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _column(value: Coefficient, x: Tensor, work: torch.dtype) -> Any:
+    return value.reshape(-1, *[1] * (x.dim() - 1)).to(work) if isinstance(value, Tensor) else value

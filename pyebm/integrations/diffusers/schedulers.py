@@ -1,0 +1,210 @@
+"""Two of diffusers' schedulers, by their names, whose steps are fused and whose noise has a name.
+
+``pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)`` is all it takes; what is saved is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...noise import Noise
+from .._draws import Draws, Normals, Source, noise_norms, norms, step, step_and_mean
+from .._packages import require
+
+require("diffusers")
+from diffusers import schedulers as theirs  # noqa: E402
+from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput  # noqa: E402
+from diffusers.schedulers.scheduling_sde_ve import SdeVeOutput  # noqa: E402
+from diffusers.schedulers.scheduling_utils import SchedulerOutput  # noqa: E402
+from diffusers.utils.torch_utils import randn_tensor  # noqa: E402
+
+Generator = torch.Generator | list[torch.Generator] | Noise | Tensor | None
+
+
+class _Named:
+    """A scheduler whose noise has a name.
+
+    ``scheduler.noise = pyebm.Noise(0)``: the k-th step taken with ``generator=None`` uses that Noise's step + k, through all
+    runs until it is set again (two runs never share their numbers). Unset, it is a Noise with a fresh seed. The generator of
+    a step, as everywhere in diffusers, comes before it: one, or a list with one a sample, gives the numbers that it gives their
+    schedulers; a Noise or a tensor of normals in its place is used as it is.
+    """
+
+    _draws: Draws | None = None
+
+    @property
+    def noise(self) -> Draws | Source:
+        return None if self._draws is None else self._draws.source
+
+    @noise.setter
+    def noise(self, source: Source) -> None:
+        self._draws = Draws(source)
+
+    def _normals(self, generator: Generator, like: Tensor) -> Normals:
+        if isinstance(generator, (Noise, Tensor)):
+            return generator
+        if generator is None:
+            if self._draws is None:
+                self._draws = Draws()
+            drawn: Normals = self._draws(like)
+            return drawn
+        normals: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        return normals
+
+
+class DDPMScheduler(_Named, theirs.DDPMScheduler):
+    """diffusers' DDPMScheduler (Ho et al. 2020) whose ``step`` is two fused passes: x0, and the posterior's draw.
+
+    Coefficients come from a table made in float64 once a schedule, so that a step on a GPU waits for nothing. A step whose
+    variance is learned stays theirs.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.diffusers import DDPMScheduler
+        >>> scheduler = DDPMScheduler(num_train_timesteps=100)
+        >>> scheduler.noise = pyebm.Noise(0)
+        >>> scheduler.set_timesteps(10)
+        >>> x = torch.randn(4, 3, 8, 8)
+        >>> for t in scheduler.timesteps:
+        ...     x = scheduler.step(torch.zeros_like(x), t, x).prev_sample
+    """
+
+    _tables: dict[torch.device, Tensor] | None = None
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        """As theirs."""
+        super().set_timesteps(*args, **kwargs)
+        self._tables = None
+
+    def step(
+        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True
+    ) -> Any:
+        """``x_{t-1}`` from ``x_t``; arguments and results as theirs, where the generator may be a Noise or a tensor too."""
+        if self.variance_type not in _STD:
+            if isinstance(generator, (Noise, Tensor)):
+                raise TypeError(f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}")
+            return super().step(model_output, timestep, sample, generator, return_dict)
+        sample = sample.to(torch.promote_types(sample.dtype, model_output.dtype))
+        a, b, of_x0, of_sample, std = self._coefficients(timestep, sample.device)
+        limit = self.config.clip_sample_range if self.config.clip_sample and not self.config.thresholding else None
+        if self.config.prediction_type == "sample":
+            x0 = model_output if limit is None else model_output.clamp(-limit, limit)
+        else:
+            x0 = step(sample, model_output, a, b, 0.0, _UNUSED, clamp=None if limit is None else (-limit, limit))
+        if self.config.thresholding:
+            x0 = self._threshold_sample(x0)
+        if generator is not None and not isinstance(generator, (Noise, Tensor)) and not timestep > 0:
+            normals: Normals = _UNUSED  # theirs asks the generator for nothing at the last step
+        else:
+            normals = self._normals(generator, model_output)
+        previous = step(sample, x0, of_sample, of_x0, std, normals)
+        if not return_dict:
+            return previous, x0
+        return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=x0)
+
+    def _coefficients(self, timestep: int | Tensor, device: torch.device) -> list[Any]:
+        if self._tables is None:
+            self._tables = {torch.device("cpu"): self._table()}
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        table = self._tables[device]
+        if device.type == "cpu" or not isinstance(timestep, Tensor):
+            row = table[int(timestep)]
+            if row.isnan().any() and device.type == "cpu":
+                raise ValueError(f"step: timestep must be one of scheduler.timesteps, got {int(timestep)}")
+            return row.tolist() if device.type == "cpu" else list(row.unbind())
+        return list(table.index_select(0, timestep.to(device).reshape(1))[0].unbind())
+
+    def _table(self) -> Tensor:
+        """For each timestep: x0 = a x + b output, and mean = of_x0 x0 + of_sample x (Ho et al. 2020, eq. 7), and the std."""
+        abar = self.alphas_cumprod.to("cpu", torch.float64)
+        times = torch.arange(len(abar))
+        previous = times - 1
+        if self.custom_timesteps or self.num_inference_steps:
+            schedule = self.timesteps.cpu()
+            previous = torch.full_like(times, -2)  # not in the schedule
+            previous[schedule] = torch.cat([schedule[1:], torch.tensor([-1])])
+        abar_previous = torch.where(previous >= 0, abar[previous.clamp(min=0)], 1.0)
+        alpha = abar / abar_previous
+        beta = 1 - alpha
+        root, noise = abar.sqrt(), (1 - abar).sqrt()
+        if self.config.prediction_type == "epsilon":
+            a, b = 1 / root, -noise / root
+        elif self.config.prediction_type == "v_prediction":
+            a, b = root, -noise
+        elif self.config.prediction_type == "sample":
+            a, b = torch.zeros_like(root), torch.ones_like(root)
+        else:
+            raise ValueError(f"step: prediction_type must be epsilon, sample or v_prediction, got {self.config.prediction_type!r}")
+        small = ((1 - abar_previous) / (1 - abar) * beta).clamp(min=1e-20)
+        std = torch.where(times > 0, _STD[self.variance_type](small, beta), 0.0)
+        of_x0, of_sample = abar_previous.sqrt() * beta / (1 - abar), alpha.sqrt() * (1 - abar_previous) / (1 - abar)
+        table = torch.stack([a, b, of_x0, of_sample, std], dim=1)
+        table[previous == -2] = torch.nan
+        return table
+
+
+_STD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "fixed_small": lambda small, _: small.sqrt(),
+    "fixed_small_log": lambda small, _: small.sqrt(),
+    "fixed_large": lambda _, beta: beta.sqrt(),
+}
+_UNUSED = Noise(0)  # where the coefficient of z is 0
+
+
+class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
+    """diffusers' ScoreSdeVeScheduler (Song et al. 2021, VE) whose predictor and corrector are fused steps.
+
+    Results have the sample's dtype and device, whatever the generator's. The corrector's step size is the published one, with the
+    batch's mean norms; the noise's is summed without the noise being stored.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.diffusers import ScoreSdeVeScheduler
+        >>> scheduler = ScoreSdeVeScheduler(num_train_timesteps=100, sigma_max=10.0)
+        >>> scheduler.noise = pyebm.Noise(0)
+        >>> scheduler.set_timesteps(10)
+        >>> scheduler.set_sigmas(10)
+        >>> x = 10 * torch.randn(4, 3, 8, 8)
+        >>> for t in scheduler.timesteps:
+        ...     x = scheduler.step_correct(-x, x).prev_sample
+        ...     x, mean = scheduler.step_pred(-x / 100, t, x, return_dict=False)
+    """
+
+    discrete_sigmas: Tensor
+
+    def step_pred(
+        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True
+    ) -> Any:
+        """The reverse-diffusion predictor, ``x + G^2 s + G z``; arguments and results as theirs."""
+        self._check()
+        sigmas: Tensor = self.discrete_sigmas.to(sample.device)
+        self.discrete_sigmas = sigmas
+        time = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1)
+        index = (time * (len(self.timesteps) - 1)).long()
+        sigma, before = sigmas[index].double(), sigmas[index - 1].double()
+        g2 = sigma**2 - torch.where(index == 0, 0.0, before) ** 2
+        x, mean = step_and_mean(sample, _as(model_output, sample), 1.0, g2, g2.sqrt(), self._normals(generator, sample))
+        return SdeVeOutput(prev_sample=x, prev_sample_mean=mean) if return_dict else (x, mean)
+
+    def step_correct(self, model_output: Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True) -> Any:
+        """The Langevin corrector, ``x + eps s + sqrt(2 eps) z``, eps = 2 (snr |z| / |s|)^2; arguments and results as theirs."""
+        self._check()
+        normals = self._normals(generator, sample)
+        eps = 2 * (self.config.snr * noise_norms(normals, sample).mean() / norms(model_output).mean()) ** 2
+        x = step(sample, _as(model_output, sample), 1.0, eps, (2 * eps) ** 0.5, normals)
+        return SchedulerOutput(prev_sample=x) if return_dict else (x,)
+
+    def _check(self) -> None:
+        if self.timesteps is None:
+            raise ValueError("`self.timesteps` is not set, you need to run 'set_timesteps' after creating the scheduler")
+
+
+def _as(model_output: Tensor, sample: Tensor) -> Tensor:
+    """A score wider than the sample is rounded to it; a narrower one is widened by the step."""
+    fits = torch.promote_types(model_output.dtype, sample.dtype) == sample.dtype
+    return model_output if fits else model_output.to(sample.dtype)

@@ -1,0 +1,49 @@
+"""For ebmkit: a LangevinDynamics whose update is one fused step, and whose chains are a function of their noise's name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ._draws import Draws, Source, step
+from ._packages import require
+
+require("ebm")
+from ebm import samplers as theirs  # noqa: E402
+
+
+class LangevinDynamics(theirs.LangevinDynamics):
+    """ebmkit's ``LangevinDynamics``: ``x' = clamp(x - eps grad E(x) + sigma z)``.
+
+    Args:
+        step_size, steps, noise_scale, grad_clip, clamp: as theirs (eps, steps a call, sigma, ...); noise_scale=None is
+            sqrt(2 eps).
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken by this object; ``torch.randn_like`` for the
+            bits of their own class; or None for a fresh seed.
+
+    It differs in one thing: their class asks torch's generator, so that a chain depends on what else was drawn.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.ebmkit import LangevinDynamics
+        >>> sampler = LangevinDynamics(step_size=0.1, steps=200, noise=pyebm.Noise(0))
+        >>> x = sampler.sample(lambda x: 0.5 * x.square().sum(1), torch.zeros(1000, 2))
+        >>> bool(0.9 < x.std() < 1.15)
+        True
+    """
+
+    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._draws = Draws(noise)
+
+    def step(self, energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """One transition of every chain."""
+        _, grad = self._energy_grad(energy, x)
+        if self.grad_clip is not None:
+            grad = grad.clamp(-self.grad_clip, self.grad_clip)
+        sigma = math.sqrt(2 * self.step_size) if self.noise_scale is None else self.noise_scale
+        x = x.detach()
+        return step(x, grad, 1.0, -self.step_size, sigma, self._draws(x), clamp=self.clamp)

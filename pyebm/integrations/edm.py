@@ -1,0 +1,116 @@
+"""For repositories of EDM's shape (Karras et al. 2022): its loss, named in their options, and its sampler's random generator.
+
+``loss_kwargs.class_name = "pyebm.integrations.edm.EDMLoss"``, and ``StackedRandomGenerator`` in place of theirs in generate.py.
+Written from the published formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..losses import denoising_loss
+from ..noise import Noise
+from ._draws import Draws, Source, add_noise
+
+
+class EDMLoss:
+    """``w(sigma) (D(y + sigma z, sigma) - y)^2``, w = (sigma^2 + sd^2) / (sigma sd)^2, log sigma ~ N(P_mean, P_std^2).
+
+    Args:
+        P_mean, P_std, sigma_data: theirs.
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th call's (sigma comes from its next stream, so that it
+            depends on the sample alone too); ``torch.randn_like`` for the bits of a run without pyebm; or None for a fresh seed.
+        reduction: "none", elementwise, as theirs; with "sum" the training loop's own ``.sum()`` changes nothing, and the
+            elementwise losses are never made.
+
+    Calling it: ``loss(net, images, labels=None, augment_pipe=None)``. Picklable; a copy goes on where it was.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.edm import EDMLoss
+        >>> net = lambda x, sigma, labels, augment_labels=None: x / (1 + sigma**2)
+        >>> EDMLoss(noise=pyebm.Noise(0))(net, torch.randn(4, 3, 8, 8)).shape
+        torch.Size([4, 3, 8, 8])
+    """
+
+    def __init__(
+        self,
+        P_mean: float = -1.2,
+        P_std: float = 1.2,
+        sigma_data: float = 0.5,
+        *,
+        noise: Source = None,
+        reduction: str = "none",
+    ) -> None:
+        self.P_mean, self.P_std, self.sigma_data = P_mean, P_std, sigma_data
+        self.reduction = reduction
+        self._draws = Draws(noise)
+
+    def __call__(
+        self,
+        net: Callable[..., Tensor],
+        images: Tensor,
+        labels: Tensor | None = None,
+        augment_pipe: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """The loss of each element, like images (or their sum)."""
+        shape = (images.shape[0], *[1] * (images.dim() - 1))
+        if self._draws.is_ours:  # a name, which is not yet of any shape: it serves the levels too
+            noise = self._draws(images)
+            normal = noise.at(stream=noise.stream + 1).randn(shape, device=images.device)
+            clean, augment_labels = augment_pipe(images) if augment_pipe is not None else (images, None)
+        else:
+            normal = torch.randn(shape, device=images.device)
+            clean, augment_labels = augment_pipe(images) if augment_pipe is not None else (images, None)
+            noise = self._draws(clean)
+        sigma = (normal * self.P_std + self.P_mean).exp()
+        denoised = net(add_noise(clean, sigma, noise), sigma, labels, augment_labels=augment_labels)
+        s, data = sigma.double(), self.sigma_data
+        # No noise is left in the residual D - y: the clean images stand in its place.
+        return denoising_loss(denoised, clean, weight=(s**2 + data**2) / (s * data) ** 2, reduction=self.reduction)
+
+
+class StackedRandomGenerator:
+    """A seed for each sample: its numbers are the same whatever batch it is generated in, and on every device.
+
+    Args:
+        device: where the tensors are made.
+        seeds: one a sample.
+
+    Each call takes the next step of ``pyebm.Noise(seeds)``. ``edm_sampler(net, latents, randn_like=rnd.randn_like)``.
+
+    Example:
+        >>> import torch
+        >>> from pyebm.integrations.edm import StackedRandomGenerator
+        >>> latents = StackedRandomGenerator("cpu", [7, 8, 9]).randn([3, 1, 4, 4])
+        >>> torch.equal(latents[1:], StackedRandomGenerator("cpu", [8, 9]).randn([2, 1, 4, 4]))
+        True
+    """
+
+    def __init__(self, device: torch.device | str, seeds: Sequence[int] | Tensor) -> None:
+        self.device = torch.device(device)
+        named = torch.as_tensor(seeds).to("cpu", torch.int64)
+        self.noise = Noise(named, sample_ids=torch.zeros_like(named))
+        self._step = 0
+
+    def _next(self) -> Noise:
+        self._step += 1
+        return self.noise.at(step=self._step - 1)
+
+    def randn(self, size: Sequence[int], *, dtype: torch.dtype = torch.float32, **_: Any) -> Tensor:
+        """Normals; the first size is the number of samples."""
+        return self._next().randn(tuple(size), dtype=dtype, device=self.device)
+
+    def randn_like(self, input: Tensor) -> Tensor:
+        """Normals like input; in float64 the float32 numbers, widened."""
+        return self._next().randn(tuple(input.shape), dtype=input.dtype, device=input.device)
+
+    def randint(self, *args: int, size: Sequence[int], **_: Any) -> Tensor:
+        """Integers in [low, high), as ``randint(high, size=...)`` or ``randint(low, high, size=...)``, in int64."""
+        low, high = args if len(args) == 2 else (0, *args)
+        uniform = self._next().rand(tuple(size), dtype=torch.float64, device=self.device)  # in (0, 1]
+        return low + (uniform * (high - low)).ceil().long() - 1

@@ -1,0 +1,75 @@
+"""For k-diffusion: a Denoiser whose loss is fused, and the noise of its ancestral samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..losses import denoising_loss
+from ..noise import Noise
+from ._draws import Draws, Normals, Source, add_noise
+from ._packages import require
+
+require("k_diffusion")
+from k_diffusion import layers  # noqa: E402
+
+
+class Denoiser(layers.Denoiser):
+    """k-diffusion's Denoiser (Karras et al. 2022) with ``loss`` in two passes: input and target are never made.
+
+    ``loss(input, noise, sigma, **kwargs)`` is theirs, (B,), and takes a :class:`pyebm.Noise` where they take a tensor of normals
+    (which it takes too). Its target is ``(x0 - c_skip (x0 + sigma z)) / c_out``; with ``scales`` other than 1, where the
+    error is weighted by frequency, the loss stays theirs.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.k_diffusion import Denoiser
+        >>> model = Denoiser(lambda x, sigma: x, sigma_data=0.5)
+        >>> model.loss(torch.randn(4, 3, 8, 8), pyebm.Noise(0), torch.rand(4) + 0.1).shape
+        torch.Size([4])
+    """
+
+    def loss(self, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
+        """The loss of each sample, (B,)."""
+        if self.scales != 1:
+            z = noise.randn(input.shape, dtype=input.dtype, device=input.device) if isinstance(noise, Noise) else noise
+            losses: Tensor = super().loss(input, z, sigma, **kwargs)
+            return losses
+        s = sigma.double()
+        c_skip, c_out, c_in = self.get_scalings(s)
+        output = self.inner_model(add_noise(input, s * c_in, noise, alpha=c_in), sigma, **kwargs)
+        return denoising_loss(
+            output,
+            noise,
+            lam=c_skip * s / c_out,
+            mu=(c_skip - 1) / c_out,
+            x0=input,
+            weight=self.weighting(s) / max(input[0].numel(), 1),
+            reduction="sample",
+        )
+
+
+def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """What the ancestral samplers take as ``noise_sampler``: normals like x, the k-th call's of ``noise`` at its step + k.
+
+    ``sample_euler_ancestral(model, x, sigmas, noise_sampler=noise_sampler(x, pyebm.Noise(0)))``; a sample's noise then depends
+    neither on its batch nor on the device. With ``pyebm.Noise(seeds, sample_ids=torch.zeros_like(seeds))`` it is a function of the
+    sample's own seed. The samplers named SDE want a Brownian path instead; leave them theirs.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.k_diffusion import noise_sampler
+        >>> x = torch.zeros(4, 3)
+        >>> sampler = noise_sampler(x, pyebm.Noise(0))
+        >>> torch.equal(sampler(1.0, 0.5), pyebm.Noise(0).randn((4, 3)))
+        True
+    """
+    draws = Draws(noise)
+
+    def normals(_sigma: Tensor, _sigma_next: Tensor) -> Tensor:
+        drawn = draws(x)
+        return drawn.randn(x.shape, dtype=x.dtype, device=x.device) if isinstance(drawn, Noise) else drawn
+
+    return normals

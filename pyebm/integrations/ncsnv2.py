@@ -1,0 +1,155 @@
+"""For repositories of ncsnv2's shape (Song & Ermon 2019, 2020): its loss and its samplers, by their names and arguments.
+
+``from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation, anneal_Langevin_dynamics`` in place of their own. Written
+from the published formulas. Each takes one argument more, ``noise``, after theirs: a :class:`pyebm.Noise` (regenerated; draw k
+is its step + k), a function like ``torch.randn_like`` (then the run has the bits it had), or None for a fresh seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..losses import dsm_loss
+from ._draws import Draws, Normals, Source, add_noise, norms, step
+
+ScoreNet = Callable[[Tensor, Tensor], Tensor]
+
+
+def anneal_dsm_score_estimation(
+    scorenet: ScoreNet,
+    samples: Tensor,
+    sigmas: Tensor,
+    labels: Tensor | None = None,
+    anneal_power: float = 2.0,
+    hook: Callable[[Tensor, Tensor], Any] | None = None,
+    *,
+    noise: Source | Tensor = None,
+) -> Tensor:
+    """Denoising score matching over noise levels: ``mean_b sigma_b^p 1/2 sum_i (s(x + sigma z, label) + z / sigma)^2``.
+
+    Args:
+        scorenet: ``scorenet(x, labels)``, the score.
+        samples: (B, ...).
+        sigmas: the noise levels (L,).
+        labels: the level of each sample, (B,) in int64; None draws them from torch's default generator.
+        anneal_power: p.
+        hook: called as ``hook(losses, labels)`` with the loss of each sample, (B,).
+        noise: as the module says; or the normals themselves, like samples. A Noise is used as it is: give each training
+            step its own, ``noise.at(step=k)``.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation
+        >>> x, sigmas = torch.randn(8, 1, 4, 4), torch.tensor([1.0, 0.1])
+        >>> anneal_dsm_score_estimation(lambda x, labels: -x, x, sigmas, noise=pyebm.Noise(0)).shape
+        torch.Size([])
+    """
+    if labels is None:
+        labels = torch.randint(0, len(sigmas), (samples.shape[0],), device=samples.device)
+    sigma = sigmas[labels]
+    drawn: Normals = noise if isinstance(noise, Tensor) else Draws(noise)(samples)
+    scores = scorenet(add_noise(samples, sigma, drawn), labels)
+    losses = dsm_loss(scores, sigma, drawn, weight=sigma**anneal_power, reduction="sample")
+    if hook is not None:
+        hook(losses, labels)
+    return losses.mean()
+
+
+@torch.no_grad()
+def anneal_Langevin_dynamics(
+    x_mod: Tensor,
+    scorenet: ScoreNet,
+    sigmas: Sequence[float] | Tensor,
+    n_steps_each: int = 200,
+    step_lr: float = 0.000008,
+    final_only: bool = False,
+    verbose: bool = False,
+    denoise: bool = True,
+    *,
+    noise: Source = None,
+) -> list[Tensor]:
+    """Annealed Langevin dynamics: at each sigma n times ``x + eta s + sqrt(2 eta) z``, eta = step_lr (sigma / sigma_L)^2.
+
+    Args:
+        x_mod: the initial state (B, ...), left as it is.
+        sigmas: the noise levels, an array or a tensor, largest first.
+        n_steps_each: n.
+        final_only: return the last state only.
+        verbose: print a line a step; that waits for the device, as it always did.
+        denoise: end with ``x + sigma_L^2 s(x)``, without noise.
+        noise: as the module says.
+
+    Returns:
+        The states as CPU tensors: one a step and the denoised one, or the last alone.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.ncsnv2 import anneal_Langevin_dynamics
+        >>> images = anneal_Langevin_dynamics(torch.zeros(4, 2), lambda x, labels: -x, [1.0, 0.1], 5, noise=pyebm.Noise(0))
+        >>> len(images)
+        11
+    """
+    draws, levels = Draws(noise), torch.as_tensor(sigmas).tolist()
+    x, images = x_mod, []
+    for c, sigma in enumerate(levels):
+        labels = torch.full((x.shape[0],), c, device=x.device)
+        eta = step_lr * (sigma / levels[-1]) ** 2
+        for _ in range(n_steps_each):
+            grad, drawn = scorenet(x, labels), draws(x)
+            x = step(x, grad, 1.0, eta, (2 * eta) ** 0.5, drawn)
+            if not final_only:
+                images.append(x.to("cpu"))
+            if verbose:
+                print(f"level: {c}, step_size: {eta:g}, grad_norm: {norms(grad).mean():g}, image_norm: {norms(x).mean():g}")
+    if denoise:
+        x = x + levels[-1] ** 2 * scorenet(x, torch.full((x.shape[0],), len(levels) - 1, device=x.device))
+        images.append(x.to("cpu"))
+    return [x.to("cpu")] if final_only else images
+
+
+@torch.no_grad()
+def anneal_Langevin_dynamics_inpainting(
+    x_mod: Tensor,
+    refer_image: Tensor,
+    scorenet: ScoreNet,
+    sigmas: Sequence[float] | Tensor,
+    image_size: int,
+    n_steps_each: int = 100,
+    step_lr: float = 0.000008,
+    *,
+    noise: Source = None,
+) -> list[Tensor]:
+    """The same with the left half of every image known: before each step it is the reference, perturbed at the level's sigma.
+
+    Args:
+        x_mod: (R, N, C, image_size, image_size), N images to complete for each of R references; overwritten, as theirs is.
+        refer_image: (R, C, image_size, image_size).
+        noise: as the module says; the known half takes one draw and the step the next.
+
+    Returns:
+        The states before each step, CPU tensors (R N, C, image_size, image_size).
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.ncsnv2 import anneal_Langevin_dynamics_inpainting
+        >>> x, known = torch.rand(2, 3, 1, 8, 8), torch.rand(2, 1, 8, 8)
+        >>> images = anneal_Langevin_dynamics_inpainting(x, known, lambda x, labels: -x, [1.0, 0.1], 8, 5, noise=pyebm.Noise(0))
+        >>> len(images), images[0].shape
+        (10, torch.Size([6, 1, 8, 8]))
+    """
+    draws, levels, columns = Draws(noise), torch.as_tensor(sigmas).tolist(), image_size // 2
+    known = refer_image.repeat_interleave(x_mod.shape[1], dim=0)[..., :columns].contiguous()
+    x, images = x_mod.view(-1, *refer_image.shape[1:]), []
+    for c, sigma in enumerate(levels):
+        labels = torch.full((x.shape[0],), c, device=x.device)
+        eta = step_lr * (sigma / levels[-1]) ** 2
+        for _ in range(n_steps_each):
+            images.append(x.to("cpu", copy=True))
+            x[..., :columns] = add_noise(known, sigma, draws(known))
+            drawn = draws(x)
+            x = step(x, scorenet(x, labels), 1.0, eta, (2 * eta) ** 0.5, drawn)
+    return images

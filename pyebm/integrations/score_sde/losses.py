@@ -1,0 +1,138 @@
+"""``loss_fn(model, batch)`` for an SDE, as their training loop wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._checks import Coefficient
+from ...losses import denoising_loss
+from .._draws import Draws, Normals, Source, add_noise
+from ._sde import is_exploding, ones_for
+
+LossFn = Callable[[nn.Module, Tensor], Tensor]
+
+
+def get_sde_loss_fn(
+    sde: Any,
+    train: bool,
+    reduce_mean: bool = True,
+    continuous: bool = True,
+    likelihood_weighting: bool = True,
+    eps: float = 1e-5,
+    *,
+    noise: Source = None,
+) -> LossFn:
+    """``loss_fn(model, batch)``: the weighted score matching loss at a uniform time in [eps, T) for each sample.
+
+    ``mean_b w_b red_i (std s + z)^2`` with w = 1, or g^2 / std^2 (Song et al. 2021, "Maximum likelihood training"); red is the mean
+    (reduce_mean) or half the sum. For VP and sub-VP the network predicts ``-std s``, so the score is never made.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.score_sde import get_sde_loss_fn
+        >>> class VE:
+        ...     T, N, discrete_sigmas = 1, 100, torch.logspace(-2, 1, 100)
+        ...     def marginal_prob(self, x, t):
+        ...         return x, 0.01 * 1000**t
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x, sigma):
+        ...         return -x / (1 + sigma[:, None, None, None] ** 2)
+        >>> loss_fn = get_sde_loss_fn(VE(), train=True, likelihood_weighting=False, noise=pyebm.Noise(0))
+        >>> loss_fn(Net(), torch.randn(4, 1, 8, 8)).shape
+        torch.Size([])
+    """
+    draws = Draws(noise)
+
+    def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
+        model.train(train)
+        t = torch.rand(batch.shape[0], device=batch.device) * (sde.T - eps) + eps
+        normals = draws(batch)
+        mean, std = sde.marginal_prob(ones_for(batch), t)
+        noisy = add_noise(batch, std, normals, alpha=mean)
+        labels, kappa = _network(sde, t, std, continuous)
+        weight = (sde.sde(ones_for(batch), t)[1].double() / std.double()) ** 2 if likelihood_weighting else None
+        return _reduced(model(noisy, labels), normals, kappa, 1.0, weight, reduce_mean)
+
+    return loss_fn
+
+
+def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, noise: Source = None) -> LossFn:
+    """The loss of SMLD (NCSN): a level of ``vesde.discrete_sigmas`` for each sample, label 0 the largest, weight sigma^2.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.score_sde import get_smld_loss_fn
+        >>> class VE:
+        ...     N, discrete_sigmas = 10, torch.logspace(-2, 1, 10)
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x, labels):
+        ...         return -x
+        >>> get_smld_loss_fn(VE(), train=True, noise=pyebm.Noise(0))(Net(), torch.randn(4, 1, 8, 8)).shape
+        torch.Size([])
+    """
+    if not is_exploding(vesde):
+        raise TypeError(f"get_smld_loss_fn: vesde must have discrete_sigmas, got {type(vesde).__name__}")
+    draws, levels = Draws(noise), vesde.discrete_sigmas.flip(0)
+
+    def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
+        model.train(train)
+        labels = torch.randint(0, vesde.N, (batch.shape[0],), device=batch.device)
+        sigma = levels.to(batch.device)[labels]
+        normals = draws(batch)
+        return _reduced(model(add_noise(batch, sigma, normals), labels), normals, sigma, 1.0, None, reduce_mean)
+
+    return loss_fn
+
+
+def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise: Source = None) -> LossFn:
+    """The loss of DDPM: a step of ``vpsde``'s discretisation for each sample, the network predicting the noise.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.score_sde import get_ddpm_loss_fn
+        >>> class VP:
+        ...     N, discrete_betas = 10, torch.linspace(0.01, 0.2, 10)
+        ...     sqrt_alphas_cumprod = (1 - discrete_betas).cumprod(0).sqrt()
+        ...     sqrt_1m_alphas_cumprod = (1 - (1 - discrete_betas).cumprod(0)).sqrt()
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x, labels):
+        ...         return x
+        >>> get_ddpm_loss_fn(VP(), train=True, noise=pyebm.Noise(0))(Net(), torch.randn(4, 1, 8, 8)).shape
+        torch.Size([])
+    """
+    if not hasattr(vpsde, "discrete_betas"):
+        raise TypeError(f"get_ddpm_loss_fn: vpsde must have discrete_betas, got {type(vpsde).__name__}")
+    draws = Draws(noise)
+
+    def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
+        model.train(train)
+        labels = torch.randint(0, vpsde.N, (batch.shape[0],), device=batch.device)
+        alpha, sigma = (table.to(batch.device)[labels] for table in (vpsde.sqrt_alphas_cumprod, vpsde.sqrt_1m_alphas_cumprod))
+        normals = draws(batch)
+        return _reduced(model(add_noise(batch, sigma, normals, alpha), labels), normals, 1.0, -1.0, None, reduce_mean)
+
+    return loss_fn
+
+
+def _reduced(output: Tensor, normals: Normals, kappa: Coefficient, lam: float, weight: Tensor | None, reduce_mean: bool) -> Tensor:
+    """Their two reductions: the mean over everything, or half the sum over elements and the mean over samples."""
+    reduction = "mean" if reduce_mean else "batchmean"
+    return denoising_loss(output, normals, kappa=kappa, lam=lam, weight=weight, half=not reduce_mean, reduction=reduction)
+
+
+def _network(sde: Any, t: Tensor, std: Tensor, continuous: bool) -> tuple[Tensor, Coefficient]:
+    """What their networks are told of the time, and the factor that makes ``std * score`` of what they return.
+
+    For VE the output is the score, and it is told the std, or the level's index. For the others the output is ``-score`` times the
+    std, and it is told t as if in 0 ... 999; a VP network trained on discrete steps divides by the std of the step.
+    """
+    if is_exploding(sde):
+        return (std if continuous else torch.round((sde.T - t) * (sde.N - 1)).long()), std
+    if continuous or not hasattr(sde, "discrete_betas"):
+        return t * 999, -1.0
+    labels = t * (sde.N - 1)
+    return labels, -std / sde.sqrt_1m_alphas_cumprod.to(t.device)[labels.long()]

@@ -1,0 +1,147 @@
+"""Predictors and correctors with ``update_fn(x, t) -> (x, x_mean)``, each update one fused step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...noise import Noise
+from .._draws import Draws, Source, noise_norms, norms, step_and_mean
+from ._sde import index_of, is_exploding, ones_for
+
+ScoreFn = Callable[[Tensor, Tensor], Tensor]
+
+
+class EulerMaruyamaPredictor:
+    """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
+
+    def __init__(self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None) -> None:
+        self.sde, self.score_fn, self.probability_flow = sde, score_fn, probability_flow
+        self._draws = Draws.of(noise)
+
+    def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state, and the same without the noise."""
+        drift, diffusion = self.sde.sde(ones_for(x), t)
+        return self._update(x, t, drift, diffusion, 1 / self.sde.N)
+
+    def _update(self, x: Tensor, t: Tensor, f: Tensor, g: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+        slope, g = f.double().flatten(), g.double()
+        share, c = (0.5, 0.0 * g) if self.probability_flow else (1.0, g * math.sqrt(dt))
+        return step_and_mean(x, self.score_fn(x, t), 1 - slope * dt, share * g**2 * dt, c, self._draws(x))
+
+
+class ReverseDiffusionPredictor(EulerMaruyamaPredictor):
+    """``x - f + G^2 s + G z`` with the SDE's own discretisation f, G."""
+
+    def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state, and the same without the noise."""
+        f, g = self.sde.discretize(ones_for(x), t)
+        return self._update(x, t, f, g, 1.0)
+
+
+class AncestralSamplingPredictor(EulerMaruyamaPredictor):
+    """The posterior's draw of SMLD (VE) and DDPM (VP); with neither sub-VP nor a probability flow."""
+
+    def __init__(self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None) -> None:
+        super().__init__(sde, score_fn, probability_flow, noise=noise)
+        if not (is_exploding(sde) or hasattr(sde, "discrete_betas")):
+            raise NotImplementedError(f"AncestralSamplingPredictor: sde must be VE or VP, got {type(sde).__name__}")
+        if probability_flow:
+            raise ValueError("AncestralSamplingPredictor: probability_flow must be False")
+
+    def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state, and the same without the noise."""
+        index = index_of(self.sde, t)
+        if is_exploding(self.sde):
+            sigmas = self.sde.discrete_sigmas.to(t.device)
+            variance = sigmas[index].double() ** 2
+            before = torch.where(index == 0, 0.0, sigmas[index - 1].double()) ** 2
+            a, b, c = 1.0, variance - before, (before * (variance - before) / variance).sqrt()
+        else:
+            beta = self.sde.discrete_betas.to(t.device)[index].double()
+            a = (1 - beta).rsqrt()
+            b, c = beta * a, beta.sqrt()
+        return step_and_mean(x, self.score_fn(x, t), a, b, c, self._draws(x))
+
+
+class LangevinCorrector:
+    """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, the norms' means over the batch."""
+
+    def __init__(self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None) -> None:
+        self.sde, self.score_fn, self.snr, self.n_steps = sde, score_fn, snr, n_steps
+        self._draws = Draws.of(noise)
+
+    def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after n_steps, and the same without the last noise."""
+        mean, alpha = x, self._alpha(t)
+        for _ in range(self.n_steps):
+            score, normals = self.score_fn(x, t), self._draws(x)
+            eps = 2 * alpha * self._relative_step(x, t, score, normals) ** 2
+            x, mean = step_and_mean(x, score, 1.0, eps, (2 * eps).sqrt(), normals)
+        return x, mean
+
+    def _relative_step(self, x: Tensor, t: Tensor, score: Tensor, normals: Any) -> Tensor:  # noqa: ARG002
+        return self.snr * noise_norms(normals, x).mean() / norms(score).mean()
+
+    def _alpha(self, t: Tensor) -> Tensor:
+        if is_exploding(self.sde):
+            return torch.ones_like(t)
+        if hasattr(self.sde, "alphas"):
+            alpha: Tensor = self.sde.alphas.to(t.device)[index_of(self.sde, t)]
+            return alpha
+        n, low, high = self.sde.N, self.sde.beta_0, self.sde.beta_1  # sub-VP, whose object lists no alphas
+        return 1 - torch.linspace(low / n, high / n, n, device=t.device)[index_of(self.sde, t)]
+
+
+class AnnealedLangevinDynamics(LangevinCorrector):
+    """The same with ``eps = 2 alpha (snr std)^2`` (Song & Ermon 2019)."""
+
+    def _relative_step(self, x: Tensor, t: Tensor, score: Tensor, normals: Any) -> Tensor:  # noqa: ARG002
+        std: Tensor = self.sde.marginal_prob(ones_for(x), t)[1]
+        return self.snr * std
+
+
+class _Nothing:
+    """x as it is, by the name "none"."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def update_fn(self, x: Tensor, _t: Tensor) -> tuple[Tensor, Tensor]:
+        """x, twice."""
+        return x, x
+
+
+def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
+    """Their predictors by their registered names, which share one sequence of draws from ``noise``.
+
+    Example:
+        >>> from pyebm.integrations.score_sde import predictors
+        >>> sorted(predictors())
+        ['ancestral_sampling', 'euler_maruyama', 'none', 'reverse_diffusion']
+    """
+    made = {
+        "euler_maruyama": EulerMaruyamaPredictor,
+        "reverse_diffusion": ReverseDiffusionPredictor,
+        "ancestral_sampling": AncestralSamplingPredictor,
+    }
+    draws = Draws(noise)
+    return {"none": _Nothing, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
+
+
+def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
+    """Their correctors by their registered names. A Noise is used on its next stream, so that it may be the predictors' too.
+
+    Example:
+        >>> from pyebm.integrations.score_sde import correctors
+        >>> sorted(correctors())
+        ['ald', 'langevin', 'none']
+    """
+    draws = Draws(noise.at(stream=noise.stream + 1) if isinstance(noise, Noise) else noise)
+    made = {"langevin": LangevinCorrector, "ald": AnnealedLangevinDynamics}
+    return {"none": _Nothing, **{name: partial(cls, noise=draws) for name, cls in made.items()}}

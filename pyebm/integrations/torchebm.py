@@ -1,0 +1,114 @@
+"""For torchebm: an integrator for its LangevinDynamics, which takes one as an argument, and its denoising score matching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..losses import denoising_loss
+from ..noise import Noise
+from ._draws import Draws, Normals, Source, add_noise, step
+from ._packages import require
+
+require("torchebm")
+from torchebm import integrators, losses  # noqa: E402
+
+
+class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
+    """torchebm's integrator of that name with the whole update in one step: ``x' = x + h f(x) + noise_scale sqrt(2 h) z``.
+
+    ``LangevinDynamics(model, step_size=..., integrator=EulerMaruyamaIntegrator(noise=pyebm.Noise(0)))``.
+
+    Args:
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken; a function like ``torch.randn_like``; or
+            None for a fresh seed. A generator given to ``sample`` comes before it, and gives the bits of torchebm's own.
+        device, dtype, ...: as theirs.
+
+    The fixed step ``step`` is ours; ``integrate``, which follows a time grid, and steps without noise or with a diffusion
+    that is not a number stay theirs.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from torchebm.core import GaussianModel
+        >>> from torchebm.samplers import LangevinDynamics
+        >>> from pyebm.integrations.torchebm import EulerMaruyamaIntegrator
+        >>> model = GaussianModel(torch.zeros(2), torch.eye(2))
+        >>> sampler = LangevinDynamics(model, step_size=0.1, integrator=EulerMaruyamaIntegrator(noise=pyebm.Noise(0)))
+        >>> x = sampler.sample(torch.zeros(1000, 2), n_steps=200)
+        >>> bool(0.9 < x.std() < 1.15)
+        True
+    """
+
+    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._draws = Draws(noise)
+
+    def step(
+        self,
+        state: dict[str, Tensor],
+        step_size: float | Tensor,
+        *,
+        drift: Callable[[Tensor, Tensor], Tensor] | None = None,
+        diffusion: Tensor | None = None,
+        noise: Normals | None = None,
+        noise_scale: float | Tensor | None = None,
+        t: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """One step; arguments as theirs, where noise may be a :class:`pyebm.Noise` too."""
+        if diffusion is not None or noise_scale is None:
+            z = noise.randn(state["x"].shape, dtype=self.dtype, device=self.device) if isinstance(noise, Noise) else noise
+            stepped: dict[str, Tensor] = super().step(
+                state, step_size, drift=drift, diffusion=diffusion, noise=z, noise_scale=noise_scale, t=t, generator=generator
+            )
+            return stepped
+        x = state["x"]
+        t = torch.zeros(x.shape[0], device=x.device, dtype=x.dtype) if t is None else t
+        slope = self._resolve_drift(drift)(x, t)
+        if noise is None:
+            noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
+        return {"x": step(x, slope, 1.0, step_size, noise_scale * (2 * step_size) ** 0.5, noise)}
+
+
+class DenoisingScoreMatching(losses.DenoisingScoreMatching):
+    """torchebm's loss of that name: ``mean_b 1/2 sum_i (grad E(x + sigma z) - z / sigma)^2``, as its ``score`` is +grad E.
+
+    Args:
+        model, noise_scale, ...: as theirs.
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th evaluation's; a function like ``torch.randn_like``; or
+            None for a fresh seed. A generator given to the call comes before it, and gives the bits of torchebm's own.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from torchebm.core import GaussianModel
+        >>> from pyebm.integrations.torchebm import DenoisingScoreMatching
+        >>> loss = DenoisingScoreMatching(GaussianModel(torch.zeros(2), torch.eye(2)), noise_scale=0.1, noise=pyebm.Noise(0))
+        >>> loss(torch.randn(64, 2)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._draws = Draws(noise)
+
+    def compute_loss(
+        self,
+        x: Tensor,
+        *_: Any,
+        model_kwargs: dict[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+        noise: Normals | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The loss, without the regularisation that ``forward`` adds; noise, where given, is this evaluation's."""
+        resolved = self._resolve_model_kwargs(model_kwargs, kwargs)
+        self._check_condition(x, resolved)
+        resolved = self._apply_cfg_dropout(resolved, generator)
+        sigma, x = self.noise_scale, x.to(device=self.device, dtype=self.dtype)
+        if noise is None:
+            noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
+        slope = self.compute_score(add_noise(x, sigma, noise), model_kwargs=resolved)
+        return denoising_loss(slope, noise, kappa=sigma, lam=-1.0, weight=sigma**-2, half=True, reduction="batchmean")

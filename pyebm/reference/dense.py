@@ -1,0 +1,68 @@
+"""The scores of the dense targets, whose kernels need not agree with these to the last bit: computed in float64, so that what
+they give is the truth about the packed parameters, rounded once. docs/targets.md has the bound that the kernels keep.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def row_stride(dim: int) -> int:
+    """From one row of a packed matrix to the next (csrc/common/targets.h): none that have all rows want one place in a cache."""
+    return dim if dim % 512 else dim + 16
+
+
+def padded(matrix: Tensor) -> Tensor:
+    """The rows of a matrix as the kernels take them, one after the other, flat."""
+    return torch.nn.functional.pad(matrix, (0, row_stride(matrix.shape[1]) - matrix.shape[1])).flatten()
+
+
+def _matrices(flat: Tensor, dim: int, count: int) -> tuple[Tensor, ...]:
+    """The unpadded matrices at the end of the parameters."""
+    return tuple(flat.reshape(count, -1, row_stride(dim))[:, :, :dim].unbind())
+
+
+def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+    """``sum_d precision_md (x_bd - mean_md)^2``, (B, M), for precision (M, 1) or (M, D) or (1, D): by matrix products, in float64.
+
+    What cancels in them costs (|x| / scale)^2 2^-53, which a common center of the means keeps as small as may be.
+    """
+    center = mean.mean(0)
+    x, mean = x - center, mean - center
+    if precision.shape[1] == 1:
+        apart = x.square().sum(1, keepdim=True) - 2 * torch.mm(x, mean.T) + mean.square().sum(1)
+        return apart.clamp(min=0).mul(precision[:, 0])
+    weighted = precision * mean
+    apart = torch.mm(x.square(), precision.expand_as(mean).T) - 2 * torch.mm(x, weighted.T) + (weighted * mean).sum(1)
+    return apart.clamp(min=0)
+
+
+def mixture(x: Tensor, params: Tensor) -> Tensor:
+    """One variance for all dimensions of a component, times ``inverse`` of each dimension: csrc/cpu/dense_kernels.h Mixture."""
+    dim, flat = x.shape[1], params.double()
+    count = (flat.numel() - dim) // (3 + row_stride(dim))
+    log2_weight, scale, variance, inverse = flat[: 3 * count + dim].split((count, count, count, dim))
+    (mean,) = _matrices(flat[3 * count + dim :], dim, 1)
+    y = x.double() * inverse
+    q = torch.softmax(math.log(2) * (log2_weight - squares(y, mean, scale[:, None])), 1)
+    pull: Tensor = (torch.mm(q, mean) - y) * inverse
+    return (pull / torch.mv(q, variance)[:, None]).to(x.dtype)
+
+
+def mixture_diagonal(x: Tensor, params: Tensor) -> Tensor:
+    """A variance for every dimension of every component."""
+    dim, flat = x.shape[1], params.double()
+    count = flat.numel() // (1 + 2 * row_stride(dim))
+    mean, precision = _matrices(flat[count:], dim, 2)
+    q = torch.softmax(math.log(2) * flat[:count] - 0.5 * squares(x.double(), mean, precision), 1)
+    return (q @ (precision * mean) - x * (q @ precision)).to(x.dtype)
+
+
+def gaussian_full(x: Tensor, params: Tensor) -> Tensor:
+    """``precision (mean - x)``."""
+    dim, flat = x.shape[1], params.double()
+    (precision,) = _matrices(flat[dim:], dim, 1)
+    return ((flat[:dim] - x.double()) @ precision.T).to(x.dtype)

@@ -1,0 +1,167 @@
+"""Mixtures of Gaussians, and with them the exact score of a data set that was perturbed with Gaussian noise."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..noise import Noise
+from ..reference.dense import padded, squares
+from ._target import Target, positive
+
+
+class GaussianMixture(Target):
+    """``p(x) = sum_m weights_m N(x; means_m, diag(scale_m^2))``; samples of any shape (B, ...) with D elements each.
+
+    The score is ``sum_m r_m(x) (means_m - x) / scale_m^2`` with the responsibilities ``r_m(x)``, the softmax of the components'
+    log densities. The kernels stream the components past a few samples in the cache, once, with an online softmax (Milakov &
+    Gimelshein 2018): no (B, M) matrix is ever in memory. Far from all components the score stays right: no density underflows.
+
+    Kernels differ from the exact score by rounding only, within the bound that docs/targets.md states; on one backend the bits do
+    not depend on the batch, the threads or how a chain is cut.
+
+    Args:
+        means: (M, D), real numbers.
+        scale: standard deviations > 0: a number, or a tensor that broadcasts against the means: (M, 1) one a component,
+            (D,) or (1, D) one a dimension, (M, D) one of each. (M,) would mean dimensions, so it is an error unless M = D.
+        weights: (M,), >= 0, with the sum 1 to within 1e-5 (then normalised); None for equal ones. A weight of 0 is legal.
+
+    Raises:
+        TypeError: means, scale or weights that aren't real tensors (scale: or a number).
+        ValueError: shapes that don't fit together, NaN or infinity, a scale <= 0, weights that are negative or don't sum to 1.
+
+    Example:
+        >>> import torch, pyebm
+        >>> target = pyebm.targets.GaussianMixture(torch.tensor([[-2.0], [2.0]]), 0.5, torch.tensor([0.25, 0.75]))
+        >>> x = pyebm.langevin_chain(target.sample(4000, pyebm.Noise(0)), target, 100, 0.01, pyebm.Noise(1))
+        >>> round((x > 0).double().mean().item(), 1)
+        0.8
+    """
+
+    def __init__(self, means: Tensor, scale: float | Tensor, weights: Tensor | None = None) -> None:
+        super().__init__()
+        means = self._real("means", means)
+        if means.dim() != 2 or not means.numel():
+            raise ValueError(f"GaussianMixture: means must be (M, D) with M, D >= 1, got {tuple(means.shape)}")
+        if not means.isfinite().all():
+            raise ValueError(f"GaussianMixture: means must be finite, got {means[~means.isfinite()][0].item():g}")
+        self.register_buffer("means", means.detach().clone())
+        count, dim = means.shape
+        if not isinstance(scale, numbers.Real):
+            scale = self._real("scale", scale)
+            if scale.dim() > 2 or any(n not in (1, full) for n, full in zip(scale.shape[::-1], (dim, count), strict=False)):
+                raise ValueError(
+                    f"GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M, D) = "
+                    f"{tuple(means.shape)}, got {tuple(scale.shape)}"
+                )
+        self._register("scale", scale, positive, "be > 0 and finite")
+        self.dim, self.kind = dim, "mixture_diagonal" if min(self._rows().shape) > 1 else "mixture"
+        if weights is None:
+            weights = means.new_full((count,), 1 / count, dtype=torch.float64)
+        weights = self._real("weights", weights)
+        if weights.shape != (count,):
+            raise ValueError(f"GaussianMixture: weights must be one a component, ({count},), got {tuple(weights.shape)}")
+        self._register("weights", weights, lambda w: w >= 0, "be >= 0 and finite")
+        total = weights.double().sum().item()
+        if abs(total - 1) > 1e-5:
+            raise ValueError(f"GaussianMixture: weights must sum to 1, got {total:g}; divide them by it")
+
+    @classmethod
+    def from_data(cls, x: Tensor, sigma: float | Tensor) -> GaussianMixture:
+        """The data set ``x`` (N, ...) smoothed with noise of scale ``sigma``: every sample a component of the same weight.
+
+        Its score at sigma is what a network trained on x by denoising score matching approximates: the optimum of that loss.
+
+        Args:
+            x: (N, ...), real numbers; the target's samples are (B, ...) with as many elements.
+            sigma: as ``scale``.
+
+        Raises as the class.
+
+        Example:
+            >>> import torch, pyebm
+            >>> target = pyebm.targets.GaussianMixture.from_data(torch.randn(1000, 1, 8, 8), sigma=0.5)
+            >>> target.score(torch.randn(16, 1, 8, 8)).shape
+            torch.Size([16, 1, 8, 8])
+        """
+        if isinstance(x, Tensor) and x.dim() >= 1 and x.numel():
+            x = x.reshape(x.shape[0], -1)
+        return cls(x, sigma)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """``log p(x)``, (B,), computed in float64, rounded once; differentiable. Unlike the score it has B x M terms in memory."""
+        work, _ = self._work(x)
+        means, scale = self.get_buffer("means").double(), self._rows()
+        log_norm = scale.expand_as(means).log().sum(1) + 0.5 * means.shape[1] * math.log(2 * math.pi)
+        apart = squares(work.double(), means, scale.square().reciprocal())
+        return torch.logsumexp(self._log_weights() - log_norm - 0.5 * apart, 1).to(work.dtype)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """``-log p(x)``, (B,)."""
+        return -self.log_prob(x)
+
+    def sample(
+        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+    ) -> Tensor:
+        """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next one chooses the components."""
+        means, scale = self.get_buffer("means"), self.get_buffer("scale").double()
+        z, _, made = self._normals(n, noise, dtype, backend)
+        # 40 bits of two words: a float32 alone would be too coarse for 10^5 components.
+        u = noise.at(stream=noise.stream + 1).rand((z.shape[0], 2), dtype=torch.float64, device=means.device, backend=backend)
+        u = ((u[:, 0] * 65536).floor().clamp(max=65535) + u[:, 1]) / 65536
+        edges = self._log_weights().exp().cumsum(0)
+        chosen = torch.searchsorted(edges, u * edges[-1]).clamp(max=means.shape[0] - 1)
+        spread = scale[chosen] if scale.dim() == 2 and scale.shape[0] > 1 else scale
+        return made(means[chosen].double() + spread * z)
+
+    def _log_weights(self) -> Tensor:
+        weights = self.get_buffer("weights").double()
+        return (weights / weights.sum()).log()
+
+    def _rows(self) -> Tensor:
+        """The scales in float64: (M, 1), (1, D) or (M, D)."""
+        scale = self.get_buffer("scale").double()
+        rows = scale.reshape(-1, scale.shape[-1] if scale.dim() else 1)
+        return rows.expand(self.get_buffer("means").shape[0], 1) if rows.shape == (1, 1) else rows
+
+    def _numbers_in(self, dtype: torch.dtype) -> Tensor:
+        """As csrc/cpu/dense_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
+        means, scale = self.get_buffer("means"), self._rows()
+        count, dim = means.shape
+        log_weight = self._log_weights() / math.log(2)
+        if self.kind == "mixture_diagonal":
+            precision = scale.square().reciprocal()
+            self._check_range(dtype, precision)
+            vectors, matrices = [log_weight - scale.log2().sum(1)], [means, precision]
+        else:
+            shared = scale.shape != (count, 1)  # one a dimension: space is stretched so that all are 1
+            variance = torch.ones_like(log_weight) if shared else scale[:, 0].square()
+            inverse = scale[0].reciprocal() if shared else scale.new_ones(dim)
+            self._check_range(dtype, variance.reciprocal(), variance, inverse)
+            vectors = [log_weight - (0.5 * dim + 1) * variance.log2(), 0.5 / math.log(2) / variance, variance, inverse]
+            matrices = [means * inverse if shared else means]
+        vectors[0] = vectors[0] - vectors[0].max()
+        return torch.cat([*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)])
+
+    def _check_range(self, dtype: torch.dtype, *made: Tensor) -> None:
+        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the score is computed in."""
+        if torch.compiler.is_compiling():
+            return
+        limits = torch.finfo(dtype)
+        for each in made:
+            if not limits.tiny <= each.min().item() <= each.max().item() <= 0.25 * limits.max:
+                scale = self.get_buffer("scale")
+                raise ValueError(
+                    f"GaussianMixture: scale^2 and 1 / scale^2 must be normal numbers of {dtype}, in which the score is computed, "
+                    f"got scale from {scale.min().item():g} to {scale.max().item():g}"
+                )
+
+    def _real(self, name: str, value: object) -> Tensor:
+        if not isinstance(value, Tensor) or value.is_complex() or value.layout is not torch.strided:
+            found = f"{value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"GaussianMixture: {name} must be a dense tensor of real numbers, got {found}")
+        return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float64)

@@ -1,0 +1,120 @@
+"""What is made of the benchmarks' records: comparisons with a baseline, the README's part, the model of GPUs."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+pytest.importorskip("pytest_benchmark")
+
+from pyebm.benchmarks import SUITE, cli, model, records, report
+
+from pyebm.__main__ import main
+
+
+def made_up(ratios: dict[str, float], version: int = SUITE) -> dict:
+    """A report of cases with these ratios of eager to ours."""
+    info = {"suite": version, "elements": 1, "bytes": 8, "operations": 1, "peak": 1.0, "part of": None, "headline": False}
+    info |= {"machine": "m", "device": "cpu", "simd": "s", "versions": {}, "commit": "c", "load": 0.5, "steps": 1, "missing": {}}
+    info |= {"red": {}, "variant": "", "dtype": "float32", "threads": 1, "shape": [1], "quick": True}
+    rows = []
+    for case, ratio in ratios.items():
+        for side, median in (("pyebm", 1.0), ("eager", ratio)):
+            stats = {"median": median, "iqr": 0.01, "data": [median]}
+            rows.append({"group": case, "name": case, "extra_info": {**info, "side": side}, "stats": stats})
+    return {"datetime": "2020-01-01T00:00:00", "benchmarks": rows}
+
+
+def test_compare_fails_above_ten_per_cent_of_the_ratio():
+    old = made_up({"a [1]": 4.0, "b [1]": 2.0, "gone [1]": 1.0})
+    assert records.slower(made_up({"a [1]": 3.7, "b [1]": 1.85, "new [1]": 0.1}), old) == {}
+    assert list(records.slower(made_up({"a [1]": 3.6, "b [1]": 1.9}), old)) == ["a [1]"]
+    twice_as_slow_a_machine = copy.deepcopy(old)
+    for record in twice_as_slow_a_machine["benchmarks"]:
+        record["stats"]["median"] *= 2
+    assert records.slower(twice_as_slow_a_machine, old) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (made_up({"a [1]": 1.0}, version=SUITE - 1), f"suite version {SUITE - 1}, this is version {SUITE}"),
+        ({"benchmarks": [{"stats": {}}]}, "was not written by this suite"),
+        ([], "was not written by this suite"),
+        ("{", "is not JSON"),
+        (None, "can't be read"),
+    ],
+)
+def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(content, said, tmp_path, capsys):
+    old = tmp_path / "old.json"
+    if content is not None:
+        old.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert main(["bench", "--compare", str(old), "--out", str(tmp_path)]) == cli.USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_compare_from_reports(tmp_path, capsys):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    records.write(old, made_up({"noise [1]": 4.0}))
+    records.write(new, made_up({"noise [1]": 3.0}))
+    common = ["bench", "--out", str(tmp_path / "out")]
+    assert main([*common, "--from", str(new), "--compare", str(old)]) == cli.FAILED
+    assert "4.00x eager before, 3.00x now: 33% slower" in capsys.readouterr().out
+    assert main([*common, "--from", str(old), "--compare", str(old)]) == cli.OK
+
+
+def test_merging_keeps_the_later_of_a_case():
+    merged = records.merge([made_up({"a [1]": 1.0, "b [1]": 2.0}), made_up({"b [1]": 3.0})])
+    assert {row.case: row.ratio("eager") for row in records.rows(merged)} == {"a [1]": 1.0, "b [1]": 3.0}
+
+
+def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch, capsys):
+    readme, performance = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
+    performance.parent.mkdir()
+    performance.write_text("<!-- benchmarks -->\n<!-- end of benchmarks -->\n")
+    readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
+    found = made_up({"noise [1]": 4.0})
+    for record in found["benchmarks"]:
+        record["extra_info"]["headline"] = True
+    assert set(report.documents(tmp_path).values()) == {True}
+    report.into_documents(tmp_path, found)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- benchmarks -->\n")
+    assert text.endswith("<!-- end of benchmarks -->\nafter\n")
+    assert "| noise | 1 | 1 s | **4x** |" in text
+    assert "old" not in text
+    pictures = list((tmp_path / "docs" / "images").iterdir())
+    assert pictures
+    assert all(f"docs/images/{picture.name}" in text for picture in pictures)
+    assert "| work | setting | bytes, operations an element |" in performance.read_text()
+    readme.write_text("no markers")
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "--readme", "--from", str(tmp_path / "none.json")]) == cli.USAGE
+    records.write(tmp_path / "some.json", found)
+    assert main(["bench", "--readme", "--from", str(tmp_path / "some.json")]) == cli.USAGE
+    assert "not in README.md here" in capsys.readouterr().err
+    assert readme.read_text() == "no markers"
+
+
+def test_the_model_is_labelled_as_one_and_follows_its_formula(tmp_path):
+    text = model.section([])
+    assert "a model, not a measurement" in text
+    assert all(gpu.name in text for gpu in model.GPUS)
+    memory_bound = model.Kernel("k", "float", bytes=12, instructions=10, slots=20)
+    h100 = next(gpu for gpu in model.GPUS if gpu.name == "H100 SXM")
+    assert memory_bound.shares(h100) == (1.0, 1.0)
+    slow = model.Kernel("k", "half", bytes=2, instructions=50, slots=100)
+    floor = 2 / 3.35e12
+    assert slow.shares(h100) == pytest.approx((floor / (100 / 33.5e12), floor / (50 / 33.5e12)))
+    left_out = model.section([], sources=tmp_path)
+    assert "Left out" in left_out
+    assert "%" not in left_out
+
+
+def test_a_measured_gpu_needs_no_model():
+    found = made_up({"a [1]": 1.0})
+    for record in found["benchmarks"]:
+        record["extra_info"]["device"] = "cuda"
+    assert model.section(records.rows(found)) == ""
