@@ -144,8 +144,9 @@ def score_of(x, params, count, elements, vectors, at, KIND: tl.constexpr, TILE: 
         sine, cosine = sine_cosine(turns * x)
         d = tl.zeros([TILE.ROWS], T) + elements.to(T)
         radius = root(quotient(_sum(x * x, at, TILE), d))
-        pull = quotient(-(slope * exponential(-(decay * radius))), d * radius)
-        pull = tl.where(radius > 0, pull, tl.zeros_like(pull))  # the minimum is a cusp
+        smooth = radius > 0  # the minimum is a cusp
+        pull = quotient(-(slope * exponential(-(decay * radius))), tl.where(smooth, d * radius, d))
+        pull = tl.where(smooth, pull, tl.zeros_like(pull))
         turn = quotient(-(c * exponential(quotient(_sum(cosine, at, TILE), d))), d)
         score = _spread(pull, TILE) * x + _spread(turn, TILE) * sine
     else:

@@ -113,22 +113,21 @@ def _offset(at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
         offset = offset * TILE.UNIT
     RANK: tl.constexpr = len(sizes)
     for k in tl.static_range(RANK):
-        D: tl.constexpr = RANK - 1 - k
-        if D == 0:
+        if k == RANK - 1:
             coordinate = rest
         else:
-            size = _decoded(sizes[D]).to(rest.dtype)
+            size = _decoded(sizes[RANK - 1 - k]).to(rest.dtype)
             coordinate = rest % size
             rest = rest // size
         if k == 0:
             coordinate = coordinate * TILE.RUN + K * TILE.UNIT % TILE.RUN
         coordinate = coordinate.to(tl.int64)
         if TILE.UNIT == 1:
-            offset += coordinate * _decoded(strides[D + 1])
+            offset += coordinate * _decoded(strides[RANK - k])
         elif k == 0:
             offset += coordinate
         else:
-            offset += coordinate * _decoded(strides[D + 1]) * TILE.UNIT
+            offset += coordinate * _decoded(strides[RANK - k]) * TILE.UNIT
     return offset
 
 

@@ -48,7 +48,8 @@ def _elements_a_thread(launch: Launch) -> tuple[float, int]:
     if "TILE" not in launch.arguments:
         return 1, 1
     threads = launch.compiled.metadata.target.warp_size * launch.compiled.metadata.num_warps
-    return launch.arguments["TILE"].elements / threads, launch.arguments["turns"]
+    # A chain's loop counts steps: of those, one.
+    return launch.arguments["TILE"].elements / threads, 1 if launch.name == "chain_kernel" else launch.arguments["turns"]
 
 
 def nvidia(launch: Launch) -> Cost:

@@ -10,13 +10,19 @@ class PtxError(Exception):
     """What a GPU would not have reported."""
 
 
+def _memory_of(tensor: Tensor) -> Tensor:
+    """From its first element to its last, whatever the strides."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((reach,), (1,))
+
+
 class Global:
     """The tensors of a launch, at their own addresses."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         unique = {tensor.data_ptr(): tensor for tensor in tensors if tensor.numel()}
         ordered = [unique[address] for address in sorted(unique)]
-        self.buffers = [tensor.reshape(-1).view(uint8).numpy() for tensor in ordered]
+        self.buffers = [_memory_of(tensor).view(uint8).numpy() for tensor in ordered]
         self.starts = np.array(sorted(unique), np.uint64)
         self.sizes = np.array([buffer.size for buffer in self.buffers], np.uint64)
 

@@ -213,6 +213,9 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = _ARITHMETIC[name](value(1), value(2))
     elif name == "div" and kind == "f":
         result = value(1) / value(2)
+    elif name in ("div", "rem") and kind == "u":
+        divisor = np.maximum(value(2), value(2).dtype.type(1))  # of threads that are not here it may be 0
+        result = value(1) // divisor if name == "div" else value(1) % divisor
     elif name == "sqrt" and "rn" in op:
         result = np.sqrt(value(1))
     elif name == "neg":

@@ -32,6 +32,14 @@ the same everywhere).
 
 """
 
+CHAINS = """### Chains
+
+`langevin_chain` keeps a tile in registers through all steps, so bytes don't count: a step costs its instructions. An element's
+and a step's, on the usual path, float32, sm_90, the entry and the exit of the kernel included; samples of two elements leave half
+of each call of Philox unused, and count by the elements a thread has room for. The speeds are the model's: all slots one after
+the other, to units side by side.
+"""
+
 
 def _row(cells: list[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |\n"
@@ -42,8 +50,10 @@ def _costs(costs: dict[str, Cost]) -> str:
     text = _row(list(head)) + _row(["---"] * len(head))
     for key, cost in costs.items():
         case, kernel, dtype, size = key.split("/")
+        if kernel == "chain_kernel":
+            continue
         tiled = kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles")
-        modelled = tiled and size in ("3072", "3000")
+        modelled = tiled and size in ("3072", "3000") and not case.startswith("chain")
         shares = [share(cost.bytes_per_element, slots) for slots in (cost.serial, cost.concurrent)] if modelled else [0, 0]
         text += _row(
             [
@@ -56,6 +66,20 @@ def _costs(costs: dict[str, Cost]) -> str:
                 ("memory" if shares[1] == 1 else cost.slowest) if modelled else "",
             ]
         )
+    return text
+
+
+def _chains(costs: dict[str, Cost]) -> str:
+    head = ["target", "elements a sample", "registers", "shared", "instructions", "slots", "bound by", "G element steps/s, H100"]
+    text = _row(list(head)) + _row(["---"] * len(head))
+    for key, cost in costs.items():
+        case, _, _, size = key.split("/")
+        if case.startswith("chain"):
+            speeds = " to ".join(f"{LANES_A_SECOND / slots / 1e9:.0f}" for slots in (cost.serial, cost.concurrent))
+            name = case.removeprefix("chain, ")
+            text += _row(
+                [name, size, cost.registers, cost.shared, f"{cost.instructions:.1f}", f"{cost.serial:.1f}", cost.slowest, speeds]
+            )
     return text
 
 
@@ -80,6 +104,8 @@ def write_table(costs: dict[str, dict[str, Cost]]) -> None:
             BEGIN,
             INTRODUCTION.format(version=triton.__version__, bandwidth=BYTES_A_SECOND / 1e12, lanes=LANES_A_SECOND / 1e12),
             _costs(costs["sm_90"]),
+            CHAINS,
+            _chains(costs["sm_90"]),
             "All targets (for AMD, registers are VGPRs):\n",
             _targets(costs),
             END,
