@@ -118,3 +118,45 @@ def test_the_process_grows_by_one_tensor(op):
     command = [sys.executable, "-c", textwrap.dedent(PROCESS), op]
     grown = int(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout)
     assert 0.95 < grown / (4096 * 4096 * 4 / 1024) < 1.1
+
+
+MIXTURE = """
+    import sys, torch, pyebm
+    from pathlib import Path
+
+    def kilobytes(field):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+    count, dim, batch = (int(word) for word in sys.argv[1:])
+    target = pyebm.targets.GaussianMixture.from_data(torch.randn(count, dim), 0.5)
+    x = torch.randn(batch, dim)
+
+    def run(x):
+        return target.score(x), pyebm.langevin_chain(x, target, 1, 0.01, pyebm.Noise(0))
+
+    run(x[:64])  # threads and libraries are up, the parameters packed
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of packing them, is forgotten
+    before = kilobytes("VmRSS")
+    result = run(x)
+    print(kilobytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(("count", "dim", "batch"), [(100_000, 8, 2048), (10_000, 3072, 48)])
+def test_a_mixture_takes_no_matrix_of_samples_and_components(count, dim, batch):
+    """Beside the two results, only a thread's tile: some 40 bytes for each of its 16 samples' elements."""
+    command = [sys.executable, "-c", textwrap.dedent(MIXTURE), str(count), str(dim), str(batch)]
+    grown = 1024 * int(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout)
+    tiles = torch.get_num_threads() * 16 * dim * 40
+    assert grown < 2 * 4 * batch * dim + tiles + 4 * 2**20
+    assert 4 * count * dim > 3 * 2**20  # a copy of the means would show, and so would the matrix
+    assert 4 * count * batch > 1.8 * 10**6
+
+
+def test_targets_scores_are_the_result(dtype):
+    x = normal(64, 100, dtype=dtype)
+    target = pyebm.targets.GaussianMixture(normal(3000, 100), 0.7)
+    assert peak(lambda: target.score(x)) <= x.numel() * x.element_size() + small("cpu")
+    assert peak(lambda: pyebm.langevin_chain(x, target, 3, 0.01, Noise(0))) <= x.numel() * x.element_size() + small("cpu")

@@ -16,8 +16,9 @@ def row_stride(dim: int) -> int:
 
 
 def padded(matrix: Tensor) -> Tensor:
-    """The rows of a matrix as the kernels take them, one after the other, flat."""
-    return torch.nn.functional.pad(matrix, (0, row_stride(matrix.shape[1]) - matrix.shape[1])).flatten()
+    """The rows of a matrix as the kernels take them, one after the other, flat; a view where there is nothing to pad."""
+    more = row_stride(matrix.shape[1]) - matrix.shape[1]
+    return (torch.nn.functional.pad(matrix, (0, more)) if more else matrix).flatten()
 
 
 def _matrices(flat: Tensor, dim: int, count: int) -> tuple[Tensor, ...]:
