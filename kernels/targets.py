@@ -192,6 +192,8 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, 
     if not 0 <= target < len(TARGETS):
         raise ValueError(f"{op}: target must be in [0, {len(TARGETS)}), got {target}")
     kind = TARGETS[target]
+    if kind not in _PARAMS:
+        raise NotImplementedError(f"{op}: the Triton kernels do not have the target {kind} yet; backend='reference' runs it")
     _, elements = shape_of(x)
     count = _PARAMS[kind](elements)
     dtype = host.compute_dtype(x.dtype)
