@@ -20,8 +20,7 @@ from .noise import normal_, uniform_
 from .perturb import perturb
 from .targets import target_score
 
-# The first and the last Triton that the tests have run with: all of them on 3.9 and 3.7; on 3.6 the compiled kernels, whose
-# interpreter cannot run the losses beside numpy 2.4.
+# The first and the last Triton that the tests have run with; docs/gpu-kernels.md says which tests.
 TESTED = ((3, 6), (3, 9))
 
 

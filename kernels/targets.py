@@ -59,7 +59,7 @@ def vectors_of(params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
         mean = tl.load(params + element, mask=inside, other=0)
         precision = tl.load(params + elements + element, mask=inside, other=0)
     else:
-        mean, precision = None, None
+        mean, precision = 0, 0
     return mean, precision
 
 
