@@ -18,7 +18,7 @@ from torch import Tensor
 
 ELEMENTS = 2048  # of a tile: 16 a thread
 WARPS = 4  # of a whole tile
-MOST = 8192  # elements of the largest tile, where it must hold a whole sample
+MOST = 1024  # elements of the largest tile, where it must hold a whole sample
 TURNS = 4
 _MAX_GRID_Y = 32768
 _WIDE = 2**31  # an index within a sample that needs 64 bits

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from compiled import TARGETS, compiling
 from measure import Cost, amd, nvidia
 from table import write_table
-from target_cases import make
+from target_cases import KINDS, make
 from torch import Tensor
 
 import pyebm
@@ -98,9 +98,9 @@ CASES: dict[str, Op] = {
 }
 
 
-# Chains: what a step costs. Whole kernels are held to the limits; the states of one step are not a floor of theirs.
-CHAINS = {"sm_90": pyebm._ops.TARGETS}
-CHAIN_SIZE = {"3072": 3072, "2": 2}
+# Chains: what a step costs.
+CHAINS = {"sm_90": KINDS}
+CHAIN_SIZES = (2, 100)
 
 
 def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
@@ -123,12 +123,12 @@ def measured(target: str) -> dict[str, dict[str, object]]:
                 for launch in launches:
                     key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
                     costs[key] = asdict(read(launch))
-    for kind in CHAINS.get(target, ("double_well", "ackley", "rosenbrock")):
-        for layout, size in CHAIN_SIZE.items():
+    for kind in CHAINS.get(target, ("double_well", "ackley")):
+        for size in CHAIN_SIZES:
             with compiling(target) as launches:
                 _chain(kind, size, torch.float32)
             for launch in launches:
-                costs[f"chain, {kind}/{launch.name}/float32/{layout}"] = asdict(read(launch))
+                costs[f"chain, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
     return costs
 
 
