@@ -12,7 +12,7 @@ from . import host
 from .normal import normals
 from .rows import step_rows
 from .tile import clamped, coefficient, name_of, place, read, rows_of, tiles, write
-from .tiling import SIZES, Tiling
+from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -99,7 +99,9 @@ def _step(
     if not out.numel():
         return
     x = out if x is None else x
-    tiling = Tiling(out, mean, x, score, mask)
+    # Five tensors of single elements want more registers than 16 elements a thread leave.
+    crowded = shape_of(out)[1] % 2 and (mean is not None or mask is not None)
+    tiling = Tiling(out, mean, x, score, mask, most=ELEMENTS // 2 if crowded else ELEMENTS)
     with host.on(out.device):
         table = host.Table(numbers, rows, 3, out)
         if table.tensor is not None:
