@@ -15,7 +15,7 @@ IMAGES = (256, 3, 64, 64)
 EVERYWHERE = [
     *grid((64, 2), quick=True, headline=True),
     *grid(IMAGES, threads=(2,), quick=True, headline=True, compiled=True),
-    *grid(IMAGES, threads=(1,), headline=True),
+    *grid(IMAGES, threads=(1,)),
     *grid(*SIZES, threads=(2,)),
     *grid(IMAGES, dtypes=(BFLOAT, HALF, DOUBLE), threads=(2,)),
 ]

@@ -138,6 +138,7 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     selection = suite.Selection(cases, seconds, device, options.budget, timed=not options.check)
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "benchmark.json"
+        machine.keep_memory()
         # An environment of its own: of the plugins that happen to be installed only the one that is needed, no one's pytest.ini.
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         arguments = ["-p", "pytest_benchmark.plugin", "-p", "no:python", "-p", "no:cacheprovider", "-q", "-s", "--no-header"]

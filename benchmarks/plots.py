@@ -70,6 +70,7 @@ def speedups(plt: Any, rows: list[Row]) -> Any:
     axes.set_yticks([tick for tick, _ in ticks], [text for _, text in ticks], fontsize=7)
     axes.set_xlabel("how many times as long as pyebm it takes")
     sides = [side for side in COLOURS if any(side == other for _, other in bars)]
+    axes.margins(y=0.01)
     axes.legend([plt.Rectangle((0, 0), 1, 1, color=COLOURS[side]) for side in sides], sides, fontsize=7, loc="lower right")
     return figure
 
@@ -79,10 +80,10 @@ def roofline(plt: Any, rows: list[Row]) -> Any:
     device = {row.info["device"] for row in rows}.pop() if rows else ""
     most = max((row.info["threads"] for row in rows), default=0)
     at = [row for row in rows if row.info["elements"] >= 2**20 and row.info["threads"] == most and row.info["dtype"] == "float32"]
-    at = [row for row in at if "copy" in row.stats]
+    at = [row for row in at if "copy" in row.stats and row.group != "chain-growth"]
     if not at:
         return None
-    figure, axes = plt.subplots(figsize=(7, 4.4))
+    figure, axes = plt.subplots(figsize=(6.4, 4.4))
     peak = max(row.info["peak"] for row in at)
     bandwidth = sorted(row.info["bytes"] / row.median("copy") for row in at)[len(at) // 2]
     intensity = [row.info["operations"] / row.info["bytes"] for row in at]
@@ -108,42 +109,71 @@ def roofline(plt: Any, rows: list[Row]) -> Any:
     axes.set_yscale("log")
     axes.set_xlabel("operations a byte that must be moved")
     axes.set_ylabel("useful operations, 1e9 a second")
-    axes.legend(fontsize=7, title=f"filled: pyebm, hollow: eager\n{most} threads, {device}", title_fontsize=7, loc="upper left")
+    axes.legend(
+        fontsize=7,
+        title=f"filled: pyebm, hollow: eager\n{most} threads, {device}",
+        title_fontsize=7,
+        loc="upper left",
+        bbox_to_anchor=(1, 1),
+    )
+    return figure
+
+
+def _panels(plt: Any, panels: dict[str, list[tuple[float, Row]]], below: dict[str, str], unit: str) -> Any:
+    """Side by side, ours beside eager and torch.compile: time an element (and step) over a size."""
+    if not panels:
+        return None
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 2.9), sharey=True, squeeze=False)
+    for axis, (name, points) in zip(axes[0], panels.items(), strict=True):
+        for side in ("pyebm", "eager", "torch.compile"):
+            at = [
+                (size, row.median(side) / row.info["elements"] * 1e9)
+                for size, row in sorted(points, key=lambda p: p[0])
+                if side in row.stats
+            ]
+            axis.plot(
+                [size for size, _ in at], [value for _, value in at], "o-", ms=3, color=COLOURS[side], label=side if at else None
+            )
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel(below[name])
+    axes[0][0].set_ylabel(unit)
+    axes[0][0].legend(fontsize=7)
     return figure
 
 
 def growth(plt: Any, rows: list[Row]) -> Any:
-    """Time of an element over their number: what a call costs on the left, what the machine costs on the right."""
-    chosen = ("noise", "perturb", "step", "dsm")
+    """What a call costs on the left, what the machine costs on the right."""
     panels = {}
-    for group in chosen:
+    for group in ("noise", "perturb", "step", "dsm"):
         at = [row for row in rows if row.group == group and row.info["dtype"] == "float32" and not row.info["variant"]]
         most: dict[int, Row] = {}
-        for row in sorted(at, key=lambda row: row.info["threads"]):
+        for row in sorted(at, key=lambda row: (row.info["threads"], len(row.stats))):
             most[row.info["elements"]] = row
         if len(most) > 2:
-            panels[group] = sorted(most.values(), key=lambda row: row.info["elements"])
-    if not panels:
-        return None
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 2.9), sharey=True, squeeze=False)
-    for axis, (group, points) in zip(axes[0], panels.items(), strict=True):
-        for side in ("pyebm", "eager", "torch.compile"):
-            at = [row for row in points if side in row.stats]
-            elements = [row.info["elements"] for row in at]
-            axis.plot(
-                elements, [row.median(side) / row.info["elements"] * 1e9 for row in at], "o-", ms=3, color=COLOURS[side], label=side
-            )
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        axis.set_title(group, fontsize=9)
-        axis.set_xlabel("elements")
-    axes[0][0].set_ylabel("ns an element")
-    axes[0][0].legend(fontsize=7)
-    return figure
+            panels[group] = [(float(elements), row) for elements, row in most.items()]
+    return _panels(plt, panels, dict.fromkeys(panels, "elements"), "ns an element")
+
+
+def chains(plt: Any, rows: list[Row]) -> Any:
+    below = {"steps": "steps, 1024x2", "samples": "samples, two dimensions", "dimensions": "dimensions, 1024 samples"}
+    sizes: dict[str, Callable[[Row], float]] = {
+        "steps": lambda row: float(row.info["steps"]),
+        "samples": lambda row: float(row.info["shape"][0]),
+        "dimensions": lambda row: float(row.info["shape"][1]),
+    }
+    panels = {}
+    for variant, size in sizes.items():
+        at = [(size(row), row) for row in rows if row.group == "chain-growth" and row.info["variant"] == variant]
+        if len(at) > 2:
+            panels[variant] = at
+    return _panels(plt, panels, below, "ns an element and step")
 
 
 PLOTS: dict[str, tuple[str, Callable[[Any, list[Row]], Any]]] = {
     "speedups": ("How many times as long as pyebm the others take", speedups),
     "roofline": ("Operations a second over operations a byte, and the machine's limits", roofline),
     "growth": ("The time of an element over their number", growth),
+    "chains": ("The time of a chain's element and step over steps, samples and dimensions", chains),
 }

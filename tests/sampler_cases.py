@@ -70,6 +70,7 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "annealed": lambda _: annealed(),
     "annealed-known": lambda x: annealed(**_with_known(x)),
     "pc-ve": lambda _: corrected(VE(0.1, 5.0), corrector_steps=2),
+    "pc-vp-batch": lambda _: corrected(VP(0.1, 6.0), per="batch"),
     "pc-vp-ancestral": lambda _: corrected(VP(0.1, 6.0), predictor="ancestral", clamp=(-3, 3)),
     "pc-subvp-flow-known": lambda x: corrected(
         SubVP(0.1, 6.0), predictor="euler_maruyama", probability_flow=True, **_with_known(x)
@@ -77,6 +78,7 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "mala": lambda _: MALA(energy, 0.6),
     "hmc-mask": lambda _: HMC(energy, 0.7, 3, mask=MASK_ROW, temperature=0.5),
     "mala-warmup-mask": lambda _: MALA(energy, 0.6, score_fn=score, warmup=7, mask=MASK_ROW),
+    "mala-warmup-batch": lambda _: MALA(energy, 0.6, warmup=7, per="batch"),
     "hmc-warmup": lambda _: HMC(energy, 0.7, 3, warmup=7, jitter=0.2),
     "underdamped": lambda _: UnderdampedLangevin(score, 0.5, 0.7),
     "underdamped-options": lambda _: UnderdampedLangevin(

@@ -164,6 +164,13 @@ class TestAdaptation:
         assert_equal(further.extra, end.extra)
         assert int(sampler(State(normal(6, 3), Noise(7)), 4).extra["adapted_steps"]) == 4
 
+    def test_a_chain_that_never_moves_does_not_stop_the_others(self):
+        """Its step size falls, but stays a number that a kernel takes."""
+        stuck = MALA(lambda x: x.sum(1) * math.nan, 1.0, score_fn=torch.neg, warmup=5000)
+        end = stuck(State(torch.ones(2, 2), Noise(0)), 4700)  # without a bound e^-780
+        assert (end.x == 1).all()
+        assert (end.extra["step_size"] > 0).all()
+
     def test_per_batch_is_one_step_size(self):
         end = MALA(energy, levels(6), warmup=10, per="batch")(State(normal(6, 3), Noise(7)), 10)
         ratio = end.extra["step_size"] / levels(6).double()

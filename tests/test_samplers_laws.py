@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from pyebm import Noise
-from pyebm.samplers import HMC, MALA, VE, VP, Langevin, PredictorCorrector, State, SubVP, UnderdampedLangevin, _metropolis
+from pyebm.samplers import HMC, MALA, VE, VP, Langevin, PredictorCorrector, State, SubVP, UnderdampedLangevin, _metropolis, _squares
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CHAINS = 20_000
@@ -128,6 +128,15 @@ class TestUnderdamped:
 
 
 class TestAdaptation:
+    def test_a_mean_for_any_number_of_threads(self):
+        """Beyond torch's own grain of 32,768."""
+        values, means = normal(100_003, dtype=torch.float64), []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            means.append(_squares.mean(values))
+        assert means[0] == means[1] == means[2]
+        assert abs(float(means[0] - values.mean())) < 1e-12
+
     @pytest.mark.parametrize("per", ["sample", "batch"])
     @pytest.mark.parametrize("start", [0.01, 20.0])
     def test_it_finds_the_target_rate(self, per, start):

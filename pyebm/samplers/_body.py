@@ -14,6 +14,7 @@ from .. import _ops
 from .._checks import Coefficient, check_like, coefficient
 from ..energy import check_energy, energy_and_score
 from ..langevin import Clamp, step_options
+from ..targets import Target
 from ._state import State
 
 ScoreFn = Callable[..., Tensor]
@@ -55,7 +56,7 @@ class Run:
             return None
         if shape is not None and value.shape != shape:
             raise ValueError(f"{self.call}: the State's {name} must have the shape {tuple(shape)}, got {tuple(value.shape)}")
-        return value.clone()
+        return value.to(self.x.device, copy=True)
 
 
 class Body:
@@ -101,14 +102,9 @@ class Body:
         return check_like(self.run.call, name, score, "x", self.x)
 
 
-def closed_form(fn: Any) -> bool:
-    """A target: it has its score in closed form beside its energy."""
-    return callable(getattr(fn, "score", None)) and callable(getattr(fn, "energy", None))
-
-
 def score_of(call: str, fn: Any, backend: str | None) -> ScoreFn:
     """The score function that fn is, or that the target fn has."""
-    if closed_form(fn):
+    if isinstance(fn, Target):
         return functools.partial(fn.score, backend=backend)
     if not callable(fn):
         raise TypeError(f"{call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}")
@@ -122,7 +118,7 @@ class Potential:
         if not callable(energy_fn):
             raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
         self.call, self.energy_fn = call, energy_fn
-        if score_fn is None and closed_form(energy_fn):
+        if score_fn is None and isinstance(energy_fn, Target):
             score_fn = functools.partial(energy_fn.score, backend=backend)
         self.score_fn = score_fn
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
-from ._squares import Squares
+from ._squares import Squares, mean
 
 
 class Metropolis(Body):
@@ -87,7 +87,7 @@ class Adaptation:
     on the device too, so that a captured step adapts as well.
     """
 
-    SHRINK, SLOW_START, FORGET = 0.05, 10.0, 0.75
+    SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
 
     def __init__(self, run: Run, sampler: Any) -> None:
         self.warmup, self.target, self.per_batch = sampler.warmup, sampler.target_acceptance, sampler.per == "batch"
@@ -109,11 +109,12 @@ class Adaptation:
         m = self.steps.add_(1.0)
         probability = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
         if self.per_batch:
-            probability = probability.mean()
+            probability = mean(probability)
         learning = m <= self.warmup  # always so where the host counts
         share = 1.0 / (m + self.SLOW_START)
         gap = (1.0 - share) * self.gap + share * (self.target - probability)
-        log_step = self.middle - m.sqrt() / self.SHRINK * gap
+        # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+        log_step = self.middle - (m.sqrt() / self.SHRINK * gap).clamp(-self.REACH, self.REACH)
         weight = m**-self.FORGET
         torch.where(learning, weight * log_step + (1.0 - weight) * self.log_average, self.log_average, out=self.log_average)
         torch.where(learning, gap, self.gap, out=self.gap)

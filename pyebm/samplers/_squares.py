@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import _ops
 from ._body import NAN, Number, Run
 
+_BLOCK = 1024
 _SAMPLE = _ops.REDUCTIONS["sample"]
 
 
@@ -45,3 +46,9 @@ class Squares:
         head = (out, None, a, NAN if rows is not None else kappa, lam, mu, 1.0, 1.0, False, _SAMPLE, name)
         self.kernel(*head, rows, None, None, None, z, x0, self.seeds, self.ids)
         return out.double()
+
+
+def mean(values: Tensor) -> Tensor:
+    """Of one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
+    count = values.shape[0]
+    return torch.nn.functional.pad(values, (0, -count % _BLOCK)).reshape(-1, _BLOCK).sum(1).sum() / count

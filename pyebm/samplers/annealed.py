@@ -107,7 +107,6 @@ class _Steps(Body):
         self.streams = 1 if self.known is None else 2
         self.ends = -1  # the level's last step but one
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
-        self.name: Tensor | None = None
         if run.graph:
             steps = range(len(sampler))
             self.sigmas = run.table([sampler.sigma_at(k) for k in steps], run.work)
@@ -115,7 +114,6 @@ class _Steps(Body):
             self.row_tail = options.tail(run, self.etas, t_rows)[1:]
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
-        self.name = names[0]
         if k is None:
             return self._by_device(names)
         if k >= self.ends:

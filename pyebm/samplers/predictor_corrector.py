@@ -13,7 +13,7 @@ from ..noise import Noise
 from ._body import NAN, Body, Run, StepOptions, number
 from ._known import Known
 from ._loop import Sampler
-from ._squares import Squares
+from ._squares import Squares, mean
 from .sde import SDE, Coefficients
 
 PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)
@@ -169,9 +169,11 @@ class _Steps(Body):
         return self.fits(self.sampler.score_fn(self.x, time))
 
     def _correct(self, score: Tensor, alpha: Any, name: Tensor) -> None:
+        if not score.shape[0]:  # nothing to take a mean of
+            return
         z, g = self.squares.norm2_of_noise(name, score), self.squares.norm2(score)
         if self.sampler.per == "batch":  # the norms' means over the batch
-            z, g = (norm2.sqrt().mean().square().reshape(1) for norm2 in (z, g))
+            z, g = (mean(norm2.sqrt()).square().reshape(1) for norm2 in (z, g))
         eta = z / g * (2.0 * self.sampler.snr**2) * alpha
         self.langevin(self.x, None, score, NAN, 1.0, name, eta, None, *self.row_tail)
 
