@@ -102,24 +102,34 @@ class Body:
         return check_like(self.run.call, name, score, "x", self.x)
 
 
-def score_of(call: str, fn: Any, backend: str | None) -> ScoreFn:
-    """The score function that fn is, or that the target fn has."""
-    if isinstance(fn, Target):
+def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
+    """The score function that fn is, or that the target fn has: then straight to its kernel, checked here once."""
+    if not isinstance(fn, Target):
+        if not callable(fn):
+            raise TypeError(f"{run.call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}")
+        return fn  # type: ignore[no-any-return]
+    if type(fn).score is not Target.score:
         return functools.partial(fn.score, backend=backend)
-    if not callable(fn):
-        raise TypeError(f"{call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}")
-    return fn  # type: ignore[no-any-return]
+    kernel, index, params = run.kernels(backend)["target_score"], fn._index, fn._checked(run.call, run.x)
+
+    def score(x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        kernel(out, x, index, params)
+        return out
+
+    return score
 
 
 class Potential:
     """An energy with its score: a target's, a user's two functions, or one function and its gradient by autograd."""
 
-    def __init__(self, call: str, energy_fn: Any, score_fn: ScoreFn | None, backend: str | None) -> None:
+    def __init__(self, run: Run, energy_fn: Any, score_fn: ScoreFn | None, backend: str | None) -> None:
+        call = run.call
         if not callable(energy_fn):
             raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
         self.call, self.energy_fn = call, energy_fn
         if score_fn is None and isinstance(energy_fn, Target):
-            score_fn = functools.partial(energy_fn.score, backend=backend)
+            score_fn = score_of(run, energy_fn, backend)
         self.score_fn = score_fn
 
     def score(self, x: Tensor) -> Tensor:

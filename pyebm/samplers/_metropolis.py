@@ -25,7 +25,7 @@ class Metropolis(Body):
         super().__init__(run)
         options: StepOptions = sampler.options
         self.kernels = run.kernels(options.backend)
-        self.potential = Potential(run.call, sampler.energy_fn, sampler.score_fn, options.backend)
+        self.potential = Potential(run, sampler.energy_fn, sampler.score_fn, options.backend)
         self.mask = options.expanded_mask(run)
         self.temperature = number(run.call, "temperature", options.temperature)
         self.squares = Squares(run, options.backend)

@@ -102,10 +102,10 @@ class _Steps(Body):
         self.sampler, self.score_fn = sampler, sampler.score_fn
         self.kernel = run.kernels(options.backend)["langevin_step"]
         (_, (self.t, t_rows)) = step_size_and_temperature(run, sampler.step_lr, options.temperature)
-        self.tail, self.t_rows = options.tail(run, None, t_rows), t_rows
+        self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 if self.known is None else 2
-        self.ends = -1  # the level's last step but one
+        self.ends = -1  # the first step beyond the level
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:
             steps = range(len(sampler))

@@ -63,7 +63,7 @@ class _Steps(Body):
         super().__init__(run)
         options = sampler.options
         (eta, eta_rows), (t, t_rows) = step_size_and_temperature(run, sampler.step_size, options.temperature)
-        self.score_fn = score_of(run.call, sampler.score_fn, options.backend)
+        self.score_fn = score_of(run, sampler.score_fn, options.backend)
         self.kernel = run.kernels(options.backend)["langevin_step"]
         self.numbers, self.tail = (eta, t), options.tail(run, eta_rows, t_rows)
 

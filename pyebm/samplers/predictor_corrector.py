@@ -36,7 +36,7 @@ class PredictorCorrector(Sampler):
         per: "batch" takes the norms' means over the batch, as published; "sample" each sample's own norms, so that a
             sample does not depend on its batch.
         probability_flow: the predictor follows the probability-flow ODE (half the score, no noise).
-        denoise: the last step adds no noise.
+        denoise: the predictor's last step adds no noise.
         known: data (B, ...) to paint in (score_sde's controllable generation): before every look at the score, elements where
             ``mask`` is False are set to ``alpha(t) known + sigma(t) z``, at the end to ``known``.
         clamp, mask, backend: as in :func:`pyebm.affine_step`.

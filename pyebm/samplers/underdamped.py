@@ -75,7 +75,7 @@ class _Steps(Body):
     def __init__(self, run: Run, sampler: UnderdampedLangevin) -> None:
         super().__init__(run)
         backend, h, t = sampler.options.backend, sampler.step_size, sampler.temperature
-        self.score_fn = score_of(run.call, sampler.score_fn, backend)
+        self.score_fn = score_of(run, sampler.score_fn, backend)
         self.kernel = run.kernels(backend)["affine_step"]
         none = (None, None, None)
         self.tail, self.w_tail = sampler.options.tail(run, *none), sampler.score_options.tail(run, *none)

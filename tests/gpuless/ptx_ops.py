@@ -15,7 +15,18 @@ from ptx_threads import FLOAT, SIGNED, UNSIGNED, Threads, type_of
 DONE = object()
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}
 _LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+
+
+def _otherwise(compare: Any) -> Any:
+    return lambda a, b: ~compare(a, b)
+
+
 _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+_COMPARE |= {"neu": np.not_equal}  # with u: true where an operand is NaN too
+_OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
+_COMPARE |= {f"{name}u": _otherwise(_COMPARE[opposite]) for name, opposite in _OPPOSITE.items()}
+_COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
+_SHARED = 1 << 60  # where generic addresses see shared memory
 
 
 def _names(operand: str) -> list[str]:
@@ -23,33 +34,50 @@ def _names(operand: str) -> list[str]:
 
 
 def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> None:
-    bits = type_of(op[-1])[1]
+    kind, bits = type_of(op[-1])
     width = bits // 8
-    if "param" in op:
-        name, _, offset = operands[1].strip("[] ").partition("+")
-        at = threads.kernel.parameters[name.strip()][0] + int(offset or 0)
-        raw = np.frombuffer(threads.data[at : at + width], UNSIGNED[bits])
-        return threads.put(operands[0], np.full(threads.count, raw[0]), mask)
-    chosen = np.nonzero(mask)[0]
-    if not len(chosen):
-        return None
     is_load = op[0] == "ld"
     names = _names(operands[0 if is_load else 1])
-    address = threads.address(operands[1 if is_load else 0])[chosen]
-    size = width * len(names)
+    address = threads.address(operands[1 if is_load else 0])
+    chosen = np.nonzero(mask)[0]
+    if not len(chosen):
+        return
+    if "param" in op:
+        every = np.frombuffer(threads.data, np.uint8)
+        raw = every[address.astype(np.int64)[:, None] + np.arange(width * len(names))]
+        words = np.ascontiguousarray(raw).view((SIGNED if kind == "s" else UNSIGNED)[bits])
+        for k, name in enumerate(names):
+            threads.put(name, words[:, k].astype((SIGNED if kind == "s" else UNSIGNED)[8 * threads.registers[name].itemsize]), mask)
+        return
+    shared = "shared" in op
+    if not shared and "global" not in op:  # a generic address
+        inside = address[chosen] >= _SHARED
+        for there, space in ((inside, "shared"), (~inside, "global")):
+            part = np.zeros_like(mask)
+            part[chosen[there]] = True
+            _memory(threads, [op[0], space, *op[1:]], operands, part)
+        return
+    address = address[chosen] % np.uint64(_SHARED)
     lane = threads.block[chosen], threads.thread[chosen]
     if is_load:
-        data = threads.shared.load(*lane, address, size) if "shared" in op else threads.memory.load(address, size)
+        size = width * len(names)
+        data = threads.shared.load(*lane, address, size) if shared else threads.memory.load(address, size)
         words = np.ascontiguousarray(data).view(UNSIGNED[bits])
         for k, name in enumerate(names):
             threads.registers[name][chosen] = words[:, k]
-        return None
+        return
     data = np.stack([threads.value(name, "u", bits)[chosen] for name in names], axis=1).view(np.uint8)
-    if "shared" in op:
+    if shared:
         threads.shared.store(*lane, address, data)
     else:
         threads.memory.store(address, data)
-    return None
+
+
+def _atomic_min(threads: Threads, operands: list[str], bits: int, mask: np.ndarray) -> None:
+    address, value = threads.address(operands[1])[mask], threads.value(operands[2], "u", bits)[mask]
+    for one, least in zip(address, value, strict=True):
+        before = threads.memory.load(np.array([one]), bits // 8).view(UNSIGNED[bits])
+        threads.memory.store(np.array([one]), np.minimum(before, least).view(np.uint8))
 
 
 def _to_bfloat16(x: np.ndarray) -> np.ndarray:
@@ -78,12 +106,37 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
     return value.astype({"s": SIGNED, "f": FLOAT}.get(kind, UNSIGNED)[bits])
 
 
-def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
-    if op[2] not in ("bfly", "idx") or not mask.all():
-        raise PtxError("only a shuffle of whole warps, by butterfly or index, is known here")
-    value, lane = threads.value(operands[1], "u", 32), threads.value(operands[2], "u", 32).astype(np.int64) % 32
+def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values, and whether they came from the lane that was asked for."""
+    if op[2] not in ("bfly", "idx", "down") or not threads.whole_warps(mask):
+        raise PtxError("only a shuffle of whole warps, by butterfly, index or down, is known here")
+    value, other, limit = (threads.value(name, "u", 32).astype(np.int64) for name in operands[1:4])
     thread = np.arange(threads.count)  # blocks are whole warps
-    return value[thread ^ lane if op[2] == "bfly" else thread // 32 * 32 + lane]
+    lane, segment = thread % 32, limit >> 8 & 31
+    source = {"bfly": lane ^ other, "down": lane + other, "idx": lane & segment | other & ~segment & 31}[op[2]]
+    inside = source <= (lane & segment | limit & ~segment & 31)
+    return value[np.where(inside, thread - lane + source, thread)].astype(np.uint32), inside
+
+
+def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """a b + c of float32, rounded once: through float64, whose last bit is set where it had to round (rounding to odd)."""
+    product, addend = a.astype(np.float64) * b, c.astype(np.float64)
+    total = product + addend
+    part = total - product
+    error = (product - (total - part)) + (addend - part)
+    bits = total.view(np.int64)
+    inexact = (error != 0) & np.isfinite(total) & (bits & 1 == 0)
+    towards_zero = (error > 0) != (total > 0)
+    return np.where(inexact, np.where(towards_zero, bits - 1, bits + 1), bits).view(np.float64).astype(np.float32)
+
+
+def _high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The upper half of unsigned 64-bit products."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    middle = (a & low) * (b & low) >> half
+    first = (a >> half) * (b & low) + middle
+    second = (a & low) * (b >> half) + (first & low)
+    return (a >> half) * (b >> half) + (first >> half) + (second >> half)
 
 
 def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, bits: int) -> np.ndarray:
@@ -96,7 +149,7 @@ def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, b
         return product + threads.value(operands[3], kind, 2 * bits) if op[0] == "mad" else product
     if "hi" in op:
         if bits != 32:
-            raise PtxError("the high half of a 64-bit product is not known here")
+            return _high(a, b)
         wide = SIGNED[64] if kind == "s" else UNSIGNED[64]
         return ((a.astype(wide) * b.astype(wide)) >> wide(32)).astype(UNSIGNED[32])
     return a * b + threads.value(operands[3], kind, bits) if op[0] == "mad" else a * b
@@ -124,6 +177,13 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     if name in ("ld", "st"):
         _memory(threads, op, operands, mask)
         return DONE
+    if name == "cvta":  # every space but shared memory is where generic addresses see it
+        window = np.uint64(_SHARED if op[1] == "shared" else 0)
+        threads.put(operands[0], threads.value(operands[1], "u", 64) + window, mask)
+        return DONE
+    if name == "atom" and op[1:3] == ["global", "min"] and op[-1] == "u64":
+        _atomic_min(threads, operands, 64, mask)  # the value before is not asked for
+        return DONE
     kind, bits = type_of(op[-1])
 
     def value(k: int) -> Any:
@@ -148,8 +208,10 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name == "cvt":
         result = _convert(threads, op, operands)
     elif name == "shfl":
-        result = _shuffle(threads, op, operands, mask)
-        return threads.put(operands[0].split("|")[0], result, mask) or DONE
+        result, inside = _shuffle(threads, op, operands, mask)
+        for target, one in zip(operands[0].split("|"), (result, inside), strict=False):
+            threads.put(target, one, mask)
+        return DONE
     elif name == "setp":
         result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne, which PTX calls neu then
         if op[1] == "ne" and kind == "f":
@@ -163,7 +225,11 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name in ("mul", "mad"):
         result = _multiply(threads, op, operands, kind, bits)
     elif name == "fma" and bits == 32:
-        result = (value(1).astype(np.float64) * value(2) + value(3)).astype(np.float32)
+        result = _fused(value(1), value(2), value(3))
+    elif name == "rsqrt" and op[1:] == ["approx", "ftz", "f32"]:
+        # Anything within the error that PTX states, 2^-22.9, would do; here it is another one at every call.
+        spread = 1 + np.exp2(-22.9) * np.random.default_rng(len(operands[0])).uniform(-1, 1, threads.count)
+        result = (spread / np.sqrt(value(1).astype(np.float64))).astype(np.float32)
     elif name in _ARITHMETIC:
         result = _ARITHMETIC[name](value(1), value(2))
     elif name == "div" and kind == "f":
