@@ -107,11 +107,13 @@ def test_inductor_gives_the_same_bits(function):
 def test_chains_compile_once_for_all_noise():
     compiles = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(_chain, fullgraph=True, backend=compiles)
+    compiled(X, pyebm.Noise(1))
+    first = compiles.frame_count  # torch traces a function that reads a module's buffers twice
     for k in range(4):
         noise = pyebm.Noise(17 * k, step=k, first_sample=2 * k)
         for ours, theirs in zip(compiled(X + k, noise), _chain(X + k, noise), strict=True):
             assert torch.equal(ours, theirs)
-    assert compiles.frame_count == 1
+    assert compiles.frame_count == first
 
 
 def _all_that_differentiates(x, noise):

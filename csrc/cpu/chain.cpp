@@ -88,18 +88,17 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
   const Rows rows{{step_size, step_size_rows, step_size_per_step}, {temperature, temperature_rows, temperature_per_step}};
   rows.eta.require("step_size", true);
   rows.t.require("temperature", false);
-  const Shape whole(x);
-  const NoiseSource noise(name, seeds, ids, whole);
+  const NoiseSource noise(name, seeds, ids, Shape(x));
   noise.require_steps(n_steps);
   const View view(x), kept(states);
-  const int64_t every = thin.value_or(n_steps + 1), elements = whole.samples * whole.elements;
-  int64_t* first_bad = diverged && whole.samples ? static_cast<int64_t*>(diverged->data_ptr()) : nullptr;
+  const int64_t every = thin.value_or(n_steps + 1), elements = x.numel();
+  int64_t* first_bad = diverged && x.size(0) ? static_cast<int64_t*>(diverged->data_ptr()) : nullptr;
   constexpr double kNone = std::numeric_limits<double>::infinity();
 
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>("langevin_chain", target, params, whole);
-    const int64_t at_once = samples_at_once(kernels, whole.samples);
+    const TargetOf<T>& kernels = checked_target<T>("langevin_chain", target, params, Shape(x));
+    const int64_t at_once = samples_at_once(kernels, x.size(0));
     Shape shape(x, at_once);
     if (!at_once) shape.share(torch::stable::get_num_threads(), n_steps);
     const Bounds<T> bounds{static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), static_cast<T>(kNone)};

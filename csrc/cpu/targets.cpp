@@ -7,12 +7,11 @@ namespace pyebm {
 namespace {
 
 void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
-  const Shape whole(x);
   const View result(out), state(x);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>("target_score", target, params, whole);
-    const int64_t at_once = samples_at_once(kernels, whole.samples);
+    const TargetOf<T>& kernels = checked_target<T>("target_score", target, params, Shape(x));
+    const int64_t at_once = samples_at_once(kernels, x.size(0));
     const Shape shape(x, at_once);
     const Blocks blocks(shape, !kernels.elementwise, at_once, work_of(kernels, shape, params));
     for_each_block(blocks, [&] {
