@@ -50,7 +50,7 @@ gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests t
 
 gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed; fails beyond the committed limits
 	$(RUN) tests/gpuless/gate.py
-	@if command -v nvcc >/dev/null; then $(RUN) tests/gpu_gate/cuda_gate.py; \
+	@if command -v nvcc >/dev/null; then $(RUN) tests/gpuless/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
 # ttsem says that it wants a later Python and runs on this one.

@@ -1,10 +1,11 @@
 """Builds the kernels on LibTorch's stable ABI: one abi3 wheel for torch >= 2.10 and Python >= 3.10.
 
-The CUDA half needs nvcc, but neither a GPU nor a torch with CUDA. It is built where torch has CUDA and nvcc is found; not for a
-CPU-only torch, which can't load it, unless PYEBM_CUDA=1 asks for it. PYEBM_CUDA=1 makes it an error that it can't be built,
-PYEBM_CUDA=0 forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
+The CUDA half is a library of its own, built wherever nvcc is found, for which it needs neither a GPU nor a torch with CUDA: one
+wheel serves CPU and CUDA users. PYEBM_CUDA=1 makes it an error that it can't be built, PYEBM_CUDA=0 forbids it (it takes a minute
+or two). TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -63,13 +64,17 @@ def find_nvcc() -> tuple[str, tuple[int, int]] | str:
 
 
 def architecture_flags(nvcc: str) -> list[str]:
-    """nvcc's -gencode for every architecture asked for, or for those of the default list that this nvcc knows."""
+    """nvcc's -gencode for every architecture asked for, or for those of the default list that this nvcc knows.
+
+    All machine code is made from the PTX of the oldest of them: nothing here is special to a later one, and the front end, which
+    takes as long as ptxas, runs once. +PTX adds that PTX, which drivers translate for the GPUs that are not named.
+    """
     listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     known = set(re.findall(r"compute_(\d+)", listed))
-    asked = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
-    flags = []
-    for name in re.split(r"[;, ]+", asked.strip() or ARCHITECTURES):
-        parts = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", name)
+    asked = os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip()
+    numbers, ptx = [], False
+    for name in re.split(r"[;, ]+", asked or ARCHITECTURES):
+        parts = re.fullmatch(r"(\d+)\.(\d)(\+PTX)?", name)
         number = parts[1] + parts[2] if parts else ""
         if number not in known:
             if not asked:
@@ -77,18 +82,18 @@ def architecture_flags(nvcc: str) -> list[str]:
             versions = ", ".join(f"{int(n) // 10}.{int(n) % 10}" for n in sorted(known, key=int))
             known_to = f"{nvcc} does not know; it knows {versions}, each with +PTX or without"
             sys.exit(f"TORCH_CUDA_ARCH_LIST names {name!r}, which {known_to}")
-        suffix = parts[3]
-        flags.append(f"-gencode=arch=compute_{number}{suffix},code=sm_{number}{suffix}")
-        if parts[4]:
-            flags.append(f"-gencode=arch=compute_{number}{suffix},code=compute_{number}{suffix}")
-    return flags
+        numbers.append(number)
+        ptx = ptx or parts[3] is not None
+    oldest = min(numbers, key=int)
+    codes = [f"sm_{number}" for number in numbers] + [f"compute_{oldest}"] * ptx
+    return [f"-gencode=arch=compute_{oldest},code=[{','.join(codes)}]"]
 
 
 def cuda_extensions() -> list[Extension]:
     wanted = os.environ.get("PYEBM_CUDA", "")
     if wanted not in ("", "0", "1"):
         sys.exit(f"PYEBM_CUDA must be 0, 1 or unset, got {wanted!r}")
-    if wanted == "0" or (wanted == "" and torch.version.cuda is None):
+    if wanted == "0":
         return []
     found = find_nvcc()
     if isinstance(found, str):
@@ -101,7 +106,7 @@ def cuda_extensions() -> list[Extension]:
     extension = Extension(
         "pyebm._C_cuda",
         sources=sorted(str(path) for path in Path("csrc/cuda").glob("*.cu")),
-        depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+        depends=sorted(str(path) for room in ("common", "cuda") for path in Path("csrc", room).glob("*.h")),
         define_macros=[STABLE_ABI],
         library_dirs=[*library_paths(), *re.findall(r'"-L([^"]+)"', dry.stderr + dry.stdout)],
         libraries=["torch", "torch_cpu", "c10", "cudart_static", "dl", "rt", "pthread"],
@@ -112,10 +117,21 @@ def cuda_extensions() -> list[Extension]:
     return [extension]
 
 
-def compile_cuda(extension: Extension, folder: Path) -> list[str]:
-    """The CUDA sources to objects, side by side."""
-    folder.mkdir(parents=True, exist_ok=True)
-    built_for = " ".join(re.findall(r"code=(\w+)", " ".join(extension.nvcc)))
+def with_headers(source: Path) -> dict[Path, str]:
+    """The text of a source and of all headers of ours that it includes."""
+    found: dict[Path, str] = {}
+    left = [source.resolve()]
+    while left:
+        path = left.pop()
+        if path not in found and path.exists():  # what does not exist is the tests' emulator
+            found[path] = path.read_text()
+            left += [(path.parent / name).resolve() for name in re.findall(r'#include "([^"]+)"', found[path])]
+    return dict(sorted(found.items()))
+
+
+def compile_cuda(extension: Extension) -> list[str]:
+    """The CUDA sources to objects, side by side; what was compiled before with the same command and contents is taken as it is."""
+    built_for = " ".join(re.findall(r"(?:sm|compute)_\w+(?=[,\]])", extension.nvcc[-1].partition("code=")[2]))
     command = [
         *extension.nvcc,
         "-std=c++17",
@@ -123,18 +139,24 @@ def compile_cuda(extension: Extension, folder: Path) -> list[str]:
         # Bits are promised: every product, sum, quotient and root is rounded by itself (never --use_fast_math).
         *("--fmad=false", "--prec-sqrt=true", "--prec-div=true", "--ftz=false"),
         f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall{',-Werror' if STRICT else ''}",
-        *(["-Werror=all-warnings"] if STRICT else []),
+        *(["-Werror=all-warnings", "-Xptxas=-warn-spills,-warn-lmem-usage"] if STRICT else []),
         "-DUSE_CUDA",
         "-D" + "=".join(STABLE_ABI),
         f'-DPYEBM_CUDA_ARCHS="{built_for}"',
         *(f"-isystem={path}" for path in include_paths()),
         f"--threads={os.cpu_count()}",
     ]
+    folder = Path("build/cuda")
+    folder.mkdir(parents=True, exist_ok=True)
 
     def compile_one(source: str) -> str:
-        made = str(folder / f"{Path(source).stem}.o")
-        subprocess.run([*command, "-c", source, "-o", made], check=True)
-        return made
+        content = "\0".join([torch.__version__, *command, *with_headers(Path(source)).values()]).encode()
+        made = folder / f"{Path(source).stem}-{hashlib.sha256(content).hexdigest()[:16]}.o"
+        if not made.exists():
+            partial = made.with_suffix(f".{os.getpid()}")
+            subprocess.run([*command, "-c", source, "-o", str(partial)], check=True)
+            partial.rename(made)
+        return str(made)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(compile_one, extension.sources))
@@ -145,11 +167,7 @@ class BuildExtension(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         if hasattr(ext, "nvcc"):
-            target = Path(self.get_ext_fullpath(ext.name))
-            newest = max(Path(path).stat().st_mtime for path in [*ext.sources, *ext.depends, __file__])
-            if not self.force and target.exists() and target.stat().st_mtime > newest:
-                return
-            ext.extra_objects = compile_cuda(ext, Path(self.build_temp) / "cuda")
+            ext.extra_objects = compile_cuda(ext)
             ext.sources = []
             super().build_extension(ext)
             return

@@ -11,6 +11,7 @@
 ``report``, ``plots``     what people read
 ``model``                 what GPUs would do, where there is none: labelled as a model
 ``cli``                   the command
+``integrations``          another: the table of docs/integrations.md, from both sides of each call site (``call_sites``)
 ========================  ==================================================================================================
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import emulated
 emulated.register()
 
 
-def _kernel_backends() -> Iterator[tuple[str, str | None]]:
+def _kernel_backends() -> Iterator[Any]:
     available = pyebm.backends()
     if available["cpu"] is not True:
         raise pytest.UsageError(str(available["cpu"]))  # a suite that skipped the kernels would prove nothing
@@ -31,7 +32,10 @@ def _kernel_backends() -> Iterator[tuple[str, str | None]]:
         except ValueError:
             continue
         yield "cpu", level
-    yield from ((name, None) for name, state in available.items() if state is True and name not in ("cpu", "reference"))
+    for name, state in available.items():
+        if state is True and name not in ("cpu", "reference"):
+            on_device = name in ("cuda", "triton") and torch.cuda.is_available()
+            yield pytest.param((name, None), marks=pytest.mark.gpu) if on_device else (name, None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -157,6 +157,13 @@ def test_another_law_is_seen():
             assert_same_law(x, other)
 
 
+def test_without_pytest_it_says_what_to_install():
+    code = "import sys; sys.modules['pytest'] = None; from pyebm.__main__ import main; sys.exit(main(['bench', '--only', 'noise']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == cli.USAGE
+    assert "the benchmarks need pytest: pip install 'pyebm-kernels[bench]'" in done.stderr
+
+
 def test_importing_pyebm_imports_none_of_it():
     code = "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest', 'matplotlib'))])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

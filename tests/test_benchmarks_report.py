@@ -47,7 +47,8 @@ def test_compare_fails_above_ten_per_cent_of_the_ratio():
         (None, "can't be read"),
     ],
 )
-def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(content, said, tmp_path, capsys):
+def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(content, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "measure", lambda *_: pytest.fail("it was measured"))
     old = tmp_path / "old.json"
     if content is not None:
         old.write_text(content if isinstance(content, str) else json.dumps(content))

@@ -49,6 +49,18 @@ def test_neither_batch_nor_threads_matter(threads, target, sampler):
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("target", ["double well", "rastrigin"])
+def test_threads_that_share_one_sample(target):
+    """One chain of so many elements that torch would sum its energy in parts: the same energies, decisions and states."""
+    runs = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        run = MALA(TARGETS[target](), 1e-6)(normal(1, 200_001), 4, noise=Noise(0), thin=1)
+        runs.append((run.states, run.info))
+    assert_equal(*runs)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("target", ["covariance", "mixture", "gaussian"])
 @pytest.mark.parametrize("sampler", ["mala", "hmc", "underdamped"])
 def test_against_exact_samples(target, sampler):

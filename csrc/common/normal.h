@@ -18,6 +18,9 @@ PYEBM_HD float bits_float(uint32_t bits) {
   return x;
 }
 
+// In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
+PYEBM_HD float uniform(uint32_t word) { return (static_cast<float>(word) + 0.5f) * 0x1p-32f; }
+
 PYEBM_HD float sqrt_rounded(float x) {
 #if defined(__CUDA_ARCH__)
   return __fsqrt_rn(x);
@@ -26,8 +29,27 @@ PYEBM_HD float sqrt_rounded(float x) {
 #endif
 }
 
-// In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
-PYEBM_HD float uniform(uint32_t word) { return (static_cast<float>(word) + 0.5f) * 0x1p-32f; }
+template <class Fma>
+PYEBM_HD float root_from_estimate(float x, float y, Fma fma) {
+  const float g = x * y, h = 0.5f * y;
+  const float error = fma(h, -g, 0.5f);
+  const float root = fma(g, error, g), half = fma(h, error, h);
+  return fma(fma(-root, root, x), half, root);
+}
+
+// sqrt_rounded(x) for the x that minus_2_log makes: 0, and 2^-23 to 45.
+PYEBM_HD float root_of_log(float x) {
+#if defined(__CUDA_ARCH__)
+  // Goldschmidt's iteration from the hardware's estimate, without __fsqrt_rn's branch for zeros and subnormals. It gives the
+  // rounded root whatever the estimate is within the error that PTX states for it (2^-22.9): tests/gpuless/square_root.cpp tries
+  // all. These are the only fused operations of the library. x + 2^-100 is x, but for 0, whose estimate would be infinite.
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x + 0x1p-100f));
+  return root_from_estimate(x, y, __fmaf_rn);
+#else
+  return sqrt_rounded(x);
+#endif
+}
 
 // -2 log(u) for u = radius 2^-32 + 2^-33. u 2^32 = 2^32 2^e m, m in [2/3, 4/3): -2 e ln 2 + f q(f) at f = 1 - m.
 PYEBM_HD float minus_2_log(uint32_t radius) {
@@ -46,9 +68,25 @@ PYEBM_HD float minus_2_log(uint32_t radius) {
   return static_cast<float>(static_cast<int32_t>(exponent)) * -0x1.62e430p-23f + f * q;
 }
 
+// (even, odd) = r (c, s), or where `turn` is not 0, r (-s, c).
+PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, float& odd) {
+#if defined(__CUDA_ARCH__)
+  // Two products too many cost less than two selections, which run at half the rate. Nothing here is subnormal: .ftz only keeps
+  // ptxas from taking the last product for the first, and selecting after all.
+  asm("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t"
+      "mul.rn.f32 %0, %2, %3;\n\tmul.rn.f32 %1, %2, %4;\n\t"
+      "@p mul.rn.f32 %0, %2, %6;\n\t@p mul.rn.ftz.f32 %1, %2, %3;\n\t}"
+      : "=&f"(even), "=&f"(odd)
+      : "f"(r), "f"(c), "f"(s), "r"(turn), "f"(-s));
+#else
+  even = r * (turn ? -s : c);
+  odd = r * (turn ? c : s);
+#endif
+}
+
 // even = R cos, odd = R sin at the angle 2 pi angle / 2^32: the nearest quarter turn from the top bits, polynomials for the rest.
 PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& odd) {
-  const float r = sqrt_rounded(minus_2_log(radius));
+  const float r = root_of_log(minus_2_log(radius));
   const float a = static_cast<float>(static_cast<int32_t>(angle << 2)) * 0x1.921fb6p-32f;  // in [-pi/4, pi/4)
   const float y = a * a;
   float s = -0x1.995408p-13f;
@@ -60,13 +98,9 @@ PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& od
   c = c * y + 0x1.553e5ep-5f;
   c = c * y + -0x1.ffffb2p-2f;
   c = c * y + 0x1p+0f;
-  // Quadrants 0 to 3: (c, s), (-s, c), (-c, -s), (s, -c).
-  const uint32_t turned = angle + (1u << 29), doubled = turned << 1;
-  const bool swap = static_cast<int32_t>(doubled) < 0;
-  const uint32_t odd_sign = turned & 0x80000000u;
-  const uint32_t even_sign = (turned ^ doubled) & 0x80000000u;
-  even = r * bits_float(float_bits(swap ? s : c) ^ even_sign);
-  odd = r * bits_float(float_bits(swap ? c : s) ^ odd_sign);
+  // Quadrants 0 to 3 give (c, s), (-s, c), (-c, -s), (s, -c): the last two the first two's, with the radius negative.
+  const uint32_t turned = angle + (1u << 29);
+  rotated(bits_float(float_bits(r) ^ (turned & 0x80000000u)), c, s, turned & 0x40000000u, even, odd);
 }
 
 }  // namespace

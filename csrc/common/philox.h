@@ -22,7 +22,7 @@ PYEBM_HD uint32_t xor3(uint32_t a, uint32_t b, uint32_t c) { return a ^ b ^ c; }
 
 template <class Word>
 PYEBM_HD void philox4x32_10(Word& c0, Word& c1, Word& c2, Word& c3, Word k0, Word k1) {
-  for (int round = 0; round < 10; ++round) {
+  PYEBM_UNROLL_ON_GPU for (int round = 0; round < 10; ++round) {
     Word high0, low0, high1, low1;
     multiply(0xD2511F53u, c0, high0, low0);
     multiply(0xCD9E8D57u, c2, high1, low1);

@@ -12,3 +12,9 @@
 #else
 #define PYEBM_HD inline __attribute__((always_inline))
 #endif
+
+#if defined(__CUDA_ARCH__)
+#define PYEBM_UNROLL_ON_GPU _Pragma("unroll")
+#else
+#define PYEBM_UNROLL_ON_GPU
+#endif

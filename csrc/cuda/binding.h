@@ -57,12 +57,8 @@ class Call {
   NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids, int64_t samples) const {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
     const int64_t* named = words(*name, "name", 4);
-    return {named,
-            seeds ? words(*seeds, "seed", samples) : named,
-            ids ? words(*ids, "sample_ids", samples) : named + 1,
-            seeds.has_value(),
-            ids.has_value(),
-            !ids};
+    if (reinterpret_cast<uint64_t>(named) % 16) fail("noise: name must begin at a multiple of 16 bytes");
+    return {named, seeds ? words(*seeds, "seed", samples) : nullptr, ids ? words(*ids, "sample_ids", samples) : nullptr};
   }
 
   const char* op;
@@ -96,7 +92,11 @@ S* pointer(const MaybeTensor& tensor) {
 template <class T>
 Tensor workspace(const Tensor& like, int64_t count) {
   const int64_t bytes[] = {count * static_cast<int64_t>(sizeof(T))};
-  return torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+  Tensor made = torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+#if !defined(__CUDACC__)
+  cuda_on_cpu::allocated(made.data_ptr(), bytes[0]);
+#endif
+  return made;
 }
 
 inline int64_t elements_of(const Tensor& tensor) { return tensor.size(0) ? tensor.numel() / tensor.size(0) : 0; }
@@ -129,9 +129,11 @@ inline bool are_rows(Operands operands) {
 
 template <int kGranule>
 Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
-  Rows<kGranule> layout{pieces, sample_stride(*operands.begin()), 0, pieces.small(), 0, 0};
-  layout.misfit = static_cast<uint32_t>(layout.sample_stride) & (kGranule - 1);
-  if (operands.size() == kMaxOperands) layout.last_stride = sample_stride(operands.begin()[kMaxOperands - 1]);
+  const auto stride = static_cast<uint64_t>(sample_stride(*operands.begin()));
+  Rows<kGranule> layout{pieces, stride * Rows<kGranule>::kItem, 0, 0, 0};
+  layout.misfit = static_cast<uint32_t>(stride) & (kGranule - 1);
+  if (operands.size() == kMaxOperands)
+    layout.last_stride = static_cast<uint64_t>(sample_stride(operands.begin()[kMaxOperands - 1]));
   for (const Tensor* tensor : operands) {
     if (!tensor) continue;
     const uint64_t bytes = kGranule * static_cast<uint64_t>(tensor->element_size()), aligned = bytes < 16 ? bytes : 16;
@@ -143,7 +145,7 @@ Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
 
 // Neighbouring dimensions that every operand can walk as one become one.
 inline Strided strided_layout(const char* op, const Pieces& pieces, Operands operands) {
-  Strided layout{pieces, {}, pieces.small(), 0, {}, {}};
+  Strided layout{pieces, {}, 0, {}, {}};
   for (size_t k = 0; k < operands.size(); ++k) layout.sample_strides[k] = sample_stride(operands.begin()[k]);
   const Tensor& first = **operands.begin();
   int64_t inner_size = 0;
@@ -182,7 +184,8 @@ void with_layout(const Call& call, Operands operands, Body body) {
   if (first.numel() == 0) return;
   const int64_t samples = first.size(0), elements = elements_of(first);
   using Dense = Rows<kGranule<S>>;
-  if (are_rows(operands)) return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
+  if (elements > 8 && are_rows(operands))
+    return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
   body(strided_layout(call.op, Pieces(samples, elements, kCountOf<S, Strided>), operands));
 }
 

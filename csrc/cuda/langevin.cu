@@ -11,7 +11,7 @@ namespace pyebm {
 namespace {
 
 template <class T>
-struct StepRow {
+struct alignas(4 * sizeof(T)) StepRow {
   T a, b, c;
 };
 
@@ -32,7 +32,7 @@ struct MakeLangevinRow {
   }
 };
 
-// Null where there is none; the bounds are infinite then, but it is cheaper not to ask.
+// Null where there is none.
 template <class S>
 struct StepOperands {
   S* out;
@@ -40,45 +40,37 @@ struct StepOperands {
   S* mean;
   const bool* mask;
   Bounds<Compute<S>> bounds;
-  bool bounded, clipped;
+  uint32_t plain;  // 1: neither mean, mask nor bounds, and a = 1: the step that most people take
 };
 
 template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads)
-    step_kernel(StepOperands<S> in, RowTable<StepRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
-  const Place at = this_place<S>(layout);
-  if (at.count == 0) return;
+__global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Samples<StepRow<Compute<S>>> samples, Layout layout) {
+  Place at;
+  if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   T x[kCount], g[kCount], value[kCount];
-  bool keep[kCount];
   layout.template load<1>(in.x, at, x);
   layout.template load<2>(in.g, at, g);
-  if (in.mask) layout.template load<4>(in.mask, at, keep);
-  const StepRow<T> row = rows.at(at.sample);
+  SampleNoise noise;
+  StepRow<T> row;
+  samples.find(at.sample, noise, row);
   draw(noise, at, value);
-  if (in.clipped) {
+  if (in.plain) {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) g[k] = clamped(g[k], -in.bounds.score_clip, in.bounds.score_clip);
-  }
-#pragma unroll
-  for (int k = 0; k < kCount; ++k) {
-    g[k] = affine_mean(x[k], g[k], row.a, row.b);
-    value[k] = affine_value(g[k], value[k], row.c);
-  }
-  if (in.bounded) {
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) value[k] = clamped(value[k], in.bounds.low, in.bounds.high);
-  }
-  if (in.mask) {
+    for (int k = 0; k < kCount; ++k) value[k] = affine_value(x[k] + row.b * g[k], value[k], row.c);
+  } else {
+    bool keep[kCount];
+    if (in.mask) layout.template load<4>(in.mask, at, keep);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      value[k] = keep[k] ? value[k] : x[k];
-      g[k] = keep[k] ? g[k] : x[k];
+      g[k] = step_mean(x[k], g[k], row.a, row.b, in.bounds.score_clip);
+      value[k] = step_value(g[k], value[k], row.c, in.bounds.low, in.bounds.high);
+      if (in.mask && !keep[k]) g[k] = value[k] = x[k];
     }
+    if (in.mean) layout.template store<3>(in.mean, at, g);
   }
   layout.template store<0>(in.out, at, value);
-  if (in.mean) layout.template store<3>(in.mean, at, g);
 }
 
 struct Options {
@@ -91,10 +83,10 @@ Memory memory_of(const Tensor& tensor) {
           tensor.dim(), tensor.sizes().data(), tensor.strides().data()};
 }
 
-// row(Type<T>()) makes the table of coefficients.
+// make_table(Type<T>()) makes the table of coefficients; unit: in all of its rows a = 1.
 template <class MakeTable>
 void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tensor& g, const NoiseName& noise,
-          const Options& options, MakeTable make_table) {
+          const Options& options, bool unit, MakeTable make_table) {
   const Tensor& state = x ? *x : out;
   const ScalarType dtype = out.scalar_type();
   call.expect("x", x, dtype).expect("score", g, dtype).expect("mean", options.mean, dtype);
@@ -105,7 +97,7 @@ void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tenso
     using S = typename decltype(type)::type;
     using T = Compute<S>;
     MaybeTensor memory;
-    const RowTable<StepRow<T>> rows = make_table(Type<T>(), memory);
+    const Samples<StepRow<T>> samples(noise, make_table(Type<T>(), memory));
     const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
                            static_cast<T>(options.score_clip.value_or(kNone))};
     const StepOperands<S> operands{pointer<S>(out),
@@ -114,10 +106,9 @@ void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tenso
                                    pointer<S>(options.mean),
                                    pointer<bool>(options.mask),
                                    bounds,
-                                   options.low || options.high,
-                                   options.score_clip.has_value()};
+                                   unit && !(options.mean || options.mask || options.low || options.high || options.score_clip)};
     with_layout<S>(call, {&out, &state, &g, get(options.mean), get(options.mask)}, [&](const auto& layout) {
-      call.launch(step_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), operands, rows, noise, layout);
+      call.launch(step_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), operands, samples, layout);
     });
   });
 }
@@ -130,7 +121,7 @@ void affine_step(Tensor out, MaybeTensor x, Tensor score, double a, double b, do
   const NoiseName noise = call.noise(name, seeds, ids, samples);
   const RowSource aa = row_source(call, "a", a, a_rows, samples), bb = row_source(call, "b", b, b_rows, samples),
                   cc = row_source(call, "c", c, c_rows, samples);
-  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, [&](auto type, MaybeTensor& memory) {
+  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, !aa.data && a == 1.0, [&](auto type, MaybeTensor& memory) {
     using T = typename decltype(type)::type;
     return row_table<StepRow<T>>(call, out, {aa, bb, cc}, MakeAffineRow<T>{aa, bb, cc}, memory);
   });
@@ -145,7 +136,7 @@ void langevin_step(Tensor out, MaybeTensor x, Tensor score, double step_size, do
   const NoiseName noise = call.noise(name, seeds, ids, samples);
   const RowSource eta = row_source(call, "step_size", step_size, step_size_rows, samples),
                   t = row_source(call, "temperature", temperature, temperature_rows, samples);
-  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, [&](auto type, MaybeTensor& memory) {
+  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, true, [&](auto type, MaybeTensor& memory) {
     using T = typename decltype(type)::type;
     return row_table<StepRow<T>>(call, out, {eta, t}, MakeLangevinRow<T>{eta, t}, memory);
   });

@@ -1,8 +1,8 @@
 // Which elements are a thread's, and where they lie. A thread takes kCount consecutive elements of one sample, in logical
 // (row-major) order, so that the groups of four that share a Philox call are never split.
 //
-// Two layouts: Rows, where every operand holds each sample's elements side by side (any distance between samples), and Strided,
-// anything else. Offsets are 64 bits everywhere.
+// Two layouts: Rows, where every operand holds each sample's elements side by side (any distance between samples), and Strided:
+// anything else, and samples of two groups or fewer. Offsets are 64 bits everywhere.
 #pragma once
 
 #include "pack.h"
@@ -21,9 +21,10 @@ constexpr int kGranule = 16 / static_cast<int>(sizeof(S));
 struct Divider {
   uint64_t divisor = 1, magic = 0;
   uint32_t shift = 0, small_shift = 31, small_magic = 1u << 31;
+  uint32_t minus = ~0u;  // -divisor: a remainder is one multiply-add
 
   Divider() = default;
-  explicit Divider(int64_t by) : divisor(static_cast<uint64_t>(by < 1 ? 1 : by)) {
+  explicit Divider(int64_t by) : divisor(static_cast<uint64_t>(by < 1 ? 1 : by)), minus(0u - static_cast<uint32_t>(divisor)) {
     uint32_t log = 0;
     while ((uint64_t{1} << log) < divisor) ++log;
     if (log == 0) return;
@@ -42,10 +43,13 @@ struct Divider {
 };
 
 struct Place {
-  int64_t sample, element;  // the first element, within its sample
-  int64_t offset;           // and in the memory of the operands with dense rows
-  int count;                // how many of the thread's elements there are; 0: none
-  bool wide;                // they can be moved 16 bytes at a time
+  uint32_t sample;  // ids are 32 bits: there are no more samples than that
+  uint32_t group;   // the first element is the sample's 4 * group'th
+  uint64_t bytes;   // and lies there in the operands with dense rows
+  int count;        // how many of the thread's elements there are
+  bool wide;        // they can be moved 16 bytes at a time
+
+  __device__ __forceinline__ int64_t element() const { return static_cast<int64_t>(group) * 4; }
 };
 
 // The samples cut into pieces of a thread's elements.
@@ -54,6 +58,7 @@ struct Pieces {
   Divider per_sample;
   uint32_t whole;  // the pieces of a sample that are not cut short by its end
   int tail;        // the elements of the one that is
+  uint32_t small;  // their numbers fit 31 bits
 
   Pieces(int64_t samples, int64_t elements, int count)
       : samples(samples),
@@ -62,50 +67,63 @@ struct Pieces {
         whole(static_cast<uint32_t>(elements / count)),
         tail(static_cast<int>(elements % count)) {
     total = elements ? samples * static_cast<int64_t>(per_sample.divisor) : 0;
+    small = total < int64_t{1} << 31;
   }
   int64_t blocks() const { return ceil_div(total, kThreads); }
-  bool small() const { return total < int64_t{1} << 31; }
 };
 
 template <int kGranule>
 struct Rows {
   template <class S>
   static constexpr int kCount = kElements<S>;
+  static constexpr int kItem = 16 / kGranule;  // bytes of an element of the samples' dtype
   Pieces pieces;
-  int64_t sample_stride, last_stride;  // of all operands but the last, and of that one (a mask may serve all samples)
-  bool small;
+  // Of all operands but the last in bytes; of that one, a mask that may serve all samples or a factor, in elements.
+  uint64_t sample_stride, last_stride;
   // Row b of every operand starts b * misfit elements after a 16-byte boundary, and is moved in wide accesses where that is a
   // multiple of the granule; narrow = 1: no row is.
   uint32_t misfit, narrow;
 
   template <int kThread>
-  __device__ __forceinline__ Place place(int64_t sample, uint32_t piece) const {
-    const int64_t element = static_cast<int64_t>(piece) * kThread;
-    const bool aligned = ((static_cast<uint32_t>(sample) * misfit | narrow) & (kGranule - 1)) == 0, whole = piece < pieces.whole;
+  __device__ __forceinline__ Place place(uint32_t sample, uint32_t piece) const {
+    const bool aligned = ((sample * misfit | narrow) & (kGranule - 1)) == 0, whole = piece < pieces.whole;
+    uint64_t bytes = sample * sample_stride + static_cast<uint64_t>(piece) * (kThread * kItem);
 #if defined(PYEBM_PLANT_32_BIT_OFFSET)  // a fault that the tests must notice
-    const int64_t offset = static_cast<uint32_t>(sample * sample_stride * 2 + element * 2) / 2;
-#else
-    const int64_t offset = sample * sample_stride + element;
+    bytes = static_cast<uint32_t>(bytes);
 #endif
-    return {sample, element, offset, whole ? kThread : pieces.tail, aligned && whole};
+    return {sample, piece * (kThread / 4), bytes, whole ? kThread : pieces.tail, aligned && whole};
   }
 
   template <int kOperand, class S, class T, int kN>
   __device__ __forceinline__ void load(const S* data, const Place& at, T (&values)[kN]) const {
-    data += kOperand == kMaxOperands - 1 ? at.sample * last_stride + at.element : at.offset;
-    if (at.wide) return load_wide<kGranule>(data, values);
+    data = first<kOperand>(data, at);
+    if constexpr (kN % kPack<S, kGranule> == 0) {
+      if (at.wide) return load_wide<kGranule>(data, values);
+    }
 #pragma unroll
     for (int k = 0; k < kN; ++k) values[k] = k < at.count ? static_cast<T>(widened(data[k])) : T(0);
   }
 
   template <int kOperand, class S, class T, int kN>
   __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kN]) const {
-    data += kOperand == kMaxOperands - 1 ? at.sample * last_stride + at.element : at.offset;
-    if (at.wide) return store_wide<kGranule>(data, values);
+    data = first<kOperand>(data, at);
+    if constexpr (kN % kPack<S, kGranule> == 0) {
+      if (at.wide) return store_wide<kGranule>(data, values);
+    }
 #pragma unroll
     for (int k = 0; k < kN; ++k) {
       if (k < at.count) data[k] = narrowed<S>(values[k]);
     }
+  }
+
+ private:
+  // Where a thread's elements of an operand begin.
+  template <int kOperand, class S>
+  __device__ __forceinline__ S* first(S* data, const Place& at) const {
+    using Byte = std::conditional_t<std::is_const_v<S>, const char, char>;
+    if constexpr (kOperand == kMaxOperands - 1) return data + at.sample * last_stride + static_cast<uint64_t>(at.group) * 4;
+    const uint64_t bytes = sizeof(S) == kItem ? at.bytes : at.bytes / kItem * sizeof(S);
+    return reinterpret_cast<S*>(reinterpret_cast<Byte*>(data) + bytes);
   }
 };
 
@@ -114,25 +132,24 @@ struct Strided {
   static constexpr int kCount = 4;  // every element's offset is worked out by itself: more would not fit the registers
   Pieces pieces;
   int64_t sample_strides[kMaxOperands];
-  bool small;
   int dims;
   Divider sizes[kMaxDims];  // of a sample's dimensions, the innermost first
   int64_t strides[kMaxOperands][kMaxDims];
 
   template <int kThread>
-  __device__ __forceinline__ Place place(int64_t sample, uint32_t piece) const {
-    return {sample, static_cast<int64_t>(piece) * kThread, 0, piece < pieces.whole ? kThread : pieces.tail, false};
+  __device__ __forceinline__ Place place(uint32_t sample, uint32_t piece) const {
+    return {sample, piece * (kThread / 4), 0, piece < pieces.whole ? kThread : pieces.tail, false};
   }
 
-  __device__ __forceinline__ int64_t offset(int operand, int64_t sample, int64_t element) const {
+  __device__ __forceinline__ int64_t offset(int operand, uint32_t sample, int64_t element) const {
     int64_t sum = sample * sample_strides[operand];
     uint64_t rest = static_cast<uint64_t>(element);
-    for (int d = 0; d < dims; ++d) {
+    for (int d = 0; d < dims - 1; ++d) {
       const uint64_t next = sizes[d].divide(rest);
       sum += static_cast<int64_t>(rest - next * sizes[d].divisor) * strides[operand][d];
       rest = next;
     }
-    return sum;
+    return dims ? sum + static_cast<int64_t>(rest) * strides[operand][dims - 1] : sum;
   }
 
   template <int kOperand, class S, class T, int kN>
@@ -140,7 +157,7 @@ struct Strided {
 #pragma unroll
     for (int k = 0; k < kN; ++k) {
       values[k] = T(0);
-      if (k < at.count) values[k] = static_cast<T>(widened(data[offset(kOperand, at.sample, at.element + k)]));
+      if (k < at.count) values[k] = static_cast<T>(widened(data[offset(kOperand, at.sample, at.element() + k)]));
     }
   }
 
@@ -148,7 +165,7 @@ struct Strided {
   __device__ __forceinline__ void store(S* data, const Place& at, const T (&values)[kN]) const {
 #pragma unroll
     for (int k = 0; k < kN; ++k) {
-      if (k < at.count) data[offset(kOperand, at.sample, at.element + k)] = narrowed<S>(values[k]);
+      if (k < at.count) data[offset(kOperand, at.sample, at.element() + k)] = narrowed<S>(values[k]);
     }
   }
 };
@@ -157,16 +174,23 @@ struct Strided {
 template <class S, class Layout>
 constexpr int kCountOf = Layout::template kCount<S>;
 
-// The place of this thread in a grid that covers all pieces once.
+// The place of this thread in a grid that covers all pieces once; false: it has none.
 template <class S, class Layout>
-__device__ __forceinline__ Place this_place(const Layout& layout) {
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (index >= layout.pieces.total) return {0, 0, 0, 0, false};
+__device__ __forceinline__ bool find_place(const Layout& layout, Place& at) {
+  constexpr int kThread = kCountOf<S, Layout>;
   const Divider& per_sample = layout.pieces.per_sample;
-  const int64_t sample = layout.small ? per_sample.divide_small(static_cast<uint32_t>(index))
-                                      : static_cast<int64_t>(per_sample.divide(static_cast<uint64_t>(index)));
-  const uint32_t piece = static_cast<uint32_t>(index) - static_cast<uint32_t>(sample) * static_cast<uint32_t>(per_sample.divisor);
-  return layout.template place<kCountOf<S, Layout>>(sample, piece);
+  if (layout.pieces.small) {
+    const uint32_t index = blockIdx.x * kThreads + threadIdx.x;
+    if (index >= static_cast<uint32_t>(layout.pieces.total)) return false;
+    const uint32_t sample = per_sample.divide_small(index);
+    at = layout.template place<kThread>(sample, index + sample * per_sample.minus);
+    return true;
+  }
+  const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (index >= static_cast<uint64_t>(layout.pieces.total)) return false;
+  const auto sample = static_cast<uint32_t>(per_sample.divide(index));
+  at = layout.template place<kThread>(sample, static_cast<uint32_t>(index) + sample * per_sample.minus);
+  return true;
 }
 
 }  // namespace pyebm

@@ -7,54 +7,69 @@ namespace {
 
 // The residuals of a thread's elements; 0 beyond the sample's end.
 template <class S, class Layout, class Row>
-__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& row, const NoiseName& noise, const Layout& layout,
+__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& row, const SampleNoise& noise, const Layout& layout,
                                           const Place& at, Compute<S> (&r)[kCountOf<S, Layout>]) {
   constexpr int kCount = kCountOf<S, Layout>;
-  Compute<S> z[kCount], x0[kCount];
+  Compute<S> z[kCount];
   layout.template load<1>(in.pred, at, r);
-  if (in.z) layout.template load<2>(in.z, at, z);
-  if (in.x0) layout.template load<3>(in.x0, at, x0);
-  if (!in.z) draw(noise, at, z);
-  if (in.x0) {
+  if (in.drawn)
+    draw(noise, at, z);
+  else
+    layout.template load<2>(in.z, at, z);
+  if (in.plain) {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) r[k] = residual(r[k], z[k], x0[k], row.kappa, row.lambda, row.mu);
-  } else {
-#pragma unroll
-    for (int k = 0; k < kCount; ++k) r[k] = residual(r[k], z[k], row.kappa, row.lambda);
+    for (int k = 0; k < kCount; ++k) r[k] = row.kappa * r[k] + z[k];
+    return;
   }
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) r[k] = residual(r[k], z[k], row.kappa, row.lambda);
+  if (!in.x0) return;
+  layout.template load<3>(in.x0, at, z);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) r[k] = r[k] + row.mu * z[k];
 }
 
 // One partial sum of r^2 per team, and the gradient where `grad` is given.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
-    sum_kernel(double* partial, S* grad, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout,
-               Teams teams, Divider parts) {
+    sum_kernel(double* partial, S* grad, LossOperands<S> in, Samples<LossRow<Compute<S>>> samples, Layout layout, Teams teams,
+               Divider parts) {
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
   const int64_t team = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) >> teams.log;
-  const int64_t sample = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
+  const int64_t share = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
   const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
-  const bool real = sample < layout.pieces.samples;
+  const bool real = share < layout.pieces.samples;
   // No branch around the work and as many turns for every thread: where there is nothing to do, there are 0 elements.
-  const int64_t mine = real ? sample : 0;
-  const LossRow<T> row = rows.at(mine);
+  const auto sample = real ? static_cast<uint32_t>(share) : 0;
+  SampleNoise noise;
+  LossRow<T> row;
+  samples.find(sample, noise, row, in.drawn);
   // A thread adds the same elements in the same order in every layout, if in smaller pieces.
   constexpr int kParts = kElements<S> / kCount;
-  const int64_t first = real ? (((team - sample * teams.parts) * kSteps << teams.log) + lane) * kParts : pieces;
+  const int64_t first = (((team - share * teams.parts) * kSteps << teams.log) + lane) * kParts;
+  const int64_t rest = real ? pieces - first : 0;
+  const int left = static_cast<int>(rest < 1 << 30 ? rest : 1 << 30);
   T sum = 0;
 #pragma unroll 1
   for (int turn = 0; turn < teams.steps * kParts; ++turn) {
-    const int64_t piece = first + (static_cast<int64_t>(turn / kParts * kParts) << teams.log) + turn % kParts;
-    Place at = layout.template place<kCount>(mine, static_cast<uint32_t>(piece));
-    if (piece >= pieces) at.count = 0, at.wide = false;
+    const int ahead = (turn / kParts * kParts << teams.log) + turn % kParts;
+    Place at = layout.template place<kCount>(sample, static_cast<uint32_t>(first) + static_cast<uint32_t>(ahead));
+    if (ahead >= left) at.count = 0, at.wide = false;
     T r[kCount];
     residuals(in, row, noise, layout, at, r);
+    if (at.wide) {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) {
-      if (k < at.count) sum += r[k] * r[k];
-      r[k] = row.grad * r[k];
+      for (int k = 0; k < kCount; ++k) sum += r[k] * r[k];
+    } else {
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        if (k < at.count) sum += r[k] * r[k];
+      }
     }
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) r[k] = row.grad * r[k];
     if (grad) layout.template store<0>(grad, at, r);
   }
   sum = team_sum(sum, teams.log);
@@ -63,10 +78,12 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
 
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads)
-    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
-  const Place at = this_place<S>(layout);
-  if (at.count == 0) return;
-  const LossRow<Compute<S>> row = rows.at(at.sample);
+    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Samples<LossRow<Compute<S>>> samples, Layout layout) {
+  Place at;
+  if (!find_place<S>(layout, at)) return;
+  SampleNoise noise;
+  LossRow<Compute<S>> row;
+  samples.find(at.sample, noise, row, in.drawn);
   Compute<S> r[kCountOf<S, Layout>];
   residuals(in, row, noise, layout, at, r);
 #pragma unroll
@@ -75,21 +92,23 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads) grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in,
-                                                        RowTable<LossRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
-  const Place at = this_place<S>(layout);
-  if (at.count == 0) return;
+__global__ void __launch_bounds__(kThreads)
+    grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in, Samples<LossRow<Compute<S>>> samples, Layout layout) {
+  Place at;
+  if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   T r[kCount], factor[kCount];
   if (above.elementwise) {
     layout.template load<4>(above.data, at, factor);
   } else {
-    const T one = above.data[at.sample * above.stride];
+    const T one = above.data[static_cast<int64_t>(at.sample) * above.stride];
 #pragma unroll
     for (int k = 0; k < kCount; ++k) factor[k] = one;
   }
-  const LossRow<T> row = rows.at(at.sample);
+  SampleNoise noise;
+  LossRow<T> row;
+  samples.find(at.sample, noise, row, in.drawn);
   residuals(in, row, noise, layout, at, r);
 #pragma unroll
   for (int k = 0; k < kCount; ++k) r[k] = (row.grad * r[k]) * factor[k];
@@ -98,9 +117,9 @@ __global__ void __launch_bounds__(kThreads) grad_kernel(S* grad, Above<Compute<S
 
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<S>> above, Layout layout) {
-  const Place at = this_place<S>(layout);
-  if (at.count == 0) return;
-  const Compute<S> factor = above.data[at.sample * above.stride];
+  Place at;
+  if (!find_place<S>(layout, at)) return;
+  const Compute<S> factor = above.data[static_cast<int64_t>(at.sample) * above.stride];
   if (factor == Compute<S>(1)) return;  // loss.backward(): nothing to do, and nothing is read
   Compute<S> value[kCountOf<S, Layout>];
   layout.template load<0>(grad, at, value);
@@ -125,12 +144,12 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
     using S = typename decltype(type)::type;
     using T = Compute<S>;
     MaybeTensor row_memory;
-    const RowTable<LossRow<T>> rows = c.table<T>(call, pred, row_memory);
-    const LossOperands<S> operands{pointer<S>(pred), pointer<S>(z), pointer<S>(x0)};
+    const Samples<LossRow<T>> samples(noise, c.table<T>(call, pred, row_memory));
+    const LossOperands<S> operands = c.operands<S>(pred, z, x0);
     if (reduction == kNone) {
       with_layout<S>(call, {&loss, &pred, get(z), get(x0)}, [&](const auto& layout) {
-        call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<T>(loss), operands, rows,
-                    noise, layout);
+        call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<T>(loss), operands,
+                    samples, layout);
       });
       return;
     }
@@ -142,12 +161,12 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
       parts = teams.parts;
       partial = workspace<double>(pred, layout.pieces.samples * parts);
       call.launch(sum_kernel<S, Layout>, teams.blocks(layout.pieces.samples), pointer<double>(partial), pointer<S>(grad), operands,
-                  rows, noise, layout, teams, Divider(parts));
+                  samples, layout, teams, Divider(parts));
     };
     if (pred.numel()) {
       with_layout<S>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
     } else {  // samples without elements: sums of nothing
-      launch(Rows<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, true, 0, 1});
+      launch(Rows<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, 0, 1});
     }
     finish<T>(call, loss, reduction, c, *partial, pred.size(0), parts);
   });
@@ -168,12 +187,12 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
     using S = typename decltype(type)::type;
     using T = Compute<S>;
     MaybeTensor row_memory;
-    const RowTable<LossRow<T>> rows = c.table<T>(call, pred, row_memory);
+    const Samples<LossRow<T>> samples(noise, c.table<T>(call, pred, row_memory));
     const Above<T> above = from_above<T>(call, grad_output, pred, reduction == kNone);
-    const LossOperands<S> operands{pointer<S>(pred), pointer<S>(z), pointer<S>(x0)};
+    const LossOperands<S> operands = c.operands<S>(pred, z, x0);
     with_layout<S>(call, {&grad, &pred, get(z), get(x0), above.elementwise ? &grad_output : nullptr}, [&](const auto& layout) {
-      call.launch(grad_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, operands, rows,
-                  noise, layout);
+      call.launch(grad_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, operands,
+                  samples, layout);
     });
   });
 }

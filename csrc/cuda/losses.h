@@ -13,6 +13,7 @@ enum Reduction : int64_t { kNone, kSample, kSum, kMean, kBatchMean };
 template <class S>
 struct LossOperands {
   const S *pred, *z, *x0;
+  uint32_t drawn, plain;  // 1: without z; also without x0, and with lambda = 1: the DSM loss
 };
 
 // grad_output: one number, one per sample, or one per element.
@@ -67,6 +68,12 @@ struct LossCoefficients {
               row_source(call, "weight", weight_number, weight_rows, samples), factor, over_kappa2};
     const double batch = static_cast<double>(samples), elements = static_cast<double>(elements_of(pred));
     divisor = reduction == kMean ? batch * elements : reduction == kBatchMean ? batch : 1.0;
+  }
+
+  template <class S>
+  LossOperands<S> operands(const Tensor& pred, const MaybeTensor& z, const MaybeTensor& x0) const {
+    const bool unit = !lambda.data && lambda.number == 1.0;
+    return {pointer<S>(pred), pointer<S>(z), pointer<S>(x0), !z, !z && !x0 && unit};
   }
 
   template <class T>

@@ -1,30 +1,46 @@
-// normal_: the noise contract's normals into a tensor.
-#include "binding.h"
+// normal_, uniform_: the noise contract's numbers into a tensor.
+#include "rows.h"
 
 namespace pyebm {
 namespace {
 
-template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads) normal_kernel(S* out, NoiseName noise, Layout layout) {
-  const Place at = this_place<S>(layout);
-  if (at.count == 0) return;
-  Compute<S> z[kCountOf<S, Layout>];
-  draw(noise, at, z);
-  layout.template store<0>(out, at, z);
+struct NoRow {};
+
+template <class S, class Layout, bool kUniform>
+__global__ void __launch_bounds__(kThreads) noise_kernel(S* out, Samples<NoRow> samples, Layout layout) {
+  Place at;
+  if (!find_place<S>(layout, at)) return;
+  Compute<S> value[kCountOf<S, Layout>];
+  SampleNoise noise;
+  NoRow row;
+  samples.find(at.sample, noise, row);
+  if constexpr (kUniform)
+    draw_uniforms(noise, at, value);
+  else
+    draw(noise, at, value);
+  layout.template store<0>(out, at, value);
 }
 
-void normal_(Tensor out, Tensor name, MaybeTensor seeds, MaybeTensor ids) {
-  const Call call("normal_", out);
-  const NoiseName noise = call.noise(name, seeds, ids, out.size(0));
+template <bool kUniform>
+void fill(const char* op, const Tensor& out, const Tensor& name, const MaybeTensor& seeds, const MaybeTensor& ids) {
+  const Call call(op, out);
+  const Samples<NoRow> samples(call.noise(name, seeds, ids, out.size(0)), {});
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
     with_layout<S>(call, {&out}, [&](const auto& layout) {
-      call.launch(normal_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out), noise, layout);
+      using Layout = std::decay_t<decltype(layout)>;
+      call.launch(noise_kernel<S, Layout, kUniform>, layout.pieces.blocks(), pointer<S>(out), samples, layout);
     });
   });
 }
 
+void normal_(Tensor out, Tensor name, MaybeTensor seeds, MaybeTensor ids) { fill<false>("normal_", out, name, seeds, ids); }
+void uniform_(Tensor out, Tensor name, MaybeTensor seeds, MaybeTensor ids) { fill<true>("uniform_", out, name, seeds, ids); }
+
 }  // namespace
 }  // namespace pyebm
 
-PYEBM_CUDA_IMPL(m) { m.impl("normal_", TORCH_BOX(&pyebm::normal_)); }
+PYEBM_CUDA_IMPL(m) {
+  m.impl("normal_", TORCH_BOX(&pyebm::normal_));
+  m.impl("uniform_", TORCH_BOX(&pyebm::uniform_));
+}

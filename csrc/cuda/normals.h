@@ -8,36 +8,88 @@
 
 namespace pyebm {
 
-struct NoiseName {
-  const int64_t* name = nullptr;                   // seed, first_sample, step, stream
-  const int64_t *seeds = nullptr, *ids = nullptr;  // into the name, or one per sample
-  uint32_t seed_stride = 0, id_stride = 0;         // 0 or 1
-  uint32_t count_ids = 0;                          // 1: the sample's number is added to its id
+// One word each of kCalls Philox calls, which share their keys, and whatever else the compiler finds to be the same.
+template <int kCalls>
+struct Words {
+  uint32_t call[kCalls];
 };
+
+template <int kCalls>
+__device__ __forceinline__ void multiply(uint32_t constant, const Words<kCalls>& words, Words<kCalls>& high, Words<kCalls>& low) {
+#pragma unroll
+  for (int k = 0; k < kCalls; ++k) ::multiply(constant, words.call[k], high.call[k], low.call[k]);
+}
+template <int kCalls>
+__device__ __forceinline__ Words<kCalls> xor3(const Words<kCalls>& a, const Words<kCalls>& b, const Words<kCalls>& c) {
+  Words<kCalls> result;
+#pragma unroll
+  for (int k = 0; k < kCalls; ++k) result.call[k] = ::xor3(a.call[k], b.call[k], c.call[k]);
+  return result;
+}
+template <int kCalls>
+__device__ __forceinline__ Words<kCalls> operator+(const Words<kCalls>& a, uint32_t b) {
+  Words<kCalls> result;
+#pragma unroll
+  for (int k = 0; k < kCalls; ++k) result.call[k] = a.call[k] + b;
+  return result;
+}
+
+// The noise of one sample.
+struct SampleNoise {
+  uint32_t key_low, key_high, id, step, stream;
+};
+
+struct NoiseName {
+  const int64_t* name = nullptr;                   // seed, first_sample, step, stream; 16-byte aligned
+  const int64_t *seeds = nullptr, *ids = nullptr;  // one per sample, or null
+
+  __device__ __forceinline__ SampleNoise of_all(uint32_t sample) const {
+    // Low and high words of the four.
+    const auto* words = reinterpret_cast<const Pack<uint32_t, 4>*>(name);
+    const Pack<uint32_t, 4> first = words[0], second = words[1];
+    return {first.values[0], first.values[1], first.values[2] + sample, second.values[0], second.values[2]};
+  }
+  __device__ __forceinline__ void make_own(uint32_t sample, SampleNoise& noise) const {
+    if (seeds) {
+      const auto seed = static_cast<uint64_t>(seeds[sample]);
+      noise.key_low = static_cast<uint32_t>(seed), noise.key_high = static_cast<uint32_t>(seed >> 32);
+    }
+    if (ids) noise.id = static_cast<uint32_t>(ids[sample]);
+  }
+};
+
+// The words of a thread's elements, four of each Philox call; `ahead` steps after the one that is named.
+template <int kCalls>
+__device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place& at, uint32_t ahead, Words<kCalls> (&words)[4]) {
+  Words<kCalls> k0, k1;
+#pragma unroll
+  for (int k = 0; k < kCalls; ++k) {
+    words[0].call[k] = at.group + static_cast<uint32_t>(k);
+    words[1].call[k] = noise.id, words[2].call[k] = noise.step + ahead, words[3].call[k] = noise.stream;
+    k0.call[k] = noise.key_low, k1.call[k] = noise.key_high;
+  }
+  philox4x32_10(words[0], words[1], words[2], words[3], k0, k1);
+}
 
 // z of a thread's elements; T is float, or double to which the float32 normals are widened.
 template <class T, int kCount>
-__device__ __forceinline__ void draw(const NoiseName& noise, const Place& at, T (&z)[kCount]) {
-  const auto sample = static_cast<uint32_t>(at.sample);  // ids are 32 bits: there are no more samples than that
-  const uint64_t seed = static_cast<uint64_t>(noise.seeds[static_cast<uint64_t>(sample) * noise.seed_stride]);
-  const uint32_t id = static_cast<uint32_t>(noise.ids[static_cast<uint64_t>(sample) * noise.id_stride]) + sample * noise.count_ids;
-  const uint32_t step = static_cast<uint32_t>(noise.name[2]), stream = static_cast<uint32_t>(noise.name[3]);
-  const uint32_t group = static_cast<uint32_t>(at.element >> 2);
+__device__ __forceinline__ void draw(const SampleNoise& noise, const Place& at, T (&z)[kCount], uint32_t ahead = 0) {
+  Words<kCount / 4> words[4];
+  draw_words(noise, at, ahead, words);
 #pragma unroll
-  for (int k = 0; k < kCount; k += 4) {
-    if (k && k >= at.count) {  // a short sample's second call is nobody's
-#pragma unroll
-      for (int i = 0; i < 4; ++i) z[k + i] = T(0);
-      continue;
-    }
-    uint32_t c0 = group + k / 4, c1 = id, c2 = step, c3 = stream;
-    philox4x32_10(c0, c1, c2, c3, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
-    float lanes[4];
-    box_muller(c0, c1, lanes[0], lanes[1]);
-    box_muller(c2, c3, lanes[2], lanes[3]);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) z[k + i] = static_cast<T>(lanes[i]);
+  for (int k = 0; k < kCount; k += 2) {
+    float even, odd;
+    box_muller(words[k % 4].call[k / 4], words[k % 4 + 1].call[k / 4], even, odd);
+    z[k] = static_cast<T>(even), z[k + 1] = static_cast<T>(odd);
   }
+}
+
+template <class T, int kCount>
+__device__ __forceinline__ void draw_uniforms(const SampleNoise& noise, const Place& at, T (&u)[kCount]) {
+  Words<kCount / 4> words[4];
+  draw_words(noise, at, 0, words);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) u[k] = static_cast<T>(uniform(words[k % 4].call[k / 4]));
 }
 
 }  // namespace pyebm

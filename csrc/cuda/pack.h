@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "../common/normal.h"
 #include "platform.h"
 
 namespace pyebm {
@@ -11,10 +12,10 @@ namespace pyebm {
 template <class S>
 using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Elements a thread, where they lie side by side: two Philox calls, so that their shared parts are paid once; one for doubles,
-// whose registers count twice.
+// Elements a thread, where they lie side by side: so many Philox calls as share their keys, and what a thread must find out
+// before it can begin. Fewer doubles, whose registers count twice.
 template <class S>
-constexpr int kElements = std::is_same_v<S, double> ? 4 : 8;
+constexpr int kElements = std::is_same_v<S, double> ? 8 : 16;
 
 template <class T>
 __device__ __forceinline__ T widened(T value) {
@@ -42,14 +43,29 @@ struct alignas(sizeof(S) * kCount) Pack {
 template <class S, int kGranule>
 constexpr int kPack = sizeof(S) * kGranule < 16 ? kGranule : 16 / static_cast<int>(sizeof(S));
 
+// A word holds two: one instruction for each, where nvcc takes two for the upper one.
+__device__ __forceinline__ void unpack(const __nv_bfloat16* from, float* values, int count) {
+#pragma unroll
+  for (int k = 0; k < count; k += 2) {
+    uint32_t pair;
+    memcpy(&pair, from + k, sizeof pair);
+    values[k] = bits_float(pair << 16);
+    values[k + 1] = bits_float(pair & 0xFFFF0000u);
+  }
+}
+
 template <int kGranule, class S, class T, int kCount>
 __device__ __forceinline__ void load_wide(const S* from, T (&values)[kCount]) {
   constexpr int kN = kPack<S, kGranule>;
 #pragma unroll
   for (int i = 0; i < kCount; i += kN) {
     const Pack<S, kN> pack = *reinterpret_cast<const Pack<S, kN>*>(from + i);
+    if constexpr (std::is_same_v<S, __nv_bfloat16> && kN % 2 == 0) {
+      unpack(pack.values, values + i, kN);
+    } else {
 #pragma unroll
-    for (int k = 0; k < kN; ++k) values[i + k] = static_cast<T>(widened(pack.values[k]));
+      for (int k = 0; k < kN; ++k) values[i + k] = static_cast<T>(widened(pack.values[k]));
+    }
   }
 }
 

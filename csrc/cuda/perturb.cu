@@ -6,7 +6,7 @@ namespace pyebm {
 namespace {
 
 template <class T>
-struct PerturbRow {
+struct alignas(2 * sizeof(T)) PerturbRow {
   T alpha, sigma;
 };
 
@@ -18,14 +18,16 @@ struct MakePerturbRow {
 
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads)
-    perturb_kernel(S* out, const S* x, RowTable<PerturbRow<Compute<S>>> rows, NoiseName noise, Layout layout) {
-  const Place at = this_place<S>(layout);
-  if (at.count == 0) return;
+    perturb_kernel(S* out, const S* x, Samples<PerturbRow<Compute<S>>> samples, Layout layout) {
+  Place at;
+  if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   T value[kCount], z[kCount];
   layout.template load<1>(x, at, value);
-  const PerturbRow<T> row = rows.at(at.sample);
+  SampleNoise noise;
+  PerturbRow<T> row;
+  samples.find(at.sample, noise, row);
   draw(noise, at, z);
 #pragma unroll
   for (int k = 0; k < kCount; ++k) value[k] = perturbed(value[k], z[k], row.alpha, row.sigma);
@@ -44,10 +46,10 @@ void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, Mayb
     using S = typename decltype(type)::type;
     using T = Compute<S>;
     MaybeTensor memory;
-    const auto rows = row_table<PerturbRow<T>>(call, x, {a, s}, MakePerturbRow<T>{a, s}, memory);
+    const Samples<PerturbRow<T>> all(noise, row_table<PerturbRow<T>>(call, x, {a, s}, MakePerturbRow<T>{a, s}, memory));
     with_layout<S>(call, {&out, &x}, [&](const auto& layout) {
-      call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out), pointer<S>(x), rows,
-                  noise, layout);
+      call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out), pointer<S>(x), all,
+                  layout);
     });
   });
 }

@@ -49,7 +49,14 @@ using Stream = void*;
 template <class... Parameters>
 void launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, Stream, Parameters... arguments) {
   if (blocks > 0x7FFFFFFF) fail(op, ": too many elements for one launch, ", blocks, " blocks of ", kThreads, " threads");
-  if (blocks) cuda_on_cpu::launch(static_cast<unsigned>(blocks), kThreads, [&] { kernel(arguments...); });
+  if (blocks == 0) return;
+  if (cuda_on_cpu::recorder) {
+    const void* pointers[] = {&arguments...};
+    const size_t sizes[] = {sizeof(arguments)...};
+    cuda_on_cpu::recorder(reinterpret_cast<const void*>(kernel), blocks, kThreads, sizeof...(arguments), pointers, sizes);
+  } else {
+    cuda_on_cpu::launch(static_cast<unsigned>(blocks), kThreads, [&] { kernel(arguments...); });
+  }
 }
 #endif
 

@@ -32,11 +32,29 @@ inline RowSource row_source(const Call& call, const char* name, double number, c
 template <class Row>
 struct RowTable {
   Row same;
-  const Row* rows;
-  uint32_t from_table, stride;  // 0 or 1
+  const Row* rows = nullptr;
+  uint32_t stride = 0;  // 0: one row for all
+};
 
-  __device__ __forceinline__ Row at(int64_t sample) const {
-    return from_table ? rows[static_cast<uint64_t>(static_cast<uint32_t>(sample)) * stride] : same;
+// What a kernel knows about a sample before it has seen its elements.
+template <class Row>
+struct Samples {
+  NoiseName noise;
+  RowTable<Row> table;
+  uint32_t own;  // 1: some of it is each sample's own
+
+  Samples(const NoiseName& noise, const RowTable<Row>& table)
+      : noise(noise), table(table), own(table.rows || noise.seeds || noise.ids) {}
+
+  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row, bool is_drawn = true) const {
+    drawn = is_drawn ? noise.of_all(sample) : SampleNoise{};
+    row = table.same;
+    // A loop of at most one turn: of an `if` ptxas makes predicated instructions, for which everybody pays.
+#pragma unroll 1
+    for (uint32_t turn = 0; turn < own; ++turn) {
+      noise.make_own(sample, drawn);
+      if (table.rows) row = table.rows[static_cast<uint64_t>(sample) * table.stride];
+    }
   }
 };
 
@@ -44,6 +62,13 @@ template <class Row, class Make>
 __global__ void __launch_bounds__(kThreads) make_rows(Make make, Row* rows, int64_t count) {
   const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (sample < count) rows[sample] = make(sample);
+}
+
+template <class Row, class Make>
+const Row* fill_rows(const Call& call, Make make, const Tensor& memory, int64_t count) {
+  Row* rows = static_cast<Row*>(memory.data_ptr());
+  call.launch(make_rows<Row, Make>, ceil_div(count, kThreads), make, rows, count);
+  return rows;
 }
 
 // make(sample) gives a sample's Row from its sources, here or on the device. The table lives as long as `memory`, and longer on
@@ -56,12 +81,10 @@ RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_l
     from_tensors = from_tensors || source.data;
     per_sample = per_sample || source.stride;
   }
-  if (!from_tensors) return {make(0), nullptr, 0, 0};
+  if (!from_tensors) return {make(0)};
   const int64_t count = per_sample ? like.size(0) : 1;
   memory = workspace<Row>(like, count);
-  Row* rows = static_cast<Row*>(memory->data_ptr());
-  call.launch(make_rows<Row, Make>, ceil_div(count, kThreads), make, rows, count);
-  return {Row{}, rows, 1, per_sample};
+  return {Row{}, fill_rows<Row>(call, make, *memory, count), per_sample};
 }
 
 }  // namespace pyebm

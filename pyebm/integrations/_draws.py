@@ -55,10 +55,12 @@ class Draws:
             self.source = Noise()
         if not isinstance(self.source, Noise):
             return self.source(like)
-        if self._walk is None or self._walk[0] != like.device:
-            rest = self.source.at(step=self.source.step + self.count)
-            self._walk = like.device, rest._walk(2**32 - rest.step, like)
         self.count += 1
+        if self.count == 1:
+            return self.source
+        if self._walk is None or self._walk[0] != like.device:  # it names a thousand steps at once, too many for one draw
+            rest = self.source.at(step=self.source.step + self.count - 1)
+            self._walk = like.device, rest._walk(2**32 - rest.step, like)
         return next(self._walk[1])
 
     def __getstate__(self) -> dict[str, Any]:

@@ -139,7 +139,11 @@ class Potential:
         """(energy (B,), score)."""
         if self.score_fn is None:
             return energy_and_score(self.call, self.energy_fn, x)
-        energy = self.energy_fn(x)
+        if x.shape[0] == 1 and isinstance(self.energy_fn, Target):
+            # torch sums a single long row in as many parts as there are threads, two rows one by one.
+            energy = self.energy_fn(x.expand(2, *x.shape[1:]))[:1]
+        else:
+            energy = self.energy_fn(x)
         check_energy(self.call, energy, x.shape[0])
         return energy.reshape(x.shape[0]), self.score_fn(x)
 

@@ -8,6 +8,20 @@
 
 #include "scheduler.h"
 
+namespace cuda_on_cpu {
+// Where set, gets every launch instead of the emulator: kernel, blocks, threads, and its arguments' number, addresses and sizes; and
+// every workspace, with its address for the kernel, its bytes for the blocks, and no threads.
+using Recorder = void (*)(const void*, int64_t, int64_t, int64_t, const void* const*, const size_t*);
+inline Recorder recorder = nullptr;
+inline void allocated(const void* memory, int64_t bytes) {
+  if (recorder) recorder(memory, bytes, 0, 0, nullptr, nullptr);
+}
+}  // namespace cuda_on_cpu
+
+extern "C" inline __attribute__((visibility("default"), used)) void pyebm_record(cuda_on_cpu::Recorder recorder) {
+  cuda_on_cpu::recorder = recorder;
+}
+
 #define __global__
 #define __device__
 #define __host__
@@ -24,19 +38,34 @@
 
 inline void __syncthreads() { cuda_on_cpu::barrier(); }
 
+namespace cuda_on_cpu {
+// What lane `from` of the calling warp gave; `own` where there is no such lane.
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+T shuffle(unsigned mask, T value, unsigned from, bool own) {
   static_assert(sizeof(T) <= 8);
   uint64_t word = 0;
   std::memcpy(&word, &value, sizeof value);
-  const unsigned lane = cuda_on_cpu::block.current->thread % 32, from = lane + delta;
-  const int buffer = cuda_on_cpu::meet(mask, word);
-  if (lane % static_cast<unsigned>(width) + delta >= static_cast<unsigned>(width)) return value;
-  cuda_on_cpu::Quiet quiet;
-  if (!(mask >> from & 1)) cuda_on_cpu::fail("shuffle: reads a lane outside the mask");
-  std::memcpy(&value, &cuda_on_cpu::block.warps[cuda_on_cpu::block.current->thread / 32].slot[buffer][from], sizeof value);
+  const int buffer = meet(mask, word);
+  if (own) return value;
+  Quiet quiet;
+  if (!(mask >> from & 1)) fail("shuffle: reads a lane outside the mask");
+  std::memcpy(&value, &block.warps[block.current->thread / 32].slot[buffer][from], sizeof value);
   return value;
 }
+inline unsigned lane() { return block.current->thread % 32; }
+}  // namespace cuda_on_cpu
+
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const unsigned lane = cuda_on_cpu::lane();
+  return cuda_on_cpu::shuffle(mask, value, lane + delta,
+                              lane % static_cast<unsigned>(width) + delta >= static_cast<unsigned>(width));
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int flipped) {
+  return cuda_on_cpu::shuffle(mask, value, cuda_on_cpu::lane() ^ static_cast<unsigned>(flipped), false);
+}
+inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { cuda_on_cpu::meet(mask, 0); }
 
 // TSan knows no fences: here a fence is ordered after all earlier ones, which shows one that is missing before a ticket.
 inline char emulated_fence;
@@ -47,6 +76,12 @@ inline void __threadfence() {
 #else
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #endif
+}
+inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) {
+  unsigned long long seen = __atomic_load_n(at, __ATOMIC_RELAXED);
+  while (value < seen && !__atomic_compare_exchange_n(at, &seen, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+  return seen;
 }
 inline unsigned atomicAdd(unsigned* at, unsigned value) { return __atomic_fetch_add(at, value, __ATOMIC_RELAXED); }
 

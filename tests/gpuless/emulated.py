@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +53,13 @@ def run(*command: str) -> None:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
+def _wanted() -> Path:
+    """The library with the flags and of the sources that the environment names."""
+    names = os.environ.get("PYEBM_EMULATED_SOURCES", "").split()
+    sources = [path for path in SOURCES if not names or path.stem in names]
+    return build(*os.environ.get("PYEBM_EMULATED_FLAGS", "").split(), sources=sources)
+
+
 _library = None
 
 
@@ -65,7 +71,7 @@ def register(library: Path | None = None) -> str:
         for name, schema in _ops.SCHEMAS.items():
             _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
             torch.library.register_fake(f"{_NAMESPACE}::{name}", _ops._fake, lib=_library)
-        torch.ops.load_library(library or build(*os.environ.get("PYEBM_EMULATED_FLAGS", "").split()))
+        torch.ops.load_library(library or _wanted())
         namespace = getattr(torch.ops, _NAMESPACE)
         built = [name for name in _ops.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
         _ops._TEST_BACKENDS[BACKEND] = _ops.Table(BACKEND, {name: getattr(namespace, name).default for name in built})
@@ -73,4 +79,4 @@ def register(library: Path | None = None) -> str:
 
 
 if __name__ == "__main__":
-    print(build(*sys.argv[1:]))
+    print(_wanted())

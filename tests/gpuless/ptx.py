@@ -1,8 +1,8 @@
-"""Runs the PTX that Triton emits, with numpy: the compiled meaning of a kernel, on a machine without a GPU.
+"""Runs the PTX that Triton and nvcc emit, with numpy: the compiled meaning of a kernel, on a machine without a GPU.
 
 All threads of some blocks are one vector; where they part ways, the group with the smallest program counter goes first. Every
 access is checked: bounds of the tensors, alignment, and races in shared memory between barriers. Errors name the kernel's source
-line. Instructions that Triton does not emit for kernels like ours are refused, not guessed (ptx_ops.py).
+line. Instructions that they do not emit for kernels like ours are refused, not guessed (ptx_ops.py).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Kernel:
     registers: dict[str, int] = field(default_factory=dict)  # bits; 1 is a predicate
     labels: dict[str, int] = field(default_factory=dict)
     code: list[Instruction] = field(default_factory=list)
-    shared: set[str] = field(default_factory=set)
+    shared: dict[str, int] = field(default_factory=dict)  # where each array begins
+    shared_size: int = 0  # of those whose size is known
 
 
 def _operands(text: str) -> list[str]:
@@ -48,27 +49,41 @@ def _operands(text: str) -> list[str]:
     return [part.strip() for part in re.findall(r"(?:\{[^}]*\}|\[[^\]]*\]|[^,{\[])+", text) if part.strip()]
 
 
-def parse(text: str) -> Kernel:
-    """The one kernel of a PTX module."""
+def _up_to_brace(text: str) -> str:
+    """What stands before the brace that closes."""
+    depth = 1
+    for brace in re.finditer(r"[{}]", text):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[: brace.start()]
+    raise PtxError("a kernel without an end")
+
+
+def parse(text: str, name: str = r"[\w$]+") -> Kernel:
+    """The kernel of a PTX module of that name, or its only one."""
     text = re.sub(r"//[^\n]*", "", text)
     files = {number: path.rsplit("/", 1)[-1] for number, path in re.findall(r'\.file\s+(\d+)\s+"([^"]+)"', text)}
-    found = re.search(r"\.entry\s+([\w$]+)\s*\((.*?)\)[^{]*\{(.*?)\n\}", text, re.S)
+    found = re.search(rf"\.entry\s+({name})\s*\((.*?)\)[^{{]*\{{", text, re.S)
     if found is None:
-        raise PtxError("there is no kernel in this PTX")
-    kernel = Kernel(found[1])
-    kernel.shared = set(re.findall(r"\.extern \.shared \.align \d+ \.b8 ([\w$]+)\[\]", text))
-    for kind, name in re.findall(r"\.param\s+\.(\w+)[^,]*?([\w$]+)\s*(?:,|$)", found[2].strip()):
-        size = int(re.sub(r"\D", "", kind)) // 8
-        kernel.size = -(-kernel.size // size) * size
-        kernel.parameters[name] = (kernel.size, size)
+        raise PtxError(f"there is no kernel {name} in this PTX")
+    kernel, body = Kernel(found[1]), _up_to_brace(text[found.end() :])
+    kernel.shared = dict.fromkeys(re.findall(r"\.extern \.shared \.align \d+ \.b8 ([\w$]+)\[\]", text), 0)
+    for align, array, size in re.findall(r"(?<!extern )\.shared \.align (\d+) \.b8 ([\w$]+)\[(\d+)\]", text):
+        kernel.shared[array] = -(-kernel.shared_size // int(align)) * int(align)
+        kernel.shared_size = kernel.shared[array] + int(size)
+    one = r"\.param\s+(?:\.align (\d+)\s+)?\.(\w+)[^,]*?([\w$]+)(?:\[(\d+)\])?\s*(?:,|$)"
+    for align, kind, parameter, count in re.findall(one, found[2].strip()):
+        size = int(re.sub(r"\D", "", kind)) // 8 * int(count or 1)
+        kernel.size = -(-kernel.size // int(align or size)) * int(align or size)
+        kernel.parameters[parameter] = (kernel.size, size)
         kernel.size += size
     where = ""
-    for raw in re.split(r";|\n(?=\s*\.loc\s)|\n(?=\s*\$)|(?<=:)\n", re.sub(r"(\.loc\s[^\n]*)", r"\1;", found[3])):
+    for raw in re.split(r";|\n(?=\s*\.loc\s)|\n(?=\s*\$)|(?<=:)\n", re.sub(r"(\.loc\s[^\n]*)", r"\1;", body)):
         line = " ".join(raw.split())
         while label := re.match(r"([\w$]+):\s*", line):
             kernel.labels[label[1]] = len(kernel.code)
             line = line[label.end() :]
-        line = line.strip(" {}") if not re.search(r"[{}].*[\w\]]|^\S+ .*\{", line) else line
+        line = line.lstrip("{} ")  # a scope's
         if not line:
             continue
         if line.startswith(".loc "):
@@ -80,7 +95,7 @@ def parse(text: str) -> Kernel:
             for name, count in re.findall(r"([%\w$]+)(?:<(\d+)>)?", names):
                 kernel.registers |= {f"{name}{k}": bits for k in range(int(count))} if count else {name: bits}
         elif not line.startswith("."):
-            parts = re.match(r"(?:@(!?)(%[\w$]+)\s+)?([\w.:]+)\s*(.*)$", line)
+            parts = re.match(r"(?:@(!?)([%\w$]+)\s+)?([\w.:]+)\s*(.*)$", line)
             if parts is None:
                 raise PtxError(f"{kernel.name}: cannot read {line!r}")
             kernel.code.append(Instruction(parts[2], bool(parts[1]), parts[3].split("."), _operands(parts[4]), where, line))
@@ -91,7 +106,9 @@ def _packed(kernel: Kernel, arguments: list[Any]) -> bytes:
     data = bytearray(kernel.size)
     values = arguments + [0] * (len(kernel.parameters) - len(arguments))  # Triton's scratch pointers come last
     for (offset, size), value in zip(kernel.parameters.values(), values, strict=True):
-        if isinstance(value, float):
+        if isinstance(value, bytes):
+            data[offset : offset + size] = value
+        elif isinstance(value, float):
             struct.pack_into("<f" if size == 4 else "<d", data, offset, value)
         else:
             number = value.data_ptr() if isinstance(value, Tensor) else int(value)
@@ -100,12 +117,19 @@ def _packed(kernel: Kernel, arguments: list[Any]) -> bytes:
 
 
 def launch(
-    text: str, grid: tuple[int, ...], threads: int, arguments: list[Any], shared: int, blocks: Sequence[int] | None = None
+    text: str | Kernel,
+    grid: tuple[int, ...],
+    threads: int,
+    arguments: list[Any],
+    shared: int = 0,
+    blocks: Sequence[int] | None = None,
+    memory: Global | None = None,
 ) -> None:
-    """Run the kernel over its grid, or over ``blocks`` of it only, on the tensors among ``arguments``, in place."""
-    kernel = parse(text)
+    """Run the kernel over its grid, or only ``blocks`` of it, on the tensors among ``arguments``, or in ``memory``, in place."""
+    kernel = text if isinstance(text, Kernel) else parse(text)
     data = _packed(kernel, arguments)
-    memory = Global([value for value in arguments if isinstance(value, Tensor)])
+    memory = memory or Global.of([value for value in arguments if isinstance(value, Tensor)])
+    shared += kernel.shared_size
     x, y, z = (*grid, 1, 1)[:3]
     at_once = max(1, _BATCH // threads)
     with np.errstate(all="ignore"):
@@ -142,6 +166,11 @@ def _run(kernel: Kernel, threads: Threads) -> None:
             elif step.op[0] == "ret":
                 alive &= ~chosen
                 join(at + 1, mask & ~chosen)
+            elif step.op[:3] == ["bar", "warp", "sync"]:
+                if not threads.whole_warps(chosen):
+                    raise PtxError("only barriers of whole warps are known here")
+                threads.shared.warp_barrier(threads.block[chosen], threads.thread[chosen])
+                join(at + 1, mask)
             elif step.op[:2] == ["bar", "sync"]:
                 waiting |= chosen
                 barrier = at

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, uint8
 
+_MANY = -(1 << 30)
+
 
 class PtxError(Exception):
     """What a GPU would not have reported."""
@@ -17,14 +19,16 @@ def _memory_of(tensor: Tensor) -> Tensor:
 
 
 class Global:
-    """The tensors of a launch, at their own addresses."""
+    """Memory at its own addresses: {address: its bytes}."""
 
-    def __init__(self, tensors: list[Tensor]) -> None:
-        unique = {tensor.data_ptr(): tensor for tensor in tensors if tensor.numel()}
-        ordered = [unique[address] for address in sorted(unique)]
-        self.buffers = [_memory_of(tensor).view(uint8).numpy() for tensor in ordered]
-        self.starts = np.array(sorted(unique), np.uint64)
+    def __init__(self, buffers: dict[int, np.ndarray]) -> None:
+        self.buffers = [buffers[address] for address in sorted(buffers)]
+        self.starts = np.array(sorted(buffers), np.uint64)
         self.sizes = np.array([buffer.size for buffer in self.buffers], np.uint64)
+
+    @classmethod
+    def of(cls, tensors: list[Tensor]) -> Global:
+        return cls({tensor.data_ptr(): _memory_of(tensor).view(uint8).numpy() for tensor in tensors if tensor.numel()})
 
     def find(self, address: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Which buffer each access of ``size`` bytes falls into, and where there."""
@@ -59,18 +63,16 @@ class Shared:
         self.data = np.full((blocks, size), 0xFF, np.uint8)
         words = size // 4 + 1
         self.writer = np.full((blocks, words), -1)
-        self.reader = np.full((blocks, words), -1)  # -2: several
+        self.reader = np.full((blocks, words), -1)  # several of warp w: -2 - w; of several warps: _MANY
 
     def barrier(self, blocks: np.ndarray) -> None:
         self.writer[blocks] = self.reader[blocks] = -1
 
-    def warp_barrier(self, blocks: np.ndarray, threads: np.ndarray) -> None:
-        """What these threads alone have touched is settled among their warps."""
-        for touched in (self.writer, self.reader):
-            some = touched[blocks]
-            touched[blocks] = np.where(np.isin(some, threads), -1, some)
-        if threads.max(initial=0) < 32:  # one warp: as good as a barrier of the block
-            self.barrier(blocks)
+    def warp_barrier(self, block: np.ndarray, thread: np.ndarray) -> None:
+        """What these threads' warps have touched, and nobody else since, is settled among them."""
+        for b, warp in {(int(b), int(t) // 32) for b, t in zip(block, thread, strict=True)}:
+            for touched in (self.writer[b], self.reader[b]):
+                touched[(touched // 32 == warp) & (touched >= 0) | (touched == -2 - warp)] = -1
 
     def _check(self, offset: np.ndarray, size: int) -> np.ndarray:
         at = offset.astype(np.int64)
@@ -84,10 +86,18 @@ class Shared:
         at = self._check(offset, size)
         for word in range(0, size, 4):
             cell = block, (at + word) // 4
-            writer, reader = self.writer[cell], self.reader[cell]
+            writer = self.writer[cell]
             if ((writer != -1) & (writer != thread)).any():
                 raise PtxError("a race in shared memory: a word is read that another thread has written since the last barrier")
-            self.reader[cell] = np.where((reader == -1) | (reader == thread), thread, -2)
+            for warp in np.unique(thread // 32):  # lanes of one warp may read one word in one instruction
+                own = thread // 32 == warp
+                here = cell[0][own], cell[1][own]
+                reader = self.reader[here]
+                same = (reader == -1) | (reader == thread[own])
+                in_warp = (reader >= 0) & (reader // 32 == warp) | (reader == -2 - warp)
+                self.reader[here] = np.where(same, thread[own], np.where(in_warp, -2 - warp, _MANY))
+                several = self.reader[here] != thread[own]
+                self.reader[here[0][several], here[1][several]] = np.where(self.reader[here][several] == _MANY, _MANY, -2 - warp)
         return self.data[block[:, None], at[:, None] + np.arange(size)]
 
     def store(self, block: np.ndarray, thread: np.ndarray, offset: np.ndarray, data: np.ndarray) -> None:

@@ -11,45 +11,70 @@ from typing import Any
 import numpy as np
 from ptx_memory import PtxError
 from ptx_threads import FLOAT, SIGNED, UNSIGNED, Threads, type_of
+from ptx_warps import matrix, names_of, redux, shuffle
 
 DONE = object()
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}
 _LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+
+
+def _otherwise(compare: Any) -> Any:
+    return lambda a, b: ~compare(a, b)
+
+
 _COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
-
-
-def _names(operand: str) -> list[str]:
-    return [name.strip() for name in operand.strip("{}").split(",")]
+_COMPARE |= {"neu": np.not_equal}  # with u: true where an operand is NaN too
+_OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
+_COMPARE |= {f"{name}u": _otherwise(_COMPARE[opposite]) for name, opposite in _OPPOSITE.items()}
+_COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
+_SHARED = 1 << 60  # where generic addresses see shared memory
 
 
 def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> None:
-    bits = type_of(op[-1])[1]
+    kind, bits = type_of(op[-1])
     width = bits // 8
-    if "param" in op:
-        name, _, offset = operands[1].strip("[] ").partition("+")
-        at = threads.kernel.parameters[name.strip()][0] + int(offset or 0)
-        raw = np.frombuffer(threads.data[at : at + width], UNSIGNED[bits])
-        return threads.put(operands[0], np.full(threads.count, raw[0]), mask)
+    is_load = op[0] == "ld"
+    names = names_of(operands[0 if is_load else 1])
+    address = threads.address(operands[1 if is_load else 0])
     chosen = np.nonzero(mask)[0]
     if not len(chosen):
-        return None
-    is_load = op[0] == "ld"
-    names = _names(operands[0 if is_load else 1])
-    address = threads.address(operands[1 if is_load else 0])[chosen]
-    size = width * len(names)
+        return
+    if "param" in op:
+        every = np.frombuffer(threads.data, np.uint8)
+        raw = every[address.astype(np.int64)[:, None] + np.arange(width * len(names))]
+        words = np.ascontiguousarray(raw).view((SIGNED if kind == "s" else UNSIGNED)[bits])
+        for k, name in enumerate(names):
+            threads.put(name, words[:, k].astype((SIGNED if kind == "s" else UNSIGNED)[8 * threads.registers[name].itemsize]), mask)
+        return
+    shared = "shared" in op
+    if not shared and "global" not in op:  # a generic address
+        inside = address[chosen] >= _SHARED
+        for there, space in ((inside, "shared"), (~inside, "global")):
+            part = np.zeros_like(mask)
+            part[chosen[there]] = True
+            _memory(threads, [op[0], space, *op[1:]], operands, part)
+        return
+    address = address[chosen] % np.uint64(_SHARED)
     lane = threads.block[chosen], threads.thread[chosen]
     if is_load:
-        data = threads.shared.load(*lane, address, size) if "shared" in op else threads.memory.load(address, size)
+        size = width * len(names)
+        data = threads.shared.load(*lane, address, size) if shared else threads.memory.load(address, size)
         words = np.ascontiguousarray(data).view(UNSIGNED[bits])
         for k, name in enumerate(names):
             threads.registers[name][chosen] = words[:, k]
-        return None
+        return
     data = np.stack([threads.value(name, "u", bits)[chosen] for name in names], axis=1).view(np.uint8)
-    if "shared" in op:
+    if shared:
         threads.shared.store(*lane, address, data)
     else:
         threads.memory.store(address, data)
-    return None
+
+
+def _atomic_min(threads: Threads, operands: list[str], bits: int, mask: np.ndarray) -> None:
+    address, value = threads.address(operands[1])[mask], threads.value(operands[2], "u", bits)[mask]
+    for one, least in zip(address, value, strict=True):
+        before = threads.memory.load(np.array([one]), bits // 8).view(UNSIGNED[bits])
+        threads.memory.store(np.array([one]), np.minimum(before, least).view(np.uint8))
 
 
 def _to_bfloat16(x: np.ndarray) -> np.ndarray:
@@ -78,42 +103,25 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
     return value.astype({"s": SIGNED, "f": FLOAT}.get(kind, UNSIGNED)[bits])
 
 
-def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
-    warps = mask.reshape(-1, 32)
-    if op[2] not in ("bfly", "idx") or (warps.any(1) != warps.all(1)).any():
-        raise PtxError("only a shuffle of whole warps, by butterfly or index, is known here")
-    value, lane = threads.value(operands[1], "u", 32), threads.value(operands[2], "u", 32).astype(np.int64) % 32
-    thread = np.arange(threads.count)  # blocks are whole warps
-    return value[thread ^ lane if op[2] == "bfly" else thread // 32 * 32 + lane]
+def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """a b + c of float32, rounded once: through float64, whose last bit is set where it had to round (rounding to odd)."""
+    product, addend = a.astype(np.float64) * b, c.astype(np.float64)
+    total = product + addend
+    part = total - product
+    error = (product - (total - part)) + (addend - part)
+    bits = total.view(np.int64)
+    inexact = (error != 0) & np.isfinite(total) & (bits & 1 == 0)
+    towards_zero = (error > 0) != (total > 0)
+    return np.where(inexact, np.where(towards_zero, bits - 1, bits + 1), bits).view(np.float64).astype(np.float32)
 
 
-def _redux(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
-    if op[2] not in ("min", "max") or not mask.reshape(-1, 32).any(1).all():
-        raise PtxError("only the smallest or largest of whole warps is known here")
-    values = threads.value(operands[1], *type_of(op[-1])).reshape(-1, 32)
-    return np.repeat(values.min(1) if op[2] == "min" else values.max(1), 32)
-
-
-def _matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> object:
-    """ldmatrix and stmatrix of 8 x 8 elements of 16 bits: lanes 8 m to 8 m + 7 give the rows' addresses of matrix m, and lane t has
-    the elements 2 (t mod 4) and the next of row t div 4, in register m."""
-    warps = mask.reshape(-1, 32)
-    if "trans" in op or op[-1] != "b16" or (warps.any(1) != warps.all(1)).any():
-        return None
-    load = op[0] == "ldmatrix"
-    address, names = (operands[1], operands[0]) if load else (operands[0], operands[1])
-    rows = threads.address(address)
-    chosen = np.nonzero(mask)[0]
-    lane = chosen % 32
-    for m, name in enumerate(_names(names)):
-        at = rows[chosen - lane + 8 * m + lane // 4] + (4 * (lane % 4)).astype(np.uint64)
-        who = threads.block[chosen], threads.thread[chosen]
-        if load:
-            data = np.ascontiguousarray(threads.shared.load(*who, at, 4)).view(np.uint32)
-            threads.registers[name][chosen] = data[:, 0]
-        else:
-            threads.shared.store(*who, at, threads.value(name, "u", 32)[chosen, None].view(np.uint8))
-    return DONE
+def _high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The upper half of unsigned 64-bit products."""
+    low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    middle = (a & low) * (b & low) >> half
+    first = (a >> half) * (b & low) + middle
+    second = (a & low) * (b >> half) + (first & low)
+    return (a >> half) * (b >> half) + (first >> half) + (second >> half)
 
 
 def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, bits: int) -> np.ndarray:
@@ -126,7 +134,7 @@ def _multiply(threads: Threads, op: list[str], operands: list[str], kind: str, b
         return product + threads.value(operands[3], kind, 2 * bits) if op[0] == "mad" else product
     if "hi" in op:
         if bits != 32:
-            raise PtxError("the high half of a 64-bit product is not known here")
+            return _high(a, b)
         wide = SIGNED[64] if kind == "s" else UNSIGNED[64]
         return ((a.astype(wide) * b.astype(wide)) >> wide(32)).astype(UNSIGNED[32])
     return a * b + threads.value(operands[3], kind, bits) if op[0] == "mad" else a * b
@@ -148,14 +156,6 @@ def _permute(threads: Threads, operands: list[str]) -> np.ndarray:
     return sum(picked[1:], picked[0]).astype(np.uint32)
 
 
-def _compare(how: str, a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
-    """Ordered comparisons of floats are false for NaN; unordered ones, which end in u, true."""
-    if kind != "f":
-        return _COMPARE[how](a, b)
-    nan = np.isnan(a) | np.isnan(b)
-    return _COMPARE[how[:2]](a, b) | nan if len(how) == 3 else _COMPARE[how](a, b) & ~nan
-
-
 def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> object:
     """Run one instruction for the threads of ``mask``; DONE, or None where it is not known."""
     name = op[0]
@@ -163,12 +163,16 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         _memory(threads, op, operands, mask)
         return DONE
     if name in ("ldmatrix", "stmatrix"):
-        return _matrix(threads, op, operands, mask)
-    if op[:3] == ["bar", "warp", "sync"]:
-        threads.shared.warp_barrier(np.unique(threads.block[mask]), threads.thread[mask])
-        return DONE
+        return DONE if matrix(threads, op, operands, mask) else None
     if name == "redux":
-        return threads.put(operands[0], _redux(threads, op, operands, mask), mask) or DONE
+        return threads.put(operands[0], redux(threads, op, operands, mask), mask) or DONE
+    if name == "cvta":  # every space but shared memory is where generic addresses see it
+        window = np.uint64(_SHARED if op[1] == "shared" else 0)
+        threads.put(operands[0], threads.value(operands[1], "u", 64) + window, mask)
+        return DONE
+    if name == "atom" and op[1:3] == ["global", "min"] and op[-1] == "u64":
+        _atomic_min(threads, operands, 64, mask)  # the value before is not asked for
+        return DONE
     if op[-1] != "pred" and not any(digit in op[-1] for digit in "123468"):
         return None
     kind, bits = type_of(op[-1])
@@ -177,17 +181,17 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         return threads.value(operands[k], kind, bits)
 
     if name == "mov" and "{" in operands[0]:
-        parts = _names(operands[0])
+        parts = names_of(operands[0])
         width = bits // len(parts)
         whole = threads.value(operands[1], "u", bits)
         for k, part in enumerate(parts):
             threads.put(part, (whole >> UNSIGNED[bits](k * width)).astype(UNSIGNED[width]), mask)
         return DONE
     if name == "mov" and "{" in operands[1]:
-        width = bits // len(_names(operands[1]))
+        width = bits // len(names_of(operands[1]))
         words = [
             threads.value(part, "u", width).astype(UNSIGNED[bits]) << UNSIGNED[bits](k * width)
-            for k, part in enumerate(_names(operands[1]))
+            for k, part in enumerate(names_of(operands[1]))
         ]
         result = np.bitwise_or.reduce(words)
     elif name == "mov":
@@ -195,10 +199,14 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name == "cvt":
         result = _convert(threads, op, operands)
     elif name == "shfl":
-        result = _shuffle(threads, op, operands, mask)
-        return threads.put(operands[0].split("|")[0], result, mask) or DONE
+        result, inside = shuffle(threads, op, operands, mask)
+        for target, one in zip(operands[0].split("|"), (result, inside), strict=False):
+            threads.put(target, one, mask)
+        return DONE
     elif name == "setp":
-        result = _compare(op[1], value(1), value(2), kind)
+        result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne
+        if op[1] == "ne" and kind == "f":
+            result &= ~(np.isnan(value(1)) | np.isnan(value(2)))
     elif name == "selp":
         result = np.where(
             threads.value(operands[3], "p", 1), threads.value(operands[1], "u", bits), threads.value(operands[2], "u", bits)
@@ -208,7 +216,11 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name in ("mul", "mad"):
         result = _multiply(threads, op, operands, kind, bits)
     elif name == "fma" and bits == 32:
-        result = (value(1).astype(np.float64) * value(2) + value(3)).astype(np.float32)
+        result = _fused(value(1), value(2), value(3))
+    elif name == "rsqrt" and op[1:] == ["approx", "ftz", "f32"]:
+        # Anything within the error that PTX states, 2^-22.9, would do; here it is another one at every call.
+        spread = 1 + np.exp2(-22.9) * np.random.default_rng(len(operands[0])).uniform(-1, 1, threads.count)
+        result = (spread / np.sqrt(value(1).astype(np.float64))).astype(np.float32)
     elif name in _ARITHMETIC:
         result = _ARITHMETIC[name](value(1), value(2))
     elif name == "div" and kind == "f":

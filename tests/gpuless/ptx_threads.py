@@ -50,6 +50,11 @@ class Threads:
         here = np.bincount(self.block, waiting, blocks) == np.bincount(self.block, alive, blocks)
         return here[self.block]
 
+    def whole_warps(self, mask: np.ndarray) -> bool:
+        """Whether every warp is in the mask with all of its lanes or with none; blocks are whole warps."""
+        lanes = mask.reshape(-1, 32).sum(1)
+        return bool(((lanes == 0) | (lanes == 32)).all())
+
     def value(self, operand: str, kind: str, bits: int) -> Any:
         if operand.startswith("!"):
             return ~self.registers[operand[1:]]
@@ -60,7 +65,9 @@ class Threads:
         elif operand in self.special:
             raw = self.special[operand].astype(np.uint32)
         elif operand in self.kernel.shared:
-            return np.zeros(self.count, UNSIGNED[bits])
+            return np.full(self.count, self.kernel.shared[operand], UNSIGNED[bits])
+        elif operand in self.kernel.parameters:
+            return np.full(self.count, self.kernel.parameters[operand][0], UNSIGNED[bits])
         elif re.match(r"0[fFdD]", operand):
             raw = np.full(self.count, int(operand[2:], 16), UNSIGNED[4 * len(operand[2:])])
         elif kind == "p":

@@ -111,3 +111,9 @@ def test_random_integers_are_uniform():
     counts = StackedRandomGenerator("cpu", range(100)).randint(10, size=[100, 1000]).flatten().bincount(minlength=10)
     assert len(counts) == 10
     assert ((counts - 10_000).abs() < 5 * 95).all()
+
+
+def test_the_largest_uniform(monkeypatch):
+    """It is 1 itself, and still gives an integer below high."""
+    monkeypatch.setattr(Noise, "rand", lambda _, shape, dtype, **__: torch.ones(shape, dtype=dtype))
+    assert (StackedRandomGenerator("cpu", [1]).randint(10, size=[1, 3]) == 9).all()

@@ -35,7 +35,7 @@ def test_missing_package(module, monkeypatch):
         _packages.require(module)
 
 
-@pytest.mark.parametrize("found", ["0.8.8", "0.9.0", "1.0"])
+@pytest.mark.parametrize("found", ["0.8.8", "0.9", "0.9.0", "1.0"])
 def test_unknown_version(found, monkeypatch):
     monkeypatch.setattr(_packages.importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(_packages.importlib, "import_module", lambda name: name)

@@ -1,0 +1,103 @@
+"""``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site; the table of docs/integrations.md.
+
+Each line is the code around the network of one training or sampling step, the network's output given, in the package's own
+form and in ours: the time of both, their extra memory, and the share of the whole step for a network that is named.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+
+import torch
+
+from . import rivals
+from .call_sites import (
+    diffusers_step,
+    diffusers_training,
+    ebmkit_step,
+    edm_loss,
+    k_diffusion_loss,
+    ncsnv2_loss,
+    ncsnv2_step,
+    randn,
+    score_sde_loss,
+    score_sde_step,
+    torchebm_step,
+)
+from .timing import Run, extra_bytes, take_turns
+from .timing import clock as clock_of
+
+LATENTS, IMAGES, SMALL = (16, 4, 64, 64), (64, 3, 64, 64), (128, 3, 32, 32)
+
+LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
+    *(("diffusers: epsilon loss", s, lambda s=s: diffusers_training(s, "epsilon", None), 1) for s in (LATENTS, IMAGES, SMALL)),
+    ("diffusers: v loss, min-SNR", LATENTS, lambda: diffusers_training(LATENTS, "v_prediction", 5.0), 1),
+    *(("diffusers: DDPMScheduler.step", s, lambda s=s: diffusers_step(s, "DDPM"), 1) for s in (LATENTS, IMAGES)),
+    ("diffusers: ScoreSdeVe step_pred", IMAGES, lambda: diffusers_step(IMAGES, "pred"), 1),
+    ("diffusers: ScoreSdeVe step_correct", IMAGES, lambda: diffusers_step(IMAGES, "correct"), 1),
+    ("k-diffusion: Denoiser.loss", IMAGES, lambda: k_diffusion_loss(IMAGES), 1),
+    *(("torchebm: integrator step", s, lambda s=s: torchebm_step(s), 1) for s in ((64, 2), (4096, 32), SMALL)),
+    *(("ebmkit: LangevinDynamics.step", s, lambda s=s: ebmkit_step(s), 1) for s in ((64, 2), (4096, 32), SMALL)),
+    ("ncsnv2: loss", SMALL, lambda: ncsnv2_loss(SMALL), 1),
+    ("ncsnv2: annealed step", SMALL, lambda: ncsnv2_step(SMALL), 10),
+    ("score_sde: VE loss", SMALL, lambda: score_sde_loss(SMALL), 1),
+    ("score_sde: corrector + predictor", SMALL, lambda: score_sde_step(SMALL), 1),
+    ("EDM: loss, elementwise", SMALL, lambda: edm_loss(SMALL, "none"), 1),
+    ("EDM: loss, reduction sum", SMALL, lambda: edm_loss(SMALL, "sum"), 1),
+]
+
+
+def network() -> tuple[Run, Run, str]:
+    """A small UNet2DModel at the size SMALL: its forward pass, that with its backward one, and what it is."""
+    torch.manual_seed(0)
+    unet = rivals.get("diffusers").UNet2DModel(
+        sample_size=32,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownBlock2D",) * 3,
+        up_block_types=("UpBlock2D",) * 3,
+        norm_num_groups=8,
+    )
+    x, t = randn(SMALL), torch.zeros(SMALL[0], dtype=torch.long)
+    size = sum(p.numel() for p in unet.parameters()) / 1e6
+
+    def forward() -> None:
+        with torch.no_grad():
+            unet(x, t)
+
+    return forward, lambda: unet(x, t).sample.sum().backward(), f"a UNet2DModel of {size:.1f} M parameters"
+
+
+def table(seconds: float = 1.5) -> Iterator[str]:
+    """The lines of the table; ``seconds`` for each."""
+    clock = clock_of("cpu")
+    forward, both, name = network()
+    clock(both, 1)
+    sampling, training = (statistics.median(clock(run, 1) for _ in range(3)) for run in (forward, both))
+    yield f"| work | size | theirs | ours | theirs / ours | extra memory | share of the step with {name} |"
+    yield "|---|---|---|---|---|---|---|"
+    for title, shape, build, steps in LINES:
+        sides = dict(zip(("theirs", "ours"), build(), strict=True))
+        samples = take_turns(sides, seconds, clock)
+        time = {side: statistics.median(taken) / calls / steps for side, (calls, taken) in samples.items()}
+        memory = [extra_bytes(run, "cpu") for run in sides.values()]
+        share = ""
+        if shape == SMALL:
+            whole = training if "loss" in title else sampling
+            share = " -> ".join(f"{100 * t / (t + whole):.2f} %" for t in time.values())
+        milliseconds = [f"{1e3 * t:.3f} ms" for t in time.values()]
+        cells = [
+            title,
+            "x".join(map(str, shape)),
+            *milliseconds,
+            f"**{time['theirs'] / time['ours']:.2f}x**",
+            " / ".join(f"{m / 2**20:.1f}" for m in memory) + " MiB",
+            share,
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    for line in table():
+        print(line, flush=True)

@@ -1,0 +1,162 @@
+// langevin_chain: many Langevin steps on a closed-form target, each the bits of target_score and langevin_step. The state is read
+// once and written once: in between it is in registers, or where a sample's elements need each other, in a warp's shared memory.
+#include "chain.h"
+
+#include <limits>
+
+namespace pyebm {
+namespace {
+
+template <class S, class Layout>
+__global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64
+    chain_kernel(S* data, TargetNumbers<Compute<S>> target, uint32_t coupled, Steps<Compute<S>> steps,
+                 Samples<ChainRow<Compute<S>>> samples, KeptStates<S> kept, Report report, Layout layout) {
+  Place at;
+  if (!find_place<S>(layout, at)) return;
+  constexpr int kCount = kCountOf<S, Layout>;
+  using T = Compute<S>;
+  T x[kCount];
+  layout.template load<0>(data, at, x);
+  SampleNoise noise;
+  ChainRow<T> row;
+  samples.find(at.sample, noise, row);
+  const ElementTarget<T> each(target);
+  int64_t bad = -1, until_kept = kept.every;
+  Place to = kept.layout.template place<kCount>(at.sample, at.group / (kCount / 4));
+#pragma unroll 1
+  for (int64_t step = 0; step < steps.count; ++step) {
+    T g[kCount], z[kCount];
+    draw(noise, at, z, static_cast<uint32_t>(step));
+    score_elements(target, each, coupled, at, x, g);
+    steps.find(step, at.sample, row);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) x[k] = steps.template next<S>(x[k], g[k], z[k], row);
+    if (--until_kept == 0) {
+      kept.layout.template store<0>(kept.states, to, x);
+      to.bytes += kept.bytes;
+      until_kept = kept.every;
+    }
+    if (report.diverged && bad < 0) {
+      bool good = true;
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) good = good && (k >= at.count || is_finite(x[k]));
+      if (!good) bad = step;
+    }
+  }
+  layout.template store<0>(data, at, x);
+  report.tell(at.sample, bad);
+}
+
+constexpr int kPerWarp = 4096;  // bytes of shared memory: two states of 512 floats
+
+// A warp a sample, in two states that change places, in shared memory or, where they don't fit, in `spare`.
+template <class S>
+__global__ void __launch_bounds__(kThreads)
+    coupled_chain_kernel(S* data, Compute<S>* spare, TargetNumbers<Compute<S>> in, Steps<Compute<S>> steps,
+                         Samples<ChainRow<Compute<S>>> samples, KeptStates<S> kept, Report report, Strided layout) {
+  using T = Compute<S>;
+  PYEBM_SHARED(T, shared, kThreads / 32 * kPerWarp / sizeof(T));
+  const int64_t warp = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
+  if (warp >= layout.pieces.samples) return;
+  const auto sample = static_cast<uint32_t>(warp);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  T* now = spare ? spare + warp * 2 * in.elements : shared + threadIdx.x / 32 * (kPerWarp / sizeof(T));
+  T* next = now + in.elements;
+  for (int64_t i = lane; i < in.elements; i += 32) now[i] = widened(data[layout.offset(0, sample, i)]);
+  __syncwarp();
+  SampleNoise noise;
+  ChainRow<T> row;
+  samples.find(sample, noise, row);
+  int64_t bad = -1, until_kept = kept.every;
+  S* to = kept.states ? kept.states + warp * in.elements : nullptr;
+#pragma unroll 1
+  for (int64_t step = 0; step < steps.count; ++step) {
+    const auto get = [&](int64_t i) { return now[i]; };
+    SampleTarget<T> target(in);
+    target.prepare(get, WarpSum<T>{in.elements});
+    steps.find(step, sample, row);
+    const bool keep = --until_kept == 0;
+#pragma unroll 1
+    for (int64_t first = 4 * lane; first < in.elements; first += 4 * 32) {
+      T z[4];
+      draw(noise, Place{sample, static_cast<uint32_t>(first / 4), 0, 4, false}, z, static_cast<uint32_t>(step));
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (first + k >= in.elements) break;
+        const T made = steps.template next<S>(now[first + k], target.score(first + k, get), z[k], row);
+        next[first + k] = made;
+        if (keep) to[first + k] = narrowed<S>(made);
+        if (report.diverged && bad < 0 && !is_finite(made)) bad = step;
+      }
+    }
+    if (keep) {
+      to += kept.bytes / sizeof(S);
+      until_kept = kept.every;
+    }
+    __syncwarp();
+    T* const before = now;
+    now = next, next = before;
+  }
+  for (int64_t i = lane; i < in.elements; i += 32) data[layout.offset(0, sample, i)] = narrowed<S>(now[i]);
+  report.tell(sample, bad);
+}
+
+__global__ void __launch_bounds__(kThreads) forget_kernel(unsigned long long* diverged, int64_t samples) {
+  const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (sample < samples) diverged[sample] = ~0ull;  // -1: never
+}
+
+void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, double step_size, double temperature, Tensor name,
+                    MaybeTensor step_size_rows, MaybeTensor temperature_rows, std::optional<bool> step_size_per_step,
+                    std::optional<bool> temperature_per_step, MaybeTensor states, std::optional<int64_t> thin, MaybeTensor diverged,
+                    std::optional<double> low, std::optional<double> high, MaybeTensor seeds, MaybeTensor ids) {
+  const Call call("langevin_chain", x);
+  const int64_t count = x.size(0);
+  const NoiseName noise = call.noise(name, seeds, ids, count);
+  call.expect("states", states, x.scalar_type()).expect("diverged", diverged, ScalarType::Long);
+  Schedule schedule;
+  schedule.eta = chain_source(call, "step_size", step_size, step_size_rows, step_size_per_step.value_or(false), n_steps, count,
+                              schedule.eta_step, schedule.eta_sample);
+  schedule.temperature = chain_source(call, "temperature", temperature, temperature_rows, temperature_per_step.value_or(false),
+                                      n_steps, count, schedule.temperature_step, schedule.temperature_sample);
+  const Report report{reinterpret_cast<unsigned long long*>(pointer<int64_t>(diverged))};
+  if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
+  if (x.numel() == 0) return;
+  constexpr double kNone = std::numeric_limits<double>::infinity();
+  with_dtype(call.op, x, [&](auto type) {
+    using S = typename decltype(type)::type;
+    using T = Compute<S>;
+    const TargetNumbers<T> in = checked_target<T>(call, target, params, x);
+    const bool both = schedule.per_step() && schedule.per_sample();
+    Steps<T> steps{n_steps, static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), nullptr, both, schedule};
+    RowTable<ChainRow<T>> table{};
+    MaybeTensor memory;  // of a table by steps or by samples
+    if (schedule.per_step() && !both) {
+      memory = workspace<ChainRow<T>>(x, n_steps);
+      steps.by_step = fill_rows<ChainRow<T>>(call, MakeChainRow<T>{schedule, true}, *memory, n_steps);
+    } else if (!both) {
+      table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature}, MakeChainRow<T>{schedule, false}, memory);
+    }
+    const Samples<ChainRow<T>> samples(noise, table);
+    if (in.is_coupled() && in.elements > 4) {
+      const Pieces pieces(count, in.elements, 4);
+      MaybeTensor spare;
+      if (2 * in.elements * static_cast<int64_t>(sizeof(T)) > kPerWarp) spare = workspace<T>(x, 2 * count * in.elements);
+      call.launch(coupled_chain_kernel<S>, ceil_div(count * 32, kThreads), pointer<S>(x),
+                  static_cast<T*>(spare ? spare->data_ptr() : nullptr), in, steps, samples, kept_states<S>(pieces, states, thin),
+                  report, strided_layout(call.op, pieces, {&x}));
+      return;
+    }
+    with_layout<S>(call, {&x}, [&](const auto& layout) {
+      using Layout = std::decay_t<decltype(layout)>;
+      const Pieces pieces(count, in.elements, kCountOf<S, Layout>);
+      call.launch(chain_kernel<S, Layout>, pieces.blocks(), pointer<S>(x), in, in.is_coupled(), steps, samples,
+                  kept_states<S>(pieces, states, thin), report, layout);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+PYEBM_CUDA_IMPL(m) { m.impl("langevin_chain", TORCH_BOX(&pyebm::langevin_chain)); }
