@@ -29,6 +29,13 @@ def _fresh_compiler():
         (OPS.langevin_step, (torch.empty_like(X), X, -X, 0.1, 1.0, NAME), {"mean": torch.empty_like(X), "low": -1.0}),
         (OPS.langevin_step, (X.clone(), None, -X, 0.1, 1.0, NAME), {}),
         (OPS.affine_step, (torch.empty_like(X), X, -X, 0.9, 0.1, 0.2, NAME), {"mask": X > 0}),
+        (OPS.target_score, (torch.empty_like(X), X, 1, torch.ones(2)), {}),
+        (OPS.langevin_chain, (X.clone(), 1, torch.ones(2), 3, 0.1, 1.0, NAME), {}),
+        (
+            OPS.langevin_chain,
+            (X.clone(), 5, torch.ones(3), 3, 0.1, 1.0, NAME),
+            {"temperature_rows": ROWS, "states": X.new_empty(1, 8, 5), "thin": 2, "diverged": torch.zeros(8).long(), "low": -1.0},
+        ),
         (OPS.denoising_loss, (torch.empty(()), torch.empty_like(X), X, *LOSS), {}),
         (OPS.denoising_grad, (torch.empty_like(X), torch.ones(()), X, *LOSS), {}),
         (OPS.scale_, (X.clone(), torch.ones(8)), {}),
@@ -76,7 +83,18 @@ def _eps_loss(x, noise):
     return pyebm.denoising_loss(x, noise, x0=x, mu=0.3, reduction="none")
 
 
-@pytest.mark.parametrize("function", [_step, _affine, _named_inside, _eps_loss])
+WELL = pyebm.targets.DoubleWell()
+
+
+def _chain(x, noise):
+    return pyebm.langevin_chain(x, WELL, 5, 0.01, noise, temperature=[1.0, 0.5, 0.2, 0.1, 0.0], thin=2, return_diverged=True)
+
+
+def _score(x, noise):
+    return pyebm.targets.Rosenbrock(0.5).score(x) + pyebm.langevin_chain(x, pyebm.targets.Funnel(), 2, 0.01, noise)
+
+
+@pytest.mark.parametrize("function", [_step, _affine, _named_inside, _eps_loss, _chain, _score])
 def test_inductor_gives_the_same_bits(function):
     noise = pyebm.Noise(5)
     with torch.no_grad():
@@ -84,6 +102,18 @@ def test_inductor_gives_the_same_bits(function):
         expected = function(X.clone(), noise)
     for a, b in zip(*((r if isinstance(r, tuple) else (r,)) for r in (ours, expected)), strict=True):
         assert torch.equal(a, b)
+
+
+def test_chains_compile_once_for_all_noise():
+    compiles = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(_chain, fullgraph=True, backend=compiles)
+    compiled(X, pyebm.Noise(1))
+    first = compiles.frame_count  # torch traces a function that reads a module's buffers twice
+    for k in range(4):
+        noise = pyebm.Noise(17 * k, step=k, first_sample=2 * k)
+        for ours, theirs in zip(compiled(X + k, noise), _chain(X + k, noise), strict=True):
+            assert torch.equal(ours, theirs)
+    assert compiles.frame_count == first
 
 
 def _all_that_differentiates(x, noise):

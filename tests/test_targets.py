@@ -1,15 +1,22 @@
-"""The closed-form targets: energy against formula, score against the energy's gradient, and what a target promises as a module."""
+"""The closed-form targets: energy against formula, score against the energy's gradient, laws, and what a module promises."""
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import math
+import pickle
 
 import pytest
 import torch
 from cases import assert_equal, normal
+from scipy import stats
 from target_cases import KINDS, make, start
 
 import pyebm
+from pyebm import Noise, targets
+
+T = torch.tensor
 
 
 def test_python_and_cpp_count_the_targets_alike():
@@ -21,15 +28,231 @@ def test_python_and_cpp_count_the_targets_alike():
     assert tuple(pyebm.reference.SCORES) == names
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_score_is_minus_the_energys_gradient(kind):
-    target, x = make(kind, 5), start((7, 5), torch.float64)
-    torch.testing.assert_close(target.score(x), pyebm.energy_score(target, x), rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize(
+    ("target", "x", "energy"),
+    [
+        (targets.Harmonic(3.0, 1.0), [[2.0, -1.0]], 1.5 * (1 + 4)),
+        (targets.DoubleWell(2.0, 3.0), [[3.0, 0.0, 6.0]], 2 * (0 + 1 + 9)),
+        (targets.Gaussian(T([1.0, 2.0]), T([2.0, 0.5])), [[3.0, 1.0]], 0.5 * (1 + 4)),
+        (targets.Gaussian(1.0, 2.0), [[3.0, 1.0, -1.0]], 0.5 * (1 + 0 + 1)),
+        (targets.Polynomial([1.0, -2.0, 3.0]), [[2.0, -1.0]], (1 - 4 + 12) + (1 + 2 + 3)),
+        (targets.Rastrigin(4.0), [[0.5, 0.25, 2.0]], (0.25 + 8) + (0.0625 + 4) + 4),
+        (targets.Rosenbrock(1.0, 100.0), [[1.0, 2.0, 3.0]], 100 * 1 + 0 + 100 * 1 + 1),
+        (targets.Ackley(), [[0.5, 0.5]], 20 * (1 - math.exp(-0.1)) + math.e - math.exp(-1)),
+        (targets.Funnel(2.0), [[1.0, 2.0, 3.0]], 1 / 8 + 1 + math.exp(-1) * 13 / 2),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, targets.Target) else "",
+)
+def test_energies(target, x, energy):
+    for dtype in (torch.float32, torch.float64):
+        got = target(T(x, dtype=dtype))
+        torch.testing.assert_close(got, T([energy], dtype=dtype))
+        assert_equal(target.energy(T(x, dtype=dtype)), got)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients(kind):
-    target, x = make(kind, 5), normal(3, 5, dtype=torch.float64, grad=True)
-    torch.autograd.gradcheck(target, x)
-    torch.autograd.gradcheck(target.score, x)
-    assert_equal(target.score(x).detach(), target.score(x.detach()))
+class TestScore:
+    def test_is_minus_the_energys_gradient(self, kind):
+        target, x = make(kind, 5), start((7, 5), torch.float64)
+        torch.testing.assert_close(target.score(x), pyebm.energy_score(target, x), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(target.score(x.float()).double(), target.score(x), rtol=2e-5, atol=2e-5)
+
+    def test_gradients(self, kind):
+        target, x = make(kind, 4), normal(2, 4, dtype=torch.float64, grad=True)
+        torch.autograd.gradcheck(target, x)
+        torch.autograd.gradcheck(target.score, x)
+        torch.autograd.gradgradcheck(target.score, x)
+
+    def test_same_bits_where_x_requires_grad(self, kind, dtype):
+        target, x = make(kind, 9), start((6, 9), dtype)
+        assert_equal(target.score(x.clone().requires_grad_()).detach(), target.score(x))
+
+    def test_rounded_once(self, kind):
+        """Half precisions: the float32 score of the same x, rounded."""
+        target = make(kind, 9)
+        for dtype in (torch.float16, torch.bfloat16):
+            x = start((6, 9), dtype)
+            assert_equal(target.score(x), target.score(x.float()).to(dtype))
+
+    def test_shapes_and_layouts(self, kind):
+        target, x = make(kind, 24), start((5, 24))
+        want = target.score(x)
+        for view in (x.reshape(5, 2, 3, 4), x.t().contiguous().t(), torch.cat((x, x), 1)[:, :24]):
+            assert_equal(target.score(view).reshape(5, 24), want)
+            torch.testing.assert_close(target(view), target(x))
+        assert target.score(x[:0]).shape == (0, 24)
+        assert target(x[:0]).shape == (0,)
+
+
+def quadrature(target, low, high):
+    """The integral of exp(log_prob) over one or two elements, by the trapezoidal rule: nothing is left at the ends."""
+    count = 100_001 if len(low) == 1 else 1501
+    axes = [torch.linspace(a, b, count, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
+    density = target.log_prob(torch.cartesian_prod(*axes).reshape(-1, len(axes))).exp()
+    return float(density.sum() * math.prod(axis[1] - axis[0] for axis in axes))
+
+
+@pytest.mark.parametrize(
+    ("target", "low", "high"),
+    [
+        (targets.Harmonic(3.0, 1.0), [-9], [9]),
+        (targets.Gaussian(1.0, 0.4), [-9], [9]),
+        (targets.DoubleWell(2.0, 1.3), [-6], [6]),
+        (targets.DoubleWell(300.0, 0.5), [0], [1]),
+        (targets.Polynomial([0.5, 0.3, -1.1, 0.2, 0.25]), [-9], [9]),
+        (targets.Polynomial([-700.0, 0.0, 0.001]), [-900], [900]),
+        (targets.Rastrigin(0.8), [-9], [9]),
+        (targets.Gaussian(T([1.0, 2.0]), T([2.0, 0.5])), [-15, -3], [17, 7]),
+        (targets.Rosenbrock(0.5, 4.0), [-4, -2], [5, 20]),
+        (targets.Funnel(0.8), [-7, -30], [7, 30]),
+    ],
+    ids=repr,
+)
+def test_log_prob_is_normalised(target, low, high):
+    one = 0.5 if target.__class__ is targets.DoubleWell and low == [0] else 1.0  # one of two wells
+    assert abs(quadrature(target, low, high) - one) < 3e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_prob_of_several_elements(kind):
+    """Minus the energy and a constant; where elements are independent, the sum over them."""
+    target, x = make(kind, 3), start((5, 3), torch.float64)
+    if kind in ("rosenbrock", "ackley"):
+        with pytest.raises(NotImplementedError, match="log_prob"):
+            target.log_prob(x)
+        return
+    difference = target.log_prob(x) + target(x)
+    torch.testing.assert_close(difference, difference[:1].expand(5))
+    if kind in ("harmonic", "double_well", "polynomial", "rastrigin"):
+        torch.testing.assert_close(target.log_prob(x), sum(target.log_prob(x[:, i : i + 1]) for i in range(3)))
+    torch.autograd.gradcheck(target.log_prob, x.requires_grad_())
+
+
+class TestSampling:
+    N = 20_000
+
+    def test_normals(self):
+        mean, std = T([0.5, -2.0, 30.0]), T([0.1, 2.0, 5.0])
+        for target in (targets.Gaussian(mean, std), targets.Harmonic(4.0, 1.0)):
+            shape = self.N if target.dim else (self.N, 3)
+            x = target.sample(shape, Noise(5), dtype=torch.float64)
+            centred = (x - mean) / std if target.dim else (x - 1) * 2
+            assert min(stats.kstest(centred[:, i].numpy(), "norm").pvalue for i in range(3)) > 1e-4
+            assert (torch.corrcoef(centred.T) - torch.eye(3)).abs().max() < 0.03
+
+    def test_rosenbrock(self):
+        x = targets.Rosenbrock(0.7, 5.0).sample(self.N, Noise(6), dtype=torch.float64)
+        first, second = (x[:, 0] - 0.7) * math.sqrt(2), (x[:, 1] - x[:, 0] ** 2) * math.sqrt(10)
+        assert min(stats.kstest(z.numpy(), "norm").pvalue for z in (first, second)) > 1e-4
+        assert abs(float((first * second).mean())) < 0.03
+
+    def test_funnel(self):
+        x = targets.Funnel(1.5).sample((self.N, 4), Noise(7), dtype=torch.float64)
+        z = torch.cat((x[:, :1] / 1.5, x[:, 1:] * (-x[:, :1] / 2).exp()), 1)
+        assert min(stats.kstest(z[:, i].numpy(), "norm").pvalue for i in range(4)) > 1e-4
+
+    def test_regenerated(self):
+        """The same noise gives the same samples, whatever else is drawn, and in a shard."""
+        target = targets.Funnel()
+        x = target.sample((50, 3), Noise(8, step=2))
+        assert x.dtype == torch.float32
+        assert_equal(target.sample((20, 3), Noise(8, step=2).shard(first_sample=30)), x[30:])
+        assert_equal(target.sample((50, 3), Noise(8, step=2), dtype=torch.bfloat16), x.bfloat16())
+
+    def test_shapes(self):
+        assert targets.Gaussian(torch.zeros(6)).sample((4, 2, 3), Noise(0)).shape == (4, 2, 3)
+        assert targets.Rosenbrock().sample(4, Noise(0)).shape == (4, 2)
+        with pytest.raises(ValueError, match=r"Harmonic.sample: n must be a shape \(n, ...\)"):
+            targets.Harmonic().sample(4, Noise(0))
+        with pytest.raises(ValueError, match="samples of 6 elements"):
+            targets.Gaussian(torch.zeros(6)).sample((4, 5), Noise(0))
+        for target in (targets.DoubleWell(), targets.Ackley(), targets.Rastrigin(), targets.Polynomial([0.0, 0.0, 1.0])):
+            with pytest.raises(NotImplementedError, match="no exact sampling"):
+                target.sample((4, 2), Noise(0))
+
+
+class TestModule:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_state_dict_copy_pickle(self, kind):
+        target, x = make(kind, 5), start((3, 5))
+        want = target.score(x)
+        assert all(value.dtype == torch.float64 for value in target.state_dict().values())
+        assert not list(target.parameters())
+        for other in (copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
+            assert_equal(other.score(x), want)
+        fresh = type(target)(*[torch.ones_like(b) if b.dim() else 1.5 for b in target.buffers()])
+        fresh.load_state_dict(target.state_dict())
+        assert_equal(fresh.score(x), want)
+        assert_equal(target.half().score(x), copy.deepcopy(target).half().score(x))
+
+    def test_a_changed_buffer_is_seen(self):
+        target, x = targets.Harmonic(1.0), start((3, 5))
+        assert_equal(target.score(x), -x)
+        target.stiffness.fill_(2.0)
+        assert_equal(target.score(x), -2 * x)
+        target.stiffness = T(3.0, dtype=torch.float64)
+        assert_equal(target.score(x), -3 * x)
+        target.load_state_dict({"stiffness": T(4.0), "center": T(0.0)})
+        assert_equal(target.score(x), -4 * x)
+        with torch.inference_mode():
+            assert_equal(targets.Harmonic(2.0).score(x), -2 * x)
+
+    def test_learned_parameters(self):
+        """A buffer that requires grad: the energy, the score and the chain carry its gradient."""
+        target, x = targets.Harmonic(1.0), start((3, 5), torch.float64)
+        target.stiffness.requires_grad_()
+        (grad,) = torch.autograd.grad(target.score(x).sum(), target.stiffness)
+        torch.testing.assert_close(grad, -x.sum())
+        last = pyebm.langevin_chain(x, target, 1, 0.1, Noise(0), temperature=0.0)
+        (grad,) = torch.autograd.grad(last.sum(), target.stiffness)
+        torch.testing.assert_close(grad, -0.1 * x.sum())
+
+    def test_repr(self):
+        assert repr(targets.DoubleWell(2.0, 1.5)) == "DoubleWell(barrier=2, width=1.5)"
+        assert repr(targets.Gaussian(torch.zeros(3))) == "Gaussian(mean=<(3,)>, std=1)"
+
+    def test_is_an_energy_for_samplers(self):
+        target = targets.Rastrigin(1.0)
+        by_autograd = pyebm.samplers.Langevin(lambda x: pyebm.energy_score(target, x), 0.01)
+        x = by_autograd(start((6, 3), torch.float64), 10, noise=Noise(1))
+        want = pyebm.langevin_chain(start((6, 3), torch.float64), target, 10, 0.01, Noise(1))
+        torch.testing.assert_close(x, want, rtol=1e-11, atol=1e-11)
+
+
+BAD = {
+    "stiffness": (lambda: targets.Harmonic(0.0), ValueError, "Harmonic: stiffness must be > 0 and finite, got 0"),
+    "center": (lambda: targets.Harmonic(1.0, math.nan), ValueError, "Harmonic: center must be finite, got nan"),
+    "barrier": (lambda: targets.DoubleWell(-1.0), ValueError, "DoubleWell: barrier must be > 0 and finite, got -1"),
+    "width": (lambda: targets.DoubleWell(1.0, math.inf), ValueError, "DoubleWell: width must be > 0 and finite, got inf"),
+    "text": (lambda: targets.DoubleWell("2"), TypeError, "DoubleWell: barrier must be a number or a tensor, got str"),
+    "std": (lambda: targets.Gaussian(0.0, T([1.0, -2.0])), ValueError, "Gaussian: std must be > 0 and finite, got -2"),
+    "lengths": (lambda: targets.Gaussian(torch.zeros(3), torch.ones(2)), ValueError, "the same length, got 3 and 2"),
+    "matrix": (lambda: targets.Gaussian(torch.zeros(3, 3)), ValueError, r"mean must be .*\(D,\), got shape \(3, 3\)"),
+    "odd": (lambda: targets.Polynomial([0.0, 1.0]), ValueError, r"Polynomial: coefficients must be .*, got \[0.0, 1.0\]"),
+    "falling": (lambda: targets.Polynomial([0.0, 1.0, -1.0]), ValueError, "c_n > 0"),
+    "dimension": (
+        lambda: targets.Gaussian(torch.zeros(3))(torch.zeros(2, 4)),
+        ValueError,
+        r"Gaussian: x must have samples of 3 elements, the target's dimension, got \(2, 4\)",
+    ),
+    "score": (
+        lambda: targets.Gaussian(torch.zeros(3)).score(torch.zeros(2, 4)),
+        ValueError,
+        r"Gaussian.score: x must have samples of 3 elements",
+    ),
+    "least": (lambda: targets.Funnel().score(torch.zeros(2, 1)), ValueError, "at least 2 elements"),
+    "int": (lambda: targets.Funnel().score(torch.zeros(2, 3).int()), TypeError, "Funnel.score: x must be float16.*int32"),
+    "list": (lambda: targets.Funnel()([1.0, 2.0]), TypeError, "Funnel: x must be a tensor, got list"),
+    "device": (
+        lambda: targets.Funnel().to("meta").score(torch.zeros(2, 3)),
+        ValueError,
+        r"x must be on the target's device meta, got cpu; move it with target.to\(x.device\)",
+    ),
+    "backend": (lambda: targets.Funnel().score(torch.zeros(2, 3), backend="tpu"), ValueError, "backend must be None or one of"),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

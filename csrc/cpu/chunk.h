@@ -23,6 +23,7 @@ struct Calls {
   alignas(64) uint32_t key1[kCalls];
   uint32_t step, stream;
   bool same_key;
+  bool one_pair;  // only words 0 and 1 of each call are wanted
 };
 
 // Elementwise operands of a loss; null where there is none. Z is float for regenerated noise, T for the caller's own.
@@ -57,8 +58,9 @@ struct TargetOf {
 
 struct ChunkKernels {
   const char* name;
-  void (*normals)(const Calls&, int64_t calls, float* out);   // writes 4 * calls, rounded up to a multiple of 8 calls
-  void (*uniforms)(const Calls&, int64_t calls, float* out);  // likewise
+  // Write 4 numbers a call (one_pair: 2), for the calls rounded up to a multiple of 8.
+  void (*normals)(const Calls&, int64_t calls, float* out);
+  void (*uniforms)(const Calls&, int64_t calls, float* out);
   void (*from_half)(const uint16_t*, int64_t n, float*);
   void (*to_half)(const float*, int64_t n, uint16_t*);
   void (*from_bfloat16)(const uint16_t*, int64_t n, float*);
@@ -69,6 +71,8 @@ struct ChunkKernels {
     void (*perturb)(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out);
     // mean and mask may be null; out may be x.
     void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out, T* mean);
+    // The same with a = 1, and b and c for each element.
+    void (*step_each)(int64_t n, const T* x, const T* g, const float* z, const T* b, const T* c, Bounds<T>, T* out);
     bool (*all_finite)(int64_t n, const T* x);
   };
   Of<float> f32;

@@ -23,45 +23,62 @@ struct Flag {
   static constexpr bool value = kValue;
 };
 
-// Philox for all calls, its words sorted into radii and angles: words 0 and 2 of a call are radii, 1 and 3 angles.
-template <bool kSameKey>
-void philox_words(const Calls& calls, int64_t n, uint32_t* radius, uint32_t* angle) {
+// Philox for all calls, its words sorted: 0 and 2 of a call are even, 1 and 3 odd; or 0 and 1 alone. Returns the words of each
+// sort.
+template <bool kSameKey, bool kOnePair>
+int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
 #if defined(PYEBM_PHILOX_LANES)
   for (int64_t i = 0; i < n; i += PhiloxLanes::kCount) {
     PhiloxLanes c0(calls.group + i), c1(calls.sample + i), c2(calls.step), c3(calls.stream);
     const PhiloxLanes k0 = kSameKey ? PhiloxLanes(calls.key0[0]) : PhiloxLanes(calls.key0 + i);
     const PhiloxLanes k1 = kSameKey ? PhiloxLanes(calls.key1[0]) : PhiloxLanes(calls.key1 + i);
     philox4x32_10(c0, c1, c2, c3, k0, k1);
-    PhiloxLanes::store_pairs(c0, c2, radius + 2 * i);
-    PhiloxLanes::store_pairs(c1, c3, angle + 2 * i);
+    if (kOnePair) {
+      c0.store(even + i);
+      c1.store(odd + i);
+    } else {
+      PhiloxLanes::store_pairs(c0, c2, even + 2 * i);
+      PhiloxLanes::store_pairs(c1, c3, odd + 2 * i);
+    }
   }
 #else
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     uint32_t c0 = calls.group[i], c1 = calls.sample[i], c2 = calls.step, c3 = calls.stream;
     philox4x32_10(c0, c1, c2, c3, calls.key0[kSameKey ? 0 : i], calls.key1[kSameKey ? 0 : i]);
-    radius[2 * i] = c0;
-    angle[2 * i] = c1;
-    radius[2 * i + 1] = c2;
-    angle[2 * i + 1] = c3;
+    if (kOnePair) {
+      even[i] = c0;
+      odd[i] = c1;
+    } else {
+      even[2 * i] = c0;
+      odd[2 * i] = c1;
+      even[2 * i + 1] = c2;
+      odd[2 * i + 1] = c3;
+    }
   }
 #endif
+  return kOnePair ? n : 2 * n;
+}
+
+int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
+  n = (n + 7) / 8 * 8;
+  if (calls.one_pair)
+    return calls.same_key ? philox_words<true, true>(calls, n, even, odd) : philox_words<false, true>(calls, n, even, odd);
+  return calls.same_key ? philox_words<true, false>(calls, n, even, odd) : philox_words<false, false>(calls, n, even, odd);
 }
 
 void normals(const Calls& calls, int64_t n, float* out) {
   alignas(64) uint32_t radius[kChunk / 2], angle[kChunk / 2];
-  n = (n + 7) / 8 * 8;
-  calls.same_key ? philox_words<true>(calls, n, radius, angle) : philox_words<false>(calls, n, radius, angle);
+  n = philox_words(calls, n, radius, angle);
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < 2 * n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
+  for (int64_t i = 0; i < n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
 }
 
 void uniforms(const Calls& calls, int64_t n, float* out) {
   alignas(64) uint32_t even[kChunk / 2], odd[kChunk / 2];
-  n = (n + 7) / 8 * 8;
-  calls.same_key ? philox_words<true>(calls, n, even, odd) : philox_words<false>(calls, n, even, odd);
+  n = philox_words(calls, n, even, odd);
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < 2 * n; ++i) out[2 * i] = uniform(even[i]), out[2 * i + 1] = uniform(odd[i]);
+  for (int64_t i = 0; i < n; ++i) out[2 * i] = uniform(even[i]), out[2 * i + 1] = uniform(odd[i]);
 }
 
 // Half precisions by integer arithmetic and exact scaling: the same bits with and without the machine's own conversions.
@@ -129,6 +146,15 @@ void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask
   if (mask) return step_loop<T, true, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mean) return step_loop<T, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   return step_loop<T, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+}
+
+template <class T>
+void step_each(int64_t n, const T* x, const T* g, const float* z, const T* b, const T* c, Bounds<T> bounds, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const T mean = step_mean(x[i], g[i], T(1), b[i], bounds.score_clip);
+    out[i] = step_value(mean, static_cast<T>(z[i]), c[i], bounds.low, bounds.high);
+  }
 }
 
 // By the exponent bits, whose maximum vectorises where a sum of floats would not.

@@ -32,7 +32,7 @@ void step(const Tensor& out, const std::optional<Tensor>& x, const Tensor& score
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
               mask_work = Buffer<uint8_t>()](const Chunk& chunk, int64_t) mutable {
-        const float* z = noise.fill(shape, chunk, buffer);
+        const float* z = noise.fill(chunk, buffer);
         const T* in = state.read(chunk.first, chunk.count, x_work.data);
         const T* g = slope.read(chunk.first, chunk.count, g_work.data);
         const uint8_t* m = keep ? keep.read(chunk.first, chunk.count, mask_work.data) : nullptr;

@@ -29,6 +29,11 @@ struct PhiloxLanes {
   explicit PhiloxLanes(const uint32_t* words)
       : lanes(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words)))) {}
 
+  void store(uint32_t* out) const {
+    const __m256i low = _mm256_permutevar8x32_epi32(lanes, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(low));
+  }
+
   // first, second of call 0, first, second of call 1, ...
   static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
     const __m256i raised = _mm256_slli_epi64(second.lanes, 32);

@@ -33,6 +33,8 @@ struct PhiloxLanes {
   explicit PhiloxLanes(const uint32_t* words)
       : lanes(_mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)))) {}
 
+  void store(uint32_t* out) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(lanes)); }
+
   // first, second of call 0, first, second of call 1, ...
   static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
     _mm512_storeu_si512(out, _mm512_mask_shuffle_epi32(first.lanes, 0xAAAA, second.lanes, _MM_PERM_CDAB));

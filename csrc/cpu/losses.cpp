@@ -34,10 +34,10 @@ double divisor_of(int64_t reduction, const Shape& shape) {
 template <class T, class Z>
 class LossNoise {
  public:
-  LossNoise(const View& own, const NoiseSource* noise, const Shape& shape) : own_(own), noise_(noise), shape_(shape) {}
+  LossNoise(const View& own, const NoiseSource* noise) : own_(own), noise_(noise) {}
   const Z* fill(const Chunk& chunk) {
     if constexpr (std::is_same_v<Z, float>) {
-      if (noise_) return noise_->fill(shape_, chunk, buffer_);
+      if (noise_) return noise_->fill(chunk, buffer_);
     }
     return own_.template read<Z>(chunk.first, chunk.count, work_.data);
   }
@@ -45,7 +45,6 @@ class LossNoise {
  private:
   const View& own_;
   const NoiseSource* noise_;
-  const Shape& shape_;
   NoiseBuffer buffer_;
   Buffer<Z> work_;
 };
@@ -57,8 +56,8 @@ void for_each_loss_chunk(const Shape& shape, const Tensor& pred, const std::opti
                          const NoiseSource* noise, Work work) {
   const View pred_view(pred), z_view(z), x0_view(x0);
   for_each_chunk(shape, [&] {
-    return [&, z_source = LossNoise<T, Z>(z_view, noise, shape), pred_work = Buffer<T>(), x0_work = Buffer<T>(),
-            out_work = Buffer<T>(), extra_work = Buffer<T>()](const Chunk& chunk, int64_t index) mutable {
+    return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
+            extra_work = Buffer<T>()](const Chunk& chunk, int64_t index) mutable {
       const LossOperands<T, Z> operands{pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
                                         x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
       work(chunk, index, operands, out_work.data, extra_work.data);

@@ -15,7 +15,7 @@ void fill(const Tensor& out, const Tensor& name, const std::optional<Tensor>& se
     using T = decltype(type);
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
-        const float* drawn = noise.fill(shape, chunk, buffer, draw);
+        const float* drawn = noise.fill(chunk, buffer, draw);
         T* target = view.target(chunk.first, work.data);
         std::copy(drawn, drawn + chunk.count, target);  // float64 gets the same numbers, widened
         view.written(chunk.first, chunk.count, target);

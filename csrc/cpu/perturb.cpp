@@ -16,7 +16,7 @@ void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std:
     using T = decltype(type);
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
-        const float* z = noise.fill(shape, chunk, buffer);
+        const float* z = noise.fill(chunk, buffer);
         const T* in = source.read(chunk.first, chunk.count, x_work.data);
         T* target = result.target(chunk.first, out_work.data);
         for_each_run(chunk, a.per_sample() || s.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {

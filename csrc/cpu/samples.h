@@ -62,6 +62,16 @@ struct Shape {
     }
   }
 
+  // Cuts small samples into as many chunks for each thread, where `steps` on each are worth waking one. No bits depend on it.
+  void share(int64_t threads, int64_t steps) {
+    constexpr int64_t kWorthAThread = 8192, kLeast = 32;  // Philox calls: some 30 us; below the other a chunk costs more per call
+    if (!samples_per_chunk || samples * groups < kWorthAThread / std::max<int64_t>(steps, 1)) return;
+    const int64_t wanted = (chunks + threads - 1) / threads * threads;
+    const int64_t least = std::min((kLeast + groups - 1) / groups, samples_per_chunk);
+    samples_per_chunk = std::max(least, (samples + wanted - 1) / wanted);
+    chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
+  }
+
   int64_t groups;  // Philox calls a sample
   int64_t chunks_per_sample = 0, samples_per_chunk = 0;
   int64_t chunks = 0;
@@ -150,16 +160,16 @@ class NoiseSource {
   }
 
   // z for the chunk's elements, in their logical order; or what another kernel makes of the same words.
-  const float* fill(const Shape& shape, const Chunk& chunk, NoiseBuffer& buffer,
-                    decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
+  const float* fill(const Chunk& chunk, NoiseBuffer& buffer, decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
     lay_out(chunk, buffer.calls);
-    return drawn(shape, chunk, 0, buffer, draw);
+    return drawn(chunk, 0, buffer, draw);
   }
 
   // The counters and keys of the chunk's calls, but for the step.
   void lay_out(const Chunk& chunk, Calls& calls) const {
     calls.stream = stream_;
     calls.same_key = !seeds_ || chunk.rows == 1;
+    calls.one_pair = chunk.width <= 2;
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
     int64_t call = 0;
     for (int64_t row = 0; row < chunk.rows; ++row) {
@@ -179,17 +189,28 @@ class NoiseSource {
   }
 
   // The numbers of the calls laid out, `ahead` steps after the one that was named.
-  const float* drawn(const Shape& shape, const Chunk& chunk, int64_t ahead, NoiseBuffer& buffer,
+  const float* drawn(const Chunk& chunk, int64_t ahead, NoiseBuffer& buffer,
                      decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
-    const int64_t groups = (chunk.width + 3) / 4;
+    const int64_t groups = (chunk.width + 3) / 4, lanes = chunk.width <= 2 ? 2 : 4 * groups;
     buffer.calls.step = step_ + static_cast<uint32_t>(ahead);
     draw(buffer.calls, chunk.rows * groups, buffer.normals);
-    if (chunk.rows > 1 && shape.elements % 4) {  // the last lanes of each sample are nobody's
-      for (int64_t row = 1; row < chunk.rows; ++row) {
-        std::memmove(buffer.normals + row * chunk.width, buffer.normals + row * groups * 4, chunk.width * sizeof(float));
+    if (lanes != chunk.width) close_up(chunk.rows, lanes, chunk.width, buffer.normals);
+    return buffer.normals;
+  }
+
+  // The last lanes of each sample are nobody's: `width` of every `lanes` numbers move up. What is written too much is written over.
+  static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
+    if (lanes == 2) {
+      for (int64_t row = 1; row < rows; ++row) numbers[row] = numbers[2 * row];
+      return;
+    }
+    for (int64_t row = 1; row < rows; ++row) {
+      for (int64_t i = 0; i < lanes; i += 4) {
+        float four[4];
+        std::memcpy(four, numbers + row * lanes + i, sizeof four);
+        std::memcpy(numbers + row * width + i, four, sizeof four);
       }
     }
-    return buffer.normals;
   }
 
   // Chains count on from the step that was named.

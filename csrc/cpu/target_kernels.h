@@ -127,6 +127,19 @@ void sums_of(int64_t rows, int64_t width, const T* terms, T* sums) {
   }
 }
 
+// Each row's number at all of its elements.
+template <class T>
+void spread(int64_t rows, int64_t width, const T* numbers, T* out) {
+  if (width == 2) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t row = 0; row < rows; ++row) out[2 * row] = out[2 * row + 1] = numbers[row];
+    return;
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < width; ++i) out[row * width + i] = numbers[row];
+  }
+}
+
 template <class T>
 struct AckleySums {
   static bool fits(int64_t elements, int64_t params) { return params == Ackley<T>::kScalars && elements >= 1; }
@@ -145,11 +158,10 @@ struct AckleySums {
     sums_of(rows, width, cosine, turn);
     PYEBM_VECTOR_LOOP
     for (int64_t row = 0; row < rows; ++row) target.coefficients(pull[row], turn[row], T(width), pull[row], turn[row]);
-    for (int64_t row = 0; row < rows; ++row) {
-      const T p = pull[row], t = turn[row];
-      PYEBM_VECTOR_LOOP
-      for (int64_t i = row * width; i < (row + 1) * width; ++i) out[i] = target.score(x[i], sine[i], p, t);
-    }
+    spread(rows, width, pull, square);
+    spread(rows, width, turn, cosine);
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i], sine[i], square[i], cosine[i]);
   }
 
   static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score}; }
@@ -170,11 +182,9 @@ struct FunnelSums {
     sums_of(rows, width, square, squares);
     PYEBM_VECTOR_LOOP
     for (int64_t row = 0; row < rows; ++row) inverse[row] = exponential(-x[row * width]);
-    for (int64_t row = 0; row < rows; ++row) {
-      const T e = inverse[row];
-      PYEBM_VECTOR_LOOP
-      for (int64_t i = row * width + 1; i < (row + 1) * width; ++i) out[i] = target.other(x[i], e);
-    }
+    spread(rows, width, inverse, square);
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) out[i] = target.other(x[i], square[i]);
     PYEBM_VECTOR_LOOP
     for (int64_t row = 0; row < rows; ++row) {
       out[row * width] = target.first(x[row * width], squares[row], inverse[row], T(width - 1));

@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,23 +106,26 @@ class Target(nn.Module):
         return self._numbers().to(dtype)
 
     def _register(
-        self, name: str, value: float | Tensor, check: Callable[[Tensor], Tensor] | None = None, must: str = "be finite"
+        self, name: str, value: float | Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite"
     ) -> None:
         """``value`` as the float64 buffer ``name``; all of it finite and, where given, passing the check."""
         if not isinstance(value, (numbers.Real, Tensor)):
             raise TypeError(f"{type(self).__name__}: {name} must be a number or a tensor, got {type(value).__name__}")
-        made = torch.as_tensor(value).detach().to(torch.float64, copy=True)
-        good = made.isfinite() if check is None else made.isfinite() & check(made)
-        if not good.all():
-            raise ValueError(f"{type(self).__name__}: {name} must {must}, got {made[~good].flatten()[0].item():g}")
+        if isinstance(value, Tensor):
+            made = value.detach().to(torch.float64, copy=True)
+            bad = ~(made.isfinite() if check is None else made.isfinite() & check(made))
+            worst = float(made[bad].flatten()[0]) if bad.any() else None
+        else:  # no tensor decides, so that targets can be made in compiled code
+            made = torch.tensor(float(value), dtype=torch.float64)
+            worst = None if math.isfinite(value) and (check is None or check(value)) else float(value)
+        if worst is not None:
+            raise ValueError(f"{type(self).__name__}: {name} must {must}, got {worst:g}")
         self.register_buffer(name, made)
 
     def _work(self, x: Tensor) -> tuple[Tensor, Callable[[str], Tensor]]:
         """x as (B, elements) in the dtype of the computation, and the buffers, by name, in it."""
         self._check(f"{type(self).__name__}", x)
-        work = (
-            reference.work_of(x).reshape(x.shape[0], -1) if x.numel() else reference.work_of(x).new_empty(x.shape[0], _elements(x))
-        )
+        work = reference.work_of(x).reshape(x.shape[0], _elements(x))
         return work, lambda name: self.get_buffer(name).to(work.dtype)
 
     def _normals(
@@ -182,7 +185,8 @@ def _elements(x: Tensor) -> int:
     return math.prod(x.shape[1:])
 
 
-def positive(value: Tensor) -> Tensor:
+def positive(value: Any) -> Any:
+    """Of a number or a tensor."""
     return value > 0
 
 
