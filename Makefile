@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow integrations gpu gates bench lint format wheel clean
+.PHONY: help demo test test-slow integrations gpu gates sanitize bench lint format wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -52,6 +52,11 @@ gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed
 	$(RUN) tests/gpuless/gate.py
 	@if command -v nvcc >/dev/null; then $(RUN) tests/gpuless/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
+
+# ttsem says that it wants a later Python and runs on this one.
+sanitize: $(VENV)/dev.stamp  ## every Triton kernel under ttsem: out of bounds, races, unwritten values; no GPU needed
+	$(RUN) -m pip install --quiet --ignore-requires-python --no-deps ttsem==0.1.0
+	PYTHONPATH=tests $(RUN) -m ttsem.sanitize pytest tests/sanitized_triton.py -q -p no:cacheprovider
 
 bench: $(VENV)/integrations.stamp  ## the benchmarks: ours beside its rivals, into out/bench/; BENCH=--quick for two minutes
 	$(RUN) -m pyebm bench $(BENCH)

@@ -1,6 +1,6 @@
 """What GPUs would make of the kernels, by a model: for machines without one. Nothing here was measured, and the report says so.
 
-Of each kernel the compilers' output gives the bytes and the instructions an element (tests/gpuless, tests/gpu_gate), of each GPU
+Of each kernel the compilers' output gives the bytes and the instructions an element (tests/gpuless), of each GPU
 its maker publishes the bandwidth and the float32 rate; the slower of the two is the prediction.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from .records import Row
 
 SOURCES = Path(__file__).resolve().parents[1]
-CUDA = "tests/gpu_gate/cuda_limits.json"
+CUDA = "tests/gpuless/cuda_limits.json"
 TRITON = "docs/gpu-kernels.md"
 
 
@@ -58,10 +58,14 @@ class Kernel:
     instructions: float
     slots: float
 
+    def seconds(self, gpu: GPU) -> tuple[float, float]:
+        """An element's instructions: all units one after the other, and all of them side by side."""
+        return self.slots / gpu.lanes, self.instructions / (gpu.lanes * gpu.issue)
+
     def shares(self, gpu: GPU) -> tuple[float, float]:
-        """Predicted shares of the memory's floor: all units one after the other, and all of them side by side."""
+        """Predicted shares of the memory's floor, in the same two ways."""
         floor = self.bytes / gpu.bandwidth
-        serial, concurrent = self.slots / gpu.lanes, self.instructions / (gpu.lanes * gpu.issue)
+        serial, concurrent = self.seconds(gpu)
         return floor / max(floor, serial), floor / max(floor, concurrent)
 
 
@@ -84,7 +88,7 @@ def triton_kernels(text: str) -> list[Kernel]:
     found = []
     for row in rows:
         named = dict(zip(head, row, strict=False))
-        if named.get("size") == "3072" and re.fullmatch(r"[\d.]+", named.get("bytes", "")):
+        if named.get("sample") == "3072" and re.fullmatch(r"[\d.]+", named.get("bytes", "")):
             found.append(
                 Kernel(named["case"], named["dtype"], float(named["bytes"]), float(named["instructions"]), float(named["slots"]))
             )
@@ -102,6 +106,10 @@ def _table(title: str, kernels: dict[str, list[Kernel]]) -> str:
         for gpu in gpus:
             if kernel.dtype in ("double", "float64") and not gpu.doubles:
                 cells.append("not modelled")
+                continue
+            if not kernel.bytes:  # a chain's step, whose state stays in registers
+                serial, concurrent = kernels[gpu.code][k].seconds(gpu)
+                cells.append(f"{concurrent * 1e12:.2f} to {serial * 1e12:.2f} ps, instructions")
                 continue
             serial, concurrent = kernels[gpu.code][k].shares(gpu)
             bound = "memory" if serial == 1 else "instructions" if concurrent < 1 else "either"
@@ -132,4 +140,5 @@ No GPU was here. Bytes and instructions an element are those of the compiled ker
 {PUBLISHED}. Each cell: the predicted share of the time that the bytes alone take at that bandwidth, first with the instructions'
 issue slots one after the other (pessimistic: a half-rate instruction counts twice, by compute capability 9.0's table for all), then
 with all units side by side, one instruction a lane and clock (optimistic); and what bounds it, *either* where the two disagree.
+A step inside a chain moves no bytes: its cells are the time of an element.
 docs/gpu-kernels.md predicts with a clock of 1.755 GHz for the H100, 11 % below the data sheet's, so its shares are lower."""

@@ -13,13 +13,14 @@ if __name__ != "pyebm.kernels":
 
 import triton
 
+from .chain import langevin_chain
 from .langevin import affine_step, langevin_step
 from .losses import denoising_grad, denoising_loss, scale_
-from .noise import normal_
+from .noise import normal_, uniform_
 from .perturb import perturb
+from .targets import target_score
 
-# The first and the last Triton that the tests have run with: all of them on 3.9 and 3.7; on 3.6 the compiled kernels, whose
-# interpreter cannot run the losses beside numpy 2.4.
+# The first and the last Triton that the tests have run with; docs/gpu-kernels.md says which tests.
 TESTED = ((3, 6), (3, 9))
 
 
@@ -32,5 +33,17 @@ def _warn_where_untested(version: str) -> None:
 _warn_where_untested(triton.__version__)
 
 OPS: dict[str, Callable[..., None]] = {
-    op.__name__: op for op in (normal_, perturb, langevin_step, affine_step, denoising_loss, denoising_grad, scale_)
+    op.__name__: op
+    for op in (
+        normal_,
+        uniform_,
+        perturb,
+        langevin_step,
+        affine_step,
+        denoising_loss,
+        denoising_grad,
+        scale_,
+        target_score,
+        langevin_chain,
+    )
 }

@@ -1,13 +1,10 @@
-"""What every op does before its launch: views of the tensors as the kernels take them, checks, coefficients.
-
-Kernels see contiguous tensors. One that is not is copied (an operand before the launch, a result after it).
-"""
+"""What every op does before its launch, beside cutting the tensors into tiles (tiling.py): checks and coefficients."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,9 +23,8 @@ def work_type(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
-def shape_of(x: Tensor) -> tuple[int, int]:
-    samples = x.shape[0]
-    return samples, x.numel() // samples if samples else 0
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -36,27 +32,7 @@ def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-def packed(x: Tensor | None) -> Tensor | None:
-    return x if x is None or x.is_contiguous() else x.contiguous()
-
-
-@contextlib.contextmanager
-def results(*outs: Tensor | None, read: bool = False) -> Iterator[list[Tensor | None]]:
-    """Contiguous tensors to write in place of ``outs`` (``read``: with what they hold), copied back afterwards."""
-    with on(next(out.device for out in outs if out is not None)):
-        targets = [
-            out
-            if out is None or out.is_contiguous()
-            else (out.contiguous() if read else torch.empty(out.shape, dtype=out.dtype, device=out.device))
-            for out in outs
-        ]
-        yield targets
-        for out, target in zip(outs, targets, strict=True):
-            if out is not None and target is not out:
-                out.copy_(target)
-
-
-def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int) -> None:
+def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int, steps: int = 1) -> None:
     """Shapes and dtypes; on the CPU, where it waits for nothing, the numbers too."""
     if name is None:
         raise ValueError("noise: a name must be given where there is no noise tensor")
@@ -69,12 +45,14 @@ def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, s
     for label, word in (("first_sample", first), ("step", step), ("stream", stream)):
         if not 0 <= word < _WORD:
             raise ValueError(f"noise: {label} must be in [0, 2**32), got {word}")
+    if not step + steps <= _WORD:
+        raise ValueError(f"noise: steps must stay below 2**32, got {step} and {steps} more")
     low, high = (first, first + samples - 1) if ids is None else (ids.min(), ids.max()) if samples else (0, 0)
     if not 0 <= low <= high + 1 <= _WORD:
         raise ValueError(f"noise: sample ids must be in [0, 2**32), got {int(low)} to {int(high)}")
 
 
-def require(op: str, name: str, rows: Tensor | None, positive: bool) -> None:
+def require(op: str, name: str, rows: Tensor | None, positive: bool, what: str = "sample") -> None:
     """Public calls check numbers; tensors are checked here, on the CPU only: on a GPU that would wait for the device."""
     if rows is None or not rows.is_cpu:
         return
@@ -82,7 +60,7 @@ def require(op: str, name: str, rows: Tensor | None, positive: bool) -> None:
     if bad.any():
         worst = int(bad.nonzero()[0])
         bound = ">" if positive else ">="
-        raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for sample {worst}")
+        raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for {what} {worst}")
 
 
 def rounded(number: float, dtype: torch.dtype) -> float:
@@ -97,7 +75,7 @@ class Table:
 
     def __init__(self, numbers: Sequence[float], rows: Sequence[Tensor | None], lines: int, x: Tensor) -> None:
         self.numbers = numbers
-        self.rows = [packed(row) for row in rows]
+        self.rows = [None if row is None else row.contiguous() for row in rows]
         self.per_sample = sum((row is not None and row.numel() > 1) << k for k, row in enumerate(rows))
         self.stride = int(self.per_sample != 0)
         self.count = x.shape[0] if self.stride else 1

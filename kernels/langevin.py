@@ -9,15 +9,10 @@ import triton.language as tl
 from torch import Tensor
 
 from . import host
+from .normal import normals
 from .rows import step_rows
-from .tile import SIZES, Tiling, coefficient, noise, place, read, write
-
-
-@triton.jit
-def _clamped(x, low, high):
-    """NaN stays NaN: neither comparison holds for it."""
-    x = tl.where(x < low, low, x)
-    return tl.where(x > high, high, x)
+from .tile import clamped, coefficient, name_of, place, read, rows_of, tiles, write
+from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -41,38 +36,45 @@ def step_kernel(
     ids,
     samples,
     pitch,
+    parts,
+    turns,
+    sizes,
+    strides,
     LANGEVIN: tl.constexpr,
     CLAMP: tl.constexpr,
     CLIP: tl.constexpr,
     T: tl.constexpr,
-    UNIT: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    VEC: tl.constexpr,
+    TILE: tl.constexpr,
 ):
-    row, valid, cell, start, offset, inside = place(samples, pitch, UNIT, ROWS, COLS, VEC)
-    old = read(x, start, offset, inside, T)
-    g = read(score, start, offset, inside, T)
-    z = noise(name, seeds, ids, row, valid, cell, VEC).to(T)
-    if CLIP:
-        bound = tl.full([], score_clip, T)
-        g = _clamped(g, -bound, bound)
-    b_value = coefficient(b, table, 1, row, valid, count, stride, T)
-    c_value = coefficient(c, table, 2, row, valid, count, stride, T)
-    if LANGEVIN:
-        middle = old + b_value * g
-    else:
-        middle = coefficient(a, table, 0, row, valid, count, stride, T) * old + b_value * g
-    new = middle + c_value * z
-    if CLAMP:
-        new = _clamped(new, tl.full([], low, T), tl.full([], high, T))
-    if mask is not None:
-        free = tl.load(mask + start + offset, mask=inside, other=0) != 0
-        new = tl.where(free, new, old)
-        middle = tl.where(free, middle, old)
-    write(out, start, offset, inside, new)
-    if mean is not None:
-        write(mean, start, offset, inside, middle)
+    rows = rows_of(samples, TILE)
+    key = name_of((name, seeds, ids), rows)
+    if not LANGEVIN:
+        a_value = coefficient(a, (table, count, stride), 0, rows, T)
+    b_value = coefficient(b, (table, count, stride), 1, rows, T)
+    c_value = coefficient(c, (table, count, stride), 2, rows, T)
+    first, last = tiles(rows, parts, turns, TILE)
+    for tile in range(first, last):
+        at = place(tile, rows, pitch, TILE)
+        old = read(x, at, sizes, strides[2], TILE, T)
+        g = read(score, at, sizes, strides[3], TILE, T)
+        z = normals(at[0], key, TILE).to(T)
+        if CLIP:
+            bound = tl.full([], score_clip, T)
+            g = clamped(g, -bound, bound)
+        if LANGEVIN:
+            middle = old + b_value * g
+        else:
+            middle = a_value * old + b_value * g
+        new = middle + c_value * z
+        if CLAMP:
+            new = clamped(new, tl.full([], low, T), tl.full([], high, T))
+        if mask is not None:
+            free = read(mask, at, sizes, strides[4], TILE, tl.int1)
+            new = tl.where(free, new, old)
+            middle = tl.where(free, middle, old)
+        write(out, at, sizes, strides[0], TILE, new)
+        if mean is not None:
+            write(mean, at, sizes, strides[1], TILE, middle)
 
 
 def _step(
@@ -91,14 +93,16 @@ def _step(
     seeds: Tensor | None,
     ids: Tensor | None,
 ) -> None:
-    samples, elements = host.shape_of(out)
-    host.check_noise(name, seeds, ids, samples)
+    host.check_noise(name, seeds, ids, out.shape[0])
     if _overlaps_partly(out, score):
         raise ValueError("langevin_step_: x must not overlap score in part; clone one of them")
     if not out.numel():
         return
-    tiling = Tiling(samples, elements, out.dtype)
-    with host.results(out, mean, read=x is None) as (target, mean_target):
+    x = out if x is None else x
+    # Five tensors of single elements want more registers than 16 elements a thread leave.
+    crowded = shape_of(out)[1] % 2 and (mean is not None or mask is not None)
+    tiling = Tiling(out, mean, x, score, mask, most=ELEMENTS // 2 if crowded else ELEMENTS)
+    with host.on(out.device):
         table = host.Table(numbers, rows, 3, out)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=langevin)
@@ -107,11 +111,11 @@ def _step(
             c = math.sqrt(2.0 * b * c)
         a, b, c = (host.rounded(number, out.dtype) for number in (a, b, c))
         step_kernel[tiling.grid](
-            target,
-            mean_target,
-            target if x is None else host.packed(x),
-            host.packed(score),
-            host.packed(mask),
+            out,
+            mean,
+            x,
+            score,
+            mask,
             a,
             b,
             c,

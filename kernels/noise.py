@@ -1,4 +1,4 @@
-"""normal_: the normals themselves."""
+"""normal_ and uniform_: the normals and the uniforms themselves."""
 
 from __future__ import annotations
 
@@ -7,22 +7,37 @@ import triton.language as tl
 from torch import Tensor
 
 from . import host
-from .tile import SIZES, Tiling, noise, place, write
+from .normal import normals, uniforms
+from .tile import name_of, place, rows_of, tiles, write
+from .tiling import SIZES, Tiling
 
 
 @triton.jit(do_not_specialize=SIZES)
-def normal_kernel(
-    out, name, seeds, ids, samples, pitch, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, VEC: tl.constexpr
-):
-    row, valid, cell, start, offset, inside = place(samples, pitch, UNIT, ROWS, COLS, VEC)
-    write(out, start, offset, inside, noise(name, seeds, ids, row, valid, cell, VEC))
+def noise_kernel(out, name, seeds, ids, samples, pitch, parts, turns, sizes, strides, UNIFORM: tl.constexpr, TILE: tl.constexpr):
+    rows = rows_of(samples, TILE)
+    key = name_of((name, seeds, ids), rows)
+    first, last = tiles(rows, parts, turns, TILE)
+    for tile in range(first, last):
+        at = place(tile, rows, pitch, TILE)
+        if UNIFORM:
+            value = uniforms(at[0], key, TILE)
+        else:
+            value = normals(at[0], key, TILE)
+        write(out, at, sizes, strides[0], TILE, value)
+
+
+def _fill(out: Tensor, name: Tensor, seeds: Tensor | None, ids: Tensor | None, uniform: bool) -> None:
+    host.check_noise(name, seeds, ids, out.shape[0])
+    if not out.numel():
+        return
+    tiling = Tiling(out)
+    with host.on(out.device):
+        noise_kernel[tiling.grid](out, name, seeds, ids, UNIFORM=uniform, **tiling.arguments)
 
 
 def normal_(out: Tensor, name: Tensor, seeds: Tensor | None = None, ids: Tensor | None = None) -> None:
-    samples, elements = host.shape_of(out)
-    host.check_noise(name, seeds, ids, samples)
-    if not out.numel():
-        return
-    tiling = Tiling(samples, elements, out.dtype)
-    with host.results(out) as (target,):
-        normal_kernel[tiling.grid](target, name, seeds, ids, **tiling.arguments)
+    _fill(out, name, seeds, ids, uniform=False)
+
+
+def uniform_(out: Tensor, name: Tensor, seeds: Tensor | None = None, ids: Tensor | None = None) -> None:
+    _fill(out, name, seeds, ids, uniform=True)

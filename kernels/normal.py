@@ -53,26 +53,46 @@ def box_muller(radius, angle):
 
 
 @triton.jit
-def _call(group, sample, step, stream, key0, key1):
+def _call(group, name, UNIFORM: tl.constexpr):
+    """The four lanes of a call of Philox."""
+    key0, key1, sample, step, stream = name
     w0, w1, w2, w3 = philox4x32_10(group, sample, step, stream, key0, key1)
-    z0, z1 = box_muller(w0, w1)
-    z2, z3 = box_muller(w2, w3)
+    if UNIFORM:
+        z0, z1, z2, z3 = _uniform(w0), _uniform(w1), _uniform(w2), _uniform(w3)
+    else:
+        z0, z1 = box_muller(w0, w1)
+        z2, z3 = box_muller(w2, w3)
     return z0, z1, z2, z3
 
 
 @triton.jit
-def normals(cell, sample, step, stream, key0, key1, VEC: tl.constexpr):
-    """z for ``cell`` (N,) of VEC = 4 or 8 neighbours each, (N, VEC): a thread makes what it then stores with one instruction.
+def _uniform(word):
+    return (word.to(tl.float32) + 0.5) * 2.3283064365386963e-10  # 2^-32
 
-    The nested joins put the lanes in order without moving anything between threads.
-    """
-    if VEC == 4:
-        z0, z1, z2, z3 = _call(cell, sample, step, stream, key0, key1)
+
+@triton.jit
+def _drawn(cell, name, UNIFORM: tl.constexpr, TILE: tl.constexpr):
+    """The nested joins put the lanes in order without moving anything between threads."""
+    group = cell.to(tl.uint32)
+    if TILE.VEC == 4:
+        z0, z1, z2, z3 = _call(group, name, UNIFORM)
         z = tl.join(tl.join(z0, z2), tl.join(z1, z3))
     else:
-        a0, a1, a2, a3 = _call(cell * 2, sample, step, stream, key0, key1)
-        b0, b1, b2, b3 = _call(cell * 2 + 1, sample, step, stream, key0, key1)
+        a0, a1, a2, a3 = _call(group * 2, name, UNIFORM)
+        b0, b1, b2, b3 = _call(group * 2 + 1, name, UNIFORM)
         even = tl.join(tl.join(a0, b0), tl.join(a2, b2))
         odd = tl.join(tl.join(a1, b1), tl.join(a3, b3))
         z = tl.join(even, odd)
-    return tl.reshape(z, (cell.shape[0], VEC))
+    return tl.reshape(z, (cell.shape[0], TILE.VEC))
+
+
+@triton.jit
+def normals(cell, name, TILE: tl.constexpr):
+    """z for ``cell`` (N,) of VEC = 4 or 8 neighbours each, (N, VEC): a thread makes what it then stores with one instruction."""
+    return _drawn(cell, name, False, TILE)
+
+
+@triton.jit
+def uniforms(cell, name, TILE: tl.constexpr):
+    """u in (0, 1], from the same words as :func:`normals`."""
+    return _drawn(cell, name, True, TILE)

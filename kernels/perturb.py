@@ -7,8 +7,10 @@ import triton.language as tl
 from torch import Tensor
 
 from . import host
+from .normal import normals
 from .rows import step_rows
-from .tile import SIZES, Tiling, coefficient, noise, place, read, write
+from .tile import coefficient, name_of, place, read, rows_of, tiles, write
+from .tiling import SIZES, Tiling
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -25,18 +27,23 @@ def perturb_kernel(
     ids,
     samples,
     pitch,
+    parts,
+    turns,
+    sizes,
+    strides,
     T: tl.constexpr,
-    UNIT: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLS: tl.constexpr,
-    VEC: tl.constexpr,
+    TILE: tl.constexpr,
 ):
-    row, valid, cell, start, offset, inside = place(samples, pitch, UNIT, ROWS, COLS, VEC)
-    value = read(x, start, offset, inside, T)
-    z = noise(name, seeds, ids, row, valid, cell, VEC).to(T)
-    a = coefficient(alpha, table, 0, row, valid, count, stride, T)
-    s = coefficient(sigma, table, 1, row, valid, count, stride, T)
-    write(out, start, offset, inside, a * value + s * z)
+    rows = rows_of(samples, TILE)
+    key = name_of((name, seeds, ids), rows)
+    a = coefficient(alpha, (table, count, stride), 0, rows, T)
+    s = coefficient(sigma, (table, count, stride), 1, rows, T)
+    first, last = tiles(rows, parts, turns, TILE)
+    for tile in range(first, last):
+        at = place(tile, rows, pitch, TILE)
+        value = read(x, at, sizes, strides[1], TILE, T)
+        z = normals(at[0], key, TILE).to(T)
+        write(out, at, sizes, strides[0], TILE, a * value + s * z)
 
 
 def perturb(
@@ -50,19 +57,18 @@ def perturb(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> None:
-    samples, elements = host.shape_of(x)
-    host.check_noise(name, seeds, ids, samples)
+    host.check_noise(name, seeds, ids, x.shape[0])
     host.require("perturb", "sigma", sigma_rows, positive=True)
     if not x.numel():
         return
-    tiling = Tiling(samples, elements, x.dtype)
-    with host.results(out) as (target,):
+    tiling = Tiling(out, x)
+    with host.on(x.device):
         table = host.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=False)
         perturb_kernel[tiling.grid](
-            target,
-            host.packed(x),
+            out,
+            x,
             host.rounded(alpha, x.dtype),
             host.rounded(sigma, x.dtype),
             name=name,

@@ -1,144 +1,230 @@
-"""What a program works on: a tile of ROWS samples by COLS cells, a cell being the VEC neighbouring elements that one thread
-loads, makes the noise of, and stores.
+"""Where a program's tile lies, its noise, and the reading and writing of it: the device's side of :mod:`pyebm.kernels.tiling`.
 
-The tile's shape follows from the size of a sample and the dtype alone (:class:`Tiling`), never from the batch: nothing is compiled
-again when the batch changes, and a sample's loss does not depend on its batch. Places within a tile are 32 bits wide; where it
-begins is 64 bits wide, and the same for all threads, so that large tensors cost nothing.
+Places within a tile are 32 bits wide; where it begins is 64 bits wide, and the same for all threads, so that large tensors cost
+nothing. Other strides than a contiguous tensor's take their own way (:func:`_offset`), without a copy.
 """
 
 from __future__ import annotations
 
-import math
-
-import torch
 import triton
 import triton.language as tl
 from triton import knobs
 
-from .normal import normals
-
 # The interpreter truncates float32 to bfloat16; there, and only there, the bits are rounded by hand first.
 _ROUND_BY_HAND: tl.constexpr = tl.constexpr(knobs.runtime.interpret)
 
-ELEMENTS = 2048  # of a tile: 16 a thread, so that what is common to them (the key schedule, the offsets) weighs little
-WARPS = 4  # of a whole tile
-_MAX_GRID_Y = 32768
 
-
-class Tiling:
-    """How tensors of ``samples`` x ``elements`` are cut into tiles; ``grid`` and ``arguments`` are for the launch."""
-
-    def __init__(self, samples: int, elements: int, dtype: torch.dtype) -> None:
-        self.samples, self.elements = samples, elements
-        # 16 bytes; small samples of another size would waste the half of some.
-        self.vec = 8 if dtype.itemsize == 2 and (elements % 8 == 0 or elements >= 64) else 4
-        cells = -(-elements // self.vec)
-        limit = ELEMENTS // self.vec
-        # A sample's last tile is padded: narrower ones waste less, but a row of them should still fill a few cache lines.
-        whole = triton.next_power_of_2(max(cells, 1))
-        widths = [whole >> k for k in range(8) if k == 0 or whole >> k >= 16] if whole <= limit else [limit, limit // 2, limit // 4]
-        padded = {width: -(-cells // width) * width for width in widths}
-        self.cols = next((width for width in widths if padded[width] <= 1.15 * cells), min(widths, key=lambda width: padded[width]))
-        # Small samples share a tile; large ones have tiles of their own, and fewer warps where those are narrow.
-        self.rows = limit // self.cols if whole <= limit else 1
-        warps = max(1, WARPS * self.rows * self.cols // limit)
-        self.parts = -(-cells // self.cols)  # tiles side by side in a sample
-        self.blocks = -(-samples // self.rows)
-        # Grid dimensions y and z hold 16 bits: samples take both.
-        self.grid = (self.parts, min(self.blocks, _MAX_GRID_Y), -(-self.blocks // _MAX_GRID_Y))
-        unit = math.gcd(elements, self.vec)
-        self.arguments = {
-            "samples": samples,
-            "pitch": elements // unit,
-            "UNIT": unit,
-            "ROWS": self.rows,
-            "COLS": self.cols,
-            "VEC": self.vec,
-            "num_warps": warps,
-            "enable_fp_fusion": False,  # bits are promised
-        }
-
-
-# What Triton must not compile again for, when it happens to be 1 or divisible by 16.
-SIZES = ["samples", "pitch", "count", "stride"]
+@triton.jit
+def block_of():
+    """int64: which of the blocks of ROWS samples is this program's."""
+    return tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
 
 
 @triton.jit
-def place(samples, pitch, UNIT: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr, VEC: tl.constexpr):
-    """Where this program's tile lies.
+def rows_of(samples, TILE: tl.constexpr):
+    """(row, valid): the samples of this program, int64, and which of them exist; (N,) or, where it is one sample, scalars."""
+    row = block_of() * TILE.ROWS
+    if TILE.ROWS > 1:
+        row = row + tl.arange(0, TILE.ROWS * TILE.COLS) // TILE.COLS
+    return row, row < samples
 
-    ``row``: its samples, int64, (N,) or, where the tile is one sample, a scalar; ``valid``: which of them exist.
-    ``cell``: uint32 (N,), counted within a sample. ``start`` (int64) + ``offset`` (int32 (N, VEC)): the flat index of the elements.
-    ``inside`` (N, VEC): which of them exist.
+
+@triton.jit
+def place(tile, rows, pitch, TILE: tl.constexpr):
+    """Where tile number ``tile`` of these samples lies: (cell, start, offset, room, row), for :func:`read` and :func:`write`.
+
+    ``cell``: (N,) counted within a sample. ``start`` (int64) + ``offset`` (int32 (N,)): where the cell begins in a contiguous
+    tensor. ``room`` (N,): how many elements from there on exist.
     """
-    elements = pitch.to(tl.int64) * UNIT  # as a product, so that the compiler knows what divides it
-    at = tl.arange(0, ROWS * COLS)
-    first_cell = tl.program_id(0).to(tl.int64) * COLS
-    first_row = (tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)) * ROWS
-    column = at % COLS
-    lane = column[:, None] * VEC + tl.arange(0, VEC)[None, :]
-    start = first_row * elements + first_cell * VEC
-    if ROWS == 1:
-        row = first_row
-        valid = row < samples
-        offset = lane
+    row, valid = rows
+    at = tl.arange(0, TILE.ROWS * TILE.COLS)
+    column = at
+    if TILE.ROWS > 1:
+        column = at % TILE.COLS
+    first_cell = tl.cast(tile, tl.int64) * TILE.COLS
+    # As products, so that the compiler knows what divides them.
+    if TILE.UNIT == TILE.VEC:
+        left = tl.minimum(pitch.to(tl.int64) - first_cell, TILE.COLS).to(tl.int32) * TILE.VEC
     else:
-        row = first_row + at // COLS
-        valid = row < samples
-        offset = (at // COLS)[:, None] * (pitch.to(tl.int32) * UNIT) + lane
-    # Whole cells are masked as such: a mask that could cut one would take the wide loads and stores apart.
-    if UNIT == VEC:
-        left = tl.minimum(pitch.to(tl.int64) - first_cell, COLS).to(tl.int32)
-        place_in_row = column[:, None]
-    else:
-        left = tl.minimum(elements - first_cell * VEC, COLS * VEC).to(tl.int32)
-        place_in_row = lane
-    if ROWS == 1:
-        inside = place_in_row < tl.where(valid, left, 0)
-    else:
-        inside = (place_in_row < left) & valid[:, None]
-    inside = tl.broadcast_to(inside, (ROWS * COLS, VEC))
-    return row, valid, first_cell.to(tl.uint32) + column.to(tl.uint32), start, offset, inside
+        left = tl.minimum(pitch.to(tl.int64) * TILE.UNIT - first_cell * TILE.VEC, TILE.COLS * TILE.VEC).to(tl.int32)
+    start = block_of() * TILE.ROWS * (pitch.to(tl.int64) * TILE.UNIT) + first_cell * TILE.VEC
+    offset = column * TILE.VEC
+    if TILE.ROWS > 1:
+        offset += at // TILE.COLS * (pitch.to(tl.int32) * TILE.UNIT)
+    room = tl.where(valid, left, 0) - column * TILE.VEC
+    cell = first_cell.to(tl.int64 if TILE.WIDE else tl.uint32) + column
+    return cell, start, offset, room, row
 
 
 @triton.jit
-def noise(name, seeds, ids, row, valid, cell, VEC: tl.constexpr):
-    """The contract's normals, float32 (N, VEC), as ``name`` (seed, first_sample, step, stream), ``seeds`` and ``ids`` name them."""
+def clamped(x, low, high):
+    """NaN stays NaN: neither comparison holds for it."""
+    x = tl.where(x < low, low, x)
+    return tl.where(x > high, high, x)
+
+
+@triton.jit
+def name_of(named, rows):
+    """(key0, key1, sample, step, stream) of the noise, as ``name`` (seed, first_sample, step, stream), ``seeds`` and ``ids`` say.
+
+    Read as words of 32 bits, low ones first: where LLVM sees one cut out of 64 bits it does the next operations in 64 as well.
+    """
+    name, seeds, ids = named
+    row, valid = rows
+    words = name.to(tl.pointer_type(tl.uint32), bitcast=True)
     if seeds is None:
-        seed = tl.load(name)
+        key0, key1 = tl.load(words), tl.load(words + 1)
     else:
-        seed = tl.load(seeds + row, mask=valid, other=0)
+        seed = seeds.to(tl.pointer_type(tl.uint32), bitcast=True) + 2 * row
+        key0, key1 = tl.load(seed, mask=valid, other=0), tl.load(seed + 1, mask=valid, other=0)
     if ids is None:
-        sample = (tl.load(name + 1) + row).to(tl.uint32)
+        sample = tl.load(words + 2) + row.to(tl.uint32)
     else:
-        sample = tl.load(ids + row, mask=valid, other=0).to(tl.uint32)
-    step, stream = tl.load(name + 2).to(tl.uint32), tl.load(name + 3).to(tl.uint32)
-    return normals(cell, sample, step, stream, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), VEC)
+        sample = tl.load(ids.to(tl.pointer_type(tl.uint32), bitcast=True) + 2 * row, mask=valid, other=0)
+    return key0, key1, sample, tl.load(words + 4), tl.load(words + 6)
 
 
 @triton.jit
-def coefficient(number, table, K: tl.constexpr, row, valid, count, stride, T: tl.constexpr):
+def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
     """Coefficient K, to go with (N, VEC): a number, or line K of the table (rows.py), whose stride is 0 or 1."""
-    if table is None:
+    lines, count, stride = table
+    row, valid = rows
+    if lines is None:
         value = tl.full([], number, T)
     else:
-        value = tl.load(table + K * count.to(tl.int64) + row * stride, mask=valid, other=0.0)
+        value = tl.load(lines + K * count.to(tl.int64) + row * stride, mask=valid, other=0.0)
         if len(value.shape) != 0:
             value = value[:, None]
     return value.to(T)
 
 
 @triton.jit
-def read(pointer, start, offset, inside, T: tl.constexpr):
-    return tl.load(pointer + start + offset, mask=inside, other=0.0).to(T)
+def _decoded(number):
+    return number >> 4
 
 
 @triton.jit
-def write(pointer, start, offset, inside, value):
-    """Rounded once, to nearest even, to the tensor's dtype."""
-    dtype: tl.constexpr = pointer.dtype.element_ty
+def _offset(at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
+    """Where the K-th unit of a cell begins in a tensor with these strides (tiling.py), int64 (N,)."""
+    cell, _, _, _, row = at
+    rest = cell * (TILE.VEC // TILE.RUN) + K * TILE.UNIT // TILE.RUN
+    offset = row * _decoded(strides[0])
+    if TILE.UNIT > 1:
+        offset = offset * TILE.UNIT
+    RANK: tl.constexpr = len(sizes)
+    for k in tl.static_range(RANK):
+        if k == RANK - 1:
+            coordinate = rest
+        else:
+            size = _decoded(sizes[RANK - 1 - k]).to(rest.dtype)
+            coordinate = rest % size
+            rest = rest // size
+        if k == 0:
+            coordinate = coordinate * TILE.RUN + K * TILE.UNIT % TILE.RUN
+        coordinate = coordinate.to(tl.int64)
+        if TILE.UNIT == 1:
+            offset += coordinate * _decoded(strides[RANK - k])
+        elif k == 0:
+            offset += coordinate
+        else:
+            offset += coordinate * _decoded(strides[RANK - k]) * TILE.UNIT
+    return offset
+
+
+@triton.jit
+def _units(pointer, at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
+    """Pointers and mask of the K-th unit of each cell, (N,) or (N, UNIT). Whole units are masked: a mask that could cut one would
+    take the wide access apart."""
+    _, start, offset, room, _ = at
+    if sizes is None:
+        offset = offset + K * TILE.UNIT
+    else:
+        start = 0
+        offset = _offset(at, sizes, strides, K, TILE)
+    inside = room > K * TILE.UNIT
+    if TILE.UNIT > 1:
+        offset = offset[:, None] + tl.arange(0, TILE.UNIT)[None, :]
+        inside = tl.broadcast_to(inside[:, None], offset.shape)
+    return pointer + offset + start, inside
+
+
+@triton.jit
+def _load(pointer, at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
+    pointers, inside = _units(pointer, at, sizes, strides, K, TILE)
+    if TILE.FULL:
+        value = tl.load(pointers)
+    else:
+        value = tl.load(pointers, mask=inside, other=0)
+    return value
+
+
+@triton.jit
+def _pieces(pointer, at, sizes, strides, FIRST: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
+    """The units FIRST, FIRST + STEP, ... of each cell, joined so that a reshape puts them in order."""
+    if STEP * TILE.UNIT == TILE.VEC:
+        value = _load(pointer, at, sizes, strides, FIRST, TILE)
+    else:
+        even = _pieces(pointer, at, sizes, strides, FIRST, 2 * STEP, TILE)
+        value = tl.join(even, _pieces(pointer, at, sizes, strides, FIRST + STEP, 2 * STEP, TILE))
+    return value
+
+
+@triton.jit
+def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
+    """(N, VEC) of type T, 0 where there is nothing. Nothing is moved between threads: a cell is read by the thread whose it is."""
+    value = _pieces(pointer, at, sizes, strides, 0, 1, TILE)
+    if TILE.UNIT > 1:
+        if TILE.VEC == 2 * TILE.UNIT:
+            value = tl.permute(value, (0, 2, 1))
+        elif TILE.VEC == 4 * TILE.UNIT:
+            value = tl.permute(value, (0, 2, 3, 1))
+    return tl.reshape(value, (value.shape[0], TILE.VEC)).to(T)
+
+
+@triton.jit
+def rounded(value, dtype: tl.constexpr):
+    """Once, to nearest even, to a tensor's dtype."""
     if _ROUND_BY_HAND and dtype == tl.bfloat16:
         bits = value.to(tl.uint32, bitcast=True)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-        value = tl.where(value == value, rounded, bits | 0x400000).to(tl.float32, bitcast=True)
-    tl.store(pointer + start + offset, value.to(dtype), mask=inside)
+        even = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+        value = tl.where(value == value, even, bits | 0x400000).to(tl.float32, bitcast=True)
+    return value.to(dtype)
+
+
+@triton.jit
+def _put(pointer, at, sizes, strides, value, FIRST: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
+    if STEP * TILE.UNIT == TILE.VEC:
+        pointers, inside = _units(pointer, at, sizes, strides, FIRST, TILE)
+        if TILE.FULL:
+            tl.store(pointers, value)
+        else:
+            tl.store(pointers, value, mask=inside)
+    else:
+        even, odd = tl.split(value)
+        _put(pointer, at, sizes, strides, even, FIRST, 2 * STEP, TILE)
+        _put(pointer, at, sizes, strides, odd, FIRST + STEP, 2 * STEP, TILE)
+
+
+@triton.jit
+def write(pointer, at, sizes, strides, TILE: tl.constexpr, value):
+    """Rounded once, to the tensor's dtype."""
+    value = rounded(value, pointer.dtype.element_ty)
+    CELLS: tl.constexpr = TILE.ROWS * TILE.COLS
+    if TILE.UNIT == 1:
+        value = tl.reshape(value, (CELLS, 2, 2) if TILE.VEC == 4 else (CELLS, 2, 2, 2))
+    elif TILE.VEC == 2 * TILE.UNIT:
+        value = tl.permute(tl.reshape(value, (CELLS, 2, TILE.UNIT)), (0, 2, 1))
+    elif TILE.VEC == 4 * TILE.UNIT:
+        value = tl.permute(tl.reshape(value, (CELLS, 2, 2, TILE.UNIT)), (0, 3, 1, 2))
+    _put(pointer, at, sizes, strides, value, 0, 1, TILE)
+
+
+@triton.jit
+def tiles(rows, parts, turns, TILE: tl.constexpr):
+    """(first, last) of the tiles of this program."""
+    first = tl.program_id(0) * turns
+    last = tl.minimum(first + turns, parts)
+    if TILE.FULL:
+        _, valid = rows
+        last = tl.where(valid, last, first)  # the grid may hold more programs than blocks
+    return first, last

@@ -52,7 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
 
 
-@pytest.fixture(params=list(_kernel_backends()), ids=lambda p: "-".join(filter(None, p)))
+def _marked(backend: tuple[str, str | None]) -> object:
+    """``-m gpu`` runs every test of the suite on a device's backends too."""
+    on_a_device = backend[0] in ("cuda", "triton") and not _ops._interpreted()
+    return pytest.param(backend, marks=pytest.mark.gpu if on_a_device else [], id="-".join(filter(None, backend)))
+
+
+@pytest.fixture(params=[_marked(backend) for backend in _kernel_backends()])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a kernel backend that runs here; the CPU's comes once for every SIMD level of this machine."""
     name, level = request.param
@@ -67,7 +73,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def device(backend: str) -> torch.device:
-    return torch.device("cuda" if backend in ("cuda", "triton") else "cpu")
+    return torch.device("cuda" if backend in ("cuda", "triton") and not _ops._interpreted() else "cpu")
 
 
 @pytest.fixture(params=DTYPES, ids=name_of)

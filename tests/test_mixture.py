@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from cases import assert_equal, levels, normal
@@ -88,6 +89,19 @@ class TestEveryKind:
         assert ((x.double().var(0) / expected.variance - 1).abs() < 0.03).all()
         assert_equal(target.sample(7, Noise(5)), x[:7])
         assert_equal(target.sample(5, Noise(5, first_sample=100)), x[100:105])
+
+
+def test_weights_are_right_to_a_few_ulps(backend, dtype):
+    """Two components of one dimension, whose score is a hyperbolic tangent: only the exponential can be wrong."""
+    if dtype not in (torch.float32, torch.float64):
+        return
+    x = torch.linspace(-9, 9, 20_001, dtype=dtype)[:, None]
+    target = GaussianMixture(torch.tensor([[-1.0], [1.0]]), 1.0)
+    at = x.numpy().astype(np.longdouble)
+    off = np.abs(target.score(x, backend=backend).numpy() - (np.tanh(at) - at))
+    assert (off <= 4 * torch.finfo(dtype).eps * (1 + np.abs(at))).all()
+    middle = np.abs(at) < 0.5
+    assert off[middle].max() <= 1.5 * torch.finfo(dtype).eps
 
 
 def test_samples_choose_components_by_weight():

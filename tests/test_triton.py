@@ -4,6 +4,7 @@ Values: interpreted_triton.py, in a process of its own. Compiled kernels: gpules
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,18 @@ def python(code, **environment):
     )
 
 
+# Of the suite's own tests, those that the interpreter gets through in seconds.
+SOME = (
+    "triton and (interpreted_triton or test_equals_the_loop and 7x17 and (float32 or bfloat16) "
+    "or test_every_option and 6x2 and double_well and bfloat16 "
+    "or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17)"
+)
+
+
 def test_interpreted():
+    files = [HERE / name for name in ("interpreted_triton.py", "test_chain.py", "test_uniforms.py")]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", HERE / "interpreted_triton.py"],
+        [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", SOME],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
@@ -91,6 +101,27 @@ def test_public_calls_trace_on_cuda_fake_tensors():
     assert called == ["pyebm.perturb.default", "pyebm.langevin_step.default"]
 
 
+def _everything(x, rows):
+    noise = pyebm.Noise(3)
+    noisy = pyebm.perturb(x, rows, noise)
+    state, mean = pyebm.langevin_step(noisy, -noisy, 0.1, noise.at(step=1), clamp=(-1.0, 1.0), mask=x > 0, return_mean=True)
+    state = pyebm.affine_step(state, mean, 0.9, rows, 0.2, noise.at(step=2))
+    pyebm.langevin_step_(state, -state, rows, noise.at(step=3), temperature=0.5)
+    losses = pyebm.dsm_loss(state, rows, noise), pyebm.denoising_loss(state, noise, lam=-1.0, mu=0.5, x0=x, reduction="sample")
+    return state, *losses, noise.randn(x.shape, device=x.device), noise.rand(x.shape, device=x.device)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_public_calls_compile_in_one_graph_for_cuda():
+    """As far as that goes without a device: Dynamo traces CUDA tensors that hold nothing, and may not break the graph."""
+    torch._dynamo.reset()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x, rows = torch.empty(8, 5, device="cuda"), torch.ones(8, device="cuda")
+        results = torch.compile(_everything, fullgraph=True, backend="eager")(x, rows)
+    assert [tuple(r.shape) for r in results] == [(8, 5), (), (8,), (8, 5), (8, 5)]
+    assert {r.device.type for r in results} == {"cuda"}
+
+
 # --- on a device ---
 
 NOISE = pyebm.Noise(3, step=5, stream=2, first_sample=7)
@@ -106,6 +137,7 @@ def test_device_bits(shape, dtype):
         lambda backend: pyebm.perturb(x, sigma, NOISE, backend=backend),
         lambda backend: pyebm.langevin_step(x, score, 0.1, NOISE, clamp=(-1.0, 1.0), mask=x > 0, backend=backend),
         lambda backend: pyebm.dsm_loss(score, sigma, NOISE, reduction="none", backend=backend),
+        lambda backend: pyebm.langevin_chain(x, pyebm.targets.DoubleWell().to("cuda"), 5, 0.01, NOISE, backend=backend),
     ):
         assert torch.equal(call("triton"), call("reference"))
 
@@ -114,11 +146,13 @@ def test_device_bits(shape, dtype):
 def test_no_host_sync():
     x, name = torch.randn(64, 100, device="cuda"), NOISE
     pyebm.langevin_step_(x, -x, 0.1, name)  # copies the name, compiles
-    score = x.clone().requires_grad_()
+    score, target = x.clone().requires_grad_(), pyebm.targets.DoubleWell().to("cuda")
+    pyebm.langevin_chain(x, target, 10, 0.01, name)
     torch.cuda.set_sync_debug_mode("error")
     try:
         pyebm.langevin_step_(x, -x, 0.1, name)
         pyebm.dsm_loss(score, torch.ones(64, device="cuda"), name).backward()
+        pyebm.langevin_chain(x, target, 10, 0.01, name, thin=5, return_diverged=True)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -145,3 +179,33 @@ def test_a_large_tensor():
     tail = pyebm.Noise(3, step=5, stream=2, first_sample=9)
     expected = tail.randn((1, 2**30 + 5), dtype=torch.bfloat16, device="cuda", backend="triton")
     assert torch.equal(x[2], expected[0])
+
+
+@gpu
+def test_compiled_on_a_device():
+    x, rows = torch.randn(8, 5, device="cuda"), torch.linspace(0.1, 1, 8, device="cuda")
+    for ours, theirs in zip(torch.compile(_everything, fullgraph=True)(x, rows), _everything(x, rows), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@gpu
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck", "synccheck"])
+def test_compute_sanitizer(tool):
+    if shutil.which("compute-sanitizer") is None:
+        pytest.skip("compute-sanitizer is not on the PATH")
+    command = [
+        "compute-sanitizer",
+        "--tool",
+        tool,
+        "--error-exitcode",
+        "1",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        HERE / "test_triton.py",
+    ]
+    result = subprocess.run(
+        [*command, "-k", "test_device_bits and (17 or 4099)"], capture_output=True, text=True, check=False, cwd=HERE.parent
+    )
+    assert result.returncode == 0, result.stdout[-5000:]

@@ -80,12 +80,23 @@ PYEBM_HD V larger(V b, V a) {
   return b > a ? b : a;
 }
 
+// The lanes kLane of a and b, counted through both.
+template <int64_t... kLane, class V>
+PYEBM_HD V lanes_of(V a, V b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kLane...);
+#else  // gcc knows that name from version 12 on only
+  using Index = std::conditional_t<sizeof(Element<V>) == 4, int32_t, int64_t>;
+  return __builtin_shuffle(a, b, typename VectorOf<Index, sizeof(V)>::type{static_cast<Index>(kLane)...});
+#endif
+}
+
 // Swaps the off-diagonal quarters of every 2 kStep x 2 kStep block of rows a and b, kStep apart.
 template <int kStep, class V, int64_t... kLane>
 PYEBM_HD void swap_quarters(V& a, V& b, std::integer_sequence<int64_t, kLane...>) {
   constexpr int64_t kCount = sizeof...(kLane);
-  const V upper = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + (kLane ^ kStep) : kLane)...);
-  b = __builtin_shufflevector(a, b, (kLane & kStep ? kCount + kLane : kLane ^ kStep)...);
+  const V upper = lanes_of<(kLane & kStep ? kCount + (kLane ^ kStep) : kLane)...>(a, b);
+  b = lanes_of<(kLane & kStep ? kCount + kLane : kLane ^ kStep)...>(a, b);
   a = upper;
 }
 

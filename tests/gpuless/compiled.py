@@ -60,7 +60,13 @@ class Launch:
     def run_time_arguments(self) -> list[Any]:
         """The values that the compiled kernel takes, in its order: what is not a constexpr (None is one)."""
         signature = self.compiled.src.signature
-        return [self.arguments[name] for name in self.function.arg_names if signature[name] != "constexpr"]
+        return [value for name in self.function.arg_names for value in _present(self.arguments[name], signature[name])]
+
+
+def _present(value: Any, kind: Any) -> list[Any]:
+    if isinstance(kind, tuple):
+        return [one for part, part_kind in zip(value, kind, strict=True) for one in _present(part, part_kind)]
+    return [] if kind == "constexpr" else [value]
 
 
 @contextlib.contextmanager

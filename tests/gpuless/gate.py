@@ -15,9 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from compiled import TARGETS, compiling
 from measure import Cost, amd, nvidia
 from table import write_table
+from target_cases import KINDS, make
 from torch import Tensor
 
 import pyebm
@@ -25,7 +28,25 @@ import pyebm
 LIMITS = Path(__file__).with_name("limits.json")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SAMPLES = 64
-EVEN, ODD = 3072, 17  # sizes of a sample: the vector path, and one that no vector divides
+
+
+def _channels_last(dtype: torch.dtype) -> Tensor:
+    return torch.empty(SAMPLES, 3, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
+
+
+def _samples(size: int) -> Callable[[torch.dtype], Tensor]:
+    return lambda dtype: torch.empty(SAMPLES, size, dtype=dtype)
+
+
+# Whole tiles; the last one cut; two elements an access; one; strides that are not a contiguous tensor's.
+LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...]]] = {
+    "3072": (_samples(3072), DTYPES),
+    "3000": (_samples(3000), (torch.float32,)),
+    "3070": (_samples(3070), (torch.float32,)),
+    "17": (_samples(17), (torch.float32, torch.bfloat16)),
+    "3x32x32, channels last": (_channels_last, (torch.float32,)),
+}
+EVEN = "3072"
 # What must be moved, in elements: the floor of an aligned tensor's traffic.
 FLOOR = {
     "normal": 1,
@@ -77,23 +98,37 @@ CASES: dict[str, Op] = {
 }
 
 
+# Chains: what a step costs.
+CHAINS = {"sm_90": KINDS}
+CHAIN_SIZES = (2, 100)
+
+
+def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
+    x = torch.empty(SAMPLES, size, dtype=dtype)
+    params = make(kind, size)._checked("gate", x)
+    pyebm.kernels.OPS["langevin_chain"](x, pyebm._ops.TARGETS.index(kind), params, 100, 0.1, 1.0, _name())
+
+
 def measured(target: str) -> dict[str, dict[str, object]]:
     """{"case/kernel/dtype/size": Cost as a dict} for a target."""
     import pyebm.kernels
 
     costs = {}
     read = amd if target.startswith("gfx") else nvidia
-    for size in (EVEN, ODD) if target == "sm_90" else (EVEN,):
-        for dtype in DTYPES:
+    for layout, (samples, dtypes) in LAYOUTS.items() if target == "sm_90" else [(EVEN, LAYOUTS[EVEN])]:
+        for dtype in dtypes:
             for case, op in CASES.items():
                 with compiling(target) as launches:
-                    op(pyebm.kernels.OPS, torch.empty(SAMPLES, size, dtype=dtype))
+                    op(pyebm.kernels.OPS, samples(dtype))
                 for launch in launches:
-                    threads = TARGETS[target].warp_size * launch.compiled.metadata.num_warps
-                    tile = launch.arguments
-                    elements = tile["ROWS"] * tile["COLS"] * tile["VEC"] if "VEC" in tile else threads
-                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{size}"
-                    costs[key] = asdict(read(launch.compiled, elements / threads))
+                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
+                    costs[key] = asdict(read(launch))
+    for kind in CHAINS.get(target, ("double_well", "ackley")):
+        for size in CHAIN_SIZES:
+            with compiling(target) as launches:
+                _chain(kind, size, torch.float32)
+            for launch in launches:
+                costs[f"chain, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
     return costs
 
 
@@ -104,7 +139,7 @@ def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]
         found.append(f"{cost.local} bytes of local memory, {cost.local_accesses} accesses to it")
     if cost.forbidden:
         found.append(f"instructions that change the promised bits: {', '.join(cost.forbidden)}")
-    if int(size) == EVEN and kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles"):
+    if size == EVEN and kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles"):
         floor = FLOOR.get(case, 0) * getattr(torch, dtype).itemsize
         if floor and target.startswith("sm") and cost.bytes_per_element != floor:
             found.append(f"{cost.bytes_per_element} bytes an element by 128-bit accesses, the floor is {floor}")

@@ -8,10 +8,10 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import throughput
 import triton
+from compiled import Launch
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -43,7 +43,18 @@ def _forbidden(ptx: str) -> list[str]:
     )
 
 
-def nvidia(compiled: Any, elements_a_thread: float) -> Cost:
+def _elements_a_thread(launch: Launch) -> tuple[float, int]:
+    """(elements that a thread makes in one turn of its loop, turns); (1, 1) for the small kernels without tiles."""
+    if "TILE" not in launch.arguments:
+        return 1, 1
+    threads = launch.compiled.metadata.target.warp_size * launch.compiled.metadata.num_warps
+    # A chain's loop counts steps: of those, one.
+    return launch.arguments["TILE"].elements / threads, 1 if launch.name == "chain_kernel" else launch.arguments["turns"]
+
+
+def nvidia(launch: Launch) -> Cost:
+    compiled = launch.compiled
+    elements, turns = _elements_a_thread(launch)
     ptx = compiled.asm["ptx"]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(compiled.asm["cubin"])
@@ -55,8 +66,10 @@ def nvidia(compiled: Any, elements_a_thread: float) -> Cost:
         sass = _tool("nvdisasm", "-c", cubin.name)
     (lines,) = throughput.functions(sass).values()
     hot = list(itertools.takewhile(lambda line: not line.startswith("$"), lines))  # behind it: the square root's slow path
-    wanted = {pattern: sum(bool(re.search(pattern, line)) for line in hot) for pattern in (r"\bSTG\b", throughput.ROOT)}
-    cost = throughput.count(throughput.usual_path(lines, wanted), elements_a_thread)
+    # A turn of the loop takes every root there is, or where nothing is drawn stores all there is.
+    pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
+    once = sum(bool(re.search(pattern, line)) for line in hot)
+    cost = throughput.count(throughput.usual_path(lines, {pattern: once * turns}), elements * turns)
     wide = len(re.findall(r"(?:ld|st)\.global\S*\.(?:v4\.b32|v2\.b64)", ptx))
     return Cost(
         registers=usage["REG"],
@@ -65,7 +78,7 @@ def nvidia(compiled: Any, elements_a_thread: float) -> Cost:
         local_accesses=sum(throughput.opcode(line) in ("LDL", "STL") for line in lines if not line.endswith(":")),
         wide=wide,
         narrow=len(re.findall(r"(?:ld|st)\.global", ptx)) - wide,
-        bytes_per_element=16 * wide / elements_a_thread,
+        bytes_per_element=16 * wide / elements,
         instructions=cost.instructions,
         serial=cost.serial,
         concurrent=cost.concurrent,
@@ -74,8 +87,10 @@ def nvidia(compiled: Any, elements_a_thread: float) -> Cost:
     )
 
 
-def amd(compiled: Any, elements_a_thread: float) -> Cost:
+def amd(launch: Launch) -> Cost:
     """Resources only: there is no model of an AMD card here."""
+    compiled = launch.compiled
+    elements, _ = _elements_a_thread(launch)
     text = compiled.asm["amdgcn"]
 
     def number(key: str) -> int:
@@ -90,8 +105,8 @@ def amd(compiled: Any, elements_a_thread: float) -> Cost:
         local_accesses=number("vgpr_spill_count") + number("sgpr_spill_count"),
         wide=wide,
         narrow=every - wide,
-        bytes_per_element=16 * wide / elements_a_thread,
-        instructions=len(re.findall(r"^\s+[vs]_\w+", text, re.M)) / elements_a_thread,
+        bytes_per_element=16 * wide / elements,
+        instructions=len(re.findall(r"^\s+[vs]_\w+", text, re.M)) / elements,
         serial=0.0,
         concurrent=0.0,
         slowest="",

@@ -12,6 +12,12 @@ class PtxError(Exception):
     """What a GPU would not have reported."""
 
 
+def _memory_of(tensor: Tensor) -> Tensor:
+    """From its first element to its last, whatever the strides."""
+    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((reach,), (1,))
+
+
 class Global:
     """Memory at its own addresses: {address: its bytes}."""
 
@@ -22,7 +28,7 @@ class Global:
 
     @classmethod
     def of(cls, tensors: list[Tensor]) -> Global:
-        return cls({tensor.data_ptr(): tensor.reshape(-1).view(uint8).numpy() for tensor in tensors if tensor.numel()})
+        return cls({tensor.data_ptr(): _memory_of(tensor).view(uint8).numpy() for tensor in tensors if tensor.numel()})
 
     def find(self, address: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Which buffer each access of ``size`` bytes falls into, and where there."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ptx_memory import PtxError
 from ptx_threads import FLOAT, SIGNED, UNSIGNED, Threads, type_of
+from ptx_warps import matrix, names_of, redux, shuffle
 
 DONE = object()
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}
@@ -29,15 +30,11 @@ _COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.grea
 _SHARED = 1 << 60  # where generic addresses see shared memory
 
 
-def _names(operand: str) -> list[str]:
-    return [name.strip() for name in operand.strip("{}").split(",")]
-
-
 def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> None:
     kind, bits = type_of(op[-1])
     width = bits // 8
     is_load = op[0] == "ld"
-    names = _names(operands[0 if is_load else 1])
+    names = names_of(operands[0 if is_load else 1])
     address = threads.address(operands[1 if is_load else 0])
     chosen = np.nonzero(mask)[0]
     if not len(chosen):
@@ -106,18 +103,6 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
     return value.astype({"s": SIGNED, "f": FLOAT}.get(kind, UNSIGNED)[bits])
 
 
-def _shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values, and whether they came from the lane that was asked for."""
-    if op[2] not in ("bfly", "idx", "down") or not threads.whole_warps(mask):
-        raise PtxError("only a shuffle of whole warps, by butterfly, index or down, is known here")
-    value, other, limit = (threads.value(name, "u", 32).astype(np.int64) for name in operands[1:4])
-    thread = np.arange(threads.count)  # blocks are whole warps
-    lane, segment = thread % 32, limit >> 8 & 31
-    source = {"bfly": lane ^ other, "down": lane + other, "idx": lane & segment | other & ~segment & 31}[op[2]]
-    inside = source <= (lane & segment | limit & ~segment & 31)
-    return value[np.where(inside, thread - lane + source, thread)].astype(np.uint32), inside
-
-
 def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """a b + c of float32, rounded once: through float64, whose last bit is set where it had to round (rounding to odd)."""
     product, addend = a.astype(np.float64) * b, c.astype(np.float64)
@@ -177,6 +162,10 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     if name in ("ld", "st"):
         _memory(threads, op, operands, mask)
         return DONE
+    if name in ("ldmatrix", "stmatrix"):
+        return DONE if matrix(threads, op, operands, mask) else None
+    if name == "redux":
+        return threads.put(operands[0], redux(threads, op, operands, mask), mask) or DONE
     if name == "cvta":  # every space but shared memory is where generic addresses see it
         window = np.uint64(_SHARED if op[1] == "shared" else 0)
         threads.put(operands[0], threads.value(operands[1], "u", 64) + window, mask)
@@ -184,23 +173,25 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     if name == "atom" and op[1:3] == ["global", "min"] and op[-1] == "u64":
         _atomic_min(threads, operands, 64, mask)  # the value before is not asked for
         return DONE
+    if op[-1] != "pred" and not any(digit in op[-1] for digit in "123468"):
+        return None
     kind, bits = type_of(op[-1])
 
     def value(k: int) -> Any:
         return threads.value(operands[k], kind, bits)
 
     if name == "mov" and "{" in operands[0]:
-        parts = _names(operands[0])
+        parts = names_of(operands[0])
         width = bits // len(parts)
         whole = threads.value(operands[1], "u", bits)
         for k, part in enumerate(parts):
             threads.put(part, (whole >> UNSIGNED[bits](k * width)).astype(UNSIGNED[width]), mask)
         return DONE
     if name == "mov" and "{" in operands[1]:
-        width = bits // len(_names(operands[1]))
+        width = bits // len(names_of(operands[1]))
         words = [
             threads.value(part, "u", width).astype(UNSIGNED[bits]) << UNSIGNED[bits](k * width)
-            for k, part in enumerate(_names(operands[1]))
+            for k, part in enumerate(names_of(operands[1]))
         ]
         result = np.bitwise_or.reduce(words)
     elif name == "mov":
@@ -208,12 +199,12 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name == "cvt":
         result = _convert(threads, op, operands)
     elif name == "shfl":
-        result, inside = _shuffle(threads, op, operands, mask)
+        result, inside = shuffle(threads, op, operands, mask)
         for target, one in zip(operands[0].split("|"), (result, inside), strict=False):
             threads.put(target, one, mask)
         return DONE
     elif name == "setp":
-        result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne, which PTX calls neu then
+        result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne
         if op[1] == "ne" and kind == "f":
             result &= ~(np.isnan(value(1)) | np.isnan(value(2)))
     elif name == "selp":
@@ -234,10 +225,15 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = _ARITHMETIC[name](value(1), value(2))
     elif name == "div" and kind == "f":
         result = value(1) / value(2)
+    elif name in ("div", "rem") and kind == "u":
+        divisor = np.maximum(value(2), value(2).dtype.type(1))  # of threads that are not here it may be 0
+        result = value(1) // divisor if name == "div" else value(1) % divisor
     elif name == "sqrt" and "rn" in op:
         result = np.sqrt(value(1))
     elif name == "neg":
         result = -value(1)
+    elif name == "abs":
+        result = np.abs(value(1))
     elif name == "not":
         result = ~value(1)
     elif name in ("shl", "shr"):

@@ -3,6 +3,7 @@
 import re
 
 import ptx
+import pyebm.kernels
 import pytest
 import torch
 import triton
@@ -10,9 +11,9 @@ import triton.language as tl
 from compiled import compiling
 from measure import nvidia
 from ptx_memory import PtxError
-from pyebm.kernels.noise import normal_kernel
+from pyebm.kernels.noise import noise_kernel
 from pyebm.kernels.normal import normals
-from pyebm.kernels.tile import Tiling
+from pyebm.kernels.tiling import Tiling
 
 import pyebm
 from pyebm import reference
@@ -40,9 +41,14 @@ def compiled(kernel, grid, *args, target="sm_90", **kwargs):
 
 
 def own_normals(**options):
-    tiling = Tiling(*SHAPE, torch.float32)
     out = torch.full(SHAPE, float("nan"))
-    return compiled(normal_kernel, tiling.grid, out, NOISE._name, None, None, **{**tiling.arguments, **options}), out
+    return normals_of(out, **options), out
+
+
+def normals_of(out, target="sm_90", **options):
+    tiling = Tiling(out)
+    arguments = {"UNIFORM": False, **tiling.arguments, **options}
+    return compiled(noise_kernel, tiling.grid, out, NOISE._name, None, None, target=target, **arguments)
 
 
 def expected():
@@ -53,37 +59,30 @@ def test_nothing_is_reported_where_nothing_is_wrong():
     launch, out = own_normals()
     run(launch)
     assert torch.equal(out, expected())
-    assert not nvidia(launch.compiled, 16).forbidden
+    assert not nvidia(launch).forbidden
 
 
 def test_a_fused_multiply_add():
     launch, out = own_normals(enable_fp_fusion=True)
-    assert "fma.rn.f32" in nvidia(launch.compiled, 16).forbidden
+    assert "fma.rn.f32" in nvidia(launch).forbidden
     run(launch)
     assert not torch.equal(out, expected())
     torch.testing.assert_close(out, expected(), rtol=1e-4, atol=1e-5)
 
 
 @triton.jit
-def _draw(out, name, STREAM: tl.constexpr, LANE: tl.constexpr, N: tl.constexpr):
-    cell = tl.arange(0, N)
-    seed = tl.load(name)
-    z = normals(
-        cell.to(tl.uint32),
-        0,
-        tl.load(name + 2).to(tl.uint32),
-        tl.load(name + STREAM).to(tl.uint32),
-        seed.to(tl.uint32),
-        (seed >> 32).to(tl.uint32),
-        4,
-    )
+def _draw(out, name, STREAM: tl.constexpr, LANE: tl.constexpr, TILE: tl.constexpr):
+    cell = tl.arange(0, TILE.COLS)
+    words = name.to(tl.pointer_type(tl.uint32), bitcast=True)
+    sample, step, stream = tl.load(words + 2), tl.load(words + 4), tl.load(words + STREAM)
+    z = normals(cell, (tl.load(words), tl.load(words + 1), sample, step, stream), TILE)
     tl.store(out + cell[:, None] * 4 + (tl.arange(0, 4)[None, :] + LANE) % 4, z)
 
 
-@pytest.mark.parametrize(("stream", "lane", "right"), [(3, 0, True), (2, 0, False), (3, 1, False)], ids=["none", "stream", "lane"])
+@pytest.mark.parametrize(("stream", "lane", "right"), [(6, 0, True), (4, 0, False), (6, 1, False)], ids=["none", "stream", "lane"])
 def test_a_wrong_stream_or_lane(stream, lane, right):
     out = torch.empty(1, 512)
-    run(compiled(_draw, (1,), out, NOISE._name, STREAM=stream, LANE=lane, N=128))
+    run(compiled(_draw, (1,), out, NOISE._name, STREAM=stream, LANE=lane, TILE=Tiling(out).tile))
     assert torch.equal(out, reference.normals(out.shape, NOISE._name, None, None)) is right
 
 
@@ -118,8 +117,12 @@ def test_a_mask_one_too_long(slack):
 
 
 def test_a_missing_barrier():
-    tiling = Tiling(100, 17, torch.float32)  # its lanes change threads by way of shared memory
-    launch = compiled(normal_kernel, tiling.grid, torch.empty(100, 17), NOISE._name, None, None, target="sm_80", **tiling.arguments)
+    # The two warps' sums of a loss meet in shared memory.
+    x = torch.ones(2, 2048)
+    arguments = (torch.empty(2), torch.empty_like(x), x, 0.5, 1.0, 0.0, 1.0, 0.5, True, 1, NOISE._name)
+    with compiling("sm_90") as launches:
+        pyebm.kernels.OPS["denoising_loss"](*arguments)
+    launch = launches[0]
     text = launch.compiled.asm["ptx"]
     run(launch)
     assert "bar.sync" in text
@@ -150,11 +153,10 @@ def test_an_int32_offset(wide):
 def test_our_own_offsets_beyond_int32():
     shape = (2, 2**30 + 1024)
     out = torch.empty(shape, dtype=torch.float16)
-    tiling = Tiling(*shape, out.dtype)
-    launch = compiled(normal_kernel, tiling.grid, out, NOISE._name, None, None, **tiling.arguments)
-    last = tiling.parts * tiling.blocks - 1
-    run(launch, blocks=[last])
-    count = shape[1] - (tiling.parts - 1) * tiling.cols * tiling.vec
+    tiling = Tiling(out)
+    launch = normals_of(out)
+    run(launch, blocks=[tiling.programs * tiling.blocks - 1])
+    count = shape[1] - (tiling.programs - 1) * tiling.arguments["turns"] * tiling.tile.COLS * tiling.tile.VEC
     groups = torch.arange((shape[1] - count) // 4, shape[1] // 4)
     seed, _, step, stream = NOISE._name
     words = reference.philox4x32_10((groups, torch.ones_like(groups), step, stream), (seed & 0xFFFFFFFF, seed >> 32))

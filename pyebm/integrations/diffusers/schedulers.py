@@ -114,7 +114,7 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         table = self._tables[device]
         if device.type == "cpu" or not isinstance(timestep, Tensor):
             row = table[int(timestep)]
-            if row.isnan().any() and device.type == "cpu":
+            if device.type == "cpu" and row.isnan().any():
                 raise ValueError(f"step: timestep must be one of scheduler.timesteps, got {int(timestep)}")
             return row.tolist() if device.type == "cpu" else list(row.unbind())
         return list(table.index_select(0, timestep.to(device).reshape(1))[0].unbind())

@@ -1,0 +1,51 @@
+"""What the threads of a warp do together, for ptx_ops.py: shuffles, reductions, matrices of shared memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from ptx_memory import PtxError
+from ptx_threads import Threads, type_of
+
+
+def names_of(operand: str) -> list[str]:
+    return [name.strip() for name in operand.strip("{}").split(",")]
+
+
+def shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values, and whether they came from the lane that was asked for."""
+    if op[2] not in ("bfly", "idx", "down") or not threads.whole_warps(mask):
+        raise PtxError("only a shuffle of whole warps, by butterfly, index or down, is known here")
+    value, other, limit = (threads.value(name, "u", 32).astype(np.int64) for name in operands[1:4])
+    thread = np.arange(threads.count)  # blocks are whole warps
+    lane, segment = thread % 32, limit >> 8 & 31
+    source = {"bfly": lane ^ other, "down": lane + other, "idx": lane & segment | other & ~segment & 31}[op[2]]
+    inside = source <= (lane & segment | limit & ~segment & 31)
+    return value[np.where(inside, thread - lane + source, thread)].astype(np.uint32), inside
+
+
+def redux(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
+    if op[2] not in ("min", "max") or not mask.reshape(-1, 32).any(1).all():
+        raise PtxError("only the smallest or largest of whole warps is known here")
+    values = threads.value(operands[1], *type_of(op[-1])).reshape(-1, 32)
+    return np.repeat(values.min(1) if op[2] == "min" else values.max(1), 32)
+
+
+def matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
+    """ldmatrix and stmatrix of 8 x 8 elements of 16 bits: lanes 8 m to 8 m + 7 give the rows' addresses of matrix m, and lane t has
+    the elements 2 (t mod 4) and the next of row t div 4, in register m."""
+    if "trans" in op or op[-1] != "b16" or not threads.whole_warps(mask):
+        return False
+    load = op[0] == "ldmatrix"
+    address, names = (operands[1], operands[0]) if load else (operands[0], operands[1])
+    rows = threads.address(address)
+    chosen = np.nonzero(mask)[0]
+    lane = chosen % 32
+    for m, name in enumerate(names_of(names)):
+        at = rows[chosen - lane + 8 * m + lane // 4] + (4 * (lane % 4)).astype(np.uint64)
+        who = threads.block[chosen], threads.thread[chosen]
+        if load:
+            data = np.ascontiguousarray(threads.shared.load(*who, at, 4)).view(np.uint32)
+            threads.registers[name][chosen] = data[:, 0]
+        else:
+            threads.shared.store(*who, at, threads.value(name, "u", 32)[chosen, None].view(np.uint8))
+    return True

@@ -1,0 +1,70 @@
+"""langevin_chain and target_score as compiled: the PTX that Triton emits, executed, gives the reference's bits."""
+
+import pyebm.kernels
+import pytest
+import torch
+from compiled import compiling
+from target_cases import KINDS, elements_of, make, start
+from test_ptx import execute
+
+import pyebm
+from pyebm import reference
+
+NAME = pyebm.Noise(2**63 + 12345, step=7, stream=3, first_sample=11)._name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("target", "shape", "dtype"),
+    [("sm_80", (2, 100), torch.float32), ("sm_90", (5, 17), torch.bfloat16), ("sm_90", (6, 2), torch.float64)],
+    ids=str,
+)
+def test_a_chain(kind, target, shape, dtype):
+    density, x = make(kind, elements_of(shape)), start(shape, dtype)
+    x[-1, -1] = torch.finfo(dtype).max  # leaves some targets' domain at the first step
+    numbers = density._checked("test", x)
+    results = []
+    for op in (pyebm.kernels.OPS["langevin_chain"], reference.OPS["langevin_chain"]):
+        state, states, diverged = (
+            x.clone(),
+            torch.full((1, *shape), float("nan"), dtype=dtype),
+            torch.zeros(shape[0], dtype=torch.int64),
+        )
+        with compiling(target, execute):
+            rows = torch.linspace(0.001, 0.003, 3)
+            op(state, density._index, numbers, 3, 0.0, 0.7, NAME, rows, None, True, None, states, 2, diverged, None, 1e30)
+        results.append((state, states, diverged))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    assert (results[0][2][:-1] == -1).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_score(kind):
+    x = start((3, 33))
+    density = make(kind, 33)
+    numbers = density._checked("test", x)
+    ours, theirs = torch.full_like(x, float("nan")), torch.empty_like(x)
+    with compiling("sm_90", execute):
+        pyebm.kernels.OPS["target_score"](ours, x, density._index, numbers)
+    reference.OPS["target_score"](theirs, x, density._index, numbers)
+    assert torch.equal(ours, theirs)
+
+
+def test_nothing_is_compiled_again_for_steps_seed_or_step_size():
+    x, density = start((4, 48)), make("double_well", 48)
+    with compiling("sm_90") as launches:
+        for n_steps, step_size in ((1, 0.1), (16, 1.0), (17, 0.5)):
+            name = pyebm.Noise(n_steps, step=n_steps)._name
+            pyebm.kernels.OPS["langevin_chain"](x, density._index, density._checked("", x), n_steps, step_size, 1.0, name)
+    assert len({launch.compiled.hash for launch in launches}) == 1
+
+
+def test_too_large_a_sample_of_a_coupled_target():
+    x = start((1, 1025))
+    density = make("rosenbrock", 1025)
+    with (
+        compiling("sm_90"),
+        pytest.raises(ValueError, match=r"samples of more than 1024 elements .* got 1025; backend='reference'"),
+    ):
+        pyebm.kernels.OPS["target_score"](x, x, density._index, density._checked("", x))
