@@ -16,15 +16,6 @@ NOISE = Noise(3, step=4)
 STEPS = 5
 
 
-@pytest.fixture(autouse=True)
-def _has_the_op(backend):
-    """Backends whose kernel is still to come."""
-    try:
-        pyebm._ops.kernels(backend, torch.empty(0))["langevin_chain"]
-    except RuntimeError:
-        pytest.skip(f"{backend} does not have langevin_chain yet")
-
-
 def chain(x, target, n_steps=STEPS, step_size=0.003, noise=NOISE, **options):
     return pyebm.langevin_chain(x, target, n_steps, step_size, noise, **options)
 

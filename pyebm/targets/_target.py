@@ -67,7 +67,7 @@ class Target(nn.Module):
         """``grad log p(x) = -grad energy(x)`` in closed form, x's shape and dtype; no autograd is needed.
 
         In half precisions the arithmetic is float32, rounded once. Where x (or a buffer) requires grad it is composed of torch
-        operations: the same bits, and differentiable.
+        operations: the same bits (mixtures and full covariances: within their bound), and differentiable.
 
         Args:
             x: (B, ...), float16, bfloat16, float32 or float64; any strides.
