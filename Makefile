@@ -45,7 +45,7 @@ integrations: $(VENV)/integrations.stamp  ## the adapters against the real diffu
 	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest tests/integrations pyebm/integrations tests/test_benchmarks.py
 
 gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests that need one, and the benchmarks, into docs/results/gpu
-	$(RUN) -m pytest -m gpu
+	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml
 	$(RUN) -m pyebm bench --device cuda --seconds 1 --out docs/results/gpu
 
 gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed; fails beyond the committed limits
