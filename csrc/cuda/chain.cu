@@ -1,8 +1,8 @@
 // langevin_chain: many Langevin steps on a closed-form target, each the bits of target_score and langevin_step. The state is read
 // once and written once: in between it is in registers, or where a sample's elements need each other, in a warp's shared memory.
-#include "chain.h"
-
 #include <limits>
+
+#include "dense.h"
 
 namespace pyebm {
 namespace {
@@ -126,7 +126,6 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    const TargetNumbers<T> in = checked_target<T>(call, target, params, x);
     const bool both = schedule.per_step() && schedule.per_sample();
     Steps<T> steps{n_steps, static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), nullptr, both, schedule};
     RowTable<ChainRow<T>> table{};
@@ -138,6 +137,11 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
       table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature}, MakeChainRow<T>{schedule, false}, memory);
     }
     const Samples<ChainRow<T>> samples(noise, table);
+    if (is_dense(target)) {
+      const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), states, thin);
+      return dense_chain<S>(call, x, target, params, steps, samples, kept, report);
+    }
+    const TargetNumbers<T> in = checked_target<T>(call, target, params, x);
     if (in.is_coupled() && in.elements > 4) {
       const Pieces pieces(count, in.elements, 4);
       MaybeTensor spare;

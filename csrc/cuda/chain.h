@@ -61,6 +61,11 @@ struct KeptStates {
   int64_t every;   // 0: none
   uint64_t bytes;  // of one
   Rows<kGranule<S>> layout;
+
+  // Where the state after a step goes, or null.
+  S* after(int64_t step) const {
+    return every && (step + 1) % every == 0 ? states + ((step + 1) / every - 1) * static_cast<int64_t>(bytes / sizeof(S)) : nullptr;
+  }
 };
 
 // Of every sample the first step that left it not finite; all ones where there is none.

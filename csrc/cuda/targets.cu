@@ -1,5 +1,5 @@
 // target_score: the score of a closed-form target.
-#include "targets.h"
+#include "dense.h"
 
 namespace pyebm {
 namespace {
@@ -32,6 +32,7 @@ void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
   const Call call("target_score", x);
   call.expect("out", out, x.scalar_type());
   if (x.numel() == 0) return;
+  if (is_dense(target)) return dense_score(call, out, x, target, params);
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     const TargetNumbers<Compute<S>> in = checked_target<Compute<S>>(call, target, params, x);

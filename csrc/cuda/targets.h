@@ -164,9 +164,6 @@ __device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
 template <class T>
 TargetNumbers<T> checked_target(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
   if (target < 0 || target >= kTargets) fail(call.op, ": target must be in [0, ", kTargets, "), got ", target);
-  if (target > kFunnel) {
-    fail_to_run(call.op, ": the CUDA kernels do not have the target ", kTargetNames[target], " yet; backend='reference' does");
-  }
   call.expect("params", params, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
   const int64_t elements = elements_of(x), count = params.numel();
   const int64_t scalars[kFunnel + 1] = {Harmonic<T>::kScalars,  DoubleWell<T>::kScalars, 2 * elements,        count ? count : 1,

@@ -1,0 +1,67 @@
+// Mixtures and full covariances on a GPU: what they are given, and what is in memory between their kernels.
+#pragma once
+
+#include "chain.h"
+
+namespace pyebm {
+
+inline bool is_dense(int64_t target) { return target == kMixture || target == kMixtureDiagonal || target == kGaussianFull; }
+
+// The packed parameters (docs/targets.md), and where in them everything is.
+template <class T>
+struct Dense {
+  int target, dim;
+  int64_t components, stride;  // of a full covariance as many as dimensions
+  const T *offset, *scale, *variance, *inverse, *mean, *precision;
+
+  Dense(int64_t target, int64_t elements, const T* params, int64_t count)
+      : target(static_cast<int>(target)), dim(static_cast<int>(elements)), components(elements), stride(row_stride(elements)) {
+    if (target == kMixture) components = (count - elements) / (3 + stride);
+    if (target == kMixtureDiagonal) components = count / (1 + 2 * stride);
+    offset = params;
+    scale = offset + components, variance = scale + components, inverse = variance + components;
+    mean = target == kMixture ? inverse + elements : target == kMixtureDiagonal ? offset + components : params;
+    precision = target == kGaussianFull ? mean + elements : mean + components * stride;
+  }
+
+  int64_t numbers() const {
+    if (target == kMixture) return components * (3 + stride) + dim;
+    return target == kMixtureDiagonal ? components * (1 + 2 * stride) : dim + components * stride;
+  }
+
+  bool is_few() const { return target == kMixture && dim <= 4; }
+
+  // Where the kernels want a sample to be.
+  __device__ __forceinline__ T moved(T x, int d) const {
+    return target == kMixture ? x * inverse[d] : target == kMixtureDiagonal ? x : mean[d] - x;
+  }
+};
+
+// In memory, for a number of samples: where they are, and what was gathered of each part of the components; of a full covariance
+// `means` are the scores.
+template <class T>
+struct Gathered {
+  int64_t rows, pitch;  // rows: whole tiles of samples; pitch: the dimensions, rounded up
+  int parts;
+  T *at, *means, *precisions;  // (rows, pitch), (parts, rows, pitch) twice
+  T *most, *sum, *total;       // (parts, rows)
+};
+
+void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t target, const Tensor& params);
+
+template <class S>
+void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params, const Steps<Compute<S>>& steps,
+                 const Samples<ChainRow<Compute<S>>>& samples, const KeptStates<S>& kept, const Report& report);
+
+template <class T>
+Dense<T> checked_dense(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
+  call.expect("params", params, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
+  const int64_t elements = elements_of(x), count = params.numel();
+  const Dense<T> dense(target, elements, pointer<T>(params), count);
+  if (elements > 0x7FFFFFFF - 1024 || dense.components < 1 || dense.numbers() != count || !params.is_contiguous()) {
+    fail(call.op, ": the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements, " elements");
+  }
+  return dense;
+}
+
+}  // namespace pyebm

@@ -1,0 +1,278 @@
+// The products of the dense targets: a tile of samples times 64 rows of a matrix, through shared memory, summed in registers.
+//
+// A block's threads stand in 8 rows of 16. A thread has kRows neighbouring samples and 4 of the 64 columns, so that sixteen threads
+// share a sample. Who has which of a sample's sums, and in which order they are added, does not depend on kRows.
+#pragma once
+
+#include "../common/targets.h"
+#include "pack.h"
+
+namespace pyebm {
+
+constexpr int kAcross = 16;             // threads that share a sample
+constexpr int kSide = 4;                // columns a thread
+constexpr int kTile = kAcross * kSide;  // components, or rows of a matrix, at once
+constexpr int kSpan = 128;              // dimensions summed in one go: a long sum would lose digits that a softmax needs
+
+// What is summed over that is in shared memory at once: 64 bytes of each row.
+template <class T>
+constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
+
+// a b + c, rounded once. Only here: the bits of the dense targets are asked to keep a bound, not to be the same everywhere.
+__device__ __forceinline__ float fused(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
+__device__ __forceinline__ double fused(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+  return __fma_rn(a, b, c);
+#else
+  return __builtin_fma(a, b, c);
+#endif
+}
+
+// 2^y for y <= 0, by the polynomials of csrc/cpu/vectors.h: 1 at 0, 0 where it would be subnormal. NaN stays NaN, whatever its bits.
+__device__ __forceinline__ float exp2_of(float y) {
+  constexpr float c[] = {0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
+  const float rounded = y + 0x1.8p23f, f = y - (rounded - 0x1.8p23f);
+  float q = 0x1.5bba18p-10f;
+#pragma unroll
+  for (float each : c) q = fused(q, f, each);
+  return y < -126.0f ? 0.0f : q * bits_float((float_bits(rounded) << 23) + 0x3F800000u);
+}
+__device__ __forceinline__ double exp2_of(double y) {
+  constexpr double c[] = {0x1.e61b4f5049cdcp-28, 0x1.b5267cea5f68ep-24, 0x1.62bfc79d7642ap-20, 0x1.ffcbfba97c6d7p-17,
+                          0x1.4309130ed8bc8p-13, 0x1.5d87fe78cd6dcp-10, 0x1.3b2ab6fba011ap-7,  0x1.c6b08d7049fe8p-5,
+                          0x1.ebfbdff82c5a4p-3,  0x1.62e42fefa39efp-1,  1.0};
+  const double rounded = y + 0x1.8p52, f = y - (rounded - 0x1.8p52);
+  double q = 0x1.e79ba5e93da52p-32;
+#pragma unroll
+  for (double each : c) q = fused(q, f, each);
+  return y < -1022.0 ? 0.0 : q * bits_double((double_bits(rounded) << 52) + 0x3FF0000000000000u);
+}
+
+template <class T>
+__device__ __forceinline__ T infinity() {
+  return static_cast<T>(bits_float(0x7F800000u));
+}
+template <class T>
+__device__ __forceinline__ T lowest() {
+  return sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
+}
+template <class T>
+__device__ __forceinline__ T larger(T b, T a) {  // a where b is NaN
+  return b > a ? b : a;
+}
+
+// The sum, or the largest, over the threads that share a sample; all of them get it.
+template <class T>
+__device__ __forceinline__ T summed_across(T value) {
+#pragma unroll
+  for (int half = kAcross / 2; half > 0; half /= 2) value = value + __shfl_xor_sync(0xFFFFFFFFu, value, half);
+  return value;
+}
+template <class T>
+__device__ __forceinline__ T largest_across(T value) {
+#pragma unroll
+  for (int half = kAcross / 2; half > 0; half /= 2) value = larger(__shfl_xor_sync(0xFFFFFFFFu, value, half), value);
+  return value;
+}
+
+template <int kCount, class T>
+__device__ __forceinline__ void read(const T* from, T (&to)[kCount]) {
+  constexpr int kN = kCount < 4 ? kCount : 4;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kN) {
+    const auto pack = *reinterpret_cast<const Pack<T, kN>*>(from + i);
+#pragma unroll
+    for (int k = 0; k < kN; ++k) to[i + k] = pack.values[k];
+  }
+}
+template <int kCount, class T>
+__device__ __forceinline__ void write(T* to, const T (&from)[kCount]) {
+  constexpr int kN = kCount < 4 ? kCount : 4;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kN) {
+    Pack<T, kN> pack;
+#pragma unroll
+    for (int k = 0; k < kN; ++k) pack.values[k] = from[i + k];
+    *reinterpret_cast<Pack<T, kN>*>(to + i) = pack;
+  }
+}
+
+// A thread's share of a window of a matrix, kWidth columns wide: of column threadIdx % kWidth every so many'th row; 0 beyond `rows`
+// and `columns`. `matrix` is where the window begins.
+template <int kWidth, int kCount, class T>
+__device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows, int columns, T (&out)[kCount]) {
+  constexpr int kStep = kThreads / kWidth;
+  const int column = static_cast<int>(threadIdx.x) % kWidth, first = static_cast<int>(threadIdx.x) / kWidth;
+  const T* from = matrix + first * stride + column;
+  const int left = column < columns ? rows - first : 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i, from += kStep * stride) out[i] = i * kStep < left ? *from : T(0);
+}
+
+// Column c of the 64 is in thread c % 16, as its c / 16'th, and so lies at 4 (c % 16) + c / 16: what sixteen threads then write of
+// one sample lies side by side.
+__device__ __forceinline__ int place_of(int c) { return c % kAcross * kSide + c / kAcross; }
+
+// Shared memory of a block, and where a thread stands in it. kMatrices: 2 where the rows have a precision beside them.
+template <class T, int kRows, int kMatrices>
+struct Tiles {
+  static constexpr int kSamples = kThreads / kAcross * kRows;
+  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;  // 4 more: banks
+  static constexpr int kOfSamples = kSamples * kDepth<T> / kThreads, kOfMatrix = kTile * kDepth<T> / kThreads;  // a thread's share
+  static constexpr int kNumbers = kDepth<T> * kPitch + kMatrices * kDepth<T> * kWide + kTile * kPitch;
+
+  T *samples, *matrix, *second, *products;  // (depth, samples), (depth, 64) once or twice, (64, samples)
+  int row, column;
+
+  __device__ __forceinline__ explicit Tiles(T* memory)
+      : samples(memory),
+        matrix(memory + kDepth<T> * kPitch),
+        second(matrix + (kMatrices - 1) * kDepth<T> * kWide),
+        products(memory + kNumbers - kTile * kPitch),
+        row(static_cast<int>(threadIdx.x) / kAcross),
+        column(static_cast<int>(threadIdx.x) % kAcross) {}
+
+  // products of the thread's column c, for its samples.
+  __device__ __forceinline__ T* own(int c) const { return products + (column + kAcross * c) * kPitch + row * kRows; }
+
+  template <int kCount>
+  __device__ __forceinline__ void put_transposed(const T (&values)[kCount], T* to) const {
+    const int d = static_cast<int>(threadIdx.x) % kDepth<T>, first = static_cast<int>(threadIdx.x) / kDepth<T>;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) to[d * kWide + place_of(first + i * (kThreads / kDepth<T>))] = values[i];
+  }
+  __device__ __forceinline__ void put_samples(const T (&values)[kOfSamples]) const {
+    const int d = static_cast<int>(threadIdx.x) % kDepth<T>, first = static_cast<int>(threadIdx.x) / kDepth<T>;
+#pragma unroll
+    for (int i = 0; i < kOfSamples; ++i) samples[d * kPitch + first + i * (kThreads / kDepth<T>)] = values[i];
+  }
+
+  // sum[r][c] = the sum over all dimensions of add(sample r's number, column c's, and the second matrix's). `at`: the tile's first
+  // sample, rows `pitch` apart, padded with zeros; rows[0] and rows[1]: the matrices' first row of the tile, of which there are `count`.
+  template <class Add>
+  __device__ __forceinline__ void sum_dimensions(const T* at, int64_t pitch, const T* const (&rows)[2], int64_t stride,
+                                                 int count, int dim, T (&sum)[kRows][kSide], Add add) const {
+    T next_samples[kOfSamples], next_rows[kMatrices][kOfMatrix];
+    const auto fetch_from = [&](int d) {
+      fetch<kDepth<T>>(at + d, pitch, kSamples, kDepth<T>, next_samples);
+#pragma unroll
+      for (int i = 0; i < kMatrices; ++i) fetch<kDepth<T>>(rows[i] + d, stride, count, dim - d, next_rows[i]);
+    };
+    fetch_from(0);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int c = 0; c < kSide; ++c) sum[r][c] = 0;
+    }
+#pragma unroll 1
+    for (int d = 0; d < dim; d += kDepth<T>) {
+      __syncthreads();  // what is there has been used
+      put_samples(next_samples);
+      put_transposed(next_rows[0], matrix);
+      if constexpr (kMatrices == 2) put_transposed(next_rows[1], second);
+      __syncthreads();
+      const int next = d + kDepth<T>;
+      if (next < dim) fetch_from(next);
+#pragma unroll
+      for (int k = 0; k < kDepth<T>; ++k) {
+        T x[kRows], m[kSide], p[kSide];
+        read(samples + k * kPitch + row * kRows, x);
+        read(matrix + k * kWide + column * kSide, m);
+        if constexpr (kMatrices == 2) read(second + k * kWide + column * kSide, p);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+          for (int c = 0; c < kSide; ++c) sum[r][c] = add(x[r], m[c], kMatrices == 2 ? p[c] : T(1), sum[r][c]);
+        }
+      }
+      if (next % kSpan == 0 && next < dim) end_span(next == kSpan, sum);
+    }
+    if (dim > kSpan) end_span(false, sum), take_products(sum);
+  }
+
+  // The products of the thread: the spans so far, which have no room in registers.
+  __device__ __forceinline__ void end_span(bool is_first, T (&sum)[kRows][kSide]) const {
+#pragma unroll
+    for (int c = 0; c < kSide; ++c) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        own(c)[r] = is_first ? sum[r][c] : own(c)[r] + sum[r][c];
+        sum[r][c] = 0;
+      }
+    }
+  }
+  __device__ __forceinline__ void take_products(T (&sum)[kRows][kSide]) const {
+#pragma unroll
+    for (int c = 0; c < kSide; ++c) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) sum[r][c] = own(c)[r];
+    }
+  }
+
+  // out = out factor + products^T matrix, (samples, dim), a thread's samples by 4 dimensions; fetch_rows(first, d, share) gets a
+  // thread's share of kDepth rows of the matrix, 64 dimensions from d on; `used`, bit by bit: which of those rows have any weight.
+  template <class FetchRows>
+  __device__ __forceinline__ void add_products(uint32_t used, bool is_first, const T (&factor)[kRows], int dim, T* out,
+                                               int64_t pitch, FetchRows fetch_rows) const {
+    constexpr int kParts = kTile / kDepth<T>;
+    const auto next_used = [&](int part) {
+      do ++part;
+      while (part < kParts && !(used >> part & 1));
+      return part;
+    };
+#pragma unroll 1
+    for (int d = 0; d < dim; d += kTile) {
+      T next[kOfMatrix], sum[kRows][kSide];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int c = 0; c < kSide; ++c) sum[r][c] = 0;
+      }
+      int part = next_used(-1);
+      if (part < kParts) fetch_rows(part * kDepth<T>, d, next);
+#pragma unroll 1
+      while (part < kParts) {
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < kOfMatrix; ++i) {
+          matrix[(static_cast<int>(threadIdx.x) / kTile + i * (kThreads / kTile)) * kWide + threadIdx.x % kTile] = next[i];
+        }
+        __syncthreads();
+        const int following = next_used(part);
+        if (following < kParts) fetch_rows(following * kDepth<T>, d, next);
+#pragma unroll
+        for (int k = 0; k < kDepth<T>; ++k) {
+          T weight[kRows], m[kSide];
+          read(products + (part * kDepth<T> + k) * kPitch + row * kRows, weight);
+          read(matrix + k * kWide + column * kSide, m);
+#pragma unroll
+          for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+            for (int c = 0; c < kSide; ++c) sum[r][c] = fused(weight[r], m[c], sum[r][c]);
+          }
+        }
+        part = following;
+      }
+      if (d + column * kSide >= pitch) continue;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        T* to = out + (row * kRows + r) * pitch + d + column * kSide;
+        if (!is_first) {
+          T before[kSide];
+          read(to, before);
+#pragma unroll
+          for (int c = 0; c < kSide; ++c) sum[r][c] = fused(before[c], factor[r], sum[r][c]);
+        }
+        write(to, sum[r]);
+      }
+    }
+  }
+};
+
+}  // namespace pyebm
