@@ -25,6 +25,14 @@ def has_the_op(backend, op):
     return backend
 
 
+def emulates(backend, threads=1):
+    """Is it one of the backends that take a thousand times as long, without a device? Then threads are of no account: skips two."""
+    native = backend == "cpu" or (backend in ("cuda", "triton") and not pyebm._ops._interpreted())
+    if not native and threads > 1:
+        pytest.skip("its kernels know nothing of torch's threads")
+    return not native
+
+
 def scale_of(kind, count, dim):
     return {
         "number": 0.8,

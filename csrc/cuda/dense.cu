@@ -9,59 +9,60 @@ namespace pyebm {
 namespace {
 
 constexpr int64_t kPartComponents = 128, kMostParts = 32;  // how components are split depends on their number alone
-constexpr int64_t kWorkspace = int64_t{128} << 20;         // bytes; or one tile of samples
 constexpr int64_t kEnoughBlocks = 256;                     // from here on large tiles, which read less
+#if !defined(PYEBM_DENSE_WORKSPACE)                        // the tests want it small
+#define PYEBM_DENSE_WORKSPACE 134217728
+#endif
+constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes; or one tile of samples
 
-constexpr int kSmallRows = 2;
-template <class T>
-constexpr int kLargeRows = sizeof(T) == 4 ? 8 : 4;
+template <class T, class Way>
+constexpr int kBlocks = Way::kSmall && sizeof(T) == 4 ? 4 : 3;  // on a multiprocessor: for 128 or 168 registers, which suffice
 
 template <class S>
 __global__ void __launch_bounds__(kThreads)
     dense_begin_kernel(const S* x, Dense<Compute<S>> dense, Gathered<Compute<S>> to, Window window, Divider groups) {
   const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x, row = groups.divide(index);
   if (row >= static_cast<uint64_t>(to.rows)) return;
-  const uint64_t group = index - row * groups.divisor;
-  Compute<S> at[4] = {};
-  if (row < static_cast<uint64_t>(window.layout.pieces.samples) && group < window.layout.pieces.per_sample.divisor) {
-    const Place place = window.place(static_cast<uint32_t>(row), static_cast<uint32_t>(group));
-    window.layout.template load<1>(x, place, at);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (k < place.count) at[k] = dense.moved(at[k], static_cast<int>(place.element()) + k);
+  begin_at(x, dense, to, window, static_cast<uint32_t>(row), static_cast<uint32_t>(index - row * groups.divisor));
+}
+
+template <class T, class Way>
+__global__ void __launch_bounds__(kThreads, kBlocks<T, Way>) gather_kernel(Dense<T> dense, Gathered<T> to) {
+  using Four = Pack<T, 4>;
+  PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
+  const auto tiles = static_cast<uint32_t>(to.rows / Way::kSamples), part = blockIdx.x / tiles;
+  Way::gather(memory[0].values, dense, to, static_cast<int>(part), static_cast<int64_t>(blockIdx.x - part * tiles) * Way::kSamples);
+}
+
+// All steps of a tile of samples whose components are one part: nobody else has any of what they need.
+template <class S, class Way>
+__global__ void __launch_bounds__(kThreads, kBlocks<Compute<S>, Way>)
+    dense_chain_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> to, DenseChain<S> chain, KeptStates<S> kept, Divider groups) {
+  using Four = Pack<Compute<S>, 4>;
+  PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
+  const uint32_t first = blockIdx.x * Way::kSamples, end = first + Way::kSamples;
+  const auto samples = static_cast<uint32_t>(chain.window.layout.pieces.samples);
+  const auto every_group = [&](uint32_t rows, const Divider& divider, auto body) {
+    const auto count = rows * static_cast<uint32_t>(divider.divisor);
+    for (uint32_t i = threadIdx.x; i < count; i += kThreads) {
+      const uint32_t row = divider.divide_small(i);
+      body(first + row, i + row * divider.minus);
     }
+  };
+  every_group(Way::kSamples, groups,
+              [&](uint32_t row, uint32_t group) { begin_at(chain.data, dense, to, chain.window, row, group); });
+  int64_t until_kept = kept.every;
+  S* keep = kept.states;
+#pragma unroll 1
+  for (int64_t step = 0; step < chain.steps.count; ++step) {
+    __syncthreads();
+    Way::gather(memory[0].values, dense, to, 0, first);
+    __syncthreads();
+    const bool keeps = --until_kept == 0;
+    every_group((samples < end ? samples : end) - first, chain.window.layout.pieces.per_sample,
+                [&](uint32_t row, uint32_t group) { chain.take(dense, to, row, group, step, keeps ? keep : nullptr); });
+    if (keeps) keep += kept.bytes / sizeof(S), until_kept = kept.every;
   }
-  write(to.at + index * 4, at);
-}
-
-template <class T, bool kDiagonal, int kRows>
-__global__ void __launch_bounds__(kThreads, kRows == kSmallRows ? 4 : 3) gather_kernel(Dense<T> mix, Gathered<T> to) {
-  using Shared = Tiles<T, kRows, kDiagonal ? 2 : 1>;
-  using Four = Pack<T, 4>;
-  PYEBM_SHARED(Four, memory, Shared::kNumbers / 4);
-  PYEBM_SHARED(uint32_t, used, kThreads / 32);
-  const auto tiles = static_cast<uint32_t>(to.rows / Shared::kSamples), part = blockIdx.x / tiles;
-  gather<kDiagonal>(Shared(memory[0].values), used, mix, to, static_cast<int>(part),
-                    static_cast<int64_t>(blockIdx.x - part * tiles) * Shared::kSamples);
-}
-
-template <class T, int kDims>
-__global__ void __launch_bounds__(kThreads, 4) gather_few_kernel(Dense<T> mix, Gathered<T> to) {
-  using Four = Pack<T, 4>;
-  PYEBM_SHARED(Four, memory, kFewDims * kFewPitch / 4);
-  const auto tiles = static_cast<uint32_t>(to.rows / kFewSamples<T>), part = blockIdx.x / tiles;
-  gather_few<kDims>(memory[0].values, mix, to, static_cast<int>(part), static_cast<int64_t>(blockIdx.x - part * tiles) * kFewSamples<T>);
-}
-
-// The scores of a full covariance: a tile of samples by 64 rows of its inverse.
-template <class T, int kRows>
-__global__ void __launch_bounds__(kThreads, kRows == kSmallRows ? 4 : 3) covariance_kernel(Dense<T> dense, Gathered<T> to) {
-  using Shared = Tiles<T, kRows, 1>;
-  using Four = Pack<T, 4>;
-  PYEBM_SHARED(Four, memory, Shared::kNumbers / 4);
-  const auto tiles = static_cast<uint32_t>(to.rows / Shared::kSamples), block = blockIdx.x / tiles;
-  covariance_tile(Shared(memory[0].values), dense, to, static_cast<int>(block) * kTile,
-                  static_cast<int64_t>(blockIdx.x - block * tiles) * Shared::kSamples);
 }
 
 template <class S>
@@ -82,59 +83,60 @@ __global__ void __launch_bounds__(kThreads, 4)
   if (find_place<S>(chain.window.layout, piece)) chain.take(dense, from, piece.sample, piece.group, step, keep);
 }
 
-// Samples a tile. What a sample gets does not depend on it.
-template <class T>
-int64_t tile_of(const Dense<T>& dense, int64_t samples, int64_t parts) {
-  if (dense.is_few()) return kFewSamples<T>;
-  const int64_t across = dense.target == kGaussianFull ? ceil_div(dense.dim, kTile) : parts;
-  return 8 * (ceil_div(samples, 8 * kLargeRows<T>) * across >= kEnoughBlocks ? kLargeRows<T> : kSmallRows);
+// Calls body(Type<a way to gather>()). The larger tiles read less, the smaller ones are more; what a sample gets is the same.
+template <int kRows, class T, class Body>
+void with_tiles(const Dense<T>& dense, Body body) {
+  if (dense.target == kMixture) return body(Type<GatherMixture<T, false, kRows>>());
+  if (dense.target == kMixtureDiagonal) return body(Type<GatherMixture<T, true, kRows>>());
+  body(Type<GatherCovariance<T, kRows>>());
+}
+template <class T, class Body>
+void with_way(const Dense<T>& dense, bool large, Body body) {
+  if (dense.target == kMixture && dense.dim <= 2) return body(Type<GatherFew<T, 2>>());
+  if (dense.target == kMixture && dense.dim <= 4) return body(Type<GatherFew<T, 4>>());
+  if (large) return with_tiles<32 / sizeof(T)>(dense, body);
+  with_tiles<kFewRows>(dense, body);
 }
 
-template <class T>
-void launch_gather(const Call& call, const Dense<T>& dense, const Gathered<T>& to, int64_t tile) {
-  const int64_t tiles = to.rows / tile;
-  const auto launch = [&](auto kernel) { call.launch(kernel, tiles * to.parts, dense, to); };
-  const bool large = tile == 8 * kLargeRows<T>;
-  if (dense.is_few()) {
-    launch(dense.dim <= 2 ? gather_few_kernel<T, 2> : gather_few_kernel<T, 4>);
-  } else if (dense.target == kMixture) {
-    launch(large ? gather_kernel<T, false, kLargeRows<T>> : gather_kernel<T, false, kSmallRows>);
-  } else if (dense.target == kMixtureDiagonal) {
-    launch(large ? gather_kernel<T, true, kLargeRows<T>> : gather_kernel<T, true, kSmallRows>);
-  } else {
-    call.launch(large ? covariance_kernel<T, kLargeRows<T>> : covariance_kernel<T, kSmallRows>,
-                tiles * ceil_div(dense.dim, kTile), dense, to);
-  }
-}
-
-// Calls body(gathered, window) for some samples after the other, of which there are as many as the workspace takes; they begin where
-// gathered.at says.
+// Calls body(Type<way>(), gathered, window, groups a row) for some samples after the other, as many as the workspace takes.
 template <class S, class Body>
 void by_windows(const Call& call, const Tensor& out, const Tensor& x, const Dense<Compute<S>>& dense, Body body) {
   using T = Compute<S>;
+  const bool is_full = dense.target == kGaussianFull;
   const int64_t samples = x.size(0), pitch = ceil_div(dense.dim, 16) * 16;
-  const int64_t parts = std::clamp(dense.components / kPartComponents, int64_t{1}, kMostParts);
-  const bool has_weights = dense.target != kGaussianFull;
-  const int64_t sums = has_weights ? parts : 1, a_row = pitch + sums * (pitch * (dense.target == kMixtureDiagonal ? 2 : 1) + 3);
-  const int64_t tile = tile_of(dense, std::min(samples, kWorkspace / (a_row * static_cast<int64_t>(sizeof(T)))), parts);
-  const int64_t most = std::max(kWorkspace / (a_row * static_cast<int64_t>(sizeof(T)) * tile), int64_t{1});
-  const int64_t rows = std::min(most, ceil_div(samples, tile)) * tile;
-  const Tensor memory = workspace<T>(x, rows * a_row);
-  Window window{0, strided_layout(call.op, Pieces(samples, dense.dim, 4), {&out, &x})};
-  const Divider groups(pitch / 4);
-  for (int64_t first = 0; first < samples; first += rows) {
-    const int64_t count = std::min(rows, samples - first);
-    Gathered<T> to{};
-    to.rows = ceil_div(count, tile) * tile, to.pitch = pitch, to.parts = static_cast<int>(sums);
-    to.at = static_cast<T*>(memory.data_ptr());
-    to.means = to.at + rows * pitch;
-    to.precisions = to.means + sums * rows * pitch;
-    to.most = to.at + rows * (a_row - 3 * sums), to.sum = to.most + sums * rows, to.total = to.sum + sums * rows;
-    window.first = static_cast<uint32_t>(first);
-    window.layout.pieces = Pieces(count, dense.dim, 4);
-    call.launch(dense_begin_kernel<S>, ceil_div(to.rows * pitch / 4, kThreads), pointer<S>(x), dense, to, window, groups);
-    body(to, window, tile);
-  }
+  const int64_t parts =
+      is_full ? ceil_div(dense.dim, kTile) : std::clamp(dense.components / kPartComponents, int64_t{1}, kMostParts);
+  const int64_t sums = is_full ? 1 : parts, matrices = dense.target == kMixtureDiagonal ? 2 : 1;
+  const int64_t a_row = pitch + sums * (matrices * pitch + 3), fit = kWorkspace / (a_row * static_cast<int64_t>(sizeof(T)));
+  const bool large = std::min(samples, fit) / (256 / static_cast<int64_t>(sizeof(T))) * parts >= kEnoughBlocks;
+  with_way(dense, large, [&](auto way) {
+    constexpr int64_t kSamples = decltype(way)::type::kSamples;
+    const int64_t rows = std::min(std::max(fit / kSamples, int64_t{1}), ceil_div(samples, kSamples)) * kSamples;
+    const Tensor memory = workspace<T>(x, rows * a_row);
+    Window window{0, strided_layout(call.op, Pieces(samples, dense.dim, 4), {&out, &x})};
+    for (int64_t first = 0; first < samples; first += rows) {
+      const int64_t count = std::min(rows, samples - first);
+      Gathered<T> to{};
+      to.rows = ceil_div(count, kSamples) * kSamples, to.pitch = pitch, to.parts = static_cast<int>(parts);
+      to.at = static_cast<T*>(memory.data_ptr());
+      to.means = to.at + rows * pitch, to.precisions = to.means + sums * rows * pitch;
+      to.most = to.means + matrices * sums * rows * pitch, to.sum = to.most + sums * rows, to.total = to.sum + sums * rows;
+      window.first = static_cast<uint32_t>(first);
+      window.layout.pieces = Pieces(count, dense.dim, 4);
+      body(way, to, window, Divider(pitch / 4));
+    }
+  });
+}
+
+template <class S, class T>
+void launch_begin(const Call& call, const Tensor& x, const Dense<T>& dense, const Gathered<T>& to, const Window& window,
+                  const Divider& groups) {
+  call.launch(dense_begin_kernel<S>, ceil_div(to.rows * to.pitch / 4, kThreads), pointer<S>(x), dense, to, window, groups);
+}
+
+template <class Way, class T>
+void launch_gather(const Call& call, const Dense<T>& dense, const Gathered<T>& to) {
+  call.launch(gather_kernel<T, Way>, to.rows / Way::kSamples * to.parts, dense, to);
 }
 
 }  // namespace
@@ -143,8 +145,9 @@ void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t t
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     const auto dense = checked_dense<Compute<S>>(call, target, params, x);
-    by_windows<S>(call, out, x, dense, [&](const auto& gathered, const Window& window, int64_t tile) {
-      launch_gather(call, dense, gathered, tile);
+    by_windows<S>(call, out, x, dense, [&](auto way, const auto& gathered, const Window& window, const Divider& groups) {
+      launch_begin<S>(call, x, dense, gathered, window, groups);
+      launch_gather<typename decltype(way)::type>(call, dense, gathered);
       call.launch(dense_score_kernel<S>, window.layout.pieces.blocks(), pointer<S>(out), dense, gathered, window);
     });
   });
@@ -154,17 +157,25 @@ template <class S>
 void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params, const Steps<Compute<S>>& steps,
                  const Samples<ChainRow<Compute<S>>>& samples, const KeptStates<S>& kept, const Report& report) {
   const auto dense = checked_dense<Compute<S>>(call, target, params, x);
-  by_windows<S>(call, x, x, dense, [&](const auto& gathered, const Window& window, int64_t tile) {
+  by_windows<S>(call, x, x, dense, [&](auto way, const auto& gathered, const Window& window, const Divider& groups) {
+    using Way = typename decltype(way)::type;
     const DenseChain<S> chain{pointer<S>(x), window, steps, samples, report};
+    if constexpr (Way::kSmall) {
+      if (gathered.parts == 1) {
+        call.launch(dense_chain_kernel<S, Way>, gathered.rows / Way::kSamples, dense, gathered, chain, kept, groups);
+        return;
+      }
+    }
+    launch_begin<S>(call, x, dense, gathered, window, groups);
     for (int64_t step = 0; step < steps.count; ++step) {
-      launch_gather(call, dense, gathered, tile);
+      launch_gather<Way>(call, dense, gathered);
       call.launch(dense_step_kernel<S>, window.layout.pieces.blocks(), dense, gathered, chain, step, kept.after(step));
     }
   });
 }
 
-#define PYEBM_DENSE_CHAIN(S)                                                                                           \
-  template void dense_chain(const Call&, const Tensor&, int64_t, const Tensor&, const Steps<Compute<S>>&,             \
+#define PYEBM_DENSE_CHAIN(S)                                                                              \
+  template void dense_chain(const Call&, const Tensor&, int64_t, const Tensor&, const Steps<Compute<S>>&, \
                             const Samples<ChainRow<Compute<S>>>&, const KeptStates<S>&, const Report&);
 PYEBM_DENSE_CHAIN(float)
 PYEBM_DENSE_CHAIN(double)

@@ -29,8 +29,6 @@ struct Dense {
     return target == kMixtureDiagonal ? components * (1 + 2 * stride) : dim + components * stride;
   }
 
-  bool is_few() const { return target == kMixture && dim <= 4; }
-
   // Where the kernels want a sample to be.
   __device__ __forceinline__ T moved(T x, int d) const {
     return target == kMixture ? x * inverse[d] : target == kMixtureDiagonal ? x : mean[d] - x;

@@ -16,10 +16,26 @@ struct Window {
   }
 };
 
+// A sample's group of four elements, or zeros beyond its end, to where the kernels want it.
+template <class S>
+__device__ __forceinline__ void begin_at(const S* x, const Dense<Compute<S>>& dense, const Gathered<Compute<S>>& to,
+                                         const Window& window, uint32_t row, uint32_t group) {
+  Compute<S> at[4] = {};
+  if (row < static_cast<uint64_t>(window.layout.pieces.samples) && group < window.layout.pieces.per_sample.divisor) {
+    const Place place = window.place(row, group);
+    window.layout.template load<1>(x, place, at);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (k < place.count) at[k] = dense.moved(at[k], static_cast<int>(place.element()) + k);
+    }
+  }
+  write(to.at + row * to.pitch + group * 4, at);
+}
+
 // The score of four elements of a sample: the parts' weights relative to the largest of all, added in the parts' order.
 template <class T>
 __device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T>& from, uint32_t row, const Place& at,
-                                            T (&out)[4]) {
+                                         T (&out)[4]) {
   const int64_t place = row * from.pitch + at.element(), next = from.rows * from.pitch;
   if (dense.target == kGaussianFull) return read(from.means + place, out);
   const bool is_diagonal = dense.target == kMixtureDiagonal;

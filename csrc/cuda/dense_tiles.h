@@ -34,7 +34,8 @@ __device__ __forceinline__ double fused(double a, double b, double c) {
 #endif
 }
 
-// 2^y for y <= 0, by the polynomials of csrc/cpu/vectors.h: 1 at 0, 0 where it would be subnormal. NaN stays NaN, whatever its bits.
+// 2^y for y <= 0, by the polynomials of csrc/cpu/vectors.h: 1 at 0, 0 where it would be subnormal. NaN stays NaN, whatever its
+// bits.
 __device__ __forceinline__ float exp2_of(float y) {
   constexpr float c[] = {0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
   const float rounded = y + 0x1.8p23f, f = y - (rounded - 0x1.8p23f);
@@ -44,9 +45,17 @@ __device__ __forceinline__ float exp2_of(float y) {
   return y < -126.0f ? 0.0f : q * bits_float((float_bits(rounded) << 23) + 0x3F800000u);
 }
 __device__ __forceinline__ double exp2_of(double y) {
-  constexpr double c[] = {0x1.e61b4f5049cdcp-28, 0x1.b5267cea5f68ep-24, 0x1.62bfc79d7642ap-20, 0x1.ffcbfba97c6d7p-17,
-                          0x1.4309130ed8bc8p-13, 0x1.5d87fe78cd6dcp-10, 0x1.3b2ab6fba011ap-7,  0x1.c6b08d7049fe8p-5,
-                          0x1.ebfbdff82c5a4p-3,  0x1.62e42fefa39efp-1,  1.0};
+  constexpr double c[] = {0x1.e61b4f5049cdcp-28,
+                          0x1.b5267cea5f68ep-24,
+                          0x1.62bfc79d7642ap-20,
+                          0x1.ffcbfba97c6d7p-17,
+                          0x1.4309130ed8bc8p-13,
+                          0x1.5d87fe78cd6dcp-10,
+                          0x1.3b2ab6fba011ap-7,
+                          0x1.c6b08d7049fe8p-5,
+                          0x1.ebfbdff82c5a4p-3,
+                          0x1.62e42fefa39efp-1,
+                          1.0};
   const double rounded = y + 0x1.8p52, f = y - (rounded - 0x1.8p52);
   double q = 0x1.e79ba5e93da52p-32;
 #pragma unroll
@@ -123,7 +132,7 @@ __device__ __forceinline__ int place_of(int c) { return c % kAcross * kSide + c 
 template <class T, int kRows, int kMatrices>
 struct Tiles {
   static constexpr int kSamples = kThreads / kAcross * kRows;
-  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;  // 4 more: banks
+  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;                                        // 4 more: banks
   static constexpr int kOfSamples = kSamples * kDepth<T> / kThreads, kOfMatrix = kTile * kDepth<T> / kThreads;  // a thread's share
   static constexpr int kNumbers = kDepth<T> * kPitch + kMatrices * kDepth<T> * kWide + kTile * kPitch;
 
@@ -154,10 +163,11 @@ struct Tiles {
   }
 
   // sum[r][c] = the sum over all dimensions of add(sample r's number, column c's, and the second matrix's). `at`: the tile's first
-  // sample, rows `pitch` apart, padded with zeros; rows[0] and rows[1]: the matrices' first row of the tile, of which there are `count`.
+  // sample, rows `pitch` apart, padded with zeros; rows[0] and rows[1]: the matrices' first row of the tile, of which there are
+  // `count`.
   template <class Add>
-  __device__ __forceinline__ void sum_dimensions(const T* at, int64_t pitch, const T* const (&rows)[2], int64_t stride,
-                                                 int count, int dim, T (&sum)[kRows][kSide], Add add) const {
+  __device__ __forceinline__ void sum_dimensions(const T* at, int64_t pitch, const T* const (&rows)[2], int64_t stride, int count,
+                                                 int dim, T (&sum)[kRows][kSide], Add add) const {
     T next_samples[kOfSamples], next_rows[kMatrices][kOfMatrix];
     const auto fetch_from = [&](int d) {
       fetch<kDepth<T>>(at + d, pitch, kSamples, kDepth<T>, next_samples);

@@ -1,0 +1,69 @@
+"""The dense targets' CUDA kernels, emulated, at the sizes where they change their ways: parts, large tiles, several windows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import assert_equal, normal
+from dense_cases import assert_within_bound, mixture
+from emulated import BACKEND
+from target_cases import loop
+from test_dense_chains import MAKE
+from test_emulated import in_a_process
+
+import pyebm
+from pyebm import Noise
+
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
+NOISE = Noise(3, step=4)
+
+
+@pytest.mark.parametrize(("count", "dim"), [(300, 3), (300, 20), (4100, 5)])
+@pytest.mark.parametrize("scale", ["components", "both"])
+def test_components_in_parts(count, dim, scale):
+    """From 256 components on they are split, into 32 parts at most."""
+    target, x = mixture(count, dim, scale, spread=2.0), normal(20, dim)
+    for dtype in (torch.float32, torch.float64):
+        assert_within_bound(target.score(x.to(dtype), backend=BACKEND), target, x.to(dtype))
+    options = {"thin": 1, "backend": BACKEND}
+    chain = pyebm.langevin_chain(x, target, 2, [0.01, 0.02], NOISE, **options)
+    assert_equal(chain, loop(x, target, 2, [0.01, 0.02], NOISE, **options))
+    far = torch.cat((x, torch.full((1, dim), torch.nan)))
+    assert_equal(target.score(far, backend=BACKEND)[:20], target.score(x, backend=BACKEND))
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_large_tiles_give_the_bits_of_small_ones(make):
+    """Two parts of 64 dimensions need fewer samples to be enough for large tiles."""
+    dim, times = (70, 205) if make == "gaussian-full" else (5, 410)
+    dtype = torch.float64 if make == "mixture-diagonal" else torch.float32
+    target, x = MAKE[make](dim), normal(40, dim, dtype=dtype)
+    alone, together = (target.score(each, backend=BACKEND) for each in (x, x.repeat(times, 1)))
+    assert_equal(together, alone.repeat(times, 1))
+    if make == "mixture":  # its small tiles take all steps in one launch
+        few, many = (Noise(0, sample_ids=torch.arange(40).repeat(n)) for n in (1, times))
+        got = pyebm.langevin_chain(x.repeat(times, 1), target, 2, 0.01, many, backend=BACKEND)
+        assert_equal(got, pyebm.langevin_chain(x, target, 2, 0.01, few, backend=BACKEND).repeat(times, 1))
+
+
+SMALL_WORKSPACE = """
+import pyebm, torch
+from test_dense_chains import MAKE
+from test_emulated import in_a_process, NOISE, levels, loop, normal, test_equals_the_loop as check
+for make in MAKE:
+    for dim in (3, 37):  # of 16 samples at a time
+        target, x = MAKE[make](dim), normal(53, dim)
+        whole = target.score(x, backend=t.BACKEND)
+        assert torch.equal(torch.cat([target.score(part, backend=t.BACKEND) for part in x.split(7)]), whole)
+        for step_size in (0.01 * levels(53), [0.01, 0.02]):
+            options = {"thin": 1, "backend": t.BACKEND}
+            got = pyebm.langevin_chain(x, target, 2, step_size, NOISE, **options)
+            assert all(map(torch.equal, got, loop(x, target, 2, step_size, NOISE, **options)))
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_more_samples_than_the_workspace_takes():
+    done = in_a_process(["-O2", "-DPYEBM_DENSE_WORKSPACE=1"], SMALL_WORKSPACE, "dense targets chain langevin")
+    assert "equal" in done.stdout, done.stderr[-3000:]
