@@ -46,6 +46,53 @@ def test_large_tiles_give_the_bits_of_small_ones(make):
         assert_equal(got, pyebm.langevin_chain(x, target, 2, 0.01, few, backend=BACKEND).repeat(times, 1))
 
 
+@pytest.mark.parametrize("make", MAKE)
+def test_every_thread_order_gives_the_same_bits(monkeypatch, make):
+    for shape in ((18, 3), (3, 70), (2, 150)):
+        target, x = MAKE[make](shape[1]), normal(*shape)
+
+        def run(target=target, x=x):
+            return target.score(x, backend=BACKEND), pyebm.langevin_chain(x, target, 2, 0.01, NOISE, backend=BACKEND)
+
+        monkeypatch.setenv("PYEBM_EMULATOR_SEED", "0")
+        first = run()
+        for order in range(1, 9):
+            monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
+            assert_equal(run(), first)
+
+
+SANITIZED = """
+import pyebm, torch
+from test_dense_chains import MAKE, NOISE, normal
+for make in MAKE:
+    for shape in ((3, 2), (18, 37), (2, 150)):
+        target = MAKE[make](shape[1])
+        for dtype in (torch.float32, torch.float64):
+            x = normal(*shape, dtype=dtype)
+            got = pyebm.langevin_chain(x, target, 2, 0.01, NOISE, thin=1, return_diverged=True, backend=t.BACKEND)
+            assert target.score(got[0], backend=t.BACKEND).isfinite().all()
+many = pyebm.targets.GaussianMixture(normal(300, 20), 0.7)
+assert pyebm.langevin_chain(normal(18, 20), many, 2, 0.01, NOISE, backend=t.BACKEND).isfinite().all()
+print("done")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_under_sanitizers(sanitizer):
+    library, command = ("libtsan.so", ["setarch", "-R"]) if sanitizer == "thread" else ("libasan.so", [])
+    options = {
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1",
+        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
+        "PYEBM_EMULATOR_SEED": "2",
+    }
+    flags = ["-O1", "-g1", f"-fsanitize={sanitizer}"]
+    done = in_a_process(flags, SANITIZED, "dense targets chain langevin", library, command, **options)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "done" in done.stdout
+
+
 SMALL_WORKSPACE = """
 import pyebm, torch
 from test_dense_chains import MAKE
