@@ -15,8 +15,12 @@ constexpr int64_t kEnoughBlocks = 256;                     // from here on large
 #endif
 constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes; or one tile of samples
 
+// Blocks on a multiprocessor: for so many registers that nothing spills.
 template <class T, class Way>
-constexpr int kBlocks = Way::kSmall && sizeof(T) == 4 ? 4 : 3;  // on a multiprocessor: for 128 or 168 registers, which suffice
+constexpr int kBlocks = sizeof(T) == 8 ? 2
+                        : Way::kSmall  ? 4
+                                       : 3;
+constexpr int kChainBlocks = 2, kScoreBlocks = 4;
 
 template <class S>
 __global__ void __launch_bounds__(kThreads)
@@ -36,7 +40,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T, Way>) gather_kernel(Dense
 
 // All steps of a tile of samples whose components are one part: nobody else has any of what they need.
 template <class S, class Way>
-__global__ void __launch_bounds__(kThreads, kBlocks<Compute<S>, Way>)
+__global__ void __launch_bounds__(kThreads, kChainBlocks)
     dense_chain_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> to, DenseChain<S> chain, KeptStates<S> kept, Divider groups) {
   using Four = Pack<Compute<S>, 4>;
   PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
@@ -66,7 +70,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<Compute<S>, Way>)
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kScoreBlocks)
     dense_score_kernel(S* out, Dense<Compute<S>> dense, Gathered<Compute<S>> from, Window window) {
   Place piece;
   if (!find_place<S>(window.layout, piece)) return;
@@ -77,7 +81,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class S>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kScoreBlocks)
     dense_step_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> from, DenseChain<S> chain, int64_t step, S* keep) {
   Place piece;
   if (find_place<S>(chain.window.layout, piece)) chain.take(dense, from, piece.sample, piece.group, step, keep);
