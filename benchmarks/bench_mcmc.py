@@ -180,7 +180,7 @@ def baoab_written_out(x: Tensor, score_of: Callable[[Tensor], Tensor], h: float,
     return x
 
 
-@benchmark("mala", "MALA, per step; with warm-up its step size is adapted at every step, to all chains' acceptance", [*SETTINGS, *ADAPTED])
+@benchmark("mala", "MALA, per step; with warm-up its step size is adapted to all chains' acceptance", [*SETTINGS, *ADAPTED])
 @torch.no_grad()
 def mala(at: Setting) -> Work:
     density, warm_up = Density(at), at.variant.endswith("warm-up")

@@ -1,4 +1,4 @@
-"""Annealed Langevin dynamics and predictor-corrector sampling: what the loop costs beside the network, and beside loops of others."""
+"""Annealed Langevin dynamics and predictor-corrector sampling: what the loops cost beside the network, and beside others."""
 
 from __future__ import annotations
 

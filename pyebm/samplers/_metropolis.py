@@ -111,12 +111,12 @@ class Adaptation:
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
         if k is None:
-            return self._learn_on_device(log_alpha)
-        m = self.begun + k - self.first + 1
-        if m > self.warmup:
+            self._learn_on_device(log_alpha)
             return
-        log_step = self._update(log_alpha, float(m), math.sqrt(m), self.gap, self.log_average)
-        torch.exp(log_step if m < self.warmup else self.log_average, out=self.step_size)
+        m = self.begun + k - self.first + 1
+        if m <= self.warmup:
+            log_step = self._update(log_alpha, float(m), math.sqrt(m), self.gap, self.log_average)
+            torch.exp(log_step if m < self.warmup else self.log_average, out=self.step_size)
 
     def _learn_on_device(self, log_alpha: Tensor) -> None:
         m, gap, log_average = self.steps.add_(1.0), self.gap.clone(), self.log_average.clone()
@@ -127,7 +127,7 @@ class Adaptation:
         torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
 
     def _update(self, log_alpha: Tensor, m: Any, root: Any, gap: Tensor, log_average: Tensor) -> Tensor:
-        """After step m, a number or a tensor, whose square root is given: gap and log_average in place; the log step to try next."""
+        """After step m, a number or a tensor: gap and log_average in place; returns the log of the step to try next."""
         short = log_alpha.clamp(max=0.0).exp_()  # of the target, from here on
         torch.nan_to_num(short, 0.0, out=short if self.mean is None else self.mean.values[0])
         short = short.neg_() if self.mean is None else self.mean().neg_()
