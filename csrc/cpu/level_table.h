@@ -2,7 +2,10 @@
 #include "chunk_kernels.h"
 #include "vectors.h"
 
-#include "dense_kernels.h"
+#include "sample_tiles.h"
+
+#include "covariance_kernels.h"
+#include "mixture_kernels.h"
 
 #include "target_kernels.h"
 
