@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _ops, reference
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
 from ._squares import Mean, Squares
@@ -18,7 +19,7 @@ from ._squares import Mean, Squares
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` sets ``proposal`` and ``log_alpha``, and calls :meth:`decide`. Uniforms come from stream + 1.
+    A subclass's ``step`` sets ``proposal``, the two sums of ``squares``, and calls :meth:`decide`. Uniforms come from stream + 1.
     """
 
     streams = 2
@@ -39,11 +40,14 @@ class Metropolis(Body):
         energy, score = self.both(run.x)
         self.energy, self.score = energy.double().clone(), score.clone()
         batch = run.x.shape[0]
-        self.uniform = torch.empty((batch, 1), dtype=torch.float64, device=run.x.device)  # float32's numbers, widened
         self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
         self.log_alpha = run.rows(0.0)
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
-        self.flat_uniform, self.chosen = self.uniform.flatten(), run.column(self.accept)  # views
+        self.named = (run.seeds, run.ids)
+        fused = run.x.is_cpu and self.score.is_contiguous() and run.x.is_contiguous() and "metropolis" in self.kernels
+        composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"])
+        self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
+        self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
@@ -53,18 +57,14 @@ class Metropolis(Body):
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
 
-    def draw(self, name: Tensor) -> Tensor:
-        """A uniform a sample, (B,); the next draw writes over it."""
-        _ops.call(self.kernels["uniform_"], (self.uniform, name), (self.run.seeds, self.run.ids))
-        return self.flat_uniform
-
-    def decide(self, energy: Tensor, score: Tensor, name: Tensor, k: int | None) -> None:
-        """Take the proposal, with its energy and score, or stay. A log_alpha of NaN stays."""
-        torch.lt(self.draw(name).log_(), self.log_alpha, out=self.accept)
-        self.accepted.add_(self.accept)
-        torch.where(self.chosen, self.proposal, self.x, out=self.x)
-        torch.where(self.chosen, score, self.score, out=self.score)
-        torch.where(self.accept, energy, self.energy, out=self.energy)
+    def decide(self, energy: Tensor, score: Tensor, scale: Number, name: Tensor, k: int | None) -> None:
+        """Take the proposal, with its energy and score, or stay, by the energies and (first - second) / scale of the squares."""
+        if energy.dtype not in (torch.float32, torch.float64):
+            energy = energy.double()
+        number, rows = scale
+        before, after = self.squares.rows
+        head = (*self.held, score.contiguous(), energy, before, after, number, self.temperature, name)
+        _ops.call(self.test, head, (rows, *self.named))
         if self.adapted is not None:
             self.adapted.learn(self.log_alpha, k)
 
