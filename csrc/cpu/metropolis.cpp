@@ -1,13 +1,17 @@
-// metropolis: take proposals or stay, with all that follows from it. The arithmetic is a few numbers a sample; in torch's own
-// operations calling them would take ten times as long.
+// metropolis: take proposals or stay, with all that follows from it; dual_averaging: the next step sizes. The arithmetic is a few
+// numbers a sample; in torch's own operations calling them would take ten times as long.
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "samples.h"
 
 namespace pyebm {
 namespace {
+
+constexpr double kShrink = 0.05, kSlowStart = 10.0, kForget = 0.75, kReach = 50.0;  // as pyebm/reference/metropolis.py
 
 // A tensor whose samples lie one after another, to be copied as they are.
 class Rows {
@@ -74,7 +78,53 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
   });
 }
 
+// The mean of the acceptance, in blocks of fixed size: one order of adding, whatever the threads.
+double mean(const double* acceptance, int64_t samples) {
+  constexpr int64_t kBlock = 1024;
+  double total = 0;
+  for (int64_t begin = 0; begin < samples; begin += kBlock) {
+    double sum = 0;
+    for (int64_t b = begin; b < std::min(begin + kBlock, samples); ++b) sum += acceptance[b];
+    total += sum;
+  }
+  return total / static_cast<double>(samples);
+}
+
+void dual_averaging(Tensor step_size, Tensor log_average, Tensor gap, Tensor steps, Tensor log_alpha, Tensor middle, int64_t warmup,
+                    double target, bool together) {
+  const char* op = "dual_averaging";
+  const int64_t samples = step_size.numel();
+  double* sizes = numbers<double>(op, "step_size", step_size, ScalarType::Double, samples);
+  double* averages = numbers<double>(op, "log_average", log_average, ScalarType::Double, samples);
+  double* gaps = numbers<double>(op, "gap", gap, ScalarType::Double, samples);
+  const double* alphas = numbers<double>(op, "log_alpha", log_alpha, ScalarType::Double, samples);
+  const double* middles = numbers<double>(op, "middle", middle, ScalarType::Double, samples);
+  double& m = *numbers<double>(op, "steps", steps, ScalarType::Double, 1);
+  if (++m > static_cast<double>(warmup)) return;
+  const double share = 1.0 / (m + kSlowStart), slope = std::sqrt(m) / kShrink, weight = std::pow(m, -kForget);
+  const auto acceptance = [&](int64_t b) { return std::isnan(alphas[b]) ? 0.0 : std::exp(std::min(alphas[b], 0.0)); };
+  double shared = 0;
+  if (together) {
+    std::vector<double> all(samples);
+    for (int64_t b = 0; b < samples; ++b) all[b] = acceptance(b);
+    shared = mean(all.data(), samples);
+  }
+  constexpr int64_t kGrain = 1024;  // samples, some 20 us
+  torch::stable::parallel_for(0, samples, kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      gaps[b] = (1.0 - share) * gaps[b] + share * (target - (together ? shared : acceptance(b)));
+      // A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+      const double log_step = middles[b] - std::clamp(slope * gaps[b], -kReach, kReach);
+      averages[b] = weight * log_step + (1.0 - weight) * averages[b];
+      sizes[b] = std::exp(m < static_cast<double>(warmup) ? log_step : averages[b]);
+    }
+  });
+}
+
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("metropolis", TORCH_BOX(&pyebm::metropolis)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  m.impl("metropolis", TORCH_BOX(&pyebm::metropolis));
+  m.impl("dual_averaging", TORCH_BOX(&pyebm::dual_averaging));
+}

@@ -1,4 +1,4 @@
-"""Metropolis' test: take a proposal or stay."""
+"""Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from .noise import uniform_
+
+SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
+_BLOCK = 1024
 
 
 def metropolis(
@@ -43,3 +46,35 @@ def metropolis(
     torch.where(chosen, proposal, x, out=x)
     torch.where(chosen, proposal_score, score, out=score)
     torch.where(accept, proposal_energy, energy, out=energy)
+
+
+def dual_averaging(
+    step_size: Tensor,
+    log_average: Tensor,
+    gap: Tensor,
+    steps: Tensor,
+    log_alpha: Tensor,
+    middle: Tensor,
+    warmup: int,
+    target: float,
+    together: bool,
+) -> None:
+    """On any device, without waiting for it."""
+    m = steps.add_(1.0)
+    acceptance = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
+    if together:
+        acceptance = mean(acceptance)
+    learning = m <= warmup
+    share, weight = 1.0 / (m + SLOW_START), m**-FORGET
+    new_gap = (1.0 - share) * gap + share * (target - acceptance)
+    # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+    log_step = middle - (m.sqrt() / SHRINK * new_gap).clamp(-REACH, REACH)
+    torch.where(learning, weight * log_step + (1.0 - weight) * log_average, log_average, out=log_average)
+    torch.where(learning, new_gap, gap, out=gap)
+    torch.exp(torch.where(m < warmup, log_step, log_average), out=step_size)
+
+
+def mean(values: Tensor) -> Tensor:
+    """Of one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
+    count = values.shape[0]
+    return torch.nn.functional.pad(values, (0, -count % _BLOCK)).reshape(-1, _BLOCK).sum(1).sum() / count

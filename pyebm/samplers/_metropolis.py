@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from .. import _ops, reference
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
-from ._squares import Mean, Squares
+from ._squares import Squares
 
 
 class Metropolis(Body):
@@ -88,15 +87,13 @@ class Metropolis(Body):
 class Adaptation:
     """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
 
-    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. In a graph the count of
-    steps is on the device, so that a captured step adapts as well.
+    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. The count of steps is
+    on the device too, so that a captured step adapts as well.
     """
-
-    SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
 
     def __init__(self, run: Run, sampler: Any) -> None:
         self.warmup, self.target = sampler.warmup, sampler.target_acceptance
-        self.mean = Mean(run, 1) if sampler.per == "batch" else None
+        self.together = sampler.per == "batch"
         first, rows = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
         start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
         self.middle = (10.0 * start).log()
@@ -107,36 +104,14 @@ class Adaptation:
         self.log_average = _or(run.carried("log_step_size_average", shape), start.log())
         self.gap = _or(run.carried("acceptance_gap", shape), torch.zeros_like(start))
         self.step_size = _or(run.carried("step_size", shape), start)
+        kernels = run.kernels(sampler.options.backend)
+        self.update = kernels["dual_averaging"] if run.x.is_cpu and "dual_averaging" in kernels else reference.dual_averaging
         self.steps = torch.full((), float(self.begun), dtype=torch.float64, device=run.x.device)
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
-        if k is None:
-            self._learn_on_device(log_alpha)
-            return
-        m = self.begun + k - self.first + 1
-        if m <= self.warmup:
-            log_step = self._update(log_alpha, float(m), math.sqrt(m), self.gap, self.log_average)
-            torch.exp(log_step if m < self.warmup else self.log_average, out=self.step_size)
-
-    def _learn_on_device(self, log_alpha: Tensor) -> None:
-        m, gap, log_average = self.steps.add_(1.0), self.gap.clone(), self.log_average.clone()
-        log_step = self._update(log_alpha, m, m.sqrt(), gap, log_average)
-        learning = m <= self.warmup
-        torch.where(learning, log_average, self.log_average, out=self.log_average)
-        torch.where(learning, gap, self.gap, out=self.gap)
-        torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
-
-    def _update(self, log_alpha: Tensor, m: Any, root: Any, gap: Tensor, log_average: Tensor) -> Tensor:
-        """After step m, a number or a tensor: gap and log_average in place; returns the log of the step to try next."""
-        short = log_alpha.clamp(max=0.0).exp_()  # of the target, from here on
-        torch.nan_to_num(short, 0.0, out=short if self.mean is None else self.mean.values[0])
-        short = short.neg_() if self.mean is None else self.mean().neg_()
-        share, weight = 1.0 / (m + self.SLOW_START), m**-self.FORGET
-        gap.mul_(1.0 - share).add_(short.add_(self.target).mul_(share))
-        # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
-        log_step: Tensor = self.middle - (gap * (root / self.SHRINK)).clamp_(-self.REACH, self.REACH)
-        log_average.mul_(1.0 - weight).add_(log_step * weight)
-        return log_step
+        if k is None or self.begun + k - self.first < self.warmup:
+            held = (self.step_size, self.log_average, self.gap, self.steps)
+            self.update(*held, log_alpha, self.middle, self.warmup, self.target, self.together)
 
     def carried(self, done: int) -> dict[str, Tensor]:
         return {
@@ -148,7 +123,7 @@ class Adaptation:
 
 
 def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
-    return fresh if carried is None else carried
+    return fresh if carried is None else carried.double().contiguous()
 
 
 def check_warmup(call: str, warmup: int, target: float, per: str) -> None:
