@@ -16,7 +16,7 @@ from torch import Tensor
 from . import host
 from .chain_step import coefficients, first_bad, stepped
 from .long_chain import long_chain_kernel
-from .scores import pair_in_tile, score_of, vectors_of
+from .scores import given_by_tile, score_of, vectors_of
 from .targets import checked
 from .tile import block_of, name_of, place, read, rows_of, write
 from .tiling import SIZES, Tiling
@@ -76,8 +76,8 @@ def chain_kernel(
     for k in range(n_steps):
         if SCHEDULE:
             h, c = coefficients(eta, heat, k, rows, T)
-        pair = pair_in_tile(state, vectors, numbers, elements, at, KIND, TILE)
-        score = score_of(state, pair, numbers, param_count, elements, at, KIND, TILE)
+        given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
+        score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
         state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
         if states is not None:
             until -= 1

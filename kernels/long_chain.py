@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .chain_step import coefficients, first_bad, stepped
-from .scores import numbers_in_memory, pair_in_memory, score_of
+from .scores import numbers_in_memory, given_in_memory, score_of
 from .tile import block_of, name_of, place, read, rows_of, tiles, write
 from .tiling import SIZES
 
@@ -69,8 +69,8 @@ def long_chain_kernel(
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
             state = read(now, at, sizes, strides[0], TILE, T)
-            pair = pair_in_memory(shared, now, at, sizes, strides[0], elements, KIND, T, TILE)
-            score = score_of(state, pair, numbers, param_count, elements, at, KIND, TILE)
+            given = given_in_memory(state, shared, now, at, sizes, strides[0], numbers, elements, KIND, TILE)
+            score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
             state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
             write(following, at, sizes, strides[0], TILE, state)
             if states is not None:

@@ -1,8 +1,8 @@
 """The scores of the closed-form targets, csrc/common/targets.h operation by operation: of the elements of a tile, (N, VEC).
 
-Beside an element a score needs a pair of things: of the Gaussian its mean and precision, of Rosenbrock the elements before and
-after it, of Ackley and the funnel two numbers of the sample, made of sums over it. The pair comes from the tile where that holds
-whole samples, else from memory, where the whole sample lies.
+What a score needs beside an element is *given*: of the Gaussian its mean and precision, of Rosenbrock the elements before and after
+it, of Ackley and the funnel two numbers of the sample, made of sums over it. That is found in the tile where it holds whole samples,
+else in memory, where the whole sample lies.
 """
 
 import triton
@@ -26,7 +26,7 @@ _FUNNEL: tl.constexpr = tl.constexpr(TARGETS.index("funnel"))
 
 @triton.jit
 def vectors_of(params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """The pair that does not depend on the state, the Gaussian's: a chain reads it once."""
+    """What does not depend on the state, the Gaussian's: a chain reads it once."""
     if KIND == _GAUSSIAN:
         inside, element = inside_of(at, TILE), element_of(at, TILE)
         mean = tl.load(params + element, mask=inside, other=0)
@@ -50,34 +50,35 @@ def _lead(x, at, TILE: tl.constexpr):
 
 
 @triton.jit
-def _terms(x, params, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """What is summed over a sample: Ackley's squares and cosines, the funnel's squares of all but v."""
-    if KIND == _ACKLEY:
-        _, cosine = sine_cosine(tl.load(params + 2) * x)
-        squares = x * x
-    else:
-        squares = tl.where(_leading(at, TILE), tl.zeros_like(x), x * x)
-        cosine = squares
-    return squares, cosine
+def _squares_of_others(x, at, TILE: tl.constexpr):
+    """What the funnel sums: the squares of all but v, whose place a zero takes."""
+    return tl.where(_leading(at, TILE), tl.zeros_like(x), x * x)
 
 
 @triton.jit
-def _numbers(squares, other, params, elements, KIND: tl.constexpr):
-    """The pair of a sample, (ROWS,) each, of the squares' sum and the cosines' or v."""
-    T: tl.constexpr = squares.dtype
-    if KIND == _ACKLEY:
-        slope, decay, c = tl.load(params), tl.load(params + 1), tl.load(params + 3)
-        d = tl.zeros_like(squares) + elements.to(T)
-        radius = root(quotient(squares, d))
-        smooth = radius > 0  # the minimum is a cusp
-        pull = quotient(-(slope * exponential(-(decay * radius))), tl.where(smooth, d * radius, d))
-        one = tl.where(smooth, pull, tl.zeros_like(pull))
-        two = quotient(-(c * exponential(quotient(other, d))), d)
-    else:
-        half = tl.full([], 0.5, T)
-        two = exponential(-other)
-        one = (half * (two * squares) - half * (elements - 1).to(T)) - tl.load(params) * other
-    return one, two
+def _pull(squares, params, elements):
+    """Ackley's first number, of the sum of squares, (ROWS,)."""
+    slope, decay = tl.load(params), tl.load(params + 1)
+    d = tl.zeros_like(squares) + elements.to(squares.dtype)
+    radius = root(quotient(squares, d))
+    smooth = radius > 0  # the minimum is a cusp
+    pull = quotient(-(slope * exponential(-(decay * radius))), tl.where(smooth, d * radius, d))
+    return tl.where(smooth, pull, tl.zeros_like(pull))
+
+
+@triton.jit
+def _turn(cosines, params, elements):
+    """Its second, of the sum of cosines."""
+    d = tl.zeros_like(cosines) + elements.to(cosines.dtype)
+    return quotient(-(tl.load(params + 3) * exponential(quotient(cosines, d))), d)
+
+
+@triton.jit
+def _funnel_numbers(v, squares, params, elements):
+    """The score of v, and e^-v."""
+    half = tl.full([], 0.5, v.dtype)
+    inverse = exponential(-v)
+    return (half * (inverse * squares) - half * (elements - 1).to(v.dtype)) - tl.load(params) * v, inverse
 
 
 @triton.jit
@@ -90,56 +91,64 @@ def _neighbour(x, SHIFT: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def pair_in_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
+def given_by_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
+    """For a tile of whole samples, or elements that stand for themselves."""
     if KIND == _ROSENBROCK:
-        pair = _neighbour(x, -1, TILE), _neighbour(x, 1, TILE)
+        given = _neighbour(x, -1, TILE), _neighbour(x, 1, TILE)
     elif KIND == _ACKLEY:
-        squares, cosines = _terms(x, params, at, KIND, TILE)
-        pair = _numbers(sum_of_tile(squares, at, TILE), sum_of_tile(cosines, at, TILE), params, elements, KIND)
+        sine, cosine = sine_cosine(tl.load(params + 2) * x)
+        pull = _pull(sum_of_tile(x * x, at, TILE), params, elements)
+        given = pull, _turn(sum_of_tile(cosine, at, TILE), params, elements), sine
     elif KIND == _FUNNEL:
-        squares, _ = _terms(x, params, at, KIND, TILE)
-        pair = _numbers(sum_of_tile(squares, at, TILE), _lead(x, at, TILE), params, elements, KIND)
+        squares = sum_of_tile(_squares_of_others(x, at, TILE), at, TILE)
+        given = _funnel_numbers(_lead(x, at, TILE), squares, params, elements)
     else:
-        pair = vectors
-    return pair
+        given = vectors
+    return given
 
 
 @triton.jit
 def numbers_in_memory(
     pointer, rows, pitch, first, last, sizes, strides, params, elements, KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
 ):
-    """The part of a pair that all elements of a sample share, from the tiles ``first`` to ``last`` that it is made of."""
-    pair = 0, 0
+    """What is given to all elements of a sample, which the tiles ``first`` to ``last`` make up."""
+    numbers = 0, 0
     if KIND != _ROSENBROCK:
         squares, cosines = empty_lanes(T, TILE), empty_lanes(T, TILE)
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
-            square, cosine = _terms(read(pointer, at, sizes, strides, TILE, T), params, at, KIND, TILE)
-            squares = added(squares, square, at, TILE)
+            x = read(pointer, at, sizes, strides, TILE, T)
             if KIND == _ACKLEY:
+                _, cosine = sine_cosine(tl.load(params + 2) * x)
                 cosines = added(cosines, cosine, at, TILE)
+                squares = added(squares, x * x, at, TILE)
+            else:
+                squares = added(squares, _squares_of_others(x, at, TILE), at, TILE)
         if KIND == _ACKLEY:
-            other = folded(cosines, TILE)
+            numbers = _pull(folded(squares, TILE), params, elements), _turn(folded(cosines, TILE), params, elements)
         else:
             at = place(first, rows, pitch, TILE)
-            other = _lead(read(pointer, at, sizes, strides, TILE, T), at, TILE)
-        pair = _numbers(folded(squares, TILE), other, params, elements, KIND)
-    return pair
+            v = _lead(read(pointer, at, sizes, strides, TILE, T), at, TILE)
+            numbers = _funnel_numbers(v, folded(squares, TILE), params, elements)
+    return numbers
 
 
 @triton.jit
-def pair_in_memory(
-    numbers, pointer, at, sizes, strides, elements, KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
-):
-    pair = numbers
+def given_in_memory(x, numbers, pointer, at, sizes, strides, params, elements, KIND: tl.constexpr, TILE: tl.constexpr):
+    """For a tile x of a longer sample, which lies at ``pointer``."""
     if KIND == _ROSENBROCK:
-        before = read_beside(pointer, at, sizes, strides, -1, elements, TILE, T)
-        pair = before, read_beside(pointer, at, sizes, strides, 1, elements, TILE, T)
-    return pair
+        before = read_beside(pointer, at, sizes, strides, -1, elements, TILE, x.dtype)
+        given = before, read_beside(pointer, at, sizes, strides, 1, elements, TILE, x.dtype)
+    elif KIND == _ACKLEY:
+        sine, _ = sine_cosine(tl.load(params + 2) * x)
+        given = numbers[0], numbers[1], sine
+    else:
+        given = numbers
+    return given
 
 
 @triton.jit
-def score_of(x, pair, params, count, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
+def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """The score, (N, VEC), in x's type."""
     T: tl.constexpr = x.dtype
     two = tl.full([], 2.0, T)
@@ -148,7 +157,7 @@ def score_of(x, pair, params, count, elements, at, KIND: tl.constexpr, TILE: tl.
     elif KIND == _DOUBLE_WELL:
         score = x * (tl.load(params) - tl.load(params + 1) * (x * x))
     elif KIND == _GAUSSIAN:
-        mean, precision = pair
+        mean, precision = given
         score = precision * (mean - x)
     elif KIND == _POLYNOMIAL:
         score = tl.zeros_like(x) + tl.load(params + count - 1)
@@ -159,17 +168,16 @@ def score_of(x, pair, params, count, elements, at, KIND: tl.constexpr, TILE: tl.
         score = -two * x - tl.load(params) * sine
     elif KIND == _ROSENBROCK:
         a, twice_b, four_b = tl.load(params), tl.load(params + 1), tl.load(params + 2)
-        before, after = pair
+        before, after = given
         as_first = (four_b * x) * (after - x * x) + two * (a - x)
         as_second = twice_b * (x - before * before)
         element = element_of(at, TILE)
         nothing = tl.zeros_like(x)
         score = tl.where(element + 1 < elements, as_first, nothing) - tl.where(element > 0, as_second, nothing)
     elif KIND == _ACKLEY:
-        pull, turn = pair
-        sine, _ = sine_cosine(tl.load(params + 2) * x)
+        pull, turn, sine = given
         score = spread(pull, TILE) * x + spread(turn, TILE) * sine
     else:
-        of_first, inverse = pair
+        of_first, inverse = given
         score = tl.where(_leading(at, TILE), spread(of_first, TILE), -(spread(inverse, TILE) * x))
     return score

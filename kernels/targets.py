@@ -10,7 +10,7 @@ from torch import Tensor
 from pyebm._ops import TARGETS
 
 from . import host
-from .scores import numbers_in_memory, pair_in_memory, pair_in_tile, score_of, vectors_of
+from .scores import numbers_in_memory, given_in_memory, given_by_tile, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 
@@ -55,11 +55,11 @@ def score_kernel(
         at = place(tile, rows, pitch, TILE)
         state = read(x, at, sizes, strides[1], TILE, T)
         if LONG:
-            pair = pair_in_memory(shared, x, at, sizes, strides[1], elements, KIND, T, TILE)
+            given = given_in_memory(state, shared, x, at, sizes, strides[1], numbers, elements, KIND, TILE)
         else:
             vectors = vectors_of(numbers, elements, at, KIND, TILE)
-            pair = pair_in_tile(state, vectors, numbers, elements, at, KIND, TILE)
-        write(out, at, sizes, strides[0], TILE, score_of(state, pair, numbers, param_count, elements, at, KIND, TILE))
+            given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
+        write(out, at, sizes, strides[0], TILE, score_of(state, given, numbers, param_count, elements, at, KIND, TILE))
 
 
 def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, bool]:
