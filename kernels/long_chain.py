@@ -62,9 +62,9 @@ def long_chain_kernel(
         found = tl.full([TILE.COLS], NEVER, bad.dtype.element_ty)
     now, following = x, spare
     for k in range(n_steps):
+        shared = numbers_in_memory(now, rows, pitch, first, last, sizes, strides[0], numbers, elements, KIND, T, TILE)
         if SCHEDULE:
             h, c = coefficients(eta, heat, k, rows, T)
-        shared = numbers_in_memory(now, rows, pitch, first, last, sizes, strides[0], numbers, elements, KIND, T, TILE)
         until -= 1
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
