@@ -1,5 +1,5 @@
-"""Sums over a sample in the order of csrc/common/targets.h: element i is added to lane i mod 32, one after the other; then the upper
-half of the lanes to the lower one, until one is left.
+"""Sums over a sample in the order of csrc/common/targets.h: element i is added to lane i mod 32, one after the other; then the
+upper half of the lanes to the lower one, until one is left.
 
 A sample is one tile, or comes tile by tile: then the lanes are carried from each to the next.
 """

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .chain_step import coefficients, first_bad, stepped
-from .scores import numbers_in_memory, given_in_memory, score_of
+from .scores import given_in_memory, numbers_in_memory, score_of
 from .tile import block_of, name_of, place, read, rows_of, tiles, write
 from .tiling import SIZES
 
@@ -48,7 +48,7 @@ def long_chain_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """``spare`` is laid out as x; it has the last state where the number of steps is odd. ``bad`` (samples, 1): as chain_kernel's."""
+    """``spare`` is laid out as x, with the last state in it where n_steps is odd. ``bad`` (samples, 1): as chain_kernel's."""
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     first, last = tiles(rows, parts, turns, TILE)
@@ -73,7 +73,7 @@ def long_chain_kernel(
             score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
             state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
             write(following, at, sizes, strides[0], TILE, state)
-            if states is not None:
+            if states is not None:  # noqa: SIM102  known while compiling; the other is not
                 if until == 0:
                     write(states + kept * (pitch.to(tl.int64) * TILE.UNIT), at, None, None, TILE, state)
             if bad is not None:

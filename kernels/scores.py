@@ -1,8 +1,8 @@
 """The scores of the closed-form targets, csrc/common/targets.h operation by operation: of the elements of a tile, (N, VEC).
 
 What a score needs beside an element is *given*: of the Gaussian its mean and precision, of Rosenbrock the elements before and after
-it, of Ackley and the funnel two numbers of the sample, made of sums over it. That is found in the tile where it holds whole samples,
-else in memory, where the whole sample lies.
+it, of Ackley and the funnel two numbers of the sample, made of sums over it. That is found in the tile where it holds whole
+samples, else in memory, where the whole sample lies.
 """
 
 import triton

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyebm._ops import TARGETS
 
 from . import host
-from .scores import numbers_in_memory, given_in_memory, given_by_tile, score_of, vectors_of
+from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 

@@ -47,9 +47,7 @@ SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 class Tiling:
     """For ``out`` and the tensors that go with it element by element; ``grid`` and ``arguments`` are for the launch."""
 
-    def __init__(
-        self, out: Tensor, *others: Tensor | None, most: int = ELEMENTS, turns: int = TURNS, whole: bool = False
-    ) -> None:
+    def __init__(self, out: Tensor, *others: Tensor | None, most: int = ELEMENTS, turns: int = TURNS, whole: bool = False) -> None:
         """most: elements of a tile. turns: at most so many. whole: a sample is one program's, and where it can be in one tile."""
         samples, elements = shape_of(out)
         self.samples = samples

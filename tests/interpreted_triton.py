@@ -221,7 +221,7 @@ class TestLongSamplesOfCoupledTargets:
 
     @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of inf - inf
     def test_every_option(self, kind):
-        """Also an element that is not finite, which spreads by the sums or to its neighbours and is reported; in its sample only."""
+        """Also an element that is not finite, which spreads by the sums or to its neighbours and is reported, in its sample."""
         target, x = make(kind, 1100), start((3, 1100))
         x[1, 1000] = float("inf")
         step_size = torch.tensor([0.001, 0.002, 0.003])

@@ -39,9 +39,9 @@ and a step's, on the usual path, float32, sm_90, the entry and the exit of the k
 of each call of Philox unused, and count by the elements a thread has room for. The speeds are the model's: all slots one after
 the other, to units side by side.
 
-A coupled sample that no tile holds (3072 elements; 3000, whose last tile is cut) is one program's, tile by tile: its state is in two
-buffers in memory that change places, which each step reads once (twice, where it sums over a sample) and writes once. What a
-step does once for a sample counts as if it were done for each of its tiles.
+A coupled sample that no tile holds (3072 elements; 3000, whose last tile is cut) is one program's, tile by tile: its state is in
+two buffers in memory that change places; a step reads one (twice, where it sums over a sample) and writes the other. What a step
+does once for a sample counts as if it were done for each of its tiles.
 """
 
 
