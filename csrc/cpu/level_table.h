@@ -1,8 +1,13 @@
 // All kernels of one level: the last include of each level_*.cpp, once, after its target pragma (see chunk_kernels.h).
-#include "chunk_kernels.h"
 #include "vectors.h"
 
+#if defined(PYEBM_PHILOX_LANES)
+#include "several.h"
+#endif
+
+#include "chunk_kernels.h"
 #include "dense_kernels.h"
+#include "noise_kernels.h"
 
 #include "target_kernels.h"
 
