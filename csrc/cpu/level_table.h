@@ -6,8 +6,11 @@
 #endif
 
 #include "chunk_kernels.h"
-#include "dense_kernels.h"
 #include "noise_kernels.h"
+#include "sample_tiles.h"
+
+#include "covariance_kernels.h"
+#include "mixture_kernels.h"
 
 #include "target_kernels.h"
 

@@ -1,71 +1,12 @@
-// The targets whose score is a product with a matrix: Gaussian mixtures and full covariances. Included once by each level, after
-// vectors.h. A lane is a sample: what a sample gets can't depend on the others in its tile, nor on how many there are.
+// The scores of Gaussian mixtures: two products with a softmax between them. Included once by each level, after sample_tiles.h.
 
 namespace {
 
 using pyebm::Samples;
 using pyebm::TargetOf;
 
-constexpr int kRows = 12;       // rows of the matrix whose sums are in registers at once
-constexpr int64_t kTile = 96;   // components whose weights are in the L1 cache at once
-constexpr int64_t kSpan = 128;  // dimensions summed in one go
-constexpr int kFewDims = 4;     // up to here a component's mean is added as soon as its weight is known
-
-// Keeps the compiler from making twelve pointers of one, which would fill its registers.
-template <class T>
-PYEBM_HD void opaque(const T*& pointer) {
-  asm("" : "+r"(pointer));
-}
-
-// kCount rows of a matrix, walked along their columns with one pointer to every four.
-template <class T, int kCount>
-struct Walk {
-  static constexpr int kPointers = (kCount + 3) / 4;
-  const T* at[kPointers];
-  int64_t stride;
-
-  PYEBM_HD Walk(const T* first, int64_t s) : stride(s) {
-    PYEBM_UNROLL
-    for (int i = 0; i < kPointers; ++i) at[i] = first + 4 * i * s;
-  }
-  PYEBM_HD void hold() {
-    PYEBM_UNROLL
-    for (int i = 0; i < kPointers; ++i) opaque(at[i]);
-  }
-  PYEBM_HD T operator[](int row) const { return at[row / 4][row % 4 * stride]; }
-  PYEBM_HD void next() {
-    PYEBM_UNROLL
-    for (int i = 0; i < kPointers; ++i) ++at[i];
-  }
-};
-
-template <int kCount>
-struct Count {
-  static constexpr int value = kCount;
-};
-
-// Calls body(Count, first) for kMost, 4 or 1 rows at once until n are done. How they are grouped does not change their sums.
-template <int kMost = kRows, class Body>
-PYEBM_HD void by_rows(int64_t n, Body body) {
-  int64_t first = 0;
-  for (; first + kMost <= n; first += kMost) body(Count<kMost>(), first);
-  for (; first + 4 <= n; first += 4) body(Count<4>(), first);
-  for (; first < n; ++first) body(Count<1>(), first);
-}
-
-// Calls add(x of a dimension, sums) for all dimensions, in spans whose sums are summed: a long sum would lose digits that a softmax
-// needs.
-template <class V, int kCount, class T, class Add>
-PYEBM_HD void sum_rows(int64_t dim, const T* x, V (&total)[kCount], Add add) {
-  PYEBM_UNROLL
-  for (int r = 0; r < kCount; ++r) total[r] = V{};
-  for (int64_t d = 0; d < dim;) {
-    V sum[kCount] = {};
-    for (const int64_t end = dim - d < kSpan ? dim : d + kSpan; d < end; ++d) add(load<V>(x + d * kWidth<V>), sum);
-    PYEBM_UNROLL
-    for (int r = 0; r < kCount; ++r) total[r] = total[r] + sum[r];
-  }
-}
+constexpr int64_t kTile = 96;  // components whose weights are in the L1 cache at once
+constexpr int kFewDims = 4;    // up to here a component's mean is added as soon as its weight is known
 
 // The packed parameters of a mixture (docs/targets.md). log2 of component m's weight in the score at y, which is x times `inverse`:
 //   isotropic  log2(w_m p_m(x) / variance_m) = offset_m - scale_m |y - mean_m|^2
@@ -212,44 +153,6 @@ PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n,
   });
 }
 
-// `rows` samples, as many as lanes or fewer, into the lanes. Idle lanes repeat the last sample, which costs nothing new.
-template <class V, class T, class Change>
-PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, T* out, Change change) {
-  V block[kWidth<V>];
-  int64_t d = 0;
-  for (; d + kWidth<V> <= dim; d += kWidth<V>) {
-    PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(x + (i < rows ? i : rows - 1) * dim + d);
-    transpose(block);
-    PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) store(out + (d + i) * kWidth<V>, change(block[i], d + i));
-  }
-  for (; d < dim; ++d) {
-    T* lanes = out + d * kWidth<V>;
-    for (int64_t i = 0; i < kWidth<V>; ++i) lanes[i] = x[(i < rows ? i : rows - 1) * dim + d];
-    store(lanes, change(load<V>(lanes), d));
-  }
-}
-
-// And back.
-template <class V, class T>
-PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out) {
-  V block[kWidth<V>];
-  int64_t d = 0;
-  for (; d + kWidth<V> <= dim; d += kWidth<V>) {
-    PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(in + (d + i) * kWidth<V>);
-    transpose(block);
-    PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) {
-      if (i < rows) store(out + i * dim + d, block[i]);
-    }
-  }
-  for (; d < dim; ++d) {
-    for (int64_t i = 0; i < rows; ++i) out[i * dim + d] = in[d * kWidth<V> + i];
-  }
-}
-
 template <class V, int kDims, bool kDiagonal, class T>
 void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T* scratch, T* out) {
   const int64_t dim = mix.dim, size = dim * kWidth<V>;
@@ -269,22 +172,6 @@ void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T*
     store(mean + d * kWidth<V>, kDiagonal ? pull : pull * mix.inverse[d]);
   }
   from_lanes<V>(rows, dim, mean, out);
-}
-
-// Calls tile(one V, first sample, samples) for all of them.
-template <class T, class Tile>
-PYEBM_HD void by_tiles(int64_t rows, Tile tile) {
-  for (int64_t row = 0; row < rows;) {
-    const int64_t left = rows - row;
-    if (left > kWidth<Narrow<T>>) {
-      const int64_t n = left < kWidth<Wide<T>> ? left : kWidth<Wide<T>>;
-      tile(Wide<T>(), row, n);
-      row += n;
-    } else {
-      tile(Narrow<T>(), row, left);
-      row += left;
-    }
-  }
 }
 
 template <class T, bool kDiagonal>
@@ -316,42 +203,6 @@ struct MixtureTarget {
       if (dim == 2) return run(Count<2>());
       if (dim == 3) return run(Count<3>());
       run(Count<4>());
-    });
-  }
-};
-
-// params: the mean (dim), then the rows of the precision matrix. The score is precision (mean - x).
-template <class T>
-struct FullGaussian {
-  static bool fits(int64_t elements, int64_t count) { return count == elements + elements * row_stride(elements); }
-
-  static int64_t scratch(const Samples<T>& samples) { return 2 * samples.width * kWidth<Wide<T>>; }
-
-  static double cost(const Samples<T>& samples) { return static_cast<double>(samples.width); }
-
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, kWidth<Wide<T>>, cost}; }
-
-  static void score(const Samples<T>& samples, const T* x, T* out) {
-    const int64_t dim = samples.width, stride = row_stride(dim);
-    const T *mean = samples.params, *precision = mean + dim;
-    by_tiles<T>(samples.rows, [&](auto vector, int64_t row, int64_t n) {
-      using V = decltype(vector);
-      T *far = samples.scratch, *made = far + dim * kWidth<V>;
-      to_lanes<V>(n, dim, x + row * dim, far, [&](V value, int64_t d) { return all<V>(mean[d]) - value; });
-      by_rows(dim, [&](auto count, int64_t first) {
-        constexpr int kCount = decltype(count)::value;
-        V sum[kCount];
-        Walk<T, kCount> matrix(precision + first * stride, stride);
-        sum_rows(dim, far, sum, [&](V at, V(&to)[kCount]) {
-          matrix.hold();
-          PYEBM_UNROLL
-          for (int r = 0; r < kCount; ++r) to[r] = fma(at, all<V>(matrix[r]), to[r]);
-          matrix.next();
-        });
-        PYEBM_UNROLL
-        for (int r = 0; r < kCount; ++r) store(made + (first + r) * kWidth<V>, sum[r]);
-      });
-      from_lanes<V>(n, dim, made, out + row * dim);
     });
   }
 };
