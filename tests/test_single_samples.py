@@ -10,8 +10,8 @@ from test_gaussian_full import correlated
 
 pytestmark = pytest.mark.usefixtures("poison")
 
-# Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes, of the 16 bytes that are read of a
-# row, and of the 128 dimensions of a span.
+# Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes, of the 16 bytes that are read of
+# a row, and of the 128 dimensions of a span.
 COUNTS = (1, 2, 7, 8, 15, 16, 17, 33, 96, 97, 111, 191, 192, 193, 290)
 DIMS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 66, 127, 128, 129, 130, 145, 256, 259, 512)
 
@@ -21,7 +21,7 @@ def backend(backend):
     return has_the_op(backend, "target_score")
 
 
-def samples(target, dim, dtype):
+def samples(dim, dtype):
     """As many as fill a tile of every level, and more: near the components, far out, and not finite."""
     x = torch.cat((2 * normal(14, dim, seed=4), 300 * normal(3, dim, seed=5), torch.zeros(1, dim), normal(1, dim))).to(dtype)
     x[18, -1] = torch.nan
@@ -29,7 +29,7 @@ def samples(target, dim, dtype):
 
 
 def assert_alone_as_in_the_batch(target, dim, dtype, backend):
-    x = samples(target, dim, dtype)
+    x = samples(dim, dtype)
     whole = target.score(x, backend=backend)
     assert whole[:18].isfinite().all()
     for b in (0, 5, 13, 15, 17, 18):
