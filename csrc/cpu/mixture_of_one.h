@@ -16,7 +16,7 @@ struct GatheredOne {
 template <class V, int kGroups, bool kDiagonal, class T>
 PYEBM_HD void logs_of_one(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* out, V& most) {
   const T *mean = mix.mean + m * mix.stride, *precision = kDiagonal ? mix.precision + m * mix.stride : mean;
-  const bool last = m + kGroups * kWidth<V> == mix.components;
+  const bool last = m + kGroups * kWidth<V> + kPiece<V> > mix.components;
   V sum[kGroups];
   sum_columns<V, kGroups, kDiagonal>(mix.dim, mix.stride, mean, precision, last, x, sum, [](V at, V mean, V precision, V& to) {
     const V far = at - mean;
