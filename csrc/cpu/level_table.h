@@ -1,7 +1,12 @@
 // All kernels of one level: the last include of each level_*.cpp, once, after its target pragma (see chunk_kernels.h).
-#include "chunk_kernels.h"
 #include "vectors.h"
 
+#if defined(PYEBM_PHILOX_LANES)
+#include "several.h"
+#endif
+
+#include "chunk_kernels.h"
+#include "noise_kernels.h"
 #include "sample_tiles.h"
 
 #include "one_sample.h"

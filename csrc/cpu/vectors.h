@@ -4,6 +4,12 @@
 namespace {
 
 #if defined(__clang__)
+#define PYEBM_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PYEBM_VECTOR_LOOP _Pragma("GCC ivdep")
+#endif
+
+#if defined(__clang__)
 #define PYEBM_UNROLL _Pragma("unroll")
 #else
 #define PYEBM_UNROLL _Pragma("GCC unroll 16")
@@ -62,6 +68,17 @@ PYEBM_HD V fma(V a, V b, V c) {
   return a * b + c;
 #endif
 }
+
+#if PYEBM_VECTOR_BYTES >= 32
+// Correctly rounded.
+PYEBM_HD Wide<float> root(Wide<float> x) {
+#if PYEBM_VECTOR_BYTES == 64
+  return (Wide<float>)_mm512_sqrt_ps((__m512)x);
+#else
+  return (Wide<float>)_mm256_sqrt_ps((__m256)x);
+#endif
+}
+#endif
 
 // Is any lane anything but +0?
 template <class V>
