@@ -9,6 +9,12 @@
 #include "noise_kernels.h"
 #include "sample_tiles.h"
 
+#include "one_sample.h"
+
+#include "mixture_tiles.h"
+
+#include "mixture_of_one.h"
+
 #include "covariance_kernels.h"
 #include "mixture_kernels.h"
 
