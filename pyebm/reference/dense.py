@@ -42,7 +42,7 @@ def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
 
 
 def mixture(x: Tensor, params: Tensor) -> Tensor:
-    """One variance for all dimensions of a component, times ``inverse`` of each dimension: csrc/cpu/dense_kernels.h Mixture."""
+    """One variance for all dimensions of a component, times ``inverse`` of each dimension: csrc/cpu/mixture_kernels.h Mixture."""
     dim, flat = x.shape[1], params.double()
     count = (flat.numel() - dim) // (3 + row_stride(dim))
     log2_weight, scale, variance, inverse = flat[: 3 * count + dim].split((count, count, count, dim))

@@ -129,7 +129,7 @@ class GaussianMixture(Target):
         return rows.expand(self.get_buffer("means").shape[0], 1) if rows.shape == (1, 1) else rows
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
-        """As csrc/cpu/dense_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
+        """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
         means, scale = self.get_buffer("means"), self._rows()
         count, dim = means.shape
         log_weight = self._log_weights() / math.log(2)
