@@ -67,7 +67,8 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
         const int64_t b = chunk.sample + row;
         const double energy_of = proposed[b];
         alphas[b] = (energies[b] - energy_of) / temperature + (first[b] - second[b]) / divisor[b];
-        decisions[b] = std::log(static_cast<double>(uniform[row])) < alphas[b];  // never where it is NaN
+        // Where it is positive no logarithm is needed, for a uniform is at most 1; never where it is NaN.
+        decisions[b] = alphas[b] > 0 || std::log(static_cast<double>(uniform[row])) < alphas[b];
         if (!decisions[b]) continue;
         ++counts[b];
         energies[b] = energy_of;
