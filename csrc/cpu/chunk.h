@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -52,13 +53,13 @@ struct TargetOf {
   int64_t (*scratch)(const Samples<T>&);                // elements of room that the other two want; null: none
   void (*prepare)(const Samples<T>&);                   // once, before the scores of these samples; may be null
   void (*score)(const Samples<T>&, const T* x, T* out);
-  int64_t lanes = 0;                            // samples that take no longer than one; 0: there are no such lanes
+  int64_t lanes = 0;                            // samples that take no longer than two; 0: there are no such lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications for an element of the score; null: a few
 };
 
 struct ChunkKernels {
   const char* name;
-  // Write 4 numbers a call (one_pair: 2), for the calls rounded up to a multiple of 8.
+  // Write 4 numbers a call (one_pair: 2), for the calls rounded up to a multiple of 16.
   void (*normals)(const Calls&, int64_t calls, float* out);
   void (*uniforms)(const Calls&, int64_t calls, float* out);
   void (*from_half)(const uint16_t*, int64_t n, float*);

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _ops, reference
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
-from ._squares import Squares, mean
+from ._squares import Squares
 
 
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` sets ``proposal``, its energy and score, and calls :meth:`decide`. Uniforms come from stream + 1.
+    A subclass's ``step`` sets ``proposal``, the two sums of ``squares``, and calls :meth:`decide`. Uniforms come from stream + 1.
     """
 
     streams = 2
@@ -37,10 +39,14 @@ class Metropolis(Body):
         energy, score = self.both(run.x)
         self.energy, self.score = energy.double().clone(), score.clone()
         batch = run.x.shape[0]
-        self.uniform = torch.empty((batch, 1), dtype=torch.float32, device=run.x.device)
         self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
         self.log_alpha = run.rows(0.0)
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
+        self.named = (run.seeds, run.ids)
+        fused = run.x.is_cpu and self.score.is_contiguous() and run.x.is_contiguous() and "metropolis" in self.kernels
+        composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"])
+        self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
+        self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
@@ -50,18 +56,16 @@ class Metropolis(Body):
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
 
-    def decide(self, log_alpha: Tensor, energy: Tensor, score: Tensor, name: Tensor, k: int | None) -> None:
-        """Take the proposal, with its energy and score, or stay. A log_alpha of NaN stays."""
-        self.kernels["uniform_"](self.uniform, name, self.run.seeds, self.run.ids)
-        self.log_alpha.copy_(log_alpha)
-        torch.lt(self.uniform.double().log().flatten(), log_alpha, out=self.accept)
-        self.accepted.add_(self.accept)
-        chosen = self.run.column(self.accept)
-        torch.where(chosen, self.proposal, self.x, out=self.x)
-        torch.where(chosen, score, self.score, out=self.score)
-        torch.where(self.accept, energy, self.energy, out=self.energy)
+    def decide(self, energy: Tensor, score: Tensor, scale: Number, name: Tensor, k: int | None) -> None:
+        """Take the proposal, with its energy and score, or stay, by the energies and (first - second) / scale of the squares."""
+        if energy.dtype not in (torch.float32, torch.float64):
+            energy = energy.double()
+        number, rows = scale
+        before, after = self.squares.rows
+        head = (*self.held, score.contiguous(), energy, before, after, number, self.temperature, name)
+        _ops.call(self.test, head, (rows, *self.named))
         if self.adapted is not None:
-            self.adapted.learn(log_alpha, k)
+            self.adapted.learn(self.log_alpha, k)
 
     def info(self, k: int) -> dict[str, Any]:
         del k
@@ -87,10 +91,9 @@ class Adaptation:
     on the device too, so that a captured step adapts as well.
     """
 
-    SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
-
     def __init__(self, run: Run, sampler: Any) -> None:
-        self.warmup, self.target, self.per_batch = sampler.warmup, sampler.target_acceptance, sampler.per == "batch"
+        self.warmup, self.target = sampler.warmup, sampler.target_acceptance
+        self.together = sampler.per == "batch"
         first, rows = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
         start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
         self.middle = (10.0 * start).log()
@@ -101,24 +104,14 @@ class Adaptation:
         self.log_average = _or(run.carried("log_step_size_average", shape), start.log())
         self.gap = _or(run.carried("acceptance_gap", shape), torch.zeros_like(start))
         self.step_size = _or(run.carried("step_size", shape), start)
+        kernels = run.kernels(sampler.options.backend)
+        self.update = kernels["dual_averaging"] if run.x.is_cpu and "dual_averaging" in kernels else reference.dual_averaging
         self.steps = torch.full((), float(self.begun), dtype=torch.float64, device=run.x.device)
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
-        if k is not None and self.begun + k - self.first >= self.warmup:
-            return
-        m = self.steps.add_(1.0)
-        probability = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
-        if self.per_batch:
-            probability = mean(probability)
-        learning = m <= self.warmup  # always so where the host counts
-        share = 1.0 / (m + self.SLOW_START)
-        gap = (1.0 - share) * self.gap + share * (self.target - probability)
-        # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
-        log_step = self.middle - (m.sqrt() / self.SHRINK * gap).clamp(-self.REACH, self.REACH)
-        weight = m**-self.FORGET
-        torch.where(learning, weight * log_step + (1.0 - weight) * self.log_average, self.log_average, out=self.log_average)
-        torch.where(learning, gap, self.gap, out=self.gap)
-        torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
+        if k is None or self.begun + k - self.first < self.warmup:
+            held = (self.step_size, self.log_average, self.gap, self.steps)
+            self.update(*held, log_alpha, self.middle, self.warmup, self.target, self.together)
 
     def carried(self, done: int) -> dict[str, Tensor]:
         return {
@@ -130,7 +123,7 @@ class Adaptation:
 
 
 def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
-    return fresh if carried is None else carried
+    return fresh if carried is None else carried.double().contiguous()
 
 
 def check_warmup(call: str, warmup: int, target: float, per: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .._checks import Coefficient
-from ._body import Body, EnergyFn, Run, ScoreFn, StepOptions
+from ._body import Body, EnergyFn, Number, Run, ScoreFn, StepOptions
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, check_warmup
 
@@ -69,14 +69,19 @@ class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run, sampler)
         self.tail = sampler.options.tail(run, self.eta[1], None)
+        self.fixed = None if self.adapted else self._factors()
+
+    def _factors(self) -> tuple[Number, Number]:
+        """-eta and 4 eta T."""
+        (eta, rows), four = self.eta, 4.0 * self.temperature
+        return (-eta, None if rows is None else -rows), (four * eta, None if rows is None else four * rows.double())
 
     def step(self, names: Names, k: int | None) -> None:
-        (eta, rows), t, x, y = self.eta, self.temperature, self.x, self.proposal
-        self.kernels["langevin_step"](y, x, self.score, eta, t, names[0], *self.tail)
+        t, x, y = self.temperature, self.x, self.proposal
+        self.kernels["langevin_step"](y, x, self.score, self.eta[0], t, names[0], *self.tail)
         energy, score = self.both(y)
         # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
-        minus = (-eta, None if rows is None else -rows)
-        there = self.squares.of(self.score, minus, x, -1.0, y)
-        back = self.squares.of(score, self.eta, x, -1.0, y)
-        scale = 4.0 * t * (eta if rows is None else rows.double())
-        self.decide((self.energy - energy) / t + (there - back) / scale, energy.double(), score, names[1], k)
+        minus, scale = self.fixed or self._factors()
+        self.squares.of(0, self.score, minus, x, -1.0, y)
+        self.squares.of(1, score, self.eta, x, -1.0, y)
+        self.decide(energy, score, scale, names[1], k)
