@@ -16,10 +16,8 @@ constexpr int64_t kEnoughBlocks = 256;                     // from here on large
 constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes; or one tile of samples
 
 // Blocks on a multiprocessor: for so many registers that nothing spills.
-template <class T, class Way>
-constexpr int kBlocks = sizeof(T) == 8 ? 2
-                        : Way::kSmall  ? 4
-                                       : 3;
+template <class T>
+constexpr int kBlocks = sizeof(T) == 8 ? 2 : 3;
 constexpr int kChainBlocks = 2, kScoreBlocks = 4;
 
 template <class S>
@@ -31,7 +29,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, class Way>
-__global__ void __launch_bounds__(kThreads, kBlocks<T, Way>) gather_kernel(Dense<T> dense, Gathered<T> to) {
+__global__ void __launch_bounds__(kThreads, kBlocks<T>) gather_kernel(Dense<T> dense, Gathered<T> to) {
   using Four = Pack<T, 4>;
   PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
   const auto tiles = static_cast<uint32_t>(to.rows / Way::kSamples), part = blockIdx.x / tiles;
