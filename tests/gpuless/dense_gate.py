@@ -44,7 +44,8 @@ def _has(lines: list[str], pattern: str) -> int:
 def _turn(loop: list[str]) -> list[str]:
     """A turn that loads what the next one needs, and is not the last one of a span."""
     wanted = {pattern: _has(loop, pattern) for pattern in (FMA, LOAD)}
-    return throughput.usual_path([*loop, "EXIT"], wanted)
+    outside = set(re.findall(r"`\(([^)]+)\)", "\n".join(loop))) - {line[:-1] for line in loop}
+    return throughput.usual_path([*loop, *(f"{label}:" for label in outside), "EXIT"], wanted)
 
 
 def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) -> dict[str, float]:
