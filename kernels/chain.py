@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import host
+from . import dense, host
 from .normal import normals
-from .targets import checked, inside_of, score_of, vectors_of
-from .tile import block_of, clamped, name_of, place, read, rounded, rows_of, write
+from .targets import checked, score_of, vectors_of
+from .tile import block_of, clamped, inside_of, name_of, place, read, rounded, rows_of, write
 from .tiling import SIZES, Tiling
 
 
@@ -157,6 +157,11 @@ def langevin_chain(
     if diverged is not None:
         diverged.fill_(-1)
     if not x.numel() or n_steps == 0:
+        return
+    if dense.has(target):
+        schedule = (step_size_rows, temperature_rows, step_size_per_step, temperature_per_step)
+        given = (states, thin, diverged, low, high, seeds, ids)
+        dense.langevin_chain(x, target, params, n_steps, step_size, temperature, name, *schedule, *given)
         return
     count, elements, coupled = checked("langevin_chain", x, target, params)
     # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in registers.

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pyebm._ops import TARGETS
 
-from . import host
+from . import dense, host
 from .functions import exponential, quotient, root, sine_cosine
-from .tile import place, read, rows_of, tiles, write
+from .tile import element_of, inside_of, place, read, rows_of, tiles, write
 from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 
 _HARMONIC: tl.constexpr = tl.constexpr(TARGETS.index("harmonic"))
@@ -38,17 +38,6 @@ _PARAMS = {
 _LEAST = {"rosenbrock": 2, "ackley": 1, "funnel": 2}
 _COUPLED = ("rosenbrock", "ackley", "funnel")
 _LANES: tl.constexpr = tl.constexpr(32)  # of a sum, kSumLanes
-
-
-@triton.jit
-def element_of(at, TILE: tl.constexpr):
-    """(N, VEC): the elements' indices within their sample."""
-    return (at[0] * TILE.VEC)[:, None] + tl.arange(0, TILE.VEC)[None, :].to(at[0].dtype)
-
-
-@triton.jit
-def inside_of(at, TILE: tl.constexpr):
-    return at[3][:, None] > tl.arange(0, TILE.VEC)[None, :]
 
 
 @triton.jit
@@ -208,6 +197,9 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
     if not x.numel():
+        return
+    if dense.has(target):
+        dense.target_score(out, x, target, params)
         return
     count, elements, coupled = checked("target_score", x, target, params)
     tiling = Tiling(out, x, most=ELEMENTS // 2, whole="target_score" if coupled else None)

@@ -57,6 +57,17 @@ def place(tile, rows, pitch, TILE: tl.constexpr):
 
 
 @triton.jit
+def element_of(at, TILE: tl.constexpr):
+    """(N, VEC): the elements' indices within their sample."""
+    return (at[0] * TILE.VEC)[:, None] + tl.arange(0, TILE.VEC)[None, :].to(at[0].dtype)
+
+
+@triton.jit
+def inside_of(at, TILE: tl.constexpr):
+    return at[3][:, None] > tl.arange(0, TILE.VEC)[None, :]
+
+
+@triton.jit
 def clamped(x, low, high):
     """NaN stays NaN: neither comparison holds for it."""
     x = tl.where(x < low, low, x)

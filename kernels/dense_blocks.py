@@ -1,0 +1,185 @@
+"""The dense targets on the device: differences and their squares, weights, and weighted means, by blocks of samples and components.
+
+``entered`` holds, for each sample, a row of what the sums are taken over (:func:`entering`), in the type of the arithmetic and
+padded with zeros to ``16 pitch``; the work in memory has rows of that width too. Products are fused only where it says so (tl.fma,
+tl.dot), so that a sum is the same bits wherever it is compiled; sums across threads go by halves, whose order no layout changes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+from pyebm._ops import TARGETS
+
+from .functions import exponential2, quotient
+from .tile import element_of, inside_of
+
+MIXTURE: tl.constexpr = tl.constexpr(TARGETS.index("mixture"))
+DIAGONAL: tl.constexpr = tl.constexpr(TARGETS.index("mixture_diagonal"))
+FULL: tl.constexpr = tl.constexpr(TARGETS.index("gaussian_full"))
+SPAN: tl.constexpr = tl.constexpr(128)  # dimensions summed in one go: a long sum would lose digits that a softmax needs
+_HALF_LOG2_E: tl.constexpr = tl.constexpr(float.fromhex("0x1.71547652b82fep-1"))
+
+
+class Block(NamedTuple):
+    """(RM TM) samples by (RN TN) components: a thread holds RM by RN of them, and K dimensions are loaded at once."""
+
+    RM: int
+    RN: int
+    TM: int
+    TN: int
+    K: int
+    COLS: int  # dimensions of a product that are in registers at once
+
+    @property
+    def samples(self) -> int:
+        return self.RM * self.TM
+
+    @property
+    def components(self) -> int:
+        return self.RN * self.TN
+
+
+@triton.jit
+def lowest(T: tl.constexpr):
+    return tl.full([], -1.7976931348623157e308 if tl.float64 == T else -3.4028234663852886e38, T)
+
+
+@triton.jit
+def entering(state, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
+    """x times ``inverse`` (a mixture), x (one with a precision for each of both), or mean - x (a full covariance)."""
+    if KIND == DIAGONAL:
+        value = state
+    else:
+        each = tl.load(vector + element_of(at, TILE), mask=inside_of(at, TILE), other=0)
+        value = state * each if KIND == MIXTURE else each - state
+    return value
+
+
+@triton.jit
+def cells_of(pointer, first_row, pitch, at, TILE: tl.constexpr):
+    """Pointers to the elements of the tile in rows of width 16 pitch, (N, VEC), and the mask of whole cells."""
+    _, _, _, room, row = at
+    N: tl.constexpr = TILE.ROWS * TILE.COLS
+    start = (tl.zeros([N], tl.int64) + row + first_row) * (pitch.to(tl.int64) * 16)
+    element = (at[0].to(tl.int64) * TILE.VEC)[:, None] + tl.arange(0, TILE.VEC)[None, :]
+    return pointer + start[:, None] + element, tl.broadcast_to((room > 0)[:, None], (N, TILE.VEC))
+
+
+@triton.jit
+def enter(entered, state, vector, pitch, at, KIND: tl.constexpr, TILE: tl.constexpr):
+    """The state's row in ``entered``; 0 where the tile has no element."""
+    value = entering(state, vector, at, KIND, TILE)
+    cells, mask = cells_of(entered, 0, pitch, at, TILE)
+    tl.store(cells, tl.where(inside_of(at, TILE), value, tl.zeros_like(value)), mask=mask)
+
+
+@triton.jit
+def _squares(total, far, weighted, K: tl.constexpr):
+    """total + far weighted summed over the last of five dimensions, in the registers of a thread; weighted None: far itself."""
+    if K == 1:
+        far = tl.reshape(far, total.shape)
+        total = tl.fma(far if weighted is None else tl.reshape(weighted, total.shape), far, total)
+    else:
+        SHAPE: tl.constexpr = (far.shape[0], far.shape[1], far.shape[2], far.shape[3], K // 2, 2)
+        first, second = tl.split(tl.reshape(far, SHAPE))
+        if weighted is None:
+            total = _squares(_squares(total, first, None, K // 2), second, None, K // 2)
+        else:
+            a, b = tl.split(tl.reshape(weighted, SHAPE))
+            total = _squares(_squares(total, first, a, K // 2), second, b, K // 2)
+    return total
+
+
+@triton.jit
+def apart(entered, mean, precision, first_row, samples, component, components, elements, stride, pitch, BLOCK: tl.constexpr):
+    """sum_d (precision_md) (y_bd - mean_md)^2, (samples, components) of a block: no form that cancels."""
+    T: tl.constexpr = entered.dtype.element_ty
+    row = first_row + tl.arange(0, BLOCK.RM)[:, None] * BLOCK.TM + tl.arange(0, BLOCK.TM)[None, :]
+    m = component + tl.arange(0, BLOCK.RN)[:, None] * BLOCK.TN + tl.arange(0, BLOCK.TN)[None, :]
+    row_starts = entered + row.to(tl.int64) * (pitch * 16)
+    starts = m.to(tl.int64) * stride
+    row_inside, inside = (row < samples)[None], (m < components)[None]
+    SHAPE: tl.constexpr = (BLOCK.RM, BLOCK.RN, BLOCK.TM, BLOCK.TN)
+    total = tl.zeros(SHAPE, T)
+    for span in range(0, elements, SPAN):
+        part = tl.zeros(SHAPE, T)
+        for d in tl.range(span, tl.minimum(span + SPAN, elements), BLOCK.K, num_stages=3):
+            k = (d + tl.arange(0, BLOCK.K))[:, None, None]
+            some = inside & (k < elements)
+            y = tl.load(row_starts[None] + k, mask=row_inside, other=0)
+            means = tl.load(mean + (starts[None] + k), mask=some, other=0)
+            far = tl.permute(y[:, :, None, :, None] - means[:, None, :, None, :], (1, 2, 3, 4, 0))
+            if precision is None:
+                part = _squares(part, far, None, BLOCK.K)
+            else:
+                weight = tl.load(precision + (starts[None] + k), mask=some, other=0)
+                weight = tl.permute(tl.broadcast_to(weight[:, None, :, None, :], (BLOCK.K, *SHAPE)), (1, 2, 3, 4, 0))
+                part = _squares(part, far, far * weight, BLOCK.K)
+        total += part
+    return tl.reshape(tl.permute(total, (0, 2, 1, 3)), (BLOCK.RM * BLOCK.TM, BLOCK.RN * BLOCK.TN))
+
+
+@triton.jit
+def over_components(values, ROWS: tl.constexpr, LEFT: tl.constexpr):
+    """The sum over the second dimension by halves: a sum of two has one order only."""
+    if LEFT > 1:
+        values = over_components(tl.sum(tl.reshape(values, (ROWS, 2, LEFT // 2)), axis=1), ROWS, LEFT // 2)
+    else:
+        values = tl.reshape(values, (ROWS,))
+    return values
+
+
+@triton.jit
+def log_weights(squares, offset, scale, component, components, BLOCK: tl.constexpr):
+    """log2 q of a block, (samples, components); -inf where there is no component."""
+    T: tl.constexpr = squares.dtype
+    m = component + tl.arange(0, BLOCK.RN * BLOCK.TN)
+    offsets = tl.load(offset + m, mask=m < components, other=float("-inf"))
+    if scale is None:
+        scales = tl.full([BLOCK.RN * BLOCK.TN], _HALF_LOG2_E, T)
+    else:
+        scales = tl.load(scale + m, mask=m < components, other=1)
+    log = tl.fma(squares, tl.broadcast_to(-scales[None, :], squares.shape), tl.broadcast_to(offsets[None, :], squares.shape))
+    # Of a component that is not there the square may be NaN's.
+    return tl.where((m < components)[None, :], log, float("-inf"))
+
+
+@triton.jit
+def add_means(q, means_to, weights_to, factor, more, mean, precision, row, samples, component, components, elements, stride, pitch,
+              BLOCK: tl.constexpr):  # fmt: skip
+    """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which ``factor`` scales."""
+    m = component + tl.arange(0, BLOCK.RN * BLOCK.TN)
+    starts = (m.to(tl.int64) * stride)[:, None]
+    to = row.to(tl.int64)[:, None] * (pitch * 16)
+    column = tl.arange(0, BLOCK.COLS)
+    scaled = tl.broadcast_to(factor[:, None], (BLOCK.RM * BLOCK.TM, BLOCK.COLS))
+    for d in tl.range(0, elements, BLOCK.COLS, num_stages=2):
+        some = (m < components)[:, None] & (d + column < elements)[None, :]
+        values = tl.load(mean + (starts + (d + column)[None, :]), mask=some, other=0)
+        there = (row < samples)[:, None] & (d + column < pitch * 16)[None, :]
+        at = to + (d + column)[None, :]
+        if precision is not None:
+            weights = tl.load(precision + (starts + (d + column)[None, :]), mask=some, other=0)
+            values = values * weights
+            _add(weights_to + at, tl.dot(q, weights, input_precision="ieee", out_dtype=q.dtype), scaled, more, there)
+        _add(means_to + at, tl.dot(q, values, input_precision="ieee", out_dtype=q.dtype), scaled, more, there)
+
+
+@triton.jit
+def _add(pointers, values, factor, more, mask):
+    before = tl.load(pointers, mask=mask & more, other=0)
+    tl.store(pointers, tl.fma(before, factor, values), mask=mask)
+
+
+@triton.jit
+def score_of(mean, weight, total, y, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
+    """inverse (sum q mean - y sum q) / sum q variance, or (sum q precision mean - x sum q precision) / sum q; (N, VEC)."""
+    over = quotient(tl.full([], 1.0, mean.dtype), total)
+    pull = tl.fma(-y, weight, mean) * over[:, None]
+    if KIND == MIXTURE:
+        pull = pull * tl.load(vector + element_of(at, TILE), mask=inside_of(at, TILE), other=0)
+    return pull

@@ -1,0 +1,209 @@
+"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a score or a Langevin step of it."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .dense_blocks import (
+    FULL,
+    SPAN,
+    add_means,
+    apart,
+    cells_of,
+    enter,
+    entering,
+    log_weights,
+    lowest,
+    over_components,
+    score_of,
+)
+from .functions import exponential2
+from .normal import normals
+from .tile import clamped, coefficient, inside_of, name_of, place, read, rounded, rows_of, write
+from .tiling import SIZES
+
+_VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
+
+
+@triton.jit(do_not_specialize=_VARY)
+def enter_kernel(entered, x, vector, padded, samples, pitch, parts, turns, sizes, strides,  # noqa: ARG001
+                 KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+    """``entered`` of x. ``padded``: 16th of a row's width there; ``pitch`` is x's."""
+    at = place(tl.program_id(0), rows_of(samples, TILE), pitch, TILE)
+    state = read(x, at, sizes, strides[0], TILE, T)
+    enter(entered, state, vector, padded, at, KIND, TILE)
+
+
+@triton.jit(do_not_specialize=_VARY)
+def product_kernel(out, far, matrix, elements, stride, samples, padded, ROWS: tl.constexpr, COLS: tl.constexpr, K: tl.constexpr):
+    """out = far matrix, whose rows are its columns: the inverse of a covariance."""
+    T: tl.constexpr = far.dtype.element_ty
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    width = padded.to(tl.int64) * 16
+    total = tl.zeros([ROWS, COLS], T)
+    for span in range(0, elements, SPAN):
+        part = tl.zeros([ROWS, COLS], T)
+        for d in tl.range(span, tl.minimum(span + SPAN, elements), K, num_stages=3):
+            k = d + tl.arange(0, K)
+            a = tl.load(far + row[:, None] * width + k[None, :], mask=(row < samples)[:, None] & (k < width)[None, :], other=0)
+            inside = (k < elements)[:, None] & (column < elements)[None, :]
+            b = tl.load(matrix + k.to(tl.int64)[:, None] * stride + column[None, :], mask=inside, other=0)
+            part = tl.dot(a, b, part, input_precision="ieee", out_dtype=T)
+        total += part
+    inside = (row < samples)[:, None] & (column < elements)[None, :]
+    tl.store(out + row[:, None] * width + column[None, :], total, mask=inside)
+
+
+@triton.jit(do_not_specialize=_VARY)
+def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, variance, mean, precision,
+                  components, elements, stride, samples, padded, room, blocks, BLOCK: tl.constexpr):  # fmt: skip
+    """One share of the components' (largest log2 q, sum of q, sum of q variance, weighted means), for a block of samples.
+
+    The work in memory has ``room`` samples a share; a share is ``blocks`` blocks of components.
+    """
+    T: tl.constexpr = entered.dtype.element_ty
+    ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
+    COMPONENTS: tl.constexpr = BLOCK.RN * BLOCK.TN
+    first_row = tl.program_id(0) * ROWS
+    row = first_row + tl.arange(0, ROWS)
+    first = tl.program_id(1) * blocks
+    last = tl.minimum(first + blocks, tl.cdiv(components, COMPONENTS))
+    base = tl.program_id(1) * room.to(tl.int64)
+    means_to = means + base * (padded * 16)
+    weights_to = weights
+    if weights is not None:
+        weights_to = weights + base * (padded * 16)
+    top = tl.zeros([ROWS], T) + lowest(T)
+    total, varied = tl.zeros([ROWS], T), tl.zeros([ROWS], T)
+    for block in range(first, last):
+        component = block * COMPONENTS
+        squares = apart(entered, mean, precision, first_row, samples, component, components, elements, stride, padded, BLOCK)
+        log = log_weights(squares, offset, scale, component, components, BLOCK)
+        before = top
+        top = tl.maximum(top, tl.max(log, axis=1))
+        q = exponential2(log - top[:, None])
+        factor = exponential2(before - top)
+        total = tl.fma(total, factor, over_components(q, ROWS, COMPONENTS))
+        if variance is not None:
+            m = component + tl.arange(0, COMPONENTS)
+            each = tl.load(variance + m, mask=m < components, other=0)
+            varied = tl.fma(varied, factor, over_components(q * each[None, :], ROWS, COMPONENTS))
+        # A block whose weights are all 0 would add nothing; then no factor is other than 1.
+        if (block == first) | (tl.max((q != 0).to(tl.int32)) != 0):
+            add_means(q, means_to, weights_to, factor, block != first, mean, precision, row, samples, component, components,
+                      elements, stride, padded, BLOCK)  # fmt: skip
+    inside = row < samples
+    tl.store(tops + base + row, top, mask=inside)
+    tl.store(sums + base + row, total, mask=inside)
+    if variance is not None:
+        tl.store(totals + base + row, varied, mask=inside)
+
+
+@triton.jit
+def _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE: tl.constexpr):
+    """The shares as one, in their order: (sum q mean, sum q or sum q precision, sum of q variance or of q)."""
+    T: tl.constexpr = means.dtype.element_ty
+    N: tl.constexpr = TILE.ROWS * TILE.COLS
+    row, inside = tl.zeros([N], tl.int64) + at[4], at[3] > 0
+    top = tl.zeros([N], T) + lowest(T)
+    for s in range(shares):
+        top = tl.maximum(top, tl.load(tops + s * room.to(tl.int64) + row, mask=inside, other=0))
+    total, mean, weight = tl.zeros([N], T), tl.zeros([N, TILE.VEC], T), tl.zeros([N, TILE.VEC], T)
+    for s in range(shares):
+        first = s * room.to(tl.int64)
+        factor = exponential2(tl.load(tops + first + row, mask=inside, other=0) - top)
+        wide = tl.broadcast_to(factor[:, None], (N, TILE.VEC))
+        cells, mask = cells_of(means, first, padded, at, TILE)
+        mean = tl.fma(tl.load(cells, mask=mask, other=0), wide, mean)
+        q = tl.load(sums + first + row, mask=inside, other=1)
+        if weights is None:
+            weight = tl.fma(tl.broadcast_to(q[:, None], (N, TILE.VEC)), wide, weight)
+            total = tl.fma(tl.load(totals + first + row, mask=inside, other=1), factor, total)
+        else:
+            cells, _ = cells_of(weights, first, padded, at, TILE)
+            weight = tl.fma(tl.load(cells, mask=mask, other=0), wide, weight)
+            total = tl.fma(q, factor, total)
+    return mean, weight, total
+
+
+@triton.jit(do_not_specialize=_VARY)
+def finish_kernel(
+    out,
+    x,
+    states,
+    bad,
+    entered,
+    tops,
+    sums,
+    totals,
+    means,
+    weights,
+    vector,
+    shares,
+    room,
+    padded,
+    b,
+    c,
+    table,
+    count,
+    stride,
+    low: tl.float64,
+    high: tl.float64,
+    k,
+    first,
+    name,
+    seeds,
+    ids,
+    samples,
+    pitch,
+    parts,  # noqa: ARG001
+    turns,  # noqa: ARG001
+    sizes,
+    strides,
+    KIND: tl.constexpr,
+    NEVER: tl.constexpr,
+    CLAMP: tl.constexpr,
+    T: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The score into ``out``; or where that is None step k of a chain: x, and what of it enters the next one.
+
+    ``first``: the number of x's first sample in the call. ``bad`` (samples, tiles of a sample): the first step after which an
+    element of the tile was not finite, or NEVER.
+    """
+    rows = rows_of(samples, TILE)
+    at = place(tl.program_id(0), rows, pitch, TILE)
+    dtype: tl.constexpr = x.dtype.element_ty
+    state = read(x, at, sizes, strides[1], TILE, T)
+    if KIND == FULL:
+        cells, mask = cells_of(means, 0, padded, at, TILE)
+        score = tl.load(cells, mask=mask, other=0)
+    else:
+        mean, weight, total = _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE)
+        score = score_of(mean, weight, total, entering(state, vector, at, KIND, TILE), vector, at, KIND, TILE)
+    if out is not None:
+        write(out, at, sizes, strides[0], TILE, score)
+    else:
+        key0, key1, sample, step, stream = name_of((name, seeds, ids), rows)
+        if ids is None:
+            sample += tl.cast(first, tl.uint32)
+        z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
+        eta, heat = coefficient(b, (table, count, stride), 1, rows, T), coefficient(c, (table, count, stride), 2, rows, T)
+        state = (state + eta * rounded(score, dtype).to(T)) + heat * z
+        if CLAMP:
+            state = clamped(state, tl.full([], low, T), tl.full([], high, T))
+        state = rounded(state, dtype).to(T)
+        write(x, at, sizes, strides[1], TILE, state)
+        enter(entered, state, vector, padded, at, KIND, TILE)
+        if states is not None:
+            write(states, at, None, None, TILE, state)
+        if bad is not None:
+            wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
+            wrong = tl.max(tl.reshape(wrong.to(tl.int32), (TILE.ROWS, TILE.COLS * TILE.VEC)), axis=1)
+            which = (tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)) * TILE.ROWS + tl.arange(0, TILE.ROWS)
+            to = bad + which * tl.num_programs(0) + tl.program_id(0)
+            seen = tl.load(to, mask=which < samples, other=0)
+            now = tl.where((wrong != 0) & (seen == NEVER), tl.cast(k, seen.dtype), seen)
+            tl.store(to, now, mask=which < samples)
