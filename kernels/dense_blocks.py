@@ -149,7 +149,7 @@ def log_weights(squares, offset, scale, component, components, BLOCK: tl.constex
 
 
 @triton.jit
-def add_means(q, means_to, weights_to, factor, more, mean, precision, row, samples, component, components, elements, stride, pitch,
+def add_means(q, means_to, weights_to, factor, begun, mean, precision, row, samples, component, components, elements, stride, pitch,
               BLOCK: tl.constexpr):  # fmt: skip
     """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which ``factor`` scales."""
     m = component + tl.arange(0, BLOCK.RN * BLOCK.TN)
@@ -161,17 +161,18 @@ def add_means(q, means_to, weights_to, factor, more, mean, precision, row, sampl
         some = (m < components)[:, None] & (d + column < elements)[None, :]
         values = tl.load(mean + (starts + (d + column)[None, :]), mask=some, other=0)
         there = (row < samples)[:, None] & (d + column < pitch * 16)[None, :]
+        known = there & (row < begun)[:, None]
         at = to + (d + column)[None, :]
         if precision is not None:
             weights = tl.load(precision + (starts + (d + column)[None, :]), mask=some, other=0)
             values = values * weights
-            _add(weights_to + at, tl.dot(q, weights, input_precision="ieee", out_dtype=q.dtype), scaled, more, there)
-        _add(means_to + at, tl.dot(q, values, input_precision="ieee", out_dtype=q.dtype), scaled, more, there)
+            _add(weights_to + at, tl.dot(q, weights, input_precision="ieee", out_dtype=q.dtype), scaled, known, there)
+        _add(means_to + at, tl.dot(q, values, input_precision="ieee", out_dtype=q.dtype), scaled, known, there)
 
 
 @triton.jit
-def _add(pointers, values, factor, more, mask):
-    before = tl.load(pointers, mask=mask & more, other=0)
+def _add(pointers, values, factor, known, mask):
+    before = tl.load(pointers, mask=known, other=0)
     tl.store(pointers, tl.fma(before, factor, values), mask=mask)
 
 

@@ -77,6 +77,7 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
         weights_to = weights + base * (padded * 16)
     top = tl.zeros([ROWS], T) + lowest(T)
     total, varied = tl.zeros([ROWS], T), tl.zeros([ROWS], T)
+    begun = samples * 0  # of the samples, how many have something in memory: none, then all
     for block in range(first, last):
         component = block * COMPONENTS
         squares = apart(entered, mean, precision, first_row, samples, component, components, elements, stride, padded, BLOCK)
@@ -91,9 +92,10 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
             each = tl.load(variance + m, mask=m < components, other=0)
             varied = tl.fma(varied, factor, over_components(q * each[None, :], ROWS, COMPONENTS))
         # A block whose weights are all 0 would add nothing; then no factor is other than 1.
-        if (block == first) | (tl.max((q != 0).to(tl.int32)) != 0):
-            add_means(q, means_to, weights_to, factor, block != first, mean, precision, row, samples, component, components,
+        if (begun == 0) | (tl.max((q != 0).to(tl.int32)) != 0):
+            add_means(q, means_to, weights_to, factor, begun, mean, precision, row, samples, component, components,
                       elements, stride, padded, BLOCK)  # fmt: skip
+        begun = samples
     inside = row < samples
     tl.store(tops + base + row, top, mask=inside)
     tl.store(sums + base + row, total, mask=inside)
