@@ -80,10 +80,11 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
 
 
 def block_of(kind: str, elements: int, dtype: torch.dtype) -> Block:
-    rows, k = (8, 8) if kind == "mixture" else (4, 8)
-    if dtype == torch.float64:
-        rows, k = 4, 4
-    return Block(rows, 4, 8, 16, k, min(64, max(16, triton.next_power_of_2(elements))))
+    """As much as registers hold without spilling."""
+    mixed, double = kind == "mixture", dtype == torch.float64
+    cols = 16 if elements <= 16 or not (mixed or double) else 32
+    rows, count = (4, 4 if mixed else 2) if double else (8 if mixed else 4, 4)
+    return Block(rows, count, 8, 16, 4 if mixed or double else 8, cols)
 
 
 def shares_of(components: int, block: Block) -> tuple[int, int]:

@@ -95,68 +95,82 @@ def _squares(total, far, weighted, K: tl.constexpr):
 
 
 @triton.jit
-def apart(entered, mean, precision, first_row, samples, component, components, elements, stride, pitch, BLOCK: tl.constexpr):
-    """sum_d (precision_md) (y_bd - mean_md)^2, (samples, components) of a block: no form that cancels."""
+def rows_of(first_row, BLOCK: tl.constexpr):
+    """(RM, TM): the samples of a block."""
+    return first_row + tl.arange(0, BLOCK.RM)[:, None] * BLOCK.TM + tl.arange(0, BLOCK.TM)[None, :]
+
+
+@triton.jit
+def components_of(first, BLOCK: tl.constexpr):
+    """(RN, TN): the components of a block."""
+    return first + tl.arange(0, BLOCK.RN)[:, None] * BLOCK.TN + tl.arange(0, BLOCK.TN)[None, :]
+
+
+@triton.jit
+def apart(entered, mean, precision, row, samples, m, components, elements, stride, pitch, BLOCK: tl.constexpr):
+    """sum_d (precision_md) (y_bd - mean_md)^2 of a block, (RM, RN, TM, TN): no form that cancels.
+
+    In this shape a thread has RM by RN of them, by Triton's own layout; y and the means reach it through shared memory, each once.
+    """
     T: tl.constexpr = entered.dtype.element_ty
-    row = first_row + tl.arange(0, BLOCK.RM)[:, None] * BLOCK.TM + tl.arange(0, BLOCK.TM)[None, :]
-    m = component + tl.arange(0, BLOCK.RN)[:, None] * BLOCK.TN + tl.arange(0, BLOCK.TN)[None, :]
     row_starts = entered + row.to(tl.int64) * (pitch * 16)
     starts = m.to(tl.int64) * stride
     row_inside, inside = (row < samples)[None], (m < components)[None]
-    SHAPE: tl.constexpr = (BLOCK.RM, BLOCK.RN, BLOCK.TM, BLOCK.TN)
-    total = tl.zeros(SHAPE, T)
+    total = tl.zeros([BLOCK.RM, BLOCK.RN, BLOCK.TM, BLOCK.TN], T)
     for span in range(0, elements, SPAN):
-        part = tl.zeros(SHAPE, T)
+        part = tl.zeros([BLOCK.RM, BLOCK.RN, BLOCK.TM, BLOCK.TN], T)
         for d in tl.range(span, tl.minimum(span + SPAN, elements), BLOCK.K, num_stages=3):
             k = (d + tl.arange(0, BLOCK.K))[:, None, None]
             some = inside & (k < elements)
             y = tl.load(row_starts[None] + k, mask=row_inside, other=0)
             means = tl.load(mean + (starts[None] + k), mask=some, other=0)
-            far = tl.permute(y[:, :, None, :, None] - means[:, None, :, None, :], (1, 2, 3, 4, 0))
+            far = y[:, :, None, :, None] - means[:, None, :, None, :]
             if precision is None:
-                part = _squares(part, far, None, BLOCK.K)
+                part = _squares(part, tl.permute(far, (1, 2, 3, 4, 0)), None, BLOCK.K)
             else:
-                weight = tl.load(precision + (starts[None] + k), mask=some, other=0)
-                weight = tl.permute(tl.broadcast_to(weight[:, None, :, None, :], (BLOCK.K, *SHAPE)), (1, 2, 3, 4, 0))
-                part = _squares(part, far, far * weight, BLOCK.K)
+                weights = tl.load(precision + (starts[None] + k), mask=some, other=0)
+                weighted = tl.permute(far * weights[:, None, :, None, :], (1, 2, 3, 4, 0))
+                part = _squares(part, tl.permute(far, (1, 2, 3, 4, 0)), weighted, BLOCK.K)
         total += part
-    return tl.reshape(tl.permute(total, (0, 2, 1, 3)), (BLOCK.RM * BLOCK.TM, BLOCK.RN * BLOCK.TN))
+    return total
 
 
 @triton.jit
-def over_components(values, ROWS: tl.constexpr, LEFT: tl.constexpr):
-    """The sum over the second dimension by halves: a sum of two has one order only."""
-    if LEFT > 1:
-        values = over_components(tl.sum(tl.reshape(values, (ROWS, 2, LEFT // 2)), axis=1), ROWS, LEFT // 2)
-    else:
-        values = tl.reshape(values, (ROWS,))
-    return values
-
-
-@triton.jit
-def log_weights(squares, offset, scale, component, components, BLOCK: tl.constexpr):
-    """log2 q of a block, (samples, components); -inf where there is no component."""
+def log_weights(squares, offset, scale, m, components):
+    """log2 q of a block, (RM, RN, TM, TN); -inf where there is no component."""
     T: tl.constexpr = squares.dtype
-    m = component + tl.arange(0, BLOCK.RN * BLOCK.TN)
-    offsets = tl.load(offset + m, mask=m < components, other=float("-inf"))
+    inside = m < components
+    offsets = tl.load(offset + m, mask=inside, other=float("-inf"))[None, :, None, :]
     if scale is None:
-        scales = tl.full([BLOCK.RN * BLOCK.TN], _HALF_LOG2_E, T)
+        scales = tl.full([1, 1, 1, 1], _HALF_LOG2_E, T)
     else:
-        scales = tl.load(scale + m, mask=m < components, other=1)
-    log = tl.fma(squares, tl.broadcast_to(-scales[None, :], squares.shape), tl.broadcast_to(offsets[None, :], squares.shape))
-    # Of a component that is not there the square may be NaN's.
-    return tl.where((m < components)[None, :], log, float("-inf"))
+        scales = tl.load(scale + m, mask=inside, other=1)[None, :, None, :]
+    return tl.fma(squares, tl.broadcast_to(-scales, squares.shape), tl.broadcast_to(offsets, squares.shape))
 
 
 @triton.jit
-def add_means(q, means_to, weights_to, factor, begun, mean, precision, row, samples, component, components, elements, stride, pitch,
-              BLOCK: tl.constexpr):  # fmt: skip
+def largest(values):
+    """Of each sample, (RM, TM), over its components."""
+    return tl.max(tl.max(values, axis=1), axis=2)
+
+
+@triton.jit
+def added(values):
+    """The sum over the components of each sample, (RM, TM)."""
+    return tl.sum(tl.sum(values, axis=1), axis=2)
+
+
+@triton.jit
+def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, component, components, elements, stride,
+              pitch, BLOCK: tl.constexpr):  # fmt: skip
     """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which ``factor`` scales."""
-    m = component + tl.arange(0, BLOCK.RN * BLOCK.TN)
+    ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
+    q = tl.reshape(tl.permute(q, (0, 2, 1, 3)), (ROWS, BLOCK.RN * BLOCK.TN))
+    row, m = first_row + tl.arange(0, ROWS), component + tl.arange(0, BLOCK.RN * BLOCK.TN)
     starts = (m.to(tl.int64) * stride)[:, None]
     to = row.to(tl.int64)[:, None] * (pitch * 16)
     column = tl.arange(0, BLOCK.COLS)
-    scaled = tl.broadcast_to(factor[:, None], (BLOCK.RM * BLOCK.TM, BLOCK.COLS))
+    scaled = tl.broadcast_to(tl.reshape(factor, (ROWS,))[:, None], (ROWS, BLOCK.COLS))
     for d in tl.range(0, elements, BLOCK.COLS, num_stages=2):
         some = (m < components)[:, None] & (d + column < elements)[None, :]
         values = tl.load(mean + (starts + (d + column)[None, :]), mask=some, other=0)

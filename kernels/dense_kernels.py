@@ -9,15 +9,18 @@ from .dense_blocks import (
     FULL,
     SPAN,
     add_means,
+    added,
     apart,
     cells_of,
+    components_of,
     enter,
     entering,
+    largest,
     log_weights,
     lowest,
-    over_components,
     score_of,
 )
+from .dense_blocks import rows_of as rows_of_block
 from .functions import exponential2
 from .normal import normals
 from .tile import clamped, coefficient, inside_of, name_of, place, read, rounded, rows_of, write
@@ -64,10 +67,9 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
     The work in memory has ``room`` samples a share; a share is ``blocks`` blocks of components.
     """
     T: tl.constexpr = entered.dtype.element_ty
-    ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
     COMPONENTS: tl.constexpr = BLOCK.RN * BLOCK.TN
-    first_row = tl.program_id(0) * ROWS
-    row = first_row + tl.arange(0, ROWS)
+    first_row = tl.program_id(0) * (BLOCK.RM * BLOCK.TM)
+    row = rows_of_block(first_row, BLOCK)
     first = tl.program_id(1) * blocks
     last = tl.minimum(first + blocks, tl.cdiv(components, COMPONENTS))
     base = tl.program_id(1) * room.to(tl.int64)
@@ -75,25 +77,24 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
     weights_to = weights
     if weights is not None:
         weights_to = weights + base * (padded * 16)
-    top = tl.zeros([ROWS], T) + lowest(T)
-    total, varied = tl.zeros([ROWS], T), tl.zeros([ROWS], T)
-    begun = samples * 0  # of the samples, how many have something in memory: none, then all
+    top = tl.zeros([BLOCK.RM, BLOCK.TM], T) + lowest(T)
+    total, varied = tl.zeros([BLOCK.RM, BLOCK.TM], T), tl.zeros([BLOCK.RM, BLOCK.TM], T)
+    begun = samples * 0  # how many of the samples have something in memory: none, then all
     for block in range(first, last):
-        component = block * COMPONENTS
-        squares = apart(entered, mean, precision, first_row, samples, component, components, elements, stride, padded, BLOCK)
-        log = log_weights(squares, offset, scale, component, components, BLOCK)
+        m = components_of(block * COMPONENTS, BLOCK)
+        squares = apart(entered, mean, precision, row, samples, m, components, elements, stride, padded, BLOCK)
+        log = log_weights(squares, offset, scale, m, components)
         before = top
-        top = tl.maximum(top, tl.max(log, axis=1))
-        q = exponential2(log - top[:, None])
+        top = tl.maximum(top, largest(log))
+        q = exponential2(log - top[:, None, :, None])
         factor = exponential2(before - top)
-        total = tl.fma(total, factor, over_components(q, ROWS, COMPONENTS))
+        total = tl.fma(total, factor, added(q))
         if variance is not None:
-            m = component + tl.arange(0, COMPONENTS)
             each = tl.load(variance + m, mask=m < components, other=0)
-            varied = tl.fma(varied, factor, over_components(q * each[None, :], ROWS, COMPONENTS))
+            varied = tl.fma(varied, factor, added(q * each[None, :, None, :]))
         # A block whose weights are all 0 would add nothing; then no factor is other than 1.
-        if (begun == 0) | (tl.max((q != 0).to(tl.int32)) != 0):
-            add_means(q, means_to, weights_to, factor, begun, mean, precision, row, samples, component, components,
+        if (begun == 0) | (tl.max(largest((q != 0).to(tl.int32)).reshape(BLOCK.RM * BLOCK.TM), axis=0) != 0):
+            add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, block * COMPONENTS, components,
                       elements, stride, padded, BLOCK)  # fmt: skip
         begun = samples
     inside = row < samples
