@@ -28,7 +28,6 @@ _NEVER = 2**62
 _WORK = 64 << 20  # bytes of sums that a call holds at most, one block of samples always
 _SHARES = 64  # at most
 _PAD = 16  # numbers; rows in memory begin at multiples of it
-FAST = {"num_warps": 4, "enable_fp_fusion": False}  # what is fused says so itself
 
 
 class Parameters(NamedTuple):
@@ -79,12 +78,16 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
     return found
 
 
-def block_of(kind: str, elements: int, dtype: torch.dtype) -> Block:
-    """As much as registers hold without spilling."""
+def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
+    """(the largest block that registers hold without spilling, warps): the same whatever the number of samples."""
     mixed, double = kind == "mixture", dtype == torch.float64
-    cols = 16 if elements <= 16 or not (mixed or double) else 32
-    rows, count = (4, 4 if mixed else 2) if double else (8 if mixed else 4, 4)
-    return Block(rows, count, 8, 16, 4 if mixed or double else 8, cols)
+    if host.amd():
+        if double:
+            return Block(4, 2, 8, 16, 4, 16), 8
+        return (Block(8, 2, 8, 16, 4, 32), 4) if mixed else (Block(4, 4, 8, 16, 4, 16), 8)
+    if double:
+        return Block(4, 4 if mixed else 2, 8, 16, 4, 32), 4
+    return (Block(8, 4, 8, 16, 4, 32) if mixed else Block(4, 4, 8, 16, 8, 16)), 4
 
 
 def shares_of(components: int, block: Block) -> tuple[int, int]:
@@ -100,7 +103,7 @@ class Work:
     def __init__(self, x: Tensor, target: int, p: Parameters) -> None:
         samples, self.elements = shape_of(x)
         self.target, self.p, self.dtype = target, p, host.compute_dtype(x.dtype)
-        self.block = block_of(p.kind, self.elements, self.dtype)
+        self.block, self.warps = block_of(p.kind, self.dtype)
         self.shares, self.blocks = (1, 1) if p.kind == "gaussian_full" else shares_of(p.components, self.block)
         self.padded = triton.cdiv(self.elements, _PAD)
         width = self.padded * _PAD
@@ -135,7 +138,7 @@ class Work:
             rows, cols, k = (64, 64, 16) if self.dtype == torch.float32 else (32, 64, 16)
             grid = (triton.cdiv(samples, rows), triton.cdiv(self.elements, cols))
             product_kernel[grid](
-                self.means, self.entered, p.mean, self.elements, p.stride, samples, self.padded, rows, cols, k, **FAST
+                self.means, self.entered, p.mean, self.elements, p.stride, samples, self.padded, rows, cols, k, **host.FAST
             )
             return
         gather_kernel[triton.cdiv(samples, self.block.samples), self.shares](
@@ -143,7 +146,8 @@ class Work:
             *(p.offset, p.scale, p.variance, p.mean, p.precision),
             *(p.components, self.elements, p.stride, samples, self.padded, self.room, self.blocks),
             BLOCK=self.block,
-            **FAST,
+            num_warps=self.warps,
+            enable_fp_fusion=False,  # what is fused says so itself
         )
 
     def finish(

@@ -161,27 +161,50 @@ def added(values):
 
 
 @triton.jit
-def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, component, components, elements, stride,
-              pitch, BLOCK: tl.constexpr):  # fmt: skip
+def _weighted(sums, weights, q, mean, precision, first, components, stride, d, elements, J: tl.constexpr, STEP: tl.constexpr,
+              BLOCK: tl.constexpr):  # fmt: skip
+    """sums + q mean and weights + q precision for components J, J + STEP, ... times TN of the block, TN at a time; q (ROWS, TN, n)."""
+    if STEP == BLOCK.RN:
+        q = tl.reshape(q, (q.shape[0], BLOCK.TN))
+        m = (first + J * BLOCK.TN + tl.arange(0, BLOCK.TN))[:, None]
+        column = (d + tl.arange(0, BLOCK.COLS))[None, :]
+        at = m.to(tl.int64) * stride + column
+        inside = (m < components) & (column < elements)
+        values = tl.load(mean + at, mask=inside, other=0)
+        if precision is not None:
+            precisions = tl.load(precision + at, mask=inside, other=0)
+            weights = tl.dot(q, precisions, weights, input_precision="ieee", out_dtype=q.dtype)
+            values = values * precisions
+        sums = tl.dot(q, values, sums, input_precision="ieee", out_dtype=q.dtype)
+    else:
+        one, other = tl.split(tl.reshape(q, (q.shape[0], BLOCK.TN, BLOCK.RN // (2 * STEP), 2)))
+        sums, weights = _weighted(
+            sums, weights, one, mean, precision, first, components, stride, d, elements, J, 2 * STEP, BLOCK
+        )
+        sums, weights = _weighted(
+            sums, weights, other, mean, precision, first, components, stride, d, elements, J + STEP, 2 * STEP, BLOCK
+        )
+    return sums, weights
+
+
+@triton.jit
+def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, first, components, elements, stride, pitch,
+              BLOCK: tl.constexpr):  # fmt: skip
     """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which ``factor`` scales."""
     ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
-    q = tl.reshape(tl.permute(q, (0, 2, 1, 3)), (ROWS, BLOCK.RN * BLOCK.TN))
-    row, m = first_row + tl.arange(0, ROWS), component + tl.arange(0, BLOCK.RN * BLOCK.TN)
-    starts = (m.to(tl.int64) * stride)[:, None]
+    q = tl.reshape(tl.permute(q, (0, 2, 3, 1)), (ROWS, BLOCK.TN, BLOCK.RN))
+    row = first_row + tl.arange(0, ROWS)
     to = row.to(tl.int64)[:, None] * (pitch * 16)
-    column = tl.arange(0, BLOCK.COLS)
     scaled = tl.broadcast_to(tl.reshape(factor, (ROWS,))[:, None], (ROWS, BLOCK.COLS))
     for d in tl.range(0, elements, BLOCK.COLS, num_stages=2):
-        some = (m < components)[:, None] & (d + column < elements)[None, :]
-        values = tl.load(mean + (starts + (d + column)[None, :]), mask=some, other=0)
-        there = (row < samples)[:, None] & (d + column < pitch * 16)[None, :]
+        column = (d + tl.arange(0, BLOCK.COLS))[None, :]
+        there = (row < samples)[:, None] & (column < pitch * 16)
         known = there & (row < begun)[:, None]
-        at = to + (d + column)[None, :]
+        sums = tl.zeros([ROWS, BLOCK.COLS], q.dtype)
+        sums, weights = _weighted(sums, sums, q, mean, precision, first, components, stride, d, elements, 0, 1, BLOCK)
+        _add(means_to + to + column, sums, scaled, known, there)
         if precision is not None:
-            weights = tl.load(precision + (starts + (d + column)[None, :]), mask=some, other=0)
-            values = values * weights
-            _add(weights_to + at, tl.dot(q, weights, input_precision="ieee", out_dtype=q.dtype), scaled, known, there)
-        _add(means_to + at, tl.dot(q, values, input_precision="ieee", out_dtype=q.dtype), scaled, known, there)
+            _add(weights_to + to + column, weights, scaled, known, there)
 
 
 @triton.jit
