@@ -1,7 +1,8 @@
-"""Annealed Langevin dynamics around a score: what the loop costs beside the network, and beside loops of others."""
+"""Annealed Langevin dynamics and predictor-corrector sampling: what the loops cost beside the network, and beside others."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import ModuleType
 
@@ -88,4 +89,73 @@ def annealed(at: Setting) -> Work:
 
     if at.variant == "no network":
         return work.part("langevin_step_ alone", "pyebm", steps)
+    return work.part("network (ours)", "pyebm", network).part("network (eager)", "eager", network)
+
+
+SNR, TIMES, LOWEST, HIGHEST = 0.16, 50, 0.05, 3.0
+CORRECTED = [
+    *grid((64, 2), variant="Gaussian", steps=TIMES, quick=True, headline=True),
+    *grid((1024, 2), variant="Gaussian", threads=(2,), steps=TIMES, quick=True, headline=True),
+    *grid((4096, 32), variant="Gaussian", threads=(2,), steps=TIMES, headline=True),
+    *grid((64, 2), variant="energy", steps=TIMES),
+    *grid((64, 2), variant="MLP", steps=TIMES),
+]
+
+
+def corrected_written_out(x: Tensor, score: Score, sigmas: list[float]) -> Tensor:
+    """Song et al.'s algorithms 2 and 4 for the VE SDE, as their repository has them: norms over the batch, tensors of levels."""
+    for sigma, below in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        levels = torch.full(x.shape[:1], sigma, device=x.device)
+        grad, noise = score(x, levels), torch.randn_like(x)
+        grad_norm = grad.flatten(1).norm(dim=1).mean()
+        noise_norm = noise.flatten(1).norm(dim=1).mean()
+        eta = 2 * (SNR * noise_norm / grad_norm) ** 2
+        x = x + eta * grad + (2 * eta).sqrt() * noise
+        g2 = sigma**2 - below**2
+        x = x + g2 * score(x, levels) + math.sqrt(g2) * torch.randn_like(x)
+    return x
+
+
+@benchmark(
+    "predictor-corrector",
+    "PredictorCorrector for the VE SDE, per time (a corrector's and a predictor's step), around a Gaussian's score, an energy's "
+    "autograd, or a network; part: the network's own calls",
+    CORRECTED,
+)
+@torch.no_grad()
+def predictor_corrector(at: Setting) -> Work:
+    x = HIGHEST * at.randn()
+    work = Work(x.numel() * at.steps, 2 * x.nbytes, at.steps * 2 * (NORMAL + 6) * x.numel(), tolerance=1e-3, copied=False)
+    sde = pyebm.samplers.VE(LOWEST, HIGHEST)
+    sigmas = [LOWEST * (HIGHEST / LOWEST) ** (k / (at.steps - 1)) for k in reversed(range(at.steps))]
+    score: Score = lambda x, sigma: x / -(1 + sigma[:, None] ** 2)  # noqa: E731
+    if at.variant == "energy":
+        score = lambda x, sigma: pyebm.energy_score(lambda x: energy(x, sigma), x)  # noqa: E731
+    elif at.variant == "MLP":
+        score = make(at.variant, x[0].numel()).to(at.device).requires_grad_(False)
+
+    def ours(backend: str | None) -> Run:
+        at_time = lambda x, t: score(x, LOWEST * (HIGHEST / LOWEST) ** t)  # noqa: E731
+        sampler = pyebm.samplers.PredictorCorrector(at_time, sde, at.steps, snr=SNR, denoise=False, backend=backend)
+        return lambda: sampler(x, noise=NOISE)
+
+    def eager() -> Tensor:
+        with torch.no_grad():
+            return corrected_written_out(x, score, sigmas)
+
+    def ebmkit(package: ModuleType) -> Run:
+        sampler = package.samplers.PredictorCorrector(torch.tensor([*sigmas, 1e-6]), snr=SNR)
+        return lambda: sampler.sample(energy, x)
+
+    work.draws = lambda n: (n // 2, 1 - n % 2)  # the corrector's stream comes after the predictor's
+    work.ours(ours, at.device).side("eager", eager)
+    if at.variant != "MLP":
+        return work.rival("ebmkit", ebmkit, "law") if at.variant == "energy" else work  # it draws another noise for its norm
+
+    def network() -> None:
+        levels = torch.full(x.shape[:1], HIGHEST, device=x.device)
+        with torch.no_grad():
+            for _ in range(2 * at.steps):
+                score(x, levels)
+
     return work.part("network (ours)", "pyebm", network).part("network (eager)", "eager", network)

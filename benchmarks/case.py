@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -16,6 +13,7 @@ from torch import Tensor
 import pyebm
 
 from . import rivals
+from .same import Draws, assert_near, assert_same_law, given, in_turn, tensors
 from .timing import Run
 
 NOISE = pyebm.Noise(0)
@@ -81,6 +79,8 @@ class Work:
     uncounted: set[str] = field(default_factory=set)  # sides whose dispatcher operations mean nothing (compiled, captured)
     reset: Callable[[], object] = lambda: None  # undoes what sides did to their own state, before a check
     tolerance: float = TOLERANCE[FLOAT]
+    strays: float = 0.0  # the share of samples that may end elsewhere: where rounding decides a Metropolis test
+    draws: Draws = in_turn  # the step and stream, in our noise, of a side's n-th draw of normals
     copied: bool = True  # a copy of as many bytes stands beside it
 
     def ours(self, make: Callable[[str | None], Run], device: str = "cpu", *, reference: bool = False) -> Work:
@@ -136,75 +136,24 @@ class Work:
     def _same_by_noise(self, run: Run) -> Callable[[], None]:
         def check() -> None:
             self.reset()
-            ours = _tensors(self.sides["pyebm"]())
+            ours = tensors(self.sides["pyebm"]())
             self.reset()
-            with given(NOISE):
-                theirs = _tensors(run())
+            with given(NOISE, self.draws):
+                theirs = tensors(run())
             for ours_one, theirs_one in zip(ours, theirs, strict=True):
-                assert_near(ours_one, theirs_one, self.tolerance)
+                assert_near(ours_one, theirs_one, self.tolerance, self.strays)
 
         return check
 
     def _same_in_law(self, run: Run) -> Callable[[], None]:
         def check() -> None:
             self.reset()
-            ours = _tensors(self.sides["pyebm"]())
+            ours = tensors(self.sides["pyebm"]())
             self.reset()
-            for ours_one, theirs_one in zip(ours, _tensors(run()), strict=True):
+            for ours_one, theirs_one in zip(ours, tensors(run()), strict=True):
                 assert_same_law(ours_one, theirs_one)
 
         return check
-
-
-def _tensors(result: object) -> list[Tensor]:
-    values = result if isinstance(result, (tuple, list)) else [result]
-    return [value.detach().clone() for value in values if isinstance(value, Tensor)]
-
-
-def assert_near(ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    """Apart by no more than ``tolerance`` times the largest of theirs (at least 1e-6)."""
-    assert ours.shape == theirs.shape, f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
-    ours, theirs = ours.double(), theirs.double()
-    size = max(float(theirs.abs().max()), 1e-6) if theirs.numel() else 1.0
-    apart = float((ours - theirs).abs().max()) if theirs.numel() else 0.0
-    assert apart <= tolerance * size, f"apart by {apart:.3g}, where values reach {size:.3g}"
-
-
-def assert_same_law(ours: Tensor, theirs: Tensor) -> None:
-    """Equal means and deviations, within 6 standard errors of independent elements; single numbers within 10 %."""
-    assert ours.shape == theirs.shape, f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
-    ours, theirs = ours.double(), theirs.double()
-    if ours.numel() == 1:
-        assert abs(float(ours) - float(theirs)) <= 0.1 * abs(float(ours)), f"{float(ours):.4g} is not {float(theirs):.4g}"
-        return
-    count = ours.numel()
-    deviation = float(ours.std())
-    means = abs(float(ours.mean()) - float(theirs.mean()))
-    assert means <= 6 * deviation * math.sqrt(2 / count), f"means differ by {means:.3g}, deviation {deviation:.3g}"
-    ratio = float(theirs.std()) / deviation
-    assert abs(ratio - 1) <= 6 * math.sqrt(2 / count), f"deviations differ by a factor of {ratio:.4f}"
-
-
-@contextlib.contextmanager
-def given(noise: pyebm.Noise) -> Iterator[None]:
-    """Whatever asks torch for normals gets ours: the first call those at ``noise.step``, the second those a step later."""
-    step = noise.step
-
-    def named(shape: Any, like: Tensor | None, options: dict[str, Any]) -> Tensor:
-        nonlocal step
-        device = options.get("device") or (like.device if like is not None else "cpu")
-        dtype = options.get("dtype") or (like.dtype if like is not None else torch.get_default_dtype())
-        step += 1
-        return noise.at(step=step - 1).randn(tuple(shape), dtype=dtype, device=device)
-
-    def randn_like(like: Tensor, **options: Any) -> Tensor:
-        return named(like.shape, like, options)
-
-    def randn(*shape: Any, **options: Any) -> Tensor:
-        return named(shape[0] if shape and not isinstance(shape[0], int) else shape, None, options)
-
-    with mock.patch.object(torch, "randn_like", randn_like), mock.patch.object(torch, "randn", randn):
-        yield
 
 
 @dataclass(frozen=True)

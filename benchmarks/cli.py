@@ -14,7 +14,10 @@ from . import records
 from .case import GROUPS, Case
 
 # In the order of the report.
-MODULES = ("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures", "samplers", "schedulers", "training")
+MODULES = (
+    *("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures"),
+    *("samplers", "mcmc", "schedulers", "training"),
+)
 SECONDS, QUICK_SECONDS = 2.0, 0.5  # a case
 OK, FAILED, USAGE, UNFINISHED = 0, 1, 2, 75
 

@@ -18,8 +18,11 @@ PYEBM_HD float bits_float(uint32_t bits) {
   return x;
 }
 
+PYEBM_HD float to_float(uint32_t word) { return static_cast<float>(word); }
+PYEBM_HD float signed_to_float(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word)); }
+
 // In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
-PYEBM_HD float uniform(uint32_t word) { return (static_cast<float>(word) + 0.5f) * 0x1p-32f; }
+PYEBM_HD float uniform(uint32_t word) { return (to_float(word) + 0.5f) * 0x1p-32f; }
 
 PYEBM_HD float sqrt_rounded(float x) {
 #if defined(__CUDA_ARCH__)
@@ -52,12 +55,12 @@ PYEBM_HD float root_of_log(float x) {
 }
 
 // -2 log(u) for u = radius 2^-32 + 2^-33. u 2^32 = 2^32 2^e m, m in [2/3, 4/3): -2 e ln 2 + f q(f) at f = 1 - m.
-PYEBM_HD float minus_2_log(uint32_t radius) {
-  const uint32_t bits = float_bits(static_cast<float>(radius) + 0.5f) - (32u << 23);
-  const uint32_t exponent = (bits - 0x3F2AAAABu) & 0xFF800000u;  // e, where a float keeps it; 0x3F2AAAAB is 2/3
-  const float f = 1.0f - bits_float(bits - exponent);
-  float q = 0x1.1f2802p-2f;
-  q = q * f + 0x1.3b0c5ep-2f;
+template <class Word>
+PYEBM_HD auto minus_2_log(Word radius) {
+  const Word bits = float_bits(to_float(radius) + 0.5f) - (32u << 23);
+  const Word exponent = (bits - 0x3F2AAAABu) & 0xFF800000u;  // e, where a float keeps it; 0x3F2AAAAB is 2/3
+  const auto f = 1.0f - bits_float(bits - exponent);
+  auto q = f * 0x1.1f2802p-2f + 0x1.3b0c5ep-2f;
   q = q * f + 0x1.1ea89ap-2f;
   q = q * f + 0x1.5038e0p-2f;
   q = q * f + 0x1.99d3b0p-2f;
@@ -65,7 +68,7 @@ PYEBM_HD float minus_2_log(uint32_t radius) {
   q = q * f + 0x1.5554fcp-1f;
   q = q * f + 0x1.ffffd6p-1f;
   q = q * f + 0x1p+1f;
-  return static_cast<float>(static_cast<int32_t>(exponent)) * -0x1.62e430p-23f + f * q;
+  return signed_to_float(exponent) * -0x1.62e430p-23f + f * q;
 }
 
 // (even, odd) = r (c, s), or where `turn` is not 0, r (-s, c).
@@ -85,21 +88,21 @@ PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, flo
 }
 
 // even = R cos, odd = R sin at the angle 2 pi angle / 2^32: the nearest quarter turn from the top bits, polynomials for the rest.
-PYEBM_HD void box_muller(uint32_t radius, uint32_t angle, float& even, float& odd) {
-  const float r = root_of_log(minus_2_log(radius));
-  const float a = static_cast<float>(static_cast<int32_t>(angle << 2)) * 0x1.921fb6p-32f;  // in [-pi/4, pi/4)
-  const float y = a * a;
-  float s = -0x1.995408p-13f;
-  s = s * y + 0x1.110778p-7f;
+// Word and Float are uint32_t and float, or many of them (csrc/cpu/several.h) that bring their own of the functions above.
+template <class Word, class Float>
+PYEBM_HD void box_muller(Word radius, Word angle, Float& even, Float& odd) {
+  const Float r = root_of_log(minus_2_log(radius));
+  const Float a = signed_to_float(angle << 2) * 0x1.921fb6p-32f;  // in [-pi/4, pi/4)
+  const Float y = a * a;
+  Float s = y * -0x1.995408p-13f + 0x1.110778p-7f;
   s = s * y + -0x1.555546p-3f;
   s = s * y + 0x1p+0f;
   s = a * s;
-  float c = -0x1.6447c6p-10f;
-  c = c * y + 0x1.553e5ep-5f;
+  Float c = y * -0x1.6447c6p-10f + 0x1.553e5ep-5f;
   c = c * y + -0x1.ffffb2p-2f;
   c = c * y + 0x1p+0f;
   // Quadrants 0 to 3 give (c, s), (-s, c), (-c, -s), (s, -c): the last two the first two's, with the radius negative.
-  const uint32_t turned = angle + (1u << 29);
+  const Word turned = angle + (1u << 29);
   rotated(bits_float(float_bits(r) ^ (turned & 0x80000000u)), c, s, turned & 0x40000000u, even, odd);
 }
 

@@ -1,6 +1,6 @@
 // Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 //
-// Word is uint32_t, or a SIMD type of many such words that brings its own multiply, xor3 and operator+.
+// Word is uint32_t, or a SIMD type of many such words that brings its own multiply and xor3; Key likewise, with an operator+.
 #pragma once
 
 #include "platform.h"
@@ -20,8 +20,8 @@ PYEBM_HD void multiply(uint32_t constant, uint32_t word, uint32_t& high, uint32_
 
 PYEBM_HD uint32_t xor3(uint32_t a, uint32_t b, uint32_t c) { return a ^ b ^ c; }
 
-template <class Word>
-PYEBM_HD void philox4x32_10(Word& c0, Word& c1, Word& c2, Word& c3, Word k0, Word k1) {
+template <class Word, class Key>
+PYEBM_HD void philox4x32_10(Word& c0, Word& c1, Word& c2, Word& c3, Key k0, Key k1) {
   PYEBM_UNROLL_ON_GPU for (int round = 0; round < 10; ++round) {
     Word high0, low0, high1, low1;
     multiply(0xD2511F53u, c0, high0, low0);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -58,7 +59,7 @@ struct TargetOf {
 
 struct ChunkKernels {
   const char* name;
-  // Write 4 numbers a call (one_pair: 2), for the calls rounded up to a multiple of 8.
+  // Write 4 numbers a call (one_pair: 2), for the calls rounded up to a multiple of 16.
   void (*normals)(const Calls&, int64_t calls, float* out);
   void (*uniforms)(const Calls&, int64_t calls, float* out);
   void (*from_half)(const uint16_t*, int64_t n, float*);

@@ -1,20 +1,12 @@
 // The bodies behind ChunkKernels: included once by each level_*.cpp, after its target pragma. No include guard, no other
 // includes: standard headers under a target pragma would leave illegal instructions in shared inline functions.
 //
-// Everything has internal linkage. The plain loops are left to the auto-vectoriser; Philox's multiply is not (PhiloxLanes).
+// Everything has internal linkage. The plain loops are left to the auto-vectoriser; noise_kernels.h is not.
 
 namespace {
 
-#if defined(__clang__)
-#define PYEBM_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PYEBM_VECTOR_LOOP _Pragma("GCC ivdep")
-#endif
-
 using pyebm::Bounds;
-using pyebm::Calls;
 using pyebm::ChunkKernels;
-using pyebm::kChunk;
 using pyebm::kLanes;
 using pyebm::LossOperands;
 
@@ -22,64 +14,6 @@ template <bool kValue>
 struct Flag {
   static constexpr bool value = kValue;
 };
-
-// Philox for all calls, its words sorted: 0 and 2 of a call are even, 1 and 3 odd; or 0 and 1 alone. Returns the words of each
-// sort.
-template <bool kSameKey, bool kOnePair>
-int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
-#if defined(PYEBM_PHILOX_LANES)
-  for (int64_t i = 0; i < n; i += PhiloxLanes::kCount) {
-    PhiloxLanes c0(calls.group + i), c1(calls.sample + i), c2(calls.step), c3(calls.stream);
-    const PhiloxLanes k0 = kSameKey ? PhiloxLanes(calls.key0[0]) : PhiloxLanes(calls.key0 + i);
-    const PhiloxLanes k1 = kSameKey ? PhiloxLanes(calls.key1[0]) : PhiloxLanes(calls.key1 + i);
-    philox4x32_10(c0, c1, c2, c3, k0, k1);
-    if (kOnePair) {
-      c0.store(even + i);
-      c1.store(odd + i);
-    } else {
-      PhiloxLanes::store_pairs(c0, c2, even + 2 * i);
-      PhiloxLanes::store_pairs(c1, c3, odd + 2 * i);
-    }
-  }
-#else
-  PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t c0 = calls.group[i], c1 = calls.sample[i], c2 = calls.step, c3 = calls.stream;
-    philox4x32_10(c0, c1, c2, c3, calls.key0[kSameKey ? 0 : i], calls.key1[kSameKey ? 0 : i]);
-    if (kOnePair) {
-      even[i] = c0;
-      odd[i] = c1;
-    } else {
-      even[2 * i] = c0;
-      odd[2 * i] = c1;
-      even[2 * i + 1] = c2;
-      odd[2 * i + 1] = c3;
-    }
-  }
-#endif
-  return kOnePair ? n : 2 * n;
-}
-
-int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
-  n = (n + 7) / 8 * 8;
-  if (calls.one_pair)
-    return calls.same_key ? philox_words<true, true>(calls, n, even, odd) : philox_words<false, true>(calls, n, even, odd);
-  return calls.same_key ? philox_words<true, false>(calls, n, even, odd) : philox_words<false, false>(calls, n, even, odd);
-}
-
-void normals(const Calls& calls, int64_t n, float* out) {
-  alignas(64) uint32_t radius[kChunk / 2], angle[kChunk / 2];
-  n = philox_words(calls, n, radius, angle);
-  PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
-}
-
-void uniforms(const Calls& calls, int64_t n, float* out) {
-  alignas(64) uint32_t even[kChunk / 2], odd[kChunk / 2];
-  n = philox_words(calls, n, even, odd);
-  PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) out[2 * i] = uniform(even[i]), out[2 * i + 1] = uniform(odd[i]);
-}
 
 // Half precisions by integer arithmetic and exact scaling: the same bits with and without the machine's own conversions.
 void from_bfloat16(const uint16_t* in, int64_t n, float* out) {
@@ -126,14 +60,18 @@ void perturb(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = perturbed(x[i], static_cast<T>(z[i]), alpha, sigma);
 }
 
-template <class T, bool kMask, bool kMean>
+template <class T>
+constexpr T kInfinity = std::numeric_limits<T>::infinity();
+
+template <class T, bool kMask, bool kMean, bool kBounds>
 void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
                T* mean) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const T old = x[i];
-    const T m = step_mean(old, g[i], a, b, bounds.score_clip);
-    const T value = step_value(m, static_cast<T>(z[i]), c, bounds.low, bounds.high);
+    const T m = kBounds ? step_mean(old, g[i], a, b, bounds.score_clip) : affine_mean(old, g[i], a, b);
+    const T value =
+        kBounds ? step_value(m, static_cast<T>(z[i]), c, bounds.low, bounds.high) : affine_value(m, static_cast<T>(z[i]), c);
     out[i] = kMask && !mask[i] ? old : value;
     if (kMean) mean[i] = kMask && !mask[i] ? old : m;
   }
@@ -142,10 +80,12 @@ void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t*
 template <class T>
 void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
           T* mean) {
-  if (mask && mean) return step_loop<T, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  if (mask) return step_loop<T, true, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  if (mean) return step_loop<T, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  return step_loop<T, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  const bool bounded = !(bounds.low == -bounds.high && bounds.high == kInfinity<T> && bounds.score_clip == kInfinity<T>);
+  if (mask && mean) return step_loop<T, true, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mask) return step_loop<T, true, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mean) return step_loop<T, false, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (bounded) return step_loop<T, false, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  step_loop<T, false, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
 }
 
 template <class T>

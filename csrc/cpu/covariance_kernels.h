@@ -19,7 +19,21 @@ struct FullGaussian {
   static void score(const Samples<T>& samples, const T* x, T* out) {
     const int64_t dim = samples.width, stride = row_stride(dim);
     const T *mean = samples.params, *precision = mean + dim;
-    by_tiles<T>(samples.rows, [&](auto vector, int64_t row, int64_t n) {
+    const auto alone = [&](int64_t row) {
+      T *far = samples.scratch, *made = out + row * dim;
+      for (int64_t d = 0; d < dim; ++d) far[d] = mean[d] - x[row * dim + d];
+      by_lanes<Wide<T>, kGroupsAtOnce<Wide<T>>>(dim, [&](auto count, int64_t first) {
+        using V = Wide<T>;
+        constexpr int kGroups = decltype(count)::value;
+        V sum[kGroups];
+        const T* rows = precision + first * stride;
+        sum_columns<V, kGroups, false>(dim, stride, rows, rows, true, far, sum,
+                                       [](V at, V column, V, V& to) { to = fma(at, column, to); });
+        PYEBM_UNROLL
+        for (int g = 0; g < kGroups; ++g) store(made + first + g * kWidth<V>, sum[g]);
+      });
+    };
+    by_tiles<T>(samples.rows, dim >= kWidth<Wide<T>>, alone, [&](auto vector, int64_t row, int64_t n) {
       using V = decltype(vector);
       T *far = samples.scratch, *made = far + dim * kWidth<V>;
       to_lanes<V>(n, dim, x + row * dim, far, [&](V value, int64_t d) { return all<V>(mean[d]) - value; });

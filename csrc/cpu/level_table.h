@@ -1,8 +1,19 @@
 // All kernels of one level: the last include of each level_*.cpp, once, after its target pragma (see chunk_kernels.h).
-#include "chunk_kernels.h"
 #include "vectors.h"
 
+#if defined(PYEBM_PHILOX_LANES)
+#include "several.h"
+#endif
+
+#include "chunk_kernels.h"
+#include "noise_kernels.h"
 #include "sample_tiles.h"
+
+#include "one_sample.h"
+
+#include "mixture_tiles.h"
+
+#include "mixture_of_one.h"
 
 #include "covariance_kernels.h"
 #include "mixture_kernels.h"

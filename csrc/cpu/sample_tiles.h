@@ -19,6 +19,7 @@ struct Walk {
   const T* at[kPointers];
   int64_t stride;
 
+  Walk() = default;
   PYEBM_HD Walk(const T* first, int64_t s) : stride(s) {
     PYEBM_UNROLL
     for (int i = 0; i < kPointers; ++i) at[i] = first + 4 * i * s;
@@ -27,10 +28,11 @@ struct Walk {
     PYEBM_UNROLL
     for (int i = 0; i < kPointers; ++i) opaque(at[i]);
   }
-  PYEBM_HD T operator[](int row) const { return at[row / 4][row % 4 * stride]; }
-  PYEBM_HD void next() {
+  PYEBM_HD const T* row(int r) const { return at[r / 4] + r % 4 * stride; }
+  PYEBM_HD T operator[](int r) const { return *row(r); }
+  PYEBM_HD void next(int64_t columns = 1) {
     PYEBM_UNROLL
-    for (int i = 0; i < kPointers; ++i) ++at[i];
+    for (int i = 0; i < kPointers; ++i) at[i] += columns;
   }
 };
 
@@ -100,11 +102,12 @@ PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out) {
   }
 }
 
-// Calls tile(one V, first sample, samples) for all of them.
-template <class T, class Tile>
-PYEBM_HD void by_tiles(int64_t rows, Tile tile) {
+// Calls tile(one V, first sample, samples) for all of them, or alone(sample) for one that is left over, where one can be.
+template <class T, class Alone, class Tile>
+PYEBM_HD void by_tiles(int64_t rows, bool can_be_alone, Alone alone, Tile tile) {
   for (int64_t row = 0; row < rows;) {
     const int64_t left = rows - row;
+    if (left == 1 && can_be_alone) return alone(row);
     if (left > kWidth<Narrow<T>>) {
       const int64_t n = left < kWidth<Wide<T>> ? left : kWidth<Wide<T>>;
       tile(Wide<T>(), row, n);

@@ -4,6 +4,12 @@
 namespace {
 
 #if defined(__clang__)
+#define PYEBM_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PYEBM_VECTOR_LOOP _Pragma("GCC ivdep")
+#endif
+
+#if defined(__clang__)
 #define PYEBM_UNROLL _Pragma("unroll")
 #else
 #define PYEBM_UNROLL _Pragma("GCC unroll 16")
@@ -19,6 +25,8 @@ template <class T>
 using Wide = typename VectorOf<T, PYEBM_VECTOR_BYTES>::type;
 template <class T>
 using Narrow = typename VectorOf<T, PYEBM_VECTOR_BYTES == 64 ? 32 : PYEBM_VECTOR_BYTES>::type;
+template <class T>
+using Least = typename VectorOf<T, 16>::type;
 
 template <class V>
 using Element = std::decay_t<decltype(std::declval<V&>()[0])>;
@@ -54,10 +62,23 @@ PYEBM_HD V fma(V a, V b, V c) {
 #if PYEBM_VECTOR_BYTES >= 32
   if constexpr (std::is_same_v<V, Narrow<float>>) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
   if constexpr (std::is_same_v<V, Narrow<double>>) return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+  if constexpr (std::is_same_v<V, Least<float>>) return (V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+  if constexpr (std::is_same_v<V, Least<double>>) return (V)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c);
 #else
   return a * b + c;
 #endif
 }
+
+#if PYEBM_VECTOR_BYTES >= 32
+// Correctly rounded.
+PYEBM_HD Wide<float> root(Wide<float> x) {
+#if PYEBM_VECTOR_BYTES == 64
+  return (Wide<float>)_mm512_sqrt_ps((__m512)x);
+#else
+  return (Wide<float>)_mm256_sqrt_ps((__m256)x);
+#endif
+}
+#endif
 
 // Is any lane anything but +0?
 template <class V>

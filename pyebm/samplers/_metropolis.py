@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _ops
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
-from ._squares import Squares, mean
+from ._squares import Mean, Squares
 
 
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` sets ``proposal``, its energy and score, and calls :meth:`decide`. Uniforms come from stream + 1.
+    A subclass's ``step`` sets ``proposal`` and ``log_alpha``, and calls :meth:`decide`. Uniforms come from stream + 1.
     """
 
     streams = 2
@@ -37,10 +39,11 @@ class Metropolis(Body):
         energy, score = self.both(run.x)
         self.energy, self.score = energy.double().clone(), score.clone()
         batch = run.x.shape[0]
-        self.uniform = torch.empty((batch, 1), dtype=torch.float32, device=run.x.device)
+        self.uniform = torch.empty((batch, 1), dtype=torch.float64, device=run.x.device)  # float32's numbers, widened
         self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
         self.log_alpha = run.rows(0.0)
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
+        self.flat_uniform, self.chosen = self.uniform.flatten(), run.column(self.accept)  # views
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
@@ -50,18 +53,20 @@ class Metropolis(Body):
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
 
-    def decide(self, log_alpha: Tensor, energy: Tensor, score: Tensor, name: Tensor, k: int | None) -> None:
+    def draw(self, name: Tensor) -> Tensor:
+        """A uniform a sample, (B,); the next draw writes over it."""
+        _ops.call(self.kernels["uniform_"], (self.uniform, name), (self.run.seeds, self.run.ids))
+        return self.flat_uniform
+
+    def decide(self, energy: Tensor, score: Tensor, name: Tensor, k: int | None) -> None:
         """Take the proposal, with its energy and score, or stay. A log_alpha of NaN stays."""
-        self.kernels["uniform_"](self.uniform, name, self.run.seeds, self.run.ids)
-        self.log_alpha.copy_(log_alpha)
-        torch.lt(self.uniform.double().log().flatten(), log_alpha, out=self.accept)
+        torch.lt(self.draw(name).log_(), self.log_alpha, out=self.accept)
         self.accepted.add_(self.accept)
-        chosen = self.run.column(self.accept)
-        torch.where(chosen, self.proposal, self.x, out=self.x)
-        torch.where(chosen, score, self.score, out=self.score)
+        torch.where(self.chosen, self.proposal, self.x, out=self.x)
+        torch.where(self.chosen, score, self.score, out=self.score)
         torch.where(self.accept, energy, self.energy, out=self.energy)
         if self.adapted is not None:
-            self.adapted.learn(log_alpha, k)
+            self.adapted.learn(self.log_alpha, k)
 
     def info(self, k: int) -> dict[str, Any]:
         del k
@@ -83,14 +88,15 @@ class Metropolis(Body):
 class Adaptation:
     """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
 
-    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. The count of steps is
-    on the device too, so that a captured step adapts as well.
+    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. In a graph the count of
+    steps is on the device, so that a captured step adapts as well.
     """
 
     SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
 
     def __init__(self, run: Run, sampler: Any) -> None:
-        self.warmup, self.target, self.per_batch = sampler.warmup, sampler.target_acceptance, sampler.per == "batch"
+        self.warmup, self.target = sampler.warmup, sampler.target_acceptance
+        self.mean = Mean(run, 1) if sampler.per == "batch" else None
         first, rows = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
         start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
         self.middle = (10.0 * start).log()
@@ -104,21 +110,33 @@ class Adaptation:
         self.steps = torch.full((), float(self.begun), dtype=torch.float64, device=run.x.device)
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
-        if k is not None and self.begun + k - self.first >= self.warmup:
+        if k is None:
+            self._learn_on_device(log_alpha)
             return
-        m = self.steps.add_(1.0)
-        probability = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
-        if self.per_batch:
-            probability = mean(probability)
-        learning = m <= self.warmup  # always so where the host counts
-        share = 1.0 / (m + self.SLOW_START)
-        gap = (1.0 - share) * self.gap + share * (self.target - probability)
-        # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
-        log_step = self.middle - (m.sqrt() / self.SHRINK * gap).clamp(-self.REACH, self.REACH)
-        weight = m**-self.FORGET
-        torch.where(learning, weight * log_step + (1.0 - weight) * self.log_average, self.log_average, out=self.log_average)
+        m = self.begun + k - self.first + 1
+        if m <= self.warmup:
+            log_step = self._update(log_alpha, float(m), math.sqrt(m), self.gap, self.log_average)
+            torch.exp(log_step if m < self.warmup else self.log_average, out=self.step_size)
+
+    def _learn_on_device(self, log_alpha: Tensor) -> None:
+        m, gap, log_average = self.steps.add_(1.0), self.gap.clone(), self.log_average.clone()
+        log_step = self._update(log_alpha, m, m.sqrt(), gap, log_average)
+        learning = m <= self.warmup
+        torch.where(learning, log_average, self.log_average, out=self.log_average)
         torch.where(learning, gap, self.gap, out=self.gap)
         torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
+
+    def _update(self, log_alpha: Tensor, m: Any, root: Any, gap: Tensor, log_average: Tensor) -> Tensor:
+        """After step m, a number or a tensor: gap and log_average in place; returns the log of the step to try next."""
+        short = log_alpha.clamp(max=0.0).exp_()  # of the target, from here on
+        torch.nan_to_num(short, 0.0, out=short if self.mean is None else self.mean.values[0])
+        short = short.neg_() if self.mean is None else self.mean().neg_()
+        share, weight = 1.0 / (m + self.SLOW_START), m**-self.FORGET
+        gap.mul_(1.0 - share).add_(short.add_(self.target).mul_(share))
+        # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+        log_step: Tensor = self.middle - (gap * (root / self.SHRINK)).clamp_(-self.REACH, self.REACH)
+        log_average.mul_(1.0 - weight).add_(log_step * weight)
+        return log_step
 
     def carried(self, done: int) -> dict[str, Tensor]:
         return {

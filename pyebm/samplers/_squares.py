@@ -13,26 +13,35 @@ _SAMPLE = _ops.REDUCTIONS["sample"]
 
 
 class Squares:
-    """``sum (kappa a + lam z + mu x0)^2`` over the elements of each sample, (B,), in float64."""
+    """Two sums over the elements of each sample, ``first`` and ``second``, (B,) each, in float64 once :meth:`widen` was called."""
 
     def __init__(self, run: Run, backend: str | None) -> None:
-        self.kernel, self.seeds, self.ids = run.kernels(backend)["denoising_loss"], run.seeds, run.ids
-        self.dtype = torch.float64 if run.x.dtype == torch.float64 else torch.float32
+        self.kernel, self.ids = run.kernels(backend)["denoising_loss"], (run.seeds, run.ids)
+        wide = torch.empty((2, *run.x.shape[:1]), dtype=torch.float64, device=run.x.device)
+        self.wide, self.sums = wide, wide if run.x.dtype == torch.float64 else wide.float()
+        self.rows = self.sums.unbind()
+        self.first, self.second = wide.unbind()
 
-    def of(self, a: Tensor, kappa: Number, z: Tensor, lam: float, x0: Tensor | None = None) -> Tensor:
-        """``kappa a + lam z + x0``: kappa a number or one a sample."""
+    def of(self, row: int, a: Tensor, kappa: Number, z: Tensor, lam: float, x0: Tensor | None = None) -> None:
+        """``sum (kappa a + lam z + x0)^2``: kappa a number or one a sample."""
         number, rows = kappa
-        return self._run(a, number, lam, 0.0 if x0 is None else 1.0, None, rows, z, x0)
+        self._run(row, a, number if rows is None else NAN, lam, 0.0 if x0 is None else 1.0, None, rows, z, x0)
 
-    def norm2(self, a: Tensor) -> Tensor:
-        return self._run(a, 1.0, 0.0, 0.0, None, None, a, None)
+    def norm2(self, row: int, a: Tensor) -> None:
+        self._run(row, a, 1.0, 0.0, 0.0, None, None, a, None)
 
-    def norm2_of_noise(self, name: Tensor, like: Tensor) -> Tensor:
+    def norm2_of_noise(self, row: int, name: Tensor, like: Tensor) -> None:
         """Of the normals that name stands for, which are made in the kernel and nowhere kept."""
-        return self._run(like, 0.0, 1.0, 0.0, name, None, None, None)
+        self._run(row, like, 0.0, 1.0, 0.0, name, None, None, None)
+
+    def widen(self) -> Squares:
+        if self.sums is not self.wide:
+            self.wide.copy_(self.sums)
+        return self
 
     def _run(
         self,
+        row: int,
         a: Tensor,
         kappa: float,
         lam: float,
@@ -41,14 +50,20 @@ class Squares:
         rows: Tensor | None,
         z: Tensor | None,
         x0: Tensor | None,
-    ) -> Tensor:
-        out = torch.empty(a.shape[:1], dtype=self.dtype, device=a.device)
-        head = (out, None, a, NAN if rows is not None else kappa, lam, mu, 1.0, 1.0, False, _SAMPLE, name)
-        self.kernel(*head, rows, None, None, None, z, x0, self.seeds, self.ids)
-        return out.double()
+    ) -> None:
+        head = (self.rows[row], None, a, kappa, lam, mu, 1.0, 1.0, False, _SAMPLE, name)
+        _ops.call(self.kernel, head, (rows, None, None, None, z, x0, *self.ids))
 
 
-def mean(values: Tensor) -> Tensor:
-    """Of one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
-    count = values.shape[0]
-    return torch.nn.functional.pad(values, (0, -count % _BLOCK)).reshape(-1, _BLOCK).sum(1).sum() / count
+class Mean:
+    """Means of ``rows`` times one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond
+    32,768 numbers. Write the numbers to ``values``, (rows, B) in float64, then call it: (rows,)."""
+
+    def __init__(self, run: Run, rows: int) -> None:
+        self.count = run.x.shape[0]
+        self.blocks = torch.zeros((rows, -(-self.count // _BLOCK), _BLOCK), dtype=torch.float64, device=run.x.device)
+        self.values = self.blocks.flatten(1).narrow(1, 0, self.count)
+
+    def __call__(self) -> Tensor:
+        sums = self.blocks.sum(2)
+        return (sums.squeeze(1) if sums.shape[1] == 1 else sums.sum(1)) / self.count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,29 +76,41 @@ class _Steps(Metropolis):
         self.n_leapfrog, self.jitter = sampler.n_leapfrog, sampler.jitter
         self.streams = 3 if self.jitter else 2
         self.momentum = torch.empty_like(run.x)
+        self.fixed = None if self.adapted or self.jitter else self._sizes(self.eta)
+        # A number is rounded to x's dtype with its product, one eps a sample is not.
+        self.kick = torch.empty_like(run.x, dtype=run.x.dtype if self.eta[1] is None and not self.jitter else run.work)
         one = run.rows(1.0)
         self.tail = sampler.options.tail(run, one, one, one)[3:]
 
     def step(self, names: Names, k: int | None) -> None:
-        size, rows = self._jittered(names[2]) if self.jitter else self.eta
-        half = (0.5 * size, None if rows is None else 0.5 * rows)
-        minus_half = (-half[0], None if rows is None else -half[1])  # type: ignore[operator]
-        eps: Any = size if rows is None else self.run.column(rows).to(self.run.work)
-        p, q, t = self.momentum, self.proposal, self.temperature
+        half, minus_half, eps = self.fixed or self._sizes(self._jittered(names[2]) if self.jitter else self.eta)
+        p, q, t, kick = self.momentum, self.proposal, self.temperature, self.kick
         # The fresh momentum and its first half kick in one pass: 0 s + eps/2 s + sqrt(T) z.
         head = (p, self.score, self.score, 0.0, half[0], math.sqrt(t), names[0])
         self.kernels["affine_step"](*head, None, half[1], None, *self.tail)
-        kinetic = self.squares.of(self.score, minus_half, p, 1.0)
+        self.squares.of(0, self.score, minus_half, p, 1.0)
         q.copy_(self.x)
         for i in range(self.n_leapfrog):
             if i:
-                p.add_(self.masked(self.fits(self.potential.score(q))) * eps)
-            q.add_(p * eps)  # not add_(alpha=eps): a fused multiply-add would make bits depend on an element's place
+                p.add_(torch.mul(self.masked(self.fits(self.potential.score(q))), eps, out=kick))
+            q.add_(torch.mul(p, eps, out=kick))  # not add_(alpha=eps): fused, bits would depend on an element's place
         energy, score = self.both(q)
-        change = self.squares.of(score, half, p, 1.0) - kinetic
-        self.decide((self.energy - energy - 0.5 * change) / t, energy.double(), score, names[1], k)
+        self.squares.of(1, score, half, p, 1.0)
+        squares = self.squares.widen()
+        torch.sub(self.energy, energy, out=self.log_alpha)
+        self.log_alpha.sub_((squares.second - squares.first).mul_(0.5))
+        if t != 1.0:
+            self.log_alpha.div_(t)
+        self.decide(energy, score, names[1], k)
+
+    def _sizes(self, size: Number) -> tuple[Number, Number, Tensor]:
+        """Half a step, minus that, and the step as a factor of tensors."""
+        number, rows = size
+        if rows is None:
+            return (0.5 * number, None), (-0.5 * number, None), torch.tensor(number, dtype=torch.float64)
+        half = 0.5 * rows
+        return (NAN, half), (NAN, -half), self.run.column(rows).to(self.run.work)
 
     def _jittered(self, name: Tensor) -> Number:
-        self.kernels["uniform_"](self.uniform, name, self.run.seeds, self.run.ids)
         size, rows = self.eta
-        return NAN, (1.0 + self.jitter * (2.0 * self.uniform.double().flatten() - 1.0)) * (size if rows is None else rows)
+        return NAN, (1.0 + self.jitter * (2.0 * self.draw(name) - 1.0)) * (size if rows is None else rows)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._checks import Coefficient
-from ._body import Body, EnergyFn, Run, ScoreFn, StepOptions
+from ._body import Body, EnergyFn, Number, Run, ScoreFn, StepOptions
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, check_warmup
 
@@ -69,14 +70,24 @@ class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run, sampler)
         self.tail = sampler.options.tail(run, self.eta[1], None)
+        self.fixed = None if self.adapted else self._factors()
+
+    def _factors(self) -> tuple[Number, float | Tensor]:
+        """-eta and 4 eta T."""
+        eta, rows = self.eta
+        return (-eta, None if rows is None else -rows), 4.0 * self.temperature * (eta if rows is None else rows.double())
 
     def step(self, names: Names, k: int | None) -> None:
-        (eta, rows), t, x, y = self.eta, self.temperature, self.x, self.proposal
-        self.kernels["langevin_step"](y, x, self.score, eta, t, names[0], *self.tail)
+        t, x, y = self.temperature, self.x, self.proposal
+        self.kernels["langevin_step"](y, x, self.score, self.eta[0], t, names[0], *self.tail)
         energy, score = self.both(y)
         # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
-        minus = (-eta, None if rows is None else -rows)
-        there = self.squares.of(self.score, minus, x, -1.0, y)
-        back = self.squares.of(score, self.eta, x, -1.0, y)
-        scale = 4.0 * t * (eta if rows is None else rows.double())
-        self.decide((self.energy - energy) / t + (there - back) / scale, energy.double(), score, names[1], k)
+        minus, scale = self.fixed or self._factors()
+        self.squares.of(0, self.score, minus, x, -1.0, y)
+        self.squares.of(1, score, self.eta, x, -1.0, y)
+        squares = self.squares.widen()
+        torch.sub(self.energy, energy, out=self.log_alpha)
+        if t != 1.0:
+            self.log_alpha.div_(t)
+        self.log_alpha.add_((squares.first - squares.second).div_(scale))
+        self.decide(energy, score, names[1], k)

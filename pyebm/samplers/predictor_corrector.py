@@ -13,7 +13,7 @@ from ..noise import Noise
 from ._body import NAN, Body, Run, StepOptions, number
 from ._known import Known
 from ._loop import Sampler
-from ._squares import Squares, mean
+from ._squares import Mean, Squares
 from .sde import SDE, Coefficients
 
 PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)
@@ -133,6 +133,7 @@ class _Steps(Body):
         self.sampler, self.correctors = sampler, sampler.corrector_steps
         self.affine, self.langevin = kernels["affine_step"], kernels["langevin_step"]
         self.squares = Squares(run, options.backend)
+        self.mean = Mean(run, 2) if sampler.per == "batch" else None
         one = run.rows(1.0)
         self.tail, self.row_tail = options.tail(run, None, None, None), options.tail(run, one, one, one)[3:]
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
@@ -171,10 +172,16 @@ class _Steps(Body):
     def _correct(self, score: Tensor, alpha: Any, name: Tensor) -> None:
         if not score.shape[0]:  # nothing to take a mean of
             return
-        z, g = self.squares.norm2_of_noise(name, score), self.squares.norm2(score)
-        if self.sampler.per == "batch":  # the norms' means over the batch
-            z, g = (mean(norm2.sqrt()).square().reshape(1) for norm2 in (z, g))
-        eta = z / g * (2.0 * self.sampler.snr**2) * alpha
+        self.squares.norm2_of_noise(0, name, score)
+        self.squares.norm2(1, score)
+        norm2 = self.squares.widen().wide
+        if self.mean is not None:  # the norms' means over the batch
+            torch.sqrt(norm2, out=self.mean.values)
+            norm2 = self.mean().square_().unsqueeze(1)
+        z, g = norm2
+        eta = (z / g).mul_(2.0 * self.sampler.snr**2)
+        if isinstance(alpha, Tensor) or alpha != 1.0:
+            eta.mul_(alpha)
         self.langevin(self.x, None, score, NAN, 1.0, name, eta, None, *self.row_tail)
 
     def finish(self) -> None:

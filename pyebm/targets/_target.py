@@ -32,8 +32,8 @@ class Target(nn.Module):
     least_dim = 0
     """Fewer elements than this make no sense."""
 
-    # The numbers as the kernels take them, by dtype and device, made of these buffers at these versions.
-    _packed: tuple[list[Tensor], list[int], dict[tuple[torch.dtype, torch.device], Tensor]] = ([], [], {})
+    # What was made of these buffers at these versions: the numbers as the kernels take them, and the buffers in other dtypes.
+    _made: tuple[list[Tensor], list[int], dict[Any, Tensor]] = ([], [], {})
 
     def energy(self, x: Tensor) -> Tensor:
         """The energy of each sample, (B,), by torch operations, differentiable; float32 for half precisions, else x's dtype.
@@ -126,7 +126,12 @@ class Target(nn.Module):
         """x as (B, elements) in the dtype of the computation, and the buffers, by name, in it."""
         self._check(f"{type(self).__name__}", x)
         work = reference.work_of(x).reshape(x.shape[0], _elements(x))
-        return work, lambda name: self.get_buffer(name).to(work.dtype)
+        dtype, kept = work.dtype, self._kept()
+
+        def of(name: str) -> Tensor:
+            return _once(kept, (name, dtype), lambda: self._buffers[name].to(dtype))  # type: ignore[union-attr]
+
+        return work, of
 
     def _normals(
         self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
@@ -156,8 +161,8 @@ class Target(nn.Module):
             raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
         if elements < self.least_dim and x.shape[0]:
             raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
-        for buffer in self.buffers():
-            if buffer.device != x.device:
+        for buffer in self._buffers.values():
+            if buffer is not None and buffer.device != x.device:
                 raise ValueError(
                     f"{op}: x must be on the target's device {buffer.device}, got {x.device}; move it with target.to(x.device)"
                 )
@@ -167,18 +172,37 @@ class Target(nn.Module):
         """The parameters for a kernel that works on x, once x is known to fit."""
         self._check(op, x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        buffers = list(self.buffers())
-        if torch.compiler.is_compiling() or any(b.requires_grad or b.is_inference() for b in buffers):
-            return self._numbers_in(dtype)
-        versions = [b._version for b in buffers]
-        seen, seen_versions, _ = self._packed
-        if versions != seen_versions or any(a is not b for a, b in zip(seen, buffers, strict=True)):
-            self._packed = (buffers, versions, {})
-        made = self._packed[2].get((dtype, x.device))
-        if made is None:
-            with torch.no_grad():
-                made = self._packed[2][dtype, x.device] = self._numbers_in(dtype)
-        return made
+        return _once(self._kept(), dtype, lambda: self._numbers_in(dtype))
+
+    def _kept(self) -> dict[Any, Tensor] | None:
+        """What was made of the buffers as they are now, to be added to; None where nothing may be kept."""
+        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+            return None
+        buffers, versions = [], []
+        for buffer in self._buffers.values():
+            if buffer is None:
+                continue
+            if buffer.requires_grad or buffer.is_inference():
+                return None
+            buffers.append(buffer)
+            versions.append(buffer._version)
+        seen, seen_versions, kept = self._made
+        if versions != seen_versions or not all(map(operator.is_, seen, buffers)):
+            kept = {}
+            self._made = (buffers, versions, kept)
+        return kept
+
+
+def _once(kept: dict[Any, Tensor] | None, key: Any, make: Callable[[], Tensor]) -> Tensor:
+    if kept is None:
+        return make()
+    made = kept.get(key)
+    if made is None:
+        made = make()
+        # What a tracer or a transform hands out is good inside of it only.
+        if type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made):
+            kept[key] = made
+    return made
 
 
 def _elements(x: Tensor) -> int:

@@ -1,0 +1,254 @@
+"""MALA, HMC and underdamped Langevin (BAOAB), per step, on densities in closed form and around an energy network.
+
+Eager is each algorithm as a careful user writes it: energy and score of the state are kept from step to step, and the double well's
+and the mixture's gradients are worked out by hand. The packages take every gradient by autograd.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import pyebm
+
+from .case import NOISE, Setting, Work, benchmark, grid
+from .machine import NORMAL
+from .timing import Run
+
+BARRIER, SPREAD, COMPONENTS, LEAPS, FRICTION = 2.0, 0.5, 8, 5, 1.0
+SETTINGS = [
+    *grid((64, 2), variant="double well", steps=50, quick=True, headline=True),
+    *grid((1024, 2), variant="double well", threads=(2,), steps=50, quick=True, headline=True),
+    *grid((4096, 32), variant="double well", threads=(2,), steps=20, headline=True),
+    *grid((1024, 2), variant="mixture", threads=(2,), steps=50),
+    *grid((64, 2), variant="network", steps=50),
+]
+ADAPTED = [
+    *grid((64, 2), variant="double well, warm-up", steps=50, quick=True),
+    *grid((1024, 2), variant="double well, warm-up", threads=(2,), steps=50),
+]
+STEP_SIZE = {"double well": 0.02, "mixture": 0.1, "network": 0.1}  # MALA's; a leapfrog's is sqrt(2 eta), as if it were of one step
+Both = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Network(nn.Module):
+    """An energy of points: a quadratic and three layers."""
+
+    def __init__(self, dim: int, width: int = 64) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x.square().sum(1) + self.layers(x).squeeze(1)
+
+
+class Density:
+    """What a setting samples, as each side takes it."""
+
+    def __init__(self, at: Setting) -> None:
+        self.kind, self.device, dim = at.variant.partition(",")[0], at.device, at.shape[1]
+        self.eta = STEP_SIZE[self.kind]
+        self.x = at.randn()  # chains begin where they would be: no step size suits the tails
+        self.ours: Any
+        self.means = (3 * torch.rand(COMPONENTS, dim, generator=torch.Generator().manual_seed(0))).to(at.device)
+        if self.kind == "double well":
+            self.x = self.x.sign() + 0.25 * at.randn(1)
+            self.ours = pyebm.targets.DoubleWell(barrier=BARRIER).to(at.device)
+        elif self.kind == "mixture":
+            self.x = self.means[torch.arange(len(self.x), device=at.device) % COMPONENTS] + SPREAD * self.x
+            self.ours = pyebm.targets.GaussianMixture(self.means, SPREAD).to(at.device)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                self.ours = Network(dim).to(at.device).requires_grad_(False)
+
+    def energy(self, x: Tensor) -> Tensor:
+        if self.kind == "double well":
+            return BARRIER * (x.square() - 1).square().flatten(1).sum(1)
+        if self.kind == "mixture":
+            return -torch.logsumexp(self._exponents(x), 1)
+        return self.ours(x)  # type: ignore[no-any-return]
+
+    def _exponents(self, x: Tensor) -> Tensor:
+        return (-0.5 / SPREAD**2) * (x[:, None] - self.means).square().sum(2)
+
+    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Energy and score, for the eager loops."""
+        if self.kind == "double well":
+            well = x.square() - 1
+            return BARRIER * well.square().sum(1), (-4 * BARRIER) * x * well
+        if self.kind == "mixture":
+            exponents = self._exponents(x)
+            return -torch.logsumexp(exponents, 1), (torch.softmax(exponents, 1) @ self.means - x) / SPREAD**2
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            energy = self.energy(at)
+            (grad,) = torch.autograd.grad(energy.sum(), at)
+        return energy.detach(), -grad
+
+    def score(self, x: Tensor) -> Tensor:
+        if self.kind == "double well":
+            return (-4 * BARRIER) * x * (x.square() - 1)
+        return self.both(x)[1]
+
+    def work(self, at: Setting, evaluations: int = 1) -> Work:
+        """A score and an energy cost about 9 operations an element on the double well, COMPONENTS times as many on the mixture."""
+        each = {"double well": 9, "mixture": 9 * COMPONENTS, "network": 8 * 64}[self.kind]
+        operations = at.steps * (NORMAL + each * evaluations + 12) * self.x.numel()
+        work = Work(self.x.numel() * at.steps, 2 * self.x.nbytes, operations, tolerance=1e-2, copied=False)
+        work.strays = 0.02  # a uniform within rounding of its threshold decides otherwise, and its chain goes another way
+        return work
+
+
+def acceptance(log_alpha: Tensor) -> float:
+    """Over all chains; a trajectory that exploded is refused."""
+    return float(log_alpha.clamp(max=0).exp().nan_to_num(0).mean())
+
+
+def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, float]]:
+    """Hoffman & Gelman (2014): from each step's mean acceptance, the step size to try next, and their average."""
+    gap, average, m = 0.0, math.log(eta), 0
+
+    def learn(acceptance: float) -> tuple[float, float]:
+        nonlocal gap, average, m
+        m += 1
+        gap += (target - acceptance - gap) / (m + 10)
+        tried = math.log(10 * eta) - math.sqrt(m) / 0.05 * gap
+        average += m**-0.75 * (tried - average)
+        return math.exp(tried), math.exp(average)
+
+    return learn
+
+
+def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: bool) -> Tensor:
+    learn = dual_averaging(eta, 0.574)
+    energy, score = both(x)
+    for _ in range(steps):
+        y = x + eta * score + math.sqrt(2 * eta) * torch.randn_like(x)
+        energy_y, score_y = both(y)
+        there = (y - x - eta * score).square().sum(1)
+        back = (x - y - eta * score_y).square().sum(1)
+        log_alpha = energy - energy_y + (there - back) / (4 * eta)
+        accept = torch.rand_like(log_alpha).log() < log_alpha
+        x = torch.where(accept[:, None], y, x)
+        score = torch.where(accept[:, None], score_y, score)
+        energy = torch.where(accept, energy_y, energy)
+        if warm_up:
+            eta, _ = learn(acceptance(log_alpha))
+    return x
+
+
+def hmc_written_out(x: Tensor, both: Both, score_of: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool) -> Tensor:
+    learn = dual_averaging(eps, 0.8)
+    energy, score = both(x)
+    for _ in range(steps):
+        p = torch.randn_like(x)
+        before = energy + 0.5 * p.square().sum(1)
+        p = p + 0.5 * eps * score
+        y = x + eps * p
+        for _ in range(LEAPS - 1):
+            p = p + eps * score_of(y)
+            y = y + eps * p
+        energy_y, score_y = both(y)
+        p = p + 0.5 * eps * score_y
+        log_alpha = before - energy_y - 0.5 * p.square().sum(1)
+        accept = torch.rand_like(log_alpha).log() < log_alpha
+        x = torch.where(accept[:, None], y, x)
+        score = torch.where(accept[:, None], score_y, score)
+        energy = torch.where(accept, energy_y, energy)
+        if warm_up:
+            eps, _ = learn(acceptance(log_alpha))
+    return x
+
+
+def baoab_written_out(x: Tensor, score_of: Callable[[Tensor], Tensor], h: float, steps: int) -> Tensor:
+    c = math.exp(-FRICTION * h)
+    d = math.sqrt(1 - c * c)
+    v, score = torch.randn_like(x), score_of(x)
+    for _ in range(steps):
+        v = v + 0.5 * h * score
+        x = x + 0.5 * h * v
+        v = c * v + d * torch.randn_like(x)
+        x = x + 0.5 * h * v
+        score = score_of(x)
+        v = v + 0.5 * h * score
+    return x
+
+
+@benchmark("mala", "MALA, per step; with warm-up its step size is adapted to all chains' acceptance", [*SETTINGS, *ADAPTED])
+@torch.no_grad()
+def mala(at: Setting) -> Work:
+    density, warm_up = Density(at), at.variant.endswith("warm-up")
+    x, eta = density.x, density.eta
+
+    def ours(backend: str | None) -> Run:
+        options: dict[str, Any] = {"warmup": at.steps, "per": "batch"} if warm_up else {}
+        sampler = pyebm.samplers.MALA(density.ours, eta, backend=backend, **options)
+        return lambda: sampler(x, at.steps, noise=NOISE)
+
+    def ebmkit(package: ModuleType) -> Run:
+        if warm_up:
+            # The sampler keeps what it learned, and would begin the next call with it.
+            make = package.samplers.AdaptiveMALA
+            return lambda: make(eta, warmup=at.steps).sample(density.energy, x, steps=0)
+        sampler = package.samplers.MALA(eta, steps=at.steps)
+        return lambda: sampler.sample(density.energy, x)
+
+    work = density.work(at).ours(ours, at.device)
+    work.side("eager", torch.no_grad()(lambda: mala_written_out(x, density.both, eta, at.steps, warm_up)))
+    return work.rival("ebmkit", ebmkit)
+
+
+@benchmark("hmc", f"HMC, per step of {LEAPS} leapfrogs; warm-up as for mala", [*SETTINGS, *ADAPTED[:1]])
+@torch.no_grad()
+def hmc(at: Setting) -> Work:
+    density, warm_up = Density(at), at.variant.endswith("warm-up")
+    x, eps = density.x, math.sqrt(2 * density.eta)
+
+    def ours(backend: str | None) -> Run:
+        options: dict[str, Any] = {"warmup": at.steps, "per": "batch"} if warm_up else {}
+        sampler = pyebm.samplers.HMC(density.ours, eps, LEAPS, backend=backend, **options)
+        return lambda: sampler(x, at.steps, noise=NOISE)
+
+    def ebmkit(package: ModuleType) -> Run:
+        sampler = package.samplers.HMC(eps, LEAPS, at.steps)
+        return lambda: sampler.sample(density.energy, x)
+
+    def torchebm(package: ModuleType) -> Run:
+        class Model(package.core.BaseModel):  # type: ignore[misc,name-defined]
+            def forward(self, x: Tensor) -> Tensor:
+                return density.energy(x)
+
+        model = Model(device=at.device)
+        if density.kind == "double well":
+            model = package.core.DoubleWellModel(barrier_height=BARRIER, device=at.device)
+        sampler = package.samplers.HamiltonianMonteCarlo(model, eps, LEAPS, device=at.device)
+        return lambda: sampler.sample(x=x, n_steps=at.steps)
+
+    work = density.work(at, LEAPS).ours(ours, at.device)
+    work.strays = 0.05  # rounding grows where a trajectory passes a barrier
+    # All chains share what is learned, and with it every rounding: after 20 steps the noise says nothing more.
+    check = "law" if warm_up else "noise"
+    work.side("eager", torch.no_grad()(lambda: hmc_written_out(x, density.both, density.score, eps, at.steps, warm_up)), check)
+    return work if warm_up else work.rival("torchebm", torchebm).rival("ebmkit", ebmkit)  # neither adapts HMC's step size
+
+
+@benchmark("underdamped", "UnderdampedLangevin (BAOAB), per step; neither package has this integrator", SETTINGS)
+@torch.no_grad()
+def underdamped(at: Setting) -> Work:
+    density = Density(at)
+    x, h = density.x, math.sqrt(2 * density.eta)
+    score = density.ours if density.kind != "network" else density.score
+
+    def ours(backend: str | None) -> Run:
+        sampler = pyebm.samplers.UnderdampedLangevin(score, h, FRICTION, backend=backend)
+        return lambda: sampler(x, at.steps, noise=NOISE)
+
+    work = density.work(at).ours(ours, at.device)
+    work.draws = lambda n: (n - 1, 0) if n else (0, 1)  # the first velocity has a stream of its own
+    return work.side("eager", torch.no_grad()(lambda: baoab_written_out(x, density.score, h, at.steps)))

@@ -1,0 +1,102 @@
+// Several vectors side by side, an operation on all of them before the next: where one vector waits for the result before, the
+// others keep the processor's units busy. It looks some 200 instructions ahead, and a vector of normals is a chain of 100.
+// Included once by each level_*.cpp that has PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
+
+namespace {
+
+template <class V, int kCount>
+struct Several {
+  V each[kCount];
+};
+
+constexpr int kSideBySide = PYEBM_VECTOR_BYTES == 64 ? 4 : 2;  // what the level's registers hold
+
+using Words = Wide<uint32_t>;
+
+template <class A>
+PYEBM_HD const A& at(const A& number, int) {
+  return number;
+}
+
+template <class V, int kCount>
+PYEBM_HD const V& at(const Several<V, kCount>& several, int i) {
+  return several.each[i];
+}
+
+// Each of `several`, whose operands may be one number for all. (No lambdas: gcc gives them no target.)
+#define PYEBM_EACH(V, expression)                                  \
+  Several<V, kCount> several;                                      \
+  PYEBM_UNROLL                                                     \
+  for (int i = 0; i < kCount; ++i) several.each[i] = (expression); \
+  return several
+
+#define PYEBM_OPERATOR(op)                                                           \
+  template <class V, int kCount, class B>                                            \
+  PYEBM_HD Several<V, kCount> operator op(const Several<V, kCount>& a, const B& b) { \
+    PYEBM_EACH(V, a.each[i] op at(b, i));                                            \
+  }
+PYEBM_OPERATOR(+)
+PYEBM_OPERATOR(-)
+PYEBM_OPERATOR(*)
+PYEBM_OPERATOR(&)
+PYEBM_OPERATOR(^)
+PYEBM_OPERATOR(<<)
+#undef PYEBM_OPERATOR
+
+template <class V, int kCount>
+PYEBM_HD Several<V, kCount> operator-(Element<V> a, const Several<V, kCount>& b) {
+  PYEBM_EACH(V, a - b.each[i]);
+}
+
+// What philox4x32_10 and box_muller want of their words and floats.
+template <int kCount>
+PYEBM_HD void multiply(uint32_t constant, const Several<PhiloxLanes, kCount>& word, Several<PhiloxLanes, kCount>& high,
+                       Several<PhiloxLanes, kCount>& low) {
+  PYEBM_UNROLL
+  for (int i = 0; i < kCount; ++i) multiply(constant, word.each[i], high.each[i], low.each[i]);
+}
+
+template <int kCount, class Key>
+PYEBM_HD auto xor3(const Several<PhiloxLanes, kCount>& a, const Several<PhiloxLanes, kCount>& b, const Key& key) {
+  PYEBM_EACH(PhiloxLanes, xor3(a.each[i], b.each[i], at(key, i)));
+}
+
+template <int kCount>
+PYEBM_HD auto to_float(const Several<Words, kCount>& words) {
+  PYEBM_EACH(Wide<float>, __builtin_convertvector(words.each[i], Wide<float>));
+}
+
+template <int kCount>
+PYEBM_HD auto signed_to_float(const Several<Words, kCount>& words) {
+  PYEBM_EACH(Wide<float>, __builtin_convertvector((Wide<int32_t>)words.each[i], Wide<float>));
+}
+
+template <int kCount>
+PYEBM_HD auto bits_float(const Several<Words, kCount>& words) {
+  PYEBM_EACH(Wide<float>, (Wide<float>)words.each[i]);
+}
+
+template <int kCount>
+PYEBM_HD auto float_bits(const Several<Wide<float>, kCount>& floats) {
+  PYEBM_EACH(Words, (Words)floats.each[i]);
+}
+
+template <int kCount>
+PYEBM_HD auto root_of_log(const Several<Wide<float>, kCount>& floats) {
+  PYEBM_EACH(Wide<float>, root(floats.each[i]));
+}
+
+template <class Floats, int kCount>
+PYEBM_HD void rotated(const Floats& r, const Floats& c, const Floats& s, const Several<Words, kCount>& turn, Floats& even,
+                      Floats& odd) {
+  PYEBM_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    const auto turned = turn.each[i] != 0;
+    even.each[i] = r.each[i] * (turned ? -s.each[i] : c.each[i]);
+    odd.each[i] = r.each[i] * (turned ? c.each[i] : s.each[i]);
+  }
+}
+
+#undef PYEBM_EACH
+
+}  // namespace

@@ -1,0 +1,56 @@
+"""The dense targets at one sample alone, which the CPU's kernels score by another way: the bits that it has in a batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import assert_equal, normal
+from dense_cases import SCALES, has_the_op, mixture
+from test_gaussian_full import correlated
+
+pytestmark = pytest.mark.usefixtures("poison")
+
+# Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes, of the 16 bytes that are read of
+# a row, and of the 128 dimensions of a span.
+COUNTS = (1, 2, 7, 8, 15, 16, 17, 33, 96, 97, 111, 191, 192, 193, 290)
+DIMS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 66, 127, 128, 129, 130, 145, 256, 259, 512)
+
+
+@pytest.fixture
+def backend(backend):
+    return has_the_op(backend, "target_score")
+
+
+def samples(dim, dtype):
+    """As many as fill a tile of every level, and more: near the components, far out, and not finite."""
+    x = torch.cat((2 * normal(14, dim, seed=4), 300 * normal(3, dim, seed=5), torch.zeros(1, dim), normal(1, dim))).to(dtype)
+    x[18, -1] = torch.nan
+    return x
+
+
+def assert_alone_as_in_the_batch(target, dim, dtype, backend):
+    x = samples(dim, dtype)
+    whole = target.score(x, backend=backend)
+    assert whole[:18].isfinite().all()
+    for b in (0, 5, 13, 15, 17, 18):
+        alone = target.score(x[b : b + 1], backend=backend)
+        torch.testing.assert_close(alone, whole[b : b + 1], rtol=0, atol=0, equal_nan=True)
+    for size in (2, 9, 17):  # 9 and 17 leave one over, after a narrow tile and a wide one
+        assert_equal(target.score(x[:size], backend=backend), whole[:size])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=("float32", "float64"))
+class TestAloneAsInABatch:
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_a_mixture(self, backend, one_thread, dtype, scale):  # noqa: ARG002
+        pairs = {(count, DIMS[(3 * k + i) % len(DIMS)]) for i in range(2) for k, count in enumerate(COUNTS)}
+        for count, dim in sorted(pairs | {(193, dim) for dim in DIMS}):
+            assert_alone_as_in_the_batch(mixture(count, dim, scale), dim, dtype, backend)
+
+    def test_weights_that_are_nearly_all_0(self, backend, threads, dtype):  # noqa: ARG002
+        for dim in (2, 5, 40):
+            assert_alone_as_in_the_batch(mixture(300, dim, "components", spread=100.0), dim, dtype, backend)
+
+    def test_a_full_covariance(self, backend, one_thread, dtype):  # noqa: ARG002
+        for dim in DIMS:
+            assert_alone_as_in_the_batch(correlated(dim), dim, dtype, backend)
