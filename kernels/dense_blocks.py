@@ -14,7 +14,7 @@ import triton.language as tl
 
 from pyebm._ops import TARGETS
 
-from .functions import exponential2, quotient
+from .functions import quotient
 from .tile import element_of, inside_of
 
 MIXTURE: tl.constexpr = tl.constexpr(TARGETS.index("mixture"))
@@ -163,7 +163,7 @@ def added(values):
 @triton.jit
 def _weighted(sums, weights, q, mean, precision, first, components, stride, d, elements, J: tl.constexpr, STEP: tl.constexpr,
               BLOCK: tl.constexpr):  # fmt: skip
-    """sums + q mean and weights + q precision for components J, J + STEP, ... times TN of the block, TN at a time; q (ROWS, TN, n)."""
+    """sums + q mean and weights + q precision, of the components J TN, (J + STEP) TN, ... of the block and the TN from each on."""
     if STEP == BLOCK.RN:
         q = tl.reshape(q, (q.shape[0], BLOCK.TN))
         m = (first + J * BLOCK.TN + tl.arange(0, BLOCK.TN))[:, None]
@@ -178,9 +178,7 @@ def _weighted(sums, weights, q, mean, precision, first, components, stride, d, e
         sums = tl.dot(q, values, sums, input_precision="ieee", out_dtype=q.dtype)
     else:
         one, other = tl.split(tl.reshape(q, (q.shape[0], BLOCK.TN, BLOCK.RN // (2 * STEP), 2)))
-        sums, weights = _weighted(
-            sums, weights, one, mean, precision, first, components, stride, d, elements, J, 2 * STEP, BLOCK
-        )
+        sums, weights = _weighted(sums, weights, one, mean, precision, first, components, stride, d, elements, J, 2 * STEP, BLOCK)
         sums, weights = _weighted(
             sums, weights, other, mean, precision, first, components, stride, d, elements, J + STEP, 2 * STEP, BLOCK
         )
@@ -188,8 +186,8 @@ def _weighted(sums, weights, q, mean, precision, first, components, stride, d, e
 
 
 @triton.jit
-def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, first, components, elements, stride, pitch,
-              BLOCK: tl.constexpr):  # fmt: skip
+def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, first, components, elements, stride,
+              pitch, BLOCK: tl.constexpr):  # fmt: skip
     """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which ``factor`` scales."""
     ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
     q = tl.reshape(tl.permute(q, (0, 2, 3, 1)), (ROWS, BLOCK.TN, BLOCK.RN))

@@ -1,4 +1,4 @@
-"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a score or a Langevin step of it."""
+"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a score or a step of it."""
 
 from __future__ import annotations
 

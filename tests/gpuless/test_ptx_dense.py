@@ -1,11 +1,15 @@
 """The dense targets as compiled: the PTX that Triton emits, executed, keeps the bound, and a chain is the loop of its steps."""
 
+import re
+
 import numpy as np
+import ptx
 import pyebm.kernels
 import pytest
 import torch
 from compiled import compiling
 from dense_cases import assert_within_bound, mixture
+from ptx_memory import PtxError
 from pyebm.kernels import dense
 from target_cases import start
 from test_gaussian_full import correlated
@@ -111,6 +115,28 @@ def test_no_tensor_core_rounds_a_float32():
     for launch in launches:
         assert "mma" not in launch.compiled.asm["ptx"]
         assert "tf32" not in launch.compiled.asm["ptx"]
+
+
+@pytest.mark.parametrize("wrong", [r"cp\.async\.wait_group[^;]*;", r"bar\.sync[^;]*;"])
+def test_a_planted_copy_that_is_not_waited_for(wrong):
+    density, x = mixture(70, 20), start((3, 20))
+    params, out = density._checked("test", x), torch.full_like(x, float("nan"))
+
+    def spoiled(launch):
+        text = launch.compiled.asm["ptx"]
+        if launch.name == "gather_kernel":
+            assert re.search(wrong, text)
+            text = re.sub(wrong, "", text)
+        shared = launch.compiled.metadata.shared
+        ptx.launch(text, launch.grid, 32 * launch.compiled.metadata.num_warps, launch.run_time_arguments, shared)
+
+    def score():
+        with compiling("sm_90", spoiled):
+            OPS["target_score"](out, x, density._index, params)
+        assert_within_bound(out, density, x)
+
+    with pytest.raises((PtxError, AssertionError)):
+        score()
 
 
 def test_nothing_is_compiled_again_for_another_batch():
