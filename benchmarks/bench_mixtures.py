@@ -22,6 +22,9 @@ SETTINGS = [
     *grid((256, 2), variant="10000 components", threads=(1,), steps=10),
     *grid((4096, 2), variant="10000 components", threads=(2,), steps=2),
     *grid((64, 3072), variant="10000 components", threads=(2,), steps=1),
+    *grid((1, 64), variant="1797 digits", threads=(1, 2), steps=100),
+    *grid((1, 2), variant="10000 components", threads=(2,), steps=50),
+    *grid((1, 3072), variant="10000 components", threads=(2,), steps=1),
 ]
 
 

@@ -1,6 +1,7 @@
 """langevin_chain: many Langevin steps on a closed-form target in one launch, each the bits of target_score and langevin_step.
 
-A program keeps its tile in registers through all of the steps: one read of the state and one write of it.
+A program keeps its tile in registers through all of the steps: one read of the state and one write of it. Samples whose elements
+are coupled and that no tile holds are long_chain.py's.
 """
 
 from __future__ import annotations
@@ -13,35 +14,12 @@ import triton.language as tl
 from torch import Tensor
 
 from . import dense, host
-from .normal import normals
-from .targets import checked, score_of, vectors_of
-from .tile import block_of, clamped, inside_of, name_of, place, read, rounded, rows_of, write
+from .chain_step import coefficients, first_bad, stepped
+from .long_chain import long_chain_kernel
+from .scores import given_by_tile, score_of, vectors_of
+from .targets import checked
+from .tile import block_of, name_of, place, read, rows_of, write
 from .tiling import SIZES, Tiling
-
-
-@triton.jit
-def _number(number, values, per_sample, per_step, k, rows):
-    """A step size or a temperature at step k in float64, (N,) or a scalar."""
-    if values is None:
-        value = tl.full([], number, tl.float64)
-    else:
-        row, valid = rows
-        value = tl.load(values + row * per_sample + tl.cast(k, tl.int64) * per_step, mask=valid, other=1.0).to(tl.float64)
-    return value
-
-
-@triton.jit
-def _coefficients(eta, temperature, k, rows, T: tl.constexpr):
-    """eta and sqrt(2 eta T), made in float64 and rounded once, to go with (N, VEC)."""
-    h = _number(eta[0], eta[1], eta[2], eta[3], k, rows)
-    t = _number(temperature[0], temperature[1], temperature[2], temperature[3], k, rows)
-    c = tl.sqrt((2.0 * h) * t)  # float64's is correctly rounded
-    h, c = h.to(T), c.to(T)
-    if len(h.shape) != 0:
-        h = h[:, None]
-    if len(c.shape) != 0:
-        c = c[:, None]
-    return h, c
 
 
 @triton.jit(do_not_specialize=[*SIZES, "param_count", "elements", "n_steps", "thin", "h_sample", "h_step", "t_sample", "t_step"])
@@ -82,30 +60,25 @@ def chain_kernel(
 ):
     """``bad`` (samples, tiles of a sample): the first step after which an element of the tile was not finite, or NEVER."""
     rows = rows_of(samples, TILE)
-    key0, key1, sample, step, stream = name_of((name, seeds, ids), rows)
+    key = name_of((name, seeds, ids), rows)
     at = place(tl.program_id(0), rows, pitch, TILE)
-    dtype: tl.constexpr = x.dtype.element_ty
     state = read(x, at, sizes, strides[0], TILE, T)
     vectors = vectors_of(numbers, elements, at, KIND, TILE)
     eta = (step_size, h_rows, h_sample, h_step)
     heat = (temperature, t_rows, t_sample, t_step)
     if not SCHEDULE:
-        h, c = _coefficients(eta, heat, 0, rows, T)
+        h, c = coefficients(eta, heat, 0, rows, T)
     if states is not None:
         until = thin
         kept = samples.to(tl.int64) * 0  # samples written before
     if bad is not None:
-        never = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
-        first_bad = never
+        found = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
     for k in range(n_steps):
         if SCHEDULE:
-            h, c = _coefficients(eta, heat, k, rows, T)
-        score = rounded(score_of(state, numbers, param_count, elements, vectors, at, KIND, TILE), dtype).to(T)
-        z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
-        state = (state + h * score) + c * z
-        if CLAMP:
-            state = clamped(state, tl.full([], low, T), tl.full([], high, T))
-        state = rounded(state, dtype).to(T)
+            h, c = coefficients(eta, heat, k, rows, T)
+        given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
+        score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
+        state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
         if states is not None:
             until -= 1
             if until == 0:
@@ -113,12 +86,10 @@ def chain_kernel(
                 until += thin
                 kept += samples
         if bad is not None:
-            wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
-            now = tl.where(tl.max(wrong.to(tl.int32), axis=1) != 0, tl.cast(k, never.dtype), never)
-            first_bad = tl.minimum(first_bad, now)
+            found = first_bad(found, state, k, at, TILE)
     write(x, at, sizes, strides[0], TILE, state)
     if bad is not None:
-        of_samples = tl.min(tl.reshape(first_bad, (TILE.ROWS, TILE.COLS)), axis=1)
+        of_samples = tl.min(tl.reshape(found, (TILE.ROWS, TILE.COLS)), axis=1)
         which = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
         tl.store(bad + which * tl.num_programs(0) + tl.program_id(0), of_samples, mask=which < samples)
 
@@ -165,7 +136,11 @@ def langevin_chain(
         return
     count, elements, coupled = checked("langevin_chain", x, target, params)
     # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in registers.
-    tiling = Tiling(x, most=512 if x.dtype == torch.float64 else 1024, turns=1, whole="langevin_chain" if coupled else None)
+    most = 512 if x.dtype == torch.float64 else 1024
+    tiling = Tiling(x, most=most, turns=1, whole=coupled)
+    buffers, kernel = [x], chain_kernel
+    if tiling.long:
+        buffers, kernel = [x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)], long_chain_kernel
     with host.on(x.device):
         bad = None
         if diverged is not None:
@@ -173,8 +148,8 @@ def langevin_chain(
             bad = torch.empty((tiling.samples, tiling.programs), dtype=kind, device=x.device)
         h_rows, h_sample, h_step = _strides(step_size_rows, step_size_per_step)
         t_rows, t_sample, t_step = _strides(temperature_rows, temperature_per_step)
-        chain_kernel[tiling.grid](
-            x,
+        kernel[tiling.grid](
+            *buffers,
             states,
             bad,
             params,
@@ -202,6 +177,8 @@ def langevin_chain(
             T=host.work_type(x.dtype),
             **tiling.arguments,
         )
+        if tiling.long and n_steps % 2:
+            x.copy_(buffers[1])
         if bad is not None and diverged is not None:
             first = bad.amin(1)
             diverged.copy_(torch.where(first < n_steps, first, -1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .chain_step import stepped
 from .dense_blocks import (
     FULL,
     SPAN,
@@ -22,8 +23,7 @@ from .dense_blocks import (
 )
 from .dense_blocks import rows_of as rows_of_block
 from .functions import exponential2
-from .normal import normals
-from .tile import clamped, coefficient, inside_of, name_of, place, read, rounded, rows_of, write
+from .tile import coefficient, inside_of, name_of, place, read, rows_of, write
 from .tiling import SIZES
 
 _VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
@@ -192,12 +192,9 @@ def finish_kernel(
         key0, key1, sample, step, stream = name_of((name, seeds, ids), rows)
         if ids is None:
             sample += tl.cast(first, tl.uint32)
-        z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
         eta, heat = coefficient(b, (table, count, stride), 1, rows, T), coefficient(c, (table, count, stride), 2, rows, T)
-        state = (state + eta * rounded(score, dtype).to(T)) + heat * z
-        if CLAMP:
-            state = clamped(state, tl.full([], low, T), tl.full([], high, T))
-        state = rounded(state, dtype).to(T)
+        key = (key0, key1, sample, step, stream)
+        state = stepped(state, score, eta, heat, key, k, at, low, high, CLAMP, dtype, T, TILE)
         write(x, at, sizes, strides[1], TILE, state)
         enter(entered, state, vector, padded, at, KIND, TILE)
         if states is not None:

@@ -64,6 +64,7 @@ def element_of(at, TILE: tl.constexpr):
 
 @triton.jit
 def inside_of(at, TILE: tl.constexpr):
+    """(N, VEC): whether there is such an element."""
     return at[3][:, None] > tl.arange(0, TILE.VEC)[None, :]
 
 
@@ -115,10 +116,8 @@ def _decoded(number):
 
 
 @triton.jit
-def _offset(at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
-    """Where the K-th unit of a cell begins in a tensor with these strides (tiling.py), int64 (N,)."""
-    cell, _, _, _, row = at
-    rest = cell * (TILE.VEC // TILE.RUN) + K * TILE.UNIT // TILE.RUN
+def _offset(rest, within, row, sizes, strides, TILE: tl.constexpr):
+    """Where element ``within`` of run ``rest`` of a sample lies in a tensor with these strides (tiling.py), int64."""
     offset = row * _decoded(strides[0])
     if TILE.UNIT > 1:
         offset = offset * TILE.UNIT
@@ -131,7 +130,7 @@ def _offset(at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
             coordinate = rest % size
             rest = rest // size
         if k == 0:
-            coordinate = coordinate * TILE.RUN + K * TILE.UNIT % TILE.RUN
+            coordinate = coordinate * TILE.RUN + within
         coordinate = coordinate.to(tl.int64)
         if TILE.UNIT == 1:
             offset += coordinate * _decoded(strides[RANK - k])
@@ -146,12 +145,13 @@ def _offset(at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
 def _units(pointer, at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
     """Pointers and mask of the K-th unit of each cell, (N,) or (N, UNIT). Whole units are masked: a mask that could cut one would
     take the wide access apart."""
-    _, start, offset, room, _ = at
+    cell, start, offset, room, row = at
     if sizes is None:
         offset = offset + K * TILE.UNIT
     else:
         start = 0
-        offset = _offset(at, sizes, strides, K, TILE)
+        rest = cell * (TILE.VEC // TILE.RUN) + K * TILE.UNIT // TILE.RUN
+        offset = _offset(rest, K * TILE.UNIT % TILE.RUN, row, sizes, strides, TILE)
     inside = room > K * TILE.UNIT
     if TILE.UNIT > 1:
         offset = offset[:, None] + tl.arange(0, TILE.UNIT)[None, :]
@@ -190,6 +190,25 @@ def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
         elif TILE.VEC == 4 * TILE.UNIT:
             value = tl.permute(value, (0, 2, 3, 1))
     return tl.reshape(value, (value.shape[0], TILE.VEC)).to(T)
+
+
+@triton.jit
+def read_beside(pointer, at, sizes, strides, SHIFT: tl.constexpr, elements, TILE: tl.constexpr, T: tl.constexpr):
+    """Of each element of a tile within one sample the one before (SHIFT -1) or after it (1): (N, VEC), 0 where there is none."""
+    _, start, offset, _, row = at
+    element, inside = element_of(at, TILE), inside_of(at, TILE)
+    if SHIFT < 0:
+        inside = inside & (element > 0)
+        element = element - 1
+    else:
+        element = element + 1
+        inside = inside & (element < elements)
+    if sizes is None:
+        offset = offset[:, None] + (tl.arange(0, TILE.VEC) + SHIFT)[None, :]
+    else:
+        start = 0
+        offset = _offset(element // TILE.RUN, element % TILE.RUN, row, sizes, strides, TILE)
+    return tl.load(pointer + offset + start, mask=inside, other=0).to(T)
 
 
 @triton.jit

@@ -18,7 +18,7 @@ from torch import Tensor
 
 ELEMENTS = 2048  # of a tile: 16 a thread
 WARPS = 4  # of a whole tile
-MOST = 1024  # elements of the largest tile, where it must hold a whole sample
+MOST = 1024  # elements of the largest tile that holds a whole sample because it should
 TURNS = 4
 _MAX_GRID_Y = 32768
 _WIDE = 2**31  # an index within a sample that needs 64 bits
@@ -47,10 +47,8 @@ SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 class Tiling:
     """For ``out`` and the tensors that go with it element by element; ``grid`` and ``arguments`` are for the launch."""
 
-    def __init__(
-        self, out: Tensor, *others: Tensor | None, most: int = ELEMENTS, turns: int = TURNS, whole: str | None = None
-    ) -> None:
-        """most: elements of a tile. turns: at most so many. whole: the op whose tiles must hold whole samples."""
+    def __init__(self, out: Tensor, *others: Tensor | None, most: int = ELEMENTS, turns: int = TURNS, whole: bool = False) -> None:
+        """most: elements of a tile. turns: at most so many. whole: a sample is one program's, and where it can be in one tile."""
         samples, elements = shape_of(out)
         self.samples = samples
         # 16 bytes; a sample whose end cuts a cell would waste half of it.
@@ -59,13 +57,8 @@ class Tiling:
         limit = most // vec
         # A sample's last tile is padded: narrower ones waste less, but a row of them should still fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
-        if whole is not None:
+        if whole and everything * vec <= MOST:
             widths = [everything]
-            if everything * vec > MOST:
-                raise ValueError(
-                    f"{whole}: samples of more than {MOST} elements whose elements are coupled are more than a tile of the Triton "
-                    f"kernels holds, got {elements}; backend='reference' takes them"
-                )
         elif everything <= limit:
             widths = [everything >> k for k in range(8) if k == 0 or everything >> k >= 16]
         else:
@@ -75,7 +68,8 @@ class Tiling:
         # Small samples share a tile; large ones have tiles of their own, and fewer warps where those are narrow.
         rows = limit // cols if everything <= limit else 1
         parts = -(-cells // cols)  # tiles side by side in a sample
-        turns = -(-parts // -(-parts // turns))
+        turns = parts if whole else -(-parts // -(-parts // turns))
+        self.long = whole and parts > 1
         self.programs = -(-parts // turns)  # side by side
         self.blocks = -(-samples // rows)
         # Grid dimensions y and z hold 16 bits: samples take both.

@@ -49,6 +49,16 @@ SCHEMAS = {
     "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
     "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
     f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
+    # x, score and energy become those of the proposal where log u < log_alpha = (energy - proposal_energy) / temperature +
+    # (before - after) / scale, u the sample's uniform; accepted counts them. A kernel on the CPU, whose tensors are contiguous;
+    # elsewhere the reference does it, around the backend's uniform_.
+    "metropolis": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
+    "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, Tensor before, Tensor after, "
+    f"float scale, float temperature, Tensor name, Tensor? scale_rows=None, {_ROWS}) -> ()",
+    # One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
+    # together, by their mean acceptance; nothing beyond the warm-up. Where it runs: as metropolis.
+    "dual_averaging": "(Tensor(a!) step_size, Tensor(b!) log_average, Tensor(c!) gap, Tensor(d!) steps, Tensor log_alpha, "
+    "Tensor middle, int warmup, float target, bool together) -> ()",
     # grad, where given, is the gradient for grad_output = 1, left by the same pass.
     "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, {_LOSS}) -> ()",
     "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, {_LOSS}) -> ()",

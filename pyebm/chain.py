@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _ops
-from ._checks import Coefficient, check_samples, coefficient, rows_of
+from ._checks import Coefficient, coefficient, rows_of
 from .langevin import Clamp, bounds, langevin_step
 from .noise import Noise, named
 from .targets import Target
@@ -69,7 +69,6 @@ def langevin_chain(
         >>> bool((x.abs() - 1).abs().median() < 0.3)  # near the wells at -1 and 1
         True
     """
-    check_samples(_OP, "x", x)
     if not isinstance(target, Target):
         raise TypeError(
             f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; samplers.Langevin takes any score"
@@ -77,7 +76,7 @@ def langevin_chain(
     n_steps = _count("n_steps", n_steps, 0)
     if thin is not None:
         thin = _count("thin", thin, 1)
-    params = target._checked(_OP, x)
+    params = target._checked(_OP, x)  # and with it x
     eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
     t = _coefficient("temperature", temperature, x, n_steps)
     low, high = (None, None) if clamp is None else bounds(_OP, clamp)
@@ -109,6 +108,8 @@ class _Row(NamedTuple):
 
 
 def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_steps: int, open_low: bool = False) -> _Row:
+    if type(value) is float:
+        return _Row(*coefficient(_OP, name, value, x, low=0.0, open_low=open_low))
     if isinstance(value, (list, tuple)):
         if len(value) != n_steps:
             raise ValueError(f"{_OP}: {name} must have one number per step, {n_steps} of them, got {len(value)}")

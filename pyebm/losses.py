@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
-from . import _ops, reference
-from ._checks import Coefficient, check_like, check_samples, coefficient
-from .noise import Noise, named
+from ._checks import Coefficient, check_samples, coefficient
+from ._denoising import denoising
+from .noise import Noise
 
 Weight = Coefficient | str | None
 
@@ -74,7 +70,7 @@ def dsm_loss(
     weight, weight_rows = coefficient("dsm_loss", "weight", weight, score)
     numbers = (kappa, 1.0, 0.0, weight, 0.5, over_sigma2)
     rows = (kappa_rows, None, None, weight_rows)
-    return _denoising("dsm_loss", "score", score, noise, None, numbers, rows, reduction, backend, check_sigma)
+    return denoising("dsm_loss", "score", score, noise, None, numbers, rows, reduction, backend, check_sigma)
 
 
 def denoising_loss(
@@ -131,106 +127,7 @@ def denoising_loss(
         for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
     ]
     numbers = (*(number for number, _ in pairs), 0.5 if half else 1.0, False)
-    return _denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)
-
-
-def _denoising(
-    op: str,
-    pred_name: str,
-    pred: Tensor,
-    noise: Noise | Tensor,
-    x0: Tensor | None,
-    numbers: tuple[Any, ...],
-    rows: tuple[Tensor | None, ...],
-    reduction: str,
-    backend: str | None,
-    check_sigma: bool | None = None,
-) -> Tensor:
-    code = _ops.REDUCTIONS.get(reduction)
-    if code is None:
-        raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _ops.REDUCTIONS))}, got {reduction!r}")
-    z = name = seeds = ids = None
-    if isinstance(noise, Noise):
-        name, seeds, ids = named(op, noise, pred)
-    elif isinstance(noise, Tensor):
-        z = noise
-    else:
-        raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
-    if z is not None or x0 is not None:
-        pred, z, x0 = _together(op, pred_name, pred, z, x0)
-    kernels = _ops.kernels(backend, pred)
-    head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
-    if pred.requires_grad and torch.is_grad_enabled():
-        result: Tensor = _DenoisingLoss.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
-        return result
-    loss = _empty_loss(pred, code)
-    _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
-    return loss
-
-
-def _together(
-    op: str, pred_name: str, pred: Tensor, z: Tensor | None, x0: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Widen, exactly, to the widest dtype among the three (autograd takes the gradient back to pred's)."""
-    for name, value in (("noise", z), ("x0", x0)):
-        if value is None:
-            continue
-        check_samples(op, name, value)
-        if value.requires_grad and torch.is_grad_enabled():
-            raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to {pred_name}); detach it")
-        if value.dtype != pred.dtype:
-            pred = pred.to(torch.promote_types(pred.dtype, value.dtype))
-    z, x0 = (None if value is None else check_like(op, name, value, pred_name, pred) for name, value in (("noise", z), ("x0", x0)))
-    return pred, z, x0
-
-
-def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
-    dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
-    if reduction == 0:
-        return torch.empty_like(pred, dtype=dtype)
-    return torch.empty(pred.shape[:1] if reduction == 1 else (), dtype=dtype, device=pred.device)
-
-
-class _DenoisingLoss(torch.autograd.Function):
-    """The loss with its gradient from one pass over pred.
-
-    In float32 and float64 the pass leaves the gradient for grad_output = 1 and backward multiplies it, in place, by the
-    real one (usually 1, which costs nothing). In half precisions a gradient without a GradScaler's factor would underflow,
-    so there, for reduction="none", and for a second backward through a retained graph, backward makes it anew.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
-        keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
-        loss = _empty_loss(pred, reduction)
-        grad = torch.empty_like(pred) if keep else None
-        _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
-        ctx.save_for_backward(pred, *tail[:-1])  # all of them, so that autograd notices if one is overwritten
-        ctx.kernels, ctx.head, ctx.grad = kernels, head, grad
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        pred, *tail = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the gradient is itself differentiated
-            return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
-        grad, ctx.grad = ctx.grad, None
-        if grad is None:
-            grad = torch.empty_like(pred)
-            _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
-        else:
-            ctx.kernels["scale_"](grad, grad_output)
-        return grad, None, None, None, None
-
-
-def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: Sequence[Any]) -> Tensor:
-    """The gradient, to the same bits, from torch operations that autograd can go through again; only z is a kernel's."""
-    *rows, z, x0, seeds, ids = tail
-    if z is None:
-        z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
-        kernels["normal_"](z, head[-1], seeds, ids)
-    r, _, g = reference.loss_terms(pred, *(*head, *rows, z, x0))
-    return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)
+    return denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)
 
 
 class DSMLoss(nn.Module):

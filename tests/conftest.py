@@ -34,8 +34,7 @@ def _kernel_backends() -> Iterator[Any]:
         yield "cpu", level
     for name, state in available.items():
         if state is True and name not in ("cpu", "reference"):
-            on_device = name in ("cuda", "triton") and torch.cuda.is_available()
-            yield pytest.param((name, None), marks=pytest.mark.gpu) if on_device else (name, None)
+            yield name, None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

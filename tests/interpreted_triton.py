@@ -6,6 +6,7 @@ of its own, with TRITON_INTERPRET=1.
 
 import pytest
 import torch
+from target_cases import make, start
 from torch import Tensor
 
 import pyebm
@@ -202,6 +203,41 @@ def test_a_samples_loss_does_not_depend_on_its_batch():
     whole = pyebm.dsm_loss(score, 0.3, NOISE, reduction="sample", backend="triton")
     part = pyebm.dsm_loss(score[30:], 0.3, NOISE.shard(first_sample=41), reduction="sample", backend="triton")
     assert torch.equal(whole[30:], part)
+
+
+# Of these a tile holds no whole sample: padded tiles, whole ones, an element more than those.
+@pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
+class TestLongSamplesOfCoupledTargets:
+    @pytest.mark.parametrize(
+        ("shape", "dtype"), [((2, 1025), torch.float32), ((1, 3072), torch.bfloat16), ((1, 4100), torch.float64)], ids=str
+    )
+    def test_score_and_chain(self, kind, shape, dtype):
+        target, x = make(kind, shape[1]), start(shape, dtype)
+        for backend in ("cpu", "triton"):
+            assert torch.equal(target.score(x, backend=backend), target.score(x, backend="reference"))
+        assert_same(lambda backend: pyebm.langevin_chain(x, target, 3, 0.003, NOISE, thin=2, backend=backend))
+        one = pyebm.langevin_chain(x[-1:], target, 2, 0.003, NOISE.shard(first_sample=10 + shape[0]), backend="triton")
+        assert torch.equal(one, pyebm.langevin_chain(x, target, 2, 0.003, NOISE, backend="cpu")[-1:])
+
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of inf - inf
+    def test_every_option(self, kind):
+        """Also an element that is not finite, which spreads by the sums or to its neighbours and is reported, in its sample."""
+        target, x = make(kind, 1100), start((3, 1100))
+        x[1, 1000] = float("inf")
+        step_size = torch.tensor([0.001, 0.002, 0.003])
+        options = {"temperature": [1.0, 0.0, 0.5, 2.0], "clamp": (-2.0, None), "thin": 1, "return_diverged": True}
+        ours, theirs = (
+            pyebm.langevin_chain(x, target, 4, step_size, NOISE, backend=backend, **options) for backend in ("triton", "cpu")
+        )
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+        assert ours[2].tolist() == [-1, 0, -1]
+
+    def test_layouts(self, kind):
+        x = start((2, 3, 20, 20)).contiguous(memory_format=torch.channels_last)
+        target = make(kind, 1200)
+        assert_same(lambda backend: target.score(x, backend=backend))
+        assert_same(lambda backend: pyebm.langevin_chain(x, target, 1, 0.003, NOISE, backend=backend))
 
 
 def test_bad_input():

@@ -62,3 +62,13 @@ def test_chains(kind, shape):
 
     same("langevin_chain", results, target._index, target._checked("test", x), 2, 0.003, 1.0, NAME)
     same("target_score", results, x, target._index, target._checked("test", x))
+
+
+@pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
+@pytest.mark.parametrize("shape", [(3, 1100), (2, 3, 20, 20)], ids=str)
+def test_long_samples(kind, shape):
+    """The state is in memory: what a thread reads, others have written."""
+    target, x = make(kind, elements_of(shape)), laid_out(shape, torch.float32)
+    params = target._checked("test", x)
+    same("langevin_chain", lambda: [x.clone()], target._index, params, 3, 0.003, 1.0, NAME)
+    same("target_score", lambda: [x.clone()], x, target._index, params)

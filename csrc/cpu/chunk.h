@@ -53,7 +53,7 @@ struct TargetOf {
   int64_t (*scratch)(const Samples<T>&);                // elements of room that the other two want; null: none
   void (*prepare)(const Samples<T>&);                   // once, before the scores of these samples; may be null
   void (*score)(const Samples<T>&, const T* x, T* out);
-  int64_t lanes = 0;                            // samples that take no longer than one; 0: there are no such lanes
+  int64_t lanes = 0;                            // samples that take no longer than two; 0: there are no such lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications for an element of the score; null: a few
 };
 

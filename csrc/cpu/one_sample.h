@@ -12,19 +12,26 @@ constexpr int kPiece = 16 / sizeof(Element<V>);  // columns that are loaded toge
 template <class V>
 constexpr int kGroupsAtOnce = sizeof(V) == 64 ? 1 : 2;
 
+#if PYEBM_VECTOR_BYTES >= 32
+PYEBM_HD __m256 two_pieces(const void* first, const void* second) {
+  const auto low = _mm_loadu_ps(static_cast<const float*>(first)), high = _mm_loadu_ps(static_cast<const float*>(second));
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+}
+#endif
+
 // kPiece columns of the rows first, first + kPiece, first + 2 kPiece, ...
 template <class V, class T, int kCount>
 PYEBM_HD V pieces(const Walk<T, kCount>& rows, int first) {
-  const auto at = [&](int i) { return load<Least<T>>(rows.row(first + i * kPiece<V>)); };
+  if constexpr (sizeof(V) == 16) return load<V>(rows.row(first));
 #if PYEBM_VECTOR_BYTES >= 32
-  const auto two = [&](int i) { return _mm256_insertf128_ps(_mm256_castps128_ps256((__m128)at(i)), (__m128)at(i + 1), 1); };
-#endif
-  if constexpr (sizeof(V) == 16) return at(0);
-#if PYEBM_VECTOR_BYTES >= 32
-  if constexpr (sizeof(V) == 32) return (V)two(0);
+  if constexpr (sizeof(V) == 32) return (V)two_pieces(rows.row(first), rows.row(first + kPiece<V>));
 #endif
 #if PYEBM_VECTOR_BYTES == 64
-  if constexpr (sizeof(V) == 64) return (V)_mm512_insertf32x8(_mm512_castps256_ps512(two(0)), two(2), 1);
+  if constexpr (sizeof(V) == 64) {
+    const __m256 low = two_pieces(rows.row(first), rows.row(first + kPiece<V>));
+    const __m256 high = two_pieces(rows.row(first + 2 * kPiece<V>), rows.row(first + 3 * kPiece<V>));
+    return (V)_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+  }
 #endif
 }
 

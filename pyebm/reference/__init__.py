@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .chain import langevin_chain
 from .losses import denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
+from .metropolis import dual_averaging, metropolis
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, langevin_step, langevin_update, perturb, work_of
 from .targets import SCORES, score_of, target_score
@@ -20,7 +21,7 @@ OPS: dict[str, Callable[..., None]] = {
     op.__name__: op
     for op in (
         *(normal_, uniform_, perturb, langevin_step, affine_step),
-        *(denoising_loss, denoising_grad, scale_, target_score, langevin_chain),
+        *(denoising_loss, denoising_grad, scale_, target_score, langevin_chain, metropolis, dual_averaging),
     )
 }
 
@@ -33,8 +34,10 @@ __all__ = [
     "UPDATES",
     "affine_update",
     "box_muller",
+    "dual_averaging",
     "langevin_update",
     "loss_terms",
+    "metropolis",
     "normals",
     "philox4x32_10",
     "residual",

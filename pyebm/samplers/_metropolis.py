@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _ops, reference
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
-from ._squares import Mean, Squares
+from ._squares import Squares
 
 
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` sets ``proposal`` and ``log_alpha``, and calls :meth:`decide`. Uniforms come from stream + 1.
+    A subclass's ``step`` sets ``proposal``, the two sums of ``squares``, and calls :meth:`decide`. Uniforms come from stream + 1.
     """
 
     streams = 2
@@ -39,11 +39,14 @@ class Metropolis(Body):
         energy, score = self.both(run.x)
         self.energy, self.score = energy.double().clone(), score.clone()
         batch = run.x.shape[0]
-        self.uniform = torch.empty((batch, 1), dtype=torch.float64, device=run.x.device)  # float32's numbers, widened
         self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
         self.log_alpha = run.rows(0.0)
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
-        self.flat_uniform, self.chosen = self.uniform.flatten(), run.column(self.accept)  # views
+        self.named = (run.seeds, run.ids)
+        fused = run.x.is_cpu and self.score.is_contiguous() and run.x.is_contiguous() and "metropolis" in self.kernels
+        composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"])
+        self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
+        self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
@@ -53,18 +56,14 @@ class Metropolis(Body):
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
 
-    def draw(self, name: Tensor) -> Tensor:
-        """A uniform a sample, (B,); the next draw writes over it."""
-        _ops.call(self.kernels["uniform_"], (self.uniform, name), (self.run.seeds, self.run.ids))
-        return self.flat_uniform
-
-    def decide(self, energy: Tensor, score: Tensor, name: Tensor, k: int | None) -> None:
-        """Take the proposal, with its energy and score, or stay. A log_alpha of NaN stays."""
-        torch.lt(self.draw(name).log_(), self.log_alpha, out=self.accept)
-        self.accepted.add_(self.accept)
-        torch.where(self.chosen, self.proposal, self.x, out=self.x)
-        torch.where(self.chosen, score, self.score, out=self.score)
-        torch.where(self.accept, energy, self.energy, out=self.energy)
+    def decide(self, energy: Tensor, score: Tensor, scale: Number, name: Tensor, k: int | None) -> None:
+        """Take the proposal, with its energy and score, or stay, by the energies and (first - second) / scale of the squares."""
+        if energy.dtype not in (torch.float32, torch.float64):
+            energy = energy.double()
+        number, rows = scale
+        before, after = self.squares.rows
+        head = (*self.held, score.contiguous(), energy, before, after, number, self.temperature, name)
+        _ops.call(self.test, head, (rows, *self.named))
         if self.adapted is not None:
             self.adapted.learn(self.log_alpha, k)
 
@@ -88,15 +87,13 @@ class Metropolis(Body):
 class Adaptation:
     """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
 
-    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. In a graph the count of
-    steps is on the device, so that a captured step adapts as well.
+    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. The count of steps is
+    on the device too, so that a captured step adapts as well.
     """
-
-    SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
 
     def __init__(self, run: Run, sampler: Any) -> None:
         self.warmup, self.target = sampler.warmup, sampler.target_acceptance
-        self.mean = Mean(run, 1) if sampler.per == "batch" else None
+        self.together = sampler.per == "batch"
         first, rows = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
         start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
         self.middle = (10.0 * start).log()
@@ -107,36 +104,14 @@ class Adaptation:
         self.log_average = _or(run.carried("log_step_size_average", shape), start.log())
         self.gap = _or(run.carried("acceptance_gap", shape), torch.zeros_like(start))
         self.step_size = _or(run.carried("step_size", shape), start)
+        kernels = run.kernels(sampler.options.backend)
+        self.update = kernels["dual_averaging"] if run.x.is_cpu and "dual_averaging" in kernels else reference.dual_averaging
         self.steps = torch.full((), float(self.begun), dtype=torch.float64, device=run.x.device)
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
-        if k is None:
-            self._learn_on_device(log_alpha)
-            return
-        m = self.begun + k - self.first + 1
-        if m <= self.warmup:
-            log_step = self._update(log_alpha, float(m), math.sqrt(m), self.gap, self.log_average)
-            torch.exp(log_step if m < self.warmup else self.log_average, out=self.step_size)
-
-    def _learn_on_device(self, log_alpha: Tensor) -> None:
-        m, gap, log_average = self.steps.add_(1.0), self.gap.clone(), self.log_average.clone()
-        log_step = self._update(log_alpha, m, m.sqrt(), gap, log_average)
-        learning = m <= self.warmup
-        torch.where(learning, log_average, self.log_average, out=self.log_average)
-        torch.where(learning, gap, self.gap, out=self.gap)
-        torch.exp(torch.where(m < self.warmup, log_step, self.log_average), out=self.step_size)
-
-    def _update(self, log_alpha: Tensor, m: Any, root: Any, gap: Tensor, log_average: Tensor) -> Tensor:
-        """After step m, a number or a tensor: gap and log_average in place; returns the log of the step to try next."""
-        short = log_alpha.clamp(max=0.0).exp_()  # of the target, from here on
-        torch.nan_to_num(short, 0.0, out=short if self.mean is None else self.mean.values[0])
-        short = short.neg_() if self.mean is None else self.mean().neg_()
-        share, weight = 1.0 / (m + self.SLOW_START), m**-self.FORGET
-        gap.mul_(1.0 - share).add_(short.add_(self.target).mul_(share))
-        # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
-        log_step: Tensor = self.middle - (gap * (root / self.SHRINK)).clamp_(-self.REACH, self.REACH)
-        log_average.mul_(1.0 - weight).add_(log_step * weight)
-        return log_step
+        if k is None or self.begun + k - self.first < self.warmup:
+            held = (self.step_size, self.log_average, self.gap, self.steps)
+            self.update(*held, log_alpha, self.middle, self.warmup, self.target, self.together)
 
     def carried(self, done: int) -> dict[str, Tensor]:
         return {
@@ -148,7 +123,7 @@ class Adaptation:
 
 
 def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
-    return fresh if carried is None else carried
+    return fresh if carried is None else carried.double().contiguous()
 
 
 def check_warmup(call: str, warmup: int, target: float, per: str) -> None:

@@ -13,14 +13,13 @@ _SAMPLE = _ops.REDUCTIONS["sample"]
 
 
 class Squares:
-    """Two sums over the elements of each sample, ``first`` and ``second``, (B,) each, in float64 once :meth:`widen` was called."""
+    """Two sums over the elements of each sample, ``rows``, (B,) each; together (2, B), and in float64, by :meth:`widen`."""
 
     def __init__(self, run: Run, backend: str | None) -> None:
         self.kernel, self.ids = run.kernels(backend)["denoising_loss"], (run.seeds, run.ids)
         wide = torch.empty((2, *run.x.shape[:1]), dtype=torch.float64, device=run.x.device)
         self.wide, self.sums = wide, wide if run.x.dtype == torch.float64 else wide.float()
         self.rows = self.sums.unbind()
-        self.first, self.second = wide.unbind()
 
     def of(self, row: int, a: Tensor, kappa: Number, z: Tensor, lam: float, x0: Tensor | None = None) -> None:
         """``sum (kappa a + lam z + x0)^2``: kappa a number or one a sample."""
@@ -34,10 +33,8 @@ class Squares:
         """Of the normals that name stands for, which are made in the kernel and nowhere kept."""
         self._run(row, like, 0.0, 1.0, 0.0, name, None, None, None)
 
-    def widen(self) -> Squares:
-        if self.sums is not self.wide:
-            self.wide.copy_(self.sums)
-        return self
+    def widen(self) -> Tensor:
+        return self.wide if self.sums is self.wide else self.wide.copy_(self.sums)
 
     def _run(
         self,

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .. import _ops
 from .._checks import Coefficient
 from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
 from ._loop import Sampler
@@ -96,12 +97,7 @@ class _Steps(Metropolis):
             q.add_(torch.mul(p, eps, out=kick))  # not add_(alpha=eps): fused, bits would depend on an element's place
         energy, score = self.both(q)
         self.squares.of(1, score, half, p, 1.0)
-        squares = self.squares.widen()
-        torch.sub(self.energy, energy, out=self.log_alpha)
-        self.log_alpha.sub_((squares.second - squares.first).mul_(0.5))
-        if t != 1.0:
-            self.log_alpha.div_(t)
-        self.decide(energy, score, names[1], k)
+        self.decide(energy, score, (2.0 * t, None), names[1], k)
 
     def _sizes(self, size: Number) -> tuple[Number, Number, Tensor]:
         """Half a step, minus that, and the step as a factor of tensors."""
@@ -112,5 +108,7 @@ class _Steps(Metropolis):
         return (NAN, half), (NAN, -half), self.run.column(rows).to(self.run.work)
 
     def _jittered(self, name: Tensor) -> Number:
+        uniform = torch.empty((self.x.shape[0], 1), dtype=torch.float64, device=self.x.device)  # float32's numbers, widened
+        _ops.call(self.kernels["uniform_"], (uniform, name), self.named)
         size, rows = self.eta
-        return NAN, (1.0 + self.jitter * (2.0 * self.draw(name) - 1.0)) * (size if rows is None else rows)
+        return NAN, (1.0 + self.jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._checks import Coefficient
@@ -72,10 +71,10 @@ class _Steps(Metropolis):
         self.tail = sampler.options.tail(run, self.eta[1], None)
         self.fixed = None if self.adapted else self._factors()
 
-    def _factors(self) -> tuple[Number, float | Tensor]:
+    def _factors(self) -> tuple[Number, Number]:
         """-eta and 4 eta T."""
-        eta, rows = self.eta
-        return (-eta, None if rows is None else -rows), 4.0 * self.temperature * (eta if rows is None else rows.double())
+        (eta, rows), four = self.eta, 4.0 * self.temperature
+        return (-eta, None if rows is None else -rows), (four * eta, None if rows is None else four * rows.double())
 
     def step(self, names: Names, k: int | None) -> None:
         t, x, y = self.temperature, self.x, self.proposal
@@ -85,9 +84,4 @@ class _Steps(Metropolis):
         minus, scale = self.fixed or self._factors()
         self.squares.of(0, self.score, minus, x, -1.0, y)
         self.squares.of(1, score, self.eta, x, -1.0, y)
-        squares = self.squares.widen()
-        torch.sub(self.energy, energy, out=self.log_alpha)
-        if t != 1.0:
-            self.log_alpha.div_(t)
-        self.log_alpha.add_((squares.first - squares.second).div_(scale))
-        self.decide(energy, score, names[1], k)
+        self.decide(energy, score, scale, names[1], k)

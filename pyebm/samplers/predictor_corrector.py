@@ -174,7 +174,7 @@ class _Steps(Body):
             return
         self.squares.norm2_of_noise(0, name, score)
         self.squares.norm2(1, score)
-        norm2 = self.squares.widen().wide
+        norm2 = self.squares.widen()
         if self.mean is not None:  # the norms' means over the batch
             torch.sqrt(norm2, out=self.mean.values)
             norm2 = self.mean().square_().unsqueeze(1)

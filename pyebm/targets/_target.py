@@ -172,7 +172,9 @@ class Target(nn.Module):
         """The parameters for a kernel that works on x, once x is known to fit."""
         self._check(op, x)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        return _once(self._kept(), dtype, lambda: self._numbers_in(dtype))
+        kept = self._kept()
+        made = None if kept is None else kept.get(dtype)
+        return _once(kept, dtype, lambda: self._numbers_in(dtype)) if made is None else made
 
     def _kept(self) -> dict[Any, Tensor] | None:
         """What was made of the buffers as they are now, to be added to; None where nothing may be kept."""

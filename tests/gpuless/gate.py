@@ -102,6 +102,7 @@ CASES: dict[str, Op] = {
 # Chains: what a step costs.
 CHAINS = {"sm_90": KINDS}
 CHAIN_SIZES = (2, 100)
+LONG_KINDS, LONG_SIZES = ("rosenbrock", "ackley", "funnel"), (3072, 3000)  # no tile holds a sample: their state is in memory
 
 
 def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
@@ -140,7 +141,7 @@ def measured(target: str) -> dict[str, dict[str, object]]:
                     key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
                     costs[key] = asdict(read(launch))
     for kind in CHAINS.get(target, ("double_well", "ackley")):
-        for size in CHAIN_SIZES:
+        for size in CHAIN_SIZES + (LONG_SIZES if kind in LONG_KINDS else ()):
             with compiling(target) as launches:
                 _chain(kind, size, torch.float32)
             for launch in launches:

@@ -52,15 +52,18 @@ def _elements_a_thread(launch: Launch) -> tuple[float, int]:
     if "TILE" not in launch.arguments:
         return 1, 1
     threads = launch.compiled.metadata.target.warp_size * launch.compiled.metadata.num_warps
-    # A chain's loop counts steps: of those, one.
-    return launch.arguments["TILE"].elements / threads, 1 if launch.name == "chain_kernel" else launch.arguments["turns"]
+    # A chain's loop counts steps: of those, one; of a long sample's tiles, one too.
+    return launch.arguments["TILE"].elements / threads, 1 if "n_steps" in launch.arguments else launch.arguments["turns"]
 
 
-def _usual(lines: list[str], hot: list[str], elements: float, turns: int) -> throughput.Count:
+def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, turns: int) -> throughput.Count:
     # A turn of the loop takes every root there is, or where nothing is drawn stores all there is.
     pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
     once = sum(bool(re.search(pattern, line)) for line in hot)
-    return throughput.count(throughput.usual_path(lines, {pattern: once * turns}), elements * turns)
+    wanted = {pattern: once * turns}
+    if launch.name == "long_chain_kernel":  # nor may it leave out the loop that sums
+        wanted[r"\bSTS\b"] = sum(bool(re.search(r"\bSTS\b", line)) for line in hot)
+    return throughput.count(throughput.usual_path(lines, wanted), elements * turns)
 
 
 def nvidia(launch: Launch) -> Cost:
@@ -82,7 +85,7 @@ def nvidia(launch: Launch) -> Cost:
         made, products, shares = loops.path(lines, launch)
         cost = throughput.count(made, products)
     else:
-        cost = _usual(lines, hot, elements, turns)
+        cost = _usual(launch, lines, hot, elements, turns)
     wide = len(re.findall(r"(?:ld|st)\.global\S*\.(?:v4\.b32|v2\.b64)", ptx))
     return Cost(
         registers=usage["REG"],

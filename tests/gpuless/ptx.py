@@ -1,8 +1,9 @@
 """Runs the PTX that Triton and nvcc emit, with numpy: the compiled meaning of a kernel, on a machine without a GPU.
 
 All threads of some blocks are one vector; where they part ways, the group with the smallest program counter goes first. Every
-access is checked: bounds of the tensors, alignment, and races in shared memory between barriers. Errors name the kernel's source
-line. Instructions that they do not emit for kernels like ours are refused, not guessed (ptx_ops.py).
+access is checked: bounds of the tensors, alignment, and races between barriers: all of those in shared memory, in global memory the
+reads of what another thread has written. Errors name the kernel's source line. Instructions that they do not emit for kernels like
+ours are refused, not guessed (ptx_ops.py).
 """
 
 from __future__ import annotations
@@ -169,7 +170,8 @@ def _run(kernel: Kernel, threads: Threads) -> None:
             elif step.op[:3] == ["bar", "warp", "sync"]:
                 if not threads.whole_warps(chosen):
                     raise PtxError("only barriers of whole warps are known here")
-                threads.shared.warp_barrier(threads.block[chosen], threads.thread[chosen])
+                for touched in (threads.shared, threads.unsettled):
+                    touched.warp_barrier(threads.block[chosen], threads.thread[chosen])
                 join(at + 1, mask)
             elif step.op[:2] == ["bar", "sync"]:
                 waiting |= chosen
@@ -183,5 +185,6 @@ def _run(kernel: Kernel, threads: Threads) -> None:
         ready = waiting & threads.whole_blocks(waiting, alive)
         if ready.any():
             waiting &= ~ready
-            threads.shared.barrier(np.unique(threads.block[ready]))
+            for touched in (threads.shared, threads.unsettled):
+                touched.barrier(np.unique(threads.block[ready]))
             join(barrier + 1, ready)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from torch import Tensor, uint8
 
@@ -54,6 +57,44 @@ class Global:
         for k in np.unique(buffer):
             here = buffer == k
             self.buffers[k][offset[here, None] + np.arange(data.shape[1])] = data[here]
+
+
+class Unsettled:
+    """Which thread wrote a byte of global memory since its block's last barrier: no other may read it before the next one."""
+
+    PAGE = 4096
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads  # of a block
+        self.pages: dict[int, np.ndarray] = {}  # of the writers, -1 where there is none
+
+    def _pages(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int) -> Iterator[tuple[int, Any, Any]]:
+        """(page, where in it, who) of the bytes that these threads touch."""
+        every = (address.astype(np.int64)[:, None] + np.arange(size)).ravel()
+        own = np.repeat(block * self.threads + thread, size)
+        for page in np.unique(every // self.PAGE):
+            here = every // self.PAGE == page
+            yield int(page), every[here] % self.PAGE, own[here]
+
+    def store(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int) -> None:
+        for page, at, own in self._pages(block, thread, address, size):
+            self.pages.setdefault(page, np.full(self.PAGE, -1))[at] = own
+
+    def load(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int) -> None:
+        for page, at, own in self._pages(block, thread, address, size) if self.pages else ():
+            writer = self.pages[page][at] if page in self.pages else own
+            if ((writer != -1) & (writer != own)).any():
+                raise PtxError("a race in global memory: what another thread has written since the last barrier is read")
+
+    def barrier(self, blocks: np.ndarray) -> None:
+        for writer in self.pages.values():
+            writer[np.isin(writer // self.threads, blocks)] = -1
+
+    def warp_barrier(self, block: np.ndarray, thread: np.ndarray) -> None:
+        """What these threads' warps have written they all may read."""
+        warps = np.unique((block * self.threads + thread) // 32)
+        for writer in self.pages.values():
+            writer[np.isin(writer // 32, warps)] = -1
 
 
 class Shared:

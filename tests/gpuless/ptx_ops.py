@@ -60,7 +60,7 @@ def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     lane = threads.block[chosen], threads.thread[chosen]
     if is_load:
         size = width * len(names)
-        data = threads.shared.load(*lane, address, size) if shared else threads.memory.load(address, size)
+        data = threads.shared.load(*lane, address, size) if shared else threads.load(*lane, address, size)
         words = np.ascontiguousarray(data).view(UNSIGNED[bits])
         for k, name in enumerate(names):
             threads.registers[name][chosen] = words[:, k]
@@ -69,7 +69,7 @@ def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     if shared:
         threads.shared.store(*lane, address, data)
     else:
-        threads.memory.store(address, data)
+        threads.store(*lane, address, data)
 
 
 def _atomic_min(threads: Threads, operands: list[str], bits: int, mask: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ptx_memory import Global, PtxError, Shared
+from ptx_memory import Global, PtxError, Shared, Unsettled
 
 if TYPE_CHECKING:
     from ptx import Kernel
@@ -30,6 +30,7 @@ class Threads:
         self, kernel: Kernel, data: bytes, grid: tuple[int, ...], size: int, blocks: np.ndarray, memory: Global, shared: Shared
     ) -> None:
         self.kernel, self.data, self.memory, self.shared = kernel, data, memory, shared
+        self.unsettled = Unsettled(size)
         self.count = size * len(blocks)
         self.copies: list[list[Any]] = [[]]  # groups of asynchronous copies, the last one open (ptx_async.py)
         self.block = np.repeat(np.arange(len(blocks)), size)
@@ -45,6 +46,15 @@ class Threads:
         self.registers: dict[str, Any] = {
             name: np.zeros(self.count, bool if bits == 1 else UNSIGNED[bits]) for name, bits in kernel.registers.items()
         }
+
+    def load(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int) -> np.ndarray:
+        data = self.memory.load(address, size)
+        self.unsettled.load(block, thread, address, size)
+        return data
+
+    def store(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, data: np.ndarray) -> None:
+        self.memory.store(address, data)
+        self.unsettled.store(block, thread, address, data.shape[1])
 
     def whole_blocks(self, waiting: np.ndarray, alive: np.ndarray) -> np.ndarray:
         blocks = len(self.shared.data)

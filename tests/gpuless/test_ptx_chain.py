@@ -1,9 +1,13 @@
 """langevin_chain and target_score as compiled: the PTX that Triton emits, executed, gives the reference's bits."""
 
+import re
+
+import ptx
 import pyebm.kernels
 import pytest
 import torch
 from compiled import compiling
+from ptx_memory import PtxError
 from target_cases import KINDS, elements_of, make, start
 from test_ptx import execute
 
@@ -60,11 +64,37 @@ def test_nothing_is_compiled_again_for_steps_seed_or_step_size():
     assert len({launch.compiled.hash for launch in launches}) == 1
 
 
-def test_too_large_a_sample_of_a_coupled_target():
-    x = start((1, 1025))
-    density = make("rosenbrock", 1025)
-    with (
-        compiling("sm_90"),
-        pytest.raises(ValueError, match=r"samples of more than 1024 elements .* got 1025; backend='reference'"),
-    ):
-        pyebm.kernels.OPS["target_score"](x, x, density._index, density._checked("", x))
+@pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
+@pytest.mark.parametrize(
+    ("target", "shape", "dtype"), [("sm_90", (2, 1100), torch.float32), ("sm_80", (1, 1032), torch.bfloat16)], ids=str
+)
+def test_long_samples(kind, target, shape, dtype):
+    """No tile holds one; the number of steps is odd, so the last state is in the other buffer."""
+    x = start(shape, dtype)
+    density = make(kind, shape[1])
+    numbers = density._checked("test", x)
+    with compiling(target, execute) as launches:
+        ours, score = x.clone(), torch.full_like(x, float("nan"))
+        pyebm.kernels.OPS["langevin_chain"](ours, density._index, numbers, 3, 0.003, 1.0, NAME)
+        pyebm.kernels.OPS["target_score"](score, x, density._index, numbers)
+    assert launches[0].name == "long_chain_kernel"
+    theirs, true_score = x.clone(), torch.empty_like(x)
+    reference.OPS["langevin_chain"](theirs, density._index, numbers, 3, 0.003, 1.0, NAME)
+    reference.OPS["target_score"](true_score, x, density._index, numbers)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(score, true_score)
+
+
+def test_a_missing_barrier_between_two_steps_is_reported():
+    """Rosenbrock's: the only barriers of its kernel are those between writing one state and reading it."""
+    x, density = start((1, 1100)), make("rosenbrock", 1100)
+    numbers = density._checked("test", x)
+
+    def without_barriers(launch):
+        text, count = re.subn(r"bar(?:\.warp)?\.sync[^;]*;", "", launch.compiled.asm["ptx"])
+        assert count == 1
+        threads = 32 * launch.compiled.metadata.num_warps
+        ptx.launch(text, launch.grid, threads, launch.run_time_arguments, launch.compiled.metadata.shared)
+
+    with compiling("sm_90", without_barriers), pytest.raises(PtxError, match="a race in global memory"):
+        pyebm.kernels.OPS["langevin_chain"](x, density._index, numbers, 2, 0.003, 1.0, NAME)

@@ -1,0 +1,80 @@
+"""Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .noise import uniform_
+
+SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
+_BLOCK = 1024
+
+
+def metropolis(
+    x: Tensor,
+    score: Tensor,
+    energy: Tensor,
+    accepted: Tensor,
+    accept: Tensor,
+    log_alpha: Tensor,
+    proposal: Tensor,
+    proposal_score: Tensor,
+    proposal_energy: Tensor,
+    before: Tensor,
+    after: Tensor,
+    scale: float,
+    temperature: float,
+    name: Tensor,
+    scale_rows: Tensor | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
+    *,
+    draw: Callable[..., None] = uniform_,
+) -> None:
+    """On any device; ``draw`` makes the uniforms, in a kernel where there is one."""
+    uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # float32's numbers, widened
+    draw(uniform, name, seeds, ids)
+    torch.sub(energy, proposal_energy, out=log_alpha)
+    squares = before.double() - after.double()
+    log_alpha.div_(temperature).add_(squares.div_(scale if scale_rows is None else scale_rows.double()))
+    torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # never where it is NaN
+    accepted.add_(accept)
+    chosen = accept.reshape(-1, *[1] * (x.dim() - 1))
+    torch.where(chosen, proposal, x, out=x)
+    torch.where(chosen, proposal_score, score, out=score)
+    torch.where(accept, proposal_energy, energy, out=energy)
+
+
+def dual_averaging(
+    step_size: Tensor,
+    log_average: Tensor,
+    gap: Tensor,
+    steps: Tensor,
+    log_alpha: Tensor,
+    middle: Tensor,
+    warmup: int,
+    target: float,
+    together: bool,
+) -> None:
+    """On any device, without waiting for it."""
+    m = steps.add_(1.0)
+    acceptance = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
+    if together:
+        acceptance = mean(acceptance)
+    learning = m <= warmup
+    share, weight = 1.0 / (m + SLOW_START), m**-FORGET
+    new_gap = (1.0 - share) * gap + share * (target - acceptance)
+    # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+    log_step = middle - (m.sqrt() / SHRINK * new_gap).clamp(-REACH, REACH)
+    torch.where(learning, weight * log_step + (1.0 - weight) * log_average, log_average, out=log_average)
+    torch.where(learning, new_gap, gap, out=gap)
+    torch.exp(torch.where(m < warmup, log_step, log_average), out=step_size)
+
+
+def mean(values: Tensor) -> Tensor:
+    """Of one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
+    count = values.shape[0]
+    return torch.nn.functional.pad(values, (0, -count % _BLOCK)).reshape(-1, _BLOCK).sum(1).sum() / count
