@@ -13,6 +13,8 @@ from test_gaussian_full import correlated
 
 import pyebm
 
+pytestmark = pytest.mark.usefixtures("poison", "one_thread")
+
 NOISE = pyebm.Noise(3, step=4)
 
 

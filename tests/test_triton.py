@@ -54,7 +54,7 @@ def test_interpreted():
 
 
 DENSE = (
-    "triton and (test_the_score_is_within_the_bound and 13 or half_precisions or from_data or not_finite or few_ulps and float32 "
+    "triton and (test_the_score_is_within_the_bound and 13 or from_data or not_finite or few_ulps and float32 "
     "or diverging or test_equals_the_loop and 7x17 and (float32 or bfloat16)) or interpreted_dense"
 )
 

@@ -17,6 +17,8 @@ from test_ptx import execute
 
 import pyebm
 
+pytestmark = pytest.mark.usefixtures("poison")
+
 NOISE = pyebm.Noise(2**63 + 12345, step=7, stream=3, first_sample=11)
 OPS = pyebm.kernels.OPS
 MAKE = {
