@@ -78,13 +78,8 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
     return found
 
 
-def block_of(kind: str, elements: int, dtype: torch.dtype) -> tuple[Block, int]:
+def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
     """(the largest block that registers hold without spilling, warps): the same whatever the number of samples."""
-    block, warps = _largest(kind, dtype)
-    return (block._replace(COLS=16) if elements <= 16 else block), warps
-
-
-def _largest(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
     mixed, double = kind == "mixture", dtype == torch.float64
     if host.amd():
         if double:
@@ -108,7 +103,7 @@ class Work:
     def __init__(self, x: Tensor, target: int, p: Parameters) -> None:
         samples, self.elements = shape_of(x)
         self.target, self.p, self.dtype = target, p, host.compute_dtype(x.dtype)
-        self.block, self.warps = block_of(p.kind, self.elements, self.dtype)
+        self.block, self.warps = block_of(p.kind, self.dtype)
         self.shares, self.blocks = (1, 1) if p.kind == "gaussian_full" else shares_of(p.components, self.block)
         self.padded = triton.cdiv(self.elements, _PAD)
         width = self.padded * _PAD
