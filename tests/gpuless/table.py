@@ -96,7 +96,7 @@ mean (one product more in each with a precision for each of both), so 3 (5) is t
 all of it for a product, float32, sm_90, that many components and dimensions. The share of an H100's peak of fused
 multiply-adds that the useful ones make (2 for a product, with precisions 3, of a full covariance 1) is the model's: all slots
 one after the other, to units side by side. The second kernel, an element's instructions: it adds one share of the components,
-makes the noise and the step; each further share takes some 25 more.
+makes the noise and the step; each further share takes some 15 more.
 
 """
 _USEFUL = {"mixture": 2, "mixture_diagonal": 3, "gaussian_full": 1}
