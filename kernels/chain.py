@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import host
+from . import dense, host
 from .chain_step import coefficients, first_bad, stepped
 from .long_chain import long_chain_kernel
 from .scores import given_by_tile, score_of, vectors_of
@@ -128,6 +128,11 @@ def langevin_chain(
     if diverged is not None:
         diverged.fill_(-1)
     if not x.numel() or n_steps == 0:
+        return
+    if dense.has(target):
+        schedule = (step_size_rows, temperature_rows, step_size_per_step, temperature_per_step)
+        given = (states, thin, diverged, low, high, seeds, ids)
+        dense.langevin_chain(x, target, params, n_steps, step_size, temperature, name, *schedule, *given)
         return
     count, elements, coupled = checked("langevin_chain", x, target, params)
     # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in registers.

@@ -1,4 +1,7 @@
-"""exp, sine and cosine, roots and quotients: the operations of csrc/common/functions.h, in that order, each rounded by itself."""
+"""exp, sine and cosine, roots and quotients: the operations of csrc/common/functions.h, in that order, each rounded by itself.
+
+And 2^y for the dense targets (csrc/cpu/vectors.h), whose products are fused.
+"""
 
 import triton
 import triton.language as tl
@@ -20,6 +23,12 @@ _SIN64: tl.constexpr = _floats(
 _COS64: tl.constexpr = _floats(
     "-0x1.1714f8be2b45cp-33 -0x1.a903a944af43bp-28 0x1.f9bbb1bd99e55p-22 -0x1.a6d1dd0e2f6c2p-16 0x1.e1f506732fde4p-11 "
     "-0x1.55d3c7e3bfb67p-6 0x1.03c1f081b5a56p-2 -0x1.3bd3cc9be45dep+0 0x1p0"
+)
+_EXP2_32: tl.constexpr = _floats("0x1.5bba18p-10 0x1.3cea88p-7 0x1.c6b752p-5 0x1.ebf9bcp-3 0x1.62e42ap-1 0x1p0")
+_EXP2_64: tl.constexpr = _floats(
+    "0x1.e79ba5e93da52p-32 0x1.e61b4f5049cdcp-28 0x1.b5267cea5f68ep-24 0x1.62bfc79d7642ap-20 0x1.ffcbfba97c6d7p-17 "
+    "0x1.4309130ed8bc8p-13 0x1.5d87fe78cd6dcp-10 0x1.3b2ab6fba011ap-7 0x1.c6b08d7049fe8p-5 0x1.ebfbdff82c5a4p-3 "
+    "0x1.62e42fefa39efp-1 0x1p0"
 )
 # Low and high end of exp, log2 e, ln 2 and the rest of it.
 _REAL32: tl.constexpr = _floats("-0x1.ap6 0x1.64p6 0x1.715476p0 0x1.62e4p-1 0x1.7f7d1cp-20")
@@ -63,6 +72,25 @@ def exponential(x):
     first = ((half - 1) << MANTISSA).to(T, bitcast=True)
     second = ((biased - half - 1) << MANTISSA).to(T, bitcast=True)
     return (power * first) * second
+
+
+@triton.jit
+def exponential2(y):
+    """2^y for y <= 0, within 2^-23 (float32) or 2^-52 (float64) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN."""
+    T: tl.constexpr = y.dtype
+    DOUBLE: tl.constexpr = tl.float64 == T
+    TERMS: tl.constexpr = _EXP2_64 if DOUBLE else _EXP2_32
+    BITS: tl.constexpr = tl.int64 if DOUBLE else tl.int32
+    to_integer = _constant(_TO_INTEGER64 if DOUBLE else _TO_INTEGER32, T)
+    rounded = y + to_integer
+    f = y - (rounded - to_integer)
+    value = tl.full(y.shape, TERMS[0], T)
+    for k in tl.static_range(1, 12 if DOUBLE else 6):
+        value = tl.fma(value, f, tl.full(y.shape, TERMS[k], T))
+    exponent = rounded.to(BITS, bitcast=True) << (52 if DOUBLE else 23)
+    power = (value.to(BITS, bitcast=True) + exponent).to(T, bitcast=True)
+    power = tl.where(y < _constant(-1022.0 if DOUBLE else -126.0, T), _constant(0.0, T), power)
+    return tl.where(y == y, power, y)
 
 
 @triton.jit

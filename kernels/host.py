@@ -11,6 +11,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton import knobs
+from triton.runtime.driver import driver
 
 from .rows import BLOCK
 
@@ -30,6 +32,11 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Triton launches on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def amd() -> bool:
+    """Whether kernels are compiled for an AMD device."""
+    return not knobs.runtime.interpret and driver.active.get_current_target().backend == "hip"
 
 
 def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int, steps: int = 1) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyebm._ops import TARGETS
 
-from . import host
+from . import dense, host
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 from .tiling import ELEMENTS, SIZES, Tiling, shape_of
@@ -83,6 +83,9 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
     if not x.numel():
+        return
+    if dense.has(target):
+        dense.target_score(out, x, target, params)
         return
     count, elements, coupled = checked("target_score", x, target, params)
     tiling = Tiling(out, x, most=ELEMENTS // 2, whole=coupled)

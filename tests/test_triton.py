@@ -53,6 +53,29 @@ def test_interpreted():
     assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2000:]
 
 
+DENSE = (
+    "triton and (test_the_score_is_within_the_bound and 13 or from_data or not_finite or few_ulps and float32 "
+    "or diverging or test_equals_the_loop and 7x17 and (float32 or bfloat16)) or interpreted_dense"
+)
+
+
+def test_interpreted_dense_targets():
+    files = [HERE / name for name in ("interpreted_dense.py", "test_mixture.py", "test_gaussian_full.py", "test_dense_chains.py")]
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
+            *("-W", "ignore::RuntimeWarning", *files, "-k", DENSE),  # numpy's, of NaN
+        ],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE.parent,
+    )
+    assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2000:]
+    assert " skipped" not in result.stdout
+
+
 def test_importing_pyebm_imports_no_triton():
     result = python("import sys, pyebm, pyebm.samplers; print([m for m in sys.modules if m.split('.')[0] == 'triton'])")
     assert result.stdout.strip() == "[]", result.stderr

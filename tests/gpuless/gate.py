@@ -24,6 +24,7 @@ from target_cases import KINDS, make
 from torch import Tensor
 
 import pyebm
+from pyebm.targets import Gaussian, GaussianMixture
 
 LIMITS = Path(__file__).with_name("limits.json")
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -110,6 +111,21 @@ def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
     pyebm.kernels.OPS["langevin_chain"](x, pyebm._ops.TARGETS.index(kind), params, 100, 0.1, 1.0, _name())
 
 
+# Dense targets: components, dimensions.
+DENSE = {"mixture": (1797, (2, 64, 784)), "mixture_diagonal": (1797, (64, 784)), "gaussian_full": (1, (64, 784))}
+
+
+def _dense(kind: str, components: int, size: int) -> None:
+    means = torch.arange(components * size, dtype=torch.float32).reshape(components, size)
+    target = {
+        "mixture": lambda: GaussianMixture(means, 0.5),
+        "mixture_diagonal": lambda: GaussianMixture(means, torch.ones(means.shape)),
+        "gaussian_full": lambda: Gaussian(means[0], covariance=torch.eye(size)),
+    }[kind]()
+    x = torch.empty(SAMPLES, size)
+    pyebm.kernels.OPS["langevin_chain"](x, target._index, target._checked("gate", x), 1, 0.1, 1.0, _name())
+
+
 def measured(target: str) -> dict[str, dict[str, object]]:
     """{"case/kernel/dtype/size": Cost as a dict} for a target."""
     import pyebm.kernels
@@ -130,6 +146,12 @@ def measured(target: str) -> dict[str, dict[str, object]]:
                 _chain(kind, size, torch.float32)
             for launch in launches:
                 costs[f"chain, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
+    for kind, (components, sizes) in DENSE.items():
+        for size in sizes:
+            with compiling(target) as launches:
+                _dense(kind, components, size)
+            for launch in launches:
+                costs[f"dense, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
     return costs
 
 

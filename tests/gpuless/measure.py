@@ -6,12 +6,16 @@ import itertools
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import loops
 import throughput
 import triton
 from compiled import Launch
+
+# Kernels with sums whose bits are not promised; what of a finish is promised, the executed PTX shows.
+FUSED = ("gather_kernel", "product_kernel", "finish_kernel")
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -30,17 +34,17 @@ class Cost:
     concurrent: float  # in those of the slowest unit
     slowest: str
     forbidden: list[str]
+    parts: dict[str, float] = field(default_factory=dict)  # of a dense target's product: the instructions of each loop
 
 
 def _tool(name: str, *arguments: str) -> str:
     return subprocess.run([_BIN / name, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def _forbidden(ptx: str) -> list[str]:
-    """Instructions that would change the promised bits."""
-    return sorted(
-        {op for op in re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*)", ptx, re.M) if re.search(r"^fma|approx|ftz|full\.", op)}
-    )
+def _forbidden(ptx: str, fused: bool) -> list[str]:
+    """Instructions that would change the promised bits; where sums may be fused, those that would round a factor."""
+    wrong = r"approx|ftz|full\.|^w?g?mma.*(tf32|f16)" if fused else r"^fma|approx|ftz|full\."
+    return sorted({op for op in re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*)", ptx, re.M) if re.search(wrong, op)})
 
 
 def _elements_a_thread(launch: Launch) -> tuple[float, int]:
@@ -50,6 +54,16 @@ def _elements_a_thread(launch: Launch) -> tuple[float, int]:
     threads = launch.compiled.metadata.target.warp_size * launch.compiled.metadata.num_warps
     # A chain's loop counts steps: of those, one; of a long sample's tiles, one too.
     return launch.arguments["TILE"].elements / threads, 1 if "n_steps" in launch.arguments else launch.arguments["turns"]
+
+
+def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, turns: int) -> throughput.Count:
+    # A turn of the loop takes every root there is, or where nothing is drawn stores all there is.
+    pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
+    once = sum(bool(re.search(pattern, line)) for line in hot)
+    wanted = {pattern: once * turns}
+    if launch.name == "long_chain_kernel":  # nor may it leave out the loop that sums
+        wanted[r"\bSTS\b"] = sum(bool(re.search(r"\bSTS\b", line)) for line in hot)
+    return throughput.count(throughput.usual_path(lines, wanted), elements * turns)
 
 
 def nvidia(launch: Launch) -> Cost:
@@ -66,13 +80,12 @@ def nvidia(launch: Launch) -> Cost:
         sass = _tool("nvdisasm", "-c", cubin.name)
     (lines,) = throughput.functions(sass).values()
     hot = list(itertools.takewhile(lambda line: not line.startswith("$"), lines))  # behind it: the square root's slow path
-    # A turn of the loop takes every root there is, or where nothing is drawn stores all there is.
-    pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
-    once = sum(bool(re.search(pattern, line)) for line in hot)
-    wanted = {pattern: once * turns}
-    if launch.name == "long_chain_kernel":  # nor may it leave out the loop that sums
-        wanted[r"\bSTS\b"] = sum(bool(re.search(r"\bSTS\b", line)) for line in hot)
-    cost = throughput.count(throughput.usual_path(lines, wanted), elements * turns)
+    shares = {}
+    if launch.name in ("gather_kernel", "product_kernel"):
+        made, products, shares = loops.path(lines, launch)
+        cost = throughput.count(made, products)
+    else:
+        cost = _usual(launch, lines, hot, elements, turns)
     wide = len(re.findall(r"(?:ld|st)\.global\S*\.(?:v4\.b32|v2\.b64)", ptx))
     return Cost(
         registers=usage["REG"],
@@ -86,7 +99,8 @@ def nvidia(launch: Launch) -> Cost:
         serial=cost.serial,
         concurrent=cost.concurrent,
         slowest=cost.slowest,
-        forbidden=_forbidden(ptx),
+        forbidden=_forbidden(ptx, fused=launch.name in FUSED),
+        parts=shares,
     )
 
 

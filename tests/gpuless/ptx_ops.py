@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ptx_async import copy_async
 from ptx_memory import PtxError
 from ptx_threads import FLOAT, SIGNED, UNSIGNED, Threads, type_of
-from ptx_warps import matrix, names_of, redux, shuffle
+from ptx_warps import matrix, names_of, product, redux, shuffle
 
 DONE = object()
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}
@@ -27,6 +28,7 @@ _COMPARE |= {"neu": np.not_equal}  # with u: true where an operand is NaN too
 _OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
 _COMPARE |= {f"{name}u": _otherwise(_COMPARE[opposite]) for name, opposite in _OPPOSITE.items()}
 _COMPARE |= {"lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal}
+_COMPARE |= {"num": lambda a, b: ~(np.isnan(a) | np.isnan(b)), "nan": lambda a, b: np.isnan(a) | np.isnan(b)}
 _SHARED = 1 << 60  # where generic addresses see shared memory
 
 
@@ -164,6 +166,10 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         return DONE
     if name in ("ldmatrix", "stmatrix"):
         return DONE if matrix(threads, op, operands, mask) else None
+    if op[:2] == ["cp", "async"]:
+        return DONE if copy_async(threads, op, operands, mask) else None
+    if name == "mma":
+        return DONE if product(threads, op, operands, mask) else None
     if name == "redux":
         return threads.put(operands[0], redux(threads, op, operands, mask), mask) or DONE
     if name == "cvta":  # every space but shared memory is where generic addresses see it
@@ -217,6 +223,8 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = _multiply(threads, op, operands, kind, bits)
     elif name == "fma" and bits == 32:
         result = _fused(value(1), value(2), value(3))
+    elif name == "fma" and bits == 64:  # in 64 bits of mantissa, then rounded again: no kernel promises these bits
+        result = (value(1).astype(np.longdouble) * value(2) + value(3)).astype(np.float64)
     elif name == "rsqrt" and op[1:] == ["approx", "ftz", "f32"]:
         # Anything within the error that PTX states, 2^-22.9, would do; here it is another one at every call.
         spread = 1 + np.exp2(-22.9) * np.random.default_rng(len(operands[0])).uniform(-1, 1, threads.count)

@@ -32,6 +32,7 @@ class Threads:
         self.kernel, self.data, self.memory, self.shared = kernel, data, memory, shared
         self.unsettled = Unsettled(size)
         self.count = size * len(blocks)
+        self.copies: list[list[Any]] = [[]]  # groups of asynchronous copies, the last one open (ptx_async.py)
         self.block = np.repeat(np.arange(len(blocks)), size)
         self.thread = np.tile(np.arange(size), len(blocks))
         block = np.repeat(blocks, size)

@@ -24,7 +24,7 @@ def shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
 
 
 def redux(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> np.ndarray:
-    if op[2] not in ("min", "max") or not mask.reshape(-1, 32).any(1).all():
+    if op[2] not in ("min", "max") or not (threads.whole_warps(mask) or mask.reshape(-1, 32).any(1).all()):
         raise PtxError("only the smallest or largest of whole warps is known here")
     values = threads.value(operands[1], *type_of(op[-1])).reshape(-1, 32)
     return np.repeat(values.min(1) if op[2] == "min" else values.max(1), 32)
@@ -48,4 +48,20 @@ def matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarra
             threads.registers[name][chosen] = data[:, 0]
         else:
             threads.shared.store(*who, at, threads.value(name, "u", 32)[chosen, None].view(np.uint8))
+    return True
+
+
+def product(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
+    """mma.m8n8k4 of float64, D = A B + C, whose steps are fused as fma's: lane t has A[t div 4, t mod 4], B[t mod 4, t div 4], and
+    of C and D the elements 2 (t mod 4) and the next of row t div 4."""
+    if op[3:] != ["m8n8k4", "row", "col", "f64", "f64", "f64", "f64"] or not threads.whole_warps(mask):
+        return False
+    a, b = (threads.value(names_of(operands[k])[0], "f", 64).reshape(-1, 8, 4) for k in (1, 2))  # B transposed
+    c = [threads.value(name, "f", 64) for name in names_of(operands[3])]
+    total = np.stack(c, axis=1).reshape(-1, 8, 8).astype(np.longdouble)
+    for k in range(4):
+        total = (a[:, :, None, k].astype(np.longdouble) * b[:, None, :, k] + total).astype(np.float64).astype(np.longdouble)
+    parts = total.astype(np.float64).reshape(-1, 2)
+    for i, name in enumerate(names_of(operands[0])):
+        threads.put(name, np.ascontiguousarray(parts[:, i]), mask)
     return True

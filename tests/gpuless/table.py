@@ -54,7 +54,7 @@ def _costs(costs: dict[str, Cost]) -> str:
     text = _row(list(head)) + _row(["---"] * len(head))
     for key, cost in costs.items():
         case, kernel, dtype, size = key.split("/")
-        if case.startswith("chain"):
+        if case.startswith(("chain", "dense")):
             continue
         tiled = kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles")
         modelled = tiled and size in ("3072", "3000")
@@ -87,6 +87,43 @@ def _chains(costs: dict[str, Cost]) -> str:
     return text
 
 
+DENSE = """### Dense targets
+
+A step of a chain is two kernels. The first takes each sample to each component in each dimension (*product*; of a full
+covariance, to each column): with a mixture, a subtraction and a fused multiply-add for the distance and one for the weighted
+mean (one product more in each with a precision for each of both), so 3 (5) is the floor, of a full covariance 1. *Distances*,
+*means*, *a component*: the instructions of each loop for a product, and what else a sample's component takes once. *In all*:
+all of it for a product, float32, sm_90, that many components and dimensions. The share of an H100's peak of fused
+multiply-adds that the useful ones make (2 for a product, with precisions 3, of a full covariance 1) is the model's: all slots
+one after the other, to units side by side. The second kernel, an element's instructions: it adds one share of the components,
+makes the noise and the step; each further share takes some 15 more.
+
+"""
+_USEFUL = {"mixture": 2, "mixture_diagonal": 3, "gaussian_full": 1}
+
+
+def _dense(costs: dict[str, Cost]) -> str:
+    head = ["target", "dimensions", "kernel", "registers", "shared"]
+    head += ["distances", "means", "a component", "in all", "share of the peak"]
+    text = _row(list(head)) + _row(["---"] * len(head))
+    for key, cost in costs.items():
+        case, kernel, _, size = key.split("/")
+        if not case.startswith("dense") or kernel == "enter_kernel":
+            continue
+        target, parts = case.removeprefix("dense, "), cost.parts
+        shares = [_USEFUL[target] / slots for slots in (cost.serial, cost.concurrent)] if parts else []
+        shown = [f"{parts[name]:.2f}" if name in parts else "" for name in ("distances", "means", "a component")]
+        if "product" in parts:
+            shown[1] = f"{parts['product']:.2f}"
+        text += _row(
+            [
+                *(target, size, f"`{kernel}`", cost.registers, cost.shared, *shown, f"{cost.instructions:.2f}"),
+                " to ".join(f"{one:.0%}" for one in shares),
+            ]
+        )
+    return text
+
+
 def _targets(costs: dict[str, dict[str, Cost]]) -> str:
     head = ["target", "kernels compiled", "most registers", "most shared", "local memory", "spills"]
     text = _row(list(head)) + _row(["---"] * len(head))
@@ -110,6 +147,7 @@ def write_table(costs: dict[str, dict[str, Cost]]) -> None:
             _costs(costs["sm_90"]),
             CHAINS,
             _chains(costs["sm_90"]),
+            DENSE + _dense(costs["sm_90"]),
             "All targets (for AMD, registers are VGPRs):\n",
             _targets(costs),
             END,

@@ -1,0 +1,258 @@
+"""target_score and langevin_chain of the dense targets: mixtures and full covariances.
+
+A step is two launches: blocks of samples against shares of the components (or of the covariance's columns), whose sums go to
+memory; and the finish, which adds the shares and makes the score or the Langevin step of them. How components are shared depends on
+their number and their dimension alone, so that a sample's bits do not depend on its batch; samples are taken in chunks, so that the
+work in memory is bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from pyebm._ops import TARGETS
+
+from . import host
+from .dense_blocks import Block
+from .dense_kernels import enter_kernel, finish_kernel, gather_kernel, product_kernel
+from .rows import step_rows
+from .tiling import Tiling, shape_of
+
+KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
+_NEVER = 2**62
+_WORK = 64 << 20  # bytes of sums that a call holds at most, one block of samples always
+_SHARES = 64  # at most
+_PAD = 16  # numbers; rows in memory begin at multiples of it
+
+
+class Parameters(NamedTuple):
+    """The packed parameters of a dense target, by name (docs/targets.md); None is what the kind does not have."""
+
+    kind: str
+    stride: int
+    components: int
+    vector: Tensor | None  # a number a dimension: inverse, or the mean of a full covariance
+    offset: Tensor | None
+    scale: Tensor | None
+    variance: Tensor | None
+    mean: Tensor
+    precision: Tensor | None
+
+
+def unpacked(kind: str, elements: int, params: Tensor) -> Parameters | None:
+    """Views of the parameters, or None where they are not as many as the kind has for samples of so many elements."""
+    stride, count = elements if elements % 512 else elements + 16, params.numel()
+    if kind == "gaussian_full":
+        if elements < 1 or count != elements + elements * stride:
+            return None
+        return Parameters(kind, stride, elements, params[:elements], None, None, None, params[elements:], None)
+    shared, vectors, matrices = (elements, 3, 1) if kind == "mixture" else (0, 1, 2)
+    m, rest = divmod(count - shared, vectors + matrices * stride)
+    if elements < 1 or m < 1 or rest:
+        return None
+    if kind == "mixture":
+        offset, scale, variance, inverse, mean = params.split((m, m, m, elements, m * stride))
+        return Parameters(kind, stride, m, inverse, offset, scale, variance, mean, None)
+    offset, mean, precision = params.split((m, m * stride, m * stride))
+    return Parameters(kind, stride, m, None, offset, None, None, mean, precision)
+
+
+def has(target: int) -> bool:
+    return 0 <= target < len(TARGETS) and TARGETS[target] in KINDS
+
+
+def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
+    _, elements = shape_of(x)
+    kind, dtype = TARGETS[target], host.compute_dtype(x.dtype)
+    found = unpacked(kind, elements, params) if params.dtype == dtype and params.is_contiguous() else None
+    if found is None:
+        raise ValueError(
+            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements} elements, "
+            f"got {params.numel()} of {params.dtype}"
+        )
+    return found
+
+
+def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
+    """(the largest block that registers hold without spilling, warps): the same whatever the number of samples."""
+    mixed, double = kind == "mixture", dtype == torch.float64
+    if host.amd():
+        if double:
+            return Block(4, 2, 8, 16, 4, 16), 8
+        return (Block(8, 2, 8, 16, 4, 32), 4) if mixed else (Block(4, 4, 8, 16, 4, 16), 8)
+    if double:
+        return Block(4, 4 if mixed else 2, 8, 16, 4, 32), 4
+    return (Block(8, 4, 8, 16, 4, 32) if mixed else Block(4, 4, 8, 16, 8, 16)), 4
+
+
+def shares_of(components: int, block: Block) -> tuple[int, int]:
+    """(how many shares, blocks of components in one)."""
+    blocks = triton.cdiv(components, block.components)
+    of_a_share = triton.cdiv(blocks, _SHARES)
+    return triton.cdiv(blocks, of_a_share), of_a_share
+
+
+class Work:
+    """The memory of a call and its launches, for chunks of samples like x."""
+
+    def __init__(self, x: Tensor, target: int, p: Parameters) -> None:
+        samples, self.elements = shape_of(x)
+        self.target, self.p, self.dtype = target, p, host.compute_dtype(x.dtype)
+        self.block, self.warps = block_of(p.kind, self.dtype)
+        self.shares, self.blocks = (1, 1) if p.kind == "gaussian_full" else shares_of(p.components, self.block)
+        self.padded = triton.cdiv(self.elements, _PAD)
+        width = self.padded * _PAD
+        sums = 2 if p.kind == "mixture_diagonal" else 1
+        at_most = _WORK // (self.shares * sums * width * self.dtype.itemsize)
+        step = self.block.samples
+        self.room = min(max(at_most // step, 1) * step, samples)
+
+        def empty(*shape: int) -> Tensor:
+            return torch.empty(shape, dtype=self.dtype, device=x.device)
+
+        self.entered = torch.zeros((self.room, width), dtype=self.dtype, device=x.device)
+        self.means = empty(self.shares, self.room, width)
+        self.weights = empty(self.shares, self.room, width) if sums == 2 else None
+        mixed = p.kind != "gaussian_full"
+        self.tops, self.sums = (empty(self.shares, self.room) if mixed else None for _ in range(2))
+        self.totals = empty(self.shares, self.room) if p.kind == "mixture" else None
+
+    def chunks(self, samples: int) -> list[tuple[int, int]]:
+        """(first sample, how many) of each."""
+        return [(first, min(self.room, samples - first)) for first in range(0, samples, self.room)]
+
+    def enter(self, x: Tensor) -> None:
+        tiling = _tiling(x)
+        kinds = {"KIND": self.target, "T": host.work_type(x.dtype)}
+        enter_kernel[tiling.grid](self.entered, x, self.p.vector, self.padded, **kinds, **tiling.arguments)
+
+    def gather(self, samples: int) -> None:
+        """What the finish needs, of the samples that have entered."""
+        p = self.p
+        if p.kind == "gaussian_full":
+            rows, cols, k = (64, 64, 16) if self.dtype == torch.float32 else (32, 64, 16)
+            grid = (triton.cdiv(samples, rows), triton.cdiv(self.elements, cols))
+            product_kernel[grid](
+                self.means, self.entered, p.mean, self.elements, p.stride, samples, self.padded, rows, cols, k, **host.FAST
+            )
+            return
+        gather_kernel[triton.cdiv(samples, self.block.samples), self.shares](
+            *(self.tops, self.sums, self.totals, self.means, self.weights, self.entered),
+            *(p.offset, p.scale, p.variance, p.mean, p.precision),
+            *(p.components, self.elements, p.stride, samples, self.padded, self.room, self.blocks),
+            BLOCK=self.block,
+            num_warps=self.warps,
+            enable_fp_fusion=False,  # what is fused says so itself
+        )
+
+    def finish(
+        self,
+        out: Tensor | None,
+        x: Tensor,
+        states: Tensor | None = None,
+        bad: Tensor | None = None,
+        numbers: tuple[float, float] = (0.0, 0.0),
+        table: dict[str, Any] | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        k: int = 0,
+        first: int = 0,
+        name: Tensor | None = None,
+        seeds: Tensor | None = None,
+        ids: Tensor | None = None,
+    ) -> None:
+        tiling = _tiling(x if out is None else out, x)
+        finish_kernel[tiling.grid](
+            *(out, x, states, bad, self.entered, self.tops, self.sums, self.totals, self.means, self.weights),
+            *(self.p.vector, self.shares, self.room, self.padded, *numbers),
+            **(table or {"table": None, "count": 0, "stride": 0}),
+            low=-math.inf if low is None else low,
+            high=math.inf if high is None else high,
+            k=k,
+            first=first,
+            name=name,
+            seeds=seeds,
+            ids=ids,
+            KIND=self.target,
+            NEVER=_NEVER,
+            CLAMP=low is not None or high is not None,
+            T=host.work_type(x.dtype),
+            **tiling.arguments,
+        )
+
+
+def _tiling(*tensors: Tensor) -> Tiling:
+    return Tiling(*tensors, most=512 if tensors[0].dtype == torch.float64 else 1024, turns=1)
+
+
+def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
+    work = Work(x, target, checked("target_score", x, target, params))
+    with host.on(x.device):
+        for first, n in work.chunks(x.shape[0]):
+            part = x.narrow(0, first, n)
+            work.enter(part)
+            work.gather(n)
+            work.finish(out.narrow(0, first, n), part)
+
+
+def langevin_chain(
+    x: Tensor,
+    target: int,
+    params: Tensor,
+    n_steps: int,
+    step_size: float,
+    temperature: float,
+    name: Tensor,
+    step_size_rows: Tensor | None,
+    temperature_rows: Tensor | None,
+    step_size_per_step: bool | None,
+    temperature_per_step: bool | None,
+    states: Tensor | None,
+    thin: int | None,
+    diverged: Tensor | None,
+    low: float | None,
+    high: float | None,
+    seeds: Tensor | None,
+    ids: Tensor | None,
+) -> None:
+    """The caller has checked the noise, the coefficients, and that there is something to do."""
+    work = Work(x, target, checked("langevin_chain", x, target, params))
+    samples = x.shape[0]
+
+    def rows_at(rows: Tensor | None, per_step: bool | None, k: int, first: int, n: int) -> Tensor | None:
+        if rows is None or rows.numel() == 1:
+            return rows
+        return rows.narrow(0, k, 1) if per_step else rows.narrow(0, first, n)
+
+    numbers = tuple(host.rounded(c, x.dtype) for c in (step_size, math.sqrt(2.0 * step_size * temperature)))
+    with host.on(x.device):
+        for first, n in work.chunks(samples):
+            part = x.narrow(0, first, n)
+            bad = None
+            if diverged is not None:
+                bad = torch.full((n, _tiling(part).programs), _NEVER, dtype=torch.int64, device=x.device)
+            work.enter(part)
+            for k in range(n_steps):
+                if k == 0 or step_size_per_step or temperature_per_step:
+                    rows = (
+                        None,
+                        rows_at(step_size_rows, step_size_per_step, k, first, n),
+                        rows_at(temperature_rows, temperature_per_step, k, first, n),
+                    )
+                    table = host.Table((1.0, step_size, temperature), rows, 3, part)
+                    if table.tensor is not None:
+                        table.fill(step_rows, LANGEVIN=True)
+                kept = None
+                if states is not None and thin is not None and (k + 1) % thin == 0:
+                    kept = states[k // thin].narrow(0, first, n)
+                work.gather(n)
+                of_samples = [None if each is None else each.narrow(0, first, n) for each in (seeds, ids)]
+                work.finish(None, part, kept, bad, numbers, table.arguments, low, high, k, first, name, *of_samples)
+            if bad is not None and diverged is not None:
+                earliest = bad.amin(1)
+                diverged.narrow(0, first, n).copy_(torch.where(earliest < n_steps, earliest, -1))

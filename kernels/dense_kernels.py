@@ -1,0 +1,209 @@
+"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a score or a step of it."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .chain_step import stepped
+from .dense_blocks import (
+    FULL,
+    SPAN,
+    add_means,
+    added,
+    apart,
+    cells_of,
+    components_of,
+    enter,
+    entering,
+    largest,
+    log_weights,
+    lowest,
+    score_of,
+)
+from .dense_blocks import rows_of as rows_of_block
+from .functions import exponential2
+from .tile import coefficient, inside_of, name_of, place, read, rows_of, write
+from .tiling import SIZES
+
+_VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
+
+
+@triton.jit(do_not_specialize=_VARY)
+def enter_kernel(entered, x, vector, padded, samples, pitch, parts, turns, sizes, strides,  # noqa: ARG001
+                 KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+    """``entered`` of x. ``padded``: 16th of a row's width there; ``pitch`` is x's."""
+    at = place(tl.program_id(0), rows_of(samples, TILE), pitch, TILE)
+    state = read(x, at, sizes, strides[0], TILE, T)
+    enter(entered, state, vector, padded, at, KIND, TILE)
+
+
+@triton.jit(do_not_specialize=_VARY)
+def product_kernel(out, far, matrix, elements, stride, samples, padded, ROWS: tl.constexpr, COLS: tl.constexpr, K: tl.constexpr):
+    """out = far matrix, whose rows are its columns: the inverse of a covariance."""
+    T: tl.constexpr = far.dtype.element_ty
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    width = padded.to(tl.int64) * 16
+    total = tl.zeros([ROWS, COLS], T)
+    for span in range(0, elements, SPAN):
+        part = tl.zeros([ROWS, COLS], T)
+        for d in tl.range(span, tl.minimum(span + SPAN, elements), K, num_stages=3):
+            k = d + tl.arange(0, K)
+            a = tl.load(far + row[:, None] * width + k[None, :], mask=(row < samples)[:, None] & (k < width)[None, :], other=0)
+            inside = (k < elements)[:, None] & (column < elements)[None, :]
+            b = tl.load(matrix + k.to(tl.int64)[:, None] * stride + column[None, :], mask=inside, other=0)
+            part = tl.dot(a, b, part, input_precision="ieee", out_dtype=T)
+        total += part
+    inside = (row < samples)[:, None] & (column < elements)[None, :]
+    tl.store(out + row[:, None] * width + column[None, :], total, mask=inside)
+
+
+@triton.jit(do_not_specialize=_VARY)
+def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, variance, mean, precision,
+                  components, elements, stride, samples, padded, room, blocks, BLOCK: tl.constexpr):  # fmt: skip
+    """One share of the components' (largest log2 q, sum of q, sum of q variance, weighted means), for a block of samples.
+
+    The work in memory has ``room`` samples a share; a share is ``blocks`` blocks of components.
+    """
+    T: tl.constexpr = entered.dtype.element_ty
+    COMPONENTS: tl.constexpr = BLOCK.RN * BLOCK.TN
+    first_row = tl.program_id(0) * (BLOCK.RM * BLOCK.TM)
+    row = rows_of_block(first_row, BLOCK)
+    first = tl.program_id(1) * blocks
+    last = tl.minimum(first + blocks, tl.cdiv(components, COMPONENTS))
+    base = tl.program_id(1) * room.to(tl.int64)
+    means_to = means + base * (padded * 16)
+    weights_to = weights
+    if weights is not None:
+        weights_to = weights + base * (padded * 16)
+    top = tl.zeros([BLOCK.RM, BLOCK.TM], T) + lowest(T)
+    total, varied = tl.zeros([BLOCK.RM, BLOCK.TM], T), tl.zeros([BLOCK.RM, BLOCK.TM], T)
+    begun = samples * 0  # how many of the samples have something in memory: none, then all
+    for block in range(first, last):
+        m = components_of(block * COMPONENTS, BLOCK)
+        squares = apart(entered, mean, precision, row, samples, m, components, elements, stride, padded, BLOCK)
+        log = log_weights(squares, offset, scale, m, components)
+        before = top
+        top = tl.maximum(top, largest(log))
+        q = exponential2(log - top[:, None, :, None])
+        factor = exponential2(before - top)
+        total = tl.fma(total, factor, added(q))
+        if variance is not None:
+            each = tl.load(variance + m, mask=m < components, other=0)
+            varied = tl.fma(varied, factor, added(q * each[None, :, None, :]))
+        # A block whose weights are all 0 would add nothing; then no factor is other than 1.
+        if (begun == 0) | (tl.max(largest((q != 0).to(tl.int32)).reshape(BLOCK.RM * BLOCK.TM), axis=0) != 0):
+            add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, block * COMPONENTS, components,
+                      elements, stride, padded, BLOCK)  # fmt: skip
+        begun = samples
+    inside = row < samples
+    tl.store(tops + base + row, top, mask=inside)
+    tl.store(sums + base + row, total, mask=inside)
+    if variance is not None:
+        tl.store(totals + base + row, varied, mask=inside)
+
+
+@triton.jit
+def _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE: tl.constexpr):
+    """The shares as one, in their order: (sum q mean, sum q or sum q precision, sum of q variance or of q)."""
+    T: tl.constexpr = means.dtype.element_ty
+    N: tl.constexpr = TILE.ROWS * TILE.COLS
+    row, inside = tl.zeros([N], tl.int64) + at[4], at[3] > 0
+    top = tl.zeros([N], T) + lowest(T)
+    for s in range(shares):
+        top = tl.maximum(top, tl.load(tops + s * room.to(tl.int64) + row, mask=inside, other=0))
+    total, mean, weight = tl.zeros([N], T), tl.zeros([N, TILE.VEC], T), tl.zeros([N, TILE.VEC], T)
+    for s in range(shares):
+        first = s * room.to(tl.int64)
+        factor = exponential2(tl.load(tops + first + row, mask=inside, other=0) - top)
+        wide = tl.broadcast_to(factor[:, None], (N, TILE.VEC))
+        cells, mask = cells_of(means, first, padded, at, TILE)
+        mean = tl.fma(tl.load(cells, mask=mask, other=0), wide, mean)
+        q = tl.load(sums + first + row, mask=inside, other=1)
+        if weights is None:
+            weight = tl.fma(tl.broadcast_to(q[:, None], (N, TILE.VEC)), wide, weight)
+            total = tl.fma(tl.load(totals + first + row, mask=inside, other=1), factor, total)
+        else:
+            cells, _ = cells_of(weights, first, padded, at, TILE)
+            weight = tl.fma(tl.load(cells, mask=mask, other=0), wide, weight)
+            total = tl.fma(q, factor, total)
+    return mean, weight, total
+
+
+@triton.jit(do_not_specialize=_VARY)
+def finish_kernel(
+    out,
+    x,
+    states,
+    bad,
+    entered,
+    tops,
+    sums,
+    totals,
+    means,
+    weights,
+    vector,
+    shares,
+    room,
+    padded,
+    b,
+    c,
+    table,
+    count,
+    stride,
+    low: tl.float64,
+    high: tl.float64,
+    k,
+    first,
+    name,
+    seeds,
+    ids,
+    samples,
+    pitch,
+    parts,  # noqa: ARG001
+    turns,  # noqa: ARG001
+    sizes,
+    strides,
+    KIND: tl.constexpr,
+    NEVER: tl.constexpr,
+    CLAMP: tl.constexpr,
+    T: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """The score into ``out``; or where that is None step k of a chain: x, and what of it enters the next one.
+
+    ``first``: the number of x's first sample in the call. ``bad`` (samples, tiles of a sample): the first step after which an
+    element of the tile was not finite, or NEVER.
+    """
+    rows = rows_of(samples, TILE)
+    at = place(tl.program_id(0), rows, pitch, TILE)
+    dtype: tl.constexpr = x.dtype.element_ty
+    state = read(x, at, sizes, strides[1], TILE, T)
+    if KIND == FULL:
+        cells, mask = cells_of(means, 0, padded, at, TILE)
+        score = tl.load(cells, mask=mask, other=0)
+    else:
+        mean, weight, total = _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE)
+        score = score_of(mean, weight, total, entering(state, vector, at, KIND, TILE), vector, at, KIND, TILE)
+    if out is not None:
+        write(out, at, sizes, strides[0], TILE, score)
+    else:
+        key0, key1, sample, step, stream = name_of((name, seeds, ids), rows)
+        if ids is None:
+            sample += tl.cast(first, tl.uint32)
+        eta, heat = coefficient(b, (table, count, stride), 1, rows, T), coefficient(c, (table, count, stride), 2, rows, T)
+        key = (key0, key1, sample, step, stream)
+        state = stepped(state, score, eta, heat, key, k, at, low, high, CLAMP, dtype, T, TILE)
+        write(x, at, sizes, strides[1], TILE, state)
+        enter(entered, state, vector, padded, at, KIND, TILE)
+        if states is not None:
+            write(states, at, None, None, TILE, state)
+        if bad is not None:
+            wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
+            wrong = tl.max(tl.reshape(wrong.to(tl.int32), (TILE.ROWS, TILE.COLS * TILE.VEC)), axis=1)
+            which = (tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)) * TILE.ROWS + tl.arange(0, TILE.ROWS)
+            to = bad + which * tl.num_programs(0) + tl.program_id(0)
+            seen = tl.load(to, mask=which < samples, other=0)
+            now = tl.where((wrong != 0) & (seen == NEVER), tl.cast(k, seen.dtype), seen)
+            tl.store(to, now, mask=which < samples)
