@@ -11,7 +11,6 @@ import torch
 from cases import DTYPES, assert_equal, levels, name_of, normal
 from emulated import BACKEND
 from target_cases import KINDS, make, start
-from test_dense_chains import MAKE as DENSE
 from test_emulated import every_op, losses
 
 import pyebm
@@ -67,23 +66,6 @@ def test_chains(ran, kind, dtype):
             pyebm.langevin_chain(x, target, backend="reference", **options),
         )
     assert any("chain_kernel" in name for name in ran)
-
-
-@pytest.mark.parametrize("make_dense", DENSE)
-def test_dense_targets(make_dense):
-    """The bits that the emulator gives, which keep the bound: score and chain, in parts and in one."""
-    for elements in (3, 37):
-        target, x = DENSE[make_dense](elements), start((3, elements))
-
-        def run(target=target, x=x):
-            chain = pyebm.langevin_chain(x, target, 2, [0.01, 0.02], NOISE, thin=1, return_diverged=True, backend=BACKEND)
-            return target.score(x, backend=BACKEND), *chain
-
-        emulated = run()
-        with cuda_ptx.executing() as ran:
-            executed = run()
-        assert_equal(executed, emulated)
-        assert {"gather_kernel", "dense_score_kernel"} <= {name.split("<")[0].split("::")[-1] for name in ran}
 
 
 class TestPlanted:
