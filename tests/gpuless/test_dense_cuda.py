@@ -95,8 +95,10 @@ def test_under_sanitizers(sanitizer):
 
 SMALL_WORKSPACE = """
 import pyebm, torch
+from cases import levels, normal
+from target_cases import loop
 from test_dense_chains import MAKE
-from test_emulated import in_a_process, NOISE, levels, loop, normal, test_equals_the_loop as check
+NOISE = pyebm.Noise(3, step=4)
 for make in MAKE:
     for dim in (3, 37):  # of 16 samples at a time
         target, x = MAKE[make](dim), normal(53, dim)
