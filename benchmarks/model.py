@@ -70,11 +70,11 @@ class Kernel:
 
 
 def cuda_kernels(text: str, code: str) -> list[Kernel]:
-    """Of the limits that the gate of the CUDA kernels holds them to."""
+    """Of the limits that the gate of the CUDA kernels holds them to. No bytes bound the dense targets: the gate has their shares."""
     found = []
     for key, row in json.loads(text).items():
         name, dtype, architecture = key.rsplit(", ", 2)
-        if architecture == f"sm_{code}":
+        if architecture == f"sm_{code}" and "bytes" in row:
             found.append(Kernel(name, dtype, row["bytes"], row["instructions"], row["slots"]))
     return found
 
