@@ -70,7 +70,7 @@ class Kernel:
 
 
 def cuda_kernels(text: str, code: str) -> list[Kernel]:
-    """Of the limits that the gate of the CUDA kernels holds them to. No bytes bound the dense targets: the gate has their shares."""
+    """Of the limits that the gate of the CUDA kernels holds them to. Dense targets, bound by no bytes, have theirs there."""
     found = []
     for key, row in json.loads(text).items():
         name, dtype, architecture = key.rsplit(", ", 2)
