@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import dense, host
+from . import dense, dense_parameters, host
 from .chain_step import coefficients, first_bad, stepped
 from .long_chain import long_chain_kernel
 from .scores import given_by_tile, score_of, vectors_of
@@ -129,7 +129,7 @@ def langevin_chain(
         diverged.fill_(-1)
     if not x.numel() or n_steps == 0:
         return
-    if dense.has(target):
+    if dense_parameters.has(target):
         schedule = (step_size_rows, temperature_rows, step_size_per_step, temperature_per_step)
         given = (states, thin, diverged, low, high, seeds, ids)
         dense.langevin_chain(x, target, params, n_steps, step_size, temperature, name, *schedule, *given)

@@ -9,73 +9,23 @@ work in memory is bounded.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from pyebm._ops import TARGETS
-
 from . import host
 from .dense_blocks import Block
 from .dense_kernels import enter_kernel, finish_kernel, gather_kernel, product_kernel
+from .dense_parameters import Parameters, checked
 from .rows import step_rows
 from .tiling import Tiling, shape_of
 
-KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
 _NEVER = 2**62
 _WORK = 64 << 20  # bytes of sums that a call holds at most, one block of samples always
 _SHARES = 64  # at most
 _PAD = 16  # numbers; rows in memory begin at multiples of it
-
-
-class Parameters(NamedTuple):
-    """The packed parameters of a dense target, by name (docs/targets.md); None is what the kind does not have."""
-
-    kind: str
-    stride: int
-    components: int
-    vector: Tensor | None  # a number a dimension: inverse, or the mean of a full covariance
-    offset: Tensor | None
-    scale: Tensor | None
-    variance: Tensor | None
-    mean: Tensor
-    precision: Tensor | None
-
-
-def unpacked(kind: str, elements: int, params: Tensor) -> Parameters | None:
-    """Views of the parameters, or None where they are not as many as the kind has for samples of so many elements."""
-    stride, count = elements if elements % 512 else elements + 16, params.numel()
-    if kind == "gaussian_full":
-        if elements < 1 or count != elements + elements * stride:
-            return None
-        return Parameters(kind, stride, elements, params[:elements], None, None, None, params[elements:], None)
-    shared, vectors, matrices = (elements, 3, 1) if kind == "mixture" else (0, 1, 2)
-    m, rest = divmod(count - shared, vectors + matrices * stride)
-    if elements < 1 or m < 1 or rest:
-        return None
-    if kind == "mixture":
-        offset, scale, variance, inverse, mean = params.split((m, m, m, elements, m * stride))
-        return Parameters(kind, stride, m, inverse, offset, scale, variance, mean, None)
-    offset, mean, precision = params.split((m, m * stride, m * stride))
-    return Parameters(kind, stride, m, None, offset, None, None, mean, precision)
-
-
-def has(target: int) -> bool:
-    return 0 <= target < len(TARGETS) and TARGETS[target] in KINDS
-
-
-def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
-    _, elements = shape_of(x)
-    kind, dtype = TARGETS[target], host.compute_dtype(x.dtype)
-    found = unpacked(kind, elements, params) if params.dtype == dtype and params.is_contiguous() else None
-    if found is None:
-        raise ValueError(
-            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements} elements, "
-            f"got {params.numel()} of {params.dtype}"
-        )
-    return found
 
 
 def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
@@ -237,6 +187,7 @@ def langevin_chain(
             if diverged is not None:
                 bad = torch.full((n, _tiling(part).programs), _NEVER, dtype=torch.int64, device=x.device)
             work.enter(part)
+            of_samples = [None if each is None else each.narrow(0, first, n) for each in (seeds, ids)]
             for k in range(n_steps):
                 if k == 0 or step_size_per_step or temperature_per_step:
                     rows = (
@@ -251,7 +202,6 @@ def langevin_chain(
                 if states is not None and thin is not None and (k + 1) % thin == 0:
                     kept = states[k // thin].narrow(0, first, n)
                 work.gather(n)
-                of_samples = [None if each is None else each.narrow(0, first, n) for each in (seeds, ids)]
                 work.finish(None, part, kept, bad, numbers, table.arguments, low, high, k, first, name, *of_samples)
             if bad is not None and diverged is not None:
                 earliest = bad.amin(1)

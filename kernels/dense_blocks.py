@@ -12,7 +12,7 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from pyebm._ops import TARGETS
+from pyebm._schemas import TARGETS
 
 from .functions import quotient
 from .tile import element_of, inside_of

@@ -20,7 +20,7 @@ from .rows import loss_rows
 from .sums import BLOCK, add_samples, add_tiles
 from .tiling import Tiling
 
-_NONE, _SAMPLE, _MEAN, _BATCHMEAN = 0, 1, 3, 4  # pyebm._ops.REDUCTIONS
+_NONE, _SAMPLE, _MEAN, _BATCHMEAN = 0, 1, 3, 4  # pyebm._schemas.REDUCTIONS
 
 
 class _Loss:

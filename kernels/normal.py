@@ -9,7 +9,7 @@ import triton.language as tl
 from .philox import philox4x32_10
 
 
-# Minimax polynomials, highest power first; pyebm/reference.py holds the same.
+# Minimax polynomials, highest power first; pyebm/reference/noise.py holds the same.
 def _floats(text: str) -> tl.constexpr:
     return tl.constexpr(tuple(float.fromhex(c) for c in text.split()))
 

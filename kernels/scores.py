@@ -8,7 +8,7 @@ samples, else in memory, where the whole sample lies.
 import triton
 import triton.language as tl
 
-from pyebm._ops import TARGETS
+from pyebm._schemas import TARGETS
 
 from .functions import exponential, quotient, root, sine_cosine
 from .lanes import added, empty_lanes, folded, spread, sum_of_tile

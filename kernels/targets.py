@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyebm._ops import TARGETS
+from pyebm._schemas import TARGETS
 
-from . import dense, host
+from . import dense, dense_parameters, host
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 from .tiling import ELEMENTS, SIZES, Tiling, shape_of
@@ -84,7 +84,7 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
     if not x.numel():
         return
-    if dense.has(target):
+    if dense_parameters.has(target):
         dense.target_score(out, x, target, params)
         return
     count, elements, coupled = checked("target_score", x, target, params)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops, reference
+from . import _ops, _schemas, reference
 from ._checks import check_like, check_samples
 from .noise import Noise, named
 
@@ -25,9 +25,9 @@ def denoising(
     backend: str | None,
     check_sigma: bool | None = None,
 ) -> Tensor:
-    code = _ops.REDUCTIONS.get(reduction)
+    code = _schemas.REDUCTIONS.get(reduction)
     if code is None:
-        raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _ops.REDUCTIONS))}, got {reduction!r}")
+        raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _schemas.REDUCTIONS))}, got {reduction!r}")
     z = name = seeds = ids = None
     if isinstance(noise, Noise):
         name, seeds, ids = named(op, noise, pred)

@@ -73,7 +73,7 @@ def test_wrong_parameters_are_refused_before_anything_is_written():
     x = normal(3, 4)
     out = torch.full_like(x, 7.0)
     for kind in ("mixture", "mixture_diagonal", "gaussian_full"):
-        index = pyebm._ops.TARGETS.index(kind)
+        index = pyebm._schemas.TARGETS.index(kind)
         for params in (torch.zeros(6), torch.zeros(0), torch.zeros(40, dtype=torch.float64), torch.zeros(80)[::2]):
             with pytest.raises(ValueError, match=rf"target_score: params must be .* numbers of {kind} for samples of 4 elements"):
                 pyebm.kernels.OPS["target_score"](out, x, index, params)

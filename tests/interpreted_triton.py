@@ -10,7 +10,7 @@ from target_cases import make, start
 from torch import Tensor
 
 import pyebm
-from pyebm import _ops
+from pyebm import _schemas
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # Empty; less than a group of 4, a vector of 8, a tile; several tiles of samples, and of a sample; sizes that 2, 4, 8, none divide.
@@ -107,7 +107,7 @@ def _loss_and_grad(loss, pred, *args, **kwargs):
     return value.detach(), grad
 
 
-@pytest.mark.parametrize("reduction", _ops.REDUCTIONS)
+@pytest.mark.parametrize("reduction", _schemas.REDUCTIONS)
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_dsm_loss(shape, dtype, reduction, per_sample):
     if reduction in ("sum", "mean") and per_sample:

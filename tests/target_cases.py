@@ -24,7 +24,7 @@ def make(kind: str, elements: int) -> targets.Target:
 
 
 # Of these every backend gives the same bits; the dense ones have tests of their own (test_mixture.py, test_gaussian_full.py).
-KINDS = tuple(kind for kind in pyebm._ops.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full"))
+KINDS = tuple(kind for kind in pyebm._schemas.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full"))
 
 
 def start(shape, dtype=torch.float32, device="cpu"):

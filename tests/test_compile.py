@@ -12,7 +12,7 @@ OPS = torch.ops.pyebm
 NAME = pyebm.Noise(3, step=2)._name
 X = torch.linspace(-1, 1, 40).reshape(8, 5)
 ROWS = torch.linspace(0.5, 1.5, 8, dtype=torch.float64)
-LOSS = (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._ops.REDUCTIONS["batchmean"], NAME)
+LOSS = (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._schemas.REDUCTIONS["batchmean"], NAME)
 
 
 @pytest.fixture(autouse=True)

@@ -223,7 +223,7 @@ class TestBadInput:
         x = torch.zeros(2, 3)
         for kind in ("mixture", "mixture_diagonal", "gaussian_full"):
             with pytest.raises(ValueError, match=f"{kind} with 11 parameters has no samples of 3 elements"):
-                torch.ops.pyebm.target_score(x.clone(), x, pyebm._ops.TARGETS.index(kind), torch.zeros(11))
+                torch.ops.pyebm.target_score(x.clone(), x, pyebm._schemas.TARGETS.index(kind), torch.zeros(11))
 
 
 def test_scales_of_every_shape_mean_what_they_say():

@@ -23,7 +23,7 @@ def test_python_and_cpp_count_the_targets_alike():
     library = ctypes.CDLL(str(pyebm._ops._C))
     library.pyebm_target.restype = ctypes.c_char_p
     library.pyebm_target.argtypes = [ctypes.c_int64]
-    names = pyebm._ops.TARGETS
+    names = pyebm._schemas.TARGETS
     assert [library.pyebm_target(k) for k in range(len(names) + 1)] == [*(name.encode() for name in names), None]
     assert tuple(pyebm.reference.SCORES) == names
 
@@ -196,6 +196,20 @@ class TestModule:
         assert_equal(target.score(x), -4 * x)
         with torch.inference_mode():
             assert_equal(targets.Harmonic(2.0).score(x), -2 * x)
+
+    def test_a_changed_buffer_of_a_module_inside_is_seen(self):
+        class Doubled(targets.Harmonic):
+            def __init__(self):
+                super().__init__()
+                self.inner = targets.Harmonic(2.0)
+
+            def _numbers(self):
+                return self.inner._numbers()
+
+        target, x = Doubled(), normal(3, 2)
+        before = target.score(x)
+        target.inner.stiffness.mul_(2.0)
+        assert_equal(target.score(x), 2 * before)
 
     def test_learned_parameters(self):
         """A buffer that requires grad: the energy, the score and the chain carry its gradient."""

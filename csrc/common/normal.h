@@ -1,5 +1,5 @@
 // A 32-bit word to a uniform, two to two standard normals by Box and Muller (1958), without libm: the same IEEE operations in the
-// same order on every backend. The coefficients are those of pyebm/reference.py, which docs/noise.md explains.
+// same order on every backend. The coefficients are those of pyebm/reference/noise.py, which docs/noise.md explains.
 #pragma once
 
 #include "platform.h"

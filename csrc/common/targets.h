@@ -5,7 +5,7 @@
 
 namespace pyebm {
 
-// The rows of every table of targets; pyebm/_ops.py TARGETS has the same list.
+// The rows of every table of targets; pyebm/_schemas.py TARGETS has the same list.
 enum Target : int64_t {
   kHarmonic,
   kDoubleWell,

@@ -80,7 +80,7 @@ void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t*
 template <class T>
 void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
           T* mean) {
-  const bool bounded = !(bounds.low == -bounds.high && bounds.high == kInfinity<T> && bounds.score_clip == kInfinity<T>);
+  const bool bounded = bounds.low > -kInfinity<T> || bounds.high < kInfinity<T> || bounds.score_clip < kInfinity<T>;
   if (mask && mean) return step_loop<T, true, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mask) return step_loop<T, true, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mean) return step_loop<T, false, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);

@@ -139,7 +139,7 @@ struct NoiseBuffer {
   NoiseBuffer() {}
 };
 
-// The name of the noise (pyebm/_ops.py) and the normals it stands for.
+// The name of the noise (pyebm/_schemas.py) and the normals it stands for.
 class NoiseSource {
  public:
   NoiseSource(const std::optional<Tensor>& name, const std::optional<Tensor>& seeds, const std::optional<Tensor>& ids,

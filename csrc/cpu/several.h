@@ -1,6 +1,6 @@
-// Several vectors side by side, an operation on all of them before the next: where one vector waits for the result before, the
-// others keep the processor's units busy. It looks some 200 instructions ahead, and a vector of normals is a chain of 100.
-// Included once by each level_*.cpp that has PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
+// Several vectors side by side, an operation on all of them before the next: a vector of normals is one long chain of operations,
+// and where it waits for the result before, the others keep the processor's units busy. Included once by each level_*.cpp that has
+// PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
 
 namespace {
 

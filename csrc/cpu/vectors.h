@@ -131,39 +131,24 @@ PYEBM_HD void transpose(V (&rows)[kWidth<V>]) {
   if constexpr (kStep > 1) transpose<V, kStep / 2>(rows);
 }
 
-// 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN. Minimax
-// polynomials of 2^f, |f| <= 1/2, relative error 9.2e-8 and 3.4e-18; the whole part of y is added to the exponent.
+template <class V>
+struct VectorMath {
+  static PYEBM_HD V number(Element<V> x) { return all<V>(x); }
+  static PYEBM_HD V fused(V a, V b, V c) { return fma(a, b, c); }
+};
+
+// 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN. The whole
+// part of y is added to the exponent.
 template <class V>
 PYEBM_HD V exp2_of(V y) {
-  if constexpr (sizeof(Element<V>) == 4) {
-    using Bits = typename VectorOf<int32_t, sizeof(V)>::type;
-    const V rounded = y + 0x1.8p23f, f = y - (rounded - 0x1.8p23f);
-    V q = all<V>(0x1.5bba18p-10f);
-    q = fma(q, f, all<V>(0x1.3cea88p-7f));
-    q = fma(q, f, all<V>(0x1.c6b752p-5f));
-    q = fma(q, f, all<V>(0x1.ebf9bcp-3f));
-    q = fma(q, f, all<V>(0x1.62e42ap-1f));
-    q = fma(q, f, all<V>(1.0f));
-    const V power = (V)((Bits)q + ((Bits)rounded << 23));
-    return y < -126.0f ? V{} : power;
-  } else {
-    using Bits = typename VectorOf<int64_t, sizeof(V)>::type;
-    const V rounded = y + 0x1.8p52, f = y - (rounded - 0x1.8p52);
-    V q = all<V>(0x1.e79ba5e93da52p-32);
-    q = fma(q, f, all<V>(0x1.e61b4f5049cdcp-28));
-    q = fma(q, f, all<V>(0x1.b5267cea5f68ep-24));
-    q = fma(q, f, all<V>(0x1.62bfc79d7642ap-20));
-    q = fma(q, f, all<V>(0x1.ffcbfba97c6d7p-17));
-    q = fma(q, f, all<V>(0x1.4309130ed8bc8p-13));
-    q = fma(q, f, all<V>(0x1.5d87fe78cd6dcp-10));
-    q = fma(q, f, all<V>(0x1.3b2ab6fba011ap-7));
-    q = fma(q, f, all<V>(0x1.c6b08d7049fe8p-5));
-    q = fma(q, f, all<V>(0x1.ebfbdff82c5a4p-3));
-    q = fma(q, f, all<V>(0x1.62e42fefa39efp-1));
-    q = fma(q, f, all<V>(1.0));
-    const V power = (V)((Bits)q + ((Bits)rounded << 52));
-    return y < -1022.0 ? V{} : power;
-  }
+  using T = Element<V>;
+  constexpr bool kSingle = sizeof(T) == 4;
+  constexpr T kToInteger = kSingle ? T(0x1.8p23) : T(0x1.8p52), kLeast = kSingle ? T(-126) : T(-1022);
+  using Bits = typename VectorOf<std::conditional_t<kSingle, int32_t, int64_t>, sizeof(V)>::type;
+  const V rounded = y + kToInteger, f = y - (rounded - kToInteger);
+  const V q = exp2_of_fraction<VectorMath<V>, T>(f);
+  const V power = (V)((Bits)q + ((Bits)rounded << (kSingle ? 23 : 52)));
+  return y < kLeast ? V{} : power;
 }
 
 }  // namespace

@@ -4,12 +4,11 @@
 // share a sample. Who has which of a sample's sums, and in which order they are added, does not depend on kRows.
 #pragma once
 
-#include "../common/targets.h"
+#include "dense_math.h"
 #include "pack.h"
 
 namespace pyebm {
 
-constexpr int kAcross = 16;             // threads that share a sample
 constexpr int kSide = 4;                // columns a thread
 constexpr int kTile = kAcross * kSide;  // components, or rows of a matrix, at once
 constexpr int kSpan = 128;              // dimensions summed in one go: a long sum would lose digits that a softmax needs
@@ -17,78 +16,6 @@ constexpr int kSpan = 128;              // dimensions summed in one go: a long s
 // What is summed over that is in shared memory at once: 64 bytes of each row.
 template <class T>
 constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
-
-// a b + c, rounded once. Only here: the bits of the dense targets are asked to keep a bound, not to be the same everywhere.
-__device__ __forceinline__ float fused(float a, float b, float c) {
-#if defined(__CUDA_ARCH__)
-  return __fmaf_rn(a, b, c);
-#else
-  return __builtin_fmaf(a, b, c);
-#endif
-}
-__device__ __forceinline__ double fused(double a, double b, double c) {
-#if defined(__CUDA_ARCH__)
-  return __fma_rn(a, b, c);
-#else
-  return __builtin_fma(a, b, c);
-#endif
-}
-
-// 2^y for y <= 0, by the polynomials of csrc/cpu/vectors.h: 1 at 0, 0 where it would be subnormal. NaN stays NaN, whatever its
-// bits.
-__device__ __forceinline__ float exp2_of(float y) {
-  constexpr float c[] = {0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
-  const float rounded = y + 0x1.8p23f, f = y - (rounded - 0x1.8p23f);
-  float q = 0x1.5bba18p-10f;
-#pragma unroll
-  for (float each : c) q = fused(q, f, each);
-  return y < -126.0f ? 0.0f : q * bits_float((float_bits(rounded) << 23) + 0x3F800000u);
-}
-__device__ __forceinline__ double exp2_of(double y) {
-  constexpr double c[] = {0x1.e61b4f5049cdcp-28,
-                          0x1.b5267cea5f68ep-24,
-                          0x1.62bfc79d7642ap-20,
-                          0x1.ffcbfba97c6d7p-17,
-                          0x1.4309130ed8bc8p-13,
-                          0x1.5d87fe78cd6dcp-10,
-                          0x1.3b2ab6fba011ap-7,
-                          0x1.c6b08d7049fe8p-5,
-                          0x1.ebfbdff82c5a4p-3,
-                          0x1.62e42fefa39efp-1,
-                          1.0};
-  const double rounded = y + 0x1.8p52, f = y - (rounded - 0x1.8p52);
-  double q = 0x1.e79ba5e93da52p-32;
-#pragma unroll
-  for (double each : c) q = fused(q, f, each);
-  return y < -1022.0 ? 0.0 : q * bits_double((double_bits(rounded) << 52) + 0x3FF0000000000000u);
-}
-
-template <class T>
-__device__ __forceinline__ T infinity() {
-  return static_cast<T>(bits_float(0x7F800000u));
-}
-template <class T>
-__device__ __forceinline__ T lowest() {
-  return sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
-}
-template <class T>
-__device__ __forceinline__ T larger(T b, T a) {  // a where b is NaN
-  return b > a ? b : a;
-}
-
-// The sum, or the largest, over the threads that share a sample; all of them get it.
-template <class T>
-__device__ __forceinline__ T summed_across(T value) {
-#pragma unroll
-  for (int half = kAcross / 2; half > 0; half /= 2) value = value + __shfl_xor_sync(0xFFFFFFFFu, value, half);
-  return value;
-}
-template <class T>
-__device__ __forceinline__ T largest_across(T value) {
-#pragma unroll
-  for (int half = kAcross / 2; half > 0; half /= 2) value = larger(__shfl_xor_sync(0xFFFFFFFFu, value, half), value);
-  return value;
-}
 
 template <int kCount, class T>
 __device__ __forceinline__ void read(const T* from, T (&to)[kCount]) {

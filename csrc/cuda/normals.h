@@ -1,4 +1,4 @@
-// The noise that a device tensor names (pyebm/_ops.py): nothing about it is a launch argument, so that a captured CUDA graph
+// The noise that a device tensor names (pyebm/_schemas.py): nothing about it is a launch argument, so that a captured CUDA graph
 // draws what the tensor says at each replay.
 #pragma once
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from .noise import uniform_
 
 SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
-_BLOCK = 1024
+BLOCK = 1024  # numbers whose sum is taken at once
 
 
 def metropolis(
@@ -77,4 +77,10 @@ def dual_averaging(
 def mean(values: Tensor) -> Tensor:
     """Of one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
     count = values.shape[0]
-    return torch.nn.functional.pad(values, (0, -count % _BLOCK)).reshape(-1, _BLOCK).sum(1).sum() / count
+    return mean_of_blocks(torch.nn.functional.pad(values, (0, -count % BLOCK)).reshape(-1, BLOCK), count)
+
+
+def mean_of_blocks(blocks: Tensor, count: int) -> Tensor:
+    """Of ``count`` numbers in blocks (..., blocks, BLOCK) that are filled up with zeros."""
+    sums = blocks.sum(-1)
+    return (sums.squeeze(-1) if sums.shape[-1] == 1 else sums.sum(-1)) / count

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .._ops import TARGETS
+from .._schemas import TARGETS
 from .dense import gaussian_full, mixture, mixture_diagonal
 from .functions import exponential, root, sine_cosine, sum_of
 from .steps import work_of

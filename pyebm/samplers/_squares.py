@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _ops, _schemas
+from ..reference.metropolis import BLOCK, mean_of_blocks
 from ._body import NAN, Number, Run
 
-_BLOCK = 1024
-_SAMPLE = _ops.REDUCTIONS["sample"]
+_SAMPLE = _schemas.REDUCTIONS["sample"]
 
 
 class Squares:
@@ -53,14 +53,13 @@ class Squares:
 
 
 class Mean:
-    """Means of ``rows`` times one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond
-    32,768 numbers. Write the numbers to ``values``, (rows, B) in float64, then call it: (rows,)."""
+    """``reference.metropolis.mean`` of ``rows`` times one number a sample, without its copy. Write the numbers to ``values``,
+    (rows, B) in float64, then call it: (rows,)."""
 
     def __init__(self, run: Run, rows: int) -> None:
         self.count = run.x.shape[0]
-        self.blocks = torch.zeros((rows, -(-self.count // _BLOCK), _BLOCK), dtype=torch.float64, device=run.x.device)
+        self.blocks = torch.zeros((rows, -(-self.count // BLOCK), BLOCK), dtype=torch.float64, device=run.x.device)
         self.values = self.blocks.flatten(1).narrow(1, 0, self.count)
 
     def __call__(self) -> Tensor:
-        sums = self.blocks.sum(2)
-        return (sums.squeeze(1) if sums.shape[1] == 1 else sums.sum(1)) / self.count
+        return mean_of_blocks(self.blocks, self.count)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .. import _ops, reference
+from .. import _ops, _schemas, reference
 from .._checks import check_samples
 from ..noise import Noise
 
@@ -152,7 +152,7 @@ class Target(nn.Module):
 
     @property
     def _index(self) -> int:
-        return _ops.TARGETS.index(self.kind)
+        return _schemas.TARGETS.index(self.kind)
 
     def _check(self, op: str, x: Tensor) -> None:
         check_samples(op, "x", x)
@@ -161,8 +161,8 @@ class Target(nn.Module):
             raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
         if elements < self.least_dim and x.shape[0]:
             raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
-        for buffer in self._buffers.values():
-            if buffer is not None and buffer.device != x.device:
+        for buffer in self._all_buffers():
+            if buffer.device != x.device:
                 raise ValueError(
                     f"{op}: x must be on the target's device {buffer.device}, got {x.device}; move it with target.to(x.device)"
                 )
@@ -176,14 +176,16 @@ class Target(nn.Module):
         made = None if kept is None else kept.get(dtype)
         return _once(kept, dtype, lambda: self._numbers_in(dtype)) if made is None else made
 
+    def _all_buffers(self) -> Iterable[Tensor]:
+        """``buffers()``, whose walk through modules takes longer than small kernels, where there are no modules inside."""
+        return self.buffers() if self._modules else [buffer for buffer in self._buffers.values() if buffer is not None]
+
     def _kept(self) -> dict[Any, Tensor] | None:
         """What was made of the buffers as they are now, to be added to; None where nothing may be kept."""
         if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
             return None
         buffers, versions = [], []
-        for buffer in self._buffers.values():
-            if buffer is None:
-                continue
+        for buffer in self._all_buffers():
             if buffer.requires_grad or buffer.is_inference():
                 return None
             buffers.append(buffer)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from pyebm import _ops
+from pyebm import _ops, _schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
@@ -68,12 +68,12 @@ def register(library: Path | None = None) -> str:
     global _library
     if _library is None:
         _library = torch.library.Library(_NAMESPACE, "DEF")
-        for name, schema in _ops.SCHEMAS.items():
+        for name, schema in _schemas.SCHEMAS.items():
             _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
             torch.library.register_fake(f"{_NAMESPACE}::{name}", _ops._fake, lib=_library)
         torch.ops.load_library(library or _wanted())
         namespace = getattr(torch.ops, _NAMESPACE)
-        built = [name for name in _ops.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
+        built = [name for name in _schemas.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
         _ops._TEST_BACKENDS[BACKEND] = _ops.Table(BACKEND, {name: getattr(namespace, name).default for name in built})
     return BACKEND
 

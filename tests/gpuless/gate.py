@@ -73,7 +73,7 @@ def _rows() -> Tensor:
 
 
 def _loss_arguments(reduction: str) -> tuple[object, ...]:
-    return (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._ops.REDUCTIONS[reduction], _name())
+    return (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._schemas.REDUCTIONS[reduction], _name())
 
 
 def _wide(x: Tensor, *shape: int) -> Tensor:
@@ -108,7 +108,7 @@ LONG_KINDS, LONG_SIZES = ("rosenbrock", "ackley", "funnel"), (3072, 3000)  # no 
 def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
     x = torch.empty(SAMPLES, size, dtype=dtype)
     params = make(kind, size)._checked("gate", x)
-    pyebm.kernels.OPS["langevin_chain"](x, pyebm._ops.TARGETS.index(kind), params, 100, 0.1, 1.0, _name())
+    pyebm.kernels.OPS["langevin_chain"](x, pyebm._schemas.TARGETS.index(kind), params, 100, 0.1, 1.0, _name())
 
 
 # Dense targets: components, dimensions.

@@ -81,7 +81,7 @@ def test_loss_and_gradient(target, reduction, per_sample):
         return [torch.full((5,) if reduction == "sample" else (), float("nan")), torch.full_like(pred, float("nan"))]
 
     (loss, expected), (grad, expected_grad) = both(
-        target, "denoising_loss", results, pred, *LOSS, pyebm._ops.REDUCTIONS[reduction], NAME, rows
+        target, "denoising_loss", results, pred, *LOSS, pyebm._schemas.REDUCTIONS[reduction], NAME, rows
     )
     assert torch.equal(grad, expected_grad)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)

@@ -1,0 +1,62 @@
+"""The ops by name, with their arguments; the targets and reductions that they count.
+
+Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the
+functional layer) and a kernel is only arithmetic. Conventions shared by all of them:
+
+- a coefficient is a number ``c`` or, where given, ``c_rows``: one float32/float64 value per sample (one element serves all);
+- noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and ``Tensor? ids``
+  (int64, one per sample) in place of the first two where given. It is data, never a launch argument, so that nothing is
+  compiled again, or replayed, when the seed or the step changes;
+- what most calls don't need comes last and defaults to None: an argument costs 0.15 us (``_ops.call``).
+"""
+
+from __future__ import annotations
+
+_ROWS = "Tensor? seeds=None, Tensor? ids=None"
+_STEP = f"Tensor(b!)? mean=None, Tensor? mask=None, float? low=None, float? high=None, float? score_clip=None, {_ROWS}"
+_LOSS = (
+    "float kappa, float lam, float mu, float weight, float factor, bool over_kappa2, int reduction, Tensor? name, "
+    "Tensor? kappa_rows=None, Tensor? lam_rows=None, Tensor? mu_rows=None, Tensor? weight_rows=None, "
+    f"Tensor? z=None, Tensor? x0=None, {_ROWS}, bool? kappa_positive=None"
+)
+
+SCHEMAS = {
+    "normal_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
+    "uniform_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
+    "perturb": "(Tensor(a!) out, Tensor x, float alpha, float sigma, Tensor name, "
+    f"Tensor? alpha_rows=None, Tensor? sigma_rows=None, {_ROWS}) -> ()",
+    # x = None means in place: out is read, then written.
+    "langevin_step": "(Tensor(a!) out, Tensor? x, Tensor score, float step_size, float temperature, Tensor name, "
+    f"Tensor? step_size_rows=None, Tensor? temperature_rows=None, {_STEP}) -> ()",
+    "affine_step": "(Tensor(a!) out, Tensor? x, Tensor score, float a, float b, float c, Tensor name, "
+    f"Tensor? a_rows=None, Tensor? b_rows=None, Tensor? c_rows=None, {_STEP}) -> ()",
+    # The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in.
+    "target_score": "(Tensor(a!) out, Tensor x, int target, Tensor params) -> ()",
+    # n_steps Langevin steps in place, the first with the noise that name names. With thin, states (n_steps // thin, ...) gets the
+    # state after every thin-th step. per_step: the rows hold one value per step, not per sample. diverged: int64 (samples).
+    "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
+    "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
+    f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
+    # x, score and energy become those of the proposal where log u < log_alpha = (energy - proposal_energy) / temperature +
+    # (before - after) / scale, u the sample's uniform; accepted counts them. A kernel on the CPU, whose tensors are contiguous;
+    # elsewhere the reference does it, around the backend's uniform_.
+    "metropolis": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
+    "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, Tensor before, Tensor after, "
+    f"float scale, float temperature, Tensor name, Tensor? scale_rows=None, {_ROWS}) -> ()",
+    # One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
+    # together, by their mean acceptance; nothing beyond the warm-up. Where it runs: as metropolis.
+    "dual_averaging": "(Tensor(a!) step_size, Tensor(b!) log_average, Tensor(c!) gap, Tensor(d!) steps, Tensor log_alpha, "
+    "Tensor middle, int warmup, float target, bool together) -> ()",
+    # grad, where given, is the gradient for grad_output = 1, left by the same pass.
+    "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, {_LOSS}) -> ()",
+    "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, {_LOSS}) -> ()",
+    "scale_": "(Tensor(a!) grad, Tensor grad_output) -> ()",
+}
+
+# The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
+TARGETS = (
+    *("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel"),
+    *("mixture", "mixture_diagonal", "gaussian_full"),
+)
+
+REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
