@@ -131,12 +131,6 @@ PYEBM_HD void transpose(V (&rows)[kWidth<V>]) {
   if constexpr (kStep > 1) transpose<V, kStep / 2>(rows);
 }
 
-template <class V>
-struct VectorMath {
-  static PYEBM_HD V number(Element<V> x) { return all<V>(x); }
-  static PYEBM_HD V fused(V a, V b, V c) { return fma(a, b, c); }
-};
-
 // 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN. The whole
 // part of y is added to the exponent.
 template <class V>
@@ -146,7 +140,10 @@ PYEBM_HD V exp2_of(V y) {
   constexpr T kToInteger = kSingle ? T(0x1.8p23) : T(0x1.8p52), kLeast = kSingle ? T(-126) : T(-1022);
   using Bits = typename VectorOf<std::conditional_t<kSingle, int32_t, int64_t>, sizeof(V)>::type;
   const V rounded = y + kToInteger, f = y - (rounded - kToInteger);
-  const V q = exp2_of_fraction<VectorMath<V>, T>(f);
+  constexpr Exp2<T> kPolynomial;
+  V q = all<V>(kPolynomial.coefficients[0]);
+  PYEBM_UNROLL
+  for (int k = 1; k < kPolynomial.kTerms; ++k) q = fma(q, f, all<V>(kPolynomial.coefficients[k]));
   const V power = (V)((Bits)q + ((Bits)rounded << (kSingle ? 23 : 52)));
   return y < kLeast ? V{} : power;
 }

@@ -9,14 +9,14 @@ namespace pyebm {
 constexpr int kAcross = 16;  // threads that share a sample
 
 // a b + c, rounded once. Only here: the bits of the dense targets are asked to keep a bound, not to be the same everywhere.
-PYEBM_HD float fused(float a, float b, float c) {
+__device__ __forceinline__ float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
 #else
   return __builtin_fmaf(a, b, c);
 #endif
 }
-PYEBM_HD double fused(double a, double b, double c) {
+__device__ __forceinline__ double fused(double a, double b, double c) {
 #if defined(__CUDA_ARCH__)
   return __fma_rn(a, b, c);
 #else
@@ -24,19 +24,21 @@ PYEBM_HD double fused(double a, double b, double c) {
 #endif
 }
 
-template <class T>
-struct FusedMath {
-  static PYEBM_HD T number(T x) { return x; }
-  static PYEBM_HD T fused(T a, T b, T c) { return pyebm::fused(a, b, c); }
-};
-
 // 2^y for y <= 0: 1 at 0, 0 where it would be subnormal. NaN stays NaN, whatever its bits.
 __device__ __forceinline__ float exp2_of(float y) {
-  const float rounded = y + 0x1.8p23f, q = exp2_of_fraction<FusedMath<float>, float>(y - (rounded - 0x1.8p23f));
+  constexpr Exp2<float> kPolynomial;
+  const float rounded = y + 0x1.8p23f, f = y - (rounded - 0x1.8p23f);
+  float q = kPolynomial.coefficients[0];
+#pragma unroll
+  for (int k = 1; k < kPolynomial.kTerms; ++k) q = fused(q, f, kPolynomial.coefficients[k]);
   return y < -126.0f ? 0.0f : q * bits_float((float_bits(rounded) << 23) + 0x3F800000u);
 }
 __device__ __forceinline__ double exp2_of(double y) {
-  const double rounded = y + 0x1.8p52, q = exp2_of_fraction<FusedMath<double>, double>(y - (rounded - 0x1.8p52));
+  constexpr Exp2<double> kPolynomial;
+  const double rounded = y + 0x1.8p52, f = y - (rounded - 0x1.8p52);
+  double q = kPolynomial.coefficients[0];
+#pragma unroll
+  for (int k = 1; k < kPolynomial.kTerms; ++k) q = fused(q, f, kPolynomial.coefficients[k]);
   return y < -1022.0 ? 0.0 : q * bits_double((double_bits(rounded) << 52) + 0x3FF0000000000000u);
 }
 
