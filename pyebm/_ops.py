@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import importlib.util
@@ -193,6 +194,12 @@ def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) ->
     op(*head)
 
 
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The compiled CPU library, for what it has beside its ops."""
+    return ctypes.CDLL(str(_C))
+
+
 def simd(level: str | None = None) -> str:
     """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512') forces one, for tests and benchmarks.
 
@@ -200,12 +207,9 @@ def simd(level: str | None = None) -> str:
     """
     if _why_no_cpu is not None:
         raise RuntimeError(_why_no_cpu)
-    import ctypes
-
-    library: Any = ctypes.CDLL(str(_C))
-    library.pyebm_simd.restype = ctypes.c_char_p
-    library.pyebm_simd.argtypes = [ctypes.c_char_p]
-    found = library.pyebm_simd(None if level is None else level.encode())
+    entry = library().pyebm_simd
+    entry.restype, entry.argtypes = ctypes.c_char_p, [ctypes.c_char_p]
+    found = entry(None if level is None else level.encode())
     if found is None:
         raise ValueError(f"simd level must be one that this machine has, got {level!r}")
     return str(found.decode())

@@ -14,18 +14,18 @@ struct StepRow {
 
 // What both ops take after their coefficients.
 struct Options {
-  std::optional<Tensor> mean, mask;
+  View mean, mask;
   std::optional<double> low, high, score_clip;
 };
 
 // row(sample) gives a sample's coefficients; per_sample says whether they differ.
 template <class Row>
-void step(const Tensor& out, const std::optional<Tensor>& x, const Tensor& score, bool per_sample, Row row, const Options& options,
+void step(const View& result, const View& state, const View& slope, bool per_sample, Row row, const Options& options,
           const NoiseSource& noise, const Shape& shape) {
-  const View result(out), mean_result(options.mean), state = x ? View(*x) : result, slope(score), keep(options.mask);
+  const View &mean_result = options.mean, &keep = options.mask;
   if (result.overlaps_partly(slope)) fail("langevin_step_: x must not overlap score in part; clone one of them");
   constexpr double kNone = std::numeric_limits<double>::infinity();
-  with_compute_type(out, [&](auto type) {
+  with_compute_type(result.type(), [&](auto type) {
     using T = decltype(type);
     const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
                            static_cast<T>(options.score_clip.value_or(kNone))};
@@ -59,7 +59,8 @@ void affine_step(Tensor out, std::optional<Tensor> x, Tensor score, double a, do
   const NoiseSource noise(name, seeds, ids, shape);
   const bool per_sample = aa.per_sample() || bb.per_sample() || cc.per_sample();
   const auto row = [&](int64_t i) { return StepRow{aa[i], bb[i], cc[i]}; };
-  step(out, x, score, per_sample, row, {mean, mask, low, high, score_clip}, noise, shape);
+  const View result(out);
+  step(result, x ? View(*x) : result, View(score), per_sample, row, {View(mean), View(mask), low, high, score_clip}, noise, shape);
 }
 
 void langevin_step(Tensor out, std::optional<Tensor> x, Tensor score, double step_size, double temperature, Tensor name,
@@ -72,7 +73,9 @@ void langevin_step(Tensor out, std::optional<Tensor> x, Tensor score, double ste
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
   const auto row = [&](int64_t i) { return StepRow{1.0, eta[i], std::sqrt(2.0 * eta[i] * t[i])}; };
-  step(out, x, score, eta.per_sample() || t.per_sample(), row, {mean, mask, low, high, score_clip}, noise, shape);
+  const View result(out);
+  step(result, x ? View(*x) : result, View(score), eta.per_sample() || t.per_sample(), row,
+       {View(mean), View(mask), low, high, score_clip}, noise, shape);
 }
 
 }  // namespace
@@ -81,4 +84,27 @@ void langevin_step(Tensor out, std::optional<Tensor> x, Tensor score, double ste
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   m.impl("affine_step", TORCH_BOX(&pyebm::affine_step));
   m.impl("langevin_step", TORCH_BOX(&pyebm::langevin_step));
+}
+
+// affine_step in place, for contiguous float32 or float64 tensors, without options and without torch's dispatcher: its code has
+// left the caches by the time a sampler comes back from a network (docs/performance.md). What can't be so done is left to the op:
+// false.
+struct PlainStep {  // as in pyebm/samplers/_plain.py
+  int64_t samples, elements, is_double;
+  double a, b, c;
+  int64_t seed, first_sample, stream;
+};
+
+extern "C" __attribute__((visibility("default"))) bool pyebm_affine_step(const PlainStep* plain, void* x, void* score,
+                                                                         int64_t step) try {
+  using namespace pyebm;
+  const Shape shape(plain->samples, plain->elements, 0);
+  const int64_t name[] = {plain->seed, plain->first_sample, step, plain->stream};
+  const ScalarType type = plain->is_double ? ScalarType::Double : ScalarType::Float;
+  const View state(x, type, shape.samples * shape.elements), slope(score, type, shape.samples * shape.elements);
+  const StepRow row{plain->a, plain->b, plain->c};
+  pyebm::step(state, state, slope, false, [&](int64_t) { return row; }, {}, NoiseSource(name, shape), shape);
+  return true;
+} catch (const std::exception&) {
+  return false;
 }

@@ -51,7 +51,8 @@ struct Shape {
 
   // at_once: samples that go together; small ones are cut so that chunks make up that many.
   explicit Shape(const Tensor& tensor, int64_t at_once = 0)
-      : samples(tensor.size(0)), elements(samples ? tensor.numel() / samples : 0), groups((elements + 3) / 4) {
+      : Shape(tensor.size(0), tensor.size(0) ? tensor.numel() / tensor.size(0) : 0, at_once) {}
+  Shape(int64_t samples, int64_t elements, int64_t at_once) : samples(samples), elements(elements), groups((elements + 3) / 4) {
     if (4 * groups > kChunk / 2) {
       chunks_per_sample = (elements + kChunk - 1) / kChunk;
       chunks = samples * chunks_per_sample;
@@ -145,18 +146,19 @@ class NoiseSource {
   NoiseSource(const std::optional<Tensor>& name, const std::optional<Tensor>& seeds, const std::optional<Tensor>& ids,
               const Shape& shape) {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
-    const int64_t* words = read(*name, "name", 4);
-    seed_ = static_cast<uint64_t>(words[0]);
-    first_sample_ = word("first_sample", words[1]);
-    step_ = word("step", words[2]);
-    stream_ = word("stream", words[3]);
+    take(read(*name, "name", 4));
     if (seeds) seeds_ = read(*seeds, "seed", shape.samples);
     if (ids) {
       ids_ = read(*ids, "sample_ids", shape.samples);
       for (int64_t b = 0; b < shape.samples; ++b) word("sample_ids", ids_[b]);
-    } else if (shape.samples) {
-      word("sample ids", static_cast<int64_t>(first_sample_) + shape.samples - 1);
+    } else {
+      require_samples(shape);
     }
+  }
+
+  NoiseSource(const int64_t* name, const Shape& shape) {
+    take(name);
+    require_samples(shape);
   }
 
   // z for the chunk's elements, in their logical order; or what another kernel makes of the same words.
@@ -226,6 +228,16 @@ class NoiseSource {
     return static_cast<const int64_t*>(tensor.data_ptr());
   }
 
+  void take(const int64_t* name) {
+    seed_ = static_cast<uint64_t>(name[0]);
+    first_sample_ = word("first_sample", name[1]);
+    step_ = word("step", name[2]);
+    stream_ = word("stream", name[3]);
+  }
+  void require_samples(const Shape& shape) const {
+    if (shape.samples) word("sample ids", static_cast<int64_t>(first_sample_) + shape.samples - 1);
+  }
+
   static uint32_t word(const char* name, int64_t value) {
     if (value < 0 || value > int64_t{0xFFFFFFFF}) fail("noise: ", name, " must be in [0, 2**32), got ", value);
     return static_cast<uint32_t>(value);
@@ -241,10 +253,12 @@ class NoiseSource {
 template <class Make>
 void for_each_chunk(const Shape& shape, Make make) {
   constexpr int64_t kGrain = 12;  // chunks, some 10 us: less is not worth waking a thread for
-  torch::stable::parallel_for(0, shape.chunks, kGrain, [&](int64_t begin, int64_t end) {
+  const auto some = [&](int64_t begin, int64_t end) {
     auto body = make();
     for (int64_t index = begin; index < end; ++index) body(Chunk(shape, index), index);
-  });
+  };
+  if (shape.chunks <= kGrain) return some(0, shape.chunks);  // as torch would, without the way through it
+  torch::stable::parallel_for(0, shape.chunks, kGrain, some);
 }
 
 }  // namespace pyebm

@@ -34,8 +34,11 @@ class View {
     }
   }
   explicit View(const std::optional<Tensor>& tensor) : View(tensor ? View(*tensor) : View()) {}
+  View(void* data, ScalarType type, int64_t count)  // contiguous
+      : data_(static_cast<char*>(data)), type_(type), bytes_(type == ScalarType::Double ? 8 : 4), count_(count) {}
 
   explicit operator bool() const { return count_ > 0; }
+  ScalarType type() const { return type_; }
 
   // Elements [first, first + n) as T, in `buffer` or, where they lie there already, in the tensor itself.
   template <class T>
@@ -173,9 +176,13 @@ class View {
 
 // Calls body(T()) with the type that a tensor of this dtype is computed in.
 template <class Body>
-void with_compute_type(const Tensor& tensor, Body body) {
-  if (tensor.scalar_type() == ScalarType::Double) return body(double());
+void with_compute_type(ScalarType type, Body body) {
+  if (type == ScalarType::Double) return body(double());
   body(float());
+}
+template <class Body>
+void with_compute_type(const Tensor& tensor, Body body) {
+  with_compute_type(tensor.scalar_type(), body);
 }
 
 }  // namespace pyebm

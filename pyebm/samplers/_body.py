@@ -41,6 +41,10 @@ class Run:
         """(B,) or (1,) as (B, 1, ...), to go with x."""
         return rows.reshape(-1, *[1] * (self.x.dim() - 1))
 
+    def name(self, k: int) -> Tensor:
+        """Of step k's noise."""
+        return self.noise._block(k - self.first, 1, 1, self.x).flatten()
+
     def rows(self, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.full(self.x.shape[:1], value, dtype=dtype, device=self.x.device)
 
@@ -64,6 +68,7 @@ class Body:
 
     streams = 1  # draws a step; draw j takes the noise's stream + j
     fused = False  # has an ``advance``, many steps in one kernel, which keeps the thinned states too
+    takes_names = True  # else its steps are given none, being able to do without
 
     def __init__(self, run: Run) -> None:
         self.run, self.x = run, run.x
@@ -97,7 +102,8 @@ class Body:
 
     def fits(self, score: Tensor, name: str = "score") -> Tensor:
         """The score, once it is known to go with x: a kernel reads as many elements as x has."""
-        if isinstance(score, Tensor) and score.dtype is self._dtype and score.shape == self._shape and score.device == self._device:
+        plain = isinstance(score, Tensor) and score.layout is torch.strided and score.dtype is self._dtype
+        if plain and score.shape == self._shape and score.device == self._device:
             return score
         return check_like(self.run.call, name, score, "x", self.x)
 

@@ -196,9 +196,16 @@ def _advance(body: Body, run: Run, noise: Noise, graph: bool) -> Callable[[int, 
         return lambda _done, count, _kept, _thin: replay(count)
     if body.fused:
         return body.advance
+    streams, step = body.streams, body.step
+    if not body.takes_names:
+
+        def advance_unnamed(done: int, count: int, _kept: Tensor | None, _thin: int | None) -> None:
+            for k in range(run.first + done, run.first + done + count):
+                step((), k)
+
+        return advance_unnamed
     block: list[Tensor] = []
     begin = 0
-    streams, step = body.streams, body.step
 
     def advance(done: int, count: int, _kept: Tensor | None, _thin: int | None) -> None:
         nonlocal block, begin

@@ -13,6 +13,7 @@ from ..langevin import Clamp
 from ._body import NAN, Body, Run, StepOptions, step_size_and_temperature
 from ._known import Known
 from ._loop import Sampler
+from ._plain import PlainStep
 
 
 class AnnealedLangevin(Sampler):
@@ -105,6 +106,8 @@ class _Steps(Body):
         self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 if self.known is None else 2
+        self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
+        self.takes_names = self.plain is None or self.known is not None
         self.ends = -1  # the first step beyond the level
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:
@@ -117,14 +120,23 @@ class _Steps(Body):
         if k is None:
             return self._by_device(names)
         if k >= self.ends:
-            sampler = self.sampler
-            self.ends = (k // sampler.n_steps_each + 1) * sampler.n_steps_each
-            self.level, self.eta = sampler.sigma_at(k), sampler.step_size_at(k)
-            self.sigma = self.run.rows(self.level, self.run.work)
+            self._begin(k)
         if self.known is not None:
             self.known.impose(1.0, self.level, names[1])
-        self.kernel(self.x, None, self.fits(self.score_fn(self.x, self.sigma)), self.eta, self.t, names[0], *self.tail)
+        score = self.score_fn(self.x, self.sigma)
+        if self.plain is None or not self.plain(score, k):
+            name = names[0] if names else self.run.name(k)
+            self.kernel(self.x, None, self.fits(score), self.eta, self.t, name, *self.tail)
         return None
+
+    def _begin(self, k: int) -> None:
+        """The level of step k."""
+        sampler = self.sampler
+        self.ends = (k // sampler.n_steps_each + 1) * sampler.n_steps_each
+        self.level, self.eta = sampler.sigma_at(k), sampler.step_size_at(k)
+        self.sigma = self.run.rows(self.level, self.run.work)
+        if self.plain is not None:
+            self.plain.set_langevin(self.eta, self.t)
 
     def _by_device(self, names: Sequence[Tensor]) -> None:
         """The same, with the step's number where a graph has it."""
@@ -141,13 +153,9 @@ class _Steps(Body):
             smallest = sampler.sigmas[-1]
             score = self.fits(self.score_fn(self.x, self.run.rows(smallest, self.run.work)))
             tail = sampler.options.tail(self.run, None, None)
-            self.kernel(self.x, None, score, smallest**2, 0.0, self._a_name(), *tail)
+            self.kernel(self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail)  # any: temperature 0
         if self.known is not None:
             self.known.finish()
-
-    def _a_name(self) -> Tensor:
-        """Of the noise that temperature 0 multiplies by 0."""
-        return self.run.noise._block(0, 1, 1, self.x).flatten()
 
     def info(self, k: int) -> dict[str, Any]:
         return {"sigma": self.sampler.sigma_at(k), "step_size": self.sampler.step_size_at(k)}

@@ -12,6 +12,7 @@ from ..langevin import Clamp, step_options
 from ..targets import Target
 from ._body import Body, Run, StepOptions, score_of, step_size_and_temperature
 from ._loop import Sampler
+from ._plain import PlainStep
 
 
 class Langevin(Sampler):
@@ -66,10 +67,16 @@ class _Steps(Body):
         self.score_fn = score_of(run, sampler.score_fn, options.backend)
         self.kernel = run.kernels(options.backend)["langevin_step"]
         self.numbers, self.tail = (eta, t), options.tail(run, eta_rows, t_rows)
+        self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
+        if self.plain is not None:
+            self.takes_names = False
+            self.plain.set_langevin(eta, t)
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
-        del k
-        self.kernel(self.x, None, self.fits(self.score_fn(self.x)), *self.numbers, names[0], *self.tail)
+        score = self.score_fn(self.x)
+        if self.plain is None or k is None or not self.plain(score, k):
+            name = names[0] if names or k is None else self.run.name(k)
+            self.kernel(self.x, None, self.fits(score), *self.numbers, name, *self.tail)
 
 
 class _Chain(Body):
