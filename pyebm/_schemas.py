@@ -30,6 +30,10 @@ SCHEMAS = {
     f"Tensor? step_size_rows=None, Tensor? temperature_rows=None, {_STEP}) -> ()",
     "affine_step": "(Tensor(a!) out, Tensor? x, Tensor score, float a, float b, float c, Tensor name, "
     f"Tensor? a_rows=None, Tensor? b_rows=None, Tensor? c_rows=None, {_STEP}) -> ()",
+    # In place, a Langevin step of size factor |z|^2 / |score|^2, z its own noise: the norms each sample's or, together, their means
+    # over the batch. Where it runs: as metropolis.
+    "corrector_step": "(Tensor(a!) x, Tensor score, float factor, Tensor name, bool together, "
+    f"Tensor? mask=None, float? low=None, float? high=None, {_ROWS}) -> ()",
     # The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in.
     "target_score": "(Tensor(a!) out, Tensor x, int target, Tensor params) -> ()",
     # n_steps Langevin steps in place, the first with the noise that name names. With thin, states (n_steps // thin, ...) gets the

@@ -19,6 +19,8 @@ class Coefficient {
     is_double_ = rows->scalar_type() == ScalarType::Double;
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
+  Coefficient(const double* rows, int64_t count)
+      : number_(0), data_(rows), is_double_(true), count_(count), stride_(count == 1 ? 0 : 1) {}
 
   bool per_sample() const { return stride_ != 0; }
 

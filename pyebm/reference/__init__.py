@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .chain import langevin_chain
+from .corrector import corrector_step
 from .losses import denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
 from .metropolis import dual_averaging, metropolis
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
@@ -20,7 +21,7 @@ from .targets import SCORES, score_of, target_score
 OPS: dict[str, Callable[..., None]] = {
     op.__name__: op
     for op in (
-        *(normal_, uniform_, perturb, langevin_step, affine_step),
+        *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
         *(denoising_loss, denoising_grad, scale_, target_score, langevin_chain, metropolis, dual_averaging),
     )
 }
@@ -34,6 +35,7 @@ __all__ = [
     "UPDATES",
     "affine_update",
     "box_muller",
+    "corrector_step",
     "dual_averaging",
     "langevin_update",
     "loss_terms",

@@ -75,12 +75,8 @@ def dual_averaging(
 
 
 def mean(values: Tensor) -> Tensor:
-    """Of one number a sample, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
-    count = values.shape[0]
-    return mean_of_blocks(torch.nn.functional.pad(values, (0, -count % BLOCK)).reshape(-1, BLOCK), count)
-
-
-def mean_of_blocks(blocks: Tensor, count: int) -> Tensor:
-    """Of ``count`` numbers in blocks (..., blocks, BLOCK) that are filled up with zeros."""
-    sums = blocks.sum(-1)
+    """Over the last dimension, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
+    count = values.shape[-1]
+    padded = torch.nn.functional.pad(values, (0, -count % BLOCK))
+    sums = padded.reshape(*values.shape[:-1], -1, BLOCK).sum(-1)
     return (sums.squeeze(-1) if sums.shape[-1] == 1 else sums.sum(-1)) / count

@@ -41,9 +41,9 @@ class Run:
         """(B,) or (1,) as (B, 1, ...), to go with x."""
         return rows.reshape(-1, *[1] * (self.x.dim() - 1))
 
-    def name(self, k: int) -> Tensor:
-        """Of step k's noise."""
-        return self.noise._block(k - self.first, 1, 1, self.x).flatten()
+    def name(self, k: int, stream: int = 0) -> Tensor:
+        """Of step k's noise; stream: counted from the noise's own."""
+        return self.noise._block(k - self.first, 1, 1 + stream, self.x).squeeze(0).select(0, stream)
 
     def rows(self, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.full(self.x.shape[:1], value, dtype=dtype, device=self.x.device)

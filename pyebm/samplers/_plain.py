@@ -1,11 +1,11 @@
-"""The step of a loop on the CPU that needs nothing else: the op's kernel, without the way through torch's dispatcher."""
+"""The steps of a loop on the CPU that need nothing else: the ops' kernels, without the way through torch's dispatcher."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,48 +14,63 @@ from .. import _ops
 from ._body import Run
 
 
-class _Plain(ctypes.Structure):
+class _Call(ctypes.Structure):
+    """As csrc/cpu/steps.h has it."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("samples", "elements", "is_double", "seed", "first_sample", "stream"))
+
+
+class _Affine(ctypes.Structure):
     """As csrc/cpu/langevin.cpp has it."""
 
-    _fields_ = (
-        *[(name, ctypes.c_int64) for name in ("samples", "elements", "is_double")],
-        *[(name, ctypes.c_double) for name in ("a", "b", "c")],
-        *[(name, ctypes.c_int64) for name in ("seed", "first_sample", "stream")],
-    )
+    _fields_ = (("call", _Call), ("a", ctypes.c_double), ("b", ctypes.c_double), ("c", ctypes.c_double))
+
+
+class _Corrector(ctypes.Structure):
+    """As csrc/cpu/corrector.cpp has it."""
+
+    _fields_ = (("call", _Call), ("factor", ctypes.c_double), ("together", ctypes.c_int64))
 
 
 @functools.cache
-def _entry() -> Any:
-    entry = _ops.library().pyebm_affine_step
+def _entry(name: str) -> Any:
+    entry = getattr(_ops.library(), name)
     entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], ctypes.c_bool
     return entry
 
 
-class PlainStep:
-    """``x = (a x + b score) + c z`` in place, the noise that of step k: the bits of the op ``affine_step``.
+_Plain = TypeVar("_Plain", bound="Plain")
+
+
+class Plain:
+    """A step in place, the noise that of step k: the bits of an op.
 
     Between two calls of a small network the dispatcher costs ten times the kernel (docs/performance.md). A call that is not for it
-    (a score of another dtype or layout, on another device) does nothing and returns False: the op takes it, or says what is wrong.
+    (a score of another dtype or layout, on another device, numbers that the op refuses) does nothing and returns False: the op
+    takes it, or says what is wrong.
     """
 
-    @staticmethod
-    def of(run: Run, backend: str | None, tail: tuple[Any, ...]) -> PlainStep | None:
-        """None where the op is needed: other backends and devices, half precisions, options, torch.compile, a profiler's view."""
+    entry_name: str
+    arguments: type[ctypes.Structure]
+
+    @classmethod
+    def of(cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0) -> _Plain | None:
+        """None where the op is needed: other backends and devices, half precisions, options, torch.compile, a profiler's view.
+
+        stream: counted from the noise's own.
+        """
         x = run.x
         watched = torch.compiler.is_compiling() or torch._C._autograd._profiler_enabled()
         plain = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous() and not tail and not watched
-        return PlainStep(run) if plain and run.kernels(backend) is _ops._REGISTERED else None
+        return cls(run, stream) if plain and run.kernels(backend) is _ops._REGISTERED else None
 
-    def __init__(self, run: Run) -> None:
-        self.x, self.shape, self.dtype, self.entry = run.x, run.x.shape, run.x.dtype, _entry()
-        samples = run.x.shape[0]
-        key, first_sample, _, stream = run.noise._name.tolist()
-        elements = run.x.numel() // max(samples, 1)
-        self.plain = _Plain(samples, elements, run.x.dtype == torch.float64, 1.0, 0.0, 0.0, key, first_sample, stream)
+    def __init__(self, run: Run, stream: int) -> None:
+        self.x, self.shape, self.dtype, self.entry = run.x, run.x.shape, run.x.dtype, _entry(self.entry_name)
+        key, first_sample, _, own = run.noise._name.tolist()
+        elements = run.x.numel() // max(run.x.shape[0], 1)
+        call = _Call(run.x.shape[0], elements, run.x.dtype == torch.float64, key, first_sample, own + stream)
+        self.plain = self.arguments(call)
         self.address = ctypes.addressof(self.plain)
-
-    def set_langevin(self, step_size: float, temperature: float) -> None:
-        self.plain.b, self.plain.c = step_size, math.sqrt(2.0 * step_size * temperature)
 
     def __call__(self, score: Tensor, k: int) -> bool:
         done: bool = (
@@ -69,3 +84,24 @@ class PlainStep:
             and self.entry(self.address, self.x.data_ptr(), score.data_ptr(), k)
         )
         return done
+
+
+class PlainStep(Plain):
+    """The op ``affine_step``."""
+
+    entry_name, arguments = "pyebm_affine_step", _Affine
+
+    def set(self, a: float, b: float, c: float) -> None:
+        self.plain.a, self.plain.b, self.plain.c = a, b, c
+
+    def set_langevin(self, step_size: float, temperature: float) -> None:
+        self.set(1.0, step_size, math.sqrt(2.0 * step_size * temperature))
+
+
+class PlainCorrector(Plain):
+    """The op ``corrector_step``."""
+
+    entry_name, arguments = "pyebm_corrector_step", _Corrector
+
+    def set(self, factor: float, together: bool) -> None:
+        self.plain.factor, self.plain.together = factor, together

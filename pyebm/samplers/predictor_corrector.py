@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _ops, reference
 from ..langevin import Clamp
 from ..noise import Noise
 from ._body import NAN, Body, Run, StepOptions, number
 from ._known import Known
 from ._loop import Sampler
-from ._squares import Mean, Squares
+from ._plain import PlainCorrector, PlainStep
 from .sde import SDE, Coefficients
 
 PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)
@@ -97,9 +99,9 @@ class PredictorCorrector(Sampler):
         self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
         self.length = n
         self.times = [1.0 + k * (sde.eps - 1.0) / (n - 1) for k in range(n)]
-        # Of each time: the corrector's alpha, and the marginal's alpha and sigma.
+        # Of each time: what the corrector's |z|^2 / |s|^2 is multiplied by, and the marginal's alpha and sigma.
         corrected = sde.corrector_alpha if corrector_steps else lambda _t, _n: 1.0
-        self.marginals = [(corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times]
+        self.marginals = [(2.0 * self.snr**2 * corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times]
         self.updates = [self._update(t) for t in self.times]
         if denoise:
             self.updates[-1] = self.updates[-1]._replace(c=0.0)
@@ -130,14 +132,22 @@ class _Steps(Body):
     def __init__(self, run: Run, sampler: PredictorCorrector) -> None:
         super().__init__(run)
         options, kernels = sampler.options, run.kernels(sampler.options.backend)
-        self.sampler, self.correctors = sampler, sampler.corrector_steps
-        self.affine, self.langevin = kernels["affine_step"], kernels["langevin_step"]
-        self.squares = Squares(run, options.backend)
-        self.mean = Mean(run, 2) if sampler.per == "batch" else None
+        self.sampler, self.correctors, self.together = sampler, sampler.corrector_steps, sampler.per == "batch"
+        self.affine = kernels["affine_step"]
+        composed = functools.partial(reference.corrector_step, loss=kernels["denoising_loss"], step=kernels["langevin_step"])
+        fused = run.x.is_cpu and not run.graph and "corrector_step" in kernels
+        self.corrector: Callable[..., None] = kernels["corrector_step"] if fused else composed
         one = run.rows(1.0)
         self.tail, self.row_tail = options.tail(run, None, None, None), options.tail(run, one, one, one)[3:]
+        _, mask, low, high, _, *named = self.row_tail
+        self.corrector_tail = (mask, low, high, *named)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 + self.correctors + (0 if self.known is None else self.correctors + 1)
+        self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
+        self.plain_correctors: list[PlainCorrector] = []
+        if self.plain is not None:
+            self.takes_names = False
+            self.plain_correctors = [PlainCorrector(run, 1 + j) for j in range(self.correctors)]
         if run.graph:
             columns = zip(sampler.times, sampler.marginals, sampler.updates, strict=True)
             self.table = run.table([(t, *marginal, *update) for t, marginal, update in columns])
@@ -145,44 +155,47 @@ class _Steps(Body):
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         sampler = self.sampler
         # Numbers where the host counts; in a graph the same as tensors of one element, from the table.
-        alpha: Any
+        factor: Any
         mean: Any
         std: Any
         update: Any
         if k is None:
-            t, alpha, mean, std, *update = self.table.index_select(0, names[0].narrow(0, 2, 1)).unbind(1)
+            t, factor, mean, std, *update = self.table.index_select(0, names[0].narrow(0, 2, 1)).unbind(1)
             time = t.to(self.run.work).expand(self.x.shape[0])
         else:
-            (alpha, mean, std), update = sampler.marginals[k], sampler.updates[k]
+            (factor, mean, std), update = sampler.marginals[k], sampler.updates[k]
             time = self.run.rows(sampler.times[k], self.run.work)
         for j in range(self.correctors):
-            self._correct(self._score(time, mean, std, names, j), alpha, names[1 + j])
+            self._correct(self._score(time, mean, std, names, j), factor, names, k, j)
         if sampler.predictor is not None:
-            score = self._score(time, mean, std, names, self.correctors)
-            if k is None:
-                self.affine(self.x, None, score, NAN, NAN, NAN, names[0], *update, *self.row_tail)
-            else:
-                self.affine(self.x, None, score, *update, names[0], *self.tail)
+            self._predict(self._score(time, mean, std, names, self.correctors), update, names, k)
 
     def _score(self, time: Tensor, mean: Any, std: Any, names: Sequence[Tensor], j: int) -> Tensor:
         if self.known is not None:
             self.known.impose(mean, std, names[1 + self.correctors + j])
-        return self.fits(self.sampler.score_fn(self.x, time))
+        return self.sampler.score_fn(self.x, time)
 
-    def _correct(self, score: Tensor, alpha: Any, name: Tensor) -> None:
-        if not score.shape[0]:  # nothing to take a mean of
+    def _correct(self, score: Tensor, factor: Any, names: Sequence[Tensor], k: int | None, j: int) -> None:
+        if self.plain_correctors and k is not None:
+            plain = self.plain_correctors[j]
+            plain.set(factor, self.together)
+            if plain(score, k):
+                return
+        head = (self.x, self.fits(score), factor, self._name(names, k, 1 + j), self.together)
+        _ops.call(self.corrector, head, self.corrector_tail)
+
+    def _predict(self, score: Tensor, update: Any, names: Sequence[Tensor], k: int | None) -> None:
+        if k is None:
+            self.affine(self.x, None, self.fits(score), NAN, NAN, NAN, names[0], *update, *self.row_tail)
             return
-        self.squares.norm2_of_noise(0, name, score)
-        self.squares.norm2(1, score)
-        norm2 = self.squares.widen()
-        if self.mean is not None:  # the norms' means over the batch
-            torch.sqrt(norm2, out=self.mean.values)
-            norm2 = self.mean().square_().unsqueeze(1)
-        z, g = norm2
-        eta = (z / g).mul_(2.0 * self.sampler.snr**2)
-        if isinstance(alpha, Tensor) or alpha != 1.0:
-            eta.mul_(alpha)
-        self.langevin(self.x, None, score, NAN, 1.0, name, eta, None, *self.row_tail)
+        if self.plain is not None:
+            self.plain.set(*update)
+            if self.plain(score, k):
+                return
+        self.affine(self.x, None, self.fits(score), *update, self._name(names, k, 0), *self.tail)
+
+    def _name(self, names: Sequence[Tensor], k: int | None, stream: int) -> Tensor:
+        return self.run.name(k, stream) if k is not None and not names else names[stream]
 
     def finish(self) -> None:
         if self.known is not None:

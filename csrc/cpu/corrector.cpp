@@ -1,0 +1,96 @@
+// corrector_step: a Langevin step whose step size is factor |z|^2 / |g|^2, of each sample or of the means of a batch's norms.
+#include <torch/csrc/stable/library.h>
+
+#include <vector>
+
+#include "steps.h"
+
+namespace pyebm {
+namespace {
+
+// |z|^2 and |g|^2 of every sample.
+struct Squares {
+  std::vector<double> noise, score;
+};
+
+// As the loss kernel has them, to the last bit: its residuals with kappa and lambda 0 and 1, its partial sums, its rounding.
+template <class T>
+Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape) {
+  const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
+  Squares sums{std::vector<double>(shape.samples * parts, 0.0), std::vector<double>(shape.samples * parts, 0.0)};
+  for_each_chunk(shape, [&] {
+    return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
+      const float* z = noise.fill(chunk, buffer);
+      const T* g = slope.read(chunk.first, chunk.count, work.data);
+      for_each_run(chunk, true, [&](int64_t sample, int64_t at, int64_t n) {
+        const int64_t part = sample * parts + chunk.element / kChunk;
+        sums.noise[part] = loss_kernels_of<T, float>().sum(n, {g + at, z + at, nullptr}, loss_row<T>(0.0, 1.0, 0.0, 1.0, 1.0));
+        sums.score[part] = loss_kernels_of<T, T>().sum(n, {g + at, g + at, nullptr}, loss_row<T>(1.0, 0.0, 0.0, 1.0, 1.0));
+      });
+    };
+  });
+  for (std::vector<double>* each : {&sums.noise, &sums.score}) {
+    for (int64_t b = 0; b < shape.samples; ++b) {
+      double sum = 0;
+      for (int64_t k = 0; k < parts; ++k) sum += (*each)[b * parts + k];
+      (*each)[b] = static_cast<T>(sum);
+    }
+  }
+  return sums;
+}
+
+// The mean of the roots, in a fixed order of adding, whatever the threads.
+double mean_root(const std::vector<double>& squares, int64_t samples) {
+  double lane[kLanes] = {};
+  int64_t b = 0;
+  for (; b + kLanes <= samples; b += kLanes) {
+    for (int64_t l = 0; l < kLanes; ++l) lane[l] += std::sqrt(squares[b + l]);
+  }
+  for (int64_t l = 0; b + l < samples; ++l) lane[l] += std::sqrt(squares[b + l]);
+  double total = 0;
+  for (const double sum : lane) total += sum;
+  return total / static_cast<double>(samples);
+}
+
+void corrector(const View& x, const View& slope, double factor, bool together, const StepOptions& options, const NoiseSource& noise,
+               const Shape& shape) {
+  if (!shape.samples) return;  // nothing to take a mean of
+  Squares sums;
+  with_compute_type(x.type(), [&](auto type) { sums = squares<decltype(type)>(slope, noise, shape); });
+  std::vector<double>& step_size = sums.noise;
+  if (together) {
+    const double z = mean_root(sums.noise, shape.samples), g = mean_root(sums.score, shape.samples);
+    step_size.assign(1, z * z / (g * g) * factor);
+  } else {
+    for (int64_t b = 0; b < shape.samples; ++b) step_size[b] = sums.noise[b] / sums.score[b] * factor;
+  }
+  const Coefficient eta(step_size.data(), static_cast<int64_t>(step_size.size()));
+  eta.require("corrector_step", "step_size", true);
+  step(x, x, slope, eta.per_sample(), [&](int64_t b) { return langevin_row(eta[b], 1.0); }, options, noise, shape);
+}
+
+void corrector_step(Tensor x, Tensor score, double factor, Tensor name, bool together, std::optional<Tensor> mask,
+                    std::optional<double> low, std::optional<double> high, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
+  const Shape shape(x);
+  corrector(View(x), View(score), factor, together, {View(), View(mask), low, high, std::nullopt},
+            NoiseSource(name, seeds, ids, shape), shape);
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("corrector_step", TORCH_BOX(&pyebm::corrector_step)); }
+
+struct PlainCorrector {
+  pyebm::PlainCall call;
+  double factor;
+  int64_t together;
+};
+
+extern "C" __attribute__((visibility("default"))) bool pyebm_corrector_step(const PlainCorrector* plain, void* x, void* score,
+                                                                            int64_t step) {
+  using namespace pyebm;
+  return plain->call.run(x, score, step, [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {
+    corrector(state, slope, plain->factor, plain->together, {}, noise, shape);
+  });
+}

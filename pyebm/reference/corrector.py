@@ -1,0 +1,48 @@
+"""The Langevin step that finds its own size: the corrector of score-based models (Song et al. 2021, algorithms 4 and 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .. import _schemas
+from .losses import denoising_loss
+from .metropolis import mean
+from .steps import langevin_step
+
+_SAMPLE = _schemas.REDUCTIONS["sample"]
+
+
+def corrector_step(
+    x: Tensor,
+    score: Tensor,
+    factor: float | Tensor,
+    name: Tensor,
+    together: bool,
+    mask: Tensor | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    seeds: Tensor | None = None,
+    ids: Tensor | None = None,
+    *,
+    loss: Callable[..., None] = denoising_loss,
+    step: Callable[..., None] = langevin_step,
+) -> None:
+    """On any device, without waiting for it; ``loss`` makes the sums and ``step`` the step, by kernels where there are."""
+    if not x.shape[0]:  # nothing to take a mean of
+        return
+    sums = torch.empty((2, x.shape[0]), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device)
+    of_noise, of_score = sums.unbind()
+    rows = (None, None, None, None)
+    # Of the normals, which are made in the kernel and nowhere kept, and of the score.
+    loss(of_noise, None, score, 0.0, 1.0, 0.0, 1.0, 1.0, False, _SAMPLE, name, *rows, None, None, seeds, ids)
+    loss(of_score, None, score, 1.0, 0.0, 0.0, 1.0, 1.0, False, _SAMPLE, None, *rows, score)
+    norm2 = sums.double()
+    if together:
+        norm2 = mean(norm2.sqrt_()).square_().unsqueeze(1)
+    z, g = norm2.unbind()
+    step_size = (z / g).mul_(factor)
+    step(x, None, score, math.nan, 1.0, name, step_size, None, None, mask, low, high, None, seeds, ids)
