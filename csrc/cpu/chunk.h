@@ -87,6 +87,8 @@ struct ChunkKernels {
     void (*elementwise)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // weight r^2
     // (grad r) grad_output, which is one number or, where stride is 1, one per element
     void (*grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, const T* grad_output, int64_t stride, T* out);
+    // Of rows of numbers one after another, each added as `sum` adds residuals.
+    void (*squares)(int64_t rows, int64_t width, const Z* numbers, T* sums);
   };
   LossOf<float, float> loss_f32;
   LossOf<double, float> loss_f64;

@@ -13,7 +13,7 @@ struct Squares {
   std::vector<double> noise, score;
 };
 
-// As the loss kernel has them, to the last bit: its residuals with kappa and lambda 0 and 1, its partial sums, its rounding.
+// As the loss kernel has them, to the last bit: its partial sums, its rounding.
 template <class T>
 Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape) {
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
@@ -22,11 +22,12 @@ Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape)
     return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
       const float* z = noise.fill(chunk, buffer);
       const T* g = slope.read(chunk.first, chunk.count, work.data);
-      for_each_run(chunk, true, [&](int64_t sample, int64_t at, int64_t n) {
-        const int64_t part = sample * parts + chunk.element / kChunk;
-        sums.noise[part] = loss_kernels_of<T, float>().sum(n, {g + at, z + at, nullptr}, loss_row<T>(0.0, 1.0, 0.0, 1.0, 1.0));
-        sums.score[part] = loss_kernels_of<T, T>().sum(n, {g + at, g + at, nullptr}, loss_row<T>(1.0, 0.0, 0.0, 1.0, 1.0));
-      });
+      const int64_t part = chunk.sample * parts + chunk.element / kChunk;
+      T of_rows[kCalls];
+      loss_kernels_of<T, float>().squares(chunk.rows, chunk.width, z, of_rows);
+      std::copy(of_rows, of_rows + chunk.rows, sums.noise.data() + part);
+      loss_kernels_of<T, T>().squares(chunk.rows, chunk.width, g, of_rows);
+      std::copy(of_rows, of_rows + chunk.rows, sums.score.data() + part);
     };
   });
   for (std::vector<double>* each : {&sums.noise, &sums.score}) {

@@ -22,7 +22,7 @@
 
 namespace {
 
-#define PYEBM_LOSS_OF(T, Z) {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>}
+#define PYEBM_LOSS_OF(T, Z) {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>, squares<T, Z>}
 
 constexpr ChunkKernels kernels_of(const char* name) {
   return {name,
