@@ -174,7 +174,7 @@ void mixture_of_few(const Mixture<T, false>& mix, const T* x, T* scratch, T* out
   if (energy) *energy = mixture_energy(gathered.most, gathered.total[0]);
   for (int d = 0; d < kDims; ++d) {
     const Least<T> pull = fma(-all<Least<T>>(scratch[d]), gathered.sum, mean[d]) * over;
-    out[d] = pull[0] * mix.inverse[d];
+    out[d] = pull[0] * mix.inverse[d] + 0;
   }
 }
 
@@ -197,7 +197,7 @@ void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T*
     const int64_t d = from + kWidth<V> <= dim ? from : dim - kWidth<V>;
     const V weight = kDiagonal ? load<V>(precision + from) : all<V>(gathered.sum[0]);
     const V pull = fma(-load<V>(gathered.x + d), weight, load<V>(mean + from)) * all<V>(over[0]);
-    store(out + d, kDiagonal ? pull : pull * load<V>(mix.inverse + d));
+    store(out + d, (kDiagonal ? pull : pull * load<V>(mix.inverse + d)) + V{});
   }
 }
 

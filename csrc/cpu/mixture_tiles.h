@@ -174,7 +174,8 @@ void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T*
   for (int64_t d = 0; d < dim; ++d) {
     const V weight = kDiagonal ? load<V>(precision + d * kWidth<V>) : gathered.sum;
     const V pull = fma(-load<V>(at + d * kWidth<V>), weight, load<V>(mean + d * kWidth<V>)) * over;
-    store(mean + d * kWidth<V>, kDiagonal ? pull : pull * mix.inverse[d]);
+    // + 0: where sums underflowed, the sign of 0 hangs on components of weight 0, which one sample alone leaves out.
+    store(mean + d * kWidth<V>, (kDiagonal ? pull : pull * mix.inverse[d]) + V{});
   }
   from_lanes<V>(rows, dim, mean, out);
 }
