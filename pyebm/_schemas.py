@@ -36,17 +36,27 @@ SCHEMAS = {
     f"Tensor? mask=None, float? low=None, float? high=None, {_ROWS}) -> ()",
     # The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in.
     "target_score": "(Tensor(a!) out, Tensor x, int target, Tensor params) -> ()",
+    # The same with the energies, (B,), float32 or float64; constant is added to each. Of the targets in reference.ENERGIES.
+    # A kernel on the CPU; elsewhere the energy is torch's operations.
+    "target_energy": "(Tensor(a!) energy, Tensor(b!) score, Tensor x, int target, Tensor params, float constant) -> ()",
     # n_steps Langevin steps in place, the first with the noise that name names. With thin, states (n_steps // thin, ...) gets the
     # state after every thin-th step. per_step: the rows hold one value per step, not per sample. diverged: int64 (samples).
     "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
     "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
     f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
+    # HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size p; from_* = None means in place.
+    # A step size that is a number is rounded to x's dtype with its product, one a sample is not. Where it runs: as metropolis.
+    "leapfrog": "(Tensor(a!) x, Tensor(b!) p, float step_size, Tensor? score=None, Tensor? from_x=None, Tensor? from_p=None, "
+    "Tensor? step_size_rows=None) -> ()",
     # x, score and energy become those of the proposal where log u < log_alpha = (energy - proposal_energy) / temperature +
-    # (before - after) / scale, u the sample's uniform; accepted counts them. A kernel on the CPU, whose tensors are contiguous;
-    # elsewhere the reference does it, around the backend's uniform_.
+    # (before - after) / scale, u the sample's uniform; accepted counts them. The last two are sums of squares as the loss kernel
+    # makes them: MALA's |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
+    # HMC's |first - step score|^2 and |last + step proposal_score|^2. A kernel on the CPU, whose tensors are contiguous; elsewhere
+    # the reference does it, around the backend's uniform_ and denoising_loss.
     "metropolis": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
-    "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, Tensor before, Tensor after, "
-    f"float scale, float temperature, Tensor name, Tensor? scale_rows=None, {_ROWS}) -> ()",
+    "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, float step, float scale, "
+    "float temperature, Tensor name, Tensor? first=None, Tensor? last=None, Tensor? step_rows=None, Tensor? scale_rows=None, "
+    f"{_ROWS}) -> ()",
     # One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
     # together, by their mean acceptance; nothing beyond the warm-up. Where it runs: as metropolis.
     "dual_averaging": "(Tensor(a!) step_size, Tensor(b!) log_average, Tensor(c!) gap, Tensor(d!) steps, Tensor log_alpha, "

@@ -86,3 +86,26 @@ def assert_within_bound(got, target, x):
     off = np.abs(np.asarray(got.double().numpy(), dtype=np.longdouble) - expected)
     assert (off <= bound).all(), f"{float((off / bound).max())} of the bound"
     return float((off / bound).max())
+
+
+def energy_bound(target, x):
+    """The energy (B,), and by how much an implementation in x's dtype may be off (docs/targets.md), both in extended precision."""
+    means, variances, weights = _parameters(target, x.dtype)
+    count, dim = means.shape
+    at = np.asarray(x.double().numpy(), dtype=np.longdouble)
+    unit = np.longdouble(torch.finfo(x.dtype).eps) / 2
+    with np.errstate(divide="ignore"):
+        offsets = np.log(weights / weights.sum()) - 0.5 * np.log(variances).sum(1)
+    most = offsets.max()
+    offsets -= most
+    energies, roundings = np.empty(len(at), dtype=np.longdouble), np.empty(len(at), dtype=np.longdouble)
+    for b in range(len(at)):
+        apart = 0.5 * ((means - at[b]) ** 2 / variances).sum(1)
+        logs = offsets - apart
+        r = np.exp(logs - logs.max())
+        energies[b] = 0.5 * dim * np.log(2 * np.longdouble(np.pi)) - most - logs.max() - np.log(r.sum())
+        r /= r.sum()
+        size = 1 + apart + np.abs(np.where(np.isfinite(offsets), offsets, 0))
+        of_weights = (r * size).sum()
+        roundings[b] = (min(dim, 128) + dim / 128 + 12) * of_weights + (min(count, 96) + count / 96 + 12)
+    return energies, unit * roundings

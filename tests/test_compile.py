@@ -30,6 +30,8 @@ def _fresh_compiler():
         (OPS.langevin_step, (X.clone(), None, -X, 0.1, 1.0, NAME), {}),
         (OPS.affine_step, (torch.empty_like(X), X, -X, 0.9, 0.1, 0.2, NAME), {"mask": X > 0}),
         (OPS.target_score, (torch.empty_like(X), X, 1, torch.ones(2)), {}),
+        (OPS.target_energy, (torch.empty(8), torch.empty_like(X), X, 1, torch.ones(2), 0.0), {}),
+        (OPS.leapfrog, (X.clone(), torch.ones_like(X), 0.1, -X), {}),
         (OPS.langevin_chain, (X.clone(), 1, torch.ones(2), 3, 0.1, 1.0, NAME), {}),
         (
             OPS.langevin_chain,

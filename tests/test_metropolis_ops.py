@@ -1,49 +1,119 @@
-"""The ops behind MALA's and HMC's test and warm-up: the CPU's kernels against their definitions in torch's operations."""
+"""The ops behind HMC's leapfrog and Metropolis' test with its warm-up: the CPU's kernels against their definitions."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from cases import assert_equal, normal
+from cases import assert_equal, levels, normal
 
 from pyebm import Noise, _ops, reference
 
 pytestmark = pytest.mark.usefixtures("poison")
 BATCHES = [0, 1, 5, 300, 5000]
+# Every number of elements that is summed in its own way; samples of several chunks; many samples; nothing.
+SHAPES = [(0, 3), (1, 3), (4, 0), (300, 1), (300, 2), (5000, 3), (300, 4), (300, 5), (40, 16), (40, 37), (12, 700), (6, 2, 1300)]
+KERNELS = _ops._REGISTERED
 
 
-def state(batch, dtype):
-    """x, score, energy, accepted, accept, log_alpha; proposal, its score and energy, before, after."""
-    each = [normal(batch, 3, dtype=dtype, seed=k) for k in range(4)]
-    numbers = [normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in range(4, 9)]
-    energy, proposed, before, after, log_alpha = numbers
-    sums = torch.float64 if dtype == torch.float64 else torch.float32
-    proposed = proposed.to(sums)
+def state(shape, dtype):
+    """x, score, energy, accepted, accept, log_alpha; proposal, its score and energy; two momenta."""
+    batch = shape[0]
+    each = [normal(*shape, dtype=dtype, seed=k) for k in range(6)]
+    each[2] = (each[0].double() + 0.5 * each[2].double()).to(dtype)  # near, so that large samples move too
+    for close, to in ((3, 1), (5, 4)):
+        each[close] = (each[to].double() + 0.02 * each[close].double()).to(dtype)
+    energy, proposed, log_alpha = (normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in range(6, 9))
+    proposed = proposed.to(torch.float64 if dtype == torch.float64 else torch.float32)
     if batch > 4:
         proposed[1], proposed[2], proposed[3] = math.nan, math.inf, -math.inf
     accepted, accept = torch.arange(batch), torch.zeros(batch, dtype=torch.bool)
-    return [*each[:2], energy, accepted, accept, log_alpha], [*each[2:], proposed, before.to(sums), after.to(sums)]
+    return [*each[:2], energy, accepted, accept, log_alpha], [*each[2:4], proposed], each[4:]
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("rows", [False, True], ids=["number", "rows"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("batch", BATCHES)
-def test_metropolis(batch, dtype, rows):
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("of", ["mala", "hmc"])
+def test_metropolis(of, shape, dtype, rows):
+    """The reference around the loss kernel's sums, bit for bit: decisions, states and log_alpha."""
+    batch = shape[0]
     name, seeds, ids = Noise(3, first_sample=7, step=2, stream=1)._named(batch, torch.empty(batch))
-    scale_rows = 0.5 + torch.rand(batch, dtype=torch.float64) if rows else None
+    step_rows, scale_rows = (levels(batch, seed=k, dtype=torch.float64) for k in (1, 2)) if rows else (None, None)
     made = []
-    for op in (_ops._REGISTERED["metropolis"], reference.metropolis):
-        held, given = state(batch, dtype)
-        op(*held, *given, 0.7, 1.3, name, scale_rows, seeds, ids)
+    for op in (KERNELS["metropolis"], partial(reference.metropolis, draw=KERNELS["uniform_"], loss=KERNELS["denoising_loss"])):
+        held, given, momenta = state(shape, dtype)
+        pair = momenta if of == "hmc" else (None, None)
+        op(*held, *given, 0.3, 2.7, 1.3, name, *pair, step_rows, scale_rows, seeds, ids)
         made.append(held)
     for ours, theirs in zip(*made, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    held, accept = made[0], made[0][4]
+    if batch > 4:
+        assert not accept[1:3].any()  # neither NaN nor infinity
+        assert accept[3]
     if batch > 100:
-        assert 0.2 < made[0][4].double().mean() < 0.8
-        assert not made[0][4][1:3].any()  # neither NaN nor infinity
-        assert made[0][4][3]
+        assert 0.2 < accept.double().mean() < 0.8
+    assert_equal(held[3], torch.arange(batch) + accept)
+
+
+@pytest.mark.parametrize("of", ["mala", "hmc"])
+def test_the_squares_by_hand(of):
+    """In float64, from the definition; and the whole reference, whose sums are in float64 too."""
+    held, given, (first, last) = state((200, 7), torch.float64)
+    eta, temperature = levels(200, dtype=torch.float64), 1.3
+    x, s, energy = (each.clone() for each in held[:3])
+    y, s_y, energy_y = given
+    if of == "mala":
+        before, after = (y - x - eta[:, None] * s).square().sum(1), (x - y - eta[:, None] * s_y).square().sum(1)
+    else:
+        before, after = (first - eta[:, None] * s).square().sum(1), (last + eta[:, None] * s_y).square().sum(1)
+    want = (energy - energy_y) / temperature + (before - after) / 2.7
+    for op in (KERNELS["metropolis"], reference.metropolis):
+        held, given, momenta = state((200, 7), torch.float64)
+        op(*held, *given, math.nan, 2.7, temperature, Noise(3)._name, *(momenta if of == "hmc" else (None, None)), eta)
+        torch.testing.assert_close(held[5], want, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+def test_decisions_are_those_of_the_logarithm():
+    """Also at its bounds, 1 - 1/u and u - 1, by which most samples do without it."""
+    u = Noise(5).rand((4000, 1), dtype=torch.float64).flatten()
+    log_u = torch.tensor([math.log(each) for each in u.tolist()], dtype=torch.float64)  # torch's own may differ in the last bit
+    near = torch.stack([1 - 1 / u, u - 1, log_u]).unsqueeze(1) + torch.tensor([-1e-9, 0.0, 1e-9], dtype=torch.float64)[:, None]
+    for alpha in (*near.flatten(0, 1), torch.full_like(u, -math.inf), torch.full_like(u, math.inf), torch.full_like(u, math.nan)):
+        held, given, _ = state((4000, 1), torch.float64)
+        held[2].copy_(alpha)
+        given[2].zero_()
+        KERNELS["metropolis"](*held, *given, 0.3, math.inf, 1.0, Noise(5)._name)
+        torch.testing.assert_close(held[5], alpha, rtol=0, atol=0, equal_nan=True)
+        assert_equal(held[4], log_u < alpha)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("rows", [False, True], ids=["number", "rows"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0), (300, 2), (5, 700), (3, 2, 1300)], ids=str)
+def test_leapfrog(shape, dtype, rows):
+    eps = levels(shape[0], dtype=torch.float64) if rows else None
+    base, from_p, score = (normal(*shape, dtype=dtype, seed=k) for k in range(3))
+    spread = score.mT.contiguous().mT if len(shape) > 2 else score  # any layout
+    made = []
+    for op in (KERNELS["leapfrog"], reference.leapfrog):
+        x, p = torch.empty_like(base), torch.empty_like(base)
+        op(x, from_p, 0.37, None, base, None, eps)
+        first = x.clone()
+        op(x, p, 0.37, spread, None, from_p, eps)
+        second = x.clone()
+        op(x, p, 0.37, score, None, None, eps)
+        made.append((first, second, x, p))
+    for ours, theirs in zip(*made, strict=True):
+        assert_equal(ours, theirs)
+    if dtype == torch.float64:
+        by = 0.37 if eps is None else eps.reshape(-1, *[1] * (len(shape) - 1))
+        torch.testing.assert_close(second, first + by * (from_p + by * score))
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["sample", "batch"])
@@ -71,12 +141,20 @@ def test_dual_averaging(batch, together):
         (1, lambda t: t.mT.contiguous().mT, "score must be contiguous and like x"),
         (2, lambda t: t.float(), "energy must be contiguous, one number for each of 5 samples"),
         (8, lambda t: t.half(), "proposal_energy must be float32 or float64"),
-        (9, lambda t: t[:4], "before, after and proposal_energy must be"),
+        (8, lambda t: t[:4], "proposal_energy must be float32 or float64"),
+        (14, lambda t: t[:4], "first and last must be momenta like x"),
+        (14, lambda _: None, "first and last must be momenta like x"),
     ],
 )
 def test_refusals(index, bad, message):
-    held, given = state(5, torch.float32)
-    arguments = held + given
+    held, given, momenta = state((5, 3), torch.float32)
+    arguments = [*held, *given, 0.3, 2.7, 1.3, Noise(3)._name, *momenta]
     arguments[index] = bad(arguments[index])
     with pytest.raises(ValueError, match=message):
-        _ops._REGISTERED["metropolis"](*arguments, 0.7, 1.3, Noise(3)._name)
+        KERNELS["metropolis"](*arguments)
+
+
+def test_leapfrog_refuses_other_shapes():
+    x = normal(5, 3)
+    with pytest.raises(ValueError, match="leapfrog: all tensors must be like x"):
+        KERNELS["leapfrog"](x, x.clone(), 0.1, normal(5, 2))

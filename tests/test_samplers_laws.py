@@ -67,9 +67,11 @@ def test_without_the_test_the_bias_shows(monkeypatch):
     assert deviation(x) > 20
     assert deviation(x, SCALES / (1 - 0.25 / (2 * SCALES.square())).sqrt()) < 4.5
     before = _metropolis.Metropolis.decide
-    monkeypatch.setattr(_metropolis.Metropolis, "decide", lambda self, a, *rest: before(self, torch.full_like(a, math.inf), *rest))
-    x = HMC(gaussian, 0.7, 3, score_fn=gaussian_score)(START, 30, noise=Noise(2))
-    assert deviation(x) > 20
+    monkeypatch.setattr(_metropolis.Metropolis, "decide", lambda self, _, *rest: before(self, self.energy - 1e6, *rest))
+    run = HMC(gaussian, 0.7, 3, score_fn=gaussian_score)(START, 30, noise=Noise(2), thin=30)
+    assert run.info["acceptance"].min() == 1
+    assert deviation(run.x) > 20
+    assert deviation(run.x, SCALES / (1 - (0.7 / SCALES).square() / 4).sqrt()) < 4.5
 
 
 def test_temperature():

@@ -8,6 +8,8 @@ from cases import assert_equal, normal
 from dense_cases import SCALES, has_the_op, mixture
 from test_gaussian_full import correlated
 
+import pyebm
+
 pytestmark = pytest.mark.usefixtures("poison")
 
 # Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes, of the 16 bytes that are read of
@@ -54,3 +56,19 @@ class TestAloneAsInABatch:
     def test_a_full_covariance(self, backend, one_thread, dtype):  # noqa: ARG002
         for dim in DIMS:
             assert_alone_as_in_the_batch(correlated(dim), dim, dtype, backend)
+
+    @pytest.mark.parametrize("scale", [1.0, torch.ones(290, 1) + torch.eye(290, 5)], ids=("isotropic", "diagonal"))
+    def test_the_sign_of_0(self, backend, one_thread, dtype, scale):  # noqa: ARG002
+        """Sums that underflow leave it to components of weight 0, of which a sample alone adds none: so it is always +."""
+        means = torch.ones(290, 5, dtype=torch.float64)
+        means[:, 0] = 1000.0
+        means[[0, 96, 192]] = 0.0  # one in each of three tiles: -tiny, that times the second's factor, and -tiny times a weight
+        means[[0, 192], 1:] = -torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+        weights = torch.zeros(290, dtype=torch.float64)
+        weights[[0, 96, 192]] = torch.tensor([0.1, 0.8, 0.1], dtype=torch.float64)
+        x = torch.zeros(20, 5, dtype=dtype)
+        target = pyebm.targets.GaussianMixture(means, scale, weights)
+        whole, alone = target.score(x, backend=backend), target.score(x[:1], backend=backend)
+        for score in (whole, alone):
+            assert_equal(score, torch.zeros_like(score))
+            assert backend != "cpu" or not score.signbit().any()

@@ -1,4 +1,5 @@
-// The closed-form targets: the score, grad log p, of each. pyebm/reference/targets.py has the same operations in the same order.
+// The closed-form targets: the score, grad log p, of each, and its energy, -log p, up to what Target._constant in Python adds.
+// pyebm/reference/targets.py has the same operations in the same order.
 #pragma once
 
 #include "functions.h"
@@ -26,6 +27,8 @@ constexpr const char* kTargetNames[kTargets] = {"harmonic",  "double_well",     
 // A sum over a sample: element i goes to lane i mod kSumLanes; then the upper half of the lanes is added to the lower one, until
 // one is left. So it does not depend on who adds.
 constexpr int64_t kSumLanes = 32;
+// An energy that is a sum over the elements adds so many at a time in that way, and what they give in double, one by one.
+constexpr int64_t kEnergySpan = 1024;
 
 }  // namespace pyebm
 
@@ -34,7 +37,7 @@ namespace {
 // From one row of a packed matrix to the next: rows a multiple of 4 KB apart would all want the same places in a cache.
 PYEBM_HD int64_t row_stride(int64_t dim) { return dim % 512 ? dim : dim + 16; }
 
-// Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the score of one element.
+// Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the score or energy of one element.
 
 template <class T>
 struct Harmonic {
@@ -43,6 +46,7 @@ struct Harmonic {
 
   PYEBM_HD explicit Harmonic(const T* params) : stiffness(params[0]), center(params[1]) {}
   PYEBM_HD T score(T x) const { return stiffness * (center - x); }
+  PYEBM_HD T energy(T x) const { return T(0.5) * (stiffness * ((x - center) * (x - center))); }
 };
 
 template <class T>
@@ -52,6 +56,10 @@ struct DoubleWell {
 
   PYEBM_HD explicit DoubleWell(const T* params) : linear(params[0]), cubic(params[1]) {}
   PYEBM_HD T score(T x) const { return x * (linear - cubic * (x * x)); }
+  PYEBM_HD T energy(T x) const {
+    const T beyond = x * x - linear / cubic;  // the minima
+    return (T(0.25) * cubic) * (beyond * beyond);
+  }
 };
 
 template <class T>
@@ -65,6 +73,11 @@ struct Rastrigin {
     sine_cosine(x, sine, cosine);
     return T(-2) * x - amplitude * sine;
   }
+  PYEBM_HD T energy(T x) const {
+    T sine, cosine;
+    sine_cosine(x, sine, cosine);
+    return x * x + (amplitude * T(0x1.45f306dc9c883p-3)) * (T(1) - cosine);  // 1 / 2 pi
+  }
 };
 
 // The mean and the precision are vectors: params are all means, then all precisions.
@@ -72,8 +85,13 @@ template <class T>
 PYEBM_HD T gaussian_score(T x, T mean, T precision) {
   return precision * (mean - x);
 }
+template <class T>
+PYEBM_HD T gaussian_energy(T x, T mean, T precision) {
+  return T(0.5) * (precision * ((x - mean) * (x - mean)));
+}
 
-// A polynomial's score is one too, lowest power first; this is a step of Horner's rule.
+// A polynomial's score is one too, lowest power first; this is a step of Horner's rule. Its coefficient k, over -(k + 1), is the
+// energy's k + 1.
 template <class T>
 PYEBM_HD T polynomial_step(T value, T x, T coefficient) {
   return value * x + coefficient;
@@ -91,6 +109,10 @@ struct Rosenbrock {
     const T as_second = twice_b * (x - before * before);
     return (has_after ? as_first : T(0)) - (has_before ? as_second : T(0));
   }
+  PYEBM_HD T energy(T x, T after) const {
+    const T valley = after - x * x;
+    return (T(0.5) * twice_b) * (valley * valley) + (a - x) * (a - x);
+  }
 };
 
 // score = pull x + turn sin(c x), where pull and turn come from sums over the sample.
@@ -107,6 +129,10 @@ struct Ackley {
     turn = -(c * exponential(cosines / elements)) / elements;
   }
   PYEBM_HD T score(T x, T sine, T pull, T turn) const { return pull * x + turn * sine; }
+  PYEBM_HD T energy(T squares, T cosines, T elements) const {
+    const T bowl = (slope / decay) * (T(1) - exponential(-(decay * sqrt_rounded(squares / elements))));
+    return bowl + (T(0x1.5bf0a8b145769p1) - exponential(cosines / elements));  // e
+  }
 };
 
 // The first element v is the logarithm of the others' variance. squares: the sum over the others, whose place v takes with a zero.
@@ -120,6 +146,9 @@ struct Funnel {
     return (T(0.5) * (inverse * squares) - T(0.5) * others) - precision * v;
   }
   PYEBM_HD T other(T x, T inverse) const { return -(inverse * x); }
+  PYEBM_HD T energy(T v, T squares, T inverse, T others) const {
+    return T(0.5) * (precision * (v * v)) + (T(0.5) * others) * v + T(0.5) * (inverse * squares);
+  }
 };
 
 }  // namespace

@@ -53,6 +53,9 @@ struct TargetOf {
   int64_t (*scratch)(const Samples<T>&);                // elements of room that the other two want; null: none
   void (*prepare)(const Samples<T>&);                   // once, before the scores of these samples; may be null
   void (*score)(const Samples<T>&, const T* x, T* out);
+  // The score, and one energy a row; of an elementwise target, what these elements add to it. room: an element for each of x and
+  // one a row. Null: this target has none.
+  void (*both)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
   int64_t lanes = 0;                            // samples that take no longer than two; 0: there are no such lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications for an element of the score; null: a few
 };
@@ -75,6 +78,9 @@ struct ChunkKernels {
     // The same with a = 1, and b and c for each element.
     void (*step_each)(int64_t n, const T* x, const T* g, const float* z, const T* b, const T* c, Bounds<T>, T* out);
     bool (*all_finite)(int64_t n, const T* x);
+    void (*moved)(int64_t n, const T* x, const T* v, T by, T* out);  // x + by v
+    // LossOf::sum of each of some rows, kappa being one a row.
+    void (*squares)(int64_t rows, int64_t width, LossOperands<T, T>, const T* kappa, T lambda, T mu, T* out);
   };
   Of<float> f32;
   Of<double> f64;
@@ -93,6 +99,10 @@ struct ChunkKernels {
   LossOf<float, float> loss_f32;
   LossOf<double, float> loss_f64;
   LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
+
+  // min(1, e^x), and 0 for NaN; e^x.
+  void (*probabilities)(int64_t n, const double* x, double* out);
+  void (*exponentials)(int64_t n, const double* x, double* out);
 
   TargetOf<float> targets_f32[kTargets];
   TargetOf<double> targets_f64[kTargets];

@@ -112,6 +112,12 @@ bool all_finite(int64_t n, const T* x) {
   return largest != kInfinite;
 }
 
+template <class T>
+void moved(int64_t n, const T* x, const T* v, T by, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] + by * v[i];
+}
+
 template <bool kX0, class T, class Z>
 PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>& row) {
   const T z = static_cast<T>(in.z[i]);
@@ -194,6 +200,46 @@ T sum_and_grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) 
 template <class T, class Z>
 void squares(int64_t rows, int64_t width, const Z* numbers, T* sums) {
   for (int64_t row = 0; row < rows; ++row) sums[row] = sum_of_squares<T>(width, Numbers<T, Z>{numbers + row * width});
+}
+
+// Those of small rows side by side, each in the order of sum_loop.
+template <bool kX0, int kWidth, class T>
+void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa, T lambda, T mu, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t row = 0; row < rows; ++row) {
+    T total = 0;
+    for (int64_t i = row * kWidth; i < (row + 1) * kWidth; ++i) {
+      const T r = residual_at<kX0>(i, in, LossRow<T>{kappa[row], lambda, mu, T(0), T(0)});
+      total += r * r;
+    }
+    out[row] = total;
+  }
+}
+
+template <class T>
+void squares(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa, T lambda, T mu, T* out) {
+  const auto small = [&](auto x0) {
+    constexpr bool kX0 = decltype(x0)::value;
+    if (width == 1) return squares_of_small<kX0, 1>(rows, in, kappa, lambda, mu, out);
+    if (width == 2) return squares_of_small<kX0, 2>(rows, in, kappa, lambda, mu, out);
+    if (width == 3) return squares_of_small<kX0, 3>(rows, in, kappa, lambda, mu, out);
+    squares_of_small<kX0, 4>(rows, in, kappa, lambda, mu, out);
+  };
+  if (width > 0 && width <= 4) return in.x0 ? small(Flag<true>()) : small(Flag<false>());
+  for (int64_t row = 0; row < rows; ++row) {
+    out[row] = sum<T, T>(width, in, {kappa[row], lambda, mu, T(0), T(0)});
+    in = {in.pred + width, in.z + width, in.x0 ? in.x0 + width : nullptr};
+  }
+}
+
+void probabilities(int64_t n, const double* x, double* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] == x[i] ? exponential(x[i] < 0 ? x[i] : 0.0) : 0.0;
+}
+
+void exponentials(int64_t n, const double* x, double* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) out[i] = exponential(x[i]);
 }
 
 template <class T, class Z>

@@ -14,7 +14,7 @@ struct FullGaussian {
 
   static double cost(const Samples<T>& samples) { return static_cast<double>(samples.width); }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, kWidth<Wide<T>>, cost}; }
+  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, nullptr, kWidth<Wide<T>>, cost}; }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
     const int64_t dim = samples.width, stride = row_stride(dim);

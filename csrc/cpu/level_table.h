@@ -18,6 +18,8 @@
 #include "covariance_kernels.h"
 #include "mixture_kernels.h"
 
+#include "target_sums.h"
+
 #include "target_kernels.h"
 
 namespace {
@@ -32,11 +34,13 @@ constexpr ChunkKernels kernels_of(const char* name) {
           to_half,
           from_bfloat16,
           to_bfloat16,
-          {perturb<float>, step<float>, step_each<float>, all_finite<float>},
-          {perturb<double>, step<double>, step_each<double>, all_finite<double>},
+          {perturb<float>, step<float>, step_each<float>, all_finite<float>, moved<float>, squares<float>},
+          {perturb<double>, step<double>, step_each<double>, all_finite<double>, moved<double>, squares<double>},
           PYEBM_LOSS_OF(float, float),
           PYEBM_LOSS_OF(double, float),
           PYEBM_LOSS_OF(double, double),
+          probabilities,
+          exponentials,
           PYEBM_TARGETS(float),
           PYEBM_TARGETS(double)};
 }

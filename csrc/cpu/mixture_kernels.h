@@ -19,16 +19,21 @@ struct MixtureTarget {
     return static_cast<double>(mix.components) * (kDiagonal ? 4 : 2);
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, kWidth<Wide<T>>, cost}; }
+  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, both, kWidth<Wide<T>>, cost}; }
 
-  static void score(const Samples<T>& samples, const T* x, T* out) {
+  static void score(const Samples<T>& samples, const T* x, T* out) { both(samples, x, out, nullptr, nullptr); }
+
+  static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const int64_t dim = samples.width;
     const Mixture<T, kDiagonal> mix(dim, samples.params, samples.param_count);
-    const auto alone = [&](int64_t row) { mixture_of_one(mix, x + row * dim, samples.scratch, out + row * dim); };
+    const auto alone = [&](int64_t row) {
+      mixture_of_one(mix, x + row * dim, samples.scratch, out + row * dim, energy ? energy + row : nullptr);
+    };
     by_tiles<T>(samples.rows, can_be_alone(mix), alone, [&](auto vector, int64_t row, int64_t n) {
       using V = decltype(vector);
       const auto run = [&](auto dims) {
-        mixture_tile<V, decltype(dims)::value>(mix, n, x + row * dim, samples.scratch, out + row * dim);
+        mixture_tile<V, decltype(dims)::value>(mix, n, x + row * dim, samples.scratch, out + row * dim,
+                                               energy ? energy + row : nullptr);
       };
       if (kDiagonal || dim > kFewDims) return run(Count<0>());
       if (dim == 1) return run(Count<1>());

@@ -161,7 +161,7 @@ PYEBM_HD void gather_few(const Mixture<T, false>& mix, int64_t first, int64_t n,
 }
 
 template <int kDims, class T>
-void mixture_of_few(const Mixture<T, false>& mix, const T* x, T* scratch, T* out) {
+void mixture_of_few(const Mixture<T, false>& mix, const T* x, T* scratch, T* out, double* energy) {
   for (int d = 0; d < kDims; ++d) scratch[d] = x[d] * mix.inverse[d];
   GatheredOne<T> gathered{kLowest<T>, {}, {}, scratch, nullptr, nullptr};
   Least<T> mean[kDims] = {};
@@ -171,14 +171,15 @@ void mixture_of_few(const Mixture<T, false>& mix, const T* x, T* scratch, T* out
     gather_few<kDims, 1>(mix, m, mix.components - m < kTile ? mix.components - m : kTile, gathered, mean);
   }
   const Least<T> over = 1 / gathered.total;
+  if (energy) *energy = mixture_energy(gathered.most, gathered.total[0]);
   for (int d = 0; d < kDims; ++d) {
     const Least<T> pull = fma(-all<Least<T>>(scratch[d]), gathered.sum, mean[d]) * over;
-    out[d] = pull[0] * mix.inverse[d];
+    out[d] = pull[0] * mix.inverse[d] + 0;
   }
 }
 
 template <class V, bool kDiagonal, class T>
-void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out) {
+void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy) {
   const int64_t dim = mix.dim, size = dim + kWidth<V>;
   T *mean = scratch, *precision = mean + size, *at = precision;
   if constexpr (!kDiagonal) {
@@ -190,12 +191,13 @@ void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T*
   for (int64_t m = 0; m < mix.components; m += kTile) {
     gather_one<V>(mix, m, mix.components - m < kTile ? mix.components - m : kTile, gathered);
   }
-  const Least<T> over = 1 / (kDiagonal ? gathered.sum : gathered.total);
+  const Least<T> density = kDiagonal ? gathered.sum : gathered.total, over = 1 / density;
+  if (energy) *energy = mixture_energy(gathered.most, density[0]);
   for (int64_t from = 0; from < dim; from += kWidth<V>) {
     const int64_t d = from + kWidth<V> <= dim ? from : dim - kWidth<V>;
     const V weight = kDiagonal ? load<V>(precision + from) : all<V>(gathered.sum[0]);
     const V pull = fma(-load<V>(gathered.x + d), weight, load<V>(mean + from)) * all<V>(over[0]);
-    store(out + d, kDiagonal ? pull : pull * load<V>(mix.inverse + d));
+    store(out + d, (kDiagonal ? pull : pull * load<V>(mix.inverse + d)) + V{});
   }
 }
 
@@ -206,14 +208,14 @@ bool can_be_alone(const Mixture<T, kDiagonal>& mix) {
 }
 
 template <bool kDiagonal, class T>
-void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out) {
+void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy) {
   if constexpr (!kDiagonal) {
-    if (mix.dim == 1) return mixture_of_few<1>(mix, x, scratch, out);
-    if (mix.dim == 2) return mixture_of_few<2>(mix, x, scratch, out);
-    if (mix.dim == 3) return mixture_of_few<3>(mix, x, scratch, out);
+    if (mix.dim == 1) return mixture_of_few<1>(mix, x, scratch, out, energy);
+    if (mix.dim == 2) return mixture_of_few<2>(mix, x, scratch, out, energy);
+    if (mix.dim == 3) return mixture_of_few<3>(mix, x, scratch, out, energy);
   }
-  if (mix.dim >= kWidth<Wide<T>>) return mixture_of_one<Wide<T>>(mix, x, scratch, out);
-  mixture_of_one<Least<T>>(mix, x, scratch, out);
+  if (mix.dim >= kWidth<Wide<T>>) return mixture_of_one<Wide<T>>(mix, x, scratch, out, energy);
+  mixture_of_one<Least<T>>(mix, x, scratch, out, energy);
 }
 
 }  // namespace

@@ -106,6 +106,9 @@ PYEBM_HD void add_means(const T* mean, const T* precision, const T* q, const int
   }
 }
 
+// The energy, up to a constant: sum q variance (isotropic) or sum q (diagonal) is the density, relative to 2^most.
+PYEBM_HD double mixture_energy(double most, double density) { return -(most * 0x1.62e42fefa39efp-1 + __builtin_log(density)); }
+
 // The tile of components [first, first + n). kDims: all of the dimensions where they are few, 0 where they are not.
 template <class V, int kDims, bool kDiagonal, class T>
 PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n, Gathered<V>& to) {
@@ -154,7 +157,7 @@ PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n,
 }
 
 template <class V, int kDims, bool kDiagonal, class T>
-void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T* scratch, T* out) {
+void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T* scratch, T* out, double* energy) {
   const int64_t dim = mix.dim, size = dim * kWidth<V>;
   T *at = scratch, *mean = at + size, *precision = mean + size;
   to_lanes<V>(rows, dim, x, at, [&](V value, int64_t d) { return kDiagonal ? value : value * all<V>(mix.inverse[d]); });
@@ -164,11 +167,15 @@ void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T*
     gather<V, kDims>(mix, m, mix.components - m < kTile ? mix.components - m : kTile, gathered);
   }
   // The score is (sum q mean - x sum q) / sum q variance, or (sum q precision mean - x sum q precision) / sum q.
-  const V over = 1 / (kDiagonal ? gathered.sum : gathered.total);
+  const V density = kDiagonal ? gathered.sum : gathered.total, over = 1 / density;
+  if (energy) {
+    for (int64_t i = 0; i < rows; ++i) energy[i] = mixture_energy(gathered.most[i], density[i]);
+  }
   for (int64_t d = 0; d < dim; ++d) {
     const V weight = kDiagonal ? load<V>(precision + d * kWidth<V>) : gathered.sum;
     const V pull = fma(-load<V>(at + d * kWidth<V>), weight, load<V>(mean + d * kWidth<V>)) * over;
-    store(mean + d * kWidth<V>, kDiagonal ? pull : pull * mix.inverse[d]);
+    // + 0: where sums underflowed, the sign of 0 hangs on components of weight 0, which one sample alone leaves out.
+    store(mean + d * kWidth<V>, (kDiagonal ? pull : pull * mix.inverse[d]) + V{});
   }
   from_lanes<V>(rows, dim, mean, out);
 }

@@ -101,6 +101,16 @@ struct Chunk {
     first = sample * shape.elements + element;
     count = rows * width;
   }
+
+  // The same samples, of one number each.
+  Chunk of_one_element() const {
+    Chunk one = *this;
+    one.element = 0;
+    one.width = 1;
+    one.first = sample;
+    one.count = rows;
+    return one;
+  }
 };
 
 // Room for one operand of a chunk that does not lie in memory as the kernels want it.

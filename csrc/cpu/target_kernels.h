@@ -1,8 +1,7 @@
-// The scores behind ChunkKernels::targets; included once by each level, after chunk_kernels.h and under the same rules.
+// The scores and energies behind ChunkKernels::targets; included once by each level, after target_sums.h.
 
 namespace {
 
-using pyebm::kSumLanes;
 using pyebm::Samples;
 using pyebm::TargetOf;
 
@@ -17,7 +16,18 @@ struct Elementwise {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i]);
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score}; }
+  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+    const Target<T> target(samples.params);
+    const int64_t n = samples.rows * samples.width;
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      out[i] = target.score(x[i]);
+      room[i] = target.energy(x[i]);
+    }
+    energies_of(samples.rows, samples.width, room, room + n, energy);
+  }
+
+  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
 };
 
 // The vectors laid out as the samples are, so that the loop runs over all of them at once.
@@ -41,7 +51,16 @@ struct Gaussian {
     for (int64_t i = 0; i < n; ++i) out[i] = gaussian_score(x[i], mean[i], precision[i]);
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, scratch, prepare, score}; }
+  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+    const int64_t n = samples.rows * samples.width;
+    const T *mean = samples.scratch, *precision = mean + n;
+    score(samples, x, out);
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) room[i] = gaussian_energy(x[i], mean[i], precision[i]);
+    energies_of(samples.rows, samples.width, room, room + n, energy);
+  }
+
+  static constexpr TargetOf<T> table() { return {true, fits, scratch, prepare, score, both}; }
 };
 
 template <class T>
@@ -58,7 +77,20 @@ struct Polynomial {
     }
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score}; }
+  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+    const int64_t n = samples.rows * samples.width, last = samples.param_count - 1;
+    const T* c = samples.params;
+    score(samples, x, out);
+    for (int64_t i = 0; i < n; ++i) room[i] = c[last] / T(-last - 1);
+    for (int64_t k = last - 1; k >= -1; --k) {
+      const T coefficient = k < 0 ? T(0) : c[k] / T(-k - 1);
+      PYEBM_VECTOR_LOOP
+      for (int64_t i = 0; i < n; ++i) room[i] = polynomial_step(room[i], x[i], coefficient);
+    }
+    energies_of(samples.rows, samples.width, room, room + n, energy);
+  }
+
+  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
 };
 
 // Where a sample begins and ends is looked up, so that the loop runs over all samples at once. It looks one element past both ends
@@ -86,66 +118,27 @@ struct Neighbours {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i - 1], x[i], x[i + 1], has_before[i] != 0, has_after[i] != 0);
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, prepare, score}; }
-};
-
-// Halves the lanes until one is left.
-template <class T>
-PYEBM_HD T sum_of_lanes(T* lane, int64_t lanes) {
-  for (int64_t half = lanes / 2; half > 0; half /= 2) {
-    for (int64_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
-  }
-  return lane[0];
-}
-
-template <int kWidth, class T>
-void sums_of_small(int64_t rows, const T* terms, T* sums) {
-  constexpr int kLanesUsed = kWidth <= 2 ? kWidth : 4;  // the others are zero
-  PYEBM_VECTOR_LOOP
-  for (int64_t row = 0; row < rows; ++row) {
-    T lane[4] = {};
-    for (int l = 0; l < kWidth; ++l) lane[l] = terms[row * kWidth + l];
-    sums[row] = sum_of_lanes(lane, kLanesUsed);
-  }
-}
-
-// The sum of each row, in the order that kSumLanes promises.
-template <class T>
-void sums_of(int64_t rows, int64_t width, const T* terms, T* sums) {
-  if (width == 1) return sums_of_small<1>(rows, terms, sums);
-  if (width == 2) return sums_of_small<2>(rows, terms, sums);
-  if (width == 3) return sums_of_small<3>(rows, terms, sums);
-  if (width == 4) return sums_of_small<4>(rows, terms, sums);
-  for (int64_t row = 0; row < rows; ++row, terms += width) {
-    alignas(64) T lane[kSumLanes] = {};
-    const int64_t whole = width / kSumLanes * kSumLanes;
-    for (int64_t i = 0; i < whole; i += kSumLanes) {
-      for (int64_t l = 0; l < kSumLanes; ++l) lane[l] = lane[l] + terms[i + l];
-    }
-    for (int64_t l = 0; l < width - whole; ++l) lane[l] = lane[l] + terms[whole + l];
-    sums[row] = sum_of_lanes(lane, kSumLanes);
-  }
-}
-
-// Each row's number at all of its elements.
-template <class T>
-void spread(int64_t rows, int64_t width, const T* numbers, T* out) {
-  if (width == 2) {
+  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+    const Rosenbrock<T> target(samples.params);
+    const int64_t n = samples.rows * samples.width;
+    const T* has_after = samples.scratch + n;
+    score(samples, x, out);
     PYEBM_VECTOR_LOOP
-    for (int64_t row = 0; row < rows; ++row) out[2 * row] = out[2 * row + 1] = numbers[row];
-    return;
+    for (int64_t i = 0; i < n; ++i) room[i] = has_after[i] != 0 ? target.energy(x[i], x[i + 1]) : T(0);
+    energies_of(samples.rows, samples.width, room, room + n, energy);
   }
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t i = 0; i < width; ++i) out[row * width + i] = numbers[row];
-  }
-}
+
+  static constexpr TargetOf<T> table() { return {false, fits, scratch, prepare, score, both}; }
+};
 
 template <class T>
 struct AckleySums {
   static bool fits(int64_t elements, int64_t params) { return params == Ackley<T>::kScalars && elements >= 1; }
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (3 * samples.width + 2); }
 
-  static void score(const Samples<T>& samples, const T* x, T* out) {
+  static void score(const Samples<T>& samples, const T* x, T* out) { both(samples, x, out, nullptr, nullptr); }
+
+  static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const Ackley<T> target(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
     T *square = samples.scratch, *cosine = square + n, *sine = cosine + n, *pull = sine + n, *turn = pull + rows;
@@ -156,6 +149,10 @@ struct AckleySums {
     }
     sums_of(rows, width, square, pull);
     sums_of(rows, width, cosine, turn);
+    if (energy) {
+      PYEBM_VECTOR_LOOP
+      for (int64_t row = 0; row < rows; ++row) energy[row] = target.energy(pull[row], turn[row], T(width));
+    }
     PYEBM_VECTOR_LOOP
     for (int64_t row = 0; row < rows; ++row) target.coefficients(pull[row], turn[row], T(width), pull[row], turn[row]);
     spread(rows, width, pull, square);
@@ -164,7 +161,7 @@ struct AckleySums {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i], sine[i], square[i], cosine[i]);
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score}; }
+  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, both}; }
 };
 
 template <class T>
@@ -172,7 +169,9 @@ struct FunnelSums {
   static bool fits(int64_t elements, int64_t params) { return params == Funnel<T>::kScalars && elements >= 2; }
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (samples.width + 2); }
 
-  static void score(const Samples<T>& samples, const T* x, T* out) {
+  static void score(const Samples<T>& samples, const T* x, T* out) { both(samples, x, out, nullptr, nullptr); }
+
+  static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const Funnel<T> target(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
     T *square = samples.scratch, *squares = square + n, *inverse = squares + rows;
@@ -182,6 +181,12 @@ struct FunnelSums {
     sums_of(rows, width, square, squares);
     PYEBM_VECTOR_LOOP
     for (int64_t row = 0; row < rows; ++row) inverse[row] = exponential(-x[row * width]);
+    if (energy) {
+      PYEBM_VECTOR_LOOP
+      for (int64_t row = 0; row < rows; ++row) {
+        energy[row] = target.energy(x[row * width], squares[row], inverse[row], T(width - 1));
+      }
+    }
     spread(rows, width, inverse, square);
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) out[i] = target.other(x[i], square[i]);
@@ -191,7 +196,7 @@ struct FunnelSums {
     }
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score}; }
+  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, both}; }
 };
 
 // In the order of pyebm::Target.

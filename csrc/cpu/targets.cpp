@@ -1,7 +1,9 @@
-// target_score: the score of a closed-form target.
+// target_score: the score of a closed-form target; target_energy: its energy too.
 #include "targets.h"
 
 #include <torch/csrc/stable/library.h>
+
+#include <vector>
 
 namespace pyebm {
 namespace {
@@ -24,10 +26,57 @@ void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
   });
 }
 
+void target_energy(Tensor energy, Tensor score, Tensor x, int64_t target, Tensor params, double constant) {
+  const char* op = "target_energy";
+  const View result(score), state(x);
+  const int64_t samples = x.size(0);
+  const bool is_double = energy.scalar_type() == ScalarType::Double;
+  if (energy.numel() != samples || !energy.is_contiguous() || !(is_double || energy.scalar_type() == ScalarType::Float)) {
+    fail(op, ": energy must be contiguous, float32 or float64, one number for each of ", samples, " samples");
+  }
+  static_assert(kEnergySpan == kChunk);
+  const int64_t parts = std::max<int64_t>(Shape(x).chunks_per_sample, 1);
+  std::vector<double> partial;
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    const TargetOf<T>& kernels = checked_target<T>(op, target, params, Shape(x));
+    if (!kernels.both) fail(op, ": the target ", kTargetNames[target], " has no energy of its own");
+    // As target_score; a sample in many blocks has a part of its energy from each.
+    const int64_t at_once = samples_at_once(kernels, samples);
+    const int64_t each = kernels.elementwise ? parts : 1;
+    partial.resize(samples * each);
+    const Shape shape(x, at_once);
+    const Blocks blocks(shape, !kernels.elementwise, at_once, work_of(kernels, shape, params));
+    for_each_block(blocks, [&] {
+      const Block largest = blocks[0];
+      return [&, work = BlockBuffers<T>(blocks, kernels, params),
+              room = Line<T>(largest.count + largest.rows)](const Block& block) mutable {
+        work.read(state, block);
+        work.make_both(state, block, room.data(), partial.data() + block.sample * each + block.element / kChunk);
+        work.write(result, block.first, block, work.score());
+      };
+    });
+  });
+  if (!samples) return;
+  const int64_t each = static_cast<int64_t>(partial.size()) / samples;
+  for (int64_t b = 0; b < samples; ++b) {
+    double sum = partial[b * each];
+    for (int64_t k = 1; k < each; ++k) sum += partial[b * each + k];
+    if (is_double) {
+      static_cast<double*>(energy.data_ptr())[b] = sum + constant;
+    } else {
+      static_cast<float*>(energy.data_ptr())[b] = static_cast<float>(sum + constant);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("target_score", TORCH_BOX(&pyebm::target_score)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  m.impl("target_score", TORCH_BOX(&pyebm::target_score));
+  m.impl("target_energy", TORCH_BOX(&pyebm::target_energy));
+}
 
 // For the tests: the names of the targets in the order of the kernels' tables; null after the last.
 extern "C" __attribute__((visibility("default"))) const char* pyebm_target(int64_t index) {

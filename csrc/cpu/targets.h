@@ -147,6 +147,12 @@ class BlockBuffers {
     view.round(block.count, score());
   }
 
+  // The same with the energies, one a row of the block.
+  void make_both(const View& view, const Block& block, T* room, double* energy) {
+    target_.both(samples_, x(), score(), room, energy);
+    view.round(block.count, score());
+  }
+
   // `values`, one per element of the block, into the tensor from its flat index `first` on.
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
     for (int64_t at = 0; at < block.count; at += kChunk) {

@@ -13,21 +13,23 @@ from collections.abc import Callable
 from .chain import langevin_chain
 from .corrector import corrector_step
 from .losses import denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
-from .metropolis import dual_averaging, metropolis
+from .metropolis import dual_averaging, leapfrog, metropolis
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, langevin_step, langevin_update, perturb, work_of
-from .targets import SCORES, score_of, target_score
+from .targets import ENERGIES, SCORES, score_of, target_energy, target_score
 
 OPS: dict[str, Callable[..., None]] = {
     op.__name__: op
     for op in (
         *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
-        *(denoising_loss, denoising_grad, scale_, target_score, langevin_chain, metropolis, dual_averaging),
+        *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
+        *(leapfrog, metropolis, dual_averaging),
     )
 }
 
 __all__ = [
     "COS",
+    "ENERGIES",
     "LOG",
     "OPS",
     "SCORES",
@@ -38,6 +40,7 @@ __all__ = [
     "corrector_step",
     "dual_averaging",
     "langevin_update",
+    "leapfrog",
     "loss_terms",
     "metropolis",
     "normals",

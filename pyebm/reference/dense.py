@@ -1,5 +1,5 @@
-"""The scores of the dense targets, whose kernels need not agree with these to the last bit: computed in float64, so that what
-they give is the truth about the packed parameters, rounded once. docs/targets.md has the bound that the kernels keep.
+"""The scores and energies of the dense targets, whose kernels need not agree with these to the last bit: computed in float64, so
+that what they give is the truth about the packed parameters, rounded once. docs/targets.md has the bound that the kernels keep.
 """
 
 from __future__ import annotations
@@ -41,25 +41,46 @@ def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
     return apart.clamp(min=0)
 
 
-def mixture(x: Tensor, params: Tensor) -> Tensor:
-    """One variance for all dimensions of a component, times ``inverse`` of each dimension: csrc/cpu/mixture_kernels.h Mixture."""
+def _mixture(x: Tensor, params: Tensor) -> tuple[Tensor, ...]:
+    """One variance for all dimensions of a component, times ``inverse`` of each dimension: csrc/cpu/mixture_kernels.h Mixture. That
+    is x times ``inverse``, the logs of q, and the variances, ``inverse`` and the means.
+    """
     dim, flat = x.shape[1], params.double()
     count = (flat.numel() - dim) // (3 + row_stride(dim))
     log2_weight, scale, variance, inverse = flat[: 3 * count + dim].split((count, count, count, dim))
     (mean,) = _matrices(flat[3 * count + dim :], dim, 1)
     y = x.double() * inverse
-    q = torch.softmax(math.log(2) * (log2_weight - squares(y, mean, scale[:, None])), 1)
+    return y, math.log(2) * (log2_weight - squares(y, mean, scale[:, None])), variance, inverse, mean
+
+
+def mixture(x: Tensor, params: Tensor) -> Tensor:
+    y, logs, variance, inverse, mean = _mixture(x, params)
+    q = torch.softmax(logs, 1)
     pull: Tensor = (torch.mm(q, mean) - y) * inverse
     return (pull / torch.mv(q, variance)[:, None]).to(x.dtype)
 
 
-def mixture_diagonal(x: Tensor, params: Tensor) -> Tensor:
-    """A variance for every dimension of every component."""
+def mixture_energy(x: Tensor, params: Tensor) -> Tensor:
+    _, logs, variance, _, _ = _mixture(x, params)
+    return -torch.logsumexp(logs + variance.log(), 1)
+
+
+def _mixture_diagonal(x: Tensor, params: Tensor) -> tuple[Tensor, ...]:
+    """A variance for every dimension of every component: the logs of q, the means and precisions."""
     dim, flat = x.shape[1], params.double()
     count = flat.numel() // (1 + 2 * row_stride(dim))
     mean, precision = _matrices(flat[count:], dim, 2)
-    q = torch.softmax(math.log(2) * flat[:count] - 0.5 * squares(x.double(), mean, precision), 1)
+    return math.log(2) * flat[:count] - 0.5 * squares(x.double(), mean, precision), mean, precision
+
+
+def mixture_diagonal(x: Tensor, params: Tensor) -> Tensor:
+    logs, mean, precision = _mixture_diagonal(x, params)
+    q = torch.softmax(logs, 1)
     return (q @ (precision * mean) - x * (q @ precision)).to(x.dtype)
+
+
+def mixture_diagonal_energy(x: Tensor, params: Tensor) -> Tensor:
+    return -torch.logsumexp(_mixture_diagonal(x, params)[0], 1)
 
 
 def gaussian_full(x: Tensor, params: Tensor) -> Tensor:

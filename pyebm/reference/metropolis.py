@@ -1,4 +1,4 @@
-"""Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
+"""HMC's leapfrog; Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
 
 from __future__ import annotations
 
@@ -7,10 +7,32 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .._schemas import REDUCTIONS
+from .losses import denoising_loss
 from .noise import uniform_
+from .steps import column
 
 SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
 BLOCK = 1024  # numbers whose sum is taken at once
+
+
+def leapfrog(
+    x: Tensor,
+    p: Tensor,
+    step_size: float,
+    score: Tensor | None = None,
+    from_x: Tensor | None = None,
+    from_p: Tensor | None = None,
+    step_size_rows: Tensor | None = None,
+) -> None:
+    """On any device. In no case ``add_(alpha=step_size)``: fused, its bits would depend on an element's place."""
+    rows = step_size_rows
+    eps = step_size if rows is None else column(step_size, rows, x).to(torch.promote_types(x.dtype, torch.float32))
+    if from_p is None:
+        from_p = p
+    if score is not None:
+        torch.add(from_p, score * eps, out=p)
+    torch.add(x if from_x is None else from_x, (from_p if score is None else p) * eps, out=x)
 
 
 def metropolis(
@@ -23,23 +45,37 @@ def metropolis(
     proposal: Tensor,
     proposal_score: Tensor,
     proposal_energy: Tensor,
-    before: Tensor,
-    after: Tensor,
+    step: float,
     scale: float,
     temperature: float,
     name: Tensor,
+    first: Tensor | None = None,
+    last: Tensor | None = None,
+    step_rows: Tensor | None = None,
     scale_rows: Tensor | None = None,
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
     *,
     draw: Callable[..., None] = uniform_,
+    loss: Callable[..., None] = denoising_loss,
 ) -> None:
-    """On any device; ``draw`` makes the uniforms, in a kernel where there is one."""
+    """On any device; ``draw`` makes the uniforms and ``loss`` the sums of squares, in kernels where there are some."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+
+    def squares(a: Tensor, sign: float, momentum: Tensor | None) -> Tensor:
+        """Of ``sign step a - x + proposal``, or of ``sign step a + momentum``."""
+        lam, mu, z, x0 = (-1.0, 1.0, x, proposal) if momentum is None else (1.0, 0.0, momentum, None)
+        kappa_rows = step_rows if step_rows is None or sign > 0 else -step_rows
+        sums = torch.empty(x.shape[:1], dtype=dtype, device=x.device)
+        head = (sums, None, a, sign * step, lam, mu, 1.0, 1.0, False, REDUCTIONS["sample"], None)
+        loss(*head, kappa_rows, None, None, None, z, x0)
+        return sums.double()
+
+    before, after = squares(score, -1.0, first), squares(proposal_score, 1.0, last)
     uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # float32's numbers, widened
     draw(uniform, name, seeds, ids)
     torch.sub(energy, proposal_energy, out=log_alpha)
-    squares = before.double() - after.double()
-    log_alpha.div_(temperature).add_(squares.div_(scale if scale_rows is None else scale_rows.double()))
+    log_alpha.div_(temperature).add_((before - after).div_(scale if scale_rows is None else scale_rows.double()))
     torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # never where it is NaN
     accepted.add_(accept)
     chosen = accept.reshape(-1, *[1] * (x.dim() - 1))

@@ -1,14 +1,17 @@
-"""The scores of the closed-form targets: csrc/common/targets.h in PyTorch, operation by operation, so differentiable too."""
+"""The scores and energies of the closed-form targets: csrc/common/targets.h in PyTorch, operation by operation, so the scores are
+differentiable too.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from .._schemas import TARGETS
-from .dense import gaussian_full, mixture, mixture_diagonal
+from .dense import gaussian_full, mixture, mixture_diagonal, mixture_diagonal_energy, mixture_energy
 from .functions import exponential, root, sine_cosine, sum_of
 from .steps import work_of
 
@@ -90,7 +93,87 @@ def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
     return SCORES[TARGETS[target]](work.reshape(work.shape[0], elements), params).reshape(x.shape).to(x.dtype)
 
 
-# --- the op ---
+# The energies, up to what Target._constant adds: the same arguments, (B,) in float64.
+
+SPAN = 1024  # terms of a sum in the dtype of the computation; what spans give is added in float64
+
+
+def added_up(terms: Tensor) -> Tensor:
+    total = terms.new_zeros(terms.shape[0], dtype=torch.float64)
+    for span in terms.split(SPAN, 1):
+        total = total + sum_of(span).double()
+    return total
+
+
+def harmonic_energy(x: Tensor, params: Tensor) -> Tensor:
+    stiffness, center = params.unbind()
+    return added_up(0.5 * (stiffness * ((x - center) * (x - center))))
+
+
+def double_well_energy(x: Tensor, params: Tensor) -> Tensor:
+    linear, cubic = params.unbind()
+    beyond = x * x - linear / cubic  # the minima
+    return added_up((0.25 * cubic) * (beyond * beyond))
+
+
+def gaussian_energy(x: Tensor, params: Tensor) -> Tensor:
+    mean, precision = params.reshape(2, -1).unbind()
+    return added_up(0.5 * (precision * ((x - mean) * (x - mean))))
+
+
+def polynomial_energy(x: Tensor, params: Tensor) -> Tensor:
+    *rest, last = (c / -(k + 1.0) for k, c in enumerate(params.unbind()))
+    value = last.expand_as(x)
+    for coefficient in [*reversed(rest), torch.zeros_like(last)]:
+        value = value * x + coefficient
+    return added_up(value)
+
+
+def rastrigin_energy(x: Tensor, params: Tensor) -> Tensor:
+    _, cosine = sine_cosine(x)
+    return added_up(x * x + (params * (0.5 / math.pi)) * (1.0 - cosine))
+
+
+def rosenbrock_energy(x: Tensor, params: Tensor) -> Tensor:
+    a, twice_b, _ = params.unbind()
+    before, after = x[:, :-1], x[:, 1:]
+    valley = after - before * before
+    terms = (0.5 * twice_b) * (valley * valley) + (a - before) * (a - before)
+    return added_up(torch.cat((terms, torch.zeros_like(x[:, :1])), 1))
+
+
+def ackley_energy(x: Tensor, params: Tensor) -> Tensor:
+    slope, decay, turns, _ = params.unbind()
+    elements = torch.full((), x.shape[1], dtype=x.dtype, device=x.device)
+    squares, cosines = sum_of(x * x), sum_of(sine_cosine(turns * x)[1])
+    bowl = (slope / decay) * (1.0 - exponential(-(decay * root(squares / elements))))
+    return (bowl + (math.e - exponential(cosines / elements))).double()
+
+
+def funnel_energy(x: Tensor, params: Tensor) -> Tensor:
+    v, others = x[:, :1], x[:, 1:]
+    squares, v = sum_of(torch.cat((torch.zeros_like(v), others * others), 1)), x[:, 0]
+    bowl = 0.5 * (params * (v * v)) + (0.5 * (x.shape[1] - 1)) * v
+    return (bowl + 0.5 * (exponential(-v) * squares)).double()
+
+
+ENERGIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    energy.__name__.removesuffix("_energy"): energy
+    for energy in (
+        *(harmonic_energy, double_well_energy, gaussian_energy, polynomial_energy, rastrigin_energy, rosenbrock_energy),
+        *(ackley_energy, funnel_energy, mixture_energy, mixture_diagonal_energy),
+    )
+}
+
+
+# --- the ops ---
+
+
+def target_energy(energy: Tensor, score: Tensor, x: Tensor, target: int, params: Tensor, constant: float) -> None:
+    target_score(score, x, target, params)
+    work = work_of(x)
+    work = work.reshape(work.shape[0], math.prod(work.shape[1:]))
+    energy.copy_(ENERGIES[TARGETS[target]](work, params) + constant if x.numel() else torch.full_like(energy, constant))
 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:

@@ -126,6 +126,23 @@ def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
     return score
 
 
+def energy_and_score_of(run: Run, fn: Any, backend: str | None) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """Both by a target's kernel, in the same two tensors each time; None where there is none."""
+    kernels = run.kernels(backend)
+    known = run.x.is_cpu and "target_energy" in kernels and isinstance(fn, Target)
+    if not known or not fn._has_energy_kernel or type(fn).score is not Target.score:
+        return None
+    kernel, index, params = kernels["target_energy"], fn._index, fn._checked(run.call, run.x)
+    constant = fn._constant(math.prod(run.x.shape[1:]))
+    energy, score = run.rows(0.0), torch.empty_like(run.x, memory_format=torch.contiguous_format)
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        kernel(energy, score, x, index, params, constant)
+        return energy, score
+
+    return both
+
+
 class Potential:
     """An energy with its score: a target's, a user's two functions, or one function and its gradient by autograd."""
 
@@ -134,6 +151,7 @@ class Potential:
         if not callable(energy_fn):
             raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
         self.call, self.energy_fn = call, energy_fn
+        self.kernel = energy_and_score_of(run, energy_fn, backend) if score_fn is None else None
         if score_fn is None and isinstance(energy_fn, Target):
             score_fn = score_of(run, energy_fn, backend)
         self.score_fn = score_fn
@@ -142,7 +160,9 @@ class Potential:
         return self.both(x)[1] if self.score_fn is None else self.score_fn(x)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(energy (B,), score)."""
+        """(energy (B,), score), good until the next call."""
+        if self.kernel is not None:
+            return self.kernel(x)
         if self.score_fn is None:
             return energy_and_score(self.call, self.energy_fn, x)
         if x.shape[0] == 1 and isinstance(self.energy_fn, Target):

@@ -12,13 +12,12 @@ from torch import Tensor
 from .. import _ops, reference
 from .._checks import coefficient
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
-from ._squares import Squares
 
 
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` sets ``proposal``, the two sums of ``squares``, and calls :meth:`decide`. Uniforms come from stream + 1.
+    A subclass's ``step`` sets ``proposal`` and calls :meth:`decide`. Uniforms come from stream + 1.
     """
 
     streams = 2
@@ -30,7 +29,6 @@ class Metropolis(Body):
         self.potential = Potential(run, sampler.energy_fn, sampler.score_fn, options.backend)
         self.mask = options.expanded_mask(run)
         self.temperature = number(run.call, "temperature", options.temperature)
-        self.squares = Squares(run, options.backend)
         self.adapted = Adaptation(run, sampler) if sampler.warmup else None
         self.eta: Number = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
         if self.adapted is not None:
@@ -44,7 +42,7 @@ class Metropolis(Body):
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
         self.named = (run.seeds, run.ids)
         fused = run.x.is_cpu and self.score.is_contiguous() and run.x.is_contiguous() and "metropolis" in self.kernels
-        composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"])
+        composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"])
         self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
         self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
 
@@ -56,14 +54,14 @@ class Metropolis(Body):
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
 
-    def decide(self, energy: Tensor, score: Tensor, scale: Number, name: Tensor, k: int | None) -> None:
-        """Take the proposal, with its energy and score, or stay, by the energies and (first - second) / scale of the squares."""
+    def decide(
+        self, energy: Tensor, score: Tensor, step: Number, scale: Number, name: Tensor, k: int | None, *momenta: Tensor
+    ) -> None:
+        """Take the proposal, with its energy and score, or stay: the op ``metropolis``, whose first and last the momenta are."""
         if energy.dtype not in (torch.float32, torch.float64):
             energy = energy.double()
-        number, rows = scale
-        before, after = self.squares.rows
-        head = (*self.held, score.contiguous(), energy, before, after, number, self.temperature, name)
-        _ops.call(self.test, head, (rows, *self.named))
+        head = (*self.held, score.contiguous(), energy, step[0], scale[0], self.temperature, name)
+        _ops.call(self.test, head, (*(momenta or _NONE), step[1], scale[1], *self.named))
         if self.adapted is not None:
             self.adapted.learn(self.log_alpha, k)
 
@@ -136,3 +134,4 @@ def check_warmup(call: str, warmup: int, target: float, per: str) -> None:
 
 
 Names = Sequence[Tensor]
+_NONE = (None, None)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _ops, reference
 from .._checks import Coefficient
 from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
 from ._loop import Sampler
@@ -76,39 +76,33 @@ class _Steps(Metropolis):
         super().__init__(run, sampler)
         self.n_leapfrog, self.jitter = sampler.n_leapfrog, sampler.jitter
         self.streams = 3 if self.jitter else 2
-        self.momentum = torch.empty_like(run.x)
-        self.fixed = None if self.adapted or self.jitter else self._sizes(self.eta)
-        # A number is rounded to x's dtype with its product, one eps a sample is not.
-        self.kick = torch.empty_like(run.x, dtype=run.x.dtype if self.eta[1] is None and not self.jitter else run.work)
+        self.fresh, self.momentum = torch.empty_like(run.x), torch.empty_like(run.x)
+        self.fixed = None if self.adapted or self.jitter else _half(self.eta)
+        fused = run.x.is_cpu and "leapfrog" in self.kernels
+        self.leapfrog = self.kernels["leapfrog"] if fused else reference.leapfrog
         one = run.rows(1.0)
         self.tail = sampler.options.tail(run, one, one, one)[3:]
 
     def step(self, names: Names, k: int | None) -> None:
-        half, minus_half, eps = self.fixed or self._sizes(self._jittered(names[2]) if self.jitter else self.eta)
-        p, q, t, kick = self.momentum, self.proposal, self.temperature, self.kick
+        eps = self._jittered(names[2]) if self.jitter else self.eta
+        half = self.fixed or _half(eps)
+        fresh, p, q, t = self.fresh, self.momentum, self.proposal, self.temperature
         # The fresh momentum and its first half kick in one pass: 0 s + eps/2 s + sqrt(T) z.
-        head = (p, self.score, self.score, 0.0, half[0], math.sqrt(t), names[0])
+        head = (fresh, self.score, self.score, 0.0, half[0], math.sqrt(t), names[0])
         self.kernels["affine_step"](*head, None, half[1], None, *self.tail)
-        self.squares.of(0, self.score, minus_half, p, 1.0)
-        q.copy_(self.x)
-        for i in range(self.n_leapfrog):
-            if i:
-                p.add_(torch.mul(self.masked(self.fits(self.potential.score(q))), eps, out=kick))
-            q.add_(torch.mul(p, eps, out=kick))  # not add_(alpha=eps): fused, bits would depend on an element's place
+        _ops.call(self.leapfrog, (q, fresh, eps[0], None, self.x), (None, eps[1]))
+        for i in range(1, self.n_leapfrog):
+            score = self.masked(self.fits(self.potential.score(q)))
+            _ops.call(self.leapfrog, (q, p, eps[0], score), (None, fresh if i == 1 else None, eps[1]))
         energy, score = self.both(q)
-        self.squares.of(1, score, half, p, 1.0)
-        self.decide(energy, score, (2.0 * t, None), names[1], k)
-
-    def _sizes(self, size: Number) -> tuple[Number, Number, Tensor]:
-        """Half a step, minus that, and the step as a factor of tensors."""
-        number, rows = size
-        if rows is None:
-            return (0.5 * number, None), (-0.5 * number, None), torch.tensor(number, dtype=torch.float64)
-        half = 0.5 * rows
-        return (NAN, half), (NAN, -half), self.run.column(rows).to(self.run.work)
+        self.decide(energy, score, half, (2.0 * t, None), names[1], k, fresh, fresh if self.n_leapfrog == 1 else p)
 
     def _jittered(self, name: Tensor) -> Number:
         uniform = torch.empty((self.x.shape[0], 1), dtype=torch.float64, device=self.x.device)  # float32's numbers, widened
         _ops.call(self.kernels["uniform_"], (uniform, name), self.named)
         size, rows = self.eta
         return NAN, (1.0 + self.jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)
+
+
+def _half(eps: Number) -> Number:
+    return 0.5 * eps[0], None if eps[1] is None else 0.5 * eps[1]

@@ -69,19 +69,16 @@ class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run, sampler)
         self.tail = sampler.options.tail(run, self.eta[1], None)
-        self.fixed = None if self.adapted else self._factors()
+        self.fixed = None if self.adapted else self._scale()
 
-    def _factors(self) -> tuple[Number, Number]:
-        """-eta and 4 eta T."""
+    def _scale(self) -> Number:
+        """4 eta T."""
         (eta, rows), four = self.eta, 4.0 * self.temperature
-        return (-eta, None if rows is None else -rows), (four * eta, None if rows is None else four * rows.double())
+        return four * eta, None if rows is None else four * rows.double()
 
     def step(self, names: Names, k: int | None) -> None:
-        t, x, y = self.temperature, self.x, self.proposal
-        self.kernels["langevin_step"](y, x, self.score, self.eta[0], t, names[0], *self.tail)
+        y = self.proposal
+        self.kernels["langevin_step"](y, self.x, self.score, self.eta[0], self.temperature, names[0], *self.tail)
         energy, score = self.both(y)
         # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
-        minus, scale = self.fixed or self._factors()
-        self.squares.of(0, self.score, minus, x, -1.0, y)
-        self.squares.of(1, score, self.eta, x, -1.0, y)
-        self.decide(energy, score, scale, names[1], k)
+        self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)

@@ -105,6 +105,11 @@ class Target(nn.Module):
         """The same in the dtype of the computation."""
         return self._numbers().to(dtype)
 
+    def _constant(self, elements: int) -> float:
+        """What these numbers don't say of the energy of a sample of so many elements: the kernels' is less by that."""
+        del elements
+        return 0.0
+
     def _register(
         self, name: str, value: float | Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite"
     ) -> None:
@@ -153,6 +158,15 @@ class Target(nn.Module):
     @property
     def _index(self) -> int:
         return _schemas.TARGETS.index(self.kind)
+
+    @property
+    def _has_energy_kernel(self) -> bool:
+        """Whether the kernels know the energy: not where a subclass has another energy with the same numbers, or the reverse."""
+
+        def owner(*names: str) -> type:
+            return next(base for base in type(self).__mro__ if not vars(base).keys().isdisjoint(names))
+
+        return self.kind in reference.ENERGIES and owner("energy", "forward") is owner("_numbers", "_numbers_in")
 
     def _check(self, op: str, x: Tensor) -> None:
         check_samples(op, "x", x)

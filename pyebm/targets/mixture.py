@@ -128,23 +128,39 @@ class GaussianMixture(Target):
         rows = scale.reshape(-1, scale.shape[-1] if scale.dim() else 1)
         return rows.expand(self.get_buffer("means").shape[0], 1) if rows.shape == (1, 1) else rows
 
+    def _constant(self, elements: int) -> float:
+        largest = float(self._offsets().max()) * math.log(2)
+        return 0.5 * elements * math.log(2 * math.pi) + (float(self._rows().log().sum()) if self._shared else 0.0) - largest
+
+    @property
+    def _shared(self) -> bool:
+        """One scale a dimension for all components: to the kernels space is stretched so that all are 1."""
+        return self.kind == "mixture" and self._rows().shape != (self.get_buffer("means").shape[0], 1)
+
+    def _offsets(self) -> Tensor:
+        """log2 of what the components' terms in the score are multiplied by; of interest are their differences."""
+        scale, log_weight = self._rows(), self._log_weights() / math.log(2)
+        if self.kind == "mixture_diagonal":
+            return log_weight - scale.log2().sum(1)
+        return (
+            log_weight if self._shared else log_weight - (0.5 * self.get_buffer("means").shape[1] + 1) * scale[:, 0].square().log2()
+        )
+
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
         """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
-        means, scale = self.get_buffer("means"), self._rows()
-        count, dim = means.shape
-        log_weight = self._log_weights() / math.log(2)
+        means, scale, offsets = self.get_buffer("means"), self._rows(), self._offsets()
+        dim, offset = means.shape[1], offsets - offsets.max()
         if self.kind == "mixture_diagonal":
             precision = scale.square().reciprocal()
             self._check_range(dtype, precision)
-            vectors, matrices = [log_weight - scale.log2().sum(1)], [means, precision]
+            vectors, matrices = [offset], [means, precision]
         else:
-            shared = scale.shape != (count, 1)  # one a dimension: space is stretched so that all are 1
-            variance = torch.ones_like(log_weight) if shared else scale[:, 0].square()
+            shared = self._shared
+            variance = torch.ones_like(offset) if shared else scale[:, 0].square()
             inverse = scale[0].reciprocal() if shared else scale.new_ones(dim)
             self._check_range(dtype, variance.reciprocal(), variance, inverse)
-            vectors = [log_weight - (0.5 * dim + 1) * variance.log2(), 0.5 / math.log(2) / variance, variance, inverse]
+            vectors = [offset, 0.5 / math.log(2) / variance, variance, inverse]
             matrices = [means * inverse if shared else means]
-        vectors[0] = vectors[0] - vectors[0].max()
         return torch.cat([*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)])
 
     def _check_range(self, dtype: torch.dtype, *made: Tensor) -> None:

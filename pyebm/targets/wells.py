@@ -139,6 +139,9 @@ class Polynomial(Target):
         one = log_integral(lambda at: _horner(c, at), reach, c.device)
         return -self.energy(x) - (one * work.shape[1]).to(work.dtype)
 
+    def _constant(self, elements: int) -> float:
+        return elements * float(self.get_buffer("coefficients")[0])
+
     def _numbers(self) -> Tensor:
         c = self.get_buffer("coefficients").double()
         return -(c * torch.arange(c.shape[0], dtype=c.dtype, device=c.device))[1:]

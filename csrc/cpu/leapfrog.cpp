@@ -1,0 +1,51 @@
+// leapfrog: HMC's kick and drift, p = p + eps s and x = x + eps p, in one pass.
+#include <torch/csrc/stable/library.h>
+
+#include "samples.h"
+
+namespace pyebm {
+namespace {
+
+void leapfrog(Tensor x, Tensor p, double step_size, std::optional<Tensor> score, std::optional<Tensor> from_x,
+              std::optional<Tensor> from_p, std::optional<Tensor> step_size_rows) {
+  const Shape shape(x);
+  const Coefficient eps(step_size, step_size_rows);
+  const View place(x), momentum(p), slope(score), old_place(from_x ? *from_x : x), old_momentum(from_p ? *from_p : p);
+  for (const Tensor* given : {&p, score ? &*score : &p, from_x ? &*from_x : &x, from_p ? &*from_p : &p}) {
+    if (given->numel() != x.numel() || given->scalar_type() != x.scalar_type()) fail("leapfrog: all tensors must be like x");
+  }
+  const bool rounds = !step_size_rows;  // a number's product is rounded to x's dtype, one of many numbers is not
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    // from + by v, rounded to x's dtype.
+    const auto moved = [&](const Chunk& chunk, const T* from, const T* v, T* out, T* work) {
+      for_each_run(chunk, eps.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
+        const T by = static_cast<T>(eps[sample]);
+        if (!rounds || x.element_size() >= 4) return kernels_of<T>().moved(n, from + at, v + at, by, out + at);
+        for (int64_t i = 0; i < n; ++i) work[i] = by * v[at + i];
+        place.round(n, work);
+        for (int64_t i = 0; i < n; ++i) out[at + i] = from[at + i] + work[i];
+      });
+      place.round(chunk.count, out);
+    };
+    for_each_chunk(shape, [&] {
+      return [&, p_work = Buffer<T>(), x_work = Buffer<T>(), score_work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
+        const T* speed = old_momentum.read(chunk.first, chunk.count, p_work.data);
+        if (slope) {
+          T* kicked = momentum.target(chunk.first, p_work.data);
+          moved(chunk, speed, slope.read(chunk.first, chunk.count, score_work.data), kicked, x_work.data);
+          momentum.written(chunk.first, chunk.count, kicked);
+          speed = kicked;
+        }
+        T* out = place.target(chunk.first, x_work.data);
+        moved(chunk, old_place.read(chunk.first, chunk.count, x_work.data), speed, out, score_work.data);
+        place.written(chunk.first, chunk.count, out);
+      };
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("leapfrog", TORCH_BOX(&pyebm::leapfrog)); }
