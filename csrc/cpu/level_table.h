@@ -6,6 +6,8 @@
 #endif
 
 #include "chunk_kernels.h"
+
+#include "loss_kernels.h"
 #include "noise_kernels.h"
 #include "sample_tiles.h"
 

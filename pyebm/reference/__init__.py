@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from .chain import langevin_chain
 from .corrector import corrector_step
+from .leapfrog import leapfrog
 from .losses import denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
-from .metropolis import dual_averaging, leapfrog, metropolis
+from .metropolis import dual_averaging, metropolis
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, langevin_step, langevin_update, perturb, work_of
 from .targets import ENERGIES, SCORES, score_of, target_energy, target_score

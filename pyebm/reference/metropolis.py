@@ -1,4 +1,4 @@
-"""HMC's leapfrog; Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
+"""Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
 
 from __future__ import annotations
 
@@ -10,29 +10,9 @@ from torch import Tensor
 from .._schemas import REDUCTIONS
 from .losses import denoising_loss
 from .noise import uniform_
-from .steps import column
 
 SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
 BLOCK = 1024  # numbers whose sum is taken at once
-
-
-def leapfrog(
-    x: Tensor,
-    p: Tensor,
-    step_size: float,
-    score: Tensor | None = None,
-    from_x: Tensor | None = None,
-    from_p: Tensor | None = None,
-    step_size_rows: Tensor | None = None,
-) -> None:
-    """On any device. In no case ``add_(alpha=step_size)``: fused, its bits would depend on an element's place."""
-    rows = step_size_rows
-    eps = step_size if rows is None else column(step_size, rows, x).to(torch.promote_types(x.dtype, torch.float32))
-    if from_p is None:
-        from_p = p
-    if score is not None:
-        torch.add(from_p, score * eps, out=p)
-    torch.add(x if from_x is None else from_x, (from_p if score is None else p) * eps, out=x)
 
 
 def metropolis(

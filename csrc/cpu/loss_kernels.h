@@ -1,0 +1,152 @@
+// Sums of squares of residuals or of numbers, and the losses' gradients, of a chunk. Included once by each level, after
+// chunk_kernels.h.
+
+namespace {
+
+using pyebm::kLanes;
+using pyebm::LossOperands;
+
+template <bool kX0, class T, class Z>
+PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>& row) {
+  const T z = static_cast<T>(in.z[i]);
+  return kX0 ? residual(in.pred[i], z, in.x0[i], row.kappa, row.lambda, row.mu) : residual(in.pred[i], z, row.kappa, row.lambda);
+}
+
+// What is squared and added: a loss's residuals, or numbers as they are.
+template <bool kX0, class T, class Z>
+struct Residuals {
+  LossOperands<T, Z> in;
+  LossRow<T> row;
+  PYEBM_HD T operator()(int64_t i) const { return residual_at<kX0>(i, in, row); }
+};
+template <class T, class Z>
+struct Numbers {
+  const Z* numbers;
+  PYEBM_HD T operator()(int64_t i) const { return static_cast<T>(numbers[i]); }
+};
+
+template <class T, class Terms>
+PYEBM_HD T sum_of_squares(int64_t n, const Terms terms) {
+  T total = 0;
+  if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a toy problem
+    for (int64_t i = 0; i < n; ++i) total += terms(i) * terms(i);
+    return total;
+  }
+  T lane[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t l = 0; l < kLanes; ++l) lane[l] += terms(i + l) * terms(i + l);
+  }
+  for (int64_t l = 0; i + l < n; ++l) lane[l] += terms(i + l) * terms(i + l);
+  for (int64_t l = 0; l < kLanes; ++l) total += lane[l];
+  return total;
+}
+
+// The same sum, with the gradients left on the way: a loop of its own, as one that could do either ran a fifth slower (gcc 12).
+template <bool kX0, class T, class Z>
+T sum_and_grad_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& row, T* out) {
+  if (n < kLanes) {
+    T total = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const T r = residual_at<kX0>(i, in, row);
+      total += r * r;
+      out[i] = row.grad * r;
+    }
+    return total;
+  }
+  T lane[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t l = 0; l < kLanes; ++l) {
+      const T r = residual_at<kX0>(i + l, in, row);
+      lane[l] += r * r;
+      out[i + l] = row.grad * r;
+    }
+  }
+  for (int64_t l = 0; i + l < n; ++l) {
+    const T r = residual_at<kX0>(i + l, in, row);
+    lane[l] += r * r;
+    out[i + l] = row.grad * r;
+  }
+  T total = 0;
+  for (int64_t l = 0; l < kLanes; ++l) total += lane[l];
+  return total;
+}
+
+template <class T, class Z>
+T sum(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row) {
+  return in.x0 ? sum_of_squares<T>(n, Residuals<true, T, Z>{in, row}) : sum_of_squares<T>(n, Residuals<false, T, Z>{in, row});
+}
+
+template <class T, class Z>
+T sum_and_grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) {
+  return in.x0 ? sum_and_grad_loop<true>(n, in, row, out) : sum_and_grad_loop<false>(n, in, row, out);
+}
+
+template <class T, class Z>
+void squares(int64_t rows, int64_t width, const Z* numbers, T* sums) {
+  for (int64_t row = 0; row < rows; ++row) sums[row] = sum_of_squares<T>(width, Numbers<T, Z>{numbers + row * width});
+}
+
+// Those of small rows side by side, each in the order of sum_of_squares.
+template <bool kX0, int kWidth, class T>
+void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa, T lambda, T mu, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t row = 0; row < rows; ++row) {
+    T total = 0;
+    for (int64_t i = row * kWidth; i < (row + 1) * kWidth; ++i) {
+      const T r = residual_at<kX0>(i, in, LossRow<T>{kappa[row], lambda, mu, T(0), T(0)});
+      total += r * r;
+    }
+    out[row] = total;
+  }
+}
+
+template <class T>
+void squares(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa, T lambda, T mu, T* out) {
+  const auto small = [&](auto x0) {
+    constexpr bool kX0 = decltype(x0)::value;
+    if (width == 1) return squares_of_small<kX0, 1>(rows, in, kappa, lambda, mu, out);
+    if (width == 2) return squares_of_small<kX0, 2>(rows, in, kappa, lambda, mu, out);
+    if (width == 3) return squares_of_small<kX0, 3>(rows, in, kappa, lambda, mu, out);
+    squares_of_small<kX0, 4>(rows, in, kappa, lambda, mu, out);
+  };
+  if (width > 0 && width <= 4) return in.x0 ? small(Flag<true>()) : small(Flag<false>());
+  for (int64_t row = 0; row < rows; ++row) {
+    out[row] = sum<T, T>(width, in, {kappa[row], lambda, mu, T(0), T(0)});
+    in = {in.pred + width, in.z + width, in.x0 ? in.x0 + width : nullptr};
+  }
+}
+
+template <class T, class Z>
+void elementwise(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) {
+  const auto loop = [&](auto x0) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const T r = residual_at<decltype(x0)::value>(i, in, row);
+      out[i] = row.weight * (r * r);
+    }
+  };
+  in.x0 ? loop(Flag<true>()) : loop(Flag<false>());
+}
+
+template <class T, class Z>
+void grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, const T* grad_output, int64_t stride, T* out) {
+  const auto loop = [&](auto x0, auto elementwise) {
+    const T one = grad_output[0];
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const T r = residual_at<decltype(x0)::value>(i, in, row);
+      out[i] = (row.grad * r) * (decltype(elementwise)::value ? grad_output[i] : one);
+    }
+  };
+  if (stride) {
+    in.x0 ? loop(Flag<true>(), Flag<true>()) : loop(Flag<false>(), Flag<true>());
+  } else {
+    in.x0 ? loop(Flag<true>(), Flag<false>()) : loop(Flag<false>(), Flag<false>());
+  }
+}
+
+}  // namespace
