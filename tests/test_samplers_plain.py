@@ -76,7 +76,8 @@ def test_inpainting_too(outcomes, monkeypatch):
 @pytest.mark.parametrize(
     ("score", "error", "message"),
     [
-        (lambda x: x[:, :4], ValueError, r"score must have x's shape \(6, 5\), got \(6, 4\)"),
+        (lambda x: x[:, :4].clone(), ValueError, r"score must have x's shape \(6, 5\), got \(6, 4\)"),
+        (lambda x: x.reshape(5, 6), ValueError, r"score must have x's shape \(6, 5\), got \(5, 6\)"),
         (lambda x: x.double(), TypeError, "score must have x's dtype torch.float32 or a narrower one, got torch.float64"),
         (lambda x: x.to_sparse(), TypeError, "score must be a dense tensor"),
         (lambda x: x.to_sparse_csr(), TypeError, "score must be a dense tensor"),
@@ -84,7 +85,7 @@ def test_inpainting_too(outcomes, monkeypatch):
         (lambda x: x.tolist(), TypeError, "score must be a tensor, got list"),
         (lambda x: x.as_strided((6, 5), (5, 1), 1) if x.untyped_storage().resize_(124) else x, ValueError, "must not overlap"),
     ],
-    ids=["shape", "dtype", "sparse", "csr", "device", "list", "overlap"],
+    ids=["shape", "as many elements", "dtype", "sparse", "csr", "device", "list", "overlap"],
 )
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
 def test_refused(score, error, message):
