@@ -37,13 +37,13 @@ def loss_terms(
     ids: Tensor | None = None,
     kappa_positive: bool | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(residual, loss weight per sample, gradient coefficient per sample), the last two in float64."""
+    """(residual, loss weight, gradient coefficient), the last two in float64, shaped to go with the residual."""
     p = work_of(pred)
     k, la, m, w = (
         column(number, rows, pred) for number, rows in ((kappa, kappa_rows), (lam, lam_rows), (mu, mu_rows), (weight, weight_rows))
     )
     if over_kappa2 or kappa_positive:
-        require("dsm_loss", "sigma", k, positive=True)
+        require("dsm_loss", "sigma", k, positive=over_kappa2)
     if over_kappa2:
         w = w / (k * k)
     w = factor * w
@@ -66,10 +66,19 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) 
     if reduction == 0:
         loss.copy_(w.to(r.dtype) * (r * r))
         return
-    sums = (r.double() ** 2).reshape(pred.shape[0], math.prod(pred.shape[1:])).sum(1) * w.flatten()
+    sums = sample_sums(r, w)
     loss.copy_(sums if reduction == 1 else sums.sum() / _divisor(pred, reduction))
     if grad is not None:
         grad.copy_(g.to(r.dtype) * r)
+
+
+def sample_sums(r: Tensor, w: Tensor) -> Tensor:
+    """``sum_i w r^2`` of every sample, (B,), in float64."""
+    batch, elements = r.shape[0], math.prod(r.shape[1:])
+    squares = r.double() ** 2
+    if w.numel() in (1, batch):
+        return squares.reshape(batch, elements).sum(1) * w.flatten()
+    return (w * squares).reshape(batch, elements).sum(1)
 
 
 def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any) -> None:

@@ -18,10 +18,17 @@ def work_of(x: Tensor) -> Tensor:
 
 
 def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
-    """A coefficient in float64, one row per sample (or one for all), shaped to go with ``like``."""
+    """A coefficient in float64, shaped to go with ``like``.
+
+    Of n rows each serves the next ``like.numel() / n`` elements, in logical order: one for all, one per sample, one per
+    token of each sample, one per element.
+    """
     if rows is None:
         rows = torch.tensor([number], dtype=torch.float64, device=like.device)
-    return rows.double().reshape(-1, *[1] * (like.dim() - 1))
+    count = rows.numel()
+    if count in (1, like.shape[0]):
+        return rows.double().reshape(-1, *[1] * (like.dim() - 1))
+    return rows.double().reshape(count, 1).expand(count, like.numel() // count).reshape(like.shape)
 
 
 def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sample") -> None:
@@ -96,7 +103,7 @@ def perturb(
 ) -> None:
     work = work_of(x)
     a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
-    require("perturb", "sigma", c, positive=True)
+    require("perturb", "sigma", c, positive=False)
     z = normals(x.shape, name, seeds, ids).to(work.dtype)
     out.copy_(a.to(work.dtype) * work + c.to(work.dtype) * z)
 
