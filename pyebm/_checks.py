@@ -55,7 +55,7 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
 def coefficient(
     op: str, name: str, value: Coefficient, x: Tensor, low: float = -math.inf, open_low: bool = False
 ) -> tuple[float, Tensor | None]:
-    """A number, or one value per sample of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
+    """A number, or values for parts of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
 
     Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
     that would wait for the device.
@@ -63,7 +63,7 @@ def coefficient(
     if type(value) is float and low < value < math.inf:
         return value, None
     if isinstance(value, Tensor):
-        return math.nan, rows_of(op, name, value, x, x.shape[0], "sample")
+        return math.nan, rows_for(op, name, value, x)
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
     value = float(value)
@@ -73,22 +73,43 @@ def coefficient(
     return value, None
 
 
+def rows_for(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+    """``value`` as n numbers, float32 or float64, of which each serves the next ``x.numel() / n`` elements of x.
+
+    One for all; one per sample, (B,) or (B, 1, ...); or a tensor of x's dimensions that broadcasts to x, such as
+    (B, T, 1), the noise level of each token, or a mask's (B, 1, H, W).
+    """
+    value = _coefficient_tensor(op, name, value, x)
+    shape, batch = value.shape, x.shape[0]
+    if value.numel() == 1 or (len(shape) and value.numel() == batch == shape[0]):
+        return value if value.ndim == 1 else value.reshape(-1)
+    leading = shape + (1,) * (x.dim() - len(shape))
+    if len(leading) != x.dim() or any(n not in (1, full) for n, full in zip(leading, x.shape, strict=True)):
+        raise ValueError(
+            f"{op}: {name} must be a number, have one value per sample, shape ({batch},) or ({batch}, 1, ...), or one for each "
+            f"of its leading dimensions or elements, broadcasting to {tuple(x.shape)} from the left, got {tuple(shape)}"
+        )
+    parts = max(d for d, n in enumerate(leading) if n > 1 or x.shape[d] == 0) + 1
+    return value.reshape(leading[:parts]).expand(x.shape[:parts]).reshape(-1)
+
+
 def rows_of(op: str, name: str, value: Tensor, x: Tensor, expected: int, one: str) -> Tensor:
     """``value`` as ``expected`` numbers, one per sample or one per step (or a single one), float32 or float64."""
-    if value.dtype not in FLOATS:
-        raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a number or a dense tensor, got layout {value.layout}")
-    if value.requires_grad and torch.is_grad_enabled():
-        raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to the samples); detach it")
-    if value.device != x.device:
-        raise ValueError(f"{op}: {name} must be on {x.device} like the samples, got {value.device}")
+    value = _coefficient_tensor(op, name, value, x)
     count = value.numel()
     if count != 1 and (count != expected or count != value.shape[0]):
         raise ValueError(
             f"{op}: {name} must be a number or have one value per {one}, shape ({expected},) or ({expected}, 1, ...), "
             f"got {tuple(value.shape)}"
         )
-    if value.dtype in (torch.float16, torch.bfloat16):
-        value = value.float()
     return value if value.ndim == 1 else value.reshape(-1)
+
+
+def _coefficient_tensor(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+    if value.dtype not in FLOATS:
+        raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be a number or a dense tensor, got layout {value.layout}")
+    if value.device != x.device:
+        raise ValueError(f"{op}: {name} must be on {x.device} like the samples, got {value.device}")
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

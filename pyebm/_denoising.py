@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import _ops, _schemas, reference
 from ._checks import check_like, check_samples
+from ._derivatives import differentiated_again, exactly, transformed, wanted
 from .noise import Noise, named
 
 
@@ -39,12 +40,12 @@ def denoising(
         pred, z, x0 = _together(op, pred_name, pred, z, x0)
     kernels = _ops.kernels(backend, pred)
     head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
-    if pred.requires_grad and torch.is_grad_enabled():
+    if wanted(*rows, z, x0) or transformed(pred):
+        return _followed(pred, kernels, code, head, tail, noise, backend)
+    if wanted(pred):
         result: Tensor = _DenoisingLoss.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
         return result
-    loss = _empty_loss(pred, code)
-    _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
-    return loss
+    return _launch(kernels, code, head, pred, *tail)
 
 
 def _together(
@@ -55,12 +56,31 @@ def _together(
         if value is None:
             continue
         check_samples(op, name, value)
-        if value.requires_grad and torch.is_grad_enabled():
-            raise ValueError(f"{op}: {name} must not require grad (the gradient is with respect to {pred_name}); detach it")
         if value.dtype != pred.dtype:
             pred = pred.to(torch.promote_types(pred.dtype, value.dtype))
     z, x0 = (None if value is None else check_like(op, name, value, pred_name, pred) for name, value in (("noise", z), ("x0", x0)))
     return pred, z, x0
+
+
+def _launch(kernels: Any, reduction: int, head: tuple[Any, ...], pred: Tensor, *tail: Any) -> Tensor:
+    loss = _empty_loss(pred, reduction)
+    _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
+    return loss
+
+
+def _followed(
+    pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tail: tuple[Any, ...], noise: Noise | Tensor, backend: str | None
+) -> Tensor:
+    """The kernel's loss, with the derivatives of composed operations in every tensor that goes into it."""
+    *rows, z, x0, seeds, ids, check_sigma = tail
+    if z is None and isinstance(noise, Noise):
+        z = noise.randn(pred.shape, device=pred.device, backend=backend)
+    composed = reference.composed_loss(pred, *head, *rows, z, x0, None, None, check_sigma)
+
+    def kernel(pred: Tensor, *tensors: Any) -> Tensor:
+        return _launch(kernels, code, head, pred, *tensors, check_sigma)
+
+    return exactly(kernel, composed, pred, *rows, tail[4], x0, seeds, ids)
 
 
 def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
@@ -91,7 +111,7 @@ class _DenoisingLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         pred, *tail = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: the gradient is itself differentiated
+        if differentiated_again(grad_output):
             return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
         if grad is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import Coefficient, coefficient, rows_of
+from ._derivatives import wanted
 from .langevin import Clamp, bounds, langevin_step
 from .noise import Noise, named
 from .targets import Target
@@ -54,7 +55,8 @@ def langevin_chain(
 
     Returns:
         The last state, or a tuple of it, the states (with thin), and the report (with return_diverged), in this order.
-        Differentiable in x (and in target buffers that require grad); then it is a loop of differentiable steps.
+        Differentiable in x, step_size, temperature and the target's numbers, in both modes and to any order; then it is a
+        loop of differentiable steps.
 
     Raises:
         TypeError: x is not a dense real floating-point tensor; a target, number or Noise of another type.
@@ -86,7 +88,7 @@ def langevin_chain(
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
     kernel = _ops.kernels(backend, x)[_OP]
-    if torch.is_grad_enabled() and (x.requires_grad or params.requires_grad):
+    if wanted(x, params, eta.rows, t.rows):
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
     out = x.clone()
     head = (out, target._index, params, n_steps, eta.number, t.number, name)

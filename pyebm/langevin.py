@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import _ops, reference
 from ._checks import Coefficient, check_like, check_samples, coefficient
+from ._derivatives import wanted
 from .noise import Noise, named
 
 Clamp = tuple[float | None, float | None]
@@ -37,7 +38,8 @@ def langevin_step(
     Args:
         x: state (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
         score: grad log p at x, same shape; x's dtype or a narrower one (widened, exactly).
-        step_size: eta > 0: a number, or a tensor (), (B,) or (B, 1, ...).
+        step_size: eta > 0: a number, a tensor of one value per sample, (B,) or (B, 1, ...), or one that broadcasts to x, such
+            as (B, T, 1).
         noise: names z; give each step its own, ``noise.at(step=k)``.
         temperature: T >= 0, like step_size. 0 is gradient ascent on log p.
         clamp: (low, high), applied to x'; None in either place leaves that side open.
@@ -47,7 +49,8 @@ def langevin_step(
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        x', or (x', mean). Differentiable in x and score; then z is stored and the step is composed of torch operations.
+        x', or (x', mean). Differentiable in x, score, step_size and temperature, in both modes and to any order; then z is
+        stored and the step is composed of torch operations.
 
     Raises:
         TypeError: tensors that are not dense real floating point, or a score wider than x.
@@ -93,7 +96,7 @@ def langevin_step_(
     """
     check_samples("langevin_step_", "x", x)
     coefficients = _langevin_coefficients(step_size, temperature, x)
-    _check_in_place(x, score)
+    _check_in_place(x, score, coefficients[1])
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
 
 
@@ -117,7 +120,8 @@ def affine_step(
 
     Args:
         x, g: (B, ...) as in :func:`langevin_step`; g plays the score's part.
-        a, b, c: numbers, or tensors (), (B,) or (B, 1, ...), finite; rounded once to float32 unless x is float64.
+        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite; rounded once to float32 unless x is
+            float64.
         noise, clamp, mask, return_mean, backend: as in :func:`langevin_step`; the mean is ``a x + b g``.
 
     Returns and raises as :func:`langevin_step`.
@@ -143,13 +147,16 @@ def _langevin_coefficients(step_size: Coefficient, temperature: Coefficient, x: 
     return (eta, t), (eta_rows, t_rows)
 
 
-def _check_in_place(x: Tensor, score: Tensor) -> None:
+def _check_in_place(x: Tensor, score: Tensor, rows: tuple[Tensor | None, ...]) -> None:
     if x.requires_grad and torch.is_grad_enabled():
         if x.is_leaf:
             raise ValueError("langevin_step_: x must not be a leaf that requires grad; detach it, or use torch.no_grad()")
         raise ValueError("langevin_step_: x must not require grad; use langevin_step, which is differentiable")
-    if isinstance(score, Tensor) and score.requires_grad and torch.is_grad_enabled():
-        raise ValueError("langevin_step_: score must not require grad; detach it, or use langevin_step, which is differentiable")
+    for name, value in (("score", score), ("step_size", rows[0]), ("temperature", rows[1])):
+        if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"langevin_step_: {name} must not require grad; detach it, or use langevin_step, which is differentiable"
+            )
     if x.is_contiguous() or torch.compiler.is_compiling():
         return
     # Sorted by stride, each dimension must step over all of the ones below it.
@@ -179,11 +186,12 @@ def _step(
     name, seeds, ids = named(op, noise, x)
     kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
-    if torch.is_grad_enabled() and (x.requires_grad or score.requires_grad):
+    if wanted(x, score, *rows):
         # The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's.
         z = noise.randn(x.shape, device=x.device, backend=backend)
         exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)
-        return (exact.to(x.dtype), exact_mean.to(x.dtype)) if return_mean else exact.to(x.dtype)
+        value = x.copy_(exact) if in_place else exact.to(x.dtype)
+        return (value, exact_mean.to(x.dtype)) if return_mean else value
     out = x if in_place else torch.empty_like(x)
     mean = torch.empty_like(x) if return_mean else None
     head = (out, None if in_place else x, score, *numbers, name)

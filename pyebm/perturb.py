@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops
+from . import _ops, reference
 from ._checks import Coefficient, check_samples, coefficient
+from ._derivatives import transformed, wanted
 from .noise import Noise, named
 
 
@@ -20,18 +21,19 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
 
     Args:
         x: samples (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
-        sigma: the noise's standard deviation > 0, in x's units: a number, or a tensor (), (B,) or (B, 1, ...).
+        sigma: the noise's standard deviation >= 0, in x's units: a number, a tensor of one value per sample, (B,) or
+            (B, 1, ...), or one that broadcasts to x, such as (B, T, 1) for a noise level per token.
         noise: names the normals; the loss that is given the same Noise regenerates them.
         alpha: the factor of x, like sigma but of any sign.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        A new tensor like x; differentiable in x.
+        A new tensor like x; differentiable in x, sigma and alpha, in both modes and to any order.
 
     Raises:
         TypeError: x is not a dense real floating-point tensor, or a coefficient is not a number or such a tensor.
-        ValueError: a coefficient out of range, of another shape, on another device or requiring grad; a Noise that does
-            not fit the batch; an unknown backend.
+        ValueError: a coefficient out of range, of another shape or on another device; a Noise that does not fit the
+            batch; an unknown backend.
         RuntimeError: the backend is not available here.
 
     Example:
@@ -42,12 +44,15 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
         True
     """
     check_samples("perturb", "x", x)
-    sigma, sigma_rows = coefficient("perturb", "sigma", sigma, x, low=0.0, open_low=True)
+    sigma, sigma_rows = coefficient("perturb", "sigma", sigma, x, low=0.0)
     alpha, alpha_rows = coefficient("perturb", "alpha", alpha, x)
     name, seeds, ids = named("perturb", noise, x)
     kernel = _ops.kernels(backend, x)["perturb"]
     head, tail = (alpha, sigma, name), (alpha_rows, sigma_rows, seeds, ids)
-    if x.requires_grad and torch.is_grad_enabled():
+    if wanted(alpha_rows, sigma_rows) or transformed(x):
+        z = noise.randn(x.shape, device=x.device, backend=backend)
+        return reference.perturbed(x, z, alpha, sigma, alpha_rows, sigma_rows).to(x.dtype)
+    if wanted(x):
         result: Tensor = _Perturb.apply(x, kernel, head, tail)  # type: ignore[no-untyped-call]
         return result
     out = torch.empty_like(x)
@@ -70,4 +75,4 @@ class _Perturb(torch.autograd.Function):
         if rows is None:
             return grad if ctx.alpha == 1.0 else grad * ctx.alpha, None, None, None
         work = grad if grad.dtype == torch.float64 else grad.float()  # rounded once, like everything else
-        return (work * rows.to(work.dtype).reshape(-1, *[1] * (grad.dim() - 1))).to(grad.dtype), None, None, None
+        return (work * reference.column(0.0, rows, grad).to(work.dtype)).to(grad.dtype), None, None, None

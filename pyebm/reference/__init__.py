@@ -13,11 +13,11 @@ from collections.abc import Callable
 from .chain import langevin_chain
 from .corrector import corrector_step
 from .leapfrog import leapfrog
-from .losses import denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
+from .losses import composed_loss, denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
 from .metropolis import dual_averaging, metropolis
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
-from .steps import UPDATES, affine_step, affine_update, langevin_step, langevin_update, perturb, work_of
-from .targets import ENERGIES, SCORES, score_of, target_energy, target_score
+from .steps import UPDATES, affine_step, affine_update, column, langevin_step, langevin_update, perturb, perturbed, work_of
+from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
 
 OPS: dict[str, Callable[..., None]] = {
     op.__name__: op
@@ -30,6 +30,7 @@ OPS: dict[str, Callable[..., None]] = {
 
 __all__ = [
     "COS",
+    "DENSE",
     "ENERGIES",
     "LOG",
     "OPS",
@@ -38,6 +39,8 @@ __all__ = [
     "UPDATES",
     "affine_update",
     "box_muller",
+    "column",
+    "composed_loss",
     "corrector_step",
     "dual_averaging",
     "langevin_update",
@@ -45,6 +48,7 @@ __all__ = [
     "loss_terms",
     "metropolis",
     "normals",
+    "perturbed",
     "philox4x32_10",
     "residual",
     "score_of",

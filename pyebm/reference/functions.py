@@ -100,21 +100,35 @@ def sine_cosine(t: Tensor) -> tuple[Tensor, Tensor]:
 
 class _Root64(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        root = sqrt64(x)
-        ctx.save_for_backward(root)
-        return root
+    def forward(x: Tensor) -> Tensor:
+        return sqrt64(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def setup_context(ctx: Any, _inputs: Any, output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
         (root,) = ctx.saved_tensors
-        return grads[0] * (0.5 / root)
+        return grad * (0.5 / root)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Any:
+        (root,) = ctx.saved_tensors
+        return tangent * (0.5 / root)
+
+    @staticmethod
+    def vmap(_info: Any, in_dims: tuple[int | None, ...], x: Tensor) -> tuple[Tensor, int | None]:
+        return _Root64.apply(x), in_dims[0]  # type: ignore[no-untyped-call]
 
 
 def root(x: Tensor) -> Tensor:
     """The correctly rounded square root."""
     if x.dtype != torch.float64:
         return sqrt(x)
+    if torch.compiler.is_compiling():  # which takes no Function with a jvp
+        return x.sqrt()
     made: Tensor = _Root64.apply(x)  # type: ignore[no-untyped-call]
     return made
 

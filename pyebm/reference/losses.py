@@ -60,15 +60,24 @@ def _divisor(pred: Tensor, reduction: int) -> int:
     return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
 
 
+def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
+    """The loss, from the residual and its weight; differentiable."""
+    if reduction == 0:
+        return w.to(r.dtype) * (r * r)
+    sums = sample_sums(r, w)
+    return sums if reduction == 1 else sums.sum() / _divisor(pred, reduction)
+
+
+def composed_loss(pred: Tensor, *rest: Any) -> Tensor:
+    """The loss from operations that autograd, forward mode and vmap follow, in the dtype that the op gives."""
+    r, w, _ = loss_terms(pred, *rest)
+    return reduced(pred, rest[6], r, w).to(r.dtype)
+
+
 def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) -> None:
     r, w, g = loss_terms(pred, *rest)
-    reduction = rest[6]
-    if reduction == 0:
-        loss.copy_(w.to(r.dtype) * (r * r))
-        return
-    sums = sample_sums(r, w)
-    loss.copy_(sums if reduction == 1 else sums.sum() / _divisor(pred, reduction))
-    if grad is not None:
+    loss.copy_(reduced(pred, rest[6], r, w))
+    if grad is not None and rest[6] != 0:
         grad.copy_(g.to(r.dtype) * r)
 
 
@@ -77,7 +86,7 @@ def sample_sums(r: Tensor, w: Tensor) -> Tensor:
     batch, elements = r.shape[0], math.prod(r.shape[1:])
     squares = r.double() ** 2
     if w.numel() in (1, batch):
-        return squares.reshape(batch, elements).sum(1) * w.flatten()
+        return squares.reshape(batch, elements).sum(1) * w.reshape(-1)
     return (w * squares).reshape(batch, elements).sum(1)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .noise import normals, sqrt64
+from .._derivatives import checkable, wanted
+from .functions import root
+from .noise import normals
 
 
 def work_of(x: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
 
 def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sample") -> None:
     """The kernels check coefficients before they write; so does their twin (on the CPU: no wait for a device)."""
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+    if checkable(value):
         ok = torch.isfinite(value) & ((value > 0) if positive else (value >= 0))
         if not ok.all():
             worst = int((~ok.flatten()).nonzero()[0])
@@ -83,11 +85,27 @@ def langevin_update(
     eta_rows, t_rows = column(eta, step_size_rows, x), column(t, temperature_rows, x)
     require("langevin_step", "step_size", eta_rows, positive=True)
     require("langevin_step", "temperature", t_rows, positive=False)
-    c_rows = sqrt64(2.0 * eta_rows * t_rows)
-    return affine_update(x, score, z, (1.0, math.nan, math.nan), None, eta_rows.flatten(), c_rows.flatten(), *rest)
+    c_rows = _spread_of(eta_rows, t_rows)
+    return affine_update(x, score, z, (1.0, math.nan, math.nan), None, eta_rows.reshape(-1), c_rows.reshape(-1), *rest)
+
+
+def _spread_of(eta: Tensor, t: Tensor) -> Tensor:
+    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, which the root's derivative, infinite there, would not say."""
+    square = 2.0 * eta * t
+    if wanted(eta) and not wanted(t):
+        return torch.where(t == 0, 0.0, root(torch.where(t == 0, 1.0, square)))
+    return root(square)
 
 
 UPDATES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"affine_step": affine_update, "langevin_step": langevin_update}
+
+
+def perturbed(x: Tensor, z: Tensor, alpha: float, sigma: float, alpha_rows: Tensor | None, sigma_rows: Tensor | None) -> Tensor:
+    """alpha x + sigma z, both products and the sum rounded by themselves; differentiable."""
+    work = work_of(x)
+    a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
+    require("perturb", "sigma", c, positive=False)
+    return a.to(work.dtype) * work + c.to(work.dtype) * z.to(work.dtype)
 
 
 def perturb(
@@ -101,11 +119,7 @@ def perturb(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> None:
-    work = work_of(x)
-    a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
-    require("perturb", "sigma", c, positive=False)
-    z = normals(x.shape, name, seeds, ids).to(work.dtype)
-    out.copy_(a.to(work.dtype) * work + c.to(work.dtype) * z)
+    out.copy_(perturbed(x, normals(x.shape, name, seeds, ids), alpha, sigma, alpha_rows, sigma_rows))
 
 
 def affine_step(out: Tensor, x: Tensor | None, g: Tensor, a: float, b: float, c: float, name: Tensor, *tail: Any) -> None:

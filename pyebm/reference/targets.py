@@ -84,6 +84,9 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+DENSE = frozenset({"mixture", "mixture_diagonal", "gaussian_full"})  # whose kernels differ by rounding (reference/dense.py)
+
+
 def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
     """The score at x (B, ...), in x's dtype."""
     if not x.numel():

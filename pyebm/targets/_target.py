@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import _ops, _schemas, reference
 from .._checks import check_samples
+from .._derivatives import exactly, wanted
 from ..noise import Noise
 
 
@@ -85,11 +86,17 @@ class Target(nn.Module):
             True
         """
         params = self._checked(f"{type(self).__name__}.score", x)
-        if torch.is_grad_enabled() and (x.requires_grad or params.requires_grad):
-            return reference.score_of(x, self._index, params)
-        out = torch.empty_like(x)
-        _ops.kernels(backend, x)["target_score"](out, x, self._index, params)
-        return out
+        kernel = _ops.kernels(backend, x)["target_score"]
+
+        def launch(x: Tensor, params: Tensor) -> Tensor:
+            out = torch.empty_like(x)
+            kernel(out, x, self._index, params)
+            return out
+
+        if not wanted(x, params):
+            return launch(x, params)
+        composed = reference.score_of(x, self._index, params)
+        return exactly(launch, composed, x, params) if self.kind in reference.DENSE else composed
 
     def extra_repr(self) -> str:
         shown = ((name, f"{b.item():g}" if b.dim() == 0 else f"<{tuple(b.shape)}>") for name, b in self.named_buffers())

@@ -1,0 +1,178 @@
+"""Is a derivative wanted, and how does it get through a kernel? Every public call asks here, and nowhere else.
+
+A kernel writes numbers into memory: PyTorch sees no operation in it, so neither autograd, nor forward mode, nor
+``torch.vmap`` can follow. A call therefore asks :func:`wanted` before it runs one. Where the answer is yes it takes
+*composed operations*, PyTorch's own, which every transform follows to any order, and :func:`exactly` gives their result
+the kernel's value where the two differ by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C import _functorch
+from torch.autograd import forward_ad
+
+Kernel = Callable[..., Tensor]
+
+
+def wanted(*tensors: Tensor | None) -> bool:
+    """Whether reverse mode, forward mode or a transform follows a call with these tensors."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return transformed(*tensors)
+
+
+def transformed(*tensors: Tensor | None) -> bool:
+    """Whether something other than plain reverse mode follows: forward mode, or a transform of ``torch.func``."""
+    if torch.compiler.is_compiling():
+        return _inside()
+    if _functorch.maybe_current_level() is None:
+        return bool(forward_ad._current_level >= 0) and any(_has_tangent(tensor) for tensor in tensors)
+    return any(tensor is not None and _functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
+
+
+def differentiated_again(grad: Tensor) -> bool:
+    """Whether a backward pass is itself followed, or has a batch of gradients to take at once (``is_grads_batched``)."""
+    return torch.is_grad_enabled() or transformed(grad) or (not torch.compiler.is_compiling() and _in_batch(grad))
+
+
+def _in_batch(grad: Tensor) -> bool:
+    return bool(_functorch.is_legacy_batchedtensor(grad))  # autograd's own vmap, which has no level
+
+
+def inside() -> bool:
+    """Whether a transform or a level of forward mode is active, whatever it may follow."""
+    if torch.compiler.is_compiling():
+        return _inside()
+    return _functorch.maybe_current_level() is not None or bool(forward_ad._current_level >= 0)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile guards on the transforms that are active by itself
+def _inside() -> bool:
+    return _functorch.maybe_current_level() is not None or bool(forward_ad._current_level >= 0)
+
+
+def _has_tangent(tensor: Tensor | None) -> bool:
+    return tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def only_batched(*tensors: Tensor | None) -> bool:
+    """Whether ``torch.vmap`` is all that follows these tensors, so that no derivative is lost in a kernel."""
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling():
+        return False
+    for tensor in tensors:
+        while tensor is not None and _functorch.is_functorch_wrapped_tensor(tensor):
+            if not _functorch.is_batchedtensor(tensor):
+                return False
+            tensor = _functorch.get_unwrapped(tensor)
+        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
+            return False
+    return True
+
+
+def plain(op: str, name: str, tensor: Tensor) -> Tensor:
+    """The numbers themselves, for a call that is no function of its input to autograd: as under ``torch.no_grad``.
+
+    Raises RuntimeError for a tangent, which ``torch.no_grad`` would not stop either, and for a batch dimension of vmap.
+    """
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _has_tangent(tensor):
+            break
+        if _functorch.is_batchedtensor(tensor):
+            raise RuntimeError(f"{op}: {name} must not be a batch of torch.vmap; give all samples as one batch, (B, ...)")
+        tensor = _functorch.get_unwrapped(tensor)
+    if forward_ad._current_level >= 0 and _has_tangent(tensor):
+        raise RuntimeError(
+            f"{op}: {name} must not have a forward-mode tangent, which this call would drop; "
+            "for derivatives write the loop with pyebm.langevin_step, or use pyebm.langevin_chain"
+        )
+    return tensor
+
+
+def checkable(tensor: Tensor) -> bool:
+    """Whether the host may look at the numbers: they are on the CPU, and no compiler and no vmap hides them."""
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            return False
+        tensor = _functorch.get_unwrapped(tensor)
+    return True
+
+
+def exactly(kernel: Kernel, composed: Tensor, *tensors: Tensor | None) -> Tensor:
+    """The value of ``kernel(*tensors)`` with the derivatives of ``composed``, which says the same but for rounding.
+
+    In compiled transforms the value is the composed one.
+    """
+    if torch.compiler.is_compiling() and _inside():
+        return composed
+    value: Tensor = _Value.apply(launched(kernel, *tensors), composed)  # type: ignore[no-untyped-call]
+    return value
+
+
+def launched(kernel: Kernel, *tensors: Tensor | None) -> Tensor:
+    """``kernel(*tensors)`` without derivatives; a launch for each entry of a batch dimension of vmap."""
+    detached = [None if tensor is None else tensor.detach() for tensor in tensors]
+    if torch.compiler.is_compiling() or _functorch.maybe_current_level() is None:
+        return kernel(*detached)
+    value: Tensor = _Launch.apply(kernel, *detached)  # type: ignore[no-untyped-call]
+    return value
+
+
+class _Launch(torch.autograd.Function):
+    """A kernel as functorch takes one: it peels its levels off, and asks for what a batch dimension means."""
+
+    @staticmethod
+    def forward(kernel: Kernel, *tensors: Tensor | None) -> Tensor:
+        return kernel(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+        ctx.count = len(inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        return (None,) * ctx.count
+
+    @staticmethod
+    def jvp(_ctx: Any, *_: Any) -> None:
+        return None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], kernel: Kernel, *tensors: Tensor | None) -> tuple[Tensor, int]:
+        def entry(i: int) -> list[Tensor | None]:
+            pairs = zip(tensors, in_dims[1:], strict=True)
+            return [tensor if dim is None or tensor is None else tensor.select(dim, i) for tensor, dim in pairs]
+
+        results = [launched(kernel, *entry(i)) for i in range(info.batch_size)]
+        return torch.stack(results), 0
+
+
+class _Value(torch.autograd.Function):
+    """``value``, as a function of ``composed`` with the derivative 1."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, _composed: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(*_: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(_ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+    @staticmethod
+    def jvp(_ctx: Any, _value: Any, tangent: Tensor) -> Tensor:
+        return tangent.clone()

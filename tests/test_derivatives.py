@@ -1,0 +1,195 @@
+"""Every differentiable call in both modes of autograd and under the transforms of torch.func: the derivative of the plain expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+
+import pyebm
+
+NOISE = pyebm.Noise(3, first_sample=5, step=2)
+SHAPE = (3, 2)
+TARGETS = {
+    "double_well": pyebm.targets.DoubleWell(),
+    "gaussian": pyebm.targets.Gaussian(torch.tensor([0.5, -1.0]), 2.0),
+    "full": pyebm.targets.Gaussian(covariance=torch.tensor([[1.0, 0.5], [0.5, 2.0]])),
+    "mixture": pyebm.targets.GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), 0.7),
+    "diagonal": pyebm.targets.GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), torch.tensor([[0.7, 1.0], [0.5, 0.8]])),
+    "polynomial": pyebm.targets.Polynomial([0.0, 0.3, -1.0, 0.0, 0.25]),
+    "rastrigin": pyebm.targets.Rastrigin(),
+    "rosenbrock": pyebm.targets.Rosenbrock(),
+    "ackley": pyebm.targets.Ackley(),
+    "funnel": pyebm.targets.Funnel(),
+}
+CALLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "perturb": lambda x: pyebm.perturb(x, 0.5, NOISE, alpha=0.8),
+    "perturb, rows": lambda x: pyebm.perturb(x, torch.tensor([0.5, 0.1, 0.0]), NOISE),
+    "dsm_loss": lambda x: pyebm.dsm_loss(x, 0.5, NOISE),
+    "dsm_loss, z": lambda x: pyebm.dsm_loss(x, torch.tensor([0.5, 0.1, 2.0]), torch.ones_like(x), weight="sigma2"),
+    "denoising_loss": lambda x: pyebm.denoising_loss(x, NOISE, lam=-0.7, mu=0.5, x0=torch.ones_like(x), weight=2.0),
+    "denoising_loss, sample": lambda x: pyebm.denoising_loss(x, NOISE, reduction="sample"),
+    "denoising_loss, none": lambda x: pyebm.denoising_loss(x, NOISE, reduction="none", half=True),
+    "langevin_step": lambda x: pyebm.langevin_step(x, -x, 0.1, NOISE, clamp=(-3, 3)),
+    "langevin_step, rows": lambda x: pyebm.langevin_step(x, x.sin(), torch.tensor([0.1, 0.2, 0.3]), NOISE, temperature=0.5),
+    "affine_step": lambda x: pyebm.affine_step(x, x * x, 0.9, 0.1, 0.3, NOISE),
+    "langevin_chain": lambda x: pyebm.langevin_chain(x, TARGETS["double_well"], 3, 0.01, NOISE),
+    "mixture's chain": lambda x: pyebm.langevin_chain(x, TARGETS["mixture"], 3, 0.01, NOISE),
+    **{f"score of {name}": target.score for name, target in TARGETS.items()},
+    **{f"energy of {name}": target.energy for name, target in TARGETS.items()},
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+def samples(dtype: torch.dtype = torch.float64) -> Tensor:
+    return pyebm.Noise(11).randn(SHAPE, dtype=dtype) * 0.7 + 0.1
+
+
+@every_call
+class TestTransforms:
+    def test_gradcheck(self, call):
+        x = samples().requires_grad_()
+        assert gradcheck(call, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+
+    def test_second_order(self, call):
+        x = samples().requires_grad_()
+        assert gradgradcheck(call, x, check_fwd_over_rev=True)
+
+    def test_func_agrees_with_autograd(self, call):
+        x, v = samples(), torch.ones(SHAPE, dtype=torch.float64)
+        leaf = x.clone().requires_grad_()
+        (expected,) = torch.autograd.grad(call(leaf).sum(), leaf)
+        assert torch.allclose(grad(lambda y: call(y).sum())(x), expected)
+        assert torch.allclose(jvp(lambda y: call(y).sum(), (x,), (v,))[1], expected.sum())
+        assert torch.allclose(vjp(lambda y: call(y).sum(), x)[1](torch.ones((), dtype=x.dtype))[0], expected)
+        assert torch.allclose(jacfwd(call)(x), jacrev(call)(x))
+        assert hessian(lambda y: call(y).sum())(x).shape == SHAPE * 2
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_values_are_the_kernels(self, call, dtype):
+        """Whoever differentiates gets the number that everybody else gets, to the last bit."""
+        x = samples(dtype)
+        expected = call(x)
+        assert torch.equal(call(x.clone().requires_grad_()).detach(), expected)
+        assert torch.equal(vjp(call, x)[0], expected)
+        assert torch.equal(jvp(call, (x,), (torch.ones_like(x),))[0], expected)
+        with forward_ad.dual_level():
+            value = call(forward_ad.make_dual(x, torch.ones_like(x)))
+            assert torch.equal(forward_ad.unpack_dual(value).primal, expected)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_vmap_is_the_loop(self, call, dtype):
+        x = torch.stack([samples(dtype) + shift for shift in (0.0, 0.3, -0.2, 0.7)])
+        assert torch.equal(vmap(call)(x), torch.stack([call(one) for one in x]))
+        assert torch.equal(vmap(vmap(call))(x[:, None]), vmap(call)(x)[:, None])
+        assert torch.equal(vmap(call, in_dims=2)(x.movedim(0, 2)), vmap(call)(x))
+
+    def test_vmap_of_grad_is_the_loop(self, call):
+        x = torch.stack([samples(), samples() + 0.3])
+        one = grad(lambda y: call(y).sum())
+        assert torch.equal(vmap(one)(x), torch.stack([one(each) for each in x]))
+
+
+@every_call
+def test_a_tangent_inside_compiled_code(call):
+    x, v = samples(), torch.ones(SHAPE, dtype=torch.float64)
+    expected = jvp(call, (x,), (v,))
+    compiled = torch.compile(lambda x, v: jvp(call, (x,), (v,)), backend="eager", fullgraph=True)
+    torch._dynamo.reset()
+    for made, right in zip(compiled(x, v), expected, strict=True):
+        assert torch.allclose(made, right)
+
+
+def test_weights_of_a_network_forward():
+    """The tangent comes through the score, with respect to a network's weights."""
+    net, x = torch.nn.Linear(2, 2).double(), samples()
+    weights = {name: p.detach() for name, p in net.named_parameters()}
+    tangents = {name: torch.ones_like(p) for name, p in weights.items()}
+
+    def loss(weights):
+        score = torch.func.functional_call(net, weights, (pyebm.perturb(x, 0.5, NOISE),))
+        return pyebm.dsm_loss(pyebm.langevin_step(x, score, 0.1, NOISE), 0.5, NOISE)
+
+    expected = sum(gradient.sum() for gradient in grad(loss)(weights).values())
+    assert torch.allclose(jvp(loss, (weights,), (tangents,))[1], expected)
+
+
+LEARNED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
+    "perturb's sigma": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
+    "perturb's alpha": (lambda x, c: pyebm.perturb(x, 0.5, NOISE, alpha=c), torch.tensor([0.5, 0.1, 2.0])),
+    "perturb's sigma, one": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.tensor(0.5)),
+    "perturb's sigma, each": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.full(SHAPE, 0.5)),
+    "dsm_loss's sigma": (lambda x, c: pyebm.dsm_loss(x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
+    "dsm_loss's weighted sigma": (lambda x, c: pyebm.dsm_loss(x, c, NOISE, weight="sigma2"), torch.tensor([0.5, 0.1, 2.0])),
+    "dsm_loss's weight": (lambda x, c: pyebm.dsm_loss(x, 0.5, NOISE, weight=c), torch.tensor([0.5, 0.1, 2.0])),
+    "dsm_loss's z": (lambda x, c: pyebm.dsm_loss(x, 0.5, c), torch.ones(SHAPE)),
+    "kappa": (lambda x, c: pyebm.denoising_loss(x, NOISE, kappa=c), torch.tensor([0.5, 0.1, 2.0])),
+    "lam": (lambda x, c: pyebm.denoising_loss(x, NOISE, lam=c), torch.tensor([0.5, 0.1, 2.0])),
+    "mu": (lambda x, c: pyebm.denoising_loss(x, NOISE, mu=c, x0=torch.ones_like(x)), torch.tensor([0.5, 0.1, 2.0])),
+    "x0": (lambda x, c: pyebm.denoising_loss(x, NOISE, mu=0.3, x0=c), torch.ones(SHAPE)),
+    "weight, each": (lambda x, c: pyebm.denoising_loss(x, NOISE, weight=c), torch.full(SHAPE, 0.5)),
+    "step_size": (lambda x, c: pyebm.langevin_step(x, -x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
+    "temperature": (lambda x, c: pyebm.langevin_step(x, -x, 0.1, NOISE, temperature=c), torch.tensor([0.5, 0.1, 2.0])),
+    "step_size at T = 0": (lambda x, c: pyebm.langevin_step(x, -x, c, NOISE, temperature=0.0), torch.tensor([0.5, 0.1, 2.0])),
+    "a": (lambda x, c: pyebm.affine_step(x, -x, c, 0.1, 0.2, NOISE), torch.tensor([0.5, 0.1, 2.0])),
+    "c": (lambda x, c: pyebm.affine_step(x, -x, 1.0, 0.1, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
+    "chain's step_size": (
+        lambda x, c: pyebm.langevin_chain(x, TARGETS["double_well"], 2, c, NOISE),
+        torch.tensor([[0.05], [0.01], [0.02]]),
+    ),
+    "chain's schedule": (
+        lambda x, c: pyebm.langevin_chain(x, TARGETS["double_well"], 2, c, NOISE),
+        torch.tensor([0.05, 0.01]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "value"), LEARNED.values(), ids=LEARNED)
+class TestLearned:
+    def test_gradcheck(self, call, value):
+        inputs = samples().requires_grad_(), value.double().requires_grad_()
+        assert gradcheck(call, inputs, check_forward_ad=True)
+        assert gradgradcheck(call, inputs)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_value_does_not_change(self, call, value, dtype):
+        x, value = samples(dtype), value.to(dtype)
+        assert torch.equal(call(x, value.clone().requires_grad_()).detach(), call(x, value))
+
+    def test_vmap_over_it_is_the_loop(self, call, value):
+        x, values = samples(), torch.stack([value.double(), 0.5 * value.double()])
+        made = vmap(lambda value: call(x, value))(values)
+        assert torch.equal(made, torch.stack([call(x, each) for each in values]))
+
+
+def test_one_sample_at_a_time():
+    """Gradients per sample by vmap(grad(...)): of the loop, to the bit, the noise being that which the loop names."""
+    x = samples(torch.float32)
+
+    def loss(one: Tensor) -> Tensor:
+        return pyebm.dsm_loss(-one[None] ** 2, 0.5, NOISE)
+
+    assert torch.equal(vmap(grad(loss))(x), torch.stack([grad(loss)(one) for one in x]))
+
+
+def test_in_place_under_transforms():
+    def step(x: Tensor) -> Tensor:
+        return pyebm.langevin_step_(x.clone(), -x, 0.1, NOISE)
+
+    x = samples()
+    assert torch.allclose(jvp(step, (x,), (torch.ones_like(x),))[1], torch.full_like(x, 0.9))
+    assert torch.equal(vmap(step)(x[None]), step(x)[None])
+
+
+def test_a_tangent_that_reaches_only_the_backward_pass():
+    x = samples().requires_grad_()
+    loss = pyebm.dsm_loss(x, 0.5, NOISE)
+    with forward_ad.dual_level():
+        seed = forward_ad.make_dual(torch.ones((), dtype=x.dtype), torch.full((), 2.0, dtype=x.dtype))
+        (gradient,) = torch.autograd.grad(loss, x, seed)
+        value, tangent = forward_ad.unpack_dual(gradient)
+    assert torch.equal(tangent, 2 * value)
