@@ -7,6 +7,7 @@ left of the integrand.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from fractions import Fraction
 
@@ -64,7 +65,9 @@ def _integrated(coefficients: tuple[float, ...]) -> tuple[float, list[float], li
     try:
         turns = sorted((_shifted(coefficients, x)[0], x) for x in _roots(_derivative(list(coefficients))))
         lowest = turns[0][0]
-        lows, spans, logs = [], [], []
+        lows: list[float] = []
+        spans: list[float] = []
+        logs = []
         for value, middle in turns:
             within = any(low <= middle <= low + span for low, span in zip(lows, spans, strict=True))
             if within or value - lowest >= _NOTHING_LEFT:
@@ -118,7 +121,7 @@ def _roots(coefficients: list[float]) -> list[float]:
     at = [-reach, *_roots(_derivative(coefficients)), reach] if degree > 1 else [-reach, reach]
     return [
         _bisected(coefficients, low, high)
-        for low, high in zip(at, at[1:], strict=False)
+        for low, high in itertools.pairwise(at)
         if (_value(coefficients, low) < 0) != (_value(coefficients, high) < 0)
     ]
 

@@ -121,6 +121,11 @@ class Target(nn.Module):
         """The same in the dtype of the computation."""
         return self._numbers().to(dtype)
 
+    def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        """A parameter (M, D) whose rows are in the numbers of that dtype as they are, and what finds them there."""
+        del dtype
+        return None
+
     def _constant(self, elements: int) -> float:
         """What these numbers don't say of the energy of a sample of so many elements: the kernels' is less by that."""
         del elements
@@ -155,12 +160,11 @@ class Target(nn.Module):
         else:
             raise TypeError(f"{own}: {name} must be a number or a tensor, got {type(value).__name__}")
 
-    def _check_values(
-        self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite"
-    ) -> None:
+    def _check_values(self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite") -> None:
         if value.is_complex() or value.layout is not torch.strided:
-            found = f"{value.dtype}, {value.layout}"
-            raise TypeError(f"{type(self).__name__}: {name} must be a dense tensor of real numbers, got {found}")
+            raise TypeError(
+                f"{type(self).__name__}: {name} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}"
+            )
         if value.is_meta:
             return
         found = value.detach()  # of the means of a mixture, which may be large, no copy is made
@@ -222,14 +226,15 @@ class Target(nn.Module):
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:
         """All parameters and buffers, once x is known to fit them."""
-        check_samples(op, "x", x)
-        elements = _elements(x)
-        if self.dim is not None and elements != self.dim and x.shape[0]:
-            raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
-        if elements < self.least_dim and x.shape[0]:
-            raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
+        batch = check_samples(op, "x", x)
+        if batch and (self.dim is not None or self.least_dim):
+            elements = x.numel() // batch
+            if self.dim is not None and elements != self.dim:
+                raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
+            if elements < self.least_dim:
+                raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
         tensors = self._tensors()
-        if tensors and tensors[0].device != x.device:
+        if tensors and not (tensors[0].is_cpu and x.is_cpu) and tensors[0].device != x.device:
             raise ValueError(
                 f"{op}: x must be on the target's device {tensors[0].device}, got {x.device}; move it with target.to(x.device)"
             )
@@ -238,13 +243,14 @@ class Target(nn.Module):
     def _checked(self, op: str, x: Tensor) -> Tensor:
         """The parameters for a kernel that works on x, once x is known to fit. They stay as they are: nobody writes to them."""
         tensors = self._check(op, x)
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
+        kept = self._kept.get(dtype)
+        if kept is not None and x.is_cpu and kept.still(tensors):
+            return kept.numbers
         if not self._keeps or not readable(tensors) or differentiated(tensors):
             return self._numbers_in(dtype)
-        kept = self._kept.get(dtype)
-        if kept is None or not kept.still(tensors):
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors)
+        with torch.inference_mode(False), torch.no_grad():
+            self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
         return kept.numbers
 
     def _tensors(self) -> list[Tensor]:

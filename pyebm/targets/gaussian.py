@@ -44,6 +44,10 @@ class Gaussian(Target):
         0.8
     """
 
+    mean: Tensor
+    std: Tensor
+    scale_tril: Tensor
+
     def __init__(
         self,
         mean: float | Tensor = 0.0,
@@ -138,12 +142,13 @@ def _factor_of(covariance: Tensor) -> Tensor:
     _check_square("covariance", covariance)
     wide = covariance.double()
     if covariance.is_meta:
-        return torch.linalg.cholesky_ex(wide)[0]
+        return torch.empty_like(wide)
     if not wide.isfinite().all():
         raise ValueError(f"Gaussian: covariance must be finite, got {wide[~wide.isfinite()][0].item():g}")
     uneven = (wide - wide.T).abs().max().item()
     if uneven > 1e-5 * wide.abs().max().item():
         raise ValueError(f"Gaussian: covariance must be symmetric, got entries {uneven:g} apart from their mirror images")
+    factor: Tensor
     factor, failed = torch.linalg.cholesky_ex((wide + wide.T) / 2)
     diagonal = factor.diagonal()
     resolution = torch.finfo(covariance.dtype if covariance.is_floating_point() else torch.float64).eps

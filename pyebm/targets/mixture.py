@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ..reference.dense import padded, squares
+from ..reference.dense import padded, row_stride, squares
 from ._kept import differentiated, readable
 from ._target import Target, positive
 
@@ -44,6 +44,10 @@ class GaussianMixture(Target):
         0.8
     """
 
+    means: Tensor
+    scale: Tensor
+    weights: Tensor
+
     def __init__(self, means: Tensor, scale: float | Tensor, weights: Tensor | None = None) -> None:
         super().__init__()
         self._check_values("means", self._tensor("means", means))
@@ -51,14 +55,13 @@ class GaussianMixture(Target):
             raise ValueError(f"GaussianMixture: means must be (M, D) with M, D >= 1, got {tuple(means.shape)}")
         self._hold("means", means, means.dtype if means.dtype in (torch.float32, torch.float64) else torch.float64)
         count, dim = means.shape
-        if not isinstance(scale, numbers.Real) and (
-            self._tensor("scale", scale).dim() > 2
-            or any(n not in (1, full) for n, full in zip(scale.shape[::-1], (dim, count), strict=False))
-        ):
-            raise ValueError(
-                f"GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M, D) = "
-                f"{tuple(means.shape)}, got {tuple(scale.shape)}"
-            )
+        if not isinstance(scale, numbers.Real):
+            shape = self._tensor("scale", scale).shape
+            if len(shape) > 2 or any(n not in (1, full) for n, full in zip(shape[::-1], (dim, count), strict=False)):
+                raise ValueError(
+                    f"GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M, D) = "
+                    f"{tuple(means.shape)}, got {tuple(shape)}"
+                )
         self._register("scale", scale, positive, "be > 0 and finite", dims=2, like=means)
         self.dim, self.kind = dim, "mixture_diagonal" if min(self._rows().shape) > 1 else "mixture"
         if weights is None:
@@ -112,8 +115,8 @@ class GaussianMixture(Target):
         """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next one chooses the components."""
         if differentiated([self.weights]):
             raise RuntimeError(
-                "GaussianMixture.sample: the weights require grad, and which component a sample comes from has no derivative by them; "
-                "call it under torch.no_grad(), or take the expectation over the components"
+                "GaussianMixture.sample: the weights require grad, and which component a sample comes from has no derivative by "
+                "them; call it under torch.no_grad(), or give weights that don't require grad"
             )
         means, scale = self.means, self._wide("scale")
         z, _, made = self._normals(n, noise, dtype, backend)
@@ -149,9 +152,7 @@ class GaussianMixture(Target):
         scale, log_weight = self._rows(), self._log_weights() / math.log(2)
         if self.kind == "mixture_diagonal":
             return log_weight - scale.log2().sum(1)
-        return (
-            log_weight if self._shared else log_weight - (0.5 * self.means.shape[1] + 1) * scale[:, 0].square().log2()
-        )
+        return log_weight if self._shared else log_weight - (0.5 * self.means.shape[1] + 1) * scale[:, 0].square().log2()
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
         """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
@@ -168,6 +169,13 @@ class GaussianMixture(Target):
             vectors = [offset, 0.5 / math.log(2) / variance, variance, inverse]
             matrices = [means * inverse if shared else means]
         return torch.cat([*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)])
+
+    def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        means, (count, dim) = self.means, self.means.shape
+        if means.dtype is not dtype or self._shared:
+            return None
+        first, stride = count if self.kind == "mixture_diagonal" else 3 * count + dim, row_stride(dim)
+        return means, lambda numbers: numbers[first : first + count * stride].reshape(count, stride)[:, :dim]
 
     def _in_range(self, offset: Tensor, dtype: torch.dtype, *made: Tensor) -> Tensor:
         """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the score is computed in.

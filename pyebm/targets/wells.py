@@ -110,6 +110,7 @@ class Polynomial(Target):
     """
 
     kind = "polynomial"
+    coefficients: Tensor
 
     def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
         super().__init__()
