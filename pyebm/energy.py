@@ -41,8 +41,8 @@ def energy_and_score(
 ) -> tuple[Tensor, Tensor]:
     """E(x), of shape (B,), and -grad E(x), from one evaluation of energy_fn."""
     batch = check_samples(op, "x", x)
-    with torch.enable_grad():
-        at = x if create_graph and x.requires_grad else x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)
         check_energy(op, energy, batch)
         if not energy.requires_grad:
@@ -50,7 +50,12 @@ def energy_and_score(
         (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
         if grad is None:
             raise ValueError(f"{op}: energy_fn must return an energy that depends on x, got one that does not")
-    return energy.detach().reshape(batch), -grad
+        return energy.detach().reshape(batch), -grad if create_graph else -grad.detach()
+
+
+def _leaf(x: Tensor) -> Tensor:
+    """x with a graph that begins at it; a copy where autograd can't record what is done to x itself."""
+    return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
 
 
 def check_energy(op: str, energy: Tensor, batch: int) -> None:

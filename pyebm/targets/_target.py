@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,15 +15,17 @@ from .. import _ops, _schemas, reference
 from .._checks import check_samples
 from .._derivatives import exactly, wanted
 from ..noise import Noise
+from ._kept import Kept, differentiated, readable
 
 
 class Target(nn.Module):
     """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of :mod:`pyebm.targets`.
 
     Calling one, ``target(x)``, returns the energy. Its parameters are buffers in float64 (``.to(device)`` and ``state_dict`` work),
-    rounded once to the dtype that x is computed in (float32 for half precisions).
+    rounded once to the dtype that x is computed in (float32 for half precisions). One that is given as an ``nn.Parameter`` is
+    registered as it is, to be learned; one that is given as another tensor that requires grad keeps its graph.
 
-    A subclass registers buffers (:meth:`_register`), sets ``kind``, its name in the kernels' table, and ``dim``, and defines
+    A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels' table, and ``dim``, and defines
     :meth:`energy` and :meth:`_numbers`, the parameters as the kernels take them; docs/targets.md shows one from start to end.
     """
 
@@ -33,8 +35,22 @@ class Target(nn.Module):
     least_dim = 0
     """Fewer elements than this make no sense."""
 
-    # What was made of these buffers at these versions: the numbers as the kernels take them, and the buffers in other dtypes.
-    _made: tuple[list[Tensor], list[int], dict[Any, Tensor]] = ([], [], {})
+    _kept: dict[torch.dtype, Kept]
+    _keeps = True
+    """Whether the numbers are a function of the tensors alone. Of a subclass from elsewhere that makes its own, nobody knows."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not vars(cls).keys().isdisjoint(("_numbers", "_numbers_in")):
+            cls._keeps = cls.__module__.startswith(f"{__package__}.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles make the kernels' numbers again."""
+        return self.__dict__ | {"_kept": {}}
 
     def energy(self, x: Tensor) -> Tensor:
         """The energy of each sample, (B,), by torch operations, differentiable; float32 for half precisions, else x's dtype.
@@ -99,7 +115,7 @@ class Target(nn.Module):
         return exactly(launch, composed, x, params) if self.kind in reference.DENSE else composed
 
     def extra_repr(self) -> str:
-        shown = ((name, f"{b.item():g}" if b.dim() == 0 else f"<{tuple(b.shape)}>") for name, b in self.named_buffers())
+        shown = ((name, f"{t.item():g}" if t.dim() == 0 and not t.is_meta else f"<{tuple(t.shape)}>") for name, t in self._own())
         return ", ".join(f"{name}={value}" for name, value in shown)
 
     # --- for subclasses ---
@@ -112,50 +128,90 @@ class Target(nn.Module):
         """The same in the dtype of the computation."""
         return self._numbers().to(dtype)
 
+    def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        """A parameter (M, D) whose rows are in the numbers of that dtype as they are, and what finds them there."""
+        del dtype
+        return None
+
     def _constant(self, elements: int) -> float:
         """What these numbers don't say of the energy of a sample of so many elements: the kernels' is less by that."""
         del elements
         return 0.0
 
     def _register(
-        self, name: str, value: float | Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite"
+        self,
+        name: str,
+        value: float | Tensor,
+        check: Callable[[Any], Any] | None = None,
+        must: str = "be finite",
+        *,
+        dims: int = 0,
+        like: object = None,
     ) -> None:
-        """``value`` as the float64 buffer ``name``; all of it finite and, where given, passing the check."""
-        if not isinstance(value, (numbers.Real, Tensor)):
-            raise TypeError(f"{type(self).__name__}: {name} must be a number or a tensor, got {type(value).__name__}")
+        """``value`` as the parameter or float64 buffer ``name``; all of it finite and, where given, passing the check.
+
+        dims: a tensor may have so many dimensions. like: a number goes to this one's device, where it is a tensor.
+        """
+        own = type(self).__name__
         if isinstance(value, Tensor):
-            made = value.detach().to(torch.float64, copy=True)
-            bad = ~(made.isfinite() if check is None else made.isfinite() & check(made))
-            worst = float(made[bad].flatten()[0]) if bad.any() else None
-        else:  # no tensor decides, so that targets can be made in compiled code
-            made = torch.tensor(float(value), dtype=torch.float64)
-            worst = None if math.isfinite(value) and (check is None or check(value)) else float(value)
-        if worst is not None:
-            raise ValueError(f"{type(self).__name__}: {name} must {must}, got {worst:g}")
-        self.register_buffer(name, made)
+            if value.dim() > dims:
+                shape = ("()", "(D,)", "(M, D)")[dims]
+                raise ValueError(f"{own}: {name} must be a number or a tensor {shape}, got shape {tuple(value.shape)}")
+            self._check_values(name, value, check, must)
+            self._hold(name, value)
+        elif isinstance(value, numbers.Real):  # no tensor decides, so that targets can be made in compiled code
+            if not math.isfinite(value) or (check is not None and not check(value)):
+                raise ValueError(f"{own}: {name} must {must}, got {float(value):g}")
+            device = like.device if isinstance(like, Tensor) else None
+            self.register_buffer(name, torch.tensor(float(value), dtype=torch.float64, device=device))
+        else:
+            raise TypeError(f"{own}: {name} must be a number or a tensor, got {type(value).__name__}")
+
+    def _check_values(self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite") -> None:
+        if value.is_complex() or value.layout is not torch.strided:
+            raise TypeError(
+                f"{type(self).__name__}: {name} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}"
+            )
+        if value.is_meta:
+            return
+        found = value.detach()  # of the means of a mixture, which may be large, no copy is made
+        bad = ~(found.isfinite() if check is None else found.isfinite() & check(found))
+        if bad.any():
+            raise ValueError(f"{type(self).__name__}: {name} must {must}, got {float(found[bad].flatten()[0]):g}")
+
+    def _hold(self, name: str, value: Tensor, dtype: torch.dtype = torch.float64) -> None:
+        """A Parameter stays itself, another tensor that requires grad does too; of all others a copy is made."""
+        if isinstance(value, nn.Parameter):
+            self.register_parameter(name, value)
+        else:
+            self.register_buffer(name, value if value.requires_grad else value.detach().to(dtype, copy=True))
+
+    def _wide(self, name: str) -> Tensor:
+        """The parameter or buffer of this name in float64."""
+        value: Tensor = getattr(self, name)
+        return value.double()
+
+    def _own(self) -> list[tuple[str, Tensor]]:
+        """Parameters and buffers by name."""
+        return [*self.named_parameters(), *self.named_buffers()]
 
     def _work(self, x: Tensor) -> tuple[Tensor, Callable[[str], Tensor]]:
-        """x as (B, elements) in the dtype of the computation, and the buffers, by name, in it."""
+        """x as (B, elements) in the dtype of the computation, and the parameters, by name, in it."""
         self._check(f"{type(self).__name__}", x)
         work = reference.work_of(x).reshape(x.shape[0], _elements(x))
-        dtype, kept = work.dtype, self._kept()
-
-        def of(name: str) -> Tensor:
-            return _once(kept, (name, dtype), lambda: self._buffers[name].to(dtype))  # type: ignore[union-attr]
-
-        return work, of
+        return work, lambda name: getattr(self, name).to(work.dtype)
 
     def _normals(
         self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
     ) -> tuple[Tensor, Callable[[str], Tensor], Callable[[Tensor], Tensor]]:
-        """For :meth:`sample`: normals (n, elements), the buffers by name, and what brings a result to its shape and dtype."""
+        """For :meth:`sample`: normals (n, elements), the parameters by name, and what brings a result to its shape and dtype."""
         if isinstance(n, (tuple, list)):
             shape = tuple(n)
         elif self.dim is not None:
             shape = (operator.index(cast(int, n)), self.dim)
         else:
             raise ValueError(f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {n!r}")
-        device = next(self.buffers()).device
+        device = self._tensors()[0].device
         z = noise.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device, backend=backend)
         work, of = self._work(z)
         return work, of, lambda made: made.reshape(shape).to(dtype)
@@ -175,59 +231,41 @@ class Target(nn.Module):
 
         return self.kind in reference.ENERGIES and owner("energy", "forward") is owner("_numbers", "_numbers_in")
 
-    def _check(self, op: str, x: Tensor) -> None:
-        check_samples(op, "x", x)
-        elements = _elements(x)
-        if self.dim is not None and elements != self.dim and x.shape[0]:
-            raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
-        if elements < self.least_dim and x.shape[0]:
-            raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
-        for buffer in self._all_buffers():
-            if buffer.device != x.device:
-                raise ValueError(
-                    f"{op}: x must be on the target's device {buffer.device}, got {x.device}; move it with target.to(x.device)"
-                )
-            break
+    def _check(self, op: str, x: Tensor) -> list[Tensor]:
+        """All parameters and buffers, once x is known to fit them."""
+        batch = check_samples(op, "x", x)
+        if batch and (self.dim is not None or self.least_dim):
+            elements = x.numel() // batch
+            if self.dim is not None and elements != self.dim:
+                raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
+            if elements < self.least_dim:
+                raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
+        tensors = self._tensors()
+        if tensors and not (tensors[0].is_cpu and x.is_cpu) and tensors[0].device != x.device:
+            raise ValueError(
+                f"{op}: x must be on the target's device {tensors[0].device}, got {x.device}; move it with target.to(x.device)"
+            )
+        return tensors
 
     def _checked(self, op: str, x: Tensor) -> Tensor:
-        """The parameters for a kernel that works on x, once x is known to fit."""
-        self._check(op, x)
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        kept = self._kept()
-        made = None if kept is None else kept.get(dtype)
-        return _once(kept, dtype, lambda: self._numbers_in(dtype)) if made is None else made
+        """The parameters for a kernel that works on x, once x is known to fit. They stay as they are: nobody writes to them."""
+        tensors = self._check(op, x)
+        dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
+        kept = self._kept.get(dtype)
+        if kept is not None and x.is_cpu and kept.still(tensors):
+            return kept.numbers
+        if not self._keeps or not readable(tensors) or differentiated(tensors):
+            return self._numbers_in(dtype)
+        with torch.inference_mode(False), torch.no_grad():
+            self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
+        return kept.numbers
 
-    def _all_buffers(self) -> Iterable[Tensor]:
-        """``buffers()``, whose walk through modules takes longer than small kernels, where there are no modules inside."""
-        return self.buffers() if self._modules else [buffer for buffer in self._buffers.values() if buffer is not None]
-
-    def _kept(self) -> dict[Any, Tensor] | None:
-        """What was made of the buffers as they are now, to be added to; None where nothing may be kept."""
-        if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
-            return None
-        buffers, versions = [], []
-        for buffer in self._all_buffers():
-            if buffer.requires_grad or buffer.is_inference():
-                return None
-            buffers.append(buffer)
-            versions.append(buffer._version)
-        seen, seen_versions, kept = self._made
-        if versions != seen_versions or not all(map(operator.is_, seen, buffers)):
-            kept = {}
-            self._made = (buffers, versions, kept)
-        return kept
-
-
-def _once(kept: dict[Any, Tensor] | None, key: Any, make: Callable[[], Tensor]) -> Tensor:
-    if kept is None:
-        return make()
-    made = kept.get(key)
-    if made is None:
-        made = make()
-        # What a tracer or a transform hands out is good inside of it only.
-        if type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made):
-            kept[key] = made
-    return made
+    def _tensors(self) -> list[Tensor]:
+        """All parameters and buffers. Where no modules are inside, without torch's walk, which takes longer than small kernels."""
+        if self._modules:
+            return [*self.parameters(), *self.buffers()]
+        own = [*self._parameters.values(), *self._buffers.values()] if self._parameters else self._buffers.values()
+        return [tensor for tensor in own if tensor is not None]
 
 
 def _elements(x: Tensor) -> int:
@@ -237,12 +275,3 @@ def _elements(x: Tensor) -> int:
 def positive(value: Any) -> Any:
     """Of a number or a tensor."""
     return value > 0
-
-
-def log_integral(energy: Callable[[Tensor], Tensor], reach: float, device: torch.device) -> Tensor:
-    """log of the integral of exp(-energy) over [-reach, reach], beyond which nothing is left of it; energy is elementwise.
-
-    The trapezoidal rule, which converges geometrically for analytic functions that vanish at both ends.
-    """
-    x = torch.linspace(-reach, reach, 20_001, dtype=torch.float64, device=device)
-    return torch.logsumexp(-energy(x), 0) + math.log(2 * reach / 20_000)

@@ -53,4 +53,4 @@ class Funnel(Target):
         return made(torch.cat((v, (0.5 * v).exp() * z[:, 1:]), 1))
 
     def _numbers(self) -> Tensor:
-        return (self.get_buffer("std").double() ** -2).reshape(1)
+        return (self._wide("std") ** -2).reshape(1)

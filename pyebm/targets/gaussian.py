@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import _ops
 from ..noise import Noise
@@ -18,17 +18,20 @@ class Gaussian(Target):
     """A normal distribution: independent elements with the standard deviation ``std``, or any ``covariance``.
 
     ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels multiply by its inverse, made once
-    in float64 from the Cholesky factor (the buffer ``scale_tril``); their bits are a backend's own, within docs/targets.md's bound.
+    in float64 from the Cholesky factor (``scale_tril``); their bits are a backend's own, within docs/targets.md's bound.
 
     Args:
         mean: a number for all elements, or a tensor (D,).
         std: the standard deviation, > 0, likewise; 1 if not given. Where mean and std are numbers, x may have any shape (B, ...).
         covariance: (D, D), symmetric and positive definite, in place of std.
+        scale_tril: (D, D), the Cholesky factor of the covariance, in place of it: lower triangular, its diagonal > 0. To learn a
+            covariance make this an ``nn.Parameter``; what is above the diagonal is not read and gets no gradient.
 
     Raises:
         TypeError: what is neither a number nor a tensor.
-        ValueError: numbers outside these ranges, tensors of more dimensions or of different lengths; std and covariance both
-            given; a covariance that is not square, not symmetric, singular or not positive definite.
+        ValueError: numbers outside these ranges, tensors of more dimensions or of different lengths; two of std, covariance and
+            scale_tril given; a covariance that is an ``nn.Parameter``, not square, not symmetric, singular or not positive
+            definite; a scale_tril that is not square or has a diagonal that is not positive.
 
     Example:
         >>> import torch, pyebm
@@ -41,66 +44,55 @@ class Gaussian(Target):
         0.8
     """
 
-    def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor | None = None, covariance: Tensor | None = None) -> None:
+    mean: Tensor
+    std: Tensor
+    scale_tril: Tensor
+
+    def __init__(
+        self,
+        mean: float | Tensor = 0.0,
+        std: float | Tensor | None = None,
+        covariance: Tensor | None = None,
+        *,
+        scale_tril: Tensor | None = None,
+    ) -> None:
         super().__init__()
-        self._register("mean", mean)
-        if covariance is not None:
-            if std is not None:
-                raise ValueError("Gaussian: give std or covariance, not both")
-            self._set_covariance(covariance)
+        given = {"std": std, "covariance": covariance, "scale_tril": scale_tril}
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise ValueError(f"Gaussian: give {names[0]} or {names[1]}, not both")
+        if covariance is not None or scale_tril is not None:
+            self._set_factor(mean, _factor_of(covariance) if covariance is not None else _checked_factor(scale_tril))
             return
-        self._register("std", 1.0 if std is None else std, positive, "be > 0 and finite")
-        sizes = {}
-        for name, buffer in self.named_buffers():
-            if buffer.dim() > 1:
-                raise ValueError(f"Gaussian: {name} must be a number or a tensor (D,), got shape {tuple(buffer.shape)}")
-            if buffer.dim() == 1:
-                sizes[name] = buffer.shape[0]
+        self._register("mean", mean, dims=1, like=std)
+        self._register("std", 1.0 if std is None else std, positive, "be > 0 and finite", dims=1, like=mean)
+        sizes = {name: value.shape[0] for name, value in self._own() if value.dim()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Gaussian: mean and std must have the same length, got {sizes['mean']} and {sizes['std']}")
         self.dim = next(iter(sizes.values()), None)
         self.kind = "harmonic" if self.dim is None else "gaussian"
 
-    def _set_covariance(self, covariance: Tensor) -> None:
-        mean = self.get_buffer("mean")
-        if not isinstance(covariance, Tensor) or covariance.is_complex():
-            found = covariance.dtype if isinstance(covariance, Tensor) else type(covariance).__name__
-            raise TypeError(f"Gaussian: covariance must be a tensor of real numbers, got {found}")
-        shape = tuple(covariance.shape)
-        if len(shape) != 2 or shape[0] != shape[1] or not covariance.numel():
-            raise ValueError(f"Gaussian: covariance must be (D, D) with D >= 1, got {shape}")
-        if mean.dim() > 1 or mean.numel() not in (1, shape[0]):
-            raise ValueError(f"Gaussian: mean must be a number or a tensor ({shape[0]},), got shape {tuple(mean.shape)}")
-        wide = covariance.detach().double()
-        if not wide.isfinite().all():
-            raise ValueError(f"Gaussian: covariance must be finite, got {wide[~wide.isfinite()][0].item():g}")
-        uneven = (wide - wide.T).abs().max().item()
-        if uneven > 1e-5 * wide.abs().max().item():
-            raise ValueError(f"Gaussian: covariance must be symmetric, got entries {uneven:g} apart from their mirror images")
-        factor, failed = torch.linalg.cholesky_ex((wide + wide.T) / 2)
-        diagonal = factor.diagonal()
-        resolution = torch.finfo(covariance.dtype if covariance.is_floating_point() else torch.float64).eps
-        # A factor within rounding of 0 means a direction without variance, though the decomposition may have got through.
-        if failed or (diagonal.square() <= resolution * wide.diagonal()).any():
-            at = int(failed) if failed else int((diagonal.square() / wide.diagonal()).argmin()) + 1
-            raise ValueError(
-                f"Gaussian: covariance must be positive definite, got one whose leading {at} x {at} block is singular or indefinite"
-            )
-        self.register_buffer("mean", mean.expand(shape[0]).clone())
-        self.register_buffer("scale_tril", factor)
-        self.dim, self.kind = shape[0], "gaussian_full"
+    def _set_factor(self, mean: float | Tensor, factor: Tensor) -> None:
+        self.dim, self.kind = factor.shape[0], "gaussian_full"
+        if isinstance(mean, Tensor) and (mean.dim() > 1 or mean.numel() not in (1, self.dim)):
+            raise ValueError(f"Gaussian: mean must be a number or a tensor ({self.dim},), got shape {tuple(mean.shape)}")
+        self._register("mean", mean, dims=1, like=factor)
+        if not self.mean.requires_grad:
+            self.register_buffer("mean", self.get_buffer("mean").expand(self.dim).clone())
+        self._check_values("scale_tril", factor)
+        self._hold("scale_tril", factor)
 
     @property
     def covariance(self) -> Tensor:
         """(D, D), for a target that was made with one."""
-        factor = self.get_buffer("scale_tril")
+        factor = self.scale_tril.tril()
         return torch.mm(factor, factor.T)
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
         if self.kind == "gaussian_full":
-            far = (work.double() - self.get_buffer("mean").double()).T
-            white: Tensor = torch.linalg.solve_triangular(self.get_buffer("scale_tril").double(), far, upper=False)
+            far = (work.double() - self._wide("mean")).T
+            white: Tensor = torch.linalg.solve_triangular(self._wide("scale_tril").tril(), far, upper=False)
             return white.square().sum(0).mul(0.5).to(work.dtype)
         return 0.5 * ((work - of("mean")) / of("std")).square().sum(1)
 
@@ -118,16 +110,68 @@ class Gaussian(Target):
         z, of, made = self._normals(n, noise, dtype, backend)
         if self.kind == "gaussian_full":
             # factor z by the score's kernel, which is (matrix) (0 - x): torch's own product has other bits in another batch.
-            out, packed = torch.empty_like(z), torch.cat((torch.zeros_like(of("mean")), padded(of("scale_tril"))))
-            _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed)
+            factor = of("scale_tril").tril()
+            out, packed = torch.empty_like(z), torch.cat((z.new_zeros(z.shape[1]), padded(factor)))
+            _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed.detach())
+            if packed.requires_grad:
+                far = z @ factor.T
+                out = out + (far - far.detach())  # the kernel's bits, with a derivative
             return made(of("mean") + out)
         return made(of("mean") + of("std") * z)
 
     def _numbers(self) -> Tensor:
-        mean = self.get_buffer("mean").double()
+        mean = self._wide("mean")
         if self.kind == "gaussian_full":
-            return torch.cat((mean, padded(torch.cholesky_inverse(self.get_buffer("scale_tril").double()))))
-        precision = self.get_buffer("std").double() ** -2
+            return torch.cat((mean.expand(self.dim or 0), padded(torch.cholesky_inverse(self._wide("scale_tril").tril()))))
+        precision = self._wide("std") ** -2
         if self.dim is None:
             return torch.stack((precision, mean))
         return torch.cat((mean.expand(self.dim), precision.expand(self.dim)))
+
+
+def _factor_of(covariance: Tensor) -> Tensor:
+    """Its Cholesky factor, in float64."""
+    if not isinstance(covariance, Tensor) or covariance.is_complex():
+        found = covariance.dtype if isinstance(covariance, Tensor) else type(covariance).__name__
+        raise TypeError(f"Gaussian: covariance must be a tensor of real numbers, got {found}")
+    if isinstance(covariance, nn.Parameter):
+        raise ValueError(
+            "Gaussian: covariance must not be a Parameter, since a step of an optimiser can leave the positive definite matrices; "
+            "give scale_tril=nn.Parameter(torch.linalg.cholesky(covariance))"
+        )
+    _check_square("covariance", covariance)
+    wide = covariance.double()
+    if covariance.is_meta:
+        return torch.empty_like(wide)
+    if not wide.isfinite().all():
+        raise ValueError(f"Gaussian: covariance must be finite, got {wide[~wide.isfinite()][0].item():g}")
+    uneven = (wide - wide.T).abs().max().item()
+    if uneven > 1e-5 * wide.abs().max().item():
+        raise ValueError(f"Gaussian: covariance must be symmetric, got entries {uneven:g} apart from their mirror images")
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex((wide + wide.T) / 2)
+    diagonal = factor.diagonal()
+    resolution = torch.finfo(covariance.dtype if covariance.is_floating_point() else torch.float64).eps
+    # A factor within rounding of 0 means a direction without variance, though the decomposition may have got through.
+    if failed or (diagonal.square() <= resolution * wide.diagonal()).any():
+        at = int(failed) if failed else int((diagonal.square() / wide.diagonal()).argmin()) + 1
+        raise ValueError(
+            f"Gaussian: covariance must be positive definite, got one whose leading {at} x {at} block is singular or indefinite"
+        )
+    return factor
+
+
+def _checked_factor(factor: Tensor | None) -> Tensor:
+    if not isinstance(factor, Tensor) or not factor.is_floating_point():
+        found = factor.dtype if isinstance(factor, Tensor) else type(factor).__name__
+        raise TypeError(f"Gaussian: scale_tril must be a floating-point tensor, got {found}")
+    _check_square("scale_tril", factor)
+    if not factor.is_meta and not (factor.diagonal() > 0).all():
+        raise ValueError(f"Gaussian: scale_tril must have a diagonal > 0, got {factor.diagonal().min().item():g} in it")
+    return factor
+
+
+def _check_square(name: str, matrix: Tensor) -> None:
+    shape = tuple(matrix.shape)
+    if len(shape) != 2 or shape[0] != shape[1] or not matrix.numel():
+        raise ValueError(f"Gaussian: {name} must be (D, D) with D >= 1, got {shape}")

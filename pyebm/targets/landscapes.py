@@ -37,8 +37,8 @@ class Rosenbrock(Target):
 
     def __init__(self, a: float = 1.0, b: float = 100.0) -> None:
         super().__init__()
-        self._register("a", a)
-        self._register("b", b, positive, _ONE)
+        self._register("a", a, like=b)
+        self._register("b", b, positive, _ONE, like=a)
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
@@ -61,7 +61,7 @@ class Rosenbrock(Target):
         return made(torch.stack((first, first.square() + z[:, 1] / (2 * of("b")).sqrt()), 1))
 
     def _numbers(self) -> Tensor:
-        a, b = self.get_buffer("a").double(), self.get_buffer("b").double()
+        a, b = self._wide("a"), self._wide("b")
         return torch.stack((a, 2 * b, 4 * b))
 
 
@@ -98,7 +98,7 @@ class Rastrigin(Target):
         return -self.energy(x) - work.shape[1] * torch.log(one)
 
     def _numbers(self) -> Tensor:
-        return (2 * math.pi * self.get_buffer("amplitude").double()).reshape(1)
+        return (2 * math.pi * self._wide("amplitude")).reshape(1)
 
 
 class Ackley(Target):
@@ -123,8 +123,9 @@ class Ackley(Target):
 
     def __init__(self, a: float = 20.0, b: float = 0.2, c: float = 2 * math.pi) -> None:
         super().__init__()
+        given = next((value for value in (a, b, c) if isinstance(value, Tensor)), None)
         for name, value in (("a", a), ("b", b), ("c", c)):
-            self._register(name, value, positive, _ONE)
+            self._register(name, value, positive, _ONE, like=given)
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
@@ -132,5 +133,5 @@ class Ackley(Target):
         return bowl + (math.e - (of("c") * work).cos().mean(1).exp())
 
     def _numbers(self) -> Tensor:
-        a, b, c = (self.get_buffer(name).double() for name in ("a", "b", "c"))
+        a, b, c = (self._wide(name) for name in ("a", "b", "c"))
         return torch.stack((a * b, b, c / (2 * math.pi), c))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ..reference.dense import padded, squares
+from ..reference.dense import padded, row_stride, squares
+from ._kept import differentiated, readable
 from ._target import Target, positive
 
 
@@ -28,7 +29,8 @@ class GaussianMixture(Target):
         means: (M, D), real numbers.
         scale: standard deviations > 0: a number, or a tensor that broadcasts against the means: (M, 1) one a component,
             (D,) or (1, D) one a dimension, (M, D) one of each. (M,) would mean dimensions, so it is an error unless M = D.
-        weights: (M,), >= 0, with the sum 1 to within 1e-5 (then normalised); None for equal ones. A weight of 0 is legal.
+        weights: (M,), >= 0, with the sum 1 to within 1e-5; None for equal ones. A weight of 0 is legal. They are divided by their
+            sum in every use, so those that are learned need not keep it at 1; below 0 they give NaN.
 
     Raises:
         TypeError: means, scale or weights that aren't real tensors (scale: or a number).
@@ -42,33 +44,36 @@ class GaussianMixture(Target):
         0.8
     """
 
+    means: Tensor
+    scale: Tensor
+    weights: Tensor
+
     def __init__(self, means: Tensor, scale: float | Tensor, weights: Tensor | None = None) -> None:
         super().__init__()
-        means = self._real("means", means)
+        self._check_values("means", self._tensor("means", means))
         if means.dim() != 2 or not means.numel():
             raise ValueError(f"GaussianMixture: means must be (M, D) with M, D >= 1, got {tuple(means.shape)}")
-        if not means.isfinite().all():
-            raise ValueError(f"GaussianMixture: means must be finite, got {means[~means.isfinite()][0].item():g}")
-        self.register_buffer("means", means.detach().clone())
+        self._hold("means", means, means.dtype if means.dtype in (torch.float32, torch.float64) else torch.float64)
         count, dim = means.shape
         if not isinstance(scale, numbers.Real):
-            scale = self._real("scale", scale)
-            if scale.dim() > 2 or any(n not in (1, full) for n, full in zip(scale.shape[::-1], (dim, count), strict=False)):
+            shape = self._tensor("scale", scale).shape
+            if len(shape) > 2 or any(n not in (1, full) for n, full in zip(shape[::-1], (dim, count), strict=False)):
                 raise ValueError(
                     f"GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M, D) = "
-                    f"{tuple(means.shape)}, got {tuple(scale.shape)}"
+                    f"{tuple(means.shape)}, got {tuple(shape)}"
                 )
-        self._register("scale", scale, positive, "be > 0 and finite")
+        self._register("scale", scale, positive, "be > 0 and finite", dims=2, like=means)
         self.dim, self.kind = dim, "mixture_diagonal" if min(self._rows().shape) > 1 else "mixture"
         if weights is None:
-            weights = means.new_full((count,), 1 / count, dtype=torch.float64)
-        weights = self._real("weights", weights)
-        if weights.shape != (count,):
+            self.register_buffer("weights", means.new_full((count,), 1 / count, dtype=torch.float64))
+            return
+        if self._tensor("weights", weights).shape != (count,):
             raise ValueError(f"GaussianMixture: weights must be one a component, ({count},), got {tuple(weights.shape)}")
-        self._register("weights", weights, lambda w: w >= 0, "be >= 0 and finite")
-        total = weights.double().sum().item()
+        self._check_values("weights", weights, lambda w: w >= 0, "be >= 0 and finite")
+        total = 1.0 if weights.is_meta else weights.detach().double().sum().item()
         if abs(total - 1) > 1e-5:
             raise ValueError(f"GaussianMixture: weights must sum to 1, got {total:g}; divide them by it")
+        self._hold("weights", weights)
 
     @classmethod
     def from_data(cls, x: Tensor, sigma: float | Tensor) -> GaussianMixture:
@@ -95,7 +100,7 @@ class GaussianMixture(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         """``log p(x)``, (B,), computed in float64, rounded once; differentiable. Unlike the score it has B x M terms in memory."""
         work, _ = self._work(x)
-        means, scale = self.get_buffer("means").double(), self._rows()
+        means, scale = self._wide("means"), self._rows()
         log_norm = scale.expand_as(means).log().sum(1) + 0.5 * means.shape[1] * math.log(2 * math.pi)
         apart = squares(work.double(), means, scale.square().reciprocal())
         return torch.logsumexp(self._log_weights() - log_norm - 0.5 * apart, 1).to(work.dtype)
@@ -108,7 +113,12 @@ class GaussianMixture(Target):
         self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
     ) -> Tensor:
         """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next one chooses the components."""
-        means, scale = self.get_buffer("means"), self.get_buffer("scale").double()
+        if differentiated([self.weights]):
+            raise RuntimeError(
+                "GaussianMixture.sample: the weights require grad, and which component a sample comes from has no derivative by "
+                "them; call it under torch.no_grad(), or give weights that don't require grad"
+            )
+        means, scale = self.means, self._wide("scale")
         z, _, made = self._normals(n, noise, dtype, backend)
         # 40 bits of two words: a float32 alone would be too coarse for 10^5 components.
         u = noise.at(stream=noise.stream + 1).rand((z.shape[0], 2), dtype=torch.float64, device=means.device, backend=backend)
@@ -119,14 +129,14 @@ class GaussianMixture(Target):
         return made(means[chosen].double() + spread * z)
 
     def _log_weights(self) -> Tensor:
-        weights = self.get_buffer("weights").double()
+        weights = self._wide("weights")
         return (weights / weights.sum()).log()
 
     def _rows(self) -> Tensor:
         """The scales in float64: (M, 1), (1, D) or (M, D)."""
-        scale = self.get_buffer("scale").double()
+        scale = self._wide("scale")
         rows = scale.reshape(-1, scale.shape[-1] if scale.dim() else 1)
-        return rows.expand(self.get_buffer("means").shape[0], 1) if rows.shape == (1, 1) else rows
+        return rows.expand(self.means.shape[0], 1) if rows.shape == (1, 1) else rows
 
     def _constant(self, elements: int) -> float:
         largest = float(self._offsets().max()) * math.log(2)
@@ -135,49 +145,55 @@ class GaussianMixture(Target):
     @property
     def _shared(self) -> bool:
         """One scale a dimension for all components: to the kernels space is stretched so that all are 1."""
-        return self.kind == "mixture" and self._rows().shape != (self.get_buffer("means").shape[0], 1)
+        return self.kind == "mixture" and self._rows().shape != (self.means.shape[0], 1)
 
     def _offsets(self) -> Tensor:
         """log2 of what the components' terms in the score are multiplied by; of interest are their differences."""
         scale, log_weight = self._rows(), self._log_weights() / math.log(2)
         if self.kind == "mixture_diagonal":
             return log_weight - scale.log2().sum(1)
-        return (
-            log_weight if self._shared else log_weight - (0.5 * self.get_buffer("means").shape[1] + 1) * scale[:, 0].square().log2()
-        )
+        return log_weight if self._shared else log_weight - (0.5 * self.means.shape[1] + 1) * scale[:, 0].square().log2()
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
         """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
-        means, scale, offsets = self.get_buffer("means"), self._rows(), self._offsets()
+        means, scale, offsets = self.means, self._rows(), self._offsets()
         dim, offset = means.shape[1], offsets - offsets.max()
         if self.kind == "mixture_diagonal":
             precision = scale.square().reciprocal()
-            self._check_range(dtype, precision)
-            vectors, matrices = [offset], [means, precision]
+            vectors, matrices = [self._in_range(offset, dtype, precision)], [means, precision]
         else:
             shared = self._shared
             variance = torch.ones_like(offset) if shared else scale[:, 0].square()
             inverse = scale[0].reciprocal() if shared else scale.new_ones(dim)
-            self._check_range(dtype, variance.reciprocal(), variance, inverse)
+            offset = self._in_range(offset, dtype, variance.reciprocal(), variance, inverse)
             vectors = [offset, 0.5 / math.log(2) / variance, variance, inverse]
             matrices = [means * inverse if shared else means]
         return torch.cat([*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)])
 
-    def _check_range(self, dtype: torch.dtype, *made: Tensor) -> None:
-        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the score is computed in."""
-        if torch.compiler.is_compiling():
-            return
-        limits = torch.finfo(dtype)
-        for each in made:
-            if not limits.tiny <= each.min().item() <= each.max().item() <= 0.25 * limits.max:
-                scale = self.get_buffer("scale")
-                raise ValueError(
-                    f"GaussianMixture: scale^2 and 1 / scale^2 must be normal numbers of {dtype}, in which the score is computed, "
-                    f"got scale from {scale.min().item():g} to {scale.max().item():g}"
-                )
+    def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        means, (count, dim) = self.means, self.means.shape
+        if means.dtype is not dtype or self._shared:
+            return None
+        first, stride = count if self.kind == "mixture_diagonal" else 3 * count + dim, row_stride(dim)
+        return means, lambda numbers: numbers[first : first + count * stride].reshape(count, stride)[:, :dim]
 
-    def _real(self, name: str, value: object) -> Tensor:
-        if not isinstance(value, Tensor) or value.is_complex() or value.layout is not torch.strided:
-            found = f"{value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
-            raise TypeError(f"GaussianMixture: {name} must be a dense tensor of real numbers, got {found}")
-        return value if value.dtype in (torch.float32, torch.float64) else value.to(torch.float64)
+    def _in_range(self, offset: Tensor, dtype: torch.dtype, *made: Tensor) -> Tensor:
+        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the score is computed in.
+
+        That is an error, or, where nobody can look without waiting for a device, a score of NaN.
+        """
+        limits, scale = torch.finfo(dtype), self.scale
+        fits = torch.stack([((each >= limits.tiny) & (each <= 0.25 * limits.max)).all() for each in made]).all()
+        if not readable([scale]):
+            return torch.where(fits, offset, math.nan)
+        if not fits:
+            raise ValueError(
+                f"GaussianMixture: scale^2 and 1 / scale^2 must be normal numbers of {dtype}, in which the score is computed, "
+                f"got scale from {scale.min().item():g} to {scale.max().item():g}"
+            )
+        return offset
+
+    def _tensor(self, name: str, value: object) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"GaussianMixture: {name} must be a dense tensor of real numbers, got {type(value).__name__}")
+        return value

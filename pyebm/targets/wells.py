@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ._target import Target, log_integral, positive
-
-_NOTHING_LEFT = 745.0  # exp(-745) is below float64's smallest number
+from ._normaliser import double_well, horner, polynomial
+from ._target import Target, positive
 
 
 class Harmonic(Target):
@@ -33,8 +32,8 @@ class Harmonic(Target):
 
     def __init__(self, stiffness: float = 1.0, center: float = 0.0) -> None:
         super().__init__()
-        self._register("stiffness", stiffness, positive, "be > 0 and finite")
-        self._register("center", center)
+        self._register("stiffness", stiffness, positive, "be > 0 and finite", like=center)
+        self._register("center", center, like=stiffness)
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
@@ -51,7 +50,7 @@ class Harmonic(Target):
         return made(of("center") + z / of("stiffness").sqrt())
 
     def _numbers(self) -> Tensor:
-        return torch.stack((self.get_buffer("stiffness"), self.get_buffer("center"))).double()
+        return torch.stack((self._wide("stiffness"), self._wide("center")))
 
 
 class DoubleWell(Target):
@@ -75,8 +74,8 @@ class DoubleWell(Target):
 
     def __init__(self, barrier: float = 2.0, width: float = 1.0) -> None:
         super().__init__()
-        self._register("barrier", barrier, positive, "be > 0 and finite")
-        self._register("width", width, positive, "be > 0 and finite")
+        self._register("barrier", barrier, positive, "be > 0 and finite", like=width)
+        self._register("width", width, positive, "be > 0 and finite", like=barrier)
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
@@ -85,15 +84,13 @@ class DoubleWell(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         """The normaliser comes from a quadrature that is exact to float64's precision."""
         work, _ = self._work(x)
-        barrier, width = (self.get_buffer(name).double() for name in ("barrier", "width"))
-        reach = float((1 + (_NOTHING_LEFT / barrier).sqrt()).sqrt())  # in units of the width
-        one = width.log() + log_integral(lambda at: barrier * (at.square() - 1).square(), reach, barrier.device)
+        one = self._wide("width").log() + double_well(self._wide("barrier"))
         return -self.energy(x) - (one * work.shape[1]).to(work.dtype)
 
     def _numbers(self) -> Tensor:
         """The score is x (a - b x^2)."""
-        square = self.get_buffer("width").double().square()
-        linear = 4 * self.get_buffer("barrier").double() / square
+        square = self._wide("width").square()
+        linear = 4 * self._wide("barrier") / square
         return torch.stack((linear, linear / square))
 
 
@@ -113,42 +110,35 @@ class Polynomial(Target):
     """
 
     kind = "polynomial"
+    coefficients: Tensor
 
     def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
         super().__init__()
-        self._register("coefficients", torch.as_tensor(coefficients, dtype=torch.float64))
-        c = self.get_buffer("coefficients")
-        if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or c[-1] <= 0:
+        if not isinstance(coefficients, Tensor):
+            coefficients = torch.tensor(coefficients, dtype=torch.float64)
+        self._register("coefficients", coefficients, dims=1)
+        c = self.coefficients.detach()
+        if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or not (c.is_meta or c[-1] > 0):
             raise ValueError(
                 "Polynomial: coefficients must be (c_0, ..., c_n) with n even and >= 2 and c_n > 0, "
-                f"got {c.tolist() if c.numel() < 20 else tuple(c.shape)}"
+                f"got {tuple(c.shape) if c.is_meta or c.numel() >= 20 else c.tolist()}"
             )
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
-        return _horner(of("coefficients"), work).sum(1)
+        return horner(of("coefficients"), work).sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The normaliser comes from a quadrature that is exact to float64's precision."""
+        """The normaliser comes from a quadrature that is exact to float64's precision.
+
+        Raises ValueError where the polynomial's numbers are beyond float64's.
+        """
         work, _ = self._work(x)
-        c = self.get_buffer("coefficients").double()
-        lowest, reach = 0.0, 0.5
-        while not (_horner(c, c.new_tensor([-reach, reach])) - lowest > _NOTHING_LEFT).all():
-            reach *= 2
-            lowest = float(_horner(c, torch.linspace(-reach, reach, 1001, dtype=c.dtype, device=c.device)).min())
-        one = log_integral(lambda at: _horner(c, at), reach, c.device)
-        return -self.energy(x) - (one * work.shape[1]).to(work.dtype)
+        return -self.energy(x) - (polynomial(self._wide("coefficients")) * work.shape[1]).to(work.dtype)
 
     def _constant(self, elements: int) -> float:
-        return elements * float(self.get_buffer("coefficients")[0])
+        return elements * float(self.coefficients[0])
 
     def _numbers(self) -> Tensor:
-        c = self.get_buffer("coefficients").double()
+        c = self._wide("coefficients")
         return -(c * torch.arange(c.shape[0], dtype=c.dtype, device=c.device))[1:]
-
-
-def _horner(coefficients: Tensor, x: Tensor) -> Tensor:
-    value = torch.zeros_like(x)
-    for c in coefficients.flip(0):
-        value = value * x + c
-    return value

@@ -1,0 +1,108 @@
+"""The numbers that a target's kernels take, kept for as long as its tensors hold the values that they were made of.
+
+A version counter does not know of a write through ``.data`` or ``.numpy()``, of a collective or of ``swap_tensors``. So the values
+themselves are looked at in every call, which docs/targets.md has the price of.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.compiler import is_compiling
+
+from .. import _ops
+
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def readable(tensors: Sequence[Tensor]) -> bool:
+    """Whether Python may look at the values: on the CPU, and not those of a tracer, a transform or a subclass."""
+    return _plain_python() and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
+
+
+def differentiated(tensors: Sequence[Tensor]) -> bool:
+    """Whether a derivative with respect to one of them is wanted, backward or forward."""
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                return True
+    if forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def _plain_python() -> bool:
+    """No compiler, dispatch mode or transform is at work."""
+    return not (is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None)
+
+
+class Kept:
+    """Numbers, and the values of the tensors that they were made of.
+
+    Args:
+        make: gives the numbers.
+        contained: one of the tensors, (M, D), whose rows are in the numbers as they are, so that no copy is needed to compare with,
+            and what finds them there.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Tensor],
+        tensors: Sequence[Tensor],
+        contained: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None,
+    ) -> None:
+        own, rows_in = contained or (None, None)
+        # The values first: a write by another thread in between is then seen by the next call.
+        values = [None if t is own else _copied(t) if t.dim() else t.item() for t in tensors]
+        self.numbers = make()
+        self.values = [rows_in(self.numbers) if value is None and rows_in is not None else value for value in values]
+
+    def still(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these tensors, on the CPU, hold the same values, to the bit, and nobody wants a derivative or traces them.
+
+        With a few numbers it takes some 0.7 us, a tenth of the smallest call: hence one loop, and no look at what can't differ.
+        """
+        if forward_ad._current_level >= 0 or not _plain_python() or len(tensors) != len(self.values):
+            return False
+        grad = torch.is_grad_enabled()
+        for tensor, then in zip(tensors, self.values):  # noqa: B905 (strict costs as much as a comparison)
+            if grad and tensor.requires_grad:
+                return False
+            if type(then) is Tensor:
+                if not _same(tensor, then):
+                    return False
+                continue
+            if tensor.dim() or (now := tensor.item()) != then:
+                return False
+            if now == 0 and math.copysign(1.0, now) != math.copysign(1.0, then):
+                return False
+        return True
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def _same(now: Tensor, then: Tensor) -> bool:
+    """then: contiguous, or rows at one distance from each other."""
+    if type(now) not in _PLAIN or not now.is_cpu or now.shape != then.shape or now.dtype is not then.dtype:
+        return False
+    if _ops._why_no_cpu is not None:
+        return torch.equal(now, then)
+    now, count = now.contiguous(), 1 if then.is_contiguous() else then.shape[0]
+    width = now.nbytes // count
+    return bool(_entry()(now.data_ptr(), then.data_ptr(), count, width, width if count == 1 else then.stride(0) * then.itemsize))
+
+
+@functools.cache
+def _entry() -> Any:
+    entry = _ops.library().pyebm_same
+    entry.argtypes, entry.restype = [*[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3], ctypes.c_bool
+    return entry
