@@ -31,7 +31,7 @@ def wanted(*tensors: Tensor | None) -> bool:
 def transformed(*tensors: Tensor | None) -> bool:
     """Whether something other than plain reverse mode follows: forward mode, or a transform of ``torch.func``."""
     if torch.compiler.is_compiling():
-        return _inside()
+        return bool(_inside())
     if _functorch.maybe_current_level() is None:
         return bool(forward_ad._current_level >= 0) and any(_has_tangent(tensor) for tensor in tensors)
     return any(tensor is not None and _functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
@@ -49,7 +49,7 @@ def _in_batch(grad: Tensor) -> bool:
 def inside() -> bool:
     """Whether a transform or a level of forward mode is active, whatever it may follow."""
     if torch.compiler.is_compiling():
-        return _inside()
+        return bool(_inside())
     return _functorch.maybe_current_level() is not None or bool(forward_ad._current_level >= 0)
 
 

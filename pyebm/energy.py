@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_samples
+from ._derivatives import inside
 
 
 def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_graph: bool = False) -> Tensor:
@@ -41,16 +42,34 @@ def energy_and_score(
 ) -> tuple[Tensor, Tensor]:
     """E(x), of shape (B,), and -grad E(x), from one evaluation of energy_fn."""
     batch = check_samples(op, "x", x)
+    if inside():
+        return _composable(op, energy_fn, x, batch)
     with torch.inference_mode(False), torch.enable_grad():
         at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)
-        check_energy(op, energy, batch)
-        if not energy.requires_grad:
-            raise ValueError(f"{op}: energy_fn must return an energy that depends on x through autograd, got a constant")
+        _check_gradient(op, energy, batch)
         (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
         if grad is None:
             raise ValueError(f"{op}: energy_fn must return an energy that depends on x, got one that does not")
         return energy.detach().reshape(batch), -grad if create_graph else -grad.detach()
+
+
+def _composable(op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """The same by torch.func.grad, through which forward mode and other transforms go on, to the weights of the network too."""
+
+    def total(x: Tensor) -> tuple[Tensor, Tensor]:
+        energy = energy_fn(x)
+        _check_gradient(op, energy, batch)
+        return energy.sum(), energy
+
+    grad, energy = torch.func.grad(total, has_aux=True)(x)
+    return energy.reshape(batch), -grad
+
+
+def _check_gradient(op: str, energy: Tensor, batch: int) -> None:
+    check_energy(op, energy, batch)
+    if not energy.requires_grad:
+        raise ValueError(f"{op}: energy_fn must return an energy that depends on x through autograd, got a constant")
 
 
 def _leaf(x: Tensor) -> Tensor:

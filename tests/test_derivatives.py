@@ -193,3 +193,35 @@ def test_a_tangent_that_reaches_only_the_backward_pass():
         (gradient,) = torch.autograd.grad(loss, x, seed)
         value, tangent = forward_ad.unpack_dual(gradient)
     assert torch.equal(tangent, 2 * value)
+
+
+class TestEnergyScore:
+    @staticmethod
+    def score(x: Tensor) -> Tensor:
+        return pyebm.energy_score(lambda y: (y**4).sum(1) / 4, x)
+
+    def test_forward_mode(self):
+        x, v = samples(), torch.ones(SHAPE, dtype=torch.float64)
+        assert torch.allclose(jvp(self.score, (x,), (v,))[1], -3 * x**2)
+        with forward_ad.dual_level():
+            made = forward_ad.unpack_dual(self.score(forward_ad.make_dual(x, v)))
+        assert torch.allclose(made.primal, -(x**3))
+        assert torch.allclose(made.tangent, -3 * x**2)
+
+    def test_transforms(self):
+        x = samples()
+        assert torch.allclose(grad(lambda y: self.score(y).sum())(x), -3 * x**2)
+        assert torch.equal(vmap(self.score)(torch.stack([x, 2 * x])), torch.stack([self.score(x), self.score(2 * x)]))
+        assert torch.allclose(jacfwd(self.score)(x), jacrev(self.score)(x))
+
+    def test_weights_of_the_network(self):
+        weight = torch.tensor(2.0, dtype=torch.float64)
+
+        def score(weight: Tensor) -> Tensor:
+            return pyebm.energy_score(lambda y: weight * y.square().sum(1), samples())
+
+        assert torch.allclose(jvp(score, (weight,), (torch.ones_like(weight),))[1], -2 * samples())
+
+    def test_constant_energy_is_refused_there_too(self):
+        with pytest.raises(ValueError, match="depends on x"):
+            vmap(lambda x: pyebm.energy_score(lambda _: torch.ones(3), x))(samples()[None])
