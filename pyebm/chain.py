@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import Coefficient, coefficient, rows_of
+from ._dtensor import by_samples
 from .langevin import Clamp, bounds, langevin_step
 from .noise import Noise, named
 from .targets import Target
@@ -19,6 +20,7 @@ from .targets import Target
 _OP = "langevin_chain"
 
 
+@by_samples
 def langevin_chain(
     x: Tensor,
     target: Target,

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from . import _ops, reference
 from ._checks import Coefficient, check_like, check_samples, coefficient
+from ._dtensor import by_samples
 from .noise import Noise, named
 
 Clamp = tuple[float | None, float | None]
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]  # the numbers, and the values per sample instead of them
 
 
+@by_samples
 def langevin_step(
     x: Tensor,
     score: Tensor,
@@ -67,6 +69,7 @@ def langevin_step(
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend)
 
 
+@by_samples
 def langevin_step_(
     x: Tensor,
     score: Tensor,
@@ -97,6 +100,7 @@ def langevin_step_(
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
 
 
+@by_samples
 def affine_step(
     x: Tensor,
     g: Tensor,
