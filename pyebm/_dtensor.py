@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,8 @@ def by_samples(function: Callable[_P, _R]) -> Callable[_P, _R]:
         bound.apply_defaults()
         shard = _Shard(function.__name__, name, x)
         arguments = shard.arguments(bound.arguments)
-        return shard.results(function(**arguments), arguments)  # type: ignore[arg-type, return-value]
+        made: _R = shard.results(cast(Any, function)(**arguments), arguments)
+        return made
 
     return call
 
@@ -101,7 +102,7 @@ class _Shard:
             stream=noise.stream,
         )
 
-    def _schedule(self, name: str, value: Tensor, n_steps: int) -> Any:
+    def _schedule(self, name: str, value: Any, n_steps: int) -> Any:
         """A chain's coefficient: one value per step, as a list, or per sample."""
         if value.dim() != 1 or len(value) != n_steps or n_steps == 1:
             return self._part(name, value)
@@ -112,25 +113,28 @@ class _Shard:
             )
         return self._part(name, value).tolist()
 
-    def _part(self, name: str, value: Tensor) -> Tensor:
+    def _part(self, name: str, value: Any) -> Any:
         """The rows of a tensor that are this rank's, where it has a row for each sample of the whole."""
         if is_dtensor(value):
-            if value.device_mesh != self.mesh:  # type: ignore[attr-defined]
+            if value.device_mesh != self.mesh:
                 raise ValueError(f"{self.op}: {name} must be on {self.name}'s mesh")
-            placements = tuple(value.placements)  # type: ignore[attr-defined]
+            placements = tuple(value.placements)
             if placements == self.placements:
-                return _waited(value.to_local())  # type: ignore[attr-defined]
+                return _waited(value.to_local())
             if not all(p.is_replicate() for p in placements):
-                raise ValueError(f"{self.op}: {name} must be placed as {self.name}, {self.placements}, or replicated, got {placements}")
-            value = _waited(value.to_local(grad_placements=self.summed))  # type: ignore[attr-defined]
+                must = f"{name} must be placed as {self.name}, {self.placements}, or replicated"
+                raise ValueError(f"{self.op}: {must}, got {placements}")
+            value = _waited(value.to_local(grad_placements=self.summed))
         elif value.requires_grad and torch.is_grad_enabled():
-            raise ValueError(f"{self.op}: {name} must be a DTensor like {self.name} where it requires grad: its gradient is the ranks' sum")
+            raise ValueError(
+                f"{self.op}: {name} must be a DTensor like {self.name} where it requires grad, or each rank has a part of it"
+            )
         by_row = value.dim() > 0 and value.shape[0] == self.batch and (name != "mask" or value.dim() == self.x.dim())
         return value.narrow(0, self.first, self.count) if by_row else value
 
     def _check_frozen(self, name: str, module: nn.Module) -> None:
         if torch.is_grad_enabled() and any(value.requires_grad for value in (*module.parameters(), *module.buffers())):
-            raise ValueError(f"{self.op}: {name} must not require grad where {self.name} is a DTensor: each rank would have a part of it")
+            raise ValueError(f"{self.op}: {name} must not require grad where {self.name} is a DTensor: each rank has a part of it")
 
     def results(self, made: Any, arguments: dict[str, Any]) -> Any:
         """What the function returned of this rank's samples, as part of the whole."""
@@ -153,6 +157,6 @@ class _Shard:
         return DTensor.from_local(made, self.mesh, placements, shape=shape, stride=stride)
 
 
-def _waited(local: Tensor) -> Tensor:
+def _waited(local: Any) -> Any:
     """The local tensor, once it is there: a collective may still be on its way."""
-    return local.wait() if type(local).__name__ == "AsyncCollectiveTensor" else local  # type: ignore[no-any-return, operator]
+    return local.wait() if type(local).__name__ == "AsyncCollectiveTensor" else local

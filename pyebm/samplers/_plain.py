@@ -61,7 +61,7 @@ class Plain:
 
     @classmethod
     def of(cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0) -> _Plain | None:
-        """None where the op is needed: other backends, devices and types, half precisions, options, torch.compile, a profiler's view.
+        """None where the op is needed: other backends, devices and types, half precisions, options, compilers, what watches.
 
         stream: counted from the noise's own.
         """
