@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _ops, reference
-from ._checks import Coefficient, check_like, check_samples, coefficient
+from ._checks import Coefficient, check_like, check_plain, check_samples, coefficient
 from ._dtensor import by_samples
 from .noise import Noise, named
 
@@ -226,6 +226,7 @@ def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
 def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"{op}: mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
+    check_plain(op, "mask", mask)
     if mask.layout is not torch.strided:
         raise TypeError(f"{op}: mask must be a dense tensor, got layout {mask.layout}")
     if mask.device != x.device:

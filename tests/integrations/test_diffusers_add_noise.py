@@ -154,7 +154,7 @@ def test_predictions_are_not_guessed(name):
     """EDM's "epsilon" is the output of a preconditioned network; others don't say what is predicted."""
     scheduler, times = made(name)
     _, noised = add_noise(scheduler, normal(*SHAPE), NOISE, times)
-    with pytest.raises(ValueError, match="prediction_type must be one of 'epsilon', .* got None"):
+    with pytest.raises(ValueError, match=r"prediction_type must be one of 'epsilon', .* got None"):
         loss(normal(*SHAPE), noised)
     assert loss(NOISE.randn(SHAPE), noised, "epsilon").item() == 0.0
 

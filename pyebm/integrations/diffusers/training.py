@@ -50,7 +50,8 @@ def add_noise(
     float32.
 
     Args:
-        scheduler: any with ``add_noise(original_samples, noise, timesteps)`` that adds a multiple of the noise to one of the samples.
+        scheduler: any with ``add_noise(original_samples, noise, timesteps)`` that adds a multiple of the noise to one of the
+            samples.
         latents: x0 (B, ...), two dimensions at least, kept by the result.
         noise: a :class:`pyebm.Noise`, one for each training step; or the normals, like latents.
         timesteps: (B,), or one for all, of the dtype and values that the scheduler takes.
@@ -140,8 +141,8 @@ def loss(
     Args:
         model_pred: the network's output, like the latents.
         noised: what :func:`add_noise` returned.
-        prediction_type: "epsilon" for z, "v_prediction" for ``(alpha z - sigma x0) / sqrt(alpha^2 + sigma^2)``, "sample" for x0; None
-            asks the scheduler's configuration, and must not be None where that says nothing or means EDM's preconditioned network.
+        prediction_type: "epsilon" for z, "v_prediction" for ``(alpha z - sigma x0) / sqrt(alpha^2 + sigma^2)``, "sample" for x0.
+            None asks the scheduler's configuration; give one where that says nothing or means EDM's preconditioned network.
         snr_gamma: gamma of Hang et al. (2023), with snr = alpha^2 / sigma^2: w = min(snr, gamma) / snr for epsilon,
             / (snr + 1) for v, and min(snr, gamma) itself for sample. At zero terminal SNR it is the limit, 1 for epsilon.
         reduction: "mean", or "sample" for the sum of each sample's elements, and the others of :func:`pyebm.denoising_loss`.
