@@ -39,9 +39,8 @@ def _entry(name: str) -> Any:
     return entry
 
 
-def _is_watched() -> bool:
-    """Whether a mode (a tracer, a counter of operations, a fake device) is to see every op."""
-    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
+# How many modes (a tracer, a counter of operations, a fake device) are to see every op; by names of their own, as a step asks.
+_dispatch_modes, _function_modes, _strided = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack, torch.strided
 
 
 _Plain = TypeVar("_Plain", bound="Plain")
@@ -68,7 +67,7 @@ class Plain:
         x = run.x
         watched = torch.compiler.is_compiling() or torch._C._autograd._profiler_enabled()
         plain = type(x) is Tensor and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()
-        simple = plain and not tail and not watched and not _is_watched()
+        simple = plain and not tail and not watched and not (_dispatch_modes() or _function_modes())
         return cls(run, stream) if simple and run.kernels(backend) is _ops._REGISTERED else None
 
     def __init__(self, run: Run, stream: int) -> None:
@@ -85,7 +84,7 @@ class Plain:
         done: bool = (
             type(score) is Tensor
             and score.dtype is self.dtype
-            and score.layout is torch.strided
+            and score.layout is _strided
             and score.is_cpu
             and score.shape == self.shape
             and score.is_contiguous()
@@ -96,7 +95,8 @@ class Plain:
             and x.dtype is self.dtype
             and x.is_contiguous()
             and self.storage.nbytes() >= self.bytes
-            and not _is_watched()
+            and not _dispatch_modes()
+            and not _function_modes()
             and self.entry(self.address, self.pointer, score.data_ptr(), k)
         )
         return done
