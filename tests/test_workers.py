@@ -65,7 +65,7 @@ def everything():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork_with_one_thread():
-    """After kernels have run here. With more threads torch's own operations wait for ever in the child, for OpenMP's, as ours do."""
+    """After kernels have run here. With more threads a forked process waits for ever, in torch's own operations as in ours."""
     want = everything()
     read, write = os.pipe()
     child = os.fork()
