@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +45,8 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
         raise ValueError(f"{op}: {name} must have {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}")
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x_name}'s device {x.device}, got {value.device}")
+    if type(value) is not Tensor:
+        check_plain(op, name, value)
     if value.layout is not torch.strided:
         raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
     if value.dtype != x.dtype:
@@ -106,6 +110,8 @@ def rows_of(op: str, name: str, value: Tensor, x: Tensor, expected: int, one: st
 
 
 def _coefficient_tensor(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
+    if type(value) is not Tensor:
+        check_plain(op, name, value)
     if value.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
     if value.layout is not torch.strided:
@@ -113,3 +119,22 @@ def _coefficient_tensor(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x.device} like the samples, got {value.device}")
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def is_dtensor(x: Any) -> bool:
+    """Whether x is a DTensor, without an import of torch.distributed for those who don't use it."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def check_plain(op: str, name: str, x: Tensor) -> None:
+    """Refuse a subclass with operations of its own, whose memory is not that of a tensor."""
+    kind = type(x)
+    if kind.__torch_dispatch__ is Tensor.__torch_dispatch__ or kind.__module__.startswith("torch._subclasses"):
+        return  # a Parameter, a subclass with other methods, a tracer's tensor
+    if is_dtensor(x):
+        raise TypeError(
+            f"{op}: {name} must be a plain tensor here, got a DTensor; give its to_local(), with the noise of its samples, "
+            "noise.shard(first_sample=...)"
+        )
+    raise TypeError(f"{op}: {name} must be a plain tensor or a DTensor, got {kind.__name__}, which has operations of its own")

@@ -13,6 +13,7 @@ from torch import Tensor
 from . import _ops
 from ._checks import Coefficient, coefficient, rows_of
 from ._derivatives import wanted
+from ._dtensor import by_samples
 from .langevin import Clamp, bounds, langevin_step
 from .noise import Noise, named
 from .targets import Target
@@ -20,6 +21,7 @@ from .targets import Target
 _OP = "langevin_chain"
 
 
+@by_samples
 def langevin_chain(
     x: Tensor,
     target: Target,

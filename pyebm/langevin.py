@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from . import _ops, reference
-from ._checks import Coefficient, check_like, check_samples, coefficient
+from ._checks import Coefficient, check_like, check_plain, check_samples, coefficient
 from ._derivatives import wanted
+from ._dtensor import by_samples
 from .noise import Noise, named
 
 Clamp = tuple[float | None, float | None]
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]  # the numbers, and the values per sample instead of them
 
 
+@by_samples
 def langevin_step(
     x: Tensor,
     score: Tensor,
@@ -70,6 +72,7 @@ def langevin_step(
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend)
 
 
+@by_samples
 def langevin_step_(
     x: Tensor,
     score: Tensor,
@@ -100,6 +103,7 @@ def langevin_step_(
     return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
 
 
+@by_samples
 def affine_step(
     x: Tensor,
     g: Tensor,
@@ -230,6 +234,7 @@ def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
 def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"{op}: mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
+    check_plain(op, "mask", mask)
     if mask.layout is not torch.strided:
         raise TypeError(f"{op}: mask must be a dense tensor, got layout {mask.layout}")
     if mask.device != x.device:

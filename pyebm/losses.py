@@ -6,11 +6,13 @@ from torch import Tensor, nn
 
 from ._checks import Coefficient, check_samples, coefficient
 from ._denoising import denoising
+from ._dtensor import by_samples
 from .noise import Noise
 
 Weight = Coefficient | str | None
 
 
+@by_samples
 def dsm_loss(
     score: Tensor,
     sigma: Coefficient,
@@ -73,6 +75,7 @@ def dsm_loss(
     return denoising("dsm_loss", "score", score, noise, None, numbers, rows, reduction, backend, check_sigma)
 
 
+@by_samples
 def denoising_loss(
     pred: Tensor,
     noise: Noise | Tensor,

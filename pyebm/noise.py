@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import _ops
-from ._checks import FLOATS, check_elements
+from ._checks import FLOATS, check_elements, check_plain
 
 _WORD = 2**32
 _VERSION = 1
@@ -329,6 +329,7 @@ def named(op: str, noise: Noise, x: Tensor) -> _Named:
 def _per_sample(name: str, value: Tensor) -> Tensor:
     if value.dtype != torch.int64:
         raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
+    check_plain("Noise", name, value)
     if value.dim() != 1:
         raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
     return value.detach().clone()  # immutable: a later write to the caller's tensor must not change this noise

@@ -10,9 +10,11 @@ from torch import Tensor
 from . import _ops, reference
 from ._checks import Coefficient, check_samples, coefficient
 from ._derivatives import transformed, wanted
+from ._dtensor import by_samples
 from .noise import Noise, named
 
 
+@by_samples
 def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient = 1.0, backend: str | None = None) -> Tensor:
     """``alpha x + sigma z`` with ``z = noise.randn(x.shape)``, which is never stored.
 

@@ -25,13 +25,15 @@ class View {
         bytes_(static_cast<int64_t>(tensor.element_size())),
         contiguous_(tensor.is_contiguous()),
         count_(tensor.numel()) {
-    if (contiguous_) return;
-    if (tensor.dim() > kMaxDims) fail("pyebm: tensors must have at most ", kMaxDims, " dimensions, got ", tensor.dim());
-    for (int64_t d = 0; d < tensor.dim(); ++d) {
-      if (tensor.size(d) == 1) continue;
-      sizes_[dims_] = tensor.size(d);
-      strides_[dims_++] = tensor.stride(d) * bytes_;
+    if (!contiguous_) {
+      if (tensor.dim() > kMaxDims) fail("pyebm: tensors must have at most ", kMaxDims, " dimensions, got ", tensor.dim());
+      for (int64_t d = 0; d < tensor.dim(); ++d) {
+        if (tensor.size(d) == 1) continue;
+        sizes_[dims_] = tensor.size(d);
+        strides_[dims_++] = tensor.stride(d) * bytes_;
+      }
     }
+    if (count_) check_memory(tensor);
   }
   explicit View(const std::optional<Tensor>& tensor) : View(tensor ? View(*tensor) : View()) {}
   View(void* data, ScalarType type, int64_t count)  // contiguous
@@ -99,6 +101,15 @@ class View {
 
  private:
   static constexpr int64_t kMaxDims = 16;
+
+  // A tensor of zeros that autograd made has no memory; anybody may have resized a storage under its tensor.
+  void check_memory(const Tensor& tensor) const {
+    int64_t held = 0, offset = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &held));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(tensor.get(), &offset));
+    if (!data_ || offset * bytes_ + (end() - data_) > held)
+      fail("pyebm: a tensor's storage must hold its ", count_, " elements, got ", data_ ? held : 0, " bytes");
+  }
 
   bool same_layout(const View& other) const {
     return data_ == other.data_ && bytes_ == other.bytes_ && contiguous_ == other.contiguous_ && dims_ == other.dims_ &&

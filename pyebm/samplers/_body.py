@@ -100,11 +100,22 @@ class Body:
         del done
         return {}
 
-    def fits(self, score: Tensor, name: str = "score") -> Tensor:
-        """The score, once it is known to go with x: a kernel reads as many elements as x has."""
-        plain = isinstance(score, Tensor) and score.layout is torch.strided and score.dtype is self._dtype
-        if plain and score.shape == self._shape and score.device == self._device:
-            return score
+    def fits(self, score: Tensor, name: str = "score", at: Tensor | None = None) -> Tensor:
+        """The score, once it is known to go with x: a kernel reads as many elements as x has.
+
+        at: the tensor that the score function was given, where it is not x.
+        """
+        given = self.x if at is None else at
+        if given.shape != self._shape or given.dtype is not self._dtype:
+            raise ValueError(
+                f"{self.run.call}: a score function or callback must leave the state's shape and dtype as they are, "
+                f"{tuple(self._shape)} and {self._dtype}, got {tuple(given.shape)} and {given.dtype}"
+            )
+        if type(score) is Tensor and score.layout is torch.strided and score.dtype is self._dtype:
+            if score._is_zerotensor():  # autograd's zeros, which have no memory
+                score = score.clone()
+            if score.shape == self._shape and score.device == self._device:
+                return score
         return check_like(self.run.call, name, score, "x", self.x)
 
 

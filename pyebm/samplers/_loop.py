@@ -10,7 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from .._checks import check_samples
+from .._checks import check_plain, check_samples
 from ..noise import Noise
 from . import _graph
 from ._body import Body, Run
@@ -137,6 +137,7 @@ class Sampler:
 
     def _check(self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool, stateful: bool) -> int:
         check_samples(call, "x0", start.x)
+        check_plain(call, "x0", start.x)
         first, length = start.noise.step, self.length
         if length is not None and first > length:
             raise ValueError(f"{call}: noise.step must be within the schedule's {length} steps, got {first}")

@@ -49,7 +49,7 @@ class Metropolis(Body):
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
         energy, score = self.potential.both(x)
-        return energy, self.masked(self.fits(score))
+        return energy, self.masked(self.fits(score, at=x))
 
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)

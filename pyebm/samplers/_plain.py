@@ -39,6 +39,10 @@ def _entry(name: str) -> Any:
     return entry
 
 
+# How many modes (a tracer, a counter of operations, a fake device) are to see every op; by names of their own, as a step asks.
+_dispatch_modes, _function_modes, _strided = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack, torch.strided
+
+
 _Plain = TypeVar("_Plain", bound="Plain")
 
 
@@ -47,7 +51,8 @@ class Plain:
 
     Between two calls of a small network the dispatcher costs ten times the kernel (docs/performance.md). A call that is not for it
     (a score of another dtype or layout, on another device, numbers that the op refuses) does nothing and returns False: the op
-    takes it, or says what is wrong.
+    takes it, or says what is wrong. The same for a state that is no longer the tensor it was, since score functions and callbacks
+    may do anything with it, and while a mode watches, since a mode sees ops only.
     """
 
     entry_name: str
@@ -55,17 +60,19 @@ class Plain:
 
     @classmethod
     def of(cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0) -> _Plain | None:
-        """None where the op is needed: other backends and devices, half precisions, options, torch.compile, a profiler's view.
+        """None where the op is needed: other backends, devices and types, half precisions, options, compilers, what watches.
 
         stream: counted from the noise's own.
         """
         x = run.x
         watched = torch.compiler.is_compiling() or torch._C._autograd._profiler_enabled()
-        plain = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous() and not tail and not watched
-        return cls(run, stream) if plain and run.kernels(backend) is _ops._REGISTERED else None
+        plain = type(x) is Tensor and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()
+        simple = plain and not tail and not watched and not (_dispatch_modes() or _function_modes())
+        return cls(run, stream) if simple and run.kernels(backend) is _ops._REGISTERED else None
 
     def __init__(self, run: Run, stream: int) -> None:
         self.x, self.shape, self.dtype, self.entry = run.x, run.x.shape, run.x.dtype, _entry(self.entry_name)
+        self.pointer, self.storage, self.bytes = run.x.data_ptr(), run.x.untyped_storage(), run.x.nbytes
         key, first_sample, _, own = run.noise._name.tolist()
         elements = run.x.numel() // max(run.x.shape[0], 1)
         call = _Call(run.x.shape[0], elements, run.x.dtype == torch.float64, key, first_sample, own + stream)
@@ -73,15 +80,24 @@ class Plain:
         self.address = ctypes.addressof(self.plain)
 
     def __call__(self, score: Tensor, k: int) -> bool:
+        x = self.x
         done: bool = (
             type(score) is Tensor
             and score.dtype is self.dtype
-            and score.layout is torch.strided
+            and score.layout is _strided
             and score.is_cpu
             and score.shape == self.shape
             and score.is_contiguous()
             and not score.is_neg()
-            and self.entry(self.address, self.x.data_ptr(), score.data_ptr(), k)
+            and score.untyped_storage().nbytes() >= self.bytes
+            and x.data_ptr() == self.pointer
+            and x.shape == self.shape
+            and x.dtype is self.dtype
+            and x.is_contiguous()
+            and self.storage.nbytes() >= self.bytes
+            and not _dispatch_modes()
+            and not _function_modes()
+            and self.entry(self.address, self.pointer, score.data_ptr(), k)
         )
         return done
 

@@ -92,7 +92,7 @@ class _Steps(Metropolis):
         self.kernels["affine_step"](*head, None, half[1], None, *self.tail)
         _ops.call(self.leapfrog, (q, fresh, eps[0], None, self.x), (None, eps[1]))
         for i in range(1, self.n_leapfrog):
-            score = self.masked(self.fits(self.potential.score(q)))
+            score = self.masked(self.fits(self.potential.score(q), at=q))
             _ops.call(self.leapfrog, (q, p, eps[0], score), (None, fresh if i == 1 else None, eps[1]))
         energy, score = self.both(q)
         self.decide(energy, score, half, (2.0 * t, None), names[1], k, fresh, fresh if self.n_leapfrog == 1 else p)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import _ops, _schemas, reference
 from .._checks import check_samples
 from .._derivatives import exactly, wanted
+from .._dtensor import by_samples
 from ..noise import Noise
 from ._kept import Kept, differentiated, readable
 
@@ -80,6 +81,7 @@ class Target(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__}: there is no exact sampling of it; run a chain, pyebm.langevin_chain")
 
+    @by_samples
     def score(self, x: Tensor, *, backend: str | None = None) -> Tensor:
         """``grad log p(x) = -grad energy(x)`` in closed form, x's shape and dtype; no autograd is needed.
 

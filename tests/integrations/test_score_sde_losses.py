@@ -164,3 +164,19 @@ def test_wrong_sde():
         score_sde.get_smld_loss_fn(VP(), True)
     with pytest.raises(TypeError, match="vpsde must have discrete_betas, got SubVP"):
         score_sde.get_ddpm_loss_fn(SubVP(), True)
+
+
+def test_another_sde_is_refused():
+    """The drift of a mean-reverting one is no multiple of x."""
+
+    class Reverting:
+        T, N = 1, 100
+
+    message = "sde must be VE, VP or sub-VP, got Reverting"
+    for part in (score_sde.EulerMaruyamaPredictor, score_sde.ReverseDiffusionPredictor):
+        with pytest.raises(NotImplementedError, match=f"{part.__name__}: {message}"):
+            part(Reverting(), None)
+    with pytest.raises(NotImplementedError, match=f"LangevinCorrector: {message}"):
+        score_sde.LangevinCorrector(Reverting(), None, 0.1, 1)
+    with pytest.raises(NotImplementedError, match=f"get_sde_loss_fn: {message}"):
+        score_sde.get_sde_loss_fn(Reverting(), train=True)

@@ -1,10 +1,12 @@
-"""The training step of the variance-preserving diffusions: noisy latents, and the loss that regenerates their noise."""
+"""The training step: noisy latents as the scheduler makes them, and the loss that regenerates their noise."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -17,12 +19,13 @@ from .._draws import add_noise as _mixed
 
 @dataclass(frozen=True)
 class Noised:
-    """What :func:`loss` needs to know of the noisy latents: the clean ones, their noise, and abar of each sample, in float64."""
+    """What :func:`loss` needs to know of the noisy latents ``alpha x0 + sigma z``; alpha and sigma of each sample, in float64."""
 
     x0: Tensor
     noise: Normals
-    abar: Tensor
-    prediction_type: str
+    alpha: Tensor
+    sigma: Tensor
+    prediction_type: str | None
 
 
 def add_noise(
@@ -34,20 +37,24 @@ def add_noise(
     noise_offset: float = 0.0,
     input_perturbation: float = 0.0,
 ) -> tuple[Tensor, Noised]:
-    """``sqrt(abar_t) x0 + sqrt(1 - abar_t) z``, and what the loss needs to know of it.
+    """The scheduler's ``alpha_t x0 + sigma_t z``, and what the loss needs to know of it.
 
     In place of ``noisy = scheduler.add_noise(latents, noise, timesteps)``::
 
         noisy, noised = add_noise(scheduler, latents, pyebm.Noise(0, step=k), timesteps)
         loss = pyebm.integrations.diffusers.loss(unet(noisy, timesteps).sample, noised, snr_gamma=5.0)
 
-    The schedule is read in its own precision, whatever that of the latents; half precisions are computed in float32.
+    alpha and sigma come from the scheduler itself, whose own ``add_noise`` is asked for them in float64 with three numbers a
+    sample: ``sqrt(abar)`` and ``sqrt(1 - abar)`` of DDPM, 1 and sigma of Euler, whatever another one has, its ``begin_index`` and
+    ``step_index`` included. The schedule keeps its own precision, whatever that of the latents; half precisions are computed in
+    float32.
 
     Args:
-        scheduler: any with ``alphas_cumprod``, which is moved to the latents' device, as their own add_noise does.
-        latents: x0 (B, ...), kept by the result.
+        scheduler: any with ``add_noise(original_samples, noise, timesteps)`` that adds a multiple of the noise to one of the
+            samples.
+        latents: x0 (B, ...), two dimensions at least, kept by the result.
         noise: a :class:`pyebm.Noise`, one for each training step; or the normals, like latents.
-        timesteps: int64 (B,), or one for all.
+        timesteps: (B,), or one for all, of the dtype and values that the scheduler takes.
         noise_offset: add to the noise ``noise_offset`` times one normal per sample and channel, as their training scripts do. The
             sum is then a tensor that is kept until the loss.
         input_perturbation: add ``input_perturbation`` times further normals to what the network sees, not to the target.
@@ -55,8 +62,9 @@ def add_noise(
     With a Noise, those two take its streams + 1 and + 2; with a tensor, torch's default generator.
 
     Raises:
-        TypeError: a scheduler without alphas_cumprod (for flow matching use pyebm.denoising_loss with mu = 1).
-        ValueError: shapes that don't fit.
+        TypeError: a scheduler without such an add_noise (for flow matching use pyebm.denoising_loss with mu = 1).
+        ValueError: an add_noise that does something else with its samples and noise; shapes that don't fit.
+        Whatever the scheduler's own raises, for instance of timesteps that it doesn't know.
 
     Example:
         >>> import torch, diffusers, pyebm
@@ -67,14 +75,7 @@ def add_noise(
         >>> loss(noise.randn(x0.shape), noised).item()  # the perfect epsilon prediction
         0.0
     """
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise TypeError(
-            f"add_noise: scheduler must have alphas_cumprod, got {type(scheduler).__name__}; "
-            "for flow matching use pyebm.denoising_loss with mu=1 and x0"
-        )
-    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(latents.device)
-    abar = scheduler.alphas_cumprod[timesteps.to(latents.device)].double().flatten()
-    alpha, sigma = abar.sqrt(), (1 - abar).sqrt()
+    alpha, sigma = _coefficients(scheduler, latents, timesteps)
     further = _further_normals(noise, latents)
     if noise_offset:
         z = noise.randn(latents.shape, dtype=latents.dtype, device=latents.device) if isinstance(noise, Noise) else noise
@@ -85,7 +86,44 @@ def add_noise(
         noisy = _mixed(wide, input_perturbation * sigma, further(latents.shape, 2)).to(latents.dtype)
     else:
         noisy = _mixed(latents, sigma, noise, alpha)
-    return noisy, Noised(latents, noise, abar, getattr(scheduler.config, "prediction_type", "epsilon"))
+    return noisy, Noised(latents, noise, alpha, sigma, _prediction_type(scheduler))
+
+
+def _coefficients(scheduler: Any, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """The alpha and sigma of each sample, as the scheduler's own add_noise has them."""
+    name, batch = type(scheduler).__name__, latents.shape[0]
+    own = getattr(scheduler, "add_noise", None)
+    if own is None or [*inspect.signature(own).parameters] != ["original_samples", "noise", "timesteps"]:
+        raise TypeError(
+            f"add_noise: scheduler must have an add_noise(original_samples, noise, timesteps), got {name}; "
+            "for flow matching use pyebm.denoising_loss with mu=1 and x0"
+        )
+    if latents.dim() < 2:
+        raise ValueError(f"add_noise: latents must be (B, ...) with two dimensions at least, got {tuple(latents.shape)}")
+    times = timesteps.to(latents.device).reshape(-1)
+    if times.shape[0] not in (1, batch):
+        raise ValueError(f"add_noise: timesteps must be ({batch},), one a sample, or one for all, got {tuple(timesteps.shape)}")
+    shape = (-1, 3, *[1] * (latents.dim() - 2))
+    x, z = (latents.new_tensor(row, dtype=torch.float64).reshape(shape).expand(batch, *shape[1:]) for row in _PROBES)
+    alpha, sigma, mixed = own(x, z, times.expand(batch)).reshape(batch, 3).double().unbind(1)
+    # A GPU is not waited for at each step: there a scheduler is looked at once.
+    if latents.device.type == "cpu" or scheduler not in _KNOWN:
+        if not torch.allclose(mixed, 2 * alpha - 3 * sigma, rtol=1e-6, atol=1e-12, equal_nan=True):
+            raise ValueError(
+                f"add_noise: scheduler must add a multiple of the noise to one of the samples; {name} does something else"
+            )
+        _KNOWN.add(scheduler)
+    return alpha, sigma
+
+
+_PROBES = ((1.0, 0.0, 2.0), (0.0, 1.0, -3.0))  # of x and z: what they give is alpha, sigma, and 2 alpha - 3 sigma
+_KNOWN: WeakSet[Any] = WeakSet()
+
+
+def _prediction_type(scheduler: Any) -> str | None:
+    """What its network predicts; None where its configuration does not say, or means the output of EDM's preconditioned network."""
+    config = getattr(scheduler, "config", {})
+    return None if "sigma_data" in config else getattr(config, "prediction_type", None)
 
 
 def loss(
@@ -103,8 +141,9 @@ def loss(
     Args:
         model_pred: the network's output, like the latents.
         noised: what :func:`add_noise` returned.
-        prediction_type: "epsilon", "v_prediction" or "sample"; None asks the scheduler's configuration.
-        snr_gamma: gamma of Hang et al. (2023), with snr = abar / (1 - abar): w = min(snr, gamma) / snr for epsilon,
+        prediction_type: "epsilon" for z, "v_prediction" for ``(alpha z - sigma x0) / sqrt(alpha^2 + sigma^2)``, "sample" for x0.
+            None asks the scheduler's configuration; give one where that says nothing or means EDM's preconditioned network.
+        snr_gamma: gamma of Hang et al. (2023), with snr = alpha^2 / sigma^2: w = min(snr, gamma) / snr for epsilon,
             / (snr + 1) for v, and min(snr, gamma) itself for sample. At zero terminal SNR it is the limit, 1 for epsilon.
         reduction: "mean", or "sample" for the sum of each sample's elements, and the others of :func:`pyebm.denoising_loss`.
 
@@ -113,32 +152,26 @@ def loss(
     """
     kind = noised.prediction_type if prediction_type is None else prediction_type
     if kind not in _WEIGHTS:
-        raise ValueError(f"loss: prediction_type must be one of {', '.join(map(repr, _WEIGHTS))} or None, got {kind!r}")
+        raise ValueError(f"loss: prediction_type must be one of {', '.join(map(repr, _WEIGHTS))}, got {kind!r}")
+    root = (noised.alpha**2 + noised.sigma**2).sqrt()
+    alpha, sigma = noised.alpha / root, noised.sigma / root
     weight = None
     if snr_gamma is not None:
         if not snr_gamma > 0:
             raise ValueError(f"loss: snr_gamma must be > 0 or None, got {snr_gamma}")
-        weight = _WEIGHTS[kind](noised.abar, snr_gamma)
+        weight = _WEIGHTS[kind]((alpha / sigma) ** 2, snr_gamma)
     if kind == "sample":  # no noise is left in the residual: x0 stands in its place
         return denoising_loss(model_pred, noised.x0, weight=weight, reduction=reduction)
     if kind == "epsilon":
         return denoising_loss(model_pred, noised.noise, weight=weight, reduction=reduction)
-    return denoising_loss(
-        model_pred,
-        noised.noise,
-        lam=-noised.abar.sqrt(),
-        mu=(1 - noised.abar).sqrt(),
-        x0=noised.x0,
-        weight=weight,
-        reduction=reduction,
-    )
+    return denoising_loss(model_pred, noised.noise, lam=-alpha, mu=sigma, x0=noised.x0, weight=weight, reduction=reduction)
 
 
 # min(snr, gamma) / snr, / (snr + 1), and alone, in forms that neither snr = 0 nor snr = infinity makes 0/0.
 _WEIGHTS = {
-    "epsilon": lambda abar, gamma: gamma / (abar / (1 - abar)).clamp(min=gamma),
-    "v_prediction": lambda abar, gamma: (abar / (1 - abar)).clamp(max=gamma) * (1 - abar),
-    "sample": lambda abar, gamma: (abar / (1 - abar)).clamp(max=gamma),
+    "epsilon": lambda snr, gamma: gamma / snr.clamp(min=gamma),
+    "v_prediction": lambda snr, gamma: snr.clamp(max=gamma) / (snr + 1),
+    "sample": lambda snr, gamma: snr.clamp(max=gamma),
 }
 
 

@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 
+def check_known(call: str, sde: Any) -> None:
+    """Refuse what is neither VE, VP nor sub-VP: another drift may be no multiple of x, another network be told another time."""
+    known = hasattr(sde, "discrete_sigmas") or hasattr(sde, "discrete_betas") or (hasattr(sde, "beta_0") and hasattr(sde, "beta_1"))
+    if not known:
+        raise NotImplementedError(f"{call}: sde must be VE, VP or sub-VP, got {type(sde).__name__}; leave it to score_sde's own")
+
+
 def is_exploding(sde: Any) -> bool:
     return hasattr(sde, "discrete_sigmas")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..._checks import Coefficient
 from ...losses import denoising_loss
 from .._draws import Draws, Normals, Source, add_noise
-from ._sde import is_exploding, ones_for
+from ._sde import check_known, is_exploding, ones_for
 
 LossFn = Callable[[nn.Module, Tensor], Tensor]
 
@@ -45,6 +45,7 @@ def get_sde_loss_fn(
         >>> loss_fn(Net(), torch.randn(4, 1, 8, 8)).shape
         torch.Size([])
     """
+    check_known("get_sde_loss_fn", sde)
     draws = Draws(noise)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:

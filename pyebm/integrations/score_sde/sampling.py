@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...noise import Noise
 from .._draws import Draws, Source, noise_norms, norms, step_and_mean
-from ._sde import index_of, is_exploding, ones_for
+from ._sde import check_known, index_of, is_exploding, ones_for
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,6 +21,7 @@ class EulerMaruyamaPredictor:
     """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
 
     def __init__(self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None) -> None:
+        check_known(type(self).__name__, sde)
         self.sde, self.score_fn, self.probability_flow = sde, score_fn, probability_flow
         self._draws = Draws.of(noise)
 
@@ -73,6 +74,7 @@ class LangevinCorrector:
     """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, the norms' means over the batch."""
 
     def __init__(self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None) -> None:
+        check_known(type(self).__name__, sde)
         self.sde, self.score_fn, self.snr, self.n_steps = sde, score_fn, snr, n_steps
         self._draws = Draws.of(noise)
 
