@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class Run:
         self.first = start.noise.step
         self.steps = range(self.first, self.first + n_steps)  # by their numbers in the noise
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
+        # Whether looking at numbers waits for nothing: not for a device, nor at something that is only traced.
+        self.may_look = self.x.is_cpu and not torch.compiler.is_compiling()
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
@@ -209,24 +211,24 @@ class StepOptions:
 
     def tail(self, run: Run, *rows: Tensor | None) -> tuple[Any, ...]:
         """What follows an update's name: rows, mean, mask, low, high, score_clip, seeds, ids; empty where all of it is None."""
-        options = step_options(run.call, run.x, self._numbers(run), self.score_clip, self.mask)
+        options = step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
         tail = (*rows, None, *options, run.seeds, run.ids)
         return tail if any(value is not None for value in tail) else ()
 
     def bounds(self, run: Run) -> tuple[float | None, float | None]:
         """The clamp, where the kernels do it."""
-        return step_options(run.call, run.x, self._numbers(run))[1:3]
+        return step_options(run.call, run.x, self._numbers())[1:3]
 
     def after(self, run: Run) -> Clamped | None:
         """The clamp, where it is to be done after a step."""
-        return None if self.clamp is None or self._numbers(run) is not None else Clamped(run, self)
+        return None if self.clamp is None or self._numbers() is not None else Clamped(run, self)
 
-    def _numbers(self, run: Run) -> Clamp | None:
+    def _numbers(self) -> Clamp | None:
         """The clamp, where it is a pair of numbers."""
         clamp = self.clamp
         if isinstance(clamp, (tuple, list)) and len(clamp) == 2:
-            return None if any(isinstance(side, Tensor) and side.numel() != 1 for side in clamp) else clamp  # type: ignore[return-value]
-        return clamp  # type: ignore[return-value]  # which step_options refuses
+            return None if any(isinstance(side, Tensor) and side.numel() != 1 for side in clamp) else cast(Clamp, clamp)
+        return cast("Clamp | None", clamp)  # of anything else step_options says what is wrong
 
     def expanded_mask(self, run: Run) -> Tensor | None:
         return step_options(run.call, run.x, mask=self.mask)[0]
@@ -242,7 +244,7 @@ class Clamped:
     def __init__(self, run: Run, options: StepOptions) -> None:
         mask = options.expanded_mask(run)
         low, high = (self._side(run, side, inf) for side, inf in zip(options.clamp, (-math.inf, math.inf), strict=True))  # type: ignore[arg-type]
-        if run.x.is_cpu and not bool((low <= high).all()):
+        if run.may_look and not bool((low <= high).all()):
             raise ValueError(f"{run.call}: clamp must be (low, high) with low <= high in every element")
         if mask is not None:
             low, high = torch.where(mask, low, -math.inf), torch.where(mask, high, math.inf)

@@ -143,7 +143,7 @@ class Sampler:
         n_steps, thin, kept, advance = run.n_steps, at.thin, at.kept, _stepper(body, run)
         cuts: Iterable[tuple[int, int]] = ((k, 1) for k in range(n_steps))
         if callback is None:
-            first = body.at_once() if run.x.is_cpu else n_steps
+            first = body.at_once() if run.may_look else n_steps
             cuts = stretches(n_steps, first, thin, body.fused, -(-n_steps // _TICKS) if progress else None)
         with _bar(run.call, n_steps, progress) as tick:
             for done, count in cuts:

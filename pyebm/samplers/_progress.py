@@ -48,7 +48,7 @@ class Progress:
         self.done, self.reports = 0, Reports()
         self.watched = False  # a callback is looking: no step is under way
         self.copied = start
-        self.due = time.perf_counter() + _REMEMBER if run.x.is_cpu else math.inf
+        self.due = time.perf_counter() + _REMEMBER if run.may_look else math.inf
 
     def state(self) -> State:
         run = self.run
@@ -61,8 +61,7 @@ class Progress:
 
     def remember(self) -> None:
         """Make the copy, if it is time."""
-        now = time.perf_counter()
-        if now < self.due or self.done == self.run.n_steps:
+        if self.done == self.run.n_steps or (now := time.perf_counter()) < self.due:
             return
         state = self.state()
         self.copied = State(state.x.clone(), state.noise, {name: value.clone() for name, value in state.extra.items()})

@@ -14,7 +14,7 @@ def shown(made: Any, *inside: str) -> str:
     inside: attributes whose own attributes are looked at too.
     """
     homes = [made, *(getattr(made, name) for name in inside if hasattr(made, name))]
-    parts = []
+    parts: list[str] = []
     for name, parameter in list(inspect.signature(type(made)).parameters.items()):
         values = [getattr(home, name) for home in homes if hasattr(home, name)]
         value = next((value for value in values if value is not None), None)

@@ -77,11 +77,12 @@ class _Steps(Body):
         options = sampler.options
         eta = Scheduled(run, "step_size", sampler.step_size, open_low=True)
         if sampler.noise_scale is None:
-            op, self.fixed = "langevin_step", ()
+            op = "langevin_step"
             self.coefficients = (eta, Scheduled(run, "temperature", options.temperature))
         else:
-            op, self.fixed = "affine_step", (1.0,)  # x + eta s + noise_scale z
+            op = "affine_step"  # x + eta s + noise_scale z
             self.coefficients = (eta, Scheduled(run, "noise_scale", sampler.noise_scale))
+        self.fixed: tuple[float, ...] = () if sampler.noise_scale is None else (1.0,)
         self.score_fn = score_of(run, sampler.score_fn, options.backend)
         self.kernel, self.after = run.kernels(options.backend)[op], options.after(run)
         numbers, rows = zip(*(each.constant for each in self.coefficients), strict=True)

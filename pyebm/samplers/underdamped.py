@@ -90,7 +90,7 @@ class _Steps(Body):
             self.table = run.table([self._numbers(k) for k in run.steps])
             one = run.rows(1.0)
             self.rests = (sampler.options.tail(run, one, one, one)[3:], sampler.score_options.tail(run, one, one, one)[3:])
-        self.drift, self.kick = ((NAN, NAN, NAN),) * 2
+        self.drift, self.kick = [(NAN, NAN, NAN)] * 2
         if not self.varies:
             self._set(self._numbers(run.first))
         self.w = self._begin()
@@ -105,7 +105,8 @@ class _Steps(Body):
         return 1.0, 0.5 * h * (1.0 + c), 0.5 * h * d, c, 0.5 * (h + following), d
 
     def _set(self, numbers: tuple[float, ...]) -> None:
-        self.drift, self.kick = numbers[:3], numbers[3:]
+        a, b, c, *kick = numbers
+        self.drift, self.kick = (a, b, c), (kick[0], kick[1], kick[2])
 
     def _begin(self) -> Tensor:
         """The first velocity and its half kick: 0 x + h/2 s + sqrt(T) z; at rest where the mask is False."""
