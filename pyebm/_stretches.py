@@ -32,7 +32,7 @@ def stretches(
         kept_inside: whether a call may go from one multiple of thin over others; else it ends at the next.
         most: steps that no call exceeds.
     """
-    done, at_once, most = 0, max(first, 1), most or n_steps
+    done, at_once, most, now = 0, max(first, 1), most or n_steps, time.perf_counter()
     while done < n_steps:
         count = min(at_once, most, n_steps - done)
         if thin is not None:
@@ -41,8 +41,7 @@ def stretches(
                 count = min(count, left)
             elif done + count < n_steps:
                 count -= count % thin
-        begin = time.perf_counter()
         yield done, count
-        rate = count / max(time.perf_counter() - begin, 1e-9)
-        at_once = max(min(int(_SECONDS * rate), _GROWTH * at_once), 1)
+        begin, now = now, time.perf_counter()
+        at_once = max(min(int(_SECONDS * count / max(now - begin, 1e-9)), _GROWTH * at_once), 1)
         done += count

@@ -219,6 +219,10 @@ class StepOptions:
         """The clamp, where the kernels do it."""
         return step_options(run.call, run.x, self._numbers())[1:3]
 
+    def fits_a_chain(self) -> bool:
+        """Whether the op ``langevin_chain`` has all that is asked for."""
+        return self.mask is None and self.score_clip is None and (self.clamp is None or self._numbers() is not None)
+
     def after(self, run: Run) -> Clamped | None:
         """The clamp, where it is to be done after a step."""
         return None if self.clamp is None or self._numbers() is not None else Clamped(run, self)

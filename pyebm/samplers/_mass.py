@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class Mass:
             # are not finite are left out.
             batch = self.run.x.shape[0]
             fine = (square.isfinite() & mean.isfinite()).flatten(1).all(1)
-            chains = fine.sum().clamp(min=1)
+            chains = fine.sum().double().clamp(min=1)
             square, mean = (self._by_element(torch.where(self.run.column(fine), each, 0.0)) for each in (square, mean))
             share = batch / chains
             middle = mean_of(mean) * share
@@ -103,9 +104,8 @@ class Mass:
             states = n * chains
             variance = (total / (states - 1).clamp(min=1)).reshape(self.run.x.shape[1:])
         else:
-            states = torch.tensor(float(n))
-            variance = square / max(n - 1, 1)
-        weight = (states / (states + _SHRINK)).to(variance.dtype) if self.together else n / (n + _SHRINK)
+            variance, states = square / max(n - 1, 1), torch.full((), float(n), dtype=torch.float64, device=square.device)
+        weight = states / (states + _SHRINK)
         learned = weight * variance + (1 - weight) * _TO
         self.inverse = torch.where(learned.isfinite() & (learned > 0), learned, self.inverse)
         self.root = self.inverse.sqrt()
@@ -123,6 +123,8 @@ class Mass:
 
 def _checked(run: Run, given: float | Tensor) -> Tensor:
     x = run.x
+    if not isinstance(given, (numbers.Real, Tensor)):
+        raise TypeError(f"{run.call}: mass must be a number or a floating-point tensor, got {type(given).__name__}")
     if not isinstance(given, Tensor):
         if not 0 < given < math.inf:
             raise ValueError(f"{run.call}: mass must be > 0 and finite, got {given}")

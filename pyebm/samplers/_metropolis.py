@@ -19,8 +19,8 @@ from ._stuck import warn_of_starts, warn_of_stuck
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` calls :meth:`begin`, sets ``proposal`` and calls :meth:`decide`. Uniforms come from stream + 1. With a
-    mass, ``score`` and what :meth:`both` returns is root s, the score in x / root.
+    A subclass's ``step`` calls :meth:`begin`, where something ``varies``, sets ``proposal`` and calls :meth:`decide`. Uniforms come
+    from stream + 1. With a mass, ``score`` and what :meth:`both` returns is root s, the score in x / root.
     """
 
     streams = 2
@@ -54,9 +54,7 @@ class Metropolis(Body):
         warn_of_starts(run, self.energy)
 
     def begin(self, names: Names, k: int | None) -> None:
-        """The step size and the temperature of step k."""
-        if not self.varies:
-            return
+        """The step size and the temperature of step k, where they follow a schedule."""
         size = self.sizes.on_device(names[0]) if k is None else self.sizes.at(k)
         if self.adapted is None:
             self.eta = size

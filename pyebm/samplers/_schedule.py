@@ -26,9 +26,14 @@ class Scheduled:
 
     def __init__(self, run: Run, name: str, value: Schedule, open_low: bool = False, by_sample: bool = True) -> None:
         self.run, self.name, self.open_low = run, name, open_low
+        self.table: Tensor | None
         self.numbers: Sequence[float] | None = None
         self.function: Callable[[int], float] | None = None
         self.constant: Number = (NAN, None)
+        self.varies, self.table = False, None
+        if type(value) is float:
+            self.constant = self._checked(name, value)
+            return
         if isinstance(value, Tensor) and is_schedule(value):
             value = value if self._one_a_sample(value, by_sample) else self._on_host(value)
         if isinstance(value, (list, tuple)):
@@ -40,7 +45,8 @@ class Scheduled:
         else:
             self.constant = self._checked(name, value)  # type: ignore[arg-type]
         self.varies = self.numbers is not None or self.function is not None
-        self.table = run.table([self.number(k) for k in run.steps]) if run.graph and self.varies else None
+        if run.graph and self.varies:
+            self.table = run.table([self.number(k) for k in run.steps])
 
     def at(self, k: int) -> Number:
         return (self.number(k), None) if self.varies else self.constant

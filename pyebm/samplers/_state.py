@@ -37,8 +37,9 @@ class State:
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        noise = as_noise("State", self.noise)
-        object.__setattr__(self, "noise", noise if type(noise) is Noise else noise.at())
+        if type(self.noise) is not Noise:
+            noise = as_noise("State", self.noise)
+            object.__setattr__(self, "noise", noise if type(noise) is Noise else noise.at())
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers, for ``torch.save``."""

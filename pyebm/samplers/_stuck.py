@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ _PATIENCE = 50  # steps without a move that are worth a word
 
 def warn_of_starts(run: Run, energy: Tensor) -> None:
     """NaN and -infinity are never left; infinity is, once a proposal has a finite energy."""
-    if not run.may_look or not run.n_steps:
+    if not run.may_look or not run.n_steps or math.isfinite(energy.sum().item()):
         return
     stuck = ~(energy > -torch.inf)
     if stuck.any():

@@ -88,7 +88,8 @@ class _Steps(Metropolis):
         self.tail = sampler.options.tail(run, one, one, one)[3:]
 
     def step(self, names: Names, k: int | None) -> None:
-        self.begin(names, k)
+        if self.varies:
+            self.begin(names, k)
         eps = self._jittered(names[2]) if self.jitter else self.eta
         half = self.fixed or _half(eps)
         fresh, p, q, mass = self.fresh, self.momentum, self.proposal, self.mass

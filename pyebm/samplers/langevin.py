@@ -66,9 +66,9 @@ class Langevin(Sampler):
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
 
     def _body(self, run: Run) -> Body:
-        options = self.options
-        plain = options.mask is None and options.score_clip is None and self.noise_scale is None and options.after(run) is None
-        return _Chain(run, self) if isinstance(self.score_fn, Target) and plain and not run.graph else _Steps(run, self)
+        if isinstance(self.score_fn, Target) and not run.graph and self.noise_scale is None and self.options.fits_a_chain():
+            return _Chain(run, self)
+        return _Steps(run, self)
 
 
 class _Steps(Body):
@@ -138,7 +138,7 @@ class _Chain(Body):
         self.kernel = run.kernels(options.backend)["langevin_chain"]
         self.head = (run.x, target._index, target._checked(run.call, run.x))
         self.tail = (None, *options.bounds(run), run.seeds, run.ids)
-        self.name = run.noise._block(0, 1, 1, run.x).flatten()
+        self.name = run.noise._name.clone() if run.x.is_cpu else run.noise._block(0, 1, 1, run.x).flatten()
 
     def at_once(self) -> int:
         return first_stretch(self.x, self.head[2], self.run.n_steps)

@@ -79,8 +79,9 @@ class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run, sampler)
         self.tail = sampler.options.tail(run, self.eta[1], None)
-        one = run.rows(1.0)
-        self.rest = sampler.options.tail(run, one, one)[2:]
+        if self.varies:
+            one = run.rows(1.0)
+            self.rest = sampler.options.tail(run, one, one)[2:]
         self.fixed = None if self.adapted or self.varies else self._scale()
         if self.mass is not None:
             self.still, self.move = torch.zeros_like(run.x), torch.empty_like(run.x)
@@ -92,7 +93,8 @@ class _Steps(Metropolis):
         return (NAN, scale) if isinstance(scale, Tensor) else (scale, None)
 
     def step(self, names: Names, k: int | None) -> None:
-        self.begin(names, k)
+        if self.varies:
+            self.begin(names, k)
         y, x, propose = self.proposal, self.x, self.kernels["langevin_step"]
         tail = (self.eta[1], self.temperature_rows, *self.rest) if self.varies else self.tail
         if self.mass is None:
