@@ -335,9 +335,9 @@ def _per_sample(name: str, value: Tensor) -> Tensor:
 
 
 def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:
-    """The noise that a caller means: an int n is ``Noise(n)``; a Generator gives the seed of one, drawn from it.
+    """The noise that a caller means: an int n is ``Noise(n)``, a Generator gives the seed of one.
 
-    Each use of a Generator draws another seed; one on a GPU waits for its device.
+    Each use of a Generator draws another seed from it; one on a GPU waits for its device.
     """
     if isinstance(noise, Noise):
         return noise
@@ -345,5 +345,6 @@ def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:
         drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, generator=noise, device=noise.device)
         return Noise(int(drawn))
     if isinstance(noise, bool) or not hasattr(noise, "__index__") or isinstance(noise, Tensor):
-        raise TypeError(f"{call}: noise must be a Noise, an int (its seed) or a torch.Generator, got {type(noise).__name__}")
+        got = type(noise).__name__
+        raise TypeError(f"{call}: noise must be a Noise, an int (its seed) or a torch.Generator, got {got}")
     return Noise(noise)

@@ -1,4 +1,4 @@
-"""Ctrl-C: a chain is cut into calls of a tenth of a second, with the bits of one; what an interrupted run leaves is of use."""
+"""Ctrl-C: a chain is cut into short calls, with the bits of one; what an interrupted run leaves is of use."""
 
 from __future__ import annotations
 
@@ -72,12 +72,16 @@ class TestBits:
             states.append(sampler(states[-1], 1))
         same(sampler(begin(normal(6, 5)), STEPS), states[-1])
         for thin in (1, 5, STEPS):
-            assert_equal(list(sampler(begin(normal(6, 5)), STEPS, thin=thin).states), [state.x for state in states[thin::thin]])
+            assert_equal(
+                list(sampler(begin(normal(6, 5)), STEPS, thin=thin).states),
+                [state.x for state in states[thin::thin]],
+            )
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     @pytest.mark.parametrize("noise", [Noise(3, step=5), Noise(torch.arange(6)), Noise(3, sample_ids=[5, 0, 3, 2, 9, 9])])
     @pytest.mark.parametrize(
-        "options", [{}, {"clamp": (-1, 1), "temperature": [0.01 * k for k in range(40)]}, {"temperature": levels(6)}]
+        "options",
+        [{}, {"clamp": (-1, 1), "temperature": [0.01 * k for k in range(40)]}, {"temperature": levels(6)}],
     )
     def test_langevin_chain(self, options, noise, dtype, cut_chain):
         """With kept states, and a divergence's step counted from the call's first: two chains leave for infinity on the way."""

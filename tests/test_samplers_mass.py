@@ -1,4 +1,4 @@
-"""A mass for every element: MALA and HMC by hand, their laws, how it is learned; and chains that can't move, which are named."""
+"""A mass for every element: by hand, its law, how it is learned; and chains that can't move, which are named."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def hmc_by_hand(x, eps, t, mass, mask, noise, n_leapfrog):
 @pytest.mark.parametrize("mask", [None, torch.tensor([[True, False, True]])], ids=["all", "mask"])
 @pytest.mark.parametrize("step", [0.35, levels(200, dtype=torch.float64)], ids=["number", "rows"])
 @pytest.mark.parametrize(
-    "mass", [MASS, levels(600, seed=6, dtype=torch.float64).reshape(200, 3), 2.5], ids=["row", "all", "number"]
+    "mass",
+    [MASS, levels(600, seed=6, dtype=torch.float64).reshape(200, 3), 2.5],
+    ids=["row", "all", "number"],
 )
 @pytest.mark.parametrize("kind", ["mala", "hmc", "hmc-1"])
 @pytest.mark.parametrize("backend", [None, "reference"])
@@ -211,11 +213,31 @@ def test_a_graph_goes_on_with_what_is_learned(monkeypatch):
             ValueError,
             "mass must be > 0 and finite in every element",
         ),
-        (lambda: MALA(energy, 0.1, mass=torch.ones(4)), ValueError, r"mass must broadcast to x0's shape \(6, 3\), got \(4,\)"),
-        (lambda: MALA(energy, 0.1, mass=torch.ones(3, dtype=torch.int64)), TypeError, "mass must be .*torch.int64"),
-        (lambda: MALA(energy, 0.1, mass="1"), TypeError, "mass must be a number or a floating-point tensor, got str"),
-        (lambda: MALA(energy, 0.1, mass=torch.ones(3, device="meta")), ValueError, "mass must be on x0's device cpu, got meta"),
-        (lambda: HMC(energy, 0.1, 3, adapt_mass=True), ValueError, "HMC: adapt_mass needs a warmup of 20 steps or more, got 0"),
+        (
+            lambda: MALA(energy, 0.1, mass=torch.ones(4)),
+            ValueError,
+            r"mass must broadcast to x0's shape \(6, 3\), got \(4,\)",
+        ),
+        (
+            lambda: MALA(energy, 0.1, mass=torch.ones(3, dtype=torch.int64)),
+            TypeError,
+            "mass must be .*torch.int64",
+        ),
+        (
+            lambda: MALA(energy, 0.1, mass="1"),
+            TypeError,
+            "mass must be a number or a floating-point tensor, got str",
+        ),
+        (
+            lambda: MALA(energy, 0.1, mass=torch.ones(3, device="meta")),
+            ValueError,
+            "mass must be on x0's device cpu, got meta",
+        ),
+        (
+            lambda: HMC(energy, 0.1, 3, adapt_mass=True),
+            ValueError,
+            "HMC: adapt_mass needs a warmup of 20 steps or more, got 0",
+        ),
     ],
 )
 def test_refused(make, error, message):
@@ -244,7 +266,8 @@ class TestStuck:
         x = normal(64, 2).abs() + 0.5
         x[[7, 9]] = -1.0
         with pytest.warns(
-            RuntimeWarning, match=r"energy at the start is NaN or -infinity for 2 of 64 chains \(sample ids 107, 109\)"
+            RuntimeWarning,
+            match=r"energy at the start is NaN or -infinity for 2 of 64 chains \(sample ids 107, 109\)",
         ) as seen:
             run = make(gamma)(x, 60, noise=Noise(0, first_sample=100), thin=60)
         assert len(seen) == 1  # once, not again as chains that accepted nothing

@@ -1,4 +1,4 @@
-"""Step sizes, temperatures and noise scales that follow the noise's steps; clamps by element; what may stand for a noise."""
+"""Numbers that follow the noise's steps; clamps by element; what may stand for a noise; samplers as objects."""
 
 from __future__ import annotations
 
@@ -140,22 +140,62 @@ class TestSchedules:
     @pytest.mark.parametrize(
         ("sampler", "error", "message"),
         [
-            (lambda: Langevin(score, SIZES[:12]), ValueError, r"step_size must have one number .* steps from 0 to 12, got 12"),
-            (lambda: Langevin(score, [*SIZES[:8], -1.0, *SIZES]), ValueError, r"step_size\[8\] must be > 0 and finite, got -1"),
-            (lambda: Langevin(score, lambda k: 6.0 - k), ValueError, r"step_size\(6\) must be > 0 and finite, got 0"),
+            (
+                lambda: Langevin(score, SIZES[:12]),
+                ValueError,
+                r"step_size must have one number .* steps from 0 to 12, got 12",
+            ),
+            (
+                lambda: Langevin(score, [*SIZES[:8], -1.0, *SIZES]),
+                ValueError,
+                r"step_size\[8\] must be > 0 and finite, got -1",
+            ),
+            (
+                lambda: Langevin(score, lambda k: 6.0 - k),
+                ValueError,
+                r"step_size\(6\) must be > 0 and finite, got 0",
+            ),
             (lambda: Langevin(score, lambda _: "a"), TypeError, r"step_size\(4\) must be a number .*got str"),
             (
                 lambda: Langevin(score, lambda _: levels(6)),
                 TypeError,
                 r"step_size\(4\) must be a number, got a tensor \(6,\) on cpu",
             ),
-            (lambda: Langevin(score, levels(14).to("meta")), ValueError, "one value per step must be on the CPU, got meta"),
-            (lambda: Langevin(score, 0.1, temperature=[1.0]), ValueError, "temperature must have one number .*got 1"),
-            (lambda: Langevin(score, 0.1, temperature=0.5, noise_scale=0.1), ValueError, "temperature or noise_scale, not both"),
-            (lambda: Langevin(score, 0.1, noise_scale=-0.1), ValueError, "noise_scale must be >= 0 and finite, got -0.1"),
-            (lambda: UnderdampedLangevin(score, levels(6)), ValueError, r"step_size can't differ between samples.*\(6,\) for 6"),
-            (lambda: MALA(energy, 0.1, temperature=levels(6)), ValueError, "temperature can't differ between samples"),
-            (lambda: MALA(energy, 0.1, temperature=levels(6)[:, None]), TypeError, r"temperature must be .*shape \(6, 1\)"),
+            (
+                lambda: Langevin(score, levels(14).to("meta")),
+                ValueError,
+                "one value per step must be on the CPU, got meta",
+            ),
+            (
+                lambda: Langevin(score, 0.1, temperature=[1.0]),
+                ValueError,
+                "temperature must have one number .*got 1",
+            ),
+            (
+                lambda: Langevin(score, 0.1, temperature=0.5, noise_scale=0.1),
+                ValueError,
+                "temperature or noise_scale, not both",
+            ),
+            (
+                lambda: Langevin(score, 0.1, noise_scale=-0.1),
+                ValueError,
+                "noise_scale must be >= 0 and finite, got -0.1",
+            ),
+            (
+                lambda: UnderdampedLangevin(score, levels(6)),
+                ValueError,
+                r"step_size can't differ between samples.*\(6,\) for 6",
+            ),
+            (
+                lambda: MALA(energy, 0.1, temperature=levels(6)),
+                ValueError,
+                "temperature can't differ between samples",
+            ),
+            (
+                lambda: MALA(energy, 0.1, temperature=levels(6)[:, None]),
+                TypeError,
+                r"temperature must be .*shape \(6, 1\)",
+            ),
             (lambda: MALA(energy, SIZES, warmup=5), ValueError, "warmup finds a step size of its own"),
             (
                 lambda: AnnealedLangevin(sampler_cases.level_score, [1.0], 0.1, 20, temperature=SIZES),
@@ -268,8 +308,15 @@ class TestObjects:
     @pytest.mark.parametrize("copied", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))], ids=["deepcopy", "pickle"])
     def test_copies(self, copied):
         samplers = [
-            *(Langevin(score, SIZES, temperature=TEMPERATURES), Langevin(TARGET, 0.01, clamp=(-torch.ones(5), None))),
-            *(UnderdampedLangevin(score, 0.3), MALA(energy, 0.3, warmup=4), HMC(TARGET, 0.1, 3, mass=levels(5))),
+            *(
+                Langevin(score, SIZES, temperature=TEMPERATURES),
+                Langevin(TARGET, 0.01, clamp=(-torch.ones(5), None)),
+            ),
+            *(
+                UnderdampedLangevin(score, 0.3),
+                MALA(energy, 0.3, warmup=4),
+                HMC(TARGET, 0.1, 3, mass=levels(5)),
+            ),
             AnnealedLangevin(sampler_cases.level_score, [2.0, 1.0], 0.1, 20),
             PredictorCorrector(sampler_cases.time_score, VP(0.1, 6.0), 30),
         ]
@@ -299,15 +346,27 @@ class TestObjects:
                 "Langevin(DoubleWell(barrier=2, width=1), step_size=<tensor (6,)>, noise_scale=[1, 2], "
                 "clamp=(<tensor (5,)>, None), mask=<tensor (6, 5)>)",
             ),
-            (Langevin(torch.nn.Sequential(torch.nn.Linear(5, 5)), lambda _: 0.1), "Langevin(Sequential(...), step_size=<lambda>)"),
-            (UnderdampedLangevin(score, 0.3, score_clip=2), "UnderdampedLangevin(score, step_size=0.3, score_clip=2)"),
-            (MALA(energy, 0.3, warmup=20, adapt_mass=True), "MALA(energy, step_size=0.3, warmup=20, adapt_mass=True)"),
+            (
+                Langevin(torch.nn.Sequential(torch.nn.Linear(5, 5)), lambda _: 0.1),
+                "Langevin(Sequential(...), step_size=<lambda>)",
+            ),
+            (
+                UnderdampedLangevin(score, 0.3, score_clip=2),
+                "UnderdampedLangevin(score, step_size=0.3, score_clip=2)",
+            ),
+            (
+                MALA(energy, 0.3, warmup=20, adapt_mass=True),
+                "MALA(energy, step_size=0.3, warmup=20, adapt_mass=True)",
+            ),
             (HMC(energy, 0.3, 5, mass=2.0), "HMC(energy, step_size=0.3, n_leapfrog=5, mass=2)"),
             (
                 AnnealedLangevin(score, list(range(9, 0, -1)), 0.1, 3, denoise=False),
                 "AnnealedLangevin(score, sigmas=<9 numbers>, step_lr=0.1, n_steps_each=3, denoise=False)",
             ),
-            (PredictorCorrector(score, VP(), 50, predictor=None), "PredictorCorrector(score, sde=VP(), n=50, predictor=None)"),
+            (
+                PredictorCorrector(score, VP(), 50, predictor=None),
+                "PredictorCorrector(score, sde=VP(), n=50, predictor=None)",
+            ),
             (VP(0.1, 6.0), "VP(beta_max=6)"),
         ],
     )

@@ -34,7 +34,8 @@ class Run:
         self.first = start.noise.step
         self.steps = range(self.first, self.first + n_steps)  # by their numbers in the noise
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
-        # Whether looking at numbers waits for nothing: not for a device, nor at something that is only traced.
+        # Whether looking at numbers waits for nothing: not for a device, nor at something that is
+        # only traced.
         self.may_look = self.x.is_cpu and not torch.compiler.is_compiling()
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
 
@@ -58,7 +59,7 @@ class Run:
         return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
 
     def of_step(self, table: Tensor, name: Tensor) -> Tensor:
-        """The row of a table that begins with the run's first step; name: where a graph has the step's number."""
+        """The row of a table that begins with the run's first step; a graph has its number in ``name``."""
         return table.index_select(0, name.narrow(0, 2, 1) - self.first)
 
     def carried(self, name: str, shape: torch.Size | None = None) -> Tensor | None:
@@ -197,7 +198,7 @@ def number(call: str, name: str, value: Coefficient, low: float = 0.0, open_low:
 
 
 class StepOptions:
-    """temperature, clamp, score_clip, mask and backend, as :func:`pyebm.langevin_step` takes them; and clamps by element."""
+    """What :func:`pyebm.langevin_step` takes besides a step size, and clamps by element."""
 
     def __init__(
         self,
@@ -241,8 +242,8 @@ class StepOptions:
 class Clamped:
     """A clamp whose bounds differ between elements, done after a step.
 
-    Rounding keeps the order of numbers. So the bits are those of a kernel, which clamps before it rounds, once the bounds are
-    rounded as x is.
+    Rounding keeps the order of numbers. So the bits are those of a kernel, which clamps before it
+    rounds, once the bounds are rounded as x is.
     """
 
     def __init__(self, run: Run, options: StepOptions) -> None:

@@ -93,8 +93,9 @@ class Sampler:
             x0: the initial state (B, ...), left as it is, or a :class:`State` from which an earlier run goes on. If a Noise drew
                 x0, give the run another seed or stream: two uses of one (seed, step, stream) share their numbers.
             n_steps: how many steps; None, for a sampler with a schedule, for all that remain of it.
-            noise: step k of the run draws from ``noise.at(step=noise.step + k)``. An int n is ``Noise(n)``; a torch.Generator gives
-                the seed, drawn from it; None draws a fresh one from torch's default generator. A State brings its own.
+            noise: step k of the run draws from ``noise.at(step=noise.step + k)``. An int n is
+                ``Noise(n)``; a torch.Generator gives the seed, drawn from it; None draws a fresh
+                one from torch's default generator. A State brings its own.
             thin: keep the states after steps thin, 2 thin, ... and return a :class:`Trajectory`.
             callback: called as ``callback(k, x, info)`` after step k = 1, 2, ...; x and the tensors in info are the sampler's own
                 (copy what you keep). A callback that returns True stops the run after that step.
@@ -105,12 +106,14 @@ class Sampler:
             The last state: a tensor for a tensor, a State for a State; with thin, a Trajectory.
 
         Raises:
-            TypeError, ValueError: what x0, n_steps, thin or noise can't be; whatever a step raises; graph=True off CUDA.
+            TypeError, ValueError: what x0, n_steps, thin or noise can't be; whatever a step raises;
+                graph=True off CUDA.
             ImportError: progress=True without rich.
-            KeyboardInterrupt, and whatever a score function or a callback raises: with an attribute ``so_far``, the State (with
-                thin, the Trajectory) of the work that was done (docs/samplers.md).
+            KeyboardInterrupt, and whatever a score function or a callback raises: with an attribute
+                ``so_far``, the State (with thin, the Trajectory) of the work done (docs/samplers.md).
 
-        Warns (RuntimeWarning), on the CPU: chains of MALA or HMC that start where the energy is not finite, or accepted nothing.
+        Warns (RuntimeWarning), on the CPU: chains of MALA or HMC that start where the energy is not
+        finite, or accepted nothing.
         """
         call = type(self).__name__
         if isinstance(x0, State):

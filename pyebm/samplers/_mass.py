@@ -1,4 +1,4 @@
-"""A mass for every element: given, or learned in the warm-up from the variances that the chains show."""
+"""A mass for every element: given, or learned in the warm-up from the variances that chains show."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ def mass_of(run: Run, sampler: Any) -> Mass | None:
         return None
     if run.x.dtype in (torch.float16, torch.bfloat16):
         raise TypeError(f"{run.call}: a mass needs x0 in float32 or float64, got {run.x.dtype}")
-    return Mass(run, 1.0 if given is None else given, windows(sampler.warmup) if learned else [], sampler.per == "batch")
+    return Mass(
+        run,
+        1.0 if given is None else given,
+        windows(sampler.warmup) if learned else [],
+        sampler.per == "batch",
+    )
 
 
 def windows(warmup: int) -> list[int]:
     """Where the windows begin and end, from each of which a mass is learned: Stan's schedule.
 
-    The first 75 steps and the last 50 find a step size only. Between them are windows of 25, 50, 100, ... steps, the last of which
-    takes what is left. A warm-up of less than 150 steps gives 15 % and 10 % of it to the two ends, and has one window.
+    The first 75 steps and the last 50 find a step size only. Between them are windows of 25, 50,
+    100, ... steps, the last of which takes what is left. A warm-up of less than 150 steps gives its
+    two ends 15 % and 10 % of it, and has one window.
     """
     first, last, size = _FIRST, _LAST, _WINDOW
     if warmup < first + last + size:
@@ -47,9 +53,9 @@ def windows(warmup: int) -> list[int]:
 class Mass:
     """``root = 1 / sqrt(mass)``: in x / root every mass is 1.
 
-    It is learned as Stan learns it (its reference manual, "HMC algorithm parameters"): at a window's end
-    ``1 / mass = n / (n + 5) var + 0.001 * 5 / (n + 5)``, where var is the variance of the n states of the window, each chain's own
-    or, ``together``, that of all chains.
+    It is learned as Stan learns it (its reference manual, "HMC algorithm parameters"): at a
+    window's end ``1 / mass = n / (n + 5) var + 0.001 * 5 / (n + 5)``, where var is the variance of
+    the n states of the window, each chain's own or, ``together``, that of all chains.
     """
 
     def __init__(self, run: Run, given: float | Tensor, edges: list[int], together: bool) -> None:
@@ -91,8 +97,8 @@ class Mass:
     def _take(self, n: int) -> None:
         square, mean = self.square, self.mean
         if self.together:
-            # The chains' windows as one: their squares and, of their means around the common mean, n times the squares. Chains that
-            # are not finite are left out.
+            # The chains' windows as one: their squares and, of their means around the common mean,
+            # n times the squares. Chains that are not finite are left out.
             batch = self.run.x.shape[0]
             fine = (square.isfinite() & mean.isfinite()).flatten(1).all(1)
             chains = fine.sum().double().clamp(min=1)
@@ -104,7 +110,8 @@ class Mass:
             states = n * chains
             variance = (total / (states - 1).clamp(min=1)).reshape(self.run.x.shape[1:])
         else:
-            variance, states = square / max(n - 1, 1), torch.full((), float(n), dtype=torch.float64, device=square.device)
+            variance = square / max(n - 1, 1)
+            states = torch.full((), float(n), dtype=torch.float64, device=square.device)
         weight = states / (states + _SHRINK)
         learned = weight * variance + (1 - weight) * _TO
         self.inverse = torch.where(learned.isfinite() & (learned > 0), learned, self.inverse)

@@ -19,8 +19,9 @@ from ._stuck import warn_of_starts, warn_of_stuck
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` calls :meth:`begin`, where something ``varies``, sets ``proposal`` and calls :meth:`decide`. Uniforms come
-    from stream + 1. With a mass, ``score`` and what :meth:`both` returns is root s, the score in x / root.
+    A subclass's ``step`` calls :meth:`begin`, where something ``varies``, sets ``proposal`` and
+    calls :meth:`decide`. Uniforms come from stream + 1. With a mass, ``score`` and what
+    :meth:`both` returns is root s, the score in x / root.
     """
 
     streams = 2
@@ -113,8 +114,9 @@ class Metropolis(Body):
 class Adaptation:
     """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
 
-    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. The count of steps is
-    on the device too, so that a captured step adapts as well. A mass that changes begins it anew, from the step size it has found.
+    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean
+    acceptance. The count of steps is on the device too, so that a captured step adapts as well. A
+    mass that changes begins it anew, from the step size it has found.
     """
 
     def __init__(self, run: Run, sampler: Any, sizes: Scheduled) -> None:

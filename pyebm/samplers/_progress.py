@@ -39,8 +39,9 @@ class Reports:
 class Progress:
     """How far a run is, what it has kept, and what it leaves if it is interrupted.
 
-    A signal may come in the middle of a step, whose tensors are then of no use. So a copy is made about once a second, of which
-    the making costs less than a hundredth of the time; on a GPU, whose memory is dear, none.
+    A signal may come in the middle of a step, whose tensors are then of no use. So a copy is made
+    about once a second, of which the making costs less than a hundredth of the time; on a GPU,
+    whose memory is dear, none.
     """
 
     def __init__(self, run: Run, body: Body, start: State, kept: Tensor | None, thin: int | None) -> None:

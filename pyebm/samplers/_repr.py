@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def shown(made: Any, *inside: str) -> str:
-    """``Name(positional, name=value)`` from the attributes that are called as the constructor's arguments; defaults are left out.
+    """``Name(first, name=value)`` from the attributes called as the constructor's arguments, but for defaults.
 
     inside: attributes whose own attributes are looked at too.
     """

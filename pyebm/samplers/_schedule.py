@@ -16,8 +16,9 @@ Schedule = Coefficient | Sequence[float] | Callable[[int], float]
 class Scheduled:
     """A number, one a sample, or one for every step: a list, a tensor, or a function of the step.
 
-    Step k is the noise's own number k, so that a run that goes on from ``noise.at(step=k)`` goes on in the schedule too: the first
-    number of a list is that of step 0. Numbers of a list are checked before a run, those of a function as they come.
+    Step k is the noise's own number k, so that a run that goes on from ``noise.at(step=k)`` goes on
+    in the schedule too: the first number of a list is that of step 0. Numbers of a list are checked
+    before a run, those of a function as they come.
 
     Args:
         open_low: must be > 0, else >= 0.
@@ -105,7 +106,7 @@ class Scheduled:
 
 
 def is_schedule(value: object) -> bool:
-    """Whether its numbers can be told only in a run: a list, a function, or a tensor that may be one per step or one per sample."""
+    """Whether only a run can tell its numbers: a list, a function, a tensor (K,) of steps or samples."""
     if isinstance(value, Tensor):
         return value.dim() == 1 and value.numel() != 1
     return callable(value) or isinstance(value, (list, tuple))

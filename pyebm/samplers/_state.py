@@ -20,7 +20,8 @@ class State:
     Attributes:
         x: the chains' state (B, ...).
         noise: names the noise of the next step; an int or a torch.Generator as for a sampler's ``noise``.
-        extra: what the sampler carries beyond x (a velocity, an adapted step size), by name; empty for those that carry nothing.
+        extra: what the sampler carries beyond x (a velocity, an adapted step size, a mass), by name;
+            empty for those that carry nothing.
 
     Example:
         >>> import torch, pyebm

@@ -17,9 +17,11 @@ from ._schedule import Schedule
 class HMC(Sampler):
     """Hamiltonian Monte Carlo: a fresh momentum, a leapfrog trajectory, Metropolis' test (Duane et al. 1987; Neal 2011).
 
-    One step is ``p ~ N(0, T m)``, then ``n_leapfrog`` times ``p + eps/2 s``, ``x + eps p / m``, ``p + eps/2 s``, taken with
-    probability ``min(1, exp(-(H' - H) / T))`` for ``H = E + sum p^2 / (2 m)``, m being the mass of each element, 1 where none is
-    given. It costs n_leapfrog scores. A chain whose proposal has no finite energy (NaN, infinity or -infinity) stays.
+    One step is ``p ~ N(0, T m)``, then ``n_leapfrog`` times ``p + eps/2 s``, ``x + eps p / m``,
+    ``p + eps/2 s``, taken with probability ``min(1, exp(-(H' - H) / T))`` for
+    ``H = E + sum p^2 / (2 m)``, m being the mass of each element, 1 where none is given. It costs
+    n_leapfrog scores. A chain whose proposal has no finite energy (NaN, infinity or -infinity)
+    stays.
 
     Args:
         step_size: eps > 0: as for :class:`MALA`.
@@ -28,7 +30,8 @@ class HMC(Sampler):
             trajectory that takes half a period of one of p's directions mirrors x there, a whole one brings it back, for ever:
             pi s and 2 pi s, for a direction of standard deviation s.
         target_acceptance: 0.8, as the adaptation's authors advise.
-        energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, mask, backend: as for :class:`MALA`.
+        energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, mask, backend: as for
+            :class:`MALA`.
 
     Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. Draws the momentum from the noise's own stream,
     the uniform of the test from stream + 1, with ``jitter`` that of eps from stream + 2.
@@ -97,7 +100,8 @@ class _Steps(Metropolis):
         spread = NAN if self.temperature_rows is not None else math.sqrt(self.temperature)
         rows = None if self.temperature_rows is None else self.temperature_rows.sqrt()
         self.kernels["affine_step"](fresh, self.score, self.score, 0.0, half[0], spread, names[0], None, half[1], rows, *self.tail)
-        # With a mass, momenta and scores are those of x / root, where it is 1. In x the trajectory goes by velocities, root p.
+        # With a mass, momenta and scores are those of x / root, where it is 1. In x the trajectory
+        # goes by velocities, root p.
         begun = fresh if mass is None else mass.root * fresh
         _ops.call(self.leapfrog, (q, begun, eps[0], None, self.x), (None, eps[1]))
         for i in range(1, self.n_leapfrog):

@@ -24,21 +24,23 @@ class Langevin(Sampler):
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`. For an energy:
             ``functools.partial(pyebm.energy_score, energy_fn)``.
-        step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per step: a list, a tensor (K,) on
-            the CPU with K other than B, or a function of the noise's step k (docs/samplers.md).
+        step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per
+            step: a list, a tensor (K,) on the CPU with K other than B, or a function of the noise's
+            step k (docs/samplers.md).
         temperature: T >= 0, like step_size.
-        noise_scale: >= 0, like step_size, in place of a temperature: ``x <- x + eta s(x) + noise_scale z``, the noise decoupled
-            from the step size as energy-based models are trained with (IGEBM, Du & Mordatch 2019; JEM, Grathwohl et al. 2020).
-            Around a target, too, it is a loop of steps.
-        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that broadcast to x. With tensors a
-            target's chain is a loop of steps.
+        noise_scale: >= 0, like step_size, in place of a temperature:
+            ``x <- x + eta s(x) + noise_scale z``, the noise decoupled from the step size as
+            energy-based models are trained with (IGEBM, Du & Mordatch 2019; JEM, Grathwohl et al.
+            2020). Around a target, too, it is a loop of steps.
+        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that
+            broadcast to x. With tensors a target's chain is a loop of steps.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
     Called as every sampler (docs/samplers.md); a run of n + m steps equals, bit for bit, a run of n from ``noise`` followed by one
     of m from its result with ``noise.at(step=noise.step + n)``. Draws from the noise's own stream.
 
-    Raises as :func:`pyebm.langevin_step`; ValueError for a schedule that is too short for the run, and for noise_scale beside a
-    temperature.
+    Raises as :func:`pyebm.langevin_step`; ValueError for a schedule that is too short for the run,
+    and for noise_scale beside a temperature.
 
     Example:
         >>> import torch, pyebm

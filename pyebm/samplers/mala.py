@@ -17,24 +17,27 @@ class MALA(Sampler):
     """Langevin steps that are accepted or rejected, so that the law is exact at any step size (Roberts & Tweedie 1996).
 
     The proposal is :class:`Langevin`'s step; it is taken with probability
-    ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal has no finite energy (NaN,
-    infinity or -infinity) stays. With a mass m the proposal is ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
+    ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal
+    has no finite energy (NaN, infinity or -infinity) stays. With a mass m the proposal is
+    ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
 
     Args:
         energy_fn: E: (B, ...) -> (B,), for p(x) = exp(-E(x)) / Z, or one of :mod:`pyebm.targets`. A sample's energy must depend on
             that sample alone.
-        step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per step: a list, a tensor (K,) on
-            the CPU with K other than B, or a function of the noise's step k (docs/samplers.md).
+        step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per
+            step: a list, a tensor (K,) on the CPU with K other than B, or a function of the noise's
+            step k (docs/samplers.md).
         score_fn: -grad E, where there is something better than autograd; targets bring their own.
         temperature: T > 0, a number or one per step.
-        mass: m > 0, a number or a tensor that broadcasts to x; best near 1 / the variance of each element, so that one step size
-            suits all of them.
+        mass: m > 0, a number or a tensor that broadcasts to x; best near 1 / the variance of each
+            element, so that one step size suits all of them.
         warmup: for so many steps the step size is adapted to ``target_acceptance``, by dual averaging (Hoffman & Gelman 2014),
             then held. States of the warm-up are not samples of p: drop them.
-        adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``. It takes a warmup of 20 or more.
+        adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``.
+            It takes a warmup of 20 or more.
         target_acceptance: 0.574 is best for MALA in high dimension (Roberts & Rosenthal 1998).
-        per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch" all chains together, which
-            knows the mass much sooner.
+        per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch"
+            all chains together, which knows the mass much sooner.
         mask, backend: as in :func:`pyebm.langevin_step`; the chain lives on the elements where the mask is True.
 
     Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State, which carries the adaptation. Draws the
@@ -103,8 +106,8 @@ class _Steps(Metropolis):
             # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
             self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)
             return
-        # The same in x / root, whose score is root s: (|d - eta root s(x)|^2 - |d + eta root s(y)|^2) / (4 eta T) for
-        # d = (y - x) / root.
+        # The same in x / root, whose score is root s:
+        # (|d - eta root s(x)|^2 - |d + eta root s(y)|^2) / (4 eta T) for d = (y - x) / root.
         propose(self.move, self.still, self.score, self.eta[0], self.temperature, names[0], *tail)
         torch.add(x, self.mass.root * self.move, out=y)
         energy, score = self.both(y)

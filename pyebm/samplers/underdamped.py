@@ -23,16 +23,19 @@ class UnderdampedLangevin(Sampler):
 
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`.
-        step_size: h > 0, a time; stable for h < 2 / (the largest frequency of p, 1 / its smallest standard deviation). A number; or
-            one per step: a list, a tensor (K,) on the CPU, or a function of the noise's step k (docs/samplers.md).
+        step_size: h > 0, a time; stable for h < 2 / (the largest frequency of p, 1 / its smallest
+            standard deviation). A number; or one per step: a list, a tensor (K,) on the CPU, or a
+            function of the noise's step k (docs/samplers.md).
         friction: > 0; near the smallest frequency it mixes fastest, large values approach :class:`Langevin` with eta = h^2 / 2.
         temperature: T >= 0, like step_size.
-        clamp: (low, high) for the positions: numbers, None for an open side, or tensors that broadcast to x.
+        clamp: (low, high) for the positions: numbers, None for an open side, or tensors that
+            broadcast to x.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
-    Called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from stream + 1; steps draw from the noise's
-    own stream. Resume from a State: its ``extra["velocity"]`` is half a kick ahead of the position, as BAOAB's steps meet there: of
-    the next step's size, which a function is asked for one step ahead (after a list's last number, that one again).
+    Called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from
+    stream + 1; steps draw from the noise's own stream. Resume from a State: its ``extra["velocity"]`` is
+    half a kick ahead of the position, as BAOAB's steps meet there: of the next step's size, which a
+    function is asked for one step ahead (after a list's last number, that one again).
 
     Raises TypeError and ValueError for arguments that are not so.
 
