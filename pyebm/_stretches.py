@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 _SECONDS = 0.1  # Python handles no signal before a native call returns
 _GROWTH = 8  # from one call to the next, at most
@@ -16,7 +17,7 @@ _STEP, _ELEMENT, _PARAMETER = 1e-6, 20e-9, 1e-9
 
 def first_stretch(x: Tensor, params: Tensor, n_steps: int) -> int:
     """The steps of a chain that its first call may take; all of them on a GPU, where a call only queues work."""
-    if not x.is_cpu:
+    if not x.is_cpu or isinstance(x, FakeTensor):
         return n_steps
     step = _STEP + _ELEMENT * x.numel() + _PARAMETER * x.shape[0] * params.numel()
     return max(int(_SECONDS / 2 / step), 1)

@@ -176,6 +176,22 @@ def test_what_is_learned(per):
     torch.testing.assert_close(run.state.extra["inverse_mass"], want.expand(6, 3), rtol=1e-9, atol=1e-12)
 
 
+def test_the_step_size_begins_anew():
+    """Where a window ends: dual averaging from ten times the step size it found, as if nothing had been learned."""
+    warmup, target = 60, 0.65
+    end = windows(warmup)[-1]
+    sampler = HMC(energy, 0.3, 3, warmup=warmup, adapt_mass=True, target_acceptance=target)
+    run = sampler(State(normal(6, 3, dtype=torch.float64), 2), warmup, thin=1)
+    size, accept = run.info["step_size"], run.info["accept_prob"]
+    gap = average = torch.zeros(6, dtype=torch.float64)
+    for m in range(1, warmup - end + 1):
+        gap = (1 - 1 / (m + 10)) * gap + (target - accept[end + m - 1]) / (m + 10)
+        log_step = (10 * size[end - 1]).log() - math.sqrt(m) / 0.05 * gap
+        average = m**-0.75 * log_step + (1 - m**-0.75) * average
+        want = log_step.exp() if m < warmup - end else average.exp()
+        torch.testing.assert_close(size[end + m - 1], want, rtol=1e-9, atol=0)
+
+
 def test_a_chain_that_is_not_finite_is_left_out():
     """Where all chains learn together; and none of the others stops."""
     x0 = normal(8, 3) * SCALES

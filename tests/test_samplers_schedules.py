@@ -151,6 +151,11 @@ class TestSchedules:
                 r"step_size\[8\] must be > 0 and finite, got -1",
             ),
             (
+                lambda: Langevin(score, [levels(6)] * 20),
+                TypeError,
+                r"step_size\[4\] must be a number, got a tensor \(6,\)",
+            ),
+            (
                 lambda: Langevin(score, lambda k: 6.0 - k),
                 ValueError,
                 r"step_size\(6\) must be > 0 and finite, got 0",

@@ -36,7 +36,8 @@ class Run:
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
         # Whether looking at numbers waits for nothing: not for a device, nor at something that is
         # only traced.
-        self.may_look = self.x.is_cpu and not torch.compiler.is_compiling()
+        plain = type(self.x) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(self.x)
+        self.may_look = plain and self.x.is_cpu and not torch.compiler.is_compiling()
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:

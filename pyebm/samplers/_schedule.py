@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,12 +59,7 @@ class Scheduled:
         if self.numbers is not None:
             return self.numbers[k]
         assert self.function is not None
-        value, name = self.function(k), f"{self.name}({k})"
-        if isinstance(value, Tensor):
-            if value.numel() != 1 or not value.is_cpu:
-                raise TypeError(f"{self.run.call}: {name} must be a number, got a tensor {tuple(value.shape)} on {value.device}")
-            value = value.item()
-        return self._checked(name, value)[0]
+        return self._one(f"{self.name}({k})", self.function(k))
 
     def part(self, first: int, count: int) -> tuple[float, Tensor | None, bool | None]:
         """For the op ``langevin_chain``: of the steps first, ..., first + count - 1."""
@@ -97,9 +94,18 @@ class Scheduled:
                 f"{run.call}: {self.name} must have one number for each of the noise's steps from 0 to "
                 f"{run.first + run.n_steps - 1}, got {len(values)}"
             )
-        for k, value in enumerate(values[run.first : run.first + run.n_steps + 1], run.first):  # some look one step ahead
-            self._checked(f"{self.name}[{k}]", value)
-        return [float(value) for value in values]
+        numbers = [math.nan] * len(values)
+        for k in range(run.first, min(run.first + run.n_steps + 1, len(values))):  # some look one step ahead
+            numbers[k] = self._one(f"{self.name}[{k}]", values[k])
+        return numbers
+
+    def _one(self, name: str, value: Any) -> float:
+        if isinstance(value, Tensor):
+            if value.numel() != 1 or not value.is_cpu:
+                got = f"a tensor {tuple(value.shape)} on {value.device}"
+                raise TypeError(f"{self.run.call}: {name} must be a number, got {got}")
+            value = value.item()
+        return self._checked(name, value)[0]
 
     def _checked(self, name: str, value: Coefficient) -> Number:
         return coefficient(self.run.call, name, value, self.run.x, low=0.0, open_low=self.open_low)

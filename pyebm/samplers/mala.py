@@ -29,8 +29,8 @@ class MALA(Sampler):
             step k (docs/samplers.md).
         score_fn: -grad E, where there is something better than autograd; targets bring their own.
         temperature: T > 0, a number or one per step.
-        mass: m > 0, a number or a tensor that broadcasts to x; best near 1 / the variance of each
-            element, so that one step size suits all of them.
+        mass: m > 0 (on a GPU not checked), a number or a tensor that broadcasts to x; best near
+            1 / the variance of each element, so that one step size suits all of them.
         warmup: for so many steps the step size is adapted to ``target_acceptance``, by dual averaging (Hoffman & Gelman 2014),
             then held. States of the warm-up are not samples of p: drop them.
         adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``.
