@@ -53,6 +53,7 @@ SCHEMAS = {
     # makes them: MALA's |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
     # HMC's |first - step score|^2 and |last + step proposal_score|^2. A kernel on the CPU, whose tensors are contiguous; elsewhere
     # the reference does it, around the backend's uniform_ and denoising_loss.
+    # A proposal_energy of -infinity is never taken.
     "metropolis": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
     "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, float step, float scale, "
     "float temperature, Tensor name, Tensor? first=None, Tensor? last=None, Tensor? step_rows=None, Tensor? scale_rows=None, "

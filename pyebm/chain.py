@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -14,8 +14,10 @@ from . import _ops
 from ._checks import Coefficient, coefficient, rows_of
 from ._derivatives import wanted
 from ._dtensor import by_samples
+from ._stretches import first_stretch, stretches
 from .langevin import Clamp, bounds, langevin_step
 from .noise import Noise, named
+from .reference.steps import require
 from .targets import Target
 
 _OP = "langevin_chain"
@@ -93,9 +95,49 @@ def langevin_chain(
     if wanted(x, params, eta.rows, t.rows):
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
     out = x.clone()
-    head = (out, target._index, params, n_steps, eta.number, t.number, name)
-    _ops.call(kernel, head, (eta.rows, t.rows, eta.per_step, t.per_step, states, thin, diverged, low, high, seeds, ids))
+
+    def advance(count: int, eta: _Row, t: _Row, name: Tensor, states: Tensor | None, diverged: Tensor | None) -> None:
+        head = (out, target._index, params, count, eta.number, t.number, name)
+        every = None if states is None else thin
+        _ops.call(kernel, head, (eta.rows, t.rows, eta.per_step, t.per_step, states, every, diverged, low, high, seeds, ids))
+
+    if torch.compiler.is_compiling() or n_steps <= (first := first_stretch(x, params, n_steps)):
+        advance(n_steps, eta, t, name, states, diverged)
+    else:
+        _in_stretches(advance, out, n_steps, first, eta, t, name, states, thin, diverged)
     return _together(out, states, diverged)
+
+
+def _in_stretches(
+    advance: Callable[..., None],
+    out: Tensor,
+    n_steps: int,
+    first: int,
+    eta: _Row,
+    t: _Row,
+    name: Tensor,
+    states: Tensor | None,
+    thin: int | None,
+    diverged: Tensor | None,
+) -> None:
+    """The same bits in several calls, between which Ctrl-C is heard."""
+    for label, row, positive in (("step_size", eta, True), ("temperature", t, False)):
+        if row.rows is not None and row.per_step:  # before the first step, as one call would
+            require(_OP, label, row.rows, positive, "step")
+    name = name.clone()
+    if diverged is not None:
+        diverged.fill_(-1)
+    for done, count in stretches(n_steps, first, thin):
+        inside = None
+        if states is not None and thin is not None and done % thin == 0 and count >= thin:
+            inside = states.narrow(0, done // thin, count // thin)
+        found = None if diverged is None else torch.empty_like(diverged)
+        advance(count, eta.part(done, count), t.part(done, count), name, inside, found)
+        name[2] += count
+        if states is not None and thin is not None and inside is None and (done + count) % thin == 0:
+            states[(done + count) // thin - 1] = out
+        if diverged is not None and found is not None:
+            torch.where((diverged < 0) & (found >= 0), found + done, diverged, out=diverged)
 
 
 class _Row(NamedTuple):
@@ -109,6 +151,12 @@ class _Row(NamedTuple):
         if self.rows is None:
             return self.number
         return self.rows[k] if self.per_step else self.rows
+
+    def part(self, first: int, count: int) -> _Row:
+        """Of the steps first, ..., first + count - 1."""
+        if self.rows is None or not self.per_step:
+            return self
+        return self._replace(rows=self.rows.narrow(0, first, count))
 
 
 def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_steps: int, open_low: bool = False) -> _Row:

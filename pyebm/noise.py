@@ -333,3 +333,19 @@ def _per_sample(name: str, value: Tensor) -> Tensor:
     if value.dim() != 1:
         raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
     return value.detach().clone()  # immutable: a later write to the caller's tensor must not change this noise
+
+
+def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:
+    """The noise that a caller means: an int n is ``Noise(n)``, a Generator gives the seed of one.
+
+    Each use of a Generator draws another seed from it; one on a GPU waits for its device.
+    """
+    if isinstance(noise, Noise):
+        return noise
+    if isinstance(noise, torch.Generator):
+        drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, generator=noise, device=noise.device)
+        return Noise(int(drawn))
+    if isinstance(noise, bool) or not hasattr(noise, "__index__") or isinstance(noise, Tensor):
+        got = type(noise).__name__
+        raise TypeError(f"{call}: noise must be a Noise, an int (its seed) or a torch.Generator, got {got}")
+    return Noise(noise)

@@ -118,7 +118,7 @@ def test_jitter():
     assert free < 1.5
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_proposal_without_a_finite_energy_is_refused(bad):
     """A wall at 1: nobody ends beyond it, whoever was at a finite energy; the other chains go on."""
 
@@ -164,6 +164,7 @@ class TestAdaptation:
         assert_equal(further.extra, end.extra)
         assert int(sampler(State(normal(6, 3), Noise(7)), 4).extra["adapted_steps"]) == 4
 
+    @pytest.mark.filterwarnings("ignore:MALA. the energy at the start is NaN")
     def test_a_chain_that_never_moves_does_not_stop_the_others(self):
         """Its step size falls, but stays a number that a kernel takes."""
         stuck = MALA(lambda x: x.sum(1) * math.nan, 1.0, score_fn=torch.neg, warmup=5000)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "samples.h"
@@ -11,6 +12,7 @@
 namespace pyebm {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kShrink = 0.05, kSlowStart = 10.0, kForget = 0.75, kReach = 50.0;  // as pyebm/reference/metropolis.py
 
 // A tensor whose samples lie one after another, to be copied as they are.
@@ -113,7 +115,8 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
       const int64_t b = rows.sample + row;
       const double energy_of = proposed[b], uniform = uniforms[row];
       const double squares = static_cast<double>(before[row]) - static_cast<double>(after[row]);
-      const double alpha = (energies[b] - energy_of) / temperature + squares / divisor[b];
+      // An energy of -infinity would be accepted, and then never left.
+      const double alpha = energy_of == -kInfinity ? -kInfinity : (energies[b] - energy_of) / temperature + squares / divisor[b];
       alphas[b] = alpha;
       // log u < alpha, mostly without the logarithm: 1 - 1/u <= log u <= u - 1. Never where alpha is NaN.
       decisions[b] = alpha > uniform - 1.0 || (!(uniform * (1.0 - alpha) >= 1.0) && std::log(uniform) < alpha);

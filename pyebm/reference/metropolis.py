@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -56,6 +57,7 @@ def metropolis(
     draw(uniform, name, seeds, ids)
     torch.sub(energy, proposal_energy, out=log_alpha)
     log_alpha.div_(temperature).add_((before - after).div_(scale if scale_rows is None else scale_rows.double()))
+    log_alpha.masked_fill_(proposal_energy == -math.inf, -math.inf)  # it would be accepted, and then never left
     torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # never where it is NaN
     accepted.add_(accept)
     chosen = accept.reshape(-1, *[1] * (x.dim() - 1))

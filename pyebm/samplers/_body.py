@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from ._state import State
 ScoreFn = Callable[..., Tensor]
 EnergyFn = Callable[[Tensor], Tensor]
 NAN = math.nan  # a number's place where it is one per sample
+Bounds = tuple[float | Tensor | None, float | Tensor | None]
 Number = tuple[float, Tensor | None]  # as the ops take a coefficient: a number, or one value per sample
 
 
@@ -31,7 +32,12 @@ class Run:
         self.x = start.x.detach().clone()
         self.noise = start.noise
         self.first = start.noise.step
+        self.steps = range(self.first, self.first + n_steps)  # by their numbers in the noise
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
+        # Whether looking at numbers waits for nothing: not for a device, nor at something that is
+        # only traced.
+        plain = type(self.x) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(self.x)
+        self.may_look = plain and self.x.is_cpu and not torch.compiler.is_compiling()
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
@@ -52,6 +58,10 @@ class Run:
         """The host's numbers on the device, without a wait for it."""
         made = torch.tensor(rows, dtype=dtype)
         return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
+
+    def of_step(self, table: Tensor, name: Tensor) -> Tensor:
+        """The row of a table that begins with the run's first step; a graph has its number in ``name``."""
+        return table.index_select(0, name.narrow(0, 2, 1) - self.first)
 
     def carried(self, name: str, shape: torch.Size | None = None) -> Tensor | None:
         """What an earlier run left under this name, as a copy; None at a chain's first step."""
@@ -74,6 +84,10 @@ class Body:
         self.run, self.x = run, run.x
         self._shape, self._dtype, self._device = run.x.shape, run.x.dtype, run.x.device
 
+    def at_once(self) -> int:
+        """The steps of the first call of ``advance``; the next ones' follow from the time it takes."""
+        return 16
+
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         """Advance ``x`` in place. k is the step's number in the noise, or None in a graph, where only names[0][2] knows it."""
         raise NotImplementedError
@@ -94,6 +108,9 @@ class Body:
         """For trajectories: what is known of the whole run."""
         del done
         return {}
+
+    def look_back(self, done: int) -> None:
+        """At the run's end: warn of what went wrong, where looking waits for nothing."""
 
     def carried(self, done: int) -> dict[str, Tensor]:
         """The state beyond x."""
@@ -193,12 +210,12 @@ def number(call: str, name: str, value: Coefficient, low: float = 0.0, open_low:
 
 
 class StepOptions:
-    """temperature, clamp, score_clip, mask and backend, as :func:`pyebm.langevin_step` takes them."""
+    """What :func:`pyebm.langevin_step` takes besides a step size, and clamps by element."""
 
     def __init__(
         self,
-        temperature: Coefficient = 1.0,
-        clamp: Clamp | None = None,
+        temperature: Any = 1.0,
+        clamp: Bounds | None = None,
         score_clip: float | None = None,
         mask: Tensor | None = None,
         backend: str | None = None,
@@ -207,14 +224,62 @@ class StepOptions:
 
     def tail(self, run: Run, *rows: Tensor | None) -> tuple[Any, ...]:
         """What follows an update's name: rows, mean, mask, low, high, score_clip, seeds, ids; empty where all of it is None."""
-        options = step_options(run.call, run.x, self.clamp, self.score_clip, self.mask)
+        options = step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
         tail = (*rows, None, *options, run.seeds, run.ids)
         return tail if any(value is not None for value in tail) else ()
+
+    def bounds(self, run: Run) -> tuple[float | None, float | None]:
+        """The clamp, where the kernels do it."""
+        return step_options(run.call, run.x, self._numbers())[1:3]
+
+    def fits_a_chain(self) -> bool:
+        """Whether the op ``langevin_chain`` has all that is asked for."""
+        return self.mask is None and self.score_clip is None and (self.clamp is None or self._numbers() is not None)
+
+    def after(self, run: Run) -> Clamped | None:
+        """The clamp, where it is to be done after a step."""
+        return None if self.clamp is None or self._numbers() is not None else Clamped(run, self)
+
+    def _numbers(self) -> Clamp | None:
+        """The clamp, where it is a pair of numbers."""
+        clamp = self.clamp
+        if isinstance(clamp, (tuple, list)) and len(clamp) == 2:
+            return None if any(isinstance(side, Tensor) and side.numel() != 1 for side in clamp) else cast(Clamp, clamp)
+        return cast("Clamp | None", clamp)  # of anything else step_options says what is wrong
 
     def expanded_mask(self, run: Run) -> Tensor | None:
         return step_options(run.call, run.x, mask=self.mask)[0]
 
 
-def step_size_and_temperature(run: Run, step_size: Coefficient, temperature: Coefficient) -> tuple[Number, Number]:
-    eta = coefficient(run.call, "step_size", step_size, run.x, low=0.0, open_low=True)
-    return eta, coefficient(run.call, "temperature", temperature, run.x, low=0.0)
+class Clamped:
+    """A clamp whose bounds differ between elements, done after a step.
+
+    Rounding keeps the order of numbers. So the bits are those of a kernel, which clamps before it
+    rounds, once the bounds are rounded as x is.
+    """
+
+    def __init__(self, run: Run, options: StepOptions) -> None:
+        mask = options.expanded_mask(run)
+        low, high = (self._side(run, side, inf) for side, inf in zip(options.clamp, (-math.inf, math.inf), strict=True))  # type: ignore[arg-type]
+        if run.may_look and not bool((low <= high).all()):
+            raise ValueError(f"{run.call}: clamp must be (low, high) with low <= high in every element")
+        if mask is not None:
+            low, high = torch.where(mask, low, -math.inf), torch.where(mask, high, math.inf)
+        self.x, self.low, self.high = run.x, low, high
+
+    def __call__(self) -> None:
+        torch.clamp(self.x, self.low, self.high, out=self.x)
+
+    @staticmethod
+    def _side(run: Run, side: Any, inf: float) -> Tensor:
+        x = run.x
+        if not isinstance(side, Tensor):
+            return x.new_full((), inf if side is None else float(side))
+        if side.device != x.device and side.dim():
+            raise ValueError(f"{run.call}: clamp must be on x0's device {x.device}, got {side.device}")
+        try:
+            side.expand(x.shape)
+        except RuntimeError:
+            shapes = f"{tuple(x.shape)}, got {tuple(side.shape)}"
+            raise ValueError(f"{run.call}: clamp must be numbers or tensors that broadcast to x0's shape {shapes}") from None
+        return side.detach().to(x.device, run.work).to(x.dtype)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from .._checks import check_plain, check_samples
-from ..noise import Noise
+from .._stretches import stretches
+from ..noise import Noise, as_noise
 from . import _graph
 from ._body import Body, Run
+from ._progress import Progress
+from ._repr import shown
 from ._state import State, Trajectory
 
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
@@ -30,13 +33,16 @@ class Sampler:
     def _body(self, run: Run) -> Body:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return shown(self, "options", "score_options")
+
     @overload
     def __call__(
         self,
         x0: Tensor,
         n_steps: int | None = None,
         *,
-        noise: Noise | None = None,
+        noise: Noise | int | torch.Generator | None = None,
         thin: None = None,
         callback: Callback | None = None,
         progress: bool = False,
@@ -62,7 +68,7 @@ class Sampler:
         x0: Tensor | State,
         n_steps: int | None = None,
         *,
-        noise: Noise | None = None,
+        noise: Noise | int | torch.Generator | None = None,
         thin: int,
         callback: Callback | None = None,
         progress: bool = False,
@@ -75,7 +81,7 @@ class Sampler:
         x0: Tensor | State,
         n_steps: int | None = None,
         *,
-        noise: Noise | None = None,
+        noise: Noise | int | torch.Generator | None = None,
         thin: int | None = None,
         callback: Callback | None = None,
         progress: bool = False,
@@ -87,7 +93,9 @@ class Sampler:
             x0: the initial state (B, ...), left as it is, or a :class:`State` from which an earlier run goes on. If a Noise drew
                 x0, give the run another seed or stream: two uses of one (seed, step, stream) share their numbers.
             n_steps: how many steps; None, for a sampler with a schedule, for all that remain of it.
-            noise: step k of the run draws from ``noise.at(step=noise.step + k)``; None draws a fresh seed. A State brings its own.
+            noise: step k of the run draws from ``noise.at(step=noise.step + k)``. An int n is
+                ``Noise(n)``; a torch.Generator gives the seed, drawn from it; None draws a fresh
+                one from torch's default generator. A State brings its own.
             thin: keep the states after steps thin, 2 thin, ... and return a :class:`Trajectory`.
             callback: called as ``callback(k, x, info)`` after step k = 1, 2, ...; x and the tensors in info are the sampler's own
                 (copy what you keep). A callback that returns True stops the run after that step.
@@ -98,42 +106,68 @@ class Sampler:
             The last state: a tensor for a tensor, a State for a State; with thin, a Trajectory.
 
         Raises:
-            TypeError, ValueError: what x0, n_steps, thin or noise can't be; whatever a step raises; graph=True off CUDA.
+            TypeError, ValueError: what x0, n_steps, thin or noise can't be; whatever a step raises;
+                graph=True off CUDA.
             ImportError: progress=True without rich.
+            KeyboardInterrupt, and whatever a score function or a callback raises: with an attribute
+                ``so_far``, the State (with thin, the Trajectory) of the work done (docs/samplers.md).
+
+        Warns (RuntimeWarning), on the CPU: chains of MALA or HMC that start where the energy is not
+        finite, or accepted nothing.
         """
         call = type(self).__name__
-        start = x0 if isinstance(x0, State) else State(x0, _noise_of(call, noise))
-        if start is x0 and noise is not None:
-            raise ValueError(f"{call}: noise comes with the State that is given as x0; give no other")
+        if isinstance(x0, State):
+            if noise is not None:
+                raise ValueError(f"{call}: noise comes with the State that is given as x0; give no other")
+            start = x0
+        else:
+            start = State(x0, Noise() if noise is None else as_noise(call, noise))
         n_steps = self._check(call, start, n_steps, thin, graph, start is x0)
         run = Run(call, start, self.length, n_steps, graph)
         body = self._body(run)
         if start.noise.stream + body.streams > 2**32:
             raise ValueError(f"{call}: stream must leave room for {body.streams} streams below 2**32, got {start.noise.stream}")
-        kept = None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape))
-        done, reports = 0, _Reports()
-        advance = _advance(body, run, start.noise, graph)
-        with _bar(call, n_steps, progress) as tick:
-            while done < n_steps:
-                count = _stretch(done, n_steps, thin, callback is not None, progress, body.fused)
+        progressed = Progress(run, body, start, None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape)), thin)
+        try:
+            self._advance(body, run, progressed, callback, progress)
+        except BaseException as error:
+            with suppress(Exception):
+                error.so_far = progressed.so_far()  # type: ignore[attr-defined]
+            raise
+        body.look_back(progressed.done)
+        if thin is None and start is not x0:
+            return run.x
+        end = progressed.state()
+        return end if thin is None else progressed.trajectory(end, progressed.done, body.totals(progressed.done))
+
+    @staticmethod
+    def _advance(body: Body, run: Run, at: Progress, callback: Callback | None, progress: bool) -> None:
+        """All of the run's steps, or those until the callback has had enough."""
+        n_steps, thin, kept, advance = run.n_steps, at.thin, at.kept, _stepper(body, run)
+        cuts: Iterable[tuple[int, int]] = ((k, 1) for k in range(n_steps))
+        if callback is None:
+            first = body.at_once() if run.may_look else n_steps
+            cuts = stretches(n_steps, first, thin, body.fused, -(-n_steps // _TICKS) if progress else None)
+        with _bar(run.call, n_steps, progress) as tick:
+            for done, count in cuts:
                 advance(done, count, kept, thin)
-                done += count
-                if done == n_steps and run.first + done == self.length:
+                at.done = done = done + count
+                if done == n_steps and run.first + done == run.length:
                     body.finish()
                 info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
                 if kept is not None and thin is not None and done % thin == 0:
                     if not body.fused:
                         kept.select(0, done // thin - 1).copy_(run.x)
-                    reports.add(info)
+                    at.reports.add(info)
                 tick(count)
-                if callback is not None and callback(done, run.x, info):
+                if callback is None:
+                    at.remember()
+                    continue
+                at.watched = True
+                if callback(done, run.x, info):
                     break
-        if kept is None and start is not x0:
-            return run.x
-        end = State(run.x, start.noise.at(step=run.first + done), body.carried(done))
-        if kept is None or thin is None:
-            return end
-        return Trajectory(kept.narrow(0, 0, done // thin), end, reports.stacked(run.x) | body.totals(done), thin)
+                at.watched = False
+                at.remember()
 
     def _check(self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool, stateful: bool) -> int:
         check_samples(call, "x0", start.x)
@@ -162,14 +196,6 @@ def _capturable(x: Tensor) -> bool:
     return x.is_cuda
 
 
-def _noise_of(call: str, noise: Noise | None) -> Noise:
-    if noise is None:
-        return Noise()
-    if not isinstance(noise, Noise):
-        raise TypeError(f"{call}: noise must be a Noise, got {type(noise).__name__}")
-    return noise if type(noise) is Noise else noise.at()
-
-
 def _count(call: str, name: str, value: int, least: int, alternative: str) -> int:
     try:
         value = operator.index(value)
@@ -180,19 +206,10 @@ def _count(call: str, name: str, value: int, least: int, alternative: str) -> in
     return value
 
 
-def _stretch(done: int, n_steps: int, thin: int | None, watched: bool, progress: bool, fused: bool) -> int:
-    """The steps until somebody looks at the state: a callback, the bar, and, unless the kernel keeps them itself, kept states."""
-    if watched:
-        return 1
-    count = -(-n_steps // _TICKS) if progress else n_steps - done
-    if thin is not None:
-        count = max(count - count % thin, thin) if fused and progress else count if fused else min(count, thin - done % thin)
-    return min(count, n_steps - done)
-
-
-def _advance(body: Body, run: Run, noise: Noise, graph: bool) -> Callable[[int, int, Tensor | None, int | None], None]:
+def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | None], None]:
     """advance(done, count): the next count steps. One name a step and stream, made in blocks."""
-    if graph:
+    noise = run.noise
+    if run.graph:
         replay = _graph.Replay(body, noise._block(0, 1, body.streams, run.x).squeeze(0))
         return lambda _done, count, _kept, _thin: replay(count)
     if body.fused:
@@ -220,32 +237,15 @@ def _advance(body: Body, run: Run, noise: Noise, graph: bool) -> Callable[[int, 
     return advance
 
 
-class _Reports:
-    """What a body reported with each kept state."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, list[Any]] = {}
-
-    def add(self, info: dict[str, Any]) -> None:
-        for name, value in info.items():
-            self.rows.setdefault(name, []).append(value.clone() if isinstance(value, Tensor) else value)
-
-    def stacked(self, like: Tensor) -> dict[str, Tensor]:
-        return {
-            name: torch.stack(rows) if isinstance(rows[0], Tensor) else torch.tensor(rows, dtype=torch.float64, device=like.device)
-            for name, rows in self.rows.items()
-        }
-
-
 @contextmanager
 def _bar(call: str, n_steps: int, progress: bool) -> Iterator[Callable[[int], Any]]:
     if not progress:
         yield lambda _: None
         return
     try:
-        from rich.progress import Progress
+        from rich.progress import Progress as Bar
     except ImportError:
         raise ImportError("progress=True needs rich: pip install 'pyebm-kernels[demo]' or pip install rich") from None
-    with Progress() as bar:
+    with Bar() as bar:
         task = bar.add_task(call, total=n_steps)
         yield lambda count: bar.advance(task, count)

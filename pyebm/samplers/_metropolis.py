@@ -10,14 +10,18 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
-from .._checks import coefficient
-from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
+from ._body import NAN, Body, Number, Potential, Run, StepOptions
+from ._mass import LEAST_WARMUP, mass_of
+from ._schedule import Scheduled
+from ._stuck import warn_of_starts, warn_of_stuck
 
 
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` sets ``proposal`` and calls :meth:`decide`. Uniforms come from stream + 1.
+    A subclass's ``step`` calls :meth:`begin`, where something ``varies``, sets ``proposal`` and
+    calls :meth:`decide`. Uniforms come from stream + 1. With a mass, ``score`` and what
+    :meth:`both` returns is root s, the score in x / root.
     """
 
     streams = 2
@@ -28,11 +32,13 @@ class Metropolis(Body):
         self.kernels = run.kernels(options.backend)
         self.potential = Potential(run, sampler.energy_fn, sampler.score_fn, options.backend)
         self.mask = options.expanded_mask(run)
-        self.temperature = number(run.call, "temperature", options.temperature)
-        self.adapted = Adaptation(run, sampler) if sampler.warmup else None
-        self.eta: Number = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
-        if self.adapted is not None:
-            self.eta = (NAN, self.adapted.step_size)
+        self.sizes = Scheduled(run, "step_size", sampler.step_size, open_low=True)
+        self.temperatures = Scheduled(run, "temperature", options.temperature, open_low=True, by_sample=False)
+        self.varies = self.sizes.varies or self.temperatures.varies
+        self.temperature, self.temperature_rows = self.temperatures.constant
+        self.adapted = Adaptation(run, sampler, self.sizes) if sampler.warmup else None
+        self.eta: Number = self.sizes.constant if self.adapted is None else (NAN, self.adapted.step_size)
+        self.mass = mass_of(run, sampler)
         self.proposal = torch.empty_like(run.x)
         energy, score = self.both(run.x)
         self.energy, self.score = energy.double().clone(), score.clone()
@@ -42,14 +48,27 @@ class Metropolis(Body):
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
         self.named = (run.seeds, run.ids)
         fused = run.x.is_cpu and self.score.is_contiguous() and run.x.is_contiguous() and "metropolis" in self.kernels
+        fused = fused and not (run.graph and self.temperatures.varies)  # the kernel's temperature is a number
         composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"])
         self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
         self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
+        warn_of_starts(run, self.energy)
+
+    def begin(self, names: Names, k: int | None) -> None:
+        """The step size and the temperature of step k, where they follow a schedule."""
+        size = self.sizes.on_device(names[0]) if k is None else self.sizes.at(k)
+        if self.adapted is None:
+            self.eta = size
+        self.temperature, self.temperature_rows = self.temperatures.on_device(names[0]) if k is None else self.temperatures.at(k)
+
+    def twice_temperature(self) -> Number:
+        return 2.0 * self.temperature, None if self.temperature_rows is None else 2.0 * self.temperature_rows
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
         energy, score = self.potential.both(x)
-        return energy, self.masked(self.fits(score, at=x))
+        score = self.masked(self.fits(score, at=x))
+        return energy, score if self.mass is None else self.mass.root * score
 
     def masked(self, score: Tensor) -> Tensor:
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
@@ -60,10 +79,15 @@ class Metropolis(Body):
         """Take the proposal, with its energy and score, or stay: the op ``metropolis``, whose first and last the momenta are."""
         if energy.dtype not in (torch.float32, torch.float64):
             energy = energy.double()
-        head = (*self.held, score.contiguous(), energy, step[0], scale[0], self.temperature, name)
+        temperature = self.temperature if self.temperature_rows is None else self.temperature_rows
+        head = (*self.held, score.contiguous(), energy, step[0], scale[0], temperature, name)
         _ops.call(self.test, head, (*(momenta or _NONE), step[1], scale[1], *self.named))
-        if self.adapted is not None:
-            self.adapted.learn(self.log_alpha, k)
+        if self.adapted is None:
+            return
+        self.adapted.learn(self.log_alpha, k)
+        if self.mass is not None and k is not None and self.mass.learn(self.x, self.adapted.count(k)):
+            self.adapted.restart(k)
+            self.score.copy_(self.both(self.x)[1])
 
     def info(self, k: int) -> dict[str, Any]:
         del k
@@ -78,23 +102,30 @@ class Metropolis(Body):
     def totals(self, done: int) -> dict[str, Tensor]:
         return {"acceptance": self.accepted.double() / max(done, 1)}
 
+    def look_back(self, done: int) -> None:
+        warn_of_stuck(self.run, self.accepted, self.energy, done)
+
     def carried(self, done: int) -> dict[str, Tensor]:
-        return {} if self.adapted is None else self.adapted.carried(done)
+        if self.adapted is None:
+            return {}
+        return self.adapted.carried(done) | ({} if self.mass is None else self.mass.carried())
 
 
 class Adaptation:
     """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
 
-    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean acceptance. The count of steps is
-    on the device too, so that a captured step adapts as well.
+    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean
+    acceptance. The count of steps is on the device too, so that a captured step adapts as well. A
+    mass that changes begins it anew, from the step size it has found.
     """
 
-    def __init__(self, run: Run, sampler: Any) -> None:
+    def __init__(self, run: Run, sampler: Any, sizes: Scheduled) -> None:
+        if sizes.varies:
+            raise ValueError(f"{run.call}: warmup finds a step size of its own; give step_size as one number, or one per sample")
         self.warmup, self.target = sampler.warmup, sampler.target_acceptance
         self.together = sampler.per == "batch"
-        first, rows = coefficient(run.call, "step_size", sampler.step_size, run.x, low=0.0, open_low=True)
+        first, rows = sizes.constant
         start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
-        self.middle = (10.0 * start).log()
         begun = run.extra.get("adapted_steps")
         self.begun = 0 if begun is None else int(begun)
         self.first = run.first
@@ -102,17 +133,32 @@ class Adaptation:
         self.log_average = _or(run.carried("log_step_size_average", shape), start.log())
         self.gap = _or(run.carried("acceptance_gap", shape), torch.zeros_like(start))
         self.step_size = _or(run.carried("step_size", shape), start)
+        self.middle = _or(run.carried("step_size_middle", shape), (10.0 * start).log())
         kernels = run.kernels(sampler.options.backend)
         self.update = kernels["dual_averaging"] if run.x.is_cpu and "dual_averaging" in kernels else reference.dual_averaging
-        self.steps = torch.full((), float(self.begun), dtype=torch.float64, device=run.x.device)
+        restarted = run.extra.get("restarted_at")
+        self.restarted = 0 if restarted is None else int(restarted)
+        self.steps = torch.full((), float(self.begun - self.restarted), dtype=torch.float64, device=run.x.device)
+
+    def count(self, k: int) -> int:
+        """The steps of the whole warm-up, once step k is done."""
+        return self.begun + k - self.first + 1
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
-        if k is None or self.begun + k - self.first < self.warmup:
+        if k is None or self.count(k) <= self.warmup:
             held = (self.step_size, self.log_average, self.gap, self.steps)
-            self.update(*held, log_alpha, self.middle, self.warmup, self.target, self.together)
+            self.update(*held, log_alpha, self.middle, self.warmup - self.restarted, self.target, self.together)
+
+    def restart(self, k: int) -> None:
+        """After step k."""
+        self.restarted = self.count(k)
+        self.middle = (10.0 * self.step_size).log()
+        self.gap.zero_()
+        self.steps.zero_()
 
     def carried(self, done: int) -> dict[str, Tensor]:
-        return {
+        begun = {} if not self.restarted else {"restarted_at": torch.tensor(self.restarted), "step_size_middle": self.middle}
+        return begun | {
             "step_size": self.step_size,
             "log_step_size_average": self.log_average,
             "acceptance_gap": self.gap,
@@ -124,9 +170,11 @@ def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
     return fresh if carried is None else carried.double().contiguous()
 
 
-def check_warmup(call: str, warmup: int, target: float, per: str) -> None:
+def check_warmup(call: str, warmup: int, adapt_mass: bool, target: float, per: str) -> None:
     if warmup < 0:
         raise ValueError(f"{call}: warmup must be >= 0, got {warmup}")
+    if adapt_mass and warmup < LEAST_WARMUP:
+        raise ValueError(f"{call}: adapt_mass needs a warmup of {LEAST_WARMUP} steps or more, got {warmup}")
     if not 0 < target < 1:
         raise ValueError(f"{call}: target_acceptance must be in (0, 1), got {target}")
     if per not in ("sample", "batch"):

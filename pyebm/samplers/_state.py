@@ -8,19 +8,20 @@ from typing import Any
 from torch import Tensor
 
 from .. import diagnostics
-from ..noise import Noise
+from ..noise import Noise, as_noise
 
 _VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors don't compare to one truth
 class State:
     """Where a run stands: give it to a sampler in place of x0, and the run goes on with the same bits.
 
     Attributes:
         x: the chains' state (B, ...).
-        noise: names the noise of the next step.
-        extra: what the sampler carries beyond x (a velocity, an adapted step size), by name; empty for those that carry nothing.
+        noise: names the noise of the next step; an int or a torch.Generator as for a sampler's ``noise``.
+        extra: what the sampler carries beyond x (a velocity, an adapted step size, a mass), by name;
+            empty for those that carry nothing.
 
     Example:
         >>> import torch, pyebm
@@ -36,6 +37,11 @@ class State:
     noise: Noise
     extra: dict[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if type(self.noise) is not Noise:
+            noise = as_noise("State", self.noise)
+            object.__setattr__(self, "noise", noise if type(noise) is Noise else noise.at())
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers, for ``torch.save``."""
         return {"version": _VERSION, "x": self.x, "noise": self.noise.state_dict(), "extra": dict(self.extra)}
@@ -50,7 +56,7 @@ class State:
         return cls(state["x"], Noise.from_state_dict(state["noise"]), dict(state["extra"]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors don't compare to one truth
 class Trajectory:
     """The states that a run kept, and where it stands.
 

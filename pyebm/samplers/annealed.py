@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import Coefficient
-from ..langevin import Clamp
-from ._body import NAN, Body, Run, StepOptions, step_size_and_temperature
+from .._checks import Coefficient, coefficient
+from ._body import NAN, Body, Bounds, Run, StepOptions
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainStep
@@ -32,7 +31,8 @@ class AnnealedLangevin(Sampler):
         denoise: end with the noise-free step.
         known: data (B, ...) to paint in (ncsnv2's inpainting): before every step, elements where ``mask`` is False are set to
             ``known + sigma_l z``, at the end to ``known``.
-        temperature, clamp, score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
+        temperature, score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
+        clamp: (low, high), numbers or tensors that broadcast to x.
 
     Called as every sampler (docs/samplers.md). Step k of a run is number ``noise.step + k`` of the schedule's
     ``len(sigmas) * n_steps_each``, which is how a stopped run is resumed: ``sampler(x, noise=noise.at(step=k))`` goes on after k
@@ -58,7 +58,7 @@ class AnnealedLangevin(Sampler):
         *,
         known: Tensor | None = None,
         temperature: Coefficient = 1.0,
-        clamp: Clamp | None = None,
+        clamp: Bounds | None = None,
         score_clip: float | None = None,
         mask: Tensor | None = None,
         backend: str | None = None,
@@ -102,7 +102,8 @@ class _Steps(Body):
         options = sampler.options
         self.sampler, self.score_fn = sampler, sampler.score_fn
         self.kernel = run.kernels(options.backend)["langevin_step"]
-        (_, (self.t, t_rows)) = step_size_and_temperature(run, sampler.step_lr, options.temperature)
+        self.t, t_rows = coefficient(run.call, "temperature", options.temperature, run.x, low=0.0)
+        self.after = options.after(run)
         self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 if self.known is None else 2
@@ -127,6 +128,8 @@ class _Steps(Body):
         if self.plain is None or not self.plain(score, k):
             name = names[0] if names else self.run.name(k)
             self.kernel(self.x, None, self.fits(score), self.eta, self.t, name, *self.tail)
+        if self.after is not None:
+            self.after()
         return None
 
     def _begin(self, k: int) -> None:
@@ -146,6 +149,8 @@ class _Steps(Body):
             self.known.impose(1.0, sigma, names[1])
         score = self.fits(self.score_fn(self.x, sigma.expand(self.x.shape[0])))
         self.kernel(self.x, None, score, NAN, self.t, names[0], eta, *self.row_tail)
+        if self.after is not None:
+            self.after()
 
     def finish(self) -> None:
         sampler = self.sampler
@@ -154,6 +159,8 @@ class _Steps(Body):
             score = self.fits(self.score_fn(self.x, self.run.rows(smallest, self.run.work)))
             tail = sampler.options.tail(self.run, None, None)
             self.kernel(self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail)  # any: temperature 0
+            if self.after is not None:
+                self.after()
         if self.known is not None:
             self.known.finish()
 

@@ -8,26 +8,30 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
-from .._checks import Coefficient
 from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, check_warmup
+from ._schedule import Schedule
 
 
 class HMC(Sampler):
     """Hamiltonian Monte Carlo: a fresh momentum, a leapfrog trajectory, Metropolis' test (Duane et al. 1987; Neal 2011).
 
-    One step is ``p ~ N(0, T)``, then ``n_leapfrog`` times ``p + eps/2 s``, ``x + eps p``, ``p + eps/2 s``, taken with probability
-    ``min(1, exp(-(H' - H) / T))`` for ``H = E + |p|^2 / 2`` (unit masses). It costs n_leapfrog scores.
+    One step is ``p ~ N(0, T m)``, then ``n_leapfrog`` times ``p + eps/2 s``, ``x + eps p / m``,
+    ``p + eps/2 s``, taken with probability ``min(1, exp(-(H' - H) / T))`` for
+    ``H = E + sum p^2 / (2 m)``, m being the mass of each element, 1 where none is given. It costs
+    n_leapfrog scores. A chain whose proposal has no finite energy (NaN, infinity or -infinity)
+    stays.
 
     Args:
-        step_size: eps > 0, a number or a tensor (), (B,) or (B, 1, ...).
+        step_size: eps > 0: as for :class:`MALA`.
         n_leapfrog: >= 1; with 1 it is MALA with eta = eps^2 / 2.
         jitter: in [0, 1): every chain draws each step's eps uniformly from step_size (1 - jitter, 1 + jitter). Without it a
             trajectory that takes half a period of one of p's directions mirrors x there, a whole one brings it back, for ever:
             pi s and 2 pi s, for a direction of standard deviation s.
         target_acceptance: 0.8, as the adaptation's authors advise.
-        energy_fn, score_fn, temperature, warmup, per, mask, backend: as for :class:`MALA`.
+        energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, mask, backend: as for
+            :class:`MALA`.
 
     Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. Draws the momentum from the noise's own stream,
     the uniform of the test from stream + 1, with ``jitter`` that of eps from stream + 2.
@@ -45,25 +49,28 @@ class HMC(Sampler):
     def __init__(
         self,
         energy_fn: EnergyFn,
-        step_size: Coefficient,
+        step_size: Schedule,
         n_leapfrog: int,
         *,
         jitter: float = 0.0,
         score_fn: ScoreFn | None = None,
-        temperature: float = 1.0,
+        temperature: Schedule = 1.0,
+        mass: float | Tensor | None = None,
         warmup: int = 0,
+        adapt_mass: bool = False,
         target_acceptance: float = 0.8,
         per: str = "sample",
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        check_warmup("HMC", warmup, target_acceptance, per)
+        check_warmup("HMC", warmup, adapt_mass, target_acceptance, per)
         if n_leapfrog < 1:
             raise ValueError(f"HMC: n_leapfrog must be >= 1, got {n_leapfrog}")
         self.jitter = number("HMC", "jitter", jitter, open_low=False)
         if not self.jitter < 1:
             raise ValueError(f"HMC: jitter must be in [0, 1), got {jitter}")
         self.energy_fn, self.score_fn, self.step_size, self.n_leapfrog = energy_fn, score_fn, step_size, n_leapfrog
+        self.mass, self.adapt_mass = mass, adapt_mass
         self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
         self.options = StepOptions(temperature, mask=mask, backend=backend)
 
@@ -77,25 +84,34 @@ class _Steps(Metropolis):
         self.n_leapfrog, self.jitter = sampler.n_leapfrog, sampler.jitter
         self.streams = 3 if self.jitter else 2
         self.fresh, self.momentum = torch.empty_like(run.x), torch.empty_like(run.x)
-        self.fixed = None if self.adapted or self.jitter else _half(self.eta)
+        self.fixed = None if self.adapted or self.jitter or self.varies else _half(self.eta)
         fused = run.x.is_cpu and "leapfrog" in self.kernels
         self.leapfrog = self.kernels["leapfrog"] if fused else reference.leapfrog
         one = run.rows(1.0)
         self.tail = sampler.options.tail(run, one, one, one)[3:]
 
     def step(self, names: Names, k: int | None) -> None:
+        if self.varies:
+            self.begin(names, k)
         eps = self._jittered(names[2]) if self.jitter else self.eta
         half = self.fixed or _half(eps)
-        fresh, p, q, t = self.fresh, self.momentum, self.proposal, self.temperature
+        fresh, p, q, mass = self.fresh, self.momentum, self.proposal, self.mass
         # The fresh momentum and its first half kick in one pass: 0 s + eps/2 s + sqrt(T) z.
-        head = (fresh, self.score, self.score, 0.0, half[0], math.sqrt(t), names[0])
-        self.kernels["affine_step"](*head, None, half[1], None, *self.tail)
-        _ops.call(self.leapfrog, (q, fresh, eps[0], None, self.x), (None, eps[1]))
+        spread = NAN if self.temperature_rows is not None else math.sqrt(self.temperature)
+        rows = None if self.temperature_rows is None else self.temperature_rows.sqrt()
+        self.kernels["affine_step"](fresh, self.score, self.score, 0.0, half[0], spread, names[0], None, half[1], rows, *self.tail)
+        # With a mass, momenta and scores are those of x / root, where it is 1. In x the trajectory
+        # goes by velocities, root p.
+        begun = fresh if mass is None else mass.root * fresh
+        _ops.call(self.leapfrog, (q, begun, eps[0], None, self.x), (None, eps[1]))
         for i in range(1, self.n_leapfrog):
             score = self.masked(self.fits(self.potential.score(q), at=q))
-            _ops.call(self.leapfrog, (q, p, eps[0], score), (None, fresh if i == 1 else None, eps[1]))
+            if mass is not None:
+                score = mass.root * (mass.root * score)
+            _ops.call(self.leapfrog, (q, p, eps[0], score), (None, begun if i == 1 else None, eps[1]))
         energy, score = self.both(q)
-        self.decide(energy, score, half, (2.0 * t, None), names[1], k, fresh, fresh if self.n_leapfrog == 1 else p)
+        last = fresh if self.n_leapfrog == 1 else p if mass is None else mass.divided(p)
+        self.decide(energy, score, half, self.twice_temperature(), names[1], k, fresh, last)
 
     def _jittered(self, name: Tensor) -> Number:
         uniform = torch.empty((self.x.shape[0], 1), dtype=torch.float64, device=self.x.device)  # float32's numbers, widened

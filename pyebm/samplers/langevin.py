@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import Coefficient
-from ..langevin import Clamp, step_options
+from .._stretches import first_stretch
 from ..targets import Target
-from ._body import Body, Run, StepOptions, score_of, step_size_and_temperature
+from ._body import Body, Bounds, Run, StepOptions, score_of
 from ._loop import Sampler
 from ._plain import PlainStep
+from ._schedule import Schedule, Scheduled
 
 
 class Langevin(Sampler):
@@ -24,13 +24,23 @@ class Langevin(Sampler):
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`. For an energy:
             ``functools.partial(pyebm.energy_score, energy_fn)``.
-        step_size: eta > 0, a number or a tensor (), (B,) or (B, 1, ...).
-        temperature, clamp, score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
+        step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per
+            step: a list, a tensor (K,) on the CPU with K other than B, or a function of the noise's
+            step k (docs/samplers.md).
+        temperature: T >= 0, like step_size.
+        noise_scale: >= 0, like step_size, in place of a temperature:
+            ``x <- x + eta s(x) + noise_scale z``, the noise decoupled from the step size as
+            energy-based models are trained with (IGEBM, Du & Mordatch 2019; JEM, Grathwohl et al.
+            2020). Around a target, too, it is a loop of steps.
+        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that
+            broadcast to x. With tensors a target's chain is a loop of steps.
+        score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
     Called as every sampler (docs/samplers.md); a run of n + m steps equals, bit for bit, a run of n from ``noise`` followed by one
     of m from its result with ``noise.at(step=noise.step + n)``. Draws from the noise's own stream.
 
-    Raises as :func:`pyebm.langevin_step`.
+    Raises as :func:`pyebm.langevin_step`; ValueError for a schedule that is too short for the run,
+    and for noise_scale beside a temperature.
 
     Example:
         >>> import torch, pyebm
@@ -43,40 +53,78 @@ class Langevin(Sampler):
     def __init__(
         self,
         score_fn: Any,
-        step_size: Coefficient,
+        step_size: Schedule,
         *,
-        temperature: Coefficient = 1.0,
-        clamp: Clamp | None = None,
+        temperature: Schedule = 1.0,
+        noise_scale: Schedule | None = None,
+        clamp: Bounds | None = None,
         score_clip: float | None = None,
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        self.score_fn, self.step_size = score_fn, step_size
+        if noise_scale is not None and (isinstance(temperature, Tensor) or temperature != 1.0):
+            raise ValueError(f"Langevin: give temperature or noise_scale, not both; got {temperature!r} and {noise_scale!r}")
+        self.score_fn, self.step_size, self.noise_scale = score_fn, step_size, noise_scale
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
 
     def _body(self, run: Run) -> Body:
-        plain = self.options.mask is None and self.options.score_clip is None
-        return _Chain(run, self) if isinstance(self.score_fn, Target) and plain and not run.graph else _Steps(run, self)
+        if isinstance(self.score_fn, Target) and not run.graph and self.noise_scale is None and self.options.fits_a_chain():
+            return _Chain(run, self)
+        return _Steps(run, self)
 
 
 class _Steps(Body):
     def __init__(self, run: Run, sampler: Langevin) -> None:
         super().__init__(run)
         options = sampler.options
-        (eta, eta_rows), (t, t_rows) = step_size_and_temperature(run, sampler.step_size, options.temperature)
+        eta = Scheduled(run, "step_size", sampler.step_size, open_low=True)
+        if sampler.noise_scale is None:
+            op = "langevin_step"
+            self.coefficients = (eta, Scheduled(run, "temperature", options.temperature))
+        else:
+            op = "affine_step"  # x + eta s + noise_scale z
+            self.coefficients = (eta, Scheduled(run, "noise_scale", sampler.noise_scale))
+        self.fixed: tuple[float, ...] = () if sampler.noise_scale is None else (1.0,)
         self.score_fn = score_of(run, sampler.score_fn, options.backend)
-        self.kernel = run.kernels(options.backend)["langevin_step"]
-        self.numbers, self.tail = (eta, t), options.tail(run, eta_rows, t_rows)
+        self.kernel, self.after = run.kernels(options.backend)[op], options.after(run)
+        numbers, rows = zip(*(each.constant for each in self.coefficients), strict=True)
+        none = (None,) * len(self.fixed)
+        self.numbers, self.tail = (*self.fixed, *numbers), options.tail(run, *none, *rows)
+        self.varies = any(each.varies for each in self.coefficients)
+        if self.varies and run.graph:
+            one = run.rows(1.0)
+            self.rest = options.tail(run, one)[1:]
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         if self.plain is not None:
             self.takes_names = False
-            self.plain.set_langevin(eta, t)
+            self._set_plain()
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         score = self.score_fn(self.x)
+        if self.varies:
+            self._take(names, k)
         if self.plain is None or k is None or not self.plain(score, k):
             name = names[0] if names or k is None else self.run.name(k)
             self.kernel(self.x, None, self.fits(score), *self.numbers, name, *self.tail)
+        if self.after is not None:
+            self.after()
+
+    def _take(self, names: Sequence[Tensor], k: int | None) -> None:
+        """The coefficients of step k."""
+        if k is None:
+            numbers, rows = zip(*(each.on_device(names[0]) for each in self.coefficients), strict=True)
+            self.numbers, self.tail = (*self.fixed, *numbers), (*(None for _ in self.fixed), *rows, *self.rest)
+            return
+        self.numbers = (*self.fixed, *(each.at(k)[0] for each in self.coefficients))
+        if self.plain is not None:
+            self._set_plain()
+
+    def _set_plain(self) -> None:
+        assert self.plain is not None
+        if self.fixed:
+            self.plain.set(*self.numbers)
+        else:
+            self.plain.set_langevin(*self.numbers)
 
 
 class _Chain(Body):
@@ -87,18 +135,24 @@ class _Chain(Body):
     def __init__(self, run: Run, sampler: Langevin) -> None:
         super().__init__(run)
         options, target = sampler.options, sampler.score_fn
-        (eta, eta_rows), (t, t_rows) = step_size_and_temperature(run, sampler.step_size, options.temperature)
-        _, low, high, _ = step_options(run.call, run.x, options.clamp)
+        self.eta = Scheduled(run, "step_size", sampler.step_size, open_low=True)
+        self.t = Scheduled(run, "temperature", options.temperature)
         self.kernel = run.kernels(options.backend)["langevin_chain"]
-        self.head, self.numbers = (run.x, target._index, target._checked(run.call, run.x)), (eta, t)
-        self.rows, self.tail = (eta_rows, t_rows, None, None), (None, low, high, run.seeds, run.ids)
-        self.name = run.noise._block(0, 1, 1, run.x).flatten()
+        self.head = (run.x, target._index, target._checked(run.call, run.x))
+        self.tail = (None, *options.bounds(run), run.seeds, run.ids)
+        self.name = run.noise._name.clone() if run.x.is_cpu else run.noise._block(0, 1, 1, run.x).flatten()
+
+    def at_once(self) -> int:
+        return first_stretch(self.x, self.head[2], self.run.n_steps)
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        self.name.select(0, 2).fill_(self.run.first + done)
+        first = self.run.first + done
+        self.name.select(0, 2).fill_(first)
         states = None
         if kept is not None and thin is not None and done % thin == 0 and count >= thin:
             states = kept.narrow(0, done // thin, count // thin)
-        self.kernel(*self.head, count, *self.numbers, self.name, *self.rows, states, None if states is None else thin, *self.tail)
+        (eta, *eta_rows), (t, *t_rows) = self.eta.part(first, count), self.t.part(first, count)
+        rows = (eta_rows[0], t_rows[0], eta_rows[1], t_rows[1])
+        self.kernel(*self.head, count, eta, t, self.name, *rows, states, None if states is None else thin, *self.tail)
         if kept is not None and thin is not None and states is None and (done + count) % thin == 0:
             kept.select(0, (done + count) // thin - 1).copy_(self.x)

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .._checks import Coefficient
-from ._body import Body, EnergyFn, Number, Run, ScoreFn, StepOptions
+from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, check_warmup
+from ._schedule import Schedule
 
 
 class MALA(Sampler):
     """Langevin steps that are accepted or rejected, so that the law is exact at any step size (Roberts & Tweedie 1996).
 
     The proposal is :class:`Langevin`'s step; it is taken with probability
-    ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal has no finite energy stays.
+    ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal
+    has no finite energy (NaN, infinity or -infinity) stays. With a mass m the proposal is
+    ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
 
     Args:
         energy_fn: E: (B, ...) -> (B,), for p(x) = exp(-E(x)) / Z, or one of :mod:`pyebm.targets`. A sample's energy must depend on
             that sample alone.
-        step_size: eta > 0, a number or a tensor (), (B,) or (B, 1, ...).
+        step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per
+            step: a list, a tensor (K,) on the CPU with K other than B, or a function of the noise's
+            step k (docs/samplers.md).
         score_fn: -grad E, where there is something better than autograd; targets bring their own.
-        temperature: T > 0, a number.
+        temperature: T > 0, a number or one per step.
+        mass: m > 0 (on a GPU not checked), a number or a tensor that broadcasts to x; best near
+            1 / the variance of each element, so that one step size suits all of them.
         warmup: for so many steps the step size is adapted to ``target_acceptance``, by dual averaging (Hoffman & Gelman 2014),
             then held. States of the warm-up are not samples of p: drop them.
+        adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``.
+            It takes a warmup of 20 or more.
         target_acceptance: 0.574 is best for MALA in high dimension (Roberts & Rosenthal 1998).
-        per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch" all chains together.
+        per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch"
+            all chains together, which knows the mass much sooner.
         mask, backend: as in :func:`pyebm.langevin_step`; the chain lives on the elements where the mask is True.
 
     Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State, which carries the adaptation. Draws the
@@ -46,18 +56,21 @@ class MALA(Sampler):
     def __init__(
         self,
         energy_fn: EnergyFn,
-        step_size: Coefficient,
+        step_size: Schedule,
         *,
         score_fn: ScoreFn | None = None,
-        temperature: float = 1.0,
+        temperature: Schedule = 1.0,
+        mass: float | Tensor | None = None,
         warmup: int = 0,
+        adapt_mass: bool = False,
         target_acceptance: float = 0.574,
         per: str = "sample",
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        check_warmup("MALA", warmup, target_acceptance, per)
+        check_warmup("MALA", warmup, adapt_mass, target_acceptance, per)
         self.energy_fn, self.score_fn, self.step_size = energy_fn, score_fn, step_size
+        self.mass, self.adapt_mass = mass, adapt_mass
         self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
         self.options = StepOptions(temperature, mask=mask, backend=backend)
 
@@ -69,16 +82,34 @@ class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run, sampler)
         self.tail = sampler.options.tail(run, self.eta[1], None)
-        self.fixed = None if self.adapted else self._scale()
+        if self.varies:
+            one = run.rows(1.0)
+            self.rest = sampler.options.tail(run, one, one)[2:]
+        self.fixed = None if self.adapted or self.varies else self._scale()
+        if self.mass is not None:
+            self.still, self.move = torch.zeros_like(run.x), torch.empty_like(run.x)
 
     def _scale(self) -> Number:
         """4 eta T."""
-        (eta, rows), four = self.eta, 4.0 * self.temperature
-        return four * eta, None if rows is None else four * rows.double()
+        (eta, rows), four = self.eta, 4.0 * (self.temperature if self.temperature_rows is None else self.temperature_rows)
+        scale = four * (eta if rows is None else rows.double())
+        return (NAN, scale) if isinstance(scale, Tensor) else (scale, None)
 
     def step(self, names: Names, k: int | None) -> None:
-        y = self.proposal
-        self.kernels["langevin_step"](y, self.x, self.score, self.eta[0], self.temperature, names[0], *self.tail)
+        if self.varies:
+            self.begin(names, k)
+        y, x, propose = self.proposal, self.x, self.kernels["langevin_step"]
+        tail = (self.eta[1], self.temperature_rows, *self.rest) if self.varies else self.tail
+        if self.mass is None:
+            propose(y, x, self.score, self.eta[0], self.temperature, names[0], *tail)
+            energy, score = self.both(y)
+            # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
+            self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)
+            return
+        # The same in x / root, whose score is root s:
+        # (|d - eta root s(x)|^2 - |d + eta root s(y)|^2) / (4 eta T) for d = (y - x) / root.
+        propose(self.move, self.still, self.score, self.eta[0], self.temperature, names[0], *tail)
+        torch.add(x, self.mass.root * self.move, out=y)
         energy, score = self.both(y)
-        # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
-        self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)
+        moved = self.mass.divided(y - x)
+        self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k, moved, moved)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
-from ..langevin import Clamp
-from ..noise import Noise
-from ._body import NAN, Body, Run, StepOptions, number
+from ..noise import Noise, as_noise
+from ._body import NAN, Body, Bounds, Run, StepOptions, number
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainCorrector, PlainStep
@@ -41,7 +40,8 @@ class PredictorCorrector(Sampler):
         denoise: the predictor's last step adds no noise.
         known: data (B, ...) to paint in (score_sde's controllable generation): before every look at the score, elements where
             ``mask`` is False are set to ``alpha(t) known + sigma(t) z``, at the end to ``known``.
-        clamp, mask, backend: as in :func:`pyebm.affine_step`.
+        clamp: (low, high), numbers or tensors that broadcast to x.
+        mask, backend: as in :func:`pyebm.affine_step`.
 
     Called as every sampler (docs/samplers.md), and resumed as :class:`AnnealedLangevin`; start it from :meth:`prior`.
     The predictor draws from the noise's own stream, the correctors from stream + 1, ..., + corrector_steps, ``known`` from the
@@ -74,7 +74,7 @@ class PredictorCorrector(Sampler):
         probability_flow: bool = False,
         denoise: bool = True,
         known: Tensor | None = None,
-        clamp: Clamp | None = None,
+        clamp: Bounds | None = None,
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
@@ -95,9 +95,9 @@ class PredictorCorrector(Sampler):
             raise ValueError(f"{call}: probability_flow needs the reverse_diffusion or euler_maruyama predictor, got {predictor!r}")
         self.score_fn, self.sde, self.corrector_steps, self.per, self.known = score_fn, sde, corrector_steps, per, known
         self.snr = number(call, "snr", snr)
-        self.predictor, self.flow = predictor, probability_flow
+        self.predictor, self.probability_flow, self.denoise = predictor, probability_flow, denoise
         self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
-        self.length = n
+        self.n = self.length = n
         self.times = [1.0 + k * (sde.eps - 1.0) / (n - 1) for k in range(n)]
         # Of each time: what the corrector's |z|^2 / |s|^2 is multiplied by, and the marginal's alpha and sigma.
         corrected = sde.corrector_alpha if corrector_steps else lambda _t, _n: 1.0
@@ -112,16 +112,22 @@ class PredictorCorrector(Sampler):
         if self.predictor == "ancestral":
             return self.sde.ancestral(t, len(self))
         step = self.sde.reverse_diffusion if self.predictor == "reverse_diffusion" else self.sde.euler_maruyama
-        return step(t, len(self), self.flow)
+        return step(t, len(self), self.probability_flow)
 
     def __len__(self) -> int:
         """The number of times."""
         return self.length or 0
 
     def prior(
-        self, shape: Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        shape: Sequence[int],
+        noise: Noise | int | torch.Generator,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> Tensor:
         """Where sampling starts: ``prior_std`` times the noise's normals. Give the run another seed or stream."""
+        noise = as_noise("PredictorCorrector.prior", noise)
         return self.sde.prior_std * noise.randn(shape, dtype=dtype, device=device, backend=self.options.backend)
 
     def _body(self, run: Run) -> Body:
@@ -133,7 +139,7 @@ class _Steps(Body):
         super().__init__(run)
         options, kernels = sampler.options, run.kernels(sampler.options.backend)
         self.sampler, self.correctors, self.together = sampler, sampler.corrector_steps, sampler.per == "batch"
-        self.affine = kernels["affine_step"]
+        self.affine, self.after = kernels["affine_step"], options.after(run)
         composed = functools.partial(reference.corrector_step, loss=kernels["denoising_loss"], step=kernels["langevin_step"])
         fused = run.x.is_cpu and not run.graph and "corrector_step" in kernels
         self.corrector: Callable[..., None] = kernels["corrector_step"] if fused else composed
@@ -167,8 +173,12 @@ class _Steps(Body):
             time = self.run.rows(sampler.times[k], self.run.work)
         for j in range(self.correctors):
             self._correct(self._score(time, mean, std, names, j), factor, names, k, j)
+            if self.after is not None:
+                self.after()
         if sampler.predictor is not None:
             self._predict(self._score(time, mean, std, names, self.correctors), update, names, k)
+            if self.after is not None:
+                self.after()
 
     def _score(self, time: Tensor, mean: Any, std: Any, names: Sequence[Tensor], j: int) -> Tensor:
         if self.known is not None:

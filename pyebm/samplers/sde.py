@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from ._repr import shown
+
 
 class Coefficients(NamedTuple):
     """``x <- a x + b score + c z``."""
@@ -23,6 +25,9 @@ class SDE:
     Subclasses say f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``; and, where the literature has one, the
     discrete chain of n steps whose continuous limit they are.
     """
+
+    def __repr__(self) -> str:
+        return shown(self)
 
     eps = 1e-3
     """Sampling ends at this time: below it the score is steep and the data are all but reached."""

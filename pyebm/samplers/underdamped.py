@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..langevin import Clamp
-from ._body import Body, Run, StepOptions, number, score_of
+from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_of
 from ._loop import Sampler
+from ._schedule import Schedule, Scheduled, is_schedule
 
 
 class UnderdampedLangevin(Sampler):
@@ -23,14 +23,19 @@ class UnderdampedLangevin(Sampler):
 
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`.
-        step_size: h > 0, a time; stable for h < 2 / (the largest frequency of p, 1 / its smallest standard deviation).
+        step_size: h > 0, a time; stable for h < 2 / (the largest frequency of p, 1 / its smallest
+            standard deviation). A number; or one per step: a list, a tensor (K,) on the CPU, or a
+            function of the noise's step k (docs/samplers.md).
         friction: > 0; near the smallest frequency it mixes fastest, large values approach :class:`Langevin` with eta = h^2 / 2.
-        temperature: T >= 0, a number.
-        clamp: (low, high) for the positions.
+        temperature: T >= 0, like step_size.
+        clamp: (low, high) for the positions: numbers, None for an open side, or tensors that
+            broadcast to x.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
-    Called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from stream + 1; steps draw from the noise's
-    own stream. Resume from a State: its ``extra["velocity"]`` is half a kick ahead of the position, as BAOAB's steps meet there.
+    Called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from
+    stream + 1; steps draw from the noise's own stream. Resume from a State: its ``extra["velocity"]`` is
+    half a kick ahead of the position, as BAOAB's steps meet there: of the next step's size, which a
+    function is asked for one step ahead (after a list's last number, that one again).
 
     Raises TypeError and ValueError for arguments that are not so.
 
@@ -45,20 +50,22 @@ class UnderdampedLangevin(Sampler):
     def __init__(
         self,
         score_fn: Any,
-        step_size: float,
+        step_size: Schedule,
         friction: float = 1.0,
         *,
-        temperature: float = 1.0,
-        clamp: Clamp | None = None,
+        temperature: Schedule = 1.0,
+        clamp: Bounds | None = None,
         score_clip: float | None = None,
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
         self.score_fn = score_fn
-        self.step_size = number("UnderdampedLangevin", "step_size", step_size)
-        self.friction = number("UnderdampedLangevin", "friction", friction)
-        self.temperature = number("UnderdampedLangevin", "temperature", temperature, open_low=False)
-        self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
+        if not is_schedule(step_size):
+            number("UnderdampedLangevin", "step_size", step_size)  # type: ignore[arg-type]
+        if not is_schedule(temperature):
+            number("UnderdampedLangevin", "temperature", temperature, open_low=False)  # type: ignore[arg-type]
+        self.step_size, self.friction = step_size, number("UnderdampedLangevin", "friction", friction)
+        self.options = StepOptions(temperature, clamp=clamp, mask=mask, backend=backend)
         self.score_options = StepOptions(score_clip=score_clip, mask=mask, backend=backend)
 
     def _body(self, run: Run) -> Body:
@@ -69,36 +76,70 @@ class _Steps(Body):
     """With ``w`` the velocity after a step's first half kick, one step is two updates that share their noise::
 
     x' = x + h/2 (1 + c) w + h/2 d z        drift, O, drift, for O: w -> c w + d z
-    w' = (c w + h s(x')) + d z              O, this step's second half kick and the next one's first
+    w' = (c w + (h + h')/2 s(x')) + d z     O, this step's second half kick and the next one's first, h' being its size
     """
 
     def __init__(self, run: Run, sampler: UnderdampedLangevin) -> None:
         super().__init__(run)
-        backend, h, t = sampler.options.backend, sampler.step_size, sampler.temperature
+        backend, self.friction = sampler.options.backend, sampler.friction
+        self.h = Scheduled(run, "step_size", sampler.step_size, open_low=True, by_sample=False)
+        self.t = Scheduled(run, "temperature", sampler.options.temperature, by_sample=False)
+        self.varies = self.h.varies or self.t.varies
         self.score_fn = score_of(run, sampler.score_fn, backend)
-        self.kernel = run.kernels(backend)["affine_step"]
+        self.kernel, self.after = run.kernels(backend)["affine_step"], sampler.options.after(run)
         none = (None, None, None)
         self.tail, self.w_tail = sampler.options.tail(run, *none), sampler.score_options.tail(run, *none)
-        c = math.exp(-sampler.friction * h)
-        d = math.sqrt(-math.expm1(-2.0 * sampler.friction * h) * t)
-        self.drift, self.kick = (1.0, 0.5 * h * (1.0 + c), 0.5 * h * d), (c, h, d)
-        self.w = self._begin(h, t)
+        if self.varies and run.graph:
+            self.table = run.table([self._numbers(k) for k in run.steps])
+            one = run.rows(1.0)
+            self.rests = (sampler.options.tail(run, one, one, one)[3:], sampler.score_options.tail(run, one, one, one)[3:])
+        self.drift, self.kick = [(NAN, NAN, NAN)] * 2
+        if not self.varies:
+            self._set(self._numbers(run.first))
+        self.w = self._begin()
 
-    def _begin(self, h: float, t: float) -> Tensor:
+    def _numbers(self, k: int) -> tuple[float, ...]:
+        """The coefficients of the two updates of step k."""
+        (h, _), (t, _) = self.h.at(k), self.t.at(k)
+        last = self.h.numbers is not None and k + 1 == len(self.h.numbers)
+        following = h if last else self.h.at(k + 1)[0]
+        c = math.exp(-self.friction * h)
+        d = math.sqrt(-math.expm1(-2.0 * self.friction * h) * t)
+        return 1.0, 0.5 * h * (1.0 + c), 0.5 * h * d, c, 0.5 * (h + following), d
+
+    def _set(self, numbers: tuple[float, ...]) -> None:
+        a, b, c, *kick = numbers
+        self.drift, self.kick = (a, b, c), (kick[0], kick[1], kick[2])
+
+    def _begin(self) -> Tensor:
         """The first velocity and its half kick: 0 x + h/2 s + sqrt(T) z; at rest where the mask is False."""
-        carried = self.run.carried("velocity", self.x.shape)
+        run = self.run
+        carried = run.carried("velocity", self.x.shape)
         if carried is not None:
             return carried.to(self.x.dtype)
-        name = self.run.noise._block(0, 1, 2, self.x).flatten(0, 1).select(0, 1)
+        if any(each.numbers is not None and run.first == len(each.numbers) for each in (self.h, self.t)):
+            return torch.zeros_like(self.x)  # a schedule's end: there is no next step
+        (h, _), (t, _) = self.h.at(run.first), self.t.at(run.first)
+        name = run.noise._block(0, 1, 2, self.x).flatten(0, 1).select(0, 1)
         score, still = self.fits(self.score_fn(self.x)), torch.zeros_like(self.x)
         w = torch.empty_like(self.x)
         self.kernel(w, still, score, 0.0, 0.5 * h, math.sqrt(t), name, *self.w_tail)
         return w
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
-        del k
+        if self.varies:
+            self._take(names, k)
         self.kernel(self.x, None, self.w, *self.drift, names[0], *self.tail)
+        if self.after is not None:
+            self.after()
         self.kernel(self.w, None, self.fits(self.score_fn(self.x)), *self.kick, names[0], *self.w_tail)
+
+    def _take(self, names: Sequence[Tensor], k: int | None) -> None:
+        if k is not None:
+            return self._set(self._numbers(k))
+        rows = self.run.of_step(self.table, names[0]).unbind(1)
+        self.tail, self.w_tail = (*rows[:3], *self.rests[0]), (*rows[3:], *self.rests[1])
+        return None
 
     def carried(self, done: int) -> dict[str, Tensor]:
         del done

@@ -1,0 +1,52 @@
+"""A run of many steps in native calls of about a tenth of a second, so that Ctrl-C is heard between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+_SECONDS = 0.1  # Python handles no signal before a native call returns
+_GROWTH = 8  # from one call to the next, at most
+# An upper bound of what a step takes: for itself, for each element, and for each parameter of a
+# target and each sample.
+_STEP, _ELEMENT, _PARAMETER = 1e-6, 20e-9, 1e-9
+
+
+def first_stretch(x: Tensor, params: Tensor, n_steps: int) -> int:
+    """The steps of a chain that its first call may take; all of them on a GPU, where a call only queues work."""
+    if not x.is_cpu or isinstance(x, FakeTensor):
+        return n_steps
+    step = _STEP + _ELEMENT * x.numel() + _PARAMETER * x.shape[0] * params.numel()
+    return max(int(_SECONDS / 2 / step), 1)
+
+
+def stretches(
+    n_steps: int, first: int, thin: int | None = None, kept_inside: bool = True, most: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """(done, count) for each call in turn: where it begins, and how many steps it takes; n_steps in all.
+
+    Args:
+        first: steps of the first call; how many the next ones take follows from the time that
+            passes between two of them.
+        thin: with it, no call goes beyond a multiple of thin, unless it begins at one and ends at
+            one or with the run.
+        kept_inside: whether a call may go from one multiple of thin over others; else it ends at
+            the next.
+        most: steps that no call exceeds.
+    """
+    done, at_once, most, now = 0, max(first, 1), most or n_steps, time.perf_counter()
+    while done < n_steps:
+        count = min(at_once, most, n_steps - done)
+        if thin is not None:
+            left = thin - done % thin
+            if not (kept_inside and left == thin <= count):
+                count = min(count, left)
+            elif done + count < n_steps:
+                count -= count % thin
+        yield done, count
+        begin, now = now, time.perf_counter()
+        at_once = max(min(int(_SECONDS * count / max(now - begin, 1e-9)), _GROWTH * at_once), 1)
+        done += count

@@ -1,0 +1,118 @@
+"""Step sizes and temperatures that change from step to step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import Coefficient, coefficient
+from ._body import NAN, Number, Run
+
+Schedule = Coefficient | Sequence[float] | Callable[[int], float]
+
+
+class Scheduled:
+    """A number, one a sample, or one for every step: a list, a tensor, or a function of the step.
+
+    Step k is the noise's own number k, so that a run that goes on from ``noise.at(step=k)`` goes on
+    in the schedule too: the first number of a list is that of step 0. Numbers of a list are checked
+    before a run, those of a function as they come.
+
+    Args:
+        open_low: must be > 0, else >= 0.
+        by_sample: may be one a sample.
+    """
+
+    def __init__(self, run: Run, name: str, value: Schedule, open_low: bool = False, by_sample: bool = True) -> None:
+        self.run, self.name, self.open_low = run, name, open_low
+        self.table: Tensor | None
+        self.numbers: Sequence[float] | None = None
+        self.function: Callable[[int], float] | None = None
+        self.constant: Number = (NAN, None)
+        self.varies, self.table = False, None
+        if type(value) is float:
+            self.constant = self._checked(name, value)
+            return
+        if isinstance(value, Tensor) and is_schedule(value):
+            value = value if self._one_a_sample(value, by_sample) else self._on_host(value)
+        if isinstance(value, (list, tuple)):
+            self.numbers = self._listed(value)
+        elif callable(value) and not isinstance(value, Tensor):
+            self.function = value
+        elif isinstance(value, Tensor) and not by_sample and value.numel() != 1:
+            raise TypeError(f"{run.call}: {name} must be a number or one per step, got a tensor of shape {tuple(value.shape)}")
+        else:
+            self.constant = self._checked(name, value)  # type: ignore[arg-type]
+        self.varies = self.numbers is not None or self.function is not None
+        if run.graph and self.varies:
+            self.table = run.table([self.number(k) for k in run.steps])
+
+    def at(self, k: int) -> Number:
+        return (self.number(k), None) if self.varies else self.constant
+
+    def number(self, k: int) -> float:
+        """A schedule's at step k."""
+        if self.numbers is not None:
+            return self.numbers[k]
+        assert self.function is not None
+        return self._one(f"{self.name}({k})", self.function(k))
+
+    def part(self, first: int, count: int) -> tuple[float, Tensor | None, bool | None]:
+        """For the op ``langevin_chain``: of the steps first, ..., first + count - 1."""
+        if not self.varies:
+            return *self.constant, None
+        return NAN, self.run.table([self.number(k) for k in range(first, first + count)]), True
+
+    def on_device(self, name: Tensor) -> Number:
+        """In a graph: of the step that this name of a noise has."""
+        return self.constant if self.table is None else (NAN, self.run.of_step(self.table, name))
+
+    def _one_a_sample(self, value: Tensor, by_sample: bool) -> bool:
+        """Which of the two a tensor (K,) is: one per sample where it has as many."""
+        run, count = self.run, value.shape[0]
+        if count == run.x.shape[0] and not by_sample:
+            raise ValueError(
+                f"{run.call}: {self.name} can't differ between samples; for one per step give a list, "
+                f"got a tensor of shape ({count},) for {count} samples"
+            )
+        return count == run.x.shape[0]
+
+    def _on_host(self, value: Tensor) -> list[float]:
+        if not value.is_cpu:
+            raise ValueError(f"{self.run.call}: {self.name} with one value per step must be on the CPU, got {value.device}")
+        numbers: list[float] = value.detach().to(torch.float64).tolist()
+        return numbers
+
+    def _listed(self, values: Sequence[float]) -> list[float]:
+        run = self.run
+        if run.first + run.n_steps > len(values):
+            raise ValueError(
+                f"{run.call}: {self.name} must have one number for each of the noise's steps from 0 to "
+                f"{run.first + run.n_steps - 1}, got {len(values)}"
+            )
+        numbers = [math.nan] * len(values)
+        for k in range(run.first, min(run.first + run.n_steps + 1, len(values))):  # some look one step ahead
+            numbers[k] = self._one(f"{self.name}[{k}]", values[k])
+        return numbers
+
+    def _one(self, name: str, value: Any) -> float:
+        if isinstance(value, Tensor):
+            if value.numel() != 1 or not value.is_cpu:
+                got = f"a tensor {tuple(value.shape)} on {value.device}"
+                raise TypeError(f"{self.run.call}: {name} must be a number, got {got}")
+            value = value.item()
+        return self._checked(name, value)[0]
+
+    def _checked(self, name: str, value: Coefficient) -> Number:
+        return coefficient(self.run.call, name, value, self.run.x, low=0.0, open_low=self.open_low)
+
+
+def is_schedule(value: object) -> bool:
+    """Whether only a run can tell its numbers: a list, a function, a tensor (K,) of steps or samples."""
+    if isinstance(value, Tensor):
+        return value.dim() == 1 and value.numel() != 1
+    return callable(value) or isinstance(value, (list, tuple))
