@@ -171,7 +171,7 @@ def test_one_sample_at_a_time():
     x = samples(torch.float32)
 
     def loss(one: Tensor) -> Tensor:
-        return pyebm.dsm_loss(-one[None] ** 2, 0.5, NOISE)
+        return pyebm.dsm_loss(-(one[None] ** 2), 0.5, NOISE)
 
     assert torch.equal(vmap(grad(loss))(x), torch.stack([grad(loss)(one) for one in x]))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _ops
 from .._checks import Coefficient, check_like, coefficient
+from .._derivatives import inside, plain
 from ..energy import check_energy, energy_and_score
 from ..langevin import Clamp, step_options
 from ..targets import Target
@@ -29,7 +30,8 @@ class Run:
 
     def __init__(self, call: str, start: State, length: int | None, n_steps: int, graph: bool) -> None:
         self.call, self.extra, self.length, self.n_steps, self.graph = call, start.extra, length, n_steps, graph
-        self.x = start.x.detach().clone()
+        self.followed = inside()  # by a transform, of which no sampler is part
+        self.x = self.numbers("x0", self.numbers("x0", start.x).detach().clone())
         self.noise = start.noise
         self.first = start.noise.step
         self.steps = range(self.first, self.first + n_steps)  # by their numbers in the noise
@@ -58,6 +60,18 @@ class Run:
         """The host's numbers on the device, without a wait for it."""
         made = torch.tensor(rows, dtype=dtype)
         return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
+
+    def numbers(self, name: str, tensor: Tensor) -> Tensor:
+        """What a user gave, as samplers take it, who run under no_grad: a constant. A tangent is refused (plain)."""
+        return plain(self.call, name, tensor) if self.followed else tensor
+
+    def coefficient(self, name: str, value: Coefficient, open_low: bool = False) -> Number:
+        if isinstance(value, Tensor):
+            value = self.numbers(name, value)
+        return coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
+
+    def parameters(self, target: Target) -> Tensor:
+        return self.numbers("the target", target._checked(self.call, self.x))
 
     def of_step(self, table: Tensor, name: Tensor) -> Tensor:
         """The row of a table that begins with the run's first step; a graph has its number in ``name``."""
@@ -128,6 +142,8 @@ class Body:
                 f"{self.run.call}: a score function or callback must leave the state's shape and dtype as they are, "
                 f"{tuple(self._shape)} and {self._dtype}, got {tuple(given.shape)} and {given.dtype}"
             )
+        if self.run.followed and isinstance(score, Tensor):
+            score = plain(self.run.call, name, score)
         if type(score) is Tensor and score.layout is torch.strided and score.dtype is self._dtype:
             if score._is_zerotensor():  # autograd's zeros, which have no memory
                 score = score.clone()
@@ -144,7 +160,7 @@ def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
         return fn  # type: ignore[no-any-return]
     if type(fn).score is not Target.score:
         return functools.partial(fn.score, backend=backend)
-    kernel, index, params = run.kernels(backend)["target_score"], fn._index, fn._checked(run.call, run.x)
+    kernel, index, params = run.kernels(backend)["target_score"], fn._index, run.parameters(fn)
 
     def score(x: Tensor) -> Tensor:
         out = torch.empty_like(x)
@@ -160,7 +176,7 @@ def energy_and_score_of(run: Run, fn: Any, backend: str | None) -> Callable[[Ten
     known = run.x.is_cpu and "target_energy" in kernels and isinstance(fn, Target)
     if not known or not fn._has_energy_kernel or type(fn).score is not Target.score:
         return None
-    kernel, index, params = kernels["target_energy"], fn._index, fn._checked(run.call, run.x)
+    kernel, index, params = kernels["target_energy"], fn._index, run.parameters(fn)
     constant = fn._constant(math.prod(run.x.shape[1:]))
     energy, score = run.rows(0.0), torch.empty_like(run.x, memory_format=torch.contiguous_format)
 
@@ -178,7 +194,7 @@ class Potential:
         call = run.call
         if not callable(energy_fn):
             raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
-        self.call, self.energy_fn = call, energy_fn
+        self.call, self.energy_fn, self.run = call, energy_fn, run
         self.kernel = energy_and_score_of(run, energy_fn, backend) if score_fn is None else None
         if score_fn is None and isinstance(energy_fn, Target):
             score_fn = score_of(run, energy_fn, backend)
@@ -192,14 +208,15 @@ class Potential:
         if self.kernel is not None:
             return self.kernel(x)
         if self.score_fn is None:
-            return energy_and_score(self.call, self.energy_fn, x)
+            energy, score = energy_and_score(self.call, self.energy_fn, x)
+            return self.run.numbers("energy", energy), score
         if x.shape[0] == 1 and isinstance(self.energy_fn, Target):
             # torch sums a single long row in as many parts as there are threads, two rows one by one.
             energy = self.energy_fn(x.expand(2, *x.shape[1:]))[:1]
         else:
             energy = self.energy_fn(x)
         check_energy(self.call, energy, x.shape[0])
-        return energy.reshape(x.shape[0]), self.score_fn(x)
+        return self.run.numbers("energy", energy).reshape(x.shape[0]), self.score_fn(x)
 
 
 def number(call: str, name: str, value: Coefficient, low: float = 0.0, open_low: bool = True) -> float:

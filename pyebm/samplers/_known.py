@@ -21,7 +21,7 @@ class Known:
         if mask is None:
             raise ValueError(f"{run.call}: known needs a mask that says which elements are not: True where x is to be sampled")
         self.x, self.mask, self.seeds, self.ids = run.x, mask, run.seeds, run.ids
-        self.known = check_like(run.call, "known", known, "x0", run.x)
+        self.known = check_like(run.call, "known", run.numbers("known", known), "x0", run.x)
         self.buffer = torch.empty_like(run.x)
         self.perturb = run.kernels(options.backend)["perturb"]
 

@@ -136,6 +136,7 @@ def _checked(run: Run, given: float | Tensor) -> Tensor:
         if not 0 < given < math.inf:
             raise ValueError(f"{run.call}: mass must be > 0 and finite, got {given}")
         return x.new_full((), float(given))
+    given = run.numbers("mass", given)
     if not given.is_floating_point():
         raise TypeError(f"{run.call}: mass must be a number or a floating-point tensor, got {given.dtype}")
     if given.device != x.device:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import Coefficient, coefficient
+from .._checks import Coefficient
 from ._body import NAN, Number, Run
 
 Schedule = Coefficient | Sequence[float] | Callable[[int], float]
@@ -84,7 +84,7 @@ class Scheduled:
     def _on_host(self, value: Tensor) -> list[float]:
         if not value.is_cpu:
             raise ValueError(f"{self.run.call}: {self.name} with one value per step must be on the CPU, got {value.device}")
-        numbers: list[float] = value.detach().to(torch.float64).tolist()
+        numbers: list[float] = self.run.numbers(self.name, value).detach().to(torch.float64).tolist()
         return numbers
 
     def _listed(self, values: Sequence[float]) -> list[float]:
@@ -104,11 +104,11 @@ class Scheduled:
             if value.numel() != 1 or not value.is_cpu:
                 got = f"a tensor {tuple(value.shape)} on {value.device}"
                 raise TypeError(f"{self.run.call}: {name} must be a number, got {got}")
-            value = value.item()
+            value = self.run.numbers(name, value).item()
         return self._checked(name, value)[0]
 
     def _checked(self, name: str, value: Coefficient) -> Number:
-        return coefficient(self.run.call, name, value, self.run.x, low=0.0, open_low=self.open_low)
+        return self.run.coefficient(name, value, self.open_low)
 
 
 def is_schedule(value: object) -> bool:

@@ -102,7 +102,7 @@ class _Steps(Body):
         options = sampler.options
         self.sampler, self.score_fn = sampler, sampler.score_fn
         self.kernel = run.kernels(options.backend)["langevin_step"]
-        self.t, t_rows = coefficient(run.call, "temperature", options.temperature, run.x, low=0.0)
+        self.t, t_rows = run.coefficient("temperature", options.temperature)
         self.after = options.after(run)
         self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)

@@ -138,7 +138,7 @@ class _Chain(Body):
         self.eta = Scheduled(run, "step_size", sampler.step_size, open_low=True)
         self.t = Scheduled(run, "temperature", options.temperature)
         self.kernel = run.kernels(options.backend)["langevin_chain"]
-        self.head = (run.x, target._index, target._checked(run.call, run.x))
+        self.head = (run.x, target._index, run.parameters(target))
         self.tail = (None, *options.bounds(run), run.seeds, run.ids)
         self.name = run.noise._name.clone() if run.x.is_cpu else run.noise._block(0, 1, 1, run.x).flatten()
 
