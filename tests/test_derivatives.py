@@ -1,4 +1,4 @@
-"""Every differentiable call in both modes of autograd and under the transforms of torch.func: the derivative of the plain expression."""
+"""Every differentiable call in both modes of autograd and under the transforms of torch.func."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samplers run under no_grad: to autograd and the transforms of torch.func their result is a constant, and nothing is lost in silence."""
+"""Samplers run under no_grad: their result is a constant to reverse mode, and a tangent is refused."""
 
 from __future__ import annotations
 

@@ -292,6 +292,7 @@ class Clamped:
         x = run.x
         if not isinstance(side, Tensor):
             return x.new_full((), inf if side is None else float(side))
+        side = run.numbers("clamp", side)
         if side.device != x.device and side.dim():
             raise ValueError(f"{run.call}: clamp must be on x0's device {x.device}, got {side.device}")
         try:

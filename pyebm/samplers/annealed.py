@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import Coefficient, coefficient
+from .._checks import Coefficient
 from ._body import NAN, Body, Bounds, Run, StepOptions
 from ._known import Known
 from ._loop import Sampler
