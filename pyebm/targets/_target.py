@@ -177,7 +177,7 @@ class Target(nn.Module):
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
-            self.register_buffer(name, value if value.requires_grad else value.detach().to(dtype, copy=True))
+            self.register_buffer(name, value if value.requires_grad else value.detach().to(dtype, copy=True).contiguous())
 
     def _wide(self, name: str) -> Tensor:
         """The parameter or buffer of this name in float64."""
