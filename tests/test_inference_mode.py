@@ -75,7 +75,7 @@ def test_a_callback_is_in_the_caller_s_mode():
     with torch.inference_mode():
         seen = torch.zeros(3)
 
-        def callback(k, x, info):
+        def callback(k, _, info):
             seen[k - 1] = info["energy"].sum()  # no ordinary tensor: torch lets it be written to in inference mode alone
             return not torch.is_inference_mode_enabled()
 
@@ -103,28 +103,18 @@ def test_weights_made_in_inference_mode_are_torch_s_to_refuse():
 
 @pytest.mark.parametrize("name", ["DoubleWell", "Funnel", "Rastrigin"])
 def test_targets(name):
-    target = getattr(targets, name)()
-    calls = (
-        target,
-        target.score,
-        functools.partial(pyebm.energy_score, target),
-        lambda x: pyebm.langevin_chain(x, target, 3, 0.01, Noise(0)),
-    )
-    want = [call(X) for call in calls]
+    make = getattr(targets, name)
+    calls = (lambda t: t(X), lambda t: t.score(X), lambda t: pyebm.langevin_chain(X, t, 3, 0.01, Noise(0)))
+    outside = make()
+    want = [call(make()) for call in calls]
     with torch.inference_mode():
-        inside = getattr(targets, name)()
-        for target in (target, inside):
-            for call, expected in zip(
-                (target, target.score, lambda x, t=target: pyebm.langevin_chain(x, t, 3, 0.01, Noise(0))),
-                (want[0], want[1], want[3]),
-                strict=True,
-            ):
-                assert_equal(call(X), expected)
-    # What was packed inside is good outside, and in a graph.
-    fresh = getattr(targets, name)()
-    with torch.inference_mode():
-        fresh.score(X)
+        inside = make()
+        for target in (outside, inside):
+            assert all(torch.equal(call(target), expected) for call, expected in zip(calls, want, strict=True))
+        assert_equal(pyebm.energy_score(outside, X), pyebm.energy_score(make(), X))
+    # What was packed within is good outside, also in a graph.
     x = X.clone().requires_grad_()
-    fresh.score(x).sum().backward()
+    for target in (outside, inside):
+        assert_equal(target.score(X), want[1])
+    outside.score(x).sum().backward()
     assert x.grad is not None
-    inside.score(X)

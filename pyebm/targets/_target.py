@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import _ops, _schemas, reference
 from .._checks import check_samples
 from ..noise import Noise
-from ._kept import Kept, differentiated, readable
+from ._kept import Kept, differentiated, readable, traced
 
 
 class Target(nn.Module):
@@ -173,11 +173,11 @@ class Target(nn.Module):
             raise ValueError(f"{type(self).__name__}: {name} must {must}, got {float(found[bad].flatten()[0]):g}")
 
     def _hold(self, name: str, value: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        """A Parameter stays itself, another tensor that requires grad does too; of all others a copy is made."""
+        """A Parameter stays itself, another tensor with a derivative does too; of all others a copy is made."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
-            self.register_buffer(name, value if value.requires_grad else value.detach().to(dtype, copy=True).contiguous())
+            self.register_buffer(name, value if traced(value) else value.detach().to(dtype, copy=True).contiguous())
 
     def _wide(self, name: str) -> Tensor:
         """The parameter or buffer of this name in float64."""
