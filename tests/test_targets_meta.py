@@ -22,7 +22,11 @@ def build(kind):
         return targets.GaussianMixture(torch.linspace(-1, 1, 15, dtype=torch.float32).reshape(3, 5), 0.5)
     if kind == "mixture_diagonal":
         scale = torch.linspace(0.5, 1, 15, dtype=torch.float64).reshape(3, 5)
-        return targets.GaussianMixture(torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(3, 5), scale, torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64))
+        return targets.GaussianMixture(
+            torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(3, 5),
+            scale,
+            torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64),
+        )
     if kind == "gaussian_full":
         return targets.Gaussian(0.5, covariance=torch.eye(5, dtype=torch.float64) * 2)
     if kind == "gaussian":
@@ -73,10 +77,11 @@ def test_energies_on_meta(kind):
 
 
 def test_numbers_go_where_the_tensors_are():
+    means, std, covariance = normal(3, 5), torch.ones(5), torch.eye(5)
     with torch.device("meta"):
-        mixture = targets.GaussianMixture(normal(3, 5, device="cpu"), 0.5)
-        gaussian = targets.Gaussian(0.0, torch.ones(5, device="cpu"))
-        full = targets.Gaussian(0.0, covariance=torch.eye(5, device="cpu"))
+        mixture = targets.GaussianMixture(means, 0.5)
+        gaussian = targets.Gaussian(0.0, std)
+        full = targets.Gaussian(0.0, covariance=covariance)
     for target in (mixture, gaussian, full):
         assert {tensor.device.type for tensor in target.buffers()} == {"cpu"}
         assert target.score(X).isfinite().all()
