@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.compiler import is_compiling
 
 from ._checks import check_samples
 
@@ -45,20 +43,12 @@ def energy_and_score(
 ) -> tuple[Tensor, Tensor]:
     """E(x), of shape (B,), and -grad E(x), from one evaluation of energy_fn."""
     batch = check_samples(op, "x", x)
-
-    def energy_of(at: Tensor) -> Tensor:
+    with torch.inference_mode(False), torch.enable_grad():
+        at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)
         check_energy(op, energy, batch)
         if not energy.requires_grad:
             raise ValueError(f"{op}: energy_fn must return an energy that depends on x through autograd, got a constant")
-        return energy
-
-    with torch.inference_mode(False), torch.enable_grad():
-        if _transformed():
-            energy, score = _by_transform(energy_of, x)
-            return energy.reshape(batch), score
-        at = x if create_graph and x.requires_grad else _leaf(x)
-        energy = energy_of(at)
         (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
         if grad is None:
             raise ValueError(f"{op}: energy_fn must return an energy that depends on x, got one that does not")
@@ -68,22 +58,6 @@ def energy_and_score(
 def _leaf(x: Tensor) -> Tensor:
     """x with a graph that begins at it; a copy where autograd can't record what is done to x itself."""
     return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-
-
-def _transformed() -> bool:
-    """Whether a transform of torch.func or forward-mode differentiation is under way, which detach() would cut."""
-    return not is_compiling() and (forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None)
-
-
-def _by_transform(energy_of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """E(x) and -grad E(x), by what goes into all other transforms."""
-
-    def total(at: Tensor) -> tuple[Tensor, Tensor]:
-        energy = energy_of(at)
-        return energy.sum(), energy
-
-    grad, energy = torch.func.grad(total, has_aux=True)(x)
-    return energy, -grad
 
 
 def check_energy(op: str, energy: Tensor, batch: int) -> None:
