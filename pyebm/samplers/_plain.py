@@ -61,7 +61,8 @@ class Plain:
         """
         x = run.x
         watched = torch.compiler.is_compiling() or torch._C._autograd._profiler_enabled()
-        plain = x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous() and not tail and not watched
+        real = type(x) is Tensor and x.is_cpu and x.is_contiguous()
+        plain = real and x.dtype in (torch.float32, torch.float64) and not tail and not watched
         return cls(run, stream) if plain and run.kernels(backend) is _ops._REGISTERED else None
 
     def __init__(self, run: Run, stream: int) -> None:
