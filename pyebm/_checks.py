@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +72,7 @@ def coefficient(
     return value, None
 
 
-def checked_number(op: str, name: str, value: Any, low: float = -math.inf, open_low: bool = False) -> float:
+def checked_number(op: str, name: str, value: float, low: float = -math.inf, open_low: bool = False) -> float:
     """A coefficient that is one number."""
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
@@ -89,7 +88,7 @@ def has_static_value(value: float) -> bool:
     """Whether compiled code knows this number: it does not where it took the number for one that changes."""
     from torch.fx.experimental import symbolic_shapes  # sympy and all
 
-    return symbolic_shapes.has_static_value(value)
+    return bool(symbolic_shapes.has_static_value(value))
 
 
 def rows_of(op: str, name: str, value: Tensor, x: Tensor, expected: int, one: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
-from typing import TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ WORD = 2**32
 _CPU = torch.device("cpu")  # where a name is made, whatever the default device
 _BLOCK = 1024  # steps of a walk whose names are made at once
 Named = tuple[Tensor, Tensor | None, Tensor | None]
-_Self = TypeVar("_Self", bound="Name")
 
 
 class Name:
@@ -42,7 +41,7 @@ class Name:
             self._name = torch.tensor([key, first_sample, step, stream], dtype=torch.int64, device=_CPU)
         self._copies = {}
 
-    def _walk(self: _Self, n_steps: int, like: Tensor) -> Iterator[_Self]:
+    def _walk(self, n_steps: int, like: Tensor) -> Iterator[Any]:
         """This noise at its step, the next, and so on: for samplers, whose every step would else build and move a tensor."""
         for first in range(0, n_steps, _BLOCK):
             names = self._block(first, min(_BLOCK, n_steps - first), 1, self._name).squeeze(1)
@@ -90,7 +89,7 @@ class Name:
             for name, rows in (("seed", seeds), ("sample_ids", ids)):
                 if rows is not None and rows.shape[0] != batch:
                     raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
-        if type(like) is FakeTensor and not torch.compiler.is_compiling():
+        if type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs:  # tracers allow them, as constants
             made = [None if t is None else like.fake_mode.from_tensor(t).to(like.device) for t in (self._name, seeds, ids)]
             return cast(Named, tuple(made))
         if like.is_cpu:
@@ -146,4 +145,3 @@ def readable(value: Tensor) -> bool:
 def _lasting(made: Tensor) -> bool:
     """Whether a tensor is good beyond the call: not a tracer's, nor a transform's."""
     return readable(made) and type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made)
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,8 +69,7 @@ class NoiseCounter(Noise):
             raise ValueError(f"noise: this NoiseCounter lives on {self._name.device}, got samples on {like.device}")
         return super()._named(batch, like)
 
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None  # it changes; two are equal that name the same step now, for which they wait for the device
+    __hash__ = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.at(), self._name)

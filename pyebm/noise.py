@@ -269,4 +269,3 @@ def named(op: str, noise: Noise, x: Tensor) -> Named:
     if not isinstance(noise, Noise):
         raise TypeError(f"{op}: noise must be a Noise, got {type(noise).__name__}")
     return noise._named(x.shape[0], x)
-

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._name import readable
 from .noise import normals, sqrt64
 
 
@@ -26,7 +27,7 @@ def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
 
 def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sample") -> None:
     """The kernels check coefficients before they write; so does their twin (on the CPU: no wait for a device)."""
-    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+    if value.is_cpu and readable(value):
         ok = torch.isfinite(value) & ((value > 0) if positive else (value >= 0))
         if not ok.all():
             worst = int((~ok.flatten()).nonzero()[0])
