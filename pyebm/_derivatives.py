@@ -64,13 +64,17 @@ def _in_batch(grad: Tensor) -> bool:
 def inside() -> bool:
     """Whether a transform or a level of forward mode is active, whatever it may follow."""
     if is_compiling():
-        return bool(_inside())
+        return _inside()
     return _level() is not None or bool(forward_ad._current_level >= 0)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile guards on the transforms that are active by itself
 def _inside() -> bool:
     return _level() is not None or bool(forward_ad._current_level >= 0)
+
+
+# torch.compiler.assume_constant_result without its import of the compiler, which takes seconds. The result is no constant of
+# the program's, but compiled code is guarded by the transforms that were active when it was traced.
+_inside._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _has_tangent(tensor: Tensor | None) -> bool:

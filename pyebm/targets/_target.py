@@ -17,7 +17,7 @@ from .._checks import check_samples
 from .._derivatives import exactly, wanted
 from .._dtensor import by_samples
 from ..noise import Noise
-from ._kept import Kept, differentiated, readable, traced
+from ._kept import Kept, readable, traced
 
 
 class Target(nn.Module):
@@ -259,7 +259,7 @@ class Target(nn.Module):
         kept = self._kept.get(dtype)
         if kept is not None and x.is_cpu and kept.still(tensors):
             return kept.numbers
-        if not self._keeps or not readable(tensors) or differentiated(tensors):
+        if not self._keeps or not readable(tensors) or wanted(None, *tensors):
             return self._numbers_in(dtype)
         with torch.inference_mode(False), torch.no_grad():
             self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
