@@ -61,10 +61,10 @@ def coefficient(
     Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
     that would wait for the device.
     """
-    if isinstance(value, Tensor):
-        return math.nan, rows_of(op, name, value, x, x.shape[0], "sample")
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
+    if isinstance(value, Tensor):
+        return math.nan, rows_of(op, name, value, x, x.shape[0], "sample")
     value = checked_number(op, name, value, low, open_low)
     if is_dynamo_compiling() and not has_static_value(value):
         # As an argument of an op it would be compiled anew for every number; as a tensor it is compiled once.

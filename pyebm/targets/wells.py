@@ -92,7 +92,8 @@ class DoubleWell(Target):
 
     def _numbers(self) -> Tensor:
         """The score is x (a - b x^2)."""
-        square = self.get_buffer("width").double().square()
+        width = self.get_buffer("width").double()
+        square = width * width  # torch._inductor fails at a power of a constant
         linear = 4 * self.get_buffer("barrier").double() / square
         return torch.stack((linear, linear / square))
 
