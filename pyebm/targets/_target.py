@@ -14,7 +14,7 @@ from torch.compiler import is_compiling
 
 from .. import _ops, _schemas, reference
 from .._checks import check_samples
-from .._derivatives import exactly, wanted
+from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
 from ..noise import Noise
 from ._kept import Kept, readable, traced
@@ -115,7 +115,9 @@ class Target(nn.Module):
         if not wanted(x, params):
             return launch(x, params)
         composed = reference.score_of(x, self._index, params)
-        return exactly(launch, composed, x, params) if self.kind in reference.DENSE else composed
+        if self.kind not in reference.DENSE:
+            return composed
+        return exactly(lambda: launched(BySample(launch, shared=(1,)), x, params), composed)
 
     def extra_repr(self) -> str:
         shown = ((name, f"{t.item():g}" if t.dim() == 0 and not t.is_meta else f"<{tuple(t.shape)}>") for name, t in self._own())
