@@ -37,16 +37,15 @@ def level(request: pytest.FixtureRequest):
 # A shape, and how many values a coefficient has: per sample, token, element; runs of one to many, of samples that are narrow,
 # or cut into chunks of 1024, with runs that begin in one chunk and end in another.
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
-    ((5, 1), (1, 5)),
-    ((1000, 2), (1000, 2000)),
-    ((700, 3), (700, 2100)),
-    ((300, 4), (300, 1200)),
+    ((300, 1), (300,)),
+    ((600, 2), (600, 1200)),
+    ((700, 3), (700,)),
+    ((300, 4), (300,)),
     ((150, 7), (150, 1050)),
-    ((7, 6, 5), (1, 7, 42, 210)),
+    ((7, 6, 5), (1, 42)),
     ((3, 5, 257), (3, 15, 3855)),
-    ((2, 3, 1500), (2, 6, 9000)),
-    ((2, 2500, 3), (2, 5000, 15000)),
-    ((1, 3000), (1, 3000)),
+    ((2, 2, 1500), (4,)),
+    ((2, 1000, 3), (2000, 6000)),
     ((3, 0), (3,)),
     ((0, 4), (0,)),
 )
@@ -76,8 +75,8 @@ def perturbed(op: Callable[..., None], x: Tensor, *rest: object) -> tuple[Tensor
 
 
 @ids
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 class TestElementwise:
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("strided", [False, True], ids=["dense", "strided"])
     def test_perturb(self, level, shape, count, dtype, strided):
         x, sigma, alpha = samples(shape, dtype, 0, strided), values(count, 1), values(shape[0], 2, torch.float64)
@@ -86,7 +85,8 @@ class TestElementwise:
         both("perturb", lambda op: perturbed(op, x, NAN, 0.5, NAME, sigma, None, seeds, names))
         both("perturb", lambda op: perturbed(op, x, 1.0, NAN, NAME, None, sigma.double() * 1.000000001))
 
-    @pytest.mark.parametrize("options", ["plain", "mask", "mean", "bounds", "all"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("options", ["plain", "bounds", "all"])
     def test_steps(self, level, shape, count, dtype, options):
         x, g = samples(shape, dtype, 0), samples(shape, dtype, 1)
         one, other = values(count, 2), values(shape[0], 3)
@@ -95,7 +95,7 @@ class TestElementwise:
 
         def step(op: Callable[..., None], *coefficients: object) -> tuple[Tensor, ...]:
             out, mean = torch.empty_like(x), torch.empty_like(x) if options in ("mean", "all") else None
-            op(out, x, g, *coefficients, mean, mask, *bounds)
+            op(out, x, g, *coefficients, mean, mask, *bounds, None, None)
             return (out,) if mean is None else (out, mean)
 
         both("affine_step", lambda op: step(op, NAN, 0.3, NAN, NAME, one, None, other))
@@ -122,12 +122,15 @@ def of_loss(pred: Tensor, arguments: list[object], with_grad: bool, op: Callable
     return loss, grad
 
 
+HALF_OR_DOUBLE = (torch.bfloat16, torch.float64)
+
+
 @ids
 @pytest.mark.parametrize("finer", ["kappa", "lam", "mu", "weight"])
 @pytest.mark.parametrize("over_kappa2", [False, True], ids=["", "over_kappa2"])
 class TestLoss:
-    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-    def test_elementwise_and_gradient(self, level, shape, count, finer, over_kappa2, dtype):
+    def test_elementwise_and_gradient(self, level, shape, count, finer, over_kappa2):
+        dtype = HALF_OR_DOUBLE[over_kappa2]
         pred, none = loss_arguments(shape, count, dtype, 0, over_kappa2, finer)
         both("denoising_loss", lambda op: of_loss(pred, none, False, op)[:1])
         work = torch.float64 if dtype == torch.float64 else torch.float32
@@ -141,8 +144,8 @@ class TestLoss:
         both("denoising_grad", lambda op: gradient(op, normal(shape[0], dtype=work, seed=12), 1))
         both("denoising_grad", lambda op: gradient(op, torch.tensor(0.7, dtype=work), 4))
 
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-    def test_sums(self, level, shape, count, finer, over_kappa2, dtype):
+    def test_sums(self, level, shape, count, finer, over_kappa2):
+        dtype = HALF_OR_DOUBLE[not over_kappa2]
         pred, arguments = loss_arguments(shape, count, dtype, 1, over_kappa2, finer)
         loss, grad = of_loss(pred, arguments, True, COMPILED["denoising_loss"])
         want, want_grad = of_loss(pred, arguments, True, REFERENCE["denoising_loss"])
@@ -247,6 +250,6 @@ def test_the_public_noise_is_unchanged():
     """Narrow samples, whose calls are laid out many at a time, have the noise that they have one by one."""
     noise = pyebm.Noise(seed=9, first_sample=3)
     for width in (1, 2, 3, 4, 5):
-        whole = noise.randn(700, width)
+        whole = noise.randn((700, width))
         for b in (0, 255, 256, 699):
-            assert_equal(noise.shard(first_sample=3 + b).randn(1, width), whole[b : b + 1])
+            assert_equal(noise.shard(first_sample=3 + b).randn((1, width)), whole[b : b + 1])

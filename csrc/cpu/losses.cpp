@@ -2,6 +2,7 @@
 // denoising_grad: the gradient by itself; scale_: a kept gradient times what came from above.
 #include <torch/csrc/stable/library.h>
 
+#include <numeric>
 #include <vector>
 
 #include "runs.h"
@@ -26,6 +27,9 @@ struct Rows : LossRows<T> {
   const T* above;
 };
 
+template <class T>
+using LossNumbers = RunNumbers<T, 5, 6>;
+
 // kappa, lambda, mu, weight, and the gradient from above.
 struct Coefficients {
   static constexpr int64_t kSamplesAtOnce = 64;
@@ -34,13 +38,15 @@ struct Coefficients {
   bool over_kappa2;
   double divisor;  // what the reduction divides the sum by
 
-  template <class T, class Numbers>
-  Row<T> row(Numbers& numbers, const Chunk& chunk) const {
-    const auto of = numbers.of_all(runs, chunk, make<T>());
-    return {{of[0], of[1], of[2], of[3], of[4]}, of[5]};
+  // Calls visit(at, n, row) for each run of the chunk.
+  template <class T, class Visit>
+  void for_each_run(LossNumbers<T>& numbers, const Chunk& chunk, Visit visit) const {
+    numbers.for_each_run(runs, chunk, make<T>(), [&](int64_t at, int64_t n, const auto& of) {
+      visit(at, n, Row<T>{{of[0], of[1], of[2], of[3], of[4]}, of[5]});
+    });
   }
-  template <class T, class Numbers>
-  Rows<T> rows(Numbers& numbers, const Chunk& chunk) const {
+  template <class T>
+  Rows<T> of_each(LossNumbers<T>& numbers, const Chunk& chunk) const {
     const auto of = numbers.of_each(runs, chunk, make<T>());
     return {{of[0], of[1], of[2], of[3], of[4]}, of[5]};
   }
@@ -49,6 +55,11 @@ struct Coefficients {
   bool weighs_elements(const Shape& shape) const {
     const auto changes = [&](const Coefficient& one) { return one.run() && one.run() % shape.elements; };
     return changes(runs[3]) || (over_kappa2 && changes(runs[0]));
+  }
+
+  // Is a sum of its own for each row of the chunk less than the laying out? Runs are then of whole rows.
+  bool sums_rows(const Chunk& chunk) const {
+    return chunk.rows == 1 ? !runs.change_in(chunk) : chunk.width >= runs.kLong && runs.length() % chunk.width == 0;
   }
 
   // Of n samples, where it does not.
@@ -96,12 +107,17 @@ void for_each_loss_chunk(const Shape& shape, const Tensor& pred, const std::opti
   const View pred_view(pred), z_view(z), x0_view(x0);
   for_each_chunk(shape, [&] {
     return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
-            extra_work = Buffer<T>(), numbers = RunNumbers<T, 5, 6>()](const Chunk& chunk, int64_t) mutable {
+            extra_work = Buffer<T>(), numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
       const LossOperands<T, Z> operands{pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
                                         x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
       work(chunk, operands, numbers, out_work.data, extra_work.data);
     };
   });
+}
+
+template <class T, class Z>
+LossOperands<T, Z> shifted(const LossOperands<T, Z>& in, int64_t at) {
+  return {in.pred + at, in.z + at, in.x0 ? in.x0 + at : nullptr};
 }
 
 // Calls body(T(), Z()): the type of the arithmetic, and that of z as it lies in memory or comes from the generator.
@@ -112,32 +128,27 @@ void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
 }
 
 // partial: for each sample as many sums as it has chunks, with the weights of its elements or, not `weighted`, without any.
+template <class T>
 void reduce(const Tensor& loss, int64_t reduction, const Coefficients& c, const Shape& shape, bool weighted,
-            const std::vector<double>& partial) {
+            const std::vector<T>& partial) {
   const int64_t parts = shape.samples ? static_cast<int64_t>(partial.size()) / shape.samples : 0;
-  const bool is_double = loss.scalar_type() == ScalarType::Double;
-  const auto put = [&](int64_t index, double value) {
-    if (is_double) {
-      static_cast<double*>(loss.data_ptr())[index] = value;
-    } else {
-      static_cast<float*>(loss.data_ptr())[index] = static_cast<float>(value);
-    }
-  };
+  T* result = static_cast<T*>(loss.numel() ? loss.data_ptr() : nullptr);
   double total = 0, weights[Coefficients::kSamplesAtOnce], samples[Coefficients::kSamplesAtOnce];
   std::fill(std::begin(weights), std::end(weights), 1.0);
   for (int64_t first = 0; first < shape.samples; first += c.kSamplesAtOnce) {
     const int64_t n = std::min(c.kSamplesAtOnce, shape.samples - first);
     if (!weighted) c.weights(first, n, shape, weights);
-    const double* sums = partial.data() + first * parts;
-    for (int64_t i = 0; i < n; ++i) {
-      double sum = 0;
-      for (int64_t k = 0; k < parts; ++k) sum += sums[i * parts + k];
-      samples[i] = weights[i] * sum;
+    const T* sums = partial.data() + first * parts;
+    if (parts == 1) {
+      std::copy(sums, sums + n, samples);
+    } else {
+      for (int64_t i = 0; i < n; ++i) samples[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
     }
+    for (int64_t i = 0; i < n; ++i) samples[i] *= weights[i];
+    if (reduction == kSample) std::copy(samples, samples + n, result + first);
     for (int64_t i = 0; i < n; ++i) total += samples[i];
-    for (int64_t i = 0; i < n && reduction == kSample; ++i) put(first + i, samples[i]);
   }
-  if (reduction != kSample) put(0, total / c.divisor);
+  if (reduction != kSample) *result = static_cast<T>(total / c.divisor);
 }
 
 Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
@@ -173,10 +184,12 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
       const auto& kernels = loss_kernels_of<T, Z>();
       for_each_loss_chunk<T, Z>(shape, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
         T* target = loss_view.target(chunk.first, work);
-        if (c.runs.change_in(chunk)) {
-          kernels.terms_each(chunk.count, in, c.template rows<T>(numbers, chunk), true, target, nullptr);
+        if (c.runs.are_long(chunk)) {
+          c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+            kernels.elementwise(n, shifted(in, at), row, target + at);
+          });
         } else {
-          kernels.elementwise(chunk.count, in, c.template row<T>(numbers, chunk), target);
+          kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
         }
         loss_view.written(chunk.first, chunk.count, target);
       });
@@ -185,29 +198,31 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
   }
   // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which they are added.
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
-  std::vector<double> partial(shape.samples * parts, 0.0);
   const bool weighted = shape.chunks && c.weighs_elements(shape);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
+    std::vector<T> partial(shape.samples * parts);
     for_each_loss_chunk<T, Z>(shape, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* terms) {
       T* target = grad_view ? grad_view.target(chunk.first, work) : nullptr;
-      double* sums = partial.data() + chunk.sample * parts + chunk.element / kChunk;
-      if (chunk.rows > 1 || c.runs.change_in(chunk)) {
-        T of_rows[kCalls];
-        kernels.terms_each(chunk.count, in, c.template rows<T>(numbers, chunk), weighted, terms, target);
-        kernels_of<T>().sums(chunk.rows, chunk.width, terms, of_rows);
-        std::copy(of_rows, of_rows + chunk.rows, sums);
+      T* sums = partial.data() + chunk.sample * parts + chunk.element / kChunk;
+      if (c.sums_rows(chunk)) {
+        c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+          for (const int64_t end = at + n; at < end; at += chunk.width, ++sums) {
+            *sums = target ? kernels.sum_and_grad(chunk.width, shifted(in, at), row, target + at)
+                           : kernels.sum(chunk.width, shifted(in, at), row);
+            if (weighted) *sums *= row.weight;
+          }
+        });
       } else {
-        const LossRow<T> row = c.template row<T>(numbers, chunk);
-        *sums = target ? kernels.sum_and_grad(chunk.count, in, row, target) : kernels.sum(chunk.count, in, row);
-        if (weighted) *sums *= static_cast<double>(row.weight);
+        kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), weighted, terms, target);
+        kernels_of<T>().sums(chunk.rows, chunk.width, terms, sums);
       }
       if (target) grad_view.written(chunk.first, chunk.count, target);
     });
+    reduce(loss, reduction, c, shape, weighted, partial);
   });
-  reduce(loss, reduction, c, shape, weighted, partial);
 }
 
 void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
@@ -230,12 +245,13 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
         [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
           T* target = grad_view.target(chunk.first, work);
           const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-          if (c.runs.change_in(chunk)) {
-            const Rows<T> rows = c.template rows<T>(numbers, chunk);
-            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+          if (c.runs.are_long(chunk)) {
+            c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+              kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0, target + at);
+            });
           } else {
-            const Row<T> row = c.template row<T>(numbers, chunk);
-            kernels.grad(chunk.count, in, row, every ? every : &row.above, every ? 1 : 0, target);
+            const Rows<T> rows = c.of_each<T>(numbers, chunk);
+            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
           }
           grad_view.written(chunk.first, chunk.count, target);
         });

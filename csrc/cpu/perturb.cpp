@@ -24,12 +24,13 @@ void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std:
         const float* z = noise.fill(chunk, buffer);
         const T* in = source.read(chunk.first, chunk.count, x_work.data);
         T* target = result.target(chunk.first, out_work.data);
-        if (runs.change_in(chunk)) {
+        if (runs.are_long(chunk)) {
+          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
+            kernels_of<T>().perturb(n, in + at, z + at, of[0], of[1], target + at);
+          });
+        } else {
           const auto [a, s] = numbers.of_each(runs, chunk, make);
           kernels_of<T>().perturb_each(chunk.count, in, z, a, s, target);
-        } else {
-          const auto [a, s] = numbers.of_all(runs, chunk, make);
-          kernels_of<T>().perturb(chunk.count, in, z, a, s, target);
         }
         result.written(chunk.first, chunk.count, target);
       };

@@ -1,5 +1,5 @@
-// Coefficients of runs of elements: a value serves a sample, a token, an element. A chunk within one run goes to a kernel that
-// takes numbers; for any other each element's numbers are laid out, so that many short runs cost no calls.
+// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes to a kernel that takes numbers; for
+// short ones each element's numbers are laid out, so that they cost no calls.
 #pragma once
 
 #include <array>
@@ -23,6 +23,10 @@ class Runs {
   bool change_in(const Chunk& chunk) const {
     return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_;
   }
+  // Is a call for each of the chunk's runs less than the laying out?
+  bool are_long(const Chunk& chunk) const { return length_ >= kLong || !change_in(chunk); }
+
+  static constexpr int64_t kLong = 32;
 
  private:
   std::array<Coefficient, kCount> all_;
@@ -35,32 +39,31 @@ class RunNumbers {
  public:
   RunNumbers() {}  // left as it is
 
-  // Of the chunk, which is within one run.
-  template <class Make>
-  std::array<T, kCount> of_all(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make) {
-    std::array<T, kCount> numbers;
-    T* made[kCount];
-    for (size_t k = 0; k < kCount; ++k) made[k] = &numbers[k];
-    read(runs, runs.length() ? chunk.first / runs.length() : 0, 1);
-    make(1, values_of_, made);
-    return numbers;
+  // Calls visit(at, n, numbers) for each run: the chunk's elements [at, at + n).
+  template <class Make, class Visit>
+  void for_each_run(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
+    for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
+      T* made[kCount];
+      for (size_t k = 0; k < kCount; ++k) made[k] = made_[k];
+      make(n, values_of_, made);
+      const int64_t end = at + elements;
+      for (int64_t i = 0, next = at + length - skip; i < n; ++i, at = next, next += length) {
+        std::array<T, kCount> numbers;
+        for (size_t k = 0; k < kCount; ++k) numbers[k] = made_[k][i];
+        visit(at, std::min(end, next) - at, numbers);
+      }
+    });
   }
 
   // Of every element of the chunk.
   template <class Make>
   std::array<const T*, kCount> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make) {
-    const int64_t end = chunk.first + chunk.count, length = runs.length() ? runs.length() : end, last = (end - 1) / length;
-    T made_of_runs[kCount][kAtOnce];
-    T* made[kCount];
-    for (int64_t run = chunk.first / length, at = 0; run <= last; run += kAtOnce) {
-      const int64_t n = std::min(kAtOnce, last + 1 - run);
-      const int64_t skip = chunk.first + at - run * length, elements = std::min(n * length - skip, chunk.count - at);
-      for (size_t k = 0; k < kCount; ++k) made[k] = length == 1 ? each_[k].data + at : made_of_runs[k];
-      read(runs, run, n);
+    for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
+      T* made[kCount];
+      for (size_t k = 0; k < kCount; ++k) made[k] = length == 1 ? each_[k].data + at : made_[k];
       make(n, values_of_, made);
       for (size_t k = 0; k < kCount && length > 1; ++k) kernels_of<T>().repeat(elements, length, skip, made[k], each_[k].data + at);
-      at += elements;
-    }
+    });
     std::array<const T*, kCount> each;
     for (size_t k = 0; k < kCount; ++k) each[k] = each_[k].data;
     return each;
@@ -69,22 +72,28 @@ class RunNumbers {
  private:
   static constexpr int64_t kAtOnce = 64;
 
-  // The values of n runs; those that serve all are read once.
-  void read(const Runs<kCoefficients>& runs, int64_t first, int64_t n) {
-    for (size_t k = 0; k < kCoefficients; ++k) {
-      if (runs[k].run()) {
-        runs[k].read(first, n, runs.length(), values_[k]);
-      } else if (read_ < n) {
-        runs[k].read(0, n, 0, values_[k]);
+  // Reads the values of some runs at a time, and calls take for them: those of `elements` elements from the chunk's `at` on, which
+  // begin `skip` elements into the first of n runs.
+  template <class Take>
+  void for_some_runs(const Runs<kCoefficients>& runs, const Chunk& chunk, Take take) {
+    const int64_t end = chunk.first + chunk.count, length = runs.length() ? runs.length() : end, last = (end - 1) / length;
+    for (int64_t run = chunk.first / length, at = 0; run <= last; run += kAtOnce) {
+      const int64_t n = std::min(kAtOnce, last + 1 - run);
+      const int64_t skip = chunk.first + at - run * length, elements = std::min(n * length - skip, chunk.count - at);
+      for (size_t k = 0; k < kCoefficients; ++k) {
+        if (runs[k].run() || read_ < n) runs[k].read(run, n, length, values_[k]);  // what serves all is read once
+        values_of_[k] = values_[k];
       }
-      values_of_[k] = values_[k];
+      read_ = std::max(read_, n);
+      take(at, n, length, skip, elements);
+      at += elements;
     }
-    read_ = std::max(read_, n);
   }
 
   int64_t read_ = 0;
   double values_[kCoefficients][kAtOnce];
   const double* values_of_[kCoefficients];
+  T made_[kCount][kAtOnce];
   Buffer<T> each_[kCount];
 };
 

@@ -50,12 +50,14 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
         const uint8_t* m = keep ? keep.read(chunk.first, chunk.count, mask_work.data) : nullptr;
         T* target = result.target(chunk.first, x_work.data);
         T* mean_target = mean_result ? mean_result.target(chunk.first, mean_work.data) : nullptr;
-        if (runs.change_in(chunk)) {
+        if (runs.are_long(chunk)) {
+          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
+            kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, of[0], of[1], of[2], bounds, target + at,
+                                 mean_target ? mean_target + at : nullptr);
+          });
+        } else {
           const auto [a, b, c] = numbers.of_each(runs, chunk, make);
           kernels_of<T>().step_each(chunk.count, in, g, z, m, a, b, c, bounds, target, mean_target);
-        } else {
-          const auto [a, b, c] = numbers.of_all(runs, chunk, make);
-          kernels_of<T>().step(chunk.count, in, g, z, m, a, b, c, bounds, target, mean_target);
         }
         result.written(chunk.first, chunk.count, target);
         if (mean_target) mean_result.written(chunk.first, chunk.count, mean_target);
