@@ -100,12 +100,12 @@ class LossNoise {
   Buffer<Z> work_;
 };
 
-// Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for every chunk.
+// Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
 template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, const Tensor& pred, const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
+void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
                          const NoiseSource* noise, Work work) {
   const View pred_view(pred), z_view(z), x0_view(x0);
-  for_each_chunk(shape, [&] {
+  for_each_chunk(shape, begin, end, [&] {
     return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
             extra_work = Buffer<T>(), numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
       const LossOperands<T, Z> operands{pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
@@ -127,28 +127,28 @@ void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
   own_noise ? body(double(), double()) : body(double(), float());
 }
 
-// partial: for each sample as many sums as it has chunks, with the weights of its elements or, not `weighted`, without any.
+// Adds the losses of n samples, one after another, to the total, and writes them to `each` unless it is null. partial: for each
+// sample as many sums as it has parts, with the weights of its elements or, not `weighted`, without any.
 template <class T>
-void reduce(const Tensor& loss, int64_t reduction, const Coefficients& c, const Shape& shape, bool weighted,
-            const std::vector<T>& partial) {
-  const int64_t parts = shape.samples ? static_cast<int64_t>(partial.size()) / shape.samples : 0;
-  T* result = static_cast<T*>(loss.numel() ? loss.data_ptr() : nullptr);
-  double total = 0, weights[Coefficients::kSamplesAtOnce], samples[Coefficients::kSamplesAtOnce];
+void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts, const T* partial,
+         T* each, double& total) {
+  double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
   std::fill(std::begin(weights), std::end(weights), 1.0);
-  for (int64_t first = 0; first < shape.samples; first += c.kSamplesAtOnce) {
-    const int64_t n = std::min(c.kSamplesAtOnce, shape.samples - first);
-    if (!weighted) c.weights(first, n, shape, weights);
-    const T* sums = partial.data() + first * parts;
+  double sum = total;
+  for (int64_t done = 0; done < n; done += c.kSamplesAtOnce) {
+    const int64_t some = std::min(c.kSamplesAtOnce, n - done);
+    if (!weighted) c.weights(sample + done, some, shape, weights);
+    const T* sums = partial + done * parts;
     if (parts == 1) {
-      std::copy(sums, sums + n, samples);
+      std::copy(sums, sums + some, losses);
     } else {
-      for (int64_t i = 0; i < n; ++i) samples[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
+      for (int64_t i = 0; i < some; ++i) losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
     }
-    for (int64_t i = 0; i < n; ++i) samples[i] *= weights[i];
-    if (reduction == kSample) std::copy(samples, samples + n, result + first);
-    for (int64_t i = 0; i < n; ++i) total += samples[i];
+    for (int64_t i = 0; i < some; ++i) losses[i] *= weights[i];
+    if (each) std::copy(losses, losses + some, each + sample + done);
+    for (int64_t i = 0; i < some; ++i) sum += losses[i];
   }
-  if (reduction != kSample) *result = static_cast<T>(total / c.divisor);
+  total = sum;
 }
 
 Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
@@ -182,7 +182,7 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
       using T = decltype(type);
       using Z = decltype(z_type);
       const auto& kernels = loss_kernels_of<T, Z>();
-      for_each_loss_chunk<T, Z>(shape, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
+      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
         T* target = loss_view.target(chunk.first, work);
         if (c.runs.are_long(chunk)) {
           c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
@@ -196,32 +196,43 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
     });
     return;
   }
-  // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which they are added.
+  // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which they are added. Of very many
+  // samples some at a time, as memory that is new costs more than the sums.
+  constexpr int64_t kSumsAtOnce = 1 << 18;
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
+  const int64_t span = shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk : std::max<int64_t>(shape.chunks, 1);
+  const int64_t samples = shape.samples_per_chunk ? span * shape.samples_per_chunk : shape.samples;
   const bool weighted = shape.chunks && c.weighs_elements(shape);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    std::vector<T> partial(shape.samples * parts);
-    for_each_loss_chunk<T, Z>(shape, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* terms) {
-      T* target = grad_view ? grad_view.target(chunk.first, work) : nullptr;
-      T* sums = partial.data() + chunk.sample * parts + chunk.element / kChunk;
-      if (c.sums_rows(chunk)) {
-        c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-          for (const int64_t end = at + n; at < end; at += chunk.width, ++sums) {
-            *sums = target ? kernels.sum_and_grad(chunk.width, shifted(in, at), row, target + at)
-                           : kernels.sum(chunk.width, shifted(in, at), row);
-            if (weighted) *sums *= row.weight;
-          }
-        });
-      } else {
-        kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), weighted, terms, target);
-        kernels_of<T>().sums(chunk.rows, chunk.width, terms, sums);
-      }
-      if (target) grad_view.written(chunk.first, chunk.count, target);
-    });
-    reduce(loss, reduction, c, shape, weighted, partial);
+    std::vector<T> partial(std::min(samples, shape.samples) * parts);
+    T* result = static_cast<T*>(loss.numel() ? loss.data_ptr() : nullptr);
+    double total = 0;
+    for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
+      const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
+        T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
+        T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
+        if (c.sums_rows(part)) {
+          c.for_each_run<T>(numbers, part, [&](int64_t at, int64_t n, const Row<T>& row) {
+            for (const int64_t end = at + n; at < end; at += part.width, ++sums) {
+              *sums = target ? kernels.sum_and_grad(part.width, shifted(in, at), row, target + at)
+                             : kernels.sum(part.width, shifted(in, at), row);
+              if (weighted) *sums *= row.weight;
+            }
+          });
+        } else {
+          kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
+          kernels_of<T>().sums(part.rows, part.width, terms, sums);
+        }
+        if (target) grad_view.written(part.first, part.count, target);
+      };
+      for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0, noise, work);
+      add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
+          reduction == kSample ? result : nullptr, total);
+    }
+    if (reduction != kSample) *result = static_cast<T>(total / c.divisor);
   });
 }
 
@@ -241,7 +252,7 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
     for_each_loss_chunk<T, Z>(
-        shape, pred, z, x0, source ? &*source : nullptr,
+        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
         [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
           T* target = grad_view.target(chunk.first, work);
           const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;

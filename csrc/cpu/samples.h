@@ -228,16 +228,20 @@ class NoiseSource {
   const int64_t* ids_ = nullptr;
 };
 
-// Calls make() once a thread for a body(chunk, index), and that for every chunk. The result never depends on the threads.
+// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The result never depends on the threads.
+template <class Make>
+void for_each_chunk(const Shape& shape, int64_t begin, int64_t end, Make make) {
+  constexpr int64_t kGrain = 32;  // chunks: some 30 us
+  const auto some = [&](int64_t from, int64_t to) {
+    auto body = make();
+    for (int64_t index = from; index < to; ++index) body(Chunk(shape, index), index);
+  };
+  if (end - begin <= kGrain) return some(begin, end);  // as torch would, without the way through it
+  torch::stable::parallel_for(begin, end, kGrain, some);
+}
 template <class Make>
 void for_each_chunk(const Shape& shape, Make make) {
-  constexpr int64_t kGrain = 12;  // chunks, some 10 us: less is not worth waking a thread for
-  const auto some = [&](int64_t begin, int64_t end) {
-    auto body = make();
-    for (int64_t index = begin; index < end; ++index) body(Chunk(shape, index), index);
-  };
-  if (shape.chunks <= kGrain) return some(0, shape.chunks);  // as torch would, without the way through it
-  torch::stable::parallel_for(0, shape.chunks, kGrain, some);
+  for_each_chunk(shape, 0, shape.chunks, make);
 }
 
 }  // namespace pyebm
