@@ -102,8 +102,8 @@ class LossNoise {
 
 // Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
 template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
-                         const NoiseSource* noise, Work work) {
+void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z,
+                         const std::optional<Tensor>& x0, const NoiseSource* noise, Work work) {
   const View pred_view(pred), z_view(z), x0_view(x0);
   for_each_chunk(shape, begin, end, [&] {
     return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
@@ -182,17 +182,18 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
       using T = decltype(type);
       using Z = decltype(z_type);
       const auto& kernels = loss_kernels_of<T, Z>();
-      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
-        T* target = loss_view.target(chunk.first, work);
-        if (c.runs.are_long(chunk)) {
-          c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-            kernels.elementwise(n, shifted(in, at), row, target + at);
-          });
-        } else {
-          kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
-        }
-        loss_view.written(chunk.first, chunk.count, target);
-      });
+      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, noise,
+                                [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
+                                  T* target = loss_view.target(chunk.first, work);
+                                  if (c.runs.are_long(chunk)) {
+                                    c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+                                      kernels.elementwise(n, shifted(in, at), row, target + at);
+                                    });
+                                  } else {
+                                    kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
+                                  }
+                                  loss_view.written(chunk.first, chunk.count, target);
+                                });
     });
     return;
   }
@@ -242,30 +243,30 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
   const Shape shape(pred);
-  const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                                      over_kappa2, reduction, kappa_positive,
-                                      reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
+  const Coefficients c =
+      coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction,
+                   kappa_positive, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const View grad_view(grad), above(grad_output);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    for_each_loss_chunk<T, Z>(
-        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
-        [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
-          T* target = grad_view.target(chunk.first, work);
-          const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-          if (c.runs.are_long(chunk)) {
-            c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-              kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0, target + at);
-            });
-          } else {
-            const Rows<T> rows = c.of_each<T>(numbers, chunk);
-            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
-          }
-          grad_view.written(chunk.first, chunk.count, target);
-        });
+    for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+                              [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
+                                T* target = grad_view.target(chunk.first, work);
+                                const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
+                                if (c.runs.are_long(chunk)) {
+                                  c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+                                    kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0,
+                                                 target + at);
+                                  });
+                                } else {
+                                  const Rows<T> rows = c.of_each<T>(numbers, chunk);
+                                  kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+                                }
+                                grad_view.written(chunk.first, chunk.count, target);
+                              });
   });
 }
 
