@@ -12,7 +12,7 @@ INF, NAN = math.inf, math.nan
 
 # Lowest value, and whether it is allowed itself.
 COEFFICIENTS = {
-    "perturb": {"sigma": (0, False), "alpha": None},
+    "perturb": {"sigma": (0, True), "alpha": None},
     "langevin_step": {"step_size": (0, False), "temperature": (0, True)},
     "langevin_step_": {"step_size": (0, False), "temperature": (0, True)},
     "affine_step": {"a": None, "b": None, "c": None},
@@ -76,8 +76,8 @@ def test_out_of_range(op, name, value, form, backend):
     )
 
 
-@pytest.mark.parametrize("sigma", [-1.0, torch.tensor([0.5, NAN, 0.5]), torch.tensor([0.5, 0.0, 0.5]), torch.tensor(-1.0)])
+@pytest.mark.parametrize("sigma", [-1.0, torch.tensor([0.5, NAN, 0.5]), torch.tensor([0.5, 0.0, -0.5]), torch.tensor(-1.0)])
 def test_sigma_is_checked_whatever_the_weight(sigma):
-    """weight='sigma2' divides by nothing, and a wrong sigma is still wrong."""
+    """weight='sigma2' divides by nothing, so that sigma may be 0; a wrong sigma is still wrong."""
     for weight in (None, "sigma2", 2.0):
-        refuses("dsm_loss", ValueError, "dsm_loss: sigma must be > 0 and finite", sigma=sigma, weight=weight)
+        refuses("dsm_loss", ValueError, "dsm_loss: sigma must be >=? 0 and finite", sigma=sigma, weight=weight)

@@ -175,14 +175,13 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
   const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
                                       over_kappa2, reduction, kappa_positive);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
-  const NoiseSource* noise = source ? &*source : nullptr;
   const View loss_view(loss), grad_view(grad);
   if (reduction == kNone) {
     with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
       using T = decltype(type);
       using Z = decltype(z_type);
       const auto& kernels = loss_kernels_of<T, Z>();
-      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, noise,
+      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
                                 [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
                                   T* target = loss_view.target(chunk.first, work);
                                   if (c.runs.are_long(chunk)) {
@@ -229,7 +228,7 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
         }
         if (target) grad_view.written(part.first, part.count, target);
       };
-      for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0, noise, work);
+      for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0, source ? &*source : nullptr, work);
       add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
           reduction == kSample ? result : nullptr, total);
     }
