@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
-from cases import levels, normal
+from cases import assert_equal, levels, normal
 from torch import Tensor
 
-from pyebm import Noise
+from pyebm import Noise, reference
 
 Ops = Mapping[str, Callable[..., None]]
 
@@ -64,8 +64,20 @@ def calls(ops: Ops, x: Tensor, first: int, second: int) -> Iterator[tuple[str, T
         yield "loss of elements", loss
 
 
+def assert_the_references_bits(ops: Ops, x: Tensor, *counts: int) -> None:
+    for (which, got), (_, want) in zip(calls(ops, x, *counts), calls(reference.OPS, x, *counts), strict=True):
+        assert_equal(got, want, msg=lambda text, which=which: f"{which}: {text}")
+
+
+def assert_close_sums(ops: Ops, x: Tensor, *counts: int, reduction: int) -> None:
+    """The gradients are the reference's bits."""
+    for got, want in zip(sums(ops, x, *counts, reduction), sums(reference.OPS, x, *counts, reduction), strict=True):
+        assert_equal(got[1], want[1])
+        torch.testing.assert_close(got[0], want[0], rtol=3e-6, atol=0)
+
+
 def sums(ops: Ops, x: Tensor, first: int, second: int, reduction: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(loss, gradient): the gradients are the reference's bits, the losses close."""
+    """(loss, gradient) of losses that are summed."""
     name, one, other = NOISE._name, levels(first), levels(second, seed=1)
     z, x0 = normal(*x.shape, dtype=x.dtype, seed=1), normal(*x.shape, dtype=x.dtype, seed=2)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
