@@ -90,8 +90,8 @@ def loss_kernel(
     TILE: tl.constexpr,
 ):
     """REDUCE 0: ``loss`` is elementwise. 1: ``loss`` (samples, programs of a sample) takes each program's sum for each of its
-    samples. 2: ``loss`` (programs) takes each program's sum. The sums are weighted by the sample where there is a table, and by the element
-    where it is FINE."""
+    samples. 2: ``loss`` (programs) takes each program's sum. The sums are weighted by the sample where there is a table,
+    by the element where FINE."""
     rows = rows_of(samples, TILE)
     key = _key(z, (name, seeds, ids), rows)
     lines = (table, count, stride)
