@@ -17,7 +17,7 @@ from triton.runtime.driver import driver
 
 from .rows import BLOCK
 from .tile import BY_CELL, BY_ELEMENT
-from .tiling import shape_of
+from .tiling import ELEMENTS, shape_of
 
 _WORD = 2**32
 FAST = {"num_warps": 4, "enable_fp_fusion": False}  # bits are promised
@@ -90,6 +90,12 @@ def run_of(op: str, rows: dict[str, Tensor | None], x: Tensor) -> int:
                 )
             run = math.gcd(run, elements // (count // samples))
     return run if run < elements else 0
+
+
+def most_of(run: int, crowded: bool = False) -> int:
+    """Elements of a tile: values of each element's own want more registers than 16 elements a thread leave, and so do the
+    operands of a ``crowded`` kernel."""
+    return ELEMENTS >> (int(run > 0) + int(crowded))
 
 
 def rounded(number: float, dtype: torch.dtype) -> float:

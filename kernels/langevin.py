@@ -12,7 +12,7 @@ from . import host
 from .normal import normals
 from .rows import step_rows
 from .tile import clamped, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
-from .tiling import ELEMENTS, SIZES, Tiling, shape_of
+from .tiling import SIZES, Tiling, shape_of
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -108,9 +108,8 @@ def _step(
         return
     x = out if x is None else x
     run = host.run_of("langevin_step" if langevin else "affine_step", rows, out)
-    # Five tensors of single elements want more registers than 16 elements a thread leave.
-    crowded = shape_of(out)[1] % 2 and (mean is not None or mask is not None)
-    tiling = Tiling(out, mean, x, score, mask, most=ELEMENTS // 2 if crowded else ELEMENTS)
+    crowded = shape_of(out)[1] % 2 == 1 and (mean is not None or mask is not None)  # five tensors of single elements
+    tiling = Tiling(out, mean, x, score, mask, most=host.most_of(run, crowded))
     with host.on(out.device):
         table = host.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
         if table.tensor is not None:

@@ -82,7 +82,7 @@ class _Loss:
         }
 
     def tiling(self, grad: Tensor | None, elementwise: Tensor | None) -> Tiling:
-        return Tiling(self.pred, self.operands["z"], self.operands["x0"], grad, elementwise)
+        return Tiling(self.pred, self.operands["z"], self.operands["x0"], grad, elementwise, most=host.most_of(self.run))
 
 
 def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, **named: Any) -> None:

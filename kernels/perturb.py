@@ -68,7 +68,7 @@ def perturb(
     if not x.numel():
         return
     run = host.run_of("perturb", {"alpha": alpha_rows, "sigma": sigma_rows}, x)
-    tiling = Tiling(out, x)
+    tiling = Tiling(out, x, most=host.most_of(run))
     with host.on(x.device):
         table = host.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x, run, tiling.tile.VEC)
         if table.tensor is not None:

@@ -126,7 +126,9 @@ def own_coefficient(table, K: tl.constexpr, room, at, FINE: tl.constexpr, T: tl.
         value = read(line, at, None, None, TILE, T)
     else:
         cell, _, _, left, row = at
-        share = row * (count // samples) + (cell // stride.to(cell.dtype)).to(tl.int64)
+        stride = stride.to(cell.dtype)
+        of_a_sample = pitch.to(cell.dtype) * TILE.UNIT // TILE.VEC // stride
+        share = row * of_a_sample.to(tl.int64) + (cell // stride).to(tl.int64)
         value = tl.load(lines + K * count.to(tl.int64) + share, mask=left > 0, other=0.0).to(T)[:, None]
     return value
 
