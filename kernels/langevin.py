@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -108,7 +109,9 @@ def _step(
         return
     x = out if x is None else x
     run = host.run_of("langevin_step" if langevin else "affine_step", rows, out)
-    crowded = shape_of(out)[1] % 2 == 1 and (mean is not None or mask is not None)  # five tensors of single elements
+    # Five tensors of single elements, or of float64 with coefficients.
+    apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.dtype == torch.float64)
+    crowded = apart and (mean is not None or mask is not None)
     tiling = Tiling(out, mean, x, score, mask, most=host.most_of(run, crowded))
     with host.on(out.device):
         table = host.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
