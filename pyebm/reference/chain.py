@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .noise import normals
-from .steps import column, langevin_update, require
+from .steps import langevin_update, require
 from .targets import score_of
 
 
@@ -35,7 +35,7 @@ def langevin_chain(
         ("temperature", temperature_rows, temperature_per_step, False),
     ):
         if rows is not None:
-            require("langevin_chain", label, column(0.0, rows, x), positive, "step" if per_step else "sample")
+            require("langevin_chain", label, rows, positive, "step" if per_step else "sample")
     if diverged is not None:
         diverged.fill_(-1)
     a_step = torch.tensor([0, 0, 1, 0], device=name.device)
