@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _ops, _schemas, reference
 from ._checks import check_like, check_samples
-from ._derivatives import differentiated_again, exactly, transformed, wanted
+from ._derivatives import COMPOSED, REVERSE, differentiated_again, exactly, wanted
 from .noise import Noise, named
 
 
@@ -40,9 +40,10 @@ def denoising(
         pred, z, x0 = _together(op, pred_name, pred, z, x0)
     kernels = _ops.kernels(backend, pred)
     head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
-    if wanted(*rows, z, x0) or transformed(pred):
+    follows = wanted(pred, *rows, z, x0)
+    if follows == COMPOSED:
         return _followed(pred, kernels, code, head, tail, noise, backend)
-    if wanted(pred):
+    if follows == REVERSE:
         result: Tensor = _DenoisingLoss.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
         return result
     return _launch(kernels, code, head, pred, *tail)

@@ -12,34 +12,47 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
 from torch._C import _functorch
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 Kernel = Callable[..., Tensor]
 
 
-def wanted(*tensors: Tensor | None) -> bool:
-    """Whether reverse mode, forward mode or a transform follows a call with these tensors."""
-    if torch.is_grad_enabled():
-        for tensor in tensors:
+NOTHING, REVERSE, COMPOSED = 0, 1, 2
+_level = _functorch.maybe_current_level
+
+
+def wanted(x: Tensor | None, *others: Tensor | None) -> int:
+    """Which derivatives follow a call with these tensors.
+
+    Returns:
+        NOTHING (and so false); REVERSE, where autograd's reverse mode alone follows, and x alone, for which a call may have
+        a kernel; COMPOSED, where another tensor is followed too, or forward mode or a transform follows any.
+    """
+    grad = is_grad_enabled()
+    if grad:
+        for tensor in others:
             if tensor is not None and tensor.requires_grad:
-                return True
-    return transformed(*tensors)
+                return COMPOSED
+    if is_compiling():
+        if _inside():
+            return COMPOSED
+    elif (_level() is not None or forward_ad._current_level >= 0) and _transformed(x, *others):
+        return COMPOSED
+    return REVERSE if grad and x is not None and x.requires_grad else NOTHING
 
 
-def transformed(*tensors: Tensor | None) -> bool:
-    """Whether something other than plain reverse mode follows: forward mode, or a transform of ``torch.func``."""
-    if torch.compiler.is_compiling():
-        return bool(_inside())
-    if _functorch.maybe_current_level() is None:
-        return bool(forward_ad._current_level >= 0) and any(_has_tangent(tensor) for tensor in tensors)
+def _transformed(*tensors: Tensor | None) -> bool:
+    if _level() is None:
+        return any(_has_tangent(tensor) for tensor in tensors)
     return any(tensor is not None and _functorch.is_functorch_wrapped_tensor(tensor) for tensor in tensors)
 
 
 def differentiated_again(grad: Tensor) -> bool:
     """Whether a backward pass is itself followed, or has a batch of gradients to take at once (``is_grads_batched``)."""
-    return torch.is_grad_enabled() or transformed(grad) or (not torch.compiler.is_compiling() and _in_batch(grad))
+    return is_grad_enabled() or bool(wanted(grad)) or (not is_compiling() and _in_batch(grad))
 
 
 def _in_batch(grad: Tensor) -> bool:
@@ -48,32 +61,18 @@ def _in_batch(grad: Tensor) -> bool:
 
 def inside() -> bool:
     """Whether a transform or a level of forward mode is active, whatever it may follow."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return bool(_inside())
-    return _functorch.maybe_current_level() is not None or bool(forward_ad._current_level >= 0)
+    return _level() is not None or bool(forward_ad._current_level >= 0)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile guards on the transforms that are active by itself
 def _inside() -> bool:
-    return _functorch.maybe_current_level() is not None or bool(forward_ad._current_level >= 0)
+    return _level() is not None or bool(forward_ad._current_level >= 0)
 
 
 def _has_tangent(tensor: Tensor | None) -> bool:
     return tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None
-
-
-def only_batched(*tensors: Tensor | None) -> bool:
-    """Whether ``torch.vmap`` is all that follows these tensors, so that no derivative is lost in a kernel."""
-    if forward_ad._current_level >= 0 or torch.compiler.is_compiling():
-        return False
-    for tensor in tensors:
-        while tensor is not None and _functorch.is_functorch_wrapped_tensor(tensor):
-            if not _functorch.is_batchedtensor(tensor):
-                return False
-            tensor = _functorch.get_unwrapped(tensor)
-        if tensor is not None and tensor.requires_grad and torch.is_grad_enabled():
-            return False
-    return True
 
 
 def plain(op: str, name: str, tensor: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ def plain(op: str, name: str, tensor: Tensor) -> Tensor:
 
 def checkable(tensor: Tensor) -> bool:
     """Whether the host may look at the numbers: they are on the CPU, and no compiler and no vmap hides them."""
-    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+    if tensor.device.type != "cpu" or is_compiling():
         return False
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_batchedtensor(tensor):
@@ -111,7 +110,7 @@ def exactly(kernel: Kernel, composed: Tensor, *tensors: Tensor | None) -> Tensor
 
     In compiled transforms the value is the composed one.
     """
-    if torch.compiler.is_compiling() and _inside():
+    if is_compiling() and _inside():
         return composed
     value: Tensor = _Value.apply(launched(kernel, *tensors), composed)  # type: ignore[no-untyped-call]
     return value
@@ -120,7 +119,7 @@ def exactly(kernel: Kernel, composed: Tensor, *tensors: Tensor | None) -> Tensor
 def launched(kernel: Kernel, *tensors: Tensor | None) -> Tensor:
     """``kernel(*tensors)`` without derivatives; a launch for each entry of a batch dimension of vmap."""
     detached = [None if tensor is None else tensor.detach() for tensor in tensors]
-    if torch.compiler.is_compiling() or _functorch.maybe_current_level() is None:
+    if is_compiling() or _level() is None:
         return kernel(*detached)
     value: Tensor = _Launch.apply(kernel, *detached)  # type: ignore[no-untyped-call]
     return value

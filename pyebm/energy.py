@@ -22,7 +22,9 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
             carries the graph to the network's parameters. False for sampling: the result is detached.
 
     Returns:
-        The score, shape and dtype of x. Works inside ``torch.no_grad()`` (the gradient is taken with grad enabled).
+        The score, shape and dtype of x. Works inside ``torch.no_grad()`` and ``torch.inference_mode()``: the gradient is taken
+        outside of both, and the result is an ordinary tensor. (Weights that were *made* in inference mode torch can't
+        differentiate through.) In forward mode and in the transforms of ``torch.func`` it is differentiable, always.
 
     Raises:
         TypeError: x is not a real floating-point tensor, or the energy is not a tensor.

@@ -35,21 +35,24 @@ def dsm_loss(
 
     Args:
         score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides.
-        sigma: the noise's standard deviation > 0, in x's units: a number, or a tensor (), (B,) or (B, 1, ...).
+        sigma: the noise's standard deviation, in x's units, > 0, or >= 0 with weight="sigma2", which divides by nothing: a
+            number, a tensor of one value per sample, (B,) or (B, 1, ...), or one that broadcasts to score, such as
+            (B, T, 1) for a noise level per token.
         noise: the Noise given to :func:`pyebm.perturb` (z is regenerated), or z itself, a tensor like score.
-        weight: None for 1 (Vincent), "sigma2" for sigma^2 (Song & Ermon), or a number or tensor (B,).
+        weight: None for 1 (Vincent), "sigma2" for sigma^2 (Song & Ermon), or a number or tensor like sigma; one that
+            differs between the elements of a sample (a mask) weighs each of them.
         reduction: "batchmean" (sum over elements, mean over samples), "sample" (one value per sample), "sum", "mean"
             (over all elements) or "none" (elementwise). As in torch, the mean of an empty batch is NaN, its sum 0.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        The loss, float64 for a float64 score and float32 otherwise. Differentiable in score, any number of times; the
-        gradient is made in the same pass as the loss, and is the one tensor that is kept.
+        The loss, float64 for a float64 score and float32 otherwise. Differentiable in every tensor, in both modes, any
+        number of times. With respect to score alone the gradient is made in the same pass as the loss, and is the one
+        tensor that is kept.
 
     Raises:
         TypeError: tensors that are not dense real floating point.
-        ValueError: shapes, devices, coefficients, weight or reduction that don't fit; a Noise that does not fit the batch;
-            a sigma, weight or z that requires grad.
+        ValueError: shapes, devices, coefficients, weight or reduction that don't fit; a Noise that does not fit the batch.
         RuntimeError: the backend is not available here.
 
     Example:
@@ -60,14 +63,14 @@ def dsm_loss(
         >>> loss.backward()
     """
     check_samples("dsm_loss", "score", score)
-    kappa, kappa_rows = coefficient("dsm_loss", "sigma", sigma, score, low=0.0, open_low=True)
-    over_sigma2, check_sigma = True, None
+    over_sigma2, check_sigma = not isinstance(weight, str), None
+    kappa, kappa_rows = coefficient("dsm_loss", "sigma", sigma, score, low=0.0, open_low=over_sigma2)
     if weight is None:
         weight = 1.0
     elif isinstance(weight, str):
         if weight != "sigma2":
             raise ValueError(f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}")
-        weight, over_sigma2 = 1.0, False
+        weight = 1.0
         check_sigma = None if kappa_rows is None else True  # nothing is divided by it, but a sigma it must be
     weight, weight_rows = coefficient("dsm_loss", "weight", weight, score)
     numbers = (kappa, 1.0, 0.0, weight, 0.5, over_sigma2)
@@ -106,9 +109,9 @@ def denoising_loss(
     Args:
         pred: the network's prediction (B, ...), float16, bfloat16, float32 or float64; any strides.
         noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like pred.
-        kappa, lam, mu: numbers, or tensors (), (B,) or (B, 1, ...), finite.
+        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`.
         x0: the clean samples, like pred; needed where mu is not 0.
-        weight: w_b; None is 1.
+        weight: w, likewise; one that differs between the elements of a sample (a mask) weighs each of them. None is 1.
         half: multiply by 1/2.
         reduction: "mean" (over all elements), "batchmean", "sample", "sum" or "none", as in :func:`dsm_loss`.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _ops, reference
 from ._checks import Coefficient, check_samples, coefficient
-from ._derivatives import transformed, wanted
+from ._derivatives import COMPOSED, REVERSE, wanted
 from ._dtensor import by_samples
 from .noise import Noise, named
 
@@ -51,10 +51,11 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
     name, seeds, ids = named("perturb", noise, x)
     kernel = _ops.kernels(backend, x)["perturb"]
     head, tail = (alpha, sigma, name), (alpha_rows, sigma_rows, seeds, ids)
-    if wanted(alpha_rows, sigma_rows) or transformed(x):
+    follows = wanted(x, alpha_rows, sigma_rows)
+    if follows == COMPOSED:
         z = noise.randn(x.shape, device=x.device, backend=backend)
         return reference.perturbed(x, z, alpha, sigma, alpha_rows, sigma_rows).to(x.dtype)
-    if wanted(x):
+    if follows == REVERSE:
         result: Tensor = _Perturb.apply(x, kernel, head, tail)  # type: ignore[no-untyped-call]
         return result
     out = torch.empty_like(x)

@@ -104,11 +104,6 @@ def test_a_wider_score(op, name):
     )
 
 
-@pytest.mark.parametrize(("op", "name"), [(op, name) for op, name in ELEMENTWISE if op in LOSSES])
-def test_a_target_that_requires_grad(op, name):
-    refuses(op, ValueError, f"{op}: {name} must not require grad", **{name: normal(3, 4, grad=True)})
-
-
 @pytest.mark.parametrize("op", STEPS)
 class TestStepOptions:
     @pytest.mark.parametrize(

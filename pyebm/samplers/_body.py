@@ -288,7 +288,7 @@ class Clamped:
         torch.clamp(self.x, self.low, self.high, out=self.x)
 
     @staticmethod
-    def _side(run: Run, side: Any, inf: float) -> Tensor:
+    def _side(run: Run, side: float | Tensor | None, inf: float) -> Tensor:
         x = run.x
         if not isinstance(side, Tensor):
             return x.new_full((), inf if side is None else float(side))

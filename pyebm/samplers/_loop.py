@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,21 @@ from ._state import State, Trajectory
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
 _BLOCK = 1024  # steps whose names are made at once
 _TICKS = 100  # times that a bar moves
+
+
+def _without_inference_mode(call: Callable[..., Any]) -> Callable[..., Any]:
+    """What a run hands to an energy must be such that autograd can keep it; callbacks see the mode that the caller set."""
+
+    @functools.wraps(call)
+    def run(*args: Any, **options: Any) -> Any:
+        if not torch.is_inference_mode_enabled():
+            return call(*args, **options)
+        if options.get("callback") is not None:
+            options["callback"] = torch.inference_mode()(options["callback"])
+        with torch.inference_mode(False):
+            return call(*args, **options)
+
+    return run
 
 
 class Sampler:
@@ -75,6 +91,7 @@ class Sampler:
         graph: bool = False,
     ) -> Trajectory: ...
 
+    @_without_inference_mode
     @torch.no_grad()
     def __call__(
         self,

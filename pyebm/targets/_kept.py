@@ -24,23 +24,26 @@ _PLAIN = (Tensor, nn.Parameter)
 
 def readable(tensors: Sequence[Tensor]) -> bool:
     """Whether Python may look at the values: on the CPU, and not those of a tracer, a transform or a subclass."""
-    return _plain_python() and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
+    return not is_compiling() and _eager() and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
 
 
 def differentiated(tensors: Sequence[Tensor]) -> bool:
     """Whether a derivative with respect to one of them is wanted, backward or forward."""
-    if torch.is_grad_enabled():
-        for tensor in tensors:
-            if tensor.requires_grad:
-                return True
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return True
     if forward_ad._current_level < 0:
         return False
     return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
 
 
-def _plain_python() -> bool:
-    """No compiler, dispatch mode or transform is at work."""
-    return not (is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None)
+def traced(tensor: Tensor) -> bool:
+    """Whether it is more than its values: it has a graph, a tangent, or stands for what a transform of torch.func gave."""
+    return tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor) or differentiated([tensor])
+
+
+def _eager() -> bool:
+    """No dispatch mode and no transform is at work."""
+    return not torch._C._len_torch_dispatch_stack() and torch._C._functorch.peek_interpreter_stack() is None
 
 
 class Kept:
@@ -69,7 +72,7 @@ class Kept:
 
         With a few numbers it takes some 0.7 us, a tenth of the smallest call: hence one loop, and no look at what can't differ.
         """
-        if forward_ad._current_level >= 0 or not _plain_python() or len(tensors) != len(self.values):
+        if forward_ad._current_level >= 0 or not _eager() or len(tensors) != len(self.values):
             return False
         grad = torch.is_grad_enabled()
         for tensor, then in zip(tensors, self.values):  # noqa: B905 (strict costs as much as a comparison)

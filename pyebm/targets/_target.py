@@ -10,13 +10,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from .. import _ops, _schemas, reference
 from .._checks import check_samples
 from .._derivatives import exactly, wanted
 from .._dtensor import by_samples
 from ..noise import Noise
-from ._kept import Kept, differentiated, readable
+from ._kept import Kept, differentiated, readable, traced
 
 
 class Target(nn.Module):
@@ -182,11 +183,11 @@ class Target(nn.Module):
             raise ValueError(f"{type(self).__name__}: {name} must {must}, got {float(found[bad].flatten()[0]):g}")
 
     def _hold(self, name: str, value: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        """A Parameter stays itself, another tensor that requires grad does too; of all others a copy is made."""
+        """A Parameter stays itself, another tensor with a derivative does too; of all others a copy is made."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
-            self.register_buffer(name, value if value.requires_grad else value.detach().to(dtype, copy=True))
+            self.register_buffer(name, value if traced(value) else value.detach().to(dtype, copy=True).contiguous())
 
     def _wide(self, name: str) -> Tensor:
         """The parameter or buffer of this name in float64."""
@@ -253,6 +254,8 @@ class Target(nn.Module):
         """The parameters for a kernel that works on x, once x is known to fit. They stay as they are: nobody writes to them."""
         tensors = self._check(op, x)
         dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
+        if is_compiling():  # before a look at what is kept, which would be a guard
+            return self._numbers_in(dtype)
         kept = self._kept.get(dtype)
         if kept is not None and x.is_cpu and kept.still(tensors):
             return kept.numbers

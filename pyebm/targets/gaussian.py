@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import _ops
 from ..noise import Noise
 from ..reference.dense import padded
+from ._kept import differentiated, traced
 from ._target import Target, positive
 
 
@@ -77,7 +78,7 @@ class Gaussian(Target):
         if isinstance(mean, Tensor) and (mean.dim() > 1 or mean.numel() not in (1, self.dim)):
             raise ValueError(f"Gaussian: mean must be a number or a tensor ({self.dim},), got shape {tuple(mean.shape)}")
         self._register("mean", mean, dims=1, like=factor)
-        if not self.mean.requires_grad:
+        if not traced(self.mean):
             self.register_buffer("mean", self.get_buffer("mean").expand(self.dim).clone())
         self._check_values("scale_tril", factor)
         self._hold("scale_tril", factor)
@@ -113,7 +114,7 @@ class Gaussian(Target):
             factor = of("scale_tril").tril()
             out, packed = torch.empty_like(z), torch.cat((z.new_zeros(z.shape[1]), padded(factor)))
             _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed.detach())
-            if packed.requires_grad:
+            if differentiated([factor]):
                 far = z @ factor.T
                 out = out + (far - far.detach())  # the kernel's bits, with a derivative
             return made(of("mean") + out)
