@@ -112,7 +112,8 @@ def exactly(kernel: Kernel, composed: Tensor, *tensors: Tensor | None) -> Tensor
     """
     if is_compiling() and _inside():
         return composed
-    value: Tensor = _Value.apply(launched(kernel, *tensors), composed)  # type: ignore[no-untyped-call]
+    of = _Value if is_compiling() else _ValueInBothModes  # torch.compile takes no function that has a jvp
+    value: Tensor = of.apply(launched(kernel, *tensors), composed)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -172,6 +173,8 @@ class _Value(torch.autograd.Function):
     def backward(_ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, grad
 
+
+class _ValueInBothModes(_Value):
     @staticmethod
     def jvp(_ctx: Any, _value: Any, tangent: Tensor) -> Tensor:
         return tangent.clone()

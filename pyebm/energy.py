@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from ._checks import check_samples
 from ._derivatives import inside
@@ -46,6 +47,9 @@ def energy_and_score(
     batch = check_samples(op, "x", x)
     if inside():
         return _composable(op, energy_fn, x, batch)
+    if is_compiling():  # which takes torch.func.grad, and not torch.autograd.grad
+        energy, score = _composable(op, energy_fn, x if create_graph else x.detach(), batch)
+        return energy.detach(), score if create_graph else score.detach()
     with torch.inference_mode(False), torch.enable_grad():
         at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)

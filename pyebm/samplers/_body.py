@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from .. import _ops
 from .._checks import Coefficient, check_like, coefficient
-from .._derivatives import inside, plain
+from .._derivatives import checkable, inside, plain
 from ..energy import check_energy, energy_and_score
 from ..langevin import Clamp, step_options
 from ..targets import Target
@@ -38,8 +39,7 @@ class Run:
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
         # Whether looking at numbers waits for nothing: not for a device, nor at something that is
         # only traced.
-        plain = type(self.x) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(self.x)
-        self.may_look = plain and self.x.is_cpu and not torch.compiler.is_compiling()
+        self.may_look = type(self.x) is Tensor and checkable(self.x)
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
@@ -145,7 +145,7 @@ class Body:
         if self.run.followed and isinstance(score, Tensor):
             score = plain(self.run.call, name, score)
         if type(score) is Tensor and score.layout is torch.strided and score.dtype is self._dtype:
-            if score._is_zerotensor():  # autograd's zeros, which have no memory
+            if not is_compiling() and score._is_zerotensor():  # autograd's zeros, which have no memory
                 score = score.clone()
             if score.shape == self._shape and score.device == self._device:
                 return score

@@ -12,13 +12,11 @@ from torch import Tensor, nn
 import pyebm
 from pyebm import Noise, samplers, targets
 
-SHAPE = (4, 2)
 NOISE = Noise(3, step=2)
-SIGMA = [0.5, 0.1, 2.0, 0.3]
 
 
 def samples(dtype: torch.dtype = torch.float32, batch: int = 4, seed: int = 0) -> Tensor:
-    return normal(batch, SHAPE[1], dtype=dtype, seed=seed)
+    return normal(batch, 2, dtype=dtype, seed=seed)
 
 
 def energy(x: Tensor) -> Tensor:
@@ -30,7 +28,7 @@ def score(x: Tensor) -> Tensor:
 
 
 def score_at(x: Tensor, level: Tensor) -> Tensor:
-    return -x / (1 + level.reshape(-1, 1))
+    return -x / (1 + level.reshape(-1, 1)).to(x.dtype)
 
 
 class Parts(nn.Module):
@@ -80,6 +78,11 @@ class Call:
         """Whether its result is a constant to autograd: a draw, or a sampler's, which runs under no_grad."""
         return self.kind in ("draw", "sampler")
 
+    @property
+    def in_place(self) -> bool:
+        """Whether x must not require grad."""
+        return self.kind == "in place"
+
 
 CALLS: dict[str, Call] = {}
 PARTS = Parts()
@@ -128,7 +131,7 @@ def _langevin_step(x: Tensor, noise: Noise, _: Parts) -> Tensor:
     return pyebm.langevin_step(x, score(x), 0.1, noise, clamp=(-3.0, 3.0))
 
 
-@call("langevin_step_", "function")
+@call("langevin_step_", "in place")
 def _langevin_step_(x: Tensor, noise: Noise, _: Parts) -> Tensor:
     return pyebm.langevin_step_(x.clone(), score(x), 0.1, noise)
 
@@ -211,14 +214,15 @@ def _underdamped(x: Tensor, noise: Noise, parts: Parts) -> Tensor:
 class Model(nn.Module):
     """A layer, and the call of what it makes: a scalar that has a gradient even where the call is a constant to autograd."""
 
-    def __init__(self, call: Call, parts: Parts | None = None) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.net, self.parts, self.run = nn.Linear(2, 2), parts or Parts(), call.run
+        self.net, self.parts, self.call = nn.Linear(2, 2), Parts(), call
 
     def forward(self, x: Tensor, noise: Noise = NOISE) -> Tensor:
         x = self.net(x)
-        return self.run(x, noise, self.parts).mean() + x.square().mean()
+        given = x.detach() if self.call.in_place else x
+        return self.call.run(given, noise, self.parts).mean() + x.square().mean()
 
 
 class Exported(nn.Module):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import processes
 import torch
-from calls import NOISE, PARTS, Call, Exported, Model, Parts, samples
+from calls import CALLS, NOISE, PARTS, Call, Exported, Model, Parts, samples
 from cases import assert_equal
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -42,7 +42,7 @@ def is_constant(call: Call, x: Tensor) -> None:
 
 @column("grad")
 def _grad(call: Call) -> None:
-    x = samples(torch.float64)
+    x = samples(torch.float64, batch=2)
     if call.constant:
         return is_constant(call, x)
     assert_equal(call(x.clone().requires_grad_()).detach(), call(x).detach())
@@ -52,7 +52,7 @@ def _grad(call: Call) -> None:
 
 @column("grad of grad")
 def _grad_of_grad(call: Call) -> None:
-    x = samples(torch.float64)
+    x = samples(torch.float64, batch=2)
     if call.constant:
         return is_constant(call, x)
     assert gradgradcheck(call, x.requires_grad_(), check_fwd_over_rev=True)
@@ -61,13 +61,15 @@ def _grad_of_grad(call: Call) -> None:
 
 @column("jvp")
 def _jvp(call: Call) -> None:
+    """The tangent is reverse mode's. A draw has none, and a call in place has that of its twin."""
     x, v = samples(torch.float64), samples(torch.float64, seed=1)
     value, tangent = torch.func.jvp(call, (x,), (v,))
     assert_equal(value.detach(), call(x).detach())
     if call.constant:
         assert not tangent.any()
     else:
-        jacobian = torch.autograd.functional.jacobian(call, x)
+        twin = CALLS["langevin_step"] if call.in_place else call
+        jacobian = torch.autograd.functional.jacobian(twin, x)
         torch.testing.assert_close(tangent.detach(), (jacobian * v).sum((-1, -2)))
 
 
@@ -92,7 +94,7 @@ def _compile(call: Call) -> None:
     for step in (2, 5):
         assert_equal(compiled(x, NOISE.at(step=step)).detach(), call.run(x, NOISE.at(step=step), PARTS).detach())
     assert compiles.frame_count <= 2
-    if not call.constant:
+    if not (call.constant or call.in_place):
         leaf, other = x.clone().requires_grad_(), x.clone().requires_grad_()
         compiled(leaf, NOISE).sum().backward()
         call(other).sum().backward()
@@ -251,17 +253,18 @@ def _functional_call(call: Call) -> None:
         for value in (*other.net.parameters(), other.parts.well.barrier):
             value.mul_(1.5)
     state = {name: value.detach() for name, value in (*other.named_parameters(), *other.named_buffers())}
-    before, want = model(samples()).detach(), other(samples())
-    assert_equal(functional_call(model, state, (samples(),)).detach(), want.detach())
+    x = samples()
+    before, want = model(x).detach(), other(x)
+    assert_equal(functional_call(model, state, (x,)).detach(), want.detach())
 
     def loss(weights: dict[str, Tensor]) -> Tensor:
-        return functional_call(model, {**state, **weights}, (samples(),))
+        return functional_call(model, {**state, **weights}, (x,))
 
     weights = {name: state[name] for name, _ in model.named_parameters()}
     want.backward()
     for name, gradient in torch.func.grad(loss)(weights).items():
         torch.testing.assert_close(gradient, other.get_parameter(name).grad)
-    assert_equal(model(samples()).detach(), before)
+    assert_equal(model(x).detach(), before)
 
 
 class Named(torch.Tensor):

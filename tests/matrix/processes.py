@@ -55,7 +55,7 @@ def trained(call: Call, wrap: Callable[[nn.Module], nn.Module], whole: Callable[
     alone(x).backward()
     for parameter, want in zip(model.parameters(), alone.parameters(), strict=True):
         torch.testing.assert_close(whole(parameter.grad), want.grad)
-    if call.kind != "loss":
+    if call.kind != "loss" and call.name != "PredictorCorrector":  # whose step sizes are its batch's
         assert_equal(call.run(mine(x), noise, PARTS), mine(call(x)))
 
 
@@ -77,14 +77,17 @@ def dtensor(call: Call) -> None:
 
     same = torch.testing.assert_close if call.kind == "loss" else assert_equal
     for batch in (8, 7):
-        x = samples(batch=batch)
-        shards = distribute_tensor(x, init_device_mesh("cpu", (RANKS,)), [Shard(0)]).requires_grad_()
-        leaf = x.clone().requires_grad_()
+        leaf = samples(batch=batch)
+        shards = distribute_tensor(leaf, init_device_mesh("cpu", (RANKS,)), [Shard(0)])
+        if not call.in_place:
+            shards.requires_grad_()
+            leaf.requires_grad_()
         made, want = call(shards), call(leaf)
         same(made.full_tensor(), want)
-        made.sum().backward()
-        want.sum().backward()
-        torch.testing.assert_close(shards.grad.full_tensor(), leaf.grad)
+        if not call.in_place:
+            made.sum().backward()
+            want.sum().backward()
+            torch.testing.assert_close(shards.grad.full_tensor(), leaf.grad)
 
 
 GLOO = {"DDP": ddp, "FSDP2": fsdp, "DTensor": dtensor}
