@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 MAX_ELEMENTS = 2**34  # the counter holds the element's index div 4 in 32 bits
@@ -64,17 +65,34 @@ def coefficient(
     Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
     that would wait for the device.
     """
-    if type(value) is float and low < value < math.inf:
-        return value, None
     if isinstance(value, Tensor):
         return math.nan, rows_for(op, name, value, x)
+    if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
+        return value, None
+    value = checked_number(op, name, value, low, open_low)
+    if is_dynamo_compiling() and not has_static_value(value):
+        # As an argument of an op it would be compiled anew for every number; as a tensor it is compiled once.
+        return math.nan, torch.ones(1, dtype=torch.float64, device=x.device) * value
+    return value, None
+
+
+def checked_number(op: str, name: str, value: float, low: float = -math.inf, open_low: bool = False) -> float:
+    """A coefficient that is one number."""
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
     value = float(value)
-    if not math.isfinite(value) or value < low or (open_low and value == low):
+    # By comparisons alone: under torch.compile they hold for every number, where math.isfinite would fix this one.
+    if not -math.inf < value < math.inf or value < low or (open_low and value == low):
         bound = "finite" if low == -math.inf else f"{'>' if open_low else '>='} {low:g} and finite"
         raise ValueError(f"{op}: {name} must be {bound}, got {value}")
-    return value, None
+    return value
+
+
+def has_static_value(value: float) -> bool:
+    """Whether compiled code knows this number: it does not where it took the number for one that changes."""
+    from torch.fx.experimental import symbolic_shapes  # sympy and all
+
+    return bool(symbolic_shapes.has_static_value(value))
 
 
 def rows_for(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from torch._C import _functorch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+from ._name import readable
+
 Kernel = Callable[..., Tensor]
 
 
@@ -96,7 +98,7 @@ def plain(op: str, name: str, tensor: Tensor) -> Tensor:
 
 def checkable(tensor: Tensor) -> bool:
     """Whether the host may look at the numbers: they are on the CPU, and no compiler and no vmap hides them."""
-    if tensor.device.type != "cpu" or is_compiling():
+    if not tensor.is_cpu or not readable(tensor):
         return False
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_batchedtensor(tensor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,7 @@ def by_samples(function: Callable[_P, _R], composed: bool = False) -> Callable[_
     The samples are the function's first tensor argument (after self). A plain tensor has its way at the price of one look at
     its type. composed: the function is made of torch's operations, so that other types of tensors may come too.
     """
-    signature = inspect.signature(function)
-    names = list(signature.parameters)
+    names = list(inspect.signature(function).parameters)
     at = 1 if names[0] == "self" else 0
     name = names[at]
 
@@ -37,14 +36,18 @@ def by_samples(function: Callable[_P, _R], composed: bool = False) -> Callable[_
             if not composed:
                 check_plain(function.__name__, name, x)
             return function(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        shard = _Shard(function.__name__, name, x)
-        arguments = shard.arguments(bound.arguments)
-        made: _R = shard.results(cast(Any, function)(**arguments), arguments)
+        made: _R = _sharded(function, name, x, args, kwargs)
         return made
 
     return call
+
+
+def _sharded(function: Callable[..., Any], name: str, x: Any, args: Any, kwargs: Any) -> Any:
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    shard = _Shard(function.__name__, name, x)
+    arguments = shard.arguments(bound.arguments)
+    return shard.results(function(**arguments), arguments)
 
 
 class _Shard:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _ops
-from ._checks import Coefficient, coefficient, rows_of
+from ._checks import Coefficient, checked_number, coefficient, rows_of
 from ._derivatives import wanted
 from ._dtensor import by_samples
 from ._stretches import first_stretch, stretches
@@ -165,7 +165,7 @@ def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_s
     if isinstance(value, (list, tuple)):
         if len(value) != n_steps:
             raise ValueError(f"{_OP}: {name} must have one number per step, {n_steps} of them, got {len(value)}")
-        numbers = [coefficient(_OP, f"{name}[{k}]", one, x, low=0.0, open_low=open_low)[0] for k, one in enumerate(value)]
+        numbers = [checked_number(_OP, f"{name}[{k}]", one, 0.0, open_low) for k, one in enumerate(value)]
         return _Row(math.nan, torch.tensor(numbers, dtype=torch.float64, device=x.device), True)
     if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] == n_steps != 1:
         if n_steps == x.shape[0]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ._name import Named
 from .noise import Noise
 
 
@@ -37,9 +39,9 @@ class NoiseCounter(Noise):
         if type(noise) is not Noise:
             raise TypeError(f"NoiseCounter: noise must be a Noise, got {type(noise).__name__}")
         self._set(noise._seed, noise._first_sample, noise._step, noise._stream, noise._seeds, noise._ids)
-        on_device = [None if rows is None else rows.to(device) for rows in (noise._seeds, noise._ids)]
         self._name = self._name.to(device)
-        self._copies = {self._name.device: (self._name, on_device[0], on_device[1])}
+        seeds, ids = (None if rows is None else rows.to(device) for rows in (noise._seeds, noise._ids))
+        self._copies = {self._name.device: (self._name, seeds, ids)}
 
     @property
     def step(self) -> int:
@@ -62,7 +64,17 @@ class NoiseCounter(Noise):
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:
         return self.at()._walk(n_steps, like)
 
-    def _named(self, batch: int, like: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _named(self, batch: int, like: Tensor) -> Named:
         if like.device != self._name.device:
             raise ValueError(f"noise: this NoiseCounter lives on {self._name.device}, got samples on {like.device}")
         return super()._named(batch, like)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.at(), self._name)
+
+
+def _restored(noise: Noise, like: Tensor) -> NoiseCounter:
+    """A counter with a step of its own. A tensor says on which device, so that torch.load's map_location is heard."""
+    return NoiseCounter(noise, like.device)

@@ -8,44 +8,28 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from . import _ops
-from ._checks import FLOATS, check_elements, check_plain
+from ._checks import FLOATS, check_elements
+from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, to_int64, word
 
-_WORD = 2**32
 _VERSION = 1
-_BLOCK = 1024  # steps of a walk whose names are made at once
-_Named = tuple[Tensor, Tensor | None, Tensor | None]
 
 
-def _to_int64(seed: int) -> int:
-    """The 64 bits of ``seed`` as the signed number that an int64 tensor holds."""
-    return seed - 2**64 if seed >= 2**63 else seed
-
-
-def _word(name: str, value: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"Noise: {name} must be an int, got {value!r}") from None
-    if not 0 <= value < _WORD:
-        raise ValueError(f"Noise: {name} must be in [0, 2**32), got {value}")
-    return value
-
-
-class Noise:
+class Noise(Name):
     """Names a sequence of standard normals; immutable, a few bytes, and safe to share.
 
     Args:
         seed: an int of 64 bits (in [-2**63, 2**64)), or an int64 tensor (B,) with a seed per sample. ``None`` draws one
-            from torch's default generator, so that ``torch.manual_seed`` governs it.
+            from torch's default generator for the CPU, so that ``torch.manual_seed`` governs it.
         first_sample: the id of the first sample; sample ``b`` of a tensor has id ``first_sample + b``.
-        sample_ids: int64 tensor (B,), the ids themselves, for shuffled or gathered batches (``first_sample`` must be 0).
+        sample_ids: int64 tensor (B,), the ids themselves, for shuffled or gathered batches (``first_sample`` must be 0). Ids and
+            seeds on another device are copied to the CPU, once, and from there to wherever they are used.
             With seeds per sample, ``sample_ids=torch.zeros(B)`` in int64 makes a sample depend on its seed alone.
         step: the Langevin or training step, in [0, 2**32).
         stream: tells the uses of one seed apart, in [0, 2**32). Two uses that must be independent need two streams.
@@ -62,10 +46,7 @@ class Noise:
         True
     """
 
-    __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
-
-    _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
-    _copies: dict[torch.device, _Named]  # the same on other devices
+    __slots__ = ()
 
     def __init__(
         self,
@@ -78,22 +59,23 @@ class Noise:
     ) -> None:
         seeds = ids = None
         if seed is None:
-            seed = int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64))
-        if isinstance(seed, Tensor):
-            seed = seeds = _per_sample("seed", seed)
+            seed = drawn_seed()
+        elif isinstance(seed, Tensor):
+            seed = seeds = per_sample("seed", seed)
         else:
-            try:
-                seed = operator.index(seed)
-            except TypeError:
-                raise TypeError(f"Noise: seed must be an int, an int64 tensor (B,) or None, got {seed!r}") from None
+            if type(seed) is not int:
+                try:
+                    seed = operator.index(seed)
+                except TypeError:
+                    raise TypeError(f"Noise: seed must be an int, an int64 tensor (B,) or None, got {seed!r}") from None
             if not -(2**63) <= seed < 2**64:
                 raise ValueError(f"Noise: seed must fit 64 bits, [-2**63, 2**64), got {seed}")
-        first_sample, step, stream = _word("first_sample", first_sample), _word("step", step), _word("stream", stream)
+        first_sample, step, stream = word("first_sample", first_sample), word("step", step), word("stream", stream)
         if sample_ids is not None:
             if first_sample != 0:
                 raise ValueError(f"Noise: give first_sample or sample_ids, not both; got first_sample={first_sample}")
-            ids = _per_sample("sample_ids", torch.as_tensor(sample_ids))
-            if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < _WORD:
+            ids = per_sample("sample_ids", sample_ids if isinstance(sample_ids, Tensor) else torch.tensor(sample_ids, device="cpu"))
+            if readable(ids) and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < WORD:
                 raise ValueError(f"Noise: sample_ids must be in [0, 2**32), got {int(ids.min())} to {int(ids.max())}")
         if seeds is not None and ids is not None and seeds.shape != ids.shape:
             raise ValueError(
@@ -101,18 +83,13 @@ class Noise:
             )
         self._set(seed, first_sample, step, stream, seeds, ids)
 
-    def _set(self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None) -> None:
-        self._seed, self._first_sample, self._step, self._stream = seed, first_sample, step, stream
-        self._seeds, self._ids = seeds, ids
-        key = 0 if seeds is not None else _to_int64(cast(int, seed))
-        self._name = torch.tensor([key, first_sample, step, stream], dtype=torch.int64)
-        self._copies = {}
-
     # Properties without setters: immutable.
     @property
     def seed(self) -> int | Tensor:
         """The seed given, an int or int64 (B,)."""
-        return self._seed if isinstance(self._seed, int) else self._seed.clone()
+        if self._seeds is not None:
+            return self._seeds.clone()
+        return self._seed if isinstance(self._seed, int) else int(self._seed)  # a tensor where compiled code drew it
 
     @property
     def first_sample(self) -> int:
@@ -146,8 +123,8 @@ class Noise:
         new._set(
             self._seed,
             self._first_sample,
-            self._step if step is None else _word("step", step),
-            self._stream if stream is None else _word("stream", stream),
+            self._step if step is None else word("step", step),
+            self._stream if stream is None else word("stream", stream),
             self._seeds,
             self._ids,
         )
@@ -161,7 +138,7 @@ class Noise:
         if self._ids is not None or self._seeds is not None:
             raise ValueError("Noise.shard: this Noise lists its samples one by one; slice its seed and sample_ids instead")
         new = object.__new__(Noise)
-        new._set(self._seed, _word("first_sample", first_sample), self._step, self._stream, None, None)
+        new._set(self._seed, word("first_sample", first_sample), self._step, self._stream, None, None)
         return new
 
     def randn(
@@ -228,60 +205,6 @@ class Noise:
         _ops.call(_ops.kernels(backend, out)[op], (out, name), (seeds, ids))
         return out
 
-    def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:
-        """This noise at its step, the next, and so on: for samplers, whose every step would else build and move a tensor."""
-        for first in range(0, n_steps, _BLOCK):
-            steps = torch.arange(first, min(first + _BLOCK, n_steps))
-            names = self._name.repeat(len(steps), 1)
-            names[:, 2] += steps
-            on_device = names.to(like.device)
-            _, seeds, ids = self._named(like.shape[0], like)
-            for k, (name, copy) in enumerate(zip(names.unbind(), on_device.unbind(), strict=True)):
-                noise = object.__new__(Noise)
-                noise._seed, noise._first_sample, noise._stream = self._seed, self._first_sample, self._stream
-                noise._step = self._step + first + k
-                noise._seeds, noise._ids, noise._name = self._seeds, self._ids, name
-                noise._copies = {like.device: (copy, seeds, ids)}
-                yield noise
-
-    def _block(self, first: int, count: int, streams: int, like: Tensor) -> Tensor:
-        """The names of ``count`` steps from ``step + first`` on, each for ``streams`` streams: int64 (count, streams, 4).
-
-        Filled on the device, with nothing to copy there and so nothing to wait for.
-        """
-        begin, seed = self._step + first, 0 if isinstance(self._seed, Tensor) else _to_int64(self._seed)
-        step = torch.arange(begin, begin + count, device=like.device).unsqueeze(1).expand(count, streams)
-        stream = torch.arange(self._stream, self._stream + streams, device=like.device).expand(count, streams)
-        return torch.stack((torch.full_like(step, seed), torch.full_like(step, self._first_sample), step, stream), dim=-1)
-
-    def _rows(self, batch: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch is known to fit."""
-        if self._seeds is None and self._ids is None and self._first_sample + batch <= _WORD:
-            return None, None
-        return self._named(batch, like)[1:]
-
-    def _named(self, batch: int, like: Tensor) -> _Named:
-        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
-        seeds, ids = self._seeds, self._ids
-        if seeds is None and ids is None:
-            # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
-            if not torch.compiler.is_compiling() and self._first_sample + batch > _WORD:
-                raise ValueError(
-                    f"noise: sample ids must be in [0, 2**32), got first_sample={self.first_sample} and {batch} samples"
-                )
-        else:
-            for name, rows in (("seed", seeds), ("sample_ids", ids)):
-                if rows is not None and rows.shape[0] != batch:
-                    raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
-        if like.is_cpu:
-            return self._name, seeds, ids
-        device = like.device
-        copy = self._copies.get(device)
-        if copy is None:
-            on_device = [None if rows is None else rows.to(device) for rows in (seeds, ids)]
-            copy = self._copies[device] = (self._name.to(device), on_device[0], on_device[1])
-        return copy
-
     def state_dict(self) -> dict[str, Any]:
         """What :meth:`from_state_dict` needs to name the same sequence again (plain ints and CPU tensors)."""
         return {
@@ -295,7 +218,11 @@ class Noise:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Noise:
-        """The Noise that ``state_dict()`` described. Raises ValueError for a state of another version or with keys missing.
+        """The Noise that ``state_dict()`` described.
+
+        Raises:
+            TypeError: a value of another type than ``state_dict()`` gives, a seed of None among them.
+            ValueError: another version, keys missing, numbers out of range.
 
         Example:
             >>> import pyebm
@@ -303,36 +230,45 @@ class Noise:
             >>> pyebm.Noise.from_state_dict(noise.state_dict()).step
             10
         """
+        if not isinstance(state, dict):
+            raise TypeError(f"Noise: state_dict must be a dict, got {type(state).__name__}")
         if state.get("version") != _VERSION:
             raise ValueError(f"Noise: state_dict must be of version {_VERSION}, got {state.get('version')!r}")
         expected = {"version", "seed", "first_sample", "sample_ids", "step", "stream"}
         if set(state) != expected:
             raise ValueError(f"Noise: state_dict must have the keys {sorted(expected)}, got {sorted(state)}")
+        if state["seed"] is None:
+            raise TypeError("Noise: state_dict's seed must be an int or an int64 tensor (B,), got None")
+        if not isinstance(state["sample_ids"], (Tensor, type(None))):
+            raise TypeError(f"Noise: state_dict's sample_ids must be an int64 tensor (B,) or None, got {state['sample_ids']!r}")
         return cls(**{key: value for key, value in state.items() if key != "version"})
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Noise.from_state_dict, (self.state_dict(),)
 
+    def _key(self) -> tuple[Any, ...]:
+        """Two that name the same numbers for the same samples have the same key."""
+        seeds = to_int64(cast(int, self.seed)) if self._seeds is None else tuple(self._seeds.tolist())
+        ids = None if self._ids is None else tuple(self._ids.tolist())
+        return seeds, self.first_sample, ids, self.step, self.stream
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
     def __repr__(self) -> str:
         ids = "" if self._ids is None else f", sample_ids=<{self._ids.shape[0]} ids>"
-        seed = self._seed if isinstance(self._seed, int) else f"<{self._seed.shape[0]} seeds>"
+        seed = self.seed if self._seeds is None else f"<{self._seeds.shape[0]} seeds>"
         return f"Noise({seed}, first_sample={self.first_sample}{ids}, step={self.step}, stream={self.stream})"
 
 
-def named(op: str, noise: Noise, x: Tensor) -> _Named:
+def named(op: str, noise: Noise, x: Tensor) -> Named:
     """The tensors that name ``noise`` to a kernel that works on the samples x."""
     if not isinstance(noise, Noise):
         raise TypeError(f"{op}: noise must be a Noise, got {type(noise).__name__}")
     return noise._named(x.shape[0], x)
-
-
-def _per_sample(name: str, value: Tensor) -> Tensor:
-    if value.dtype != torch.int64:
-        raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
-    check_plain("Noise", name, value)
-    if value.dim() != 1:
-        raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
-    return value.detach().clone()  # immutable: a later write to the caller's tensor must not change this noise
 
 
 def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:

@@ -117,6 +117,16 @@ def steps(where):
     same(moved, pyebm.langevin_step_(whole, g, 0.1, noise))
 
 
+def replicated_operands(where):
+    """The gradient of what every rank has is the sum of what the ranks' samples give."""
+    x, g, weight = normal(7, 6), normal(7, 6, seed=1), normal(7, 6, seed=4)
+    leaf, whole = placed(g, "copies").requires_grad_(), g.clone().requires_grad_()
+    made = pyebm.langevin_step(placed(x, where), leaf, 0.1, NAMES["ids"])
+    (made * placed(weight, where)).sum().backward()
+    (pyebm.langevin_step(x, whole, 0.1, NAMES["ids"]) * weight).sum().backward()
+    assert_equal(leaf.grad.full_tensor(), whole.grad)
+
+
 def targets(where):
     x, target = normal(7, 2), pyebm.targets.DoubleWell()
     mixture = pyebm.targets.GaussianMixture(normal(3, 2, seed=5), 0.5)
@@ -246,7 +256,7 @@ def samplers(_):
 CHECKS = {
     f"{check.__name__} {where}".strip(): (check, where)
     for checks, places in (
-        ((perturb, losses, uneven_losses, steps, targets, energies, refused), ("shards", "copies")),
+        ((perturb, losses, uneven_losses, steps, replicated_operands, targets, energies, refused), ("shards", "copies")),
         ((ddp, fsdp, samplers), ("",)),
     )
     for check in checks

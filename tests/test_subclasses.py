@@ -238,6 +238,11 @@ def widened(x):
     return torch.zeros(6, 2)
 
 
+def viewed(x):
+    x.data = x.data.view(torch.int32)
+    return torch.zeros(6, 2)
+
+
 def another(x):
     x.set_(torch.zeros(2, 2))
     return torch.zeros(6, 2)
@@ -259,7 +264,9 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("score", [freed, cut, smaller, larger, turned, widened, another, cut_score], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "score", [freed, cut, smaller, larger, turned, widened, viewed, another, cut_score], ids=lambda f: f.__name__
+)
 @pytest.mark.parametrize("name", STEPS)
 def test_a_state_that_is_not_what_it_was(name, score):
     """Also in the middle of a run, when plain steps are on their way."""

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .._name import readable
+
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57  # Philox4x32's multipliers and key increments (Salmon et al. 2011)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF
@@ -50,9 +52,9 @@ def sqrt(x: Tensor) -> Tensor:
 
 def sqrt64(x: Tensor) -> Tensor:
     """The correctly rounded float64 root of a few coefficients."""
-    if not x.is_cpu or torch.compiler.is_compiling():
+    if not x.is_cpu or not readable(x):
         return x.sqrt()  # CUDA rounds it correctly; compiled code may not
-    return torch.tensor([math.sqrt(value) for value in x.flatten().tolist()], dtype=torch.float64).reshape(x.shape)
+    return torch.tensor([math.sqrt(value) for value in x.flatten().tolist()], dtype=torch.float64, device=x.device).reshape(x.shape)
 
 
 def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from .. import _ops
-from .._checks import Coefficient, check_like, coefficient
+from .._checks import Coefficient, check_like, checked_number, coefficient
 from .._derivatives import checkable, inside, plain
 from ..energy import check_energy, energy_and_score
 from ..langevin import Clamp, step_options
@@ -223,7 +223,7 @@ def number(call: str, name: str, value: Coefficient, low: float = 0.0, open_low:
     """A coefficient that must be one number for all samples."""
     if isinstance(value, Tensor):
         raise TypeError(f"{call}: {name} must be a number, got a tensor")
-    return coefficient(call, name, value, torch.empty(0), low=low, open_low=open_low)[0]
+    return checked_number(call, name, value, low, open_low)
 
 
 class StepOptions:

@@ -1,0 +1,150 @@
+"""A noise's name as tensors: what the kernels read, on whatever device they run."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor
+
+from ._checks import check_plain
+
+WORD = 2**32
+_CPU = torch.device("cpu")  # where a name is made, whatever the default device
+_BLOCK = 1024  # steps of a walk whose names are made at once
+Named = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+class Name:
+    """The tensors of a :class:`pyebm.Noise`, made from its numbers."""
+
+    __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
+
+    _seed: int | Tensor  # a tensor where it is one per sample, or was drawn in compiled code
+    _first_sample: int
+    _step: int
+    _stream: int
+    _seeds: Tensor | None
+    _ids: Tensor | None
+    _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
+    _copies: dict[torch.device, Named]  # the same on other devices
+
+    def _set(self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None) -> None:
+        self._seed, self._first_sample, self._step, self._stream = seed, first_sample, step, stream
+        self._seeds, self._ids = seeds, ids
+        if seeds is None and isinstance(seed, Tensor):
+            rest = torch.tensor([first_sample, step, stream], dtype=torch.int64, device=_CPU)
+            self._name = torch.cat((seed.reshape(1), rest))
+        else:
+            key = 0 if isinstance(seed, Tensor) else to_int64(seed)
+            self._name = torch.tensor([key, first_sample, step, stream], dtype=torch.int64, device=_CPU)
+        self._copies = {}
+
+    def _walk(self, n_steps: int, like: Tensor) -> Iterator[Any]:
+        """This noise at its step, the next, and so on: for samplers, whose every step would else build and move a tensor."""
+        for first in range(0, n_steps, _BLOCK):
+            names = self._block(first, min(_BLOCK, n_steps - first), 1, self._name).squeeze(1)
+            on_device = names.to(like.device)
+            _, seeds, ids = self._named(like.shape[0], like)
+            for k, (name, copy) in enumerate(zip(names.unbind(), on_device.unbind(), strict=True)):
+                noise = object.__new__(type(self))
+                noise._seed, noise._first_sample, noise._stream = self._seed, self._first_sample, self._stream
+                noise._step = self._step + first + k
+                noise._seeds, noise._ids, noise._name = self._seeds, self._ids, name
+                noise._copies = {like.device: (copy, seeds, ids)}
+                yield noise
+
+    def _block(self, first: int, count: int, streams: int, like: Tensor) -> Tensor:
+        """The names of ``count`` steps from ``step + first`` on, each for ``streams`` streams: int64 (count, streams, 4).
+
+        Filled on the device, with nothing to copy there and so nothing to wait for.
+        """
+        device = like.device
+        begin = self._step + first
+        step = torch.arange(begin, begin + count, dtype=torch.int64, device=device).unsqueeze(1).expand(count, streams)
+        stream = torch.arange(self._stream, self._stream + streams, dtype=torch.int64, device=device).expand(count, streams)
+        if self._seeds is None and isinstance(self._seed, Tensor):
+            seed = self._seed.to(device).expand_as(step)
+        else:
+            seed = torch.full_like(step, 0 if isinstance(self._seed, Tensor) else to_int64(self._seed))
+        return torch.stack((seed, torch.full_like(step, self._first_sample), step, stream), dim=-1)
+
+    def _rows(self, batch: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch is known to fit."""
+        if self._seeds is None and self._ids is None and self._first_sample + batch <= WORD:
+            return None, None
+        return self._named(batch, like)[1:]
+
+    def _named(self, batch: int, like: Tensor) -> Named:
+        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
+        seeds, ids = self._seeds, self._ids
+        if seeds is None and ids is None:
+            # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
+            if not torch.compiler.is_compiling() and self._first_sample + batch > WORD:
+                raise ValueError(
+                    f"noise: sample ids must be in [0, 2**32), got first_sample={self._first_sample} and {batch} samples"
+                )
+        else:
+            for name, rows in (("seed", seeds), ("sample_ids", ids)):
+                if rows is not None and rows.shape[0] != batch:
+                    raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
+        if type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs:  # tracers allow them, as constants
+            made = [None if t is None else like.fake_mode.from_tensor(t).to(like.device) for t in (self._name, seeds, ids)]
+            return cast(Named, tuple(made))
+        if like.is_cpu:
+            return self._name, seeds, ids
+        device = like.device
+        copy = self._copies.get(device)
+        if copy is None:
+            copy = cast(Named, tuple(None if t is None else t.to(device) for t in (self._name, seeds, ids)))
+            if _lasting(copy[0]):
+                self._copies[device] = copy
+        return copy
+
+
+def to_int64(seed: int) -> int:
+    """The 64 bits of ``seed`` as the signed number that an int64 tensor holds."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
+def word(name: str, value: int) -> int:
+    """A number of 32 bits, checked."""
+    if type(value) is not int:  # operator.index would make torch.compile trace again for every number
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"Noise: {name} must be an int, got {value!r}") from None
+    if not 0 <= value < WORD:
+        raise ValueError(f"Noise: {name} must be in [0, 2**32), got {value}")
+    return value
+
+
+def per_sample(name: str, value: Tensor) -> Tensor:
+    """A copy on the CPU, (B,) in int64: a later write to the caller's tensor must not change a noise, nor its default device."""
+    if value.dtype != torch.int64:
+        raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
+    check_plain("Noise", name, value)
+    if value.dim() != 1:
+        raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
+    if value.is_meta:
+        raise ValueError(f"Noise: {name} must hold numbers, got a tensor on the meta device, which holds none")
+    return value.detach().to(_CPU, copy=True)
+
+
+def drawn_seed() -> int | Tensor:
+    """A seed from the CPU's default generator; a tensor in traced code, where nobody knows it before it runs."""
+    drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=_CPU)
+    return drawn if torch.compiler.is_compiling() or type(drawn) is FakeTensor else int(drawn)
+
+
+def readable(value: Tensor) -> bool:
+    """Whether its numbers can be looked at: not while code is traced."""
+    return not torch.compiler.is_compiling() and type(value) is not FakeTensor
+
+
+def _lasting(made: Tensor) -> bool:
+    """Whether a tensor is good beyond the call: not a tracer's, nor a transform's."""
+    return readable(made) and type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made)
