@@ -66,8 +66,9 @@ class Run:
         return plain(self.call, name, tensor) if self.followed else tensor
 
     def coefficient(self, name: str, value: Coefficient, open_low: bool = False) -> Number:
-        if isinstance(value, Tensor):
-            value = self.numbers(name, value)
+        if not isinstance(value, Tensor):  # a sampler's own number, which compiled code may know
+            return checked_number(self.call, name, value, 0.0, open_low), None
+        value = self.numbers(name, value)
         return coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
 
     def parameters(self, target: Target) -> Tensor:
