@@ -42,6 +42,10 @@ def is_constant(call: Call, x: Tensor) -> None:
 
 @column("grad")
 def _grad(call: Call) -> None:
+    """Reverse mode: the value has the bits that it has without, and the gradient is that of finite differences.
+
+    A constant has no graph, and whatever else depends on x keeps its gradient.
+    """
     x = samples(torch.float64, batch=2)
     if call.constant:
         return is_constant(call, x)
@@ -52,6 +56,7 @@ def _grad(call: Call) -> None:
 
 @column("grad of grad")
 def _grad_of_grad(call: Call) -> None:
+    """The same of the gradient, by reverse mode over reverse mode and by forward over reverse."""
     x = samples(torch.float64, batch=2)
     if call.constant:
         return is_constant(call, x)
@@ -61,7 +66,7 @@ def _grad_of_grad(call: Call) -> None:
 
 @column("jvp")
 def _jvp(call: Call) -> None:
-    """The tangent is reverse mode's. A draw has none, and a call in place has that of its twin."""
+    """`torch.func.jvp`: the value's bits, and the tangent that reverse mode says; a constant's is zero."""
     x, v = samples(torch.float64), samples(torch.float64, seed=1)
     value, tangent = torch.func.jvp(call, (x,), (v,))
     assert_equal(value.detach(), call(x).detach())
@@ -75,12 +80,14 @@ def _jvp(call: Call) -> None:
 
 @column("vmap")
 def _vmap(call: Call) -> None:
+    """`torch.vmap` has the bits of the loop: a Noise names what it names there."""
     x = torch.stack([samples(seed=k) for k in range(3)])
     assert_equal(vmap(call)(x), torch.stack([call(one) for one in x]))
 
 
 @column("vmap of grad")
 def _vmap_of_grad(call: Call) -> None:
+    """`torch.vmap(torch.func.grad(...))` has the bits of the loop."""
     x = torch.stack([samples(torch.float64, seed=k) for k in range(3)])
     one = torch.func.grad(lambda x: call(x).square().sum())
     assert_equal(vmap(one)(x), torch.stack([one(each) for each in x]))
@@ -88,7 +95,7 @@ def _vmap_of_grad(call: Call) -> None:
 
 @column("compile")
 def _compile(call: Call) -> None:
-    """Also with another name, and with a gradient, for which a training step is compiled of its own."""
+    """`torch.compile(fullgraph=True)`: eager's bits, gradients too; another name compiles nothing anew."""
     x = samples()
     compiled, compiles = _compiled(call)
     for step in (2, 5):
@@ -103,6 +110,7 @@ def _compile(call: Call) -> None:
 
 @column("compile, dynamic")
 def _compile_dynamic(call: Call) -> None:
+    """With `dynamic=True`: eager's bits for batches of 4, 6 and 7, compiled at most twice."""
     compiled, compiles = _compiled(call, dynamic=True)
     for batch in (4, 6, 7):
         x = samples(batch=batch)
@@ -122,11 +130,13 @@ def _compiled(call: Call, **options: bool) -> tuple[Callable[..., Tensor], Compi
 
 @column("export")
 def _export(call: Call) -> None:
+    """`torch.export.export(strict=False)`: the program has eager's bits for another input."""
     _exported(call, strict=False)
 
 
 @column("export, strict")
 def _export_strict(call: Call) -> None:
+    """The same with `strict=True`."""
     _exported(call, strict=True)
 
 
@@ -139,6 +149,7 @@ def _exported(call: Call, strict: bool) -> None:
 
 @column("inference_mode")
 def _inference_mode(call: Call) -> None:
+    """Under `torch.inference_mode()`, objects made outside and inside: the same bits."""
     want = call(samples()).detach()
     with torch.inference_mode():
         assert_equal(call(samples()), want)
@@ -147,7 +158,9 @@ def _inference_mode(call: Call) -> None:
 
 @column("meta")
 def _meta(call: Call) -> None:
-    """On the meta device shapes and dtypes come out; a module made there takes its numbers from a state dict."""
+    """Objects and x on the meta device: shapes, dtypes and strides are right, and after `to_empty` and
+    `load_state_dict` the objects give the same bits.
+    """
     with torch.device("meta"):
         parts = Parts()
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
@@ -161,7 +174,7 @@ def _meta(call: Call) -> None:
 
 @column("autocast")
 def _autocast(call: Call) -> None:
-    """The dtype is x's, and the numbers are those without it."""
+    """Under `torch.autocast`: x's dtype, and the bits that come without it."""
     want = [call(samples(dtype)).detach() for dtype in (torch.float32, torch.bfloat16)]
     with torch.autocast("cpu", torch.bfloat16):
         got = [call(samples(dtype)).detach() for dtype in (torch.float32, torch.bfloat16)]
@@ -171,6 +184,7 @@ def _autocast(call: Call) -> None:
 
 @column("default dtype")
 def _default_dtype(call: Call) -> None:
+    """Under `torch.set_default_dtype(torch.float64)`: the same bits."""
     want = call(samples()).detach()
     torch.set_default_dtype(torch.float64)
     try:
@@ -183,7 +197,7 @@ def _default_dtype(call: Call) -> None:
 
 @column("default device")
 def _default_device(call: Call) -> None:
-    """CPU tensors are worked on as ever; what is made of numbers alone is not made there, a module apart."""
+    """Under `torch.set_default_device`: CPU tensors give the same bits, names made there among them."""
     x, want = samples(), call(samples()).detach()
     torch.set_default_device("meta")
     try:
@@ -197,7 +211,7 @@ def _default_device(call: Call) -> None:
 
 @column("deterministic")
 def _deterministic(call: Call) -> None:
-    """Where torch also fills new memory with NaN, so that what isn't written shows."""
+    """Under `torch.use_deterministic_algorithms(True)`, which fills new memory with NaN: the same bits."""
     want = call(samples()).detach()
     torch.use_deterministic_algorithms(True)
     try:
@@ -209,11 +223,13 @@ def _deterministic(call: Call) -> None:
 
 @column("deepcopy")
 def _deepcopy(call: Call) -> None:
+    """Copies of objects that have been used give the same bits, and keep their type."""
     _copied(call, copy.deepcopy)
 
 
 @column("pickle")
 def _pickle(call: Call) -> None:
+    """So do their pickles."""
     _copied(call, lambda value: pickle.loads(pickle.dumps(value)))
 
 
@@ -228,11 +244,13 @@ def _copied(call: Call, how: Callable[[object], object]) -> None:
 
 @column("checkpoint, reentrant")
 def _checkpoint_reentrant(call: Call) -> None:
+    """`torch.utils.checkpoint(use_reentrant=True)` inside a network: the same value and gradients."""
     _checkpointed(call, use_reentrant=True)
 
 
 @column("checkpoint")
 def _checkpoint(call: Call) -> None:
+    """The same with `use_reentrant=False`."""
     _checkpointed(call, use_reentrant=False)
 
 
@@ -254,7 +272,7 @@ def _checkpointed(call: Call, use_reentrant: bool) -> None:
 
 @column("functional_call")
 def _functional_call(call: Call) -> None:
-    """With other weights and other numbers in the targets: the values, and the gradients of the weights."""
+    """`torch.func.functional_call` with other weights and target's numbers: those of a module that has them."""
     model, other = Model(call), Model(call)
     with torch.no_grad():
         for value in (*other.net.parameters(), other.parts.well.barrier):
@@ -278,37 +296,58 @@ class Named(torch.Tensor):
     """A subclass without operations of its own, as those of image packages are."""
 
 
-@column("tensor subclass")
+@column("subclass")
 def _subclass(call: Call) -> None:
+    """A Parameter, and a subclass without operations of its own: the same bits."""
     want = call(samples()).detach()
     assert_equal(call(samples().as_subclass(Named)).detach().as_subclass(torch.Tensor), want)
     with torch.no_grad():
         assert_equal(call(torch.nn.Parameter(samples())).detach(), want)
 
 
-@column("tensor subclass that dispatches")
+@column("subclass that dispatches")
 def _dispatching_subclass(call: Call) -> None:
+    """A subclass with a `__torch_dispatch__` of its own: each of its tensors gives the same bits."""
     got = call(TwoTensor(samples(), samples()))
     assert isinstance(got, TwoTensor)
     assert_equal(got.a.detach(), call(samples()).detach())
 
 
-for _name in processes.GLOO:
-    COLUMNS[_name] = lambda call, name=_name: processes.of_two(name, call)
+@column("DDP")
+def _ddp(call: Call) -> None:
+    """Two gloo processes with half of the samples each: the gradients of one process that has all of them, and the bits of
+    their own samples' results.
+    """
+    processes.of_two("DDP", call)
+
+
+@column("FSDP2")
+def _fsdp2(call: Call) -> None:
+    """The same with `fully_shard`."""
+    processes.of_two("FSDP2", call)
+
+
+@column("DTensor")
+def _dtensor(call: Call) -> None:
+    """Sharded by samples over two processes, evenly or not: the bits of the whole, losses and gradients within rounding."""
+    processes.of_two("DTensor", call)
 
 
 @column("workers, forked")
 def _forked(call: Call) -> None:
+    """In a data loader's workers, forked after kernels have run, by objects that came there: the same bits."""
     processes.of_workers("fork", call)
 
 
 @column("workers, spawned")
 def _spawned(call: Call) -> None:
+    """In spawned workers."""
     processes.of_workers("spawn", call)
 
 
 @column("threads")
 def _threads(call: Call) -> None:
+    """In four threads at once: the same bits."""
     want = call(samples()).detach()
     with _switching(), ThreadPoolExecutor(4) as pool:
         for got in pool.map(lambda _: call(samples()).detach(), range(8)):
