@@ -30,6 +30,7 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
     Raises:
         TypeError: x is not a real floating-point tensor, or the energy is not a tensor.
         ValueError: the energy is not one number per sample, or does not depend on x.
+        RuntimeError: torch.export with strict=True, which follows no gradient; strict=False does.
 
     Example:
         >>> import torch, pyebm

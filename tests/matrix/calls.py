@@ -143,7 +143,7 @@ def _affine_step(x: Tensor, noise: Noise, _: Parts) -> Tensor:
 
 @call("langevin_chain", "function")
 def _langevin_chain(x: Tensor, noise: Noise, parts: Parts) -> Tensor:
-    return stacked([pyebm.langevin_chain(x, target, 3, 0.01, noise) for target in parts.targets])
+    return stacked([pyebm.langevin_chain(x, target, 3, 0.01, noise) for target in (parts.well, parts.mixture)])
 
 
 @call("energy_score", "function")

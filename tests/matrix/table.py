@@ -1,6 +1,7 @@
 """Each cell of the table: right, a constant to autograd, refused in words, or not applicable; and the page that shows it.
 
-``PYTHONPATH=tests python tests/matrix/table.py`` writes the table into docs/pytorch.md. tests/matrix/test_matrix.py holds every cell, and the page.
+``PYTHONPATH=tests python tests/matrix/table.py`` writes the table into docs/pytorch.md. test_matrix.py holds every cell, and
+the page.
 """
 
 from __future__ import annotations
