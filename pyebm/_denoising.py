@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _ops, _schemas, reference
 from ._checks import check_like, check_samples
-from ._derivatives import COMPOSED, REVERSE, differentiated_again, exactly, wanted
+from ._derivatives import COMPOSED, REVERSE, BySample, differentiated_again, exactly, launched, wanted
 from .noise import Noise, named
 
 
@@ -73,15 +73,39 @@ def _followed(
     pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tail: tuple[Any, ...], noise: Noise | Tensor, backend: str | None
 ) -> Tensor:
     """The kernel's loss, with the derivatives of composed operations in every tensor that goes into it."""
-    *rows, z, x0, seeds, ids, check_sigma = tail
+    *rows, z, x0, _, _, check_sigma = tail
     if z is None and isinstance(noise, Noise):
         z = noise.randn(pred.shape, device=pred.device, backend=backend)
     composed = reference.composed_loss(pred, *head, *rows, z, x0, None, None, check_sigma)
 
-    def kernel(pred: Tensor, *tensors: Any) -> Tensor:
-        return _launch(kernels, code, head, pred, *tensors, check_sigma)
+    return exactly(lambda: _by_kernel(pred, kernels, code, head, tail), composed)
 
-    return exactly(kernel, composed, pred, *rows, tail[4], x0, seeds, ids)
+
+def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
+    """The kernel's loss under transforms. One launch for a batch of vmap, where this can have the bits of a launch for each."""
+    *rows, z, x0, seeds, ids, check_sigma = tail
+    batch, by_sample = pred.shape[0], code <= _schemas.REDUCTIONS["sample"]
+    if not by_sample and not (kernels is _ops._REGISTERED and pred.is_cpu):
+
+        def loss(pred: Tensor, *tensors: Any) -> Tensor:
+            return _launch(kernels, code, head, pred, *tensors, check_sigma)
+
+        return launched(loss, pred, *rows, z, x0, seeds, ids)
+
+    def sums(pred: Tensor, *tensors: Any) -> Tensor:
+        made = _empty_loss(pred, code) if by_sample else torch.empty(pred.shape[:1], dtype=torch.float64)
+        each = (*head[:6], code if by_sample else _schemas.REDUCTIONS["sample"], head[7])
+        _ops.call(kernels["denoising_loss"], (made, None, pred, *each), (*tensors, check_sigma))
+        return made
+
+    if ids is None and z is None:
+        ids = torch.arange(batch) + head[7][1]  # by name: a batch of vmap has the samples of each entry
+    rows = [row.expand(batch) if row is not None and row.numel() == 1 else row for row in rows]
+    made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
+    if by_sample:
+        return made
+    total = made.cumsum(0)[-1] if batch else made.sum()  # one after the other, as the kernel adds them
+    return (total / reference.divisor(pred, code)).to(_empty_loss(pred, code).dtype)
 
 
 def _empty_loss(pred: Tensor, reduction: int) -> Tensor:

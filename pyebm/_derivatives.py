@@ -8,8 +8,8 @@ the kernel's value where the two differ by rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, is_grad_enabled
@@ -61,16 +61,34 @@ def _in_batch(grad: Tensor) -> bool:
     return bool(_functorch.is_legacy_batchedtensor(grad))  # autograd's own vmap, which has no level
 
 
+def only_batched(*tensors: Tensor | None) -> bool:
+    """Whether ``torch.vmap`` is all that follows these tensors, so that no derivative is lost in a kernel."""
+    if is_compiling() or _level() is None or forward_ad._current_level >= 0:
+        return False
+    for tensor in tensors:
+        while tensor is not None and _functorch.is_functorch_wrapped_tensor(tensor):
+            if not _functorch.is_batchedtensor(tensor):
+                return False
+            tensor = _functorch.get_unwrapped(tensor)
+        if tensor is not None and tensor.requires_grad and is_grad_enabled():
+            return False
+    return True
+
+
 def inside() -> bool:
     """Whether a transform or a level of forward mode is active, whatever it may follow."""
     if is_compiling():
-        return bool(_inside())
+        return _inside()
     return _level() is not None or bool(forward_ad._current_level >= 0)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch.compile guards on the transforms that are active by itself
 def _inside() -> bool:
     return _level() is not None or bool(forward_ad._current_level >= 0)
+
+
+# torch.compiler.assume_constant_result without its import of the compiler, which takes seconds. The result is no constant of
+# the program's, but compiled code is guarded by the transforms that were active when it was traced.
+_inside._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _has_tangent(tensor: Tensor | None) -> bool:
@@ -107,23 +125,53 @@ def checkable(tensor: Tensor) -> bool:
     return True
 
 
-def exactly(kernel: Kernel, composed: Tensor, *tensors: Tensor | None) -> Tensor:
-    """The value of ``kernel(*tensors)`` with the derivatives of ``composed``, which says the same but for rounding.
+class BySample(NamedTuple):
+    """A kernel whose samples know nothing of each other, so that a batch dimension of vmap is more of them, in one launch.
+
+    Attributes:
+        kernel: its result, and its tensors but for the shared ones, have a first dimension of samples (or parts of them).
+        shared: the places of tensors that serve all samples.
+    """
+
+    kernel: Callable[..., Tensor]
+    shared: tuple[int, ...] = ()
+
+    def __call__(self, *tensors: Tensor | None) -> Tensor:
+        return self.kernel(*tensors)
+
+    def folds(self, dims: Sequence[int | None]) -> bool:
+        return all(dims[place] is None for place in self.shared)
+
+    def folded(self, count: int, dims: Sequence[int | None], tensors: Sequence[Tensor | None]) -> Tensor:
+        def all_of(place: int, tensor: Tensor | None, dim: int | None) -> Tensor | None:
+            if tensor is None or place in self.shared:
+                return tensor
+            batch = tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            return batch.flatten(0, 1).contiguous()
+
+        flat = [all_of(place, *pair) for place, pair in enumerate(zip(tensors, dims, strict=True))]
+        made = launched(self, *flat)
+        return made.reshape(count, made.shape[0] // count, *made.shape[1:])
+
+
+def exactly(value: Callable[[], Tensor], composed: Tensor) -> Tensor:
+    """``value()`` with the derivatives of ``composed``, which says the same but for rounding.
 
     In compiled transforms the value is the composed one.
     """
     if is_compiling() and _inside():
         return composed
     of = _Value if is_compiling() else _ValueInBothModes  # torch.compile takes no function that has a jvp
-    value: Tensor = of.apply(launched(kernel, *tensors), composed)  # type: ignore[no-untyped-call]
-    return value
+    made: Tensor = of.apply(value(), composed)  # type: ignore[no-untyped-call]
+    return made
 
 
-def launched(kernel: Kernel, *tensors: Tensor | None) -> Tensor:
-    """``kernel(*tensors)`` without derivatives; a launch for each entry of a batch dimension of vmap."""
+def launched(kernel: Kernel | BySample, *tensors: Tensor | None) -> Tensor:
+    """``kernel(*tensors)`` without derivatives; under vmap a launch for each entry of the batch, or one for all (BySample)."""
     detached = [None if tensor is None else tensor.detach() for tensor in tensors]
     if is_compiling() or _level() is None:
-        return kernel(*detached)
+        made: Tensor = kernel(*detached)
+        return made
     value: Tensor = _Launch.apply(kernel, *detached)  # type: ignore[no-untyped-call]
     return value
 
@@ -132,7 +180,7 @@ class _Launch(torch.autograd.Function):
     """A kernel as functorch takes one: it peels its levels off, and asks for what a batch dimension means."""
 
     @staticmethod
-    def forward(kernel: Kernel, *tensors: Tensor | None) -> Tensor:
+    def forward(kernel: Any, *tensors: Tensor | None) -> Tensor:
         return kernel(*tensors)
 
     @staticmethod
@@ -149,7 +197,10 @@ class _Launch(torch.autograd.Function):
         return None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], kernel: Kernel, *tensors: Tensor | None) -> tuple[Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], kernel: Any, *tensors: Tensor | None) -> tuple[Tensor, int]:
+        if isinstance(kernel, BySample) and kernel.folds(in_dims[1:]) and info.batch_size:
+            return kernel.folded(info.batch_size, in_dims[1:], tensors), 0
+
         def entry(i: int) -> list[Tensor | None]:
             pairs = zip(tensors, in_dims[1:], strict=True)
             return [tensor if dim is None or tensor is None else tensor.select(dim, i) for tensor, dim in pairs]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import Coefficient, checked_number, coefficient, rows_of
-from ._derivatives import wanted
+from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
 from ._stretches import first_stretch, stretches
 from .langevin import Clamp, bounds, langevin_step
@@ -93,6 +93,8 @@ def langevin_chain(
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
     kernel = _ops.kernels(backend, x)[_OP]
     if wanted(x, params, eta.rows, t.rows):
+        if only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and thin is None and not return_diverged:
+            return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
     out = x.clone()
 
@@ -106,6 +108,26 @@ def langevin_chain(
     else:
         _in_stretches(advance, out, n_steps, first, eta, t, name, states, thin, diverged)
     return _together(out, states, diverged)
+
+
+def _batched(
+    x: Tensor, target: Target, n_steps: int, eta: _Row, t: _Row, noise: Noise, clamp: Clamp | None, backend: str | None
+) -> Tensor:
+    """Under vmap alone: the chains of all entries in one launch, each with the noise that it has by itself."""
+
+    def chain(x: Tensor, eta_rows: Tensor | None, t_rows: Tensor | None, seeds: Tensor | None, ids: Tensor) -> Tensor:
+        named = Noise(noise.seed if seeds is None else seeds, sample_ids=ids, step=noise.step, stream=noise.stream)
+        step_size, temperature = eta.given(eta_rows), t.given(t_rows)
+        made = langevin_chain(x, target, n_steps, step_size, named, temperature=temperature, clamp=clamp, backend=backend)
+        return cast(Tensor, made)
+
+    batch = x.shape[0]
+    ids, seeds = noise.sample_ids, noise.seed if isinstance(noise.seed, Tensor) else None
+    if ids is None:
+        ids = torch.arange(batch, dtype=torch.int64, device="cpu") + noise.first_sample
+    shared = tuple(place for place, row in ((1, eta), (2, t)) if row.per_step)
+    rows = (row.rows if row.rows is None or row.per_step else row.rows.expand(batch) for row in (eta, t))
+    return launched(BySample(chain, shared), x, *rows, seeds, ids)
 
 
 def _in_stretches(
@@ -151,6 +173,12 @@ class _Row(NamedTuple):
         if self.rows is None:
             return self.number
         return self.rows[k] if self.per_step else self.rows
+
+    def given(self, rows: Tensor | None) -> Coefficient | Sequence[float]:
+        """As a caller would give it, with other rows of the same kind."""
+        if rows is None:
+            return self.number
+        return cast("list[float]", rows.tolist()) if self.per_step else rows.reshape(-1, 1)
 
     def part(self, first: int, count: int) -> _Row:
         """Of the steps first, ..., first + count - 1."""

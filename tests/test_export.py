@@ -16,7 +16,7 @@ class _Module(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.net, self.noise, self.target = torch.nn.Linear(3, 3), Noise(3, step=5), pyebm.targets.DoubleWell()
-        self.sampler, self.chain = samplers.Langevin(torch.cos, 0.1), samplers.Langevin(self.target, 0.1)
+        self.sampler, self.chain = samplers.Langevin(torch.neg, 0.1), samplers.Langevin(self.target, 0.1)
 
 
 class Loss(_Module):

@@ -62,7 +62,9 @@ struct Stepper {
 
   void operator()(int64_t step, const Chunk& chunk, T* x, const T* score, const float* z) const {
     const auto& kernels = kernels_of<T>();
-    if (chunk.rows > 1 && rows.per_sample()) return kernels.step_each(chunk.count, x, score, z, b.data, c.data, bounds, x);
+    if (chunk.rows > 1 && rows.per_sample()) {
+      return kernels.step_each(chunk.count, x, score, z, nullptr, nullptr, b.data, c.data, bounds, x, nullptr);
+    }
     T b_all, c_all;
     rows.at(step, chunk.sample, b_all, c_all);
     kernels.step(chunk.count, x, score, z, nullptr, T(1), b_all, c_all, bounds, x, nullptr);

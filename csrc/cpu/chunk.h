@@ -10,6 +10,13 @@
 #include "../common/losses.h"
 #include "../common/targets.h"
 
+// The loop behind it may be vectorised: no element depends on another.
+#if defined(__clang__)
+#define PYEBM_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define PYEBM_VECTOR_LOOP _Pragma("GCC ivdep")
+#endif
+
 namespace pyebm {
 
 constexpr int64_t kChunk = 1024;  // normals a chunk; 4 KB of float32 per operand
@@ -33,6 +40,12 @@ struct LossOperands {
   const T* pred;
   const Z* z;
   const T* x0;
+};
+
+// LossRow's for each element.
+template <class T>
+struct LossRows {
+  const T *kappa, *lambda, *mu, *weight, *grad;
 };
 
 // What the score of a target sees: `rows` whole samples of `width` elements or, of an elementwise target, `width` elements of one
@@ -75,8 +88,16 @@ struct ChunkKernels {
     void (*perturb)(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out);
     // mean and mask may be null; out may be x.
     void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out, T* mean);
-    // The same with a = 1, and b and c for each element.
-    void (*step_each)(int64_t n, const T* x, const T* g, const float* z, const T* b, const T* c, Bounds<T>, T* out);
+    // The same with coefficients for each element; a may be null: 1.
+    void (*perturb_each)(int64_t n, const T* x, const float* z, const T* alpha, const T* sigma, T* out);
+    void (*step_each)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, const T* a, const T* b, const T* c,
+                      Bounds<T>, T* out, T* mean);
+    // Each value `length` times, but the first `skip` times less; n in all.
+    void (*repeat)(int64_t n, int64_t length, int64_t skip, const T* values, T* out);
+    // LossRow's numbers of n runs and a sixth as it is, from kappa, lambda, mu, weight and that.
+    void (*loss_rows)(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale, T* const* out);
+    // Of rows of numbers one after another, in the order of LossOf::sum.
+    void (*sums)(int64_t rows, int64_t width, const T* numbers, T* out);
     bool (*all_finite)(int64_t n, const T* x);
     void (*moved)(int64_t n, const T* x, const T* v, T by, T* out);  // x + by v
     // LossOf::sum of each of some rows, kappa being one a row.
@@ -85,7 +106,7 @@ struct ChunkKernels {
   Of<float> f32;
   Of<double> f64;
 
-  // What a loss does with the residuals r of n elements of one sample.
+  // What a loss does with the residuals r of n elements, of one sample but for those with coefficients for each.
   template <class T, class Z>
   struct LossOf {
     T (*sum)(int64_t n, LossOperands<T, Z>, const LossRow<T>&);                     // sum r^2
@@ -93,6 +114,9 @@ struct ChunkKernels {
     void (*elementwise)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // weight r^2
     // (grad r) grad_output, which is one number or, where stride is 1, one per element
     void (*grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, const T* grad_output, int64_t stride, T* out);
+    // r^2 or, where weighted, weight r^2; and grad r, unless null.
+    void (*terms_each)(int64_t n, LossOperands<T, Z>, const LossRows<T>&, bool weighted, T* terms, T* grad);
+    void (*grad_each)(int64_t n, LossOperands<T, Z>, const LossRows<T>&, const T* grad_output, T* out);
     // Of rows of numbers one after another, each added as `sum` adds residuals.
     void (*squares)(int64_t rows, int64_t width, const Z* numbers, T* sums);
   };

@@ -52,46 +52,87 @@ void to_half(const float* in, int64_t n, uint16_t* out) {
   }
 }
 
+// A coefficient as the loops take it: for each element a pointer to them, for all of them a number.
+template <class T>
+struct Same {
+  T number;
+  PYEBM_HD T operator[](int64_t) const { return number; }
+};
+
+template <class T, class Alpha, class Sigma>
+PYEBM_HD void perturb_loop(int64_t n, const T* x, const float* z, Alpha alpha, Sigma sigma, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) out[i] = perturbed(x[i], static_cast<T>(z[i]), alpha[i], sigma[i]);
+}
+
 template <class T>
 void perturb(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out) {
-  PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) out[i] = perturbed(x[i], static_cast<T>(z[i]), alpha, sigma);
+  perturb_loop(n, x, z, Same<T>{alpha}, Same<T>{sigma}, out);
+}
+
+template <class T>
+void perturb_each(int64_t n, const T* x, const float* z, const T* alpha, const T* sigma, T* out) {
+  perturb_loop(n, x, z, alpha, sigma, out);
 }
 
 template <class T>
 constexpr T kInfinity = std::numeric_limits<T>::infinity();
 
-template <class T, bool kMask, bool kMean, bool kBounds>
-void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
+template <bool kMask, bool kMean, bool kBounds, class T, class A, class B>
+void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c, Bounds<T> bounds, T* out,
                T* mean) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const T old = x[i];
-    const T m = kBounds ? step_mean(old, g[i], a, b, bounds.score_clip) : affine_mean(old, g[i], a, b);
+    const T m = kBounds ? step_mean(old, g[i], a[i], b[i], bounds.score_clip) : affine_mean(old, g[i], a[i], b[i]);
     const T value =
-        kBounds ? step_value(m, static_cast<T>(z[i]), c, bounds.low, bounds.high) : affine_value(m, static_cast<T>(z[i]), c);
+        kBounds ? step_value(m, static_cast<T>(z[i]), c[i], bounds.low, bounds.high) : affine_value(m, static_cast<T>(z[i]), c[i]);
     out[i] = kMask && !mask[i] ? old : value;
     if (kMean) mean[i] = kMask && !mask[i] ? old : m;
   }
 }
 
-template <class T>
-void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
-          T* mean) {
+template <class T, class A, class B>
+void step_by(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c, Bounds<T> bounds, T* out,
+             T* mean) {
   const bool bounded = bounds.low > -kInfinity<T> || bounds.high < kInfinity<T> || bounds.score_clip < kInfinity<T>;
-  if (mask && mean) return step_loop<T, true, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  if (mask) return step_loop<T, true, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  if (mean) return step_loop<T, false, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  if (bounded) return step_loop<T, false, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  step_loop<T, false, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mask && mean) return step_loop<true, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mask) return step_loop<true, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (mean) return step_loop<false, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (bounded) return step_loop<false, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  step_loop<false, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
 }
 
 template <class T>
-void step_each(int64_t n, const T* x, const T* g, const float* z, const T* b, const T* c, Bounds<T> bounds, T* out) {
+void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
+          T* mean) {
+  step_by(n, x, g, z, mask, Same<T>{a}, Same<T>{b}, Same<T>{c}, bounds, out, mean);
+}
+
+template <class T>
+void step_each(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, const T* a, const T* b, const T* c,
+               Bounds<T> bounds, T* out, T* mean) {
+  if (a) return step_by(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  step_by(n, x, g, z, mask, Same<T>{T(1)}, b, c, bounds, out, mean);
+}
+
+template <int kLength, class T>
+void repeat_whole(int64_t n, const T* values, T* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
-    const T mean = step_mean(x[i], g[i], T(1), b[i], bounds.score_clip);
-    out[i] = step_value(mean, static_cast<T>(z[i]), c[i], bounds.low, bounds.high);
+    for (int k = 0; k < kLength; ++k) out[i * kLength + k] = values[i];
+  }
+}
+
+template <class T>
+void repeat(int64_t n, int64_t length, int64_t skip, const T* values, T* out) {
+  if (skip == 0 && n % length == 0) {  // narrow samples, for which a loop each is too much
+    if (length == 2) return repeat_whole<2>(n / 2, values, out);
+    if (length == 3) return repeat_whole<3>(n / 3, values, out);
+    if (length == 4) return repeat_whole<4>(n / 4, values, out);
+  }
+  for (int64_t i = 0, end = length - skip; i < n; end += length, ++values) {
+    for (end = end < n ? end : n; i < end; ++i) out[i] = *values;
   }
 }
 

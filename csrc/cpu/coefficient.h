@@ -1,34 +1,64 @@
-// What an op takes as a number or as one value for each sample.
+// What an op takes as a number or as many: one value for each sample, token or element.
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "tensor_view.h"
 
 namespace pyebm {
 
-// A coefficient: one number, or a float32/float64 value per sample.
+// A coefficient: one number, or float32/float64 values.
 class Coefficient {
  public:
-  Coefficient(double number, const std::optional<Tensor>& rows) : number_(number) {
+  Coefficient(double number, const std::optional<Tensor>& rows = std::nullopt) : number_(number) {
     if (!rows) return;
     count_ = rows->numel();
     data_ = count_ ? rows->data_ptr() : nullptr;
     is_double_ = rows->scalar_type() == ScalarType::Double;
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
-  Coefficient(const double* rows, int64_t count)
-      : number_(0), data_(rows), is_double_(true), count_(count), stride_(count == 1 ? 0 : 1) {}
+  // Of n values each serves the next elements / n of a tensor of so many, in logical order.
+  Coefficient(const char* op, const char* name, double number, const std::optional<Tensor>& rows, int64_t elements)
+      : Coefficient(number, rows) {
+    if (rows && (count_ ? elements % count_ : elements)) {
+      fail(op, ": ", name, " must have one value for all, or for each sample, token or element: a number of them that divides ",
+           elements, ", got ", count_);
+    }
+    run_ = count_ > 1 ? elements / count_ : 0;
+  }
+  Coefficient(const double* rows, int64_t count, int64_t elements)
+      : number_(0), data_(rows), is_double_(true), count_(count), stride_(count == 1 ? 0 : 1), run_(count > 1 ? elements / count : 0) {}
 
   bool per_sample() const { return stride_ != 0; }
+  int64_t run() const { return run_; }  // elements that a value serves; 0: one serves all
 
-  double operator[](int64_t sample) const {
+  double operator[](int64_t index) const {
     if (!data_) return number_;
-    return is_double_ ? static_cast<const double*>(data_)[sample * stride_] : static_cast<const float*>(data_)[sample * stride_];
+    return is_double_ ? static_cast<const double*>(data_)[index * stride_] : static_cast<const float*>(data_)[index * stride_];
+  }
+
+  // The values of n runs of `length` elements, which divides run(), from the run `first` on.
+  void read(int64_t first, int64_t n, int64_t length, double* out) const {
+    if (!run_) {
+      std::fill(out, out + n, (*this)[0]);
+    } else if (run_ != length) {
+      const int64_t runs = run_ / length;  // that share a value
+      int64_t index = first / runs;
+      for (int64_t i = 0, end = runs - first % runs; i < n; end += runs, ++index) {
+        const double value = (*this)[index];
+        for (; i < std::min(n, end); ++i) out[i] = value;
+      }
+    } else if (is_double_) {
+      copy(static_cast<const double*>(data_) + first * stride_, n, out);
+    } else {
+      copy(static_cast<const float*>(data_) + first * stride_, n, out);
+    }
   }
 
   // The public calls check numbers; what came as a tensor is checked here.
   const Coefficient& require(const char* op, const char* name, bool positive, const char* one = "sample") const {
+    if (is_double_ ? all_within<double>(positive) : all_within<float>(positive)) return *this;
     for (int64_t b = 0; b < count_; ++b) {
       const double value = (*this)[b];
       if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
@@ -39,10 +69,31 @@ class Coefficient {
   }
 
  private:
+  template <class S>
+  void copy(const S* from, int64_t n, double* out) const {
+    if (stride_ == 1) {
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i]);
+    } else {
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i * stride_]);
+    }
+  }
+
+  // Many values at a time, which the search for the first bad one does not do.
+  template <class S>
+  bool all_within(bool positive) const {
+    if (stride_ > 1) return false;
+    const S* values = static_cast<const S*>(data_);
+    int good = 1;
+    for (int64_t b = 0; b < count_; ++b) {
+      good &= ((values[b] > 0) | (!positive & (values[b] == 0))) & (values[b] <= std::numeric_limits<S>::max());
+    }
+    return good;
+  }
+
   double number_;
   const void* data_ = nullptr;
   bool is_double_ = false;
-  int64_t count_ = 0, stride_ = 0;
+  int64_t count_ = 0, stride_ = 0, run_ = 0;
 };
 
 }  // namespace pyebm

@@ -65,9 +65,9 @@ void corrector(const View& x, const View& slope, double factor, bool together, c
   } else {
     for (int64_t b = 0; b < shape.samples; ++b) step_size[b] = sums.noise[b] / sums.score[b] * factor;
   }
-  const Coefficient eta(step_size.data(), static_cast<int64_t>(step_size.size()));
+  const Coefficient eta(step_size.data(), static_cast<int64_t>(step_size.size()), shape.samples * shape.elements);
   eta.require("corrector_step", "step_size", true);
-  step(x, x, slope, eta.per_sample(), [&](int64_t b) { return langevin_row(eta[b], 1.0); }, options, noise, shape);
+  step(x, x, slope, Runs<2>({eta, Coefficient(1.0)}), LangevinStep(), options, noise, shape);
 }
 
 void corrector_step(Tensor x, Tensor score, double factor, Tensor name, bool together, std::optional<Tensor> mask,

@@ -10,28 +10,31 @@ void affine_step(Tensor out, std::optional<Tensor> x, Tensor score, double a, do
                  std::optional<Tensor> a_rows, std::optional<Tensor> b_rows, std::optional<Tensor> c_rows,
                  std::optional<Tensor> mean, std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high,
                  std::optional<double> score_clip, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Coefficient aa(a, a_rows), bb(b, b_rows), cc(c, c_rows);
+  const char* op = "affine_step";
+  const int64_t elements = out.numel();
+  const Runs<3> runs({{{op, "a", a, a_rows, elements}, {op, "b", b, b_rows, elements}, {op, "c", c, c_rows, elements}}});
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
-  const bool per_sample = aa.per_sample() || bb.per_sample() || cc.per_sample();
-  const auto row = [&](int64_t i) { return StepRow{aa[i], bb[i], cc[i]}; };
   const View result(out);
-  step(result, x ? View(*x) : result, View(score), per_sample, row, {View(mean), View(mask), low, high, score_clip}, noise, shape);
+  step(result, x ? View(*x) : result, View(score), runs, AffineStep(), {View(mean), View(mask), low, high, score_clip}, noise,
+       shape);
 }
 
 void langevin_step(Tensor out, std::optional<Tensor> x, Tensor score, double step_size, double temperature, Tensor name,
                    std::optional<Tensor> step_size_rows, std::optional<Tensor> temperature_rows, std::optional<Tensor> mean,
                    std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high,
                    std::optional<double> score_clip, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Coefficient eta(step_size, step_size_rows), t(temperature, temperature_rows);
-  eta.require("langevin_step", "step_size", true);
-  t.require("langevin_step", "temperature", false);
+  const char* op = "langevin_step";
+  const int64_t elements = out.numel();
+  const Runs<2> runs(
+      {{{op, "step_size", step_size, step_size_rows, elements}, {op, "temperature", temperature, temperature_rows, elements}}});
+  runs[0].require(op, "step_size", true);
+  runs[1].require(op, "temperature", false);
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
-  const auto row = [&](int64_t i) { return langevin_row(eta[i], t[i]); };
   const View result(out);
-  step(result, x ? View(*x) : result, View(score), eta.per_sample() || t.per_sample(), row,
-       {View(mean), View(mask), low, high, score_clip}, noise, shape);
+  step(result, x ? View(*x) : result, View(score), runs, LangevinStep(), {View(mean), View(mask), low, high, score_clip}, noise,
+       shape);
 }
 
 }  // namespace
@@ -51,7 +54,7 @@ extern "C" __attribute__((visibility("default"))) bool pyebm_affine_step(const P
                                                                          int64_t step) {
   using namespace pyebm;
   return plain->call.run(x, score, step, [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {
-    const StepRow row{plain->a, plain->b, plain->c};
-    pyebm::step(state, state, slope, false, [&](int64_t) { return row; }, {}, noise, shape);
+    const Runs<3> runs({Coefficient(plain->a), Coefficient(plain->b), Coefficient(plain->c)});
+    pyebm::step(state, state, slope, runs, AffineStep(), {}, noise, shape);
   });
 }

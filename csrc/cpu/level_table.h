@@ -26,7 +26,10 @@
 
 namespace {
 
-#define PYEBM_LOSS_OF(T, Z) {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>, squares<T, Z>}
+#define PYEBM_ELEMENTS_OF(T) \
+  {perturb<T>, step<T>, perturb_each<T>, step_each<T>, repeat<T>, loss_rows<T>, sums<T>, all_finite<T>, moved<T>, squares<T>}
+#define PYEBM_LOSS_OF(T, Z) \
+  {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
 
 constexpr ChunkKernels kernels_of(const char* name) {
   return {name,
@@ -36,8 +39,8 @@ constexpr ChunkKernels kernels_of(const char* name) {
           to_half,
           from_bfloat16,
           to_bfloat16,
-          {perturb<float>, step<float>, step_each<float>, all_finite<float>, moved<float>, squares<float>},
-          {perturb<double>, step<double>, step_each<double>, all_finite<double>, moved<double>, squares<double>},
+          PYEBM_ELEMENTS_OF(float),
+          PYEBM_ELEMENTS_OF(double),
           PYEBM_LOSS_OF(float, float),
           PYEBM_LOSS_OF(double, float),
           PYEBM_LOSS_OF(double, double),

@@ -5,6 +5,7 @@ namespace {
 
 using pyebm::kLanes;
 using pyebm::LossOperands;
+using pyebm::LossRows;
 
 template <bool kX0, class T, class Z>
 PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>& row) {
@@ -12,33 +13,41 @@ PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>
   return kX0 ? residual(in.pred[i], z, in.x0[i], row.kappa, row.lambda, row.mu) : residual(in.pred[i], z, row.kappa, row.lambda);
 }
 
-// What is squared and added: a loss's residuals, or numbers as they are.
+// What is added: squares of a loss's residuals or of numbers, or numbers as they are.
 template <bool kX0, class T, class Z>
 struct Residuals {
   LossOperands<T, Z> in;
   LossRow<T> row;
-  PYEBM_HD T operator()(int64_t i) const { return residual_at<kX0>(i, in, row); }
+  PYEBM_HD T operator()(int64_t i) const {
+    const T r = residual_at<kX0>(i, in, row);
+    return r * r;
+  }
 };
 template <class T, class Z>
-struct Numbers {
+struct Squares {
   const Z* numbers;
-  PYEBM_HD T operator()(int64_t i) const { return static_cast<T>(numbers[i]); }
+  PYEBM_HD T operator()(int64_t i) const { return static_cast<T>(numbers[i]) * static_cast<T>(numbers[i]); }
+};
+template <class T>
+struct Numbers {
+  const T* numbers;
+  PYEBM_HD T operator()(int64_t i) const { return numbers[i]; }
 };
 
 template <class T, class Terms>
-PYEBM_HD T sum_of_squares(int64_t n, const Terms terms) {
+PYEBM_HD T sum_of(int64_t n, const Terms terms) {
   T total = 0;
   if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a toy problem
-    for (int64_t i = 0; i < n; ++i) total += terms(i) * terms(i);
+    for (int64_t i = 0; i < n; ++i) total += terms(i);
     return total;
   }
   T lane[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     PYEBM_VECTOR_LOOP
-    for (int64_t l = 0; l < kLanes; ++l) lane[l] += terms(i + l) * terms(i + l);
+    for (int64_t l = 0; l < kLanes; ++l) lane[l] += terms(i + l);
   }
-  for (int64_t l = 0; i + l < n; ++l) lane[l] += terms(i + l) * terms(i + l);
+  for (int64_t l = 0; i + l < n; ++l) lane[l] += terms(i + l);
   for (int64_t l = 0; l < kLanes; ++l) total += lane[l];
   return total;
 }
@@ -77,7 +86,7 @@ T sum_and_grad_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& r
 
 template <class T, class Z>
 T sum(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row) {
-  return in.x0 ? sum_of_squares<T>(n, Residuals<true, T, Z>{in, row}) : sum_of_squares<T>(n, Residuals<false, T, Z>{in, row});
+  return in.x0 ? sum_of<T>(n, Residuals<true, T, Z>{in, row}) : sum_of<T>(n, Residuals<false, T, Z>{in, row});
 }
 
 template <class T, class Z>
@@ -87,10 +96,10 @@ T sum_and_grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) 
 
 template <class T, class Z>
 void squares(int64_t rows, int64_t width, const Z* numbers, T* sums) {
-  for (int64_t row = 0; row < rows; ++row) sums[row] = sum_of_squares<T>(width, Numbers<T, Z>{numbers + row * width});
+  for (int64_t row = 0; row < rows; ++row) sums[row] = sum_of<T>(width, Squares<T, Z>{numbers + row * width});
 }
 
-// Those of small rows side by side, each in the order of sum_of_squares.
+// Those of small rows side by side, each in the order of sum_of.
 template <bool kX0, int kWidth, class T>
 void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa, T lambda, T mu, T* out) {
   PYEBM_VECTOR_LOOP
@@ -147,6 +156,79 @@ void grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, const T* grad
   } else {
     in.x0 ? loop(Flag<true>(), Flag<false>()) : loop(Flag<false>(), Flag<false>());
   }
+}
+
+template <class T>
+void loss_rows(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale, T* const* out) {
+  const double *kappa = values[0], *lambda = values[1], *mu = values[2], *weight = values[3], *above = values[4];
+  T *to_kappa = out[0], *to_lambda = out[1], *to_mu = out[2], *to_weight = out[3], *to_grad = out[4], *to_above = out[5];
+  const auto loop = [&](auto over) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const double weighs = loss_weight(kappa[i], weight[i], factor, decltype(over)::value);
+      const LossRow<T> row = loss_row<T>(kappa[i], lambda[i], mu[i], weighs, scale);
+      to_kappa[i] = row.kappa, to_lambda[i] = row.lambda, to_mu[i] = row.mu, to_weight[i] = row.weight, to_grad[i] = row.grad;
+      to_above[i] = static_cast<T>(above[i]);
+    }
+  };
+  over_kappa2 ? loop(Flag<true>()) : loop(Flag<false>());
+}
+
+template <class T>
+PYEBM_HD LossRow<T> row_at(int64_t i, const LossRows<T>& rows) {
+  return {rows.kappa[i], rows.lambda[i], rows.mu[i], rows.weight[i], rows.grad[i]};
+}
+
+template <class T, class Z>
+void terms_each(int64_t n, LossOperands<T, Z> in, const LossRows<T>& rows, bool weighted, T* terms, T* out) {
+  const auto loop = [&](auto x0, auto with_weight, auto with_grad) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const LossRow<T> row = row_at(i, rows);
+      const T r = residual_at<decltype(x0)::value>(i, in, row);
+      terms[i] = decltype(with_weight)::value ? row.weight * (r * r) : r * r;
+      if (decltype(with_grad)::value) out[i] = row.grad * r;
+    }
+  };
+  const auto with_grad = [&](auto x0, auto with_weight) {
+    out ? loop(x0, with_weight, Flag<true>()) : loop(x0, with_weight, Flag<false>());
+  };
+  const auto with_weight = [&](auto x0) { weighted ? with_grad(x0, Flag<true>()) : with_grad(x0, Flag<false>()); };
+  in.x0 ? with_weight(Flag<true>()) : with_weight(Flag<false>());
+}
+
+template <class T, class Z>
+void grad_each(int64_t n, LossOperands<T, Z> in, const LossRows<T>& rows, const T* grad_output, T* out) {
+  const auto loop = [&](auto x0) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) {
+      const LossRow<T> row = row_at(i, rows);
+      out[i] = (row.grad * residual_at<decltype(x0)::value>(i, in, row)) * grad_output[i];
+    }
+  };
+  in.x0 ? loop(Flag<true>()) : loop(Flag<false>());
+}
+
+// Short rows side by side, with a width that is known where it can be.
+template <int kWidth, class T>
+void sums_of_short(int64_t rows, int64_t width, const T* numbers, T* out) {
+  const int64_t each = kWidth ? kWidth : width;
+  PYEBM_VECTOR_LOOP
+  for (int64_t row = 0; row < rows; ++row) {
+    T total = 0;
+    for (int64_t i = 0; i < each; ++i) total += numbers[row * each + i];
+    out[row] = total;
+  }
+}
+
+template <class T>
+void sums(int64_t rows, int64_t width, const T* numbers, T* out) {
+  if (width == 1) return sums_of_short<1>(rows, width, numbers, out);
+  if (width == 2) return sums_of_short<2>(rows, width, numbers, out);
+  if (width == 3) return sums_of_short<3>(rows, width, numbers, out);
+  if (width == 4) return sums_of_short<4>(rows, width, numbers, out);
+  if (width < kLanes) return sums_of_short<0>(rows, width, numbers, out);
+  for (int64_t row = 0; row < rows; ++row) out[row] = sum_of<T>(width, Numbers<T>{numbers + row * width});
 }
 
 }  // namespace

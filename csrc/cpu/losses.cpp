@@ -2,33 +2,84 @@
 // denoising_grad: the gradient by itself; scale_: a kept gradient times what came from above.
 #include <torch/csrc/stable/library.h>
 
+#include <numeric>
 #include <vector>
 
-#include "samples.h"
+#include "runs.h"
 
 namespace pyebm {
 namespace {
 
 enum Reduction : int64_t { kNone, kSample, kSum, kMean, kBatchMean };
 
-struct Coefficients {
-  Coefficient kappa, lambda, mu, weight;
-  double factor;
-  bool over_kappa2;
-  double divisor;  // what the reduction divides the sum by
-
-  bool per_sample() const { return kappa.per_sample() || lambda.per_sample() || mu.per_sample() || weight.per_sample(); }
-  double loss_weight_of(int64_t b) const { return loss_weight(kappa[b], weight[b], factor, over_kappa2); }
-  template <class T>
-  LossRow<T> row(int64_t b) const {
-    return loss_row<T>(kappa[b], lambda[b], mu[b], loss_weight_of(b), 1.0 / divisor);
-  }
-};
-
 double divisor_of(int64_t reduction, const Shape& shape) {
   const double samples = static_cast<double>(shape.samples), elements = static_cast<double>(shape.elements);
   return reduction == kMean ? samples * elements : reduction == kBatchMean ? samples : 1.0;
 }
+
+// With the gradient from above, where that is one number for all or for each sample.
+template <class T>
+struct Row : LossRow<T> {
+  T above;
+};
+template <class T>
+struct Rows : LossRows<T> {
+  const T* above;
+};
+
+template <class T>
+using LossNumbers = RunNumbers<T, 5, 6>;
+
+// kappa, lambda, mu, weight, and the gradient from above.
+struct Coefficients {
+  static constexpr int64_t kSamplesAtOnce = 64;
+  Runs<5> runs;
+  double factor;
+  bool over_kappa2;
+  double divisor;  // what the reduction divides the sum by
+
+  // Calls visit(at, n, row) for each run of the chunk.
+  template <class T, class Visit>
+  void for_each_run(LossNumbers<T>& numbers, const Chunk& chunk, Visit visit) const {
+    numbers.for_each_run(runs, chunk, make<T>(), [&](int64_t at, int64_t n, const auto& of) {
+      visit(at, n, Row<T>{{of[0], of[1], of[2], of[3], of[4]}, of[5]});
+    });
+  }
+  template <class T>
+  Rows<T> of_each(LossNumbers<T>& numbers, const Chunk& chunk) const {
+    const auto of = numbers.of_each(runs, chunk, make<T>());
+    return {{of[0], of[1], of[2], of[3], of[4]}, of[5]};
+  }
+
+  // Does the weight of the squares change within samples? Then it is in the sums, and else before them.
+  bool weighs_elements(const Shape& shape) const {
+    const auto changes = [&](const Coefficient& one) { return one.run() && one.run() % shape.elements; };
+    return changes(runs[3]) || (over_kappa2 && changes(runs[0]));
+  }
+
+  // Is a sum of its own for each row of the chunk less than the laying out? Runs are then of whole rows.
+  bool sums_rows(const Chunk& chunk) const {
+    return chunk.rows == 1 ? !runs.change_in(chunk) : chunk.width >= runs.kLong && runs.length() % chunk.width == 0;
+  }
+
+  // Of n samples, where it does not.
+  void weights(int64_t sample, int64_t n, const Shape& shape, double* out) const {
+    double kappa[kSamplesAtOnce];
+    runs[3].read(sample, n, shape.elements, out);
+    if (over_kappa2) runs[0].read(sample, n, shape.elements, kappa);
+    for (int64_t i = 0; i < n; ++i) out[i] = loss_weight(over_kappa2 ? kappa[i] : 1.0, out[i], factor, over_kappa2);
+  }
+
+ private:
+  double weight(double kappa, double weight) const { return loss_weight(kappa, weight, factor, over_kappa2); }
+
+  template <class T>
+  auto make() const {
+    return [this](int64_t n, const auto& values, T* const* made) {
+      kernels_of<T>().loss_rows(n, values, factor, over_kappa2, 1.0 / divisor, made);
+    };
+  }
+};
 
 // z of a chunk: the caller's own, or made anew.
 template <class T, class Z>
@@ -49,18 +100,17 @@ class LossNoise {
   Buffer<Z> work_;
 };
 
-// Calls visit(kernels, chunk, index, sample, at, n, operands, row) for every run of elements that share their coefficients; a run
-// never spans samples where `alone`. open(chunk) and close(chunk) surround each chunk.
+// Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
 template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, const Tensor& pred, const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
+void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
                          const NoiseSource* noise, Work work) {
   const View pred_view(pred), z_view(z), x0_view(x0);
-  for_each_chunk(shape, [&] {
+  for_each_chunk(shape, begin, end, [&] {
     return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
-            extra_work = Buffer<T>()](const Chunk& chunk, int64_t index) mutable {
+            extra_work = Buffer<T>(), numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
       const LossOperands<T, Z> operands{pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
                                         x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
-      work(chunk, index, operands, out_work.data, extra_work.data);
+      work(chunk, operands, numbers, out_work.data, extra_work.data);
     };
   });
 }
@@ -77,34 +127,43 @@ void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
   own_noise ? body(double(), double()) : body(double(), float());
 }
 
-void reduce(const Tensor& loss, int64_t reduction, const Coefficients& c, const Shape& shape, const std::vector<double>& partial) {
-  const int64_t parts = shape.samples ? static_cast<int64_t>(partial.size()) / shape.samples : 0;
-  const bool is_double = loss.scalar_type() == ScalarType::Double;
-  const auto put = [&](int64_t index, double value) {
-    if (is_double) {
-      static_cast<double*>(loss.data_ptr())[index] = value;
+// Adds the losses of n samples, one after another, to the total, and writes them to `each` unless it is null. partial: for each
+// sample as many sums as it has parts, with the weights of its elements or, not `weighted`, without any.
+template <class T>
+void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts, const T* partial,
+         T* each, double& total) {
+  double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
+  std::fill(std::begin(weights), std::end(weights), 1.0);
+  double sum = total;
+  for (int64_t done = 0; done < n; done += c.kSamplesAtOnce) {
+    const int64_t some = std::min(c.kSamplesAtOnce, n - done);
+    if (!weighted) c.weights(sample + done, some, shape, weights);
+    const T* sums = partial + done * parts;
+    if (parts == 1) {
+      std::copy(sums, sums + some, losses);
     } else {
-      static_cast<float*>(loss.data_ptr())[index] = static_cast<float>(value);
+      for (int64_t i = 0; i < some; ++i) losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
     }
-  };
-  double total = 0;
-  for (int64_t b = 0; b < shape.samples; ++b) {
-    double sum = 0;
-    for (int64_t k = 0; k < parts; ++k) sum += partial[b * parts + k];
-    const double sample = c.loss_weight_of(b) * sum;
-    if (reduction == kSample) put(b, sample);
-    total += sample;
+    for (int64_t i = 0; i < some; ++i) losses[i] *= weights[i];
+    if (each) std::copy(losses, losses + some, each + sample + done);
+    for (int64_t i = 0; i < some; ++i) sum += losses[i];
   }
-  if (reduction != kSample) put(0, total / c.divisor);
+  total = sum;
 }
 
-Coefficients coefficients(const Shape& shape, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
+Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
                           const std::optional<Tensor>& lambda_rows, double mu, const std::optional<Tensor>& mu_rows, double weight,
                           const std::optional<Tensor>& weight_rows, double factor, bool over_kappa2, int64_t reduction,
-                          std::optional<bool> kappa_positive) {
-  const Coefficient k(kappa, kappa_rows);
-  if (over_kappa2 || kappa_positive.value_or(false)) k.require("dsm_loss", "sigma", true);
-  return {k, {lambda, lambda_rows}, {mu, mu_rows}, {weight, weight_rows}, factor, over_kappa2, divisor_of(reduction, shape)};
+                          std::optional<bool> kappa_positive, const std::optional<Tensor>& from_above = std::nullopt) {
+  const char* op = "denoising_loss";
+  const int64_t elements = pred.numel();
+  const Runs<5> runs({{{op, "kappa", kappa, kappa_rows, elements},
+                       {op, "lam", lambda, lambda_rows, elements},
+                       {op, "mu", mu, mu_rows, elements},
+                       {op, "weight", weight, weight_rows, elements},
+                       {op, "grad_output", 1.0, from_above, elements}}});
+  if (over_kappa2 || kappa_positive.value_or(false)) runs[0].require("dsm_loss", "sigma", over_kappa2);
+  return {runs, factor, over_kappa2, divisor_of(reduction, Shape(pred))};
 }
 
 void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double kappa, double lambda, double mu, double weight,
@@ -113,7 +172,7 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
   const Shape shape(pred);
-  const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+  const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
                                       over_kappa2, reduction, kappa_positive);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const NoiseSource* noise = source ? &*source : nullptr;
@@ -122,34 +181,59 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
     with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
       using T = decltype(type);
       using Z = decltype(z_type);
-      for_each_loss_chunk<T, Z>(shape, pred, z, x0, noise, [&](const Chunk& chunk, int64_t, const auto& in, T* work, T*) {
+      const auto& kernels = loss_kernels_of<T, Z>();
+      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
         T* target = loss_view.target(chunk.first, work);
-        for_each_run(chunk, c.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
-          loss_kernels_of<T, Z>().elementwise(n, shifted(in, at), c.row<T>(sample), target + at);
-        });
+        if (c.runs.are_long(chunk)) {
+          c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+            kernels.elementwise(n, shifted(in, at), row, target + at);
+          });
+        } else {
+          kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
+        }
         loss_view.written(chunk.first, chunk.count, target);
       });
     });
     return;
   }
-  // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which they are added.
+  // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which they are added. Of very many
+  // samples some at a time, as memory that is new costs more than the sums.
+  constexpr int64_t kSumsAtOnce = 1 << 18;
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
-  std::vector<double> partial(shape.samples * parts, 0.0);
+  const int64_t span = shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk : std::max<int64_t>(shape.chunks, 1);
+  const int64_t samples = shape.samples_per_chunk ? span * shape.samples_per_chunk : shape.samples;
+  const bool weighted = shape.chunks && c.weighs_elements(shape);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    for_each_loss_chunk<T, Z>(shape, pred, z, x0, noise, [&](const Chunk& chunk, int64_t, const auto& in, T* work, T*) {
-      T* target = grad_view ? grad_view.target(chunk.first, work) : nullptr;
-      for_each_run(chunk, true, [&](int64_t sample, int64_t at, int64_t n) {
-        const LossRow<T> row = c.row<T>(sample);
-        partial[sample * parts + chunk.element / kChunk] =
-            target ? kernels.sum_and_grad(n, shifted(in, at), row, target + at) : kernels.sum(n, shifted(in, at), row);
-      });
-      if (target) grad_view.written(chunk.first, chunk.count, target);
-    });
+    std::vector<T> partial(std::min(samples, shape.samples) * parts);
+    T* result = static_cast<T*>(loss.numel() ? loss.data_ptr() : nullptr);
+    double total = 0;
+    for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
+      const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
+        T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
+        T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
+        if (c.sums_rows(part)) {
+          c.for_each_run<T>(numbers, part, [&](int64_t at, int64_t n, const Row<T>& row) {
+            for (const int64_t end = at + n; at < end; at += part.width, ++sums) {
+              *sums = target ? kernels.sum_and_grad(part.width, shifted(in, at), row, target + at)
+                             : kernels.sum(part.width, shifted(in, at), row);
+              if (weighted) *sums *= row.weight;
+            }
+          });
+        } else {
+          kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
+          kernels_of<T>().sums(part.rows, part.width, terms, sums);
+        }
+        if (target) grad_view.written(part.first, part.count, target);
+      };
+      for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0, noise, work);
+      add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
+          reduction == kSample ? result : nullptr, total);
+    }
+    if (reduction != kSample) *result = static_cast<T>(total / c.divisor);
   });
-  reduce(loss, reduction, c, shape, partial);
 }
 
 void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
@@ -158,23 +242,28 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
   const Shape shape(pred);
-  const Coefficients c = coefficients(shape, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                                      over_kappa2, reduction, kappa_positive);
+  const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
+                                      over_kappa2, reduction, kappa_positive,
+                                      reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const View grad_view(grad), above(grad_output);
-  const Coefficient above_rows(0.0, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
+    const auto& kernels = loss_kernels_of<T, Z>();
     for_each_loss_chunk<T, Z>(
-        shape, pred, z, x0, source ? &*source : nullptr, [&](const Chunk& chunk, int64_t, const auto& in, T* work, T* above_work) {
+        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+        [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
           T* target = grad_view.target(chunk.first, work);
           const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-          for_each_run(chunk, c.per_sample() || above_rows.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
-            const T one = static_cast<T>(above_rows[sample]);
-            loss_kernels_of<T, Z>().grad(n, shifted(in, at), c.row<T>(sample), every ? every + at : &one, every ? 1 : 0,
-                                         target + at);
-          });
+          if (c.runs.are_long(chunk)) {
+            c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+              kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0, target + at);
+            });
+          } else {
+            const Rows<T> rows = c.of_each<T>(numbers, chunk);
+            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+          }
           grad_view.written(chunk.first, chunk.count, target);
         });
   });

@@ -1,27 +1,37 @@
 // perturb: alpha x + sigma z.
 #include <torch/csrc/stable/library.h>
 
-#include "samples.h"
+#include "runs.h"
 
 namespace pyebm {
 namespace {
 
 void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std::optional<Tensor> alpha_rows,
              std::optional<Tensor> sigma_rows, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Coefficient a(alpha, alpha_rows), s = Coefficient(sigma, sigma_rows).require("perturb", "sigma", true);
+  const Runs<2> runs({{{"perturb", "alpha", alpha, alpha_rows, x.numel()}, {"perturb", "sigma", sigma, sigma_rows, x.numel()}}});
+  runs[1].require("perturb", "sigma", false);
   const Shape shape(x);
   const NoiseSource noise(name, seeds, ids, shape);
   const View source(x), result(out);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
+    const auto make = [](int64_t n, const auto& values, T* const* made) {
+      for (int64_t k = 0; k < 2; ++k) std::copy(values[k], values[k] + n, made[k]);
+    };
     for_each_chunk(shape, [&] {
-      return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
+      return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>(), numbers = RunNumbers<T, 2, 2>()](
+                 const Chunk& chunk, int64_t) mutable {
         const float* z = noise.fill(chunk, buffer);
         const T* in = source.read(chunk.first, chunk.count, x_work.data);
         T* target = result.target(chunk.first, out_work.data);
-        for_each_run(chunk, a.per_sample() || s.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
-          kernels_of<T>().perturb(n, in + at, z + at, static_cast<T>(a[sample]), static_cast<T>(s[sample]), target + at);
-        });
+        if (runs.are_long(chunk)) {
+          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
+            kernels_of<T>().perturb(n, in + at, z + at, of[0], of[1], target + at);
+          });
+        } else {
+          const auto [a, s] = numbers.of_each(runs, chunk, make);
+          kernels_of<T>().perturb_each(chunk.count, in, z, a, s, target);
+        }
         result.written(chunk.first, chunk.count, target);
       };
     });

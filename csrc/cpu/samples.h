@@ -144,22 +144,28 @@ class NoiseSource {
     calls.stream = stream_;
     calls.same_key = !seeds_ || chunk.rows == 1;
     calls.one_pair = chunk.width <= 2;
+    const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
+    calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
-    int64_t call = 0;
-    for (int64_t row = 0; row < chunk.rows; ++row) {
-      const int64_t b = chunk.sample + row;
-      const uint32_t id = ids_ ? static_cast<uint32_t>(ids_[b]) : first_sample_ + static_cast<uint32_t>(b);
-      const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[b]) : seed_;
-      if (row == 0) calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
-      for (int64_t g = 0; g < groups; ++g, ++call) {
-        calls.group[call] = static_cast<uint32_t>(first_group + g);
-        calls.sample[call] = id;
-        if (!calls.same_key) {
-          calls.key0[call] = static_cast<uint32_t>(seed);
-          calls.key1[call] = static_cast<uint32_t>(seed >> 32);
-        }
+    // Calls word(sample, group) for every call; of small samples, which have one each, many at a time.
+    const auto lay = [&](uint32_t* words, auto word) {
+      if (groups == 1) {
+        for (int64_t row = 0; row < chunk.rows; ++row) words[row] = word(chunk.sample + row, first_group);
+        return;
       }
+      for (int64_t row = 0; row < chunk.rows; ++row) {
+        for (int64_t g = 0; g < groups; ++g) *words++ = word(chunk.sample + row, first_group + g);
+      }
+    };
+    lay(calls.group, [](int64_t, int64_t group) { return static_cast<uint32_t>(group); });
+    if (ids_) {
+      lay(calls.sample, [&](int64_t b, int64_t) { return static_cast<uint32_t>(ids_[b]); });
+    } else {
+      lay(calls.sample, [&](int64_t b, int64_t) { return first_sample_ + static_cast<uint32_t>(b); });
     }
+    if (calls.same_key) return;
+    lay(calls.key0, [&](int64_t b, int64_t) { return static_cast<uint32_t>(seeds_[b]); });
+    lay(calls.key1, [&](int64_t b, int64_t) { return static_cast<uint32_t>(static_cast<uint64_t>(seeds_[b]) >> 32); });
   }
 
   // The numbers of the calls laid out, `ahead` steps after the one that was named.
@@ -175,6 +181,7 @@ class NoiseSource {
   // The last lanes of each sample are nobody's: `width` of every `lanes` numbers move up. What is written too much is written over.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
     if (lanes == 2) {
+      PYEBM_VECTOR_LOOP
       for (int64_t row = 1; row < rows; ++row) numbers[row] = numbers[2 * row];
       return;
     }
@@ -221,16 +228,20 @@ class NoiseSource {
   const int64_t* ids_ = nullptr;
 };
 
-// Calls make() once a thread for a body(chunk, index), and that for every chunk. The result never depends on the threads.
+// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The result never depends on the threads.
+template <class Make>
+void for_each_chunk(const Shape& shape, int64_t begin, int64_t end, Make make) {
+  constexpr int64_t kGrain = 32;  // chunks: some 30 us
+  const auto some = [&](int64_t from, int64_t to) {
+    auto body = make();
+    for (int64_t index = from; index < to; ++index) body(Chunk(shape, index), index);
+  };
+  if (end - begin <= kGrain) return some(begin, end);  // as torch would, without the way through it
+  torch::stable::parallel_for(begin, end, kGrain, some);
+}
 template <class Make>
 void for_each_chunk(const Shape& shape, Make make) {
-  constexpr int64_t kGrain = 12;  // chunks, some 10 us: less is not worth waking a thread for
-  const auto some = [&](int64_t begin, int64_t end) {
-    auto body = make();
-    for (int64_t index = begin; index < end; ++index) body(Chunk(shape, index), index);
-  };
-  if (shape.chunks <= kGrain) return some(0, shape.chunks);  // as torch would, without the way through it
-  torch::stable::parallel_for(0, shape.chunks, kGrain, some);
+  for_each_chunk(shape, 0, shape.chunks, make);
 }
 
 }  // namespace pyebm

@@ -4,17 +4,26 @@
 
 #include <limits>
 
-#include "samples.h"
+#include "runs.h"
 
 namespace pyebm {
 
-struct StepRow {
-  double a, b, c;
+// What makes a, b and c of n runs: of themselves, or of a step size and a temperature.
+struct AffineStep {
+  template <class Values, class T>
+  void operator()(int64_t n, const Values& values, T* const* made) const {
+    for (int64_t k = 0; k < 3; ++k) std::copy(values[k], values[k] + n, made[k]);
+  }
 };
-
-inline StepRow langevin_row(double step_size, double temperature) {
-  return {1.0, step_size, std::sqrt(2.0 * step_size * temperature)};
-}
+struct LangevinStep {
+  template <class Values, class T>
+  void operator()(int64_t n, const Values& values, T* const* made) const {
+    const double *step_size = values[0], *temperature = values[1];
+    std::fill(made[0], made[0] + n, T(1));
+    std::copy(step_size, step_size + n, made[1]);
+    for (int64_t i = 0; i < n; ++i) made[2][i] = static_cast<T>(std::sqrt(2.0 * step_size[i] * temperature[i]));
+  }
+};
 
 // What all ops take after their coefficients.
 struct StepOptions {
@@ -22,10 +31,9 @@ struct StepOptions {
   std::optional<double> low, high, score_clip;
 };
 
-// row(sample) gives a sample's coefficients; per_sample says whether they differ.
-template <class Row>
-void step(const View& result, const View& state, const View& slope, bool per_sample, Row row, const StepOptions& options,
-          const NoiseSource& noise, const Shape& shape) {
+template <size_t kCoefficients, class Make>
+void step(const View& result, const View& state, const View& slope, const Runs<kCoefficients>& runs, Make make,
+          const StepOptions& options, const NoiseSource& noise, const Shape& shape) {
   const View &mean_result = options.mean, &keep = options.mask;
   if (result.overlaps_partly(slope)) fail("langevin_step_: x must not overlap score in part; clone one of them");
   constexpr double kNone = std::numeric_limits<double>::infinity();
@@ -35,18 +43,22 @@ void step(const View& result, const View& state, const View& slope, bool per_sam
                            static_cast<T>(options.score_clip.value_or(kNone))};
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
-              mask_work = Buffer<uint8_t>()](const Chunk& chunk, int64_t) mutable {
+              mask_work = Buffer<uint8_t>(), numbers = RunNumbers<T, kCoefficients, 3>()](const Chunk& chunk, int64_t) mutable {
         const float* z = noise.fill(chunk, buffer);
         const T* in = state.read(chunk.first, chunk.count, x_work.data);
         const T* g = slope.read(chunk.first, chunk.count, g_work.data);
         const uint8_t* m = keep ? keep.read(chunk.first, chunk.count, mask_work.data) : nullptr;
         T* target = result.target(chunk.first, x_work.data);
         T* mean_target = mean_result ? mean_result.target(chunk.first, mean_work.data) : nullptr;
-        for_each_run(chunk, per_sample, [&](int64_t sample, int64_t at, int64_t n) {
-          const StepRow r = row(sample);
-          kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, static_cast<T>(r.a), static_cast<T>(r.b),
-                               static_cast<T>(r.c), bounds, target + at, mean_target ? mean_target + at : nullptr);
-        });
+        if (runs.are_long(chunk)) {
+          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
+            kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, of[0], of[1], of[2], bounds, target + at,
+                                 mean_target ? mean_target + at : nullptr);
+          });
+        } else {
+          const auto [a, b, c] = numbers.of_each(runs, chunk, make);
+          kernels_of<T>().step_each(chunk.count, in, g, z, m, a, b, c, bounds, target, mean_target);
+        }
         result.written(chunk.first, chunk.count, target);
         if (mean_target) mean_result.written(chunk.first, chunk.count, mean_target);
       };

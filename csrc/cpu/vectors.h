@@ -4,12 +4,6 @@
 namespace {
 
 #if defined(__clang__)
-#define PYEBM_VECTOR_LOOP _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define PYEBM_VECTOR_LOOP _Pragma("GCC ivdep")
-#endif
-
-#if defined(__clang__)
 #define PYEBM_UNROLL _Pragma("unroll")
 #else
 #define PYEBM_UNROLL _Pragma("GCC unroll 16")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from .chain import langevin_chain
 from .corrector import corrector_step
 from .leapfrog import leapfrog
-from .losses import composed_loss, denoising_grad, denoising_loss, loss_terms, residual, scale_, spread
+from .losses import composed_loss, denoising_grad, denoising_loss, divisor, loss_terms, residual, scale_, spread
 from .metropolis import dual_averaging, metropolis
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, column, langevin_step, langevin_update, perturb, perturbed, work_of
@@ -42,6 +42,7 @@ __all__ = [
     "column",
     "composed_loss",
     "corrector_step",
+    "divisor",
     "dual_averaging",
     "langevin_update",
     "leapfrog",

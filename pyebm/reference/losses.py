@@ -52,10 +52,10 @@ def loss_terms(
         z = normals(pred.shape, name, seeds, ids)
     x0 = None if x0 is None else x0.to(p.dtype)
     r = residual(p, z.to(p.dtype), x0, k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
-    return r, w, ((2.0 * w) * k) * (1.0 / max(_divisor(pred, reduction), 1))
+    return r, w, ((2.0 * w) * k) * (1.0 / max(divisor(pred, reduction), 1))
 
 
-def _divisor(pred: Tensor, reduction: int) -> int:
+def divisor(pred: Tensor, reduction: int) -> int:
     """What the reduction divides the sum by: nothing, all elements (mean) or the samples (batchmean)."""
     return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
 
@@ -65,7 +65,7 @@ def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
     if reduction == 0:
         return w.to(r.dtype) * (r * r)
     sums = sample_sums(r, w)
-    return sums if reduction == 1 else sums.sum() / _divisor(pred, reduction)
+    return sums if reduction == 1 else sums.sum() / divisor(pred, reduction)
 
 
 def composed_loss(pred: Tensor, *rest: Any) -> Tensor:

@@ -18,6 +18,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from .. import _ops
+from .._derivatives import wanted
 
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -27,18 +28,9 @@ def readable(tensors: Sequence[Tensor]) -> bool:
     return not is_compiling() and _eager() and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
 
 
-def differentiated(tensors: Sequence[Tensor]) -> bool:
-    """Whether a derivative with respect to one of them is wanted, backward or forward."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return True
-    if forward_ad._current_level < 0:
-        return False
-    return any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)
-
-
 def traced(tensor: Tensor) -> bool:
     """Whether it is more than its values: it has a graph, a tangent, or stands for what a transform of torch.func gave."""
-    return tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor) or differentiated([tensor])
+    return tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor) or bool(wanted(tensor))
 
 
 def _eager() -> bool:

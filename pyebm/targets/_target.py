@@ -14,10 +14,10 @@ from torch.compiler import is_compiling
 
 from .. import _ops, _schemas, reference
 from .._checks import check_samples
-from .._derivatives import exactly, wanted
+from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
 from ..noise import Noise
-from ._kept import Kept, differentiated, readable, traced
+from ._kept import Kept, readable, traced
 
 
 class Target(nn.Module):
@@ -117,7 +117,9 @@ class Target(nn.Module):
         if not wanted(x, params):
             return launch(x, params)
         composed = reference.score_of(x, self._index, params)
-        return exactly(launch, composed, x, params) if self.kind in reference.DENSE else composed
+        if self.kind not in reference.DENSE:
+            return composed
+        return exactly(lambda: launched(BySample(launch, shared=(1,)), x, params), composed)
 
     def extra_repr(self) -> str:
         shown = ((name, f"{t.item():g}" if t.dim() == 0 and not t.is_meta else f"<{tuple(t.shape)}>") for name, t in self._own())
@@ -262,7 +264,7 @@ class Target(nn.Module):
         kept = self._kept.get(dtype)
         if kept is not None and x.is_cpu and kept.still(tensors):
             return kept.numbers
-        if not self._keeps or not readable(tensors) or differentiated(tensors):
+        if not self._keeps or not readable(tensors) or wanted(None, *tensors):
             return self._numbers_in(dtype)
         with torch.inference_mode(False), torch.no_grad():
             self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))

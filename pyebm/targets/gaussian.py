@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ops
+from .._derivatives import wanted
 from ..noise import Noise
 from ..reference.dense import padded
-from ._kept import differentiated, traced
+from ._kept import traced
 from ._target import Target, positive
 
 
@@ -114,7 +115,7 @@ class Gaussian(Target):
             factor = of("scale_tril").tril()
             out, packed = torch.empty_like(z), torch.cat((z.new_zeros(z.shape[1]), padded(factor)))
             _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed.detach())
-            if differentiated([factor]):
+            if wanted(factor):
                 far = z @ factor.T
                 out = out + (far - far.detach())  # the kernel's bits, with a derivative
             return made(of("mean") + out)

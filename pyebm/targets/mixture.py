@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .._derivatives import wanted
 from ..noise import Noise
 from ..reference.dense import padded, row_stride, squares
-from ._kept import differentiated, readable
+from ._kept import readable
 from ._target import Target, positive
 
 
@@ -113,7 +114,7 @@ class GaussianMixture(Target):
         self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
     ) -> Tensor:
         """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next one chooses the components."""
-        if differentiated([self.weights]):
+        if wanted(self.weights):
             raise RuntimeError(
                 "GaussianMixture.sample: the weights require grad, and which component a sample comes from has no derivative by "
                 "them; call it under torch.no_grad(), or give weights that don't require grad"
