@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from triton import knobs
 from triton.runtime.driver import driver
 
 from .rows import BLOCK
+from .tile import BY_CELL, BY_ELEMENT
+from .tiling import ELEMENTS, shape_of
 
 _WORD = 2**32
 FAST = {"num_warps": 4, "enable_fp_fusion": False}  # bits are promised
@@ -70,6 +73,31 @@ def require(op: str, name: str, rows: Tensor | None, positive: bool, what: str =
         raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for {what} {worst}")
 
 
+def run_of(op: str, rows: dict[str, Tensor | None], x: Tensor) -> int:
+    """The elements that share a value where coefficients change within a sample of ``x``; 0 where none does.
+
+    A coefficient of n values has one for each n-th part of x, in logical order.
+    """
+    samples, elements = shape_of(x)
+    run = elements
+    for name, row in rows.items():
+        count = 1 if row is None else row.numel()
+        if count not in (1, samples):
+            if count % samples or elements % (count // samples):
+                raise ValueError(
+                    f"{op}: {name} must have 1 value, one per sample, or one for each of the equal parts of a sample; "
+                    f"got {count} for {samples} samples of {elements} elements"
+                )
+            run = math.gcd(run, elements // (count // samples))
+    return run if run < elements else 0
+
+
+def most_of(run: int, crowded: bool = False) -> int:
+    """Elements of a tile: values of each element's own want more registers than 16 elements a thread leave, and so do the
+    operands of a ``crowded`` kernel."""
+    return ELEMENTS >> (int(run > 0) + int(crowded))
+
+
 def rounded(number: float, dtype: torch.dtype) -> float:
     return number if dtype == torch.float64 else ctypes.c_float(number).value
 
@@ -77,15 +105,24 @@ def rounded(number: float, dtype: torch.dtype) -> float:
 class Table:
     """Coefficients as the kernels take them: numbers rounded to float32, or a table of lines, one value per sample or one for all.
 
-    Numbers travel as float32 launch arguments, so float64 arithmetic takes the table too.
+    Numbers travel as float32 launch arguments, so float64 arithmetic takes the table too. Where coefficients change within a
+    sample a line has a value for each run of whole cells of a tile, ``stride`` cells long, or where a run cuts cells for each
+    element: then the table is what moves most memory.
     """
 
-    def __init__(self, numbers: Sequence[float], rows: Sequence[Tensor | None], lines: int, x: Tensor) -> None:
+    def __init__(
+        self, numbers: Sequence[float], rows: Sequence[Tensor | None], lines: int, x: Tensor, run: int = 0, vec: int = 1
+    ) -> None:
+        """run: as run_of() gives it. vec: elements of a cell."""
         self.numbers = numbers
-        self.rows = [None if row is None else row.contiguous() for row in rows]
         self.per_sample = sum((row is not None and row.numel() > 1) << k for k, row in enumerate(rows))
         self.stride = int(self.per_sample != 0)
         self.count = x.shape[0] if self.stride else 1
+        self.fine = 0
+        if run:
+            self.fine, run, self.stride = (BY_ELEMENT.value, 1, 0) if run % vec else (BY_CELL.value, run, run // vec)
+            self.count = x.numel() // run
+        self.rows = [None if row is None else _repeated(row, self.count) for row in rows]
         self.tensor: Tensor | None = None
         if x.dtype == torch.float64 or any(row is not None for row in rows):
             dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -99,3 +136,9 @@ class Table:
     @property
     def arguments(self) -> dict[str, Any]:
         return {"table": self.tensor, "count": self.count, "stride": self.stride}
+
+
+def _repeated(rows: Tensor, count: int) -> Tensor:
+    """Contiguous, one value or ``count``: each serves its equal share of them."""
+    many = rows.numel()
+    return rows.contiguous() if many in (1, count) else rows.reshape(many, 1).expand(many, count // many).reshape(count)

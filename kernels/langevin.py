@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -11,8 +12,8 @@ from torch import Tensor
 from . import host
 from .normal import normals
 from .rows import step_rows
-from .tile import clamped, coefficient, name_of, place, read, rows_of, tiles, write
-from .tiling import ELEMENTS, SIZES, Tiling, shape_of
+from .tile import clamped, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tiling import SIZES, Tiling, shape_of
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -43,21 +44,29 @@ def step_kernel(
     LANGEVIN: tl.constexpr,
     CLAMP: tl.constexpr,
     CLIP: tl.constexpr,
+    FINE: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
-    if not LANGEVIN:
-        a_value = coefficient(a, (table, count, stride), 0, rows, T)
-    b_value = coefficient(b, (table, count, stride), 1, rows, T)
-    c_value = coefficient(c, (table, count, stride), 2, rows, T)
+    lines = (table, count, stride)
+    if not FINE:
+        if not LANGEVIN:
+            a_value = coefficient(a, lines, 0, rows, T)
+        b_value = coefficient(b, lines, 1, rows, T)
+        c_value = coefficient(c, lines, 2, rows, T)
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
         old = read(x, at, sizes, strides[2], TILE, T)
         g = read(score, at, sizes, strides[3], TILE, T)
         z = normals(at[0], key, TILE).to(T)
+        if FINE:
+            if not LANGEVIN:
+                a_value = own_coefficient(lines, 0, (samples, pitch), at, FINE, T, TILE)
+            b_value = own_coefficient(lines, 1, (samples, pitch), at, FINE, T, TILE)
+            c_value = own_coefficient(lines, 2, (samples, pitch), at, FINE, T, TILE)
         if CLIP:
             bound = tl.full([], score_clip, T)
             g = clamped(g, -bound, bound)
@@ -83,7 +92,7 @@ def _step(
     x: Tensor | None,
     score: Tensor,
     numbers: tuple[float, float, float],
-    rows: tuple[Tensor | None, Tensor | None, Tensor | None],
+    rows: dict[str, Tensor | None],
     name: Tensor,
     mean: Tensor | None,
     mask: Tensor | None,
@@ -99,11 +108,13 @@ def _step(
     if not out.numel():
         return
     x = out if x is None else x
-    # Five tensors of single elements want more registers than 16 elements a thread leave.
-    crowded = shape_of(out)[1] % 2 and (mean is not None or mask is not None)
-    tiling = Tiling(out, mean, x, score, mask, most=ELEMENTS // 2 if crowded else ELEMENTS)
+    run = host.run_of("langevin_step" if langevin else "affine_step", rows, out)
+    # Five tensors of single elements, or of float64 with coefficients.
+    apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.dtype == torch.float64)
+    crowded = apart and (mean is not None or mask is not None)
+    tiling = Tiling(out, mean, x, score, mask, most=host.most_of(run, crowded))
     with host.on(out.device):
-        table = host.Table(numbers, rows, 3, out)
+        table = host.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=langevin)
         a, b, c = numbers
@@ -129,6 +140,7 @@ def _step(
             CLAMP=low is not None or high is not None,
             CLIP=score_clip is not None,
             T=host.work_type(out.dtype),
+            FINE=table.fine,
             **table.arguments,
             **tiling.arguments,
         )
@@ -161,7 +173,7 @@ def langevin_step(
 ) -> None:
     host.require("langevin_step", "step_size", step_size_rows, positive=True)
     host.require("langevin_step", "temperature", temperature_rows, positive=False)
-    numbers, rows = (1.0, step_size, temperature), (None, step_size_rows, temperature_rows)
+    numbers, rows = (1.0, step_size, temperature), {"a": None, "step_size": step_size_rows, "temperature": temperature_rows}
     _step(True, out, x, score, numbers, rows, name, mean, mask, low, high, score_clip, seeds, ids)
 
 
@@ -184,4 +196,5 @@ def affine_step(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> None:
-    _step(False, out, x, score, (a, b, c), (a_rows, b_rows, c_rows), name, mean, mask, low, high, score_clip, seeds, ids)
+    rows = {"a": a_rows, "b": b_rows, "c": c_rows}
+    _step(False, out, x, score, (a, b, c), rows, name, mean, mask, low, high, score_clip, seeds, ids)

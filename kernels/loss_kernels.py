@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from .normal import normals
-from .tile import block_of, coefficient, name_of, place, read, rows_of, tiles, write
+from .tile import block_of, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
 from .tiling import SIZES
 
 _ELEMENTWISE: tl.constexpr = tl.constexpr(0)
@@ -20,6 +20,17 @@ def _coefficients(kappa, lam, mu, table, x0, rows, T: tl.constexpr):
     m = k
     if x0 is not None:
         m = coefficient(mu, table, 2, rows, T)
+    return k, la, m
+
+
+@triton.jit
+def _own_coefficients(table, x0, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):
+    """The same where they change within a sample."""
+    k = own_coefficient(table, 0, room, at, FINE, T, TILE)
+    la = own_coefficient(table, 1, room, at, FINE, T, TILE)
+    m = k
+    if x0 is not None:
+        m = own_coefficient(table, 2, room, at, FINE, T, TILE)
     return k, la, m
 
 
@@ -74,33 +85,43 @@ def loss_kernel(
     sizes,
     strides,
     REDUCE: tl.constexpr,
+    FINE: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """REDUCE 0: ``loss`` is elementwise. 1: ``loss`` (samples, programs of a sample) takes each program's sum for each of its
-    samples. 2: ``loss`` (programs) takes each program's sum. The sums are weighted by the sample where there is a table."""
+    samples. 2: ``loss`` (programs) takes each program's sum. The sums are weighted by the sample where there is a table,
+    by the element where FINE."""
     rows = rows_of(samples, TILE)
     key = _key(z, (name, seeds, ids), rows)
     lines = (table, count, stride)
-    coefficients = _coefficients(kappa, lam, mu, lines, x0, rows, T)
-    if grad is not None:
-        slope_value = coefficient(slope, lines, 4, rows, T)
-    if REDUCE == _ELEMENTWISE:
-        weight_value = coefficient(weight, lines, 3, rows, T)
+    if not FINE:
+        coefficients = _coefficients(kappa, lam, mu, lines, x0, rows, T)
+        if grad is not None:
+            slope_value = coefficient(slope, lines, 4, rows, T)
+        if REDUCE == _ELEMENTWISE:
+            weight_value = coefficient(weight, lines, 3, rows, T)
     total = tl.zeros([TILE.ROWS * TILE.COLS], T)
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
+        if FINE:
+            coefficients = _own_coefficients(lines, x0, (samples, pitch), at, FINE, T, TILE)
+            if grad is not None:
+                slope_value = own_coefficient(lines, 4, (samples, pitch), at, FINE, T, TILE)
+            weight_value = own_coefficient(lines, 3, (samples, pitch), at, FINE, T, TILE)
         r = _residual((pred, z, x0), coefficients, key, at, sizes, strides, T, TILE)
         if grad is not None:
             write(grad, at, sizes, strides[3], TILE, slope_value * r)
         square = r * r
         if REDUCE == _ELEMENTWISE:
             write(loss, at, sizes, strides[4], TILE, weight_value * square)
+        elif FINE:
+            total += _sum_of_cells(weight_value * square, at, TILE)
         else:
             total += _sum_of_cells(square, at, TILE)
     if REDUCE != _ELEMENTWISE:
-        _put_sums(loss, lines, samples, total, REDUCE, TILE)
+        _put_sums(loss, lines, samples, total, REDUCE, FINE, TILE)
 
 
 @triton.jit
@@ -117,7 +138,7 @@ def _sum_of_cells(square, at, TILE: tl.constexpr):
 
 
 @triton.jit
-def _put_sums(partial, lines, samples, sums, REDUCE: tl.constexpr, TILE: tl.constexpr):
+def _put_sums(partial, lines, samples, sums, REDUCE: tl.constexpr, FINE: tl.constexpr, TILE: tl.constexpr):
     """A program's sums of its cells (N,), added up and stored for the second stage."""
     table, count, stride = lines
     block = block_of()
@@ -126,7 +147,7 @@ def _put_sums(partial, lines, samples, sums, REDUCE: tl.constexpr, TILE: tl.cons
     else:
         sums = tl.full([1], 1.0, tl.float64) * tl.sum(sums, axis=0).to(tl.float64)
     sample = block * TILE.ROWS + tl.arange(0, TILE.ROWS)
-    if table is not None:
+    if table is not None and not FINE:
         line = table + 3 * count.to(tl.int64) + sample * stride
         sums = sums * tl.load(line, mask=sample < samples, other=0.0).to(tl.float64)
     if REDUCE == _PER_SAMPLE:
@@ -160,19 +181,24 @@ def grad_kernel(
     sizes,
     strides,
     REDUCE: tl.constexpr,
+    FINE: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
     rows = rows_of(samples, TILE)
     key = _key(z, (name, seeds, ids), rows)
     lines = (table, count, stride)
-    coefficients = _coefficients(kappa, lam, mu, lines, x0, rows, T)
-    slope_value = coefficient(slope, lines, 4, rows, T)
+    if not FINE:
+        coefficients = _coefficients(kappa, lam, mu, lines, x0, rows, T)
+        slope_value = coefficient(slope, lines, 4, rows, T)
     if REDUCE != _ELEMENTWISE:
         factor = coefficient(0.0, (above, count, above_stride), 0, rows, T)
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
+        if FINE:
+            coefficients = _own_coefficients(lines, x0, (samples, pitch), at, FINE, T, TILE)
+            slope_value = own_coefficient(lines, 4, (samples, pitch), at, FINE, T, TILE)
         value = slope_value * _residual((pred, z, x0), coefficients, key, at, sizes, strides, T, TILE)
         if REDUCE == _ELEMENTWISE:
             value = value * read(above, at, sizes, strides[4], TILE, T)

@@ -51,19 +51,21 @@ class _Loss:
         if z is None:
             host.check_noise(name, seeds, ids, samples)
         if over_kappa2 or kappa_positive:
-            host.require("dsm_loss", "sigma", kappa_rows, positive=True)
+            host.require("dsm_loss", "sigma", kappa_rows, positive=over_kappa2)
         self.divisor = float(pred.numel() if reduction == _MEAN else samples if reduction == _BATCHMEAN else 1)
         self.pred = pred
         self.factor, self.over_kappa2 = factor, over_kappa2
-        self.numbers, self.rows = (kappa, lam, mu, weight), (kappa_rows, lam_rows, mu_rows, weight_rows)
+        self.numbers = (kappa, lam, mu, weight)
+        self.rows = {"kappa": kappa_rows, "lam": lam_rows, "mu": mu_rows, "weight": weight_rows}
+        self.run = host.run_of("denoising_loss", self.rows, pred) if pred.numel() else 0
         square = kappa * kappa if over_kappa2 else 1.0
         self.weight = factor * (weight / square if square else weight * math.inf)  # as in C, where Python would raise
         self.operands = {"pred": pred, "z": z, "x0": x0, "name": name, "seeds": seeds, "ids": ids}
 
-    def arguments(self) -> dict[str, Any]:
-        """For the launch; makes the table of coefficients where there is one."""
+    def arguments(self, vec: int) -> dict[str, Any]:
+        """For the launch, whose cells hold ``vec`` elements; makes the table of coefficients where there is one."""
         kappa, lam, mu, _ = self.numbers
-        table = host.Table(self.numbers, self.rows, 5, self.pred)
+        table = host.Table(self.numbers, [*self.rows.values()], 5, self.pred, self.run, vec)
         scale = 1.0 / self.divisor
         if table.tensor is not None:
             table.fill(loss_rows, self.factor, scale, OVER_KAPPA2=self.over_kappa2)
@@ -75,11 +77,12 @@ class _Loss:
             "slope": host.rounded(((2.0 * self.weight) * kappa) * scale, dtype),
             "T": host.work_type(dtype),
             **self.operands,
+            "FINE": table.fine,
             **table.arguments,
         }
 
     def tiling(self, grad: Tensor | None, elementwise: Tensor | None) -> Tiling:
-        return Tiling(self.pred, self.operands["z"], self.operands["x0"], grad, elementwise)
+        return Tiling(self.pred, self.operands["z"], self.operands["x0"], grad, elementwise, most=host.most_of(self.run))
 
 
 def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, **named: Any) -> None:
@@ -89,7 +92,7 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, 
         return
     tiling = call.tiling(grad, loss if reduction == _NONE else None)
     with host.on(pred.device):
-        arguments = {**call.arguments(), **tiling.arguments}
+        arguments = {**call.arguments(tiling.tile.VEC), **tiling.arguments}
         weight = 1.0 if arguments["table"] is not None else call.weight
         number = host.rounded(call.weight, pred.dtype)
         if reduction == _NONE:
@@ -113,7 +116,7 @@ def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any, 
     tiling = call.tiling(grad, grad_output if reduction == _NONE else None)
     with host.on(pred.device):
         above, per_sample = _above(grad_output, reduction == _NONE)
-        arguments = {**call.arguments(), **tiling.arguments}
+        arguments = {**call.arguments(tiling.tile.VEC), **tiling.arguments}
         grad_kernel[tiling.grid](grad, above, per_sample, REDUCE=int(reduction != _NONE), **arguments)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from . import host
 from .normal import normals
 from .rows import step_rows
-from .tile import coefficient, name_of, place, read, rows_of, tiles, write
+from .tile import coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
 from .tiling import SIZES, Tiling
 
 
@@ -31,16 +31,22 @@ def perturb_kernel(
     turns,
     sizes,
     strides,
+    FINE: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
-    a = coefficient(alpha, (table, count, stride), 0, rows, T)
-    s = coefficient(sigma, (table, count, stride), 1, rows, T)
+    lines = (table, count, stride)
+    if not FINE:
+        a = coefficient(alpha, lines, 0, rows, T)
+        s = coefficient(sigma, lines, 1, rows, T)
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
+        if FINE:
+            a = own_coefficient(lines, 0, (samples, pitch), at, FINE, T, TILE)
+            s = own_coefficient(lines, 1, (samples, pitch), at, FINE, T, TILE)
         value = read(x, at, sizes, strides[1], TILE, T)
         z = normals(at[0], key, TILE).to(T)
         write(out, at, sizes, strides[0], TILE, a * value + s * z)
@@ -58,12 +64,13 @@ def perturb(
     ids: Tensor | None = None,
 ) -> None:
     host.check_noise(name, seeds, ids, x.shape[0])
-    host.require("perturb", "sigma", sigma_rows, positive=True)
+    host.require("perturb", "sigma", sigma_rows, positive=False)
     if not x.numel():
         return
-    tiling = Tiling(out, x)
+    run = host.run_of("perturb", {"alpha": alpha_rows, "sigma": sigma_rows}, x)
+    tiling = Tiling(out, x, most=host.most_of(run))
     with host.on(x.device):
-        table = host.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x)
+        table = host.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x, run, tiling.tile.VEC)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=False)
         perturb_kernel[tiling.grid](
@@ -75,6 +82,7 @@ def perturb(
             seeds=seeds,
             ids=ids,
             T=host.work_type(x.dtype),
+            FINE=table.fine,
             **table.arguments,
             **tiling.arguments,
         )

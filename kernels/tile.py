@@ -13,6 +13,10 @@ from triton import knobs
 # The interpreter truncates float32 to bfloat16; there, and only there, the bits are rounded by hand first.
 _ROUND_BY_HAND: tl.constexpr = tl.constexpr(knobs.runtime.interpret)
 
+# What a table of coefficients that change within a sample has one value for (FINE; 0: none does).
+BY_CELL: tl.constexpr = tl.constexpr(1)
+BY_ELEMENT: tl.constexpr = tl.constexpr(2)
+
 
 @triton.jit
 def block_of():
@@ -108,6 +112,25 @@ def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
         if len(value.shape) != 0:
             value = value[:, None]
     return value.to(T)
+
+
+@triton.jit
+def own_coefficient(table, K: tl.constexpr, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):
+    """Coefficient K where it changes within a sample (host.Table): a value per element, (N, VEC), or per cell, (N, 1), of which
+    ``stride`` neighbours share one. ``room`` is (samples, pitch)."""
+    lines, count, stride = table
+    samples, pitch = room
+    if FINE == BY_ELEMENT:
+        # A line's length as a product, so that the compiler knows what divides it.
+        line = lines + K * (samples.to(tl.int64) * pitch.to(tl.int64) * TILE.UNIT)
+        value = read(line, at, None, None, TILE, T)
+    else:
+        cell, _, _, left, row = at
+        stride = stride.to(cell.dtype)
+        of_a_sample = pitch.to(cell.dtype) * TILE.UNIT // TILE.VEC // stride
+        share = row * of_a_sample.to(tl.int64) + (cell // stride).to(tl.int64)
+        value = tl.load(lines + K * count.to(tl.int64) + share, mask=left > 0, other=0.0).to(T)[:, None]
+    return value
 
 
 @triton.jit

@@ -180,7 +180,7 @@ class _Launch(torch.autograd.Function):
     """A kernel as functorch takes one: it peels its levels off, and asks for what a batch dimension means."""
 
     @staticmethod
-    def forward(kernel: Any, *tensors: Tensor | None) -> Tensor:
+    def forward(kernel: Any, *tensors: Tensor | None) -> Any:
         return kernel(*tensors)
 
     @staticmethod

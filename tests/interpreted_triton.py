@@ -242,8 +242,8 @@ class TestLongSamplesOfCoupledTargets:
 
 def test_bad_input():
     x = data((3, 4), torch.float32)
-    with pytest.raises(ValueError, match="sigma must be > 0 and finite, got 0 for sample 1"):
-        pyebm.perturb(x, torch.tensor([1.0, 0.0, 1.0]), NOISE, backend="triton")
+    with pytest.raises(ValueError, match="sigma must be >= 0 and finite, got -1 for sample 1"):
+        pyebm.perturb(x, torch.tensor([1.0, -1.0, 0.0]), NOISE, backend="triton")
     with pytest.raises(ValueError, match="temperature must be >= 0 and finite, got nan for sample 0"):
         pyebm.langevin_step(x, x, 0.1, NOISE, temperature=torch.tensor([float("nan"), 1.0, 1.0]), backend="triton")
     both = data((2, 4), torch.float32).flatten()

@@ -34,6 +34,9 @@ def level(request: pytest.FixtureRequest):
     _ops.simd(before)
 
 
+every_level = pytest.mark.usefixtures("level")
+
+
 # A shape, and how many values a coefficient has: per sample, token, element; runs of one to many, of samples that are narrow,
 # or cut into chunks of 1024, with runs that begin in one chunk and end in another.
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
@@ -75,10 +78,11 @@ def perturbed(op: Callable[..., None], x: Tensor, *rest: object) -> tuple[Tensor
 
 
 @ids
+@every_level
 class TestElementwise:
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("strided", [False, True], ids=["dense", "strided"])
-    def test_perturb(self, level, shape, count, dtype, strided):
+    def test_perturb(self, shape, count, dtype, strided):
         x, sigma, alpha = samples(shape, dtype, 0, strided), values(count, 1), values(shape[0], 2, torch.float64)
         seeds, names = torch.arange(shape[0]) * 3 + 2**40, torch.arange(shape[0]) * 7 + 1
         both("perturb", lambda op: perturbed(op, x, NAN, NAN, NAME, alpha, sigma))
@@ -87,7 +91,7 @@ class TestElementwise:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
     @pytest.mark.parametrize("options", ["plain", "bounds", "all"])
-    def test_steps(self, level, shape, count, dtype, options):
+    def test_steps(self, shape, count, dtype, options):
         x, g = samples(shape, dtype, 0), samples(shape, dtype, 1)
         one, other = values(count, 2), values(shape[0], 3)
         bounds = (-0.5, 0.7, 0.9) if options in ("bounds", "all") else (None, None, None)
@@ -111,7 +115,22 @@ def loss_arguments(
     names = ("kappa", "lam", "mu", "weight")
     rows = [values(count if name == finer else shape[0], 5 + i) for i, name in enumerate(names)]
     x0 = samples(shape, dtype, 9)
-    return samples(shape, dtype, 8), [NAN, NAN, NAN, NAN, 0.5, over_kappa2, reduction, NAME, *rows, None, x0, None, None, over_kappa2]
+    return samples(shape, dtype, 8), [
+        NAN,
+        NAN,
+        NAN,
+        NAN,
+        0.5,
+        over_kappa2,
+        reduction,
+        NAME,
+        *rows,
+        None,
+        x0,
+        None,
+        None,
+        over_kappa2,
+    ]
 
 
 def of_loss(pred: Tensor, arguments: list[object], with_grad: bool, op: Callable[..., None]) -> tuple[Tensor, Tensor | None]:
@@ -126,10 +145,11 @@ HALF_OR_DOUBLE = (torch.bfloat16, torch.float64)
 
 
 @ids
+@every_level
 @pytest.mark.parametrize("finer", ["kappa", "lam", "mu", "weight"])
 @pytest.mark.parametrize("over_kappa2", [False, True], ids=["", "over_kappa2"])
 class TestLoss:
-    def test_elementwise_and_gradient(self, level, shape, count, finer, over_kappa2):
+    def test_elementwise_and_gradient(self, shape, count, finer, over_kappa2):
         dtype = HALF_OR_DOUBLE[over_kappa2]
         pred, none = loss_arguments(shape, count, dtype, 0, over_kappa2, finer)
         both("denoising_loss", lambda op: of_loss(pred, none, False, op)[:1])
@@ -144,7 +164,7 @@ class TestLoss:
         both("denoising_grad", lambda op: gradient(op, normal(shape[0], dtype=work, seed=12), 1))
         both("denoising_grad", lambda op: gradient(op, torch.tensor(0.7, dtype=work), 4))
 
-    def test_sums(self, level, shape, count, finer, over_kappa2):
+    def test_sums(self, shape, count, finer, over_kappa2):
         dtype = HALF_OR_DOUBLE[not over_kappa2]
         pred, arguments = loss_arguments(shape, count, dtype, 1, over_kappa2, finer)
         loss, grad = of_loss(pred, arguments, True, COMPILED["denoising_loss"])
@@ -160,10 +180,11 @@ class TestLoss:
                 torch.testing.assert_close(total, want, rtol=1e-13 if dtype == torch.float64 else 1e-5, atol=0)
 
 
+@every_level
 @pytest.mark.parametrize("shape", [(600, 1), (40, 3), (64, 2, 9), (8, 5, 200), (6, 2, 1500)], ids=str)
 @pytest.mark.parametrize("finer", ["kappa", "lam", "mu", "weight"])
 @pytest.mark.parametrize("per", ["token", "element"])
-def test_a_sample_has_the_same_loss_in_any_batch(level, shape, finer, per):
+def test_a_sample_has_the_same_loss_in_any_batch(shape, finer, per):
     tokens = math.prod(shape[1:2] if per == "token" else shape[1:])
     pred, arguments = loss_arguments(shape, shape[0] * tokens, torch.float32, 1, True, finer)
     loss, grad = of_loss(pred, arguments, True, COMPILED["denoising_loss"])

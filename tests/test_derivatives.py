@@ -225,3 +225,37 @@ class TestEnergyScore:
     def test_constant_energy_is_refused_there_too(self):
         with pytest.raises(ValueError, match="depends on x"):
             vmap(lambda x: pyebm.energy_score(lambda _: torch.ones(3), x))(samples()[None])
+
+
+@pytest.mark.parametrize("schedule", [False, True])
+@pytest.mark.parametrize("noise", [NOISE, pyebm.Noise(torch.arange(4), sample_ids=torch.tensor([5, 1, 2, 9]), step=3)])
+def test_chains_of_a_batch_are_one_launch(noise, schedule, monkeypatch):
+    """Each entry's chains have the noise that they have in the loop, and one launch serves all entries."""
+    x, sizes = NOISE.randn((5, 4, 2)), 0.01 + 0.01 * NOISE.rand((5, 4, 1))
+    launches = []
+    kernel = torch.ops.pyebm.langevin_chain.default
+    monkeypatch.setitem(pyebm._ops._REGISTERED, "langevin_chain", lambda *args: launches.append(1) or kernel(*args))
+
+    def chain(x: Tensor, size: Tensor) -> Tensor:
+        step_size = [0.01, 0.02, 0.03] if schedule else size
+        return pyebm.langevin_chain(x, TARGETS["double_well"], 3, step_size, noise, temperature=0.5, clamp=(-2, None))
+
+    made = vmap(chain)(x, sizes)
+    assert len(launches) == 1
+    assert torch.equal(made, torch.stack([chain(*entry) for entry in zip(x, sizes, strict=True)]))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sample", "sum", "mean", "batchmean"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_losses_of_a_batch_are_one_launch(dtype, reduction, monkeypatch):
+    x = NOISE.randn((3, 1000, 5)).to(dtype)
+    launches = []
+    kernel = torch.ops.pyebm.denoising_loss.default
+
+    def loss(x: Tensor) -> Tensor:
+        return pyebm.denoising_loss(x, NOISE, kappa=torch.linspace(0.1, 2, 1000), weight=torch.tensor(0.7), reduction=reduction)
+
+    expected = torch.stack([loss(entry) for entry in x])
+    monkeypatch.setitem(pyebm._ops._REGISTERED, "denoising_loss", lambda *args: launches.append(1) or kernel(*args))
+    assert torch.equal(vmap(loss)(x), expected)
+    assert len(launches) == 1

@@ -1,6 +1,6 @@
 """The Triton backend as far as a machine without a GPU can go, and what a machine with one adds (marked ``gpu``).
 
-Values: interpreted_triton.py, in a process of its own. Compiled kernels: gpuless/.
+Values: interpreted_*.py, in processes of their own. Compiled kernels: gpuless/.
 """
 
 import os
@@ -36,12 +36,12 @@ def python(code, **environment):
 SOME = (
     "triton and (interpreted_triton or test_equals_the_loop and 7x17 and (float32 or bfloat16) "
     "or test_every_option and 6x2 and double_well and bfloat16 "
-    "or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17)"
+    "or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17) or interpreted_runs"
 )
 
 
 def test_interpreted():
-    files = [HERE / name for name in ("interpreted_triton.py", "test_chain.py", "test_uniforms.py")]
+    files = [HERE / name for name in ("interpreted_triton.py", "interpreted_runs.py", "test_chain.py", "test_uniforms.py")]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", SOME],
         env={**os.environ, "TRITON_INTERPRET": "1"},

@@ -104,7 +104,7 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
     Shape shape(x, at_once);
     if (!at_once) shape.share(torch::stable::get_num_threads(), n_steps);
     const Bounds<T> bounds{static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), static_cast<T>(kNone)};
-    const Blocks blocks(shape, !kernels.elementwise || first_bad, at_once, n_steps * work_of(kernels, shape, params));
+    const Blocks blocks(shape, !kernels.elementwise || first_bad, at_once, work_of(kernels, shape, params), n_steps);
     if (first_bad) std::fill(first_bad, first_bad + shape.samples, int64_t{-1});
     for_each_block(blocks, [&] {
       return [&, work = BlockBuffers<T>(blocks, kernels, params), buffer = NoiseBuffer(),

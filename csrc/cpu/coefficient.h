@@ -28,7 +28,12 @@ class Coefficient {
     run_ = count_ > 1 ? elements / count_ : 0;
   }
   Coefficient(const double* rows, int64_t count, int64_t elements)
-      : number_(0), data_(rows), is_double_(true), count_(count), stride_(count == 1 ? 0 : 1), run_(count > 1 ? elements / count : 0) {}
+      : number_(0),
+        data_(rows),
+        is_double_(true),
+        count_(count),
+        stride_(count == 1 ? 0 : 1),
+        run_(count > 1 ? elements / count : 0) {}
 
   bool per_sample() const { return stride_ != 0; }
   int64_t run() const { return run_; }  // elements that a value serves; 0: one serves all

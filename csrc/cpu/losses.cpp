@@ -102,8 +102,8 @@ class LossNoise {
 
 // Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
 template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
-                         const NoiseSource* noise, Work work) {
+void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z,
+                         const std::optional<Tensor>& x0, const NoiseSource* noise, Work work) {
   const View pred_view(pred), z_view(z), x0_view(x0);
   for_each_chunk(shape, begin, end, [&] {
     return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
@@ -129,9 +129,9 @@ void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
 
 // Adds the losses of n samples, one after another, to the total, and writes them to `each` unless it is null. partial: for each
 // sample as many sums as it has parts, with the weights of its elements or, not `weighted`, without any.
-template <class T>
+template <class T, class Loss>
 void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts, const T* partial,
-         T* each, double& total) {
+         Loss* each, double& total) {
   double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
   std::fill(std::begin(weights), std::end(weights), 1.0);
   double sum = total;
@@ -149,6 +149,16 @@ void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sampl
     for (int64_t i = 0; i < some; ++i) sum += losses[i];
   }
   total = sum;
+}
+
+// Calls body(a float* or double* to the loss): a float32 prediction may have a float64 loss.
+template <class Body>
+void with_loss_result(const Tensor& loss, int64_t numbers, Body body) {
+  if (loss.numel() != numbers) fail("denoising_loss: loss must have ", numbers, " elements, got ", loss.numel());
+  void* data = numbers ? loss.data_ptr() : nullptr;
+  if (loss.scalar_type() == ScalarType::Double) return body(static_cast<double*>(data));
+  if (loss.scalar_type() == ScalarType::Float) return body(static_cast<float*>(data));
+  fail("denoising_loss: loss must be float32 or float64");
 }
 
 Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
@@ -175,24 +185,24 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
   const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
                                       over_kappa2, reduction, kappa_positive);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
-  const NoiseSource* noise = source ? &*source : nullptr;
   const View loss_view(loss), grad_view(grad);
   if (reduction == kNone) {
     with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
       using T = decltype(type);
       using Z = decltype(z_type);
       const auto& kernels = loss_kernels_of<T, Z>();
-      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, noise, [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
-        T* target = loss_view.target(chunk.first, work);
-        if (c.runs.are_long(chunk)) {
-          c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-            kernels.elementwise(n, shifted(in, at), row, target + at);
-          });
-        } else {
-          kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
-        }
-        loss_view.written(chunk.first, chunk.count, target);
-      });
+      for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+                                [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
+                                  T* target = loss_view.target(chunk.first, work);
+                                  if (c.runs.are_long(chunk)) {
+                                    c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+                                      kernels.elementwise(n, shifted(in, at), row, target + at);
+                                    });
+                                  } else {
+                                    kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
+                                  }
+                                  loss_view.written(chunk.first, chunk.count, target);
+                                });
     });
     return;
   }
@@ -208,31 +218,34 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
     std::vector<T> partial(std::min(samples, shape.samples) * parts);
-    T* result = static_cast<T*>(loss.numel() ? loss.data_ptr() : nullptr);
-    double total = 0;
-    for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
-      const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
-        T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
-        T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
-        if (c.sums_rows(part)) {
-          c.for_each_run<T>(numbers, part, [&](int64_t at, int64_t n, const Row<T>& row) {
-            for (const int64_t end = at + n; at < end; at += part.width, ++sums) {
-              *sums = target ? kernels.sum_and_grad(part.width, shifted(in, at), row, target + at)
-                             : kernels.sum(part.width, shifted(in, at), row);
-              if (weighted) *sums *= row.weight;
-            }
-          });
-        } else {
-          kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
-          kernels_of<T>().sums(part.rows, part.width, terms, sums);
-        }
-        if (target) grad_view.written(part.first, part.count, target);
-      };
-      for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0, noise, work);
-      add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
-          reduction == kSample ? result : nullptr, total);
-    }
-    if (reduction != kSample) *result = static_cast<T>(total / c.divisor);
+    with_loss_result(loss, reduction == kSample ? shape.samples : 1, [&](auto* result) {
+      using Loss = std::remove_pointer_t<decltype(result)>;
+      double total = 0;
+      for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
+        const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
+          T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
+          T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
+          if (c.sums_rows(part)) {
+            c.for_each_run<T>(numbers, part, [&](int64_t at, int64_t n, const Row<T>& row) {
+              for (const int64_t end = at + n; at < end; at += part.width, ++sums) {
+                *sums = target ? kernels.sum_and_grad(part.width, shifted(in, at), row, target + at)
+                               : kernels.sum(part.width, shifted(in, at), row);
+                if (weighted) *sums *= row.weight;
+              }
+            });
+          } else {
+            kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
+            kernels_of<T>().sums(part.rows, part.width, terms, sums);
+          }
+          if (target) grad_view.written(part.first, part.count, target);
+        };
+        for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0, source ? &*source : nullptr,
+                                  work);
+        add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
+            reduction == kSample ? result : nullptr, total);
+      }
+      if (reduction != kSample) *result = static_cast<Loss>(total / c.divisor);
+    });
   });
 }
 
@@ -242,30 +255,30 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
   const Shape shape(pred);
-  const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                                      over_kappa2, reduction, kappa_positive,
-                                      reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
+  const Coefficients c =
+      coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction,
+                   kappa_positive, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
   const View grad_view(grad), above(grad_output);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    for_each_loss_chunk<T, Z>(
-        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
-        [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
-          T* target = grad_view.target(chunk.first, work);
-          const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-          if (c.runs.are_long(chunk)) {
-            c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-              kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0, target + at);
-            });
-          } else {
-            const Rows<T> rows = c.of_each<T>(numbers, chunk);
-            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
-          }
-          grad_view.written(chunk.first, chunk.count, target);
-        });
+    for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+                              [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
+                                T* target = grad_view.target(chunk.first, work);
+                                const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
+                                if (c.runs.are_long(chunk)) {
+                                  c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
+                                    kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0,
+                                                 target + at);
+                                  });
+                                } else {
+                                  const Rows<T> rows = c.of_each<T>(numbers, chunk);
+                                  kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+                                }
+                                grad_view.written(chunk.first, chunk.count, target);
+                              });
   });
 }
 

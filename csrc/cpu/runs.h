@@ -1,5 +1,5 @@
-// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes to a kernel that takes numbers; for
-// short ones each element's numbers are laid out, so that they cost no calls.
+// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes to a kernel that takes numbers;
+// for short ones each element's numbers are laid out, so that they cost no calls.
 #pragma once
 
 #include <array>
@@ -20,9 +20,7 @@ class Runs {
   const Coefficient& operator[](size_t k) const { return all_[k]; }
   int64_t length() const { return length_; }  // 0: none ever changes
 
-  bool change_in(const Chunk& chunk) const {
-    return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_;
-  }
+  bool change_in(const Chunk& chunk) const { return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_; }
   // Is a call for each of the chunk's runs less than the laying out?
   bool are_long(const Chunk& chunk) const { return length_ >= kLong || !change_in(chunk); }
 

@@ -7,6 +7,10 @@
 
 namespace pyebm {
 
+// Chunks that are worth another thread, as beside other work it can wait long for its turn: some 30 us in one pass, and some 3 ms
+// where many steps are taken on each, every one of which is too small by itself.
+constexpr int64_t kGrain = 32, kGrainOfSteps = 4096;
+
 // The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole small ones.
 struct Shape {
   int64_t samples, elements;
@@ -27,8 +31,9 @@ struct Shape {
 
   // Cuts small samples into as many chunks for each thread, where `steps` on each are worth waking one. No bits depend on it.
   void share(int64_t threads, int64_t steps) {
-    constexpr int64_t kWorthAThread = 8192, kLeast = 32;  // Philox calls: some 30 us; below the other a chunk costs more per call
-    if (!samples_per_chunk || samples * groups < kWorthAThread / std::max<int64_t>(steps, 1)) return;
+    constexpr int64_t kLeast = 32;  // Philox calls, below which a chunk costs more per call
+    const int64_t calls = samples * groups, worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1)) * kCalls;
+    if (!samples_per_chunk || calls < worth) return;
     const int64_t wanted = (chunks + threads - 1) / threads * threads;
     const int64_t least = std::min((kLeast + groups - 1) / groups, samples_per_chunk);
     samples_per_chunk = std::max(least, (samples + wanted - 1) / wanted);
@@ -228,10 +233,10 @@ class NoiseSource {
   const int64_t* ids_ = nullptr;
 };
 
-// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The result never depends on the threads.
+// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The result never depends on the
+// threads.
 template <class Make>
 void for_each_chunk(const Shape& shape, int64_t begin, int64_t end, Make make) {
-  constexpr int64_t kGrain = 32;  // chunks: some 30 us
   const auto some = [&](int64_t from, int64_t to) {
     auto body = make();
     for (int64_t index = from; index < to; ++index) body(Chunk(shape, index), index);

@@ -75,7 +75,7 @@ struct PlainCall {  // as in pyebm/samplers/_plain.py
   // Calls take(x, score, noise, shape). What can't be so done is left to the op: false.
   template <class Take>
   bool run(void* x, void* score, int64_t step, Take take) const try {
-    if (samples * elements && !(x && score)) return false;  // autograd's tensors of zeros have no memory
+    if (samples && elements && !(x && score)) return false;  // autograd's tensors of zeros have no memory
     const Shape shape(samples, elements, 0);
     const int64_t name[] = {seed, first_sample, step, stream};
     const ScalarType type = is_double ? ScalarType::Double : ScalarType::Float;

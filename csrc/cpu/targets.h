@@ -51,13 +51,14 @@ class Blocks {
   const Shape& shape;
   int64_t count;
 
-  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an elementwise step's is done on each.
-  Blocks(const Shape& s, bool whole_samples, int64_t at_once, double work)
+  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an elementwise step's each of the
+  // steps is.
+  Blocks(const Shape& s, bool whole_samples, int64_t at_once, double work, int64_t steps = 1)
       : shape(s), each_(whole_samples && s.chunks_per_sample ? s.chunks_per_sample : 1) {
     if (at_once) each_ *= s.chunks_per_sample ? at_once : std::max<int64_t>(1, at_once / std::max<int64_t>(1, s.samples_per_chunk));
     count = (shape.chunks + each_ - 1) / each_;
-    constexpr int64_t kWorthAThread = 12;  // chunks, some 10 us
-    grain_ = std::max<int64_t>(1, static_cast<int64_t>(kWorthAThread / std::max(1.0, each_ * work)));
+    const int64_t worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1));
+    grain_ = std::max<int64_t>(1, static_cast<int64_t>(worth / std::max(1.0, each_ * work)));
   }
 
   Block operator[](int64_t index) const {

@@ -171,8 +171,8 @@ inline Strided strided_layout(const char* op, const Pieces& pieces, Operands ope
   return layout;
 }
 
-// Calls body(layout) with the layout that fits the operands, of dtype S.
-template <class S, class Body>
+// Calls body(layout) with the layout that fits the operands, of dtype S; kStrided: the one that fits all.
+template <class S, bool kStrided = false, class Body>
 void with_layout(const Call& call, Operands operands, Body body) {
   const Tensor& first = **operands.begin();
   for (const Tensor* tensor : operands) {
@@ -183,9 +183,11 @@ void with_layout(const Call& call, Operands operands, Body body) {
   }
   if (first.numel() == 0) return;
   const int64_t samples = first.size(0), elements = elements_of(first);
-  using Dense = Rows<kGranule<S>>;
-  if (elements > 8 && are_rows(operands))
-    return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
+  if constexpr (!kStrided) {
+    using Dense = Rows<kGranule<S>>;
+    if (elements > 8 && are_rows(operands))
+      return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
+  }
   body(strided_layout(call.op, Pieces(samples, elements, kCountOf<S, Strided>), operands));
 }
 

@@ -43,8 +43,8 @@ struct StepOperands {
   uint32_t plain;  // 1: neither mean, mask nor bounds, and a = 1: the step that most people take
 };
 
-template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Samples<StepRow<Compute<S>>> samples, Layout layout) {
+template <class S, class Layout, class Known>
+__global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Known samples, Layout layout) {
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
@@ -58,14 +58,18 @@ __global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Samp
   draw(noise, at, value);
   if (in.plain) {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) value[k] = affine_value(x[k] + row.b * g[k], value[k], row.c);
+    for (int k = 0; k < kCount; ++k) {
+      const StepRow<T>& own = samples.of(row, at, k);
+      value[k] = affine_value(x[k] + own.b * g[k], value[k], own.c);
+    }
   } else {
     bool keep[kCount];
     if (in.mask) layout.template load<4>(in.mask, at, keep);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      g[k] = step_mean(x[k], g[k], row.a, row.b, in.bounds.score_clip);
-      value[k] = step_value(g[k], value[k], row.c, in.bounds.low, in.bounds.high);
+      const StepRow<T>& own = samples.of(row, at, k);
+      g[k] = step_mean(x[k], g[k], own.a, own.b, in.bounds.score_clip);
+      value[k] = step_value(g[k], value[k], own.c, in.bounds.low, in.bounds.high);
       if (in.mask && !keep[k]) g[k] = value[k] = x[k];
     }
     if (in.mean) layout.template store<3>(in.mean, at, g);
@@ -83,21 +87,20 @@ Memory memory_of(const Tensor& tensor) {
           tensor.dim(), tensor.sizes().data(), tensor.strides().data()};
 }
 
-// make_table(Type<T>()) makes the table of coefficients; unit: in all of its rows a = 1.
-template <class MakeTable>
+// Make<T> makes a row of the sources; unit: in all of them a = 1.
+template <template <class> class Make, class... Sources>
 void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tensor& g, const NoiseName& noise,
-          const Options& options, bool unit, MakeTable make_table) {
+          const Options& options, bool unit, Sources... sources) {
   const Tensor& state = x ? *x : out;
   const ScalarType dtype = out.scalar_type();
   call.expect("x", x, dtype).expect("score", g, dtype).expect("mean", options.mean, dtype);
   call.expect("mask", options.mask, ScalarType::Bool);
   if (overlaps_partly(memory_of(out), memory_of(g))) fail("langevin_step_: x must not overlap score in part; clone one of them");
   constexpr double kNone = std::numeric_limits<double>::infinity();
+  const int64_t run = run_of(out, {&sources...});
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    MaybeTensor memory;
-    const Samples<StepRow<T>> samples(noise, make_table(Type<T>(), memory));
     const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
                            static_cast<T>(options.score_clip.value_or(kNone))};
     const StepOperands<S> operands{pointer<S>(out),
@@ -107,9 +110,13 @@ void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tenso
                                    pointer<bool>(options.mask),
                                    bounds,
                                    unit && !(options.mean || options.mask || options.low || options.high || options.score_clip)};
-    with_layout<S>(call, {&out, &state, &g, get(options.mean), get(options.mask)}, [&](const auto& layout) {
-      call.launch(step_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), operands, samples, layout);
-    });
+    const auto launch = [&](const auto& samples) {
+      using Known = std::decay_t<decltype(samples)>;
+      with_layout<S, Known::kFine>(call, {&out, &state, &g, get(options.mean), get(options.mask)}, [&](const auto& layout) {
+        call.launch(step_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), operands, samples, layout);
+      });
+    };
+    with_rows<StepRow<T>>(call, out, noise, {sources...}, run, Make<T>{sources...}, launch);
   });
 }
 
@@ -117,14 +124,12 @@ void affine_step(Tensor out, MaybeTensor x, Tensor score, double a, double b, do
                  MaybeTensor b_rows, MaybeTensor c_rows, MaybeTensor mean, MaybeTensor mask, std::optional<double> low,
                  std::optional<double> high, std::optional<double> score_clip, MaybeTensor seeds, MaybeTensor ids) {
   const Call call("affine_step", out);
-  const int64_t samples = out.size(0);
+  const int64_t samples = out.size(0), elements = elements_of(out);
   const NoiseName noise = call.noise(name, seeds, ids, samples);
-  const RowSource aa = row_source(call, "a", a, a_rows, samples), bb = row_source(call, "b", b, b_rows, samples),
-                  cc = row_source(call, "c", c, c_rows, samples);
-  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, !aa.data && a == 1.0, [&](auto type, MaybeTensor& memory) {
-    using T = typename decltype(type)::type;
-    return row_table<StepRow<T>>(call, out, {aa, bb, cc}, MakeAffineRow<T>{aa, bb, cc}, memory);
-  });
+  const RowSource aa = row_source(call, "a", a, a_rows, samples, elements),
+                  bb = row_source(call, "b", b, b_rows, samples, elements),
+                  cc = row_source(call, "c", c, c_rows, samples, elements);
+  step<MakeAffineRow>(call, out, x, score, noise, {mean, mask, low, high, score_clip}, !aa.data && a == 1.0, aa, bb, cc);
 }
 
 void langevin_step(Tensor out, MaybeTensor x, Tensor score, double step_size, double temperature, Tensor name,
@@ -132,14 +137,11 @@ void langevin_step(Tensor out, MaybeTensor x, Tensor score, double step_size, do
                    std::optional<double> low, std::optional<double> high, std::optional<double> score_clip, MaybeTensor seeds,
                    MaybeTensor ids) {
   const Call call("langevin_step", out);
-  const int64_t samples = out.size(0);
+  const int64_t samples = out.size(0), elements = elements_of(out);
   const NoiseName noise = call.noise(name, seeds, ids, samples);
-  const RowSource eta = row_source(call, "step_size", step_size, step_size_rows, samples),
-                  t = row_source(call, "temperature", temperature, temperature_rows, samples);
-  step(call, out, x, score, noise, {mean, mask, low, high, score_clip}, true, [&](auto type, MaybeTensor& memory) {
-    using T = typename decltype(type)::type;
-    return row_table<StepRow<T>>(call, out, {eta, t}, MakeLangevinRow<T>{eta, t}, memory);
-  });
+  const RowSource eta = row_source(call, "step_size", step_size, step_size_rows, samples, elements),
+                  t = row_source(call, "temperature", temperature, temperature_rows, samples, elements);
+  step<MakeLangevinRow>(call, out, x, score, noise, {mean, mask, low, high, score_clip}, true, eta, t);
 }
 
 }  // namespace

@@ -6,9 +6,10 @@ namespace pyebm {
 namespace {
 
 // The residuals of a thread's elements; 0 beyond the sample's end.
-template <class S, class Layout, class Row>
-__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& row, const SampleNoise& noise, const Layout& layout,
-                                          const Place& at, Compute<S> (&r)[kCountOf<S, Layout>]) {
+template <class S, class Layout, class Known>
+__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known& samples, const LossRow<Compute<S>>& row,
+                                          const SampleNoise& noise, const Layout& layout, const Place& at,
+                                          Compute<S> (&r)[kCountOf<S, Layout>]) {
   constexpr int kCount = kCountOf<S, Layout>;
   Compute<S> z[kCount];
   layout.template load<1>(in.pred, at, r);
@@ -18,22 +19,24 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Row& 
     layout.template load<2>(in.z, at, z);
   if (in.plain) {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) r[k] = row.kappa * r[k] + z[k];
+    for (int k = 0; k < kCount; ++k) r[k] = samples.of(row, at, k).kappa * r[k] + z[k];
     return;
   }
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) r[k] = residual(r[k], z[k], row.kappa, row.lambda);
+  for (int k = 0; k < kCount; ++k) {
+    const LossRow<Compute<S>>& own = samples.of(row, at, k);
+    r[k] = residual(r[k], z[k], own.kappa, own.lambda);
+  }
   if (!in.x0) return;
   layout.template load<3>(in.x0, at, z);
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) r[k] = r[k] + row.mu * z[k];
+  for (int k = 0; k < kCount; ++k) r[k] = r[k] + samples.of(row, at, k).mu * z[k];
 }
 
 // One partial sum of r^2 per team, and the gradient where `grad` is given.
-template <class S, class Layout>
+template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
-    sum_kernel(double* partial, S* grad, LossOperands<S> in, Samples<LossRow<Compute<S>>> samples, Layout layout, Teams teams,
-               Divider parts) {
+    sum_kernel(double* partial, S* grad, LossOperands<S> in, Known samples, Layout layout, Teams teams, Divider parts) {
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
@@ -58,8 +61,13 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
     Place at = layout.template place<kCount>(sample, static_cast<uint32_t>(first) + static_cast<uint32_t>(ahead));
     if (ahead >= left) at.count = 0, at.wide = false;
     T r[kCount];
-    residuals(in, row, noise, layout, at, r);
-    if (at.wide) {
+    residuals(in, samples, row, noise, layout, at, r);
+    if constexpr (Known::kFine) {
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) {
+        if (k < at.count) sum += samples.of(row, at, k).weight * (r[k] * r[k]);
+      }
+    } else if (at.wide) {
 #pragma unroll
       for (int k = 0; k < kCount; ++k) sum += r[k] * r[k];
     } else {
@@ -69,31 +77,30 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
       }
     }
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) r[k] = row.grad * r[k];
+    for (int k = 0; k < kCount; ++k) r[k] = samples.of(row, at, k).grad * r[k];
     if (grad) layout.template store<0>(grad, at, r);
   }
   sum = team_sum(sum, teams.log);
   if (real && lane == 0) partial[team] = static_cast<double>(sum);
 }
 
-template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads)
-    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Samples<LossRow<Compute<S>>> samples, Layout layout) {
+template <class S, class Layout, class Known>
+__global__ void __launch_bounds__(kThreads) elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Known samples, Layout layout) {
   Place at;
   if (!find_place<S>(layout, at)) return;
   SampleNoise noise;
   LossRow<Compute<S>> row;
   samples.find(at.sample, noise, row, in.drawn);
   Compute<S> r[kCountOf<S, Layout>];
-  residuals(in, row, noise, layout, at, r);
+  residuals(in, samples, row, noise, layout, at, r);
 #pragma unroll
-  for (int k = 0; k < kCountOf<S, Layout>; ++k) r[k] = row.weight * (r[k] * r[k]);
+  for (int k = 0; k < kCountOf<S, Layout>; ++k) r[k] = samples.of(row, at, k).weight * (r[k] * r[k]);
   layout.template store<0>(loss, at, r);
 }
 
-template <class S, class Layout>
+template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads)
-    grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in, Samples<LossRow<Compute<S>>> samples, Layout layout) {
+    grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in, Known samples, Layout layout) {
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
@@ -109,9 +116,9 @@ __global__ void __launch_bounds__(kThreads)
   SampleNoise noise;
   LossRow<T> row;
   samples.find(at.sample, noise, row, in.drawn);
-  residuals(in, row, noise, layout, at, r);
+  residuals(in, samples, row, noise, layout, at, r);
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) r[k] = (row.grad * r[k]) * factor[k];
+  for (int k = 0; k < kCount; ++k) r[k] = (samples.of(row, at, k).grad * r[k]) * factor[k];
   layout.template store<0>(grad, at, r);
 }
 
@@ -143,32 +150,33 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
   with_dtype(call.op, pred, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    MaybeTensor row_memory;
-    const Samples<LossRow<T>> samples(noise, c.table<T>(call, pred, row_memory));
     const LossOperands<S> operands = c.operands<S>(pred, z, x0);
-    if (reduction == kNone) {
-      with_layout<S>(call, {&loss, &pred, get(z), get(x0)}, [&](const auto& layout) {
-        call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<T>(loss), operands,
-                    samples, layout);
-      });
-      return;
-    }
-    MaybeTensor partial;
-    int64_t parts = 1;
-    const auto launch = [&](const auto& layout) {
-      using Layout = std::decay_t<decltype(layout)>;
-      const Teams teams(ceil_div(layout.pieces.elements, kElements<S>));
-      parts = teams.parts;
-      partial = workspace<double>(pred, layout.pieces.samples * parts);
-      call.launch(sum_kernel<S, Layout>, teams.blocks(layout.pieces.samples), pointer<double>(partial), pointer<S>(grad), operands,
-                  samples, layout, teams, Divider(parts));
-    };
-    if (pred.numel()) {
-      with_layout<S>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
-    } else {  // samples without elements: sums of nothing
-      launch(Rows<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, 0, 1});
-    }
-    finish<T>(call, loss, reduction, c, *partial, pred.size(0), parts);
+    c.with<T>(call, pred, noise, [&](const auto& samples) {
+      using Known = std::decay_t<decltype(samples)>;
+      if (reduction == kNone) {
+        with_layout<S, Known::kFine>(call, {&loss, &pred, get(z), get(x0)}, [&](const auto& layout) {
+          call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), pointer<T>(loss),
+                      operands, samples, layout);
+        });
+        return;
+      }
+      MaybeTensor partial;
+      int64_t parts = 1;
+      const auto launch = [&](const auto& layout) {
+        using Layout = std::decay_t<decltype(layout)>;
+        const Teams teams(ceil_div(layout.pieces.elements, kElements<S>));
+        parts = teams.parts;
+        partial = workspace<double>(pred, layout.pieces.samples * parts);
+        call.launch(sum_kernel<S, Layout, Known>, teams.blocks(layout.pieces.samples), pointer<double>(partial), pointer<S>(grad),
+                    operands, samples, layout, teams, Divider(parts));
+      };
+      if (pred.numel()) {
+        with_layout<S, Known::kFine>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
+      } else if constexpr (!Known::kFine) {  // samples without elements: sums of nothing
+        launch(Rows<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, 0, 1});
+      }
+      finish<T>(call, loss, reduction, c, *partial, pred.size(0), parts);
+    });
   });
 }
 
@@ -186,13 +194,15 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
   with_dtype(call.op, pred, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    MaybeTensor row_memory;
-    const Samples<LossRow<T>> samples(noise, c.table<T>(call, pred, row_memory));
     const Above<T> above = from_above<T>(call, grad_output, pred, reduction == kNone);
     const LossOperands<S> operands = c.operands<S>(pred, z, x0);
-    with_layout<S>(call, {&grad, &pred, get(z), get(x0), above.elementwise ? &grad_output : nullptr}, [&](const auto& layout) {
-      call.launch(grad_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, operands,
-                  samples, layout);
+    const Operands tensors = {&grad, &pred, get(z), get(x0), above.elementwise ? &grad_output : nullptr};
+    c.with<T>(call, pred, noise, [&](const auto& samples) {
+      using Known = std::decay_t<decltype(samples)>;
+      with_layout<S, Known::kFine>(call, tensors, [&](const auto& layout) {
+        call.launch(grad_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), pointer<S>(grad), above,
+                    operands, samples, layout);
+      });
     });
   });
 }

@@ -57,17 +57,19 @@ struct LossCoefficients {
   RowSource lambda, mu;
   LossWeight weight;
   double divisor;  // what the reduction divides the sum by
+  int64_t run;     // run_of() them
 
   LossCoefficients(const Call& call, const Tensor& pred, double kappa, const MaybeTensor& kappa_rows, double lambda_number,
                    const MaybeTensor& lambda_rows, double mu_number, const MaybeTensor& mu_rows, double weight_number,
                    const MaybeTensor& weight_rows, double factor, bool over_kappa2, int64_t reduction) {
-    const int64_t samples = pred.size(0);
-    lambda = row_source(call, "lam", lambda_number, lambda_rows, samples);
-    mu = row_source(call, "mu", mu_number, mu_rows, samples);
-    weight = {row_source(call, "kappa", kappa, kappa_rows, samples),
-              row_source(call, "weight", weight_number, weight_rows, samples), factor, over_kappa2};
-    const double batch = static_cast<double>(samples), elements = static_cast<double>(elements_of(pred));
-    divisor = reduction == kMean ? batch * elements : reduction == kBatchMean ? batch : 1.0;
+    const int64_t samples = pred.size(0), elements = elements_of(pred);
+    lambda = row_source(call, "lam", lambda_number, lambda_rows, samples, elements);
+    mu = row_source(call, "mu", mu_number, mu_rows, samples, elements);
+    weight = {row_source(call, "kappa", kappa, kappa_rows, samples, elements),
+              row_source(call, "weight", weight_number, weight_rows, samples, elements), factor, over_kappa2};
+    const double batch = static_cast<double>(samples);
+    divisor = reduction == kMean ? batch * static_cast<double>(elements) : reduction == kBatchMean ? batch : 1.0;
+    run = run_of(pred, {&lambda, &mu, &weight.kappa, &weight.weight});
   }
 
   template <class S>
@@ -76,11 +78,14 @@ struct LossCoefficients {
     return {pointer<S>(pred), pointer<S>(z), pointer<S>(x0), !z, !z && !x0 && unit};
   }
 
-  template <class T>
-  RowTable<LossRow<T>> table(const Call& call, const Tensor& pred, MaybeTensor& memory) const {
+  template <class T, class Body>
+  void with(const Call& call, const Tensor& pred, const NoiseName& noise, Body body) const {
     const MakeLossRow<T> make{lambda, mu, weight, 1.0 / divisor};
-    return row_table<LossRow<T>>(call, pred, {lambda, mu, weight.kappa, weight.weight}, make, memory);
+    with_rows<LossRow<T>>(call, pred, noise, {lambda, mu, weight.kappa, weight.weight}, run, make, body);
   }
+
+  // Of a sample's sum: 1 where each element has its own.
+  LossWeight of_sums() const { return run ? LossWeight{{1.0}, {1.0}, 1.0, false} : weight; }
 };
 
 // A sample's loss: its parts, added by one warp in a fixed order.
@@ -116,22 +121,23 @@ template <class T>
 void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossCoefficients& c, const Tensor& partial,
             int64_t samples, int64_t parts) {
   const double* sums = pointer<double>(partial);
+  const LossWeight weight = c.of_sums();
   if (reduction == kSample) {
     if (loss.numel() != samples || !loss.is_contiguous()) fail(call.op, ": loss must be contiguous with one value per sample");
-    call.launch(sample_kernel<T>, ceil_div(samples * 32, kThreads), pointer<T>(loss), sums, c.weight, samples, parts);
+    call.launch(sample_kernel<T>, ceil_div(samples * 32, kThreads), pointer<T>(loss), sums, weight, samples, parts);
     return;
   }
   constexpr int64_t kChunk = 4096;
   const int64_t count = samples * parts, blocks = ceil_div(count, kChunk);
   const Divider divider(parts);
   if (blocks <= 1) {
-    call.launch(total_kernel<T>, 1, pointer<T>(loss), sums, count, count, true, c.weight, divider, c.divisor);
+    call.launch(total_kernel<T>, 1, pointer<T>(loss), sums, count, count, true, weight, divider, c.divisor);
     return;
   }
   const int64_t chunk = blocks <= kChunk ? kChunk : ceil_div(count, kChunk), used = ceil_div(count, chunk);
   const Tensor totals = workspace<double>(partial, used);
-  call.launch(total_kernel<double>, used, pointer<double>(totals), sums, count, chunk, true, c.weight, divider, 1.0);
-  call.launch(total_kernel<T>, 1, pointer<T>(loss), pointer<double>(totals), used, used, false, c.weight, divider, c.divisor);
+  call.launch(total_kernel<double>, used, pointer<double>(totals), sums, count, chunk, true, weight, divider, 1.0);
+  call.launch(total_kernel<T>, 1, pointer<T>(loss), pointer<double>(totals), used, used, false, weight, divider, c.divisor);
 }
 
 }  // namespace pyebm

@@ -16,9 +16,8 @@ struct MakePerturbRow {
   PYEBM_HD PerturbRow<T> operator()(int64_t b) const { return {static_cast<T>(alpha.at(b)), static_cast<T>(sigma.at(b))}; }
 };
 
-template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads)
-    perturb_kernel(S* out, const S* x, Samples<PerturbRow<Compute<S>>> samples, Layout layout) {
+template <class S, class Layout, class Known>
+__global__ void __launch_bounds__(kThreads) perturb_kernel(S* out, const S* x, Known samples, Layout layout) {
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
@@ -30,26 +29,31 @@ __global__ void __launch_bounds__(kThreads)
   samples.find(at.sample, noise, row);
   draw(noise, at, z);
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) value[k] = perturbed(value[k], z[k], row.alpha, row.sigma);
+  for (int k = 0; k < kCount; ++k) {
+    const PerturbRow<T>& own = samples.of(row, at, k);
+    value[k] = perturbed(value[k], z[k], own.alpha, own.sigma);
+  }
   layout.template store<0>(out, at, value);
 }
 
 void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, MaybeTensor alpha_rows, MaybeTensor sigma_rows,
              MaybeTensor seeds, MaybeTensor ids) {
   const Call call("perturb", x);
-  const int64_t samples = x.size(0);
+  const int64_t samples = x.size(0), elements = elements_of(x);
   call.expect("out", out, x.scalar_type());
   const NoiseName noise = call.noise(name, seeds, ids, samples);
-  const RowSource a = row_source(call, "alpha", alpha, alpha_rows, samples),
-                  s = row_source(call, "sigma", sigma, sigma_rows, samples);
+  RowSource a = row_source(call, "alpha", alpha, alpha_rows, samples, elements),
+            s = row_source(call, "sigma", sigma, sigma_rows, samples, elements);
+  const int64_t run = run_of(x, {&a, &s});
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    MaybeTensor memory;
-    const Samples<PerturbRow<T>> all(noise, row_table<PerturbRow<T>>(call, x, {a, s}, MakePerturbRow<T>{a, s}, memory));
-    with_layout<S>(call, {&out, &x}, [&](const auto& layout) {
-      call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out), pointer<S>(x), all,
-                  layout);
+    with_rows<PerturbRow<T>>(call, x, noise, {a, s}, run, MakePerturbRow<T>{a, s}, [&](const auto& all) {
+      using Known = std::decay_t<decltype(all)>;
+      with_layout<S, Known::kFine>(call, {&out, &x}, [&](const auto& layout) {
+        call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), pointer<S>(out),
+                    pointer<S>(x), all, layout);
+      });
     });
   });
 }

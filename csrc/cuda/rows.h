@@ -1,6 +1,9 @@
-// Coefficients. A number is rounded on the host, once; one value per sample, in a device tensor, by a kernel of one thread per
-// sample into a small table, so that the loops over elements never touch float64.
+// Coefficients. A number is rounded on the host, once; values in a device tensor, one per sample or one for each of the equal
+// runs of a sample's elements, by a kernel of one thread per row into a table, so that the loops over elements never touch
+// float64.
 #pragma once
+
+#include <numeric>
 
 #include "binding.h"
 
@@ -11,21 +14,29 @@ struct RowSource {
   const void* data = nullptr;
   int64_t stride = 0;  // 0: one value for all samples
   bool is_double = false;
+  int64_t count = 1;  // values
+  int64_t share = 1;  // rows of the table that have the same one
 
-  PYEBM_HD double at(int64_t sample) const {
+  PYEBM_HD double at(int64_t row) const {
     if (!data) return number;
-    return is_double ? static_cast<const double*>(data)[sample * stride] : static_cast<const float*>(data)[sample * stride];
+    if (share != 1) row /= share;
+    return is_double ? static_cast<const double*>(data)[row * stride] : static_cast<const float*>(data)[row * stride];
   }
 };
 
-inline RowSource row_source(const Call& call, const char* name, double number, const MaybeTensor& rows, int64_t samples) {
+// elements: of a sample; 1 where only one value per sample will do.
+inline RowSource row_source(const Call& call, const char* name, double number, const MaybeTensor& rows, int64_t samples,
+                            int64_t elements = 1) {
   if (!rows || rows->numel() == 0) return {number};
   const ScalarType type = rows->scalar_type();
   const int64_t count = rows->numel();
-  if (!call.is_here(*rows) || (type != ScalarType::Float && type != ScalarType::Double) || (count != 1 && count != samples)) {
-    fail(call.op, ": ", name, " must be one float32 or float64 value per sample on the samples' device");
+  const bool fits = count == 1 || count == samples || (samples && count % samples == 0 && elements % (count / samples) == 0);
+  if (!call.is_here(*rows) || (type != ScalarType::Float && type != ScalarType::Double) || !fits) {
+    fail(call.op, ": ", name, " must be one float32 or float64 value, one per sample",
+         elements == 1 ? "" : " or one for each of the equal parts of a sample", ", on the samples' device; got ", count, " for ",
+         samples, " samples");
   }
-  return {number, rows->data_ptr(), count == 1 ? 0 : rows->stride(0), type == ScalarType::Double};
+  return {number, rows->data_ptr(), count == 1 ? 0 : rows->stride(0), type == ScalarType::Double, count};
 }
 
 // One Row for all samples, or a table of them.
@@ -39,6 +50,7 @@ struct RowTable {
 // What a kernel knows about a sample before it has seen its elements.
 template <class Row>
 struct Samples {
+  static constexpr bool kFine = false;
   NoiseName noise;
   RowTable<Row> table;
   uint32_t own;  // 1: some of it is each sample's own
@@ -55,6 +67,27 @@ struct Samples {
       noise.make_own(sample, drawn);
       if (table.rows) row = table.rows[static_cast<uint64_t>(sample) * table.stride];
     }
+  }
+
+  // The row of a thread's k'th element.
+  __device__ __forceinline__ const Row& of(const Row& row, const Place&, int) const { return row; }
+};
+
+// The same where rows change within a sample: row k serves the k'th run of elements, counted through all samples.
+template <class Row>
+struct Runs {
+  static constexpr bool kFine = true;
+  Samples<Row> samples;  // their noise
+  const Row* rows;
+  int64_t elements;  // of a sample
+  Divider run;
+
+  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row, bool is_drawn = true) const {
+    samples.find(sample, drawn, row, is_drawn);
+  }
+  // Beyond the sample's end there may be no row.
+  __device__ __forceinline__ const Row& of(const Row&, const Place& at, int k) const {
+    return rows[k < at.count ? run.divide(static_cast<uint64_t>(at.sample * elements + at.element() + k)) : 0];
   }
 };
 
@@ -85,6 +118,31 @@ RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_l
   const int64_t count = per_sample ? like.size(0) : 1;
   memory = workspace<Row>(like, count);
   return {Row{}, fill_rows<Row>(call, make, *memory, count), per_sample};
+}
+
+// Where some coefficients change within a sample: the elements of the longest runs in which none does, one row of the table each;
+// else 0. The sources are told which rows of the table have their values.
+inline int64_t run_of(const Tensor& like, std::initializer_list<RowSource*> sources) {
+  const int64_t samples = like.size(0), elements = elements_of(like);
+  int64_t run = elements;
+  for (const RowSource* source : sources) {
+    if (source->count > samples && source->count > 1) run = std::gcd(run, elements / (source->count / samples));
+  }
+  if (run == elements) return 0;
+  for (RowSource* source : sources) source->share = like.numel() / run / source->count;
+  return run;
+}
+
+// Calls body(samples) with what the kernels know about each sample.
+template <class Row, class Make, class Body>
+void with_rows(const Call& call, const Tensor& like, const NoiseName& noise, std::initializer_list<RowSource> sources, int64_t run,
+               Make make, Body body) {
+  MaybeTensor memory;
+  if (!run) return body(Samples<Row>(noise, row_table<Row>(call, like, sources, make, memory)));
+  const int64_t count = like.numel() / run;
+  memory = workspace<Row>(like, count);
+  const Row* rows = fill_rows<Row>(call, make, *memory, count);
+  body(Runs<Row>{Samples<Row>(noise, {}), rows, elements_of(like), Divider(run)});
 }
 
 }  // namespace pyebm

@@ -72,6 +72,15 @@ def _rows() -> Tensor:
     return torch.ones(SAMPLES)
 
 
+def _tokens(x: Tensor) -> Tensor:
+    """A value for each eight elements, where they divide a sample; else for each element."""
+    return torch.ones(x.numel() // (8 if x[0].numel() % 8 == 0 else 1))
+
+
+def _elements(x: Tensor) -> Tensor:
+    return torch.ones(x.numel())
+
+
 def _loss_arguments(reduction: str) -> tuple[object, ...]:
     return (0.5, 1.0, 0.0, 1.0, 0.5, True, pyebm._schemas.REDUCTIONS[reduction], _name())
 
@@ -94,6 +103,17 @@ CASES: dict[str, Op] = {
         _wide(x, SAMPLES), torch.empty_like(x), x, *_loss_arguments("sample"), kappa_rows=_rows()
     ),
     "elementwise loss": lambda ops, x: ops["denoising_loss"](_wide(x, *x.shape), None, x, *_loss_arguments("none")),
+    "perturb per token": lambda ops, x: ops["perturb"](torch.empty_like(x), x, 0.9, 0.5, _name(), sigma_rows=_tokens(x)),
+    "step, every option, per element": lambda ops, x: ops["langevin_step"](
+        torch.empty_like(x), x, x, 0.1, 1.0, _name(), _elements(x), None, torch.empty_like(x), x > 0, -1.0, 1.0, 2.0
+    ),
+    "affine per element": lambda ops, x: ops["affine_step"](torch.empty_like(x), x, x, 0.9, 0.1, 0.2, _name(), _elements(x)),
+    "loss+grad per token": lambda ops, x: ops["denoising_loss"](
+        _wide(x, SAMPLES), torch.empty_like(x), x, *_loss_arguments("sample"), kappa_rows=_tokens(x)
+    ),
+    "loss+grad, weight per element": lambda ops, x: ops["denoising_loss"](
+        _wide(x), torch.empty_like(x), x, *_loss_arguments("batchmean"), weight_rows=_elements(x)
+    ),
     "grad": lambda ops, x: ops["denoising_grad"](torch.empty_like(x), _wide(x), x, *_loss_arguments("batchmean")),
     "scale": lambda ops, x: ops["scale_"](x, _wide(x)),
 }

@@ -37,6 +37,14 @@ def test_nor_for_their_values_per_sample():
     assert compilations(calls) == {"step_kernel": 1, "step_rows": 1}
 
 
+def test_nor_for_the_number_of_tokens():
+    """That number changes from batch to batch: one kernel where tokens are whole cells of a tile, one where they are not."""
+    calls = [step(4, pyebm.Noise(0), rows=torch.ones(4 * tokens)) for tokens in (2, 3, 4, 6, 12)]
+    assert compilations(calls) == {"step_kernel": 1, "step_rows": 1}
+    calls += [step(4, pyebm.Noise(0), rows=torch.ones(4 * tokens)) for tokens in (8, 16, 24, 48)]
+    assert compilations(calls) == {"step_kernel": 2, "step_rows": 1}
+
+
 @pytest.mark.parametrize("reduction", [1, 4])
 def test_nor_for_a_loss(reduction):
     def loss(batch, sigma):

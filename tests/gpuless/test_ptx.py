@@ -5,6 +5,7 @@ import pyebm.kernels
 import pytest
 import torch
 from compiled import compiling
+from run_cases import assert_the_references_bits
 
 import pyebm
 from pyebm import reference
@@ -99,6 +100,12 @@ def test_scale(target):
     for above in (torch.tensor(1.0), torch.tensor(2.5), torch.linspace(0, 1, 4)):
         for a, b in both(target, "scale_", lambda: [grad.clone()], above):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("shape", "counts"), [((2, 3, 24), (6, 2)), ((2, 3, 17), (6, 102)), ((2, 24), (48, 2))], ids=str)
+def test_coefficients_that_change_within_a_sample(target, shape, counts):
+    with compiling(target, execute):
+        assert_the_references_bits(pyebm.kernels.OPS, data(shape, torch.float32), *counts)
 
 
 def _strided():
