@@ -35,12 +35,16 @@ class Run:
         self.x = self.numbers("x0", self.numbers("x0", start.x).detach().clone())
         self.noise = start.noise
         self.first = start.noise.step
-        self.steps = range(self.first, self.first + n_steps)  # by their numbers in the noise
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
         # Whether looking at numbers waits for nothing: not for a device, nor at something that is
         # only traced.
         self.may_look = type(self.x) is Tensor and checkable(self.x)
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
+
+    @property
+    def steps(self) -> range:
+        """By their numbers in the noise; only where asked for, since it would be a guard on the first of them in compiled code."""
+        return range(self.first, self.first + self.n_steps)
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
         return _ops.kernels(backend, self.x)
