@@ -40,7 +40,7 @@ def denoising(
         pred, z, x0 = _together(op, pred_name, pred, z, x0)
     kernels = _ops.kernels(backend, pred)
     head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
-    follows = wanted(pred, *rows, z, x0)
+    follows = wanted(pred, *rows, z, x0, seeds, ids)
     if follows == COMPOSED:
         return _followed(pred, kernels, code, head, tail, noise, backend)
     if follows == REVERSE:

@@ -3,7 +3,8 @@
 Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the
 functional layer) and a kernel is only arithmetic. Conventions shared by all of them:
 
-- a coefficient is a number ``c`` or, where given, ``c_rows``: one float32/float64 value per sample (one element serves all);
+- a coefficient is a number ``c`` or, where given, ``c_rows``: n float32/float64 values, each of which serves the next
+  ``x.numel() / n`` elements of x in logical order: one for all, one per sample, per token of a sample, per element;
 - noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and ``Tensor? ids``
   (int64, one per sample) in place of the first two where given. It is data, never a launch argument, so that nothing is
   compiled again, or replayed, when the seed or the step changes;

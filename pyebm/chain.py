@@ -92,7 +92,7 @@ def langevin_chain(
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
     kernel = _ops.kernels(backend, x)[_OP]
-    if wanted(x, params, eta.rows, t.rows):
+    if wanted(x, params, eta.rows, t.rows, seeds, ids):
         if only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)

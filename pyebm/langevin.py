@@ -190,7 +190,7 @@ def _step(
     name, seeds, ids = named(op, noise, x)
     kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
-    if wanted(x, score, *rows):
+    if wanted(x, score, *rows, mask, seeds, ids):
         # The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's.
         z = noise.randn(x.shape, device=x.device, backend=backend)
         exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import FLOATS, check_elements
+from ._derivatives import launched, wanted
 from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, to_int64, word
 
 _VERSION = 1
@@ -202,7 +203,16 @@ class Noise(Name):
         check_elements(f"Noise.{call}", "shape", math.prod(shape[1:]))
         out = torch.empty(shape, dtype=dtype, device=device)
         name, seeds, ids = self._named(shape[0], out)
-        _ops.call(_ops.kernels(backend, out)[op], (out, name), (seeds, ids))
+        kernel = _ops.kernels(backend, out)[op]
+        if wanted(seeds, ids):  # a batch of names, under vmap
+
+            def drawn(seeds: Tensor | None, ids: Tensor | None) -> Tensor:
+                out = torch.empty(shape, dtype=dtype, device=device)
+                kernel(out, name, seeds, ids)
+                return out
+
+            return launched(drawn, seeds, ids)
+        _ops.call(kernel, (out, name), (seeds, ids))
         return out
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
     name, seeds, ids = named("perturb", noise, x)
     kernel = _ops.kernels(backend, x)["perturb"]
     head, tail = (alpha, sigma, name), (alpha_rows, sigma_rows, seeds, ids)
-    follows = wanted(x, alpha_rows, sigma_rows)
+    follows = wanted(x, alpha_rows, sigma_rows, seeds, ids)
     if follows == COMPOSED:
         z = noise.randn(x.shape, device=x.device, backend=backend)
         return reference.perturbed(x, z, alpha, sigma, alpha_rows, sigma_rows).to(x.dtype)

@@ -104,6 +104,18 @@ def test_a_tangent_inside_compiled_code(call):
         assert torch.allclose(made, right)
 
 
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_before_the_tangent_came(backend):
+    """Code that was compiled without forward mode is not run in it."""
+    torch._dynamo.reset()
+    x = samples()
+    compiled = torch.compile(lambda x: pyebm.langevin_step(x, -x, 0.1, NOISE), backend=backend, fullgraph=True)
+    compiled(x)
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(compiled(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+    assert torch.allclose(tangent, torch.full_like(x, 0.9))
+
+
 def test_weights_of_a_network_forward():
     """The tangent comes through the score, with respect to a network's weights."""
     net, x = torch.nn.Linear(2, 2).double(), samples()
@@ -259,3 +271,16 @@ def test_losses_of_a_batch_are_one_launch(dtype, reduction, monkeypatch):
     monkeypatch.setitem(pyebm._ops._REGISTERED, "denoising_loss", lambda *args: launches.append(1) or kernel(*args))
     assert torch.equal(vmap(loss)(x), expected)
     assert len(launches) == 1
+
+
+def test_names_and_masks_of_a_batch():
+    """Seeds, ids and masks may differ between the entries of a batch, too."""
+    x, seeds = samples(), torch.arange(6).reshape(2, 3)
+    mask = NOISE.rand((2, *SHAPE)) > 0.5
+
+    def step(seeds: Tensor, mask: Tensor) -> Tensor:
+        noise = pyebm.Noise(seeds)
+        noisy = pyebm.perturb(pyebm.langevin_step(x, -x, 0.1, noise, mask=mask), 0.5, noise)
+        return noisy + noise.randn(SHAPE) + pyebm.dsm_loss(noisy, 0.5, noise)
+
+    assert torch.equal(vmap(step)(seeds, mask), torch.stack([step(*entry) for entry in zip(seeds, mask, strict=True)]))
