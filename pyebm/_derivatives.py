@@ -161,7 +161,8 @@ def exactly(value: Callable[[], Tensor], composed: Tensor) -> Tensor:
     """
     if is_compiling() and _inside():
         return composed
-    made: Tensor = _Value.apply(value(), composed)  # type: ignore[no-untyped-call]
+    of = _Value if is_compiling() else _ValueInBothModes  # torch.compile takes no function that has a jvp
+    made: Tensor = of.apply(value(), composed)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -225,6 +226,8 @@ class _Value(torch.autograd.Function):
     def backward(_ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, grad
 
+
+class _ValueInBothModes(_Value):
     @staticmethod
     def jvp(_ctx: Any, _value: Any, tangent: Tensor) -> Tensor:
         return tangent.clone()

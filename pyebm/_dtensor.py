@@ -17,11 +17,11 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def by_samples(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def by_samples(function: Callable[_P, _R], composed: bool = False) -> Callable[_P, _R]:
     """A public function of samples that takes DTensors too: each rank does its own samples, whose noise is that of the whole.
 
     The samples are the function's first tensor argument (after self). A plain tensor has its way at the price of one look at
-    its type.
+    its type. composed: the function is made of torch's operations, so that other types of tensors may come too.
     """
     names = list(inspect.signature(function).parameters)
     at = 1 if names[0] == "self" else 0
@@ -33,7 +33,8 @@ def by_samples(function: Callable[_P, _R]) -> Callable[_P, _R]:
         if type(x) is Tensor or not isinstance(x, Tensor):
             return function(*args, **kwargs)
         if not is_dtensor(x):
-            check_plain(function.__name__, name, x)
+            if not composed:
+                check_plain(function.__name__, name, x)
             return function(*args, **kwargs)
         made: _R = _sharded(function, name, x, args, kwargs)
         return made

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.compiler import is_compiling
 
 _SECONDS = 0.1  # Python handles no signal before a native call returns
 _GROWTH = 8  # from one call to the next, at most
 # An upper bound of what a step takes: for itself, for each element, and for each parameter of a
 # target and each sample.
 _STEP, _ELEMENT, _PARAMETER = 1e-6, 20e-9, 1e-9
+
+
+def clock() -> float:
+    """Seconds. Compiled code has no clock, and needs none: it takes all steps at once."""
+    return 0.0 if is_compiling() else time.perf_counter()
 
 
 def first_stretch(x: Tensor, params: Tensor, n_steps: int) -> int:
@@ -37,7 +43,7 @@ def stretches(
             the next.
         most: steps that no call exceeds.
     """
-    done, at_once, most, now = 0, max(first, 1), most or n_steps, time.perf_counter()
+    done, at_once, most, now = 0, max(first, 1), most or n_steps, clock()
     while done < n_steps:
         count = min(at_once, most, n_steps - done)
         if thin is not None:
@@ -47,6 +53,6 @@ def stretches(
             elif done + count < n_steps:
                 count -= count % thin
         yield done, count
-        begin, now = now, time.perf_counter()
+        begin, now = now, clock()
         at_once = max(min(int(_SECONDS * count / max(now - begin, 1e-9)), _GROWTH * at_once), 1)
         done += count

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling, is_exporting
 
 from ._checks import check_samples
 from ._derivatives import inside
@@ -29,6 +30,7 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
     Raises:
         TypeError: x is not a real floating-point tensor, or the energy is not a tensor.
         ValueError: the energy is not one number per sample, or does not depend on x.
+        RuntimeError: torch.export with strict=True, which follows no gradient; strict=False does.
 
     Example:
         >>> import torch, pyebm
@@ -46,6 +48,11 @@ def energy_and_score(
     batch = check_samples(op, "x", x)
     if inside():
         return _composable(op, energy_fn, x, batch)
+    if is_dynamo_compiling():  # which takes torch.func.grad, and not torch.autograd.grad
+        if is_exporting():  # and here neither
+            raise RuntimeError(f"{op}: the gradient of energy_fn can't be exported with strict=True; use strict=False")
+        energy, score = _composable(op, energy_fn, x if create_graph else x.detach(), batch)
+        return energy.detach(), score if create_graph else score.detach()
     with torch.inference_mode(False), torch.enable_grad():
         at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)

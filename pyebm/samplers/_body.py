@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from .. import _ops
 from .._checks import Coefficient, check_like, checked_number, coefficient
-from .._derivatives import inside, plain
+from .._derivatives import checkable, inside, plain
 from ..energy import check_energy, energy_and_score
 from ..langevin import Clamp, step_options
 from ..targets import Target
@@ -34,13 +35,16 @@ class Run:
         self.x = self.numbers("x0", self.numbers("x0", start.x).detach().clone())
         self.noise = start.noise
         self.first = start.noise.step
-        self.steps = range(self.first, self.first + n_steps)  # by their numbers in the noise
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
         # Whether looking at numbers waits for nothing: not for a device, nor at something that is
         # only traced.
-        plain = type(self.x) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(self.x)
-        self.may_look = plain and self.x.is_cpu and not torch.compiler.is_compiling()
+        self.may_look = type(self.x) is Tensor and checkable(self.x)
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
+
+    @property
+    def steps(self) -> range:
+        """By their numbers in the noise; only where asked for, since it would be a guard on the first of them in compiled code."""
+        return range(self.first, self.first + self.n_steps)
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
         return _ops.kernels(backend, self.x)
@@ -66,8 +70,9 @@ class Run:
         return plain(self.call, name, tensor) if self.followed else tensor
 
     def coefficient(self, name: str, value: Coefficient, open_low: bool = False) -> Number:
-        if isinstance(value, Tensor):
-            value = self.numbers(name, value)
+        if not isinstance(value, Tensor):  # a sampler's own number, which compiled code may know
+            return checked_number(self.call, name, value, 0.0, open_low), None
+        value = self.numbers(name, value)
         return coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
 
     def parameters(self, target: Target) -> Tensor:
@@ -145,7 +150,7 @@ class Body:
         if self.run.followed and isinstance(score, Tensor):
             score = plain(self.run.call, name, score)
         if type(score) is Tensor and score.layout is torch.strided and score.dtype is self._dtype:
-            if score._is_zerotensor():  # autograd's zeros, which have no memory
+            if not is_compiling() and score._is_zerotensor():  # autograd's zeros, which have no memory
                 score = score.clone()
             if score.shape == self._shape and score.device == self._device:
                 return score

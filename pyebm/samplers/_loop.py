@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from .._checks import check_plain, check_samples
 from .._stretches import stretches
@@ -30,7 +31,7 @@ def _without_inference_mode(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def run(*args: Any, **options: Any) -> Any:
-        if not torch.is_inference_mode_enabled():
+        if is_compiling() or not torch.is_inference_mode_enabled():
             return call(*args, **options)
         if options.get("callback") is not None:
             options["callback"] = torch.inference_mode()(options["callback"])

@@ -64,8 +64,10 @@ class Plain:
 
         stream: counted from the noise's own.
         """
+        if torch.compiler.is_compiling():
+            return None
         x = run.x
-        watched = run.followed or torch.compiler.is_compiling() or torch._C._autograd._profiler_enabled()
+        watched = run.followed or torch._C._autograd._profiler_enabled()
         plain = type(x) is Tensor and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()
         simple = plain and not tail and not watched and not (_dispatch_modes() or _function_modes())
         return cls(run, stream) if simple and run.kernels(backend) is _ops._REGISTERED else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .._stretches import clock
 from ._body import Body, Run
 from ._state import State, Trajectory
 
@@ -49,7 +49,7 @@ class Progress:
         self.done, self.reports = 0, Reports()
         self.watched = False  # a callback is looking: no step is under way
         self.copied = start
-        self.due = time.perf_counter() + _REMEMBER if run.may_look else math.inf
+        self.due = clock() + _REMEMBER if run.may_look else math.inf
 
     def state(self) -> State:
         run = self.run
@@ -62,11 +62,11 @@ class Progress:
 
     def remember(self) -> None:
         """Make the copy, if it is time."""
-        if self.done == self.run.n_steps or (now := time.perf_counter()) < self.due:
+        if self.done == self.run.n_steps or (now := clock()) < self.due:
             return
         state = self.state()
         self.copied = State(state.x.clone(), state.noise, {name: value.clone() for name, value in state.extra.items()})
-        after = time.perf_counter()
+        after = clock()
         self.due = after + max(_REMEMBER, 100 * (after - now))
 
     def so_far(self) -> State | Trajectory:

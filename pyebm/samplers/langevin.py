@@ -140,7 +140,8 @@ class _Chain(Body):
         self.kernel = run.kernels(options.backend)["langevin_chain"]
         self.head = (run.x, target._index, run.parameters(target))
         self.tail = (None, *options.bounds(run), run.seeds, run.ids)
-        self.name = run.noise._name.clone() if run.x.is_cpu else run.noise._block(0, 1, 1, run.x).flatten()
+        on_host = run.x.is_cpu  # else the name is filled in over there, with nothing to wait for
+        self.name = run.noise._named(run.x.shape[0], run.x)[0].clone() if on_host else run.noise._block(0, 1, 1, run.x).flatten()
 
     def at_once(self) -> int:
         return first_stretch(self.x, self.head[2], self.run.n_steps)

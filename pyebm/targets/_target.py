@@ -43,6 +43,8 @@ class Target(nn.Module):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        for name in {"energy", "log_prob"} & vars(cls).keys():
+            setattr(cls, name, by_samples(vars(cls)[name], composed=True))
         if not vars(cls).keys().isdisjoint(("_numbers", "_numbers_in")):
             cls._keeps = cls.__module__.startswith(f"{__package__}.")
 
@@ -213,7 +215,8 @@ class Target(nn.Module):
         if isinstance(n, (tuple, list)):
             shape = tuple(n)
         elif self.dim is not None:
-            shape = (operator.index(cast(int, n)), self.dim)
+            count = n if type(n) is int else operator.index(cast(int, n))  # which would compile anew for every n
+            shape = (count, self.dim)
         else:
             raise ValueError(f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {n!r}")
         device = self._tensors()[0].device
@@ -232,7 +235,7 @@ class Target(nn.Module):
         """Whether the kernels know the energy: not where a subclass has another energy with the same numbers, or the reverse."""
 
         def owner(*names: str) -> type:
-            return next(base for base in type(self).__mro__ if not vars(base).keys().isdisjoint(names))
+            return next(base for base in type(self).__mro__ if any(name in vars(base) for name in names))
 
         return self.kind in reference.ENERGIES and owner("energy", "forward") is owner("_numbers", "_numbers_in")
 
