@@ -63,7 +63,6 @@ BAD = {
         ValueError,
         r"\(6,\) could be one value per sample or one per step",
     ),
-    "grad": ({"step_size": torch.ones(4, requires_grad=True)}, ValueError, "step_size must not require grad"),
 }
 
 
