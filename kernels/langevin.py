@@ -109,8 +109,8 @@ def _step(
         return
     x = out if x is None else x
     run = host.run_of("langevin_step" if langevin else "affine_step", rows, out)
-    # Five tensors of single elements, or of float64 with coefficients.
-    apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.dtype == torch.float64)
+    # Five tensors of single elements, or of full precision with coefficients besides.
+    apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.element_size() >= 4)
     crowded = apart and (mean is not None or mask is not None)
     tiling = Tiling(out, mean, x, score, mask, most=host.most_of(run, crowded))
     with host.on(out.device):

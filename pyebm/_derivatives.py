@@ -115,8 +115,8 @@ def plain(op: str, name: str, tensor: Tensor) -> Tensor:
 
 
 def checkable(tensor: Tensor) -> bool:
-    """Whether the host may look at the numbers: they are on the CPU, and no compiler and no vmap hides them."""
-    if not tensor.is_cpu or not readable(tensor):
+    """Whether the host may look at the numbers: they are on the CPU, and no compiler, tracer or vmap hides them."""
+    if not tensor.is_cpu or not readable(tensor) or torch._C._len_torch_dispatch_stack():
         return False
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_batchedtensor(tensor):

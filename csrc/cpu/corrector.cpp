@@ -36,6 +36,7 @@ Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape)
       for (int64_t k = 0; k < parts; ++k) sum += (*each)[b * parts + k];
       (*each)[b] = static_cast<T>(sum);
     }
+    each->resize(shape.samples);
   }
   return sums;
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ops
-from .._derivatives import wanted
+from .._derivatives import exactly, wanted
 from ..noise import Noise
 from ..reference.dense import padded
 from ._kept import traced
@@ -124,7 +124,7 @@ class Gaussian(Target):
     def _numbers(self) -> Tensor:
         mean = self._wide("mean")
         if self.kind == "gaussian_full":
-            return torch.cat((mean.expand(self.dim or 0), padded(torch.cholesky_inverse(self._wide("scale_tril").tril()))))
+            return torch.cat((mean.expand(self.dim or 0), padded(_inverse(self._wide("scale_tril").tril()))))
         precision = self._wide("std") ** -2
         if self.dim is None:
             return torch.stack((precision, mean))
@@ -177,3 +177,11 @@ def _check_square(name: str, matrix: Tensor) -> None:
     shape = tuple(matrix.shape)
     if len(shape) != 2 or shape[0] != shape[1] or not matrix.numel():
         raise ValueError(f"Gaussian: {name} must be (D, D) with D >= 1, got {shape}")
+
+
+def _inverse(factor: Tensor) -> Tensor:
+    """``(factor factor^T)^-1``. The forward-mode derivative of torch's own is wrong (2.13), so derivatives are those of a solve."""
+    if not wanted(factor):
+        return torch.cholesky_inverse(factor)
+    root = torch.linalg.solve_triangular(factor, torch.eye(len(factor), dtype=factor.dtype, device=factor.device), upper=False)
+    return exactly(lambda: torch.cholesky_inverse(factor.detach()), root.T @ root)

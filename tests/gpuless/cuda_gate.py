@@ -36,9 +36,9 @@ TYPES = {"float": ("f", 4, 16), "double": ("d", 8, 8), "half": ("6__half", 2, 16
 KERNELS = {
     "normal": ("noise_kernel", "ELb0E", 1, 1),
     "uniform": ("noise_kernel", "ELb1E", 1, 1),
-    "perturb": ("perturb_kernel", "NS_7Samples", 2, 1),
-    "step": ("step_kernel", "NS_7Samples", 3, 1),
-    "loss with gradient": ("sum_kernel", "NS_7Samples", 2, 4),
+    "perturb": ("perturb_kernel", "ENS_7Samples", 2, 1),
+    "step": ("step_kernel", "ENS_7Samples", 3, 1),
+    "loss with gradient": ("sum_kernel", "ENS_7Samples", 2, 4),
     "a chain's step": ("chain_kernel", "E", 0, 1),
 }
 ROOTLESS = ("uniform",)
