@@ -8,8 +8,8 @@ import pytest
 import torch.distributed as dist
 from calls import CALLS
 from columns import COLUMNS
+from matrix_table import NOT_APPLICABLE, OTHERS, cell, committed, page
 from processes import GLOO
-from table import NOT_APPLICABLE, OTHERS, cell, committed, page
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -33,7 +33,7 @@ def test_cell(column, call):
 
 
 def test_the_page_is_what_the_tests_give():
-    assert committed()[0] == page(), "docs/pytorch.md has another table; run PYTHONPATH=tests python tests/matrix/table.py"
+    assert committed()[0] == page(), "docs/pytorch.md has another table; run PYTHONPATH=tests python tests/matrix/matrix_table.py"
 
 
 def test_every_exception_is_one():

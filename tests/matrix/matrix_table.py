@@ -1,6 +1,6 @@
 """Each cell of the table: right, a constant to autograd, refused in words, or not applicable; and the page that shows it.
 
-``PYTHONPATH=tests python tests/matrix/table.py`` writes the table into docs/pytorch.md. test_matrix.py holds every cell, and
+``PYTHONPATH=tests python tests/matrix/matrix_table.py`` writes the table into docs/pytorch.md. test_matrix.py holds every cell, and
 the page.
 """
 
@@ -16,7 +16,7 @@ from calls import CALLS
 from columns import COLUMNS
 
 PAGE = Path(__file__).parents[2] / "docs" / "pytorch.md"
-BEGIN, END = "<!-- the table, by tests/matrix/table.py -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- the table, by tests/matrix/matrix_table.py -->", "<!-- end of the table -->"
 
 
 @dataclass(frozen=True)
