@@ -4,6 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
+WORKERS ?= auto  # of pytest, one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test test-slow integrations gpu gates sanitize bench lint format wheel clean
@@ -30,7 +31,7 @@ demo: $(VENV)/demo.stamp  ## train on real digits, sample new ones, draw the pic
 	$(RUN) -m pyebm demo
 
 test: $(VENV)/dev.stamp  ## the tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
 	$(RUN) -m pytest -m slow
