@@ -59,6 +59,13 @@ SCHEMAS = {
     "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, float step, float scale, "
     "float temperature, Tensor name, Tensor? first=None, Tensor? last=None, Tensor? step_rows=None, Tensor? scale_rows=None, "
     f"{_ROWS}) -> ()",
+    # n_steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one.
+    # ``name`` names the proposals' noise; the tests draw from the next stream, and HMC's step
+    # sizes, where jitter > 0 spreads them around step_size, from the one after that. A kernel on
+    # the CPU, for samples of 1 to 512 elements.
+    "metropolis_chain": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
+    "Tensor(f!) log_alpha, int target, Tensor params, float constant, int n_steps, int n_leapfrog, float step_size, "
+    f"float temperature, Tensor name, float jitter, Tensor? step_size_rows=None, {_ROWS}) -> ()",
     # One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
     # together, by their mean acceptance; nothing beyond the warm-up. Where it runs: as metropolis.
     "dual_averaging": "(Tensor(a!) step_size, Tensor(b!) log_average, Tensor(c!) gap, Tensor(d!) steps, Tensor log_alpha, "

@@ -113,6 +113,30 @@ void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa
   }
 }
 
+// The last kLanes additions of a row wait for each other, so those of several rows go side by side.
+constexpr int kRowsAtOnce = 8;
+
+template <bool kX0, class T>
+void squares_of_some(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa, T lambda, T mu, T* out) {
+  alignas(64) T lane[kRowsAtOnce][kLanes] = {};
+  for (int64_t row = 0; row < rows; ++row) {
+    T* own = lane[row];
+    const Residuals<kX0, T, T> terms{in, {kappa[row], lambda, mu, T(0), T(0)}};
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) {
+      PYEBM_VECTOR_LOOP
+      for (int64_t l = 0; l < kLanes; ++l) own[l] += terms(i + l);
+    }
+    for (int64_t l = 0; i + l < width; ++l) own[l] += terms(i + l);
+    in = {in.pred + width, in.z + width, in.x0 ? in.x0 + width : nullptr};
+  }
+  T total[kRowsAtOnce] = {};
+  for (int64_t l = 0; l < kLanes; ++l) {
+    for (int row = 0; row < kRowsAtOnce; ++row) total[row] += lane[row][l];
+  }
+  for (int64_t row = 0; row < rows; ++row) out[row] = total[row];
+}
+
 template <class T>
 void squares(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa, T lambda, T mu, T* out) {
   const auto small = [&](auto x0) {
@@ -123,9 +147,11 @@ void squares(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa,
     squares_of_small<kX0, 4>(rows, in, kappa, lambda, mu, out);
   };
   if (width > 0 && width <= 4) return in.x0 ? small(Flag<true>()) : small(Flag<false>());
-  for (int64_t row = 0; row < rows; ++row) {
-    out[row] = sum<T, T>(width, in, {kappa[row], lambda, mu, T(0), T(0)});
-    in = {in.pred + width, in.z + width, in.x0 ? in.x0 + width : nullptr};
+  for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
+    const int64_t n = rows - row < kRowsAtOnce ? rows - row : kRowsAtOnce;
+    in.x0 ? squares_of_some<true>(n, width, in, kappa + row, lambda, mu, out + row)
+          : squares_of_some<false>(n, width, in, kappa + row, lambda, mu, out + row);
+    in = {in.pred + n * width, in.z + n * width, in.x0 ? in.x0 + n * width : nullptr};
   }
 }
 

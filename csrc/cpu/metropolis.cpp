@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
+#include "metropolis.h"
 #include "samples.h"
 
 namespace pyebm {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kShrink = 0.05, kSlowStart = 10.0, kForget = 0.75, kReach = 50.0;  // as pyebm/reference/metropolis.py
 
 // A tensor whose samples lie one after another, to be copied as they are.
@@ -113,16 +112,12 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
     const float* uniforms = noise.fill(rows, buffer, chunk_kernels().uniforms);
     for (int64_t row = 0; row < rows.rows; ++row) {
       const int64_t b = rows.sample + row;
-      const double energy_of = proposed[b], uniform = uniforms[row];
       const double squares = static_cast<double>(before[row]) - static_cast<double>(after[row]);
-      // An energy of -infinity would be accepted, and then never left.
-      const double alpha = energy_of == -kInfinity ? -kInfinity : (energies[b] - energy_of) / temperature + squares / divisor[b];
-      alphas[b] = alpha;
-      // log u < alpha, mostly without the logarithm: 1 - 1/u <= log u <= u - 1. Never where alpha is NaN.
-      decisions[b] = alpha > uniform - 1.0 || (!(uniform * (1.0 - alpha) >= 1.0) && std::log(uniform) < alpha);
+      alphas[b] = log_acceptance(energies[b], proposed[b], temperature, squares, divisor[b]);
+      decisions[b] = accepts(alphas[b], uniforms[row]);
       if (!decisions[b]) continue;
       ++counts[b];
-      energies[b] = energy_of;
+      energies[b] = proposed[b];
       to_x.copy(b, from_x);
       to_score.copy(b, from_score);
     }

@@ -199,6 +199,13 @@ class NoiseSource {
     }
   }
 
+  // The same noise, so many streams further.
+  NoiseSource on_stream(int64_t further) const {
+    NoiseSource other = *this;
+    other.stream_ = word("stream", static_cast<int64_t>(stream_) + further);
+    return other;
+  }
+
   // Chains count on from the step that was named.
   void require_steps(int64_t n_steps) const {
     if (step_ + n_steps > int64_t{1} << 32) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");

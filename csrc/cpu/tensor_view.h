@@ -41,6 +41,7 @@ class View {
 
   explicit operator bool() const { return count_ > 0; }
   ScalarType type() const { return type_; }
+  bool is_half() const { return bytes_ == 2; }
 
   // Elements [first, first + n) as T, in `buffer` or, where they lie there already, in the tensor itself.
   template <class T>

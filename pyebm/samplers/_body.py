@@ -97,7 +97,9 @@ class Body:
     """A sampler's step, with the tensors it works on; all of them stay where they are, so that a graph can replay it."""
 
     streams = 1  # draws a step; draw j takes the noise's stream + j
-    fused = False  # has an ``advance``, many steps in one kernel, which keeps the thinned states too
+    fused = False  # has an ``advance``, many steps in one kernel
+    keeps = False  # which keeps the thinned states too
+    by_step = 0  # steps of the run that come before the first that ``advance`` can take
     takes_names = True  # else its steps are given none, being able to do without
 
     def __init__(self, run: Run) -> None:
@@ -113,7 +115,7 @@ class Body:
         raise NotImplementedError
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        """``count`` steps at once; the states after the multiples of thin go to ``kept``, where given."""
+        """``count`` steps at once; where it ``keeps``, states after multiples of thin go to ``kept``, where given."""
         raise NotImplementedError
 
     def finish(self) -> None:

@@ -165,7 +165,7 @@ class Sampler:
         cuts: Iterable[tuple[int, int]] = ((k, 1) for k in range(n_steps))
         if callback is None:
             first = body.at_once() if run.may_look else n_steps
-            cuts = stretches(n_steps, first, thin, body.fused, -(-n_steps // _TICKS) if progress else None)
+            cuts = stretches(n_steps, first, thin, body.keeps, -(-n_steps // _TICKS) if progress else None)
         with _bar(run.call, n_steps, progress) as tick:
             for done, count in cuts:
                 advance(done, count, kept, thin)
@@ -174,7 +174,7 @@ class Sampler:
                     body.finish()
                 info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
                 if kept is not None and thin is not None and done % thin == 0:
-                    if not body.fused:
+                    if not body.keeps:
                         kept.select(0, done // thin - 1).copy_(run.x)
                     at.reports.add(info)
                 tick(count)
@@ -230,7 +230,7 @@ def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | N
     if run.graph:
         replay = _graph.Replay(body, noise._block(0, 1, body.streams, run.x).squeeze(0))
         return lambda _done, count, _kept, _thin: replay(count)
-    if body.fused:
+    if body.fused and not body.by_step:
         return body.advance
     streams, step = body.streams, body.step
     if not body.takes_names:
@@ -252,7 +252,13 @@ def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | N
             at = (k - begin) * streams
             step(block[at : at + streams], run.first + k)
 
-    return advance
+    def advance_either(done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
+        alone = min(max(body.by_step - done, 0), count)
+        advance(done, alone, kept, thin)
+        if alone < count:
+            body.advance(done + alone, count - alone, kept, thin)
+
+    return advance_either if body.fused else advance
 
 
 @contextmanager

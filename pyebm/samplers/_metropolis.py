@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
+from .._stretches import first_stretch
 from ._body import NAN, Body, Number, Potential, Run, StepOptions
 from ._mass import LEAST_WARMUP, mass_of
 from ._schedule import Scheduled
@@ -25,6 +27,8 @@ class Metropolis(Body):
     """
 
     streams = 2
+    n_leapfrog = 0
+    jitter = 0.0
 
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run)
@@ -53,6 +57,34 @@ class Metropolis(Body):
         self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
         self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
         warn_of_starts(run, self.energy)
+        self.fused = fused and self._fits_a_chain()
+        if self.fused:
+            self._prepare_chain(sampler)
+
+    def _fits_a_chain(self) -> bool:
+        """Whether the op ``metropolis_chain`` has all that is asked for."""
+        run = self.run
+        elements = run.x.numel() // max(run.x.shape[0], 1)
+        plain = self.mask is None and self.mass is None and not self.varies and not run.graph
+        return plain and self.potential.kernel is not None and "metropolis_chain" in self.kernels and 0 < elements <= LARGEST
+
+    def _prepare_chain(self, sampler: Any) -> None:
+        run, target = self.run, sampler.energy_fn
+        self.name = run.noise._named(run.x.shape[0], run.x)[0].clone()
+        self.head = (*self.held[:-1], target._index, run.parameters(target), target._constant(math.prod(run.x.shape[1:])))
+        if self.adapted is not None:
+            self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
+
+    def at_once(self) -> int:
+        if not self.fused:
+            return super().at_once()
+        return max(first_stretch(self.x, self.head[7], self.run.n_steps) // (self.n_leapfrog + 2), 1)
+
+    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
+        del kept, thin
+        self.name.select(0, 2).fill_(self.run.first + done)
+        numbers = (count, self.n_leapfrog, self.eta[0], self.temperature, self.name, self.jitter)
+        self.kernels["metropolis_chain"](*self.head, *numbers, self.eta[1], *self.named)
 
     def begin(self, names: Names, k: int | None) -> None:
         """The step size and the temperature of step k, where they follow a schedule."""
@@ -182,4 +214,5 @@ def check_warmup(call: str, warmup: int, adapt_mass: bool, target: float, per: s
 
 
 Names = Sequence[Tensor]
+LARGEST = 512  # elements of a sample in the op metropolis_chain
 _NONE = (None, None)

@@ -80,8 +80,8 @@ class HMC(Sampler):
 
 class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: HMC) -> None:
-        super().__init__(run, sampler)
         self.n_leapfrog, self.jitter = sampler.n_leapfrog, sampler.jitter
+        super().__init__(run, sampler)
         self.streams = 3 if self.jitter else 2
         self.fresh, self.momentum = torch.empty_like(run.x), torch.empty_like(run.x)
         self.fixed = None if self.adapted or self.jitter or self.varies else _half(self.eta)

@@ -130,7 +130,7 @@ class _Steps(Body):
 class _Chain(Body):
     """A closed-form target: many steps in one kernel."""
 
-    fused = True
+    fused = keeps = True
 
     def __init__(self, run: Run, sampler: Langevin) -> None:
         super().__init__(run)
