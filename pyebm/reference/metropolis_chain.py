@@ -34,6 +34,7 @@ def metropolis_chain(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> None:
+    momenta: tuple[Tensor | None, Tensor | None]
     held = (x, score, energy, accepted, accept, log_alpha)
     none = (None,) * 5  # mean, mask, low, high, score_clip
     proposal, new_score, new_energy = torch.empty_like(x), torch.empty_like(score), torch.empty_like(energy)
@@ -61,7 +62,8 @@ def metropolis_chain(
             target_energy(new_energy, new_score, proposal, target, params, constant)
             scale, scale_rows = 2.0 * temperature, None
             tested, momenta = half, (fresh, fresh if n_leapfrog == 1 else p)
-        given = (proposal, new_score, new_energy, tested[0], scale, temperature, names[1])
-        metropolis(*held, *given, *momenta, tested[1], scale_rows, seeds, ids)
+        proposed = (proposal, new_score, new_energy)
+        tail = (*momenta, tested[1], scale_rows, seeds, ids)
+        metropolis(*held, *proposed, tested[0], scale, temperature, names[1], *tail)
         for each in names:
             each[2] += 1
