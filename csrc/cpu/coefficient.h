@@ -61,6 +61,26 @@ class Coefficient {
     }
   }
 
+  // Those of n samples as T: where they lie, or in `room`.
+  template <class T>
+  const T* rows(int64_t first, int64_t n, T* room) const {
+    if (lie_as<T>()) return static_cast<const T*>(data_) + first;
+    if (!data_) {
+      std::fill(room, room + n, static_cast<T>(number_));
+    } else if (is_double_) {
+      copy(static_cast<const double*>(data_) + first * stride_, n, room);
+    } else {
+      copy(static_cast<const float*>(data_) + first * stride_, n, room);
+    }
+    return room;
+  }
+
+  // Is there a T for each, one after another?
+  template <class T>
+  bool lie_as() const {
+    return data_ && stride_ == 1 && is_double_ == std::is_same_v<T, double>;
+  }
+
   // The public calls check numbers; what came as a tensor is checked here.
   const Coefficient& require(const char* op, const char* name, bool positive, const char* one = "sample") const {
     if (is_double_ ? all_within<double>(positive) : all_within<float>(positive)) return *this;
@@ -74,12 +94,12 @@ class Coefficient {
   }
 
  private:
-  template <class S>
-  void copy(const S* from, int64_t n, double* out) const {
+  template <class S, class T>
+  void copy(const S* from, int64_t n, T* out) const {
     if (stride_ == 1) {
-      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i]);
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(from[i]);
     } else {
-      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i * stride_]);
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(from[i * stride_]);
     }
   }
 
