@@ -110,7 +110,7 @@ def test_coefficients_of_samples(width, rows, reduction):
 DEFAULTS = {"kappa": 1.0, "lam": -1.0, "mu": 0.0, "weight": 1.0}
 
 
-@pytest.mark.parametrize("width", (*WIDTHS, 1500))
+@pytest.mark.parametrize("width", [*WIDTHS, 1500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_leapfrog_and_scale(width, dtype):
     """HMC's kick and drift, and a kept gradient times what came from above, with a number for each sample or one for all."""
