@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ._checks import Coefficient, check_samples, coefficient
 from ._denoising import denoising
 from ._dtensor import by_samples
+from ._options import checked_flag
 from .noise import Noise
 
 Weight = Coefficient | str | None
@@ -126,13 +127,13 @@ def denoising_loss(
     """
     op = "denoising_loss"
     check_samples(op, "pred", pred)
-    if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
-        raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
     pairs = [
         coefficient(op, name, value, pred)
         for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
     ]
-    numbers = (*(number for number, _ in pairs), 0.5 if half else 1.0, False)
+    if x0 is None and (pairs[2][1] is not None or pairs[2][0] != 0.0):
+        raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
+    numbers = (*(number for number, _ in pairs), 0.5 if checked_flag(op, "half", half) else 1.0, False)
     return denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
+from .._options import checked_count
 from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
 from ._loop import Sampler
-from ._metropolis import Metropolis, Names, check_warmup
+from ._metropolis import Metropolis, Names, checked_warmup
 from ._schedule import Schedule
 
 
@@ -63,9 +64,8 @@ class HMC(Sampler):
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        check_warmup("HMC", warmup, adapt_mass, target_acceptance, per)
-        if n_leapfrog < 1:
-            raise ValueError(f"HMC: n_leapfrog must be >= 1, got {n_leapfrog}")
+        warmup, adapt_mass, target_acceptance = checked_warmup("HMC", warmup, adapt_mass, target_acceptance, per)
+        n_leapfrog = checked_count("HMC", "n_leapfrog", n_leapfrog, 1)
         self.jitter = number("HMC", "jitter", jitter, open_low=False)
         if not self.jitter < 1:
             raise ValueError(f"HMC: jitter must be in [0, 1), got {jitter}")

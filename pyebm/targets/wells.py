@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from .._options import as_float, shown
 from ..noise import Noise
 from ._normaliser import double_well, horner, polynomial
 from ._target import Target, positive
@@ -95,6 +97,12 @@ class DoubleWell(Target):
         return torch.stack((linear, linear / square))
 
 
+def _listed(coefficients: Sequence[float]) -> Tensor:
+    if not isinstance(coefficients, (list, tuple)) or not all(isinstance(c, numbers.Real) for c in coefficients):
+        raise TypeError(f"Polynomial: coefficients must be a list of numbers or a tensor, got {shown(coefficients)}")
+    return torch.tensor([as_float(c) for c in coefficients], dtype=torch.float64)
+
+
 class Polynomial(Target):
     """``energy(x) = sum_i sum_k c_k x_i^k``: every element in the same polynomial, any shape (B, ...).
 
@@ -116,7 +124,7 @@ class Polynomial(Target):
     def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
         super().__init__()
         if not isinstance(coefficients, Tensor):
-            coefficients = torch.tensor(coefficients, dtype=torch.float64)
+            coefficients = _listed(coefficients)
         self._register("coefficients", coefficients, dims=1)
         c = self.coefficients.detach()
         if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or not (c.is_meta or c[-1] > 0):
