@@ -98,6 +98,19 @@ def checked_number(op: str, name: str, value: float, low: float = -math.inf, ope
     return value
 
 
+def checked_list(op: str, name: str, values: Any) -> list[float]:
+    """Numbers, in a list, an array or a tensor of one dimension; infinite ones and NaN among them."""
+    given = values
+    if isinstance(values, Tensor):
+        check_tensor(op, name, values)
+        given = None if values.dim() != 1 or values.is_meta else values.tolist()
+    elif not isinstance(values, (list, tuple)):
+        given = values.tolist() if hasattr(values, "tolist") else None  # numpy's
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, (numbers.Real, Tensor)) for one in given):
+        raise TypeError(f"{op}: {name} must be a list of numbers or a tensor of one dimension, got {shown(values)}")
+    return [bound(op, name, one) for one in given]
+
+
 def bound(op: str, name: str, value: Any, alternative: str = "") -> float:
     """A number that may be infinite, or a tensor that is one."""
     if isinstance(value, Tensor):

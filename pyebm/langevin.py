@@ -89,6 +89,8 @@ def langevin_step_(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`langevin_step` in place: x is overwritten and returned (with the mean, a new tensor, where asked for).
 
+    A step size, a temperature or a mask that shares memory with x is read before any of x is written.
+
     Raises, besides what langevin_step raises, ValueError for an x that is expanded, overlaps itself or the score, or
     that requires grad (as any in-place operation on a leaf).
 
@@ -125,8 +127,8 @@ def affine_step(
 
     Args:
         x, g: (B, ...) as in :func:`langevin_step`; g plays the score's part.
-        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite; rounded once to float32 unless x is
-            float64.
+        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite (tensors are checked on the CPU); rounded
+            once to float32 unless x is float64.
         noise, clamp, mask, return_mean, backend: as in :func:`langevin_step`; the mean is ``a x + b g``.
 
     Returns and raises as :func:`langevin_step`.

@@ -35,7 +35,8 @@ def dsm_loss(
         (0.5 * w * ((score + z / sigma) ** 2).flatten(1).sum(1)).mean()
 
     Args:
-        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides.
+        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides. Where
+            ``|sigma score|`` exceeds 1.8e19 its square is beyond float32 and the loss is infinite (NaN with a weight of 0).
         sigma: the noise's standard deviation, in x's units, > 0, or >= 0 with weight="sigma2", which divides by nothing: a
             number, a tensor of one value per sample, (B,) or (B, 1, ...), or one that broadcasts to score, such as
             (B, T, 1) for a noise level per token.
@@ -110,7 +111,7 @@ def denoising_loss(
     Args:
         pred: the network's prediction (B, ...), float16, bfloat16, float32 or float64; any strides.
         noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like pred.
-        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`.
+        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`, which are finite too (checked on the CPU).
         x0: the clean samples, like pred; needed where mu is not 0.
         weight: w, likewise; one that differs between the elements of a sample (a mask) weighs each of them. None is 1.
         half: multiply by 1/2.

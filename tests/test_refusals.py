@@ -17,6 +17,7 @@ from public_samplers import CALLS as SAMPLERS
 CALLS = FUNCTIONS | SAMPLERS
 
 
+@pytest.mark.filterwarnings("ignore")  # of chains that can't move, and of torch's prototypes
 @pytest.mark.parametrize(("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds])
 def test_is_refused_by_name_or_right(call, argument):
     table, wrong = CALLS[call], []

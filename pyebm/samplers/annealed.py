@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from .._checks import Coefficient, bound, check_tensor
+from .._checks import Coefficient, checked_list
 from .._options import check_callable, checked_count, checked_flag, checked_int, shown
 from ._body import NAN, Body, Bounds, Run, StepOptions, number
 from ._known import Known
@@ -66,7 +65,7 @@ class AnnealedLangevin(Sampler):
         backend: str | None = None,
     ) -> None:
         call = "AnnealedLangevin"
-        self.sigmas = _listed(sigmas)
+        self.sigmas = checked_list(call, "sigmas", sigmas)
         if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
             raise ValueError(f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}")
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
@@ -96,18 +95,6 @@ class AnnealedLangevin(Sampler):
 
     def _body(self, run: Run) -> Body:
         return _Steps(run, self)
-
-
-def _listed(sigmas: Sequence[float] | Tensor) -> list[float]:
-    given: Any = sigmas
-    if isinstance(sigmas, Tensor):
-        check_tensor("AnnealedLangevin", "sigmas", sigmas)
-        given = None if sigmas.dim() != 1 or sigmas.is_meta else sigmas.tolist()
-    if not isinstance(given, (list, tuple)):
-        given = given.tolist() if hasattr(given, "tolist") else None  # numpy's
-    if not isinstance(given, (list, tuple)) or not all(isinstance(s, (numbers.Real, Tensor)) for s in given):
-        raise TypeError(f"AnnealedLangevin: sigmas must be a list of numbers or a 1-dim tensor, got {shown(sigmas)}")
-    return [bound("AnnealedLangevin", "sigmas", s) for s in given]
 
 
 class _Steps(Body):

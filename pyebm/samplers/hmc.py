@@ -22,7 +22,7 @@ class HMC(Sampler):
     ``p + eps/2 s``, taken with probability ``min(1, exp(-(H' - H) / T))`` for
     ``H = E + sum p^2 / (2 m)``, m being the mass of each element, 1 where none is given. It costs
     n_leapfrog scores. A chain whose proposal has no finite energy (NaN, infinity or -infinity)
-    stays.
+    stays; starts at such an energy are as :class:`MALA`'s.
 
     Args:
         step_size: eps > 0: as for :class:`MALA`.

@@ -18,7 +18,9 @@ class MALA(Sampler):
 
     The proposal is :class:`Langevin`'s step; it is taken with probability
     ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal
-    has no finite energy (NaN, infinity or -infinity) stays. With a mass m the proposal is
+    has no finite energy (NaN, infinity or -infinity) stays. One that starts at an energy of infinity
+    (with a finite score there) takes the first proposal whose energy is finite; one that starts at NaN
+    or -infinity never moves, which is warned of on the CPU. With a mass m the proposal is
     ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
 
     Args:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .._options import as_float, shown
+from .._checks import checked_list
 from ..noise import Noise
 from ._normaliser import double_well, horner, polynomial
 from ._target import Target, positive
@@ -97,12 +96,6 @@ class DoubleWell(Target):
         return torch.stack((linear, linear / square))
 
 
-def _listed(coefficients: Sequence[float]) -> Tensor:
-    if not isinstance(coefficients, (list, tuple)) or not all(isinstance(c, numbers.Real) for c in coefficients):
-        raise TypeError(f"Polynomial: coefficients must be a list of numbers or a tensor, got {shown(coefficients)}")
-    return torch.tensor([as_float(c) for c in coefficients], dtype=torch.float64)
-
-
 class Polynomial(Target):
     """``energy(x) = sum_i sum_k c_k x_i^k``: every element in the same polynomial, any shape (B, ...).
 
@@ -124,7 +117,7 @@ class Polynomial(Target):
     def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
         super().__init__()
         if not isinstance(coefficients, Tensor):
-            coefficients = _listed(coefficients)
+            coefficients = torch.tensor(checked_list("Polynomial", "coefficients", coefficients), dtype=torch.float64)
         self._register("coefficients", coefficients, dims=1)
         c = self.coefficients.detach()
         if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or not (c.is_meta or c[-1] > 0):
@@ -143,7 +136,9 @@ class Polynomial(Target):
         Raises ValueError where the polynomial's numbers are beyond float64's.
         """
         work, _ = self._work(x)
-        return -self.energy(x) - (polynomial(self._wide("coefficients")) * work.shape[1]).to(work.dtype)
+        c = self._wide("coefficients")
+        rest = torch.cat((torch.zeros_like(c[:1]), c[1:]))  # c_0 is in the energy and in log Z, and may be large: neither needs it
+        return -horner(rest.to(work.dtype), work).sum(1) - (polynomial(rest) * work.shape[1]).to(work.dtype)
 
     def _constant(self, elements: int) -> float:
         return elements * float(self.coefficients[0])
