@@ -87,5 +87,5 @@ def test_large_coefficients_are_finite():
     "made", [lambda s: pyebm.samplers.HMC(lambda x: x.sum(1), s, 2), lambda s: pyebm.samplers.Langevin(torch.neg, s)]
 )
 def test_a_sampler_says_so_before_its_first_step(made):
-    with pytest.raises(ValueError, match="(HMC|Langevin): step_size must be > 0 and finite, got nan for sample 1"):
+    with pytest.raises(ValueError, match=r"(HMC|Langevin): step_size must be > 0 and finite, got nan for sample 1"):
         made(torch.tensor([0.1, math.nan, 0.1]))(torch.ones(3, 4), 1, noise=NOISE)
