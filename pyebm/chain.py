@@ -11,11 +11,12 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import Coefficient, checked_number, coefficient, rows_of
+from ._clamps import Clamp, by_element, element_bounds
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
 from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
-from .langevin import Clamp, bounds, langevin_step
+from .langevin import bounds, langevin_step
 from .noise import Noise, named
 from .reference.steps import require
 from .targets import Target
@@ -51,7 +52,8 @@ def langevin_chain(
             numbers, or a tensor (K,). A tensor (K,) with K = B is refused, since it could mean either: give (B, 1) or a list.
         noise: names the noise of the first step.
         temperature: T >= 0, like step_size.
-        clamp: (low, high), applied to every state; None in either place leaves that side open.
+        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that broadcast to x, with which
+            the chain is a loop of steps.
         thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
         return_diverged: also return, for each sample, the first k whose step left its state not finite, int64 (B,), or -1.
             A chain that diverges never influences another one.
@@ -86,15 +88,19 @@ def langevin_chain(
     params = target._checked(_OP, x)  # and with it x
     eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
     t = _coefficient("temperature", temperature, x, n_steps)
-    low, high = (None, None) if clamp is None else bounds(_OP, clamp)
+    clamps = by_element(clamp)
+    if clamps and clamp is not None:
+        element_bounds(_OP, clamp, x)  # checked before the first step
+    low, high = (None, None) if clamp is None or clamps else bounds(_OP, clamp)
     name, seeds, ids = named(_OP, noise, x)
     if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:  # under torch.compile it would be a guard on the step
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
     kernel = _ops.kernels(backend, x)[_OP]
-    if wanted(x, params, eta.rows, t.rows, seeds, ids):
-        if only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and thin is None and not return_diverged:
+    if clamps or wanted(x, params, eta.rows, t.rows, seeds, ids):
+        kernel_only = only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and not clamps
+        if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
     out = x.clone()
@@ -227,7 +233,7 @@ def _composed(
     return_diverged: bool,
     backend: str | None,
 ) -> Tensor | tuple[Tensor, ...]:
-    """The same bits step by step, for those who differentiate through the chain."""
+    """The same bits step by step, for those who differentiate through the chain, and for clamps by element."""
     kept = []
     diverged = torch.full(x.shape[:1], -1, device=x.device)
     out = x.clone()

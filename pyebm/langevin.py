@@ -9,12 +9,12 @@ from torch import Tensor
 
 from . import _ops, reference
 from ._checks import Coefficient, apart, bound, check_dense, check_like, check_plain, check_samples, coefficient
+from ._clamps import Clamp, by_element, element_bounds
 from ._derivatives import wanted
 from ._dtensor import by_samples
 from ._options import checked_flag, shown
 from .noise import Noise, named
 
-Clamp = tuple[float | None, float | None]
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]  # the numbers, and the values per sample instead of them
 
 
@@ -45,15 +45,17 @@ def langevin_step(
             as (B, T, 1).
         noise: names z; give each step its own, ``noise.at(step=k)``.
         temperature: T >= 0, like step_size. 0 is gradient ascent on log p.
-        clamp: (low, high), applied to x'; None in either place leaves that side open.
+        clamp: (low, high), applied to x': numbers, None for an open side, or tensors that broadcast to x, one bound an element;
+            those cost another pass over x.
         score_clip: clip the score elementwise to [-score_clip, score_clip] first.
         mask: bool, broadcastable to x: where False, x stays as it is (inpainting).
         return_mean: also return ``x + step_size * score``, without noise and clamp (but masked).
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        x', or (x', mean). Differentiable in x, score, step_size and temperature, in both modes and to any order; then z is
-        stored and the step is composed of torch operations.
+        x', or (x', mean). Differentiable in x, score, step_size, temperature and a clamp's tensors, in both modes and to any
+        order; then z is stored and the step is composed of torch operations. At a temperature of 0 its derivative, which is
+        infinite, is 0 by convention.
 
     Raises:
         TypeError: tensors that are not dense real floating point, or a score wider than x.
@@ -188,6 +190,14 @@ def _step(
     in_place: bool = False,
     g_name: str = "score",
 ) -> Tensor | tuple[Tensor, Tensor]:
+    if clamp is not None and by_element(clamp):
+        sides = element_bounds(op, clamp, x, None if mask is None else _expanded_mask(op, mask, x))
+        if in_place:
+            sides = (sides[0].clone(), sides[1].clone())  # which may lie in x
+        made = _step(op, x, score, coefficients, noise, None, score_clip, mask, return_mean, backend, in_place, g_name)
+        value, mean = made if isinstance(made, tuple) else (made, None)
+        value = value.clamp_(*sides) if in_place else value.clamp(*sides)
+        return value if mean is None else (value, mean)
     score = check_like(op, g_name, score, "x", x)
     mask, low, high, score_clip = step_options(op, x, clamp, score_clip, mask)
     return_mean = checked_flag(op, "return_mean", return_mean)

@@ -202,11 +202,6 @@ class TestSchedules:
                 r"temperature must be .*shape \(6, 1\)",
             ),
             (lambda: MALA(energy, SIZES, warmup=5), ValueError, "warmup finds a step size of its own"),
-            (
-                lambda: AnnealedLangevin(sampler_cases.level_score, [1.0], 0.1, 20, temperature=SIZES),
-                TypeError,
-                "temperature must be",
-            ),
         ],
     )
     def test_refused(self, sampler, error, message):

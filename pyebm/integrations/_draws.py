@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .. import reference
 from .._checks import Coefficient
+from .._clamps import Clamp
 from .._name import WORD
-from ..langevin import Clamp, affine_step
+from ..langevin import affine_step
 from ..losses import denoising_loss
 from ..noise import Noise
 from ..perturb import perturb

@@ -90,11 +90,15 @@ def langevin_update(
 
 
 def _spread_of(eta: Tensor, t: Tensor) -> Tensor:
-    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, which the root's derivative, infinite there, would not say."""
+    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, which the root's derivative, infinite there, would not say.
+
+    The derivative by T is infinite there too; it is 0 by convention, as that of torch's norms at 0, so that a temperature which
+    a schedule takes to 0 leaves no NaN in what the schedule was made of.
+    """
     square = 2.0 * eta * t
-    if wanted(eta) and not wanted(t):
-        return torch.where(t == 0, 0.0, root(torch.where(t == 0, 1.0, square)))
-    return root(square)
+    if not wanted(eta, t):
+        return root(square)
+    return torch.where(t == 0, 0.0, root(torch.where(t == 0, 1.0, square)))
 
 
 UPDATES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"affine_step": affine_update, "langevin_step": langevin_update}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +13,11 @@ from torch.compiler import is_compiling
 
 from .. import _ops
 from .._checks import Coefficient, check_like, checked_number, coefficient
+from .._clamps import Clamp
 from .._derivatives import checkable, inside, plain
 from .._options import check_callable
 from ..energy import check_energy, energy_and_score
-from ..langevin import Clamp, step_options
+from ..langevin import step_options
 from ..reference.steps import require
 from ..targets import Target
 from ._clamped import Clamped
@@ -26,7 +27,7 @@ from ._state import State
 ScoreFn = Callable[..., Tensor]
 EnergyFn = Callable[[Tensor], Tensor]
 NAN = math.nan  # a number's place where it is one per sample
-Bounds = tuple[float | Tensor | None, float | Tensor | None]
+Bounds = Clamp
 Number = tuple[float, Tensor | None]  # as the ops take a coefficient: a number, or one value per sample
 
 
@@ -277,8 +278,8 @@ class StepOptions:
         """The clamp, where it is a pair of numbers."""
         clamp = self.clamp
         if isinstance(clamp, (tuple, list)) and len(clamp) == 2:
-            return None if any(isinstance(side, Tensor) and side.numel() != 1 for side in clamp) else cast(Clamp, clamp)
-        return cast("Clamp | None", clamp)  # of anything else step_options says what is wrong
+            return None if any(isinstance(side, Tensor) and side.numel() != 1 for side in clamp) else clamp
+        return clamp  # of anything else step_options says what is wrong
 
     def expanded_mask(self, run: Run) -> Tensor | None:
         return step_options(run.call, run.x, mask=self.mask)[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_tensor
-from .._derivatives import wanted
+from .._derivatives import checkable, wanted
 from ..noise import Noise
 from ..reference.dense import padded, row_stride, squares
 from ._kept import readable
@@ -141,6 +141,11 @@ class GaussianMixture(Target):
 
     def _log_weights(self) -> Tensor:
         weights = self._wide("weights")
+        if wanted(weights) and checkable(weights) and bool((weights == 0).any()):
+            raise ValueError(
+                f"GaussianMixture: weights must be > 0 where they require grad, as the logarithm of 0 has no derivative, got 0 for "
+                f"component {int((weights == 0).nonzero()[0])}; learn logits, weights = softmax(logits), or detach the weights"
+            )
         return (weights / weights.sum()).log()
 
     def _rows(self) -> Tensor:
