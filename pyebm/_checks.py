@@ -68,9 +68,15 @@ def coefficient(
         return math.nan, rows
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
-    value = checked_number(op, name, value, low, open_low)
+    return as_rows(checked_number(op, name, value, low, open_low), x)
+
+
+def as_rows(value: float, x: Tensor) -> tuple[float, Tensor | None]:
+    """A number as :func:`coefficient` gives it: as a tensor where compiled code took it for one that changes.
+
+    As an argument of an op it would be compiled anew for every number; as a tensor it is compiled once.
+    """
     if is_dynamo_compiling() and not has_static_value(value):
-        # As an argument of an op it would be compiled anew for every number; as a tensor it is compiled once.
         return math.nan, torch.ones(1, dtype=torch.float64, device=x.device) * value
     return value, None
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
-from ._checks import check_dense, check_plain
+from ._checks import check_dense, check_plain, has_static_value
 from ._derivatives import checkable, wanted
 
 Side = float | Tensor | None
@@ -39,6 +39,13 @@ def element_bounds(
     if mask is None:
         return low, high
     return torch.where(mask, low, -math.inf), torch.where(mask, high, math.inf)
+
+
+def changing(x: Tensor, *limits: float | None) -> list[Tensor | None] | None:
+    """The limits as tensors, where compiled code took one of them for a number that changes: else it is compiled for each."""
+    if not is_dynamo_compiling() or all(limit is None or has_static_value(limit) for limit in limits):
+        return None
+    return [None if limit is None else torch.ones((), dtype=torch.float64, device=x.device) * limit for limit in limits]
 
 
 def _side(op: str, side: Side, inf: float, x: Tensor, x_name: str) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _ops, reference
 from ._checks import Coefficient, apart, bound, check_dense, check_like, check_plain, check_samples, coefficient
-from ._clamps import Clamp, by_element, element_bounds
+from ._clamps import Clamp, by_element, changing, element_bounds
 from ._derivatives import wanted
 from ._dtensor import by_samples
 from ._options import checked_flag, shown
@@ -204,10 +204,11 @@ def _step(
     name, seeds, ids = named(op, noise, x)
     kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
-    if wanted(x, score, *rows, mask, seeds, ids):
+    limits = changing(x, low, high, score_clip)
+    if limits is not None or wanted(x, score, *rows, mask, seeds, ids):
         # The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's.
         z = noise.randn(x.shape, device=x.device, backend=backend)
-        exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)
+        exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, *(limits or (low, high, score_clip)))
         value = x.copy_(exact) if in_place else exact.to(x.dtype)
         return (value, exact_mean.to(x.dtype)) if return_mean else value
     if in_place:

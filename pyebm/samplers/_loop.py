@@ -26,16 +26,20 @@ _BLOCK = 1024  # steps whose names are made at once
 _TICKS = 100  # times that a bar moves
 
 
-def _without_inference_mode(call: Callable[..., Any]) -> Callable[..., Any]:
-    """What a run hands to an energy must be such that autograd can keep it; callbacks see the mode that the caller set."""
+def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Under no_grad, and without inference mode: what a run hands to an energy must be such that autograd can keep it.
+
+    Callbacks see the mode that the caller set. (As a decorator no_grad would keep a sampler from being made in compiled code.)
+    """
 
     @functools.wraps(call)
     def run(*args: Any, **options: Any) -> Any:
         if is_compiling() or not torch.is_inference_mode_enabled():
-            return call(*args, **options)
+            with torch.no_grad():
+                return call(*args, **options)
         if options.get("callback") is not None:
             options["callback"] = torch.inference_mode()(options["callback"])
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.no_grad():
             return call(*args, **options)
 
     return run
@@ -92,8 +96,7 @@ class Sampler:
         graph: bool = False,
     ) -> Trajectory: ...
 
-    @_without_inference_mode
-    @torch.no_grad()
+    @_without_autograd
     def __call__(
         self,
         x0: Tensor | State,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import Coefficient
+from .._checks import Coefficient, as_rows
 from .._options import shown
 from ._body import NAN, Number, Run
 
@@ -37,6 +37,8 @@ class Scheduled:
         self.varies, self.table = False, None
         if type(value) is float:
             self.constant = self._checked(name, value)
+            if by_sample:  # else a kernel wants a number
+                self.constant = as_rows(self.constant[0], run.x)
             return
         if isinstance(value, Tensor) and is_schedule(value):
             value = value if self._one_a_sample(value, by_sample) else self._on_host(value)
