@@ -191,7 +191,6 @@ class Noise(Name):
         self, call: str, op: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, backend: str | None
     ) -> Tensor:
         shape = checked_shape(f"Noise.{call}", "shape", shape)
-        self._check_batch(shape[0])  # before any memory is asked for
         out = empty(f"Noise.{call}", shape, dtype, device)
         name, seeds, ids = self._named(shape[0], out)
         kernel = _ops.kernels(backend, out)[op]
