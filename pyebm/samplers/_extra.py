@@ -34,6 +34,8 @@ def check_extra(extra: Any, x: Tensor) -> None:
     """Names, types and shapes: what can be seen without a look at the numbers."""
     if not isinstance(extra, dict):
         raise TypeError(f"State: extra must be a dict of tensors, got {type(extra).__name__}")
+    if not extra:
+        return
     for name, value in extra.items():
         if name not in _KINDS:
             raise ValueError(f"State: extra must have names among {', '.join(_KINDS)}, got {shown(name)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, overload
 
 import torch
@@ -24,6 +24,7 @@ from ._state import State, Trajectory
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
 _BLOCK = 1024  # steps whose names are made at once
 _TICKS = 100  # times that a bar moves
+_NO_BAR: nullcontext[Callable[[int], Any]] = nullcontext(lambda _: None)
 
 
 def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,7 +174,7 @@ class Sampler:
         if callback is None:
             first = body.at_once() if run.may_look else n_steps
             cuts = stretches(n_steps, first, thin, body.fused, -(-n_steps // _TICKS) if progress else None)
-        with _bar(run.call, n_steps, progress) as tick:
+        with _bar(run.call, n_steps) if progress else _NO_BAR as tick:
             for done, count in cuts:
                 advance(done, count, kept, thin)
                 at.done = done = done + count
@@ -253,10 +254,7 @@ def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | N
 
 
 @contextmanager
-def _bar(call: str, n_steps: int, progress: bool) -> Iterator[Callable[[int], Any]]:
-    if not progress:
-        yield lambda _: None
-        return
+def _bar(call: str, n_steps: int) -> Iterator[Callable[[int], Any]]:
     try:
         from rich.progress import Progress as Bar
     except ImportError:
