@@ -63,7 +63,7 @@ class Kept:
     def still(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these tensors, on the CPU, hold the same values, to the bit, and nobody wants a derivative or traces them.
 
-        With a few numbers it takes some 0.5 us of the smallest call's 7: hence one loop, and no look at what can't differ.
+        With two numbers it takes some 0.9 us of the smallest call's 8: hence one loop, and no look at what can't differ.
         """
         if forward_ad._current_level >= 0 or _dispatch_modes() or _transform() is not None or len(tensors) != len(self.values):
             return False
