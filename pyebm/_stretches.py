@@ -43,7 +43,11 @@ def stretches(
             the next.
         most: steps that no call exceeds.
     """
-    done, at_once, most, now = 0, max(first, 1), most or n_steps, clock()
+    done, at_once, most = 0, max(first, 1), most or n_steps
+    if thin is None and 0 < n_steps <= min(at_once, most):  # a short run needs no clock
+        yield 0, n_steps
+        return
+    now = clock()
     while done < n_steps:
         count = min(at_once, most, n_steps - done)
         if thin is not None:

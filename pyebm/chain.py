@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -12,10 +11,12 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import Coefficient, checked_number, coefficient, rows_of
+from ._clamps import Clamp, by_element, element_bounds
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
-from .langevin import Clamp, bounds, langevin_step
+from .langevin import bounds, langevin_step
 from .noise import Noise, named
 from .reference.steps import require
 from .targets import Target
@@ -51,7 +52,8 @@ def langevin_chain(
             numbers, or a tensor (K,). A tensor (K,) with K = B is refused, since it could mean either: give (B, 1) or a list.
         noise: names the noise of the first step.
         temperature: T >= 0, like step_size.
-        clamp: (low, high), applied to every state; None in either place leaves that side open.
+        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that broadcast to x, with which
+            the chain is a loop of steps.
         thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
         return_diverged: also return, for each sample, the first k whose step left its state not finite, int64 (B,), or -1.
             A chain that diverges never influences another one.
@@ -79,21 +81,26 @@ def langevin_chain(
         raise TypeError(
             f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; samplers.Langevin takes any score"
         )
-    n_steps = _count("n_steps", n_steps, 0)
+    n_steps = checked_count(_OP, "n_steps", n_steps)
     if thin is not None:
-        thin = _count("thin", thin, 1)
+        thin = checked_count(_OP, "thin", thin, 1, " or None")
+    return_diverged = checked_flag(_OP, "return_diverged", return_diverged)
     params = target._checked(_OP, x)  # and with it x
     eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
     t = _coefficient("temperature", temperature, x, n_steps)
-    low, high = (None, None) if clamp is None else bounds(_OP, clamp)
+    clamps = by_element(clamp)
+    if clamps and clamp is not None:
+        element_bounds(_OP, clamp, x)  # checked before the first step
+    low, high = (None, None) if clamp is None or clamps else bounds(_OP, clamp)
     name, seeds, ids = named(_OP, noise, x)
     if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:  # under torch.compile it would be a guard on the step
-        raise ValueError(f"{_OP}: steps must stay below 2**32, got {noise.step} and {n_steps} more")
+        raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
     kernel = _ops.kernels(backend, x)[_OP]
-    if wanted(x, params, eta.rows, t.rows, seeds, ids):
-        if only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and thin is None and not return_diverged:
+    if clamps or wanted(x, params, eta.rows, t.rows, seeds, ids):
+        kernel_only = only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and not clamps
+        if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
     out = x.clone()
@@ -209,16 +216,6 @@ def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_s
     return _Row(*coefficient(_OP, name, cast(Coefficient, value), x, low=0.0, open_low=open_low))
 
 
-def _count(name: str, value: int, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{_OP}: {name} must be an int, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{_OP}: {name} must be >= {least}, got {value}")
-    return value
-
-
 def _together(out: Tensor, states: Tensor | None, diverged: Tensor | None) -> Tensor | tuple[Tensor, ...]:
     results = tuple(result for result in (out, states, diverged) if result is not None)
     return out if len(results) == 1 else results
@@ -236,7 +233,7 @@ def _composed(
     return_diverged: bool,
     backend: str | None,
 ) -> Tensor | tuple[Tensor, ...]:
-    """The same bits step by step, for those who differentiate through the chain."""
+    """The same bits step by step, for those who differentiate through the chain, and for clamps by element."""
     kept = []
     diverged = torch.full(x.shape[:1], -1, device=x.device)
     out = x.clone()

@@ -68,6 +68,7 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "langevin-options": lambda _: Langevin(score, 0.3, temperature=0.5, clamp=(-1, 1), score_clip=0.7, mask=MASK_ROW),
     "langevin-chain": lambda x: Langevin(DoubleWell().to(x.device), 0.05, clamp=(-2, None)),
     "annealed": lambda _: annealed(),
+    "annealed-temperature": lambda _: annealed(temperature=[1 / (1 + k) for k in range(STEPS)]),
     "annealed-known": lambda x: annealed(**_with_known(x)),
     "pc-ve": lambda _: corrected(VE(0.1, 5.0), corrector_steps=2),
     "pc-vp-batch": lambda _: corrected(VP(0.1, 6.0), per="batch"),

@@ -76,3 +76,54 @@ def test_more_sums_than_are_kept_at_once():
     assert_equal(each[262_000:], dsm_loss(pred[262_000:], sigma[262_000:], noise.shard(first_sample=262_000), reduction="sample"))
     total = dsm_loss(pred, sigma, noise, reduction="sum")
     torch.testing.assert_close(total, each.double().sum().float(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("rows", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("reduction", ["none", "sample", "sum"])
+def test_coefficients_of_samples(width, rows, reduction):
+    """Losses and gradients whose coefficients differ between samples have the reference's bits, in the order of the sums."""
+    z, x0 = normal(2100, width, seed=1), normal(2100, width, seed=2)
+    kappa, lam, mu, weight = (levels(2100, seed=seed).to(rows) for seed in range(4))
+    above = normal(2100, width) if reduction == "none" else normal(2100) if reduction == "sample" else torch.tensor(0.5)
+    for options in ({"kappa": kappa}, {"kappa": kappa, "lam": lam, "mu": mu, "weight": weight, "x0": x0}, {"x0": x0, "mu": mu}):
+        got = normal(2100, width).requires_grad_()
+        loss = denoising_loss(got, z, reduction=reduction, **options)
+        loss.backward(above)
+        given = {key: value if key == "x0" else value[:, None] for key, value in options.items()}
+        pred = normal(2100, width)
+        a, b, c, w = (given.get(key, torch.tensor(default)) for key, default in DEFAULTS.items())
+        residual = a.float() * pred + b.float() * z
+        if "x0" in options:
+            residual = residual + c.float() * x0
+        grad = (2.0 * w.double() * a.double()).float() * residual
+        grad = grad * (above if above.dim() != 1 else above[:, None])
+        assert_equal(got.grad, grad)
+        assert_equal(denoising_loss(pred, z, reduction=reduction, **options), loss.detach())
+        if reduction == "none":
+            assert_equal(loss.detach(), w.float() * (residual * residual))
+        elif reduction == "sample":
+            of_sample = w.double().expand(2100, 1)[:, 0]
+            assert_equal(loss.detach(), (sums_in_order(residual * residual).double() * of_sample).float())
+
+
+DEFAULTS = {"kappa": 1.0, "lam": -1.0, "mu": 0.0, "weight": 1.0}
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, 1500])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_leapfrog_and_scale(width, dtype):
+    """HMC's kick and drift, and a kept gradient times what came from above, with a number for each sample or one for all."""
+    x, p, s = (normal(1100, width, seed=seed).to(dtype) for seed in range(3))
+    for rows in (None, levels(1100).double(), levels(1100), levels(2200)[::2]):
+        got, want = (x.clone(), p.clone()), (x.clone(), p.clone())
+        number = 0.3 if rows is None else float("nan")
+        _ops.kernels(None, x)["leapfrog"](*got, number, s, None, None, rows)
+        _ops.kernels("reference", x)["leapfrog"](*want, number, s, None, None, rows)
+        for one, other in zip(got, want, strict=True):
+            assert_equal(one, other)
+    if dtype != torch.bfloat16:
+        for above in (levels(1100).to(dtype), levels(2200).to(dtype)[::2], torch.tensor(0.3, dtype=dtype)):
+            got = x.clone()
+            _ops.kernels(None, x)["scale_"](got, above)
+            assert_equal(got, x * (above[:, None] if above.dim() else above))

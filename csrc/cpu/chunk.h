@@ -31,7 +31,7 @@ struct Calls {
   alignas(64) uint32_t key1[kCalls];
   uint32_t step, stream;
   bool same_key;
-  bool one_pair;  // only words 0 and 1 of each call are wanted
+  int64_t wanted;  // numbers of each call: 4, or of narrow samples the first 1 or 2
 };
 
 // Elementwise operands of a loss; null where there is none. Z is float for regenerated noise, T for the caller's own.
@@ -42,7 +42,7 @@ struct LossOperands {
   const T* x0;
 };
 
-// LossRow's for each element.
+// LossRow's for each row or element; those that a kernel does not use may be null.
 template <class T>
 struct LossRows {
   const T *kappa, *lambda, *mu, *weight, *grad;
@@ -75,7 +75,7 @@ struct TargetOf {
 
 struct ChunkKernels {
   const char* name;
-  // Write 4 numbers a call (one_pair: 2), for the calls rounded up to a multiple of 16.
+  // Write the wanted numbers of each call, for the calls rounded up to a multiple of 16.
   void (*normals)(const Calls&, int64_t calls, float* out);
   void (*uniforms)(const Calls&, int64_t calls, float* out);
   void (*from_half)(const uint16_t*, int64_t n, float*);
@@ -96,28 +96,30 @@ struct ChunkKernels {
     void (*repeat)(int64_t n, int64_t length, int64_t skip, const T* values, T* out);
     // LossRow's numbers of n runs and a sixth as it is, from kappa, lambda, mu, weight and that.
     void (*loss_rows)(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale, T* const* out);
-    // Of rows of numbers one after another, in the order of LossOf::sum.
+    // Of rows of numbers one after another, in the order of LossOf::sums.
     void (*sums)(int64_t rows, int64_t width, const T* numbers, T* out);
     bool (*all_finite)(int64_t n, const T* x);
-    void (*moved)(int64_t n, const T* x, const T* v, T by, T* out);  // x + by v
-    // LossOf::sum of each of some rows, kappa being one a row.
+    // x + by v and by x, where `by` is one number a row.
+    void (*moved)(int64_t rows, int64_t width, const T* x, const T* v, const T* by, T* out);
+    void (*scaled)(int64_t rows, int64_t width, const T* x, const T* by, T* out);
+    // LossOf::sums, kappa being one a row.
     void (*squares)(int64_t rows, int64_t width, LossOperands<T, T>, const T* kappa, T lambda, T mu, T* out);
   };
   Of<float> f32;
   Of<double> f64;
 
-  // What a loss does with the residuals r of n elements, of one sample but for those with coefficients for each.
+  // What a loss does with the residuals r of some rows, which have coefficients for each row, or of n elements that have their own.
   template <class T, class Z>
   struct LossOf {
-    T (*sum)(int64_t n, LossOperands<T, Z>, const LossRow<T>&);                     // sum r^2
-    T (*sum_and_grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);    // and out = grad r
-    void (*elementwise)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, T* out);  // weight r^2
-    // (grad r) grad_output, which is one number or, where stride is 1, one per element
-    void (*grad)(int64_t n, LossOperands<T, Z>, const LossRow<T>&, const T* grad_output, int64_t stride, T* out);
+    // sum r^2 of each row, and grad r, unless null.
+    void (*sums)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, T* sums, T* grad);
+    void (*elementwise)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, T* out);  // weight r^2
+    // (grad r) grad_output, which is one number a row or one per element
+    void (*grad)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, const T* grad_output, bool each, T* out);
     // r^2 or, where weighted, weight r^2; and grad r, unless null.
     void (*terms_each)(int64_t n, LossOperands<T, Z>, const LossRows<T>&, bool weighted, T* terms, T* grad);
     void (*grad_each)(int64_t n, LossOperands<T, Z>, const LossRows<T>&, const T* grad_output, T* out);
-    // Of rows of numbers one after another, each added as `sum` adds residuals.
+    // Of rows of numbers one after another, each added as `sums` adds residuals.
     void (*squares)(int64_t rows, int64_t width, const Z* numbers, T* sums);
   };
   LossOf<float, float> loss_f32;

@@ -151,10 +151,35 @@ bool all_finite(int64_t n, const T* x) {
   return largest != kInfinite;
 }
 
-template <class T>
-void moved(int64_t n, const T* x, const T* v, T by, T* out) {
+// Calls body(i, row) for the elements i of each row; narrow rows, for which a loop each is too much, go side by side.
+template <int kWidth, class Body>
+PYEBM_HD void over_narrow_rows(int64_t rows, Body body) {
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) out[i] = x[i] + by * v[i];
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t k = 0; k < kWidth; ++k) body(row * kWidth + k, row);
+  }
+}
+
+template <class Body>
+PYEBM_HD void over_rows(int64_t rows, int64_t width, Body body) {
+  if (width == 1) return over_narrow_rows<1>(rows, body);
+  if (width == 2) return over_narrow_rows<2>(rows, body);
+  if (width == 3) return over_narrow_rows<3>(rows, body);
+  if (width == 4) return over_narrow_rows<4>(rows, body);
+  for (int64_t row = 0; row < rows; ++row) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = row * width; i < (row + 1) * width; ++i) body(i, row);
+  }
+}
+
+template <class T>
+void moved(int64_t rows, int64_t width, const T* x, const T* v, const T* by, T* out) {
+  over_rows(rows, width, [&](int64_t i, int64_t row) { out[i] = x[i] + by[row] * v[i]; });
+}
+
+template <class T>
+void scaled(int64_t rows, int64_t width, const T* x, const T* by, T* out) {
+  over_rows(rows, width, [&](int64_t i, int64_t row) { out[i] = x[i] * by[row]; });
 }
 
 void probabilities(int64_t n, const double* x, double* out) {

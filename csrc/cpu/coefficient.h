@@ -61,7 +61,33 @@ class Coefficient {
     }
   }
 
+  // Those of n samples as T: where they lie, or in `room`.
+  template <class T>
+  const T* rows(int64_t first, int64_t n, T* room) const {
+    if (lie_as<T>()) return static_cast<const T*>(data_) + first;
+    if (!data_) {
+      std::fill(room, room + n, static_cast<T>(number_));
+    } else if (is_double_) {
+      copy(static_cast<const double*>(data_) + first * stride_, n, room);
+    } else {
+      copy(static_cast<const float*>(data_) + first * stride_, n, room);
+    }
+    return room;
+  }
+
+  // Is there a T for each, one after another?
+  template <class T>
+  bool lie_as() const {
+    return data_ && stride_ == 1 && is_double_ == std::is_same_v<T, double>;
+  }
+
   // The public calls check numbers; what came as a tensor is checked here.
+  void require_finite(const char* op, const char* name) const {
+    if (is_double_ ? all_finite<double>() : all_finite<float>()) return;
+    for (int64_t b = 0; b < count_; ++b) {
+      if (!std::isfinite((*this)[b])) fail(op, ": ", name, " must be finite, got ", (*this)[b], " for sample ", b);
+    }
+  }
   const Coefficient& require(const char* op, const char* name, bool positive, const char* one = "sample") const {
     if (is_double_ ? all_within<double>(positive) : all_within<float>(positive)) return *this;
     for (int64_t b = 0; b < count_; ++b) {
@@ -74,13 +100,24 @@ class Coefficient {
   }
 
  private:
-  template <class S>
-  void copy(const S* from, int64_t n, double* out) const {
+  template <class S, class T>
+  void copy(const S* from, int64_t n, T* out) const {
     if (stride_ == 1) {
-      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i]);
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(from[i]);
     } else {
-      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i * stride_]);
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(from[i * stride_]);
     }
+  }
+
+  template <class S>
+  bool all_finite() const {
+    const S* values = static_cast<const S*>(data_);
+    int good = 1;
+    for (int64_t b = 0; b < count_; ++b) {
+      const S value = values[b * stride_];
+      good &= (value <= std::numeric_limits<S>::max()) & (value >= std::numeric_limits<S>::lowest());
+    }
+    return good;
   }
 
   // Many values at a time, which the search for the first bad one does not do.

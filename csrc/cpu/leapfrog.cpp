@@ -8,7 +8,8 @@ namespace {
 
 void leapfrog(Tensor x, Tensor p, double step_size, std::optional<Tensor> score, std::optional<Tensor> from_x,
               std::optional<Tensor> from_p, std::optional<Tensor> step_size_rows) {
-  const Shape shape(x);
+  Shape shape(x);
+  shape.without_noise();
   const Coefficient eps(step_size, step_size_rows);
   const View place(x), momentum(p), slope(score), old_place(from_x ? *from_x : x), old_momentum(from_p ? *from_p : p);
   for (const Tensor* given : {&p, score ? &*score : &p, from_x ? &*from_x : &x, from_p ? &*from_p : &p}) {
@@ -19,12 +20,11 @@ void leapfrog(Tensor x, Tensor p, double step_size, std::optional<Tensor> score,
     using T = decltype(type);
     // from + by v, rounded to x's dtype.
     const auto moved = [&](const Chunk& chunk, const T* from, const T* v, T* out, T* work) {
-      for_each_run(chunk, eps.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
-        const T by = static_cast<T>(eps[sample]);
-        if (!rounds || x.element_size() >= 4) return kernels_of<T>().moved(n, from + at, v + at, by, out + at);
-        for (int64_t i = 0; i < n; ++i) work[i] = by * v[at + i];
-        place.round(n, work);
-        for (int64_t i = 0; i < n; ++i) out[at + i] = from[at + i] + work[i];
+      with_rows<T>(chunk, eps, [&](int64_t rows, int64_t width, const T* by) {
+        if (!rounds || x.element_size() >= 4) return kernels_of<T>().moved(rows, width, from, v, by, out);
+        kernels_of<T>().scaled(rows, width, v, by, work);
+        place.round(chunk.count, work);
+        for (int64_t i = 0; i < chunk.count; ++i) out[i] = from[i] + work[i];
       });
       place.round(chunk.count, out);
     };

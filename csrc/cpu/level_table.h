@@ -26,10 +26,10 @@
 
 namespace {
 
-#define PYEBM_ELEMENTS_OF(T) \
-  {perturb<T>, step<T>, perturb_each<T>, step_each<T>, repeat<T>, loss_rows<T>, sums<T>, all_finite<T>, moved<T>, squares<T>}
-#define PYEBM_LOSS_OF(T, Z) \
-  {sum<T, Z>, sum_and_grad<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
+#define PYEBM_ELEMENTS_OF(T)                                                          \
+  {perturb<T>, step<T>,       perturb_each<T>, step_each<T>, repeat<T>, loss_rows<T>, \
+   sums<T>,    all_finite<T>, moved<T>,        scaled<T>,    squares<T>}
+#define PYEBM_LOSS_OF(T, Z) {loss_sums<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
 
 constexpr ChunkKernels kernels_of(const char* name) {
   return {name,

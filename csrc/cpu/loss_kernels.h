@@ -84,14 +84,53 @@ T sum_and_grad_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& r
   return total;
 }
 
-template <class T, class Z>
-T sum(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row) {
-  return in.x0 ? sum_of<T>(n, Residuals<true, T, Z>{in, row}) : sum_of<T>(n, Residuals<false, T, Z>{in, row});
+// A row's numbers for its residuals and their gradients.
+template <class T>
+PYEBM_HD LossRow<T> row_at(int64_t i, const LossRows<T>& rows, bool with_grad) {
+  return {rows.kappa[i], rows.lambda[i], rows.mu[i], T(0), with_grad ? rows.grad[i] : T(0)};
+}
+
+template <bool kX0, bool kGrad, int kWidth, class T, class Z>
+PYEBM_HD void narrow_sums(int64_t rows, const LossOperands<T, Z>& in, const LossRows<T>& numbers, T* sums, T* out) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t row = 0; row < rows; ++row) {
+    const LossRow<T> of = row_at(row, numbers, kGrad);
+    T total = 0;
+    for (int64_t i = row * kWidth; i < (row + 1) * kWidth; ++i) {
+      const T r = residual_at<kX0>(i, in, of);
+      total += r * r;
+      if (kGrad) out[i] = of.grad * r;
+    }
+    sums[row] = total;
+  }
+}
+
+template <bool kX0, bool kGrad, class T, class Z>
+PYEBM_HD void sums_of_rows(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, T* sums, T* out) {
+  if (width == 1) return narrow_sums<kX0, kGrad, 1>(rows, in, numbers, sums, out);
+  if (width == 2) return narrow_sums<kX0, kGrad, 2>(rows, in, numbers, sums, out);
+  if (width == 3) return narrow_sums<kX0, kGrad, 3>(rows, in, numbers, sums, out);
+  if (width == 4) return narrow_sums<kX0, kGrad, 4>(rows, in, numbers, sums, out);
+  for (int64_t row = 0; row < rows; ++row) {
+    const LossRow<T> of = row_at(row, numbers, kGrad);
+    if constexpr (kGrad) {
+      sums[row] = sum_and_grad_loop<kX0>(width, in, of, out + row * width);
+    } else {
+      sums[row] = sum_of<T>(width, Residuals<kX0, T, Z>{in, of});
+    }
+    in = {in.pred + width, in.z + width, kX0 ? in.x0 + width : nullptr};
+  }
 }
 
 template <class T, class Z>
-T sum_and_grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) {
-  return in.x0 ? sum_and_grad_loop<true>(n, in, row, out) : sum_and_grad_loop<false>(n, in, row, out);
+void loss_sums(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, T* sums, T* out) {
+  if (out) {
+    in.x0 ? sums_of_rows<true, true>(rows, width, in, numbers, sums, out)
+          : sums_of_rows<false, true>(rows, width, in, numbers, sums, out);
+  } else {
+    in.x0 ? sums_of_rows<true, false>(rows, width, in, numbers, sums, out)
+          : sums_of_rows<false, false>(rows, width, in, numbers, sums, out);
+  }
 }
 
 template <class T, class Z>
@@ -156,28 +195,26 @@ void squares(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa,
 }
 
 template <class T, class Z>
-void elementwise(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, T* out) {
+void elementwise(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, T* out) {
   const auto loop = [&](auto x0) {
-    PYEBM_VECTOR_LOOP
-    for (int64_t i = 0; i < n; ++i) {
-      const T r = residual_at<decltype(x0)::value>(i, in, row);
-      out[i] = row.weight * (r * r);
-    }
+    over_rows(rows, width, [&](int64_t i, int64_t row) {
+      const T r = residual_at<decltype(x0)::value>(i, in, row_at(row, numbers, false));
+      out[i] = numbers.weight[row] * (r * r);
+    });
   };
   in.x0 ? loop(Flag<true>()) : loop(Flag<false>());
 }
 
 template <class T, class Z>
-void grad(int64_t n, LossOperands<T, Z> in, const LossRow<T>& row, const T* grad_output, int64_t stride, T* out) {
+void grad(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, const T* grad_output, bool each, T* out) {
   const auto loop = [&](auto x0, auto elementwise) {
-    const T one = grad_output[0];
-    PYEBM_VECTOR_LOOP
-    for (int64_t i = 0; i < n; ++i) {
-      const T r = residual_at<decltype(x0)::value>(i, in, row);
-      out[i] = (row.grad * r) * (decltype(elementwise)::value ? grad_output[i] : one);
-    }
+    over_rows(rows, width, [&](int64_t i, int64_t row) {
+      const LossRow<T> of = row_at(row, numbers, true);
+      const T r = residual_at<decltype(x0)::value>(i, in, of);
+      out[i] = (of.grad * r) * grad_output[decltype(elementwise)::value ? i : row];
+    });
   };
-  if (stride) {
+  if (each) {
     in.x0 ? loop(Flag<true>(), Flag<true>()) : loop(Flag<false>(), Flag<true>());
   } else {
     in.x0 ? loop(Flag<true>(), Flag<false>()) : loop(Flag<false>(), Flag<false>());
@@ -200,19 +237,14 @@ void loss_rows(int64_t n, const double* const* values, double factor, bool over_
   over_kappa2 ? loop(Flag<true>()) : loop(Flag<false>());
 }
 
-template <class T>
-PYEBM_HD LossRow<T> row_at(int64_t i, const LossRows<T>& rows) {
-  return {rows.kappa[i], rows.lambda[i], rows.mu[i], rows.weight[i], rows.grad[i]};
-}
-
 template <class T, class Z>
 void terms_each(int64_t n, LossOperands<T, Z> in, const LossRows<T>& rows, bool weighted, T* terms, T* out) {
   const auto loop = [&](auto x0, auto with_weight, auto with_grad) {
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) {
-      const LossRow<T> row = row_at(i, rows);
+      const LossRow<T> row = row_at(i, rows, decltype(with_grad)::value);
       const T r = residual_at<decltype(x0)::value>(i, in, row);
-      terms[i] = decltype(with_weight)::value ? row.weight * (r * r) : r * r;
+      terms[i] = decltype(with_weight)::value ? rows.weight[i] * (r * r) : r * r;
       if (decltype(with_grad)::value) out[i] = row.grad * r;
     }
   };
@@ -228,7 +260,7 @@ void grad_each(int64_t n, LossOperands<T, Z> in, const LossRows<T>& rows, const 
   const auto loop = [&](auto x0) {
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) {
-      const LossRow<T> row = row_at(i, rows);
+      const LossRow<T> row = row_at(i, rows, true);
       out[i] = (row.grad * residual_at<decltype(x0)::value>(i, in, row)) * grad_output[i];
     }
   };

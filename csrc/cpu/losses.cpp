@@ -5,127 +5,10 @@
 #include <numeric>
 #include <vector>
 
-#include "runs.h"
+#include "losses.h"
 
 namespace pyebm {
 namespace {
-
-enum Reduction : int64_t { kNone, kSample, kSum, kMean, kBatchMean };
-
-double divisor_of(int64_t reduction, const Shape& shape) {
-  const double samples = static_cast<double>(shape.samples), elements = static_cast<double>(shape.elements);
-  return reduction == kMean ? samples * elements : reduction == kBatchMean ? samples : 1.0;
-}
-
-// With the gradient from above, where that is one number for all or for each sample.
-template <class T>
-struct Row : LossRow<T> {
-  T above;
-};
-template <class T>
-struct Rows : LossRows<T> {
-  const T* above;
-};
-
-template <class T>
-using LossNumbers = RunNumbers<T, 5, 6>;
-
-// kappa, lambda, mu, weight, and the gradient from above.
-struct Coefficients {
-  static constexpr int64_t kSamplesAtOnce = 64;
-  Runs<5> runs;
-  double factor;
-  bool over_kappa2;
-  double divisor;  // what the reduction divides the sum by
-
-  // Calls visit(at, n, row) for each run of the chunk.
-  template <class T, class Visit>
-  void for_each_run(LossNumbers<T>& numbers, const Chunk& chunk, Visit visit) const {
-    numbers.for_each_run(runs, chunk, make<T>(), [&](int64_t at, int64_t n, const auto& of) {
-      visit(at, n, Row<T>{{of[0], of[1], of[2], of[3], of[4]}, of[5]});
-    });
-  }
-  template <class T>
-  Rows<T> of_each(LossNumbers<T>& numbers, const Chunk& chunk) const {
-    const auto of = numbers.of_each(runs, chunk, make<T>());
-    return {{of[0], of[1], of[2], of[3], of[4]}, of[5]};
-  }
-
-  // Does the weight of the squares change within samples? Then it is in the sums, and else before them.
-  bool weighs_elements(const Shape& shape) const {
-    const auto changes = [&](const Coefficient& one) { return one.run() && one.run() % shape.elements; };
-    return changes(runs[3]) || (over_kappa2 && changes(runs[0]));
-  }
-
-  // Is a sum of its own for each row of the chunk less than the laying out? Runs are then of whole rows.
-  bool sums_rows(const Chunk& chunk) const {
-    return chunk.rows == 1 ? !runs.change_in(chunk) : chunk.width >= runs.kLong && runs.length() % chunk.width == 0;
-  }
-
-  // Of n samples, where it does not.
-  void weights(int64_t sample, int64_t n, const Shape& shape, double* out) const {
-    double kappa[kSamplesAtOnce];
-    runs[3].read(sample, n, shape.elements, out);
-    if (over_kappa2) runs[0].read(sample, n, shape.elements, kappa);
-    for (int64_t i = 0; i < n; ++i) out[i] = loss_weight(over_kappa2 ? kappa[i] : 1.0, out[i], factor, over_kappa2);
-  }
-
- private:
-  double weight(double kappa, double weight) const { return loss_weight(kappa, weight, factor, over_kappa2); }
-
-  template <class T>
-  auto make() const {
-    return [this](int64_t n, const auto& values, T* const* made) {
-      kernels_of<T>().loss_rows(n, values, factor, over_kappa2, 1.0 / divisor, made);
-    };
-  }
-};
-
-// z of a chunk: the caller's own, or made anew.
-template <class T, class Z>
-class LossNoise {
- public:
-  LossNoise(const View& own, const NoiseSource* noise) : own_(own), noise_(noise) {}
-  const Z* fill(const Chunk& chunk) {
-    if constexpr (std::is_same_v<Z, float>) {
-      if (noise_) return noise_->fill(chunk, buffer_);
-    }
-    return own_.template read<Z>(chunk.first, chunk.count, work_.data);
-  }
-
- private:
-  const View& own_;
-  const NoiseSource* noise_;
-  NoiseBuffer buffer_;
-  Buffer<Z> work_;
-};
-
-// Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
-template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z,
-                         const std::optional<Tensor>& x0, const NoiseSource* noise, Work work) {
-  const View pred_view(pred), z_view(z), x0_view(x0);
-  for_each_chunk(shape, begin, end, [&] {
-    return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
-            extra_work = Buffer<T>(), numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
-      const LossOperands<T, Z> operands{pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
-                                        x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
-      work(chunk, operands, numbers, out_work.data, extra_work.data);
-    };
-  });
-}
-
-template <class T, class Z>
-LossOperands<T, Z> shifted(const LossOperands<T, Z>& in, int64_t at) {
-  return {in.pred + at, in.z + at, in.x0 ? in.x0 + at : nullptr};
-}
-
-// Calls body(T(), Z()): the type of the arithmetic, and that of z as it lies in memory or comes from the generator.
-template <class Body>
-void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
-  if (pred.scalar_type() != ScalarType::Double) return body(float(), float());
-  own_noise ? body(double(), double()) : body(double(), float());
-}
 
 // Adds the losses of n samples, one after another, to the total, and writes them to `each` unless it is null. partial: for each
 // sample as many sums as it has parts, with the weights of its elements or, not `weighted`, without any.
@@ -134,17 +17,15 @@ void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sampl
          Loss* each, double& total) {
   double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
   std::fill(std::begin(weights), std::end(weights), 1.0);
+  const bool same = weighted || !c.weights_change();
+  if (same && !weighted) c.weights(sample, c.kSamplesAtOnce, shape, weights);
   double sum = total;
   for (int64_t done = 0; done < n; done += c.kSamplesAtOnce) {
     const int64_t some = std::min(c.kSamplesAtOnce, n - done);
-    if (!weighted) c.weights(sample + done, some, shape, weights);
+    if (!same) c.weights(sample + done, some, shape, weights);
     const T* sums = partial + done * parts;
-    if (parts == 1) {
-      std::copy(sums, sums + some, losses);
-    } else {
-      for (int64_t i = 0; i < some; ++i) losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
-    }
-    for (int64_t i = 0; i < some; ++i) losses[i] *= weights[i];
+    for (int64_t i = 0; i < some && parts > 1; ++i) losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
+    for (int64_t i = 0; i < some; ++i) losses[i] = (parts > 1 ? losses[i] : static_cast<double>(sums[i])) * weights[i];
     if (each) std::copy(losses, losses + some, each + sample + done);
     for (int64_t i = 0; i < some; ++i) sum += losses[i];
   }
@@ -173,6 +54,10 @@ Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<
                        {op, "weight", weight, weight_rows, elements},
                        {op, "grad_output", 1.0, from_above, elements}}});
   if (over_kappa2 || kappa_positive.value_or(false)) runs[0].require("dsm_loss", "sigma", over_kappa2);
+  runs[0].require_finite("denoising_loss", "kappa");
+  runs[1].require_finite("denoising_loss", "lam");
+  runs[2].require_finite("denoising_loss", "mu");
+  runs[3].require_finite("denoising_loss", "weight");
   return {runs, factor, over_kappa2, divisor_of(reduction, Shape(pred))};
 }
 
@@ -181,7 +66,8 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
                     std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
-  const Shape shape(pred);
+  Shape shape(pred);
+  if (z) shape.without_noise();
   const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
                                       over_kappa2, reduction, kappa_positive);
   const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
@@ -194,10 +80,11 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
       for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
                                 [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
                                   T* target = loss_view.target(chunk.first, work);
-                                  if (c.runs.are_long(chunk)) {
-                                    c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-                                      kernels.elementwise(n, shifted(in, at), row, target + at);
-                                    });
+                                  if (c.by_parts(chunk)) {
+                                    c.for_each_part(numbers, chunk, kWeights,
+                                                    [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+                                                      kernels.elementwise(rows, n, shifted(in, at), of, target + at);
+                                                    });
                                   } else {
                                     kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
                                   }
@@ -208,7 +95,7 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
   }
   // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which they are added. Of very many
   // samples some at a time, as memory that is new costs more than the sums.
-  constexpr int64_t kSumsAtOnce = 1 << 18;
+  constexpr int64_t kSumsAtOnce = 1 << 16;
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
   const int64_t span = shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk : std::max<int64_t>(shape.chunks, 1);
   const int64_t samples = shape.samples_per_chunk ? span * shape.samples_per_chunk : shape.samples;
@@ -225,13 +112,12 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
         const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
           T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
           T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
-          if (c.sums_rows(part)) {
-            c.for_each_run<T>(numbers, part, [&](int64_t at, int64_t n, const Row<T>& row) {
-              for (const int64_t end = at + n; at < end; at += part.width, ++sums) {
-                *sums = target ? kernels.sum_and_grad(part.width, shifted(in, at), row, target + at)
-                               : kernels.sum(part.width, shifted(in, at), row);
-                if (weighted) *sums *= row.weight;
-              }
+          if (c.runs.by_rows(part)) {
+            const Wanted wanted = target || weighted ? kWeightsAndGradients : kResiduals;
+            c.for_each_part(numbers, part, wanted, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+              kernels.sums(rows, n, shifted(in, at), of, sums, target ? target + at : nullptr);
+              for (int64_t row = 0; weighted && row < rows; ++row) sums[row] *= of.weight[row];
+              sums += rows;
             });
           } else {
             kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
@@ -254,7 +140,8 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
                     std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
                     std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
                     std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
-  const Shape shape(pred);
+  Shape shape(pred);
+  if (z) shape.without_noise();
   const Coefficients c =
       coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction,
                    kappa_positive, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
@@ -264,26 +151,27 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    for_each_loss_chunk<T, Z>(shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
-                              [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
-                                T* target = grad_view.target(chunk.first, work);
-                                const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-                                if (c.runs.are_long(chunk)) {
-                                  c.for_each_run<T>(numbers, chunk, [&](int64_t at, int64_t n, const Row<T>& row) {
-                                    kernels.grad(n, shifted(in, at), row, every ? every + at : &row.above, every ? 1 : 0,
-                                                 target + at);
-                                  });
-                                } else {
-                                  const Rows<T> rows = c.of_each<T>(numbers, chunk);
-                                  kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
-                                }
-                                grad_view.written(chunk.first, chunk.count, target);
-                              });
+    for_each_loss_chunk<T, Z>(
+        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+        [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
+          T* target = grad_view.target(chunk.first, work);
+          const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
+          if (c.by_parts(chunk)) {
+            c.for_each_part(numbers, chunk, kWeightsAndGradients, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+              kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every, target + at);
+            });
+          } else {
+            const Rows<T> rows = c.of_each<T>(numbers, chunk);
+            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+          }
+          grad_view.written(chunk.first, chunk.count, target);
+        });
   });
 }
 
 void scale_(Tensor grad, Tensor grad_output) {
-  const Shape shape(grad);
+  Shape shape(grad);
+  shape.without_noise();
   const Coefficient above(0.0, grad_output);
   if (!above.per_sample() && above[0] == 1.0) return;  // loss.backward(): nothing to do, and nothing is read
   const View view(grad);
@@ -293,10 +181,8 @@ void scale_(Tensor grad, Tensor grad_output) {
       return [&, work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
         const T* in = view.read(chunk.first, chunk.count, work.data);
         T* target = view.target(chunk.first, work.data);
-        for_each_run(chunk, above.per_sample(), [&](int64_t sample, int64_t at, int64_t n) {
-          const T factor = static_cast<T>(above[sample]);
-          for (int64_t i = at; i < at + n; ++i) target[i] = in[i] * factor;
-        });
+        with_rows<T>(chunk, above,
+                     [&](int64_t rows, int64_t width, const T* by) { kernels_of<T>().scaled(rows, width, in, by, target); });
         view.written(chunk.first, chunk.count, target);
       };
     });

@@ -160,15 +160,18 @@ class Chains {
 
   // out = from + step v. A step size that is a number is rounded to x's dtype with its product, as the op leapfrog does.
   void move(const Chunk& chunk, int64_t at, const T* from, const T* v, T* out) {
-    const bool rounds = !steps_.per_sample() && x_view_.is_half();
-    for_each_run(chunk, steps_.per_sample(), [&](int64_t, int64_t within, int64_t n) {
-      const int64_t begin = at + within;
-      const T by = static_cast<T>(sizes_[begin / shape_.elements]);
-      if (!rounds) return kernels_of<T>().moved(n, from + begin, v + begin, by, out + begin);
-      for (int64_t i = 0; i < n; ++i) a_.data[i] = by * v[begin + i];
-      x_view_.round(n, a_.data);
-      for (int64_t i = 0; i < n; ++i) out[begin + i] = from[begin + i] + a_.data[i];
-    });
+    const bool each = steps_.per_sample();
+    const int64_t rows = each ? chunk.rows : 1, width = each ? chunk.width : chunk.count;
+    const double* size = &sizes_[at / shape_.elements];
+    T by[kCalls];
+    for (int64_t row = 0; row < rows; ++row) by[row] = static_cast<T>(size[row]);
+    if (each || !x_view_.is_half()) {
+      kernels_of<T>().moved(rows, width, from + at, v + at, by, out + at);
+    } else {
+      kernels_of<T>().scaled(rows, width, v + at, by, a_.data);
+      x_view_.round(chunk.count, a_.data);
+      for (int64_t i = 0; i < chunk.count; ++i) out[at + i] = from[at + i] + a_.data[i];
+    }
     x_view_.round(chunk.count, out + at);
   }
 

@@ -63,7 +63,8 @@ PYEBM_HD V zipped(V a, V b, std::integer_sequence<int64_t, kLane...>) {
   return lanes_of<(kFirst + kLane / 2 + kLane % 2 * kWidth<V>)...>(a, b);
 }
 
-template <int kCount>
+// Pairs, or of each the first.
+template <int kCount, bool kFirst>
 PYEBM_HD int64_t normals_of(const uint32_t* radius, const uint32_t* angle, int64_t i, int64_t n, float* out) {
   using Floats = Wide<float>;
   constexpr int64_t kEach = kWidth<Floats>;
@@ -76,6 +77,10 @@ PYEBM_HD int64_t normals_of(const uint32_t* radius, const uint32_t* angle, int64
     box_muller(r, a, even, odd);
     PYEBM_UNROLL
     for (int64_t k = 0; k < kCount; ++k) {
+      if constexpr (kFirst) {
+        store(out + i + k * kEach, even.each[k]);
+        continue;
+      }
       store(out + 2 * (i + k * kEach), zipped<0>(even.each[k], odd.each[k], kLanesOfOne));
       store(out + 2 * (i + k * kEach) + kEach, zipped<kEach / 2>(even.each[k], odd.each[k], kLanesOfOne));
     }
@@ -83,8 +88,9 @@ PYEBM_HD int64_t normals_of(const uint32_t* radius, const uint32_t* angle, int64
   return i;
 }
 
+template <bool kFirst>
 void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float* out) {
-  normals_of<1>(radius, angle, normals_of<kSideBySide>(radius, angle, 0, n, out), n, out);
+  normals_of<1, kFirst>(radius, angle, normals_of<kSideBySide, kFirst>(radius, angle, 0, n, out), n, out);
 }
 
 #else
@@ -107,9 +113,18 @@ void philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) 
   }
 }
 
+template <bool kFirst>
 void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float* out) {
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) box_muller(radius[i], angle[i], out[2 * i], out[2 * i + 1]);
+  for (int64_t i = 0; i < n; ++i) {
+    float even, odd;
+    box_muller(radius[i], angle[i], even, odd);
+    if (kFirst) {
+      out[i] = even;
+    } else {
+      out[2 * i] = even, out[2 * i + 1] = odd;
+    }
+  }
 }
 
 #endif
@@ -117,7 +132,7 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 // Returns the words of each sort, a multiple of 16.
 int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   n = (n + 15) / 16 * 16;
-  if (calls.one_pair) {
+  if (calls.wanted <= 2) {
     calls.same_key ? philox_words<true, true>(calls, n, even, odd) : philox_words<false, true>(calls, n, even, odd);
     return n;
   }
@@ -128,12 +143,17 @@ int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* od
 void normals(const Calls& calls, int64_t n, float* out) {
   alignas(64) uint32_t radius[kChunk / 2], angle[kChunk / 2];
   n = philox_words(calls, n, radius, angle);
-  normals_of(radius, angle, n, out);
+  calls.wanted == 1 ? normals_of<true>(radius, angle, n, out) : normals_of<false>(radius, angle, n, out);
 }
 
 void uniforms(const Calls& calls, int64_t n, float* out) {
   alignas(64) uint32_t even[kChunk / 2], odd[kChunk / 2];
   n = philox_words(calls, n, even, odd);
+  if (calls.wanted == 1) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = 0; i < n; ++i) out[i] = uniform(even[i]);
+    return;
+  }
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) out[2 * i] = uniform(even[i]), out[2 * i + 1] = uniform(odd[i]);
 }

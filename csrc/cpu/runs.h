@@ -24,6 +24,9 @@ class Runs {
   // Is a call for each of the chunk's runs less than the laying out?
   bool are_long(const Chunk& chunk) const { return length_ >= kLong || !change_in(chunk); }
 
+  // Do they change between the chunk's rows alone?
+  bool by_rows(const Chunk& chunk) const { return chunk.rows > 1 ? length_ % chunk.width == 0 : !change_in(chunk); }
+
   static constexpr int64_t kLong = 32;
 
  private:
@@ -53,6 +56,49 @@ class RunNumbers {
     });
   }
 
+  // Calls visit(row, n, numbers) for some of the chunk's rows at a time, between which alone the coefficients change.
+  template <class Make, class Visit>
+  void for_some_rows(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
+    const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
+    T* made[kCount];
+    for (size_t k = 0; k < kCount; ++k) made[k] = made_[k];
+    for (int64_t row = 0; row < chunk.rows; row += kAtOnce) {
+      const int64_t n = std::min(kAtOnce, chunk.rows - row);
+      const bool same = !runs.length() && n <= read_;
+      read(runs, first + row, n, length);
+      if (!same) make(n, values_of_, made);
+      visit(row, n, made);
+    }
+  }
+
+  // The coefficients themselves, rounded to T, of the chunk's rows, between which alone they change.
+  std::array<const T*, kCoefficients> of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {
+    const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
+    std::array<const T*, kCoefficients> found;
+    for (size_t k = 0; k < kCoefficients; ++k) {
+      found[k] = each_[k].data;
+      if (runs[k].run() == length && runs[k].template lie_as<T>()) {
+        found[k] = runs[k].rows(first, chunk.rows, each_[k].data);
+      } else if (runs[k].run()) {
+        for (int64_t row = 0; row < chunk.rows; row += kAtOnce) {
+          const int64_t n = std::min(kAtOnce, chunk.rows - row);
+          runs[k].read(first + row, n, length, values_[k]);
+          std::copy(values_[k], values_[k] + n, each_[k].data + row);
+        }
+      } else if (filled_ < chunk.rows) {
+        std::fill_n(each_[k].data, chunk.rows, static_cast<T>(runs[k][0]));
+      }
+    }
+    filled_ = std::max(filled_, chunk.rows);
+    return found;
+  }
+
+  // One number for each of n rows.
+  const T* of_all(T number, int64_t n) {
+    std::fill_n(each_[kCount - 1].data, n, number);
+    return each_[kCount - 1].data;
+  }
+
   // Of every element of the chunk.
   template <class Make>
   std::array<const T*, kCount> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make) {
@@ -68,7 +114,11 @@ class RunNumbers {
   }
 
  private:
-  static constexpr int64_t kAtOnce = 64;
+  static constexpr int64_t kAtOnce = 128;
+
+  static int64_t length_of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {
+    return chunk.rows > 1 ? chunk.width : std::max<int64_t>(runs.length(), 1);
+  }
 
   // Reads the values of some runs at a time, and calls take for them: those of `elements` elements from the chunk's `at` on, which
   // begin `skip` elements into the first of n runs.
@@ -78,17 +128,22 @@ class RunNumbers {
     for (int64_t run = chunk.first / length, at = 0; run <= last; run += kAtOnce) {
       const int64_t n = std::min(kAtOnce, last + 1 - run);
       const int64_t skip = chunk.first + at - run * length, elements = std::min(n * length - skip, chunk.count - at);
-      for (size_t k = 0; k < kCoefficients; ++k) {
-        if (runs[k].run() || read_ < n) runs[k].read(run, n, length, values_[k]);  // what serves all is read once
-        values_of_[k] = values_[k];
-      }
-      read_ = std::max(read_, n);
+      read(runs, run, n, length);
       take(at, n, length, skip, elements);
       at += elements;
     }
   }
 
-  int64_t read_ = 0;
+  // The values of n runs of `length` elements.
+  void read(const Runs<kCoefficients>& runs, int64_t first, int64_t n, int64_t length) {
+    for (size_t k = 0; k < kCoefficients; ++k) {
+      if (runs[k].run() || read_ < n) runs[k].read(first, n, length, values_[k]);  // what serves all is read once
+      values_of_[k] = values_[k];
+    }
+    read_ = std::max(read_, n);
+  }
+
+  int64_t read_ = 0, filled_ = 0;  // how many are there of what serves all
   double values_[kCoefficients][kAtOnce];
   const double* values_of_[kCoefficients];
   T made_[kCount][kAtOnce];

@@ -29,6 +29,13 @@ struct Shape {
     }
   }
 
+  // Small samples fill a chunk by their elements alone, where no normals are made for them.
+  void without_noise() {
+    if (!samples_per_chunk) return;
+    samples_per_chunk = kChunk / elements;
+    chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
+  }
+
   // Cuts small samples into as many chunks for each thread, where `steps` on each are worth waking one. No bits depend on it.
   void share(int64_t threads, int64_t steps) {
     constexpr int64_t kLeast = 32;  // Philox calls, below which a chunk costs more per call
@@ -85,11 +92,12 @@ struct Buffer {
   Buffer() {}  // left as it is: zeros would cost more than most chunks
 };
 
-// Calls run(sample, at, n) for the elements [at, at + n) of the chunk: sample by sample, or all at once.
-template <class Run>
-void for_each_run(const Chunk& chunk, bool by_sample, Run run) {
-  if (!by_sample) return run(chunk.sample, 0, chunk.count);
-  for (int64_t row = 0; row < chunk.rows; ++row) run(chunk.sample + row, row * chunk.width, chunk.width);
+// Calls body(rows, width, numbers) for the whole chunk: with one number a row, or as one row where one serves all.
+template <class T, class Body>
+void with_rows(const Chunk& chunk, const Coefficient& of, Body body) {
+  alignas(64) T room[kChunk];
+  if (of.per_sample()) return body(chunk.rows, chunk.width, of.rows(chunk.sample, chunk.rows, room));
+  body(int64_t{1}, chunk.count, of.rows(0, 1, room));
 }
 
 template <class T>
@@ -148,7 +156,7 @@ class NoiseSource {
   void lay_out(const Chunk& chunk, Calls& calls) const {
     calls.stream = stream_;
     calls.same_key = !seeds_ || chunk.rows == 1;
-    calls.one_pair = chunk.width <= 2;
+    calls.wanted = chunk.width <= 2 ? chunk.width : 4;
     const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
     calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
@@ -176,7 +184,7 @@ class NoiseSource {
   // The numbers of the calls laid out, `ahead` steps after the one that was named.
   const float* drawn(const Chunk& chunk, int64_t ahead, NoiseBuffer& buffer,
                      decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
-    const int64_t groups = (chunk.width + 3) / 4, lanes = chunk.width <= 2 ? 2 : 4 * groups;
+    const int64_t groups = (chunk.width + 3) / 4, lanes = chunk.width <= 2 ? chunk.width : 4 * groups;
     buffer.calls.step = step_ + static_cast<uint32_t>(ahead);
     draw(buffer.calls, chunk.rows * groups, buffer.normals);
     if (lanes != chunk.width) close_up(chunk.rows, lanes, chunk.width, buffer.normals);
@@ -185,11 +193,6 @@ class NoiseSource {
 
   // The last lanes of each sample are nobody's: `width` of every `lanes` numbers move up. What is written too much is written over.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
-    if (lanes == 2) {
-      PYEBM_VECTOR_LOOP
-      for (int64_t row = 1; row < rows; ++row) numbers[row] = numbers[2 * row];
-      return;
-    }
     for (int64_t row = 1; row < rows; ++row) {
       for (int64_t i = 0; i < lanes; i += 4) {
         float four[4];

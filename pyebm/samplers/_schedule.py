@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import Coefficient
+from .._checks import Coefficient, as_rows
+from .._options import shown
 from ._body import NAN, Number, Run
 
 Schedule = Coefficient | Sequence[float] | Callable[[int], float]
@@ -36,6 +37,8 @@ class Scheduled:
         self.varies, self.table = False, None
         if type(value) is float:
             self.constant = self._checked(name, value)
+            if by_sample:  # else a kernel wants a number
+                self.constant = as_rows(self.constant[0], run.x)
             return
         if isinstance(value, Tensor) and is_schedule(value):
             value = value if self._one_a_sample(value, by_sample) else self._on_host(value)
@@ -43,10 +46,12 @@ class Scheduled:
             self.numbers = self._listed(value)
         elif callable(value) and not isinstance(value, Tensor):
             self.function = value
-        elif isinstance(value, Tensor) and not by_sample and value.numel() != 1:
-            raise TypeError(f"{run.call}: {name} must be a number or one per step, got a tensor of shape {tuple(value.shape)}")
+        elif isinstance(value, Tensor) and not by_sample and (value.is_nested or value.numel() != 1):
+            raise TypeError(f"{run.call}: {name} must be a number or one per step, got {shown(value)}")
         else:
-            self.constant = self._checked(name, value)  # type: ignore[arg-type]
+            number, rows = self._checked(name, value)  # type: ignore[arg-type]
+            # One that all samples share is worked with further, in float64 as a number is.
+            self.constant = number, rows if by_sample or rows is None else rows.double()
         self.varies = self.numbers is not None or self.function is not None
         if run.graph and self.varies:
             self.table = run.table([self.number(k) for k in run.steps])

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import Coefficient
-from ._body import NAN, Body, Bounds, Run, StepOptions
+from .._checks import checked_list
+from .._options import check_callable, checked_count, checked_flag, checked_int, shown
+from ._body import NAN, Body, Bounds, Run, StepOptions, number
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainStep
+from ._schedule import Schedule, Scheduled
 
 
 class AnnealedLangevin(Sampler):
@@ -31,7 +33,9 @@ class AnnealedLangevin(Sampler):
         denoise: end with the noise-free step.
         known: data (B, ...) to paint in (ncsnv2's inpainting): before every step, elements where ``mask`` is False are set to
             ``known + sigma_l z``, at the end to ``known``.
-        temperature, score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
+        temperature: T >= 0: a number, one per sample, or one per step k of the schedule: a list, a tensor (K,) on the CPU
+            with K other than B, or a function of k (docs/samplers.md).
+        score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
         clamp: (low, high), numbers or tensors that broadcast to x.
 
     Called as every sampler (docs/samplers.md). Step k of a run is number ``noise.step + k`` of the schedule's
@@ -57,23 +61,22 @@ class AnnealedLangevin(Sampler):
         denoise: bool = True,
         *,
         known: Tensor | None = None,
-        temperature: Coefficient = 1.0,
+        temperature: Schedule = 1.0,
         clamp: Bounds | None = None,
         score_clip: float | None = None,
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        self.sigmas = [float(s) for s in sigmas]
+        call = "AnnealedLangevin"
+        self.sigmas = checked_list(call, "sigmas", sigmas)
         if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
             raise ValueError(f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}")
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
             raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {self.sigmas}")
-        if not 0 < step_lr < math.inf:
-            raise ValueError(f"AnnealedLangevin: step_lr must be > 0 and finite, got {step_lr}")
-        if n_steps_each < 1:
-            raise ValueError(f"AnnealedLangevin: n_steps_each must be >= 1, got {n_steps_each}")
-        if not callable(score_fn):
-            raise TypeError(f"AnnealedLangevin: score_fn must be a function of x and sigma, got {type(score_fn).__name__}")
+        step_lr = number(call, "step_lr", step_lr)
+        n_steps_each = checked_count(call, "n_steps_each", n_steps_each, 1)
+        denoise = checked_flag(call, "denoise", denoise)
+        check_callable(call, "score_fn", score_fn, "a function of x and sigma")
         self.score_fn, self.step_lr, self.n_steps_each, self.denoise, self.known = score_fn, step_lr, n_steps_each, denoise, known
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
         self.length = len(self.sigmas) * n_steps_each
@@ -84,8 +87,9 @@ class AnnealedLangevin(Sampler):
 
     def sigma_at(self, k: int) -> float:
         """The noise level of step k = 0, 1, ... of the schedule."""
+        k = checked_int("AnnealedLangevin.sigma_at", "k", k)
         if not 0 <= k < len(self):
-            raise ValueError(f"AnnealedLangevin.sigma_at: k must be in [0, {len(self)}), got {k}")
+            raise ValueError(f"AnnealedLangevin.sigma_at: k must be in [0, {len(self)}), got {shown(k)}")
         return self.sigmas[k // self.n_steps_each]
 
     def step_size_at(self, k: int) -> float:
@@ -102,20 +106,21 @@ class _Steps(Body):
         options = sampler.options
         self.sampler, self.score_fn = sampler, sampler.score_fn
         self.kernel = run.kernels(options.backend)["langevin_step"]
-        self.t, t_rows = run.coefficient("temperature", options.temperature)
+        self.temperature = Scheduled(run, "temperature", options.temperature)
+        self.t, t_rows = self.temperature.constant
         self.after = options.after(run)
         self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 if self.known is None else 2
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
-        self.ends = -1  # the first step beyond the level
+        self.ends = -1  # the first step beyond the level; with a temperature that changes, every step begins one
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:
             steps = range(len(sampler))
             self.sigmas = run.table([sampler.sigma_at(k) for k in steps], run.work)
             self.etas = run.table([sampler.step_size_at(k) for k in steps])
-            self.row_tail = options.tail(run, self.etas, t_rows)[1:]
+            self.row_tail = options.tail(run, self.etas, t_rows)[2:]
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         if k is None:
@@ -135,7 +140,8 @@ class _Steps(Body):
     def _begin(self, k: int) -> None:
         """The level of step k."""
         sampler = self.sampler
-        self.ends = (k // sampler.n_steps_each + 1) * sampler.n_steps_each
+        self.ends = k + 1 if self.temperature.varies else (k // sampler.n_steps_each + 1) * sampler.n_steps_each
+        self.t = self.temperature.at(k)[0]
         self.level, self.eta = sampler.sigma_at(k), sampler.step_size_at(k)
         self.sigma = self.run.rows(self.level, self.run.work)
         if self.plain is not None:
@@ -148,7 +154,8 @@ class _Steps(Body):
         if self.known is not None:
             self.known.impose(1.0, sigma, names[1])
         score = self.fits(self.score_fn(self.x, sigma.expand(self.x.shape[0])))
-        self.kernel(self.x, None, score, NAN, self.t, names[0], eta, *self.row_tail)
+        t, t_rows = self.temperature.on_device(names[0])
+        self.kernel(self.x, None, score, NAN, t, names[0], eta, t_rows, *self.row_tail)
         if self.after is not None:
             self.after()
 

@@ -21,6 +21,7 @@ from .. import _ops
 from .._derivatives import wanted
 
 _PLAIN = (Tensor, nn.Parameter)
+_dispatch_modes, _transform = torch._C._len_torch_dispatch_stack, torch._C._functorch.peek_interpreter_stack
 
 
 def readable(tensors: Sequence[Tensor]) -> bool:
@@ -35,7 +36,7 @@ def traced(tensor: Tensor) -> bool:
 
 def _eager() -> bool:
     """No dispatch mode and no transform is at work."""
-    return not torch._C._len_torch_dispatch_stack() and torch._C._functorch.peek_interpreter_stack() is None
+    return not _dispatch_modes() and _transform() is None
 
 
 class Kept:
@@ -62,9 +63,9 @@ class Kept:
     def still(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these tensors, on the CPU, hold the same values, to the bit, and nobody wants a derivative or traces them.
 
-        With a few numbers it takes some 0.7 us, a tenth of the smallest call: hence one loop, and no look at what can't differ.
+        With two numbers it takes some 0.9 us of the smallest call's 8: hence one loop, and no look at what can't differ.
         """
-        if forward_ad._current_level >= 0 or not _eager() or len(tensors) != len(self.values):
+        if forward_ad._current_level >= 0 or _dispatch_modes() or _transform() is not None or len(tensors) != len(self.values):
             return False
         grad = torch.is_grad_enabled()
         for tensor, then in zip(tensors, self.values):  # noqa: B905 (strict costs as much as a comparison)
@@ -74,7 +75,11 @@ class Kept:
                 if not _same(tensor, then):
                     return False
                 continue
-            if tensor.dim() or (now := tensor.item()) != then:
+            try:
+                now = tensor.item()
+            except RuntimeError:  # no longer one number
+                return False
+            if now != then:
                 return False
             if now == 0 and math.copysign(1.0, now) != math.copysign(1.0, then):
                 return False
