@@ -7,10 +7,10 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # of pytest, one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize bench lint format wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format wheel clean
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 $(VENV)/torch.stamp:
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,10 @@ gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed
 sanitize: $(VENV)/dev.stamp  ## every Triton kernel under ttsem: out of bounds, races, unwritten values; no GPU needed
 	$(RUN) -m pip install --quiet --ignore-requires-python --no-deps ttsem==0.1.0
 	PYTHONPATH=tests $(RUN) -m ttsem.sanitize pytest tests/sanitized_triton.py -q -p no:cacheprovider
+
+SANITIZERS ?= address thread
+sanitize-cpu: $(VENV)/dev.stamp  ## some of the fuzzers' cases on a CPU library under AddressSanitizer, UBSan and ThreadSanitizer
+	for kind in $(SANITIZERS); do $(RUN) tests/fuzz/sanitized.py $$kind $(FUZZ) --share 0.2 --jobs $(shell nproc) || exit 1; done
 
 bench: $(VENV)/integrations.stamp  ## the benchmarks: ours beside its rivals, into out/bench/; BENCH=--quick for two minutes
 	$(RUN) -m pyebm bench $(BENCH)

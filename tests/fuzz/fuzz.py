@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import mmap
 import os
 import random
@@ -127,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fuzzers", nargs="*", metavar="fuzzer", default=list(FUZZERS), help=", ".join(FUZZERS))
     parser.add_argument("--cases", type=int, help="of each; default: as many as make test runs")
+    parser.add_argument("--share", type=float, default=1.0, help="of that many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, help="only this one, in this process")
     parser.add_argument("--jobs", type=int, default=1, help="children at a time")
@@ -140,7 +142,8 @@ def main() -> None:
         if chosen.case is not None:
             importlib.import_module(f"fuzz_{fuzzer}").case(dice(fuzzer, chosen.seed, chosen.case))
         else:
-            failed += run(fuzzer, chosen.seed, chosen.cases or FUZZERS[fuzzer][0], chosen.jobs, chosen.most)
+            cases = chosen.cases or math.ceil(chosen.share * FUZZERS[fuzzer][0])
+            failed += run(fuzzer, chosen.seed, cases, chosen.jobs, chosen.most)
     sys.exit(1 if failed else 0)
 
 
