@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
 import mmap
 import os
@@ -64,7 +65,7 @@ class Child:
                     case(dice(fuzzer, seed, number))
                 except BaseException as error:
                     trace = "".join(traceback.format_exception(error)[-3:])
-                    self.report.write(f"{number}\0{type(error).__name__}: {str(error)[:2000]}\n{trace}\1")
+                    self.report.write(json.dumps([number, f"{type(error).__name__}: {str(error)[:2000]}\n{trace}"]) + "\n")
                     self.report.flush()
             code = 0
         finally:
@@ -81,14 +82,13 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
             return None
         self.report.seek(0)
-        records = [record.split("\0") for record in self.report.read().split("\1") if record]
-        found = [(int(at), said) for at, said in records]
+        found = [(at, said) for at, said in map(json.loads, self.report)]
         if status == 0:
             return found, self.numbers.stop
-        end = (
-            f"killed by {signal.Signals(status & 127).name}" if status & 127 else f"ended with {os.waitstatus_to_exitcode(status)}"
-        )
-        return [*found, (number, f"the process was {end}, at this case or by the damage of one before it")], number + 1
+        code = os.waitstatus_to_exitcode(status)
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        what = self.at[8:].rstrip(b"\0").decode(errors="replace")
+        return [*found, (number, f"the process {end} at this case, or by the damage of one before it: {what}")], number + 1
 
 
 def blocks(numbers: range, size: int) -> Iterator[range]:

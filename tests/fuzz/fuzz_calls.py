@@ -239,7 +239,7 @@ def target_for(rng: random.Random, elements: int) -> targets.Target:
         lambda: targets.Funnel(rng.uniform(0.5, 3)),
         lambda: targets.Gaussian(values(rng, (elements,), special=False), rng.uniform(0.5, 2)),
     ]
-    return rng.choice(any_dim)()
+    return rng.choice(any_dim if elements else any_dim[:-1])()
 
 
 def score_or_energy(rng: random.Random, arena: Arena) -> Call:

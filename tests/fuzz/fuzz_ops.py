@@ -43,7 +43,7 @@ class Good:
         self.hmc = rng.random() < 0.5
         self.chain_steps, self.thin = rng.randint(0, 5), rng.choice((None, 1, 2))
         self.target = rng.choice(("harmonic", "double_well", "rastrigin"))
-        self.reduction = rng.choice(list(REDUCTIONS))
+        self.reduction = rng.choice([name for name in REDUCTIONS if op != "scale_" or name != "none"])
         self.named = {argument.name: self._value(argument) for argument in self.schema.arguments}
 
     def _value(self, argument: Any) -> Any:
@@ -237,4 +237,5 @@ def _overlap(a: Any, b: Any) -> bool:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+    one, other = (t.resolve_conj().resolve_neg().detach().reshape(-1).clone().view(torch.uint8) for t in (a, b))
+    return torch.equal(one, other)

@@ -14,11 +14,16 @@ from torch import Tensor
 from pyebm import Noise
 from pyebm.samplers import HMC, MALA, Langevin, Sampler, State, Trajectory, UnderdampedLangevin
 
+
+def energy(x: Tensor) -> Tensor:
+    return x.square().reshape(len(x), -1).sum(1)
+
+
 SAMPLERS: list[Callable[[], Sampler]] = [
     lambda: Langevin(torch.neg, 0.1),
     lambda: UnderdampedLangevin(torch.neg, 0.1),
-    lambda: MALA(lambda x: x.square().sum(1), 0.1, warmup=8),
-    lambda: HMC(lambda x: x.square().sum(1), 0.1, 2, warmup=30, adapt_mass=True),
+    lambda: MALA(energy, 0.1, warmup=8),
+    lambda: HMC(energy, 0.1, 2, warmup=30, adapt_mass=True),
 ]
 SHAPES = ((), (0,), (1,), (3,), (4,), (5,), (4, 3), (3, 4), (5, 3), (4, 3, 2), (0, 3))
 DTYPES = (*[torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.bool, torch.uint8], torch.complex64)

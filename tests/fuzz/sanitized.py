@@ -34,7 +34,8 @@ OPTIONS = {
 
 def build(kind: str) -> Path:
     """A folder with a pyebm whose CPU library is compiled so; made once for each content."""
-    sources = sorted((ROOT / "csrc/cpu").glob("*.cpp")) + ([FOLDER / "threads.cpp"] if kind == "thread" else [])
+    sources = [*sorted((ROOT / "csrc/cpu").glob("*.cpp")), FOLDER / "planted.cpp"]
+    sources += [FOLDER / "threads.cpp"] if kind == "thread" else []
     headers = [path for room in ("common", "cpu") for path in sorted((ROOT / "csrc" / room).glob("*.h"))]
     text = "\0".join([torch.__version__, kind, *FLAGS, *(path.read_text() for path in [*sources, *headers])])
     folder = ROOT / "build/sanitized" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
@@ -72,8 +73,13 @@ def main() -> None:
     preload = subprocess.check_output(["g++", f"-print-file-name={runtime}"], text=True).strip()
     environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind))}
     # ThreadSanitizer does not know the high addresses that a randomised layout has.
-    command = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable, str(FOLDER / "fuzz.py"), *chosen.rest]
-    sys.exit(subprocess.run(command, env=environment).returncode)
+    python = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable]
+    library = next(path for path in Path(environment["PYTHONPATH"]).glob("pyebm/_C*"))
+    planted = f"import ctypes, torch; ctypes.CDLL({str(library)!r}).planted_{chosen.kind}(4)"
+    found = subprocess.run([*python, "-c", planted], env=environment, capture_output=True, text=True)
+    if found.returncode == 0 or f"{chosen.kind.capitalize()}Sanitizer" not in found.stderr:
+        sys.exit(f"sanitized: the planted fault was not found:\n{found.stdout}{found.stderr}")
+    sys.exit(subprocess.run([*python, str(FOLDER / "fuzz.py"), *chosen.rest], env=environment).returncode)
 
 
 if __name__ == "__main__":
