@@ -15,7 +15,6 @@ class Coefficient {
     if (!rows) return;
     count_ = rows->numel();
     data_ = count_ ? rows->data_ptr() : nullptr;
-    if (!count_) number_ = 1;  // of no element: sums of nothing are 0, which NaN would not leave them
     is_double_ = rows->scalar_type() == ScalarType::Double;
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
