@@ -9,17 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch.compiler import is_dynamo_compiling
 
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-MAX_ELEMENTS = 2**34  # the counter holds the element's index div 4 in 32 bits
+from ._options import FLOATS, MAX_ELEMENTS, as_float, check_elements, shown
+
+PLAIN = (Tensor, torch.nn.Parameter)
 
 Coefficient = float | Tensor
-
-
-def check_elements(op: str, name: str, elements: int) -> None:
-    if elements > MAX_ELEMENTS:
-        raise ValueError(f"{op}: {name} must have at most 2**34 elements a sample, got {elements}")
+_dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 def check_samples(op: str, name: str, x: Tensor) -> int:
@@ -28,8 +26,7 @@ def check_samples(op: str, name: str, x: Tensor) -> int:
         raise TypeError(f"{op}: {name} must be a tensor, got {type(x).__name__}")
     if x.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
-    if x.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {x.layout}")
+    check_dense(op, name, x)
     if x.dim() == 0:
         raise ValueError(f"{op}: {name} must have a first dimension of samples, got a 0-dim tensor")
     batch = x.shape[0]
@@ -42,14 +39,13 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
     """``value`` goes elementwise with ``x``: same shape and device, dtype the same or narrower (then widened, exactly)."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if type(value) is not Tensor:
+        check_plain(op, name, value)
+    check_dense(op, name, value)
     if value.shape != x.shape:
         raise ValueError(f"{op}: {name} must have {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}")
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x_name}'s device {x.device}, got {value.device}")
-    if type(value) is not Tensor:
-        check_plain(op, name, value)
-    if value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
     if value.dtype != x.dtype:
         if value.dtype not in FLOATS or torch.promote_types(value.dtype, x.dtype) != x.dtype:
             raise TypeError(f"{op}: {name} must have {x_name}'s dtype {x.dtype} or a narrower one, got {value.dtype}")
@@ -62,11 +58,13 @@ def coefficient(
 ) -> tuple[float, Tensor | None]:
     """A number, or values for parts of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
 
-    Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
-    that would wait for the device.
+    Numbers are checked against ``low`` here, CPU tensors for being finite; where there is a bound the kernel checks both, before it
+    writes. Tensors on a GPU are not checked, since that would wait for the device, nor what compilers and transforms hide.
     """
     if isinstance(value, Tensor):
         rows = rows_for(op, name, value, x)
+        if low == -math.inf and rows.is_cpu and not is_dynamo_compiling():
+            _check_finite(op, name, rows)
         return (math.nan if rows.numel() else 1.0), rows  # sums over no elements are 0, which NaN would not leave them
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
@@ -77,16 +75,57 @@ def coefficient(
     return value, None
 
 
+def _check_finite(op: str, name: str, rows: Tensor) -> None:
+    hidden = type(rows) not in PLAIN or _functorch.is_functorch_wrapped_tensor(rows) or _dispatch_modes()
+    if hidden or not rows.numel():
+        return
+    rows = rows.detach()
+    if not math.isfinite(rows.dot(rows)):  # 1 us, a tenth of what isfinite() takes; the squares of large numbers overflow
+        bad = ~rows.isfinite()
+        if bad.any():
+            raise ValueError(f"{op}: {name} must be finite, got {float(rows[bad][0]):g}")
+
+
 def checked_number(op: str, name: str, value: float, low: float = -math.inf, open_low: bool = False) -> float:
     """A coefficient that is one number."""
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
-    value = float(value)
+    value = as_float(value)
     # By comparisons alone: under torch.compile they hold for every number, where math.isfinite would fix this one.
     if not -math.inf < value < math.inf or value < low or (open_low and value == low):
         bound = "finite" if low == -math.inf else f"{'>' if open_low else '>='} {low:g} and finite"
         raise ValueError(f"{op}: {name} must be {bound}, got {value}")
     return value
+
+
+def checked_list(op: str, name: str, values: Any) -> list[float]:
+    """Numbers, in a list, an array or a tensor of one dimension; infinite ones and NaN among them."""
+    given = values
+    if isinstance(values, Tensor):
+        check_tensor(op, name, values)
+        given = None if values.dim() != 1 or values.is_meta else values.tolist()
+    elif not isinstance(values, (list, tuple)):
+        given = values.tolist() if hasattr(values, "tolist") else None  # numpy's
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, (numbers.Real, Tensor)) for one in given):
+        raise TypeError(f"{op}: {name} must be a list of numbers or a tensor of one dimension, got {shown(values)}")
+    return [bound(op, name, one) for one in given]
+
+
+def bound(op: str, name: str, value: Any, alternative: str = "") -> float:
+    """A number that may be infinite, or a tensor that is one."""
+    if isinstance(value, Tensor):
+        check_tensor(op, name, value)
+    if not isinstance(value, numbers.Real) and not (isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta):
+        raise TypeError(f"{op}: {name} must be a number{alternative}, got {shown(value)}")
+    return as_float(value)
+
+
+def apart(value: Tensor | None, x: Tensor) -> Tensor | None:
+    """``value`` for a call that writes to x: a copy where the two lie in one storage, of which x may be all."""
+    if value is None or is_dynamo_compiling() or type(x) not in PLAIN or type(value) not in PLAIN or value.is_meta:
+        return value
+    shared = value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    return value.clone() if shared else value
 
 
 def has_static_value(value: float) -> bool:
@@ -133,11 +172,27 @@ def _coefficient_tensor(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
         check_plain(op, name, value)
     if value.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {value.dtype}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{op}: {name} must be a number or a dense tensor, got layout {value.layout}")
+    check_dense(op, name, value, "a number or a dense tensor")
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x.device} like the samples, got {value.device}")
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def check_tensor(op: str, name: str, value: Any) -> None:
+    """Real numbers, dense: floats as the ops take them, ints or bools."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a dense tensor of real numbers, got {type(value).__name__}")
+    real = value.dtype in FLOATS or not (value.is_floating_point() or value.is_complex() or value.is_quantized)
+    if not real or value.is_nested or value.layout is not torch.strided:
+        kind = "a nested tensor" if value.is_nested else f"{value.dtype}, {value.layout}"
+        raise TypeError(f"{op}: {name} must be a dense tensor of real numbers, got {kind}")
+
+
+def check_dense(op: str, name: str, value: Tensor, must: str = "a dense tensor") -> None:
+    if value.is_nested:
+        raise TypeError(f"{op}: {name} must be {must}, got a nested tensor")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{op}: {name} must be {must}, got layout {value.layout}")
 
 
 def is_dtensor(x: Any) -> bool:

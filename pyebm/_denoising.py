@@ -11,6 +11,7 @@ from torch import Tensor
 from . import _ops, _schemas, reference
 from ._checks import check_like, check_samples
 from ._derivatives import COMPOSED, REVERSE, BySample, differentiated_again, exactly, launched, wanted
+from ._options import check_choice
 from .noise import Noise, named
 
 
@@ -26,9 +27,8 @@ def denoising(
     backend: str | None,
     check_sigma: bool | None = None,
 ) -> Tensor:
-    code = _schemas.REDUCTIONS.get(reduction)
-    if code is None:
-        raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, _schemas.REDUCTIONS))}, got {reduction!r}")
+    check_choice(op, "reduction", reduction, _schemas.REDUCTIONS)
+    code = _schemas.REDUCTIONS[reduction]
     z = name = seeds = ids = None
     if isinstance(noise, Noise):
         name, seeds, ids = named(op, noise, pred)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
-from ._checks import check_plain
+from ._checks import check_dense, check_plain
+from ._options import checked_int, shown
 
 WORD = 2**32
 _CPU = torch.device("cpu")  # where a name is made, whatever the default device
@@ -78,19 +78,22 @@ class Name:
             return None, None
         return self._named(batch, like)[1:]
 
-    def _named(self, batch: int, like: Tensor) -> Named:
-        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
-        seeds, ids = self._seeds, self._ids
-        if seeds is None and ids is None:
-            # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
-            if not torch.compiler.is_compiling() and self._first_sample + batch > WORD:
-                raise ValueError(
-                    f"noise: sample ids must be in [0, 2**32), got first_sample={self._first_sample} and {batch} samples"
-                )
-        else:
-            for name, rows in (("seed", seeds), ("sample_ids", ids)):
+    def _check_batch(self, batch: int) -> None:
+        """Whether this names so many samples."""
+        # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
+        if self._ids is None and not torch.compiler.is_compiling() and self._first_sample + batch > WORD:
+            raise ValueError(
+                f"noise: sample ids must be in [0, 2**32), got first_sample={self._first_sample} and {shown(batch)} samples"
+            )
+        if self._seeds is not None or self._ids is not None:
+            for name, rows in (("seed", self._seeds), ("sample_ids", self._ids)):
                 if rows is not None and rows.shape[0] != batch:
                     raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
+
+    def _named(self, batch: int, like: Tensor) -> Named:
+        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
+        self._check_batch(batch)
+        seeds, ids = self._seeds, self._ids
         if type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs:  # tracers allow them, as constants
             made = [None if t is None else like.fake_mode.from_tensor(t).to(like.device) for t in (self._name, seeds, ids)]
             return cast(Named, tuple(made))
@@ -112,13 +115,10 @@ def to_int64(seed: int) -> int:
 
 def word(name: str, value: int) -> int:
     """A number of 32 bits, checked."""
-    if type(value) is not int:  # operator.index would make torch.compile trace again for every number
-        try:
-            value = operator.index(value)
-        except TypeError:
-            raise TypeError(f"Noise: {name} must be an int, got {value!r}") from None
+    if type(value) is not int:
+        value = checked_int("Noise", name, value)
     if not 0 <= value < WORD:
-        raise ValueError(f"Noise: {name} must be in [0, 2**32), got {value}")
+        raise ValueError(f"Noise: {name} must be in [0, 2**32), got {shown(value)}")
     return value
 
 
@@ -127,6 +127,7 @@ def per_sample(name: str, value: Tensor) -> Tensor:
     if value.dtype != torch.int64:
         raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
     check_plain("Noise", name, value)
+    check_dense("Noise", name, value)
     if value.dim() != 1:
         raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
     if value.is_meta:

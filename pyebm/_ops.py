@@ -164,6 +164,8 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
 
     ``None`` lets the device decide. A backend that is there but fails is never replaced by another one.
     """
+    if backend is not None and not isinstance(backend, str):
+        raise TypeError(f"backend must be None or a name from pyebm.backends(), got {type(backend).__name__}")
     if backend is None or backend == "cpu":
         if x.is_cpu and _why_no_cpu is None:
             return _REGISTERED

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -14,6 +13,7 @@ from . import _ops
 from ._checks import Coefficient, checked_number, coefficient, rows_of
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
 from .langevin import Clamp, bounds, langevin_step
 from .noise import Noise, named
@@ -79,16 +79,17 @@ def langevin_chain(
         raise TypeError(
             f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; samplers.Langevin takes any score"
         )
-    n_steps = _count("n_steps", n_steps, 0)
+    n_steps = checked_count(_OP, "n_steps", n_steps)
     if thin is not None:
-        thin = _count("thin", thin, 1)
+        thin = checked_count(_OP, "thin", thin, 1, " or None")
+    return_diverged = checked_flag(_OP, "return_diverged", return_diverged)
     params = target._checked(_OP, x)  # and with it x
     eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
     t = _coefficient("temperature", temperature, x, n_steps)
     low, high = (None, None) if clamp is None else bounds(_OP, clamp)
     name, seeds, ids = named(_OP, noise, x)
     if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:  # under torch.compile it would be a guard on the step
-        raise ValueError(f"{_OP}: steps must stay below 2**32, got {noise.step} and {n_steps} more")
+        raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
     kernel = _ops.kernels(backend, x)[_OP]
@@ -207,16 +208,6 @@ def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_s
             f"{_OP}: {name} must have one value per sample, ({x.shape[0]},), or per step, ({n_steps},), got {tuple(value.shape)}"
         )
     return _Row(*coefficient(_OP, name, cast(Coefficient, value), x, low=0.0, open_low=open_low))
-
-
-def _count(name: str, value: int, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{_OP}: {name} must be an int, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{_OP}: {name} must be >= {least}, got {value}")
-    return value
 
 
 def _together(out: Tensor, states: Tensor | None, diverged: Tensor | None) -> Tensor | tuple[Tensor, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._name import Named
+from ._name import WORD, Named, readable
+from ._options import checked_count, checked_device, shown
 from .noise import Noise
 
 
@@ -39,7 +40,10 @@ class NoiseCounter(Noise):
         if type(noise) is not Noise:
             raise TypeError(f"NoiseCounter: noise must be a Noise, got {type(noise).__name__}")
         self._set(noise._seed, noise._first_sample, noise._step, noise._stream, noise._seeds, noise._ids)
-        self._name = self._name.to(device)
+        try:
+            self._name = self._name.to(checked_device("NoiseCounter", device))
+        except AssertionError as error:  # a torch that was built without it
+            raise RuntimeError(f"NoiseCounter: device {device} is not available: {error}") from None
         seeds, ids = (None if rows is None else rows.to(device) for rows in (noise._seeds, noise._ids))
         self._copies = {self._name.device: (self._name, seeds, ids)}
 
@@ -49,7 +53,10 @@ class NoiseCounter(Noise):
         return int(self._name[2])
 
     def advance_(self, steps: int = 1) -> NoiseCounter:
-        """Go on by so many steps, on the device; they must stay below 2**32. Returns itself."""
+        """Go on by so many steps >= 0, on the device; they must stay below 2**32, which is checked on the CPU. Returns itself."""
+        steps = checked_count("NoiseCounter", "steps", steps)
+        if steps >= WORD or (self._name.is_cpu and readable(self._name) and self.step + steps >= WORD):
+            raise ValueError(f"NoiseCounter: steps must stay below 2**32, got {shown(steps)} more")
         self._name[2:3].add_(steps)
         return self
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._checks import check_like, check_samples
+from ._checks import check_like, check_samples, checked_number
+from ._options import check_callable, check_choice, checked_count
 
 _HOW_TO_GET = "pip install 'pyebm-kernels[diagnostics]' or pip install arviz-base 'arviz-stats[xarray]'"
 
@@ -81,6 +82,7 @@ def _statistic(name: str, states: Tensor, **options: Any) -> Tensor:
 def energy_trace(states: Tensor, energy_fn: Callable[[Tensor], Tensor]) -> Tensor:
     """The energy of every state, (draws, chains), one draw at a time: a trace that drifts has not reached its law."""
     _check_states("energy_trace", states)
+    check_callable("energy_trace", "energy_fn", energy_fn, "a function of x")
     with torch.no_grad():
         rows = [energy_fn(x).reshape(-1) for x in states]
     return torch.stack(rows) if rows else states.new_empty(states.shape[:2])
@@ -113,17 +115,17 @@ def kernel_stein_discrepancy(
         >>> abs(right) < 0.02 < wrong
         True
     """
-    n = check_samples("kernel_stein_discrepancy", "x", x)
-    score = check_like("kernel_stein_discrepancy", "score", score, "x", x)
-    if statistic not in ("u", "v"):
-        raise ValueError(f"kernel_stein_discrepancy: statistic must be 'u' or 'v', got {statistic!r}")
+    call = "kernel_stein_discrepancy"
+    n = check_samples(call, "x", x)
+    score = check_like(call, "score", score, "x", x)
+    check_choice(call, "statistic", statistic, ("u", "v"))
     least = 2 if statistic == "u" else 1
     if n < least:
         raise ValueError(f"kernel_stein_discrepancy: x must hold {least} points or more, got {n}")
-    if not (c > 0 and -1 < beta < 0):
-        raise ValueError(f"kernel_stein_discrepancy: c must be > 0 and beta in (-1, 0), got {c} and {beta}")
-    if block < 1:
-        raise ValueError(f"kernel_stein_discrepancy: block must be >= 1, got {block}")
+    c, beta = checked_number(call, "c", c, 0.0, open_low=True), checked_number(call, "beta", beta)
+    if not -1 < beta < 0:
+        raise ValueError(f"kernel_stein_discrepancy: beta must be in (-1, 0), got {beta}")
+    block = checked_count(call, "block", block, 1)
     points, scores = (part.detach().double().reshape(n, -1) for part in (x, score))
     total = points.new_zeros(())
     for i in range(0, n, block):

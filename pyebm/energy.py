@@ -10,6 +10,7 @@ from torch.compiler import is_dynamo_compiling, is_exporting
 
 from ._checks import check_samples
 from ._derivatives import inside
+from ._options import check_callable, checked_flag
 
 
 def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_graph: bool = False) -> Tensor:
@@ -38,7 +39,8 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
         >>> torch.allclose(pyebm.energy_score(lambda x: 0.5 * x.square().sum(1), x), -x)
         True
     """
-    return energy_and_score("energy_score", energy_fn, x, create_graph)[1]
+    check_callable("energy_score", "energy_fn", energy_fn, "a function of x")
+    return energy_and_score("energy_score", energy_fn, x, checked_flag("energy_score", "create_graph", create_graph))[1]
 
 
 def energy_and_score(

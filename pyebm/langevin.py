@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from . import _ops, reference
-from ._checks import Coefficient, check_like, check_plain, check_samples, coefficient
+from ._checks import Coefficient, apart, bound, check_dense, check_like, check_plain, check_samples, coefficient
 from ._derivatives import wanted
 from ._dtensor import by_samples
+from ._options import checked_flag, shown
 from .noise import Noise, named
 
 Clamp = tuple[float | None, float | None]
@@ -88,6 +89,8 @@ def langevin_step_(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`langevin_step` in place: x is overwritten and returned (with the mean, a new tensor, where asked for).
 
+    A step size, a temperature or a mask that shares memory with x is read before any of x is written.
+
     Raises, besides what langevin_step raises, ValueError for an x that is expanded, overlaps itself or the score, or
     that requires grad (as any in-place operation on a leaf).
 
@@ -124,8 +127,8 @@ def affine_step(
 
     Args:
         x, g: (B, ...) as in :func:`langevin_step`; g plays the score's part.
-        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite; rounded once to float32 unless x is
-            float64.
+        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite (tensors are checked on the CPU); rounded
+            once to float32 unless x is float64.
         noise, clamp, mask, return_mean, backend: as in :func:`langevin_step`; the mean is ``a x + b g``.
 
     Returns and raises as :func:`langevin_step`.
@@ -187,6 +190,7 @@ def _step(
 ) -> Tensor | tuple[Tensor, Tensor]:
     score = check_like(op, g_name, score, "x", x)
     mask, low, high, score_clip = step_options(op, x, clamp, score_clip, mask)
+    return_mean = checked_flag(op, "return_mean", return_mean)
     name, seeds, ids = named(op, noise, x)
     kernel = _ops.kernels(backend, x)[op]
     numbers, rows = coefficients
@@ -196,6 +200,8 @@ def _step(
         exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, low, high, score_clip)
         value = x.copy_(exact) if in_place else exact.to(x.dtype)
         return (value, exact_mean.to(x.dtype)) if return_mean else value
+    if in_place:
+        rows, mask = tuple(apart(row, x) for row in rows), apart(mask, x)
     out = x if in_place else torch.empty_like(x)
     mean = torch.empty_like(x) if return_mean else None
     head = (out, None if in_place else x, score, *numbers, name)
@@ -213,7 +219,7 @@ def step_options(
     if clamp is not None:
         low, high = bounds(op, clamp)
     if score_clip is not None:
-        score_clip = float(score_clip)
+        score_clip = bound(op, "score_clip", score_clip, " or None")
         if not score_clip > 0:
             raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
     return (None if mask is None else _expanded_mask(op, mask, x)), low, high, score_clip
@@ -224,8 +230,8 @@ def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
     try:
         low, high = clamp
     except (TypeError, ValueError):
-        raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {clamp!r}") from None
-    low, high = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+        raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {shown(clamp)}") from None
+    low, high = -math.inf if low is None else bound(op, "clamp", low), math.inf if high is None else bound(op, "clamp", high)
     if not low <= high:
         raise ValueError(f"{op}: clamp must be (low, high) with low <= high, got ({low}, {high})")
     return low, high
@@ -235,8 +241,7 @@ def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"{op}: mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
     check_plain(op, "mask", mask)
-    if mask.layout is not torch.strided:
-        raise TypeError(f"{op}: mask must be a dense tensor, got layout {mask.layout}")
+    check_dense(op, "mask", mask)
     if mask.device != x.device:
         raise ValueError(f"{op}: mask must be on x's device {x.device}, got {mask.device}")
     try:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ._checks import Coefficient, check_samples, coefficient
 from ._denoising import denoising
 from ._dtensor import by_samples
+from ._options import checked_flag
 from .noise import Noise
 
 Weight = Coefficient | str | None
@@ -34,7 +35,8 @@ def dsm_loss(
         (0.5 * w * ((score + z / sigma) ** 2).flatten(1).sum(1)).mean()
 
     Args:
-        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides.
+        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides. Where
+            ``|sigma score|`` exceeds 1.8e19 its square is beyond float32 and the loss is infinite (NaN with a weight of 0).
         sigma: the noise's standard deviation, in x's units, > 0, or >= 0 with weight="sigma2", which divides by nothing: a
             number, a tensor of one value per sample, (B,) or (B, 1, ...), or one that broadcasts to score, such as
             (B, T, 1) for a noise level per token.
@@ -109,7 +111,7 @@ def denoising_loss(
     Args:
         pred: the network's prediction (B, ...), float16, bfloat16, float32 or float64; any strides.
         noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like pred.
-        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`.
+        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`, which are finite too (checked on the CPU).
         x0: the clean samples, like pred; needed where mu is not 0.
         weight: w, likewise; one that differs between the elements of a sample (a mask) weighs each of them. None is 1.
         half: multiply by 1/2.
@@ -126,13 +128,13 @@ def denoising_loss(
     """
     op = "denoising_loss"
     check_samples(op, "pred", pred)
-    if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
-        raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
     pairs = [
         coefficient(op, name, value, pred)
         for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
     ]
-    numbers = (*(number for number, _ in pairs), 0.5 if half else 1.0, False)
+    if x0 is None and (pairs[2][1] is not None or pairs[2][0] != 0.0):
+        raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
+    numbers = (*(number for number, _ in pairs), 0.5 if checked_flag(op, "half", half) else 1.0, False)
     return denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)
 
 

@@ -6,8 +6,6 @@ sample id of b, step, stream)))``, the same bits on every backend, batch split, 
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,11 +13,12 @@ import torch
 from torch import Tensor
 
 from . import _ops
-from ._checks import FLOATS, check_elements
 from ._derivatives import launched, wanted
 from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, to_int64, word
+from ._options import checked_int, checked_keys, checked_shape, empty, shown
 
 _VERSION = 1
+_KEYS = ("version", "seed", "first_sample", "sample_ids", "step", "stream")
 
 
 class Noise(Name):
@@ -65,17 +64,14 @@ class Noise(Name):
             seed = seeds = per_sample("seed", seed)
         else:
             if type(seed) is not int:
-                try:
-                    seed = operator.index(seed)
-                except TypeError:
-                    raise TypeError(f"Noise: seed must be an int, an int64 tensor (B,) or None, got {seed!r}") from None
+                seed = checked_int("Noise", "seed", seed, ", an int64 tensor (B,) or None")
             if not -(2**63) <= seed < 2**64:
-                raise ValueError(f"Noise: seed must fit 64 bits, [-2**63, 2**64), got {seed}")
+                raise ValueError(f"Noise: seed must fit 64 bits, [-2**63, 2**64), got {shown(seed)}")
         first_sample, step, stream = word("first_sample", first_sample), word("step", step), word("stream", stream)
         if sample_ids is not None:
             if first_sample != 0:
                 raise ValueError(f"Noise: give first_sample or sample_ids, not both; got first_sample={first_sample}")
-            ids = per_sample("sample_ids", sample_ids if isinstance(sample_ids, Tensor) else torch.tensor(sample_ids, device="cpu"))
+            ids = per_sample("sample_ids", sample_ids if isinstance(sample_ids, Tensor) else _listed(sample_ids))
             if readable(ids) and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < WORD:
                 raise ValueError(f"Noise: sample_ids must be in [0, 2**32), got {int(ids.min())} to {int(ids.max())}")
         if seeds is not None and ids is not None and seeds.shape != ids.shape:
@@ -194,14 +190,9 @@ class Noise(Name):
     def _drawn(
         self, call: str, op: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, backend: str | None
     ) -> Tensor:
-        if dtype not in FLOATS:
-            raise TypeError(f"Noise.{call}: dtype must be float16, bfloat16, float32 or float64, got {dtype}")
-        if not isinstance(shape, (tuple, list)):
-            raise TypeError(f"Noise.{call}: shape must be a sequence (samples, ...), got {shape!r}")
-        if len(shape) == 0 or min(shape) < 0:
-            raise ValueError(f"Noise.{call}: shape must be (samples, ...) without negative sizes, got {tuple(shape)}")
-        check_elements(f"Noise.{call}", "shape", math.prod(shape[1:]))
-        out = torch.empty(shape, dtype=dtype, device=device)
+        shape = checked_shape(f"Noise.{call}", "shape", shape)
+        self._check_batch(shape[0])  # before any memory is asked for
+        out = empty(f"Noise.{call}", shape, dtype, device)
         name, seeds, ids = self._named(shape[0], out)
         kernel = _ops.kernels(backend, out)[op]
         if wanted(seeds, ids):  # a batch of names, under vmap
@@ -240,17 +231,13 @@ class Noise(Name):
             >>> pyebm.Noise.from_state_dict(noise.state_dict()).step
             10
         """
-        if not isinstance(state, dict):
-            raise TypeError(f"Noise: state_dict must be a dict, got {type(state).__name__}")
-        if state.get("version") != _VERSION:
-            raise ValueError(f"Noise: state_dict must be of version {_VERSION}, got {state.get('version')!r}")
-        expected = {"version", "seed", "first_sample", "sample_ids", "step", "stream"}
-        if set(state) != expected:
-            raise ValueError(f"Noise: state_dict must have the keys {sorted(expected)}, got {sorted(state)}")
+        checked_keys("Noise", "state", state, _KEYS, _VERSION)
         if state["seed"] is None:
             raise TypeError("Noise: state_dict's seed must be an int or an int64 tensor (B,), got None")
         if not isinstance(state["sample_ids"], (Tensor, type(None))):
-            raise TypeError(f"Noise: state_dict's sample_ids must be an int64 tensor (B,) or None, got {state['sample_ids']!r}")
+            raise TypeError(
+                f"Noise: state_dict's sample_ids must be an int64 tensor (B,) or None, got {shown(state['sample_ids'])}"
+            )
         return cls(**{key: value for key, value in state.items() if key != "version"})
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -274,6 +261,17 @@ class Noise(Name):
         return f"Noise({seed}, first_sample={self.first_sample}{ids}, step={self.step}, stream={self.stream})"
 
 
+def _listed(ids: Any) -> Tensor:
+    try:
+        return torch.tensor([checked_int("Noise", "sample_ids", one) for one in ids], dtype=torch.int64, device="cpu")
+    except TypeError as error:
+        if str(error).startswith("Noise:"):
+            raise
+        raise TypeError(f"Noise: sample_ids must be a list of ints or an int64 tensor (B,), got {shown(ids)}") from None
+    except (OverflowError, RuntimeError):
+        raise ValueError("Noise: sample_ids must be in [0, 2**32), got ints beyond int64") from None
+
+
 def named(op: str, noise: Noise, x: Tensor) -> Named:
     """The tensors that name ``noise`` to a kernel that works on the samples x."""
     if not isinstance(noise, Noise):
@@ -291,7 +289,10 @@ def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:
     if isinstance(noise, torch.Generator):
         drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, generator=noise, device=noise.device)
         return Noise(int(drawn))
-    if isinstance(noise, bool) or not hasattr(noise, "__index__") or isinstance(noise, Tensor):
+    if isinstance(noise, (bool, Tensor)) or not hasattr(noise, "__index__"):
         got = type(noise).__name__
         raise TypeError(f"{call}: noise must be a Noise, an int (its seed) or a torch.Generator, got {got}")
-    return Noise(noise)
+    seed = checked_int(call, "noise", noise)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"{call}: noise must be a seed of 64 bits, [-2**63, 2**64), got {shown(seed)}")
+    return Noise(seed)

@@ -26,7 +26,7 @@ def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient =
         sigma: the noise's standard deviation >= 0, in x's units: a number, a tensor of one value per sample, (B,) or
             (B, 1, ...), or one that broadcasts to x, such as (B, T, 1) for a noise level per token.
         noise: names the normals; the loss that is given the same Noise regenerates them.
-        alpha: the factor of x, like sigma but of any sign.
+        alpha: the factor of x, like sigma but of any sign. Tensors are checked on the CPU, not on a GPU, which would be waited for.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:

@@ -152,9 +152,9 @@ class TestSteinDiscrepancy:
 BAD = {
     "x": (lambda: ksd(torch.zeros(3, 2, dtype=torch.int32), torch.zeros(3, 2)), TypeError, "kernel_stein_discrepancy: x must be"),
     "score": (lambda: ksd(normal(3, 2), normal(3, 1)), ValueError, r"score must have x's shape \(3, 2\), got \(3, 1\)"),
-    "statistic": (lambda: ksd(normal(3, 2), normal(3, 2), statistic="w"), ValueError, "statistic must be 'u' or 'v', got 'w'"),
+    "statistic": (lambda: ksd(normal(3, 2), normal(3, 2), statistic="w"), ValueError, "statistic must be one of 'u', 'v', got 'w'"),
     "few": (lambda: ksd(normal(1, 2), normal(1, 2)), ValueError, "x must hold 2 points or more, got 1"),
-    "beta": (lambda: ksd(normal(3, 2), normal(3, 2), beta=-1.0), ValueError, r"beta in \(-1, 0\), got 1.0 and -1.0"),
+    "beta": (lambda: ksd(normal(3, 2), normal(3, 2), beta=-1.0), ValueError, r"beta must be in \(-1, 0\), got -1.0"),
     "c": (lambda: ksd(normal(3, 2), normal(3, 2), c=0.0), ValueError, "c must be > 0"),
     "block": (lambda: ksd(normal(3, 2), normal(3, 2), block=0), ValueError, "block must be >= 1, got 0"),
     "states": (lambda: diagnostics.ess(normal(5)), ValueError, r"ess: states must be \(draws, chains, ...\), got \(5,\)"),

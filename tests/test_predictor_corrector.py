@@ -182,14 +182,14 @@ BAD = {
     "nothing": (lambda: PredictorCorrector(score, VE(), 10, predictor=None, corrector_steps=0), ValueError, "corrector_steps"),
     "corrector_steps": (lambda: PredictorCorrector(score, VE(), 10, corrector_steps=-1), ValueError, "corrector_steps .* got -1"),
     "snr": (lambda: PredictorCorrector(score, VE(), 10, snr=0.0), ValueError, "snr must be > 0 and finite, got 0"),
-    "per": (lambda: PredictorCorrector(score, VE(), 10, per="x"), ValueError, "per must be 'batch' or 'sample', got 'x'"),
+    "per": (lambda: PredictorCorrector(score, VE(), 10, per="x"), ValueError, "per must be one of 'batch', 'sample', got 'x'"),
     "flow": (
         lambda: PredictorCorrector(score, VE(), 10, predictor="ancestral", probability_flow=True),
         ValueError,
         "probability_flow needs .* got 'ancestral'",
     ),
     "sigma": (lambda: VE(1.0, 0.5), ValueError, "VE: sigma_min and sigma_max must be 0 < min <= max and finite, got 1.0 and 0.5"),
-    "betas": (lambda: SubVP(0.0, 1.0), ValueError, "SubVP: beta_min and beta_max must be 0 < min"),
+    "betas": (lambda: SubVP(0.0, 1.0), ValueError, "SubVP: beta_min must be > 0"),
     "known": (lambda: PredictorCorrector(score, VE(), 10, known=torch.zeros(2, 4))(torch.zeros(2, 4)), ValueError, "known needs a"),
     "beyond": (
         lambda: PredictorCorrector(score, VE(), 9)(torch.zeros(2, 4), noise=Noise(0, step=10)),

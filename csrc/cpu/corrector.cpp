@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "batch_mean.h"
 #include "steps.h"
 
 namespace pyebm {
@@ -41,17 +42,9 @@ Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape)
   return sums;
 }
 
-// The mean of the roots, in a fixed order of adding, whatever the threads.
-double mean_root(const std::vector<double>& squares, int64_t samples) {
-  double lane[kLanes] = {};
-  int64_t b = 0;
-  for (; b + kLanes <= samples; b += kLanes) {
-    for (int64_t l = 0; l < kLanes; ++l) lane[l] += std::sqrt(squares[b + l]);
-  }
-  for (int64_t l = 0; b + l < samples; ++l) lane[l] += std::sqrt(squares[b + l]);
-  double total = 0;
-  for (const double sum : lane) total += sum;
-  return total / static_cast<double>(samples);
+double mean_root(std::vector<double> squares) {
+  for (double& each : squares) each = std::sqrt(each);
+  return batch_mean(std::move(squares));
 }
 
 void corrector(const View& x, const View& slope, double factor, bool together, const StepOptions& options, const NoiseSource& noise,
@@ -61,7 +54,7 @@ void corrector(const View& x, const View& slope, double factor, bool together, c
   with_compute_type(x.type(), [&](auto type) { sums = squares<decltype(type)>(slope, noise, shape); });
   std::vector<double>& step_size = sums.noise;
   if (together) {
-    const double z = mean_root(sums.noise, shape.samples), g = mean_root(sums.score, shape.samples);
+    const double z = mean_root(sums.noise), g = mean_root(sums.score);
     step_size.assign(1, z * z / (g * g) * factor);
   } else {
     for (int64_t b = 0; b < shape.samples; ++b) step_size[b] = sums.noise[b] / sums.score[b] * factor;

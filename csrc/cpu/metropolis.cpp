@@ -7,13 +7,14 @@
 #include <limits>
 #include <vector>
 
+#include "batch_mean.h"
 #include "samples.h"
 
 namespace pyebm {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kShrink = 0.05, kSlowStart = 10.0, kForget = 0.75, kReach = 50.0;  // as pyebm/reference/metropolis.py
+constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/reference/metropolis.py
 
 // A tensor whose samples lie one after another, to be copied as they are.
 class Rows {
@@ -166,18 +167,6 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
   });
 }
 
-// The mean of the acceptance, in blocks of fixed size: one order of adding, whatever the threads.
-double mean(const double* acceptance, int64_t samples) {
-  constexpr int64_t kBlock = 1024;
-  double total = 0;
-  for (int64_t begin = 0; begin < samples; begin += kBlock) {
-    double sum = 0;
-    for (int64_t b = begin; b < std::min(begin + kBlock, samples); ++b) sum += acceptance[b];
-    total += sum;
-  }
-  return total / static_cast<double>(samples);
-}
-
 void dual_averaging(Tensor step_size, Tensor log_average, Tensor gap, Tensor steps, Tensor log_alpha, Tensor middle, int64_t warmup,
                     double target, bool together) {
   const char* op = "dual_averaging";
@@ -189,13 +178,14 @@ void dual_averaging(Tensor step_size, Tensor log_average, Tensor gap, Tensor ste
   const double* middles = numbers<double>(op, "middle", middle, ScalarType::Double, samples);
   double& m = *numbers<double>(op, "steps", steps, ScalarType::Double, 1);
   if (++m > static_cast<double>(warmup)) return;
-  const double share = 1.0 / (m + kSlowStart), slope = std::sqrt(m) / kShrink, weight = std::pow(m, -kForget);
+  // weight: m^-3/4. By operations that IEEE rounds, so that all backends have the same bits.
+  const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep, weight = 1.0 / std::sqrt(m * root);
   const ChunkKernels& kernels = chunk_kernels();
   double shared = 0;
   if (together) {
     std::vector<double> all(samples);
     kernels.probabilities(samples, alphas, all.data());
-    shared = mean(all.data(), samples);
+    shared = batch_mean(std::move(all));
   }
   constexpr int64_t kGrain = 4096, kAtOnce = 256;  // samples: some 20 us
   torch::stable::parallel_for(0, samples, kGrain, [&](int64_t begin, int64_t end) {

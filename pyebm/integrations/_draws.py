@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import reference
 from .._checks import Coefficient
+from .._name import WORD
 from ..langevin import Clamp, affine_step
 from ..losses import denoising_loss
 from ..noise import Noise
@@ -55,12 +56,14 @@ class Draws:
             self.source = Noise()
         if not isinstance(self.source, Noise):
             return self.source(like)
+        step = self.source.step + self.count
+        if step >= WORD:
+            raise ValueError(f"noise: steps must stay below 2**32, got step={self.source.step} and {self.count} draws before this")
         self.count += 1
         if self.count == 1:
             return self.source
         if self._walk is None or self._walk[0] != like.device:  # it names a thousand steps at once, too many for one draw
-            rest = self.source.at(step=self.source.step + self.count - 1)
-            self._walk = like.device, rest._walk(2**32 - rest.step, like)
+            self._walk = like.device, self.source.at(step=step)._walk(WORD - step, like)
         return next(self._walk[1])
 
     def __getstate__(self) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import check_tensor
+from .._name import to_int64
+from .._options import checked_device, checked_int, shown
 from ..losses import denoising_loss
 from ..noise import Noise
 from ._draws import Draws, Source, add_noise
@@ -92,8 +95,8 @@ class StackedRandomGenerator:
     """
 
     def __init__(self, device: torch.device | str, seeds: Sequence[int] | Tensor) -> None:
-        self.device = torch.device(device)
-        named = torch.as_tensor(seeds).to("cpu", torch.int64)
+        self.device = checked_device("StackedRandomGenerator", device)
+        named = _named(seeds)
         self.noise = Noise(named, sample_ids=torch.zeros_like(named))
         self._step = 0
 
@@ -114,3 +117,18 @@ class StackedRandomGenerator:
         low, high = args if len(args) == 2 else (0, *args)
         uniform = self._next().rand(tuple(size), dtype=torch.float64, device=self.device)  # in (0, 1]
         return low + (uniform * (high - low)).ceil().long() - 1
+
+
+def _named(seeds: Sequence[int] | Tensor) -> Tensor:
+    call = "StackedRandomGenerator"
+    if isinstance(seeds, Tensor):
+        check_tensor(call, "seeds", seeds)
+        if seeds.is_floating_point() or seeds.dim() != 1 or seeds.is_meta:
+            raise TypeError(f"{call}: seeds must be ints, one a sample, got {shown(seeds)}")
+        return seeds.to("cpu", torch.int64)
+    if isinstance(seeds, (str, bytes)) or not hasattr(seeds, "__iter__") or not hasattr(seeds, "__len__") or not len(seeds):
+        raise TypeError(f"{call}: seeds must be ints, one a sample, got {shown(seeds)}")
+    numbers = [checked_int(call, "seeds", seed) for seed in seeds]
+    if not all(-(2**63) <= seed < 2**64 for seed in numbers):
+        raise ValueError(f"{call}: seeds must fit 64 bits, [-2**63, 2**64)")
+    return torch.tensor([to_int64(seed) for seed in numbers], dtype=torch.int64, device="cpu")

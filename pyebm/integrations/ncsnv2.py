@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import checked_list, checked_number
+from .._options import checked_count
 from ..losses import dsm_loss
 from ._draws import Draws, Normals, Source, add_noise, norms, step
 
@@ -93,7 +95,9 @@ def anneal_Langevin_dynamics(
         >>> len(images)
         11
     """
-    draws, levels = Draws(noise), torch.as_tensor(sigmas).tolist()
+    n_steps_each = checked_count("anneal_Langevin_dynamics", "n_steps_each", n_steps_each)
+    step_lr = checked_number("anneal_Langevin_dynamics", "step_lr", step_lr, 0.0)
+    draws, levels = Draws(noise), _levels("anneal_Langevin_dynamics", sigmas)
     x, images = x_mod, []
     for c, sigma in enumerate(levels):
         labels = torch.full((x.shape[0],), c, device=x.device)
@@ -141,7 +145,10 @@ def anneal_Langevin_dynamics_inpainting(
         >>> len(images), images[0].shape
         (10, torch.Size([6, 1, 8, 8]))
     """
-    draws, levels, columns = Draws(noise), torch.as_tensor(sigmas).tolist(), image_size // 2
+    call = "anneal_Langevin_dynamics_inpainting"
+    n_steps_each, image_size = checked_count(call, "n_steps_each", n_steps_each), checked_count(call, "image_size", image_size)
+    step_lr = checked_number(call, "step_lr", step_lr, 0.0)
+    draws, levels, columns = Draws(noise), _levels(call, sigmas), image_size // 2
     known = refer_image.repeat_interleave(x_mod.shape[1], dim=0)[..., :columns].contiguous()
     x, images = x_mod.view(-1, *refer_image.shape[1:]), []
     for c, sigma in enumerate(levels):
@@ -153,3 +160,10 @@ def anneal_Langevin_dynamics_inpainting(
             drawn = draws(x)
             x = step(x, scorenet(x, labels), 1.0, eta, (2 * eta) ** 0.5, drawn)
     return images
+
+
+def _levels(call: str, sigmas: Any) -> list[float]:
+    levels = [checked_number(call, "sigmas", sigma, 0.0, open_low=True) for sigma in checked_list(call, "sigmas", sigmas)]
+    if not levels:
+        raise ValueError(f"{call}: sigmas must be one noise level or more, got none")
+    return levels

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import _schemas
 from .losses import denoising_loss
 from .metropolis import mean
+from .noise import sqrt64
 from .steps import langevin_step
 
 _SAMPLE = _schemas.REDUCTIONS["sample"]
@@ -42,7 +43,7 @@ def corrector_step(
     loss(of_score, None, score, 1.0, 0.0, 0.0, 1.0, 1.0, False, _SAMPLE, None, *rows, score)
     norm2 = sums.double()
     if together:
-        norm2 = mean(norm2.sqrt_()).square_().unsqueeze(1)
+        norm2 = mean(sqrt64(norm2)).square_().unsqueeze(1)
     z, g = norm2.unbind()
     step_size = (z / g).mul_(factor)
     step(x, None, score, math.nan, 1.0, name, step_size, None, None, mask, low, high, None, seeds, ids)

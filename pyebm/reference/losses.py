@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .noise import normals
@@ -76,7 +77,13 @@ def composed_loss(pred: Tensor, *rest: Any) -> Tensor:
 
 def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) -> None:
     r, w, g = loss_terms(pred, *rest)
-    loss.copy_(reduced(pred, rest[6], r, w))
+    if rest[6] == 0:
+        loss.copy_(w.to(r.dtype) * (r * r))
+    else:
+        sums = kernel_sums(r, w)
+        if rest[6] != 1:
+            sums = (sums.cumsum(0)[-1] if pred.shape[0] else sums.sum()) / divisor(pred, rest[6])
+        loss.copy_(sums)
     if grad is not None and rest[6] != 0:
         grad.copy_(g.to(r.dtype) * r)
 
@@ -88,6 +95,30 @@ def sample_sums(r: Tensor, w: Tensor) -> Tensor:
     if w.numel() in (1, batch):
         return squares.reshape(batch, elements).sum(1) * w.reshape(-1)
     return (w * squares).reshape(batch, elements).sum(1)
+
+
+CHUNK, LANES = 1024, 16  # elements that a kernel takes at once, and the partial sums that it keeps
+
+
+def kernel_sums(r: Tensor, w: Tensor) -> Tensor:
+    """The same in the CPU kernels' order, float32's squares and partial sums included: csrc/cpu/loss_kernels.h sum_of."""
+    batch, elements = r.shape[0], math.prod(r.shape[1:])
+    whole = w.numel() in (1, batch)
+    terms = (r * r if whole else w.to(r.dtype) * (r * r)).reshape(batch, elements)
+    chunks = -(-elements // CHUNK)
+    rounds = CHUNK // LANES if chunks > 1 else -(-elements // LANES)
+    padded = torch.nn.functional.pad(terms, (0, chunks * rounds * LANES - elements))
+    lanes = _one_by_one(padded.reshape(batch, chunks, rounds, LANES).movedim(2, -1))
+    sums = _one_by_one(_one_by_one(lanes).double())
+    return sums * w.reshape(-1) if whole else sums
+
+
+def _one_by_one(values: Tensor) -> Tensor:
+    """The sum over the last dimension, one number after another."""
+    total = values.new_zeros(values.shape[:-1])
+    for each in values.unbind(-1):
+        total = total + each
+    return total
 
 
 def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any) -> None:

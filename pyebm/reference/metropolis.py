@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .._schemas import REDUCTIONS
+from .functions import exponential
 from .losses import denoising_loss
-from .noise import uniform_
+from .noise import sqrt64, uniform_
 
-SHRINK, SLOW_START, FORGET, REACH = 0.05, 10.0, 0.75, 50.0
-BLOCK = 1024  # numbers whose sum is taken at once
+STEEP, SLOW_START, REACH = 20.0, 10.0, 50.0  # Hoffman & Gelman's 1 / gamma and t0
 
 
 def metropolis(
@@ -77,24 +77,27 @@ def dual_averaging(
     target: float,
     together: bool,
 ) -> None:
-    """On any device, without waiting for it."""
+    """On any device, without waiting for it; by operations that IEEE rounds, so that the bits are the same on all."""
     m = steps.add_(1.0)
-    acceptance = log_alpha.clamp(max=0.0).exp().nan_to_num(0.0)
+    root = sqrt64(m)  # torch's own may be off by the last bit
+    acceptance = exponential(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
     if together:
         acceptance = mean(acceptance)
     learning = m <= warmup
-    share, weight = 1.0 / (m + SLOW_START), m**-FORGET
+    share, weight = 1.0 / (m + SLOW_START), 1.0 / sqrt64(m * root)
     new_gap = (1.0 - share) * gap + share * (target - acceptance)
     # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
-    log_step = middle - (m.sqrt() / SHRINK * new_gap).clamp(-REACH, REACH)
+    log_step = middle - (root * STEEP * new_gap).clamp(-REACH, REACH)
     torch.where(learning, weight * log_step + (1.0 - weight) * log_average, log_average, out=log_average)
     torch.where(learning, new_gap, gap, out=gap)
-    torch.exp(torch.where(m < warmup, log_step, log_average), out=step_size)
+    step_size.copy_(exponential(torch.where(m < warmup, log_step, log_average)))
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over the last dimension, in blocks of fixed size: the bits of torch's own depend on the threads beyond 32,768 numbers."""
+    """Over the last dimension, added in one order on every device (csrc/cpu/batch_mean.h has it too): half to half."""
     count = values.shape[-1]
-    padded = torch.nn.functional.pad(values, (0, -count % BLOCK))
-    sums = padded.reshape(*values.shape[:-1], -1, BLOCK).sum(-1)
-    return (sums.squeeze(-1) if sums.shape[-1] == 1 else sums.sum(-1)) / count
+    width = 1 << max(count - 1, 0).bit_length()
+    sums = torch.nn.functional.pad(values, (0, width - count))
+    while width := width // 2:
+        sums = sums[..., :width] + sums[..., width:]
+    return sums.squeeze(-1) / torch.full((), float(count), dtype=values.dtype, device=values.device)

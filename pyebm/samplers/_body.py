@@ -14,10 +14,13 @@ from torch.compiler import is_compiling
 from .. import _ops
 from .._checks import Coefficient, check_like, checked_number, coefficient
 from .._derivatives import checkable, inside, plain
+from .._options import check_callable
 from ..energy import check_energy, energy_and_score
 from ..langevin import Clamp, step_options
+from ..reference.steps import require
 from ..targets import Target
 from ._clamped import Clamped
+from ._extra import check_numbers
 from ._state import State
 
 ScoreFn = Callable[..., Tensor]
@@ -32,6 +35,7 @@ class Run:
 
     def __init__(self, call: str, start: State, length: int | None, n_steps: int, graph: bool) -> None:
         self.call, self.extra, self.length, self.n_steps, self.graph = call, start.extra, length, n_steps, graph
+        check_numbers(call, start.extra)
         self.followed = inside()  # by a transform, of which no sampler is part
         self.x = self.numbers("x0", self.numbers("x0", start.x).detach().clone())
         self.noise = start.noise
@@ -46,6 +50,11 @@ class Run:
     def steps(self) -> range:
         """By their numbers in the noise; only where asked for, since it would be a guard on the first of them in compiled code."""
         return range(self.first, self.first + self.n_steps)
+
+    def need_streams(self, count: int) -> None:
+        """The noise's own stream and those after it, which must exist."""
+        if self.noise.stream + count > 2**32:
+            raise ValueError(f"{self.call}: stream must leave room for {count} streams below 2**32, got {self.noise.stream}")
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
         return _ops.kernels(backend, self.x)
@@ -74,7 +83,10 @@ class Run:
         if not isinstance(value, Tensor):  # a sampler's own number, which compiled code may know
             return checked_number(self.call, name, value, 0.0, open_low), None
         value = self.numbers(name, value)
-        return coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
+        made = coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
+        if self.may_look and made[1] is not None:  # some kernels would check it too, but each in its own words
+            require(self.call, name, made[1], open_low)
+        return made
 
     def parameters(self, target: Target) -> Tensor:
         return self.numbers("the target", target._checked(self.call, self.x))
@@ -83,14 +95,10 @@ class Run:
         """The row of a table that begins with the run's first step; a graph has its number in ``name``."""
         return table.index_select(0, name.narrow(0, 2, 1) - self.first)
 
-    def carried(self, name: str, shape: torch.Size | None = None) -> Tensor | None:
+    def carried(self, name: str) -> Tensor | None:
         """What an earlier run left under this name, as a copy; None at a chain's first step."""
         value = self.extra.get(name)
-        if value is None:
-            return None
-        if shape is not None and value.shape != shape:
-            raise ValueError(f"{self.call}: the State's {name} must have the shape {tuple(shape)}, got {tuple(value.shape)}")
-        return value.to(self.x.device, copy=True)
+        return None if value is None else value.to(self.x.device, copy=True)
 
 
 class Body:
@@ -200,6 +208,8 @@ class Potential:
         call = run.call
         if not callable(energy_fn):
             raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
+        if score_fn is not None:
+            check_callable(call, "score_fn", score_fn, "a function of x, or None")
         self.call, self.energy_fn, self.run = call, energy_fn, run
         self.kernel = energy_and_score_of(run, energy_fn, backend) if score_fn is None else None
         if score_fn is None and isinstance(energy_fn, Target):

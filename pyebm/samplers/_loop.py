@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, overload
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from .._checks import check_plain, check_samples
+from .._options import check_callable, checked_count, checked_flag
 from .._stretches import stretches
 from ..noise import Noise, as_noise
 from . import _graph
@@ -134,17 +134,21 @@ class Sampler:
         finite, or accepted nothing.
         """
         call = type(self).__name__
+        progress, graph = checked_flag(call, "progress", progress), checked_flag(call, "graph", graph)
+        if callback is not None:
+            check_callable(call, "callback", callback, "a function of k, x and info, or None")
         if isinstance(x0, State):
             if noise is not None:
                 raise ValueError(f"{call}: noise comes with the State that is given as x0; give no other")
             start = x0
         else:
+            check_samples(call, "x0", x0)
+            check_plain(call, "x0", x0)
             start = State(x0, Noise() if noise is None else as_noise(call, noise))
-        n_steps = self._check(call, start, n_steps, thin, graph, start is x0)
+        n_steps, thin = self._check(call, start, n_steps, thin, graph, start is x0)
         run = Run(call, start, self.length, n_steps, graph)
         body = self._body(run)
-        if start.noise.stream + body.streams > 2**32:
-            raise ValueError(f"{call}: stream must leave room for {body.streams} streams below 2**32, got {start.noise.stream}")
+        run.need_streams(body.streams)
         progressed = Progress(run, body, start, None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape)), thin)
         try:
             self._advance(body, run, progressed, callback, progress)
@@ -187,9 +191,9 @@ class Sampler:
                 at.watched = False
                 at.remember()
 
-    def _check(self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool, stateful: bool) -> int:
-        check_samples(call, "x0", start.x)
-        check_plain(call, "x0", start.x)
+    def _check(
+        self, call: str, start: State, n_steps: int | None, thin: int | None, graph: bool, stateful: bool
+    ) -> tuple[int, int | None]:
         first, length = start.noise.step, self.length
         if length is not None and first > length:
             raise ValueError(f"{call}: noise.step must be within the schedule's {length} steps, got {first}")
@@ -197,31 +201,21 @@ class Sampler:
             if length is None:
                 raise TypeError(f"{call}: n_steps must be an int, got None; this sampler has no schedule that ends by itself")
             n_steps = length - first
-        n_steps = _count(call, "n_steps", n_steps, 0, "")
+        n_steps = checked_count(call, "n_steps", n_steps)
         if length is not None:
             n_steps = min(n_steps, length - first)
         if thin is not None:
-            _count(call, "thin", thin, 1, " or None")
+            thin = checked_count(call, "thin", thin, 1, " or None")
         # What is returned as a State names the noise of a next step.
         if first + n_steps > 2**32 - (thin is not None or stateful):
-            raise ValueError(f"{call}: steps must stay below 2**32, got {first} and {n_steps} more")
+            raise ValueError(f"{call}: steps must stay below 2**32, got step={first} and n_steps={n_steps}")
         if graph and not _capturable(start.x):
             raise ValueError(f"{call}: graph=True captures a CUDA graph and so needs x0 on a CUDA device, got {start.x.device}")
-        return n_steps
+        return n_steps, thin
 
 
 def _capturable(x: Tensor) -> bool:
     return x.is_cuda
-
-
-def _count(call: str, name: str, value: int, least: int, alternative: str) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{call}: {name} must be an int{alternative}, got {value!r}") from None
-    if value < least:
-        raise ValueError(f"{call}: {name} must be >= {least}{alternative}, got {value}")
-    return value
 
 
 def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | None], None]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .._checks import check_tensor
 from ..reference.metropolis import mean as mean_of
-from ._body import Run
+from ._body import Run, number
 
 LEAST_WARMUP = 20
 _FIRST, _LAST, _WINDOW = 75, 50, 25  # steps, as in Stan
@@ -61,7 +60,7 @@ class Mass:
     def __init__(self, run: Run, given: float | Tensor, edges: list[int], together: bool) -> None:
         self.run, self.edges, self.together = run, edges, together
         x = run.x
-        carried = run.carried("inverse_mass", x.shape) if edges else None
+        carried = run.carried("inverse_mass") if edges else None
         self.inverse = _checked(run, given).reciprocal() if carried is None else carried.to(x.dtype)
         self.root = self.inverse.sqrt()
         if edges and run.graph and int(run.extra.get("adapted_steps", 0)) < edges[-1]:
@@ -70,7 +69,7 @@ class Mass:
                 "from the State"
             )
         if edges:
-            mean, square = (run.carried(name, x.shape) for name in ("window_mean", "window_square"))
+            mean, square = (run.carried(name) for name in ("window_mean", "window_square"))
             self.mean = torch.zeros_like(x) if mean is None else mean.to(x.dtype)
             self.square = torch.zeros_like(x) if square is None else square.to(x.dtype)
 
@@ -130,13 +129,10 @@ class Mass:
 
 def _checked(run: Run, given: float | Tensor) -> Tensor:
     x = run.x
-    if not isinstance(given, (numbers.Real, Tensor)):
-        raise TypeError(f"{run.call}: mass must be a number or a floating-point tensor, got {type(given).__name__}")
     if not isinstance(given, Tensor):
-        if not 0 < given < math.inf:
-            raise ValueError(f"{run.call}: mass must be > 0 and finite, got {given}")
-        return x.new_full((), float(given))
+        return x.new_full((), number(run.call, "mass", given))
     given = run.numbers("mass", given)
+    check_tensor(run.call, "mass", given)
     if not given.is_floating_point():
         raise TypeError(f"{run.call}: mass must be a number or a floating-point tensor, got {given.dtype}")
     if given.device != x.device:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
-from ._body import NAN, Body, Number, Potential, Run, StepOptions
+from .._options import check_choice, checked_count, checked_flag
+from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
 from ._mass import LEAST_WARMUP, mass_of
 from ._schedule import Scheduled
 from ._stuck import warn_of_starts, warn_of_stuck
@@ -129,11 +130,10 @@ class Adaptation:
         begun = run.extra.get("adapted_steps")
         self.begun = 0 if begun is None else int(begun)
         self.first = run.first
-        shape = run.x.shape[:1]
-        self.log_average = _or(run.carried("log_step_size_average", shape), start.log())
-        self.gap = _or(run.carried("acceptance_gap", shape), torch.zeros_like(start))
-        self.step_size = _or(run.carried("step_size", shape), start)
-        self.middle = _or(run.carried("step_size_middle", shape), (10.0 * start).log())
+        self.log_average = _or(run.carried("log_step_size_average"), start.log())
+        self.gap = _or(run.carried("acceptance_gap"), torch.zeros_like(start))
+        self.step_size = _or(run.carried("step_size"), start)
+        self.middle = _or(run.carried("step_size_middle"), (10.0 * start).log())
         kernels = run.kernels(sampler.options.backend)
         self.update = kernels["dual_averaging"] if run.x.is_cpu and "dual_averaging" in kernels else reference.dual_averaging
         restarted = run.extra.get("restarted_at")
@@ -170,15 +170,15 @@ def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
     return fresh if carried is None else carried.double().contiguous()
 
 
-def check_warmup(call: str, warmup: int, adapt_mass: bool, target: float, per: str) -> None:
-    if warmup < 0:
-        raise ValueError(f"{call}: warmup must be >= 0, got {warmup}")
+def checked_warmup(call: str, warmup: int, adapt_mass: bool, target: float, per: str) -> tuple[int, bool, float]:
+    warmup, adapt_mass = checked_count(call, "warmup", warmup), checked_flag(call, "adapt_mass", adapt_mass)
     if adapt_mass and warmup < LEAST_WARMUP:
         raise ValueError(f"{call}: adapt_mass needs a warmup of {LEAST_WARMUP} steps or more, got {warmup}")
-    if not 0 < target < 1:
+    target = number(call, "target_acceptance", target)
+    if not target < 1:
         raise ValueError(f"{call}: target_acceptance must be in (0, 1), got {target}")
-    if per not in ("sample", "batch"):
-        raise ValueError(f"{call}: per must be 'sample' or 'batch', got {per!r}")
+    check_choice(call, "per", per, ("sample", "batch"))
+    return warmup, adapt_mass, target
 
 
 Names = Sequence[Tensor]

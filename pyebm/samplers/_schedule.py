@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._checks import Coefficient
+from .._options import shown
 from ._body import NAN, Number, Run
 
 Schedule = Coefficient | Sequence[float] | Callable[[int], float]
@@ -43,10 +44,12 @@ class Scheduled:
             self.numbers = self._listed(value)
         elif callable(value) and not isinstance(value, Tensor):
             self.function = value
-        elif isinstance(value, Tensor) and not by_sample and value.numel() != 1:
-            raise TypeError(f"{run.call}: {name} must be a number or one per step, got a tensor of shape {tuple(value.shape)}")
+        elif isinstance(value, Tensor) and not by_sample and (value.is_nested or value.numel() != 1):
+            raise TypeError(f"{run.call}: {name} must be a number or one per step, got {shown(value)}")
         else:
-            self.constant = self._checked(name, value)  # type: ignore[arg-type]
+            number, rows = self._checked(name, value)  # type: ignore[arg-type]
+            # One that all samples share is worked with further, in float64 as a number is.
+            self.constant = number, rows if by_sample or rows is None else rows.double()
         self.varies = self.numbers is not None or self.function is not None
         if run.graph and self.varies:
             self.table = run.table([self.number(k) for k in run.steps])

@@ -8,7 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from .. import diagnostics
+from .._checks import check_plain, check_samples, check_tensor
+from .._options import checked_count, checked_keys, shown
 from ..noise import Noise, as_noise
+from ._extra import check_extra, check_numbers
 
 _VERSION = 1
 
@@ -21,7 +24,10 @@ class State:
         x: the chains' state (B, ...).
         noise: names the noise of the next step; an int or a torch.Generator as for a sampler's ``noise``.
         extra: what the sampler carries beyond x (a velocity, an adapted step size, a mass), by name;
-            empty for those that carry nothing.
+            empty for those that carry nothing. A sampler leaves what another one carried unread.
+
+    Raises TypeError or ValueError where x is no floating-point tensor (B, ...), or extra has other names, kinds or shapes
+    than a sampler leaves.
 
     Example:
         >>> import torch, pyebm
@@ -38,6 +44,9 @@ class State:
     extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_samples("State", "x", self.x)
+        check_plain("State", "x", self.x)
+        check_extra(self.extra, self.x)
         if type(self.noise) is not Noise:
             noise = as_noise("State", self.noise)
             object.__setattr__(self, "noise", noise if type(noise) is Noise else noise.at())
@@ -48,12 +57,15 @@ class State:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> State:
-        """The State that ``state_dict()`` described. Raises ValueError for another version or other keys."""
-        if state.get("version") != _VERSION:
-            raise ValueError(f"State: state_dict must be of version {_VERSION}, got {state.get('version')!r}")
-        if set(state) != {"version", "x", "noise", "extra"}:
-            raise ValueError(f"State: state_dict must have the keys extra, noise, version and x, got {sorted(state)}")
-        return cls(state["x"], Noise.from_state_dict(state["noise"]), dict(state["extra"]))
+        """The State that ``state_dict()`` described.
+
+        Raises TypeError or ValueError for anything that no run leaves: another version, other keys, tensors of another kind or
+        shape, a step size or a mass that is not > 0 and finite.
+        """
+        checked_keys("State", "state", state, ("version", "x", "noise", "extra"), _VERSION)
+        made = cls(state["x"], Noise.from_state_dict(state["noise"]), state["extra"])
+        check_numbers("State", made.extra)
+        return made
 
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to one truth
@@ -73,6 +85,21 @@ class Trajectory:
     state: State
     info: dict[str, Tensor]
     thin: int
+
+    def __post_init__(self) -> None:
+        call = "Trajectory"
+        if not isinstance(self.state, State):
+            raise TypeError(f"{call}: state must be a State, got {type(self.state).__name__}")
+        check_samples(call, "states", self.states)
+        x = self.state.x
+        if self.states.shape[1:] != x.shape or self.states.dtype is not x.dtype:
+            got = f"{tuple(self.states.shape)} of {self.states.dtype}"
+            raise ValueError(f"{call}: states must be (n_kept, *x.shape) of x's dtype, x {tuple(x.shape)} of {x.dtype}, got {got}")
+        if not isinstance(self.info, dict):
+            raise TypeError(f"{call}: info must be a dict of tensors, got {type(self.info).__name__}")
+        for name, value in self.info.items():
+            check_tensor(call, f"info[{shown(name)}]", value)
+        object.__setattr__(self, "thin", checked_count(call, "thin", self.thin, 1))
 
     @property
     def x(self) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import Coefficient
-from ._body import NAN, Body, Bounds, Run, StepOptions
+from .._checks import Coefficient, checked_list
+from .._options import check_callable, checked_count, checked_flag, checked_int, shown
+from ._body import NAN, Body, Bounds, Run, StepOptions, number
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainStep
@@ -63,17 +64,16 @@ class AnnealedLangevin(Sampler):
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        self.sigmas = [float(s) for s in sigmas]
+        call = "AnnealedLangevin"
+        self.sigmas = checked_list(call, "sigmas", sigmas)
         if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
             raise ValueError(f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}")
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
             raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {self.sigmas}")
-        if not 0 < step_lr < math.inf:
-            raise ValueError(f"AnnealedLangevin: step_lr must be > 0 and finite, got {step_lr}")
-        if n_steps_each < 1:
-            raise ValueError(f"AnnealedLangevin: n_steps_each must be >= 1, got {n_steps_each}")
-        if not callable(score_fn):
-            raise TypeError(f"AnnealedLangevin: score_fn must be a function of x and sigma, got {type(score_fn).__name__}")
+        step_lr = number(call, "step_lr", step_lr)
+        n_steps_each = checked_count(call, "n_steps_each", n_steps_each, 1)
+        denoise = checked_flag(call, "denoise", denoise)
+        check_callable(call, "score_fn", score_fn, "a function of x and sigma")
         self.score_fn, self.step_lr, self.n_steps_each, self.denoise, self.known = score_fn, step_lr, n_steps_each, denoise, known
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
         self.length = len(self.sigmas) * n_steps_each
@@ -84,8 +84,9 @@ class AnnealedLangevin(Sampler):
 
     def sigma_at(self, k: int) -> float:
         """The noise level of step k = 0, 1, ... of the schedule."""
+        k = checked_int("AnnealedLangevin.sigma_at", "k", k)
         if not 0 <= k < len(self):
-            raise ValueError(f"AnnealedLangevin.sigma_at: k must be in [0, {len(self)}), got {k}")
+            raise ValueError(f"AnnealedLangevin.sigma_at: k must be in [0, {len(self)}), got {shown(k)}")
         return self.sigmas[k // self.n_steps_each]
 
     def step_size_at(self, k: int) -> float:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
+from .._options import checked_count
 from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
 from ._loop import Sampler
-from ._metropolis import Metropolis, Names, check_warmup
+from ._metropolis import Metropolis, Names, checked_warmup
 from ._schedule import Schedule
 
 
@@ -21,7 +22,7 @@ class HMC(Sampler):
     ``p + eps/2 s``, taken with probability ``min(1, exp(-(H' - H) / T))`` for
     ``H = E + sum p^2 / (2 m)``, m being the mass of each element, 1 where none is given. It costs
     n_leapfrog scores. A chain whose proposal has no finite energy (NaN, infinity or -infinity)
-    stays.
+    stays; starts at such an energy are as :class:`MALA`'s.
 
     Args:
         step_size: eps > 0: as for :class:`MALA`.
@@ -63,9 +64,8 @@ class HMC(Sampler):
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        check_warmup("HMC", warmup, adapt_mass, target_acceptance, per)
-        if n_leapfrog < 1:
-            raise ValueError(f"HMC: n_leapfrog must be >= 1, got {n_leapfrog}")
+        warmup, adapt_mass, target_acceptance = checked_warmup("HMC", warmup, adapt_mass, target_acceptance, per)
+        n_leapfrog = checked_count("HMC", "n_leapfrog", n_leapfrog, 1)
         self.jitter = number("HMC", "jitter", jitter, open_low=False)
         if not self.jitter < 1:
             raise ValueError(f"HMC: jitter must be in [0, 1), got {jitter}")

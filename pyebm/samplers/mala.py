@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions
 from ._loop import Sampler
-from ._metropolis import Metropolis, Names, check_warmup
+from ._metropolis import Metropolis, Names, checked_warmup
 from ._schedule import Schedule
 
 
@@ -18,7 +18,9 @@ class MALA(Sampler):
 
     The proposal is :class:`Langevin`'s step; it is taken with probability
     ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal
-    has no finite energy (NaN, infinity or -infinity) stays. With a mass m the proposal is
+    has no finite energy (NaN, infinity or -infinity) stays. One that starts at an energy of infinity
+    (with a finite score there) takes the first proposal whose energy is finite; one that starts at NaN
+    or -infinity never moves, which is warned of on the CPU. With a mass m the proposal is
     ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
 
     Args:
@@ -68,7 +70,7 @@ class MALA(Sampler):
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        check_warmup("MALA", warmup, adapt_mass, target_acceptance, per)
+        warmup, adapt_mass, target_acceptance = checked_warmup("MALA", warmup, adapt_mass, target_acceptance, per)
         self.energy_fn, self.score_fn, self.step_size = energy_fn, score_fn, step_size
         self.mass, self.adapt_mass = mass, adapt_mass
         self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
@@ -81,7 +83,7 @@ class MALA(Sampler):
 class _Steps(Metropolis):
     def __init__(self, run: Run, sampler: Any) -> None:
         super().__init__(run, sampler)
-        self.tail = sampler.options.tail(run, self.eta[1], None)
+        self.tail = sampler.options.tail(run, self.eta[1], self.temperature_rows)
         if self.varies:
             one = run.rows(1.0)
             self.rest = sampler.options.tail(run, one, one)[2:]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _ops, reference
+from .._options import check_callable, check_choice, checked_count, checked_flag
 from ..noise import Noise, as_noise
 from ._body import NAN, Body, Bounds, Run, StepOptions, number
 from ._known import Known
@@ -79,18 +80,17 @@ class PredictorCorrector(Sampler):
         backend: str | None = None,
     ) -> None:
         call = "PredictorCorrector"
-        if not callable(score_fn):
-            raise TypeError(f"{call}: score_fn must be a function of x and t, got {type(score_fn).__name__}")
+        check_callable(call, "score_fn", score_fn, "a function of x and t")
         if not isinstance(sde, SDE):
             raise TypeError(f"{call}: sde must be VE, VP or SubVP, got {type(sde).__name__}")
-        if n < 2:
-            raise ValueError(f"{call}: n must be >= 2, got {n}")
-        if predictor not in PREDICTORS:
-            raise ValueError(f"{call}: predictor must be one of {', '.join(map(repr, PREDICTORS))}, got {predictor!r}")
-        if corrector_steps < 0 or (predictor is None and corrector_steps == 0):
-            raise ValueError(f"{call}: corrector_steps must be >= 0, and >= 1 without a predictor, got {corrector_steps}")
-        if per not in ("batch", "sample"):
-            raise ValueError(f"{call}: per must be 'batch' or 'sample', got {per!r}")
+        n = checked_count(call, "n", n, 2)
+        check_choice(call, "predictor", predictor, PREDICTORS)
+        corrector_steps = checked_count(call, "corrector_steps", corrector_steps)
+        if predictor is None and corrector_steps == 0:
+            raise ValueError(f"{call}: corrector_steps must be >= 1 without a predictor, got 0")
+        check_choice(call, "per", per, ("batch", "sample"))
+        probability_flow = checked_flag(call, "probability_flow", probability_flow)
+        denoise = checked_flag(call, "denoise", denoise)
         if probability_flow and predictor not in ("reverse_diffusion", "euler_maruyama"):
             raise ValueError(f"{call}: probability_flow needs the reverse_diffusion or euler_maruyama predictor, got {predictor!r}")
         self.score_fn, self.sde, self.corrector_steps, self.per, self.known = score_fn, sde, corrector_steps, per, known

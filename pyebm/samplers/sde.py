@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from .._checks import checked_number
 from ._repr import shown
 
 
@@ -79,9 +80,11 @@ def _index(t: float, n: int) -> int:
     return min(int(t * (n - 1) + 1e-9), n - 1)
 
 
-def _positive(name: str, low: float, high: float) -> None:
-    if not 0 < low <= high < math.inf:
-        raise ValueError(f"{name} must be 0 < min <= max and finite, got {low} and {high}")
+def _range(name: str, low: float, high: float, low_name: str, high_name: str) -> tuple[float, float]:
+    low, high = checked_number(name, low_name, low, 0.0, open_low=True), checked_number(name, high_name, high, 0.0, open_low=True)
+    if not low <= high:
+        raise ValueError(f"{name}: {low_name} and {high_name} must be 0 < min <= max and finite, got {low} and {high}")
+    return low, high
 
 
 class VE(SDE):
@@ -96,8 +99,7 @@ class VE(SDE):
     eps = 1e-5
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
-        _positive("VE: sigma_min and sigma_max", sigma_min, sigma_max)
-        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
+        self.sigma_min, self.sigma_max = _range("VE", sigma_min, sigma_max, "sigma_min", "sigma_max")
 
     def f(self, t: float) -> float:
         del t
@@ -136,8 +138,7 @@ class VP(SDE):
     """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's chain."""
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
-        _positive(f"{type(self).__name__}: beta_min and beta_max", beta_min, beta_max)
-        self.beta_min, self.beta_max = float(beta_min), float(beta_max)
+        self.beta_min, self.beta_max = _range(type(self).__name__, beta_min, beta_max, "beta_min", "beta_max")
 
     def _beta(self, t: float) -> float:
         return self.beta_min + t * (self.beta_max - self.beta_min)

@@ -81,6 +81,7 @@ class _Steps(Body):
 
     def __init__(self, run: Run, sampler: UnderdampedLangevin) -> None:
         super().__init__(run)
+        run.need_streams(2)  # the second for the first velocity alone
         backend, self.friction = sampler.options.backend, sampler.friction
         self.h = Scheduled(run, "step_size", sampler.step_size, open_low=True, by_sample=False)
         self.t = Scheduled(run, "temperature", sampler.options.temperature, by_sample=False)
@@ -114,7 +115,7 @@ class _Steps(Body):
     def _begin(self) -> Tensor:
         """The first velocity and its half kick: 0 x + h/2 s + sqrt(T) z; at rest where the mask is False."""
         run = self.run
-        carried = run.carried("velocity", self.x.shape)
+        carried = run.carried("velocity")
         if carried is not None:
             return carried.to(self.x.dtype)
         if any(each.numbers is not None and run.first == len(each.numbers) for each in (self.h, self.t)):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import numbers
-import operator
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from .. import _ops, _schemas, reference
-from .._checks import check_samples
+from .._checks import check_samples, check_tensor
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
+from .._options import as_float, check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
 from ._kept import Kept, readable, traced
 
@@ -161,24 +161,25 @@ class Target(nn.Module):
         """
         own = type(self).__name__
         if isinstance(value, Tensor):
+            check_tensor(own, name, value)
+            if isinstance(like, Tensor) and like.device != value.device:
+                raise ValueError(f"{own}: {name} must be on the device of the other tensors, {like.device}, got {value.device}")
             if value.dim() > dims:
                 shape = ("()", "(D,)", "(M, D)")[dims]
                 raise ValueError(f"{own}: {name} must be a number or a tensor {shape}, got shape {tuple(value.shape)}")
             self._check_values(name, value, check, must)
             self._hold(name, value)
         elif isinstance(value, numbers.Real):  # no tensor decides, so that targets can be made in compiled code
-            if not math.isfinite(value) or (check is not None and not check(value)):
-                raise ValueError(f"{own}: {name} must {must}, got {float(value):g}")
+            number = as_float(value)
+            if not math.isfinite(number) or (check is not None and not check(number)):
+                raise ValueError(f"{own}: {name} must {must}, got {number:g}")
             device = like.device if isinstance(like, Tensor) else None
-            self.register_buffer(name, torch.tensor(float(value), dtype=torch.float64, device=device))
+            self.register_buffer(name, torch.tensor(number, dtype=torch.float64, device=device))
         else:
             raise TypeError(f"{own}: {name} must be a number or a tensor, got {type(value).__name__}")
 
     def _check_values(self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite") -> None:
-        if value.is_complex() or value.layout is not torch.strided:
-            raise TypeError(
-                f"{type(self).__name__}: {name} must be a dense tensor of real numbers, got {value.dtype}, {value.layout}"
-            )
+        check_tensor(type(self).__name__, name, value)
         if value.is_meta:
             return
         found = value.detach()  # of the means of a mixture, which may be large, no copy is made
@@ -212,13 +213,18 @@ class Target(nn.Module):
         self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
     ) -> tuple[Tensor, Callable[[str], Tensor], Callable[[Tensor], Tensor]]:
         """For :meth:`sample`: normals (n, elements), the parameters by name, and what brings a result to its shape and dtype."""
+        call = f"{type(self).__name__}.sample"
         if isinstance(n, (tuple, list)):
-            shape = tuple(n)
+            shape = checked_shape(call, "n", n)
         elif self.dim is not None:
-            count = n if type(n) is int else operator.index(cast(int, n))  # which would compile anew for every n
-            shape = (count, self.dim)
+            shape = (checked_count(call, "n", n), self.dim)
         else:
-            raise ValueError(f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {n!r}")
+            raise ValueError(
+                f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {shown(n)}"
+            )
+        if not isinstance(noise, Noise):
+            raise TypeError(f"{call}: noise must be a Noise, got {type(noise).__name__}")
+        check_dtype(call, dtype)
         device = self._tensors()[0].device
         z = noise.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device, backend=backend)
         work, of = self._work(z)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ops
+from .._checks import check_tensor
 from .._derivatives import exactly, wanted
 from ..noise import Noise
 from ..reference.dense import padded
@@ -71,11 +72,16 @@ class Gaussian(Target):
         sizes = {name: value.shape[0] for name, value in self._own() if value.dim()}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Gaussian: mean and std must have the same length, got {sizes['mean']} and {sizes['std']}")
+        for name, size in sizes.items():
+            if size == 0:
+                raise ValueError(f"Gaussian: {name} must have one element or more, got shape (0,)")
         self.dim = next(iter(sizes.values()), None)
         self.kind = "harmonic" if self.dim is None else "gaussian"
 
     def _set_factor(self, mean: float | Tensor, factor: Tensor) -> None:
         self.dim, self.kind = factor.shape[0], "gaussian_full"
+        if isinstance(mean, Tensor):
+            check_tensor("Gaussian", "mean", mean)
         if isinstance(mean, Tensor) and (mean.dim() > 1 or mean.numel() not in (1, self.dim)):
             raise ValueError(f"Gaussian: mean must be a number or a tensor ({self.dim},), got shape {tuple(mean.shape)}")
         self._register("mean", mean, dims=1, like=factor)
@@ -133,9 +139,7 @@ class Gaussian(Target):
 
 def _factor_of(covariance: Tensor) -> Tensor:
     """Its Cholesky factor, in float64."""
-    if not isinstance(covariance, Tensor) or covariance.is_complex():
-        found = covariance.dtype if isinstance(covariance, Tensor) else type(covariance).__name__
-        raise TypeError(f"Gaussian: covariance must be a tensor of real numbers, got {found}")
+    check_tensor("Gaussian", "covariance", covariance)
     if isinstance(covariance, nn.Parameter):
         raise ValueError(
             "Gaussian: covariance must not be a Parameter, since a step of an optimiser can leave the positive definite matrices; "
@@ -164,9 +168,10 @@ def _factor_of(covariance: Tensor) -> Tensor:
 
 
 def _checked_factor(factor: Tensor | None) -> Tensor:
-    if not isinstance(factor, Tensor) or not factor.is_floating_point():
-        found = factor.dtype if isinstance(factor, Tensor) else type(factor).__name__
-        raise TypeError(f"Gaussian: scale_tril must be a floating-point tensor, got {found}")
+    check_tensor("Gaussian", "scale_tril", factor)
+    assert factor is not None
+    if not factor.is_floating_point():
+        raise TypeError(f"Gaussian: scale_tril must be a floating-point tensor, got {factor.dtype}")
     _check_square("scale_tril", factor)
     if not factor.is_meta and not (factor.diagonal() > 0).all():
         raise ValueError(f"Gaussian: scale_tril must have a diagonal > 0, got {factor.diagonal().min().item():g} in it")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from .._checks import check_tensor
 from .._derivatives import wanted
 from ..noise import Noise
 from ..reference.dense import padded, row_stride, squares
@@ -65,6 +67,8 @@ class GaussianMixture(Target):
                 )
         self._register("scale", scale, positive, "be > 0 and finite", dims=2, like=means)
         self.dim, self.kind = dim, "mixture_diagonal" if min(self._rows().shape) > 1 else "mixture"
+        if isinstance(weights, Tensor) and weights.device != means.device:
+            raise ValueError(f"GaussianMixture: weights must be on the means' device {means.device}, got {weights.device}")
         if weights is None:
             self.register_buffer("weights", means.new_full((count,), 1 / count, dtype=torch.float64))
             return
@@ -94,9 +98,15 @@ class GaussianMixture(Target):
             >>> target.score(torch.randn(16, 1, 8, 8)).shape
             torch.Size([16, 1, 8, 8])
         """
-        if isinstance(x, Tensor) and x.dim() >= 1 and x.numel():
+        call = "GaussianMixture.from_data"
+        check_tensor(call, "x", x)
+        if x.dim() >= 1 and x.numel():
             x = x.reshape(x.shape[0], -1)
-        return cls(x, sigma)
+        try:
+            return cls(x, sigma)
+        except (TypeError, ValueError) as error:  # by this call's names
+            message = str(error).replace("GaussianMixture: means", f"{call}: x").replace("GaussianMixture: scale", f"{call}: sigma")
+            raise type(error)(message) from None
 
     def log_prob(self, x: Tensor) -> Tensor:
         """``log p(x)``, (B,), computed in float64, rounded once; differentiable. Unlike the score it has B x M terms in memory."""
@@ -195,6 +205,5 @@ class GaussianMixture(Target):
         return offset
 
     def _tensor(self, name: str, value: object) -> Tensor:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"GaussianMixture: {name} must be a dense tensor of real numbers, got {type(value).__name__}")
-        return value
+        check_tensor("GaussianMixture", name, value)
+        return cast(Tensor, value)

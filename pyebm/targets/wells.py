@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._checks import checked_list
 from ..noise import Noise
 from ._normaliser import double_well, horner, polynomial
 from ._target import Target, positive
@@ -116,7 +117,7 @@ class Polynomial(Target):
     def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
         super().__init__()
         if not isinstance(coefficients, Tensor):
-            coefficients = torch.tensor(coefficients, dtype=torch.float64)
+            coefficients = torch.tensor(checked_list("Polynomial", "coefficients", coefficients), dtype=torch.float64)
         self._register("coefficients", coefficients, dims=1)
         c = self.coefficients.detach()
         if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or not (c.is_meta or c[-1] > 0):
@@ -135,7 +136,9 @@ class Polynomial(Target):
         Raises ValueError where the polynomial's numbers are beyond float64's.
         """
         work, _ = self._work(x)
-        return -self.energy(x) - (polynomial(self._wide("coefficients")) * work.shape[1]).to(work.dtype)
+        c = self._wide("coefficients")
+        rest = torch.cat((torch.zeros_like(c[:1]), c[1:]))  # c_0 is in the energy and in log Z, and may be large: neither needs it
+        return -horner(rest.to(work.dtype), work).sum(1) - (polynomial(rest) * work.shape[1]).to(work.dtype)
 
     def _constant(self, elements: int) -> float:
         return elements * float(self.coefficients[0])

@@ -1,0 +1,22 @@
+// The mean of a number a sample, added in one order on every backend (pyebm/reference/metropolis.py has it too), whatever the
+// threads: the second half is added to the first, until one is left.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace pyebm {
+
+inline double batch_mean(std::vector<double> values) {
+  const size_t count = values.size();
+  size_t width = 1;
+  while (width < count) width *= 2;
+  values.resize(width);  // with zeros, which change no sum
+  for (size_t half = width / 2; half; half /= 2) {
+    for (size_t i = 0; i < half; ++i) values[i] += values[half + i];
+  }
+  return values[0] / static_cast<double>(count);
+}
+
+}  // namespace pyebm

@@ -1,0 +1,128 @@
+"""What a call takes besides tensors and coefficients: counts, flags, names, shapes, dtypes, devices. Messages as in _checks.py."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+MAX_COUNT = 2**32  # of samples and of steps, which the counter holds in 32 bits
+MAX_ELEMENTS = 2**34  # the counter holds the element's index div 4 in 32 bits
+
+
+def check_elements(op: str, name: str, elements: int) -> None:
+    if elements > MAX_ELEMENTS:
+        raise ValueError(f"{op}: {name} must have at most 2**34 elements a sample, got {shown(elements)}")
+
+
+def as_float(value: Any) -> float:
+    """An int beyond the floats is infinite, as a float that overflows is."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def checked_count(op: str, name: str, value: Any, least: int = 0, alternative: str = "") -> int:
+    """A whole number from least to 2**32. alternative: what else it may be, for the message."""
+    count = checked_int(op, name, value, alternative)
+    if count < least:
+        raise ValueError(f"{op}: {name} must be >= {least}{alternative}, got {shown(count)}")
+    if count > MAX_COUNT:
+        raise ValueError(f"{op}: {name} must be at most 2**32, got {shown(count)}")
+    return count
+
+
+def checked_int(op: str, name: str, value: Any, alternative: str = "") -> int:
+    if type(value) is not int:  # operator.index would make torch.compile trace again for every number
+        try:
+            value = operator.index(value)
+        except (TypeError, RuntimeError):
+            raise TypeError(f"{op}: {name} must be an int{alternative}, got {shown(value)}") from None
+    return cast(int, value)
+
+
+def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
+    """A shape (samples, ...)."""
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"{op}: {name} must be a sequence (samples, ...), got {shown(shape)}")
+    sizes = tuple(cast(int, n) if isinstance(n, (int, torch.SymInt)) else checked_count(op, name, n) for n in shape)
+    if len(sizes) == 0 or min(sizes) < 0:
+        raise ValueError(f"{op}: {name} must be (samples, ...) without negative sizes, got {sizes}")
+    if not is_dynamo_compiling() and sizes[0] > MAX_COUNT:
+        raise ValueError(f"{op}: {name} must have at most 2**32 samples, got {shown(sizes[0])}")
+    check_elements(op, name, math.prod(sizes[1:]))
+    return sizes
+
+
+def checked_flag(op: str, name: str, value: Any) -> bool:
+    """True or False; another type that has a truth is a mistake more often than not."""
+    if type(value) is not bool and type(value).__name__ not in ("bool", "bool_", "SymBool"):  # numpy's, a tracer's
+        raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def check_choice(op: str, name: str, value: Any, choices: Iterable[Any]) -> None:
+    """One of a few names (None may be one)."""
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
+
+
+def checked_keys(op: str, name: str, value: Any, keys: Iterable[str], version: int) -> dict[str, Any]:
+    """A state_dict of this version with these keys, no more and no less."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{op}: {name} must be a dict as state_dict() gives it, got {type(value).__name__}")
+    found = value.get("version")
+    if type(found) is not int or found != version:
+        raise ValueError(f"{op}: {name} must be a state_dict of version {version}, got {shown(found)}")
+    if set(value) != set(keys):
+        raise ValueError(f"{op}: {name} must have the keys {', '.join(sorted(keys))}, got {', '.join(sorted(map(str, value)))}")
+    return value
+
+
+def check_callable(op: str, name: str, value: Any, must: str = "a function") -> None:
+    if not callable(value):
+        raise TypeError(f"{op}: {name} must be {must}, got {type(value).__name__}")
+
+
+def check_dtype(op: str, dtype: Any) -> None:
+    if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
+        raise TypeError(f"{op}: dtype must be float16, bfloat16, float32 or float64, got {shown(dtype)}")
+
+
+def checked_device(op: str, device: Any) -> torch.device:
+    try:
+        return torch.device(device)
+    except (TypeError, RuntimeError, ValueError, OverflowError):
+        raise ValueError(f"{op}: device must be a torch.device or its name, got {shown(device)}") from None
+
+
+def empty(op: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Tensor:
+    """``torch.empty``, whose refusals of a device don't all say so."""
+    check_dtype(op, dtype)
+    if is_dynamo_compiling() or device is None:
+        return torch.empty(shape, dtype=dtype, device=device)
+    device = checked_device(op, device)
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    except AssertionError as error:  # a torch that was built without it
+        raise RuntimeError(f"{op}: device {device} is not available: {error}") from None
+
+
+def shown(value: object) -> str:
+    """``value`` in a message: short, whatever it is."""
+    if isinstance(value, Tensor):
+        return "a nested tensor" if value.is_nested else f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    if type(value) is int and value.bit_length() > 128:
+        return f"an int of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
