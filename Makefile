@@ -24,7 +24,7 @@ $(VENV)/demo.stamp: $(VENV)/torch.stamp pyproject.toml setup.py $(CPP)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(RUN) -m pip install --quiet --no-build-isolation -e ".[demo,dev]"
+	$(RUN) -m pip install --quiet "pyebm-kernels[demo,dev]" $(TORCH)
 	@touch $@
 
 demo: $(VENV)/demo.stamp  ## train on real digits, sample new ones, draw the pictures into out/
