@@ -237,5 +237,5 @@ def _overlap(a: Any, b: Any) -> bool:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    one, other = (t.resolve_conj().resolve_neg().detach().reshape(-1).clone().view(torch.uint8) for t in (a, b))
+    one, other = (torch.empty(t.numel(), dtype=t.dtype).copy_(t.detach().reshape(-1)).view(torch.uint8) for t in (a, b))
     return torch.equal(one, other)

@@ -2,8 +2,8 @@
 #include <thread>
 
 extern "C" __attribute__((visibility("default"))) int planted_address(int index) {
-  int* numbers = new int[4]();
-  const int read = numbers[index];  // 4: beyond the end
+  int* volatile numbers = new int[4]();  // volatile: nobody but AddressSanitizer knows how many
+  const int read = numbers[index];       // 4: beyond the end
   delete[] numbers;
   return read;
 }

@@ -33,29 +33,30 @@ OPTIONS = {
 
 
 def build(kind: str) -> Path:
-    """A folder with a pyebm whose CPU library is compiled so; made once for each content."""
+    """A folder with a pyebm whose CPU library is compiled so; each source once for each content."""
     sources = [*sorted((ROOT / "csrc/cpu").glob("*.cpp")), FOLDER / "planted.cpp"]
     sources += [FOLDER / "threads.cpp"] if kind == "thread" else []
     headers = [path for room in ("common", "cpu") for path in sorted((ROOT / "csrc" / room).glob("*.h"))]
-    text = "\0".join([torch.__version__, kind, *FLAGS, *(path.read_text() for path in [*sources, *headers])])
-    folder = ROOT / "build/sanitized" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    shared = [torch.__version__, kind, *FLAGS, *(path.read_text() for path in headers)]
+    folder = ROOT / "build/sanitized" / kind
+    (folder / "pyebm").mkdir(parents=True, exist_ok=True)
+    include = [f"-isystem{path}" for path in include_paths()]
+
+    def compiled(source: Path) -> str:
+        content = "\0".join([*shared, source.read_text()])
+        made = folder / f"{source.stem}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.o"
+        if not made.exists():
+            partial = made.with_suffix(".partial")
+            subprocess.run(["g++", *FLAGS, KINDS[kind], *MACROS, *include, "-c", str(source), "-o", str(partial)], check=True)
+            partial.rename(made)
+        return str(made)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, sources))
+    torch_libraries = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu", "-lc10"]
     library = folder / "pyebm/_C.abi3.so"
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        include = [f"-isystem{path}" for path in include_paths()]
-
-        def compile_one(source: Path) -> str:
-            made = str(folder / f"{source.stem}.o")
-            subprocess.run(["g++", *FLAGS, KINDS[kind], *MACROS, *include, "-c", str(source), "-o", made], check=True)
-            return made
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compile_one, sources))
-        torch_libraries = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu", "-lc10"]
-        partial = library.with_suffix(".partial")
-        command = ["g++", "-shared", "-Wl,-Bsymbolic", KINDS[kind], *objects, *torch_libraries, "-o", str(partial)]
-        subprocess.run(command, check=True)
-        partial.rename(library)
+    command = ["g++", "-shared", "-Wl,-Bsymbolic", KINDS[kind], *objects, *torch_libraries, "-o", str(library)]
+    subprocess.run(command, check=True)
     rooms = {"kernels": ROOT / "kernels", "benchmarks": ROOT / "benchmarks"}
     for name, path in (rooms | {path.name: path for path in (ROOT / "pyebm").iterdir() if path.suffix != ".so"}).items():
         link = folder / "pyebm" / name
@@ -74,8 +75,8 @@ def main() -> None:
     environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind))}
     # ThreadSanitizer does not know the high addresses that a randomised layout has.
     python = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable]
-    library = next(path for path in Path(environment["PYTHONPATH"]).glob("pyebm/_C*"))
-    planted = f"import ctypes, torch; ctypes.CDLL({str(library)!r}).planted_{chosen.kind}(4)"
+    library = f"{environment['PYTHONPATH']}/pyebm/_C.abi3.so"
+    planted = f"import ctypes, torch; ctypes.CDLL({library!r}).planted_{chosen.kind}(4)"
     found = subprocess.run([*python, "-c", planted], env=environment, capture_output=True, text=True)
     if found.returncode == 0 or f"{chosen.kind.capitalize()}Sanitizer" not in found.stderr:
         sys.exit(f"sanitized: the planted fault was not found:\n{found.stdout}{found.stderr}")
