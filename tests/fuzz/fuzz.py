@@ -30,7 +30,7 @@ import torch
 # Their cases in `make test` (about half a minute in all), and how many share a child.
 FUZZERS = {
     "calls": (1500, 500),
-    "ops": (600, 1),
+    "ops": (400, 1),
     "samplers": (60, 30),
     "states": (300, 100),
     "threads": (8, 4),
@@ -96,13 +96,15 @@ def blocks(numbers: range, size: int) -> Iterator[range]:
         yield range(begin, min(begin + size, numbers.stop))
 
 
-def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int) -> int:
-    """The number of failures, each of them told."""
+def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int, seconds: float) -> int:
+    """The number of failures, each of them told. What is not begun when the time is over is left."""
     case: Case = importlib.import_module(f"fuzz_{fuzzer}").case
     waiting = list(blocks(range(cases), FUZZERS[fuzzer][1]))[::-1]
     running: list[Child] = []
-    failed, began = 0, time.monotonic()
+    failed, made, began = 0, 0, time.monotonic()
     while waiting or running:
+        if time.monotonic() - began > seconds:
+            waiting = []
         while waiting and len(running) < jobs:
             running.append(Child(fuzzer, case, seed, waiting.pop()))
         time.sleep(0.002)
@@ -112,6 +114,7 @@ def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int) -> int:
                 continue
             running.remove(child)
             found, begin = done
+            made += begin - child.numbers.start
             if begin < child.numbers.stop:
                 waiting.append(range(begin, child.numbers.stop))
             for number, said in found:
@@ -120,7 +123,7 @@ def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int) -> int:
                 print(f"--- {fuzzer}, case {number} ({again})\n{said}", flush=True)
             if failed >= most:
                 waiting = []
-    print(f"{fuzzer}: {cases} cases of seed {seed}, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{fuzzer}: {made} cases of seed {seed}, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
     return failed
 
 
@@ -129,6 +132,7 @@ def main() -> None:
     parser.add_argument("fuzzers", nargs="*", metavar="fuzzer", default=list(FUZZERS), help=", ".join(FUZZERS))
     parser.add_argument("--cases", type=int, help="of each; default: as many as make test runs")
     parser.add_argument("--share", type=float, default=1.0, help="of that many")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="for each; what is then left is not made")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, help="only this one, in this process")
     parser.add_argument("--jobs", type=int, default=1, help="children at a time")
@@ -143,7 +147,7 @@ def main() -> None:
             importlib.import_module(f"fuzz_{fuzzer}").case(dice(fuzzer, chosen.seed, chosen.case))
         else:
             cases = chosen.cases or math.ceil(chosen.share * FUZZERS[fuzzer][0])
-            failed += run(fuzzer, chosen.seed, cases, chosen.jobs, chosen.most)
+            failed += run(fuzzer, chosen.seed, cases, chosen.jobs, chosen.most, chosen.seconds)
     sys.exit(1 if failed else 0)
 
 
