@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
 from torch.compiler import is_dynamo_compiling
 
 from ._options import FLOATS, MAX_ELEMENTS, as_float, check_elements, shown
@@ -17,7 +16,6 @@ from ._options import FLOATS, MAX_ELEMENTS, as_float, check_elements, shown
 PLAIN = (Tensor, torch.nn.Parameter)
 
 Coefficient = float | Tensor
-_dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 def check_samples(op: str, name: str, x: Tensor) -> int:
@@ -58,13 +56,11 @@ def coefficient(
 ) -> tuple[float, Tensor | None]:
     """A number, or values for parts of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
 
-    Numbers are checked against ``low`` here, CPU tensors for being finite; where there is a bound the kernel checks both, before it
-    writes. Tensors on a GPU are not checked, since that would wait for the device, nor what compilers and transforms hide.
+    Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
+    that would wait for the device.
     """
     if isinstance(value, Tensor):
         rows = rows_for(op, name, value, x)
-        if low == -math.inf and rows.is_cpu and not is_dynamo_compiling():
-            _check_finite(op, name, rows)
         return (math.nan if rows.numel() else 1.0), rows  # sums over no elements are 0, which NaN would not leave them
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
@@ -73,17 +69,6 @@ def coefficient(
         # As an argument of an op it would be compiled anew for every number; as a tensor it is compiled once.
         return math.nan, torch.ones(1, dtype=torch.float64, device=x.device) * value
     return value, None
-
-
-def _check_finite(op: str, name: str, rows: Tensor) -> None:
-    hidden = type(rows) not in PLAIN or _functorch.is_functorch_wrapped_tensor(rows) or _dispatch_modes()
-    if hidden or not rows.numel():
-        return
-    rows = rows.detach()
-    if not math.isfinite(rows.dot(rows)):  # 1 us, a tenth of what isfinite() takes; the squares of large numbers overflow
-        bad = ~rows.isfinite()
-        if bad.any():
-            raise ValueError(f"{op}: {name} must be finite, got {float(rows[bad][0]):g}")
 
 
 def checked_number(op: str, name: str, value: float, low: float = -math.inf, open_low: bool = False) -> float:

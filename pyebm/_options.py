@@ -52,7 +52,11 @@ def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
     """A shape (samples, ...)."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{op}: {name} must be a sequence (samples, ...), got {shown(shape)}")
-    sizes = tuple(cast(int, n) if isinstance(n, (int, torch.SymInt)) else checked_count(op, name, n) for n in shape)
+    sizes = tuple(shape)
+    for n in sizes:
+        if type(n) is not int and not isinstance(n, (int, torch.SymInt)):
+            sizes = tuple(checked_count(op, name, one) for one in sizes)
+            break
     if len(sizes) == 0 or min(sizes) < 0:
         raise ValueError(f"{op}: {name} must be (samples, ...) without negative sizes, got {sizes}")
     if not is_dynamo_compiling() and sizes[0] > MAX_COUNT:
@@ -106,13 +110,19 @@ def checked_device(op: str, device: Any) -> torch.device:
 def empty(op: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Tensor:
     """``torch.empty``, whose refusals of a device don't all say so."""
     check_dtype(op, dtype)
-    if is_dynamo_compiling() or device is None:
+    if is_dynamo_compiling():
         return torch.empty(shape, dtype=dtype, device=device)
-    device = checked_device(op, device)
     try:
         return torch.empty(shape, dtype=dtype, device=device)
-    except AssertionError as error:  # a torch that was built without it
-        raise RuntimeError(f"{op}: device {device} is not available: {error}") from None
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        AssertionError,
+        RuntimeError,
+    ) as error:  # the second of a torch that was built without a device
+        where = checked_device(op, device)
+        raise RuntimeError(f"{op}: {tuple(shape)} can't be made on device {where}: {error}") from None
 
 
 def shown(value: object) -> str:

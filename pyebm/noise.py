@@ -191,7 +191,6 @@ class Noise(Name):
         self, call: str, op: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, backend: str | None
     ) -> Tensor:
         shape = checked_shape(f"Noise.{call}", "shape", shape)
-        self._check_batch(shape[0])  # before any memory is asked for
         out = empty(f"Noise.{call}", shape, dtype, device)
         name, seeds, ids = self._named(shape[0], out)
         kernel = _ops.kernels(backend, out)[op]
@@ -263,13 +262,11 @@ class Noise(Name):
 
 def _listed(ids: Any) -> Tensor:
     try:
-        return torch.tensor([checked_int("Noise", "sample_ids", one) for one in ids], dtype=torch.int64, device="cpu")
-    except TypeError as error:
-        if str(error).startswith("Noise:"):
-            raise
-        raise TypeError(f"Noise: sample_ids must be a list of ints or an int64 tensor (B,), got {shown(ids)}") from None
-    except (OverflowError, RuntimeError):
-        raise ValueError("Noise: sample_ids must be in [0, 2**32), got ints beyond int64") from None
+        return torch.tensor(ids, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(ids, (list, tuple)) and all(isinstance(one, int) for one in ids):
+            raise ValueError("Noise: sample_ids must be in [0, 2**32), got ints beyond int64") from None
+        raise TypeError(f"Noise: sample_ids must be ints or an int64 tensor (B,), got {shown(ids)}: {error}") from None
 
 
 def named(op: str, noise: Noise, x: Tensor) -> Named:

@@ -62,6 +62,12 @@ class Coefficient {
   }
 
   // The public calls check numbers; what came as a tensor is checked here.
+  void require_finite(const char* op, const char* name) const {
+    if (is_double_ ? all_finite<double>() : all_finite<float>()) return;
+    for (int64_t b = 0; b < count_; ++b) {
+      if (!std::isfinite((*this)[b])) fail(op, ": ", name, " must be finite, got ", (*this)[b], " for sample ", b);
+    }
+  }
   const Coefficient& require(const char* op, const char* name, bool positive, const char* one = "sample") const {
     if (is_double_ ? all_within<double>(positive) : all_within<float>(positive)) return *this;
     for (int64_t b = 0; b < count_; ++b) {
@@ -81,6 +87,17 @@ class Coefficient {
     } else {
       for (int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(from[i * stride_]);
     }
+  }
+
+  template <class S>
+  bool all_finite() const {
+    const S* values = static_cast<const S*>(data_);
+    int good = 1;
+    for (int64_t b = 0; b < count_; ++b) {
+      const S value = values[b * stride_];
+      good &= (value <= std::numeric_limits<S>::max()) & (value >= std::numeric_limits<S>::lowest());
+    }
+    return good;
   }
 
   // Many values at a time, which the search for the first bad one does not do.

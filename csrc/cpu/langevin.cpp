@@ -13,6 +13,9 @@ void affine_step(Tensor out, std::optional<Tensor> x, Tensor score, double a, do
   const char* op = "affine_step";
   const int64_t elements = out.numel();
   const Runs<3> runs({{{op, "a", a, a_rows, elements}, {op, "b", b, b_rows, elements}, {op, "c", c, c_rows, elements}}});
+  runs[0].require_finite(op, "a");
+  runs[1].require_finite(op, "b");
+  runs[2].require_finite(op, "c");
   const Shape shape(out);
   const NoiseSource noise(name, seeds, ids, shape);
   const View result(out);

@@ -173,6 +173,10 @@ Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<
                        {op, "weight", weight, weight_rows, elements},
                        {op, "grad_output", 1.0, from_above, elements}}});
   if (over_kappa2 || kappa_positive.value_or(false)) runs[0].require("dsm_loss", "sigma", over_kappa2);
+  runs[0].require_finite("denoising_loss", "kappa");
+  runs[1].require_finite("denoising_loss", "lam");
+  runs[2].require_finite("denoising_loss", "mu");
+  runs[3].require_finite("denoising_loss", "weight");
   return {runs, factor, over_kappa2, divisor_of(reduction, Shape(pred))};
 }
 

@@ -9,6 +9,7 @@ namespace {
 void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std::optional<Tensor> alpha_rows,
              std::optional<Tensor> sigma_rows, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
   const Runs<2> runs({{{"perturb", "alpha", alpha, alpha_rows, x.numel()}, {"perturb", "sigma", sigma, sigma_rows, x.numel()}}});
+  runs[0].require_finite("perturb", "alpha");
   runs[1].require("perturb", "sigma", false);
   const Shape shape(x);
   const NoiseSource noise(name, seeds, ids, shape);

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .noise import normals
-from .steps import column, require, work_of
+from .steps import column, require, require_finite, work_of
 
 
 def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
@@ -45,6 +45,7 @@ def loss_terms(
     )
     if over_kappa2 or kappa_positive:
         require("dsm_loss", "sigma", k, positive=over_kappa2)
+    require_finite("denoising_loss", kappa=kappa_rows, lam=lam_rows, mu=mu_rows, weight=weight_rows)
     if over_kappa2:
         w = w / (k * k)
     w = factor * w

@@ -77,10 +77,11 @@ def dual_averaging(
     target: float,
     together: bool,
 ) -> None:
-    """On any device, without waiting for it; by operations that IEEE rounds, so that the bits are the same on all."""
+    """On any device, without waiting for it; on the CPU by operations that IEEE rounds, with the kernel's bits."""
+    exp = exponential if log_alpha.is_cpu else torch.exp  # some sixty launches would cost more than a step
     m = steps.add_(1.0)
     root = sqrt64(m)  # torch's own may be off by the last bit
-    acceptance = exponential(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
+    acceptance = exp(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
     if together:
         acceptance = mean(acceptance)
     learning = m <= warmup
@@ -90,14 +91,19 @@ def dual_averaging(
     log_step = middle - (root * STEEP * new_gap).clamp(-REACH, REACH)
     torch.where(learning, weight * log_step + (1.0 - weight) * log_average, log_average, out=log_average)
     torch.where(learning, new_gap, gap, out=gap)
-    step_size.copy_(exponential(torch.where(m < warmup, log_step, log_average)))
+    step_size.copy_(exp(torch.where(m < warmup, log_step, log_average)))
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over the last dimension, added in one order on every device (csrc/cpu/batch_mean.h has it too): half to half."""
+    """Over the last dimension, on the CPU in one order, csrc/cpu/batch_mean.h's: half is added to half, until one is left.
+
+    Elsewhere torch's own, in one launch; in compiled code too, where the halves would be compiled anew for every count.
+    """
+    if not values.is_cpu or torch.compiler.is_compiling():
+        return values.mean(-1)
     count = values.shape[-1]
     width = 1 << max(count - 1, 0).bit_length()
     sums = torch.nn.functional.pad(values, (0, width - count))
     while width := width // 2:
         sums = sums[..., :width] + sums[..., width:]
-    return sums.squeeze(-1) / torch.full((), float(count), dtype=values.dtype, device=values.device)
+    return sums.squeeze(-1) / count

@@ -43,6 +43,14 @@ def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sampl
             raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(value.flatten()[worst]):g} for {one} {worst}")
 
 
+def require_finite(op: str, **rows: Tensor | None) -> None:
+    """The same of coefficients without another bound; numbers are checked by the public calls."""
+    for name, row in rows.items():
+        if row is not None and checkable(row) and (bad := ~row.isfinite().flatten()).any():
+            worst = int(bad.nonzero()[0])
+            raise ValueError(f"{op}: {name} must be finite, got {row.detach().flatten()[worst].item():g} for sample {worst}")
+
+
 def clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
     return x if low is None and high is None else x.clamp(low, high)
 
@@ -61,6 +69,7 @@ def affine_update(
     clip: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(mean, value) = (a x + b g, clamp((a x + b g) + c z)), every product and sum rounded by itself; differentiable."""
+    require_finite("affine_step", a=a_rows, b=b_rows, c=c_rows)
     work = work_of(x)
     a, b, c = (column(number, rows, x).to(work.dtype) for number, rows in zip(numbers, (a_rows, b_rows, c_rows), strict=True))
     g = clamp(work_of(g).to(work.dtype), None if clip is None else -clip, clip)
@@ -104,6 +113,7 @@ def perturbed(x: Tensor, z: Tensor, alpha: float, sigma: float, alpha_rows: Tens
     """alpha x + sigma z, both products and the sum rounded by themselves; differentiable."""
     work = work_of(x)
     a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
+    require_finite("perturb", alpha=alpha_rows)
     require("perturb", "sigma", c, positive=False)
     return a.to(work.dtype) * work + c.to(work.dtype) * z.to(work.dtype)
 
