@@ -7,10 +7,10 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # of pytest, one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow integrations gpu gates sanitize bench lint format wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format wheel clean
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
 $(VENV)/torch.stamp:
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ demo: $(VENV)/demo.stamp  ## train on real digits, sample new ones, draw the pic
 test: $(VENV)/dev.stamp  ## the tests
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
+# SEED=7 makes other cases; FUZZ=calls one fuzzer alone (tests/fuzz/fuzz.py names them).
+fuzz: $(VENV)/dev.stamp  ## random cases against docs/reliability.md's promises; CASES=1000000 for a night
+	$(RUN) tests/fuzz/fuzz.py $(FUZZ) --jobs $(shell nproc) --seed $(or $(SEED),$(shell date +%s)) $(if $(CASES),--cases $(CASES))
+
 test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
 	$(RUN) -m pytest -m slow
 
@@ -51,13 +55,17 @@ gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests t
 
 gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed; fails beyond the committed limits
 	$(RUN) tests/gpuless/gate.py
-	@if command -v nvcc >/dev/null; then $(RUN) tests/gpuless/cuda_gate.py; \
+	@if command -v nvcc >/dev/null; then PYEBM_CUDA=1 $(RUN) setup.py -q build_ext --inplace && $(RUN) tests/gpuless/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
 # ttsem says that it wants a later Python and runs on this one.
 sanitize: $(VENV)/dev.stamp  ## every Triton kernel under ttsem: out of bounds, races, unwritten values; no GPU needed
 	$(RUN) -m pip install --quiet --ignore-requires-python --no-deps ttsem==0.1.0
 	PYTHONPATH=tests $(RUN) -m ttsem.sanitize pytest tests/sanitized_triton.py -q -p no:cacheprovider
+
+SANITIZERS ?= address thread
+sanitize-cpu: $(VENV)/dev.stamp  ## some of the fuzzers' cases on a CPU library under AddressSanitizer, UBSan and ThreadSanitizer
+	for kind in $(SANITIZERS); do $(RUN) tests/fuzz/sanitized.py $$kind $(FUZZ) --share 0.2 --jobs $(shell nproc) || exit 1; done
 
 bench: $(VENV)/integrations.stamp  ## the benchmarks: ours beside its rivals, into out/bench/; BENCH=--quick for two minutes
 	$(RUN) -m pyebm bench $(BENCH)

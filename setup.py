@@ -1,8 +1,8 @@
 """Builds the kernels on LibTorch's stable ABI: one abi3 wheel for torch >= 2.10 and Python >= 3.10.
 
-The CUDA half is a library of its own, built wherever nvcc is found, for which it needs neither a GPU nor a torch with CUDA: one
-wheel serves CPU and CUDA users. PYEBM_CUDA=1 makes it an error that it can't be built, PYEBM_CUDA=0 forbids it (it takes a minute
-or two). TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
+The CUDA half is a library of its own. It is built where torch has CUDA, which could load it, and nvcc is found. PYEBM_CUDA=1 asks
+for it anywhere, and makes it an error that it can't be built: it needs neither a GPU nor a torch with CUDA, so that one wheel
+serves CPU and CUDA users. PYEBM_CUDA=0 forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
 """
 
 import hashlib
@@ -12,16 +12,38 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}  # as pyproject.toml; with --no-build-isolation nobody else looks
+
+
+def what_is_missing() -> str | None:
+    """What to install before pyebm can be built, or None."""
+    old = []
+    for name, least in NEEDED.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "none"
+        if found == "none" or tuple(map(int, re.findall(r"\d+", found + ".0")[:2])) < least:
+            old.append(f"{name} >= {least[0]}.{least[1]} (here: {found})")
+    if not old:
+        return None
+    return (
+        f"pyebm is built against the torch it will run with, and needs {' and '.join(old)}: first\n"
+        '    pip install "setuptools>=77" "torch>=2.10"\n'
+        "and then build with --no-build-isolation"
+    )
+
+
+if missing := what_is_missing():
+    sys.exit(missing)
+
+import torch
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-
-try:
-    import torch
-    from torch.utils.cpp_extension import include_paths, library_paths
-except ImportError:
-    sys.exit("pyebm builds against the torch it will run with: install torch >= 2.10 first, then build with --no-build-isolation")
+from torch.utils.cpp_extension import include_paths, library_paths
 
 STRICT = os.environ.get("PYEBM_WERROR") == "1"  # set by the project's own checks: users' compilers may know other warnings
 
@@ -89,11 +111,23 @@ def architecture_flags(nvcc: str) -> list[str]:
     return [f"-gencode=arch=compute_{oldest},code=[{','.join(codes)}]"]
 
 
+def sources(room: str, kind: str) -> list[str]:
+    """The sources in a room of csrc. A tree without them would build, without a word, a library without ops."""
+    found = sorted(str(path) for path in Path("csrc", room).glob(kind))
+    if not found:
+        sys.exit(f"pyebm: there are no sources csrc/{room}/{kind} in {Path.cwd()}: build in the whole source tree, or its sdist")
+    return found
+
+
 def cuda_extensions() -> list[Extension]:
     wanted = os.environ.get("PYEBM_CUDA", "")
     if wanted not in ("", "0", "1"):
         sys.exit(f"PYEBM_CUDA must be 0, 1 or unset, got {wanted!r}")
     if wanted == "0":
+        return []
+    if wanted == "" and torch.version.cuda is None:
+        why = f"torch {torch.__version__} has no CUDA and could not load them; PYEBM_CUDA=1 builds them all the same"
+        print(f"pyebm: building without the CUDA kernels: {why}", file=sys.stderr)
         return []
     found = find_nvcc()
     if isinstance(found, str):
@@ -105,7 +139,7 @@ def cuda_extensions() -> list[Extension]:
     dry = subprocess.run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], capture_output=True, text=True, check=True)
     extension = Extension(
         "pyebm._C_cuda",
-        sources=sorted(str(path) for path in Path("csrc/cuda").glob("*.cu")),
+        sources=sources("cuda", "*.cu"),
         depends=sorted(str(path) for room in ("common", "cuda") for path in Path("csrc", room).glob("*.h")),
         define_macros=[STABLE_ABI],
         library_dirs=[*library_paths(), *re.findall(r'"-L([^"]+)"', dry.stderr + dry.stdout)],
@@ -187,7 +221,7 @@ setup(
     ext_modules=[
         Extension(
             "pyebm._C",
-            sources=sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp")),
+            sources=sources("cpu", "*.cpp"),
             depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
             define_macros=[STABLE_ABI, ("Py_LIMITED_API", "0x030a0000")],
             extra_compile_args=compile_args,

@@ -60,7 +60,8 @@ def coefficient(
     that would wait for the device.
     """
     if isinstance(value, Tensor):
-        return math.nan, rows_for(op, name, value, x)
+        rows = rows_for(op, name, value, x)
+        return (math.nan if rows.numel() else 1.0), rows  # sums over no elements are 0, which NaN would not leave them
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
     return as_rows(checked_number(op, name, value, low, open_low), x)

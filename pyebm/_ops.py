@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,21 @@ _C = Path(__file__).parent / "_C.abi3.so"
 _HOW_TO_BUILD = "build it with `pip install -e . --no-build-isolation` in the source tree (needs a C++17 compiler)"
 
 
+def implemented(op: str, device: str) -> bool:
+    """Whether a library registered this op, "namespace::name", for the device ("CPU", "CUDA")."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op, device)
+
+
+def _lacks(ops: Iterable[str], library: Path, device: str, how: str) -> str | None:
+    """Say which of the ops a library that was loaded has not registered, or None."""
+    missing = [name for name in ops if not implemented(f"pyebm::{name}", device)]
+    if not missing:
+        return None
+    return (
+        f"{library.name} was loaded and lacks {len(missing)} of its ops, {missing[0]} among them: it is not of these sources; {how}"
+    )
+
+
 def _load() -> str | None:
     """Load the compiled CPU library; return why it can't be, or None."""
     if not _C.exists():
@@ -40,12 +55,16 @@ def _load() -> str | None:
         torch.ops.load_library(_C)
     except OSError as error:
         return f"{_C.name} was found but does not load ({error}); {_HOW_TO_BUILD}"
-    return None
+    return _lacks(SCHEMAS, _C, "CPU", _HOW_TO_BUILD)
 
 
 _why_no_cpu = _load()
 
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
+_OPS_OF_CUDA = (
+    *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
+    *("denoising_loss", "denoising_grad", "scale_"),
+)
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of CUDA 12 or later)"
 )
@@ -64,7 +83,7 @@ def _load_cuda() -> str | None:
             f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA {torch.version.cuda} ({error}); "
             f"it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
         )
-    return None
+    return _lacks(_OPS_OF_CUDA, _C_CUDA, "CUDA", _HOW_TO_BUILD_CUDA)
 
 
 _why_no_cuda = _load_cuda()
@@ -112,11 +131,6 @@ class Table(dict[str, Callable[..., None]]):
 
     def __missing__(self, op: str) -> Callable[..., None]:
         raise RuntimeError(f"backend {self.backend!r} does not have the op {op} yet; backend='reference' runs it on any device")
-
-
-def implemented(op: str, device: str) -> bool:
-    """Whether a library registered this op, "namespace::name", for the device ("CPU", "CUDA")."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key(op, device)
 
 
 # The ops as torch dispatches them: CPU tensors to the compiled library, CUDA tensors to the compiled one or else to Triton.

@@ -262,13 +262,11 @@ class Noise(Name):
 
 def _listed(ids: Any) -> Tensor:
     try:
-        return torch.tensor([checked_int("Noise", "sample_ids", one) for one in ids], dtype=torch.int64, device="cpu")
-    except TypeError as error:
-        if str(error).startswith("Noise:"):
-            raise
-        raise TypeError(f"Noise: sample_ids must be a list of ints or an int64 tensor (B,), got {shown(ids)}") from None
-    except (OverflowError, RuntimeError):
-        raise ValueError("Noise: sample_ids must be in [0, 2**32), got ints beyond int64") from None
+        return torch.tensor(ids, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(ids, (list, tuple)) and all(isinstance(one, int) for one in ids):
+            raise ValueError("Noise: sample_ids must be in [0, 2**32), got ints beyond int64") from None
+        raise TypeError(f"Noise: sample_ids must be ints or an int64 tensor (B,), got {shown(ids)}: {error}") from None
 
 
 def named(op: str, noise: Noise, x: Tensor) -> Named:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,12 +34,13 @@ def toolkit(tmp_path):
     return make
 
 
-def configure(**environment):
-    """What setup.py says before it builds anything, on a machine whose PATH has no nvcc."""
+def configure(cuda="13.0", **environment):
+    """What setup.py says before it builds anything, beside a torch with that CUDA, on a machine whose PATH has no nvcc."""
     full = {**os.environ, "PATH": "/usr/bin:/bin", **environment}
     for name in ("CUDA_PATH", *(name for name in ("CUDA_HOME", "PYEBM_CUDA") if name not in environment)):
         full.pop(name, None)
-    done = subprocess.run([sys.executable, "setup.py", "--name"], env=full, capture_output=True, text=True, cwd=ROOT)
+    code = f"import runpy, sys, torch; torch.version.cuda = {cuda!r}; sys.argv = ['setup.py', '--name']; runpy.run_path('setup.py')"
+    done = subprocess.run([sys.executable, "-c", code], env=full, capture_output=True, text=True, cwd=ROOT)
     return done.returncode == 0, done.stdout + done.stderr
 
 
@@ -51,6 +54,18 @@ def test_no_nvcc():
     built, said = configure(PYEBM_CUDA="1", CUDA_HOME="/nowhere")
     assert not built
     assert "PYEBM_CUDA=1 asks for the CUDA kernels, but nvcc was not found in /nowhere or on the PATH" in said
+
+
+def test_a_torch_without_cuda_gets_no_kernels_that_it_could_not_load(toolkit):
+    home = str(toolkit("hello"))  # an nvcc that is refused as soon as it is asked
+    built, said = configure(cuda=None, CUDA_HOME=home)
+    assert built
+    assert "building without the CUDA kernels: torch" in said
+    assert "has no CUDA and could not load them; PYEBM_CUDA=1 builds them all the same" in said
+    assert configure(cuda=None, CUDA_HOME=home, PYEBM_CUDA="0") == (True, "pyebm-kernels\n")
+    built, said = configure(cuda=None, CUDA_HOME=home, PYEBM_CUDA="1")
+    assert not built
+    assert "--version gave no release number" in said
 
 
 def test_an_old_nvcc(toolkit):
@@ -102,6 +117,26 @@ class TestLoading:
         said = _ops._load_cuda()
         assert f"does not load with torch {torch.__version__} for CUDA 13.0" in said
         assert "it may have been built for another torch: build it with" in said
+
+
+def test_a_library_without_its_ops_is_none(tmp_path):
+    """As a build from a tree without sources made it: it loads."""
+    package = tmp_path / "pyebm"
+    package.mkdir()
+    for path in (ROOT / "pyebm").iterdir():
+        if path.suffix != ".so":
+            (package / path.name).symlink_to(path)
+    command = [shutil.which("g++") or "c++", "-shared", "-o", package / "_C.abi3.so", "-x", "c++", os.devnull]
+    subprocess.run(command, check=True)
+    code = "import pyebm, torch; print(pyebm.backends()['cpu']); pyebm.Noise(0).randn((2, 2))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert f"_C.abi3.so was loaded and lacks {len(_ops.SCHEMAS)} of its ops, normal_ among them" in done.stdout
+    assert "RuntimeError: backend 'cpu' can't run: _C.abi3.so was loaded and lacks" in done.stderr
+
+
+def test_the_ops_of_the_cuda_library():
+    sources = "".join(path.read_text() for path in (ROOT / "csrc/cuda").glob("*.cu"))
+    assert sorted(_ops._OPS_OF_CUDA) == sorted(re.findall(r'm\.impl\("(\w+)"', sources))
 
 
 def test_a_torch_without_cuda():

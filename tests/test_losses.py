@@ -187,6 +187,15 @@ def test_empty(backend, device, dtype, shape, reduction):
     assert pred.grad.shape == shape
 
 
+def test_empty_samples_with_coefficients_by_element(backend, device):
+    """A sum of nothing is 0, whatever weighs it."""
+    pred = torch.empty(3, 0, device=device)
+    nothing = torch.empty(3, 0, device=device)
+    assert_equal(pyebm.dsm_loss(pred, nothing, NOISE, reduction="sample", backend=backend), torch.zeros(3, device=device))
+    weighed = pyebm.denoising_loss(pred, NOISE, weight=nothing, reduction="sum", backend=backend)
+    assert_equal(weighed, torch.zeros((), device=device))
+
+
 def test_modules_are_the_functions():
     pred, x0, sigma = normal(4, 9), normal(4, 9, seed=1), levels(4)
     module = pyebm.losses.DSMLoss(weight="sigma2", reduction="sample")

@@ -125,8 +125,9 @@ class Coefficient {
   bool all_within(bool positive) const {
     if (stride_ > 1) return false;
     const S* values = static_cast<const S*>(data_);
+    const int64_t count = stride_ ? count_ : std::min<int64_t>(count_, 1);  // an expanded tensor has one value, and no other memory
     int good = 1;
-    for (int64_t b = 0; b < count_; ++b) {
+    for (int64_t b = 0; b < count; ++b) {
       good &= ((values[b] > 0) | (!positive & (values[b] == 0))) & (values[b] <= std::numeric_limits<S>::max());
     }
     return good;

@@ -30,7 +30,7 @@ def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
     count = rows.numel()
     if count in (1, like.shape[0]):
         return rows.double().reshape(-1, *[1] * (like.dim() - 1))
-    return rows.double().reshape(count, 1).expand(count, like.numel() // count).reshape(like.shape)
+    return rows.double().reshape(count, 1).expand(count, like.numel() // max(count, 1)).reshape(like.shape)
 
 
 def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sample") -> None:

@@ -136,9 +136,7 @@ class Polynomial(Target):
         Raises ValueError where the polynomial's numbers are beyond float64's.
         """
         work, _ = self._work(x)
-        c = self._wide("coefficients")
-        rest = torch.cat((torch.zeros_like(c[:1]), c[1:]))  # c_0 is in the energy and in log Z, and may be large: neither needs it
-        return -horner(rest.to(work.dtype), work).sum(1) - (polynomial(rest) * work.shape[1]).to(work.dtype)
+        return -self.energy(x) - (polynomial(self._wide("coefficients")) * work.shape[1]).to(work.dtype)
 
     def _constant(self, elements: int) -> float:
         return elements * float(self.coefficients[0])

@@ -1,6 +1,7 @@
 """The CUDA ops as nvcc compiles them: the host's half runs as in the emulator, but each launch executes the kernel's PTX (ptx.py).
 
-The PTX is that of the built library, pyebm/_C_cuda.abi3.so, where there is one; else nvcc makes it from the sources.
+The PTX is that of the built library, pyebm/_C_cuda.abi3.so, where there is one of these sources; else nvcc makes it from them, once
+for each content.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import hashlib
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import ptx
+import torch
 import triton
 from emulated import BACKEND, ROOT, build
 from ptx_memory import Global
@@ -32,9 +37,15 @@ _RECORDER = ctypes.CFUNCTYPE(
 
 def why_not() -> str | None:
     """Why there is no PTX here, or None."""
-    if _ops._C_CUDA.exists() or shutil.which("nvcc"):
+    if _is_built() or shutil.which("nvcc"):
         return None
-    return "neither the CUDA library nor nvcc is here"
+    return "neither a CUDA library of these sources nor nvcc is here"
+
+
+def _is_built() -> bool:
+    sources = [path for room in ("common", "cuda") for path in (ROOT / "csrc" / room).iterdir()]
+    library = _ops._C_CUDA
+    return library.exists() and library.stat().st_mtime > max(path.stat().st_mtime for path in sources)
 
 
 def _demangled(names: list[str]) -> list[str]:
@@ -45,16 +56,26 @@ def _demangled(names: list[str]) -> list[str]:
 
 @functools.cache
 def _modules() -> list[str]:
-    if _ops._C_CUDA.exists():
+    if _is_built():
         done = subprocess.run([_CUOBJDUMP, "-ptx", _ops._C_CUDA], capture_output=True, text=True, check=True)
         return re.split(r"\n(?=\.version)", done.stdout)[1:]
     flags = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-arch=compute_80"]
     include = [f"-isystem={path}" for path in include_paths()]
-    made = []
-    for source in sorted((ROOT / "csrc/cuda").glob("*.cu")):
-        command = ["nvcc", *flags, *include, "-ptx", str(source), "-o", "/dev/stdout"]
-        made.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return made
+    texts = [path.read_text() for room in ("common", "cuda") for path in sorted((ROOT / "csrc" / room).iterdir())]
+    content = "\0".join([torch.__version__, *flags, *texts])
+    folder = ROOT / "build/ptx" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def made(source: Path) -> str:
+        ptx_file = folder / f"{source.stem}.ptx"
+        if not ptx_file.exists():
+            partial = ptx_file.with_suffix(f".{os.getpid()}")
+            subprocess.run(["nvcc", *flags, *include, "-ptx", str(source), "-o", str(partial)], capture_output=True, check=True)
+            partial.rename(ptx_file)
+        return ptx_file.read_text()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(made, sorted((ROOT / "csrc/cuda").glob("*.cu"))))
 
 
 @functools.cache
