@@ -134,7 +134,9 @@ def held(record: Callable[..., R], args: Sequence[Any], kwargs: dict[str, Any]) 
     if own is None:
         return record(*args, **kwargs)
     names, inner = own
-    mine = {name: kwargs.pop(name) for name in names if name in kwargs} if kwargs else {}
+    if not kwargs:
+        return record(*args[: len(names)], **{_last(record): held(inner, args[len(names) :], kwargs)})
+    mine = {name: kwargs.pop(name) for name in names if name in kwargs}
     count = len(names) - len(mine)
     return record(*args[:count], **mine, **{_last(record): held(inner, args[count:], kwargs)})
 

@@ -14,6 +14,11 @@ from ._arguments import Argument, Dtype, Op, Shape
 from ._checks import MAX_ELEMENTS
 from ._overlap import overlaps_itself, reach, same, share_memory
 
+_NUMBERS: dict[str, Any] = {
+    "float": (float, int, torch.SymFloat, torch.SymInt),
+    "int": (int, torch.SymInt),
+    "bool": (bool, torch.SymBool),
+}
 _REAL = (torch.float32, torch.float64)
 _ELEMENTWISE = (Shape.SAMPLES, Shape.LIKE)
 
@@ -54,14 +59,15 @@ class _Checks:
         self.x_name = op.samples.label
 
     def run(self, real: bool) -> None:
+        self._kind(self.op.samples, self.x, Shape.SAMPLES)
         self._samples()
         given = []
         for argument, value in zip(self.op.arguments, self.values, strict=True):
             if argument.partner is not None and (value is None) != (self._value(argument.partner) is None):
                 self._fail(argument.name, f"and {argument.partner} must both be given, or neither")
             if argument.tensor is None:
-                if argument.between is not None and value is not None:
-                    self._between(argument, value)
+                if value is not None or not argument.optional:
+                    self._number(argument, value)
             elif value is not None or not argument.optional:
                 tensor = self._tensor(argument, value)
                 shape = self._by_reduction(argument.tensor.shape)
@@ -90,8 +96,11 @@ class _Checks:
         if _known(x.shape[0] > 0) and _known(x.numel() // x.shape[0] > MAX_ELEMENTS):
             self._fail(name, f"must have at most 2**34 elements a sample, got {x.numel() // x.shape[0]}")
 
-    def _between(self, argument: Argument, value: int) -> None:
-        assert argument.between is not None
+    def _number(self, argument: Argument, value: Any) -> None:
+        if not isinstance(value, _NUMBERS[argument.kind]):
+            raise TypeError(f"{self.op.name}: {argument.name} must be of type {argument.kind}, got {type(value).__name__}")
+        if argument.between is None:
+            return
         low, high = argument.between.low, argument.between.high
         if _known(value < low) or _known(value >= high):
             self._fail(argument.name, f"must be {f'>= {low}' if high == 2**63 - 1 else f'in [{low}, {high})'}, got {value}")

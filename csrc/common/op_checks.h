@@ -156,6 +156,9 @@ class OpChecks {
     void* data = nullptr;
     int64_t *sizes = nullptr, *strides = nullptr;
     Memory& memory = it.memory;
+    bool defined = false;  // it is not where a caller gave None
+    TORCH_ERROR_CODE_CHECK(aoti_torch_is_defined(handle, &defined));
+    if (!defined) fail(op_, ": ", name, " must be a tensor, got None");
     it.name = name, it.flags = flags, it.dtype = tensor.scalar_type();
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(handle, &device));
 #if defined(__CUDACC__)

@@ -201,7 +201,7 @@ class NoiseSource {
 
   // Chains count on from the step that was named.
   void require_steps(int64_t n_steps) const {
-    if (step_ + n_steps > int64_t{1} << 32) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
+    if (n_steps > (int64_t{1} << 32) - step_) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
   }
 
  private:

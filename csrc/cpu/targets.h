@@ -18,8 +18,8 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
       return kernels.targets_f32[target];
   }();
   if (shape.chunks && !found.fits(shape.elements, params.numel())) {
-    fail(op, ": the target ", kTargetNames[target], " with ", params.numel(), " parameters has no samples of ", shape.elements,
-         " elements");
+    fail(op, ": params: the target ", kTargetNames[target], " with ", params.numel(), " parameters has no samples of ",
+         shape.elements, " elements");
   }
   return found;
 }

@@ -119,12 +119,17 @@ void langevin_chain(const args::LangevinChain& args) {
       chain_source(call, "temperature", given.temperature, given.temperature_rows, given.temperature_per_step.value_or(false),
                    n_steps, count, schedule.temperature_step, schedule.temperature_sample);
   const Report report{reinterpret_cast<unsigned long long*>(pointer<int64_t>(given.diverged))};
-  if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
-  if (x.numel() == 0) return;
+  const auto forget = [&] {
+    if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
+  };
+  if (x.numel() == 0) return forget();
   constexpr double kNone = std::numeric_limits<double>::infinity();
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
+    const TargetNumbers<T> in = is_dense(target) ? TargetNumbers<T>() : checked_target<T>(call, target, params, x);
+    if (is_dense(target)) checked_dense<T>(call, target, params, x);
+    forget();
     const bool both = schedule.per_step() && schedule.per_sample();
     Steps<T> steps{n_steps, static_cast<T>(given.low.value_or(-kNone)), static_cast<T>(given.high.value_or(kNone)), nullptr, both,
                    schedule};
@@ -141,7 +146,6 @@ void langevin_chain(const args::LangevinChain& args) {
       const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), given.states, given.thin);
       return dense_chain<S>(call, x, target, params, steps, samples, kept, report);
     }
-    const TargetNumbers<T> in = checked_target<T>(call, target, params, x);
     if (in.is_coupled() && in.elements > 4) {
       const Pieces pieces(count, in.elements, 4);
       MaybeTensor spare;

@@ -56,7 +56,8 @@ Dense<T> checked_dense(const Call& call, int64_t target, const Tensor& params, c
   const int64_t elements = elements_of(x), count = params.numel();
   const Dense<T> dense(target, elements, pointer<T>(params), count);
   if (elements > 0x7FFFFFFF - 1024 || dense.components < 1 || dense.numbers() != count) {
-    fail(call.op, ": the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements, " elements");
+    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements,
+         " elements");
   }
   return dense;
 }

@@ -168,7 +168,8 @@ TargetNumbers<T> checked_target(const Call& call, int64_t target, const Tensor& 
                                         Rastrigin<T>::kScalars, Rosenbrock<T>::kScalars, Ackley<T>::kScalars, Funnel<T>::kScalars};
   const int64_t least = target == kRosenbrock || target == kFunnel ? 2 : 0;
   if (x.numel() && (count != scalars[target] || elements < least)) {
-    fail(call.op, ": the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements, " elements");
+    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements,
+         " elements");
   }
   return {static_cast<int>(target), static_cast<int>(count), pointer<T>(params), elements};
 }
