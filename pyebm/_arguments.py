@@ -73,7 +73,7 @@ class With:
     other: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Argument:
     name: str
     path: tuple[str, ...]  # of the field, through named tuples within the op's
@@ -86,7 +86,7 @@ class Argument:
     between: Between | None
     partner: str | None
 
-    @property
+    @functools.cached_property
     def label(self) -> str:
         """The name in messages: coefficients are known by theirs."""
         return self.name.removesuffix("_rows")
@@ -128,42 +128,43 @@ class Op:
         return tuple(values)
 
 
-def held(record: Callable[..., R], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
-    """The named tuple of an op's arguments as the op takes them, one after the other."""
-    own = _own_fields(record)
-    if own is None:
-        return record(*args, **kwargs)
-    names, inner = own
-    if not kwargs:
-        return record(*args[: len(names)], **{_last(record): held(inner, args[len(names) :], kwargs)})
-    mine = {name: kwargs.pop(name) for name in names if name in kwargs}
-    count = len(names) - len(mine)
-    return record(*args[:count], **mine, **{_last(record): held(inner, args[count:], kwargs)})
-
-
 def entry(record: Callable[..., R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:
     """Decorates an implementation that takes the named tuple: called as the op, with the arguments one after the other."""
+    fields = _fields(record)
 
     def decorate(implementation: Callable[[R], None]) -> Callable[..., None]:
         @functools.wraps(implementation)
         def op(*args: Any, **kwargs: Any) -> None:
-            implementation(held(record, args, kwargs))
+            implementation(_held(record, fields, args, kwargs))
 
         return op
 
     return decorate
 
 
-@functools.cache
-def _own_fields(record: Any) -> tuple[tuple[str, ...], Any] | None:
-    """(the names of the fields before the last, the named tuple that the last one is), or None where it is not one."""
-    last = get_type_hints(record)[record._fields[-1]]
-    return (record._fields[:-1], last) if hasattr(last, "_fields") else None
+# (name, the named tuple that the field is, its fields, how many arguments those hold); None, (), 1 for an argument.
+_Field = tuple[str, Any, tuple[Any, ...], int]
 
 
-def _last(record: Any) -> str:
-    name: str = record._fields[-1]
-    return name
+def _fields(record: Any) -> tuple[_Field, ...]:
+    found = []
+    for name, hint in get_type_hints(record).items():
+        inner = hint if hasattr(hint, "_fields") else None
+        found.append((name, inner, _fields(inner), len(arguments_of(inner))) if inner else (name, None, (), 1))
+    return tuple(found)
+
+
+def _held(record: Callable[..., R], fields: tuple[_Field, ...], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
+    values, at = {}, 0
+    for name, inner, inner_fields, count in fields:
+        if inner is not None:
+            values[name] = _held(inner, inner_fields, args[at : at + count], kwargs)
+        elif at < len(args):
+            values[name] = args[at]
+        elif name in kwargs:
+            values[name] = kwargs[name]
+        at += count
+    return record(**values)
 
 
 def _declared(argument: Argument, written: Any) -> str:

@@ -20,6 +20,13 @@ _NUMBERS: dict[str, Any] = {
     "bool": (bool, torch.SymBool),
 }
 _REAL = (torch.float32, torch.float64)
+_DTYPES = {
+    Dtype.FLOATS: (torch.float16, torch.bfloat16, *_REAL),
+    Dtype.REAL: _REAL,
+    Dtype.DOUBLE: (torch.float64,),
+    Dtype.LONG: (torch.int64,),
+    Dtype.BOOL: (torch.bool,),
+}
 _ELEMENTWISE = (Shape.SAMPLES, Shape.LIKE)
 
 
@@ -56,7 +63,9 @@ class _Checks:
     def __init__(self, op: Op, values: tuple[Any, ...]) -> None:
         self.op, self.values = op, values
         self.x: Tensor = self._tensor(op.samples, values[op.place[op.samples.name]])
-        self.x_name = op.samples.label
+        self.x_name, self.shape, self.device = op.samples.label, self.x.shape, self.x.device
+        self.same = (self.x.dtype,)
+        self.work = (torch.float64 if self.x.dtype == torch.float64 else torch.float32,)
 
     def run(self, real: bool) -> None:
         self._kind(self.op.samples, self.x, Shape.SAMPLES)
@@ -71,10 +80,10 @@ class _Checks:
             elif value is not None or not argument.optional:
                 tensor = self._tensor(argument, value)
                 shape = self._by_reduction(argument.tensor.shape)
-                given.append((argument, tensor, shape in _ELEMENTWISE))
+                given.append((argument, tensor, shape))
                 self._kind(argument, tensor, shape)
-        for argument, tensor, _ in given:
-            self._shape(argument, tensor)
+        for argument, tensor, shape in given:
+            self._shape(argument, tensor, shape)
         if real and all(_has_memory(tensor) for _, tensor, _ in given):
             self._memory(given)
 
@@ -107,68 +116,64 @@ class _Checks:
 
     def _kind(self, argument: Argument, tensor: Tensor, shape: Shape) -> None:
         """Device, layout and dtype."""
-        assert argument.tensor is not None
-        if tensor.device != self.x.device:
-            self._fail(argument.label, f"must be on {self.x_name}'s device, {self.x.device}, got {tensor.device}")
+        rule = argument.tensor
+        assert rule is not None
+        if tensor.device != self.device:
+            self._fail(argument.label, f"must be on {self.x_name}'s device, {self.device}, got {tensor.device}")
         if tensor.layout is not torch.strided:
             self._fail(argument.label, f"must be a dense tensor, got layout {tensor.layout}")
         # A loss, or the gradient of one, is of the dtype of the arithmetic where it goes element by element.
-        allowed = self._dtypes(
-            Dtype.WORK if shape in _ELEMENTWISE and argument.tensor.dtype is Dtype.REAL else argument.tensor.dtype
-        )
+        wanted = Dtype.WORK if rule.dtype is Dtype.REAL and shape in _ELEMENTWISE else rule.dtype
+        allowed = self.same if wanted is Dtype.SAME else self.work if wanted is Dtype.WORK else _DTYPES[wanted]
         if tensor.dtype not in allowed:
             words = [str(dtype).removeprefix("torch.") for dtype in (*allowed, tensor.dtype)]
             expected = " or ".join(filter(None, (", ".join(words[:-2]), words[-2])))
             self._fail(argument.label, f"must be {expected}, got {words[-1]}")
-        if argument.tensor.contiguous and not tensor.is_contiguous():
+        if rule.contiguous and not tensor.is_contiguous():
             self._fail(argument.label, f"must be contiguous, got strides {tuple(tensor.stride())}")
 
-    def _dtypes(self, dtype: Dtype) -> tuple[torch.dtype, ...]:
-        same = self.x.dtype
-        return {
-            Dtype.FLOATS: (torch.float16, torch.bfloat16, *_REAL),
-            Dtype.SAME: (same,),
-            Dtype.WORK: (torch.float64 if same == torch.float64 else torch.float32,),
-            Dtype.REAL: _REAL,
-            Dtype.DOUBLE: (torch.float64,),
-            Dtype.LONG: (torch.int64,),
-            Dtype.BOOL: (torch.bool,),
-        }[dtype]
-
-    def _shape(self, argument: Argument, tensor: Tensor) -> None:
-        assert argument.tensor is not None
-        x, shape, wanted = self.x, tensor.shape, self._by_reduction(argument.tensor.shape)
-        batch, count = x.shape[0], tensor.numel()
+    def _shape(self, argument: Argument, tensor: Tensor, wanted: Shape) -> None:
+        shape, whole = tensor.shape, self.shape
         if wanted is Shape.LIKE:
-            self._require(argument, tensor, _unlike(shape, x.shape), f"must have {self.x_name}'s shape {tuple(x.shape)}")
-        elif wanted is Shape.BATCH:
-            self._require(argument, tensor, _unlike(shape, (batch,)), f"must have one value for each of {batch} samples")
+            if _unlike(shape, whole):
+                self._wrong(argument, shape, f"must have {self.x_name}'s shape {tuple(whole)}")
+            return
+        if wanted is Shape.NAME:
+            if _unlike(shape, (4,)):
+                self._wrong(argument, shape, "must have shape (4,)")
+            return
+        if wanted is Shape.STATES:
+            if _unlike(shape, (self._value("n_steps") // self._value("thin"), *whole)):
+                self._wrong(argument, shape, "must have shape (n_steps // thin, ...), ... being the samples'")
+            return
+        if wanted is Shape.FLAT:
+            if len(shape) != 1:
+                self._wrong(argument, shape, "must have one dimension")
+            return
+        batch, count, flat = whole[0], tensor.numel(), len(shape) == 1
+        if wanted is Shape.BATCH:
+            if not flat or _differ(count, batch):
+                self._wrong(argument, shape, f"must have one value for each of {batch} samples")
         elif wanted is Shape.ROWS:
-            bad = len(shape) != 1 or (_known(count == 0) and _known(x.numel() != 0))
-            bad = bad or (not _known(count == 0) and _known(x.numel() % count != 0))
-            one = "must have one value for all, or for each sample, token or element: a number of them that divides"
-            self._require(argument, tensor, bad, f"{one} {x.numel()}, got {count} in")
+            elements = self.x.numel()
+            bad = _differ(elements, 0) if _known(count == 0) else _known(elements % count != 0)
+            if not flat or bad:
+                one = "must have one value for all, or for each sample, token or element: a number of them that divides"
+                self._wrong(argument, shape, f"{one} {elements}, got {count} in")
         elif wanted is Shape.SCHEDULE:
             by_step = bool(self._value(f"{argument.label}_per_step"))
             expected = self._value("n_steps") if by_step else batch
-            bad = len(shape) != 1 or (_known(count != 1) and _known(count != expected))
-            of = "steps" if by_step else "samples"
-            self._require(argument, tensor, bad, f"must have one value, or one for each of {expected} {of}")
+            if not flat or (_differ(count, 1) and _differ(count, expected)):
+                of = "steps" if by_step else "samples"
+                self._wrong(argument, shape, f"must have one value, or one for each of {expected} {of}")
         elif wanted is Shape.ABOVE_ROWS:
-            bad = _known(count != 1) and (len(shape) != 1 or _known(count != batch))
-            self._require(argument, tensor, bad, f"must have one value, or one for each of {batch} samples")
-        elif wanted is Shape.STATES:
-            kept = (self._value("n_steps") // self._value("thin"), *x.shape)
-            self._require(argument, tensor, _unlike(shape, kept), "must have shape (n_steps // thin, ...), ... being the samples'")
-        elif wanted is Shape.NAME:
-            self._require(argument, tensor, _unlike(shape, (4,)), "must have shape (4,)")
-        elif wanted is Shape.ONE:
-            self._require(argument, tensor, _known(count != 1), "must have one element")
-        elif wanted is Shape.FLAT:
-            self._require(argument, tensor, len(shape) != 1, "must have one dimension")
+            if _differ(count, 1) and (not flat or _differ(count, batch)):
+                self._wrong(argument, shape, f"must have one value, or one for each of {batch} samples")
+        elif wanted is Shape.ONE and _differ(count, 1):
+            self._wrong(argument, shape, "must have one element")
 
     def _by_reduction(self, shape: Shape) -> Shape:
-        if shape not in (Shape.LOSS, Shape.ABOVE):
+        if shape is not Shape.LOSS and shape is not Shape.ABOVE:
             return shape
         reduction = self._value("reduction")
         if reduction == 0:
@@ -177,15 +182,16 @@ class _Checks:
             return Shape.ABOVE_ROWS
         return Shape.BATCH if reduction == 1 else Shape.ONE
 
-    def _require(self, argument: Argument, tensor: Tensor, wrong: bool, expected: str) -> None:
-        if wrong:
-            self._fail(argument.label, f"{expected}, got shape {tuple(tensor.shape)}")
+    def _wrong(self, argument: Argument, shape: torch.Size, expected: str) -> None:
+        self._fail(argument.label, f"{expected}, got shape {tuple(shape)}")
 
-    def _memory(self, given: list[tuple[Argument, Tensor, bool]]) -> None:
+    def _memory(self, given: list[tuple[Argument, Tensor, Shape]]) -> None:
         spans = []
         for argument, tensor, _ in given:
-            begin = tensor.data_ptr()
-            end = begin + (reach(tensor) + 1) * tensor.itemsize if tensor.numel() else begin
+            begin, count = tensor.data_ptr(), tensor.numel()
+            if count and not tensor.is_contiguous():
+                count = reach(tensor) + 1
+            end = begin + count * tensor.itemsize
             if end > begin:
                 held = tensor.untyped_storage().nbytes()
                 if not begin or tensor.storage_offset() * tensor.itemsize + end - begin > held:
@@ -194,14 +200,14 @@ class _Checks:
                     strides = tuple(tensor.stride())
                     self._fail(argument.label, f"must not be expanded or overlap itself, got strides {strides}; clone it")
             spans.append((begin, end))
-        for i, (a, a_tensor, a_elementwise) in enumerate(given):
+        for i, (a, a_tensor, a_shape) in enumerate(given):
             if not a.written:
                 continue
-            for j, (b, b_tensor, b_elementwise) in enumerate(given):
+            for j, (b, b_tensor, b_shape) in enumerate(given):
                 meet = spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]
                 if i == j or not meet or (b.written and j < i):
                     continue
-                part = a_elementwise and b_elementwise and not (b.written or a.apart or b.apart)
+                part = a_shape in _ELEMENTWISE and b_shape in _ELEMENTWISE and not (b.written or a.apart or b.apart)
                 if (part and same(a_tensor, b_tensor)) or not share_memory(a_tensor, b_tensor):
                     continue
                 self._fail(b.label, f"must not overlap {a.label}{' in part' if part else ''}; clone one of them")
@@ -216,8 +222,12 @@ def _known(wrong: Any) -> bool:
     return bool(symbolic_shapes.statically_known_true(wrong))
 
 
+def _differ(a: Any, b: Any) -> bool:
+    return _known(a != b)
+
+
 def _unlike(shape: Any, expected: Any) -> bool:
-    return len(shape) != len(expected) or any(_known(n != m) for n, m in zip(shape, expected, strict=True))
+    return len(shape) != len(expected) or any(map(_differ, shape, expected))
 
 
 def _has_memory(tensor: Tensor) -> bool:

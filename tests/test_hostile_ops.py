@@ -12,7 +12,7 @@ import traceback
 import warnings
 
 import emulated
-import hostile
+import hostile_ops
 import pytest
 import torch
 
@@ -62,9 +62,9 @@ def unrefused(op, kernel, reduction=1):
     """The hostile calls that are not refused, or not by the argument's name, or that have changed something."""
     wrong = []
     for argument in op.arguments:
-        for what, values in hostile.spoiled(op, argument, hostile.good(op, reduction)):
+        for what, values in hostile_ops.spoiled(op, argument, hostile_ops.good(op, reduction)):
             call = f"{op.name}({argument.name}: {what})"
-            values = hostile.good(op, reduction) | values
+            values = hostile_ops.good(op, reduction) | values
             before = copies(values)
             try:
                 kernel(*values.values())
@@ -81,7 +81,7 @@ def unrefused(op, kernel, reduction=1):
 @pytest.mark.parametrize(("backend", "name"), CASES)
 def test_hostile_calls_are_refused(backend, name):
     kernel = BACKENDS[backend]()[name]
-    kernel(*hostile.good(OPS[name]).values())
+    kernel(*hostile_ops.good(OPS[name]).values())
     assert not in_a_child(lambda: unrefused(OPS[name], kernel))
 
 
@@ -89,7 +89,7 @@ def test_hostile_calls_are_refused(backend, name):
 @pytest.mark.parametrize("reduction", [0, 4])
 def test_hostile_calls_of_other_reductions(name, reduction):
     kernel = _ops._REGISTERED[name]
-    kernel(*hostile.good(OPS[name], reduction).values())
+    kernel(*hostile_ops.good(OPS[name], reduction).values())
     assert not in_a_child(lambda: unrefused(OPS[name], kernel, reduction))
 
 
@@ -101,11 +101,11 @@ def on_meta(values):
 def test_fakes_refuse_the_same(name):
     """But for memory, which they don't have, and numbers of parameters, which the ops know."""
     op, taken = OPS[name], []
-    kernel, good, well = _op_checks.fake(op), hostile.good(op), on_meta(hostile.good(op))
+    kernel, good, well = _op_checks.fake(op), hostile_ops.good(op), on_meta(hostile_ops.good(op))
     kernel(*well.values())
     for argument in op.arguments:
         flat = argument.tensor is not None and argument.tensor.shape is Shape.FLAT
-        for what, values in hostile.spoiled(op, argument, good):
+        for what, values in hostile_ops.spoiled(op, argument, good):
             if what.startswith(("over", "sparse", "expanded", "strided", "too little", "meta")) or (
                 flat and not what.startswith("torch.")
             ):
