@@ -4,6 +4,10 @@ A field's type gives the schema, its annotations say which tensors it takes (_ar
 backend (_op_checks.py, csrc/common/op_checks.h) and the structs that the C++ kernels are given (csrc/common/op_args.h, written by
 tools/op_args.py). The Triton kernels and the reference read the fields by name.
 
+A new op is a named tuple here, with its name in ``_RECORDS``; ``python tools/op_args.py``; then a function of its name that
+takes ``args::Record`` and ``PYEBM_IMPL`` in csrc/cpu (and csrc/cuda), or ``@entry(Record)`` in reference/ and kernels/. The
+tests of hostile calls find it by themselves. A group of arguments that several ops share is a named tuple of its own.
+
 Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the functional
 layer) and a kernel is only arithmetic. Conventions shared by all of them:
 
