@@ -79,7 +79,6 @@ class OpChecks {
     const Operand& values = look(name, tensor, dtype, flags);
     if (values.memory.dims != 1) fail_shape(values, "must have one dimension");
   }
-
   void between(const char* name, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value < high) return;
     if (high == INT64_MAX) fail(op_, ": ", name, " must be >= ", low, ", got ", value);
@@ -275,7 +274,6 @@ class OpChecks {
         return torch::headeronly::toString(type);
     }
   }
-
   const char* op_;
   int32_t device_ = 0, index_ = 0;
   int64_t batch_ = 0;
