@@ -13,6 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pyebm._arguments import entry
+from pyebm._schemas import LangevinChain
+
 from . import dense, dense_parameters, host
 from .chain_step import coefficients, first_bad, stepped
 from .long_chain import long_chain_kernel
@@ -102,39 +105,20 @@ def _strides(values: Tensor | None, per_step: bool | None) -> tuple[Tensor | Non
     return values.contiguous(), 0 if per_step else many, many if per_step else 0
 
 
-def langevin_chain(
-    x: Tensor,
-    target: int,
-    params: Tensor,
-    n_steps: int,
-    step_size: float,
-    temperature: float,
-    name: Tensor,
-    step_size_rows: Tensor | None = None,
-    temperature_rows: Tensor | None = None,
-    step_size_per_step: bool | None = None,
-    temperature_per_step: bool | None = None,
-    states: Tensor | None = None,
-    thin: int | None = None,
-    diverged: Tensor | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    seeds: Tensor | None = None,
-    ids: Tensor | None = None,
-) -> None:
-    host.check_noise(name, seeds, ids, x.shape[0], n_steps)
-    host.require("langevin_chain", "step_size", step_size_rows, True, "step" if step_size_per_step else "sample")
-    host.require("langevin_chain", "temperature", temperature_rows, False, "step" if temperature_per_step else "sample")
-    if diverged is not None:
-        diverged.fill_(-1)
-    if not x.numel() or n_steps == 0:
+@entry(LangevinChain)
+def langevin_chain(args: LangevinChain) -> None:
+    x, steps = args.x, args.steps
+    host.check_noise(steps.name, steps.seeds, steps.ids, x.shape[0], steps.n_steps)
+    host.require("langevin_chain", "step_size", steps.step_size_rows, True, "step" if steps.step_size_per_step else "sample")
+    host.require("langevin_chain", "temperature", steps.temperature_rows, False, "step" if steps.temperature_per_step else "sample")
+    if steps.diverged is not None:
+        steps.diverged.fill_(-1)
+    if not x.numel() or steps.n_steps == 0:
         return
-    if dense_parameters.has(target):
-        schedule = (step_size_rows, temperature_rows, step_size_per_step, temperature_per_step)
-        given = (states, thin, diverged, low, high, seeds, ids)
-        dense.langevin_chain(x, target, params, n_steps, step_size, temperature, name, *schedule, *given)
+    if dense_parameters.has(args.target):
+        dense.langevin_chain(args)
         return
-    count, elements, coupled = checked("langevin_chain", x, target, params)
+    count, elements, coupled = checked("langevin_chain", x, args.target, args.params)
     # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in registers.
     most = 512 if x.dtype == torch.float64 else 1024
     tiling = Tiling(x, most=most, turns=1, whole=coupled)
@@ -143,42 +127,42 @@ def langevin_chain(
         buffers, kernel = [x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)], long_chain_kernel
     with host.on(x.device):
         bad = None
-        if diverged is not None:
-            kind = torch.int64 if n_steps >= 2**31 else torch.int32
+        if steps.diverged is not None:
+            kind = torch.int64 if steps.n_steps >= 2**31 else torch.int32
             bad = torch.empty((tiling.samples, tiling.programs), dtype=kind, device=x.device)
-        h_rows, h_sample, h_step = _strides(step_size_rows, step_size_per_step)
-        t_rows, t_sample, t_step = _strides(temperature_rows, temperature_per_step)
+        h_rows, h_sample, h_step = _strides(steps.step_size_rows, steps.step_size_per_step)
+        t_rows, t_sample, t_step = _strides(steps.temperature_rows, steps.temperature_per_step)
         kernel[tiling.grid](
             *buffers,
-            states,
+            steps.states,
             bad,
-            params,
+            args.params,
             count,
             elements,
-            n_steps,
-            thin or 1,
-            step_size,
-            temperature,
+            steps.n_steps,
+            steps.thin or 1,
+            steps.step_size,
+            steps.temperature,
             h_rows,
             h_sample,
             h_step,
             t_rows,
             t_sample,
             t_step,
-            -math.inf if low is None else low,
-            math.inf if high is None else high,
-            name=name,
-            seeds=seeds,
-            ids=ids,
-            KIND=target,
-            NEVER=2**62 if n_steps >= 2**31 else 2**31 - 1,
+            -math.inf if steps.low is None else steps.low,
+            math.inf if steps.high is None else steps.high,
+            name=steps.name,
+            seeds=steps.seeds,
+            ids=steps.ids,
+            KIND=args.target,
+            NEVER=2**62 if steps.n_steps >= 2**31 else 2**31 - 1,
             SCHEDULE=bool(h_step or t_step),
-            CLAMP=low is not None or high is not None,
+            CLAMP=steps.low is not None or steps.high is not None,
             T=host.work_type(x.dtype),
             **tiling.arguments,
         )
-        if tiling.long and n_steps % 2:
+        if tiling.long and steps.n_steps % 2:
             x.copy_(buffers[1])
-        if bad is not None and diverged is not None:
+        if bad is not None and steps.diverged is not None:
             first = bad.amin(1)
-            diverged.copy_(torch.where(first < n_steps, first, -1))
+            steps.diverged.copy_(torch.where(first < steps.n_steps, first, -1))

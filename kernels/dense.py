@@ -15,6 +15,8 @@ import torch
 import triton
 from torch import Tensor
 
+from pyebm._schemas import LangevinChain
+
 from . import host
 from .dense_blocks import Block
 from .dense_kernels import enter_kernel, finish_kernel, gather_kernel, product_kernel
@@ -150,28 +152,10 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
             work.finish(out.narrow(0, first, n), part)
 
 
-def langevin_chain(
-    x: Tensor,
-    target: int,
-    params: Tensor,
-    n_steps: int,
-    step_size: float,
-    temperature: float,
-    name: Tensor,
-    step_size_rows: Tensor | None,
-    temperature_rows: Tensor | None,
-    step_size_per_step: bool | None,
-    temperature_per_step: bool | None,
-    states: Tensor | None,
-    thin: int | None,
-    diverged: Tensor | None,
-    low: float | None,
-    high: float | None,
-    seeds: Tensor | None,
-    ids: Tensor | None,
-) -> None:
+def langevin_chain(args: LangevinChain) -> None:
     """The caller has checked the noise, the coefficients, and that there is something to do."""
-    work = Work(x, target, checked("langevin_chain", x, target, params))
+    x, steps = args.x, args.steps
+    work = Work(x, args.target, checked("langevin_chain", x, args.target, args.params))
     samples = x.shape[0]
 
     def rows_at(rows: Tensor | None, per_step: bool | None, k: int, first: int, n: int) -> Tensor | None:
@@ -179,30 +163,32 @@ def langevin_chain(
             return rows
         return rows.narrow(0, k, 1) if per_step else rows.narrow(0, first, n)
 
-    numbers = tuple(host.rounded(c, x.dtype) for c in (step_size, math.sqrt(2.0 * step_size * temperature)))
+    numbers = tuple(host.rounded(c, x.dtype) for c in (steps.step_size, math.sqrt(2.0 * steps.step_size * steps.temperature)))
     with host.on(x.device):
         for first, n in work.chunks(samples):
             part = x.narrow(0, first, n)
             bad = None
-            if diverged is not None:
+            if steps.diverged is not None:
                 bad = torch.full((n, _tiling(part).programs), _NEVER, dtype=torch.int64, device=x.device)
             work.enter(part)
-            of_samples = [None if each is None else each.narrow(0, first, n) for each in (seeds, ids)]
-            for k in range(n_steps):
-                if k == 0 or step_size_per_step or temperature_per_step:
+            of_samples = [None if each is None else each.narrow(0, first, n) for each in (steps.seeds, steps.ids)]
+            for k in range(steps.n_steps):
+                if k == 0 or steps.step_size_per_step or steps.temperature_per_step:
                     rows = (
                         None,
-                        rows_at(step_size_rows, step_size_per_step, k, first, n),
-                        rows_at(temperature_rows, temperature_per_step, k, first, n),
+                        rows_at(steps.step_size_rows, steps.step_size_per_step, k, first, n),
+                        rows_at(steps.temperature_rows, steps.temperature_per_step, k, first, n),
                     )
-                    table = host.Table((1.0, step_size, temperature), rows, 3, part)
+                    table = host.Table((1.0, steps.step_size, steps.temperature), rows, 3, part)
                     if table.tensor is not None:
                         table.fill(step_rows, LANGEVIN=True)
                 kept = None
-                if states is not None and thin is not None and (k + 1) % thin == 0:
-                    kept = states[k // thin].narrow(0, first, n)
+                if steps.states is not None and steps.thin is not None and (k + 1) % steps.thin == 0:
+                    kept = steps.states[k // steps.thin].narrow(0, first, n)
                 work.gather(n)
-                work.finish(None, part, kept, bad, numbers, table.arguments, low, high, k, first, name, *of_samples)
-            if bad is not None and diverged is not None:
+                work.finish(
+                    None, part, kept, bad, numbers, table.arguments, steps.low, steps.high, k, first, steps.name, *of_samples
+                )
+            if bad is not None and steps.diverged is not None:
                 earliest = bad.amin(1)
-                diverged.narrow(0, first, n).copy_(torch.where(earliest < n_steps, earliest, -1))
+                steps.diverged.narrow(0, first, n).copy_(torch.where(earliest < steps.n_steps, earliest, -1))

@@ -8,6 +8,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pyebm._arguments import entry
+from pyebm._schemas import AffineStep, LangevinStep
+
 from . import host
 from .normal import normals
 from .rows import step_rows
@@ -86,32 +89,17 @@ def step_kernel(
 
 
 def _step(
-    langevin: bool,
-    out: Tensor,
-    x: Tensor | None,
-    score: Tensor,
-    numbers: tuple[float, float, float],
-    rows: dict[str, Tensor | None],
-    name: Tensor,
-    mean: Tensor | None,
-    mask: Tensor | None,
-    low: float | None,
-    high: float | None,
-    score_clip: float | None,
-    seeds: Tensor | None,
-    ids: Tensor | None,
+    langevin: bool, args: LangevinStep | AffineStep, numbers: tuple[float, float, float], rows: dict[str, Tensor | None]
 ) -> None:
-    host.check_noise(name, seeds, ids, out.shape[0])
-    if _overlaps_partly(out, score):
-        raise ValueError("langevin_step_: x must not overlap score in part; clone one of them")
+    out, x, options = args.out, args.out if args.x is None else args.x, args.options
+    host.check_noise(args.name, options.seeds, options.ids, out.shape[0])
     if not out.numel():
         return
-    x = out if x is None else x
     run = host.run_of("langevin_step" if langevin else "affine_step", rows, out)
     # Five tensors of single elements, or of full precision with coefficients besides.
     apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.element_size() >= 4)
-    crowded = apart and (mean is not None or mask is not None)
-    tiling = Tiling(out, mean, x, score, mask, most=host.most_of(run, crowded))
+    crowded = apart and (options.mean is not None or options.mask is not None)
+    tiling = Tiling(out, options.mean, x, args.score, options.mask, most=host.most_of(run, crowded))
     with host.on(out.device):
         table = host.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
         if table.tensor is not None:
@@ -122,22 +110,22 @@ def _step(
         a, b, c = (host.rounded(number, out.dtype) for number in (a, b, c))
         step_kernel[tiling.grid](
             out,
-            mean,
+            options.mean,
             x,
-            score,
-            mask,
+            args.score,
+            options.mask,
             a,
             b,
             c,
-            -math.inf if low is None else low,
-            math.inf if high is None else high,
-            math.inf if score_clip is None else score_clip,
-            name=name,
-            seeds=seeds,
-            ids=ids,
+            -math.inf if options.low is None else options.low,
+            math.inf if options.high is None else options.high,
+            math.inf if options.score_clip is None else options.score_clip,
+            name=args.name,
+            seeds=options.seeds,
+            ids=options.ids,
             LANGEVIN=langevin,
-            CLAMP=low is not None or high is not None,
-            CLIP=score_clip is not None,
+            CLAMP=options.low is not None or options.high is not None,
+            CLIP=options.score_clip is not None,
             T=host.work_type(out.dtype),
             FINE=table.fine,
             **table.arguments,
@@ -145,55 +133,14 @@ def _step(
         )
 
 
-def _overlaps_partly(out: Tensor, score: Tensor) -> bool:
-    """Memory shared in part: two runs of bytes that intersect without being the same."""
-    if not (out.is_contiguous() and score.is_contiguous()) or out.data_ptr() == score.data_ptr():
-        return False
-    begin, other = out.data_ptr(), score.data_ptr()
-    return begin < other + score.nbytes and other < begin + out.nbytes
+@entry(LangevinStep)
+def langevin_step(args: LangevinStep) -> None:
+    host.require("langevin_step", "step_size", args.step_size_rows, positive=True)
+    host.require("langevin_step", "temperature", args.temperature_rows, positive=False)
+    rows = {"a": None, "step_size": args.step_size_rows, "temperature": args.temperature_rows}
+    _step(True, args, (1.0, args.step_size, args.temperature), rows)
 
 
-def langevin_step(
-    out: Tensor,
-    x: Tensor | None,
-    score: Tensor,
-    step_size: float,
-    temperature: float,
-    name: Tensor,
-    step_size_rows: Tensor | None = None,
-    temperature_rows: Tensor | None = None,
-    mean: Tensor | None = None,
-    mask: Tensor | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    score_clip: float | None = None,
-    seeds: Tensor | None = None,
-    ids: Tensor | None = None,
-) -> None:
-    host.require("langevin_step", "step_size", step_size_rows, positive=True)
-    host.require("langevin_step", "temperature", temperature_rows, positive=False)
-    numbers, rows = (1.0, step_size, temperature), {"a": None, "step_size": step_size_rows, "temperature": temperature_rows}
-    _step(True, out, x, score, numbers, rows, name, mean, mask, low, high, score_clip, seeds, ids)
-
-
-def affine_step(
-    out: Tensor,
-    x: Tensor | None,
-    score: Tensor,
-    a: float,
-    b: float,
-    c: float,
-    name: Tensor,
-    a_rows: Tensor | None = None,
-    b_rows: Tensor | None = None,
-    c_rows: Tensor | None = None,
-    mean: Tensor | None = None,
-    mask: Tensor | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    score_clip: float | None = None,
-    seeds: Tensor | None = None,
-    ids: Tensor | None = None,
-) -> None:
-    rows = {"a": a_rows, "b": b_rows, "c": c_rows}
-    _step(False, out, x, score, (a, b, c), rows, name, mean, mask, low, high, score_clip, seeds, ids)
+@entry(AffineStep)
+def affine_step(args: AffineStep) -> None:
+    _step(False, args, (args.a, args.b, args.c), {"a": args.a_rows, "b": args.b_rows, "c": args.c_rows})

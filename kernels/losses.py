@@ -14,6 +14,9 @@ import torch
 import triton
 from torch import Tensor
 
+from pyebm._arguments import entry
+from pyebm._schemas import DenoisingGrad, DenoisingLoss, LossTerms
+
 from . import host
 from .loss_kernels import grad_kernel, loss_kernel, scale_kernel
 from .rows import loss_rows
@@ -26,41 +29,20 @@ _NONE, _SAMPLE, _MEAN, _BATCHMEAN = 0, 1, 3, 4  # pyebm._schemas.REDUCTIONS
 class _Loss:
     """The arguments that both ops share, checked and made ready."""
 
-    def __init__(
-        self,
-        pred: Tensor,
-        kappa: float,
-        lam: float,
-        mu: float,
-        weight: float,
-        factor: float,
-        over_kappa2: bool,
-        reduction: int,
-        name: Tensor | None,
-        kappa_rows: Tensor | None = None,
-        lam_rows: Tensor | None = None,
-        mu_rows: Tensor | None = None,
-        weight_rows: Tensor | None = None,
-        z: Tensor | None = None,
-        x0: Tensor | None = None,
-        seeds: Tensor | None = None,
-        ids: Tensor | None = None,
-        kappa_positive: bool | None = None,
-    ) -> None:
+    def __init__(self, pred: Tensor, terms: LossTerms) -> None:
         samples = pred.shape[0]
-        if z is None:
-            host.check_noise(name, seeds, ids, samples)
-        if over_kappa2 or kappa_positive:
-            host.require("dsm_loss", "sigma", kappa_rows, positive=over_kappa2)
-        self.divisor = float(pred.numel() if reduction == _MEAN else samples if reduction == _BATCHMEAN else 1)
-        self.pred = pred
-        self.factor, self.over_kappa2 = factor, over_kappa2
-        self.numbers = (kappa, lam, mu, weight)
-        self.rows = {"kappa": kappa_rows, "lam": lam_rows, "mu": mu_rows, "weight": weight_rows}
+        if terms.z is None:
+            host.check_noise(terms.name, terms.seeds, terms.ids, samples)
+        if terms.over_kappa2 or terms.kappa_positive:
+            host.require("dsm_loss", "sigma", terms.kappa_rows, positive=terms.over_kappa2)
+        self.divisor = float(pred.numel() if terms.reduction == _MEAN else samples if terms.reduction == _BATCHMEAN else 1)
+        self.pred, self.terms = pred, terms
+        self.numbers = (terms.kappa, terms.lam, terms.mu, terms.weight)
+        self.rows = {"kappa": terms.kappa_rows, "lam": terms.lam_rows, "mu": terms.mu_rows, "weight": terms.weight_rows}
         self.run = host.run_of("denoising_loss", self.rows, pred) if pred.numel() else 0
-        square = kappa * kappa if over_kappa2 else 1.0
-        self.weight = factor * (weight / square if square else weight * math.inf)  # as in C, where Python would raise
-        self.operands = {"pred": pred, "z": z, "x0": x0, "name": name, "seeds": seeds, "ids": ids}
+        square = terms.kappa * terms.kappa if terms.over_kappa2 else 1.0
+        self.weight = terms.factor * (terms.weight / square if square else terms.weight * math.inf)  # Python would raise
+        self.operands = {"pred": pred, "z": terms.z, "x0": terms.x0, "name": terms.name, "seeds": terms.seeds, "ids": terms.ids}
 
     def arguments(self, vec: int) -> dict[str, Any]:
         """For the launch, whose cells hold ``vec`` elements; makes the table of coefficients where there is one."""
@@ -68,7 +50,7 @@ class _Loss:
         table = host.Table(self.numbers, [*self.rows.values()], 5, self.pred, self.run, vec)
         scale = 1.0 / self.divisor
         if table.tensor is not None:
-            table.fill(loss_rows, self.factor, scale, OVER_KAPPA2=self.over_kappa2)
+            table.fill(loss_rows, self.terms.factor, scale, OVER_KAPPA2=self.terms.over_kappa2)
         dtype = self.pred.dtype
         return {
             "kappa": host.rounded(kappa, dtype),
@@ -85,8 +67,10 @@ class _Loss:
         return Tiling(self.pred, self.operands["z"], self.operands["x0"], grad, elementwise, most=host.most_of(self.run))
 
 
-def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, **named: Any) -> None:
-    call, reduction = _Loss(pred, *rest, **named), rest[6]
+@entry(DenoisingLoss)
+def denoising_loss(args: DenoisingLoss) -> None:
+    loss, grad, pred, reduction = args.loss, args.grad, args.pred, args.terms.reduction
+    call = _Loss(pred, args.terms)
     if not pred.numel():
         loss.fill_(0.0 if call.divisor else float("nan"))
         return
@@ -109,8 +93,10 @@ def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any, 
             add_tiles[(1,)](loss, partial, weight, call.divisor, partial.numel(), BLOCK=BLOCK, **host.FAST)
 
 
-def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any, **named: Any) -> None:
-    call, reduction = _Loss(pred, *rest, **named), rest[6]
+@entry(DenoisingGrad)
+def denoising_grad(args: DenoisingGrad) -> None:
+    grad, grad_output, pred, reduction = args.grad, args.grad_output, args.pred, args.terms.reduction
+    call = _Loss(pred, args.terms)
     if not pred.numel():
         return
     tiling = call.tiling(grad, grad_output if reduction == _NONE else None)

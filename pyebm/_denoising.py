@@ -76,7 +76,7 @@ def _followed(
     *rows, z, x0, _, _, check_sigma = tail
     if z is None and isinstance(noise, Noise):
         z = noise.randn(pred.shape, device=pred.device, backend=backend)
-    composed = reference.composed_loss(pred, *head, *rows, z, x0, None, None, check_sigma)
+    composed = reference.composed_loss(pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, check_sigma)))
 
     return exactly(lambda: _by_kernel(pred, kernels, code, head, tail), composed)
 
@@ -129,7 +129,8 @@ class _DenoisingLoss(torch.autograd.Function):
         loss = _empty_loss(pred, reduction)
         grad = torch.empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
-        ctx.save_for_backward(pred, *tail[:-1])  # all of them, so that autograd notices if one is overwritten
+        *tensors, _ = tail
+        ctx.save_for_backward(pred, *tensors)  # all of them, so that autograd notices if one is overwritten
         ctx.kernels, ctx.head, ctx.grad = kernels, head, grad
         return loss
 
@@ -153,5 +154,5 @@ def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
         kernels["normal_"](z, head[-1], seeds, ids)
-    r, _, g = reference.loss_terms(pred, *(*head, *rows, z, x0))
+    r, _, g = reference.loss_terms(pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, None)))
     return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)

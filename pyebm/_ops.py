@@ -15,17 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._schemas import SCHEMAS
-
-
-def _fake(*_: Any, **__: Any) -> None:
-    """Every result is an argument, so there is no shape to work out."""
-
+from . import _op_checks
+from ._schemas import OPS, SCHEMAS
 
 _library = torch.library.Library("pyebm", "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
-    torch.library.register_fake(f"pyebm::{_name}", _fake, lib=_library)
+    torch.library.register_fake(f"pyebm::{_name}", _op_checks.fake(OPS[_name]), lib=_library)
 
 
 _C = Path(__file__).parent / "_C.abi3.so"
@@ -143,7 +139,16 @@ def _triton() -> dict[str, Callable[..., None]]:
     """The Triton kernels, on first use: importing pyebm imports no triton."""
     if importlib.util.find_spec("triton") is None:
         raise RuntimeError(f"backend 'triton' can't run: {_why_no_triton()}")
-    return Table("triton", importlib.import_module("pyebm.kernels").OPS)
+    return _checked("triton", importlib.import_module("pyebm.kernels").OPS)
+
+
+@functools.cache
+def _reference() -> dict[str, Callable[..., None]]:
+    return _checked("reference", importlib.import_module("pyebm.reference").OPS)
+
+
+def _checked(backend: str, ops: dict[str, Callable[..., None]]) -> dict[str, Callable[..., None]]:
+    return Table(backend, {name: _op_checks.checked(OPS[name], op) for name, op in ops.items()})
 
 
 def _on_cuda(name: str) -> Callable[..., None]:
@@ -183,9 +188,7 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
         if x.is_cpu:
             return _TEST_BACKENDS[backend]
     elif backend == "reference" and not x.is_meta:
-        from . import reference
-
-        return reference.OPS
+        return _reference()
     if x.is_meta and (backend is None or backend in backends()):
         return _REGISTERED  # nothing to compute: the fakes
     raise _unavailable(backend, x.device)

@@ -1,80 +1,31 @@
-"""The ops by name, with their arguments; the targets and reductions that they count.
+"""The ops by name, each a named tuple of its arguments; the targets and reductions that they count.
 
-Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the
-functional layer) and a kernel is only arithmetic. Conventions shared by all of them:
+A field's type gives the schema, its annotations say which tensors it takes (_arguments.py): from them come the checks of every
+backend (_op_checks.py, csrc/common/op_checks.h) and the structs that the C++ kernels are given (csrc/common/op_args.h, written by
+tools/op_args.py). The Triton kernels and the reference read the fields by name.
+
+A new op is a named tuple here, with its name in ``_RECORDS``; ``python tools/op_args.py``; then a function of its name that
+takes ``args::Record`` and ``PYEBM_IMPL`` in csrc/cpu (and csrc/cuda), or ``@entry(Record)`` in reference/ and kernels/. The
+tests of hostile calls find it by themselves. A group of arguments that several ops share is a named tuple of its own.
+
+Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the functional
+layer) and a kernel is only arithmetic. Conventions shared by all of them:
 
 - a coefficient is a number ``c`` or, where given, ``c_rows``: n float32/float64 values, each of which serves the next
   ``x.numel() / n`` elements of x in logical order: one for all, one per sample, per token of a sample, per element;
 - noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and ``Tensor? ids``
   (int64, one per sample) in place of the first two where given. It is data, never a launch argument, so that nothing is
   compiled again, or replayed, when the seed or the step changes;
-- what most calls don't need comes last and defaults to None: an argument costs 0.15 us (``_ops.call``).
+- the arguments that most calls don't need come last and default to None: an argument costs 0.15 us (``_ops.call``).
 """
 
 from __future__ import annotations
 
-_ROWS = "Tensor? seeds=None, Tensor? ids=None"
-_STEP = f"Tensor(b!)? mean=None, Tensor? mask=None, float? low=None, float? high=None, float? score_clip=None, {_ROWS}"
-_LOSS = (
-    "float kappa, float lam, float mu, float weight, float factor, bool over_kappa2, int reduction, Tensor? name, "
-    "Tensor? kappa_rows=None, Tensor? lam_rows=None, Tensor? mu_rows=None, Tensor? weight_rows=None, "
-    f"Tensor? z=None, Tensor? x0=None, {_ROWS}, bool? kappa_positive=None"
-)
+from typing import Annotated, Any, NamedTuple
 
-SCHEMAS = {
-    "normal_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
-    "uniform_": f"(Tensor(a!) out, Tensor name, {_ROWS}) -> ()",
-    "perturb": "(Tensor(a!) out, Tensor x, float alpha, float sigma, Tensor name, "
-    f"Tensor? alpha_rows=None, Tensor? sigma_rows=None, {_ROWS}) -> ()",
-    # x = None means in place: out is read, then written.
-    "langevin_step": "(Tensor(a!) out, Tensor? x, Tensor score, float step_size, float temperature, Tensor name, "
-    f"Tensor? step_size_rows=None, Tensor? temperature_rows=None, {_STEP}) -> ()",
-    "affine_step": "(Tensor(a!) out, Tensor? x, Tensor score, float a, float b, float c, Tensor name, "
-    f"Tensor? a_rows=None, Tensor? b_rows=None, Tensor? c_rows=None, {_STEP}) -> ()",
-    # In place, a Langevin step of size factor |z|^2 / |score|^2, z its own noise: the norms each sample's or, together, their means
-    # over the batch. Where it runs: as metropolis.
-    "corrector_step": "(Tensor(a!) x, Tensor score, float factor, Tensor name, bool together, "
-    f"Tensor? mask=None, float? low=None, float? high=None, {_ROWS}) -> ()",
-    # The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in.
-    "target_score": "(Tensor(a!) out, Tensor x, int target, Tensor params) -> ()",
-    # The same with the energies, (B,), float32 or float64; constant is added to each. Of the targets in reference.ENERGIES.
-    # A kernel on the CPU; elsewhere the energy is torch's operations.
-    "target_energy": "(Tensor(a!) energy, Tensor(b!) score, Tensor x, int target, Tensor params, float constant) -> ()",
-    # n_steps Langevin steps in place, the first with the noise that name names. With thin, states (n_steps // thin, ...) gets the
-    # state after every thin-th step. per_step: the rows hold one value per step, not per sample. diverged: int64 (samples).
-    "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
-    "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
-    f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
-    # HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size p; from_* = None means in place.
-    # A step size that is a number is rounded to x's dtype with its product, one a sample is not. Where it runs: as metropolis.
-    "leapfrog": "(Tensor(a!) x, Tensor(b!) p, float step_size, Tensor? score=None, Tensor? from_x=None, Tensor? from_p=None, "
-    "Tensor? step_size_rows=None) -> ()",
-    # x, score and energy become those of the proposal where log u < log_alpha = (energy - proposal_energy) / temperature +
-    # (before - after) / scale, u the sample's uniform; accepted counts them. The last two are sums of squares as the loss kernel
-    # makes them: MALA's |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
-    # HMC's |first - step score|^2 and |last + step proposal_score|^2. A kernel on the CPU, whose tensors are contiguous; elsewhere
-    # the reference does it, around the backend's uniform_ and denoising_loss.
-    # A proposal_energy of -infinity is never taken.
-    "metropolis": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
-    "Tensor(f!) log_alpha, Tensor proposal, Tensor proposal_score, Tensor proposal_energy, float step, float scale, "
-    "float temperature, Tensor name, Tensor? first=None, Tensor? last=None, Tensor? step_rows=None, Tensor? scale_rows=None, "
-    f"{_ROWS}) -> ()",
-    # n_steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one.
-    # ``name`` names the proposals' noise; the tests draw from the next stream, and HMC's step
-    # sizes, where jitter > 0 spreads them around step_size, from the one after that. A kernel on
-    # the CPU, for samples of 1 to 512 elements.
-    "metropolis_chain": "(Tensor(a!) x, Tensor(b!) score, Tensor(c!) energy, Tensor(d!) accepted, Tensor(e!) accept, "
-    "Tensor(f!) log_alpha, int target, Tensor params, float constant, int n_steps, int n_leapfrog, float step_size, "
-    f"float temperature, Tensor name, float jitter, Tensor? step_size_rows=None, {_ROWS}) -> ()",
-    # One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
-    # together, by their mean acceptance; nothing beyond the warm-up. Where it runs: as metropolis.
-    "dual_averaging": "(Tensor(a!) step_size, Tensor(b!) log_average, Tensor(c!) gap, Tensor(d!) steps, Tensor log_alpha, "
-    "Tensor middle, int warmup, float target, bool together) -> ()",
-    # grad, where given, is the gradient for grad_output = 1, left by the same pass.
-    "denoising_loss": f"(Tensor(a!) loss, Tensor(b!)? grad, Tensor pred, {_LOSS}) -> ()",
-    "denoising_grad": f"(Tensor(a!) grad, Tensor grad_output, Tensor pred, {_LOSS}) -> ()",
-    "scale_": "(Tensor(a!) grad, Tensor grad_output) -> ()",
-}
+from torch import Tensor
+
+from ._arguments import Apart, Between, Dtype, Is, Op, Shape, With, Written
 
 # The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
 TARGETS = (
@@ -83,3 +34,291 @@ TARGETS = (
 )
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
+
+SAMPLES = Is(Shape.SAMPLES, Dtype.FLOATS)
+LIKE = Is(Shape.LIKE, Dtype.SAME)
+ROW = Is(Shape.LIKE, Dtype.SAME, contiguous=True)
+DOUBLES = Is(Shape.BATCH, Dtype.DOUBLE, contiguous=True)
+
+Name = Annotated[Tensor, Is(Shape.NAME, Dtype.LONG, contiguous=True)]
+PerSample = Annotated[Tensor | None, Is(Shape.BATCH, Dtype.LONG, contiguous=True)]
+Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
+Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
+Target = Annotated[int, Between(0, len(TARGETS))]
+Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
+
+
+class Fill(NamedTuple):
+    """``normal_`` and ``uniform_``: the noise contract's numbers."""
+
+    out: Annotated[Tensor, SAMPLES, Written]
+    name: Name
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class Perturb(NamedTuple):
+    out: Annotated[Tensor, SAMPLES, Written]
+    x: Annotated[Tensor, LIKE]
+    alpha: float
+    sigma: float
+    name: Name
+    alpha_rows: Rows = None
+    sigma_rows: Rows = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class StepOptions(NamedTuple):
+    """The arguments of a step after its coefficients."""
+
+    mean: Annotated[Tensor | None, LIKE, Written] = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    low: float | None = None
+    high: float | None = None
+    score_clip: float | None = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class LangevinStep(NamedTuple):
+    """x = None means in place: out is read, then written."""
+
+    out: Annotated[Tensor, SAMPLES, Written]
+    x: Annotated[Tensor | None, LIKE]
+    score: Annotated[Tensor, LIKE]
+    step_size: float
+    temperature: float
+    name: Name
+    step_size_rows: Rows = None
+    temperature_rows: Rows = None
+    options: StepOptions = StepOptions()
+
+
+class AffineStep(NamedTuple):
+    out: Annotated[Tensor, SAMPLES, Written]
+    x: Annotated[Tensor | None, LIKE]
+    score: Annotated[Tensor, LIKE]
+    a: float
+    b: float
+    c: float
+    name: Name
+    a_rows: Rows = None
+    b_rows: Rows = None
+    c_rows: Rows = None
+    options: StepOptions = StepOptions()
+
+
+class CorrectorStep(NamedTuple):
+    """In place, a Langevin step of size factor |z|^2 / |score|^2, z its own noise: the norms each sample's or, together, their
+    means over the batch. It runs where metropolis does."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    score: Annotated[Tensor, LIKE]
+    factor: float
+    name: Name
+    together: bool
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    low: float | None = None
+    high: float | None = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class TargetScore(NamedTuple):
+    """The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in."""
+
+    out: Annotated[Tensor, LIKE, Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    target: Target
+    params: Params
+
+
+class TargetEnergy(NamedTuple):
+    """The same with the energies, to each of which constant is added. For the targets in reference.ENERGIES. A kernel on the CPU;
+    elsewhere the energy is torch's operations."""
+
+    energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written]
+    score: Annotated[Tensor, LIKE, Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    target: Target
+    params: Params
+    constant: float
+
+
+class ChainSteps(NamedTuple):
+    """The steps of a chain and the numbers they leave. With thin, states gets the state after every thin-th step. per_step: the
+    rows hold one value per step, not per sample."""
+
+    n_steps: Annotated[int, Between(0)]
+    step_size: float
+    temperature: float
+    name: Name
+    step_size_rows: Schedule = None
+    temperature_rows: Schedule = None
+    step_size_per_step: bool | None = None
+    temperature_per_step: bool | None = None
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    thin: Annotated[int | None, Between(1)] = None
+    diverged: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written] = None
+    low: float | None = None
+    high: float | None = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class LangevinChain(NamedTuple):
+    """Langevin steps in place, the first with the noise that name names."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    target: Target
+    params: Params
+    steps: ChainSteps
+
+
+class Leapfrog(NamedTuple):
+    """HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size p; from_* = None means in place.
+    A step size that is a number is rounded to x's dtype with its product, one a sample is not. It runs where metropolis does."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    p: Annotated[Tensor, LIKE, Written]
+    step_size: float
+    score: Annotated[Tensor | None, LIKE] = None
+    from_x: Annotated[Tensor | None, LIKE] = None
+    from_p: Annotated[Tensor | None, LIKE] = None
+    step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+
+
+class Metropolis(NamedTuple):
+    """x, score and energy become those of the proposal where log u < log_alpha = (energy - proposal_energy) / temperature +
+    (before - after) / scale, u the sample's uniform; accepted counts them. The last two are sums of squares as the loss kernel
+    makes them: MALA's |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
+    HMC's |first - step score|^2 and |last + step proposal_score|^2. A proposal_energy of -infinity is never taken. A kernel on the
+    CPU, whose tensors are contiguous; elsewhere the reference does it, around the backend's uniform_ and denoising_loss."""
+
+    x: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.FLOATS, contiguous=True), Written]
+    score: Annotated[Tensor, ROW, Written]
+    energy: Annotated[Tensor, DOUBLES, Written]
+    accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
+    accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
+    log_alpha: Annotated[Tensor, DOUBLES, Written]
+    proposal: Annotated[Tensor, ROW]
+    proposal_score: Annotated[Tensor, ROW]
+    proposal_energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL)]
+    step: float
+    scale: float
+    temperature: float
+    name: Name
+    first: Annotated[Tensor | None, LIKE, With("last")] = None
+    last: Annotated[Tensor | None, LIKE] = None
+    step_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    scale_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class MetropolisChain(NamedTuple):
+    """Steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one. ``name`` names the proposals'
+    noise; the tests draw from the next stream, and HMC's step sizes, where jitter > 0 spreads them around step_size, from the one
+    after that. A kernel on the CPU, for samples of 1 to 512 elements."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    score: Annotated[Tensor, LIKE, Written]
+    energy: Annotated[Tensor, DOUBLES, Written]
+    accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
+    accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
+    log_alpha: Annotated[Tensor, DOUBLES, Written]
+    target: Target
+    params: Params
+    constant: float
+    n_steps: Annotated[int, Between(0)]
+    n_leapfrog: Annotated[int, Between(0)]
+    step_size: float
+    temperature: float
+    name: Name
+    jitter: float
+    step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class DualAveraging(NamedTuple):
+    """One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
+    together, by their mean acceptance; nothing beyond the warm-up. It runs where metropolis does."""
+
+    step_size: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.DOUBLE, contiguous=True), Written]
+    log_average: Annotated[Tensor, ROW, Written]
+    gap: Annotated[Tensor, ROW, Written]
+    steps: Annotated[Tensor, Is(Shape.ONE, Dtype.DOUBLE), Written]
+    log_alpha: Annotated[Tensor, ROW]
+    middle: Annotated[Tensor, ROW]
+    warmup: int
+    target: float
+    together: bool
+
+
+class LossTerms(NamedTuple):
+    """The arguments of the denoising losses after the prediction. The samples' coefficients and noise give the residual
+    (kappa pred + lam z) + mu x0."""
+
+    kappa: float
+    lam: float
+    mu: float
+    weight: float
+    factor: float
+    over_kappa2: bool
+    reduction: Annotated[int, Between(0, len(REDUCTIONS))]
+    name: Annotated[Tensor | None, Is(Shape.NAME, Dtype.LONG, contiguous=True)]
+    kappa_rows: Rows = None
+    lam_rows: Rows = None
+    mu_rows: Rows = None
+    weight_rows: Rows = None
+    z: Annotated[Tensor | None, LIKE] = None
+    x0: Annotated[Tensor | None, LIKE] = None
+    seeds: PerSample = None
+    ids: PerSample = None
+    kappa_positive: bool | None = None
+
+
+class DenoisingLoss(NamedTuple):
+    """grad, where given, is the gradient for grad_output = 1, left by the same pass."""
+
+    loss: Annotated[Tensor, Is(Shape.LOSS, Dtype.REAL), Written]
+    grad: Annotated[Tensor | None, LIKE, Written]
+    pred: Annotated[Tensor, SAMPLES]
+    terms: LossTerms
+
+
+class DenoisingGrad(NamedTuple):
+    grad: Annotated[Tensor, LIKE, Written]
+    grad_output: Annotated[Tensor, Is(Shape.ABOVE, Dtype.REAL)]
+    pred: Annotated[Tensor, SAMPLES]
+    terms: LossTerms
+
+
+class Scale(NamedTuple):
+    grad: Annotated[Tensor, SAMPLES, Written]
+    grad_output: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL)]
+
+
+_RECORDS: dict[str, type[Any]] = {
+    "normal_": Fill,
+    "uniform_": Fill,
+    "perturb": Perturb,
+    "langevin_step": LangevinStep,
+    "affine_step": AffineStep,
+    "corrector_step": CorrectorStep,
+    "target_score": TargetScore,
+    "target_energy": TargetEnergy,
+    "langevin_chain": LangevinChain,
+    "leapfrog": Leapfrog,
+    "metropolis": Metropolis,
+    "metropolis_chain": MetropolisChain,
+    "dual_averaging": DualAveraging,
+    "denoising_loss": DenoisingLoss,
+    "denoising_grad": DenoisingGrad,
+    "scale_": Scale,
+}
+
+OPS = {name: Op(name, record) for name, record in _RECORDS.items()}
+SCHEMAS = {name: op.schema for name, op in OPS.items()}

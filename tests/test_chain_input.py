@@ -80,8 +80,8 @@ def test_bad_input(bad, error, message, backend):
 @pytest.mark.parametrize(("op", "arguments", "message"), {
     "target": ("target_score", (99, torch.ones(2)), r"target must be in \[0, \d+\), got 99"),
     "params": ("target_score", (1, torch.ones(3)), "double_well with 3 parameters has no samples of 3 elements"),
-    "dtype": ("target_score", (1, torch.ones(2).double()), "params must be a contiguous tensor on the CPU, in the dtype"),
-    "strided": ("target_score", (1, torch.ones(4)[::2]), "params must be a contiguous tensor on the CPU"),
+    "dtype": ("target_score", (1, torch.ones(2).double()), "params must be float32, got float64"),
+    "strided": ("target_score", (1, torch.ones(4)[::2]), "params must be contiguous, got strides"),
     "chain": ("langevin_chain", (1, torch.ones(3), 2, 0.1, 1.0, NOISE._name), "double_well with 3 parameters"),
     "steps": ("langevin_chain", (1, torch.ones(2), 2, 0.1, 1.0, Noise(0, step=2**32 - 1)._name), r"steps must stay below 2\*\*32"),
 }.values())  # fmt: skip

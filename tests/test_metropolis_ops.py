@@ -139,12 +139,12 @@ def test_dual_averaging(batch, together):
 @pytest.mark.parametrize(
     ("index", "bad", "message"),
     [
-        (1, lambda t: t.mT.contiguous().mT, "score must be contiguous and like x"),
-        (2, lambda t: t.float(), "energy must be contiguous, one number for each of 5 samples"),
+        (1, lambda t: t.mT.contiguous().mT, "score must be contiguous, got strides"),
+        (2, lambda t: t.float(), "energy must be float64, got float32"),
         (8, lambda t: t.half(), "proposal_energy must be float32 or float64"),
-        (8, lambda t: t[:4], "proposal_energy must be float32 or float64"),
-        (14, lambda t: t[:4], "first and last must be momenta like x"),
-        (14, lambda _: None, "first and last must be momenta like x"),
+        (8, lambda t: t[:4], "proposal_energy must have one value for each of 5 samples"),
+        (14, lambda t: t[:4], "last must have x's shape"),
+        (14, lambda _: None, "first and last must both be given"),
     ],
 )
 def test_refusals(index, bad, message):
@@ -157,5 +157,5 @@ def test_refusals(index, bad, message):
 
 def test_leapfrog_refuses_other_shapes():
     x = normal(5, 3)
-    with pytest.raises(ValueError, match="leapfrog: all tensors must be like x"):
+    with pytest.raises(ValueError, match="leapfrog: score must have x's shape"):
         KERNELS["leapfrog"](x, x.clone(), 0.1, normal(5, 2))

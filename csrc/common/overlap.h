@@ -1,6 +1,7 @@
-// Whether an element written in place may be another operand's that is still to be read.
+// Whether two tensors have a byte of memory in common.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace pyebm {
@@ -16,42 +17,76 @@ struct Memory {
     for (int64_t d = 0; d < dims; ++d) sum += (sizes[d] - 1) * strides[d];
     return sum;
   }
-  bool empty() const {
+
+  // Is each element an address of its own? Sorted by stride, every dimension must step over all of those below it.
+  bool overlaps_itself() const {
     for (int64_t d = 0; d < dims; ++d) {
-      if (sizes[d] == 0) return true;
+      if (sizes[d] <= 1) continue;
+      int64_t below = 0;
+      for (int64_t e = 0; e < dims; ++e) {
+        if (strides[e] < strides[d] || (strides[e] == strides[d] && e > d)) below += (sizes[e] - 1) * strides[e];
+      }
+      if (strides[d] <= below) return true;
     }
     return false;
   }
+
+  // Does every element share its address with the other's element of the same index?
+  bool is(const Memory& other) const {
+    bool same = data == other.data && item == other.item && dims == other.dims;
+    for (int64_t d = 0; same && d < dims; ++d)
+      same = sizes[d] == other.sizes[d] && (sizes[d] == 1 || strides[d] == other.strides[d]);
+    return same;
+  }
 };
 
-// Is `distance` = sum_d k_d strides_d for some |k_d| < sizes_d? Dimensions are tried from the largest stride down, which is exact
-// where each steps over all below it, as in any tensor that does not overlap itself.
-inline bool is_reached(const Memory& memory, int64_t distance, uint64_t used = 0) {
-  int64_t largest = -1;
-  for (int64_t d = 0; d < memory.dims; ++d) {
-    const bool open = !(used >> d & 1) && memory.sizes[d] > 1 && memory.strides[d] > 0;
-    if (open && (largest < 0 || memory.strides[d] > memory.strides[largest])) largest = d;
+// Is the distance between two tensors = sum_k c_k stride_k with whole numbers low_k <= c_k <= high_k? Those are both tensors'
+// dimensions, and the bytes of an element.
+class SharedBytes {
+ public:
+  // Of tensors that are not empty; in doubt, after kMost trials, true.
+  static bool exist(const Memory& a, const Memory& b) {
+    SharedBytes search;
+    search.add(1, 1 - b.item, a.item - 1);
+    for (int64_t d = 0; d < a.dims; ++d) search.add(a.strides[d] * a.item, 0, a.sizes[d] - 1);
+    for (int64_t d = 0; d < b.dims; ++d) search.add(b.strides[d] * b.item, 1 - b.sizes[d], 0);
+    std::sort(search.terms_, search.terms_ + search.count_, [](const Term& s, const Term& t) { return s.stride > t.stride; });
+    return search.reaches(0, b.data - a.data);
   }
-  if (largest < 0) return distance == 0;
-  const int64_t stride = memory.strides[largest], size = memory.sizes[largest];
-  const int64_t below = distance / stride - (distance % stride < 0);
-  for (int64_t k = below; k <= below + 1; ++k) {
-    if (-size < k && k < size && is_reached(memory, distance - k * stride, used | uint64_t{1} << largest)) return true;
-  }
-  return false;
-}
 
-// False where no element is shared, and where every element is shared with the one of the same index. In doubt, true.
-inline bool overlaps_partly(const Memory& a, const Memory& b) {
-  if (a.empty() || b.empty()) return false;
-  if (a.data >= b.data + (b.reach() + 1) * b.item || b.data >= a.data + (a.reach() + 1) * a.item) return false;
-  bool alike = a.dims == b.dims && a.item == b.item;
-  for (int64_t d = 0; alike && d < a.dims; ++d)
-    alike = a.sizes[d] == b.sizes[d] && (a.sizes[d] == 1 || a.strides[d] == b.strides[d]);
-  if (!alike) return true;
-  const int64_t bytes = a.data - b.data;
-  if (bytes == 0) return false;
-  return bytes % a.item != 0 || is_reached(a, bytes / a.item);
-}
+ private:
+  struct Term {
+    int64_t stride, low, high;
+  };
+  static constexpr int kMostTerms = 2 * 64 + 1, kMost = 4096;
+
+  void add(int64_t stride, int64_t low, int64_t high) {
+    if (stride == 0 || low == high) return;
+    for (int k = 0; k < count_; ++k) {
+      if (terms_[k].stride != stride) continue;
+      terms_[k].low += low, terms_[k].high += high;
+      return;
+    }
+    if (count_ < kMostTerms) terms_[count_++] = {stride, low, high};
+  }
+
+  bool reaches(int from, int64_t distance) {
+    if (from == count_) return distance == 0;
+    int64_t low = 0, high = 0;  // of the smaller strides' sum
+    for (int k = from + 1; k < count_; ++k) low += terms_[k].low * terms_[k].stride, high += terms_[k].high * terms_[k].stride;
+    const Term& term = terms_[from];
+    const int64_t first = std::max(term.low, -floor_div(high - distance, term.stride));
+    const int64_t last = std::min(term.high, floor_div(distance - low, term.stride));
+    for (int64_t c = first; c <= last; ++c) {
+      if (++tried_ > kMost || reaches(from + 1, distance - c * term.stride)) return true;
+    }
+    return false;
+  }
+
+  static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+  Term terms_[kMostTerms];
+  int count_ = 0, tried_ = 0;
+};
 
 }  // namespace pyebm

@@ -1,7 +1,5 @@
 // langevin_chain: many Langevin steps on a closed-form target, each the bits of target_score and langevin_step. A block of samples
 // stays in the cache through all of them.
-#include <torch/csrc/stable/library.h>
-
 #include <limits>
 
 #include "targets.h"
@@ -82,28 +80,29 @@ void report(int64_t step, const Block& block, const T* x, int64_t* diverged) {
   }
 }
 
-void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, double step_size, double temperature, Tensor name,
-                    std::optional<Tensor> step_size_rows, std::optional<Tensor> temperature_rows,
-                    std::optional<bool> step_size_per_step, std::optional<bool> temperature_per_step, std::optional<Tensor> states,
-                    std::optional<int64_t> thin, std::optional<Tensor> diverged, std::optional<double> low,
-                    std::optional<double> high, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Rows rows{{step_size, step_size_rows, step_size_per_step}, {temperature, temperature_rows, temperature_per_step}};
+void langevin_chain(const args::LangevinChain& args) {
+  const args::ChainSteps& steps = args.steps;
+  const Tensor &x = args.x, &params = args.params;
+  const Rows rows{{steps.step_size, steps.step_size_rows, steps.step_size_per_step},
+                  {steps.temperature, steps.temperature_rows, steps.temperature_per_step}};
   rows.eta.require("step_size", true);
   rows.t.require("temperature", false);
-  const NoiseSource noise(name, seeds, ids, Shape(x));
+  const int64_t n_steps = steps.n_steps, elements = x.numel();
+  const NoiseSource noise(steps.name, steps.seeds, steps.ids, Shape(x));
   noise.require_steps(n_steps);
-  const View view(x), kept(states);
-  const int64_t every = thin.value_or(n_steps + 1), elements = x.numel();
-  int64_t* first_bad = diverged && x.size(0) ? static_cast<int64_t*>(diverged->data_ptr()) : nullptr;
+  const View view(x), kept(steps.states);
+  const int64_t every = steps.thin.value_or(n_steps + 1);
+  int64_t* first_bad = steps.diverged && x.size(0) ? static_cast<int64_t*>(steps.diverged->data_ptr()) : nullptr;
   constexpr double kNone = std::numeric_limits<double>::infinity();
 
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>("langevin_chain", target, params, Shape(x));
+    const TargetOf<T>& kernels = checked_target<T>("langevin_chain", args.target, params, Shape(x));
     const int64_t at_once = samples_at_once(kernels, x.size(0));
     Shape shape(x, at_once);
     if (!at_once) shape.share(torch::stable::get_num_threads(), n_steps);
-    const Bounds<T> bounds{static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), static_cast<T>(kNone)};
+    const Bounds<T> bounds{static_cast<T>(steps.low.value_or(-kNone)), static_cast<T>(steps.high.value_or(kNone)),
+                           static_cast<T>(kNone)};
     const Blocks blocks(shape, !kernels.elementwise || first_bad, at_once, work_of(kernels, shape, params), n_steps);
     if (first_bad) std::fill(first_bad, first_bad + shape.samples, int64_t{-1});
     for_each_block(blocks, [&] {
@@ -134,4 +133,4 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("langevin_chain", TORCH_BOX(&pyebm::langevin_chain)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, langevin_chain); }

@@ -19,12 +19,7 @@ class Coefficient {
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
   // Of n values each serves the next elements / n of a tensor of so many, in logical order.
-  Coefficient(const char* op, const char* name, double number, const std::optional<Tensor>& rows, int64_t elements)
-      : Coefficient(number, rows) {
-    if (rows && (count_ ? elements % count_ : elements)) {
-      fail(op, ": ", name, " must have one value for all, or for each sample, token or element: a number of them that divides ",
-           elements, ", got ", count_);
-    }
+  Coefficient(double number, const std::optional<Tensor>& rows, int64_t elements) : Coefficient(number, rows) {
     run_ = count_ > 1 ? elements / count_ : 0;
   }
   Coefficient(const double* rows, int64_t count, int64_t elements)

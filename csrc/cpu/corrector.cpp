@@ -1,6 +1,4 @@
 // corrector_step: a Langevin step whose step size is factor |z|^2 / |g|^2, of each sample or of the means of a batch's norms.
-#include <torch/csrc/stable/library.h>
-
 #include <vector>
 
 #include "batch_mean.h"
@@ -64,17 +62,17 @@ void corrector(const View& x, const View& slope, double factor, bool together, c
   step(x, x, slope, Runs<2>({eta, Coefficient(1.0)}), LangevinStep(), options, noise, shape);
 }
 
-void corrector_step(Tensor x, Tensor score, double factor, Tensor name, bool together, std::optional<Tensor> mask,
-                    std::optional<double> low, std::optional<double> high, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Shape shape(x);
-  corrector(View(x), View(score), factor, together, {View(), View(mask), low, high, std::nullopt},
-            NoiseSource(name, seeds, ids, shape), shape);
+void corrector_step(const args::CorrectorStep& args) {
+  const Shape shape(args.x);
+  corrector(View(args.x), View(args.score), args.factor, args.together,
+            {View(), View(args.mask), args.low, args.high, std::nullopt}, NoiseSource(args.name, args.seeds, args.ids, shape),
+            shape);
 }
 
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("corrector_step", TORCH_BOX(&pyebm::corrector_step)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, corrector_step); }
 
 struct PlainCorrector {
   pyebm::PlainCall call;

@@ -1,51 +1,41 @@
 // affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
-#include <torch/csrc/stable/library.h>
-
 #include "steps.h"
 
 namespace pyebm {
 namespace {
 
-void affine_step(Tensor out, std::optional<Tensor> x, Tensor score, double a, double b, double c, Tensor name,
-                 std::optional<Tensor> a_rows, std::optional<Tensor> b_rows, std::optional<Tensor> c_rows,
-                 std::optional<Tensor> mean, std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high,
-                 std::optional<double> score_clip, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const char* op = "affine_step";
-  const int64_t elements = out.numel();
-  const Runs<3> runs({{{op, "a", a, a_rows, elements}, {op, "b", b, b_rows, elements}, {op, "c", c, c_rows, elements}}});
-  runs[0].require_finite(op, "a");
-  runs[1].require_finite(op, "b");
-  runs[2].require_finite(op, "c");
-  const Shape shape(out);
-  const NoiseSource noise(name, seeds, ids, shape);
-  const View result(out);
-  step(result, x ? View(*x) : result, View(score), runs, AffineStep(), {View(mean), View(mask), low, high, score_clip}, noise,
-       shape);
+template <class Args, size_t kCount, class Make>
+void step(const Args& args, const Runs<kCount>& runs, Make make) {
+  const args::StepOptions& options = args.options;
+  const Shape shape(args.out);
+  const NoiseSource noise(args.name, options.seeds, options.ids, shape);
+  const View result(args.out);
+  step(result, args.x ? View(*args.x) : result, View(args.score), runs, make, StepOptions(options), noise, shape);
 }
 
-void langevin_step(Tensor out, std::optional<Tensor> x, Tensor score, double step_size, double temperature, Tensor name,
-                   std::optional<Tensor> step_size_rows, std::optional<Tensor> temperature_rows, std::optional<Tensor> mean,
-                   std::optional<Tensor> mask, std::optional<double> low, std::optional<double> high,
-                   std::optional<double> score_clip, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const char* op = "langevin_step";
-  const int64_t elements = out.numel();
-  const Runs<2> runs(
-      {{{op, "step_size", step_size, step_size_rows, elements}, {op, "temperature", temperature, temperature_rows, elements}}});
-  runs[0].require(op, "step_size", true);
-  runs[1].require(op, "temperature", false);
-  const Shape shape(out);
-  const NoiseSource noise(name, seeds, ids, shape);
-  const View result(out);
-  step(result, x ? View(*x) : result, View(score), runs, LangevinStep(), {View(mean), View(mask), low, high, score_clip}, noise,
-       shape);
+void affine_step(const args::AffineStep& args) {
+  const int64_t elements = args.out.numel();
+  const Runs<3> runs({{{args.a, args.a_rows, elements}, {args.b, args.b_rows, elements}, {args.c, args.c_rows, elements}}});
+  runs[0].require_finite("affine_step", "a");
+  runs[1].require_finite("affine_step", "b");
+  runs[2].require_finite("affine_step", "c");
+  step(args, runs, AffineStep());
+}
+
+void langevin_step(const args::LangevinStep& args) {
+  const int64_t elements = args.out.numel();
+  const Runs<2> runs({{{args.step_size, args.step_size_rows, elements}, {args.temperature, args.temperature_rows, elements}}});
+  runs[0].require("langevin_step", "step_size", true);
+  runs[1].require("langevin_step", "temperature", false);
+  step(args, runs, LangevinStep());
 }
 
 }  // namespace
 }  // namespace pyebm
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
-  m.impl("affine_step", TORCH_BOX(&pyebm::affine_step));
-  m.impl("langevin_step", TORCH_BOX(&pyebm::langevin_step));
+  PYEBM_IMPL(m, affine_step);
+  PYEBM_IMPL(m, langevin_step);
 }
 
 struct PlainStep {

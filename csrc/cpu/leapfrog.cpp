@@ -1,21 +1,17 @@
 // leapfrog: HMC's kick and drift, p = p + eps s and x = x + eps p, in one pass.
-#include <torch/csrc/stable/library.h>
-
 #include "samples.h"
 
 namespace pyebm {
 namespace {
 
-void leapfrog(Tensor x, Tensor p, double step_size, std::optional<Tensor> score, std::optional<Tensor> from_x,
-              std::optional<Tensor> from_p, std::optional<Tensor> step_size_rows) {
+void leapfrog(const args::Leapfrog& args) {
+  const Tensor& x = args.x;
   Shape shape(x);
   shape.without_noise();
-  const Coefficient eps(step_size, step_size_rows);
-  const View place(x), momentum(p), slope(score), old_place(from_x ? *from_x : x), old_momentum(from_p ? *from_p : p);
-  for (const Tensor* given : {&p, score ? &*score : &p, from_x ? &*from_x : &x, from_p ? &*from_p : &p}) {
-    if (given->numel() != x.numel() || given->scalar_type() != x.scalar_type()) fail("leapfrog: all tensors must be like x");
-  }
-  const bool rounds = !step_size_rows;  // a number's product is rounded to x's dtype, one of many numbers is not
+  const Coefficient eps(args.step_size, args.step_size_rows);
+  const View place(x), momentum(args.p), slope(args.score);
+  const View old_place(args.from_x ? *args.from_x : x), old_momentum(args.from_p ? *args.from_p : args.p);
+  const bool rounds = !args.step_size_rows;  // a number's product is rounded to x's dtype, one of many numbers is not
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     // from + by v, rounded to x's dtype.
@@ -48,4 +44,4 @@ void leapfrog(Tensor x, Tensor p, double step_size, std::optional<Tensor> score,
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("leapfrog", TORCH_BOX(&pyebm::leapfrog)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, leapfrog); }

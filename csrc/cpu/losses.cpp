@@ -1,7 +1,5 @@
 // denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass its gradient;
 // denoising_grad: the gradient by itself; scale_: a kept gradient times what came from above.
-#include <torch/csrc/stable/library.h>
-
 #include <numeric>
 #include <vector>
 
@@ -34,44 +32,42 @@ void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sampl
 
 // Calls body(a float* or double* to the loss): a float32 prediction may have a float64 loss.
 template <class Body>
-void with_loss_result(const Tensor& loss, int64_t numbers, Body body) {
-  if (loss.numel() != numbers) fail("denoising_loss: loss must have ", numbers, " elements, got ", loss.numel());
-  void* data = numbers ? loss.data_ptr() : nullptr;
+void with_loss_result(const Tensor& loss, Body body) {
+  void* data = loss.numel() ? loss.data_ptr() : nullptr;
   if (loss.scalar_type() == ScalarType::Double) return body(static_cast<double*>(data));
-  if (loss.scalar_type() == ScalarType::Float) return body(static_cast<float*>(data));
-  fail("denoising_loss: loss must be float32 or float64");
+  body(static_cast<float*>(data));
 }
 
-Coefficients coefficients(const Tensor& pred, double kappa, const std::optional<Tensor>& kappa_rows, double lambda,
-                          const std::optional<Tensor>& lambda_rows, double mu, const std::optional<Tensor>& mu_rows, double weight,
-                          const std::optional<Tensor>& weight_rows, double factor, bool over_kappa2, int64_t reduction,
-                          std::optional<bool> kappa_positive, const std::optional<Tensor>& from_above = std::nullopt) {
-  const char* op = "denoising_loss";
+Coefficients coefficients(const Tensor& pred, const args::LossTerms& terms, const MaybeTensor& from_above = std::nullopt) {
   const int64_t elements = pred.numel();
-  const Runs<5> runs({{{op, "kappa", kappa, kappa_rows, elements},
-                       {op, "lam", lambda, lambda_rows, elements},
-                       {op, "mu", mu, mu_rows, elements},
-                       {op, "weight", weight, weight_rows, elements},
-                       {op, "grad_output", 1.0, from_above, elements}}});
-  if (over_kappa2 || kappa_positive.value_or(false)) runs[0].require("dsm_loss", "sigma", over_kappa2);
+  const Runs<5> runs({{{terms.kappa, terms.kappa_rows, elements},
+                       {terms.lam, terms.lam_rows, elements},
+                       {terms.mu, terms.mu_rows, elements},
+                       {terms.weight, terms.weight_rows, elements},
+                       {1.0, from_above, elements}}});
+  if (terms.over_kappa2 || terms.kappa_positive.value_or(false)) runs[0].require("dsm_loss", "sigma", terms.over_kappa2);
   runs[0].require_finite("denoising_loss", "kappa");
   runs[1].require_finite("denoising_loss", "lam");
   runs[2].require_finite("denoising_loss", "mu");
   runs[3].require_finite("denoising_loss", "weight");
-  return {runs, factor, over_kappa2, divisor_of(reduction, Shape(pred))};
+  return {runs, terms.factor, terms.over_kappa2, divisor_of(terms.reduction, Shape(pred))};
 }
 
-void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double kappa, double lambda, double mu, double weight,
-                    double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
-                    std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
-                    std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
-                    std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
+// None where the caller gives the noise itself.
+std::optional<NoiseSource> source_of(const args::LossTerms& terms, const Shape& shape) {
+  if (terms.z) return std::nullopt;
+  return std::optional<NoiseSource>(std::in_place, terms.name, terms.seeds, terms.ids, shape);
+}
+
+void denoising_loss(const args::DenoisingLoss& args) {
+  const Tensor& pred = args.pred;
+  const MaybeTensor &z = args.terms.z, &x0 = args.terms.x0;
+  const int64_t reduction = args.terms.reduction;
   Shape shape(pred);
   if (z) shape.without_noise();
-  const Coefficients c = coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                                      over_kappa2, reduction, kappa_positive);
-  const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
-  const View loss_view(loss), grad_view(grad);
+  const Coefficients c = coefficients(pred, args.terms);
+  const std::optional<NoiseSource> source = source_of(args.terms, shape);
+  const View loss_view(args.loss), grad_view(args.grad);
   if (reduction == kNone) {
     with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
       using T = decltype(type);
@@ -105,7 +101,7 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
     std::vector<T> partial(std::min(samples, shape.samples) * parts);
-    with_loss_result(loss, reduction == kSample ? shape.samples : 1, [&](auto* result) {
+    with_loss_result(args.loss, [&](auto* result) {
       using Loss = std::remove_pointer_t<decltype(result)>;
       double total = 0;
       for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
@@ -135,18 +131,15 @@ void denoising_loss(Tensor loss, std::optional<Tensor> grad, Tensor pred, double
   });
 }
 
-void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
-                    double factor, bool over_kappa2, int64_t reduction, std::optional<Tensor> name,
-                    std::optional<Tensor> kappa_rows, std::optional<Tensor> lambda_rows, std::optional<Tensor> mu_rows,
-                    std::optional<Tensor> weight_rows, std::optional<Tensor> z, std::optional<Tensor> x0,
-                    std::optional<Tensor> seeds, std::optional<Tensor> ids, std::optional<bool> kappa_positive) {
+void denoising_grad(const args::DenoisingGrad& args) {
+  const Tensor& pred = args.pred;
+  const MaybeTensor &z = args.terms.z, &x0 = args.terms.x0;
+  const int64_t reduction = args.terms.reduction;
   Shape shape(pred);
   if (z) shape.without_noise();
-  const Coefficients c =
-      coefficients(pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor, over_kappa2, reduction,
-                   kappa_positive, reduction == kNone ? std::nullopt : std::optional<Tensor>(grad_output));
-  const std::optional<NoiseSource> source = z ? std::nullopt : std::optional<NoiseSource>(std::in_place, name, seeds, ids, shape);
-  const View grad_view(grad), above(grad_output);
+  const Coefficients c = coefficients(pred, args.terms, reduction == kNone ? std::nullopt : MaybeTensor(args.grad_output));
+  const std::optional<NoiseSource> source = source_of(args.terms, shape);
+  const View grad_view(args.grad), above(args.grad_output);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
@@ -169,10 +162,11 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
   });
 }
 
-void scale_(Tensor grad, Tensor grad_output) {
+void scale_(const args::Scale& args) {
+  const Tensor& grad = args.grad;
   Shape shape(grad);
   shape.without_noise();
-  const Coefficient above(0.0, grad_output);
+  const Coefficient above(0.0, args.grad_output);
   if (!above.per_sample() && above[0] == 1.0) return;  // loss.backward(): nothing to do, and nothing is read
   const View view(grad);
   with_compute_type(grad, [&](auto type) {
@@ -193,7 +187,7 @@ void scale_(Tensor grad, Tensor grad_output) {
 }  // namespace pyebm
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
-  m.impl("denoising_loss", TORCH_BOX(&pyebm::denoising_loss));
-  m.impl("denoising_grad", TORCH_BOX(&pyebm::denoising_grad));
-  m.impl("scale_", TORCH_BOX(&pyebm::scale_));
+  PYEBM_IMPL(m, denoising_loss);
+  PYEBM_IMPL(m, denoising_grad);
+  PYEBM_IMPL(m, scale_);
 }

@@ -1,7 +1,5 @@
 // metropolis: take proposals or stay, with all that follows from it; dual_averaging: the next step sizes. The arithmetic is a few
 // numbers a sample; in torch's own operations calling them would take ten times as long.
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -18,13 +16,9 @@ constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/r
 // A tensor whose samples lie one after another, to be copied as they are.
 class Rows {
  public:
-  Rows(const char* name, const Tensor& tensor, const Tensor& like)
+  explicit Rows(const Tensor& tensor)
       : data_(static_cast<char*>(tensor.numel() ? tensor.data_ptr() : nullptr)),
-        bytes_(tensor.size(0) ? tensor.numel() / tensor.size(0) * static_cast<int64_t>(tensor.element_size()) : 0) {
-    if (!tensor.is_contiguous() || tensor.scalar_type() != like.scalar_type() || tensor.numel() != like.numel()) {
-      fail("metropolis: ", name, " must be contiguous and like x");
-    }
-  }
+        bytes_(tensor.size(0) ? tensor.numel() / tensor.size(0) * static_cast<int64_t>(tensor.element_size()) : 0) {}
   void copy(int64_t sample, const Rows& from) const {
     char* to = data_ + sample * bytes_;
     if (bytes_ == 8) return void(std::memcpy(to, from.data_ + sample * 8, 8));  // two float32, without a call
@@ -36,12 +30,8 @@ class Rows {
   int64_t bytes_;
 };
 
-// A number a sample that is written to.
 template <class T>
-T* numbers(const char* op, const char* name, const Tensor& tensor, ScalarType type, int64_t samples) {
-  if (!tensor.is_contiguous() || tensor.scalar_type() != type || tensor.numel() != samples) {
-    fail(op, ": ", name, " must be contiguous, one number for each of ", samples, " samples, got ", tensor.numel());
-  }
+T* numbers(const Tensor& tensor) {
   return static_cast<T*>(tensor.numel() ? tensor.data_ptr() : nullptr);
 }
 
@@ -51,16 +41,15 @@ T* numbers(const char* op, const char* name, const Tensor& tensor, ScalarType ty
 template <class T>
 class Squares {
  public:
-  Squares(const Tensor& x, const Tensor& score, const Tensor& proposal, const Tensor& proposal_score,
-          const std::optional<Tensor>& first, const std::optional<Tensor>& last, const Coefficient& step)
-      : score_(score),
-        proposal_score_(proposal_score),
-        x_(x),
-        proposal_(proposal),
-        first_(first),
-        last_(last),
-        is_mala_(!first),
-        step_(step) {}
+  explicit Squares(const args::Metropolis& args)
+      : score_(args.score),
+        proposal_score_(args.proposal_score),
+        x_(args.x),
+        proposal_(args.proposal),
+        first_(args.first),
+        last_(args.last),
+        is_mala_(!args.first),
+        step_(args.step, args.step_rows) {}
 
   // Of the chunk's rows.
   void of(const Chunk& chunk, T* before, T* after) {
@@ -86,35 +75,22 @@ class Squares {
   Buffer<T> score_work_, proposal_work_, work_;
 };
 
-void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor accept, Tensor log_alpha, Tensor proposal,
-                Tensor proposal_score, Tensor proposal_energy, double step, double scale, double temperature, Tensor name,
-                std::optional<Tensor> first, std::optional<Tensor> last, std::optional<Tensor> step_rows,
-                std::optional<Tensor> scale_rows, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Shape shape(x), one(accept);  // one uniform a sample
+void metropolis(const args::Metropolis& args) {
+  const Shape shape(args.x), one(args.accept);  // one uniform a sample
   const int64_t samples = shape.samples;
-  const NoiseSource noise(name, seeds, ids, one);
-  const Rows to_x("x", x, x), to_score("score", score, x), from_x("proposal", proposal, x),
-      from_score("proposal_score", proposal_score, x);
-  double* energies = numbers<double>("metropolis", "energy", energy, ScalarType::Double, samples);
-  int64_t* counts = numbers<int64_t>("metropolis", "accepted", accepted, ScalarType::Long, samples);
-  bool* decisions = numbers<bool>("metropolis", "accept", accept, ScalarType::Bool, samples);
-  double* alphas = numbers<double>("metropolis", "log_alpha", log_alpha, ScalarType::Double, samples);
-  const ScalarType type = proposal_energy.scalar_type();
-  if (proposal_energy.dim() != 1 || proposal_energy.numel() != samples ||
-      (type != ScalarType::Float && type != ScalarType::Double)) {
-    fail("metropolis: proposal_energy must be float32 or float64 of shape (", samples, ",)");
-  }
-  if (first.has_value() != last.has_value() || (first && (first->numel() != x.numel() || last->numel() != x.numel()))) {
-    fail("metropolis: first and last must be momenta like x, or neither given");
-  }
-  const Coefficient proposed(0.0, proposal_energy), divisor(scale, scale_rows);
+  const NoiseSource noise(args.name, args.seeds, args.ids, one);
+  const Rows to_x(args.x), to_score(args.score), from_x(args.proposal), from_score(args.proposal_score);
+  double *energies = numbers<double>(args.energy), *alphas = numbers<double>(args.log_alpha);
+  int64_t* counts = numbers<int64_t>(args.accepted);
+  bool* decisions = numbers<bool>(args.accept);
+  const Coefficient proposed(0.0, args.proposal_energy), divisor(args.scale, args.scale_rows);
   // before, after: of the samples from the first of `rows` on.
   const auto decide = [&](const Chunk& rows, const auto* before, const auto* after, NoiseBuffer& buffer) {
     const float* uniforms = noise.fill(rows, buffer, chunk_kernels().uniforms);
     for (int64_t row = 0; row < rows.rows; ++row) {
       const int64_t b = rows.sample + row;
       const double squares = static_cast<double>(before[row]) - static_cast<double>(after[row]);
-      alphas[b] = log_acceptance(energies[b], proposed[b], temperature, squares, divisor[b]);
+      alphas[b] = log_acceptance(energies[b], proposed[b], args.temperature, squares, divisor[b]);
       decisions[b] = accepts(alphas[b], uniforms[row]);
       if (!decisions[b]) continue;
       ++counts[b];
@@ -123,12 +99,11 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
       to_score.copy(b, from_score);
     }
   };
-  with_compute_type(x, [&](auto compute) {
+  with_compute_type(args.x, [&](auto compute) {
     using T = decltype(compute);
-    const auto make_squares = [&] { return Squares<T>(x, score, proposal, proposal_score, first, last, {step, step_rows}); };
     if (shape.samples_per_chunk) {
       for_each_chunk(shape, [&] {
-        return [&, squares = make_squares(), buffer = NoiseBuffer()](const Chunk& chunk, int64_t) mutable {
+        return [&, squares = Squares<T>(args), buffer = NoiseBuffer()](const Chunk& chunk, int64_t) mutable {
           T before[kCalls], after[kCalls];
           squares.of(chunk, before, after);
           decide(chunk.of_one_element(), before, after, buffer);
@@ -140,7 +115,7 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
     const int64_t parts = shape.chunks_per_sample;
     std::vector<T> partial(2 * samples * parts);
     for_each_chunk(shape, [&] {
-      return [&, squares = make_squares()](const Chunk& chunk, int64_t index) mutable {
+      return [&, squares = Squares<T>(args)](const Chunk& chunk, int64_t index) mutable {
         squares.of(chunk, &partial[index], &partial[samples * parts + index]);
       };
     });
@@ -162,17 +137,14 @@ void metropolis(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor a
   });
 }
 
-void dual_averaging(Tensor step_size, Tensor log_average, Tensor gap, Tensor steps, Tensor log_alpha, Tensor middle, int64_t warmup,
-                    double target, bool together) {
-  const char* op = "dual_averaging";
-  const int64_t samples = step_size.numel();
-  double* sizes = numbers<double>(op, "step_size", step_size, ScalarType::Double, samples);
-  double* averages = numbers<double>(op, "log_average", log_average, ScalarType::Double, samples);
-  double* gaps = numbers<double>(op, "gap", gap, ScalarType::Double, samples);
-  const double* alphas = numbers<double>(op, "log_alpha", log_alpha, ScalarType::Double, samples);
-  const double* middles = numbers<double>(op, "middle", middle, ScalarType::Double, samples);
-  double& m = *numbers<double>(op, "steps", steps, ScalarType::Double, 1);
-  if (++m > static_cast<double>(warmup)) return;
+void dual_averaging(const args::DualAveraging& args) {
+  const int64_t samples = args.step_size.numel();
+  double *sizes = numbers<double>(args.step_size), *averages = numbers<double>(args.log_average), *gaps = numbers<double>(args.gap);
+  const double *alphas = numbers<double>(args.log_alpha), *middles = numbers<double>(args.middle);
+  double& m = *numbers<double>(args.steps);
+  const double warmup = static_cast<double>(args.warmup);
+  const bool together = args.together;
+  if (++m > warmup) return;
   // weight: m^-3/4. By operations that IEEE rounds, so that all backends have the same bits.
   const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep, weight = 1.0 / std::sqrt(m * root);
   const ChunkKernels& kernels = chunk_kernels();
@@ -189,11 +161,11 @@ void dual_averaging(Tensor step_size, Tensor log_average, Tensor gap, Tensor ste
       const int64_t n = std::min(kAtOnce, end - at);
       if (!together) kernels.probabilities(n, alphas + at, acceptance);
       for (int64_t b = at; b < at + n; ++b) {
-        gaps[b] = (1.0 - share) * gaps[b] + share * (target - (together ? shared : acceptance[b - at]));
+        gaps[b] = (1.0 - share) * gaps[b] + share * (args.target - (together ? shared : acceptance[b - at]));
         // A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
         const double log_step = middles[b] - std::clamp(slope * gaps[b], -kReach, kReach);
         averages[b] = weight * log_step + (1.0 - weight) * averages[b];
-        sizes[b] = m < static_cast<double>(warmup) ? log_step : averages[b];
+        sizes[b] = m < warmup ? log_step : averages[b];
       }
       kernels.exponentials(n, sizes + at, sizes + at);
     }
@@ -204,6 +176,6 @@ void dual_averaging(Tensor step_size, Tensor log_average, Tensor gap, Tensor ste
 }  // namespace pyebm
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
-  m.impl("metropolis", TORCH_BOX(&pyebm::metropolis));
-  m.impl("dual_averaging", TORCH_BOX(&pyebm::dual_averaging));
+  PYEBM_IMPL(m, metropolis);
+  PYEBM_IMPL(m, dual_averaging);
 }

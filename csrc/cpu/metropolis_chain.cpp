@@ -1,7 +1,5 @@
 // metropolis_chain: many steps of MALA or HMC on a closed-form target, each the bits of the ops that take one step by step
 // (pyebm/samplers/mala.py, hmc.py). A block of samples stays in the cache through all of them.
-#include <torch/csrc/stable/library.h>
-
 #include <memory>
 #include <tuple>
 #include <utility>
@@ -250,41 +248,33 @@ class Chains {
 };
 
 template <class T>
-T* numbers(const char* name, const Tensor& tensor, ScalarType type, int64_t samples) {
-  if (!tensor.is_contiguous() || tensor.scalar_type() != type || tensor.numel() != samples) {
-    fail("metropolis_chain: ", name, " must be contiguous, one number for each of ", samples, " samples, got ", tensor.numel());
-  }
+T* numbers(const Tensor& tensor) {
   return static_cast<T*>(tensor.numel() ? tensor.data_ptr() : nullptr);
 }
 
-void metropolis_chain(Tensor x, Tensor score, Tensor energy, Tensor accepted, Tensor accept, Tensor log_alpha, int64_t target,
-                      Tensor params, double constant, int64_t n_steps, int64_t n_leapfrog, double step_size, double temperature,
-                      Tensor name, double jitter, std::optional<Tensor> step_size_rows, std::optional<Tensor> seeds,
-                      std::optional<Tensor> ids) {
+void metropolis_chain(const args::MetropolisChain& args) {
   const char* op = "metropolis_chain";
-  const int64_t samples = x.size(0);
-  if (score.numel() != x.numel() || score.scalar_type() != x.scalar_type()) fail(op, ": score must be like x");
-  const Held held{numbers<double>("energy", energy, ScalarType::Double, samples),
-                  numbers<int64_t>("accepted", accepted, ScalarType::Long, samples),
-                  numbers<bool>("accept", accept, ScalarType::Bool, samples),
-                  numbers<double>("log_alpha", log_alpha, ScalarType::Double, samples)};
-  const Steps steps{{op, "step_size", step_size, step_size_rows, samples}, temperature, jitter, n_leapfrog == 0};
+  const Tensor &x = args.x, &params = args.params;
+  const int64_t samples = x.size(0), n_steps = args.n_steps, n_leapfrog = args.n_leapfrog;
+  const Held held{numbers<double>(args.energy), numbers<int64_t>(args.accepted), numbers<bool>(args.accept),
+                  numbers<double>(args.log_alpha)};
+  const Steps steps{{args.step_size, args.step_size_rows}, args.temperature, args.jitter, n_leapfrog == 0};
   steps.size.require(op, "step_size", true);
-  const NoiseSource noise(name, seeds, ids, Shape(x));
+  const NoiseSource noise(args.name, args.seeds, args.ids, Shape(x));
   noise.require_steps(n_steps);
-  const View state(x), slope(score);
+  const View state(x), slope(args.score);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>(op, target, params, Shape(x));
-    if (!kernels.both) fail(op, ": the target ", kTargetNames[target], " has no energy of its own");
+    const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
+    if (!kernels.both) fail(op, ": the target ", kTargetNames[args.target], " has no energy of its own");
     const int64_t at_once = samples_at_once(kernels, samples);
     Shape shape(x, at_once);
-    if (shape.chunks_per_sample) fail(op, ": samples must have at most ", kChunk / 2, " elements, got ", shape.elements);
+    if (shape.chunks_per_sample) fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", shape.elements);
     const int64_t scores = n_leapfrog + 2;  // a step costs about as much as so many of Langevin's
     if (!at_once) shape.share(torch::stable::get_num_threads(), n_steps * scores);
     const Blocks blocks(shape, true, at_once, work_of(kernels, shape, params), n_steps * scores);
     for_each_block(blocks, [&] {
-      return [&, chains = std::make_unique<Chains<T>>(blocks, kernels, params, steps, noise, constant, state, slope, held)](
+      return [&, chains = std::make_unique<Chains<T>>(blocks, kernels, params, steps, noise, args.constant, state, slope, held)](
                  const Block& block) { chains->run(block, n_steps, n_leapfrog); };
     });
   });
@@ -293,4 +283,4 @@ void metropolis_chain(Tensor x, Tensor score, Tensor energy, Tensor accepted, Te
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("metropolis_chain", TORCH_BOX(&pyebm::metropolis_chain)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, metropolis_chain); }

@@ -1,17 +1,14 @@
 // normal_, uniform_: the noise contract's numbers into a tensor.
-#include <torch/csrc/stable/library.h>
-
 #include "samples.h"
 
 namespace pyebm {
 namespace {
 
-void fill(const Tensor& out, const Tensor& name, const std::optional<Tensor>& seeds, const std::optional<Tensor>& ids,
-          decltype(ChunkKernels::normals) draw) {
-  const Shape shape(out);
-  const NoiseSource noise(name, seeds, ids, shape);
-  const View view(out);
-  with_compute_type(out, [&](auto type) {
+void fill(const args::Fill& args, decltype(ChunkKernels::normals) draw) {
+  const Shape shape(args.out);
+  const NoiseSource noise(args.name, args.seeds, args.ids, shape);
+  const View view(args.out);
+  with_compute_type(args.out, [&](auto type) {
     using T = decltype(type);
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
@@ -24,18 +21,13 @@ void fill(const Tensor& out, const Tensor& name, const std::optional<Tensor>& se
   });
 }
 
-void normal_(Tensor out, Tensor name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  fill(out, name, seeds, ids, chunk_kernels().normals);
-}
-
-void uniform_(Tensor out, Tensor name, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  fill(out, name, seeds, ids, chunk_kernels().uniforms);
-}
+void normal_(const args::Fill& args) { fill(args, chunk_kernels().normals); }
+void uniform_(const args::Fill& args) { fill(args, chunk_kernels().uniforms); }
 
 }  // namespace
 }  // namespace pyebm
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
-  m.impl("normal_", TORCH_BOX(&pyebm::normal_));
-  m.impl("uniform_", TORCH_BOX(&pyebm::uniform_));
+  PYEBM_IMPL(m, normal_);
+  PYEBM_IMPL(m, uniform_);
 }

@@ -1,19 +1,17 @@
 // perturb: alpha x + sigma z.
-#include <torch/csrc/stable/library.h>
-
 #include "runs.h"
 
 namespace pyebm {
 namespace {
 
-void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std::optional<Tensor> alpha_rows,
-             std::optional<Tensor> sigma_rows, std::optional<Tensor> seeds, std::optional<Tensor> ids) {
-  const Runs<2> runs({{{"perturb", "alpha", alpha, alpha_rows, x.numel()}, {"perturb", "sigma", sigma, sigma_rows, x.numel()}}});
+void perturb(const args::Perturb& args) {
+  const Tensor& x = args.x;
+  const Runs<2> runs({{{args.alpha, args.alpha_rows, x.numel()}, {args.sigma, args.sigma_rows, x.numel()}}});
   runs[0].require_finite("perturb", "alpha");
   runs[1].require("perturb", "sigma", false);
   const Shape shape(x);
-  const NoiseSource noise(name, seeds, ids, shape);
-  const View source(x), result(out);
+  const NoiseSource noise(args.name, args.seeds, args.ids, shape);
+  const View source(x), result(args.out);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     const auto make = [](int64_t n, const auto& values, T* const* made) {
@@ -42,4 +40,4 @@ void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, std:
 }  // namespace
 }  // namespace pyebm
 
-STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { m.impl("perturb", TORCH_BOX(&pyebm::perturb)); }
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, perturb); }

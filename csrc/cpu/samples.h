@@ -131,10 +131,10 @@ class NoiseSource {
   NoiseSource(const std::optional<Tensor>& name, const std::optional<Tensor>& seeds, const std::optional<Tensor>& ids,
               const Shape& shape) {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
-    take(read(*name, "name", 4));
-    if (seeds) seeds_ = read(*seeds, "seed", shape.samples);
+    take(static_cast<const int64_t*>(name->data_ptr()));
+    if (seeds) seeds_ = static_cast<const int64_t*>(seeds->data_ptr());
     if (ids) {
-      ids_ = read(*ids, "sample_ids", shape.samples);
+      ids_ = static_cast<const int64_t*>(ids->data_ptr());
       for (int64_t b = 0; b < shape.samples; ++b) word("sample_ids", ids_[b]);
     } else {
       require_samples(shape);
@@ -211,17 +211,10 @@ class NoiseSource {
 
   // Chains count on from the step that was named.
   void require_steps(int64_t n_steps) const {
-    if (step_ + n_steps > int64_t{1} << 32) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
+    if (n_steps > (int64_t{1} << 32) - step_) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
   }
 
  private:
-  static const int64_t* read(const Tensor& tensor, const char* name, int64_t count) {
-    if (tensor.scalar_type() != ScalarType::Long || !tensor.is_contiguous() || !tensor.is_cpu() || tensor.numel() != count) {
-      fail("noise: ", name, " must be a contiguous int64 tensor of ", count, " on the CPU, got ", tensor.numel(), " elements");
-    }
-    return static_cast<const int64_t*>(tensor.data_ptr());
-  }
-
   void take(const int64_t* name) {
     seed_ = static_cast<uint64_t>(name[0]);
     first_sample_ = word("first_sample", name[1]);

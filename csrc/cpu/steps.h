@@ -25,17 +25,22 @@ struct LangevinStep {
   }
 };
 
-// What all ops take after their coefficients.
+// The arguments of all steps after their coefficients.
 struct StepOptions {
   View mean, mask;
   std::optional<double> low, high, score_clip;
+
+  StepOptions(const View& mean = {}, const View& mask = {}, std::optional<double> low = {}, std::optional<double> high = {},
+              std::optional<double> score_clip = {})
+      : mean(mean), mask(mask), low(low), high(high), score_clip(score_clip) {}
+  explicit StepOptions(const args::StepOptions& given)
+      : StepOptions(View(given.mean), View(given.mask), given.low, given.high, given.score_clip) {}
 };
 
 template <size_t kCoefficients, class Make>
 void step(const View& result, const View& state, const View& slope, const Runs<kCoefficients>& runs, Make make,
           const StepOptions& options, const NoiseSource& noise, const Shape& shape) {
   const View &mean_result = options.mean, &keep = options.mask;
-  if (result.overlaps_partly(slope)) fail("langevin_step_: x must not overlap score in part; clone one of them");
   constexpr double kNone = std::numeric_limits<double>::infinity();
   with_compute_type(result.type(), [&](auto type) {
     using T = decltype(type);
@@ -76,6 +81,8 @@ struct PlainCall {  // as in pyebm/samplers/_plain.py
   template <class Take>
   bool run(void* x, void* score, int64_t step, Take take) const try {
     if (samples && elements && !(x && score)) return false;  // autograd's tensors of zeros have no memory
+    const int64_t bytes = samples * elements * (is_double ? 8 : 4), apart = static_cast<char*>(x) - static_cast<char*>(score);
+    if (apart != 0 && -bytes < apart && apart < bytes) return false;  // they overlap in part
     const Shape shape(samples, elements, 0);
     const int64_t name[] = {seed, first_sample, step, stream};
     const ScalarType type = is_double ? ScalarType::Double : ScalarType::Float;

@@ -1,8 +1,6 @@
 // target_score: the score of a closed-form target; target_energy: its energy too.
 #include "targets.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -11,11 +9,12 @@
 namespace pyebm {
 namespace {
 
-void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
-  const View result(out), state(x);
+void target_score(const args::TargetScore& args) {
+  const Tensor &x = args.x, &params = args.params;
+  const View result(args.out), state(x);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>("target_score", target, params, Shape(x));
+    const TargetOf<T>& kernels = checked_target<T>("target_score", args.target, params, Shape(x));
     const int64_t at_once = samples_at_once(kernels, x.size(0));
     const Shape shape(x, at_once);
     const Blocks blocks(shape, !kernels.elementwise, at_once, work_of(kernels, shape, params));
@@ -29,21 +28,19 @@ void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
   });
 }
 
-void target_energy(Tensor energy, Tensor score, Tensor x, int64_t target, Tensor params, double constant) {
+void target_energy(const args::TargetEnergy& args) {
   const char* op = "target_energy";
-  const View result(score), state(x);
+  const Tensor &x = args.x, &params = args.params;
+  const View result(args.score), state(x);
   const int64_t samples = x.size(0);
-  const bool is_double = energy.scalar_type() == ScalarType::Double;
-  if (energy.numel() != samples || !energy.is_contiguous() || !(is_double || energy.scalar_type() == ScalarType::Float)) {
-    fail(op, ": energy must be contiguous, float32 or float64, one number for each of ", samples, " samples");
-  }
+  const bool is_double = args.energy.scalar_type() == ScalarType::Double;
   static_assert(kEnergySpan == kChunk);
   const int64_t parts = std::max<int64_t>(Shape(x).chunks_per_sample, 1);
   std::vector<double> partial;
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>(op, target, params, Shape(x));
-    if (!kernels.both) fail(op, ": the target ", kTargetNames[target], " has no energy of its own");
+    const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
+    if (!kernels.both) fail(op, ": the target ", kTargetNames[args.target], " has no energy of its own");
     // As target_score; a sample in many blocks has a part of its energy from each.
     const int64_t at_once = samples_at_once(kernels, samples);
     const int64_t each = kernels.elementwise ? parts : 1;
@@ -66,9 +63,9 @@ void target_energy(Tensor energy, Tensor score, Tensor x, int64_t target, Tensor
     double sum = partial[b * each];
     for (int64_t k = 1; k < each; ++k) sum += partial[b * each + k];
     if (is_double) {
-      static_cast<double*>(energy.data_ptr())[b] = sum + constant;
+      static_cast<double*>(args.energy.data_ptr())[b] = sum + args.constant;
     } else {
-      static_cast<float*>(energy.data_ptr())[b] = static_cast<float>(sum + constant);
+      static_cast<float*>(args.energy.data_ptr())[b] = static_cast<float>(sum + args.constant);
     }
   }
 }
@@ -77,8 +74,8 @@ void target_energy(Tensor energy, Tensor score, Tensor x, int64_t target, Tensor
 }  // namespace pyebm
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
-  m.impl("target_score", TORCH_BOX(&pyebm::target_score));
-  m.impl("target_energy", TORCH_BOX(&pyebm::target_energy));
+  PYEBM_IMPL(m, target_score);
+  PYEBM_IMPL(m, target_energy);
 }
 
 // For the tests: the names of the targets in the order of the kernels' tables; null after the last.

@@ -10,11 +10,6 @@ namespace pyebm {
 
 template <class T>
 const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& params, const Shape& shape) {
-  if (target < 0 || target >= kTargets) fail(op, ": target must be in [0, ", kTargets, "), got ", target);
-  const ScalarType dtype = std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float;
-  if (params.scalar_type() != dtype || !params.is_contiguous() || !params.is_cpu()) {
-    fail(op, ": params must be a contiguous tensor on the CPU, in the dtype that x is computed in");
-  }
   const ChunkKernels& kernels = chunk_kernels();
   const auto& found = [&]() -> const TargetOf<T>& {
     if constexpr (std::is_same_v<T, double>)
@@ -23,8 +18,8 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
       return kernels.targets_f32[target];
   }();
   if (shape.chunks && !found.fits(shape.elements, params.numel())) {
-    fail(op, ": the target ", kTargetNames[target], " with ", params.numel(), " parameters has no samples of ", shape.elements,
-         " elements");
+    fail(op, ": params: the target ", kTargetNames[target], " with ", params.numel(), " parameters has no samples of ",
+         shape.elements, " elements");
   }
   return found;
 }

@@ -9,12 +9,12 @@
 #include <optional>
 
 #include "../common/fail.h"
+#include "../common/op_checks.h"
 #include "chunk.h"
 
 namespace pyebm {
 
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 class View {
  public:
@@ -33,7 +33,6 @@ class View {
         strides_[dims_++] = tensor.stride(d) * bytes_;
       }
     }
-    if (count_) check_memory(tensor);
   }
   explicit View(const std::optional<Tensor>& tensor) : View(tensor ? View(*tensor) : View()) {}
   View(void* data, ScalarType type, int64_t count)  // contiguous
@@ -93,37 +92,8 @@ class View {
     }
   }
 
-  // Memory shared otherwise than element by element. Views that are woven into each other count too: telling those apart from
-  // real overlap is a hard problem, and copying one of them is not.
-  bool overlaps_partly(const View& other) const {
-    if (!*this || !other || same_layout(other)) return false;
-    return data_ < other.end() && other.data_ < end();
-  }
-
  private:
   static constexpr int64_t kMaxDims = 16;
-
-  // A tensor of zeros that autograd made has no memory; anybody may have resized a storage under its tensor.
-  void check_memory(const Tensor& tensor) const {
-    int64_t held = 0, offset = 0;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &held));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(tensor.get(), &offset));
-    if (!data_ || offset * bytes_ + (end() - data_) > held)
-      fail("pyebm: a tensor's storage must hold its ", count_, " elements, got ", data_ ? held : 0, " bytes");
-  }
-
-  bool same_layout(const View& other) const {
-    return data_ == other.data_ && bytes_ == other.bytes_ && contiguous_ == other.contiguous_ && dims_ == other.dims_ &&
-           std::equal(strides_, strides_ + dims_, other.strides_);
-  }
-
-  // One past the last byte.
-  const char* end() const {
-    if (contiguous_) return data_ + count_ * bytes_;
-    const char* last = data_;
-    for (int64_t d = 0; d < dims_; ++d) last += (sizes_[d] - 1) * strides_[d];
-    return last + bytes_;
-  }
 
   template <class T>
   bool same() const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
@@ -10,6 +9,7 @@
 #include <initializer_list>
 #include <optional>
 
+#include "../common/op_checks.h"
 #include "normals.h"
 
 #if defined(__CUDACC__)
@@ -22,8 +22,6 @@
 namespace pyebm {
 
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
 
 // The op that runs, on the device and the current stream of `like`.
 class Call {
@@ -34,19 +32,13 @@ class Call {
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &current));
     stream = static_cast<Stream>(current);
   }
-  bool is_here(const Tensor& tensor) const { return tensor.is_cuda() && tensor.get_device_index() == device_; }
 #else
   Call(const char* op, const Tensor&) : op(op) {}
-  bool is_here(const Tensor& tensor) const { return tensor.is_cpu(); }
 #endif
 
-  const Call& expect(const char* name, const Tensor& tensor, ScalarType type) const {
-    if (!is_here(tensor)) fail(op, ": ", name, " must be on the device of the samples");
-    if (tensor.scalar_type() != type) fail(op, ": ", name, " must have the dtype of the samples, or that of its sums");
-    return *this;
-  }
-  const Call& expect(const char* name, const MaybeTensor& tensor, ScalarType type) const {
-    return tensor ? expect(name, *tensor, type) : *this;
+  // Beside op_checks.h, where a kernel takes one dtype of two.
+  void expect(const char* name, const Tensor& tensor, ScalarType type) const {
+    if (tensor.scalar_type() != type) fail(op, ": ", name, " must have the dtype that the samples are computed in");
   }
 
   template <class... Parameters, class... Arguments>
@@ -54,23 +46,19 @@ class Call {
     pyebm::launch<Parameters...>(op, kernel, blocks, stream, static_cast<Parameters>(arguments)...);
   }
 
-  NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids, int64_t samples) const {
+  NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids) const {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
-    const int64_t* named = words(*name, "name", 4);
+    const auto* named = static_cast<const int64_t*>(name->data_ptr());
     if (reinterpret_cast<uint64_t>(named) % 16) fail("noise: name must begin at a multiple of 16 bytes");
-    return {named, seeds ? words(*seeds, "seed", samples) : nullptr, ids ? words(*ids, "sample_ids", samples) : nullptr};
+    return {named, words(seeds), words(ids)};
   }
 
   const char* op;
   Stream stream = nullptr;
 
  private:
-  const int64_t* words(const Tensor& tensor, const char* name, int64_t count) const {
-    if (tensor.scalar_type() != ScalarType::Long || !tensor.is_contiguous() || !is_here(tensor) || tensor.numel() != count) {
-      fail("noise: ", name, " must be a contiguous int64 tensor of ", count, " on the samples' device, got ", tensor.numel(),
-           " elements");
-    }
-    return count ? static_cast<const int64_t*>(tensor.data_ptr()) : nullptr;
+  static const int64_t* words(const MaybeTensor& tensor) {
+    return tensor && tensor->numel() ? static_cast<const int64_t*>(tensor->data_ptr()) : nullptr;
   }
 
 #if defined(__CUDACC__)
@@ -175,12 +163,6 @@ inline Strided strided_layout(const char* op, const Pieces& pieces, Operands ope
 template <class S, bool kStrided = false, class Body>
 void with_layout(const Call& call, Operands operands, Body body) {
   const Tensor& first = **operands.begin();
-  for (const Tensor* tensor : operands) {
-    if (!tensor) continue;
-    bool same = tensor->dim() == first.dim();
-    for (int64_t d = 0; same && d < first.dim(); ++d) same = tensor->size(d) == first.size(d);
-    if (!same) fail(call.op, ": all operands must have the samples' shape");
-  }
   if (first.numel() == 0) return;
   const int64_t samples = first.size(0), elements = elements_of(first);
   if constexpr (!kStrided) {

@@ -106,28 +106,33 @@ __global__ void __launch_bounds__(kThreads) forget_kernel(unsigned long long* di
   if (sample < samples) diverged[sample] = ~0ull;  // -1: never
 }
 
-void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, double step_size, double temperature, Tensor name,
-                    MaybeTensor step_size_rows, MaybeTensor temperature_rows, std::optional<bool> step_size_per_step,
-                    std::optional<bool> temperature_per_step, MaybeTensor states, std::optional<int64_t> thin, MaybeTensor diverged,
-                    std::optional<double> low, std::optional<double> high, MaybeTensor seeds, MaybeTensor ids) {
+void langevin_chain(const args::LangevinChain& args) {
+  const args::ChainSteps& given = args.steps;
+  const Tensor &x = args.x, &params = args.params;
+  const int64_t count = x.size(0), n_steps = given.n_steps, target = args.target;
   const Call call("langevin_chain", x);
-  const int64_t count = x.size(0);
-  const NoiseName noise = call.noise(name, seeds, ids, count);
-  call.expect("states", states, x.scalar_type()).expect("diverged", diverged, ScalarType::Long);
+  const NoiseName noise = call.noise(given.name, given.seeds, given.ids);
   Schedule schedule;
-  schedule.eta = chain_source(call, "step_size", step_size, step_size_rows, step_size_per_step.value_or(false), n_steps, count,
-                              schedule.eta_step, schedule.eta_sample);
-  schedule.temperature = chain_source(call, "temperature", temperature, temperature_rows, temperature_per_step.value_or(false),
-                                      n_steps, count, schedule.temperature_step, schedule.temperature_sample);
-  const Report report{reinterpret_cast<unsigned long long*>(pointer<int64_t>(diverged))};
-  if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
-  if (x.numel() == 0) return;
+  schedule.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows, given.step_size_per_step.value_or(false),
+                              n_steps, count, schedule.eta_step, schedule.eta_sample);
+  schedule.temperature =
+      chain_source(call, "temperature", given.temperature, given.temperature_rows, given.temperature_per_step.value_or(false),
+                   n_steps, count, schedule.temperature_step, schedule.temperature_sample);
+  const Report report{reinterpret_cast<unsigned long long*>(pointer<int64_t>(given.diverged))};
+  const auto forget = [&] {
+    if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
+  };
+  if (x.numel() == 0) return forget();
   constexpr double kNone = std::numeric_limits<double>::infinity();
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
+    const TargetNumbers<T> in = is_dense(target) ? TargetNumbers<T>() : checked_target<T>(call, target, params, x);
+    if (is_dense(target)) checked_dense<T>(call, target, params, x);
+    forget();
     const bool both = schedule.per_step() && schedule.per_sample();
-    Steps<T> steps{n_steps, static_cast<T>(low.value_or(-kNone)), static_cast<T>(high.value_or(kNone)), nullptr, both, schedule};
+    Steps<T> steps{n_steps, static_cast<T>(given.low.value_or(-kNone)), static_cast<T>(given.high.value_or(kNone)), nullptr, both,
+                   schedule};
     RowTable<ChainRow<T>> table{};
     MaybeTensor memory;  // of a table by steps or by samples
     if (schedule.per_step() && !both) {
@@ -138,24 +143,23 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
     }
     const Samples<ChainRow<T>> samples(noise, table);
     if (is_dense(target)) {
-      const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), states, thin);
+      const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), given.states, given.thin);
       return dense_chain<S>(call, x, target, params, steps, samples, kept, report);
     }
-    const TargetNumbers<T> in = checked_target<T>(call, target, params, x);
     if (in.is_coupled() && in.elements > 4) {
       const Pieces pieces(count, in.elements, 4);
       MaybeTensor spare;
       if (2 * in.elements * static_cast<int64_t>(sizeof(T)) > kPerWarp) spare = workspace<T>(x, 2 * count * in.elements);
       call.launch(coupled_chain_kernel<S>, ceil_div(count * 32, kThreads), pointer<S>(x),
-                  static_cast<T*>(spare ? spare->data_ptr() : nullptr), in, steps, samples, kept_states<S>(pieces, states, thin),
-                  report, strided_layout(call.op, pieces, {&x}));
+                  static_cast<T*>(spare ? spare->data_ptr() : nullptr), in, steps, samples,
+                  kept_states<S>(pieces, given.states, given.thin), report, strided_layout(call.op, pieces, {&x}));
       return;
     }
     with_layout<S>(call, {&x}, [&](const auto& layout) {
       using Layout = std::decay_t<decltype(layout)>;
       const Pieces pieces(count, in.elements, kCountOf<S, Layout>);
       call.launch(chain_kernel<S, Layout>, pieces.blocks(), pointer<S>(x), in, in.is_coupled(), steps, samples,
-                  kept_states<S>(pieces, states, thin), report, layout);
+                  kept_states<S>(pieces, given.states, given.thin), report, layout);
     });
   });
 }
@@ -163,4 +167,4 @@ void langevin_chain(Tensor x, int64_t target, Tensor params, int64_t n_steps, do
 }  // namespace
 }  // namespace pyebm
 
-PYEBM_CUDA_IMPL(m) { m.impl("langevin_chain", TORCH_BOX(&pyebm::langevin_chain)); }
+PYEBM_CUDA_IMPL(m) { PYEBM_IMPL(m, langevin_chain); }

@@ -53,11 +53,11 @@ void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor
 
 template <class T>
 Dense<T> checked_dense(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
-  call.expect("params", params, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
   const int64_t elements = elements_of(x), count = params.numel();
   const Dense<T> dense(target, elements, pointer<T>(params), count);
-  if (elements > 0x7FFFFFFF - 1024 || dense.components < 1 || dense.numbers() != count || !params.is_contiguous()) {
-    fail(call.op, ": the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements, " elements");
+  if (elements > 0x7FFFFFFF - 1024 || dense.components < 1 || dense.numbers() != count) {
+    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements,
+         " elements");
   }
   return dense;
 }

@@ -1,6 +1,5 @@
 // affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
 #include "../common/langevin.h"
-#include "../common/overlap.h"
 
 #include <cmath>
 #include <limits>
@@ -77,25 +76,12 @@ __global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Know
   layout.template store<0>(in.out, at, value);
 }
 
-struct Options {
-  MaybeTensor mean, mask;
-  std::optional<double> low, high, score_clip;
-};
-
-Memory memory_of(const Tensor& tensor) {
-  return {static_cast<const char*>(tensor.numel() ? tensor.data_ptr() : nullptr), static_cast<int64_t>(tensor.element_size()),
-          tensor.dim(), tensor.sizes().data(), tensor.strides().data()};
-}
-
 // Make<T> makes a row of the sources; unit: in all of them a = 1.
-template <template <class> class Make, class... Sources>
-void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tensor& g, const NoiseName& noise,
-          const Options& options, bool unit, Sources... sources) {
-  const Tensor& state = x ? *x : out;
-  const ScalarType dtype = out.scalar_type();
-  call.expect("x", x, dtype).expect("score", g, dtype).expect("mean", options.mean, dtype);
-  call.expect("mask", options.mask, ScalarType::Bool);
-  if (overlaps_partly(memory_of(out), memory_of(g))) fail("langevin_step_: x must not overlap score in part; clone one of them");
+template <template <class> class Make, class Args, class... Sources>
+void step(const Call& call, const Args& args, bool unit, Sources... sources) {
+  const Tensor &out = args.out, &state = args.x ? *args.x : out, &g = args.score;
+  const args::StepOptions& options = args.options;
+  const NoiseName noise = call.noise(args.name, options.seeds, options.ids);
   constexpr double kNone = std::numeric_limits<double>::infinity();
   const int64_t run = run_of(out, {&sources...});
   with_dtype(call.op, out, [&](auto type) {
@@ -120,34 +106,27 @@ void step(const Call& call, const Tensor& out, const MaybeTensor& x, const Tenso
   });
 }
 
-void affine_step(Tensor out, MaybeTensor x, Tensor score, double a, double b, double c, Tensor name, MaybeTensor a_rows,
-                 MaybeTensor b_rows, MaybeTensor c_rows, MaybeTensor mean, MaybeTensor mask, std::optional<double> low,
-                 std::optional<double> high, std::optional<double> score_clip, MaybeTensor seeds, MaybeTensor ids) {
-  const Call call("affine_step", out);
-  const int64_t samples = out.size(0), elements = elements_of(out);
-  const NoiseName noise = call.noise(name, seeds, ids, samples);
-  const RowSource aa = row_source(call, "a", a, a_rows, samples, elements),
-                  bb = row_source(call, "b", b, b_rows, samples, elements),
-                  cc = row_source(call, "c", c, c_rows, samples, elements);
-  step<MakeAffineRow>(call, out, x, score, noise, {mean, mask, low, high, score_clip}, !aa.data && a == 1.0, aa, bb, cc);
+void affine_step(const args::AffineStep& args) {
+  const Call call("affine_step", args.out);
+  const int64_t samples = args.out.size(0), elements = elements_of(args.out);
+  const RowSource a = row_source(call, "a", args.a, args.a_rows, samples, elements),
+                  b = row_source(call, "b", args.b, args.b_rows, samples, elements),
+                  c = row_source(call, "c", args.c, args.c_rows, samples, elements);
+  step<MakeAffineRow>(call, args, !a.data && args.a == 1.0, a, b, c);
 }
 
-void langevin_step(Tensor out, MaybeTensor x, Tensor score, double step_size, double temperature, Tensor name,
-                   MaybeTensor step_size_rows, MaybeTensor temperature_rows, MaybeTensor mean, MaybeTensor mask,
-                   std::optional<double> low, std::optional<double> high, std::optional<double> score_clip, MaybeTensor seeds,
-                   MaybeTensor ids) {
-  const Call call("langevin_step", out);
-  const int64_t samples = out.size(0), elements = elements_of(out);
-  const NoiseName noise = call.noise(name, seeds, ids, samples);
-  const RowSource eta = row_source(call, "step_size", step_size, step_size_rows, samples, elements),
-                  t = row_source(call, "temperature", temperature, temperature_rows, samples, elements);
-  step<MakeLangevinRow>(call, out, x, score, noise, {mean, mask, low, high, score_clip}, true, eta, t);
+void langevin_step(const args::LangevinStep& args) {
+  const Call call("langevin_step", args.out);
+  const int64_t samples = args.out.size(0), elements = elements_of(args.out);
+  const RowSource eta = row_source(call, "step_size", args.step_size, args.step_size_rows, samples, elements),
+                  t = row_source(call, "temperature", args.temperature, args.temperature_rows, samples, elements);
+  step<MakeLangevinRow>(call, args, true, eta, t);
 }
 
 }  // namespace
 }  // namespace pyebm
 
 PYEBM_CUDA_IMPL(m) {
-  m.impl("affine_step", TORCH_BOX(&pyebm::affine_step));
-  m.impl("langevin_step", TORCH_BOX(&pyebm::langevin_step));
+  PYEBM_IMPL(m, affine_step);
+  PYEBM_IMPL(m, langevin_step);
 }

@@ -135,18 +135,19 @@ __global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<
   layout.template store<0>(grad, at, value);
 }
 
-void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, double lambda, double mu, double weight,
-                    double factor, bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows,
-                    MaybeTensor lambda_rows, MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0,
-                    MaybeTensor seeds, MaybeTensor ids,
-                    std::optional<bool> /* kappa_positive: to check it would be to wait for the device */) {
+NoiseName noise_of(const Call& call, const args::LossTerms& terms) {
+  return terms.z ? NoiseName{} : call.noise(terms.name, terms.seeds, terms.ids);
+}
+
+// Of the terms, kappa_positive is not looked at: that would be to wait for the device.
+void denoising_loss(const args::DenoisingLoss& args) {
+  const Tensor &loss = args.loss, &pred = args.pred;
+  const MaybeTensor &grad = args.grad, &z = args.terms.z, &x0 = args.terms.x0;
+  const int64_t reduction = args.terms.reduction;
   const Call call("denoising_loss", pred);
-  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                           over_kappa2, reduction);
-  const ScalarType dtype = pred.scalar_type();
-  call.expect("loss", loss, dtype == ScalarType::Double ? dtype : ScalarType::Float);
-  call.expect("grad", grad, dtype).expect("z", z, dtype).expect("x0", x0, dtype);
-  const NoiseName noise = z ? NoiseName{} : call.noise(name, seeds, ids, pred.size(0));
+  const LossCoefficients c(call, pred, args.terms);
+  call.expect("loss", loss, pred.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float);
+  const NoiseName noise = noise_of(call, args.terms);
   with_dtype(call.op, pred, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
@@ -180,21 +181,17 @@ void denoising_loss(Tensor loss, MaybeTensor grad, Tensor pred, double kappa, do
   });
 }
 
-void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, double lambda, double mu, double weight,
-                    double factor, bool over_kappa2, int64_t reduction, MaybeTensor name, MaybeTensor kappa_rows,
-                    MaybeTensor lambda_rows, MaybeTensor mu_rows, MaybeTensor weight_rows, MaybeTensor z, MaybeTensor x0,
-                    MaybeTensor seeds, MaybeTensor ids,
-                    std::optional<bool> /* kappa_positive: to check it would be to wait for the device */) {
+void denoising_grad(const args::DenoisingGrad& args) {
+  const Tensor &grad = args.grad, &grad_output = args.grad_output, &pred = args.pred;
+  const MaybeTensor &z = args.terms.z, &x0 = args.terms.x0;
+  const int64_t reduction = args.terms.reduction;
   const Call call("denoising_grad", pred);
-  const LossCoefficients c(call, pred, kappa, kappa_rows, lambda, lambda_rows, mu, mu_rows, weight, weight_rows, factor,
-                           over_kappa2, reduction);
-  const ScalarType dtype = pred.scalar_type();
-  call.expect("grad", grad, dtype).expect("z", z, dtype).expect("x0", x0, dtype);
-  const NoiseName noise = z ? NoiseName{} : call.noise(name, seeds, ids, pred.size(0));
+  const LossCoefficients c(call, pred, args.terms);
+  const NoiseName noise = noise_of(call, args.terms);
   with_dtype(call.op, pred, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    const Above<T> above = from_above<T>(call, grad_output, pred, reduction == kNone);
+    const Above<T> above = from_above<T>(call, grad_output, reduction == kNone);
     const LossOperands<S> operands = c.operands<S>(pred, z, x0);
     const Operands tensors = {&grad, &pred, get(z), get(x0), above.elementwise ? &grad_output : nullptr};
     c.with<T>(call, pred, noise, [&](const auto& samples) {
@@ -207,11 +204,12 @@ void denoising_grad(Tensor grad, Tensor grad_output, Tensor pred, double kappa, 
   });
 }
 
-void scale_(Tensor grad, Tensor grad_output) {
+void scale_(const args::Scale& args) {
+  const Tensor &grad = args.grad, &grad_output = args.grad_output;
   const Call call("scale_", grad);
   with_dtype(call.op, grad, [&](auto type) {
     using S = typename decltype(type)::type;
-    const Above<Compute<S>> above = from_above<Compute<S>>(call, grad_output, grad, false);
+    const Above<Compute<S>> above = from_above<Compute<S>>(call, grad_output, false);
     with_layout<S>(call, {&grad}, [&](const auto& layout) {
       call.launch(scale_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, layout);
     });
@@ -222,7 +220,7 @@ void scale_(Tensor grad, Tensor grad_output) {
 }  // namespace pyebm
 
 PYEBM_CUDA_IMPL(m) {
-  m.impl("denoising_loss", TORCH_BOX(&pyebm::denoising_loss));
-  m.impl("denoising_grad", TORCH_BOX(&pyebm::denoising_grad));
-  m.impl("scale_", TORCH_BOX(&pyebm::scale_));
+  PYEBM_IMPL(m, denoising_loss);
+  PYEBM_IMPL(m, denoising_grad);
+  PYEBM_IMPL(m, scale_);
 }

@@ -25,13 +25,11 @@ struct Above {
 };
 
 template <class T>
-Above<T> from_above(const Call& call, const Tensor& grad_output, const Tensor& samples, bool elementwise) {
+Above<T> from_above(const Call& call, const Tensor& grad_output, bool elementwise) {
   call.expect("grad_output", grad_output, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
   bool one_a_sample = true;  // an expanded tensor, as sum().backward() gives it, is not read element by element
   for (int64_t d = 1; elementwise && d < grad_output.dim(); ++d) one_a_sample = one_a_sample && (grad_output.stride(d) == 0);
   const int64_t count = elementwise ? grad_output.size(0) : grad_output.numel();
-  if (count != 1 && count != samples.size(0))
-    fail(call.op, ": grad_output must have one value, one per sample, or one per element");
   return {pointer<T>(grad_output), count == 1 ? 0 : grad_output.stride(0), elementwise && !one_a_sample};
 }
 
@@ -59,14 +57,12 @@ struct LossCoefficients {
   double divisor;  // what the reduction divides the sum by
   int64_t run;     // run_of() them
 
-  LossCoefficients(const Call& call, const Tensor& pred, double kappa, const MaybeTensor& kappa_rows, double lambda_number,
-                   const MaybeTensor& lambda_rows, double mu_number, const MaybeTensor& mu_rows, double weight_number,
-                   const MaybeTensor& weight_rows, double factor, bool over_kappa2, int64_t reduction) {
-    const int64_t samples = pred.size(0), elements = elements_of(pred);
-    lambda = row_source(call, "lam", lambda_number, lambda_rows, samples, elements);
-    mu = row_source(call, "mu", mu_number, mu_rows, samples, elements);
-    weight = {row_source(call, "kappa", kappa, kappa_rows, samples, elements),
-              row_source(call, "weight", weight_number, weight_rows, samples, elements), factor, over_kappa2};
+  LossCoefficients(const Call& call, const Tensor& pred, const args::LossTerms& terms) {
+    const int64_t samples = pred.size(0), elements = elements_of(pred), reduction = terms.reduction;
+    lambda = row_source(call, "lam", terms.lam, terms.lam_rows, samples, elements);
+    mu = row_source(call, "mu", terms.mu, terms.mu_rows, samples, elements);
+    weight = {row_source(call, "kappa", terms.kappa, terms.kappa_rows, samples, elements),
+              row_source(call, "weight", terms.weight, terms.weight_rows, samples, elements), terms.factor, terms.over_kappa2};
     const double batch = static_cast<double>(samples);
     divisor = reduction == kMean ? batch * static_cast<double>(elements) : reduction == kBatchMean ? batch : 1.0;
     run = run_of(pred, {&lambda, &mu, &weight.kappa, &weight.weight});
@@ -123,7 +119,6 @@ void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossC
   const double* sums = pointer<double>(partial);
   const LossWeight weight = c.of_sums();
   if (reduction == kSample) {
-    if (loss.numel() != samples || !loss.is_contiguous()) fail(call.op, ": loss must be contiguous with one value per sample");
     call.launch(sample_kernel<T>, ceil_div(samples * 32, kThreads), pointer<T>(loss), sums, weight, samples, parts);
     return;
   }

@@ -22,9 +22,10 @@ __global__ void __launch_bounds__(kThreads) noise_kernel(S* out, Samples<NoRow> 
 }
 
 template <bool kUniform>
-void fill(const char* op, const Tensor& out, const Tensor& name, const MaybeTensor& seeds, const MaybeTensor& ids) {
+void fill(const char* op, const args::Fill& args) {
+  const Tensor& out = args.out;
   const Call call(op, out);
-  const Samples<NoRow> samples(call.noise(name, seeds, ids, out.size(0)), {});
+  const Samples<NoRow> samples(call.noise(args.name, args.seeds, args.ids), {});
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
     with_layout<S>(call, {&out}, [&](const auto& layout) {
@@ -34,13 +35,13 @@ void fill(const char* op, const Tensor& out, const Tensor& name, const MaybeTens
   });
 }
 
-void normal_(Tensor out, Tensor name, MaybeTensor seeds, MaybeTensor ids) { fill<false>("normal_", out, name, seeds, ids); }
-void uniform_(Tensor out, Tensor name, MaybeTensor seeds, MaybeTensor ids) { fill<true>("uniform_", out, name, seeds, ids); }
+void normal_(const args::Fill& args) { fill<false>("normal_", args); }
+void uniform_(const args::Fill& args) { fill<true>("uniform_", args); }
 
 }  // namespace
 }  // namespace pyebm
 
 PYEBM_CUDA_IMPL(m) {
-  m.impl("normal_", TORCH_BOX(&pyebm::normal_));
-  m.impl("uniform_", TORCH_BOX(&pyebm::uniform_));
+  PYEBM_IMPL(m, normal_);
+  PYEBM_IMPL(m, uniform_);
 }

@@ -36,14 +36,13 @@ __global__ void __launch_bounds__(kThreads) perturb_kernel(S* out, const S* x, K
   layout.template store<0>(out, at, value);
 }
 
-void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, MaybeTensor alpha_rows, MaybeTensor sigma_rows,
-             MaybeTensor seeds, MaybeTensor ids) {
+void perturb(const args::Perturb& args) {
+  const Tensor &out = args.out, &x = args.x;
   const Call call("perturb", x);
   const int64_t samples = x.size(0), elements = elements_of(x);
-  call.expect("out", out, x.scalar_type());
-  const NoiseName noise = call.noise(name, seeds, ids, samples);
-  RowSource a = row_source(call, "alpha", alpha, alpha_rows, samples, elements),
-            s = row_source(call, "sigma", sigma, sigma_rows, samples, elements);
+  const NoiseName noise = call.noise(args.name, args.seeds, args.ids);
+  RowSource a = row_source(call, "alpha", args.alpha, args.alpha_rows, samples, elements),
+            s = row_source(call, "sigma", args.sigma, args.sigma_rows, samples, elements);
   const int64_t run = run_of(x, {&a, &s});
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
@@ -61,4 +60,4 @@ void perturb(Tensor out, Tensor x, double alpha, double sigma, Tensor name, Mayb
 }  // namespace
 }  // namespace pyebm
 
-PYEBM_CUDA_IMPL(m) { m.impl("perturb", TORCH_BOX(&pyebm::perturb)); }
+PYEBM_CUDA_IMPL(m) { PYEBM_IMPL(m, perturb); }

@@ -28,15 +28,13 @@ struct RowSource {
 inline RowSource row_source(const Call& call, const char* name, double number, const MaybeTensor& rows, int64_t samples,
                             int64_t elements = 1) {
   if (!rows || rows->numel() == 0) return {number};
-  const ScalarType type = rows->scalar_type();
   const int64_t count = rows->numel();
   const bool fits = count == 1 || count == samples || (samples && count % samples == 0 && elements % (count / samples) == 0);
-  if (!call.is_here(*rows) || (type != ScalarType::Float && type != ScalarType::Double) || !fits) {
-    fail(call.op, ": ", name, " must be one float32 or float64 value, one per sample",
-         elements == 1 ? "" : " or one for each of the equal parts of a sample", ", on the samples' device; got ", count, " for ",
-         samples, " samples");
+  if (!fits) {
+    fail(call.op, ": ", name, " must be one value, one per sample",
+         elements == 1 ? "" : " or one for each of the equal parts of a sample", "; got ", count, " for ", samples, " samples");
   }
-  return {number, rows->data_ptr(), count == 1 ? 0 : rows->stride(0), type == ScalarType::Double, count};
+  return {number, rows->data_ptr(), count == 1 ? 0 : rows->stride(0), rows->scalar_type() == ScalarType::Double, count};
 }
 
 // One Row for all samples, or a table of them.

@@ -28,9 +28,10 @@ __global__ void __launch_bounds__(kThreads) coupled_score_kernel(S* out, const S
   }
 }
 
-void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
+void target_score(const args::TargetScore& args) {
+  const Tensor &out = args.out, &x = args.x, &params = args.params;
+  const int64_t target = args.target;
   const Call call("target_score", x);
-  call.expect("out", out, x.scalar_type());
   if (x.numel() == 0) return;
   if (is_dense(target)) return dense_score(call, out, x, target, params);
   with_dtype(call.op, x, [&](auto type) {
@@ -51,4 +52,4 @@ void target_score(Tensor out, Tensor x, int64_t target, Tensor params) {
 }  // namespace
 }  // namespace pyebm
 
-PYEBM_CUDA_IMPL(m) { m.impl("target_score", TORCH_BOX(&pyebm::target_score)); }
+PYEBM_CUDA_IMPL(m) { PYEBM_IMPL(m, target_score); }

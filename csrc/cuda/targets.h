@@ -163,14 +163,13 @@ __device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
 
 template <class T>
 TargetNumbers<T> checked_target(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
-  if (target < 0 || target >= kTargets) fail(call.op, ": target must be in [0, ", kTargets, "), got ", target);
-  call.expect("params", params, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
   const int64_t elements = elements_of(x), count = params.numel();
   const int64_t scalars[kFunnel + 1] = {Harmonic<T>::kScalars,  DoubleWell<T>::kScalars, 2 * elements,        count ? count : 1,
                                         Rastrigin<T>::kScalars, Rosenbrock<T>::kScalars, Ackley<T>::kScalars, Funnel<T>::kScalars};
   const int64_t least = target == kRosenbrock || target == kFunnel ? 2 : 0;
-  if (x.numel() && (count != scalars[target] || elements < least || !params.is_contiguous())) {
-    fail(call.op, ": the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements, " elements");
+  if (x.numel() && (count != scalars[target] || elements < least)) {
+    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements,
+         " elements");
   }
   return {static_cast<int>(target), static_cast<int>(count), pointer<T>(params), elements};
 }

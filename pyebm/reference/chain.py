@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
+from .._arguments import entry
+from .._schemas import LangevinChain
 from .noise import normals
 from .steps import langevin_update, require
 from .targets import score_of
 
 
-def langevin_chain(
-    x: Tensor,
-    target: int,
-    params: Tensor,
-    n_steps: int,
-    step_size: float,
-    temperature: float,
-    name: Tensor,
-    step_size_rows: Tensor | None = None,
-    temperature_rows: Tensor | None = None,
-    step_size_per_step: bool | None = None,
-    temperature_per_step: bool | None = None,
-    states: Tensor | None = None,
-    thin: int | None = None,
-    diverged: Tensor | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    seeds: Tensor | None = None,
-    ids: Tensor | None = None,
-) -> None:
-    for label, rows, per_step, positive in (
-        ("step_size", step_size_rows, step_size_per_step, True),
-        ("temperature", temperature_rows, temperature_per_step, False),
-    ):
+@entry(LangevinChain)
+def langevin_chain(args: LangevinChain) -> None:
+    x, steps = args.x, args.steps
+    schedules = (
+        ("step_size", steps.step_size_rows, steps.step_size_per_step, True),
+        ("temperature", steps.temperature_rows, steps.temperature_per_step, False),
+    )
+    for label, rows, per_step, positive in schedules:
         if rows is not None:
             require("langevin_chain", label, rows, positive, "step" if per_step else "sample")
-    if diverged is not None:
-        diverged.fill_(-1)
-    a_step = torch.tensor([0, 0, 1, 0], device=name.device)
+    first_bad = None if steps.diverged is None else torch.full_like(steps.diverged, -1)
+    a_step = torch.tensor([0, 0, 1, 0], device=steps.name.device)
     state = x.clone()
-    for k in range(n_steps):
+    for k in range(steps.n_steps):
         now = [
-            every[k : k + 1] if per_step and every is not None and every.numel() > 1 else every
-            for every, per_step in ((step_size_rows, step_size_per_step), (temperature_rows, temperature_per_step))
+            rows[k : k + 1] if per_step and rows is not None and rows.numel() > 1 else rows for _, rows, per_step, _ in schedules
         ]
-        z = normals(x.shape, name + k * a_step, seeds, ids)
-        numbers = (step_size, temperature)
-        _, value = langevin_update(state, score_of(state, target, params), z, numbers, *now, None, low, high)
+        z = normals(x.shape, steps.name + k * a_step, steps.seeds, steps.ids)
+        numbers = (steps.step_size, steps.temperature)
+        score = score_of(state, args.target, args.params)
+        _, value = langevin_update(state, score, z, numbers, *now, None, steps.low, steps.high)
         state = value.to(x.dtype)
-        if states is not None and thin is not None and (k + 1) % thin == 0:
-            states[(k + 1) // thin - 1] = state
-        if diverged is not None:
-            finite = state.isfinite().reshape(x.shape[0], -1).all(1) if x.numel() else torch.ones_like(diverged, dtype=torch.bool)
-            diverged[~finite & (diverged < 0)] = k
+        if steps.states is not None and steps.thin is not None and (k + 1) % steps.thin == 0:
+            steps.states[(k + 1) // steps.thin - 1] = state
+        if first_bad is not None:
+            finite = state.isfinite().reshape(x.shape[0], -1).all(1) if x.numel() else torch.ones_like(first_bad, dtype=torch.bool)
+            first_bad[~finite & (first_bad < 0)] = k
     x.copy_(state)
+    if steps.diverged is not None and first_bad is not None:
+        steps.diverged.copy_(first_bad)

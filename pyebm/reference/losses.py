@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .._arguments import entry
+from .._schemas import DenoisingGrad, DenoisingLoss, LossTerms
 from .noise import normals
 from .steps import column, require, require_finite, work_of
 
@@ -18,43 +19,25 @@ def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Ten
     return r if x0 is None else r + mu * x0
 
 
-def loss_terms(
-    pred: Tensor,
-    kappa: float,
-    lam: float,
-    mu: float,
-    weight: float,
-    factor: float,
-    over_kappa2: bool,
-    reduction: int,
-    name: Tensor | None,
-    kappa_rows: Tensor | None = None,
-    lam_rows: Tensor | None = None,
-    mu_rows: Tensor | None = None,
-    weight_rows: Tensor | None = None,
-    z: Tensor | None = None,
-    x0: Tensor | None = None,
-    seeds: Tensor | None = None,
-    ids: Tensor | None = None,
-    kappa_positive: bool | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
     """(residual, loss weight, gradient coefficient), the last two in float64, shaped to go with the residual."""
     p = work_of(pred)
-    k, la, m, w = (
-        column(number, rows, pred) for number, rows in ((kappa, kappa_rows), (lam, lam_rows), (mu, mu_rows), (weight, weight_rows))
-    )
-    if over_kappa2 or kappa_positive:
-        require("dsm_loss", "sigma", k, positive=over_kappa2)
-    require_finite("denoising_loss", kappa=kappa_rows, lam=lam_rows, mu=mu_rows, weight=weight_rows)
-    if over_kappa2:
+    k, la = column(terms.kappa, terms.kappa_rows, pred), column(terms.lam, terms.lam_rows, pred)
+    m, w = column(terms.mu, terms.mu_rows, pred), column(terms.weight, terms.weight_rows, pred)
+    if terms.over_kappa2 or terms.kappa_positive:
+        require("dsm_loss", "sigma", k, positive=terms.over_kappa2)
+    require_finite("denoising_loss", kappa=terms.kappa_rows, lam=terms.lam_rows, mu=terms.mu_rows, weight=terms.weight_rows)
+    if terms.over_kappa2:
         w = w / (k * k)
-    w = factor * w
+    w = terms.factor * w
+    z = terms.z
     if z is None:
-        assert name is not None
-        z = normals(pred.shape, name, seeds, ids)
-    x0 = None if x0 is None else x0.to(p.dtype)
+        if terms.name is None:
+            raise ValueError("noise: a name must be given where there is no noise tensor")
+        z = normals(pred.shape, terms.name, terms.seeds, terms.ids)
+    x0 = None if terms.x0 is None else terms.x0.to(p.dtype)
     r = residual(p, z.to(p.dtype), x0, k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
-    return r, w, ((2.0 * w) * k) * (1.0 / max(divisor(pred, reduction), 1))
+    return r, w, ((2.0 * w) * k) * (1.0 / max(divisor(pred, terms.reduction), 1))
 
 
 def divisor(pred: Tensor, reduction: int) -> int:
@@ -70,23 +53,25 @@ def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
     return sums if reduction == 1 else sums.sum() / divisor(pred, reduction)
 
 
-def composed_loss(pred: Tensor, *rest: Any) -> Tensor:
+def composed_loss(pred: Tensor, terms: LossTerms) -> Tensor:
     """The loss from operations that autograd, forward mode and vmap follow, in the dtype that the op gives."""
-    r, w, _ = loss_terms(pred, *rest)
-    return reduced(pred, rest[6], r, w).to(r.dtype)
+    r, w, _ = loss_terms(pred, terms)
+    return reduced(pred, terms.reduction, r, w).to(r.dtype)
 
 
-def denoising_loss(loss: Tensor, grad: Tensor | None, pred: Tensor, *rest: Any) -> None:
-    r, w, g = loss_terms(pred, *rest)
-    if rest[6] == 0:
-        loss.copy_(w.to(r.dtype) * (r * r))
+@entry(DenoisingLoss)
+def denoising_loss(args: DenoisingLoss) -> None:
+    pred, reduction = args.pred, args.terms.reduction
+    r, w, g = loss_terms(pred, args.terms)
+    if reduction == 0:
+        args.loss.copy_(w.to(r.dtype) * (r * r))
     else:
         sums = kernel_sums(r, w)
-        if rest[6] != 1:
-            sums = (sums.cumsum(0)[-1] if pred.shape[0] else sums.sum()) / divisor(pred, rest[6])
-        loss.copy_(sums)
-    if grad is not None and rest[6] != 0:
-        grad.copy_(g.to(r.dtype) * r)
+        if reduction != 1:
+            sums = (sums.cumsum(0)[-1] if pred.shape[0] else sums.sum()) / divisor(pred, reduction)
+        args.loss.copy_(sums)
+    if args.grad is not None and reduction != 0:
+        args.grad.copy_(g.to(r.dtype) * r)
 
 
 def sample_sums(r: Tensor, w: Tensor) -> Tensor:
@@ -122,9 +107,10 @@ def _one_by_one(values: Tensor) -> Tensor:
     return total
 
 
-def denoising_grad(grad: Tensor, grad_output: Tensor, pred: Tensor, *rest: Any) -> None:
-    r, _, g = loss_terms(pred, *rest)
-    grad.copy_((g.to(r.dtype) * r) * spread(grad_output, r))
+@entry(DenoisingGrad)
+def denoising_grad(args: DenoisingGrad) -> None:
+    r, _, g = loss_terms(args.pred, args.terms)
+    args.grad.copy_((g.to(r.dtype) * r) * spread(args.grad_output, r))
 
 
 def scale_(grad: Tensor, grad_output: Tensor) -> None:

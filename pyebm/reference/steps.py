@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._arguments import entry
 from .._derivatives import checkable, wanted
+from .._schemas import AffineStep, LangevinStep
 from .functions import root
 from .noise import normals
 
@@ -136,28 +138,25 @@ def perturb(
     out.copy_(perturbed(x, normals(x.shape, name, seeds, ids), alpha, sigma, alpha_rows, sigma_rows))
 
 
-def affine_step(out: Tensor, x: Tensor | None, g: Tensor, a: float, b: float, c: float, name: Tensor, *tail: Any) -> None:
-    _step(affine_update, out, x, g, (a, b, c), name, *(tail or (None,) * 10))
+@entry(AffineStep)
+def affine_step(args: AffineStep) -> None:
+    _step(affine_update, args, (args.a, args.b, args.c), (args.a_rows, args.b_rows, args.c_rows))
 
 
-def langevin_step(
-    out: Tensor, x: Tensor | None, score: Tensor, step_size: float, temperature: float, name: Tensor, *tail: Any
-) -> None:
-    _step(langevin_update, out, x, score, (step_size, temperature), name, *(tail or (None,) * 9))
+@entry(LangevinStep)
+def langevin_step(args: LangevinStep) -> None:
+    _step(langevin_update, args, (args.step_size, args.temperature), (args.step_size_rows, args.temperature_rows))
 
 
 def _step(
     update: Callable[..., tuple[Tensor, Tensor]],
-    out: Tensor,
-    x: Tensor | None,
-    g: Tensor,
+    args: AffineStep | LangevinStep,
     numbers: tuple[float, ...],
-    name: Tensor,
-    *tail: Any,
+    rows: tuple[Tensor | None, ...],
 ) -> None:
-    *rows, mean, mask, low, high, clip, seeds, ids = tail
-    x = out if x is None else x
-    new_mean, value = update(x, g, normals(x.shape, name, seeds, ids), numbers, *rows, mask, low, high, clip)
-    if mean is not None:
-        mean.copy_(new_mean)
-    out.copy_(value)
+    x, options = args.out if args.x is None else args.x, args.options
+    z = normals(x.shape, args.name, options.seeds, options.ids)
+    mean, value = update(x, args.score, z, numbers, *rows, options.mask, options.low, options.high, options.score_clip)
+    if options.mean is not None:
+        options.mean.copy_(mean)
+    args.out.copy_(value)

@@ -93,7 +93,13 @@ def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
         return x.clone()
     work = work_of(x)
     elements = work.numel() // work.shape[0]
-    return SCORES[TARGETS[target]](work.reshape(work.shape[0], elements), params).reshape(x.shape).to(x.dtype)
+    kind = TARGETS[target]
+    try:
+        score = SCORES[kind](work.reshape(work.shape[0], elements), params)
+    except ValueError as error:  # as many numbers as another target has
+        message = f"params: the target {kind} with {params.numel()} parameters has no samples of {elements} elements"
+        raise ValueError(message) from error
+    return score.reshape(x.shape).to(x.dtype)
 
 
 # The energies, up to what Target._constant adds: the same arguments, (B,) in float64.

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from pyebm import _ops, _schemas
+from pyebm import _op_checks, _ops, _schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 HEADERS = [path for folder in ("csrc/cuda", "csrc/common", "tests/gpuless") for path in sorted((ROOT / folder).glob("*.h"))]
-FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
+FLAGS = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
 BACKEND = "cuda-emulated"
 _NAMESPACE = "pyebm_cuda_emulated"
 
@@ -70,7 +70,7 @@ def register(library: Path | None = None) -> str:
         _library = torch.library.Library(_NAMESPACE, "DEF")
         for name, schema in _schemas.SCHEMAS.items():
             _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-            torch.library.register_fake(f"{_NAMESPACE}::{name}", _ops._fake, lib=_library)
+            torch.library.register_fake(f"{_NAMESPACE}::{name}", _op_checks.fake(_schemas.OPS[name]), lib=_library)
         torch.ops.load_library(library or _wanted())
         namespace = getattr(torch.ops, _NAMESPACE)
         built = [name for name in _schemas.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]

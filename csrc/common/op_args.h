@@ -1,0 +1,669 @@
+// Written by tools/op_args.py from pyebm/_schemas.py: change it there. Each op's arguments as a struct, which takes them from
+// torch's stack and says what op_checks.h should check. Unlike the other headers of this folder it needs torch's stable ABI.
+// clang-format off
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+#include <cstdint>
+#include <optional>
+
+namespace pyebm {
+
+using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+
+// pyebm/_arguments.py says what they mean.
+enum class Dtype { kFloats, kSame, kWork, kReal, kDouble, kLong, kBool };
+enum : int { kContiguous = 1, kWritten = 2, kApart = 4 };
+
+namespace args {
+
+template <class T>
+T taken(StableIValue value) {
+  return torch::stable::detail::to<T>(value);
+}
+
+struct Fill {
+  Tensor out;
+  Tensor name;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 4;
+  explicit Fill(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        name(taken<Tensor>(stack[1])),
+        seeds(taken<MaybeTensor>(stack[2])),
+        ids(taken<MaybeTensor>(stack[3])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("out", out, Dtype::kFloats, kWritten);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct Perturb {
+  Tensor out;
+  Tensor x;
+  double alpha;
+  double sigma;
+  Tensor name;
+  MaybeTensor alpha_rows;
+  MaybeTensor sigma_rows;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 9;
+  explicit Perturb(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        alpha(taken<double>(stack[2])),
+        sigma(taken<double>(stack[3])),
+        name(taken<Tensor>(stack[4])),
+        alpha_rows(taken<MaybeTensor>(stack[5])),
+        sigma_rows(taken<MaybeTensor>(stack[6])),
+        seeds(taken<MaybeTensor>(stack[7])),
+        ids(taken<MaybeTensor>(stack[8])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("out", out, Dtype::kFloats, kWritten);
+    is.like("x", x, Dtype::kSame, 0);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.rows("alpha", alpha_rows, Dtype::kReal, 0);
+    is.rows("sigma", sigma_rows, Dtype::kReal, 0);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct StepOptions {
+  MaybeTensor mean;
+  MaybeTensor mask;
+  std::optional<double> low;
+  std::optional<double> high;
+  std::optional<double> score_clip;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 7;
+  explicit StepOptions(StableIValue* stack)
+      : mean(taken<MaybeTensor>(stack[0])),
+        mask(taken<MaybeTensor>(stack[1])),
+        low(taken<std::optional<double>>(stack[2])),
+        high(taken<std::optional<double>>(stack[3])),
+        score_clip(taken<std::optional<double>>(stack[4])),
+        seeds(taken<MaybeTensor>(stack[5])),
+        ids(taken<MaybeTensor>(stack[6])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.like("mean", mean, Dtype::kSame, kWritten);
+    is.like("mask", mask, Dtype::kBool, 0);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct LangevinStep {
+  Tensor out;
+  MaybeTensor x;
+  Tensor score;
+  double step_size;
+  double temperature;
+  Tensor name;
+  MaybeTensor step_size_rows;
+  MaybeTensor temperature_rows;
+  StepOptions options;
+
+  static constexpr uint64_t kCount = 15;
+  explicit LangevinStep(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x(taken<MaybeTensor>(stack[1])),
+        score(taken<Tensor>(stack[2])),
+        step_size(taken<double>(stack[3])),
+        temperature(taken<double>(stack[4])),
+        name(taken<Tensor>(stack[5])),
+        step_size_rows(taken<MaybeTensor>(stack[6])),
+        temperature_rows(taken<MaybeTensor>(stack[7])),
+        options(stack + 8) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("out", out, Dtype::kFloats, kWritten);
+    is.like("x", x, Dtype::kSame, 0);
+    is.like("score", score, Dtype::kSame, 0);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.rows("step_size", step_size_rows, Dtype::kReal, 0);
+    is.rows("temperature", temperature_rows, Dtype::kReal, 0);
+    options.check(is);
+  }
+};
+
+struct AffineStep {
+  Tensor out;
+  MaybeTensor x;
+  Tensor score;
+  double a;
+  double b;
+  double c;
+  Tensor name;
+  MaybeTensor a_rows;
+  MaybeTensor b_rows;
+  MaybeTensor c_rows;
+  StepOptions options;
+
+  static constexpr uint64_t kCount = 17;
+  explicit AffineStep(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x(taken<MaybeTensor>(stack[1])),
+        score(taken<Tensor>(stack[2])),
+        a(taken<double>(stack[3])),
+        b(taken<double>(stack[4])),
+        c(taken<double>(stack[5])),
+        name(taken<Tensor>(stack[6])),
+        a_rows(taken<MaybeTensor>(stack[7])),
+        b_rows(taken<MaybeTensor>(stack[8])),
+        c_rows(taken<MaybeTensor>(stack[9])),
+        options(stack + 10) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("out", out, Dtype::kFloats, kWritten);
+    is.like("x", x, Dtype::kSame, 0);
+    is.like("score", score, Dtype::kSame, 0);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.rows("a", a_rows, Dtype::kReal, 0);
+    is.rows("b", b_rows, Dtype::kReal, 0);
+    is.rows("c", c_rows, Dtype::kReal, 0);
+    options.check(is);
+  }
+};
+
+struct CorrectorStep {
+  Tensor x;
+  Tensor score;
+  double factor;
+  Tensor name;
+  bool together;
+  MaybeTensor mask;
+  std::optional<double> low;
+  std::optional<double> high;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 10;
+  explicit CorrectorStep(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        score(taken<Tensor>(stack[1])),
+        factor(taken<double>(stack[2])),
+        name(taken<Tensor>(stack[3])),
+        together(taken<bool>(stack[4])),
+        mask(taken<MaybeTensor>(stack[5])),
+        low(taken<std::optional<double>>(stack[6])),
+        high(taken<std::optional<double>>(stack[7])),
+        seeds(taken<MaybeTensor>(stack[8])),
+        ids(taken<MaybeTensor>(stack[9])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.like("score", score, Dtype::kSame, 0);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.like("mask", mask, Dtype::kBool, 0);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct TargetScore {
+  Tensor out;
+  Tensor x;
+  int64_t target;
+  Tensor params;
+
+  static constexpr uint64_t kCount = 4;
+  explicit TargetScore(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        target(taken<int64_t>(stack[2])),
+        params(taken<Tensor>(stack[3])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.like("out", out, Dtype::kSame, kWritten);
+    is.between("target", target, 0, 11);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+  }
+};
+
+struct TargetEnergy {
+  Tensor energy;
+  Tensor score;
+  Tensor x;
+  int64_t target;
+  Tensor params;
+  double constant;
+
+  static constexpr uint64_t kCount = 6;
+  explicit TargetEnergy(StableIValue* stack)
+      : energy(taken<Tensor>(stack[0])),
+        score(taken<Tensor>(stack[1])),
+        x(taken<Tensor>(stack[2])),
+        target(taken<int64_t>(stack[3])),
+        params(taken<Tensor>(stack[4])),
+        constant(taken<double>(stack[5])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.batch("energy", energy, Dtype::kReal, kContiguous | kWritten);
+    is.like("score", score, Dtype::kSame, kWritten);
+    is.between("target", target, 0, 11);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+  }
+};
+
+struct ChainSteps {
+  int64_t n_steps;
+  double step_size;
+  double temperature;
+  Tensor name;
+  MaybeTensor step_size_rows;
+  MaybeTensor temperature_rows;
+  std::optional<bool> step_size_per_step;
+  std::optional<bool> temperature_per_step;
+  MaybeTensor states;
+  std::optional<int64_t> thin;
+  MaybeTensor diverged;
+  std::optional<double> low;
+  std::optional<double> high;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 15;
+  explicit ChainSteps(StableIValue* stack)
+      : n_steps(taken<int64_t>(stack[0])),
+        step_size(taken<double>(stack[1])),
+        temperature(taken<double>(stack[2])),
+        name(taken<Tensor>(stack[3])),
+        step_size_rows(taken<MaybeTensor>(stack[4])),
+        temperature_rows(taken<MaybeTensor>(stack[5])),
+        step_size_per_step(taken<std::optional<bool>>(stack[6])),
+        temperature_per_step(taken<std::optional<bool>>(stack[7])),
+        states(taken<MaybeTensor>(stack[8])),
+        thin(taken<std::optional<int64_t>>(stack[9])),
+        diverged(taken<MaybeTensor>(stack[10])),
+        low(taken<std::optional<double>>(stack[11])),
+        high(taken<std::optional<double>>(stack[12])),
+        seeds(taken<MaybeTensor>(stack[13])),
+        ids(taken<MaybeTensor>(stack[14])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.together("states", states.has_value(), "thin", thin.has_value());
+    is.between("thin", thin, 1, INT64_MAX);
+    is.batch("diverged", diverged, Dtype::kLong, kContiguous | kWritten);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+    is.schedule("step_size", step_size_rows, Dtype::kReal, 0, step_size_per_step, n_steps);
+    is.schedule("temperature", temperature_rows, Dtype::kReal, 0, temperature_per_step, n_steps);
+    is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
+  }
+};
+
+struct LangevinChain {
+  Tensor x;
+  int64_t target;
+  Tensor params;
+  ChainSteps steps;
+
+  static constexpr uint64_t kCount = 18;
+  explicit LangevinChain(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        target(taken<int64_t>(stack[1])),
+        params(taken<Tensor>(stack[2])),
+        steps(stack + 3) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.between("target", target, 0, 11);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    steps.check(is);
+  }
+};
+
+struct Leapfrog {
+  Tensor x;
+  Tensor p;
+  double step_size;
+  MaybeTensor score;
+  MaybeTensor from_x;
+  MaybeTensor from_p;
+  MaybeTensor step_size_rows;
+
+  static constexpr uint64_t kCount = 7;
+  explicit Leapfrog(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        p(taken<Tensor>(stack[1])),
+        step_size(taken<double>(stack[2])),
+        score(taken<MaybeTensor>(stack[3])),
+        from_x(taken<MaybeTensor>(stack[4])),
+        from_p(taken<MaybeTensor>(stack[5])),
+        step_size_rows(taken<MaybeTensor>(stack[6])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.like("p", p, Dtype::kSame, kWritten);
+    is.like("score", score, Dtype::kSame, 0);
+    is.like("from_x", from_x, Dtype::kSame, 0);
+    is.like("from_p", from_p, Dtype::kSame, 0);
+    is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
+  }
+};
+
+struct Metropolis {
+  Tensor x;
+  Tensor score;
+  Tensor energy;
+  Tensor accepted;
+  Tensor accept;
+  Tensor log_alpha;
+  Tensor proposal;
+  Tensor proposal_score;
+  Tensor proposal_energy;
+  double step;
+  double scale;
+  double temperature;
+  Tensor name;
+  MaybeTensor first;
+  MaybeTensor last;
+  MaybeTensor step_rows;
+  MaybeTensor scale_rows;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 19;
+  explicit Metropolis(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        score(taken<Tensor>(stack[1])),
+        energy(taken<Tensor>(stack[2])),
+        accepted(taken<Tensor>(stack[3])),
+        accept(taken<Tensor>(stack[4])),
+        log_alpha(taken<Tensor>(stack[5])),
+        proposal(taken<Tensor>(stack[6])),
+        proposal_score(taken<Tensor>(stack[7])),
+        proposal_energy(taken<Tensor>(stack[8])),
+        step(taken<double>(stack[9])),
+        scale(taken<double>(stack[10])),
+        temperature(taken<double>(stack[11])),
+        name(taken<Tensor>(stack[12])),
+        first(taken<MaybeTensor>(stack[13])),
+        last(taken<MaybeTensor>(stack[14])),
+        step_rows(taken<MaybeTensor>(stack[15])),
+        scale_rows(taken<MaybeTensor>(stack[16])),
+        seeds(taken<MaybeTensor>(stack[17])),
+        ids(taken<MaybeTensor>(stack[18])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kContiguous | kWritten);
+    is.like("score", score, Dtype::kSame, kContiguous | kWritten);
+    is.batch("energy", energy, Dtype::kDouble, kContiguous | kWritten);
+    is.batch("accepted", accepted, Dtype::kLong, kContiguous | kWritten);
+    is.batch("accept", accept, Dtype::kBool, kContiguous | kWritten);
+    is.batch("log_alpha", log_alpha, Dtype::kDouble, kContiguous | kWritten);
+    is.like("proposal", proposal, Dtype::kSame, kContiguous);
+    is.like("proposal_score", proposal_score, Dtype::kSame, kContiguous);
+    is.batch("proposal_energy", proposal_energy, Dtype::kReal, 0);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.like("first", first, Dtype::kSame, 0);
+    is.together("first", first.has_value(), "last", last.has_value());
+    is.like("last", last, Dtype::kSame, 0);
+    is.above_rows("step", step_rows, Dtype::kReal, 0);
+    is.above_rows("scale", scale_rows, Dtype::kReal, 0);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct MetropolisChain {
+  Tensor x;
+  Tensor score;
+  Tensor energy;
+  Tensor accepted;
+  Tensor accept;
+  Tensor log_alpha;
+  int64_t target;
+  Tensor params;
+  double constant;
+  int64_t n_steps;
+  int64_t n_leapfrog;
+  double step_size;
+  double temperature;
+  Tensor name;
+  double jitter;
+  MaybeTensor step_size_rows;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 18;
+  explicit MetropolisChain(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        score(taken<Tensor>(stack[1])),
+        energy(taken<Tensor>(stack[2])),
+        accepted(taken<Tensor>(stack[3])),
+        accept(taken<Tensor>(stack[4])),
+        log_alpha(taken<Tensor>(stack[5])),
+        target(taken<int64_t>(stack[6])),
+        params(taken<Tensor>(stack[7])),
+        constant(taken<double>(stack[8])),
+        n_steps(taken<int64_t>(stack[9])),
+        n_leapfrog(taken<int64_t>(stack[10])),
+        step_size(taken<double>(stack[11])),
+        temperature(taken<double>(stack[12])),
+        name(taken<Tensor>(stack[13])),
+        jitter(taken<double>(stack[14])),
+        step_size_rows(taken<MaybeTensor>(stack[15])),
+        seeds(taken<MaybeTensor>(stack[16])),
+        ids(taken<MaybeTensor>(stack[17])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.like("score", score, Dtype::kSame, kWritten);
+    is.batch("energy", energy, Dtype::kDouble, kContiguous | kWritten);
+    is.batch("accepted", accepted, Dtype::kLong, kContiguous | kWritten);
+    is.batch("accept", accept, Dtype::kBool, kContiguous | kWritten);
+    is.batch("log_alpha", log_alpha, Dtype::kDouble, kContiguous | kWritten);
+    is.between("target", target, 0, 11);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.between("n_leapfrog", n_leapfrog, 0, INT64_MAX);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct DualAveraging {
+  Tensor step_size;
+  Tensor log_average;
+  Tensor gap;
+  Tensor steps;
+  Tensor log_alpha;
+  Tensor middle;
+  int64_t warmup;
+  double target;
+  bool together;
+
+  static constexpr uint64_t kCount = 9;
+  explicit DualAveraging(StableIValue* stack)
+      : step_size(taken<Tensor>(stack[0])),
+        log_average(taken<Tensor>(stack[1])),
+        gap(taken<Tensor>(stack[2])),
+        steps(taken<Tensor>(stack[3])),
+        log_alpha(taken<Tensor>(stack[4])),
+        middle(taken<Tensor>(stack[5])),
+        warmup(taken<int64_t>(stack[6])),
+        target(taken<double>(stack[7])),
+        together(taken<bool>(stack[8])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("step_size", step_size, Dtype::kDouble, kContiguous | kWritten);
+    is.like("log_average", log_average, Dtype::kSame, kContiguous | kWritten);
+    is.like("gap", gap, Dtype::kSame, kContiguous | kWritten);
+    is.one("steps", steps, Dtype::kDouble, kWritten);
+    is.like("log_alpha", log_alpha, Dtype::kSame, kContiguous);
+    is.like("middle", middle, Dtype::kSame, kContiguous);
+  }
+};
+
+struct LossTerms {
+  double kappa;
+  double lam;
+  double mu;
+  double weight;
+  double factor;
+  bool over_kappa2;
+  int64_t reduction;
+  MaybeTensor name;
+  MaybeTensor kappa_rows;
+  MaybeTensor lam_rows;
+  MaybeTensor mu_rows;
+  MaybeTensor weight_rows;
+  MaybeTensor z;
+  MaybeTensor x0;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+  std::optional<bool> kappa_positive;
+
+  static constexpr uint64_t kCount = 17;
+  explicit LossTerms(StableIValue* stack)
+      : kappa(taken<double>(stack[0])),
+        lam(taken<double>(stack[1])),
+        mu(taken<double>(stack[2])),
+        weight(taken<double>(stack[3])),
+        factor(taken<double>(stack[4])),
+        over_kappa2(taken<bool>(stack[5])),
+        reduction(taken<int64_t>(stack[6])),
+        name(taken<MaybeTensor>(stack[7])),
+        kappa_rows(taken<MaybeTensor>(stack[8])),
+        lam_rows(taken<MaybeTensor>(stack[9])),
+        mu_rows(taken<MaybeTensor>(stack[10])),
+        weight_rows(taken<MaybeTensor>(stack[11])),
+        z(taken<MaybeTensor>(stack[12])),
+        x0(taken<MaybeTensor>(stack[13])),
+        seeds(taken<MaybeTensor>(stack[14])),
+        ids(taken<MaybeTensor>(stack[15])),
+        kappa_positive(taken<std::optional<bool>>(stack[16])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.between("reduction", reduction, 0, 5);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.rows("kappa", kappa_rows, Dtype::kReal, 0);
+    is.rows("lam", lam_rows, Dtype::kReal, 0);
+    is.rows("mu", mu_rows, Dtype::kReal, 0);
+    is.rows("weight", weight_rows, Dtype::kReal, 0);
+    is.like("z", z, Dtype::kSame, 0);
+    is.like("x0", x0, Dtype::kSame, 0);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
+struct DenoisingLoss {
+  Tensor loss;
+  MaybeTensor grad;
+  Tensor pred;
+  LossTerms terms;
+
+  static constexpr uint64_t kCount = 20;
+  explicit DenoisingLoss(StableIValue* stack)
+      : loss(taken<Tensor>(stack[0])),
+        grad(taken<MaybeTensor>(stack[1])),
+        pred(taken<Tensor>(stack[2])),
+        terms(stack + 3) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("pred", pred, Dtype::kFloats, 0);
+    is.like("grad", grad, Dtype::kSame, kWritten);
+    terms.check(is);
+    is.loss("loss", loss, Dtype::kReal, kWritten, terms.reduction);
+  }
+};
+
+struct DenoisingGrad {
+  Tensor grad;
+  Tensor grad_output;
+  Tensor pred;
+  LossTerms terms;
+
+  static constexpr uint64_t kCount = 20;
+  explicit DenoisingGrad(StableIValue* stack)
+      : grad(taken<Tensor>(stack[0])),
+        grad_output(taken<Tensor>(stack[1])),
+        pred(taken<Tensor>(stack[2])),
+        terms(stack + 3) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("pred", pred, Dtype::kFloats, 0);
+    is.like("grad", grad, Dtype::kSame, kWritten);
+    terms.check(is);
+    is.above("grad_output", grad_output, Dtype::kReal, 0, terms.reduction);
+  }
+};
+
+struct Scale {
+  Tensor grad;
+  Tensor grad_output;
+
+  static constexpr uint64_t kCount = 2;
+  explicit Scale(StableIValue* stack)
+      : grad(taken<Tensor>(stack[0])),
+        grad_output(taken<Tensor>(stack[1])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("grad", grad, Dtype::kFloats, kWritten);
+    is.above_rows("grad_output", grad_output, Dtype::kReal, 0);
+  }
+};
+
+}  // namespace args
+
+namespace op {
+
+struct normal_ { using Args = args::Fill; static constexpr const char* kName = "normal_"; };
+struct uniform_ { using Args = args::Fill; static constexpr const char* kName = "uniform_"; };
+struct perturb { using Args = args::Perturb; static constexpr const char* kName = "perturb"; };
+struct langevin_step { using Args = args::LangevinStep; static constexpr const char* kName = "langevin_step"; };
+struct affine_step { using Args = args::AffineStep; static constexpr const char* kName = "affine_step"; };
+struct corrector_step { using Args = args::CorrectorStep; static constexpr const char* kName = "corrector_step"; };
+struct target_score { using Args = args::TargetScore; static constexpr const char* kName = "target_score"; };
+struct target_energy { using Args = args::TargetEnergy; static constexpr const char* kName = "target_energy"; };
+struct langevin_chain { using Args = args::LangevinChain; static constexpr const char* kName = "langevin_chain"; };
+struct leapfrog { using Args = args::Leapfrog; static constexpr const char* kName = "leapfrog"; };
+struct metropolis { using Args = args::Metropolis; static constexpr const char* kName = "metropolis"; };
+struct metropolis_chain { using Args = args::MetropolisChain; static constexpr const char* kName = "metropolis_chain"; };
+struct dual_averaging { using Args = args::DualAveraging; static constexpr const char* kName = "dual_averaging"; };
+struct denoising_loss { using Args = args::DenoisingLoss; static constexpr const char* kName = "denoising_loss"; };
+struct denoising_grad { using Args = args::DenoisingGrad; static constexpr const char* kName = "denoising_grad"; };
+struct scale_ { using Args = args::Scale; static constexpr const char* kName = "scale_"; };
+
+}  // namespace op
+}  // namespace pyebm

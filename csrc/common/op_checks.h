@@ -1,0 +1,300 @@
+// The checks that every registered op makes of its arguments before it touches any memory: torch.ops.pyebm is as public as the
+// functions above it. op_args.h says which argument must be what; pyebm/_op_checks.py makes the same checks for other backends.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include "fail.h"
+#include "op_args.h"
+#include "overlap.h"
+
+namespace pyebm {
+
+class OpChecks {
+ public:
+  explicit OpChecks(const char* op) : op_(op) {}
+
+  void samples(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    const Operand& x = look(name, tensor, dtype, flags | kLike);
+    if (x.memory.dims == 0) fail(op_, ": ", name, " must have a first dimension of samples, got a 0-dim tensor");
+    batch_ = x.memory.sizes[0];
+    if (batch_ && x.count / batch_ > kMostElements) {
+      fail(op_, ": ", name, " must have at most 2**34 elements a sample, got ", x.count / batch_);
+    }
+  }
+  void like(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    require_like(look(name, tensor, dtype, flags | kLike));
+  }
+  void batch(const char* name, const Tensor& tensor, Dtype dtype, int flags) { require_batch(look(name, tensor, dtype, flags)); }
+  void name(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    const Operand& words = look(name, tensor, dtype, flags);
+    if (words.memory.dims != 1 || words.count != 4) fail_shape(words, "must have shape (4,)");
+  }
+  void rows(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    const Operand& values = look(name, tensor, dtype, flags);
+    const int64_t elements = x().count, count = values.count;
+    if (values.memory.dims != 1 || (count ? elements % count : elements)) {
+      fail(op_, ": ", name, " must have one value for all, or for each sample, token or element: a number of them that divides ",
+           elements, ", got ", count, " in shape ", Listed{values.memory.sizes, values.memory.dims});
+    }
+  }
+  void schedule(const char* name, const Tensor& tensor, Dtype dtype, int flags, std::optional<bool> per_step, int64_t n_steps) {
+    const Operand& values = look(name, tensor, dtype, flags);
+    const bool by_step = per_step.value_or(false);
+    const int64_t expected = by_step ? n_steps : batch_;
+    if (values.memory.dims != 1 || (values.count != 1 && values.count != expected)) {
+      fail(op_, ": ", name, " must have one value, or one for each of ", expected, by_step ? " steps" : " samples", ", got shape ",
+           Listed{values.memory.sizes, values.memory.dims});
+    }
+  }
+  void above_rows(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    require_one_or_batch(look(name, tensor, dtype, flags));
+  }
+  void above(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t reduction) {
+    const Operand& values = look(name, tensor, reduction ? dtype : Dtype::kWork, reduction ? flags : flags | kLike);
+    reduction ? require_one_or_batch(values) : require_like(values);
+  }
+  void loss(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t reduction) {
+    const Operand& values = look(name, tensor, reduction ? dtype : Dtype::kWork, reduction ? flags | kContiguous : flags | kLike);
+    if (reduction == 0) {
+      require_like(values);
+    } else if (reduction == 1) {
+      require_batch(values);
+    } else if (values.count != 1) {
+      fail_shape(values, "must have one element");
+    }
+  }
+  void states(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t n_steps, std::optional<int64_t> thin) {
+    const Operand& kept = look(name, tensor, dtype, flags);
+    const Memory& one = x().memory;
+    bool fits = kept.memory.dims == one.dims + 1 && kept.memory.sizes[0] == n_steps / thin.value_or(1);
+    for (int64_t d = 0; fits && d < one.dims; ++d) fits = kept.memory.sizes[d + 1] == one.sizes[d];
+    if (!fits) fail_shape(kept, "must have shape (n_steps // thin, ...), ... being that of the samples");
+  }
+  void one(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    const Operand& value = look(name, tensor, dtype, flags);
+    if (value.count != 1) fail_shape(value, "must have one element");
+  }
+  void flat(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    const Operand& values = look(name, tensor, dtype, flags);
+    if (values.memory.dims != 1) fail_shape(values, "must have one dimension");
+  }
+  void between(const char* name, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value < high) return;
+    if (high == INT64_MAX) fail(op_, ": ", name, " must be >= ", low, ", got ", value);
+    fail(op_, ": ", name, " must be in [", low, ", ", high, "), got ", value);
+  }
+  void between(const char* name, std::optional<int64_t> value, int64_t low, int64_t high) {
+    if (value) between(name, *value, low, high);
+  }
+  void together(const char* name, bool given, const char* other, bool other_given) {
+    if (given != other_given) fail(op_, ": ", name, " and ", other, " must both be given, or neither");
+  }
+
+  // What an optional tensor must be where it is given.
+#define PYEBM_WHERE_GIVEN(check)                                                                         \
+  template <class... More>                                                                               \
+  void check(const char* name, const MaybeTensor& tensor, Dtype dtype, int flags, const More&... more) { \
+    if (tensor) this->check(name, *tensor, dtype, flags, more...);                                       \
+  }
+  PYEBM_WHERE_GIVEN(like)
+  PYEBM_WHERE_GIVEN(batch)
+  PYEBM_WHERE_GIVEN(name)
+  PYEBM_WHERE_GIVEN(rows)
+  PYEBM_WHERE_GIVEN(schedule)
+  PYEBM_WHERE_GIVEN(above_rows)
+  PYEBM_WHERE_GIVEN(states)
+#undef PYEBM_WHERE_GIVEN
+
+  // What is written must not be read under another name, but for an element that goes with it; after all other checks.
+  void overlaps() const {
+    for (int i = 0; i < count_; ++i) {
+      const Operand& a = operands_[i];
+      if (!(a.flags & kWritten) || !a.count) continue;
+      for (int j = 0; j < count_; ++j) {
+        const Operand& b = operands_[j];
+        if (j == i || a.end <= b.memory.data || b.end <= a.memory.data || ((b.flags & kWritten) && j < i)) continue;
+        const bool elementwise = (a.flags & b.flags & kLike) && !((a.flags | b.flags) & kApart) && !(b.flags & kWritten);
+        if ((elementwise && a.memory.is(b.memory)) || !SharedBytes::exist(a.memory, b.memory)) continue;
+        fail(op_, ": ", b.name, " must not overlap ", a.name, elementwise ? " in part" : "", "; clone one of them");
+      }
+    }
+  }
+
+ private:
+  static constexpr int kLike = 8, kMostOperands = 24;
+  static constexpr int64_t kMostElements = int64_t{1} << 34;  // the counter holds the element's index div 4 in 32 bits
+
+  struct Operand {
+    const char* name;
+    int flags;
+    torch::headeronly::ScalarType dtype;
+    Memory memory;
+    int64_t count;
+    const char* end;  // of its bytes; where there are none, the beginning
+  };
+  struct Listed {
+    const int64_t* numbers;
+    int64_t count;
+    friend std::ostream& operator<<(std::ostream& out, const Listed& list) {
+      out << "(";
+      for (int64_t k = 0; k < list.count; ++k) out << (k ? ", " : "") << list.numbers[k];
+      return out << (list.count == 1 ? ",)" : ")");
+    }
+  };
+
+  const Operand& x() const { return operands_[0]; }
+
+  // A tensor that the op may use: on the device, of the dtype, with the memory that its sizes and strides promise.
+  const Operand& look(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    if (count_ == kMostOperands) fail(op_, ": has too many tensors");
+    Operand& it = operands_[count_++];
+    const AtenTensorHandle handle = tensor.get();
+    int32_t device = 0, index = 0;
+    int64_t held = 0, offset = 0;
+    void* data = nullptr;
+    int64_t *sizes = nullptr, *strides = nullptr;
+    Memory& memory = it.memory;
+    bool defined = false;  // it is not where a caller gave None
+    TORCH_ERROR_CODE_CHECK(aoti_torch_is_defined(handle, &defined));
+    if (!defined) fail(op_, ": ", name, " must be a tensor, got None");
+    it.name = name, it.flags = flags, it.dtype = tensor.scalar_type();
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(handle, &device));
+#if defined(__CUDACC__)
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(handle, &index));
+#endif
+    if (count_ == 1) device_ = device, index_ = index;
+    if (device != device_ || index != index_) fail(op_, ": ", name, " must be on ", x().name, "'s device");
+    require_dtype(it, dtype);
+    memory.item = bytes_of(it.dtype);
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dim(handle, &memory.dims));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(handle, &sizes));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(handle, &strides));
+    memory.sizes = sizes, memory.strides = strides, memory.data = nullptr;
+    it.count = 1;
+    bool contiguous = true;
+    for (int64_t d = memory.dims - 1; d >= 0; --d) {
+      contiguous = contiguous && (sizes[d] == 1 || strides[d] == it.count);
+      it.count *= sizes[d];
+    }
+    it.end = nullptr;
+    if (!it.count) return it;
+    if (!contiguous) {
+      if (flags & kContiguous) fail(op_, ": ", name, " must be contiguous, got strides ", Listed{strides, memory.dims});
+      if ((flags & kWritten) && memory.overlaps_itself()) {
+        fail(op_, ": ", name, " must not be expanded or overlap itself, got strides ", Listed{strides, memory.dims}, "; clone it");
+      }
+    }
+    // A tensor of zeros that autograd made has no memory; anybody may have resized a storage under its tensor.
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &held));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(handle, &offset));
+    const int64_t bytes = (contiguous ? it.count : memory.reach() + 1) * memory.item;
+    if (!data || offset * memory.item + bytes > held) {
+      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? held : 0, " bytes");
+    }
+    memory.data = static_cast<const char*>(data);
+    it.end = memory.data + bytes;
+    return it;
+  }
+
+  void require_dtype(const Operand& it, Dtype dtype) const {
+    using torch::headeronly::ScalarType;
+    const ScalarType type = it.dtype, same = x().dtype;
+    const ScalarType work = same == ScalarType::Double ? same : ScalarType::Float;
+    const bool real = type == ScalarType::Float || type == ScalarType::Double;
+    switch (dtype) {
+      case Dtype::kFloats:
+        return require(real || type == ScalarType::Half || type == ScalarType::BFloat16, it,
+                       "float16, bfloat16, float32 or float64");
+      case Dtype::kSame:
+        return require(type == same, it, name_of(same));
+      case Dtype::kWork:
+        return require(type == work, it, name_of(work));
+      case Dtype::kReal:
+        return require(real, it, "float32 or float64");
+      case Dtype::kDouble:
+        return require(type == ScalarType::Double, it, "float64");
+      case Dtype::kLong:
+        return require(type == ScalarType::Long, it, "int64");
+      case Dtype::kBool:
+        return require(type == ScalarType::Bool, it, "bool");
+    }
+  }
+  void require(bool fits, const Operand& it, const char* expected) const {
+    if (!fits) fail(op_, ": ", it.name, " must be ", expected, ", got ", name_of(it.dtype));
+  }
+
+  void require_like(const Operand& it) const {
+    const Memory& like = x().memory;
+    bool same = it.memory.dims == like.dims;
+    for (int64_t d = 0; same && d < like.dims; ++d) same = it.memory.sizes[d] == like.sizes[d];
+    if (!same) {
+      fail(op_, ": ", it.name, " must have ", x().name, "'s shape ", Listed{like.sizes, like.dims}, ", got ",
+           Listed{it.memory.sizes, it.memory.dims});
+    }
+  }
+  void require_batch(const Operand& it) const {
+    if (it.memory.dims != 1 || it.count != batch_) {
+      fail(op_, ": ", it.name, " must have one value for each of ", batch_, " samples, got shape ",
+           Listed{it.memory.sizes, it.memory.dims});
+    }
+  }
+  void require_one_or_batch(const Operand& it) const {
+    if (it.count != 1 && (it.memory.dims != 1 || it.count != batch_)) {
+      fail(op_, ": ", it.name, " must have one value, or one for each of ", batch_, " samples, got shape ",
+           Listed{it.memory.sizes, it.memory.dims});
+    }
+  }
+  [[noreturn]] void fail_shape(const Operand& it, const char* expected) const {
+    fail(op_, ": ", it.name, " ", expected, ", got shape ", Listed{it.memory.sizes, it.memory.dims});
+  }
+
+  static int64_t bytes_of(torch::headeronly::ScalarType type) {
+    using torch::headeronly::ScalarType;
+    if (type == ScalarType::Double || type == ScalarType::Long) return 8;
+    return type == ScalarType::Float ? 4 : type == ScalarType::Bool ? 1 : 2;  // no other passes the checks
+  }
+  static const char* name_of(torch::headeronly::ScalarType type) {
+    using torch::headeronly::ScalarType;
+    switch (type) {
+      case ScalarType::Float:
+        return "float32";
+      case ScalarType::Double:
+        return "float64";
+      case ScalarType::Half:
+        return "float16";
+      case ScalarType::BFloat16:
+        return "bfloat16";
+      case ScalarType::Long:
+        return "int64";
+      case ScalarType::Bool:
+        return "bool";
+      default:
+        return torch::headeronly::toString(type);
+    }
+  }
+  const char* op_;
+  int32_t device_ = 0, index_ = 0;
+  int64_t batch_ = 0;
+  int count_ = 0;
+  Operand operands_[kMostOperands];
+};
+
+// The op as torch calls it.
+template <class Op, void (*run)(const typename Op::Args&)>
+void checked(StableIValue* stack, uint64_t count, uint64_t) {
+  using Args = typename Op::Args;
+  if (count != Args::kCount)
+    fail(Op::kName, ": the library is of another version than the schema, which has ", count, " arguments");
+  const Args args(stack);
+  OpChecks checks(Op::kName);
+  args.check(checks);
+  checks.overlaps();
+  run(args);
+}
+
+}  // namespace pyebm
+
+// Registers the function of an op's name.
+#define PYEBM_IMPL(module, name) module.impl(#name, &pyebm::checked<pyebm::op::name, pyebm::name>)
