@@ -1,0 +1,253 @@
+"""Reads a torch module as the layers that the network kernels run, or says which part of it they can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn, cast
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import FLOATS, check_plain
+from .blocks import InputSkip, Residual
+
+# As the kernels count them.
+ACTIVATIONS = ("identity", "silu", "tanh", "softplus", "sigmoid", "gelu", "gelu_tanh", "elu", "relu", "leaky_relu")
+MAX_LAYERS, MAX_WIDTH, MAX_DIM = 9, 512, 4096
+SOFTPLUS_THRESHOLD = 20.0  # torch's default, the kernels' too: beyond it softplus is the line
+
+# Each gives the activation's name and its number; 0 where it has none.
+_FUNCTIONS: dict[Callable[..., Any], Callable[[Any], tuple[str, float]]] = {
+    nn.Identity.forward: lambda _: ("identity", 0.0),
+    nn.SiLU.forward: lambda _: ("silu", 0.0),
+    nn.Tanh.forward: lambda _: ("tanh", 0.0),
+    nn.Softplus.forward: lambda module: ("softplus", float(module.beta)),
+    nn.Sigmoid.forward: lambda _: ("sigmoid", 0.0),
+    nn.GELU.forward: lambda module: ("gelu" if module.approximate == "none" else "gelu_tanh", 0.0),
+    nn.ELU.forward: lambda module: ("elu", float(module.alpha)),
+    nn.ReLU.forward: lambda _: ("relu", 0.0),
+    nn.LeakyReLU.forward: lambda module: ("leaky_relu", float(module.negative_slope)),
+}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class Layer(NamedTuple):
+    """``act(W h + b)``, or ``h + act(W h + b)``, of ``[h; x]`` in place of h where it skips."""
+
+    name: str
+    linear: nn.Linear
+    activation: str = "identity"
+    number: float = 0.0
+    residual: bool = False
+    skip: bool = False
+
+    @property
+    def weight(self) -> Tensor:
+        return cast(Tensor, self.linear._parameters["weight"])  # by torch's __getattr__ it takes twice as long
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.linear._parameters["bias"]
+
+
+def layers_of(owner: str, net: nn.Module) -> list[Layer]:
+    """The layers of ``net``, in their order.
+
+    Raises TypeError for a module that the kernels don't know or that is more than its type says (hooks,
+    parametrizations, a forward of its own), ValueError for an order or a number that they don't take.
+    """
+    reader = _Reader(owner)
+    reader.take("", unwrapped(net))
+    if not reader.layers:
+        raise ValueError(f"{owner}: net must have at least one Linear, got {type(net).__name__}")
+    if len(reader.layers) > MAX_LAYERS:
+        raise ValueError(
+            f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)}; {runs_anyway(owner)}"
+        )
+    return reader.layers
+
+
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The network inside of DistributedDataParallel, DataParallel and torch.compile."""
+    while True:
+        if isinstance(net, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            net = net.module
+        elif type(net).__name__ == "OptimizedModule":
+            net = net._orig_mod  # type: ignore[assignment]
+        else:
+            return net
+
+
+def runs_anyway(owner: str) -> str:
+    """The way that is left to a network which the kernels don't take."""
+    score = "net" if owner == "MLPScore" else "functools.partial(pyebm.energy_score, net)"
+    return f"pyebm.samplers.Langevin({score}, ...) runs any network"
+
+
+class _Reader:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.layers: list[Layer] = []
+        self.takes_activation = False  # the last layer has none yet
+        self.ended = ""  # the name of what only the end of a network may have
+
+    def take(self, name: str, module: nn.Module, skip: bool = False) -> None:
+        self._check_own(name, module)
+        forward = type(module).forward
+        if self.ended:
+            self._refuse(name, module, f"comes after {self.ended!r}, which must be the last")
+        if forward is nn.Linear.forward:
+            self.layers.append(Layer(name, cast(nn.Linear, module), skip=skip))
+            self.takes_activation = True
+        elif forward is nn.Sequential.forward:
+            self._take_all(name, module)
+        elif forward is Residual.forward:
+            self._take_residual(name, module)
+        elif forward is InputSkip.forward:
+            if self.layers:
+                self._refuse(name, module, "must come first, since its input is the network's")
+            self._take_all(name, module, skip=True)
+        elif forward is nn.Dropout.forward:
+            if module.training and cast(float, module.p) > 0:
+                self._refuse(name, module, "draws at random in training mode; call net.eval(), or set p to 0")
+        elif forward is nn.Flatten.forward:
+            self._take_flatten(name, cast(nn.Flatten, module))
+        elif forward in _FUNCTIONS:
+            self._take_activation(name, module, *_FUNCTIONS[forward](module))
+        else:
+            self._refuse(name, module, "is no layer that the kernels take (docs/learned.md has the list)", TypeError)
+
+    def _take_all(self, name: str, module: nn.Module, skip: bool = False) -> None:
+        for key, child in module._modules.items():
+            if child is not None:
+                linear = type(child).forward is nn.Linear.forward
+                self.take(f"{name}.{key}" if name else key, child, skip and linear and bool(self.layers))
+
+    def _take_residual(self, name: str, module: nn.Module) -> None:
+        before = len(self.layers)
+        self.takes_activation = False
+        self._take_all(name, module)
+        if len(self.layers) != before + 1:
+            self._refuse(name, module, f"must hold one Linear and its activation, got {len(self.layers) - before} Linear layers")
+        layer = self.layers[-1]
+        if layer.linear.in_features != layer.linear.out_features:
+            self._refuse(name, module, f"must leave the width as it is, got {_widths(layer)}")
+        self.layers[-1] = layer._replace(residual=True)
+        self.takes_activation = False
+
+    def _take_flatten(self, name: str, module: nn.Flatten) -> None:
+        if module.end_dim != -1 or module.start_dim not in (0, 1) or (module.start_dim == 1 and self.layers):
+            self._refuse(name, module, "must flatten a sample, before the first Linear, or an energy (B, 1), after the last")
+        if module.start_dim == 0:
+            if not self.layers:
+                self._refuse(name, module, "must not mix the samples")
+            self.ended = name
+
+    def _take_activation(self, name: str, module: nn.Module, activation: str, number: float) -> None:
+        if activation == "identity":
+            return
+        if activation == "softplus" and not (number > 0 and cast(float, module.threshold) == SOFTPLUS_THRESHOLD):
+            self._refuse(name, module, f"must have beta > 0 and the threshold {SOFTPLUS_THRESHOLD:g}, as the kernels do")
+        if not self.takes_activation:
+            self._refuse(name, module, "must follow a Linear")
+        self.layers[-1] = self.layers[-1]._replace(activation=activation, number=number)
+        self.takes_activation = False
+
+    def _check_own(self, name: str, module: nn.Module) -> None:
+        """That the module does what its type says, and no more."""
+        own = module.__dict__
+        for hooks in _HOOKS:
+            if own[hooks]:
+                self._refuse(name, module, "has hooks, which a kernel does not call", TypeError)
+        if "parametrizations" in own["_modules"]:
+            self._refuse(name, module, "has parametrizations; remove_parametrizations(..., leave_parametrized=True)", TypeError)
+        if "forward" in own:
+            self._refuse(name, module, "has a forward of its own", TypeError)
+
+    def _refuse(self, name: str, module: nn.Module, why: str, error: type[Exception] = ValueError) -> NoReturn:
+        raise error(f"{self.owner}: layer {name!r} of net, {type(module).__name__}, {why}; {runs_anyway(self.owner)}")
+
+
+def _widths(layer: Layer) -> str:
+    return f"Linear({layer.linear.in_features}, {layer.linear.out_features})"
+
+
+def check_widths(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
+    """That each layer takes what the one before it gives. Returns D, the elements of a sample.
+
+    condition: inputs behind x, in every layer that sees x.
+    last: outputs of the last layer; None for D.
+    """
+    inputs = layers[0].linear.in_features
+    dim = inputs - condition
+    if not 1 <= dim <= MAX_DIM:
+        raise ValueError(
+            f"{owner}: net must take 1 to {MAX_DIM} elements of x and {condition} of a condition, got {_named(layers[0])}"
+        )
+    width = 0
+    for layer in layers:
+        expected = width + inputs if layer.skip or not width else width
+        if layer.linear.in_features != expected:
+            raise ValueError(f"{owner}: {_named(layer)} must have {expected} inputs")
+        width = layer.linear.out_features
+        if width > MAX_WIDTH and layer is not layers[-1]:
+            raise ValueError(f"{owner}: {_named(layer)} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}")
+    if width != (dim if last is None else last):
+        raise ValueError(f"{owner}: {_named(layers[-1])} must have {dim if last is None else last} outputs, the last layer's")
+    return dim
+
+
+def _named(layer: Layer) -> str:
+    return f"layer {layer.name!r} of net, {_widths(layer)},"
+
+
+def weights_of(owner: str, layers: Sequence[Layer]) -> list[Tensor]:
+    """Every weight and bias, as they are now.
+
+    Raises TypeError for what is no dense floating-point tensor, or not of the others' dtype; ValueError for another device or
+    a shape that is not the layer's.
+    """
+    found: list[Tensor] = []
+    for layer in layers:
+        features = (layer.linear.out_features, layer.linear.in_features)
+        for label, tensor, shape in (("weight", layer.weight, features), ("bias", layer.bias, features[:1])):
+            if tensor is None:
+                continue
+            if type(tensor) not in _PLAIN:
+                check_plain(owner, f"{_named(layer)} its {label}", tensor)
+            first = found[0] if found else tensor
+            if tensor.dtype not in FLOATS or tensor.dtype is not first.dtype:
+                expected = "a floating-point dtype" if first is tensor else f"the first layer's dtype {first.dtype}"
+                raise TypeError(f"{owner}: {_named(layer)} must have {expected}, got a {label} of {tensor.dtype}")
+            if tensor.device != first.device:
+                raise ValueError(f"{owner}: {_named(layer)} must be on {first.device} like the first layer, got {tensor.device}")
+            if tensor.shape != shape:
+                raise ValueError(f"{owner}: {_named(layer)} must have a {label} of shape {shape}, got {tuple(tensor.shape)}")
+            found.append(tensor)
+    return found
+
+
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def layout_of(kind: int, dim: int, layers: Sequence[Layer]) -> Tensor:
+    """What the ops need to know of a network beside its numbers: int64, on the CPU."""
+    each = (
+        (layer.linear.out_features, ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip)) for layer in layers
+    )
+    return torch.tensor([kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu")
+
+
+def packed(layers: Sequence[Layer], dim: int, quadratic: Tensor, dtype: torch.dtype) -> Tensor:
+    """The network's numbers as the ops take them, without the columns that a condition is multiplied by."""
+    numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=quadratic.device).split(1)
+    parts: list[Tensor] = []
+    width = 0
+    for layer, number in zip(layers, numbers, strict=True):
+        weight, bias = layer.weight, layer.bias
+        inputs = width + dim if layer.skip or not width else width
+        parts.append((weight if weight.shape[1] == inputs else weight[:, :inputs]).reshape(-1).to(dtype))
+        parts.append(weight.new_zeros(weight.shape[0], dtype=dtype) if bias is None else bias.to(dtype))
+        parts.append(number)
+        width = weight.shape[0]
+    return torch.cat((*parts, quadratic.to(dtype).reshape(1)))
