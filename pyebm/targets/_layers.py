@@ -28,7 +28,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[[Any], tuple[str, float]]] = {
     nn.ReLU.forward: lambda _: ("relu", 0.0),
     nn.LeakyReLU.forward: lambda module: ("leaky_relu", float(module.negative_slope)),
 }
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PLAIN = (Tensor, nn.Parameter)
 
 
 class Layer(NamedTuple):
@@ -48,6 +48,10 @@ class Layer(NamedTuple):
     @property
     def bias(self) -> Tensor | None:
         return self.linear._parameters["bias"]
+
+    @property
+    def shown(self) -> str:
+        return f"layer {self.name!r} of net, Linear({self.weight.shape[1]}, {self.weight.shape[0]}),"
 
 
 def layers_of(owner: str, net: nn.Module) -> list[Layer]:
@@ -130,8 +134,8 @@ class _Reader:
         if len(self.layers) != before + 1:
             self._refuse(name, module, f"must hold one Linear and its activation, got {len(self.layers) - before} Linear layers")
         layer = self.layers[-1]
-        if layer.linear.in_features != layer.linear.out_features:
-            self._refuse(name, module, f"must leave the width as it is, got {_widths(layer)}")
+        if layer.weight.shape[0] != layer.weight.shape[1]:
+            self._refuse(name, module, f"must leave the width as it is, got a weight {tuple(layer.weight.shape)}")
         self.layers[-1] = layer._replace(residual=True)
         self.takes_activation = False
 
@@ -156,9 +160,8 @@ class _Reader:
     def _check_own(self, name: str, module: nn.Module) -> None:
         """That the module does what its type says, and no more."""
         own = module.__dict__
-        for hooks in _HOOKS:
-            if own[hooks]:
-                self._refuse(name, module, "has hooks, which a kernel does not call", TypeError)
+        if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+            self._refuse(name, module, "has hooks, which a kernel does not call", TypeError)
         if "parametrizations" in own["_modules"]:
             self._refuse(name, module, "has parametrizations; remove_parametrizations(..., leave_parametrized=True)", TypeError)
         if "forward" in own:
@@ -168,86 +171,88 @@ class _Reader:
         raise error(f"{self.owner}: layer {name!r} of net, {type(module).__name__}, {why}; {runs_anyway(self.owner)}")
 
 
-def _widths(layer: Layer) -> str:
-    return f"Linear({layer.linear.in_features}, {layer.linear.out_features})"
-
-
-def check_widths(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
-    """That each layer takes what the one before it gives. Returns D, the elements of a sample.
+def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
+    """D, the elements of a sample, once each layer is known to take what the one before it gives.
 
     condition: inputs behind x, in every layer that sees x.
     last: outputs of the last layer; None for D.
+
+    Raises TypeError for numbers that are no dense floating-point tensor, or not of the first layer's dtype; ValueError for
+    another device, or a shape that does not fit.
     """
-    inputs = layers[0].linear.in_features
-    dim = inputs - condition
+    first = layers[0].weight
+    inputs = first.shape[-1]
+    dim, width = inputs - condition, 0
     if not 1 <= dim <= MAX_DIM:
-        raise ValueError(
-            f"{owner}: net must take 1 to {MAX_DIM} elements of x and {condition} of a condition, got {_named(layers[0])}"
-        )
-    width = 0
+        raise ValueError(f"{owner}: {layers[0].shown} must take 1 to {MAX_DIM} elements of x and {condition} of a condition")
     for layer in layers:
+        weight, bias = layer.weight, layer.bias
+        _check(owner, layer, weight, first)
+        shape = weight.shape
         expected = width + inputs if layer.skip or not width else width
-        if layer.linear.in_features != expected:
-            raise ValueError(f"{owner}: {_named(layer)} must have {expected} inputs")
-        width = layer.linear.out_features
+        if len(shape) != 2 or shape[1] != expected:
+            raise ValueError(f"{owner}: {layer.shown} must have {expected} inputs")
+        width = shape[0]
+        if bias is not None:
+            _check(owner, layer, bias, first)
+            if bias.shape != shape[:1]:
+                raise ValueError(f"{owner}: {layer.shown} must have a bias ({width},), got {tuple(bias.shape)}")
         if width > MAX_WIDTH and layer is not layers[-1]:
-            raise ValueError(f"{owner}: {_named(layer)} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}")
+            raise ValueError(f"{owner}: {layer.shown} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}")
     if width != (dim if last is None else last):
-        raise ValueError(f"{owner}: {_named(layers[-1])} must have {dim if last is None else last} outputs, the last layer's")
+        raise ValueError(f"{owner}: {layers[-1].shown} must have {dim if last is None else last} outputs, as the last layer")
     return dim
 
 
-def _named(layer: Layer) -> str:
-    return f"layer {layer.name!r} of net, {_widths(layer)},"
+def _check(owner: str, layer: Layer, tensor: Tensor, first: Tensor) -> None:
+    if type(tensor) not in _PLAIN:
+        check_plain(owner, f"{layer.shown} its number", tensor)
+    dtype = tensor.dtype
+    if dtype is not first.dtype or dtype not in FLOATS:
+        expected = "a floating-point dtype" if dtype is first.dtype else f"the first layer's dtype {first.dtype}"
+        raise TypeError(f"{owner}: {layer.shown} must have {expected}, got {dtype}; {runs_anyway(owner)}")
+    if tensor.device != first.device:
+        must = f"must be on {first.device} like the first layer, got {tensor.device}"
+        raise ValueError(f"{owner}: {layer.shown} {must}; {runs_anyway(owner)}")
 
 
-def weights_of(owner: str, layers: Sequence[Layer]) -> list[Tensor]:
-    """Every weight and bias, as they are now.
+class Wiring(NamedTuple):
+    """What the ops need of a network beside its weights, as long as no module changes."""
 
-    Raises TypeError for what is no dense floating-point tensor, or not of the others' dtype; ValueError for another device or
-    a shape that is not the layer's.
-    """
-    found: list[Tensor] = []
-    for layer in layers:
-        features = (layer.linear.out_features, layer.linear.in_features)
-        for label, tensor, shape in (("weight", layer.weight, features), ("bias", layer.bias, features[:1])):
-            if tensor is None:
-                continue
-            if type(tensor) not in _PLAIN:
-                check_plain(owner, f"{_named(layer)} its {label}", tensor)
-            first = found[0] if found else tensor
-            if tensor.dtype not in FLOATS or tensor.dtype is not first.dtype:
-                expected = "a floating-point dtype" if first is tensor else f"the first layer's dtype {first.dtype}"
-                raise TypeError(f"{owner}: {_named(layer)} must have {expected}, got a {label} of {tensor.dtype}")
-            if tensor.device != first.device:
-                raise ValueError(f"{owner}: {_named(layer)} must be on {first.device} like the first layer, got {tensor.device}")
-            if tensor.shape != shape:
-                raise ValueError(f"{owner}: {_named(layer)} must have a {label} of shape {shape}, got {tuple(tensor.shape)}")
-            found.append(tensor)
-    return found
+    layout: Tensor
+    numbers: tuple[Tensor, ...]
+    """Each layer's activation's."""
 
 
-_PLAIN = (Tensor, nn.Parameter)
+Key = tuple[Any, ...]
 
 
-def layout_of(kind: int, dim: int, layers: Sequence[Layer]) -> Tensor:
-    """What the ops need to know of a network beside its numbers: int64, on the CPU."""
-    each = (
-        (layer.linear.out_features, ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip)) for layer in layers
-    )
-    return torch.tensor([kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu")
+def key_of(dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Key:
+    """Equal where the wiring is."""
+    device = layers[0].weight.device
+    return (dim, dtype, device, *((*layer[2:], layer.weight.shape[0]) for layer in layers))
 
 
-def packed(layers: Sequence[Layer], dim: int, quadratic: Tensor, dtype: torch.dtype) -> Tensor:
+def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Wiring:
+    """kind: 0 for an energy, 1 for a score."""
+    each = ((layer.weight.shape[0], ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip)) for layer in layers)
+    layout = torch.tensor([kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu")
+    numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=layers[0].weight.device)
+    return Wiring(layout, numbers.split(1))
+
+
+def packed(layers: Sequence[Layer], dim: int, quadratic: Tensor, wiring: Wiring) -> Tensor:
     """The network's numbers as the ops take them, without the columns that a condition is multiplied by."""
-    numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=quadratic.device).split(1)
     parts: list[Tensor] = []
+    dtype = wiring.numbers[0].dtype
     width = 0
-    for layer, number in zip(layers, numbers, strict=True):
+    for layer, number in zip(layers, wiring.numbers, strict=True):
         weight, bias = layer.weight, layer.bias
-        inputs = width + dim if layer.skip or not width else width
-        parts.append((weight if weight.shape[1] == inputs else weight[:, :inputs]).reshape(-1).to(dtype))
-        parts.append(weight.new_zeros(weight.shape[0], dtype=dtype) if bias is None else bias.to(dtype))
+        outputs, inputs = weight.shape
+        seen = width + dim if layer.skip or not width else width
+        parts.append((weight if inputs == seen else weight[:, :seen]).reshape(-1))
+        parts.append(weight.new_zeros(outputs) if bias is None else bias)
         parts.append(number)
-        width = weight.shape[0]
-    return torch.cat((*parts, quadratic.to(dtype).reshape(1)))
+        width = outputs
+    parts.append(quadratic.reshape(1))
+    return torch.cat([part if part.dtype is dtype else part.to(dtype) for part in parts])

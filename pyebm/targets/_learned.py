@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,7 +15,8 @@ from .. import _ops, reference
 from .._checks import check_plain, check_samples
 from .._derivatives import BySample, exactly, launched, wanted
 from ._condition import biases_of, rows_of
-from ._layers import Layer, check_widths, layers_of, layout_of, packed, unwrapped, weights_of
+from ._kept import readable
+from ._layers import Key, Layer, Wiring, dim_of, key_of, layers_of, packed, unwrapped, wiring_of
 from ._target import Numbers, Target
 
 Embedding = Callable[[Tensor], Tensor]
@@ -53,9 +54,10 @@ class Learned(Target):
             raise ValueError(f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}")
         self.net, self.condition, self.embedding = net, condition, embedding
         layers = layers_of(own, net)
-        self.dim = check_widths(own, layers, condition, self.width)
-        self._register("quadratic", quadratic, like=weights_of(own, layers)[0])
+        self.dim = dim_of(own, layers, condition, self.width)
+        self._register("quadratic", quadratic, like=layers[0].weight)
         self.register_buffer("c", None)
+        self._wirings: dict[Key, Wiring] = {}
 
     def given(self: _Self, c: float | Tensor) -> _Self:
         """The target at the condition c, which shares this one's network.
@@ -170,10 +172,23 @@ class Learned(Target):
     def _read(self, call: str, x: Tensor, layers: list[Layer], count: int | None = None) -> Numbers:
         """count: rows of the condition, where it is not one a sample."""
         dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
-        layout = layout_of(1 if self.width is None else 0, self.dim, layers)
+        wiring = self._wiring(layers, dtype)
         rows = self._rows(dtype, x.shape[0] if count is None else count, call)
         biases = None if rows is None else biases_of(layers, rows)
-        return Numbers("network_chain", layout, packed(layers, self.dim, self.quadratic, dtype), biases)
+        return Numbers("network_chain", wiring.layout, packed(layers, self.dim, self.quadratic, wiring), biases)
+
+    def _wiring(self, layers: list[Layer], dtype: torch.dtype) -> Wiring:
+        """Kept for the layers of the last call, since it takes longer than all else of a small one."""
+        kind = 1 if self.width is None else 0
+        if not readable((layers[0].weight,)):
+            return wiring_of(kind, self.dim, layers, dtype)
+        key = key_of(self.dim, layers, dtype)
+        wiring = self._wirings.get(key)
+        if wiring is None:
+            with torch.inference_mode(False):
+                wiring = wiring_of(kind, self.dim, layers, dtype)
+            self._wirings = {key: wiring}
+        return wiring
 
     def _rows(self, dtype: torch.dtype, count: int, call: str | None = None) -> Tensor | None:
         """What the layers get of the condition: (1, C) or (count, C)."""
@@ -190,9 +205,9 @@ class Learned(Target):
             check_plain(call, "x", x)
         own = type(self).__name__
         layers = layers_of(own, self.net)
-        if check_widths(own, layers, self.condition, self.width) != self.dim:
+        if dim_of(own, layers, self.condition, self.width) != self.dim:
             raise ValueError(f"{call}: net must take samples of {self.dim} elements, as when the target was made")
-        device = weights_of(own, layers)[0].device
+        device = layers[0].weight.device
         if batch and x.numel() // batch != self.dim:
             raise ValueError(f"{call}: x must have samples of {self.dim} elements, the network's dimension, got {tuple(x.shape)}")
         if device != x.device:
@@ -211,11 +226,11 @@ class Learned(Target):
             yield from self.embedding.parameters()
 
 
-@contextmanager
-def exact(x: Tensor) -> Iterator[None]:
-    """Without autocast, which would round what a kernel does not."""
+def exact(x: Tensor) -> Any:
+    """A context without autocast, which would round what a kernel does not."""
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):
-        yield
-        return
-    with torch.autocast(x.device.type, enabled=False):
-        yield
+        return _NOTHING
+    return torch.autocast(x.device.type, enabled=False)
+
+
+_NOTHING = nullcontext()

@@ -100,7 +100,7 @@ class MLPEnergy(Learned):
         """
         layers = self._fitting("MLPEnergy.laplacian", x)
         work = self._flat(x)
-        widest = max(layer.linear.out_features for layer in layers)
+        widest = max(layer.weight.shape[0] for layer in layers)
         chunk = max(_CHUNK // max(work.shape[0] * max(widest, self.dim), 1), 1)
 
         def second(direction: Tensor) -> Tensor:
