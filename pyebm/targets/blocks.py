@@ -38,7 +38,9 @@ class InputSkip(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x
-        for at, module in enumerate(self):
-            h = module(torch.cat((h, x), -1) if at and isinstance(module, nn.Linear) else h)
+        h, first = x, True
+        for module in self:
+            linear = isinstance(module, nn.Linear)
+            h = module(torch.cat((h, x), -1) if linear and not first else h)
+            first = first and not linear
         return h
