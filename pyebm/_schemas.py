@@ -45,6 +45,18 @@ SCHEMAS = {
     "langevin_chain": "(Tensor(a!) x, int target, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
     "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
     f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}) -> ()",
+    # The score of a network of dense layers. layout, int64: kind (0: an energy, 1: a score), D, L, and for each layer its
+    # outputs, its index in ACTIVATIONS, residual?, skip?. params, in the dtype that x is computed in: for each layer W,
+    # row by row, b, and the activation's parameter (else 0); last q, as q |x|^2 is added to the energy. A residual layer
+    # is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1 or B, all outputs), stand for all b.
+    # energy: (B,), float32 or float64, of an energy only. A kernel on the CPU.
+    "network_score": "(Tensor(a!) score, Tensor x, Tensor layout, Tensor params, Tensor? biases=None, "
+    "Tensor(b!)? energy=None) -> ()",
+    # langevin_chain on a network. With biases_per_step, biases has a row for each step.
+    "network_chain": "(Tensor(a!) x, Tensor layout, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
+    "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "
+    f"Tensor(b!)? states=None, int? thin=None, Tensor(c!)? diverged=None, float? low=None, float? high=None, {_ROWS}, "
+    "Tensor? biases=None, bool? biases_per_step=None, float? score_clip=None) -> ()",
     # HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size p; from_* = None means in place.
     # A step size that is a number is rounded to x's dtype with its product, one a sample is not. Where it runs: as metropolis.
     "leapfrog": "(Tensor(a!) x, Tensor(b!) p, float step_size, Tensor? score=None, Tensor? from_x=None, Tensor? from_p=None, "
@@ -74,5 +86,8 @@ TARGETS = (
     *("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel"),
     *("mixture", "mixture_diagonal", "gaussian_full"),
 )
+
+# What a network's layers may have: ``layout`` counts them. csrc/cpu/network.h has the same list.
+ACTIVATIONS = ("identity", "silu", "tanh", "softplus", "sigmoid", "gelu", "gelu_tanh", "elu", "relu", "leaky_relu")
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,24 +33,47 @@ def langevin_chain(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> None:
-    for label, rows, per_step, positive in (
-        ("step_size", step_size_rows, step_size_per_step, True),
-        ("temperature", temperature_rows, temperature_per_step, False),
-    ):
-        if rows is not None:
-            require("langevin_chain", label, rows, positive, "step" if per_step else "sample")
+    run(
+        "langevin_chain",
+        x,
+        lambda state, _: score_of(state, target, params),
+        n_steps,
+        (step_size, temperature),
+        name,
+        (step_size_rows, temperature_rows),
+        (step_size_per_step, temperature_per_step),
+        (states, thin, diverged, low, high, seeds, ids),
+    )
+
+
+def run(
+    op: str,
+    x: Tensor,
+    score: Callable[[Tensor, int], Tensor],
+    n_steps: int,
+    numbers: tuple[float, float],
+    name: Tensor,
+    rows: tuple[Tensor | None, Tensor | None],
+    per_step: tuple[bool | None, bool | None],
+    rest: tuple[Any, ...],
+    score_clip: float | None = None,
+) -> None:
+    """The loop, with score(state, step); numbers, rows and per_step are of step_size and temperature."""
+    states, thin, diverged, low, high, seeds, ids = rest
+    for label, values, one_a_step, positive in zip(("step_size", "temperature"), rows, per_step, (True, False), strict=True):
+        if values is not None:
+            require(op, label, values, positive, "step" if one_a_step else "sample")
     if diverged is not None:
         diverged.fill_(-1)
     a_step = torch.tensor([0, 0, 1, 0], device=name.device)
     state = x.clone()
     for k in range(n_steps):
         now = [
-            every[k : k + 1] if per_step and every is not None and every.numel() > 1 else every
-            for every, per_step in ((step_size_rows, step_size_per_step), (temperature_rows, temperature_per_step))
+            every[k : k + 1] if one_a_step and every is not None and every.numel() > 1 else every
+            for every, one_a_step in zip(rows, per_step, strict=True)
         ]
         z = normals(x.shape, name + k * a_step, seeds, ids)
-        numbers = (step_size, temperature)
-        _, value = langevin_update(state, score_of(state, target, params), z, numbers, *now, None, low, high)
+        _, value = langevin_update(state, score(state, k), z, numbers, *now, None, low, high, score_clip)
         state = value.to(x.dtype)
         if states is not None and thin is not None and (k + 1) % thin == 0:
             states[(k + 1) // thin - 1] = state

@@ -1,0 +1,140 @@
+// The activations of networks and their derivatives. Included once by each level, after vectors.h. Levels with a fused multiply-add
+// all give the same bits.
+
+namespace {
+
+using pyebm::Activation;
+
+template <class V>
+using BitsOf = typename VectorOf<typename Real<Element<V>>::Bits, sizeof(V)>::type;
+
+// NaN stays NaN.
+template <class V>
+PYEBM_HD V within(V x, Element<V> low, Element<V> high) {
+  x = x < low ? all<V>(low) : x;
+  return x > high ? all<V>(high) : x;
+}
+
+template <class V, class T, int kCount>
+PYEBM_HD V fused_horner(const T (&coefficients)[kCount], V x) {  // lowest power first
+  V value = all<V>(coefficients[kCount - 1]);
+  PYEBM_UNROLL
+  for (int k = kCount - 2; k >= 0; --k) value = fma(value, x, all<V>(coefficients[k]));
+  return value;
+}
+
+// e^x = scale (1 + rest), |rest| < 1/2, where neither it nor e^-x leaves the normal numbers; beyond, as at the border.
+template <class V>
+struct Power {
+  using R = Real<Element<V>>;
+  V scale, rest;
+
+  PYEBM_HD explicit Power(V x) {
+    constexpr Element<V> kBorder = sizeof(Element<V>) == 4 ? 87 : 708, kShift = R::kToInteger + R::kBias;
+    constexpr typename R::ExpRest kRest;
+    x = within(x, -kBorder, kBorder);
+    const V shifted = fma(x, all<V>(R::kLog2E), all<V>(kShift)), n = shifted - kShift;
+    const V r = fma(n, all<V>(-R::kLn2Rest), fma(n, all<V>(-R::kLn2), x));
+    rest = fma(r * r, fused_horner(kRest.coefficients, r), r);
+    scale = (V)((BitsOf<V>)shifted << R::kMantissa);
+  }
+  PYEBM_HD V value() const { return fma(scale, rest, scale); }
+  PYEBM_HD V minus_one() const { return fma(scale, rest, scale - 1); }
+};
+
+template <class V>
+PYEBM_HD V magnitude(V x) {
+  return (V)((BitsOf<V>)x & ~(BitsOf<V>)all<V>(Element<V>(-0.0)));
+}
+
+template <class V>
+PYEBM_HD V with_sign_of(V x, V magnitude) {
+  return (V)((BitsOf<V>)magnitude | ((BitsOf<V>)x & (BitsOf<V>)all<V>(Element<V>(-0.0))));
+}
+
+// sigmoid(x) and 1 - sigmoid(x), each to its own last digits.
+template <class V>
+struct Sigmoids {
+  V of, rest;
+  PYEBM_HD explicit Sigmoids(V x) {
+    const V e = Power<V>(-x).value();
+    of = 1 / (1 + e);
+    rest = e * of;
+  }
+};
+
+// log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)), whose series needs few terms up to 1/3.
+template <class V>
+PYEBM_HD V log_of_one_and(V e) {
+  constexpr int kTerms = sizeof(Element<V>) == 4 ? 8 : 16;
+  const V s = e / (2 + e), square = s * s;
+  V sum = all<V>(Element<V>(2) / (2 * kTerms - 1));
+  PYEBM_UNROLL
+  for (int k = kTerms - 2; k >= 0; --k) sum = fma(sum, square, all<V>(Element<V>(2) / (2 * k + 1)));
+  return s * sum;
+}
+
+// Each gives an activation's value and its derivative; p is the activation's parameter.
+template <int64_t kActivation, class V>
+PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope) {
+  using T = Element<V>;
+  if constexpr (kActivation == pyebm::kSilu) {
+    const Sigmoids<V> s(z);
+    value = z * s.of;
+    slope = fma(value, s.rest, s.of);
+  } else if constexpr (kActivation == pyebm::kTanh) {
+    const Power<V> e(magnitude(z) * T(-2));
+    const V minus_one = e.minus_one(), over = 1 / (2 + minus_one);
+    value = with_sign_of(z, -minus_one * over);
+    slope = (4 * e.value()) * (over * over);
+  } else if constexpr (kActivation == pyebm::kSoftplus) {
+    const V u = p * z, e = Power<V>(-magnitude(u)).value(), over = 1 / (1 + e);
+    const V curved = (z > 0 ? z : V{}) + log_of_one_and(e) * (1 / p);
+    value = u > 20 ? z : curved;  // as torch
+    slope = u > 20 ? all<V>(T(1)) : u > 0 ? over : e * over;
+  } else if constexpr (kActivation == pyebm::kSigmoid) {
+    const Sigmoids<V> s(z);
+    value = s.of;
+    slope = s.of * s.rest;
+  } else if constexpr (kActivation == pyebm::kGelu) {
+    const V u = magnitude(z), bell = Power<V>(u * u * T(-0.5)).value();
+    constexpr NormalTail<T> kTail;
+    const V t = 1 / fma(u, all<V>(kTail.stretch), all<V>(T(1)));
+    const V tail = bell * (t * fused_horner(kTail.coefficients, t)), below = z > 0 ? 1 - tail : tail;
+    value = z * below;
+    slope = fma(z, bell * T(0x1.9884533d43651p-2), below);
+  } else if constexpr (kActivation == pyebm::kGeluTanh) {
+    constexpr T kScale = T(1.5957691216057307), kCubic = T(0.044715);  // 2 sqrt(2 / pi)
+    const V square = z * z;
+    const Sigmoids<V> s(kScale * z * fma(square, all<V>(kCubic), all<V>(T(1))));
+    const V steepness = kScale * fma(square, all<V>(3 * kCubic), all<V>(T(1)));
+    value = z * s.of;
+    slope = fma(value * s.rest, steepness, s.of);
+  } else if constexpr (kActivation == pyebm::kElu) {
+    const Power<V> e(z > 0 ? V{} : z);
+    value = z > 0 ? z : p * e.minus_one();
+    slope = z > 0 ? all<V>(T(1)) : p * e.value();
+  } else if constexpr (kActivation == pyebm::kRelu) {
+    value = z < 0 ? V{} : z;
+    slope = z > 0 ? all<V>(T(1)) : V{};
+  } else {
+    value = z > 0 ? z : p * z;
+    slope = z > 0 ? all<V>(T(1)) : all<V>(p);
+  }
+}
+
+// n numbers, a multiple of a vector, in place; with their slopes unless null.
+template <class V, class T, int64_t kActivation = 1>
+void activate(int64_t activation, T parameter, int64_t n, T* values, T* slopes) {
+  if constexpr (kActivation < pyebm::kActivations) {
+    if (activation != kActivation) return activate<V, T, kActivation + 1>(activation, parameter, n, values, slopes);
+    V value, slope;
+    for (int64_t i = 0; i < n; i += kWidth<V>) {
+      activated<kActivation>(load<V>(values + i), parameter, value, slope);
+      store(values + i, value);
+      if (slopes) store(slopes + i, slope);
+    }
+  }
+}
+
+}  // namespace
