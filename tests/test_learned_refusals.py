@@ -105,7 +105,7 @@ def test_a_network_that_changes():
         target(x)
     trained = MLPEnergy(wired(2, 1))
     trained.train()
-    with pytest.raises(ValueError, match=r"'1.2' of net, Dropout, draws at random in training mode; call net.eval\(\)"):
+    with pytest.raises(ValueError, match=r"'1.0' of net, Dropout, draws at random in training mode; call net.eval\(\)"):
         trained(x)
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import FLOATS, check_plain
+from .._schemas import ACTIVATIONS
 from .blocks import InputSkip, Residual
 
-# As the kernels count them.
-ACTIVATIONS = ("identity", "silu", "tanh", "softplus", "sigmoid", "gelu", "gelu_tanh", "elu", "relu", "leaky_relu")
 MAX_LAYERS, MAX_WIDTH, MAX_DIM = 9, 512, 4096
 SOFTPLUS_THRESHOLD = 20.0  # torch's default, the kernels' too: beyond it softplus is the line
 
