@@ -43,7 +43,9 @@ def wired(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> nn.M
         *(nn.Dropout(0.1), nn.Linear(inputs, 7), nn.GELU(), nn.Dropout(0.5), nn.Linear(7 + inputs, 5, bias=False), nn.Tanh()),
     )
     inner = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 6), nn.Identity(), nn.Softplus())
-    return seeded(nn.Sequential(nn.Flatten(), first, Residual(nn.Linear(5, 5), nn.SiLU()), inner, nn.Linear(6, outputs)), dtype).eval()
+    return seeded(
+        nn.Sequential(nn.Flatten(), first, Residual(nn.Linear(5, 5), nn.SiLU()), inner, nn.Linear(6, outputs)), dtype
+    ).eval()
 
 
 def logistic(dim: int) -> nn.Module:

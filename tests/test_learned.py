@@ -163,7 +163,14 @@ class TestParameters:
             target(x)
             net[1].alpha = 1.7
 
-        for change in (step, write, lambda: net.load_state_dict(other.state_dict()), replace, set_slope, lambda: net.append(nn.Tanh())):
+        for change in (
+            step,
+            write,
+            lambda: net.load_state_dict(other.state_dict()),
+            replace,
+            set_slope,
+            lambda: net.append(nn.Tanh()),
+        ):
             with torch.no_grad():
                 before = target(x)
             change()
@@ -270,7 +277,9 @@ class TestChain:
             loop = pyebm.langevin_step(loop, target.score(loop).detach(), 0.1, NOISE.at(step=2 + k))
         assert_equal(pyebm.langevin_chain(x, target, 3, 0.1, NOISE), loop)
         one = target.given(c[0])
-        assert_equal(pyebm.langevin_chain(x, one, 3, 0.1, NOISE), pyebm.langevin_chain(x, target.given(c[:1].expand(6, 2)), 3, 0.1, NOISE))
+        assert_equal(
+            pyebm.langevin_chain(x, one, 3, 0.1, NOISE), pyebm.langevin_chain(x, target.given(c[:1].expand(6, 2)), 3, 0.1, NOISE)
+        )
 
     def test_is_a_constant(self):
         target, x = MLPEnergy(mlp(3, 1), 0.5), normal(6, 3)
@@ -337,6 +346,7 @@ def test_without_a_kernel(monkeypatch):
 
 
 class TestSurroundings:
+    @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
     def test_compiled(self):
         target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
         for function in (
@@ -347,6 +357,7 @@ class TestSurroundings:
         ):
             assert_equal(torch.compile(function, fullgraph=True, backend="aot_eager")(x), function(x))
 
+    @pytest.mark.filterwarnings("ignore")
     def test_exported(self):
         class Chain(nn.Module):
             def __init__(self):
@@ -364,7 +375,11 @@ class TestSurroundings:
             target = MLPEnergy(nn.Sequential(nn.Linear(2, 8), nn.SiLU(), nn.Linear(8, 1)))
             x = torch.empty(4, 2)
         assert repr(target)
-        for made in (target.score(x), pyebm.langevin_chain(x, target, 3, 0.1, NOISE), pyebm.samplers.Langevin(target, 0.1)(x, 3, noise=0)):
+        for made in (
+            target.score(x),
+            pyebm.langevin_chain(x, target, 3, 0.1, NOISE),
+            pyebm.samplers.Langevin(target, 0.1)(x, 3, noise=0),
+        ):
             assert made.is_meta
             assert made.shape == x.shape
         assert target(x).shape == (4,)

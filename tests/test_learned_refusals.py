@@ -56,8 +56,16 @@ CASES = {
     "threshold": (S(L(2, 4), nn.Softplus(threshold=5), L(4, 1)), ValueError, "layer '1' of net, Softplus, must have beta > 0"),
     "activation first": (S(nn.SiLU(), L(2, 1)), ValueError, "layer '0' of net, SiLU, must follow a Linear"),
     "two activations": (S(L(2, 4), nn.SiLU(), nn.Tanh(), L(4, 1)), ValueError, "layer '2' of net, Tanh, must follow a Linear"),
-    "residual of two": (S(L(2, 4), Residual(L(4, 4), nn.SiLU(), L(4, 4)), L(4, 1)), ValueError, "layer '1' of net, Residual, must hold one"),
-    "residual's width": (S(L(2, 4), Residual(L(4, 1)), L(1, 1)), ValueError, "layer '1' of net, Residual, must leave the width"),
+    "residual of two": (
+        S(L(2, 4), Residual(L(4, 4), nn.SiLU(), L(4, 4)), L(4, 1)),
+        ValueError,
+        "layer '1' of net, Residual, must hold one",
+    ),
+    "residual's width": (
+        S(L(2, 4), Residual(L(4, 1)), L(1, 1)),
+        ValueError,
+        r"layer '1.0' of net, Linear\(4, 1\), must leave the width 4",
+    ),
     "skip inside": (S(L(2, 4), InputSkip(L(4, 4)), L(4, 1)), ValueError, "layer '1' of net, InputSkip, must come first"),
     "flatten": (S(nn.Flatten(0), L(2, 1)), ValueError, "must not mix the samples"),
     "after flatten": (S(L(2, 1), nn.Flatten(0), nn.Tanh()), ValueError, "comes after '1'"),

@@ -79,7 +79,12 @@ def law_of(samples, distribution):
 
 @pytest.mark.parametrize(
     ("make", "steps"),
-    [(lambda e: Langevin(e, 0.02), 400), (lambda e: MALA(e, 1.5), 60), (lambda e: HMC(e, 1.2, 4), 60), (lambda e: UnderdampedLangevin(e, 0.3), 60)],
+    [
+        (lambda e: Langevin(e, 0.02), 400),
+        (lambda e: MALA(e, 1.5), 60),
+        (lambda e: HMC(e, 1.2, 4), 60),
+        (lambda e: UnderdampedLangevin(e, 0.3), 60),
+    ],
     ids=["langevin", "mala", "hmc", "underdamped"],
 )
 def test_law_of_an_energy(make, steps):

@@ -27,6 +27,15 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[[Any], tuple[str, float]]] = {
     nn.ReLU.forward: lambda _: ("relu", 0.0),
     nn.LeakyReLU.forward: lambda module: ("leaky_relu", float(module.negative_slope)),
 }
+# The attributes that a module is read by.
+_ATTRIBUTES: dict[Callable[..., Any], tuple[str, ...]] = {
+    nn.Softplus.forward: ("beta", "threshold"),
+    nn.GELU.forward: ("approximate",),
+    nn.ELU.forward: ("alpha",),
+    nn.LeakyReLU.forward: ("negative_slope",),
+    nn.Dropout.forward: ("training", "p"),
+    nn.Flatten.forward: ("start_dim", "end_dim"),
+}
 _PLAIN = (Tensor, nn.Parameter)
 
 
@@ -53,21 +62,50 @@ class Layer(NamedTuple):
         return f"layer {self.name!r} of net, Linear({self.weight.shape[1]}, {self.weight.shape[0]}),"
 
 
-def layers_of(owner: str, net: nn.Module) -> list[Layer]:
-    """The layers of ``net``, in their order.
+class Reading:
+    """The layers of ``net``, in their order, and a way to see that a later call would read the same.
 
     Raises TypeError for a module that the kernels don't know or that is more than its type says (hooks,
     parametrizations, a forward of its own), ValueError for an order or a number that they don't take.
     """
-    reader = _Reader(owner)
-    reader.take("", unwrapped(net))
-    if not reader.layers:
-        raise ValueError(f"{owner}: net must have at least one Linear, got {type(net).__name__}")
-    if len(reader.layers) > MAX_LAYERS:
-        raise ValueError(
-            f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)}; {runs_anyway(owner)}"
-        )
-    return reader.layers
+
+    def __init__(self, owner: str, net: nn.Module) -> None:
+        reader = _Reader(owner)
+        reader.take("", unwrapped(net))
+        if not reader.layers:
+            raise ValueError(f"{owner}: net must have at least one Linear, got {type(net).__name__}")
+        if len(reader.layers) > MAX_LAYERS:
+            raise ValueError(
+                f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)}; {runs_anyway(owner)}"
+            )
+        self.net, self.layers, self._seen = net, reader.layers, reader.seen
+
+    def still(self, net: nn.Module) -> bool:
+        """Whether every module is as it was, but for its numbers: a third of the time of reading it again."""
+        if net is not self.net or unwrapped(net) is not self._seen[0].module:
+            return False
+        for module, kind, children, names, values in self._seen:
+            own = module.__dict__
+            if module.__class__ is not kind or "forward" in own:
+                return False
+            if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+                return False
+            if own["_modules"] and tuple(own["_modules"].values()) != children:  # modules are equal where they are the same
+                return False
+            if names and tuple(map(own.get, names)) != values:
+                return False
+        return True
+
+
+class _Seen(NamedTuple):
+    """A module as it was read."""
+
+    module: nn.Module
+    kind: type
+    children: tuple[nn.Module | None, ...]
+    names: tuple[str, ...]
+    """Of the attributes that say what it does."""
+    values: tuple[Any, ...]
 
 
 def unwrapped(net: nn.Module) -> nn.Module:
@@ -93,9 +131,12 @@ class _Reader:
         self.layers: list[Layer] = []
         self.takes_activation = False  # the last layer has none yet
         self.ended = ""  # the name of what only the end of a network may have
+        self.seen: list[_Seen] = []
 
     def take(self, name: str, module: nn.Module, skip: bool = False) -> None:
         self._check_own(name, module)
+        own, names = module.__dict__, _ATTRIBUTES.get(type(module).forward, ())
+        self.seen.append(_Seen(module, type(module), tuple(own["_modules"].values()), names, tuple(map(own.get, names))))
         forward = type(module).forward
         if self.ended:
             self._refuse(name, module, f"comes after {self.ended!r}, which must be the last")
@@ -132,10 +173,7 @@ class _Reader:
         self._take_all(name, module)
         if len(self.layers) != before + 1:
             self._refuse(name, module, f"must hold one Linear and its activation, got {len(self.layers) - before} Linear layers")
-        layer = self.layers[-1]
-        if layer.weight.shape[0] != layer.weight.shape[1]:
-            self._refuse(name, module, f"must leave the width as it is, got a weight {tuple(layer.weight.shape)}")
-        self.layers[-1] = layer._replace(residual=True)
+        self.layers[-1] = self.layers[-1]._replace(residual=True)
         self.takes_activation = False
 
     def _take_flatten(self, name: str, module: nn.Flatten) -> None:
@@ -191,6 +229,8 @@ def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None
         expected = width + inputs if layer.skip or not width else width
         if len(shape) != 2 or shape[1] != expected:
             raise ValueError(f"{owner}: {layer.shown} must have {expected} inputs")
+        if layer.residual and shape[0] != width:
+            raise ValueError(f"{owner}: {layer.shown} must leave the width {width} as it is, in a Residual")
         width = shape[0]
         if bias is not None:
             _check(owner, layer, bias, first)

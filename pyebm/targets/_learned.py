@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.func import functional_call
 
 from .. import _ops, reference
@@ -16,7 +17,7 @@ from .._checks import check_plain, check_samples
 from .._derivatives import BySample, exactly, launched, wanted
 from ._condition import biases_of, rows_of
 from ._kept import readable
-from ._layers import Key, Layer, Wiring, dim_of, key_of, layers_of, packed, unwrapped, wiring_of
+from ._layers import Key, Layer, Reading, Wiring, dim_of, key_of, packed, unwrapped, wiring_of
 from ._target import Numbers, Target
 
 Embedding = Callable[[Tensor], Tensor]
@@ -53,11 +54,16 @@ class Learned(Target):
         if embedding is not None and not (condition and callable(embedding)):
             raise ValueError(f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}")
         self.net, self.condition, self.embedding = net, condition, embedding
-        layers = layers_of(own, net)
+        layers = Reading(own, net).layers
         self.dim = dim_of(own, layers, condition, self.width)
         self._register("quadratic", quadratic, like=layers[0].weight)
         self.register_buffer("c", None)
+        self._reading: Reading | None = None
         self._wirings: dict[Key, Wiring] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's modules are others."""
+        return super().__getstate__() | {"_reading": None}
 
     def given(self: _Self, c: float | Tensor) -> _Self:
         """The target at the condition c, which shares this one's network.
@@ -204,7 +210,7 @@ class Learned(Target):
         if type(x) is not Tensor:
             check_plain(call, "x", x)
         own = type(self).__name__
-        layers = layers_of(own, self.net)
+        layers = self._layers(own)
         if dim_of(own, layers, self.condition, self.width) != self.dim:
             raise ValueError(f"{call}: net must take samples of {self.dim} elements, as when the target was made")
         device = layers[0].weight.device
@@ -217,6 +223,15 @@ class Learned(Target):
         if self.condition and self.c is None:
             raise ValueError(f"{call}: the network takes a condition beside x; take target.given(c), or give c")
         return layers
+
+    def _layers(self, own: str) -> list[Layer]:
+        net = self.net
+        if is_compiling():
+            return Reading(own, net).layers
+        reading = self._reading
+        if reading is None or not reading.still(net):
+            self._reading = reading = Reading(own, net)
+        return reading.layers
 
     def _tensors_of(self, layers: list[Layer]) -> Iterator[Tensor | None]:
         yield from (self.quadratic, self.c)

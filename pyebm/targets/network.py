@@ -96,7 +96,7 @@ class MLPEnergy(Learned):
             >>> import torch, pyebm
             >>> energy = pyebm.targets.MLPEnergy(torch.nn.Linear(3, 1), quadratic=0.5)
             >>> energy.laplacian(torch.randn(2, 3))
-            tensor([3., 3.], grad_fn=<SumBackward1>)
+            tensor([3., 3.])
         """
         layers = self._fitting("MLPEnergy.laplacian", x)
         work = self._flat(x)
