@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from cases import assert_equal, normal
@@ -99,6 +102,21 @@ def test_a_coarse_step_alone_is_biased():
     """So the laws above can tell."""
     x = Langevin(MLPEnergy(logistic(2)), 1.5)(torch.zeros(3000, 2), 60, noise=1)
     assert law_of(x, stats.logistic) < 1e-6
+
+
+def test_law_of_a_fitted_network():
+    """By the example, which knows the density that its network is to learn; the bound is a fit's, not a sample's."""
+    learned, exact = _example().main(steps=500, chain_steps=400, chains=2000)
+    assert max(stats.ks_2samp(learned[:, k].numpy(), exact[:, k].numpy()).statistic for k in range(2)) < 0.1
+    assert abs(learned.norm(dim=1).mean() - exact.norm(dim=1).mean()) < 0.1
+
+
+def _example():
+    path = Path(__file__).parents[1] / "examples" / "learned_energy.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_law_of_the_quadratic():
