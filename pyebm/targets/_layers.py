@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, cast
 
-import torch
 from torch import Tensor, nn
 
-from .._checks import FLOATS, check_plain
-from .._schemas import ACTIVATIONS
 from .blocks import InputSkip, Residual
 
-MAX_LAYERS, MAX_WIDTH, MAX_DIM = 9, 512, 4096
+MAX_LAYERS = 9
 SOFTPLUS_THRESHOLD = 20.0  # torch's default, the kernels' too: beyond it softplus is the line
 
 # Each gives the activation's name and its number; 0 where it has none.
@@ -36,7 +33,6 @@ _ATTRIBUTES: dict[Callable[..., Any], tuple[str, ...]] = {
     nn.Dropout.forward: ("training", "p"),
     nn.Flatten.forward: ("start_dim", "end_dim"),
 }
-_PLAIN = (Tensor, nn.Parameter)
 
 
 class Layer(NamedTuple):
@@ -62,42 +58,7 @@ class Layer(NamedTuple):
         return f"layer {self.name!r} of net, Linear({self.weight.shape[1]}, {self.weight.shape[0]}),"
 
 
-class Reading:
-    """The layers of ``net``, in their order, and a way to see that a later call would read the same.
-
-    Raises TypeError for a module that the kernels don't know or that is more than its type says (hooks,
-    parametrizations, a forward of its own), ValueError for an order or a number that they don't take.
-    """
-
-    def __init__(self, owner: str, net: nn.Module) -> None:
-        reader = _Reader(owner)
-        reader.take("", unwrapped(net))
-        if not reader.layers:
-            raise ValueError(f"{owner}: net must have at least one Linear, got {type(net).__name__}")
-        if len(reader.layers) > MAX_LAYERS:
-            raise ValueError(
-                f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)}; {runs_anyway(owner)}"
-            )
-        self.net, self.layers, self._seen = net, reader.layers, reader.seen
-
-    def still(self, net: nn.Module) -> bool:
-        """Whether every module is as it was, but for its numbers: a third of the time of reading it again."""
-        if net is not self.net or unwrapped(net) is not self._seen[0].module:
-            return False
-        for module, kind, children, names, values in self._seen:
-            own = module.__dict__
-            if module.__class__ is not kind or "forward" in own:
-                return False
-            if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
-                return False
-            if own["_modules"] and tuple(own["_modules"].values()) != children:  # modules are equal where they are the same
-                return False
-            if names and tuple(map(own.get, names)) != values:
-                return False
-        return True
-
-
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """A module as it was read."""
 
     module: nn.Module
@@ -125,18 +86,35 @@ def runs_anyway(owner: str) -> str:
     return f"pyebm.samplers.Langevin({score}, ...) runs any network"
 
 
+def read(owner: str, net: nn.Module) -> tuple[list[Layer], list[Seen]]:
+    """The layers of ``net`` in their order, and all that they were read from, the network itself first.
+
+    Raises TypeError for a module that the kernels don't know or that is more than its type says (hooks,
+    parametrizations, a forward of its own), ValueError for an order or a number that they don't take.
+    """
+    reader = _Reader(owner)
+    reader.take("", unwrapped(net))
+    if not reader.layers:
+        raise ValueError(f"{owner}: net must have at least one Linear, got {type(net).__name__}")
+    if len(reader.layers) > MAX_LAYERS:
+        raise ValueError(
+            f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)}; {runs_anyway(owner)}"
+        )
+    return reader.layers, reader.seen
+
+
 class _Reader:
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.layers: list[Layer] = []
         self.takes_activation = False  # the last layer has none yet
         self.ended = ""  # the name of what only the end of a network may have
-        self.seen: list[_Seen] = []
+        self.seen: list[Seen] = []
 
     def take(self, name: str, module: nn.Module, skip: bool = False) -> None:
         self._check_own(name, module)
         own, names = module.__dict__, _ATTRIBUTES.get(type(module).forward, ())
-        self.seen.append(_Seen(module, type(module), tuple(own["_modules"].values()), names, tuple(map(own.get, names))))
+        self.seen.append(Seen(module, type(module), tuple(own["_modules"].values()), names, tuple(map(own.get, names))))
         forward = type(module).forward
         if self.ended:
             self._refuse(name, module, f"comes after {self.ended!r}, which must be the last")
@@ -206,92 +184,3 @@ class _Reader:
 
     def _refuse(self, name: str, module: nn.Module, why: str, error: type[Exception] = ValueError) -> NoReturn:
         raise error(f"{self.owner}: layer {name!r} of net, {type(module).__name__}, {why}; {runs_anyway(self.owner)}")
-
-
-def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
-    """D, the elements of a sample, once each layer is known to take what the one before it gives.
-
-    condition: inputs behind x, in every layer that sees x.
-    last: outputs of the last layer; None for D.
-
-    Raises TypeError for numbers that are no dense floating-point tensor, or not of the first layer's dtype; ValueError for
-    another device, or a shape that does not fit.
-    """
-    first = layers[0].weight
-    inputs = first.shape[-1]
-    dim, width = inputs - condition, 0
-    if not 1 <= dim <= MAX_DIM:
-        raise ValueError(f"{owner}: {layers[0].shown} must take 1 to {MAX_DIM} elements of x and {condition} of a condition")
-    for layer in layers:
-        weight, bias = layer.weight, layer.bias
-        _check(owner, layer, weight, first)
-        shape = weight.shape
-        expected = width + inputs if layer.skip or not width else width
-        if len(shape) != 2 or shape[1] != expected:
-            raise ValueError(f"{owner}: {layer.shown} must have {expected} inputs")
-        if layer.residual and shape[0] != width:
-            raise ValueError(f"{owner}: {layer.shown} must leave the width {width} as it is, in a Residual")
-        width = shape[0]
-        if bias is not None:
-            _check(owner, layer, bias, first)
-            if bias.shape != shape[:1]:
-                raise ValueError(f"{owner}: {layer.shown} must have a bias ({width},), got {tuple(bias.shape)}")
-        if width > MAX_WIDTH and layer is not layers[-1]:
-            raise ValueError(f"{owner}: {layer.shown} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}")
-    if width != (dim if last is None else last):
-        raise ValueError(f"{owner}: {layers[-1].shown} must have {dim if last is None else last} outputs, as the last layer")
-    return dim
-
-
-def _check(owner: str, layer: Layer, tensor: Tensor, first: Tensor) -> None:
-    if type(tensor) not in _PLAIN:
-        check_plain(owner, f"{layer.shown} its number", tensor)
-    dtype = tensor.dtype
-    if dtype is not first.dtype or dtype not in FLOATS:
-        expected = "a floating-point dtype" if dtype is first.dtype else f"the first layer's dtype {first.dtype}"
-        raise TypeError(f"{owner}: {layer.shown} must have {expected}, got {dtype}; {runs_anyway(owner)}")
-    if tensor.device != first.device:
-        must = f"must be on {first.device} like the first layer, got {tensor.device}"
-        raise ValueError(f"{owner}: {layer.shown} {must}; {runs_anyway(owner)}")
-
-
-class Wiring(NamedTuple):
-    """What the ops need of a network beside its weights, as long as no module changes."""
-
-    layout: Tensor
-    numbers: tuple[Tensor, ...]
-    """Each layer's activation's."""
-
-
-Key = tuple[Any, ...]
-
-
-def key_of(dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Key:
-    """Equal where the wiring is."""
-    device = layers[0].weight.device
-    return (dim, dtype, device, *((*layer[2:], layer.weight.shape[0]) for layer in layers))
-
-
-def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Wiring:
-    """kind: 0 for an energy, 1 for a score."""
-    each = ((layer.weight.shape[0], ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip)) for layer in layers)
-    layout = torch.tensor([kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu")
-    numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=layers[0].weight.device)
-    return Wiring(layout, numbers.split(1))
-
-
-def packed(layers: Sequence[Layer], dim: int, quadratic: Tensor, wiring: Wiring) -> Tensor:
-    """The network's numbers as the ops take them, without the columns that a condition is multiplied by."""
-    parts: list[Tensor] = []
-    dtype = wiring.numbers[0].dtype
-    width = 0
-    for layer, number in zip(layers, wiring.numbers, strict=True):
-        weight, bias = layer.weight, layer.bias
-        outputs, inputs = weight.shape
-        seen = width + dim if layer.skip or not width else width
-        parts.append((weight if inputs == seen else weight[:, :seen]).reshape(-1))
-        parts.append(weight.new_zeros(outputs) if bias is None else bias)
-        parts.append(number)
-        width = outputs
-    parts.append(quadratic.reshape(1))
-    return torch.cat([part if part.dtype is dtype else part.to(dtype) for part in parts])

@@ -16,8 +16,8 @@ from .. import _ops, reference
 from .._checks import check_plain, check_samples
 from .._derivatives import BySample, exactly, launched, wanted
 from ._condition import biases_of, rows_of
-from ._kept import readable
-from ._layers import Key, Layer, Reading, Wiring, dim_of, key_of, packed, unwrapped, wiring_of
+from ._layers import unwrapped
+from ._reading import Reading, packed
 from ._target import Numbers, Target
 
 Embedding = Callable[[Tensor], Tensor]
@@ -54,12 +54,11 @@ class Learned(Target):
         if embedding is not None and not (condition and callable(embedding)):
             raise ValueError(f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}")
         self.net, self.condition, self.embedding = net, condition, embedding
-        layers = Reading(own, net).layers
-        self.dim = dim_of(own, layers, condition, self.width)
-        self._register("quadratic", quadratic, like=layers[0].weight)
+        reading = Reading(own, net, condition, self.width)
+        self.dim = reading.dim
+        self._register("quadratic", quadratic, like=reading.layers[0].weight)
         self.register_buffer("c", None)
         self._reading: Reading | None = None
-        self._wirings: dict[Key, Wiring] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy's modules are others."""
@@ -100,25 +99,25 @@ class Learned(Target):
         """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of torch's operations."""
         if c is not None:
             return self.given(c)._evaluate(call, x, None, backend, energy)
-        layers = self._fitting(call, x)
+        reading = self._fitting(call, x)
         with exact(x):
-            if not wanted(x, *self._tensors_of(layers)):
+            if not wanted(x, *self._tensors_of(reading)):
                 if not self._has_chain(backend, x):
                     return self._composed(x, energy)
-                launch, params, biases = self._launch(call, x, layers, backend, energy)
+                launch, params, biases = self._launch(call, x, reading, backend, energy)
                 return launch(x, params, biases)
             composed = self._composed(x, energy)
             if not self._has_chain(backend, x):
                 return composed
-            launch, params, biases = self._launch(call, x, layers, backend, energy)
+            launch, params, biases = self._launch(call, x, reading, backend, energy)
             shared = (1,) if biases is not None and biases.shape[0] > 1 else (1, 2)
             return exactly(lambda: launched(BySample(launch, shared), x, params, biases), composed)
 
     def _launch(
-        self, call: str, x: Tensor, layers: list[Layer], backend: str | None, energy: bool
+        self, call: str, x: Tensor, reading: Reading, backend: str | None, energy: bool
     ) -> tuple[Callable[..., Tensor], Tensor, Tensor | None]:
         kernel = _ops.kernels(backend, x)["network_score"]
-        numbers = self._read(call, x, layers)
+        numbers = self._read(call, x, reading)
 
         def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
             score = torch.empty_like(x)
@@ -161,8 +160,7 @@ class Learned(Target):
         """With one row of biases for each of the levels (L,), in place of c."""
         with exact(x):
             given = self.given(levels)
-            layers = given._fitting(call, x)
-            return given._read(call, x, layers, levels.shape[0])
+            return given._read(call, x, given._fitting(call, x), levels.shape[0])
 
     def _has_chain(self, backend: str | None, x: Tensor) -> bool:
         """A backend that was asked for has the kernel or says that it lacks it; else other devices run the module."""
@@ -175,26 +173,13 @@ class Learned(Target):
     def _has_energy_kernel(self) -> bool:
         return self.has_energy
 
-    def _read(self, call: str, x: Tensor, layers: list[Layer], count: int | None = None) -> Numbers:
+    def _read(self, call: str, x: Tensor, reading: Reading, count: int | None = None) -> Numbers:
         """count: rows of the condition, where it is not one a sample."""
         dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
-        wiring = self._wiring(layers, dtype)
+        wiring = reading.wiring(1 if self.width is None else 0, dtype)
         rows = self._rows(dtype, x.shape[0] if count is None else count, call)
-        biases = None if rows is None else biases_of(layers, rows)
-        return Numbers("network_chain", wiring.layout, packed(layers, self.dim, self.quadratic, wiring), biases)
-
-    def _wiring(self, layers: list[Layer], dtype: torch.dtype) -> Wiring:
-        """Kept for the layers of the last call, since it takes longer than all else of a small one."""
-        kind = 1 if self.width is None else 0
-        if not readable((layers[0].weight,)):
-            return wiring_of(kind, self.dim, layers, dtype)
-        key = key_of(self.dim, layers, dtype)
-        wiring = self._wirings.get(key)
-        if wiring is None:
-            with torch.inference_mode(False):
-                wiring = wiring_of(kind, self.dim, layers, dtype)
-            self._wirings = {key: wiring}
-        return wiring
+        biases = None if rows is None else biases_of(reading.layers, rows)
+        return Numbers("network_chain", wiring.layout, packed(reading, wiring, self.quadratic), biases)
 
     def _rows(self, dtype: torch.dtype, count: int, call: str | None = None) -> Tensor | None:
         """What the layers get of the condition: (1, C) or (count, C)."""
@@ -204,39 +189,36 @@ class Learned(Target):
         c = self.c if self.embedding is None else self.embedding(self.c)
         return rows_of(call or type(self).__name__, c, self.condition, count).to(dtype)
 
-    def _fitting(self, call: str, x: Tensor) -> list[Layer]:
-        """The layers as they are now, once x is known to fit them."""
+    def _fitting(self, call: str, x: Tensor) -> Reading:
+        """The network as it is now, once x is known to fit it."""
         batch = check_samples(call, "x", x)
         if type(x) is not Tensor:
             check_plain(call, "x", x)
         own = type(self).__name__
-        layers = self._layers(own)
-        if dim_of(own, layers, self.condition, self.width) != self.dim:
+        reading = self._read_again(own)
+        if reading.dim != self.dim:
             raise ValueError(f"{call}: net must take samples of {self.dim} elements, as when the target was made")
-        device = layers[0].weight.device
         if batch and x.numel() // batch != self.dim:
             raise ValueError(f"{call}: x must have samples of {self.dim} elements, the network's dimension, got {tuple(x.shape)}")
-        if device != x.device:
-            raise ValueError(
-                f"{call}: x must be on the network's device {device}, got {x.device}; move it with target.to(x.device)"
-            )
+        if reading.device != x.device:
+            must = f"x must be on the network's device {reading.device}, got {x.device}"
+            raise ValueError(f"{call}: {must}; move it with target.to(x.device)")
         if self.condition and self.c is None:
             raise ValueError(f"{call}: the network takes a condition beside x; take target.given(c), or give c")
-        return layers
+        return reading
 
-    def _layers(self, own: str) -> list[Layer]:
+    def _read_again(self, own: str) -> Reading:
         net = self.net
         if is_compiling():
-            return Reading(own, net).layers
+            return Reading(own, net, self.condition, self.width)
         reading = self._reading
         if reading is None or not reading.still(net):
-            self._reading = reading = Reading(own, net)
-        return reading.layers
+            self._reading = reading = Reading(own, net, self.condition, self.width)
+        return reading
 
-    def _tensors_of(self, layers: list[Layer]) -> Iterator[Tensor | None]:
+    def _tensors_of(self, reading: Reading) -> Iterator[Tensor | None]:
         yield from (self.quadratic, self.c)
-        for layer in layers:
-            yield from (layer.weight, layer.bias)
+        yield from reading.tensors()
         if isinstance(self.embedding, nn.Module):
             yield from self.embedding.parameters()
 

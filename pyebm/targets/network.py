@@ -98,7 +98,7 @@ class MLPEnergy(Learned):
             >>> energy.laplacian(torch.randn(2, 3))
             tensor([3., 3.])
         """
-        layers = self._fitting("MLPEnergy.laplacian", x)
+        layers = self._fitting("MLPEnergy.laplacian", x).layers
         work = self._flat(x)
         widest = max(layer.weight.shape[0] for layer in layers)
         chunk = max(_CHUNK // max(work.shape[0] * max(widest, self.dim), 1), 1)
