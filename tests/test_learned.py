@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 import pyebm
 from pyebm import Noise
-from pyebm.targets import MLPEnergy, MLPScore
+from pyebm.targets import MLPEnergy, MLPScore, Residual
 from pyebm.targets._learned import Learned
 
 F64 = torch.float64
@@ -51,6 +51,8 @@ def test_wiring():
         assert_equal(MLPEnergy(flat)(x), target(x))
         assert target(x[:0]).shape == (0,)
         assert target.score(x[:0]).shape == (0, 2, 3)
+    first = seeded(nn.Sequential(Residual(nn.Linear(6, 6), nn.Tanh()), nn.Linear(6, 1)), F64)  # of x itself
+    close(MLPEnergy(first).score(x), pyebm.energy_score(energy_of(nn.Sequential(nn.Flatten(), first)), x), rtol=1e-12, atol=1e-12)
     score = MLPScore(wired(6, 6, F64))
     close(score(x), score.net(x).reshape(5, 2, 3), rtol=1e-12, atol=1e-12)
 
@@ -233,6 +235,13 @@ class TestCondition:
         target(x, c).sum().backward()
         assert embedding[0].weight.grad.abs().sum() > 0
 
+    def test_a_frozen_network(self):
+        """The gradient of an embedding that is no module, and of c, with nothing else to be differentiated."""
+        scale, target_net = torch.tensor(1.5, requires_grad=True), mlp(3, 1).requires_grad_(False)
+        target = MLPEnergy(target_net, condition=1, embedding=lambda c: (scale * c).reshape(-1, 1))
+        target(normal(4, 2), torch.rand(4)).sum().backward()
+        assert scale.grad.isfinite()
+
     def test_by_the_condition(self):
         target, x, c = MLPEnergy(mlp(3, 1, dtype=F64), condition=1), normal(4, 2, dtype=F64), normal(4, 1, dtype=F64, grad=True)
         torch.autograd.gradcheck(lambda c: target.given(c).score(x), c)
@@ -348,12 +357,15 @@ def test_without_a_kernel(monkeypatch):
 class TestSurroundings:
     @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
     def test_compiled(self):
-        target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
+        target, level, x = MLPEnergy(mlp(2, 1), 0.5), MLPScore(mlp(3, 2), condition=1), normal(4, 2)
+        annealed = pyebm.samplers.AnnealedLangevin(level, [1.0, 0.5], 0.1, 2)
         for function in (
             target.score,
             target,
             lambda x: pyebm.langevin_chain(x, target, 3, 0.1, NOISE),
             lambda x: pyebm.langevin_chain(x, target, 3, 0.1, NOISE, differentiable=True),
+            lambda x: level(x, x[:, 0]),
+            lambda x: annealed(x, noise=0),
         ):
             assert_equal(torch.compile(function, fullgraph=True, backend="aot_eager")(x), function(x))
 

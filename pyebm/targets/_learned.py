@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
@@ -74,15 +74,9 @@ class Learned(Target):
 
         Raises ValueError for a target without a condition and for another shape, TypeError for what is no number.
         """
-        own = f"{type(self).__name__}.given"
-        if not self.condition:
-            raise ValueError(f"{own}: the target has no condition; make it with condition=C for a net of [x; c]")
-        if not isinstance(c, Tensor):
-            c = torch.tensor(float(c), dtype=torch.float64, device=self.quadratic.device)
-        if self.embedding is None:
-            rows_of(own, c, self.condition)
+        given = self._condition(f"{type(self).__name__}.given", c)
         made = copy.copy(self)
-        made._buffers, made._modules = {**self._buffers, "c": c}, dict(self._modules)
+        made._buffers, made._modules = {**self._buffers, "c": given}, dict(self._modules)
         return made
 
     def extra_repr(self) -> str:
@@ -97,70 +91,89 @@ class Learned(Target):
 
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
         """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of torch's operations."""
-        if c is not None:
-            return self.given(c)._evaluate(call, x, None, backend, energy)
-        reading = self._fitting(call, x)
+        c = self.c if c is None else self._condition(call, c)
+        reading = self._fitting(call, x, c)
         with exact(x):
-            if not wanted(x, *self._tensors_of(reading)):
-                if not self._has_chain(backend, x):
-                    return self._composed(x, energy)
-                launch, params, biases = self._launch(call, x, reading, backend, energy)
-                return launch(x, params, biases)
-            composed = self._composed(x, energy)
             if not self._has_chain(backend, x):
-                return composed
-            launch, params, biases = self._launch(call, x, reading, backend, energy)
-            shared = (1,) if biases is not None and biases.shape[0] > 1 else (1, 2)
-            return exactly(lambda: launched(BySample(launch, shared), x, params, biases), composed)
+                return self._composed(x, c, energy)
+            kernel = _ops.kernels(backend, x)["network_score"]
+            numbers = self._numbers_at(call, x, c, reading)
 
-    def _launch(
-        self, call: str, x: Tensor, reading: Reading, backend: str | None, energy: bool
-    ) -> tuple[Callable[..., Tensor], Tensor, Tensor | None]:
-        kernel = _ops.kernels(backend, x)["network_score"]
-        numbers = self._read(call, x, reading)
+            def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                score = torch.empty_like(x)
+                value = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else None
+                _ops.call(kernel, (score, x, numbers.which, params), (biases, value))
+                return score if value is None else value
 
-        def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
-            score = torch.empty_like(x)
-            value = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else None
-            _ops.call(kernel, (score, x, numbers.which, params), (biases, value))
-            return score if value is None else value
+            given = (x, numbers.params, numbers.biases)
+            if not wanted(*given):
+                return launch(*given)
+            by_sample = numbers.biases is not None and numbers.biases.shape[0] > 1
+            value = BySample(launch, shared=(1,) if by_sample else (1, 2))
+            return exactly(lambda: launched(value, *given), self._composed(x, c, energy))
 
-        return launch, numbers.params, numbers.biases
-
-    def _composed(self, x: Tensor, energy: bool) -> Tensor:
+    def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
         """By the module itself, on any device."""
-        batch = x.shape[0]
-        work = reference.work_of(x).reshape(batch, self.dim)
-        return self._energy(work) if energy else self._score(work).reshape(x.shape).to(x.dtype)
+        work = reference.work_of(x).reshape(x.shape[0], self.dim)
+        return self._energy(work, c) if energy else self._score(work, c).reshape(x.shape).to(x.dtype)
 
-    def _energy(self, work: Tensor) -> Tensor:
+    def _energy(self, work: Tensor, c: Tensor | None) -> Tensor:
         """Of work (B, D), in its dtype: (B,)."""
         raise NotImplementedError
 
-    def _score(self, work: Tensor) -> Tensor:
+    def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def _run(self, work: Tensor) -> Tensor:
+    def _run(self, work: Tensor, c: Tensor | None) -> Tensor:
         """The module at work, in its dtype."""
-        rows = self._rows(work.dtype, work.shape[0])
-        inputs = work if rows is None else torch.cat((work, rows.expand(work.shape[0], -1)), 1)
+        inputs = work
+        if c is not None:
+            rows = self._rows(type(self).__name__, work, c, work.shape[0])
+            inputs = torch.cat((work, rows.expand(work.shape[0], -1)), 1)
         net = unwrapped(self.net)
         parameters = dict(net.named_parameters())
         if all(tensor.dtype is work.dtype for tensor in parameters.values()):
             return cast(Tensor, self.net(inputs))  # with what wraps it: DDP's backward counts on its forward
         return cast(Tensor, functional_call(net, {name: tensor.to(work.dtype) for name, tensor in parameters.items()}, (inputs,)))
 
+    # --- the condition ---
+
+    def _condition(self, call: str, c: Any) -> Tensor:
+        """What a caller gave as c, as a tensor."""
+        if not self.condition:
+            raise ValueError(f"{call}: the target has no condition; make it with condition=C for a net of [x; c]")
+        if not isinstance(c, Tensor):
+            c = torch.tensor(float(c), dtype=torch.float64, device=self.quadratic.device)
+        if self.embedding is None:
+            rows_of(call, c, self.condition)
+        return cast(Tensor, c)
+
+    def _rows(self, call: str, x: Tensor, c: Tensor, count: int) -> Tensor:
+        """What the layers get of c, in the dtype that x is computed in: (1, C) or (count, C)."""
+        rows = rows_of(call, c if self.embedding is None else self.embedding(c), self.condition, count)
+        if rows.device != x.device:
+            raise ValueError(f"{call}: c must be on x's device {x.device}, got {rows.device}")
+        return rows.to(_dtype(x))
+
     # --- as the ops take it ---
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
         with exact(x):
-            return self._read(call, x, self._fitting(call, x))
+            return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
 
     def _at_levels(self, call: str, x: Tensor, levels: Tensor) -> Numbers:
         """With one row of biases for each of the levels (L,), in place of c."""
         with exact(x):
-            given = self.given(levels)
-            return given._read(call, x, given._fitting(call, x), levels.shape[0])
+            levels = self._condition(call, levels)
+            return self._numbers_at(call, x, levels, self._fitting(call, x, levels), levels.shape[0])
+
+    def _numbers_at(self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None) -> Numbers:
+        """count: rows of the condition, where it is not one a sample."""
+        wiring = reading.wiring(1 if self.width is None else 0, _dtype(x))
+        params, biases = packed(reading, wiring, self.quadratic), None
+        if c is not None:
+            biases = biases_of(reading.layers, self._rows(call, x, c, x.shape[0] if count is None else count))
+        return Numbers("network_chain", wiring.layout, params, biases)
 
     def _has_chain(self, backend: str | None, x: Tensor) -> bool:
         """A backend that was asked for has the kernel or says that it lacks it; else other devices run the module."""
@@ -173,23 +186,7 @@ class Learned(Target):
     def _has_energy_kernel(self) -> bool:
         return self.has_energy
 
-    def _read(self, call: str, x: Tensor, reading: Reading, count: int | None = None) -> Numbers:
-        """count: rows of the condition, where it is not one a sample."""
-        dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
-        wiring = reading.wiring(1 if self.width is None else 0, dtype)
-        rows = self._rows(dtype, x.shape[0] if count is None else count, call)
-        biases = None if rows is None else biases_of(reading.layers, rows)
-        return Numbers("network_chain", wiring.layout, packed(reading, wiring, self.quadratic), biases)
-
-    def _rows(self, dtype: torch.dtype, count: int, call: str | None = None) -> Tensor | None:
-        """What the layers get of the condition: (1, C) or (count, C)."""
-        if not self.condition:
-            return None
-        assert self.c is not None
-        c = self.c if self.embedding is None else self.embedding(self.c)
-        return rows_of(call or type(self).__name__, c, self.condition, count).to(dtype)
-
-    def _fitting(self, call: str, x: Tensor) -> Reading:
+    def _fitting(self, call: str, x: Tensor, c: Tensor | None) -> Reading:
         """The network as it is now, once x is known to fit it."""
         batch = check_samples(call, "x", x)
         if type(x) is not Tensor:
@@ -203,7 +200,7 @@ class Learned(Target):
         if reading.device != x.device:
             must = f"x must be on the network's device {reading.device}, got {x.device}"
             raise ValueError(f"{call}: {must}; move it with target.to(x.device)")
-        if self.condition and self.c is None:
+        if self.condition and c is None:
             raise ValueError(f"{call}: the network takes a condition beside x; take target.given(c), or give c")
         return reading
 
@@ -216,11 +213,10 @@ class Learned(Target):
             self._reading = reading = Reading(own, net, self.condition, self.width)
         return reading
 
-    def _tensors_of(self, reading: Reading) -> Iterator[Tensor | None]:
-        yield from (self.quadratic, self.c)
-        yield from reading.tensors()
-        if isinstance(self.embedding, nn.Module):
-            yield from self.embedding.parameters()
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """That x is computed in."""
+    return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
 def exact(x: Tensor) -> Any:

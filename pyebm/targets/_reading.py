@@ -95,8 +95,8 @@ def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None
         expected = width + inputs if layer.skip or not width else width
         if len(shape) != 2 or shape[1] != expected:
             raise ValueError(f"{owner}: {layer.shown} must have {expected} inputs")
-        if layer.residual and shape[0] != width:
-            raise ValueError(f"{owner}: {layer.shown} must leave the width {width} as it is, in a Residual")
+        if layer.residual and shape[0] != (width or inputs):
+            raise ValueError(f"{owner}: {layer.shown} must leave the width {width or inputs} as it is, in a Residual")
         width = shape[0]
         if bias is not None:
             _check(owner, layer, bias, first)

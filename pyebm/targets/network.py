@@ -81,7 +81,7 @@ class MLPEnergy(Learned):
             >>> torch.allclose(energy.hvp(torch.randn(4, 3), v), v)
             True
         """
-        self._fitting("MLPEnergy.hvp", x)
+        self._fitting("MLPEnergy.hvp", x, self.c)
         v = check_like("MLPEnergy.hvp", "v", v, "x", x)
         with exact(x):
             made = self._hessian_times(self._flat(x), self._flat(v))
@@ -98,7 +98,7 @@ class MLPEnergy(Learned):
             >>> energy.laplacian(torch.randn(2, 3))
             tensor([3., 3.])
         """
-        layers = self._fitting("MLPEnergy.laplacian", x).layers
+        layers = self._fitting("MLPEnergy.laplacian", x, self.c).layers
         work = self._flat(x)
         widest = max(layer.weight.shape[0] for layer in layers)
         chunk = max(_CHUNK // max(work.shape[0] * max(widest, self.dim), 1), 1)
@@ -114,15 +114,15 @@ class MLPEnergy(Learned):
         return reference.work_of(x).reshape(x.shape[0], self.dim)
 
     def _hessian_times(self, work: Tensor, v: Tensor) -> Tensor:
-        gradient = torch.func.grad(lambda at: self._energy(at).sum())
+        gradient = torch.func.grad(lambda at: self._energy(at, self.c).sum())
         product: Tensor = torch.func.jvp(gradient, (work,), (v,))[1]
         return product
 
-    def _energy(self, work: Tensor) -> Tensor:
-        return self._run(work).reshape(work.shape[0]) + self.quadratic.to(work.dtype) * work.square().sum(1)
+    def _energy(self, work: Tensor, c: Tensor | None) -> Tensor:
+        return self._run(work, c).reshape(work.shape[0]) + self.quadratic.to(work.dtype) * work.square().sum(1)
 
-    def _score(self, work: Tensor) -> Tensor:
-        return energy_score(self._energy, work, create_graph=torch.is_grad_enabled())
+    def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
+        return energy_score(lambda at: self._energy(at, c), work, create_graph=torch.is_grad_enabled())
 
 
 class MLPScore(Learned):
@@ -170,5 +170,5 @@ class MLPScore(Learned):
         """Raises NotImplementedError: a score's energy is not known."""
         raise NotImplementedError("MLPScore: a network of scores has no energy; MLPEnergy has one, and its score")
 
-    def _score(self, work: Tensor) -> Tensor:
-        return self._run(work)
+    def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
+        return self._run(work, c)
