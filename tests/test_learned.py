@@ -11,6 +11,7 @@ from cases import assert_equal, normal
 from learned_cases import ACTIVATIONS, SMOOTH, energy_of, mlp, seeded, wired
 from torch import nn
 from torch.func import functional_call
+from torch.testing._internal.two_tensor import TwoTensor
 
 import pyebm
 from pyebm import Noise
@@ -420,3 +421,12 @@ class TestSurroundings:
             close(target.score(x, backend="reference"), target.score(x))
         made = pyebm.langevin_chain(x, target, 3, 0.1, NOISE, backend="reference")
         close(made, pyebm.langevin_chain(x, target, 3, 0.1, NOISE))
+
+    def test_subclasses(self):
+        """An energy is the module's own operations for what has operations of its own; a score refuses it, as every target's."""
+        target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
+        both = TwoTensor(x.clone(), x.clone())
+        close(target(both).a, target(x))
+        with pytest.raises(TypeError, match="score: x must be a plain tensor or a DTensor, got TwoTensor"):
+            target.score(both)
+        assert_equal(target.score(nn.Parameter(x)).detach(), target.score(x).detach())

@@ -94,7 +94,7 @@ class Learned(Target):
         c = self.c if c is None else self._condition(call, c)
         reading = self._fitting(call, x, c)
         with exact(x):
-            if not self._has_chain(backend, x):
+            if not self._has_chain(backend, x) or _has_operations(x):
                 return self._composed(x, c, energy)
             kernel = _ops.kernels(backend, x)["network_score"]
             numbers = self._numbers_at(call, x, c, reading)
@@ -189,8 +189,6 @@ class Learned(Target):
     def _fitting(self, call: str, x: Tensor, c: Tensor | None) -> Reading:
         """The network as it is now, once x is known to fit it."""
         batch = check_samples(call, "x", x)
-        if type(x) is not Tensor:
-            check_plain(call, "x", x)
         own = type(self).__name__
         reading = self._read_again(own)
         if reading.dim != self.dim:
@@ -212,6 +210,16 @@ class Learned(Target):
         if reading is None or not reading.still(net):
             self._reading = reading = Reading(own, net, self.condition, self.width)
         return reading
+
+
+def _has_operations(x: Tensor) -> bool:
+    """Whether it is a subclass whose memory is not that of a tensor."""
+    try:
+        if type(x) is not Tensor:
+            check_plain("", "", x)
+    except TypeError:
+        return True
+    return False
 
 
 def _dtype(x: Tensor) -> torch.dtype:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import reference
 from .._checks import check_like
+from .._dtensor import by_samples
 from ..energy import energy_score
 from ._learned import Embedding, Learned, exact
 
@@ -59,6 +60,7 @@ class MLPEnergy(Learned):
         """
         return self._evaluate("MLPEnergy.energy", x, c, None, energy=True)
 
+    @by_samples
     def score(self, x: Tensor, c: Any = None, *, backend: str | None = None) -> Tensor:
         """``-grad energy(x)``, x's shape and dtype: by the kernel, without autograd; differentiable, as the energy is.
 
@@ -151,6 +153,7 @@ class MLPScore(Learned):
     def __init__(self, net: nn.Module, *, condition: int = 0, embedding: Embedding | None = None) -> None:
         super().__init__(net, 0.0, condition, embedding)
 
+    @by_samples
     def score(self, x: Tensor, c: Any = None, *, backend: str | None = None) -> Tensor:
         """``net(x)``, x's shape and dtype; in half precisions computed in float32. Differentiable in x, c and the parameters.
 
