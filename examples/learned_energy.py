@@ -2,7 +2,8 @@
 
     python examples/learned_energy.py
 
-The data are a mixture of normals, so what the network should have learned is known: the mixture, blurred by the noise.
+The data are a mixture of normals, so what the network should have learned is known: the mixture,
+    blurred by the noise.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def mlp(inputs: int, outputs: int, activation: str = "silu", width: int = 12, dt
 
 
 def wired(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Everything a network may be wired of: nesting, a residual, input skips, no bias, no activation, what does nothing."""
+    """Everything a network may be wired of: nesting, a residual, input skips, no bias, no
+    activation, what does nothing."""
     first = InputSkip(
         *(nn.Dropout(0.1), nn.Linear(inputs, 7), nn.GELU(), nn.Dropout(0.5), nn.Linear(7 + inputs, 5, bias=False), nn.Tanh()),
     )
@@ -49,7 +50,8 @@ def wired(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> nn.M
 
 
 def logistic(dim: int) -> nn.Module:
-    """``sum_i softplus(x_i) + softplus(-x_i)``: the energy of a standard logistic distribution, exactly."""
+    """``sum_i softplus(x_i) + softplus(-x_i)``: the energy of a standard logistic distribution,
+    exactly."""
     first, last = nn.Linear(dim, 2 * dim, bias=False), nn.Linear(2 * dim, 1, bias=False)
     with torch.no_grad():
         first.weight.copy_(torch.cat((torch.eye(dim), -torch.eye(dim))))
@@ -66,7 +68,7 @@ def shifted(dim: int) -> nn.Module:
 
 
 def energy_of(net: nn.Module, quadratic: float = 0.0):
-    """What MLPEnergy says, in eager PyTorch."""
+    """The energy that MLPEnergy says, in eager PyTorch."""
 
     def energy(x: Tensor) -> Tensor:
         return net(x).reshape(len(x)) + quadratic * x.square().flatten(1).sum(1)

@@ -1,4 +1,5 @@
-"""MLPEnergy and MLPScore: values, derivatives, conditions, parameters that are never stale, and what torch does to a target."""
+"""MLPEnergy and MLPScore: values, derivatives, conditions, parameters that are never stale, and
+what torch does to a target."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def test_is_the_network(activation):
 
 
 def test_wiring():
-    """Residuals, input skips, nesting, Linear without bias or activation, modules that do nothing; samples of any shape."""
+    """Residuals, input skips, nesting, Linear without bias or activation, modules that do nothing;
+    samples of any shape."""
     net, x = wired(6, 1, F64), normal(5, 2, 3, dtype=F64)
     target = MLPEnergy(net)
     with torch.no_grad():
@@ -129,7 +131,8 @@ class TestDerivatives:
         assert target.net[0].weight.grad.isfinite().all()
 
     def test_through_a_wrapper(self):
-        """DataParallel as DistributedDataParallel: the wrapper's own forward is what autograd sees."""
+        """DataParallel as DistributedDataParallel: the wrapper's own forward is what autograd
+        sees."""
         seen = []
 
         class Wrapper(nn.DataParallel):
@@ -237,7 +240,8 @@ class TestCondition:
         assert embedding[0].weight.grad.abs().sum() > 0
 
     def test_a_frozen_network(self):
-        """The gradient of an embedding that is no module, and of c, with nothing else to be differentiated."""
+        """The gradient of an embedding that is no module, and of c, with nothing else to be
+        differentiated."""
         scale, target_net = torch.tensor(1.5, requires_grad=True), mlp(3, 1).requires_grad_(False)
         target = MLPEnergy(target_net, condition=1, embedding=lambda c: (scale * c).reshape(-1, 1))
         target(normal(4, 2), torch.rand(4)).sum().backward()
@@ -264,7 +268,8 @@ class TestCondition:
 
 class TestChain:
     def test_equals_the_loop(self):
-        """Of score and langevin_step: in grad mode too, with a clamp, thinned, cut in two, in half precision."""
+        """The loop is of score and langevin_step: in grad mode too, with a clamp, thinned, cut in two, in half
+        precision."""
         target, start = MLPEnergy(mlp(3, 1), 0.5), normal(6, 3)
         for x in (start, start.double(), start.bfloat16()):
             loop, kept = x, []
@@ -337,7 +342,8 @@ class TestChain:
 
 
 def test_without_a_kernel(monkeypatch):
-    """As on a device whose kernel is not there: the module itself, the same noise, no derivative of the chain."""
+    """As on a device whose kernel is not there: the module itself, the same noise, no derivative of
+    the chain."""
     target, score, x = MLPEnergy(mlp(3, 1), 0.5), MLPScore(mlp(4, 3), condition=1), normal(6, 3)
     sampler = pyebm.samplers.Langevin(target, 0.1)
     annealed = pyebm.samplers.AnnealedLangevin(score, [1.0, 0.5], 0.1, 2)
@@ -423,7 +429,8 @@ class TestSurroundings:
         close(made, pyebm.langevin_chain(x, target, 3, 0.1, NOISE))
 
     def test_subclasses(self):
-        """An energy is the module's own operations for what has operations of its own; a score refuses it, as every target's."""
+        """An energy is the module's own operations for what has operations of its own; a score
+        refuses it, as every target's."""
         target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
         both = TwoTensor(x.clone(), x.clone())
         close(target(both).a, target(x))

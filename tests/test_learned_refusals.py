@@ -1,4 +1,5 @@
-"""Networks that the kernels can't run: each is refused in words that name the layer and what runs it."""
+"""Networks that the kernels can't run: each is refused in words that name the layer and what runs
+it."""
 
 from __future__ import annotations
 
@@ -138,7 +139,7 @@ def test_what_does_not_fit():
 
 @pytest.mark.parametrize("sampler", [pyebm.samplers.MALA, lambda score, eta: pyebm.samplers.HMC(score, eta, 2)])
 def test_a_score_has_no_test(sampler):
-    """Of one dimension too, where its (B, 1) could pass for an energy."""
+    """In one dimension too, where its (B, 1) could pass for an energy."""
     with pytest.raises(TypeError, match="energy_fn must have an energy, got MLPScore"):
         sampler(MLPScore(L(1, 1)), 0.1)(torch.zeros(3, 1), 2, noise=0)
 

@@ -1,4 +1,5 @@
-"""Every sampler around a learned target: the bits of the same sampler around a function, and the laws of known networks."""
+"""Every sampler around a learned target: the bits of the same sampler around a function, and the
+laws of known networks."""
 
 from __future__ import annotations
 
@@ -91,7 +92,8 @@ def law_of(samples, distribution):
     ids=["langevin", "mala", "hmc", "underdamped"],
 )
 def test_law_of_an_energy(make, steps):
-    """A network that is a logistic distribution; MALA and HMC at steps that would leave a bias without their test."""
+    """A network that is a logistic distribution; MALA and HMC at steps that would leave a bias
+    without their test."""
     target = MLPEnergy(logistic(2))
     x = make(target)(torch.zeros(3000, 2), steps, noise=1)
     assert law_of(x, stats.logistic) > 0.001
@@ -105,7 +107,8 @@ def test_a_coarse_step_alone_is_biased():
 
 
 def test_law_of_a_fitted_network():
-    """By the example, which knows the density that its network is to learn; the bound is a fit's, not a sample's."""
+    """By the example, which knows the density that its network is to learn; the bound is a fit's,
+    not a sample's."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

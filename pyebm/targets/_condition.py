@@ -1,4 +1,5 @@
-"""What a network's layers have of a condition c: for a layer of [x; c] it is another bias, the same in every step."""
+"""A condition c, as a network's layers have it: for a layer of [x; c] it is another bias, the same
+in every step."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def rows_of(call: str, c: Tensor, condition: int, batch: int | None = None) -> T
 
 
 def biases_of(layers: Sequence[Layer], rows: Tensor) -> Tensor:
-    """Every layer's ``b + W_c c``, (R, all outputs), for rows (R, C) in the dtype of the computation.
+    """Every layer's ``b + W_c c``, (R, all outputs), for rows (R, C) in the dtype of the
+    computation.
 
     The sum over C has one order, so that the bits of a row don't depend on the other rows.
     """

@@ -1,4 +1,5 @@
-"""Reads a torch module as the layers that the network kernels run, or says which part of it they can't."""
+"""Reads a torch module as the layers that the network kernels run, or says which part of it they
+can't."""
 
 from __future__ import annotations
 
@@ -87,10 +88,12 @@ def runs_anyway(owner: str) -> str:
 
 
 def read(owner: str, net: nn.Module) -> tuple[list[Layer], list[Seen]]:
-    """The layers of ``net`` in their order, and all that they were read from, the network itself first.
+    """The layers of ``net`` in their order, and all that they were read from, the network itself
+    first.
 
-    Raises TypeError for a module that the kernels don't know or that is more than its type says (hooks,
-    parametrizations, a forward of its own), ValueError for an order or a number that they don't take.
+    Raises TypeError for a module that the kernels don't know or that is more than its type says
+    (hooks, parametrizations, a forward of its own), ValueError for an order or a number that they
+    don't take.
     """
     reader = _Reader(owner)
     reader.take("", unwrapped(net))

@@ -1,4 +1,5 @@
-"""What the targets on networks share: the module is read in every call, and runs in the kernel or as it is."""
+"""The targets on networks share this: the module is read in every call, and runs in the kernel or
+as it is."""
 
 from __future__ import annotations
 
@@ -68,11 +69,13 @@ class Learned(Target):
         """The target at the condition c, which shares this one's network.
 
         Args:
-            c: (C,), one for all samples, or (B, C), one a sample. Where C is 1, a number and (B,) too. With an ``embedding``,
-                whatever that takes. Both are read in every call, as the network's parameters are; what the layers make of c
-                alone is computed once a call, for all of its steps.
+            c: (C,), one for all samples, or (B, C), one a sample. Where C is 1, a number and (B,)
+                too. With an ``embedding``, whatever that takes. Both are read in every call, as the
+                network's parameters are; what the layers make of c alone is computed once a call,
+                for all of its steps.
 
-        Raises ValueError for a target without a condition and for another shape, TypeError for what is no number.
+        Raises ValueError for a target without a condition and for another shape, TypeError for what
+        is no number.
         """
         given = self._condition(f"{type(self).__name__}.given", c)
         made = copy.copy(self)
@@ -90,7 +93,8 @@ class Learned(Target):
     # --- one evaluation ---
 
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
-        """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of torch's operations."""
+        """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of
+        torch's operations."""
         c = self.c if c is None else self._condition(call, c)
         reading = self._fitting(call, x, c)
         with exact(x):
@@ -118,7 +122,7 @@ class Learned(Target):
         return self._energy(work, c) if energy else self._score(work, c).reshape(x.shape).to(x.dtype)
 
     def _energy(self, work: Tensor, c: Tensor | None) -> Tensor:
-        """Of work (B, D), in its dtype: (B,)."""
+        """The energies (B,) of work (B, D), in its dtype."""
         raise NotImplementedError
 
     def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
@@ -139,7 +143,7 @@ class Learned(Target):
     # --- the condition ---
 
     def _condition(self, call: str, c: Any) -> Tensor:
-        """What a caller gave as c, as a tensor."""
+        """The c that a caller gave, as a tensor."""
         if not self.condition:
             raise ValueError(f"{call}: the target has no condition; make it with condition=C for a net of [x; c]")
         if not isinstance(c, Tensor):
@@ -149,7 +153,7 @@ class Learned(Target):
         return cast(Tensor, c)
 
     def _rows(self, call: str, x: Tensor, c: Tensor, count: int) -> Tensor:
-        """What the layers get of c, in the dtype that x is computed in: (1, C) or (count, C)."""
+        """The layers' part of c, in the dtype that x is computed in: (1, C) or (count, C)."""
         rows = rows_of(call, c if self.embedding is None else self.embedding(c), self.condition, count)
         if rows.device != x.device:
             raise ValueError(f"{call}: c must be on x's device {x.device}, got {rows.device}")
@@ -176,7 +180,8 @@ class Learned(Target):
         return Numbers("network_chain", wiring.layout, params, biases)
 
     def _has_chain(self, backend: str | None, x: Tensor) -> bool:
-        """A backend that was asked for has the kernel or says that it lacks it; else other devices run the module."""
+        """A backend that was asked for has the kernel or says that it lacks it; else other devices
+        run the module."""
         return backend is not None or x.is_cpu or x.is_meta
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:

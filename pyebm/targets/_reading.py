@@ -1,4 +1,5 @@
-"""A network as it was read: kept from call to call for as long as nothing but its numbers changes."""
+"""A network as it was read: kept from call to call for as long as nothing but its numbers
+changes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _PLAIN = (Tensor, nn.Parameter)
 
 
 class Reading:
-    """The layers of ``net`` as they fit each other, and a way to see that a later call would read the same.
+    """The layers of ``net`` as they fit each other, and a way to see that a later call would read
+    the same.
 
     Raises as :func:`read` and :func:`dim_of`.
     """
@@ -38,7 +40,8 @@ class Reading:
         return [own[name] for own, name in self._places]
 
     def still(self, net: nn.Module) -> bool:
-        """Whether all is as it was, but for the numbers: a third of the time of reading it again."""
+        """Whether all is as it was, but for the numbers: a third of the time of reading it
+        again."""
         if net is not self.net or unwrapped(net) is not self._seen[0].module:
             return False
         dtype, device = self.dtype, self.device
@@ -61,7 +64,8 @@ class Reading:
         return True
 
     def wiring(self, kind: int, dtype: torch.dtype) -> Wiring:
-        """What the ops need beside the weights. It takes longer to make than all else of a small call, so it is kept.
+        """The ops' arguments beside the weights. They take longer to make than all else of a small
+        call, so they are kept.
 
         kind: 0 for an energy, 1 for a score.
         """
@@ -80,8 +84,8 @@ def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None
     condition: inputs behind x, in every layer that sees x.
     last: outputs of the last layer; None for D.
 
-    Raises TypeError for numbers that are no dense floating-point tensor, or not of the first layer's dtype; ValueError for
-    another device, or a shape that does not fit.
+    Raises TypeError for numbers that are no dense floating-point tensor, or not of the first
+    layer's dtype; ValueError for another device, or a shape that does not fit.
     """
     first = layers[0].weight
     inputs = first.shape[-1]
@@ -122,7 +126,7 @@ def _check(owner: str, layer: Layer, tensor: Tensor, first: Tensor) -> None:
 
 
 class Wiring(NamedTuple):
-    """What the ops need of a network beside its weights, as long as no module changes."""
+    """The ops' arguments for a network beside its weights, as long as no module changes."""
 
     layout: Tensor
     numbers: tuple[Tensor, ...]
@@ -146,7 +150,8 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
 
 
 def packed(reading: Reading, wiring: Wiring, quadratic: Tensor) -> Tensor:
-    """The network's numbers as the ops take them, without the columns that a condition is multiplied by."""
+    """The network's numbers as the ops take them, without the columns that a condition is
+    multiplied by."""
     parts: list[Tensor] = []
     tensors = iter(reading.tensors())
     for weight, bias, seen, number in zip(tensors, tensors, wiring.seen, wiring.numbers):  # noqa: B905 (as above)

@@ -1,4 +1,5 @@
-"""Ways to wire the layers of a network that a plain nn.Sequential does not have, and that the kernels take."""
+"""Ways to wire the layers of a network that a plain nn.Sequential does not have, and that the
+kernels take."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 class Residual(nn.Sequential):
     """``x + f(x)``, f being the modules in their order.
 
-    :class:`MLPEnergy` and :class:`MLPScore` take one Linear of as many outputs as inputs, and its activation.
+    :class:`MLPEnergy` and :class:`MLPScore` take one Linear of as many outputs as inputs, and its
+    activation.
 
     Example:
         >>> import torch, pyebm
@@ -27,7 +29,8 @@ class Residual(nn.Sequential):
 
 
 class InputSkip(nn.Sequential):
-    """Modules in their order, where every Linear but the first sees the input once more: it gets ``[h; x]``, h the layer before.
+    """Modules in their order, where every Linear but the first sees the input once more: it gets
+    ``[h; x]``, h the layer before.
 
     Example:
         >>> import torch, pyebm

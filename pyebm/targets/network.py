@@ -1,4 +1,5 @@
-"""Energies and scores that are learned: networks whose layers the kernels know, so that a chain on one is a single launch."""
+"""Energies and scores that are learned: networks whose layers the kernels know, so that a chain on
+one is a single launch."""
 
 from __future__ import annotations
 
@@ -17,21 +18,27 @@ _CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once
 
 
 class MLPEnergy(Learned):
-    """``energy(x) = net(x) + quadratic |x|^2``, with the module's own parameters: those that an optimiser trains.
+    """``energy(x) = net(x) + quadratic |x|^2``, with the module's own parameters: those that an
+    optimiser trains.
 
-    The module is an ``nn.Sequential`` of Linear layers and activations that ends in one output; docs/learned.md says what
-    may be in it. Its parameters are read in every call, so nothing that writes to them is missed.
+    The module is an ``nn.Sequential`` of Linear layers and activations that ends in one output;
+    docs/learned.md says what may be in it. Its parameters are read in every call, so nothing that
+    writes to them is missed.
 
     Args:
         net: maps (B, D), or (B, D + condition), to (B, 1) or (B,).
-        quadratic: of the term that makes the density fall off where the network does not, 1 / (2 s^2) for a normal of
-            standard deviation s; any finite number.
-        condition: how many of the net's inputs, the last ones, are a condition c: see :meth:`given`.
-        embedding: a function of c that gives those inputs, (C,) or (B, C), a noise level's features, say.
+        quadratic: of the term that makes the density fall off where the network does not, 1 / (2
+            s^2) for a normal of standard deviation s; any finite number.
+        condition: how many of the net's inputs, the last ones, are a condition c: see
+            :meth:`given`.
+        embedding: a function of c that gives those inputs, (C,) or (B, C), a noise level's
+            features, say.
 
     Raises:
-        TypeError: a net that is no module, or has a layer that the kernels don't know; the error names it, and what runs it.
-        ValueError: layers whose widths don't fit, or beyond what the kernels take; a number that is not finite.
+        TypeError: a net that is no module, or has a layer that the kernels don't know; the error
+            names it, and what runs it.
+        ValueError: layers whose widths don't fit, or beyond what the kernels take; a number that is
+            not finite.
 
     Example:
         >>> import torch, pyebm
@@ -50,19 +57,22 @@ class MLPEnergy(Learned):
         super().__init__(net, quadratic, condition, embedding)
 
     def energy(self, x: Tensor, c: Any = None) -> Tensor:
-        """The energy of each sample, (B,), float32 for half precisions, else x's dtype; differentiable in x, c and the parameters.
+        """The energy of each sample, (B,), float32 for half precisions, else x's dtype;
+        differentiable in x, c and the parameters.
 
         Args:
             x: (B, ...), of D elements a sample; any strides.
             c: of a network with a condition: ``energy(x, c)`` is ``given(c).energy(x)``.
 
-        Raises TypeError and ValueError for an x or c that does not fit, and for a network that the kernels no longer take.
+        Raises TypeError and ValueError for an x or c that does not fit, and for a network that the
+        kernels no longer take.
         """
         return self._evaluate("MLPEnergy.energy", x, c, None, energy=True)
 
     @by_samples
     def score(self, x: Tensor, c: Any = None, *, backend: str | None = None) -> Tensor:
-        """``-grad energy(x)``, x's shape and dtype: by the kernel, without autograd; differentiable, as the energy is.
+        """``-grad energy(x)``, x's shape and dtype: by the kernel, without autograd;
+        differentiable, as the energy is.
 
         x, c: as in :meth:`energy`. backend: as in :meth:`Target.score`. Raises as they do.
         """
@@ -72,7 +82,8 @@ class MLPEnergy(Learned):
         return self.energy(x, c)
 
     def hvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """The Hessian of the energy times v, for each sample; x's shape and dtype, exact, and differentiable as the energy is.
+        """The Hessian of the energy times v, for each sample; x's shape and dtype, exact, and
+        differentiable as the energy is.
 
         Raises TypeError and ValueError for an x that does not fit, or a v that is not like it.
 
@@ -90,7 +101,8 @@ class MLPEnergy(Learned):
         return made.reshape(x.shape).to(x.dtype)
 
     def laplacian(self, x: Tensor) -> Tensor:
-        """The trace of the energy's Hessian, (B,), exact: the sum over D products with it. The dtype is the energy's.
+        """The trace of the energy's Hessian, (B,), exact: the sum over D products with it. The
+        dtype is the energy's.
 
         Raises TypeError and ValueError for an x that does not fit.
 
@@ -128,13 +140,15 @@ class MLPEnergy(Learned):
 
 
 class MLPScore(Learned):
-    """``score(x) = net(x)``: a network of D outputs in the place of grad log p, with the module's own parameters.
+    """``score(x) = net(x)``: a network of D outputs in the place of grad log p, with the module's
+    own parameters.
 
     It has no energy, so :class:`pyebm.samplers.MALA` and HMC, whose test needs one, refuse it.
 
     Args:
         net: maps (B, D), or (B, D + condition), to (B, D); otherwise as :class:`MLPEnergy`'s.
-        condition, embedding: as in :class:`MLPEnergy`. AnnealedLangevin and PredictorCorrector pass sigma or t by themselves.
+        condition, embedding: as in :class:`MLPEnergy`. AnnealedLangevin and PredictorCorrector pass
+            sigma or t by themselves.
 
     Raises as :class:`MLPEnergy`.
 
@@ -155,14 +169,16 @@ class MLPScore(Learned):
 
     @by_samples
     def score(self, x: Tensor, c: Any = None, *, backend: str | None = None) -> Tensor:
-        """``net(x)``, x's shape and dtype; in half precisions computed in float32. Differentiable in x, c and the parameters.
+        """``net(x)``, x's shape and dtype; in half precisions computed in float32. Differentiable
+        in x, c and the parameters.
 
         Args:
             x: (B, ...), of D elements a sample; any strides.
             c: of a network with a condition: ``score(x, c)`` is ``given(c).score(x)``.
             backend: as in :meth:`Target.score`.
 
-        Raises TypeError and ValueError for an x or c that does not fit, and for a network that the kernels no longer take.
+        Raises TypeError and ValueError for an x or c that does not fit, and for a network that the
+        kernels no longer take.
         """
         return self._evaluate("MLPScore.score", x, c, backend, energy=False)
 
