@@ -81,8 +81,8 @@ def langevin_chain(
     """
     if not isinstance(target, Target):
         raise TypeError(
-            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; MLPEnergy and MLPScore make one of a network, "
-            "and samplers.Langevin takes any score"
+            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; MLPEnergy and MLPScore make one of a "
+            "network, and samplers.Langevin takes any score"
         )
     follows = target.follows if differentiable is None else differentiable
     options = (temperature, clamp, thin, return_diverged, follows, backend)

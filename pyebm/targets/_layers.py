@@ -66,7 +66,7 @@ class Seen(NamedTuple):
     kind: type
     children: tuple[nn.Module | None, ...]
     names: tuple[str, ...]
-    """Of the attributes that say what it does."""
+    """The attributes that say what it does."""
     values: tuple[Any, ...]
 
 
