@@ -8,13 +8,6 @@ using pyebm::Activation;
 template <class V>
 using BitsOf = typename VectorOf<typename Real<Element<V>>::Bits, sizeof(V)>::type;
 
-// NaN stays NaN.
-template <class V>
-PYEBM_HD V within(V x, Element<V> low, Element<V> high) {
-  x = x < low ? all<V>(low) : x;
-  return x > high ? all<V>(high) : x;
-}
-
 template <class V, class T, int kCount>
 PYEBM_HD V fused_horner(const T (&coefficients)[kCount], V x) {  // lowest power first
   V value = all<V>(coefficients[kCount - 1]);
