@@ -40,8 +40,8 @@ struct NetworkRows {
 
 template <class T>
 struct NetworkKernels {
-  int64_t lanes;  // samples that fill the lanes
-  int64_t few;    // samples up to which it is better to have neurons in the lanes
+  int64_t lanes;                              // samples that fill the lanes
+  bool (*neurons_in_lanes)(int64_t at_once);  // is that better, for so many samples?
   // Numbers of a packed matrix, and the packing: of w[output * output_stride + input * input_stride].
   int64_t (*packed)(bool neurons_in_lanes, int64_t outputs, int64_t inputs);
   void (*pack)(bool neurons_in_lanes, int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride,

@@ -8,13 +8,6 @@ using pyebm::Activation;
 template <class V>
 using BitsOf = typename VectorOf<typename Real<Element<V>>::Bits, sizeof(V)>::type;
 
-// NaN stays NaN.
-template <class V>
-PYEBM_HD V within(V x, Element<V> low, Element<V> high) {
-  x = x < low ? all<V>(low) : x;
-  return x > high ? all<V>(high) : x;
-}
-
 template <class V, class T, int kCount>
 PYEBM_HD V fused_horner(const T (&coefficients)[kCount], V x) {  // lowest power first
   V value = all<V>(coefficients[kCount - 1]);
@@ -105,8 +98,8 @@ PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope) 
     slope = fma(z, bell * T(0x1.9884533d43651p-2), below);
   } else if constexpr (kActivation == pyebm::kGeluTanh) {
     constexpr T kScale = T(1.5957691216057307), kCubic = T(0.044715);  // 2 sqrt(2 / pi)
-    const V square = z * z;
-    const Sigmoids<V> s(kScale * z * fma(square, all<V>(kCubic), all<V>(T(1))));
+    const V near = within(z, T(-20), T(20)), square = near * near;     // beyond, all is decided
+    const Sigmoids<V> s(kScale * near * fma(square, all<V>(kCubic), all<V>(T(1))));
     const V steepness = kScale * fma(square, all<V>(3 * kCubic), all<V>(T(1)));
     value = z * s.of;
     slope = fma(value * s.rest, steepness, s.of);

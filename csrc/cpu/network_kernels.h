@@ -149,9 +149,7 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
 }
 
 template <class T>
-using ManyInLanes = SampleLanes<T, 2>;
-template <class T>
-using SomeInLanes = SampleLanes<T, 1>;
+using ManyAtOnce = SampleLanes<T, kManyRegisters ? 1 : 2>;
 template <class T>
 using FewAtOnce = NeuronLanes<T, kManyRegisters ? 4 : 2>;
 template <class T>
@@ -159,16 +157,20 @@ using OneAtOnce = NeuronLanes<T, 1>;
 
 template <class T>
 struct NetworkTarget {
+  static constexpr int64_t kLanes = ManyAtOnce<T>::kSamples;
+
+  // A sample then takes some 4/3 of what it takes among as many as fill the lanes.
+  static bool neurons_in_lanes(int64_t at_once) { return 4 * at_once < 3 * kLanes; }
   static int64_t packed(bool neurons_in_lanes, int64_t outputs, int64_t inputs) {
-    return neurons_in_lanes ? OneAtOnce<T>::Matrix::size(outputs, inputs) : SomeInLanes<T>::Matrix::size(outputs, inputs);
+    return neurons_in_lanes ? OneAtOnce<T>::Matrix::size(outputs, inputs) : ManyAtOnce<T>::Matrix::size(outputs, inputs);
   }
   static void pack(bool neurons_in_lanes, int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride,
                    T* to) {
-    const auto how = neurons_in_lanes ? OneAtOnce<T>::Matrix::pack : SomeInLanes<T>::Matrix::pack;
+    const auto how = neurons_in_lanes ? OneAtOnce<T>::Matrix::pack : ManyAtOnce<T>::Matrix::pack;
     how(outputs, inputs, w, output_stride, input_stride, to);
   }
   static int64_t scratch(const Network<T>& net) {
-    return net.neurons_in_lanes ? NetworkPass<FewAtOnce<T>, T>::scratch(net) : NetworkPass<ManyInLanes<T>, T>::scratch(net);
+    return net.neurons_in_lanes ? NetworkPass<FewAtOnce<T>, T>::scratch(net) : NetworkPass<ManyAtOnce<T>, T>::scratch(net);
   }
   static void score(const Network<T>& net, NetworkRows rows, const T* x, T* scratch, T* score, double* energy) {
     for (int64_t left = rows.count; left > 0;) {
@@ -180,9 +182,7 @@ struct NetworkTarget {
     }
   }
 
-  static constexpr NetworkKernels<T> table() {
-    return {ManyInLanes<T>::kSamples, kWidth<Wide<T>> * 3 / 4, packed, pack, scratch, score};
-  }
+  static constexpr NetworkKernels<T> table() { return {ManyAtOnce<T>::kSamples, neurons_in_lanes, packed, pack, scratch, score}; }
 
  private:
   struct How {
@@ -194,8 +194,8 @@ struct NetworkTarget {
     return {Lanes::kSamples, score_at_once<Lanes, T>};
   }
   static How by_count(const Network<T>& net, int64_t left) {
-    if (!net.neurons_in_lanes) return left > SomeInLanes<T>::kSamples ? how<ManyInLanes<T>>() : how<SomeInLanes<T>>();
-    return 2 * left > FewAtOnce<T>::kSamples ? how<FewAtOnce<T>>() : how<OneAtOnce<T>>();
+    if (!net.neurons_in_lanes) return how<ManyAtOnce<T>>();
+    return left > 1 ? how<FewAtOnce<T>>() : how<OneAtOnce<T>>();
   }
 };
 

@@ -54,20 +54,25 @@ struct Packed {
   static void pack(int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride, T* to) {
     by_outputs(outputs, [&](auto count, int64_t unit) {
       constexpr int64_t kGroup = decltype(count)::value * kUnit;
+      using V = std::conditional_t<kUnit == 1, Least<T>, Wide<T>>;
       const int64_t first = unit * kUnit;
       const T* from = w + first * output_stride;
-      if (first + kGroup > outputs) {
-        for (int64_t i = 0; i < inputs; ++i) {
-          for (int64_t j = 0; j < kGroup; ++j) *to++ = first + j < outputs ? from[j * output_stride + i * input_stride] : T(0);
+      if (output_stride == 1 && first + kGroup <= outputs) {
+        for (int64_t i = 0; i < inputs; ++i) memcpy(to + i * kGroup, from + i * input_stride, kGroup * sizeof(T));
+      } else if (input_stride == 1 && kGroup % kWidth<V> == 0) {
+        for (int64_t j = 0; j < kGroup; j += kWidth<V>) {  // a group's last outputs may be nobody's: copies of the one before
+          const int64_t output = first + j < outputs ? j : outputs - 1 - first;
+          to_lanes<V>(outputs - first - output, inputs, from + output * output_stride, output_stride, to + j, kGroup,
+                      [&](V x, int64_t) { return x; });
         }
-      } else if (output_stride == 1) {
-        for (int64_t i = 0; i < inputs; ++i, to += kGroup) memcpy(to, from + i * input_stride, kGroup * sizeof(T));
       } else {
-        for (int64_t i = 0; i < inputs; ++i, to += kGroup) {
-          PYEBM_UNROLL
-          for (int64_t j = 0; j < kGroup; ++j) to[j] = from[j * output_stride + i * input_stride];
+        for (int64_t i = 0; i < inputs; ++i) {
+          for (int64_t j = 0; j < kGroup; ++j) {
+            to[i * kGroup + j] = first + j < outputs ? from[j * output_stride + i * input_stride] : T(0);
+          }
         }
       }
+      to += inputs * kGroup;
     });
   }
 };

@@ -61,13 +61,13 @@ class PackedNetwork {
 
   PackedNetwork(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params, const std::optional<Tensor>& biases,
                 int64_t n_steps, bool biases_per_step)
-      : at_once(samples_at_once(kernels, x.size(0))) {
+      : at_once(samples_for(kernels.lanes, x.size(0))) {
     Reader<int64_t> shape(op, "layout", layout);
     Reader<T> numbers(op, "params", params);
     net.is_energy = !shape.within("kind", 0, 1);
     net.dim = shape.within("dimensions", 1, kMostDim);
     net.count = shape.within("layers", 1, kMostLayers);
-    net.neurons_in_lanes = at_once <= kernels.few;
+    net.neurons_in_lanes = kernels.neurons_in_lanes(at_once);
     if (x.size(0) && x.numel() != net.dim * x.size(0)) {
       fail(op, ": the network takes samples of ", net.dim, " elements, got ", x.numel() / x.size(0));
     }
@@ -103,13 +103,24 @@ class PackedNetwork {
     if (biases) take_biases(op, *biases, x.size(0), n_steps, biases_per_step);
   }
 
+  // Blocks of samples; a thread more is woken for what takes some 100 us.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
+    Blocks made(shape, true, at_once, 1);
     double products = 0;
-    for (int64_t l = 0; l < net.count; ++l) products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 8);
-    return Blocks(shape, true, at_once, 1 + products * 2 / (60.0 * net.dim), steps);
+    for (int64_t l = 0; l < net.count; ++l) products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
+    const double microseconds = at_once * products * (sizeof(T) * (net.is_energy ? 1e-5 : 5e-6)) * std::max<int64_t>(steps, 1);
+    made.share(std::max<int64_t>(1, static_cast<int64_t>(100 / microseconds)));
+    return made;
   }
 
  private:
+  // As many as the lanes hold, or fewer, so that all threads have as many.
+  static int64_t samples_for(int64_t lanes, int64_t samples) {
+    const int64_t threads = torch::stable::get_num_threads();
+    const int64_t each = std::max<int64_t>(1, (samples + threads - 1) / threads), blocks = (each + lanes - 1) / lanes;
+    return std::min(lanes, (each + blocks - 1) / blocks);
+  }
+
   int64_t inputs_of(const Layer<T>& layer) const { return layer.inputs + (layer.skip ? net.dim : 0); }
   int64_t to_h_of(const Layer<T>& layer) const { return kernels.packed(net.neurons_in_lanes, layer.inputs, layer.outputs); }
   int64_t to_x_of(const Layer<T>& layer) const {

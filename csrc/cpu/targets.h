@@ -31,8 +31,8 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
 
 // How many samples a thread should take at once, so that the target's lanes are filled, and every thread's too where samples are
 // few.
-template <class Target>
-int64_t samples_at_once(const Target& target, int64_t samples) {
+template <class T>
+int64_t samples_at_once(const TargetOf<T>& target, int64_t samples) {
   if (!target.lanes) return 0;
   const int64_t threads = torch::stable::get_num_threads();
   return std::max<int64_t>(1, std::min(target.lanes, (samples + threads - 1) / threads));
@@ -76,6 +76,7 @@ class Blocks {
   }
 
   int64_t grain() const { return grain_; }
+  void share(int64_t grain) { grain_ = grain; }  // a thread has at least so many
 
  private:
   int64_t each_, grain_;
