@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+import torch.distributed as dist
 from cases import assert_equal, normal
 from learned_cases import ACTIVATIONS, SMOOTH, energy_of, mlp, seeded, wired
 from torch import nn
@@ -19,6 +20,7 @@ from pyebm import Noise
 from pyebm.targets import MLPEnergy, MLPScore, Residual
 from pyebm.targets._learned import Learned
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 F64 = torch.float64
 NOISE = Noise(3, step=2)
 close = torch.testing.assert_close
@@ -437,3 +439,22 @@ class TestSurroundings:
         with pytest.raises(TypeError, match="score: x must be a plain tensor or a DTensor, got TwoTensor"):
             target.score(both)
         assert_equal(target.score(nn.Parameter(x)).detach(), target.score(x).detach())
+
+    @pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="torch has no gloo here")
+    def test_dtensor(self, tmp_path):
+        """Sharded by samples: a chain, which is a constant; the energy where nothing is to be learned."""
+        from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
+
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+        try:
+            target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
+            sharded = distribute_tensor(x, init_device_mesh("cpu", (1,)), [Shard(0)])
+            chain = pyebm.langevin_chain(sharded, target, 3, 0.1, NOISE)
+            assert_equal(chain.to_local(), pyebm.langevin_chain(x, target, 3, 0.1, NOISE))
+            for call in (target, target.score, lambda x: pyebm.langevin_chain(x, target, 3, 0.1, NOISE, differentiable=True)):
+                with pytest.raises(ValueError, match="must not require grad where x is a DTensor"):
+                    call(sharded)
+                with torch.no_grad():
+                    assert_equal(call(sharded).to_local(), call(x))
+        finally:
+            dist.destroy_process_group()

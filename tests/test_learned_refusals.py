@@ -12,6 +12,7 @@ from torch import nn
 import pyebm
 from pyebm.targets import InputSkip, MLPEnergy, MLPScore, Residual
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 L = nn.Linear
 
 

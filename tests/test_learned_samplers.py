@@ -17,6 +17,7 @@ from pyebm import Noise
 from pyebm.samplers import HMC, MALA, VE, AnnealedLangevin, Langevin, PredictorCorrector, State, UnderdampedLangevin
 from pyebm.targets import MLPEnergy, MLPScore
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 X = normal(6, 3)
 ENERGY = MLPEnergy(mlp(3, 1), 0.5)
 LEVEL = MLPScore(mlp(4, 3), condition=1)
@@ -109,12 +110,7 @@ def test_a_coarse_step_alone_is_biased():
 def test_law_of_a_fitted_network():
     """By the example, which knows the density that its network is to learn; the bound is a fit's,
     not a sample's."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        learned, exact = _example().main(steps=500, chain_steps=400, chains=2000)
-    finally:
-        torch.set_num_threads(threads)
+    learned, exact = _example().main(steps=500, chain_steps=400, chains=2000)
     assert max(stats.ks_2samp(learned[:, k].numpy(), exact[:, k].numpy()).statistic for k in range(2)) < 0.1
     assert abs(learned.norm(dim=1).mean() - exact.norm(dim=1).mean()) < 0.1
 
