@@ -52,6 +52,8 @@ SCHEMAS = {
     # energy: (B,), float32 or float64, of an energy only. A kernel on the CPU.
     "network_score": "(Tensor(a!) score, Tensor x, Tensor layout, Tensor params, Tensor? biases=None, "
     "Tensor(b!)? energy=None) -> ()",
+    # Of an energy: its Hessian at x times v, both of x's shape and dtype.
+    "network_hvp": "(Tensor(a!) out, Tensor x, Tensor v, Tensor layout, Tensor params, Tensor? biases=None) -> ()",
     # langevin_chain on a network. With biases_per_step, biases has a row for each step.
     "network_chain": "(Tensor(a!) x, Tensor layout, Tensor params, int n_steps, float step_size, float temperature, Tensor name, "
     "Tensor? step_size_rows=None, Tensor? temperature_rows=None, bool? step_size_per_step=None, bool? temperature_per_step=None, "

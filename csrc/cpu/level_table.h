@@ -29,6 +29,10 @@
 
 #include "network_kernels.h"
 
+#include "network_hvp.h"
+
+#include "network_table.h"
+
 namespace {
 
 #define PYEBM_ELEMENTS_OF(T) \

@@ -1,8 +1,9 @@
-// network_score: the score of a network, and its energy; network_chain: many Langevin steps on it.
+// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors; network_chain: many Langevin
+// steps.
 #include <torch/csrc/stable/library.h>
 
 #include "chain.h"
-#include "network_pack.h"
+#include "network_buffers.h"
 
 namespace pyebm {
 namespace {
@@ -41,6 +42,25 @@ void network_score(Tensor score, Tensor x, Tensor layout, Tensor params, std::op
   });
 }
 
+void network_hvp(Tensor out, Tensor x, Tensor v, Tensor layout, Tensor params, std::optional<Tensor> biases) {
+  const char* op = "network_hvp";
+  const View result(out), state(x), vector(v);
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    const PackedNetwork<T> network(op, x, layout, params, biases, 1, false);
+    if (!network.net.is_energy) fail(op, ": a network that gives scores has no Hessian");
+    const Shape shape(x, network.at_once);
+    const Blocks blocks = network.blocks(shape, 2);
+    for_each_block(blocks, [&] {
+      return [&, work = HvpBuffers<T>(network, blocks)](const Block& block) mutable {
+        work.read(state, vector, block);
+        work.make();
+        work.write(result, block);
+      };
+    });
+  });
+}
+
 void network_chain(Tensor x, Tensor layout, Tensor params, int64_t n_steps, double step_size, double temperature, Tensor name,
                    std::optional<Tensor> step_size_rows, std::optional<Tensor> temperature_rows,
                    std::optional<bool> step_size_per_step, std::optional<bool> temperature_per_step, std::optional<Tensor> states,
@@ -65,5 +85,6 @@ void network_chain(Tensor x, Tensor layout, Tensor params, int64_t n_steps, doub
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   m.impl("network_score", TORCH_BOX(&pyebm::network_score));
+  m.impl("network_hvp", TORCH_BOX(&pyebm::network_hvp));
   m.impl("network_chain", TORCH_BOX(&pyebm::network_chain));
 }

@@ -49,6 +49,9 @@ struct NetworkKernels {
   int64_t (*scratch)(const Network<T>&);
   // The score of rows of x, and their energies unless null.
   void (*score)(const Network<T>&, NetworkRows, const T* x, T* scratch, T* score, double* energy);
+  // The Hessian of the energies of rows of x, times v.
+  int64_t (*scratch_of_hvp)(const Network<T>&);
+  void (*hvp)(const Network<T>&, NetworkRows, const T* x, const T* v, T* scratch, T* out);
 };
 
 }  // namespace pyebm

@@ -31,6 +31,13 @@ void multiply(int64_t n, const T* from, T* to) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) to[i] = to[i] * from[i];
 }
+// to = to + a b
+template <class T>
+void add_products(int64_t n, const T* a, const T* b, T* to) {
+  for (int64_t i = 0; i < n; i += kWidth<Wide<T>>) {
+    store(to + i, fma(load<Wide<T>>(a + i), load<Wide<T>>(b + i), load<Wide<T>>(to + i)));
+  }
+}
 template <class T>
 void scale(int64_t n, T c, const T* from, T* to) {
   PYEBM_VECTOR_LOOP
@@ -49,10 +56,10 @@ void add_scaled(int64_t n, const T* from, T c, const T* x, T* to) {
   }
 }
 
-// One pass of kSamples samples.
-template <class Lanes, class T>
+// One pass of kSamples samples. kRooms a layer: its values and slopes, and what network_hvp.h adds.
+template <class Lanes, class T, int64_t kRooms = 2>
 struct NetworkPass {
-  static constexpr int64_t kBeside = 4;  // rooms beside two a layer
+  static constexpr int64_t kBeside = 7;  // rooms beside those
 
   const Network<T>& net;
   const Lanes lanes;
@@ -62,23 +69,22 @@ struct NetworkPass {
   NetworkPass(const Network<T>& network, T* scratch)
       : net(network), lanes{widest<Lanes>(network)}, size(lanes.width * Lanes::kSamples), x(scratch), rooms(scratch + size) {}
 
-  static int64_t scratch(const Network<T>& net) { return (2 * net.count + kBeside) * widest<Lanes>(net) * Lanes::kSamples; }
+  static int64_t scratch(const Network<T>& net) { return (kRooms * net.count + kBeside) * widest<Lanes>(net) * Lanes::kSamples; }
 
   T* room(int64_t k) const { return rooms + k * size; }
-  T* values(int64_t l) const { return l < 0 ? x : room(2 * l); }  // of layer l
-  T* slopes(int64_t l) const { return room(2 * l + 1); }
+  T* beside(int64_t k) const { return room(kRooms * net.count + k); }
+  T* values(int64_t l) const { return l < 0 ? x : room(kRooms * l); }  // of layer l
+  T* slopes(int64_t l) const { return room(kRooms * l + 1); }
+  T* curves(int64_t l) const { return kRooms > 2 ? room(kRooms * l + 2) : nullptr; }
 
   // x behind h, where layer l is given both.
-  void append_x(int64_t l) const {
-    if (l == net.count || !net.layers[l].skip) return;
-    T* h = values(l - 1);
-    const int64_t behind = net.layers[l].inputs;
-    lanes.copy(net.dim, x, Lanes::at(h, behind));
+  void append(const T* to_append, int64_t l, T* h) const {
+    if (l < net.count && net.layers[l].skip) lanes.copy(net.dim, to_append, Lanes::at(h, net.layers[l].inputs));
   }
 
   void forward(const NetworkRows& rows, int64_t layers, bool with_slopes) const {
     const T* biases = net.biases + rows.step * net.bias_of_step + rows.first * net.bias_of_sample;
-    append_x(0);
+    append(x, 0, x);
     for (int64_t l = 0; l < layers; ++l) {
       const Layer<T>& layer = net.layers[l];
       T *h = values(l - 1), *out = values(l);
@@ -89,16 +95,17 @@ struct NetworkPass {
       }
       lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? net.dim : 0), layer.forward, h, out);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        activate<Wide<T>>(layer.activation, layer.parameter, n, out + at, with_slopes ? slopes(l) + at : nullptr);
+        T *slope = with_slopes ? slopes(l) + at : nullptr, *curve = kRooms > 2 ? curves(l) + at : nullptr;
+        activate(layer.activation, layer.parameter, n, out + at, slope, curve);
         if (layer.residual) add(n, h + at, out + at);
       });
-      append_x(l + 1);
+      append(x, l + 1, out);
     }
   }
 
   // The gradient of the energy.
   T* backward() const {
-    T *gradient = room(2 * net.count), *next = gradient + size, *to_x = next + size;
+    T *gradient = beside(0), *next = beside(1), *to_x = beside(2);
     lanes.each(net.dim, [&](int64_t at, int64_t n) { scale(n, 2 * net.quadratic, x + at, to_x + at); });
     const T one = 1;
     lanes.fill(1, &one, gradient);
@@ -132,7 +139,7 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
   pass.forward(rows, all_layers ? net.count : last, net.is_energy);
   T* out = pass.values(last);
   if (energy) {
-    T* room = pass.room(2 * net.count);
+    T* room = pass.beside(0);
     lanes.write(rows.count, 1, out, room);
     double squares[Lanes::kSamples];
     for (int64_t i = 0; i < rows.count * dim; ++i) score[i] = x[i] * x[i];
@@ -147,56 +154,5 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
   }
   lanes.write(rows.count, dim, out, score);
 }
-
-template <class T>
-using ManyAtOnce = SampleLanes<T, kManyRegisters ? 1 : 2>;
-template <class T>
-using FewAtOnce = NeuronLanes<T, kManyRegisters ? 4 : 2>;
-template <class T>
-using OneAtOnce = NeuronLanes<T, 1>;
-
-template <class T>
-struct NetworkTarget {
-  static constexpr int64_t kLanes = ManyAtOnce<T>::kSamples;
-
-  // A sample then takes some 4/3 of what it takes among as many as fill the lanes.
-  static bool neurons_in_lanes(int64_t at_once) { return 4 * at_once < 3 * kLanes; }
-  static int64_t packed(bool neurons_in_lanes, int64_t outputs, int64_t inputs) {
-    return neurons_in_lanes ? OneAtOnce<T>::Matrix::size(outputs, inputs) : ManyAtOnce<T>::Matrix::size(outputs, inputs);
-  }
-  static void pack(bool neurons_in_lanes, int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride,
-                   T* to) {
-    const auto how = neurons_in_lanes ? OneAtOnce<T>::Matrix::pack : ManyAtOnce<T>::Matrix::pack;
-    how(outputs, inputs, w, output_stride, input_stride, to);
-  }
-  static int64_t scratch(const Network<T>& net) {
-    return net.neurons_in_lanes ? NetworkPass<FewAtOnce<T>, T>::scratch(net) : NetworkPass<ManyAtOnce<T>, T>::scratch(net);
-  }
-  static void score(const Network<T>& net, NetworkRows rows, const T* x, T* scratch, T* score, double* energy) {
-    for (int64_t left = rows.count; left > 0;) {
-      const auto how = by_count(net, left);
-      const int64_t most = how.samples, n = left < most ? left : most;
-      how.run(net, {rows.first, n, rows.step}, x, scratch, score, energy);
-      rows.first += n, left -= n, x += n * net.dim, score += n * net.dim;
-      if (energy) energy += n;
-    }
-  }
-
-  static constexpr NetworkKernels<T> table() { return {ManyAtOnce<T>::kSamples, neurons_in_lanes, packed, pack, scratch, score}; }
-
- private:
-  struct How {
-    int64_t samples;
-    void (*run)(const Network<T>&, const NetworkRows&, const T*, T*, T*, double*);
-  };
-  template <class Lanes>
-  static How how() {
-    return {Lanes::kSamples, score_at_once<Lanes, T>};
-  }
-  static How by_count(const Network<T>& net, int64_t left) {
-    if (!net.neurons_in_lanes) return how<ManyAtOnce<T>>();
-    return left > 1 ? how<FewAtOnce<T>>() : how<OneAtOnce<T>>();
-  }
-};
 
 }  // namespace

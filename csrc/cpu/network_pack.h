@@ -159,31 +159,4 @@ class PackedNetwork {
   std::optional<Line<T>> packed_;
 };
 
-// One thread's state and score of a block of samples (as BlockBuffers).
-template <class T>
-class NetworkBuffers {
- public:
-  NetworkBuffers(const PackedNetwork<T>& network, const Blocks& blocks)
-      : network_(network), x_(blocks[0].count), score_(blocks[0].count), scratch_(network.kernels.scratch(network.net)) {
-    // Idle lanes must hold nothing that is slow to compute with.
-    std::fill(scratch_.data(), scratch_.data() + network.kernels.scratch(network.net), T(0));
-  }
-
-  T* x() const { return x_.data(); }
-  T* score() const { return score_.data(); }
-
-  void read(const View& view, const Block& block) { read_numbers(view, block.first, block.count, x()); }
-  void make_score(const View& view, const Block& block, int64_t step = 0, double* energy = nullptr) {
-    network_.kernels.score(network_.net, {block.sample, block.rows, step}, x(), scratch_.data(), score(), energy);
-    view.round(block.count, score());
-  }
-  void write(const View& view, int64_t first, const Block& block, const T* values) const {
-    write_numbers(view, first, block.count, values);
-  }
-
- private:
-  const PackedNetwork<T>& network_;
-  Line<T> x_, score_, scratch_;
-};
-
 }  // namespace pyebm

@@ -119,6 +119,16 @@ def network_score(
         energy.copy_(energies)
 
 
+def network_hvp(out: Tensor, x: Tensor, v: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None = None) -> None:
+    if layout[0] != 0:
+        raise ValueError("network_hvp: a network that gives scores has no Hessian")
+
+    def gradient(x: Tensor) -> Tensor:
+        return -network_score_of(x, layout, params, biases)[0]
+
+    out.copy_(torch.func.jvp(gradient, (work_of(x),), (work_of(v),))[1])
+
+
 def network_chain(
     x: Tensor,
     layout: Tensor,
