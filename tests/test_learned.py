@@ -129,6 +129,14 @@ class TestDerivatives:
         close(target.laplacian(x), hessian.diagonal(dim1=1, dim2=2).sum(1))
         with torch.no_grad():
             close(target.hvp(x.reshape(4, 3, 1), v.reshape(4, 3, 1)).reshape(4, 3), target.hvp(x, v))
+            assert_equal(target.hvp(x, v), MLPEnergy(target.net, 0.4).hvp(x, v))
+        assert_equal(target.hvp(x, v).detach(), target.hvp(x.detach(), v).detach())
+        level, c = MLPEnergy(mlp(5, 1, activation, dtype=F64), condition=2), normal(4, 2, dtype=F64, seed=2)
+        plain = energy_of(lambda x: level.net(torch.cat((x, c), 1)))
+        want = torch.func.jvp(torch.func.grad(lambda x: plain(x).sum()), (x,), (v,))[1]
+        close(level.given(c).hvp(x, v), want)
+        with torch.no_grad():
+            close(level.given(c).hvp(x, v), want.detach())
         target.laplacian(x).sum().backward()
         assert target.net[0].weight.grad.isfinite().all()
 

@@ -3,18 +3,38 @@ one is a single launch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import reference
+from .. import _ops, reference
 from .._checks import check_like
+from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
 from ..energy import energy_score
 from ._learned import Embedding, Learned, exact
+from ._reading import Reading
 
 _CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once
+
+
+def _hvp(times: Callable[..., Any], x: Tensor, v: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    times(out, v)
+    return out
+
+
+def _trace(times: Callable[..., Any], x: Tensor, _: None) -> Tensor:
+    """The Hessian's, a column at a time."""
+    total, out, v = x.new_zeros(x.shape[0]), torch.empty_like(x), torch.zeros_like(x)
+    for at in range(x.shape[1]):
+        v[:, at] = 1.0
+        times(out, v)
+        total += out[:, at]
+        v[:, at] = 0.0
+    return total
 
 
 class MLPEnergy(Learned):
@@ -94,10 +114,11 @@ class MLPEnergy(Learned):
             >>> torch.allclose(energy.hvp(torch.randn(4, 3), v), v)
             True
         """
-        self._fitting("MLPEnergy.hvp", x, self.c)
+        reading = self._fitting("MLPEnergy.hvp", x, self.c)
         v = check_like("MLPEnergy.hvp", "v", v, "x", x)
+        work, along = self._flat(x), self._flat(v)
         with exact(x):
-            made = self._hessian_times(self._flat(x), self._flat(v))
+            made = self._by_kernel(reading, work, along, lambda: self._hessian_times(work, along), _hvp)
         return made.reshape(x.shape).to(x.dtype)
 
     def laplacian(self, x: Tensor) -> Tensor:
@@ -112,17 +133,45 @@ class MLPEnergy(Learned):
             >>> energy.laplacian(torch.randn(2, 3))
             tensor([3., 3.])
         """
-        layers = self._fitting("MLPEnergy.laplacian", x, self.c).layers
+        reading = self._fitting("MLPEnergy.laplacian", x, self.c)
         work = self._flat(x)
-        widest = max(layer.weight.shape[0] for layer in layers)
+        widest = max(layer.weight.shape[0] for layer in reading.layers)
         chunk = max(_CHUNK // max(work.shape[0] * max(widest, self.dim), 1), 1)
 
         def second(direction: Tensor) -> Tensor:
             return (self._hessian_times(work, direction.expand_as(work)) * direction).sum(1)
 
-        basis = torch.eye(self.dim, dtype=work.dtype, device=work.device)
+        def composed() -> Tensor:
+            basis = torch.eye(self.dim, dtype=work.dtype, device=work.device)
+            traced: Tensor = torch.vmap(second, chunk_size=min(chunk, self.dim))(basis).sum(0)
+            return traced
+
         with exact(x):
-            return torch.vmap(second, chunk_size=min(chunk, self.dim))(basis).sum(0)
+            return self._by_kernel(reading, work, None, composed, _trace)
+
+    def _by_kernel(
+        self,
+        reading: Reading,
+        work: Tensor,
+        v: Tensor | None,
+        composed: Callable[[], Tensor],
+        run: Callable[..., Tensor],
+    ) -> Tensor:
+        """``run`` with the kernel, whose derivatives are those of the composed operations."""
+        if not self._has_chain(None, work) or type(work) is not Tensor:
+            return composed()
+        kernel = _ops.kernels(None, work)["network_hvp"]
+        numbers = self._numbers_at("MLPEnergy", work, self.c, reading)
+
+        def launch(x: Tensor, v: Tensor | None, params: Tensor, biases: Tensor | None) -> Tensor:
+            return run(lambda out, v: kernel(out, x, v, numbers.which, params, biases), x, v)
+
+        given = (work, v, numbers.params, numbers.biases)
+        if not wanted(*given):
+            return launch(*given)
+        by_sample = numbers.biases is not None and numbers.biases.shape[0] > 1
+        value = BySample(launch, shared=(2,) if by_sample else (2, 3))
+        return exactly(lambda: launched(value, *given), composed())
 
     def _flat(self, x: Tensor) -> Tensor:
         return reference.work_of(x).reshape(x.shape[0], self.dim)
