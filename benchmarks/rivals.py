@@ -14,6 +14,7 @@ DISTRIBUTIONS = {
     "ebmkit": ("ebm", "ebmkit"),
     "k-diffusion": ("k_diffusion", "k-diffusion"),
     "diffusers": ("diffusers", "diffusers"),
+    "JAX": ("jax", "jax"),
 }
 HOW = "pip install 'pyebm-kernels[bench]'"
 HOW_K_DIFFUSION = "pip install --no-deps k-diffusion dctorch, beside the bench extra: what it requires would bring numpy 1"

@@ -29,6 +29,7 @@ class Shape(Enum):
     NAME = "name"  # (4,)
     ONE = "one"  # one value
     FLAT = "flat"  # (n,), which the op itself knows
+    TABLE = "table"  # (n, m), which the op itself knows
 
 
 class Dtype(Enum):

@@ -86,7 +86,7 @@ class _Shard:
                 made[name] = self._noise(value)
             elif isinstance(value, Tensor):
                 made[name] = self._schedule(name, value, given["n_steps"]) if "n_steps" in given else self._part(name, value)
-            elif isinstance(value, nn.Module):
+            elif isinstance(value, nn.Module) and not _is_constant(value, given):
                 self._check_frozen(name, value)
         return made
 
@@ -159,6 +159,12 @@ class _Shard:
         stride = self.x.stride() if as_x else torch.empty(shape, device="meta").stride()
         placements = [Shard(samples) if p.is_shard() else p for p in self.placements]
         return DTensor.from_local(made, self.mesh, placements, shape=shape, stride=stride)
+
+
+def _is_constant(target: Any, given: dict[str, Any]) -> bool:
+    """Whether the call is one whose result has no derivative by this target."""
+    follows = given.get("differentiable", True)
+    return not (getattr(target, "follows", True) if follows is None else follows)
 
 
 def _waited(local: Any) -> Any:

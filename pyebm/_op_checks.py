@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._C import _functorch
 
 from ._arguments import Argument, Dtype, Op, Shape
-from ._checks import MAX_ELEMENTS
+from ._options import MAX_ELEMENTS
 from ._overlap import overlaps_itself, reach, same, share_memory
 
 _NUMBERS: dict[str, Any] = {
@@ -146,9 +146,10 @@ class _Checks:
             if _unlike(shape, (self._value("n_steps") // self._value("thin"), *whole)):
                 self._wrong(argument, shape, "must have shape (n_steps // thin, ...), ... being the samples'")
             return
-        if wanted is Shape.FLAT:
-            if len(shape) != 1:
-                self._wrong(argument, shape, "must have one dimension")
+        if wanted in (Shape.FLAT, Shape.TABLE):
+            dims, words = (1, "one dimension") if wanted is Shape.FLAT else (2, "two dimensions")
+            if len(shape) != dims:
+                self._wrong(argument, shape, f"must have {words}")
             return
         batch, count, flat = whole[0], tensor.numel(), len(shape) == 1
         if wanted is Shape.BATCH:

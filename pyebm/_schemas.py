@@ -33,6 +33,9 @@ TARGETS = (
     *("mixture", "mixture_diagonal", "gaussian_full"),
 )
 
+# What a network's layers may have: ``layout`` counts them. csrc/cpu/network.h has the same list.
+ACTIVATIONS = ("identity", "silu", "tanh", "softplus", "sigmoid", "gelu", "gelu_tanh", "elu", "relu", "leaky_relu")
+
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 
 SAMPLES = Is(Shape.SAMPLES, Dtype.FLOATS)
@@ -46,6 +49,7 @@ Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
 Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
 Target = Annotated[int, Between(0, len(TARGETS))]
 Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
+Biases = Annotated[Tensor | None, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
 
 
 class Fill(NamedTuple):
@@ -174,6 +178,43 @@ class LangevinChain(NamedTuple):
     target: Target
     params: Params
     steps: ChainSteps
+
+
+class NetworkScore(NamedTuple):
+    """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and for each layer its outputs, its
+    index in ACTIVATIONS, residual?, skip?. params: for each layer W, row by row, b, and the activation's parameter (else 0); last
+    q, as q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1 or
+    B, all outputs), stand for all b. energy: of an energy only. A kernel on the CPU."""
+
+    score: Annotated[Tensor, LIKE, Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    layout: Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True)]
+    params: Params
+    biases: Biases = None
+    energy: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written] = None
+
+
+class NetworkHvp(NamedTuple):
+    """The Hessian of an energy at x times v."""
+
+    out: Annotated[Tensor, LIKE, Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    v: Annotated[Tensor, LIKE, Apart]
+    layout: Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True)]
+    params: Params
+    biases: Biases = None
+
+
+class NetworkChain(NamedTuple):
+    """langevin_chain on a network. With biases_per_step, biases has a row for each step."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    layout: Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True)]
+    params: Params
+    steps: ChainSteps
+    biases: Biases = None
+    biases_per_step: bool | None = None
+    score_clip: float | None = None
 
 
 class Leapfrog(NamedTuple):
@@ -311,6 +352,9 @@ _RECORDS: dict[str, type[Any]] = {
     "target_score": TargetScore,
     "target_energy": TargetEnergy,
     "langevin_chain": LangevinChain,
+    "network_score": NetworkScore,
+    "network_hvp": NetworkHvp,
+    "network_chain": NetworkChain,
     "leapfrog": Leapfrog,
     "metropolis": Metropolis,
     "metropolis_chain": MetropolisChain,

@@ -1,4 +1,4 @@
-"""Many Langevin steps on a closed-form target in one kernel: the state is read once and written once."""
+"""Many Langevin steps on a target in one kernel: the state is read once and written once."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def langevin_chain(
     clamp: Clamp | None = None,
     thin: int | None = None,
     return_diverged: bool = False,
+    differentiable: bool | None = None,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, ...]:
     """``n_steps`` of ``x <- clamp(x + eta s(x) + sqrt(2 eta T) z)`` with the target's own score, fused into one kernel.
@@ -57,6 +58,8 @@ def langevin_chain(
         thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
         return_diverged: also return, for each sample, the first k whose step left its state not finite, int64 (B,), or -1.
             A chain that diverges never influences another one.
+        differentiable: None follows what requires grad, but for a learned target (MLPEnergy, MLPScore), whose parameters always
+            do: its chain is a constant, as training on a chain's samples wants it. True follows it too, False nothing.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
@@ -68,7 +71,8 @@ def langevin_chain(
         TypeError: x is not a dense real floating-point tensor; a target, number or Noise of another type.
         ValueError: a target of another dimension or on another device; n_steps < 0, thin < 1; a schedule of another length;
             coefficients out of range; steps beyond 2**32; a Noise that does not fit the batch.
-        RuntimeError: the backend is not available here, or lacks the op.
+        RuntimeError: the backend is not available here, or lacks the op; a derivative in forward mode or by a transform of
+            torch.func of a chain that is a constant.
 
     Example:
         >>> import torch, pyebm
@@ -79,13 +83,36 @@ def langevin_chain(
     """
     if not isinstance(target, Target):
         raise TypeError(
-            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; samplers.Langevin takes any score"
+            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; MLPEnergy and MLPScore make one of a "
+            "network, and samplers.Langevin takes any score"
         )
+    follows = target.follows if differentiable is None else checked_flag(_OP, "differentiable", differentiable)
+    options = (temperature, clamp, thin, return_diverged, follows, backend)
+    if follows or not torch.is_grad_enabled():
+        return _chain(x, target, n_steps, step_size, noise, *options)
+    with torch.no_grad():
+        return _chain(x, target, n_steps, step_size, noise, *options)
+
+
+def _chain(
+    x: Tensor,
+    target: Target,
+    n_steps: int,
+    step_size: Coefficient | Sequence[float],
+    noise: Noise,
+    temperature: Coefficient | Sequence[float],
+    clamp: Clamp | None,
+    thin: int | None,
+    return_diverged: bool,
+    follows: bool,
+    backend: str | None,
+) -> Tensor | tuple[Tensor, ...]:
     n_steps = checked_count(_OP, "n_steps", n_steps)
     if thin is not None:
         thin = checked_count(_OP, "thin", thin, 1, " or None")
     return_diverged = checked_flag(_OP, "return_diverged", return_diverged)
-    params = target._checked(_OP, x)  # and with it x
+    numbers = target._numbers_for(_OP, x)  # and with it x is checked
+    params = numbers.params
     eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
     t = _coefficient("temperature", temperature, x, n_steps)
     clamps = by_element(clamp)
@@ -97,18 +124,26 @@ def langevin_chain(
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
-    kernel = _ops.kernels(backend, x)[_OP]
-    if clamps or wanted(x, params, eta.rows, t.rows, seeds, ids):
-        kernel_only = only_batched(x, eta.rows, t.rows, seeds, ids) and not wanted(params) and not clamps
+    kernels = _ops.kernels(backend, x)
+    tensors = (x, params, numbers.biases, eta.rows, t.rows, seeds, ids)
+    followed = wanted(*tensors)
+    if followed and not follows and not only_batched(*tensors):
+        raise RuntimeError(
+            f"{_OP}: the chain is a constant, of which no derivative can be taken; give differentiable=True, or detach what has a "
+            "tangent or is differentiated by torch.func"
+        )
+    if clamps or followed or not target._has_chain(backend, x):
+        kernel_only = followed and only_batched(*tensors) and not wanted(params, numbers.biases) and not clamps
         if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
         return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
-    out = x.clone()
+    kernel, out = kernels[numbers.op], x.clone()
 
     def advance(count: int, eta: _Row, t: _Row, name: Tensor, states: Tensor | None, diverged: Tensor | None) -> None:
-        head = (out, target._index, params, count, eta.number, t.number, name)
+        head = (out, numbers.which, params, count, eta.number, t.number, name)
         every = None if states is None else thin
-        _ops.call(kernel, head, (eta.rows, t.rows, eta.per_step, t.per_step, states, every, diverged, low, high, seeds, ids))
+        tail = (eta.rows, t.rows, eta.per_step, t.per_step, states, every, diverged, low, high, seeds, ids, *numbers.tail())
+        _ops.call(kernel, head, tail)
 
     if torch.compiler.is_compiling() or n_steps <= (first := first_stretch(x, params, n_steps)):
         advance(n_steps, eta, t, name, states, diverged)

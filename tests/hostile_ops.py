@@ -44,6 +44,7 @@ def _good(argument: Argument, shape: tuple[int, ...], work: torch.dtype, reducti
         Shape.NAME: (4,),
         Shape.ONE: (),
         Shape.FLAT: (2,),
+        Shape.TABLE: (1, 2),
     }
     dtypes = {Dtype.DOUBLE: torch.float64, Dtype.LONG: torch.int64, Dtype.BOOL: torch.bool}
     return torch.ones(shapes[argument.tensor.shape], dtype=dtypes.get(argument.tensor.dtype, work))

@@ -43,16 +43,23 @@ def exp_rest(r: mpf) -> mpf:
     return (mp.expm1(r) - r) / r**2
 
 
+def normal_tail(t: mpf) -> mpf:
+    """Phi(-u) e^(u^2 / 2) / t at t = 1 / (1 + u / 4)."""
+    u = 4 * (1 / t - 1)
+    return mp.erfc(u / mp.sqrt(2)) * mp.exp(u**2 / 2) / 2 / t
+
+
 if __name__ == "__main__":
     half_ln2 = mp.log(2) / 2 * (1 + mpf(2) ** -12)
-    for name, round_to, (sine, cosine, exp), ulp in (
-        ("float", to_float32, (3, 4, 4), mpf(2) ** -24),
-        ("double", float, (7, 8, 9), mpf(2) ** -53),
+    for name, round_to, (sine, cosine, exp, tail), furthest, ulp in (
+        ("float", to_float32, (3, 4, 4, 9), 13.2, mpf(2) ** -24),
+        ("double", float, (7, 8, 9, 22), 38, mpf(2) ** -53),
     ):
         for label, (made, error) in {
             "sin(pi/2 q) / q in q^2, |q| <= 1/2": fit(half_turn_sine, 0, 0.25, sine, round_to),
             "cos(pi/2 q) in q^2": fit(lambda y: mp.cos(mp.pi / 2 * mp.sqrt(abs(y))), 0, 0.25, cosine, round_to, (1,)),
             "(e^r - 1 - r) / r^2, |r| <= ln 2 / 2": fit(exp_rest, -half_ln2, half_ln2, exp, round_to, (0.5,)),
+            f"Phi(-u) e^(u^2 / 2) / t, 0 <= u <= {furthest}": fit(normal_tail, 1 / mpf(1 + furthest / 4), 1, tail, round_to),
         }.items():
             print(f"{name}: {label}: relative error {float(error / ulp):.3f} ulp/2")
             print("   ", *(c.hex() for c in made))

@@ -341,6 +341,91 @@ struct LangevinChain {
   }
 };
 
+struct NetworkScore {
+  Tensor score;
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  MaybeTensor biases;
+  MaybeTensor energy;
+
+  static constexpr uint64_t kCount = 6;
+  explicit NetworkScore(StableIValue* stack)
+      : score(taken<Tensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        layout(taken<Tensor>(stack[2])),
+        params(taken<Tensor>(stack[3])),
+        biases(taken<MaybeTensor>(stack[4])),
+        energy(taken<MaybeTensor>(stack[5])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.like("score", score, Dtype::kSame, kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.batch("energy", energy, Dtype::kReal, kContiguous | kWritten);
+  }
+};
+
+struct NetworkHvp {
+  Tensor out;
+  Tensor x;
+  Tensor v;
+  Tensor layout;
+  Tensor params;
+  MaybeTensor biases;
+
+  static constexpr uint64_t kCount = 6;
+  explicit NetworkHvp(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        v(taken<Tensor>(stack[2])),
+        layout(taken<Tensor>(stack[3])),
+        params(taken<Tensor>(stack[4])),
+        biases(taken<MaybeTensor>(stack[5])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.like("out", out, Dtype::kSame, kWritten);
+    is.like("v", v, Dtype::kSame, kApart);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+  }
+};
+
+struct NetworkChain {
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  ChainSteps steps;
+  MaybeTensor biases;
+  std::optional<bool> biases_per_step;
+  std::optional<double> score_clip;
+
+  static constexpr uint64_t kCount = 21;
+  explicit NetworkChain(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        layout(taken<Tensor>(stack[1])),
+        params(taken<Tensor>(stack[2])),
+        steps(stack + 3),
+        biases(taken<MaybeTensor>(stack[18])),
+        biases_per_step(taken<std::optional<bool>>(stack[19])),
+        score_clip(taken<std::optional<double>>(stack[20])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    steps.check(is);
+  }
+};
+
 struct Leapfrog {
   Tensor x;
   Tensor p;
@@ -657,6 +742,9 @@ struct corrector_step { using Args = args::CorrectorStep; static constexpr const
 struct target_score { using Args = args::TargetScore; static constexpr const char* kName = "target_score"; };
 struct target_energy { using Args = args::TargetEnergy; static constexpr const char* kName = "target_energy"; };
 struct langevin_chain { using Args = args::LangevinChain; static constexpr const char* kName = "langevin_chain"; };
+struct network_score { using Args = args::NetworkScore; static constexpr const char* kName = "network_score"; };
+struct network_hvp { using Args = args::NetworkHvp; static constexpr const char* kName = "network_hvp"; };
+struct network_chain { using Args = args::NetworkChain; static constexpr const char* kName = "network_chain"; };
 struct leapfrog { using Args = args::Leapfrog; static constexpr const char* kName = "leapfrog"; };
 struct metropolis { using Args = args::Metropolis; static constexpr const char* kName = "metropolis"; };
 struct metropolis_chain { using Args = args::MetropolisChain; static constexpr const char* kName = "metropolis_chain"; };

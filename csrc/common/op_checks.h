@@ -79,6 +79,10 @@ class OpChecks {
     const Operand& values = look(name, tensor, dtype, flags);
     if (values.memory.dims != 1) fail_shape(values, "must have one dimension");
   }
+  void table(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    const Operand& values = look(name, tensor, dtype, flags);
+    if (values.memory.dims != 2) fail_shape(values, "must have two dimensions");
+  }
   void between(const char* name, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value < high) return;
     if (high == INT64_MAX) fail(op_, ": ", name, " must be >= ", low, ", got ", value);
@@ -104,6 +108,7 @@ class OpChecks {
   PYEBM_WHERE_GIVEN(schedule)
   PYEBM_WHERE_GIVEN(above_rows)
   PYEBM_WHERE_GIVEN(states)
+  PYEBM_WHERE_GIVEN(table)
 #undef PYEBM_WHERE_GIVEN
 
   // What is written must not be read under another name, but for an element that goes with it; after all other checks.

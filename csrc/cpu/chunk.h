@@ -9,6 +9,7 @@
 #include "../common/langevin.h"
 #include "../common/losses.h"
 #include "../common/targets.h"
+#include "network.h"
 
 // The loop behind it may be vectorised: no element depends on another.
 #if defined(__clang__)
@@ -132,6 +133,8 @@ struct ChunkKernels {
 
   TargetOf<float> targets_f32[kTargets];
   TargetOf<double> targets_f64[kTargets];
+  NetworkKernels<float> network_f32;
+  NetworkKernels<double> network_f64;
 };
 
 // The level in use: the best this machine has, or the one that was forced.

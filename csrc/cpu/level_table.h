@@ -24,6 +24,15 @@
 
 #include "target_kernels.h"
 
+#include "network_activations.h"
+#include "network_lanes.h"
+
+#include "network_kernels.h"
+
+#include "network_hvp.h"
+
+#include "network_table.h"
+
 namespace {
 
 #define PYEBM_ELEMENTS_OF(T)                                                          \
@@ -47,7 +56,9 @@ constexpr ChunkKernels kernels_of(const char* name) {
           probabilities,
           exponentials,
           PYEBM_TARGETS(float),
-          PYEBM_TARGETS(double)};
+          PYEBM_TARGETS(double),
+          NetworkTarget<float>::table(),
+          NetworkTarget<double>::table()};
 }
 
 }  // namespace

@@ -64,33 +64,39 @@ PYEBM_HD void sum_rows(int64_t dim, const T* x, V (&total)[kCount], Add add) {
   }
 }
 
-// `rows` samples, as many as lanes or fewer, into the lanes. Idle lanes repeat the last sample, which costs nothing new.
+// `rows` samples, `row` apart, into the lanes: as many or more. Idle lanes repeat the last sample, which costs nothing new. A
+// dimension's lanes are `apart` from those of the one before.
 template <class V, class T, class Change>
-PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, T* out, Change change) {
+PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, int64_t row, T* out, int64_t apart, Change change) {
   V block[kWidth<V>];
   int64_t d = 0;
   for (; d + kWidth<V> <= dim; d += kWidth<V>) {
     PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(x + (i < rows ? i : rows - 1) * dim + d);
+    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(x + (i < rows ? i : rows - 1) * row + d);
     transpose(block);
     PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) store(out + (d + i) * kWidth<V>, change(block[i], d + i));
+    for (int64_t i = 0; i < kWidth<V>; ++i) store(out + (d + i) * apart, change(block[i], d + i));
   }
   for (; d < dim; ++d) {
-    T* lanes = out + d * kWidth<V>;
-    for (int64_t i = 0; i < kWidth<V>; ++i) lanes[i] = x[(i < rows ? i : rows - 1) * dim + d];
+    T* lanes = out + d * apart;
+    for (int64_t i = 0; i < kWidth<V>; ++i) lanes[i] = x[(i < rows ? i : rows - 1) * row + d];
     store(lanes, change(load<V>(lanes), d));
   }
 }
 
-// And back.
+template <class V, class T, class Change>
+PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, T* out, Change change) {
+  to_lanes<V>(rows, dim, x, dim, out, kWidth<V>, change);
+}
+
+// And back, as many as lanes or fewer.
 template <class V, class T>
-PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out) {
+PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out, int64_t apart = kWidth<V>) {
   V block[kWidth<V>];
   int64_t d = 0;
   for (; d + kWidth<V> <= dim; d += kWidth<V>) {
     PYEBM_UNROLL
-    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(in + (d + i) * kWidth<V>);
+    for (int64_t i = 0; i < kWidth<V>; ++i) block[i] = load<V>(in + (d + i) * apart);
     transpose(block);
     PYEBM_UNROLL
     for (int64_t i = 0; i < kWidth<V>; ++i) {
@@ -98,7 +104,7 @@ PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out) {
     }
   }
   for (; d < dim; ++d) {
-    for (int64_t i = 0; i < rows; ++i) out[i * dim + d] = in[d * kWidth<V> + i];
+    for (int64_t i = 0; i < rows; ++i) out[i * dim + d] = in[d * apart + i];
   }
 }
 

@@ -71,6 +71,7 @@ class Blocks {
   }
 
   int64_t grain() const { return grain_; }
+  void share(int64_t grain) { grain_ = grain; }  // a thread has at least so many
 
  private:
   int64_t each_, grain_;
@@ -109,6 +110,25 @@ class Line {
   T* memory_;
 };
 
+// n numbers of `view` from its flat index `first` on to `to`, and back.
+template <class T>
+void read_numbers(const View& view, int64_t first, int64_t n, T* to) {
+  for (int64_t at = 0; at < n; at += kChunk) {
+    const int64_t count = std::min(kChunk, n - at);
+    const T* found = view.read(first + at, count, to + at);
+    if (found != to + at) std::copy(found, found + count, to + at);
+  }
+}
+template <class T>
+void write_numbers(const View& view, int64_t first, int64_t n, const T* values) {
+  for (int64_t at = 0; at < n; at += kChunk) {
+    const int64_t count = std::min(kChunk, n - at);
+    T* out = view.target(first + at, const_cast<T*>(values) + at);
+    if (out != values + at) std::copy(values + at, values + at + count, out);
+    view.written(first + at, count, out);
+  }
+}
+
 // One thread's state and score of a block.
 template <class T>
 class BlockBuffers {
@@ -130,15 +150,11 @@ class BlockBuffers {
     samples_ = samples_of(block);
     samples_.scratch = scratch_.data();
     if (target_.prepare) target_.prepare(samples_);
-    for (int64_t at = 0; at < block.count; at += kChunk) {
-      const int64_t n = std::min(kChunk, block.count - at);
-      const T* found = view.read(block.first + at, n, x() + at);
-      if (found != x() + at) std::copy(found, found + n, x() + at);
-    }
+    read_numbers(view, block.first, block.count, x());
   }
 
-  // The score at x, rounded to the precision of the tensor behind `view`.
-  void make_score(const View& view, const Block& block) {
+  // The score at x, rounded to the precision of the tensor behind `view`. A target is the same at every step of a chain.
+  void make_score(const View& view, const Block& block, int64_t = 0) {
     target_.score(samples_, x(), score());
     view.round(block.count, score());
   }
@@ -151,12 +167,7 @@ class BlockBuffers {
 
   // `values`, one per element of the block, into the tensor from its flat index `first` on.
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
-    for (int64_t at = 0; at < block.count; at += kChunk) {
-      const int64_t n = std::min(kChunk, block.count - at);
-      T* out = view.target(first + at, const_cast<T*>(values) + at);
-      if (out != values + at) std::copy(values + at, values + at + n, out);
-      view.written(first + at, n, out);
-    }
+    write_numbers(view, first, block.count, values);
   }
 
  private:

@@ -95,6 +95,28 @@ PYEBM_HD V larger(V b, V a) {
   return b > a ? b : a;
 }
 
+// Into [low, high]; NaN stays NaN.
+template <class V>
+PYEBM_HD V within(V x, Element<V> low, Element<V> high) {
+#if PYEBM_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<V, Wide<float>>) {
+    return (V)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)x));
+  }
+  if constexpr (std::is_same_v<V, Wide<double>>) {
+    return (V)_mm512_min_pd(_mm512_set1_pd(high), _mm512_max_pd(_mm512_set1_pd(low), (__m512d)x));
+  }
+#elif PYEBM_VECTOR_BYTES == 32
+  if constexpr (std::is_same_v<V, Wide<float>>) {
+    return (V)_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), (__m256)x));
+  }
+  if constexpr (std::is_same_v<V, Wide<double>>) {
+    return (V)_mm256_min_pd(_mm256_set1_pd(high), _mm256_max_pd(_mm256_set1_pd(low), (__m256d)x));
+  }
+#endif
+  x = x < low ? all<V>(low) : x;
+  return x > high ? all<V>(high) : x;
+}
+
 // The lanes kLane of a and b, counted through both.
 template <int64_t... kLane, class V>
 PYEBM_HD V lanes_of(V a, V b) {

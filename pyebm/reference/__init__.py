@@ -16,6 +16,7 @@ from .leapfrog import leapfrog
 from .losses import composed_loss, denoising_grad, denoising_loss, divisor, loss_terms, residual, scale_, spread
 from .metropolis import dual_averaging, metropolis
 from .metropolis_chain import metropolis_chain
+from .network import network_chain, network_hvp, network_score, network_score_of
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, column, langevin_step, langevin_update, perturb, perturbed, work_of
 from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
@@ -25,7 +26,7 @@ OPS: dict[str, Callable[..., None]] = {
     for op in (
         *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
         *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
-        *(leapfrog, metropolis, metropolis_chain, dual_averaging),
+        *(leapfrog, metropolis, metropolis_chain, dual_averaging, network_score, network_hvp, network_chain),
     )
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "loss_terms",
     "metropolis",
     "metropolis_chain",
+    "network_score_of",
     "normals",
     "perturbed",
     "philox4x32_10",

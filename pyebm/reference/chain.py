@@ -1,11 +1,14 @@
-"""Many Langevin steps on a closed-form target: the loop that the fused kernels stand for."""
+"""Many steps: the loop that the chain kernels are."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from .._arguments import entry
-from .._schemas import LangevinChain
+from .._schemas import ChainSteps, LangevinChain
 from .noise import normals
 from .steps import langevin_update, require
 from .targets import score_of
@@ -13,14 +16,18 @@ from .targets import score_of
 
 @entry(LangevinChain)
 def langevin_chain(args: LangevinChain) -> None:
-    x, steps = args.x, args.steps
+    run("langevin_chain", args.x, lambda state, _: score_of(state, args.target, args.params), args.steps)
+
+
+def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: ChainSteps, score_clip: float | None = None) -> None:
+    """The loop, with score(state, step)."""
     schedules = (
         ("step_size", steps.step_size_rows, steps.step_size_per_step, True),
         ("temperature", steps.temperature_rows, steps.temperature_per_step, False),
     )
     for label, rows, per_step, positive in schedules:
         if rows is not None:
-            require("langevin_chain", label, rows, positive, "step" if per_step else "sample")
+            require(op, label, rows, positive, "step" if per_step else "sample")
     first_bad = None if steps.diverged is None else torch.full_like(steps.diverged, -1)
     a_step = torch.tensor([0, 0, 1, 0], device=steps.name.device)
     state = x.clone()
@@ -30,8 +37,7 @@ def langevin_chain(args: LangevinChain) -> None:
         ]
         z = normals(x.shape, steps.name + k * a_step, steps.seeds, steps.ids)
         numbers = (steps.step_size, steps.temperature)
-        score = score_of(state, args.target, args.params)
-        _, value = langevin_update(state, score, z, numbers, *now, None, steps.low, steps.high)
+        _, value = langevin_update(state, score(state, k), z, numbers, *now, None, steps.low, steps.high, score_clip)
         state = value.to(x.dtype)
         if steps.states is not None and steps.thin is not None and (k + 1) % steps.thin == 0:
             steps.states[(k + 1) // steps.thin - 1] = state

@@ -20,6 +20,8 @@ from ..energy import check_energy, energy_and_score
 from ..langevin import step_options
 from ..reference.steps import require
 from ..targets import Target
+from ..targets._learned import Learned
+from ..targets._target import Numbers
 from ._clamped import Clamped
 from ._extra import check_numbers
 from ._state import State
@@ -89,8 +91,12 @@ class Run:
             require(self.call, name, made[1], open_low)
         return made
 
-    def parameters(self, target: Target) -> Tensor:
-        return self.numbers("the target", target._checked(self.call, self.x))
+    def target(self, target: Target) -> Numbers:
+        return self.plain(target._numbers_for(self.call, self.x))
+
+    def plain(self, numbers: Numbers) -> Numbers:
+        biases = None if numbers.biases is None else self.numbers("the target's condition", numbers.biases)
+        return numbers._replace(params=self.numbers("the target", numbers.params), biases=biases)
 
     def of_step(self, table: Tensor, name: Tensor) -> Tensor:
         """The row of a table that begins with the run's first step; a graph has its number in ``name``."""
@@ -175,27 +181,47 @@ def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
         if not callable(fn):
             raise TypeError(f"{run.call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}")
         return fn  # type: ignore[no-any-return]
-    if type(fn).score is not Target.score:
+    if not fn._has_score_kernel(backend, run.x):
         return functools.partial(fn.score, backend=backend)
-    kernel, index, params = run.kernels(backend)["target_score"], fn._index, run.parameters(fn)
+    numbers = run.target(fn)
+    kernel, which, params = run.kernels(backend)[numbers.score_op], numbers.which, numbers.params
+    tail = () if numbers.biases is None else (numbers.biases,)
 
     def score(x: Tensor) -> Tensor:
         out = torch.empty_like(x)
-        kernel(out, x, index, params)
+        kernel(out, x, which, params, *tail)
         return out
 
     return score
+
+
+def score_at(run: Run, fn: Any, backend: str | None) -> ScoreFn:
+    """The score function of x and a level that fn is, or that the learned target fn has."""
+    if not isinstance(fn, Learned):
+        return fn  # type: ignore[no-any-return]
+    if not fn.condition:
+        raise ValueError(f"{run.call}: score_fn must be a function of x and a level; make the {type(fn).__name__} with condition=C")
+    return functools.partial(fn.score, backend=backend)
 
 
 def energy_and_score_of(run: Run, fn: Any, backend: str | None) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
     """Both by a target's kernel, in the same two tensors each time; None where there is none."""
     kernels = run.kernels(backend)
     known = run.x.is_cpu and "target_energy" in kernels and isinstance(fn, Target)
-    if not known or not fn._has_energy_kernel or type(fn).score is not Target.score:
+    if not known or not fn._has_energy_kernel or not fn._has_score_kernel(backend, run.x):
         return None
-    kernel, index, params = kernels["target_energy"], fn._index, run.parameters(fn)
-    constant = fn._constant(math.prod(run.x.shape[1:]))
     energy, score = run.rows(0.0), torch.empty_like(run.x, memory_format=torch.contiguous_format)
+    numbers = run.target(fn)
+    if numbers.score_op != "target_score":
+        network = kernels[numbers.score_op]
+
+        def of_network(x: Tensor) -> tuple[Tensor, Tensor]:
+            network(score, x, numbers.which, numbers.params, numbers.biases, energy)
+            return energy, score
+
+        return of_network
+    kernel, index, params = kernels["target_energy"], numbers.which, numbers.params
+    constant = fn._constant(math.prod(run.x.shape[1:]))
 
     def both(x: Tensor) -> tuple[Tensor, Tensor]:
         kernel(energy, score, x, index, params, constant)
@@ -213,6 +239,8 @@ class Potential:
             raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
         if score_fn is not None:
             check_callable(call, "score_fn", score_fn, "a function of x, or None")
+        if isinstance(energy_fn, Target) and not energy_fn.has_energy:
+            raise TypeError(f"{call}: energy_fn must have an energy, got {type(energy_fn).__name__}, a score alone")
         self.call, self.energy_fn, self.run = call, energy_fn, run
         self.kernel = energy_and_score_of(run, energy_fn, backend) if score_fn is None else None
         if score_fn is None and isinstance(energy_fn, Target):
@@ -268,9 +296,11 @@ class StepOptions:
         """The clamp, where the kernels do it."""
         return step_options(run.call, run.x, self._numbers())[1:3]
 
-    def fits_a_chain(self) -> bool:
-        """Whether the op ``langevin_chain`` has all that is asked for."""
-        return self.mask is None and self.score_clip is None and (self.clamp is None or self._numbers() is not None)
+    def fits_a_chain(self, target: Target, run: Run) -> bool:
+        """Whether the target has a chain's op here, and that has all that is asked for."""
+        clipped = self.score_clip is None or isinstance(target, Learned)
+        simple = self.mask is None and clipped and (self.clamp is None or self._numbers() is not None)
+        return simple and target._has_chain(self.backend, run.x)
 
     def after(self, run: Run) -> Clamped | None:
         """The clamp, where it is to be done after a step."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import _ops, reference
 from .._options import check_choice, checked_count, checked_flag
 from .._stretches import first_stretch
+from ..targets._learned import Learned
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
 from ._mass import LEAST_WARMUP, mass_of
 from ._schedule import Scheduled
@@ -67,12 +68,13 @@ class Metropolis(Body):
         run = self.run
         elements = run.x.numel() // max(run.x.shape[0], 1)
         plain = self.mask is None and self.mass is None and not self.varies and not run.graph
+        plain = plain and not isinstance(self.potential.energy_fn, Learned)
         return plain and self.potential.kernel is not None and "metropolis_chain" in self.kernels and 0 < elements <= LARGEST
 
     def _prepare_chain(self, sampler: Any) -> None:
         run, target = self.run, sampler.energy_fn
         self.name = run.noise._named(run.x.shape[0], run.x)[0].clone()
-        self.head = (*self.held[:-1], target._index, run.parameters(target), target._constant(math.prod(run.x.shape[1:])))
+        self.head = (*self.held[:-1], target._index, run.target(target).params, target._constant(math.prod(run.x.shape[1:])))
         if self.adapted is not None:
             self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
 

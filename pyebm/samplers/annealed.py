@@ -6,15 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._checks import checked_list
 from .._options import check_callable, checked_count, checked_flag, checked_int, shown
-from ._body import NAN, Body, Bounds, Run, StepOptions, number
+from ..targets._learned import Learned
+from ..targets._target import Numbers
+from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainStep
 from ._schedule import Schedule, Scheduled
+from .langevin import Chain
 
 
 class AnnealedLangevin(Sampler):
@@ -97,6 +101,9 @@ class AnnealedLangevin(Sampler):
         return self.step_lr * (self.sigma_at(k) / self.sigmas[-1]) ** 2
 
     def _body(self, run: Run) -> Body:
+        target, simple = self.score_fn, self.known is None and not run.graph
+        if simple and isinstance(target, Learned) and target.condition and self.options.fits_a_chain(target, run):
+            return _Chain(run, self, target)
         return _Steps(run, self)
 
 
@@ -104,7 +111,7 @@ class _Steps(Body):
     def __init__(self, run: Run, sampler: AnnealedLangevin) -> None:
         super().__init__(run)
         options = sampler.options
-        self.sampler, self.score_fn = sampler, sampler.score_fn
+        self.sampler, self.score_fn = sampler, score_at(run, sampler.score_fn, options.backend)
         self.kernel = run.kernels(options.backend)["langevin_step"]
         self.temperature = Scheduled(run, "temperature", options.temperature)
         self.t, t_rows = self.temperature.constant
@@ -173,3 +180,33 @@ class _Steps(Body):
 
     def info(self, k: int) -> dict[str, Any]:
         return {"sigma": self.sampler.sigma_at(k), "step_size": self.sampler.step_size_at(k)}
+
+
+class _Chain(Chain):
+    """Around a learned target: the steps of all levels in one kernel, in which a level is another row of biases."""
+
+    def __init__(self, run: Run, sampler: AnnealedLangevin, target: Learned) -> None:
+        self.steps, self.each = _Steps(run, sampler), sampler.n_steps_each
+        levels = torch.tensor(sampler.sigmas, dtype=run.work, device=run.x.device)
+        numbers = run.plain(target._at_levels(run.call, run.x, levels))
+        super().__init__(run, sampler.options, numbers, sampler.step_size_at)
+        self.last: Tensor | None = None
+
+    def of_steps(self, first: int, count: int) -> Numbers:
+        biases = self.numbers.biases
+        assert biases is not None
+        levels = torch.arange(first, first + count, device=biases.device) // self.each
+        return self.numbers._replace(biases=biases.index_select(0, levels), biases_per_step=True)
+
+    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
+        super().advance(done, count, kept, thin)
+        ended = kept is not None and thin is not None and (done + count) % thin == 0
+        self.last = kept[(done + count) // thin - 1] if ended else None  # type: ignore[index, operator]
+
+    def finish(self) -> None:
+        self.steps.finish()
+        if self.last is not None:  # the state after the last step is the denoised one
+            self.last.copy_(self.x)
+
+    def info(self, k: int) -> dict[str, Any]:
+        return self.steps.info(k)

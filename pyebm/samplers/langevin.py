@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._stretches import first_stretch
 from ..targets import Target
+from ..targets._target import Numbers
 from ._body import Body, Bounds, Run, StepOptions, score_of
 from ._loop import Sampler
 from ._plain import PlainStep
@@ -68,8 +69,9 @@ class Langevin(Sampler):
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
 
     def _body(self, run: Run) -> Body:
-        if isinstance(self.score_fn, Target) and not run.graph and self.noise_scale is None and self.options.fits_a_chain():
-            return _Chain(run, self)
+        options, target = self.options, self.score_fn
+        if isinstance(target, Target) and not run.graph and self.noise_scale is None and options.fits_a_chain(target, run):
+            return Chain(run, options, run.target(target), self.step_size)
         return _Steps(run, self)
 
 
@@ -127,24 +129,29 @@ class _Steps(Body):
             self.plain.set_langevin(*self.numbers)
 
 
-class _Chain(Body):
-    """A closed-form target: many steps in one kernel."""
+class Chain(Body):
+    """A target: many steps in one kernel."""
 
     fused = keeps = True
 
-    def __init__(self, run: Run, sampler: Langevin) -> None:
+    def __init__(self, run: Run, options: StepOptions, numbers: Numbers, step_size: Schedule) -> None:
         super().__init__(run)
-        options, target = sampler.options, sampler.score_fn
-        self.eta = Scheduled(run, "step_size", sampler.step_size, open_low=True)
+        self.eta = Scheduled(run, "step_size", step_size, open_low=True)
         self.t = Scheduled(run, "temperature", options.temperature)
-        self.kernel = run.kernels(options.backend)["langevin_chain"]
-        self.head = (run.x, target._index, run.parameters(target))
-        self.tail = (None, *options.bounds(run), run.seeds, run.ids)
+        self.numbers, self.options = numbers, options
+        self.kernel = run.kernels(options.backend)[numbers.op]
+        self.head = (run.x, numbers.which, numbers.params)
+        self.bounds = options.bounds(run)
         on_host = run.x.is_cpu  # else the name is filled in over there, with nothing to wait for
         self.name = run.noise._named(run.x.shape[0], run.x)[0].clone() if on_host else run.noise._block(0, 1, 1, run.x).flatten()
 
     def at_once(self) -> int:
         return first_stretch(self.x, self.head[2], self.run.n_steps)
+
+    def of_steps(self, first: int, count: int) -> Numbers:
+        """The target in the steps first, ..., first + count - 1."""
+        del first, count
+        return self.numbers
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
         first = self.run.first + done
@@ -154,6 +161,8 @@ class _Chain(Body):
             states = kept.narrow(0, done // thin, count // thin)
         (eta, *eta_rows), (t, *t_rows) = self.eta.part(first, count), self.t.part(first, count)
         rows = (eta_rows[0], t_rows[0], eta_rows[1], t_rows[1])
-        self.kernel(*self.head, count, eta, t, self.name, *rows, states, None if states is None else thin, *self.tail)
+        named = (self.run.seeds, self.run.ids)
+        tail = (None, *self.bounds, *named, *self.of_steps(first, count).tail(self.options.score_clip))
+        self.kernel(*self.head, count, eta, t, self.name, *rows, states, None if states is None else thin, *tail)
         if kept is not None and thin is not None and states is None and (done + count) % thin == 0:
             kept.select(0, (done + count) // thin - 1).copy_(self.x)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import _ops, reference
 from .._options import check_callable, check_choice, checked_count, checked_flag
 from ..noise import Noise, as_noise
-from ._body import NAN, Body, Bounds, Run, StepOptions, number
+from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainCorrector, PlainStep
@@ -139,6 +139,7 @@ class _Steps(Body):
         super().__init__(run)
         options, kernels = sampler.options, run.kernels(sampler.options.backend)
         self.sampler, self.correctors, self.together = sampler, sampler.corrector_steps, sampler.per == "batch"
+        self.score_fn = score_at(run, sampler.score_fn, options.backend)
         self.affine, self.after = kernels["affine_step"], options.after(run)
         composed = functools.partial(reference.corrector_step, loss=kernels["denoising_loss"], step=kernels["langevin_step"])
         fused = run.x.is_cpu and not run.graph and "corrector_step" in kernels
@@ -183,7 +184,7 @@ class _Steps(Body):
     def _score(self, time: Tensor, mean: Any, std: Any, names: Sequence[Tensor], j: int) -> Tensor:
         if self.known is not None:
             self.known.impose(mean, std, names[1 + self.correctors + j])
-        return self.sampler.score_fn(self.x, time)
+        return self.score_fn(self.x, time)
 
     def _correct(self, score: Tensor, factor: Any, names: Sequence[Tensor], k: int | None, j: int) -> None:
         if self.plain_correctors and k is not None:

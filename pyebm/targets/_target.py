@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,24 @@ from .._dtensor import by_samples
 from .._options import as_float, check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
 from ._kept import Kept, readable, traced
+
+
+class Numbers(NamedTuple):
+    """A target as a chain takes it: the op that knows it, and that op's arguments."""
+
+    op: str
+    which: int | Tensor
+    params: Tensor
+    biases: Tensor | None = None
+    biases_per_step: bool | None = None
+
+    @property
+    def score_op(self) -> str:
+        return "target_score" if self.op == "langevin_chain" else "network_score"
+
+    def tail(self, score_clip: float | None = None) -> tuple[Any, ...]:
+        """What follows the arguments that all chains have."""
+        return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step, score_clip)
 
 
 class Target(nn.Module):
@@ -36,6 +54,10 @@ class Target(nn.Module):
     """Elements of a sample, or None where any (B, ...) will do."""
     least_dim = 0
     """Fewer elements than this make no sense."""
+    has_energy = True
+    """False for a score without an energy, which Metropolis' test can't do without."""
+    follows = True
+    """Whether a chain's derivatives follow the parameters without being asked to."""
 
     _kept: dict[torch.dtype, Kept]
     _keeps = True
@@ -275,6 +297,20 @@ class Target(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
         return kept.numbers
+
+    def _numbers_for(self, call: str, x: Tensor) -> Numbers:
+        """For a chain on x, once x is known to fit."""
+        return Numbers("langevin_chain", self._index, self._checked(call, x))
+
+    def _has_chain(self, backend: str | None, x: Tensor) -> bool:
+        """Whether there is a kernel for its chains where x is."""
+        del backend, x
+        return True
+
+    def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
+        """Whether its score is that of the kernel, and there is one where x is."""
+        del backend, x
+        return type(self).score is Target.score
 
     def _tensors(self) -> list[Tensor]:
         """All parameters and buffers. Where no modules are inside, without torch's walk, which takes longer than small kernels."""

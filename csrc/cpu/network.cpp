@@ -1,0 +1,81 @@
+// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors; network_chain: many Langevin
+// steps.
+#include "chain.h"
+#include "network_buffers.h"
+
+namespace pyebm {
+namespace {
+
+void put(const Tensor& energy, const std::vector<double>& values) {
+  if (energy.scalar_type() == ScalarType::Double)
+    std::copy(values.begin(), values.end(), static_cast<double*>(energy.data_ptr()));
+  else
+    std::transform(values.begin(), values.end(), static_cast<float*>(energy.data_ptr()), [](double e) { return float(e); });
+}
+
+void network_score(const args::NetworkScore& args) {
+  const char* op = "network_score";
+  const Tensor& x = args.x;
+  const MaybeTensor& energy = args.energy;
+  const View result(args.score), state(x);
+  const int64_t samples = x.size(0);
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false);
+    if (energy && !network.net.is_energy) fail(op, ": a network that gives scores has no energy");
+    std::vector<double> energies(energy ? samples : 0);
+    const Shape shape(x, network.at_once);
+    const Blocks blocks = network.blocks(shape);
+    for_each_block(blocks, [&] {
+      return [&, work = NetworkBuffers<T>(network, blocks)](const Block& block) mutable {
+        work.read(state, block);
+        work.make_score(state, block, 0, energy ? energies.data() + block.sample : nullptr);
+        work.write(result, block.first, block, work.score());
+      };
+    });
+    if (energy && samples) put(*energy, energies);
+  });
+}
+
+void network_hvp(const args::NetworkHvp& args) {
+  const char* op = "network_hvp";
+  const Tensor& x = args.x;
+  const View result(args.out), state(x), vector(args.v);
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false);
+    if (!network.net.is_energy) fail(op, ": a network that gives scores has no Hessian");
+    const Shape shape(x, network.at_once);
+    const Blocks blocks = network.blocks(shape, 2);
+    for_each_block(blocks, [&] {
+      return [&, work = HvpBuffers<T>(network, blocks)](const Block& block) mutable {
+        work.read(state, vector, block);
+        work.make();
+        work.write(result, block);
+      };
+    });
+  });
+}
+
+void network_chain(const args::NetworkChain& args) {
+  const char* op = "network_chain";
+  const Tensor& x = args.x;
+  const int64_t n_steps = args.steps.n_steps;
+  const Chain chain(op, x, args.steps, args.score_clip);
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, n_steps, args.biases_per_step.value_or(false));
+    const Shape shape(x, network.at_once);
+    const Blocks blocks = network.blocks(shape, n_steps);
+    chain.run<T>(blocks, [&] { return NetworkBuffers<T>(network, blocks); });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  PYEBM_IMPL(m, network_score);
+  PYEBM_IMPL(m, network_hvp);
+  PYEBM_IMPL(m, network_chain);
+}

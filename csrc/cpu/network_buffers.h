@@ -1,0 +1,66 @@
+// What a thread holds of a block of samples while a network is run on it.
+#pragma once
+
+#include "network_pack.h"
+
+namespace pyebm {
+
+// Room that begins as zeros: idle lanes must hold nothing that is slow to compute with.
+template <class T>
+class Zeros : public Line<T> {
+ public:
+  explicit Zeros(int64_t n) : Line<T>(n) { std::fill(this->data(), this->data() + n, T(0)); }
+};
+
+// One thread's state and score of a block of samples (as BlockBuffers).
+template <class T>
+class NetworkBuffers {
+ public:
+  NetworkBuffers(const PackedNetwork<T>& network, const Blocks& blocks)
+      : network_(network), x_(blocks[0].count), score_(blocks[0].count), scratch_(network.kernels.scratch(network.net)) {}
+
+  T* x() const { return x_.data(); }
+  T* score() const { return score_.data(); }
+
+  void read(const View& view, const Block& block) { read_numbers(view, block.first, block.count, x()); }
+  void make_score(const View& view, const Block& block, int64_t step = 0, double* energy = nullptr) {
+    network_.kernels.score(network_.net, {block.sample, block.rows, step}, x(), scratch_.data(), score(), energy);
+    view.round(block.count, score());
+  }
+  void write(const View& view, int64_t first, const Block& block, const T* values) const {
+    write_numbers(view, first, block.count, values);
+  }
+
+ private:
+  const PackedNetwork<T>& network_;
+  Line<T> x_, score_;
+  Zeros<T> scratch_;
+};
+
+// The same of x, vectors, and the Hessian's products with them.
+template <class T>
+class HvpBuffers {
+ public:
+  HvpBuffers(const PackedNetwork<T>& network, const Blocks& blocks)
+      : network_(network),
+        x_(blocks[0].count),
+        v_(blocks[0].count),
+        out_(blocks[0].count),
+        scratch_(network.kernels.scratch_of_hvp(network.net)) {}
+
+  void read(const View& x, const View& v, const Block& block) {
+    rows_ = {block.sample, block.rows, 0};
+    read_numbers(x, block.first, block.count, x_.data());
+    read_numbers(v, block.first, block.count, v_.data());
+  }
+  void make() { network_.kernels.hvp(network_.net, rows_, x_.data(), v_.data(), scratch_.data(), out_.data()); }
+  void write(const View& out, const Block& block) const { write_numbers(out, block.first, block.count, out_.data()); }
+
+ private:
+  const PackedNetwork<T>& network_;
+  NetworkRows rows_{};
+  Line<T> x_, v_, out_;
+  Zeros<T> scratch_;
+};
+
+}  // namespace pyebm

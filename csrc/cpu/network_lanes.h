@@ -1,0 +1,168 @@
+// Activations of some samples in the lanes of vectors, and products of matrices with them. Where samples are many each has a lane;
+// where they are few, neurons do. Included once by each level, after sample_tiles.h.
+//
+// An output is one chain of fused multiply-adds: from what is there already (a bias), over the inputs in their order. Who is in the
+// lanes and what else is computed beside it changes nothing about it. So a sample's bits depend on nothing but itself.
+
+namespace {
+
+// Calls body(Count, first) for kMost, 4, 2 or 1 at once until n are done.
+template <int kMost, class Body>
+PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
+  for (; first + kMost <= n; first += kMost) body(Count<kMost>(), first);
+  if constexpr (kMost > 1) by_groups<(kMost > 4 ? 4 : kMost / 2)>(n, body, first);
+}
+
+// sum[b][v] += vectors[v] broadcast[b] for all inputs, at each of which these are `step` and `broadcast_step` numbers further.
+template <class V, int kBroadcast, int kVectors, class T>
+PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast, int64_t broadcast_step,
+                           int64_t apart, T* out, int64_t out_apart) {
+  V sum[kBroadcast][kVectors];
+  PYEBM_UNROLL
+  for (int b = 0; b < kBroadcast; ++b) {
+    PYEBM_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[b][v] = load<V>(out + b * out_apart + v * kWidth<V>);
+  }
+  for (int64_t i = 0; i < inputs; ++i, vectors += step, broadcast += broadcast_step) {
+    V each[kVectors];
+    PYEBM_UNROLL
+    for (int v = 0; v < kVectors; ++v) each[v] = load<V>(vectors + v * kWidth<V>);
+    PYEBM_UNROLL
+    for (int b = 0; b < kBroadcast; ++b) {
+      const V number = all<V>(broadcast[b * apart]);
+      PYEBM_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[b][v] = fma(number, each[v], sum[b][v]);
+    }
+  }
+  PYEBM_UNROLL
+  for (int b = 0; b < kBroadcast; ++b) {
+    PYEBM_UNROLL
+    for (int v = 0; v < kVectors; ++v) store(out + b * out_apart + v * kWidth<V>, sum[b][v]);
+  }
+}
+
+// A packed matrix: its outputs in groups of units, and in each group, input by input, the weights of the group's outputs.
+template <class T, int kMost, int64_t kUnit>
+struct Packed {
+  template <class Body>
+  static PYEBM_HD void by_outputs(int64_t outputs, Body body) {
+    by_groups<kMost>((outputs + kUnit - 1) / kUnit, body);
+  }
+
+  static int64_t size(int64_t outputs, int64_t inputs) { return (outputs + kUnit - 1) / kUnit * kUnit * inputs; }
+
+  static void pack(int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride, T* to) {
+    by_outputs(outputs, [&](auto count, int64_t unit) {
+      constexpr int64_t kGroup = decltype(count)::value * kUnit;
+      using V = std::conditional_t<kUnit == 1, Least<T>, Wide<T>>;
+      const int64_t first = unit * kUnit;
+      const T* from = w + first * output_stride;
+      if (output_stride == 1 && first + kGroup <= outputs) {
+        for (int64_t i = 0; i < inputs; ++i) memcpy(to + i * kGroup, from + i * input_stride, kGroup * sizeof(T));
+      } else if (input_stride == 1 && kGroup % kWidth<V> == 0) {
+        for (int64_t j = 0; j < kGroup; j += kWidth<V>) {  // a group's last outputs may be nobody's: copies of the one before
+          const int64_t output = first + j < outputs ? j : outputs - 1 - first;
+          to_lanes<V>(outputs - first - output, inputs, from + output * output_stride, output_stride, to + j, kGroup,
+                      [&](V x, int64_t) { return x; });
+        }
+      } else {
+        for (int64_t i = 0; i < inputs; ++i) {
+          for (int64_t j = 0; j < kGroup; ++j) {
+            to[i * kGroup + j] = first + j < outputs ? from[j * output_stride + i * input_stride] : T(0);
+          }
+        }
+      }
+      to += inputs * kGroup;
+    });
+  }
+};
+
+constexpr bool kManyRegisters = PYEBM_VECTOR_BYTES == 64;
+
+// kVectors vectors of samples. A neuron's are together; `width` is not needed.
+template <class T, int kVectors>
+struct SampleLanes {
+  using V = Wide<T>;
+  using Matrix = Packed<T, kManyRegisters ? 12 : 6, 1>;
+  static constexpr int64_t kSamples = kVectors * kWidth<V>;
+  int64_t width;
+
+  static int64_t rounded(int64_t neurons) { return neurons; }
+  static T* at(T* values, int64_t neuron) { return values + neuron * kSamples; }
+
+  // Calls body(at, n) for the numbers of so many neurons.
+  template <class Body>
+  PYEBM_HD void each(int64_t neurons, Body body) const {
+    body(0, neurons * kSamples);
+  }
+
+  // Row for row: `neurons` numbers that begin `stride` after those before.
+  void read(int64_t rows, int64_t neurons, const T* from, int64_t stride, T* to) const {
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const int64_t first = v * kWidth<V> < rows ? v * kWidth<V> : rows - 1;
+      to_lanes<V>(rows - first, neurons, from + first * stride, stride, to + v * kWidth<V>, kSamples,
+                  [&](V x, int64_t) { return x; });
+    }
+  }
+  void write(int64_t rows, int64_t neurons, const T* from, T* to) const {
+    for (int64_t first = 0; first < rows; first += kWidth<V>) {
+      const int64_t n = rows - first < kWidth<V> ? rows - first : kWidth<V>;
+      from_lanes<V>(n, neurons, from + first, to + first * neurons, kSamples);
+    }
+  }
+  void copy(int64_t neurons, const T* from, T* to) const { memcpy(to, from, neurons * kSamples * sizeof(T)); }
+  // The same numbers for all samples.
+  void fill(int64_t neurons, const T* numbers, T* to) const {
+    for (int64_t j = 0; j < neurons; ++j) {
+      PYEBM_UNROLL
+      for (int v = 0; v < kVectors; ++v) store(to + j * kSamples + v * kWidth<V>, all<V>(numbers[j]));
+    }
+  }
+
+  void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out) const {
+    Matrix::by_outputs(outputs, [&](auto count, int64_t first) {
+      constexpr int kGroup = decltype(count)::value;
+      ::multiply_add<V, kGroup, kVectors>(inputs, x, kSamples, matrix, kGroup, 1, out + first * kSamples, kSamples);
+      matrix += inputs * kGroup;
+    });
+  }
+};
+
+// kCount samples; the numbers of each are together, `width` of them.
+template <class T, int kCount>
+struct NeuronLanes {
+  using V = Wide<T>;
+  using Matrix = Packed<T, 4, kWidth<V>>;
+  static constexpr int64_t kSamples = kCount;
+  int64_t width;
+
+  static int64_t rounded(int64_t neurons) { return (neurons + kWidth<V> - 1) / kWidth<V> * kWidth<V>; }
+  static T* at(T* values, int64_t neuron) { return values + neuron; }
+
+  template <class Body>
+  PYEBM_HD void each(int64_t neurons, Body body) const {
+    for (int r = 0; r < kCount; ++r) body(r * width, rounded(neurons));
+  }
+
+  void read(int64_t rows, int64_t neurons, const T* from, int64_t stride, T* to) const {
+    for (int64_t r = 0; r < kCount; ++r) memcpy(to + r * width, from + (r < rows ? r : rows - 1) * stride, neurons * sizeof(T));
+  }
+  void write(int64_t rows, int64_t neurons, const T* from, T* to) const {
+    for (int64_t r = 0; r < rows; ++r) memcpy(to + r * neurons, from + r * width, neurons * sizeof(T));
+  }
+  void copy(int64_t neurons, const T* from, T* to) const {
+    for (int64_t r = 0; r < kCount; ++r) memcpy(to + r * width, from + r * width, neurons * sizeof(T));
+  }
+  void fill(int64_t neurons, const T* numbers, T* to) const { read(1, neurons, numbers, 0, to); }
+
+  void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out) const {
+    Matrix::by_outputs(outputs, [&](auto count, int64_t first) {
+      constexpr int kGroup = decltype(count)::value;
+      constexpr int64_t kOutputs = kGroup * kWidth<V>;
+      ::multiply_add<V, kCount, kGroup>(inputs, matrix, kOutputs, x, 1, width, out + first * kWidth<V>, width);
+      matrix += inputs * kOutputs;
+    });
+  }
+};
+
+}  // namespace

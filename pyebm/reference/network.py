@@ -1,0 +1,141 @@
+"""The score and the energy of a network of dense layers, forward and back by hand. PyTorch's matrix products and activations:
+the kernels are held to a bound here, not to the bits, and a sample's digits may depend on its batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._arguments import entry
+from .._schemas import ACTIVATIONS, NetworkChain, NetworkHvp, NetworkScore
+from .chain import run
+from .steps import work_of
+
+
+def _silu_slope(z: Tensor, _: float) -> Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+def _gelu_slope(z: Tensor, _: float) -> Tensor:
+    return 0.5 * torch.erfc(-z / math.sqrt(2)) + z * torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def _gelu_tanh_slope(z: Tensor, _: float) -> Tensor:
+    c = 2 * math.sqrt(2 / math.pi)
+    s = torch.sigmoid(c * (z + 0.044715 * z**3))
+    return s + z * s * (1 - s) * c * (1 + 3 * 0.044715 * z * z)
+
+
+# Each activation and its derivative, of z and the activation's parameter.
+_Function = Callable[[Tensor, float], Tensor]
+_FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
+    "identity": (lambda z, _: z, lambda z, _: torch.ones_like(z)),
+    "silu": (lambda z, _: F.silu(z), _silu_slope),
+    "tanh": (lambda z, _: z.tanh(), lambda z, _: 1 - z.tanh() ** 2),
+    "softplus": (lambda z, p: F.softplus(z, p), lambda z, p: torch.where(p * z > 20, 1.0, torch.sigmoid(p * z))),
+    "sigmoid": (lambda z, _: z.sigmoid(), lambda z, _: z.sigmoid() * (1 - z.sigmoid())),
+    "gelu": (lambda z, _: F.gelu(z), _gelu_slope),
+    "gelu_tanh": (lambda z, _: F.gelu(z, approximate="tanh"), _gelu_tanh_slope),
+    "elu": (lambda z, p: F.elu(z, p), lambda z, p: torch.where(z > 0, 1.0, p * z.clamp(max=0).exp())),
+    "relu": (lambda z, _: z.relu(), lambda z, _: (z > 0).to(z.dtype)),
+    "leaky_relu": (lambda z, p: F.leaky_relu(z, p), lambda z, p: torch.where(z > 0, torch.ones_like(z), p)),
+}
+
+
+class _Layer(NamedTuple):
+    weight: Tensor
+    bias: Tensor
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+    residual: bool
+    skip: bool
+
+
+class _Network(NamedTuple):
+    is_energy: bool
+    layers: list[_Layer]
+    quadratic: Tensor
+
+
+def _unpacked(layout: Tensor, params: Tensor, biases: Tensor | None) -> _Network:
+    kind, dim, _, *rest = layout.tolist()
+    layers, width, at, of_biases = [], dim, 0, 0
+    for k in range(0, len(rest), 4):
+        out, activation, residual, skip = rest[k : k + 4]
+        inputs = width + dim * skip
+        weight, bias = params[at : at + out * inputs].view(out, inputs), params[at + out * inputs :][:out]
+        at += out * inputs + out + 1
+        if biases is not None:
+            bias = biases[:, of_biases : of_biases + out]
+        of_biases += out
+        layers.append(_Layer(weight, bias, *_with(ACTIVATIONS[activation], float(params[at - 1])), bool(residual), bool(skip)))
+        width = out
+    return _Network(kind == 0, layers, params[at])
+
+
+def _with(activation: str, parameter: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    value, slope = _FUNCTIONS[activation]
+    return lambda z: value(z, parameter), lambda z: slope(z, parameter)
+
+
+def network_score_of(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """The score at x, (B, ...), in its dtype, and the energies, (B,), in that of params; None where the output is the score."""
+    net = _unpacked(layout, params.to(x.device), biases)
+    start = work_of(x).reshape(x.shape[0], -1)
+    h, sums = start, []
+    for layer in net.layers:
+        z = (torch.cat((h, start), 1) if layer.skip else h) @ layer.weight.T + layer.bias
+        sums.append(z)
+        h = layer.value(z) + h if layer.residual else layer.value(z)
+    if not net.is_energy:
+        return (h - 2 * net.quadratic * start).reshape(x.shape).to(x.dtype), None
+    energy = h[:, 0] + net.quadratic * (start * start).sum(1)
+    g, to_x = torch.ones_like(h), 2 * net.quadratic * start
+    for layer, z in zip(reversed(net.layers), reversed(sums), strict=True):
+        back = (layer.slope(z) * g) @ layer.weight
+        if layer.skip:
+            back, more = back.split([back.shape[1] - start.shape[1], start.shape[1]], 1)
+            to_x = to_x + more
+        g = g + back if layer.residual else back
+    return -(to_x + g).reshape(x.shape).to(x.dtype), energy
+
+
+# --- the ops ---
+
+
+@entry(NetworkScore)
+def network_score(args: NetworkScore) -> None:
+    value, energies = network_score_of(args.x, args.layout, args.params, args.biases)
+    args.score.copy_(value)
+    if args.energy is not None:
+        if energies is None:
+            raise ValueError("network_score: a network that gives scores has no energy")
+        args.energy.copy_(energies)
+
+
+@entry(NetworkHvp)
+def network_hvp(args: NetworkHvp) -> None:
+    if args.layout[0] != 0:
+        raise ValueError("network_hvp: a network that gives scores has no Hessian")
+
+    def gradient(x: Tensor) -> Tensor:
+        return -network_score_of(x, args.layout, args.params, args.biases)[0]
+
+    args.out.copy_(torch.func.jvp(gradient, (work_of(args.x),), (work_of(args.v),))[1])
+
+
+@entry(NetworkChain)
+def network_chain(args: NetworkChain) -> None:
+    biases = args.biases
+
+    def score(state: Tensor, step: int) -> Tensor:
+        now = biases[step : step + 1] if args.biases_per_step and biases is not None and len(biases) > 1 else biases
+        return network_score_of(state, args.layout, args.params, now)[0]
+
+    run("network_chain", args.x, score, args.steps, args.score_clip)

@@ -1,0 +1,242 @@
+"""The targets on networks share this: the module is read in every call, and runs in the kernel or
+as it is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.compiler import is_compiling
+from torch.func import functional_call
+
+from .. import _ops, reference
+from .._checks import check_plain, check_samples
+from .._derivatives import BySample, exactly, launched, wanted
+from ._condition import biases_of, rows_of
+from ._layers import unwrapped
+from ._reading import Reading, packed
+from ._target import Numbers, Target
+
+Embedding = Callable[[Tensor], Tensor]
+_Self = TypeVar("_Self", bound="Learned")
+
+
+class Learned(Target):
+    """A target that is a network."""
+
+    kind = "network"
+    follows = False
+    width: int | None = None
+    """Outputs of the last layer; None for as many as a sample has elements."""
+    dim: int
+    quadratic: Tensor
+    c: Tensor | None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        changed = {"energy", "score", "forward"} & vars(cls).keys()
+        if changed and not cls.__module__.startswith(f"{__package__}."):
+            raise TypeError(
+                f"{cls.__name__}: {changed.pop()} can't be another one than the network's, which is what the kernels run; "
+                "write a function around the target, for pyebm.samplers.Langevin"
+            )
+
+    def __init__(self, net: nn.Module, quadratic: float, condition: int, embedding: Embedding | None) -> None:
+        super().__init__()
+        own = type(self).__name__
+        if not isinstance(net, nn.Module):
+            raise TypeError(f"{own}: net must be a torch.nn.Module, got {type(net).__name__}")
+        if not isinstance(condition, int) or condition < 0:
+            raise ValueError(f"{own}: condition must be how many of the net's inputs are a condition, >= 0, got {condition!r}")
+        if embedding is not None and not (condition and callable(embedding)):
+            raise ValueError(f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}")
+        self.net, self.condition, self.embedding = net, condition, embedding
+        reading = Reading(own, net, condition, self.width)
+        self.dim = reading.dim
+        self._register("quadratic", quadratic, like=reading.layers[0].weight)
+        self.register_buffer("c", None)
+        self._reading: Reading | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's modules are others."""
+        return super().__getstate__() | {"_reading": None}
+
+    def given(self: _Self, c: float | Tensor) -> _Self:
+        """The target at the condition c, which shares this one's network.
+
+        Args:
+            c: (C,), one for all samples, or (B, C), one a sample. Where C is 1, a number and (B,)
+                too. With an ``embedding``, whatever that takes. Both are read in every call, as the
+                network's parameters are; what the layers make of c alone is computed once a call,
+                for all of its steps.
+
+        Raises ValueError for a target without a condition and for another shape, TypeError for what
+        is no number.
+        """
+        given = self._condition(f"{type(self).__name__}.given", c)
+        made = copy.copy(self)
+        made._buffers, made._modules = {**self._buffers, "c": given}, dict(self._modules)
+        return made
+
+    def extra_repr(self) -> str:
+        shown = [] if self.quadratic.is_meta or not self.quadratic else [f"quadratic={self.quadratic.item():g}"]
+        if self.condition:
+            shown.append(f"condition={self.condition}")
+        if self.c is not None:
+            shown.append(f"c=<{tuple(self.c.shape)}>")
+        return ", ".join(shown)
+
+    # --- one evaluation ---
+
+    def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
+        """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of
+        torch's operations."""
+        c = self.c if c is None else self._condition(call, c)
+        reading = self._fitting(call, x, c)
+        with exact(x):
+            if not self._has_chain(backend, x) or _has_operations(x):
+                return self._composed(x, c, energy)
+            kernel = _ops.kernels(backend, x)["network_score"]
+            numbers = self._numbers_at(call, x, c, reading)
+
+            def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                score = torch.empty_like(x)
+                value = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else None
+                _ops.call(kernel, (score, x, numbers.which, params), (biases, value))
+                return score if value is None else value
+
+            given = (x, numbers.params, numbers.biases)
+            if not wanted(*given):
+                return launch(*given)
+            by_sample = numbers.biases is not None and numbers.biases.shape[0] > 1
+            value = BySample(launch, shared=(1,) if by_sample else (1, 2))
+            return exactly(lambda: launched(value, *given), self._composed(x, c, energy))
+
+    def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
+        """By the module itself, on any device."""
+        work = reference.work_of(x).reshape(x.shape[0], self.dim)
+        return self._energy(work, c) if energy else self._score(work, c).reshape(x.shape).to(x.dtype)
+
+    def _energy(self, work: Tensor, c: Tensor | None) -> Tensor:
+        """The energies (B,) of work (B, D), in its dtype."""
+        raise NotImplementedError
+
+    def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def _run(self, work: Tensor, c: Tensor | None) -> Tensor:
+        """The module at work, in its dtype."""
+        inputs = work
+        if c is not None:
+            rows = self._rows(type(self).__name__, work, c, work.shape[0])
+            inputs = torch.cat((work, rows.expand(work.shape[0], -1)), 1)
+        net = unwrapped(self.net)
+        parameters = dict(net.named_parameters())
+        if all(tensor.dtype is work.dtype for tensor in parameters.values()):
+            return cast(Tensor, self.net(inputs))  # with what wraps it: DDP's backward counts on its forward
+        return cast(Tensor, functional_call(net, {name: tensor.to(work.dtype) for name, tensor in parameters.items()}, (inputs,)))
+
+    # --- the condition ---
+
+    def _condition(self, call: str, c: Any) -> Tensor:
+        """The c that a caller gave, as a tensor."""
+        if not self.condition:
+            raise ValueError(f"{call}: the target has no condition; make it with condition=C for a net of [x; c]")
+        if not isinstance(c, Tensor):
+            c = torch.tensor(float(c), dtype=torch.float64, device=self.quadratic.device)
+        if self.embedding is None:
+            rows_of(call, c, self.condition)
+        return cast(Tensor, c)
+
+    def _rows(self, call: str, x: Tensor, c: Tensor, count: int) -> Tensor:
+        """The layers' part of c, in the dtype that x is computed in: (1, C) or (count, C)."""
+        rows = rows_of(call, c if self.embedding is None else self.embedding(c), self.condition, count)
+        if rows.device != x.device:
+            raise ValueError(f"{call}: c must be on x's device {x.device}, got {rows.device}")
+        return rows.to(_dtype(x))
+
+    # --- as the ops take it ---
+
+    def _numbers_for(self, call: str, x: Tensor) -> Numbers:
+        with exact(x):
+            return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
+
+    def _at_levels(self, call: str, x: Tensor, levels: Tensor) -> Numbers:
+        """With one row of biases for each of the levels (L,), in place of c."""
+        with exact(x):
+            levels = self._condition(call, levels)
+            return self._numbers_at(call, x, levels, self._fitting(call, x, levels), levels.shape[0])
+
+    def _numbers_at(self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None) -> Numbers:
+        """count: rows of the condition, where it is not one a sample."""
+        wiring = reading.wiring(1 if self.width is None else 0, _dtype(x))
+        params, biases = packed(reading, wiring, self.quadratic), None
+        if c is not None:
+            biases = biases_of(reading.layers, self._rows(call, x, c, x.shape[0] if count is None else count))
+        return Numbers("network_chain", wiring.layout, params, biases)
+
+    def _has_chain(self, backend: str | None, x: Tensor) -> bool:
+        """A backend that was asked for has the kernel or says that it lacks it; else other devices
+        run the module."""
+        return backend is not None or x.is_cpu or x.is_meta
+
+    def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
+        return self._has_chain(backend, x)
+
+    @property
+    def _has_energy_kernel(self) -> bool:
+        return self.has_energy
+
+    def _fitting(self, call: str, x: Tensor, c: Tensor | None) -> Reading:
+        """The network as it is now, once x is known to fit it."""
+        batch = check_samples(call, "x", x)
+        own = type(self).__name__
+        reading = self._read_again(own)
+        if reading.dim != self.dim:
+            raise ValueError(f"{call}: net must take samples of {self.dim} elements, as when the target was made")
+        if batch and x.numel() // batch != self.dim:
+            raise ValueError(f"{call}: x must have samples of {self.dim} elements, the network's dimension, got {tuple(x.shape)}")
+        if reading.device != x.device:
+            must = f"x must be on the network's device {reading.device}, got {x.device}"
+            raise ValueError(f"{call}: {must}; move it with target.to(x.device)")
+        if self.condition and c is None:
+            raise ValueError(f"{call}: the network takes a condition beside x; take target.given(c), or give c")
+        return reading
+
+    def _read_again(self, own: str) -> Reading:
+        net = self.net
+        if is_compiling():
+            return Reading(own, net, self.condition, self.width)
+        reading = self._reading
+        if reading is None or not reading.still(net):
+            self._reading = reading = Reading(own, net, self.condition, self.width)
+        return reading
+
+
+def _has_operations(x: Tensor) -> bool:
+    """Whether it is a subclass whose memory is not that of a tensor."""
+    try:
+        if type(x) is not Tensor:
+            check_plain("", "", x)
+    except TypeError:
+        return True
+    return False
+
+
+def _dtype(x: Tensor) -> torch.dtype:
+    """That x is computed in."""
+    return torch.float64 if x.dtype is torch.float64 else torch.float32
+
+
+def exact(x: Tensor) -> Any:
+    """A context without autocast, which would round what a kernel does not."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return _NOTHING
+    return torch.autocast(x.device.type, enabled=False)
+
+
+_NOTHING = nullcontext()

@@ -1,0 +1,165 @@
+"""A network as it was read: kept from call to call for as long as nothing but its numbers
+changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import check_plain
+from .._options import FLOATS
+from .._schemas import ACTIVATIONS
+from ._kept import readable
+from ._layers import Layer, read, runs_anyway, unwrapped
+
+MAX_WIDTH, MAX_DIM = 512, 4096
+_PLAIN = (Tensor, nn.Parameter)
+
+
+class Reading:
+    """The layers of ``net`` as they fit each other, and a way to see that a later call would read
+    the same.
+
+    Raises as :func:`read` and :func:`dim_of`.
+    """
+
+    def __init__(self, owner: str, net: nn.Module, condition: int, last: int | None) -> None:
+        self.net = net
+        self.layers, self._seen = read(owner, net)
+        self.dim = dim_of(owner, self.layers, condition, last)
+        first = self.layers[0].weight
+        self.dtype, self.device = first.dtype, first.device
+        self._places = [(layer.linear._parameters, name) for layer in self.layers for name in ("weight", "bias")]
+        self._shapes = [None if tensor is None else tensor.shape for tensor in self.tensors()]
+        self._wirings: dict[torch.dtype, Wiring] = {}
+
+    def tensors(self) -> list[Tensor | None]:
+        """Each layer's weight and bias, as they are now."""
+        return [own[name] for own, name in self._places]
+
+    def still(self, net: nn.Module) -> bool:
+        """Whether all is as it was, but for the numbers: a third of the time of reading it
+        again."""
+        if net is not self.net or unwrapped(net) is not self._seen[0].module:
+            return False
+        dtype, device = self.dtype, self.device
+        for tensor, shape in zip(self.tensors(), self._shapes):  # noqa: B905 (strict costs as much as a comparison)
+            if tensor is None or shape is None:
+                if not (tensor is None and shape is None):
+                    return False
+            elif tensor.shape != shape or tensor.dtype is not dtype or tensor.device != device or type(tensor) not in _PLAIN:
+                return False
+        for module, kind, children, names, values in self._seen:
+            own = module.__dict__
+            if module.__class__ is not kind or "forward" in own:
+                return False
+            if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+                return False
+            if own["_modules"] and tuple(own["_modules"].values()) != children:  # modules are equal where they are the same
+                return False
+            if names and tuple(map(own.get, names)) != values:
+                return False
+        return True
+
+    def wiring(self, kind: int, dtype: torch.dtype) -> Wiring:
+        """The ops' arguments beside the weights. They take longer to make than all else of a small
+        call, so they are kept.
+
+        kind: 0 for an energy, 1 for a score.
+        """
+        kept = self._wirings.get(dtype)
+        if kept is None:
+            if not readable((self.layers[0].weight,)):
+                return wiring_of(kind, self.dim, self.layers, dtype)
+            with torch.inference_mode(False):
+                self._wirings[dtype] = kept = wiring_of(kind, self.dim, self.layers, dtype)
+        return kept
+
+
+def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
+    """D, the elements of a sample, once each layer is known to take what the one before it gives.
+
+    condition: inputs behind x, in every layer that sees x.
+    last: outputs of the last layer; None for D.
+
+    Raises TypeError for numbers that are no dense floating-point tensor, or not of the first
+    layer's dtype; ValueError for another device, or a shape that does not fit.
+    """
+    first = layers[0].weight
+    inputs = first.shape[-1]
+    dim, width = inputs - condition, 0
+    if not 1 <= dim <= MAX_DIM:
+        raise ValueError(f"{owner}: {layers[0].shown} must take 1 to {MAX_DIM} elements of x and {condition} of a condition")
+    for layer in layers:
+        weight, bias = layer.weight, layer.bias
+        _check(owner, layer, weight, first)
+        shape = weight.shape
+        expected = width + inputs if layer.skip or not width else width
+        if len(shape) != 2 or shape[1] != expected:
+            raise ValueError(f"{owner}: {layer.shown} must have {expected} inputs")
+        if layer.residual and shape[0] != (width or inputs):
+            raise ValueError(f"{owner}: {layer.shown} must leave the width {width or inputs} as it is, in a Residual")
+        width = shape[0]
+        if bias is not None:
+            _check(owner, layer, bias, first)
+            if bias.shape != shape[:1]:
+                raise ValueError(f"{owner}: {layer.shown} must have a bias ({width},), got {tuple(bias.shape)}")
+        if width > MAX_WIDTH and layer is not layers[-1]:
+            raise ValueError(f"{owner}: {layer.shown} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}")
+    if width != (dim if last is None else last):
+        raise ValueError(f"{owner}: {layers[-1].shown} must have {dim if last is None else last} outputs, as the last layer")
+    return dim
+
+
+def _check(owner: str, layer: Layer, tensor: Tensor, first: Tensor) -> None:
+    if type(tensor) not in _PLAIN:
+        check_plain(owner, f"{layer.shown} its number", tensor)
+    dtype = tensor.dtype
+    if dtype is not first.dtype or dtype not in FLOATS:
+        expected = "a floating-point dtype" if dtype is first.dtype else f"the first layer's dtype {first.dtype}"
+        raise TypeError(f"{owner}: {layer.shown} must have {expected}, got {dtype}; {runs_anyway(owner)}")
+    if tensor.device != first.device:
+        must = f"must be on {first.device} like the first layer, got {tensor.device}"
+        raise ValueError(f"{owner}: {layer.shown} {must}; {runs_anyway(owner)}")
+
+
+class Wiring(NamedTuple):
+    """The ops' arguments for a network beside its weights, as long as no module changes."""
+
+    layout: Tensor
+    numbers: tuple[Tensor, ...]
+    """Each layer's activation's."""
+    seen: tuple[int | None, ...]
+    """The columns of each weight that are not a condition's, where there are others."""
+
+
+def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Wiring:
+    """kind: 0 for an energy, 1 for a score."""
+    each = ((layer.weight.shape[0], ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip)) for layer in layers)
+    layout = torch.tensor([kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu")
+    numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=layers[0].weight.device)
+    seen: list[int | None] = []
+    width = 0
+    for layer in layers:
+        columns = width + dim if layer.skip or not width else width
+        seen.append(None if columns == layer.weight.shape[1] else columns)
+        width = layer.weight.shape[0]
+    return Wiring(layout, numbers.split(1), tuple(seen))
+
+
+def packed(reading: Reading, wiring: Wiring, quadratic: Tensor) -> Tensor:
+    """The network's numbers as the ops take them, without the columns that a condition is
+    multiplied by."""
+    parts: list[Tensor] = []
+    tensors = iter(reading.tensors())
+    for weight, bias, seen, number in zip(tensors, tensors, wiring.seen, wiring.numbers):  # noqa: B905 (as above)
+        assert weight is not None
+        parts.append((weight if seen is None else weight[:, :seen]).reshape(-1))
+        parts.append(weight.new_zeros(weight.shape[0]) if bias is None else bias)
+        parts.append(number)
+    dtype = wiring.numbers[0].dtype
+    parts.append(quadratic.reshape(1))
+    return torch.cat([part if part.dtype is dtype else part.to(dtype) for part in parts])
