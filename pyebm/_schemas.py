@@ -225,7 +225,7 @@ class Leapfrog(NamedTuple):
     p: Annotated[Tensor, LIKE, Written]
     step_size: float
     score: Annotated[Tensor | None, LIKE] = None
-    from_x: Annotated[Tensor | None, LIKE] = None
+    from_x: Annotated[Tensor | None, LIKE, Apart] = None
     from_p: Annotated[Tensor | None, LIKE] = None
     step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
 

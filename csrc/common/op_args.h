@@ -450,7 +450,7 @@ struct Leapfrog {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("p", p, Dtype::kSame, kWritten);
     is.like("score", score, Dtype::kSame, 0);
-    is.like("from_x", from_x, Dtype::kSame, 0);
+    is.like("from_x", from_x, Dtype::kSame, kApart);
     is.like("from_p", from_p, Dtype::kSame, 0);
     is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
   }
