@@ -44,11 +44,12 @@ class Dtype(Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Is:
-    """The tensors that an argument takes, all of them on the device of the samples."""
+    """The tensors that an argument takes, on the device of the samples unless they are the host's."""
 
     shape: Shape
     dtype: Dtype
     contiguous: bool = False
+    on_host: bool = False
 
 
 class Written:

@@ -118,7 +118,9 @@ class _Checks:
         """Device, layout and dtype."""
         rule = argument.tensor
         assert rule is not None
-        if tensor.device != self.device:
+        if rule.on_host and tensor.device.type != "cpu":
+            self._fail(argument.label, f"must be on the CPU, got {tensor.device}")
+        if not rule.on_host and tensor.device != self.device:
             self._fail(argument.label, f"must be on {self.x_name}'s device, {self.device}, got {tensor.device}")
         if tensor.layout is not torch.strided:
             self._fail(argument.label, f"must be a dense tensor, got layout {tensor.layout}")

@@ -49,6 +49,7 @@ Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
 Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
 Target = Annotated[int, Between(0, len(TARGETS))]
 Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
+Layout = Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
 Biases = Annotated[Tensor | None, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
 
 
@@ -188,7 +189,7 @@ class NetworkScore(NamedTuple):
 
     score: Annotated[Tensor, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
-    layout: Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True)]
+    layout: Layout
     params: Params
     biases: Biases = None
     energy: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written] = None
@@ -200,7 +201,7 @@ class NetworkHvp(NamedTuple):
     out: Annotated[Tensor, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
     v: Annotated[Tensor, LIKE, Apart]
-    layout: Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True)]
+    layout: Layout
     params: Params
     biases: Biases = None
 
@@ -209,7 +210,7 @@ class NetworkChain(NamedTuple):
     """langevin_chain on a network. With biases_per_step, biases has a row for each step."""
 
     x: Annotated[Tensor, SAMPLES, Written]
-    layout: Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True)]
+    layout: Layout
     params: Params
     steps: ChainSteps
     biases: Biases = None
@@ -273,7 +274,7 @@ class MetropolisChain(NamedTuple):
     params: Params
     constant: float
     n_steps: Annotated[int, Between(0)]
-    n_leapfrog: Annotated[int, Between(0)]
+    n_leapfrog: Annotated[int, Between(0, 2**20)]
     step_size: float
     temperature: float
     name: Name

@@ -132,7 +132,7 @@ def denoising_loss(
         coefficient(op, name, value, pred)
         for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
     ]
-    if x0 is None and (pairs[2][1] is not None or pairs[2][0] != 0.0):
+    if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
         raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
     numbers = (*(number for number, _ in pairs), 0.5 if checked_flag(op, "half", half) else 1.0, False)
     return denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)

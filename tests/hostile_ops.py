@@ -28,7 +28,11 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
     """Arguments that the op takes, all of them given, in memory of their own."""
     work = torch.float64 if op.samples.tensor.dtype is Dtype.DOUBLE else torch.float32
     shape = (B,) if work == torch.float64 else (B, ELEMENTS)
-    return {argument.name: _good(argument, shape, work, reduction) for argument in op.arguments}
+    made = {argument.name: _good(argument, shape, work, reduction) for argument in op.arguments}
+    if "layout" in made:  # an energy of two layers, of 3 outputs and of 1
+        made["layout"] = torch.tensor([0, ELEMENTS, 2, 3, 1, 0, 0, 1, 0, 0, 0])
+        made |= {"params": torch.full((3 * ELEMENTS + 10,), 0.1)} | ({"biases": torch.zeros(1, 4)} if "biases" in made else {})
+    return made
 
 
 def _good(argument: Argument, shape: tuple[int, ...], work: torch.dtype, reduction: int) -> Any:

@@ -247,7 +247,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="temperature must be >= 0 and finite, got nan for sample 0"):
         pyebm.langevin_step(x, x, 0.1, NOISE, temperature=torch.tensor([float("nan"), 1.0, 1.0]), backend="triton")
     both = data((2, 4), torch.float32).flatten()
-    with pytest.raises(ValueError, match="must not overlap score in part"):
+    with pytest.raises(ValueError, match="must not overlap out in part"):
         pyebm.langevin_step_(both[:6].view(2, 3), both[2:].view(2, 3), 0.1, NOISE, backend="triton")
     with pytest.raises(ValueError, match=r"sample ids must be in \[0, 2\*\*32\)"):
         pyebm.kernels.OPS["normal_"](x, torch.tensor([0, 2**32 - 2, 0, 0]))

@@ -136,7 +136,7 @@ def test_a_library_without_its_ops_is_none(tmp_path):
 
 def test_the_ops_of_the_cuda_library():
     sources = "".join(path.read_text() for path in (ROOT / "csrc/cuda").glob("*.cu"))
-    assert sorted(_ops._OPS_OF_CUDA) == sorted(re.findall(r'm\.impl\("(\w+)"', sources))
+    assert sorted(_ops._OPS_OF_CUDA) == sorted(re.findall(r"PYEBM_IMPL\(m, (\w+)\)", sources))
 
 
 def test_a_torch_without_cuda():

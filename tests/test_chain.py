@@ -23,6 +23,8 @@ def chain(x, target, n_steps=STEPS, step_size=0.003, noise=NOISE, **options):
 @pytest.mark.parametrize("kind", KINDS)
 class TestEveryTarget:
     def test_equals_the_loop_and_the_reference(self, backend, device, dtype, shape, kind):
+        if kind == "gaussian" and elements_of(shape) == 0:
+            pytest.skip("a Gaussian of no dimensions is refused")
         target, x = make(kind, elements_of(shape)).to(device), start(shape, dtype, device)
         if elements_of(shape) < target.least_dim and shape[0]:
             with pytest.raises(ValueError, match="x must have samples of at least"):

@@ -90,7 +90,7 @@ def test_samples(backend):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"covariance": [[1.0]]}, TypeError, "covariance must be a tensor of real numbers, got list"),
+        ({"covariance": [[1.0]]}, TypeError, "covariance must be .*, got list"),
         ({"covariance": torch.eye(2, dtype=torch.complex64)}, TypeError, "covariance must be .* got torch.complex64"),
         ({"covariance": torch.eye(2)[:1]}, ValueError, r"covariance must be \(D, D\) with D >= 1, got \(1, 2\)"),
         ({"covariance": torch.ones(3)}, ValueError, r"covariance must be \(D, D\) .* got \(3,\)"),

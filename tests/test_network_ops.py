@@ -293,12 +293,12 @@ def _changed(index: int, value: int) -> Tensor:
         ({"layout": _changed(4, 10)}, "activation must be in"),
         ({"layout": _changed(5, 1)}, "residual layer must have as many"),
         ({"layout": _changed(0, 1)}, "last layer must have 2"),
-        ({"layout": LAYOUT.int()}, "layout must be a contiguous"),
+        ({"layout": LAYOUT.int()}, "layout must be int64"),
         ({"layout": LAYOUT[:-1]}, "layout has fewer"),
         ({"layout": torch.cat((LAYOUT, LAYOUT[:1]))}, "layout has more"),
         ({"params": PARAMS[:-1]}, "params has fewer"),
         ({"params": torch.cat((PARAMS, PARAMS[:1]))}, "params has more"),
-        ({"params": PARAMS.double()}, "params must be a contiguous"),
+        ({"params": PARAMS.double()}, "params must be float32"),
         ({"x": torch.zeros(3, 3)}, "takes samples of 2"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -318,7 +318,7 @@ def test_what_else_is_refused():
         OPS.network_score(score, x, LAYOUT, PARAMS, torch.zeros(2, 11))
     with pytest.raises(ValueError, match="for each of 4 steps"):
         OPS.network_chain(x.clone(), LAYOUT, PARAMS, 4, 0.01, 1.0, NAME, biases=torch.zeros(3, 11), biases_per_step=True)
-    with pytest.raises(ValueError, match="energy must be contiguous"):
+    with pytest.raises(ValueError, match="energy must have one value"):
         OPS.network_score(score, x, LAYOUT, PARAMS, None, energy[:2])
     with pytest.raises(ValueError, match="has no energy"):
         OPS.network_score(score, x, *network("score", 2, (3,)).packed(), None, energy)

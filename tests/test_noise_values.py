@@ -96,5 +96,5 @@ def test_a_state_s_values_are_checked(change, error, message):
 
 
 def test_a_state_is_a_dict():
-    with pytest.raises(TypeError, match="state_dict must be a dict, got list"):
+    with pytest.raises(TypeError, match="state must be a dict"):
         Noise.from_state_dict([1, 2])

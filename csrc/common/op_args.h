@@ -573,7 +573,7 @@ struct MetropolisChain {
     is.between("target", target, 0, 11);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.between("n_steps", n_steps, 0, INT64_MAX);
-    is.between("n_leapfrog", n_leapfrog, 0, INT64_MAX);
+    is.between("n_leapfrog", n_leapfrog, 0, 1048576);
     is.name("name", name, Dtype::kLong, kContiguous);
     is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);

@@ -69,7 +69,7 @@ class PackedNetwork {
     net.count = shape.within("layers", 1, kMostLayers);
     net.neurons_in_lanes = kernels.neurons_in_lanes(at_once);
     if (x.size(0) && x.numel() != net.dim * x.size(0)) {
-      fail(op, ": the network takes samples of ", net.dim, " elements, got ", x.numel() / x.size(0));
+      fail(op, ": layout takes samples of ", net.dim, " elements, got ", x.numel() / x.size(0));
     }
     const T* weights[kMostLayers];
     int64_t width = net.dim, room = 0;
@@ -145,9 +145,9 @@ class PackedNetwork {
   }
 
   void take_biases(const char* op, const Tensor& biases, int64_t samples, int64_t n_steps, bool per_step) {
-    const int64_t each = static_cast<int64_t>(biases_.size()), rows = biases.numel() / each;
+    const int64_t each = static_cast<int64_t>(biases_.size()), rows = biases.size(0);
     Reader<T> numbers(op, "biases", biases);
-    if (biases.numel() % each || (rows != 1 && rows != (per_step ? n_steps : samples))) {
+    if (biases.size(1) != each || (rows != 1 && rows != (per_step ? n_steps : samples))) {
       fail(op, ": biases must have one row of ", each, " for all or for each of ", per_step ? n_steps : samples,
            per_step ? " steps" : " samples", ", got ", biases.numel(), " numbers");
     }

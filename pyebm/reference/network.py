@@ -63,8 +63,32 @@ class _Network(NamedTuple):
     quadratic: Tensor
 
 
-def _unpacked(layout: Tensor, params: Tensor, biases: Tensor | None) -> _Network:
-    kind, dim, _, *rest = layout.tolist()
+def _checked(layout: list[int], elements: int, params: Tensor, biases: Tensor | None, rows: tuple[int, ...]) -> None:
+    """The kernel's checks, but for limits of its own."""
+    if len(layout) < 3 or len(layout) != 3 + 4 * layout[2]:
+        raise ValueError("network: layout must have 3 numbers and 4 for each of its layers")
+    kind, dim, _, *rest = layout
+    if dim != elements:
+        raise ValueError(f"network: layout takes samples of {dim} elements, got {elements}")
+    width, count, outs = dim, 1, rest[0::4]
+    for out, activation, residual, skip in zip(outs, rest[1::4], rest[2::4], rest[3::4], strict=True):
+        if out < 1 or not 0 <= activation < len(ACTIVATIONS) or residual not in (0, 1) or skip not in (0, 1):
+            raise ValueError(f"network: layout has a layer {(out, activation, residual, skip)}, which is none")
+        count += out * (width + dim * skip) + out + 1
+        width = out
+    if kind not in (0, 1) or outs[-1] != (dim if kind else 1):
+        raise ValueError("network: layout's last layer must have 1 output for an energy, as many as x has elements for a score")
+    if params.numel() != count:
+        raise ValueError(f"network: params must have the {count} numbers that the layout asks for, got {params.numel()}")
+    if biases is not None and (biases.shape[1] != sum(outs) or biases.shape[0] not in rows):
+        raise ValueError(f"network: biases must have a row of {sum(outs)} for all or each, got {tuple(biases.shape)}")
+
+
+def _unpacked(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None) -> _Network:
+    numbers, batch = layout.tolist(), x.shape[0]
+    elements = x.numel() // batch if batch else numbers[1] if len(numbers) > 1 else 0
+    _checked(numbers, elements, params, biases, (1, batch))
+    kind, dim, _, *rest = numbers
     layers, width, at, of_biases = [], dim, 0, 0
     for k in range(0, len(rest), 4):
         out, activation, residual, skip = rest[k : k + 4]
@@ -86,7 +110,7 @@ def _with(activation: str, parameter: float) -> tuple[Callable[[Tensor], Tensor]
 
 def network_score_of(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """The score at x, (B, ...), in its dtype, and the energies, (B,), in that of params; None where the output is the score."""
-    net = _unpacked(layout, params.to(x.device), biases)
+    net = _unpacked(x, layout, params.to(x.device), biases)
     start = work_of(x).reshape(x.shape[0], -1)
     h, sums = start, []
     for layer in net.layers:
@@ -121,7 +145,7 @@ def network_score(args: NetworkScore) -> None:
 
 @entry(NetworkHvp)
 def network_hvp(args: NetworkHvp) -> None:
-    if args.layout[0] != 0:
+    if args.layout.numel() and args.layout[0] != 0:
         raise ValueError("network_hvp: a network that gives scores has no Hessian")
 
     def gradient(x: Tensor) -> Tensor:
@@ -132,7 +156,9 @@ def network_hvp(args: NetworkHvp) -> None:
 
 @entry(NetworkChain)
 def network_chain(args: NetworkChain) -> None:
-    biases = args.biases
+    biases, n_steps = args.biases, args.steps.n_steps
+    if args.biases_per_step and biases is not None and len(biases) not in (1, n_steps):
+        raise ValueError(f"network_chain: biases must have one row for all or for each of {n_steps} steps, got {len(biases)}")
 
     def score(state: Tensor, step: int) -> Tensor:
         now = biases[step : step + 1] if args.biases_per_step and biases is not None and len(biases) > 1 else biases

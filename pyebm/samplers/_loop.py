@@ -24,7 +24,6 @@ from ._state import State, Trajectory
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
 _BLOCK = 1024  # steps whose names are made at once
 _TICKS = 100  # times that a bar moves
-_NO_BAR: nullcontext[Callable[[int], Any]] = nullcontext(lambda _: None)
 
 
 def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -174,7 +173,7 @@ class Sampler:
         if callback is None:
             first = body.at_once() if run.may_look else n_steps
             cuts = stretches(n_steps, first, thin, body.keeps, -(-n_steps // _TICKS) if progress else None)
-        with _bar(run.call, n_steps) if progress else _NO_BAR as tick:
+        with _bar(run.call, n_steps) if progress else nullcontext(_no_tick) as tick:
             for done, count in cuts:
                 advance(done, count, kept, thin)
                 at.done = done = done + count
@@ -257,6 +256,10 @@ def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | N
             body.advance(done + alone, count - alone, kept, thin)
 
     return advance_either if body.fused else advance
+
+
+def _no_tick(count: int) -> None:
+    del count
 
 
 @contextmanager

@@ -69,7 +69,13 @@ class Metropolis(Body):
         elements = run.x.numel() // max(run.x.shape[0], 1)
         plain = self.mask is None and self.mass is None and not self.varies and not run.graph
         plain = plain and not isinstance(self.potential.energy_fn, Learned)
-        return plain and self.potential.kernel is not None and "metropolis_chain" in self.kernels and 0 < elements <= LARGEST
+        return (
+            plain
+            and self.potential.kernel is not None
+            and "metropolis_chain" in self.kernels
+            and 0 < elements <= LARGEST
+            and self.n_leapfrog < 2**20
+        )
 
     def _prepare_chain(self, sampler: Any) -> None:
         run, target = self.run, sampler.energy_fn
@@ -216,5 +222,5 @@ def checked_warmup(call: str, warmup: int, adapt_mass: bool, target: float, per:
 
 
 Names = Sequence[Tensor]
-LARGEST = 512  # elements of a sample in the op metropolis_chain
+LARGEST, MOST_SCORES = 512, 2**20  # elements of a sample in the op metropolis_chain, and scores of a step
 _NONE = (None, None)

@@ -87,6 +87,9 @@ class Good:
             "accept": lambda: torch.zeros(batch, dtype=torch.bool),
             "log_alpha": lambda: torch.zeros(batch, dtype=torch.float64),
             "n_steps": lambda: self.chain_steps,
+            "n_leapfrog": lambda: 2 if self.hmc else 0,
+            "layout": lambda: torch.tensor([0, math.prod(self.shape[1:]), 2, 3, 1, 0, 0, 1, 0, 0, 0]),
+            "biases": lambda: torch.zeros(1, 4, dtype=self.work),
             "thin": lambda: self.thin,
             "states": lambda: torch.zeros(self.chain_steps // (self.thin or 1), *self.shape, dtype=self.dtype),
             "diverged": lambda: torch.zeros(batch, dtype=torch.int64),
@@ -104,6 +107,8 @@ class Good:
         return False if "bool" in kind else 0.5
 
     def _params(self) -> Tensor:
+        if "network" in self.op:  # of the layout above
+            return torch.full((3 * math.prod(self.shape[1:]) + 10,), 0.1, dtype=self.work)
         numbers = {"harmonic": [1.5, 0.2], "double_well": [4.0, 2.0], "rastrigin": [2.0]}[self.target]
         return torch.tensor(numbers, dtype=self.work)
 

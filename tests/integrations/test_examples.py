@@ -47,6 +47,11 @@ def test_ebmkit_chains():
     assert abs(run("ebmkit_chains", "ebm", steps=200).abs().mean() - 0.87) < 0.03
 
 
+def test_learned_energy():
+    samples, truth = run("learned_energy", steps=20, chain_steps=20, chains=50)
+    assert samples.shape == truth.shape == (50, 2)
+
+
 def test_ncsnv2_digits():
     package("sklearn")
     samples, completed = run("ncsnv2_digits", steps=100, n_steps_each=3)
