@@ -68,6 +68,10 @@ class Between:
     high: int = 2**63 - 1
 
 
+class NoNan:
+    """A number that is not NaN: a clamp by NaN would be none, or all NaN, as the backend has it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class With:
     """Given if and only if the other argument is."""
@@ -86,6 +90,7 @@ class Argument:
     written: bool
     apart: bool
     between: Between | None
+    no_nan: bool
     partner: str | None
 
     @functools.cached_property
@@ -198,6 +203,7 @@ def arguments_of(record: Any, path: tuple[str, ...] = ()) -> list[Argument]:
             Written in rules,
             Apart in rules,
             _one(rules, Between),
+            NoNan in rules,
             getattr(_one(rules, With), "other", None),
         )
         found.append(argument)

@@ -108,6 +108,8 @@ class _Checks:
     def _number(self, argument: Argument, value: Any) -> None:
         if not isinstance(value, _NUMBERS[argument.kind]):
             raise TypeError(f"{self.op.name}: {argument.name} must be of type {argument.kind}, got {type(value).__name__}")
+        if argument.no_nan and _known(value != value):
+            self._fail(argument.name, "must not be NaN")
         if argument.between is None:
             return
         low, high = argument.between.low, argument.between.high

@@ -25,7 +25,7 @@ from typing import Annotated, Any, NamedTuple
 
 from torch import Tensor
 
-from ._arguments import Apart, Between, Dtype, Is, Op, Shape, With, Written
+from ._arguments import Apart, Between, Dtype, Is, NoNan, Op, Shape, With, Written
 
 # The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
 TARGETS = (
@@ -49,6 +49,7 @@ Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
 Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
 Target = Annotated[int, Between(0, len(TARGETS))]
 Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
+Limit = Annotated[float | None, NoNan]
 Layout = Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
 Biases = Annotated[Tensor | None, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
 
@@ -79,9 +80,9 @@ class StepOptions(NamedTuple):
 
     mean: Annotated[Tensor | None, LIKE, Written] = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    low: float | None = None
-    high: float | None = None
-    score_clip: float | None = None
+    low: Limit = None
+    high: Limit = None
+    score_clip: Limit = None
     seeds: PerSample = None
     ids: PerSample = None
 
@@ -124,8 +125,8 @@ class CorrectorStep(NamedTuple):
     name: Name
     together: bool
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    low: float | None = None
-    high: float | None = None
+    low: Limit = None
+    high: Limit = None
     seeds: PerSample = None
     ids: PerSample = None
 
@@ -166,8 +167,8 @@ class ChainSteps(NamedTuple):
     states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
     thin: Annotated[int | None, Between(1)] = None
     diverged: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written] = None
-    low: float | None = None
-    high: float | None = None
+    low: Limit = None
+    high: Limit = None
     seeds: PerSample = None
     ids: PerSample = None
 
@@ -215,7 +216,7 @@ class NetworkChain(NamedTuple):
     steps: ChainSteps
     biases: Biases = None
     biases_per_step: bool | None = None
-    score_clip: float | None = None
+    score_clip: Limit = None
 
 
 class Leapfrog(NamedTuple):

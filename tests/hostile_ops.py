@@ -59,6 +59,8 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
     value, name = arguments[argument.name], argument.name
     if argument.between is not None:
         yield from ((repr(bad), {name: bad}) for bad in NO_INTEGERS)
+    if argument.no_nan:
+        yield "NaN", {name: float("nan")}
     if not argument.optional and argument.kind != "bool":  # torch takes None for False
         yield "None", {name: None}
     if argument.partner is not None:

@@ -120,6 +120,8 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
         if argument.between is not None:
             high = "INT64_MAX" if argument.between.high == 2**63 - 1 else argument.between.high
             lines.append(f'is.between("{name}", {name}, {argument.between.low}, {high});')
+        if argument.no_nan:
+            lines.append(f'is.no_nan("{name}", {name});')
         if argument.partner is not None:
             lines.append(f'is.together("{name}", {name}.has_value(), "{argument.partner}", {argument.partner}.has_value());')
     lines += [f"{name}.check(is);" for name in record._fields if name not in {a.name for a in own}]

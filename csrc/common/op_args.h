@@ -104,6 +104,9 @@ struct StepOptions {
   void check(Checks& is) const {
     is.like("mean", mean, Dtype::kSame, kWritten);
     is.like("mask", mask, Dtype::kBool, 0);
+    is.no_nan("low", low);
+    is.no_nan("high", high);
+    is.no_nan("score_clip", score_clip);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
   }
@@ -215,6 +218,8 @@ struct CorrectorStep {
     is.like("score", score, Dtype::kSame, 0);
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("mask", mask, Dtype::kBool, 0);
+    is.no_nan("low", low);
+    is.no_nan("high", high);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
   }
@@ -311,6 +316,8 @@ struct ChainSteps {
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
     is.batch("diverged", diverged, Dtype::kLong, kContiguous | kWritten);
+    is.no_nan("low", low);
+    is.no_nan("high", high);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
     is.schedule("step_size", step_size_rows, Dtype::kReal, 0, step_size_per_step, n_steps);
@@ -422,6 +429,7 @@ struct NetworkChain {
     is.flat("layout", layout, Dtype::kLong, kContiguous);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.no_nan("score_clip", score_clip);
     steps.check(is);
   }
 };

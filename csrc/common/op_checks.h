@@ -91,6 +91,9 @@ class OpChecks {
   void between(const char* name, std::optional<int64_t> value, int64_t low, int64_t high) {
     if (value) between(name, *value, low, high);
   }
+  void no_nan(const char* name, std::optional<double> value) {
+    if (value && *value != *value) fail(op_, ": ", name, " must not be NaN");
+  }
   void together(const char* name, bool given, const char* other, bool other_given) {
     if (given != other_given) fail(op_, ": ", name, " and ", other, " must both be given, or neither");
   }

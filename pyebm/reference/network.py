@@ -145,7 +145,7 @@ def network_score(args: NetworkScore) -> None:
 
 @entry(NetworkHvp)
 def network_hvp(args: NetworkHvp) -> None:
-    if args.layout.numel() and args.layout[0] != 0:
+    if not _unpacked(args.x, args.layout, args.params, args.biases).is_energy:
         raise ValueError("network_hvp: a network that gives scores has no Hessian")
 
     def gradient(x: Tensor) -> Tensor:
