@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="what fuzz.py takes")
     chosen = parser.parse_args()
     runtime = "libasan.so" if chosen.kind == "address" else "libtsan.so"
-    preload = subprocess.check_output(["g++", f"-print-file-name={runtime}"], text=True).strip()
+    # With the C++ library: the sanitizer looks for what throws before Python has loaded any.
+    libraries = (runtime, "libstdc++.so.6")
+    preload = ":".join(subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip() for name in libraries)
     environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind))}
     # ThreadSanitizer does not know the high addresses that a randomised layout has.
     python = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable]
