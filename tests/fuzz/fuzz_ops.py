@@ -37,7 +37,8 @@ class Good:
         self.dtype = rng.choice((torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16))
         self.work = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.schema = getattr(torch.ops.pyebm, op).default._schema
-        self.strided = op not in ("langevin_chain", "leapfrog", "metropolis", "dual_averaging", "target_energy", "corrector_step")
+        contiguous = ("langevin_chain", "leapfrog", "dual_averaging", "target_energy", "corrector_step")
+        self.strided = op not in contiguous and not op.startswith(("metropolis", "network"))
         if op in ("leapfrog", "metropolis") and self.dtype in (torch.float16, torch.bfloat16):
             self.dtype = torch.float32
         self.hmc = rng.random() < 0.5
