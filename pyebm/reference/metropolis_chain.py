@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .._arguments import entry
+from .._schemas import MetropolisChain
 from .leapfrog import leapfrog
 from .metropolis import metropolis
 from .noise import uniform_
@@ -14,40 +16,23 @@ from .steps import affine_step, langevin_step
 from .targets import target_energy, target_score
 
 
-def metropolis_chain(
-    x: Tensor,
-    score: Tensor,
-    energy: Tensor,
-    accepted: Tensor,
-    accept: Tensor,
-    log_alpha: Tensor,
-    target: int,
-    params: Tensor,
-    constant: float,
-    n_steps: int,
-    n_leapfrog: int,
-    step_size: float,
-    temperature: float,
-    name: Tensor,
-    jitter: float,
-    step_size_rows: Tensor | None = None,
-    seeds: Tensor | None = None,
-    ids: Tensor | None = None,
-) -> None:
+@entry(MetropolisChain)
+def metropolis_chain(args: MetropolisChain) -> None:
     momenta: tuple[Tensor | None, Tensor | None]
-    held = (x, score, energy, accepted, accept, log_alpha)
+    x, score, temperature, jitter, seeds, ids = args.x, args.score, args.temperature, args.jitter, args.seeds, args.ids
+    held = (x, score, args.energy, args.accepted, args.accept, args.log_alpha)
     none = (None,) * 5  # mean, mask, low, high, score_clip
-    proposal, new_score, new_energy = torch.empty_like(x), torch.empty_like(score), torch.empty_like(energy)
-    names = [name + torch.tensor([0, 0, 0, stream]) for stream in range(3)]
-    for _ in range(n_steps):
-        size, rows = step_size, step_size_rows
+    proposal, new_score, new_energy = torch.empty_like(x), torch.empty_like(score), torch.empty_like(args.energy)
+    names = [args.name + torch.tensor([0, 0, 0, stream]) for stream in range(3)]
+    for _ in range(args.n_steps):
+        size, rows = args.step_size, args.step_size_rows
         if jitter > 0:
             uniform = torch.empty((x.shape[0], 1), dtype=torch.float64)
             uniform_(uniform, names[2], seeds, ids)
             size, rows = math.nan, (1.0 + jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)
-        if n_leapfrog == 0:
+        if args.n_leapfrog == 0:
             langevin_step(proposal, x, score, size, temperature, names[0], rows, None, *none, seeds, ids)
-            target_energy(new_energy, new_score, proposal, target, params, constant)
+            target_energy(new_energy, new_score, proposal, args.target, args.params, args.constant)
             scale, scale_rows = 4.0 * temperature * size, None if rows is None else 4.0 * temperature * rows.double()
             tested, momenta = (size, rows), (None, None)
         else:
@@ -56,12 +41,12 @@ def metropolis_chain(
             spread = math.sqrt(temperature)
             affine_step(fresh, score, score, 0.0, half[0], spread, names[0], None, half[1], None, *none, seeds, ids)
             leapfrog(proposal, fresh, size, None, x, None, rows)
-            for i in range(1, n_leapfrog):
-                target_score(new_score, proposal, target, params)
+            for i in range(1, args.n_leapfrog):
+                target_score(new_score, proposal, args.target, args.params)
                 leapfrog(proposal, p, size, new_score, None, fresh if i == 1 else None, rows)
-            target_energy(new_energy, new_score, proposal, target, params, constant)
+            target_energy(new_energy, new_score, proposal, args.target, args.params, args.constant)
             scale, scale_rows = 2.0 * temperature, None
-            tested, momenta = half, (fresh, fresh if n_leapfrog == 1 else p)
+            tested, momenta = half, (fresh, fresh if args.n_leapfrog == 1 else p)
         proposed = (proposal, new_score, new_energy)
         tail = (*momenta, tested[1], scale_rows, seeds, ids)
         metropolis(*held, *proposed, tested[0], scale, temperature, names[1], *tail)

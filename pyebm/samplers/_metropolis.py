@@ -74,7 +74,7 @@ class Metropolis(Body):
             and self.potential.kernel is not None
             and "metropolis_chain" in self.kernels
             and 0 < elements <= LARGEST
-            and self.n_leapfrog < 2**20
+            and self.n_leapfrog < MOST_SCORES
         )
 
     def _prepare_chain(self, sampler: Any) -> None:
