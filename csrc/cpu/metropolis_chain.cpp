@@ -11,7 +11,8 @@
 namespace pyebm {
 namespace {
 
-// The numbers of a step: a chain's step size, drawn around it where there is jitter, and all that follows from it.
+// A chain's step size, and the numbers of Metropolis' test that follow from it. With jitter each step draws its size from
+// size (1 - jitter, 1 + jitter).
 struct Steps {
   Coefficient size;
   double temperature, jitter;
@@ -26,7 +27,7 @@ struct Steps {
   double divisor(double step) const { return is_mala ? 4.0 * temperature * step : 2.0 * temperature; }
 };
 
-// Where the chains' own numbers lie, one a sample.
+// The caller's tensors that hold one number for each chain.
 struct Held {
   double* energy;
   int64_t* accepted;
@@ -34,7 +35,7 @@ struct Held {
   double* log_alpha;
 };
 
-// One thread's chains: a block of them at a time, through all steps.
+// One thread's buffers. run() takes a block of chains through all steps before the next block begins.
 template <class T>
 class Chains {
  public:
@@ -88,7 +89,7 @@ class Chains {
   // Where a block is one chunk, the calls laid out for its first step serve the others.
   static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
 
-  // One a sample.
+  // A uniform for each sample of the chunk.
   static const float* draw_uniforms(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
                                     NoiseBuffer& buffer) {
     const Chunk rows = chunk.of_one_element();
@@ -96,7 +97,7 @@ class Chains {
     return noise.drawn(rows, k, buffer, chunk_kernels().uniforms);
   }
 
-  // The block's step sizes, which change with the step where they are drawn.
+  // Fills sizes_ for the block: once, or in every step where there is jitter.
   void draw_sizes(const Block& block, int64_t k) {
     if (k > 0 && steps_.jitter == 0) return;
     for_each_chunk(block, [&](const Chunk& chunk, int64_t) {
@@ -206,8 +207,8 @@ class Chains {
     take(chunk, accept, new_score, score_.data() + at);
   }
 
-  // Whether a sample moves is nobody's guess, so a branch would be mispredicted about every other time: the bits are chosen by
-  // masks. Long samples are worth one.
+  // Copies the accepted samples. The processor can't predict which those are, so short samples are chosen by bit masks; for a
+  // long sample the copy that is saved outweighs a mispredicted branch.
   static void take(const Chunk& chunk, const bool* accept, const T* from, T* to) {
     constexpr int64_t kLong = 32;
     if (chunk.width == 1) return select<1>(chunk.rows, 1, accept, from, to);
