@@ -252,7 +252,7 @@ class Metropolis(NamedTuple):
     proposal_score: Annotated[Tensor, ROW]
     proposal_energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL)]
     step: Finite
-    scale: Finite
+    scale: float
     temperature: Positive
     name: Name
     first: Annotated[Tensor | None, LIKE, With("last")] = None

@@ -532,7 +532,6 @@ struct Metropolis {
     is.like("proposal_score", proposal_score, Dtype::kSame, kContiguous);
     is.batch("proposal_energy", proposal_energy, Dtype::kReal, 0);
     is.number("step", step, step_rows.has_value() || (step > -INFINITY && step < INFINITY), "finite");
-    is.number("scale", scale, scale_rows.has_value() || (scale > -INFINITY && scale < INFINITY), "finite");
     is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("first", first, Dtype::kSame, 0);
