@@ -59,6 +59,11 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
     value, name = arguments[argument.name], argument.name
     if argument.between is not None:
         yield from ((repr(bad), {name: bad}) for bad in NO_INTEGERS)
+    if (rule := argument.number) is not None:
+        unread = {argument.rows: None} if argument.rows in op.place else {}
+        yield from ((repr(bad), {name: bad, **unread}) for bad in (float("nan"), float("inf"), -float("inf"), rule.low - 1.0))
+        if rule.low_open:
+            yield repr(rule.low), {name: rule.low, **unread}
     if argument.no_nan:
         yield "NaN", {name: float("nan")}
     if not argument.optional and argument.kind != "bool":  # torch takes None for False

@@ -5,6 +5,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 
@@ -73,6 +74,8 @@ struct Perturb {
   void check(Checks& is) const {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
+    is.number("alpha", alpha, alpha_rows.has_value() || (alpha > -INFINITY && alpha < INFINITY), "finite");
+    is.number("sigma", sigma, sigma_rows.has_value() || (sigma >= 0 && sigma < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("alpha", alpha_rows, Dtype::kReal, 0);
     is.rows("sigma", sigma_rows, Dtype::kReal, 0);
@@ -140,6 +143,8 @@ struct LangevinStep {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature >= 0 && temperature < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.rows("temperature", temperature_rows, Dtype::kReal, 0);
@@ -179,6 +184,9 @@ struct AffineStep {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("a", a, a_rows.has_value() || (a > -INFINITY && a < INFINITY), "finite");
+    is.number("b", b, b_rows.has_value() || (b > -INFINITY && b < INFINITY), "finite");
+    is.number("c", c, c_rows.has_value() || (c > -INFINITY && c < INFINITY), "finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("a", a_rows, Dtype::kReal, 0);
     is.rows("b", b_rows, Dtype::kReal, 0);
@@ -216,6 +224,7 @@ struct CorrectorStep {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("factor", factor, (factor >= 0 && factor < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("mask", mask, Dtype::kBool, 0);
     is.no_nan("low", low);
@@ -271,6 +280,7 @@ struct TargetEnergy {
     is.like("score", score, Dtype::kSame, kWritten);
     is.between("target", target, 0, 11);
     is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
   }
 };
 
@@ -312,6 +322,8 @@ struct ChainSteps {
   template <class Checks>
   void check(Checks& is) const {
     is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature >= 0 && temperature < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
@@ -457,6 +469,7 @@ struct Leapfrog {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("p", p, Dtype::kSame, kWritten);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > -INFINITY && step_size < INFINITY), "finite");
     is.like("score", score, Dtype::kSame, 0);
     is.like("from_x", from_x, Dtype::kSame, kApart);
     is.like("from_p", from_p, Dtype::kSame, 0);
@@ -518,6 +531,8 @@ struct Metropolis {
     is.like("proposal", proposal, Dtype::kSame, kContiguous);
     is.like("proposal_score", proposal_score, Dtype::kSame, kContiguous);
     is.batch("proposal_energy", proposal_energy, Dtype::kReal, 0);
+    is.number("step", step, step_rows.has_value() || (step > -INFINITY && step < INFINITY), "finite");
+    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("first", first, Dtype::kSame, 0);
     is.together("first", first.has_value(), "last", last.has_value());
@@ -580,9 +595,13 @@ struct MetropolisChain {
     is.batch("log_alpha", log_alpha, Dtype::kDouble, kContiguous | kWritten);
     is.between("target", target, 0, 11);
     is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
     is.between("n_steps", n_steps, 0, INT64_MAX);
     is.between("n_leapfrog", n_leapfrog, 0, 1048576);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
+    is.number("jitter", jitter, (jitter >= 0 && jitter < 1), "in [0, 1)");
     is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
@@ -620,6 +639,8 @@ struct DualAveraging {
     is.one("steps", steps, Dtype::kDouble, kWritten);
     is.like("log_alpha", log_alpha, Dtype::kSame, kContiguous);
     is.like("middle", middle, Dtype::kSame, kContiguous);
+    is.between("warmup", warmup, 0, INT64_MAX);
+    is.number("target", target, (target > 0 && target < 1), "in (0, 1)");
   }
 };
 
@@ -664,6 +685,11 @@ struct LossTerms {
 
   template <class Checks>
   void check(Checks& is) const {
+    is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
+    is.number("lam", lam, lam_rows.has_value() || (lam > -INFINITY && lam < INFINITY), "finite");
+    is.number("mu", mu, mu_rows.has_value() || (mu > -INFINITY && mu < INFINITY), "finite");
+    is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
+    is.number("factor", factor, (factor > -INFINITY && factor < INFINITY), "finite");
     is.between("reduction", reduction, 0, 5);
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("kappa", kappa_rows, Dtype::kReal, 0);
@@ -762,4 +788,33 @@ struct denoising_grad { using Args = args::DenoisingGrad; static constexpr const
 struct scale_ { using Args = args::Scale; static constexpr const char* kName = "scale_"; };
 
 }  // namespace op
+
+namespace plain {
+
+struct call {
+  int64_t samples;
+  int64_t elements;
+  int64_t is_double;
+  int64_t seed;
+  int64_t first_sample;
+  int64_t stream;
+};
+
+struct affine_step {
+  plain::call call;
+  double a;
+  double b;
+  double c;
+};
+
+struct corrector_step {
+  plain::call call;
+  double factor;
+  int64_t together;
+};
+
+constexpr const char* kLayout =
+    "call: int samples, int elements, int is_double, int seed, int first_sample, int stream; affine_step: float a, float b, float c; corrector_step: float factor, int together";
+
+}  // namespace plain
 }  // namespace pyebm
