@@ -31,6 +31,8 @@
 
 #include "network_hvp.h"
 
+#include "network_gradient.h"
+
 #include "network_table.h"
 
 namespace {

@@ -17,6 +17,7 @@ from .losses import composed_loss, denoising_grad, denoising_loss, divisor, loss
 from .metropolis import dual_averaging, metropolis
 from .metropolis_chain import metropolis_chain
 from .network import network_chain, network_hvp, network_score, network_score_of
+from .network_gradient import network_grad, network_loss
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, column, langevin_step, langevin_update, perturb, perturbed, work_of
 from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
@@ -27,6 +28,7 @@ OPS: dict[str, Callable[..., None]] = {
         *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
         *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
         *(leapfrog, metropolis, metropolis_chain, dual_averaging, network_score, network_hvp, network_chain),
+        *(network_grad, network_loss),
     )
 }
 
@@ -51,6 +53,8 @@ __all__ = [
     "loss_terms",
     "metropolis",
     "metropolis_chain",
+    "network_grad",
+    "network_loss",
     "network_score_of",
     "normals",
     "perturbed",

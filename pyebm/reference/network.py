@@ -98,7 +98,8 @@ def _unpacked(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None) 
         if biases is not None:
             bias = biases[:, of_biases : of_biases + out]
         of_biases += out
-        layers.append(_Layer(weight, bias, *_with(ACTIVATIONS[activation], float(params[at - 1])), bool(residual), bool(skip)))
+        functions = _with(ACTIVATIONS[activation], params[at - 1].item())
+        layers.append(_Layer(weight, bias, *functions, bool(residual), bool(skip)))
         width = out
     return _Network(kind == 0, layers, params[at])
 
