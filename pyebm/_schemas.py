@@ -211,7 +211,7 @@ class NetworkGrad(NamedTuple):
     """The gradient, as params lie, of energy_above . energies + score_above . scores; with grad_biases in the place of the biases'
     own, where there are biases, and that of x. It sums over the batch in parts that the batch's size alone decides."""
 
-    grad: Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
+    grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
     x: Annotated[Tensor, SAMPLES, Apart]
     layout: Layout
     params: Params

@@ -405,7 +405,7 @@ struct NetworkHvp {
 };
 
 struct NetworkGrad {
-  Tensor grad;
+  MaybeTensor grad;
   Tensor x;
   Tensor layout;
   Tensor params;
@@ -417,7 +417,7 @@ struct NetworkGrad {
 
   static constexpr uint64_t kCount = 9;
   explicit NetworkGrad(StableIValue* stack)
-      : grad(taken<Tensor>(stack[0])),
+      : grad(taken<MaybeTensor>(stack[0])),
         x(taken<Tensor>(stack[1])),
         layout(taken<Tensor>(stack[2])),
         params(taken<Tensor>(stack[3])),

@@ -51,9 +51,9 @@ struct NetworkGradient {
   int64_t directions, of_sample;  // from one sample's directions to the next one's
   const T* v;
   double* loss;
-  T* sums;  // of all samples so far; null: the loss alone is wanted
-  T *grad_x, *grad_biases;
-  int64_t biases;  // of a sample
+  bool differentiate;
+  T *sums, *grad_x, *grad_biases;  // the first of all samples so far
+  int64_t biases;                  // of a sample
 };
 
 template <class T>

@@ -40,7 +40,7 @@ class Gradient {
       grad_biases_ = static_cast<T*>(grad_biases->numel() ? grad_biases->data_ptr() : nullptr);
     }
     sums_biases_ = biases && (!grad_biases || biases->size(0) == 1);
-    if (!grad && (grad_biases || grad_x)) fail(op, ": grad must be given where grad_biases or grad_x are");
+    if (!grad && grad_biases && sums_biases_) fail(op, ": grad must be given where grad_biases is, unless each sample has its own");
   }
 
   const Network<T>& net() const { return network_.net; }
@@ -64,6 +64,7 @@ class Gradient {
           NetworkGradient<T> task{};
           task.x = x.data();
           task.directions = directions;
+          task.differentiate = grad_ || grad_biases_ || grad_x_;
           task.sums = grad_ ? sums.data() + part * size : nullptr;
           task.grad_x = grad_x_ ? grad_x.data() : nullptr;
           task.biases = network_.outputs();

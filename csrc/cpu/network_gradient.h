@@ -1,80 +1,11 @@
 // The gradient of a function of a network's energies and scores, with respect to its weights, its biases and x. Included once by
-// each level, after network_kernels.h.
+// each level, after network_losses.h.
 //
 // Along a curve x(t) = x + t v + t^2/2 w an energy's second derivative at t = 0 is v . H v + w . grad E. So three numbers at each
 // neuron, the value and its first and second derivative along the curve, carried forward and then back, give the gradients of
 // u . s (w = -u, without a v), of the trace of s's slope (several v), and of E itself.
 
 namespace {
-
-using pyebm::NetworkGradient;
-
-constexpr int64_t kRoomsOfGradient = 7;  // a layer: values, slopes, curves, thirds, squares, seconds, gradients
-
-// The sums of a part of the batch: each layer's weights, row by row, and its biases; last q's. All rows are whole vectors.
-template <class T>
-int64_t gradient_stride(int64_t n) {
-  return (n + kWidth<Wide<T>> - 1) / kWidth<Wide<T>> * kWidth<Wide<T>>;
-}
-template <class T>
-int64_t inputs_of(const Network<T>& net, int64_t l) {
-  return net.layers[l].inputs + (net.layers[l].skip ? net.dim : 0);
-}
-template <class T>
-int64_t weights_at(const Network<T>& net, int64_t layer) {
-  int64_t at = 0;
-  for (int64_t l = 0; l < layer; ++l) {
-    const int64_t outputs = net.layers[l].outputs;
-    at += outputs * gradient_stride<T>(inputs_of(net, l)) + gradient_stride<T>(outputs);
-  }
-  return at;
-}
-template <class T>
-int64_t biases_at(const Network<T>& net, int64_t l) {
-  return weights_at(net, l) + net.layers[l].outputs * gradient_stride<T>(inputs_of(net, l));
-}
-template <class T>
-int64_t gradient_size(const Network<T>& net) {
-  return weights_at(net, net.count) + gradient_stride<T>(1);
-}
-
-// The parts' sums, added in their order, as params lie. The activations' parameters have no derivative.
-template <class T>
-void gather_gradient(const Network<T>& net, int64_t parts, const T* sums, T* out) {
-  const int64_t size = gradient_size(net);
-  const auto add_row = [&](int64_t at, int64_t n) {
-    memcpy(out, sums + at, n * sizeof(T));
-    for (int64_t p = 1; p < parts; ++p) {
-      const T* part = sums + p * size + at;
-      PYEBM_VECTOR_LOOP
-      for (int64_t i = 0; i < n; ++i) out[i] = out[i] + part[i];
-    }
-    out += n;
-  };
-  for (int64_t l = 0; l < net.count; ++l) {
-    const int64_t inputs = inputs_of(net, l);
-    for (int64_t j = 0; j < net.layers[l].outputs; ++j) add_row(weights_at(net, l) + j * gradient_stride<T>(inputs), inputs);
-    add_row(biases_at(net, l), net.layers[l].outputs);
-    *out++ = 0;
-  }
-  add_row(size - gradient_stride<T>(1), 1);
-}
-
-// sums (outputs x inputs, their rows a multiple of vectors) += g h^T over samples, one after the other.
-template <class T>
-void add_outer(int64_t samples, int64_t outputs, int64_t inputs, const T* g, int64_t of_neuron, int64_t of_sample, const T* h,
-               int64_t row, T* sums) {
-  using V = Wide<T>;
-  constexpr int kVectors = kManyRegisters ? 4 : 2;
-  const int64_t stride = gradient_stride<T>(inputs);
-  by_groups<kVectors>(stride / kWidth<V>, [&](auto vectors, int64_t first) {
-    const int64_t input = first * kWidth<V>;
-    by_groups<6>(outputs, [&](auto count, int64_t output) {
-      ::multiply_add<V, decltype(count)::value, decltype(vectors)::value>(
-          samples, h + input, row, g + output * of_neuron, of_sample, of_neuron, sums + output * stride + input, stride);
-    });
-  });
-}
 
 // A derivative on its way back: at the layer's outputs, later its sums; at its inputs; and its part at x.
 template <class T>
@@ -83,30 +14,13 @@ struct Back {
 };
 
 template <class Lanes, class T>
-struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
-  using Base = NetworkPass<Lanes, T, kRoomsOfGradient>;
-  using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::room, Base::slopes, Base::thirds, Base::values;
-  static constexpr int64_t kBesideOfGradient = 12, kOfDirection = 5;
-
-  const NetworkRows& rows;
-  const NetworkGradient<T>& task;
-  const int64_t dim = net.dim, last = net.count - 1, count = rows.count, directions = task.directions;
-  T *const s = beside(0), *const row_room = beside(1);  // row by row
-
-  GradientPass(const Network<T>& network, const NetworkRows& some, const NetworkGradient<T>& wanted, T* scratch)
-      : Base(network, scratch), rows(some), task(wanted) {}
-
-  static int64_t scratch(const Network<T>& net, int64_t directions) {
-    const int64_t rooms = 1 + kRoomsOfGradient * net.count + kBesideOfGradient + directions * (2 * net.count + kOfDirection);
-    return (rooms + 1) * widest<Lanes>(net) * Lanes::kSamples;
-  }
-
-  T* squares(int64_t l) const { return room(kRoomsOfGradient * l + 4); }
-  T* seconds(int64_t l) const { return l < 0 ? beside(2) : room(kRoomsOfGradient * l + 5); }
-  T* gradients(int64_t l) const { return l < 0 ? beside(3) : room(kRoomsOfGradient * l + 6); }
-  T* of_direction(int64_t k, int64_t i) const { return beside(kBesideOfGradient + k * (2 * net.count + kOfDirection) + i); }
-  T* tangents(int64_t k, int64_t l) const { return of_direction(k, l + 1); }
-  T* changes(int64_t k, int64_t l) const { return of_direction(k, net.count + 1 + l); }  // of the slopes
+struct GradientPass : LossPass<Lanes, T> {
+  using Base = LossPass<Lanes, T>;
+  using Base::add_quadratic, Base::add_to_loss, Base::read_direction, Base::read_rows, Base::take_above, Base::take_energies;
+  using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::slopes, Base::thirds, Base::values;
+  using Base::Base;
+  using Base::changes, Base::gradients, Base::of_direction, Base::seconds, Base::squares, Base::tangents, Base::trace_of;
+  using Base::count, Base::dim, Base::directions, Base::last, Base::row_room, Base::rows, Base::s, Base::task;
 
   void run() const {
     lanes.read(count, dim, task.x, dim, this->x);
@@ -119,102 +33,6 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
  private:
   void clear_all(int64_t neurons, T* to) const {
     lanes.each(neurons, [&](int64_t at, int64_t n) { clear(n, to + at); });
-  }
-
-  // --- the numbers of a sample ---
-
-  // Calls number(sample, i) for n numbers of each sample, into the lanes.
-  template <class Number>
-  void read_rows(int64_t n, Number number, T* to) const {
-    for (int64_t r = 0; r < count; ++r) {
-      for (int64_t i = 0; i < n; ++i) row_room[r * n + i] = number(r, i);
-    }
-    lanes.read(count, n, row_room, n, to);
-  }
-
-  const T* v(int64_t r, int64_t k) const { return task.v + r * task.of_sample + k * dim; }
-  T trace_of(int64_t r) const { return directions ? task.weight[r] * task.trace : T(0); }
-
-  // v' = sqrt(several |trace|) v stands for v, and a sign for the trace's.
-  void read_direction(int64_t k, T several) const {
-    T by[Lanes::kSamples];
-    for (int64_t r = 0; r < count; ++r) by[r] = static_cast<T>(__builtin_sqrt(several * __builtin_fabs(trace_of(r))));
-    read_rows(dim, [&](int64_t r, int64_t i) { return by[r] * v(r, k)[i]; }, tangents(k, -1));
-  }
-
-  void sums_of_rows(const T* terms, double* sums) const { energies_of(count, dim, terms, beside(9), sums); }
-
-  // factor times the sum of a neuron's numbers over its first ones, for each sample, is added to the loss.
-  void add_to_loss(double factor, const T* terms) const {
-    double sums[Lanes::kSamples];
-    lanes.write(count, dim, terms, row_room);
-    sums_of_rows(row_room, sums);
-    for (int64_t r = 0; r < count; ++r) task.loss[r] += factor * sums[r];
-  }
-
-  // The derivative by s in the place of s: the one that was given, or that of the loss.
-  void take_above() const {
-    if (task.score_above) return (void)memcpy(s, task.score_above, count * dim * sizeof(T));
-    if (task.along) return take_loss_along();
-    double sums[Lanes::kSamples];
-    for (int64_t r = 0; r < count; ++r) {
-      T *at = s + r * dim, *square = row_room + r * dim;
-      const T kappa = task.kappa[r], over = task.weight[r] * kappa;
-      for (int64_t i = 0; i < dim; ++i) {
-        const T residual = task.z ? kappa * at[i] + task.z[r * dim + i] : kappa * at[i];
-        square[i] = residual * residual;
-        at[i] = over * residual;
-      }
-    }
-    sums_of_rows(row_room, sums);
-    for (int64_t r = 0; r < count; ++r) task.loss[r] = 0.5 * task.weight[r] * sums[r];
-  }
-  void take_loss_along() const {
-    double sums[Lanes::kSamples];
-    T* above = beside(10);
-    clear(count * dim, above);
-    clear(count, task.loss);
-    for (int64_t k = 0; k < directions; ++k) {
-      for (int64_t r = 0; r < count; ++r) {
-        for (int64_t i = 0; i < dim; ++i) row_room[r * dim + i] = v(r, k)[i] * s[r * dim + i];
-      }
-      sums_of_rows(row_room, sums);
-      for (int64_t r = 0; r < count; ++r) {
-        const T over = task.weight[r] * static_cast<T>(sums[r]);
-        task.loss[r] += 0.5 * task.weight[r] * (sums[r] * sums[r]);
-        for (int64_t i = 0; i < dim; ++i) above[r * dim + i] = above[r * dim + i] + over * v(r, k)[i];
-      }
-    }
-    memcpy(s, above, count * dim * sizeof(T));
-  }
-
-  // The derivative by an energy, that was given or of the loss a E + square E^2, into s.
-  void take_energies() const {
-    double squares_of[Lanes::kSamples];
-    lanes.write(count, 1, values(last), s);
-    for (int64_t i = 0; i < count * dim; ++i) row_room[i] = task.x[i] * task.x[i];
-    sums_of_rows(row_room, squares_of);
-    for (int64_t r = 0; r < count; ++r) {
-      const double energy = s[r] + net.quadratic * squares_of[r];
-      if (task.loss) task.loss[r] = energy * (task.energy_above[r] + task.square * energy);
-      s[r] = task.energy_above[r] + static_cast<T>(2 * task.square * energy);
-      if (task.sums) *by_quadratic() += s[r] * static_cast<T>(squares_of[r]);
-    }
-  }
-
-  T* by_quadratic() const { return task.sums + gradient_size(net) - gradient_stride<T>(1); }
-  void add_quadratic() const {  // of what depends on s, whose derivative s holds
-    T sum = 0;
-    for (int64_t r = 0; r < count; ++r) {
-      const T *x = task.x + r * dim, *u = s + r * dim, a = task.energy_above ? task.energy_above[r] : T(0);
-      for (int64_t i = 0; i < dim; ++i) sum += (a * x[i] - 2 * u[i]) * x[i];
-      for (int64_t k = 0; k < directions; ++k) {
-        T square = 0;
-        for (int64_t i = 0; i < dim; ++i) square += v(r, k)[i] * v(r, k)[i];
-        sum -= 2 * trace_of(r) * square;
-      }
-    }
-    *by_quadratic() += sum;
   }
 
   // --- a layer ---
@@ -244,7 +62,7 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     add_outer(count, layer.outputs, n, sums, lanes.of_neuron(), lanes.of_sample(), h, row, task.sums + weights_at(net, l));
   }
   void add_to_biases(int64_t l, const T* sums) const {
-    if (!task.sums) return;
+    if (!task.sums && !task.grad_biases) return;
     const Layer<T>& layer = net.layers[l];
     int64_t row = 0;
     const T* each = lanes.rows(count, layer.outputs, sums, beside(4), row);
@@ -339,13 +157,13 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     take_above();
     for (int64_t k = 0; k < directions; ++k) {
       read_direction(k, 2);
-      forward_along(k, task.sums);
+      forward_along(k, task.differentiate);
       const Back<T> along = at_layer(k, last);
       clear_all(1, along.now);
       read_rows(dim, [&](int64_t r, int64_t i) { return sign(r) * twice * row_room[r * dim + i]; }, along.to_x);
     }
     Back<T> second{beside(6), beside(7), beside(8)};
-    if (task.sums) {
+    if (task.differentiate) {
       const auto a = [&](int64_t r) { return task.energy_above ? task.energy_above[r] : T(0); };
       read_rows(dim, [&](int64_t r, int64_t i) { return -sign(r) * s[r * dim + i]; }, seconds(-1));
       read_rows(dim, [&](int64_t r, int64_t i) { return twice * (a(r) * task.x[r * dim + i] - s[r * dim + i]); }, second.to_x);
@@ -367,7 +185,7 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
 
   void backward_layer(int64_t l, Back<T>& second) const {
     const Layer<T>& layer = net.layers[l];
-    if (task.sums) {
+    if (task.differentiate) {
       begin(second, l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
         multiply(n, slopes(l) + at, second.now + at);
@@ -378,14 +196,14 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
       Back<T> along = at_layer(k, l);
       begin(along, l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        if (task.sums) add_products(n, changes(k, l) + at, along.now + at, second.now + at);
+        if (task.differentiate) add_products(n, changes(k, l) + at, along.now + at, second.now + at);
         multiply(n, slopes(l) + at, along.now + at);
         add_products(n, changes(k, l) + at, gradients(l) + at, along.now + at);
       });
       add_to_weights(l, along.now, tangents(k, l - 1));
       through(along, l);
     }
-    if (!task.sums) return;
+    if (!task.differentiate) return;
     T* first = beside(5);
     first_sums(l, first);
     add_to_weights(l, second.now, values(l - 1));
@@ -407,7 +225,7 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
       lanes.write(count, dim, values(last), s);
       for (int64_t i = 0; i < count * dim; ++i) s[i] = s[i] - twice * task.x[i];
       take_above();
-      if (task.sums) add_quadratic();
+      if (task.differentiate) add_quadratic();
       lanes.read(count, dim, s, dim, first.now);
       read_rows(dim, [&](int64_t r, int64_t i) { return -twice * s[r * dim + i]; }, first.to_x);
     }
@@ -423,7 +241,7 @@ struct GradientPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
       });
       add_to_loss(1, along.next);
     }
-    if (!task.sums) return;
+    if (!task.differentiate) return;
     for (int64_t l = last; l >= 0; --l) {
       const Layer<T>& layer = net.layers[l];
       const bool has_slopes = directions || layer.activation != pyebm::kIdentity;

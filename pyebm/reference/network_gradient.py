@@ -88,17 +88,18 @@ def _differentiate(op: str, args: NetworkGrad | NetworkLoss, total: Callable[...
         raise ValueError(f"{op}: grad must have {args.params.numel()} numbers, as params, got {args.grad.numel()}")
     if args.grad_biases is not None and (args.biases is None or args.grad_biases.shape != args.biases.shape):
         raise ValueError(f"{op}: grad_biases must have the shape of biases")
-    if args.grad is None and (args.grad_x is not None or args.grad_biases is not None):
-        raise ValueError(f"{op}: grad must be given where grad_biases or grad_x are")
+    if args.grad is None and args.grad_biases is not None and len(args.grad_biases) != len(args.x):
+        raise ValueError(f"{op}: grad must be given where grad_biases is, unless each sample has its own")
     with torch.inference_mode(False), torch.enable_grad():
         x, params = work_of(args.x).clone().requires_grad_(), args.params.clone().requires_grad_()
         biases = None if args.biases is None else args.biases.clone().requires_grad_()
         value = total(lambda at: network_score_of(at, args.layout, params, biases), x)
-        if args.grad is None:
+        if args.grad is None and args.grad_x is None and args.grad_biases is None:
             return
         leaves = [params, x] if biases is None else [params, x, biases]
         found = torch.autograd.grad(value, leaves, materialize_grads=True)
-    args.grad.copy_(found[0])
+    if args.grad is not None:
+        args.grad.copy_(found[0])
     if args.grad_x is not None:
         args.grad_x.copy_(found[1])
     if args.grad_biases is not None:

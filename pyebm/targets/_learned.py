@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,8 +14,9 @@ from torch.func import functional_call
 
 from .. import _ops, reference
 from .._checks import check_plain, check_samples
-from .._derivatives import BySample, exactly, launched, wanted
+from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from ._condition import biases_of, rows_of
+from ._gradients import Evaluation, evaluated, exact
 from ._layers import unwrapped
 from ._reading import Reading, packed
 from ._target import Numbers, Target
@@ -100,18 +100,18 @@ class Learned(Target):
         with exact(x):
             if not self._has_chain(backend, x) or _has_operations(x):
                 return self._composed(x, c, energy)
-            kernel = _ops.kernels(backend, x)["network_score"]
+            kernels = _ops.kernels(backend, x)
             numbers = self._numbers_at(call, x, c, reading)
-
-            def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
-                score = torch.empty_like(x)
-                value = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else None
-                _ops.call(kernel, (score, x, numbers.which, params), (biases, value))
-                return score if value is None else value
-
             given = (x, numbers.params, numbers.biases)
             if not wanted(*given):
-                return launch(*given)
+                return evaluated(kernels, x, numbers.which, numbers.params, numbers.biases, energy)
+            if reverse_alone(*given) and unwrapped(self.net) is self.net and "network_grad" in kernels:
+                made: Tensor = Evaluation.apply(*given, numbers.which, kernels, energy)  # type: ignore[no-untyped-call]
+                return made
+
+            def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                return evaluated(kernels, x, numbers.which, params, biases, energy)
+
             by_sample = numbers.biases is not None and numbers.biases.shape[0] > 1
             value = BySample(launch, shared=(1,) if by_sample else (1, 2))
             return exactly(lambda: launched(value, *given), self._composed(x, c, energy))
@@ -230,13 +230,3 @@ def _has_operations(x: Tensor) -> bool:
 def _dtype(x: Tensor) -> torch.dtype:
     """That x is computed in."""
     return torch.float64 if x.dtype is torch.float64 else torch.float32
-
-
-def exact(x: Tensor) -> Any:
-    """A context without autocast, which would round what a kernel does not."""
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
-        return _NOTHING
-    return torch.autocast(x.device.type, enabled=False)
-
-
-_NOTHING = nullcontext()
