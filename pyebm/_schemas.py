@@ -186,9 +186,9 @@ class NetworkScore(NamedTuple):
     """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and for each layer its outputs, its
     index in ACTIVATIONS, residual?, skip?. params: for each layer W, row by row, b, and the activation's parameter (else 0); last
     q, as q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1 or
-    B, all outputs), stand for all b. energy: of an energy only. A kernel on the CPU."""
+    B, all outputs), stand for all b. energy: of an energy only, and cheaper without the score. A kernel on the CPU."""
 
-    score: Annotated[Tensor, LIKE, Written]
+    score: Annotated[Tensor | None, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
     layout: Layout
     params: Params

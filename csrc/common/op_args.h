@@ -349,7 +349,7 @@ struct LangevinChain {
 };
 
 struct NetworkScore {
-  Tensor score;
+  MaybeTensor score;
   Tensor x;
   Tensor layout;
   Tensor params;
@@ -358,7 +358,7 @@ struct NetworkScore {
 
   static constexpr uint64_t kCount = 6;
   explicit NetworkScore(StableIValue* stack)
-      : score(taken<Tensor>(stack[0])),
+      : score(taken<MaybeTensor>(stack[0])),
         x(taken<Tensor>(stack[1])),
         layout(taken<Tensor>(stack[2])),
         params(taken<Tensor>(stack[3])),

@@ -65,7 +65,7 @@ struct NetworkKernels {
   void (*pack)(bool neurons_in_lanes, int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride,
                T* to);
   int64_t (*scratch)(const Network<T>&);
-  // The score of rows of x, and their energies unless null.
+  // The scores of rows of x and their energies, unless null.
   void (*score)(const Network<T>&, NetworkRows, const T* x, T* scratch, T* score, double* energy);
   // The Hessian of the energies of rows of x, times v.
   int64_t (*scratch_of_hvp)(const Network<T>&);

@@ -138,16 +138,17 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
   lanes.read(rows.count, dim, x, dim, pass.x);
   // A last layer that is linear has a gradient without having a value.
   const bool all_layers = !net.is_energy || energy || net.layers[last].activation != pyebm::kIdentity;
-  pass.forward(rows, all_layers ? net.count : last, net.is_energy ? 1 : 0);
+  pass.forward(rows, all_layers ? net.count : last, net.is_energy && score ? 1 : 0);
   T* out = pass.values(last);
   if (energy) {
-    T* room = pass.beside(0);
+    T *room = pass.beside(0), *terms = pass.beside(1);
     lanes.write(rows.count, 1, out, room);
     double squares[Lanes::kSamples];
-    for (int64_t i = 0; i < rows.count * dim; ++i) score[i] = x[i] * x[i];
-    energies_of(rows.count, dim, score, room + rows.count, squares);
+    for (int64_t i = 0; i < rows.count * dim; ++i) terms[i] = x[i] * x[i];
+    energies_of(rows.count, dim, terms, room + rows.count, squares);
     for (int64_t i = 0; i < rows.count; ++i) energy[i] = room[i] + net.quadratic * squares[i];
   }
+  if (!score) return;
   if (net.is_energy) {
     out = pass.backward();
     lanes.each(dim, [&](int64_t at, int64_t n) { scale(n, T(-1), out + at, out + at); });

@@ -106,8 +106,9 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     sums_of_rows(row_room, squares_of);
     for (int64_t r = 0; r < count; ++r) {
       const double energy = s[r] + net.quadratic * squares_of[r];
-      if (task.loss) task.loss[r] = energy * (task.energy_above[r] + task.square * energy);
-      s[r] = task.energy_above[r] + static_cast<T>(2 * task.square * energy);
+      const double slope = task.square ? task.square * energy : 0.0;  // an infinite energy times 0 would be NaN
+      if (task.loss) task.loss[r] = energy * (task.energy_above[r] + slope);
+      s[r] = task.energy_above[r] + static_cast<T>(2 * slope);
       if (task.sums) *by_quadratic() += s[r] * static_cast<T>(squares_of[r]);
     }
   }

@@ -52,9 +52,9 @@ class Reader {
   int64_t left_;
 };
 
-// What a network is made for. Sums over the batch are cut where its size alone says so; a score's gradient goes back through the
-// weights.
-enum class Use { kSamples, kSums };
+// What a network is made for. Energies alone need no way back through the weights, a score's gradient does; sums over the batch are
+// cut where its size alone says so.
+enum class Use { kSamples, kEnergies, kSums };
 
 template <class T>
 class PackedNetwork {
@@ -76,7 +76,7 @@ class PackedNetwork {
       fail(op, ": layout takes samples of ", net.dim, " elements, got ", x.numel() / x.size(0));
     }
     const T* weights[kMostLayers];
-    const bool goes_back = net.is_energy || use == Use::kSums;
+    const bool goes_back = use == Use::kSums || (net.is_energy && use != Use::kEnergies);
     int64_t width = net.dim, room = 0;
     for (int64_t l = 0; l < net.count; ++l) {
       Layer<T>& layer = net.layers[l];

@@ -30,7 +30,8 @@ struct NetworkTarget {
   }
   static void score(const Network<T>& net, NetworkRows rows, const T* x, T* scratch, T* score, double* energy) {
     by_passes(net, rows, [&](auto lanes, const NetworkRows& some, int64_t at) {
-      score_at_once<decltype(lanes)>(net, some, x + at * net.dim, scratch, score + at * net.dim, energy ? energy + at : nullptr);
+      score_at_once<decltype(lanes)>(net, some, x + at * net.dim, scratch, score ? score + at * net.dim : nullptr,
+                                     energy ? energy + at : nullptr);
     });
   }
   static void hvp(const Network<T>& net, NetworkRows rows, const T* x, const T* v, T* scratch, T* out) {

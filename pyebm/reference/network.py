@@ -137,7 +137,8 @@ def network_score_of(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor |
 @entry(NetworkScore)
 def network_score(args: NetworkScore) -> None:
     value, energies = network_score_of(args.x, args.layout, args.params, args.biases)
-    args.score.copy_(value)
+    if args.score is not None:
+        args.score.copy_(value)
     if args.energy is not None:
         if energies is None:
             raise ValueError("network_score: a network that gives scores has no energy")

@@ -10,9 +10,10 @@ from torch import Tensor
 from .. import _ops, reference
 from .._derivatives import differentiated_again, reverse_alone, wanted
 from .._schemas import NetworkLoss
-from ._gradients import exact
+from ._gradients import Into, Kept, exact
 from ._layers import unwrapped
 from ._learned import Learned
+from ._reading import Wiring, copied
 
 
 class Terms(NamedTuple):
@@ -33,6 +34,10 @@ class Terms(NamedTuple):
     z: Tensor | None = None
     v: Tensor | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self[5:]
+
 
 def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bool = False) -> Tensor | None:
     """The sum of the samples' losses in float32, or float64 for a float64 x; differentiable in x, in c and in the parameters of
@@ -50,21 +55,18 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
         return None
     if x.requires_grad and x.dtype in (torch.float16, torch.bfloat16):  # whose gradient, multiplied later, would underflow
         return None
-    of_terms = (terms.weight_rows, terms.kappa_rows, terms.z, terms.v)
-    if not reverse_alone(x, *of_terms) or wanted(None, *of_terms):
+    if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
         return None
     call = f"{type(fn).__name__}.{'energy' if of_energy else 'score'}"
     c = fn.c if c is None else fn._condition(call, c)
     reading = fn._fitting(call, x, c)
     with exact(x):
-        numbers = fn._numbers_at(call, x, c, reading)
-    if not reverse_alone(numbers.params, numbers.biases):
-        return None
+        wiring, parts, biases = fn._parts_at(call, x, c, reading)
     kernels = _ops.kernels(None, x)
-    if "network_loss" not in kernels:
+    if not fn._goes_back(x, biases, *parts) or "network_loss" not in kernels:
         return None
-    given = (x, numbers.params, numbers.biases)
-    made: Tensor = _Loss.apply(*given, numbers.which, kernels, of_energy, terms, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
+    followed = torch.is_grad_enabled()
+    made: Tensor = _Loss.apply(x, biases, wiring, kernels, of_energy, terms, followed, *parts)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -76,60 +78,49 @@ class _Loss(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        params: Tensor,
         biases: Tensor | None,
-        layout: Tensor,
+        wiring: Wiring,
         kernels: Any,
         of_energy: bool,
         terms: Terms,
         followed: bool,
+        *parts: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(x, params, biases, terms.weight_rows, terms.kappa_rows, terms.z, terms.v)
-        ctx.layout, ctx.kernels, ctx.of_energy, ctx.terms = layout, kernels, of_energy, terms
-        loss, ctx.grads = _launched(ctx, x, params, biases, ctx.needs_input_grad[:3] if followed else (False,) * 3)
-        return loss
+        params = copied(parts, wiring)
+        ctx.kept = Kept(ctx, wiring, x, biases, params, parts, *terms.tensors)
+        ctx.kernels, ctx.of_energy, ctx.terms = kernels, of_energy, terms
+        ctx.made = ctx.kept.empty(ctx, x, biases, params) if followed else Into(None, None, None)
+        return _launched(ctx, x, biases, params, ctx.made)
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        x, params, biases, *_ = ctx.saved_tensors  # all of them, so that autograd notices if one is overwritten
+        kept: Kept = ctx.kept
         if differentiated_again(above):
-            return (*_composed(ctx, (x, params, biases), above), *[None] * 5)
-        grads, ctx.grads = ctx.grads, None
-        if grads is None:
-            _, grads = _launched(ctx, x, params, biases, ctx.needs_input_grad[:3])
-        for grad in grads:
-            if grad is not None:
-                ctx.kernels["scale_"](grad, above)
-        return (*grads, *[None] * 5)
+
+            def value(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                args = NetworkLoss._make(
+                    (above, None, x, kept.wiring.layout, params, ctx.of_energy, *ctx.terms, biases, None, None)
+                )
+                work = reference.work_of(x)
+                losses = reference.losses_of(lambda at: reference.network_score_of(at, args.layout, params, biases), work, args)
+                return losses.double().sum().to(params.dtype)
+
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above)
+        else:
+            x, biases, params = kept.now(ctx)  # of all that is saved, so that autograd notices if one is overwritten
+            made, ctx.made = ctx.made, None
+            if made is None:
+                made = kept.empty(ctx, x, biases, params)
+                _launched(ctx, x, biases, params, made)
+            for grad in made:
+                if grad is not None:
+                    ctx.kernels["scale_"](grad, above)
+            grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params)
+        return (grad_x, grad_biases, *[None] * 5, *grads)
 
 
-def _launched(
-    ctx: Any, x: Tensor, params: Tensor, biases: Tensor | None, needed: tuple[bool, ...]
-) -> tuple[Tensor, list[Tensor | None]]:
-    at_x, at_params, at_biases = needed
-    terms = ctx.terms
-    loss = params.new_empty(())
-    grad = torch.empty_like(params) if at_params or at_biases else None
-    grad_x = torch.empty_like(x) if at_x else None
-    grad_biases = torch.empty_like(biases) if at_biases and biases is not None else None
-    head = (loss, grad, x, ctx.layout, params, ctx.of_energy, *terms[:5])
-    _ops.call(ctx.kernels["network_loss"], head, (*terms[5:], biases, grad_biases, grad_x))
-    return loss, [grad_x, grad if at_params else None, grad_biases]
-
-
-def _composed(ctx: Any, saved: tuple[Tensor | None, ...], above: Tensor) -> list[Tensor | None]:
-    """The derivatives by operations that autograd can follow."""
-    again, needed = torch.is_grad_enabled(), ctx.needs_input_grad[:3]
-    with torch.enable_grad():
-        # Views, since x may depend on the same parameters: that way is not this function's.
-        x, params, biases = (None if tensor is None else tensor.view_as(tensor) for tensor in saved)
-        assert x is not None
-        assert params is not None
-        with exact(x):
-            work = reference.work_of(x)
-            args = NetworkLoss._make((above, None, x, ctx.layout, params, ctx.of_energy, *ctx.terms, biases, None, None))
-            losses = reference.losses_of(lambda at: reference.network_score_of(at, ctx.layout, params, biases), work, args)
-            total = losses.double().sum().to(params.dtype)
-        followed = [tensor for tensor, need in zip((x, params, biases), needed, strict=True) if need and tensor is not None]
-        found = iter(torch.autograd.grad(total, followed, above, create_graph=again, materialize_grads=True))
-    return [next(found) if need else None for need in needed]
+def _launched(ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor, into: Into) -> Tensor:
+    loss, terms = params.new_empty(()), ctx.terms
+    head = (loss, into.params, x, ctx.kept.wiring.layout, params, ctx.of_energy, *terms[:5])
+    _ops.call(ctx.kernels["network_loss"], head, (*terms[5:], biases, into.biases, into.x))
+    return loss

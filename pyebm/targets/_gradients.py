@@ -3,38 +3,111 @@ them once; from plain operations where it goes on from them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import _ops, reference
 from .._derivatives import differentiated_again
+from ._reading import Wiring, copied
 
 
 class Evaluation(torch.autograd.Function):
     """The energies (B,), or the score, by network_score. Its backward is network_grad."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, params: Tensor, biases: Tensor | None, layout: Tensor, kernels: Any, energy: bool) -> Tensor:
-        ctx.save_for_backward(x, params, biases)
-        ctx.layout, ctx.kernels, ctx.energy = layout, kernels, energy
-        return evaluated(kernels, x, layout, params, biases, energy)
+    def forward(ctx: Any, x: Tensor, biases: Tensor | None, wiring: Wiring, kernels: Any, energy: bool, *parts: Tensor) -> Tensor:
+        params = copied(parts, wiring)
+        ctx.kept = Kept(ctx, wiring, x, biases, params, parts)
+        ctx.kernels, ctx.energy = kernels, energy
+        return evaluated(kernels, x, wiring.layout, params, biases, energy)
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
+        kept: Kept = ctx.kept
         if differentiated_again(above):
-            return (*_composed(ctx, saved, above), None, None, None)
-        x, params, biases = saved
-        at_x, at_params, at_biases = ctx.needs_input_grad[:3]
-        grad_x = torch.empty_like(x) if at_x else None
-        grad_biases = torch.empty_like(biases) if at_biases else None
-        grad = torch.empty_like(params) if at_params or at_biases else None
-        of_energy, of_score = (above.contiguous(), None) if ctx.energy else (None, above)
-        _ops.call(ctx.kernels["network_grad"], (grad, x, ctx.layout, params), (of_energy, of_score, biases, grad_biases, grad_x))
-        return grad_x, grad if at_params else None, grad_biases, None, None, None
+
+            def value(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                score, energy = reference.network_score_of(x, kept.wiring.layout, params, biases)
+                return energy if ctx.energy and energy is not None else score
+
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above)
+        else:
+            x, biases, params = kept.now(ctx)
+            into = kept.empty(ctx, x, biases, params)
+            of_energy, of_score = (above.contiguous(), None) if ctx.energy else (None, above)
+            head = (into.params, x, kept.wiring.layout, params)
+            _ops.call(ctx.kernels["network_grad"], head, (of_energy, of_score, biases, into.biases, into.x))
+            grad_x, grad_biases, grads = into.x, into.biases, kept.split(ctx, into.params)
+        return (grad_x, grad_biases, None, None, None, *grads)
+
+
+class Into(NamedTuple):
+    """The gradients that are wanted."""
+
+    x: Tensor | None
+    biases: Tensor | None
+    params: Tensor | None
+
+
+class Kept:
+    """What a backward pass needs: x, the biases that stand for the network's, and its parameters. The function's first arguments
+    are x and biases, its last the parts of params; autograd notices where one is overwritten before the pass."""
+
+    def __init__(
+        self,
+        ctx: Any,
+        wiring: Wiring,
+        x: Tensor,
+        biases: Tensor | None,
+        params: Tensor,
+        parts: Sequence[Tensor],
+        *more: Tensor | None,
+    ) -> None:
+        self.wiring, self.params, self.count = wiring, params, len(parts)
+        ctx.save_for_backward(x, biases, *more, *parts)
+
+    def now(self, ctx: Any) -> tuple[Tensor, Tensor | None, Tensor]:
+        x, biases, *_ = ctx.saved_tensors
+        return x, biases, self.params
+
+    def empty(self, ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor) -> Into:
+        at_x, at_biases, *_ = needed = ctx.needs_input_grad
+        of_params = at_biases or any(needed[-self.count :])
+        return Into(
+            torch.empty_like(x) if at_x else None,
+            torch.empty_like(biases) if at_biases and biases is not None else None,
+            torch.empty_like(params) if of_params else None,
+        )
+
+    def split(self, ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient of each of the parts."""
+        if grad is None:
+            return (None,) * self.count
+        found = grad.split_with_sizes(self.wiring.sizes)
+        each = zip(found, self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)
+        return [part.view(shape) if need else None for part, shape, need in each]
+
+    def composed(
+        self, ctx: Any, value: Callable[..., Tensor], above: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Sequence[Tensor | None]]:
+        """The gradients by operations that autograd can follow."""
+        again = torch.is_grad_enabled()
+        x, biases, *saved = ctx.saved_tensors
+        needed = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[-self.count :])
+        with torch.enable_grad():
+            # Views, since x may depend on the same parameters: that way is not this function's.
+            at = [None if tensor is None else tensor.view_as(tensor) for tensor in (x, biases, *saved[-self.count :])]
+            with exact(x):
+                params = torch.cat([part.reshape(-1) for part in at[2:] if part is not None])
+                made = value(at[0], params, at[1])
+            followed = [tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None]
+            found = iter(torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True))
+        grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
+        return grad_x, grad_biases, grads
 
 
 def evaluated(kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tensor | None, energy: bool) -> Tensor:
@@ -42,23 +115,6 @@ def evaluated(kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tens
     score, energies = (None, made) if energy else (made, None)
     _ops.call(kernels["network_score"], (score, x, layout, params), (biases, energies))
     return made
-
-
-def _composed(ctx: Any, saved: tuple[Tensor | None, ...], above: Tensor) -> list[Tensor | None]:
-    """The derivatives by operations that autograd can follow."""
-    again, needed = torch.is_grad_enabled(), ctx.needs_input_grad[:3]
-    with torch.enable_grad():
-        # Views, since x may depend on the same parameters: that way is not this function's.
-        x, params, biases = (None if tensor is None else tensor.view_as(tensor) for tensor in saved)
-        assert x is not None
-        assert params is not None
-        with exact(x):
-            score, energy = reference.network_score_of(x, ctx.layout, params, biases)
-        value = energy if ctx.energy else score
-        assert value is not None
-        followed = [tensor for tensor, need in zip((x, params, biases), needed, strict=True) if need and tensor is not None]
-        found = iter(torch.autograd.grad(value, followed, above, create_graph=again, materialize_grads=True))
-    return [next(found) if need else None for need in needed]
 
 
 def exact(x: Tensor) -> Any:
