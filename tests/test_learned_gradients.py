@@ -72,7 +72,7 @@ class TestBackward:
         energy, _, parameters = truth(target)
         at, of_truth = x.clone().requires_grad_(), x.double().requires_grad_()
         (a * target.energy(at)).sum().backward()
-        want = torch.autograd.grad((a.double() * energy(of_truth)).sum(), [*parameters, of_truth])
+        want = torch.autograd.grad((a.double() * energy(of_truth)).sum(), [*parameters, of_truth], materialize_grads=True)
         assert_near([*(p.grad for p in target.net.parameters()), at.grad], want, BOUND[dtype])
         assert launches == ["network_score", "network_grad"]
 
@@ -82,7 +82,7 @@ class TestBackward:
         _, score, parameters = truth(target)
         at, of_truth = x.clone().requires_grad_(), x.double().requires_grad_()
         (u * target.score(at)).sum().backward()
-        want = torch.autograd.grad((u.double() * score(of_truth)).sum(), [*parameters, of_truth])
+        want = torch.autograd.grad((u.double() * score(of_truth)).sum(), [*parameters, of_truth], materialize_grads=True)
         assert_near([*(p.grad for p in target.net.parameters()), at.grad], want, BOUND[dtype])
         assert launches == ["network_score", "network_grad"]
 
@@ -114,8 +114,8 @@ class TestAgain:
         found = []
         for s, of in ((target.score, list(target.net.parameters())), (score, parameters)):
             y = x + 0.1 * s(x)
-            first = torch.autograd.grad(s(y).square().sum(), of, create_graph=True)
-            found.append(torch.autograd.grad(sum(g.square().sum() for g in first), of))
+            first = torch.autograd.grad(s(y).square().sum(), of, create_graph=True, materialize_grads=True)
+            found.append(torch.autograd.grad(sum(g.square().sum() for g in first), of, materialize_grads=True))
         assert_near(*found, 1e-10)
 
     def test_batched_gradients(self):
@@ -219,7 +219,7 @@ class TestFused:
             loss = fused_loss(target, x, terms)
             torch.testing.assert_close(loss.double(), want, rtol=bound, atol=bound)
             loss.backward(torch.tensor(2.0, dtype=dtype))
-            found = torch.autograd.grad(2.0 * want, [*parameters, at])
+            found = torch.autograd.grad(2.0 * want, [*parameters, at], materialize_grads=True)
             assert_near([*(p.grad for p in target.net.parameters()), x.grad], found, 4 * bound)
         assert set(launches) == {"network_loss", "scale_"}
 
@@ -235,9 +235,10 @@ class TestFused:
         assert_near(composed, first, 1e-11)
         _, score, parameters = truth(target)
         at = x.clone().requires_grad_()
-        want = torch.autograd.grad(value_of(score(at), at, terms), parameters, create_graph=True)
+        want = torch.autograd.grad(value_of(score(at), at, terms), parameters, create_graph=True, materialize_grads=True)
         total, want_total = (sum(g.square().sum() for g in gs) for gs in (composed, want))
-        assert_near(torch.autograd.grad(total, of), torch.autograd.grad(want_total, parameters), 1e-9)
+        found = torch.autograd.grad(total, of, materialize_grads=True)
+        assert_near(found, torch.autograd.grad(want_total, parameters, materialize_grads=True), 1e-9)
 
 
 class TestFusedOrNot:

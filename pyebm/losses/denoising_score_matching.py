@@ -154,7 +154,8 @@ def _fused(
     kappa, kappas = coefficient(_OP, "sigma", sigma, noisy, low=0.0, open_low=positive)
     if kappas is not None:
         require(_OP, "sigma", kappas, positive)
-    by = 1.0 if isinstance(weight, str) else (1.0 if weight is None else weight) / _squared(sigma)
+    times = weight.double() if isinstance(weight, Tensor) else 1.0 if weight is None else weight
+    by = 1.0 if isinstance(times, str) else times / _squared(sigma)
     reduced = Reduction(_OP, noisy, by, reduction).in_one_sum()
     if reduced is None:
         return None

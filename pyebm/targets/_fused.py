@@ -102,6 +102,7 @@ class _Loss(torch.autograd.Function):
                     (above, None, x, kept.wiring.layout, params, ctx.of_energy, *ctx.terms, biases, None, None)
                 )
                 work = reference.work_of(x)
+                work = work if work.requires_grad else work.detach().requires_grad_()  # the trace is a derivative by x
                 losses = reference.losses_of(lambda at: reference.network_score_of(at, args.layout, params, biases), work, args)
                 return losses.double().sum().to(params.dtype)
 
