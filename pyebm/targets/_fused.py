@@ -63,7 +63,7 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
     with exact(x):
         wiring, parts, biases = fn._parts_at(call, x, c, reading)
     kernels = _ops.kernels(None, x)
-    if not fn._goes_back(x, biases, *parts) or "network_loss" not in kernels:
+    if not fn._goes_back(x, biases, parts) or "network_loss" not in kernels:
         return None
     followed = torch.is_grad_enabled()
     made: Tensor = _Loss.apply(x, biases, wiring, kernels, of_energy, terms, followed, *parts)  # type: ignore[no-untyped-call]

@@ -87,9 +87,14 @@ class Kept:
         """The gradient of each of the parts."""
         if grad is None:
             return (None,) * self.count
-        found = grad.split_with_sizes(self.wiring.sizes)
-        each = zip(found, self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)
-        return [part.view(shape) if need else None for part, shape, need in each]
+        found: list[Tensor | None] = list(grad.split_with_sizes(self.wiring.sizes))
+        for place, (shape, need) in enumerate(zip(self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)):
+            part = found[place]
+            if not need:
+                found[place] = None
+            elif len(shape) != 1 and part is not None:
+                found[place] = part.view(shape)
+        return found
 
     def composed(
         self, ctx: Any, value: Callable[..., Tensor], above: Tensor

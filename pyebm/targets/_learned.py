@@ -4,7 +4,7 @@ as it is."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +17,7 @@ from .._checks import check_plain, check_samples
 from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
+from ._kept import readable
 from ._layers import unwrapped
 from ._reading import Reading, Wiring, packed, parts_of
 from ._target import Numbers, Target
@@ -105,7 +106,7 @@ class Learned(Target):
             layout = wiring.layout
             if not wanted(x, biases, *parts):
                 return evaluated(kernels, x, layout, packed(parts, wiring), biases, energy)
-            if self._goes_back(x, biases, *parts) and "network_grad" in kernels:
+            if self._goes_back(x, biases, parts) and "network_grad" in kernels:
                 made: Tensor = Evaluation.apply(x, biases, wiring, kernels, energy, *parts)  # type: ignore[no-untyped-call]
                 return made
 
@@ -116,9 +117,9 @@ class Learned(Target):
             value = BySample(launch, shared=(1,) if by_sample else (1, 2))
             return exactly(lambda: launched(value, x, packed(parts, wiring), biases), self._composed(x, c, energy))
 
-    def _goes_back(self, *tensors: Tensor | None) -> bool:
+    def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
         """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's, counts on its forward."""
-        return reverse_alone(*tensors) and unwrapped(self.net) is self.net
+        return readable(parts) and reverse_alone(x, biases, *parts) and unwrapped(self.net) is self.net
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
         """By the module itself, on any device."""

@@ -166,7 +166,7 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
         zeros.append(torch.zeros(outputs, dtype=dtype, device=device) if layer.bias is None else None)
         shapes += [torch.Size((outputs, columns)), torch.Size((outputs,)), torch.Size((1,))]
         width = outputs
-    shapes.append(torch.Size((1,)))
+    shapes.append(torch.Size(()))
     sizes = tuple(shape.numel() for shape in shapes)
     of_bytes = (ctypes.c_int64 * len(sizes))(*(size * dtype.itemsize for size in sizes))
     addresses = ctypes.c_void_p * len(sizes)
@@ -187,7 +187,7 @@ def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor
         part = zeros if bias is None else bias
         assert part is not None
         parts += (weight, part, number) if same else (weight.to(dtype), part.to(dtype), number)
-    parts.append((quadratic if quadratic.dtype is dtype else quadratic.to(dtype)).reshape(1))
+    parts.append(quadratic if quadratic.dtype is dtype else quadratic.to(dtype))
     return parts
 
 
