@@ -219,6 +219,15 @@ class NetworkChain(NamedTuple):
     score_clip: Limit = None
 
 
+class Density(NamedTuple):
+    """A chain's target: TARGETS[target] or, where there is a layout, a network (NetworkScore), to which ``target`` is nothing."""
+
+    target: Target
+    params: Params
+    layout: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
+    biases: Biases
+
+
 class Leapfrog(NamedTuple):
     """HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size p; from_* = None means in place.
     A step size that is a number is rounded to x's dtype with its product, one a sample is not. It runs where metropolis does."""
@@ -271,8 +280,7 @@ class MetropolisChain(NamedTuple):
     accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
     accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
     log_alpha: Annotated[Tensor, DOUBLES, Written]
-    target: Target
-    params: Params
+    density: Density
     constant: float
     n_steps: Annotated[int, Between(0)]
     n_leapfrog: Annotated[int, Between(0, 2**20)]

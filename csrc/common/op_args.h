@@ -529,6 +529,28 @@ struct Metropolis {
   }
 };
 
+struct Density {
+  int64_t target;
+  Tensor params;
+  MaybeTensor layout;
+  MaybeTensor biases;
+
+  static constexpr uint64_t kCount = 4;
+  explicit Density(StableIValue* stack)
+      : target(taken<int64_t>(stack[0])),
+        params(taken<Tensor>(stack[1])),
+        layout(taken<MaybeTensor>(stack[2])),
+        biases(taken<MaybeTensor>(stack[3])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.between("target", target, 0, 11);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+  }
+};
+
 struct MetropolisChain {
   Tensor x;
   Tensor score;
@@ -536,8 +558,7 @@ struct MetropolisChain {
   Tensor accepted;
   Tensor accept;
   Tensor log_alpha;
-  int64_t target;
-  Tensor params;
+  Density density;
   double constant;
   int64_t n_steps;
   int64_t n_leapfrog;
@@ -549,7 +570,7 @@ struct MetropolisChain {
   MaybeTensor seeds;
   MaybeTensor ids;
 
-  static constexpr uint64_t kCount = 18;
+  static constexpr uint64_t kCount = 20;
   explicit MetropolisChain(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         score(taken<Tensor>(stack[1])),
@@ -557,18 +578,17 @@ struct MetropolisChain {
         accepted(taken<Tensor>(stack[3])),
         accept(taken<Tensor>(stack[4])),
         log_alpha(taken<Tensor>(stack[5])),
-        target(taken<int64_t>(stack[6])),
-        params(taken<Tensor>(stack[7])),
-        constant(taken<double>(stack[8])),
-        n_steps(taken<int64_t>(stack[9])),
-        n_leapfrog(taken<int64_t>(stack[10])),
-        step_size(taken<double>(stack[11])),
-        temperature(taken<double>(stack[12])),
-        name(taken<Tensor>(stack[13])),
-        jitter(taken<double>(stack[14])),
-        step_size_rows(taken<MaybeTensor>(stack[15])),
-        seeds(taken<MaybeTensor>(stack[16])),
-        ids(taken<MaybeTensor>(stack[17])) {}
+        density(stack + 6),
+        constant(taken<double>(stack[10])),
+        n_steps(taken<int64_t>(stack[11])),
+        n_leapfrog(taken<int64_t>(stack[12])),
+        step_size(taken<double>(stack[13])),
+        temperature(taken<double>(stack[14])),
+        name(taken<Tensor>(stack[15])),
+        jitter(taken<double>(stack[16])),
+        step_size_rows(taken<MaybeTensor>(stack[17])),
+        seeds(taken<MaybeTensor>(stack[18])),
+        ids(taken<MaybeTensor>(stack[19])) {}
 
   template <class Checks>
   void check(Checks& is) const {
@@ -578,14 +598,13 @@ struct MetropolisChain {
     is.batch("accepted", accepted, Dtype::kLong, kContiguous | kWritten);
     is.batch("accept", accept, Dtype::kBool, kContiguous | kWritten);
     is.batch("log_alpha", log_alpha, Dtype::kDouble, kContiguous | kWritten);
-    is.between("target", target, 0, 11);
-    is.flat("params", params, Dtype::kWork, kContiguous);
     is.between("n_steps", n_steps, 0, INT64_MAX);
     is.between("n_leapfrog", n_leapfrog, 0, 1048576);
     is.name("name", name, Dtype::kLong, kContiguous);
     is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
+    density.check(is);
   }
 };
 

@@ -1,12 +1,12 @@
-// metropolis_chain: many steps of MALA or HMC on a closed-form target, each the bits of the ops that take one step by step
-// (pyebm/samplers/mala.py, hmc.py). A block of samples stays in the cache through all of them.
+// metropolis_chain: many steps of MALA or HMC, each the bits of the ops that take one step by step (pyebm/samplers/mala.py,
+// hmc.py). A block of samples stays in the cache through all of them.
 #include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "density.h"
 #include "metropolis.h"
-#include "targets.h"
 
 namespace pyebm {
 namespace {
@@ -35,12 +35,14 @@ struct Held {
   double* log_alpha;
 };
 
-// One thread's buffers. run() takes a block of chains through all steps before the next block begins.
-template <class T>
+// One thread's buffers, and in `work` the proposal and its score. run() takes a block of chains through all steps before the next
+// block begins.
+template <class T, class Work>
 class Chains {
  public:
-  Chains(const Blocks& blocks, const TargetOf<T>& target, const Tensor& params, const Steps& steps, const NoiseSource& noise,
-         double constant, const View& x, const View& score, const Held& held)
+  template <class Make>
+  Chains(const Blocks& blocks, Make make, const Steps& steps, const NoiseSource& noise, double constant, const View& x,
+         const View& score, const Held& held)
       : shape_(blocks.shape),
         steps_(steps),
         noise_(noise),
@@ -50,7 +52,7 @@ class Chains {
         x_view_(x),
         score_view_(score),
         held_(held),
-        work_(blocks, target, params),
+        work_(make()),
         x_(blocks[0].count),
         score_(blocks[0].count),
         fresh_(steps.is_mala ? 0 : blocks[0].count),
@@ -241,7 +243,7 @@ class Chains {
   double constant_;
   const View &x_view_, &score_view_;
   const Held& held_;
-  BlockBuffers<T> work_;  // the proposal and its score
+  Work work_;
   Line<T> x_, score_, fresh_, moving_, room_;
   std::vector<double> proposed_, sizes_;
   NoiseBuffer buffer_, test_buffer_, jitter_buffer_;
@@ -255,7 +257,7 @@ T* numbers(const Tensor& tensor) {
 
 void metropolis_chain(const args::MetropolisChain& args) {
   const char* op = "metropolis_chain";
-  const Tensor &x = args.x, &params = args.params;
+  const Tensor& x = args.x;
   const int64_t samples = x.size(0), n_steps = args.n_steps, n_leapfrog = args.n_leapfrog;
   const Held held{numbers<double>(args.energy), numbers<int64_t>(args.accepted), numbers<bool>(args.accept),
                   numbers<double>(args.log_alpha)};
@@ -266,17 +268,15 @@ void metropolis_chain(const args::MetropolisChain& args) {
   const View state(x), slope(args.score);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
-    if (!kernels.both) fail(op, ": the target ", kTargetNames[args.target], " has no energy of its own");
-    const int64_t at_once = samples_at_once(kernels, samples);
-    Shape shape(x, at_once);
-    if (shape.chunks_per_sample) fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", shape.elements);
-    const int64_t scores = n_leapfrog + 2;  // a step costs about as much as so many of Langevin's
-    if (!at_once) shape.share(torch::stable::get_num_threads(), n_steps * scores);
-    const Blocks blocks(shape, true, at_once, work_of(kernels, shape, params), n_steps * scores);
-    for_each_block(blocks, [&] {
-      return [&, chains = std::make_unique<Chains<T>>(blocks, kernels, params, steps, noise, args.constant, state, slope, held)](
-                 const Block& block) { chains->run(block, n_steps, n_leapfrog); };
+    if (Shape(x).chunks_per_sample)
+      fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", x.numel() / samples);
+    const int64_t scores = n_steps * (n_leapfrog + 2);  // a step costs about as much as so many of Langevin's
+    on_density<T>(op, x, args.density, {true, true, scores}, [&](const Blocks& blocks, auto make) {
+      for_each_block(blocks, [&] {
+        using Made = Chains<T, decltype(make())>;
+        return [&, chains = std::make_unique<Made>(blocks, make, steps, noise, args.constant, state, slope, held)](
+                   const Block& block) { chains->run(block, n_steps, n_leapfrog); };
+      });
     });
   });
 }

@@ -1,7 +1,7 @@
 // network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors; network_chain: many Langevin
 // steps.
 #include "chain.h"
-#include "network_buffers.h"
+#include "density.h"
 
 namespace pyebm {
 namespace {
@@ -59,15 +59,12 @@ void network_hvp(const args::NetworkHvp& args) {
 
 void network_chain(const args::NetworkChain& args) {
   const char* op = "network_chain";
-  const Tensor& x = args.x;
   const int64_t n_steps = args.steps.n_steps;
-  const Chain chain(op, x, args.steps, args.score_clip);
-  with_compute_type(x, [&](auto type) {
+  const Chain chain(op, args.x, args.steps, args.score_clip);
+  with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
-    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, n_steps, args.biases_per_step.value_or(false));
-    const Shape shape(x, network.at_once);
-    const Blocks blocks = network.blocks(shape, n_steps);
-    chain.run<T>(blocks, [&] { return NetworkBuffers<T>(network, blocks); });
+    on_network<T>(op, args.x, args.layout, args.params, args.biases, n_steps, args.biases_per_step.value_or(false),
+                  {true, false, n_steps}, [&](const Blocks& blocks, auto make) { chain.run<T>(blocks, make); });
   });
 }
 

@@ -27,6 +27,7 @@ class NetworkBuffers {
     network_.kernels.score(network_.net, {block.sample, block.rows, step}, x(), scratch_.data(), score(), energy);
     view.round(block.count, score());
   }
+  void make_both(const View& view, const Block& block, T* /* room */, double* energy) { make_score(view, block, 0, energy); }
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
     write_numbers(view, first, block.count, values);
   }

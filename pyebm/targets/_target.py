@@ -33,6 +33,13 @@ class Numbers(NamedTuple):
     def score_op(self) -> str:
         return "target_score" if self.op == "langevin_chain" else "network_score"
 
+    @property
+    def density(self) -> tuple[int, Tensor, Tensor | None, Tensor | None]:
+        """As the ops take it that take both kinds (_schemas.Density)."""
+        if isinstance(self.which, Tensor):
+            return 0, self.params, self.which, self.biases
+        return self.which, self.params, None, None
+
     def tail(self, score_clip: float | None = None) -> tuple[Any, ...]:
         """What follows the arguments that all chains have."""
         return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step, score_clip)

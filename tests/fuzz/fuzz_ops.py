@@ -42,6 +42,8 @@ class Good:
         if op in ("leapfrog", "metropolis") and self.dtype in (torch.float16, torch.bfloat16):
             self.dtype = torch.float32
         self.hmc = rng.random() < 0.5
+        taken = {argument.name for argument in self.schema.arguments}
+        self.network = "layout" in taken and ("target" not in taken or rng.random() < 0.5)
         self.chain_steps, self.thin = rng.randint(0, 5), rng.choice((None, 1, 2))
         self.target = rng.choice(("harmonic", "double_well", "rastrigin"))
         self.reduction = rng.choice([name for name in REDUCTIONS if op != "scale_" or name != "none"])
@@ -50,7 +52,8 @@ class Good:
     def _value(self, argument: Any) -> Any:
         name, optional = argument.name, str(argument.type).startswith("Optional")
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
-        never = name in ("first", "last", "states", "thin") or (name == "z" and "denoising" in self.op)
+        needed = needed or (name == "layout" and self.network)
+        never = name in ("first", "last", "states", "thin", "layout") or (name == "z" and "denoising" in self.op)
         if optional and not needed and (never or self.rng.random() < 0.5) and not (name == "name" and "denoising" in self.op):
             return None
         made = self._made(name)
@@ -108,7 +111,7 @@ class Good:
         return False if "bool" in kind else 0.5
 
     def _params(self) -> Tensor:
-        if "network" in self.op:  # of the layout above
+        if self.network:  # of the layout above
             return torch.full((3 * math.prod(self.shape[1:]) + 10,), 0.1, dtype=self.work)
         numbers = {"harmonic": [1.5, 0.2], "double_well": [4.0, 2.0], "rastrigin": [2.0]}[self.target]
         return torch.tensor(numbers, dtype=self.work)
