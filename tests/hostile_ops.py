@@ -32,6 +32,12 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
     if "layout" in made:  # an energy of two layers, of 3 outputs and of 1
         made["layout"] = torch.tensor([0, ELEMENTS, 2, 3, 1, 0, 0, 1, 0, 0, 0])
         made |= {"params": torch.full((3 * ELEMENTS + 10,), 0.1)} | ({"biases": torch.zeros(1, 4)} if "biases" in made else {})
+    if op.name == "langevin_chain":  # CUDA has neither; of the CPU's, network_chain shows what they refuse
+        made |= {"mask": None, "score_clip": None}
+    if "coefficients" in made:
+        made["coefficients"] = torch.ones(1, 5, dtype=torch.float64)
+    if op.name == "predictor_corrector":
+        made |= {"n_steps": 6, "thin": 3, "coefficients": torch.ones(6, 4, dtype=torch.float64)}
     return made
 
 
@@ -66,7 +72,7 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
     if argument.partner is not None:
         yield "without its partner", {argument.partner: None}
         yield "missing beside its partner", {name: None}
-    if argument.tensor is None:
+    if argument.tensor is None or value is None:
         return
     yield "a number", {name: 1.0}
     yield from ((what, {name: bad}) for what, bad in _tensors(argument, value))

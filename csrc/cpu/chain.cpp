@@ -7,7 +7,7 @@ namespace {
 
 void langevin_chain(const args::LangevinChain& args) {
   const Chain chain("langevin_chain", args.x, args.steps);
-  const Needs needs{chain.first_bad() != nullptr, false, args.steps.n_steps};
+  const Needs needs{args.steps.diverged.has_value(), false, args.steps.n_steps};
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
     on_target<T>("langevin_chain", args.x, args.target, args.params, needs,

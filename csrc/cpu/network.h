@@ -52,6 +52,8 @@ struct NetworkKernels {
   // The Hessian of the energies of rows of x, times v.
   int64_t (*scratch_of_hvp)(const Network<T>&);
   void (*hvp)(const Network<T>&, NetworkRows, const T* x, const T* v, T* scratch, T* out);
+  // Its trace, one a row, by the same scratch.
+  void (*laplacian)(const Network<T>&, NetworkRows, const T* x, T* scratch, T* out);
 };
 
 }  // namespace pyebm

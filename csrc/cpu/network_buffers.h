@@ -49,11 +49,12 @@ class HvpBuffers {
         out_(blocks[0].count),
         scratch_(network.kernels.scratch_of_hvp(network.net)) {}
 
-  void read(const View& x, const View& v, const Block& block) {
+  void read(const View& x, const Block& block) {
     rows_ = {block.sample, block.rows, 0};
     read_numbers(x, block.first, block.count, x_.data());
-    read_numbers(v, block.first, block.count, v_.data());
   }
+  void read_vector(const View& v, const Block& block) { read_numbers(v, block.first, block.count, v_.data()); }
+  void make_laplacian(T* out) { network_.kernels.laplacian(network_.net, rows_, x_.data(), scratch_.data(), out); }
   void make() { network_.kernels.hvp(network_.net, rows_, x_.data(), v_.data(), scratch_.data(), out_.data()); }
   void write(const View& out, const Block& block) const { write_numbers(out, block.first, block.count, out_.data()); }
 

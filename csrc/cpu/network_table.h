@@ -38,9 +38,14 @@ struct NetworkTarget {
       hvp_at_once<decltype(lanes)>(net, some, x + at * net.dim, v + at * net.dim, scratch, out + at * net.dim);
     });
   }
+  static void laplacian(const Network<T>& net, NetworkRows rows, const T* x, T* scratch, T* out) {
+    by_passes(net, rows, [&](auto lanes, const NetworkRows& some, int64_t at) {
+      laplacian_at_once<decltype(lanes)>(net, some, x + at * net.dim, scratch, out + at);
+    });
+  }
 
   static constexpr NetworkKernels<T> table() {
-    return {kLanes, neurons_in_lanes, packed, pack, scratch<2>, score, scratch<kRoomsOfHvp>, hvp};
+    return {kLanes, neurons_in_lanes, packed, pack, scratch<2>, score, scratch<kRoomsOfHvp>, hvp, laplacian};
   }
 
  private:

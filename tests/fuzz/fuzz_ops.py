@@ -38,6 +38,7 @@ class Good:
         self.work = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.schema = getattr(torch.ops.pyebm, op).default._schema
         contiguous = ("langevin_chain", "leapfrog", "dual_averaging", "target_energy", "corrector_step")
+        contiguous += ("underdamped_chain", "predictor_corrector")
         self.strided = op not in contiguous and not op.startswith(("metropolis", "network"))
         if op in ("leapfrog", "metropolis") and self.dtype in (torch.float16, torch.bfloat16):
             self.dtype = torch.float32
@@ -94,6 +95,8 @@ class Good:
             "n_leapfrog": lambda: 2 if self.hmc else 0,
             "layout": lambda: torch.tensor([0, math.prod(self.shape[1:]), 2, 3, 1, 0, 0, 1, 0, 0, 0]),
             "biases": lambda: torch.zeros(1, 4, dtype=self.work),
+            "coefficients": self._coefficients,
+            "correctors": lambda: 1,
             "thin": lambda: self.thin,
             "states": lambda: torch.zeros(self.chain_steps // (self.thin or 1), *self.shape, dtype=self.dtype),
             "diverged": lambda: torch.zeros(batch, dtype=torch.int64),
@@ -115,6 +118,10 @@ class Good:
             return torch.full((3 * math.prod(self.shape[1:]) + 10,), 0.1, dtype=self.work)
         numbers = {"harmonic": [1.5, 0.2], "double_well": [4.0, 2.0], "rastrigin": [2.0]}[self.target]
         return torch.tensor(numbers, dtype=self.work)
+
+    def _coefficients(self) -> Tensor:
+        shape = (self.chain_steps, 4) if self.op == "predictor_corrector" else (1, 5)
+        return torch.full(shape, 0.1, dtype=torch.float64)
 
     def _loss_shape(self) -> tuple[int, ...]:
         return {"none": self.shape, "sample": self.shape[:1]}.get(self.reduction, ())
