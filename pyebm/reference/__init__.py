@@ -13,7 +13,7 @@ from collections.abc import Callable
 from .chain import langevin_chain
 from .corrector import corrector_step
 from .leapfrog import leapfrog
-from .losses import composed_loss, denoising_grad, denoising_loss, divisor, loss_terms, residual, scale_, spread
+from .losses import batch_sum, composed_loss, denoising_grad, denoising_loss, divisor, loss_terms, residual, scale_, spread
 from .metropolis import dual_averaging, metropolis
 from .metropolis_chain import metropolis_chain
 from .network import network_chain, network_hvp, network_laplacian, network_score, network_score_of
@@ -43,6 +43,7 @@ __all__ = [
     "SIN",
     "UPDATES",
     "affine_update",
+    "batch_sum",
     "box_muller",
     "column",
     "composed_loss",

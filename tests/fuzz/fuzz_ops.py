@@ -1,7 +1,7 @@
 """The registered ops, torch.ops.pyebm.*, which export, AOTInductor and other languages call: one argument of a good call is spoilt.
 
-The call is refused in words, or it runs and has written to nothing but what it may write to, beside pages that may not be touched.
-Each case has a process of its own, since what is damaged may show much later.
+The call is refused in words, or it runs and has written to nothing but what it may write to, beside pages that may not be
+touched.
 """
 
 from __future__ import annotations
