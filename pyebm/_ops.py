@@ -194,6 +194,11 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     raise _unavailable(backend, x.device)
 
 
+def on_host(backend: str | None, x: Tensor) -> bool:
+    """Whether the CPU's kernels run, or the reference: they have ops and options that no other backend has."""
+    return x.is_cpu and (backend is None or (isinstance(backend, str) and backend in ("cpu", "reference")))
+
+
 def _unavailable(backend: str | None, device: torch.device) -> Exception:
     known = backends()
     if backend is not None and backend not in known:

@@ -157,7 +157,7 @@ class TargetEnergy(NamedTuple):
 
 class ChainSteps(NamedTuple):
     """The steps of a chain and the numbers they leave. With thin, states gets the state after every thin-th step. per_step: the
-    rows hold one value per step, not per sample."""
+    rows hold one value per step, not per sample. A mask and a score_clip are the CPU's alone."""
 
     n_steps: Annotated[int, Between(0)]
     step_size: Positive
@@ -174,6 +174,8 @@ class ChainSteps(NamedTuple):
     high: Limit = None
     seeds: PerSample = None
     ids: PerSample = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    score_clip: Limit = None
 
 
 class LangevinChain(NamedTuple):
@@ -250,6 +252,16 @@ class NetworkLoss(NamedTuple):
     grad_x: Annotated[Tensor | None, LIKE, Written] = None
 
 
+class NetworkLaplacian(NamedTuple):
+    """The trace of an energy's Hessian."""
+
+    out: Annotated[Tensor, Is(Shape.BATCH, Dtype.WORK, contiguous=True), Written]
+    x: Annotated[Tensor, SAMPLES]
+    layout: Layout
+    params: Params
+    biases: Biases = None
+
+
 class NetworkChain(NamedTuple):
     """langevin_chain on a network. With biases_per_step, biases has a row for each step."""
 
@@ -259,7 +271,59 @@ class NetworkChain(NamedTuple):
     steps: ChainSteps
     biases: Biases = None
     biases_per_step: bool | None = None
+
+
+class Density(NamedTuple):
+    """A chain's target: TARGETS[target] or, where there is a layout, a network (NetworkScore), to which ``target`` is nothing."""
+
+    target: Target
+    params: Params
+    layout: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
+    biases: Biases
+
+
+class UnderdampedChain(NamedTuple):
+    """Steps of underdamped dynamics in place: x = (x + b w) + c z, then w = (d w + e score) + f z, z the same in both. coefficients
+    has (b, c, d, e, f) for all steps or for each. The clamp is x's, the clip the score's. A kernel on the CPU."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    velocity: Annotated[Tensor, LIKE, Written]
+    density: Density
+    coefficients: Annotated[Tensor, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True)]
+    n_steps: Annotated[int, Between(0)]
+    name: Name
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    thin: Annotated[int | None, Between(1)] = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    low: Limit = None
+    high: Limit = None
     score_clip: Limit = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class PredictorCorrector(NamedTuple):
+    """A reverse diffusion's times in place, with the score of a network: at each, corrector_steps whose noise is that of the next
+    streams, then, where it predicts, an affine_step. coefficients has (factor, a, b, c) for each time, biases a row for all or for
+    each. A kernel on the CPU."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    layout: Layout
+    params: Params
+    biases: Annotated[Tensor, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
+    coefficients: Annotated[Tensor, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True)]
+    n_steps: Annotated[int, Between(0)]
+    correctors: Annotated[int, Between(0, 2**31)]
+    predicts: bool
+    together: bool
+    name: Name
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    thin: Annotated[int | None, Between(1)] = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    low: Limit = None
+    high: Limit = None
+    seeds: PerSample = None
+    ids: PerSample = None
 
 
 class Leapfrog(NamedTuple):
@@ -314,8 +378,7 @@ class MetropolisChain(NamedTuple):
     accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
     accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
     log_alpha: Annotated[Tensor, DOUBLES, Written]
-    target: Target
-    params: Params
+    density: Density
     constant: Finite
     n_steps: Annotated[int, Between(0)]
     n_leapfrog: Annotated[int, Between(0, 2**20)]
@@ -401,7 +464,10 @@ _RECORDS: dict[str, type[Any]] = {
     "network_hvp": NetworkHvp,
     "network_grad": NetworkGrad,
     "network_loss": NetworkLoss,
+    "network_laplacian": NetworkLaplacian,
     "network_chain": NetworkChain,
+    "underdamped_chain": UnderdampedChain,
+    "predictor_corrector": PredictorCorrector,
     "leapfrog": Leapfrog,
     "metropolis": Metropolis,
     "metropolis_chain": MetropolisChain,

@@ -79,6 +79,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     _ops.simd(before)
 
 
+@pytest.fixture(params=[level for _, level in _kernel_backends() if level])
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every SIMD level of this machine in turn."""
+    before = _ops.simd()
+    _ops.simd(request.param)
+    yield request.param
+    _ops.simd(before)
+
+
 @pytest.fixture
 def device(backend: str) -> torch.device:
     return torch.device("cuda" if backend in ("cuda", "triton") and not _ops._interpreted() else "cpu")

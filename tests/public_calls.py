@@ -99,6 +99,8 @@ CALLS: dict[str, Call] = {
             "noise": refused,
             "temperature": NOT_NEGATIVE,
             "clamp": pair,
+            "score_clip": CLIP,
+            "mask": mask,
             "thin": count(1, none=True),
             "return_diverged": flag,
             **BOUND,

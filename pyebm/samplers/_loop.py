@@ -177,17 +177,17 @@ class Sampler:
                 at.done = done = done + count
                 if done == n_steps and run.first + done == run.length:
                     body.finish()
-                info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
-                if kept is not None and thin is not None and done % thin == 0:
-                    if not body.keeps:
+                if kept is not None and thin is not None:
+                    if not body.keeps and done % thin == 0:
                         kept.select(0, done // thin - 1).copy_(run.x)
-                    at.reports.add(info)
+                    for step in range((done - count) // thin + 1, done // thin + 1) if body.tells else ():
+                        at.reports.add(body.info(run.first + thin * step - 1))
                 tick(count)
                 if callback is None:
                     at.remember()
                     continue
                 at.watched = True
-                if callback(done, run.x, info):
+                if callback(done, run.x, body.info(run.first + done - 1)):
                     break
                 at.watched = False
                 at.remember()

@@ -35,9 +35,16 @@ class Numbers(NamedTuple):
     def score_op(self) -> str:
         return "target_score" if self.op == "langevin_chain" else "network_score"
 
-    def tail(self, score_clip: float | None = None) -> tuple[Any, ...]:
+    @property
+    def density(self) -> tuple[int, Tensor, Tensor | None, Tensor | None]:
+        """As the ops take it that take both kinds (_schemas.Density)."""
+        if isinstance(self.which, Tensor):
+            return 0, self.params, self.which, self.biases
+        return self.which, self.params, None, None
+
+    def tail(self) -> tuple[Any, ...]:
         """What follows the arguments that all chains have."""
-        return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step, score_clip)
+        return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step)
 
 
 class Target(nn.Module):
@@ -304,10 +311,9 @@ class Target(nn.Module):
         """For a chain on x, once x is known to fit."""
         return Numbers("langevin_chain", self._index, self._checked(call, x))
 
-    def _has_chain(self, backend: str | None, x: Tensor) -> bool:
-        """Whether there is a kernel for its chains where x is."""
-        del backend, x
-        return True
+    def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
+        """Whether there is a kernel for its chains where x is; limited: for those with a mask or a score_clip."""
+        return not limited or _ops.on_host(backend, x)
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
         """Whether its score is that of the kernel, and there is one where x is."""
