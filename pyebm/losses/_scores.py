@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling
+from torch.compiler import is_dynamo_compiling, is_exporting
 
 from .._derivatives import inside
 from .._options import check_callable
@@ -41,6 +41,8 @@ def with_jacobian(op: str, fn: ScoreFn, x: Tensor, loss: Callable[[Tensor, Pull]
     The Jacobian is taken in the modes that forbid it too, ``torch.no_grad`` and ``torch.inference_mode``; the result is then a
     constant, as it should be there.
     """
+    if is_dynamo_compiling() and is_exporting():
+        raise RuntimeError(f"{op}: the gradient of fn can't be exported with strict=True; use strict=False")
     if inside() or is_dynamo_compiling():  # torch.func goes through both, and torch.autograd.grad does not
         made: Any = torch.func.vjp(lambda x: checked_score(op, "fn", fn(x), x), x)
         score, vjp = made

@@ -97,8 +97,9 @@ def denoising_score_matching(
             energy ``functools.partial(pyebm.energy_score, energy, create_graph=True)``. A learned target with a condition gets
             sigma as that.
         x: clean data (B, ...), float16, bfloat16, float32 or float64; any strides.
-        sigma: > 0: a number, or a tensor as :func:`dsm_loss` takes it; a list of numbers, the ladder from which each sample
-            draws one (NCSN); or a density of them, ``LogUniform(low, high)`` or ``LogNormal(mean, std)`` (EDM).
+        sigma: > 0 (with weight="ncsn" it may be 0): a number, or a tensor as :func:`dsm_loss` takes it; a list of numbers, the
+            ladder from which each sample draws one (NCSN); or a density of them, ``LogUniform(low, high)`` or
+            ``LogNormal(mean, std)`` (EDM).
         noise: names z, and beside it (docs/noise.md) the levels that are drawn.
         conditional: whether a function is called with the levels too, ``fn(x, sigma)``, sigma a tensor (B,).
         sigma_data: the data's standard deviation, for weight="edm".

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_plain, checked_number
+from .._checks import check_plain, check_samples, checked_number
 from .._options import check_callable, checked_count, checked_shape, empty
 from .._streams import CHOICE, FRESH, START, beside
 from ..noise import Noise
@@ -106,7 +106,8 @@ class ReplayBuffer(nn.Module):
         same; a seed per sample.
         """
         op = f"{_OP}.draw"
-        samples = self._samples(op, checked_count(op, "count", count), noise)
+        count = int(checked_count(op, "count", count))
+        samples = self._samples(op, count, noise)
         device = self.states.device
         with torch.no_grad():
             a, c = self._permutation(noise)
@@ -142,9 +143,10 @@ class ReplayBuffer(nn.Module):
         return f"{self.size}, {tuple(self.states.shape[1:])}, reinit={self.reinit:g}"
 
     def _checked(self, data: Tensor) -> Tensor:
+        check_samples(_OP, "init", data)
         check_plain(_OP, "init", data)
         shape, dtype = self.states.shape[1:], self.states.dtype
-        if data.shape[1:] != shape or not data.shape[0] or not data.is_floating_point():
+        if data.shape[1:] != shape or not data.shape[0]:
             raise ValueError(f"{_OP}: init must be data (N, {', '.join(map(str, shape))}), got {data.dtype} {tuple(data.shape)}")
         return data.detach().to(self.states.device, dtype)
 
