@@ -130,7 +130,8 @@ def run_energies(out: Path = Path("out"), *, quick: bool = False, seed: int = 0)
 
 def _run_energies(out: Path, steps: int, count: int, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     out.mkdir(parents=True, exist_ok=True)
-    console, data, samples = Console(), {}, {}
+    console, data = Console(), {}
+    samples: dict[str, dict[str, torch.Tensor]] = {}
     results: energy_pictures.Results = {}
     numbers: dict[str, dict[str, dict[str, float]]] = {}
     columns = (TextColumn("{task.description:<48}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
