@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import pyebm
 from pyebm.losses import ContrastiveDivergence
 
+from . import eager
+
 REACH = 4.0  # the square [-REACH, REACH]^2 holds all but nothing of every density here
 POINTS = 200  # of the quadrature, a side
 # Uses of one seed that must be independent have a stream each.
@@ -58,6 +60,8 @@ class Learnt:
     """The training steps after which the likelihood was measured."""
     likelihoods: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    eager_seconds: float = 0.0
+    """What the steps would take in eager PyTorch, from ten of them."""
 
 
 def network(seed: int, width: int = 64) -> pyebm.targets.MLPEnergy:
@@ -71,7 +75,7 @@ def network(seed: int, width: int = 64) -> pyebm.targets.MLPEnergy:
     with torch.no_grad():
         for parameter in net[0].parameters():
             parameter.mul_(3)
-    return pyebm.targets.MLPEnergy(net, quadratic=0.05)
+    return pyebm.targets.MLPEnergy(net, quadratic=QUADRATIC)
 
 
 def grid() -> Tensor:
@@ -99,7 +103,8 @@ Loss = Callable[[Tensor, pyebm.Noise, float], Tensor]
 # Every objective sees data with some noise, whose standard deviation falls from 1 to this one in the course of training: the energy
 # is learnt where no data are, and the modes hang together for as long as it takes to weigh them.
 SIGMA = 0.1
-STEP = 0.5 * SIGMA**2  # of the chains: what is SIGMA wide is not to be overstepped
+STEP, CHAIN = SIGMA**2, 10  # of the chains, whose steps must not overstep what is SIGMA wide
+QUADRATIC, BATCH = 0.05, 256
 
 
 def _dsm(energy: pyebm.targets.MLPEnergy) -> Loss:
@@ -114,13 +119,13 @@ def _sliced(energy: pyebm.targets.MLPEnergy) -> Loss:
 
 
 def _cd(energy: pyebm.targets.MLPEnergy, buffer: pyebm.ReplayBuffer | None = None) -> Loss:
-    cd = ContrastiveDivergence(energy, pyebm.samplers.Langevin(energy, STEP), n_steps=20, buffer=buffer, l2=0.001)
+    cd = ContrastiveDivergence(energy, pyebm.samplers.Langevin(energy, STEP), n_steps=CHAIN, buffer=buffer, l2=0.001)
     return lambda x, noise, sigma: cd(pyebm.perturb(x, sigma, noise), noise)
 
 
 def _pcd(energy: pyebm.targets.MLPEnergy) -> Loss:
     prior = pyebm.targets.Gaussian(torch.zeros(2), torch.tensor(1.5))
-    return _cd(energy, pyebm.ReplayBuffer(4096, (2,), reinit=0.02, init=prior))
+    return _cd(energy, pyebm.ReplayBuffer(2048, (2,), reinit=0.0, init=prior))
 
 
 @dataclass(frozen=True)
@@ -134,12 +139,12 @@ class Recipe:
 OBJECTIVES = {
     "DSM": Recipe(_dsm, 1e-2),
     "sliced": Recipe(_sliced, 1e-2),
-    "CD-20": Recipe(_cd, 5e-3, 0.0),
+    "CD-10": Recipe(_cd, 5e-3, 0.0),
     "PCD": Recipe(_pcd, 5e-3, 0.0),
 }
 
 
-def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: int, batch: int = 256) -> Learnt:
+def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: int) -> Learnt:
     """An energy of the data, with its held-out likelihood on the way."""
     recipe, energy = OBJECTIVES[objective], network(seed)
     loss_of, learnt, lr = recipe.loss(energy), Learnt(energy), recipe.lr
@@ -149,7 +154,7 @@ def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: i
         optimizer.param_groups[0]["lr"] = lr * min(1.0, (k + 1) / 50) * 0.5 * (1 + math.cos(math.pi * k / steps))
         sigma = SIGMA ** min(1.0, k / (0.7 * steps))
         began = time.perf_counter()
-        x = data[torch.randint(len(data), (batch,), generator=batches)]
+        x = data[torch.randint(len(data), (BATCH,), generator=batches)]
         loss = loss_of(x, noise.at(step=k), sigma)
         optimizer.zero_grad()
         loss.backward()
@@ -159,6 +164,8 @@ def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: i
         if (k + 1) % max(steps // 12, 1) == 0:
             learnt.steps.append(k + 1)
             learnt.likelihoods.append(likelihood(energy, held_out))
+    one = eager.seconds(objective, network(seed).net, QUADRATIC, data, BATCH, STEP, CHAIN)
+    learnt.eager_seconds = steps * one
     return learnt
 
 

@@ -41,7 +41,12 @@ def page(path: Path, data: dict[str, Tensor], results: Results, samples: dict[st
         _points(above[0], data[name], f"{name}: data")
         high = max(float(energies.log_density(one.energy)[0].max().exp()) for one in learnt.values())
         for axes, low, (objective, one) in zip(above[1:], below[1:], learnt.items(), strict=True):
-            _density(axes, one, high, f"{objective}: {one.likelihoods[-1]:.2f} nats, {one.seconds:.1f} s")
+            _density(
+                axes,
+                one,
+                high,
+                f"{objective}: {one.likelihoods[-1]:.2f} nats\n{one.seconds:.1f} s, eager {one.eager_seconds:.1f} s",
+            )
             _points(low, samples[name][objective], f"samples of {objective}")
         _curves(below[0], learnt)
     figure.savefig(path)
