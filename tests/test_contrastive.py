@@ -69,6 +69,11 @@ REFUSED = {
     "kl": (lambda *_: ContrastiveDivergence(DoubleWell(), MALA(DoubleWell(), 0.1), 2, kl=1.0), ValueError, "kl must be 0"),
     "steps": (lambda *_: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 0), ValueError, "n_steps must be >= 1"),
     "noise": (lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, 3), TypeError, "noise must be"),
+    "buffer's shape": (
+        lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2, ReplayBuffer(9, (3,)))(x, NOISE),
+        ValueError,
+        "x must have samples of the buffer's shape",
+    ),
     "late": (
         lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, Noise(0, step=2**31)),
         ValueError,

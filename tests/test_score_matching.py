@@ -214,6 +214,9 @@ def test_a_conditional_network_gets_the_levels():
     got = pyebm.denoising_score_matching(score, x, ladder, NOISE)
     by_function = lambda x, sigma: net(torch.cat((x, sigma[:, None]), 1))  # noqa: E731
     torch.testing.assert_close(got, pyebm.denoising_score_matching(by_function, x, ladder, NOISE, conditional=True))
+    energy = MLPEnergy(mlp(2 + 1, 1), condition=1)
+    want = pyebm.denoising_score_matching(lambda x, c: energy.score(x, c), x, ladder, NOISE, conditional=True)
+    torch.testing.assert_close(pyebm.denoising_score_matching(energy, x, ladder, NOISE), want)
     given = pyebm.denoising_score_matching(score.given(0.3), x, 0.3, NOISE)
     torch.testing.assert_close(given, pyebm.denoising_score_matching(score, x, 0.3, NOISE))
 
@@ -228,6 +231,11 @@ REFUSED = {
         lambda: pyebm.score_matching(lambda x: x.sum(1), X),
         ValueError,
         r"score of x's shape \(4, 3\).*energy_score",
+    ),
+    "partial without a graph": (
+        lambda: pyebm.fisher_divergence(functools.partial(pyebm.energy_score, lambda x: x.square().sum(1)), torch.neg, X),
+        ValueError,
+        "score_fn must keep the graph.*create_graph=True",
     ),
     "no graph": (lambda: pyebm.score_matching(detached, X), ValueError, "depends on x through autograd.*create_graph=True"),
     "constant": (lambda: pyebm.sliced_score_matching(torch.ones_like, X, NOISE), ValueError, "depends on x"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.compiler import is_dynamo_compiling, is_exporting
 
 from .._derivatives import inside
 from .._options import check_callable
-from ..energy import _leaf
+from ..energy import _leaf, energy_score
 from ..targets import Target
 
 ScoreFn = Callable[[Tensor], Tensor]
@@ -24,6 +25,9 @@ def score_of(op: str, name: str, fn: Any) -> ScoreFn:
     if isinstance(fn, Target):
         return fn.score
     check_callable(op, name, fn, "a score function or one of pyebm.targets")
+    constant = isinstance(fn, functools.partial) and fn.func is energy_score and not fn.keywords.get("create_graph")
+    if constant and torch.is_grad_enabled():  # the loss would have no gradient, and beside another one nobody would notice
+        raise ValueError(f"{op}: {name} must keep the graph to the energy's parameters, unless under torch.no_grad: {_ENERGY}")
     return fn  # type: ignore[no-any-return]
 
 

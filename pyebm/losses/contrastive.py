@@ -187,6 +187,9 @@ class ContrastiveDivergence(nn.Module):
             raise TypeError(f"{_OP}: noise must be a Noise, got {type(noise).__name__}")
         if (noise.step + 1) * self.n_steps > 2**32:
             raise ValueError(f"{_OP}: noise.step and n_steps must stay below 2**32 together, got {noise.step} and {self.n_steps}")
+        if self.buffer is not None and x.shape[1:] != self.buffer.states.shape[1:]:
+            must = f"samples of the buffer's shape, {tuple(self.buffer.states.shape[1:])}"
+            raise ValueError(f"{_OP}: x must have {must}, got {tuple(x.shape)}")
         seen: dict[str, Any] = {}
         if self.buffer is None:
             begin, named = x.detach(), noise
