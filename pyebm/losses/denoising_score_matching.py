@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, checked_list, checked_number
 from .._dtensor import by_samples
@@ -166,3 +166,36 @@ def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
     if sigma.numel() not in (1, batch):
         raise ValueError(f"{_OP}: sigma must be one level a sample for a score that is given it, got {tuple(sigma.shape)}")
     return sigma.reshape(-1).expand(batch).to(x.dtype)
+
+
+class DenoisingScoreMatchingLoss(nn.Module):
+    """:func:`denoising_score_matching` as a module: the noise levels and what they weigh are its own.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.DenoisingScoreMatchingLoss(pyebm.losses.LogUniform(0.1, 3.0))
+        >>> loss(torch.neg, torch.zeros(4, 2), pyebm.Noise(0)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        sigma: Levels,
+        *,
+        conditional: bool = False,
+        sigma_data: float = 0.5,
+        weight: Coefficient | str | None = "ncsn",
+        reduction: str = "batchmean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.sigma, self.conditional, self.sigma_data = sigma, conditional, sigma_data
+        self.weight, self.reduction, self.backend = weight, reduction, backend
+
+    def forward(self, fn: Target | Callable[..., Tensor], x: Tensor, noise: Noise) -> Tensor:
+        options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction, "backend": self.backend}
+        levels: dict[str, Any] = {"conditional": self.conditional, "sigma_data": self.sigma_data}
+        return denoising_score_matching(fn, x, self.sigma, noise, **levels, **options)
+
+    def extra_repr(self) -> str:
+        return f"{self.sigma!r}, conditional={self.conditional}, weight={self.weight!r}, reduction={self.reduction!r}"
