@@ -1,4 +1,5 @@
-"""Laws that the objectives obey: Vincent's theorem, one minimiser for all of them, densities that are learnt from data alone."""
+"""Laws that the objectives obey: Vincent's theorem, one minimiser for all of them, densities that
+are learnt from data alone."""
 
 from __future__ import annotations
 
@@ -28,10 +29,11 @@ def gradient(loss: Tensor, net: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["score", "energy"])
 def test_vincents_theorem(kind):
-    """DSM's gradient is that of explicit score matching of the smoothed density, on the same noisy samples, to Monte Carlo error.
+    """DSM's gradient is that of explicit score matching of the smoothed density, on the same noisy
+    samples, to Monte Carlo error.
 
-    The two losses' difference has the gradient d/dtheta s(x~) (z / sigma + grad log q(x~)), whose mean is 0: its scatter over
-    parts of the samples says how far from 0 it may be.
+    The two losses' difference has the gradient d/dtheta s(x~) (z / sigma + grad log q(x~)), whose
+    mean is 0: its scatter over parts of the samples says how far from 0 it may be.
     """
     sigma, parts = 0.6, 40
     net = mlp(2, 2 if kind == "score" else 1)
@@ -79,7 +81,8 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_on_a_gaussian_every_minimiser_is_its_mean_and_variance(objective):
-    """The closed form: m is the mean, v the variance, of the samples (for DSM with sigma^2 added, and Monte Carlo error)."""
+    """The closed form: m is the mean, v the variance, of the samples (for DSM with sigma^2 added,
+    and Monte Carlo error)."""
     x = torch.tensor([0.5, -1.0]) + torch.tensor([0.8, 1.3]) * normal(20_000, 2, dtype=torch.float64)
     fn = Affine()
     optimiser = torch.optim.LBFGS(fn.parameters(), max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
@@ -100,7 +103,8 @@ def test_on_a_gaussian_every_minimiser_is_its_mean_and_variance(objective):
 
 @pytest.mark.parametrize("objective", ["exact", "sliced", "denoising", "explicit"])
 def test_on_a_mixture_they_meet_at_its_score(objective):
-    """Their gradients at the exact score of a mixture are 0, to Monte Carlo error: of a bend added to it, in any amount."""
+    """Their gradients at the exact score of a mixture are 0, to Monte Carlo error: of a bend added
+    to it, in any amount."""
     scale, parts = 0.6, 60
     sigma = 0.05 if objective == "denoising" else 0.0
     exact = mixture((scale**2 + sigma**2) ** 0.5)
@@ -129,7 +133,8 @@ def test_on_a_mixture_they_meet_at_its_score(objective):
 
 
 def learnt(objective: str, steps: int = 400) -> float:
-    """The KL divergence, by quadrature, from the true (smoothed) density of a mixture to the energy that was learnt."""
+    """The KL divergence, by quadrature, from the true (smoothed) density of a mixture to the energy
+    that was learnt."""
     sigma = 0.2
     truth = mixture((0.5**2 + sigma**2) ** 0.5)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,5 @@
-"""ReplayBuffer: which chains a batch gets, where they begin, that it all depends on the seed, the step and their ids alone."""
+"""ReplayBuffer: which chains a batch gets, where they begin, that it all depends on the seed, the
+step and their ids alone."""
 
 from __future__ import annotations
 

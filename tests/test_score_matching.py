@@ -1,4 +1,5 @@
-"""Score matching's objectives: their values by the definition, their gradients, what others get wrong, what is refused."""
+"""Score matching's objectives: their values by the definition, their gradients, what others get
+wrong, what is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def hyvarinen(score, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_exact_is_the_definition_for_any_shape(shape):
-    """Sums over all of a sample's elements, not the last dimension's alone, and no division by their number."""
+    """Sums over all of a sample's elements, not the last dimension's alone, and no division by
+    their number."""
     x = normal(*shape, dtype=torch.float64)
     want = hyvarinen(mixed, x)
     torch.testing.assert_close(pyebm.score_matching(mixed, x, reduction="sample"), want)
@@ -281,7 +283,8 @@ def test_refused(case):
 
 
 def test_fisher_divergence_of_two_gaussians_is_closed_form():
-    """1/2 E |(x - m) / v - x|^2 for x of a standard normal: 1/2 ((1/v - 1)^2 + m^2 / v^2) an element."""
+    """1/2 E |(x - m) / v - x|^2 for x of a standard normal: 1/2 ((1/v - 1)^2 + m^2 / v^2) an
+    element."""
     x = normal(200_000, 1, dtype=torch.float64)
     got = float(pyebm.fisher_divergence(Gaussian(torch.tensor([0.5]), torch.tensor([2.0])), Gaussian(torch.zeros(1)), x))
     assert got == pytest.approx(0.5 * ((1 / 4 - 1) ** 2 + 0.25 / 16), rel=0.02)

@@ -1,4 +1,5 @@
-"""The training steps of the energies as one writes them in eager PyTorch, for their seconds beside ours."""
+"""The training steps of the energies as one writes them in eager PyTorch, for their seconds beside
+ours."""
 
 from __future__ import annotations
 

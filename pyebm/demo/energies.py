@@ -1,4 +1,5 @@
-"""Energies learnt in the plane by each objective: the data, the recipes, and what quadrature says of the result."""
+"""Energies learnt in the plane by each objective: the data, the recipes, and what quadrature says
+of the result."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class Learnt:
 
 
 def network(seed: int, width: int = 64) -> pyebm.targets.MLPEnergy:
-    """Three hidden layers. The first begins three times as steep, for an energy that must bend within a tenth of a unit."""
+    """Three hidden layers. The first begins three times as steep, for an energy that must bend
+    within a tenth of a unit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -100,8 +102,9 @@ def likelihood(energy: pyebm.targets.MLPEnergy, x: Tensor) -> float:
 
 
 Loss = Callable[[Tensor, pyebm.Noise, float], Tensor]
-# Every objective sees data with some noise, whose standard deviation falls from 1 to this one in the course of training: the energy
-# is learnt where no data are, and the modes hang together for as long as it takes to weigh them.
+# Every objective sees data with some noise, whose standard deviation falls from 1 to this one in
+# the course of training: the energy is learnt where no data are, and the modes hang together for as
+# long as it takes to weigh them.
 SIGMA = 0.1
 STEP, CHAIN = SIGMA**2, 10  # of the chains, whose steps must not overstep what is SIGMA wide
 QUADRATIC, BATCH = 0.05, 256
@@ -170,7 +173,8 @@ def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: i
 
 
 def sample(energy: pyebm.targets.MLPEnergy, count: int, *, seed: int) -> Tensor:
-    """Langevin chains from a wide normal, long enough to find every mode; the temperature falls to 1."""
+    """Langevin chains from a wide normal, long enough to find every mode; the temperature falls to
+    1."""
     noise = pyebm.Noise(seed, stream=SAMPLE)
     x = 1.5 * noise.at(step=2**31).randn((count, 2))
     cooling = [max(1.0, 4 - 4 * k / 400) for k in range(500)]

@@ -1,4 +1,5 @@
-"""The pictures of the energies: data, what each objective made of them, samples, and the curves of training."""
+"""The pictures of the energies: data, what each objective made of them, samples, and the curves of
+training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the objectives make of ``fn``: its score, and the products of a vector with the score's Jacobian."""
+"""What the objectives make of ``fn``: its score, and the products of a vector with the score's
+Jacobian."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ def checked_score(op: str, name: str, score: Any, x: Tensor) -> Tensor:
 def with_jacobian(op: str, fn: ScoreFn, x: Tensor, loss: Callable[[Tensor, Pull], Tensor]) -> Tensor:
     """``loss(s(x), pull)`` with ``pull(v) = v' ds/dx``, for each sample.
 
-    The Jacobian is taken in the modes that forbid it too, ``torch.no_grad`` and ``torch.inference_mode``; the result is then a
-    constant, as it should be there.
+    The Jacobian is taken in the modes that forbid it too, ``torch.no_grad`` and
+    ``torch.inference_mode``; the result is then a constant, as it should be there.
     """
     if is_dynamo_compiling() and is_exporting():
         raise RuntimeError(f"{op}: the gradient of fn can't be exported with strict=True; use strict=False")

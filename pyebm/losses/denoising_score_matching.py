@@ -1,4 +1,5 @@
-"""Denoising score matching of a score or an energy, from the clean data on: over a ladder or a density of noise levels."""
+"""Denoising score matching of a score or an energy, from the clean data on: over a ladder or a
+density of noise levels."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _WEIGHTS = ("ncsn", "edm", "deen")
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A density of noise levels: log sigma uniform between those of low and high, which a ladder of NCSN's is the steps of.
+    """A density of noise levels: log sigma uniform between those of low and high, which a ladder of
+    NCSN's is the steps of.
 
     Raises TypeError and ValueError for bounds that are no numbers, or not 0 < low <= high.
     """
@@ -87,25 +89,28 @@ def denoising_score_matching(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """Denoising score matching of data: :func:`pyebm.perturb`, the score, and :func:`dsm_loss`, in one call.
+    """Denoising score matching of data: :func:`pyebm.perturb`, the score, and :func:`dsm_loss`, in
+    one call.
 
-    ``1/2 w_b sum_i (s(x + sigma z) + z / sigma)^2`` (Vincent 2011), whose gradient is that of the Fisher divergence to the density
-    of x + sigma z.
+    ``1/2 w_b sum_i (s(x + sigma z) + z / sigma)^2`` (Vincent 2011), whose gradient is that of the
+    Fisher divergence to the density of x + sigma z.
 
     Args:
-        fn: the score, a function (B, ...) -> (B, ...) with a graph to its parameters, or one of :mod:`pyebm.targets`; for an
-            energy ``functools.partial(pyebm.energy_score, energy, create_graph=True)``. A learned target with a condition gets
-            sigma as that.
+        fn: the score, a function (B, ...) -> (B, ...) with a graph to its parameters, or one of
+            :mod:`pyebm.targets`; for an energy ``functools.partial(pyebm.energy_score, energy,
+            create_graph=True)``. A learned target with a condition gets sigma as that.
         x: clean data (B, ...), float16, bfloat16, float32 or float64; any strides.
-        sigma: > 0 (with weight="ncsn" it may be 0): a number, or a tensor as :func:`dsm_loss` takes it; a list of numbers, the
-            ladder from which each sample draws one (NCSN); or a density of them, ``LogUniform(low, high)`` or
-            ``LogNormal(mean, std)`` (EDM).
+        sigma: > 0 (with weight="ncsn" it may be 0): a number, or a tensor as :func:`dsm_loss` takes
+            it; a list of numbers, the ladder from which each sample draws one (NCSN); or a density
+            of them, ``LogUniform(low, high)`` or ``LogNormal(mean, std)`` (EDM).
         noise: names z, and beside it (docs/noise.md) the levels that are drawn.
-        conditional: whether a function is called with the levels too, ``fn(x, sigma)``, sigma a tensor (B,).
+        conditional: whether a function is called with the levels too, ``fn(x, sigma)``, sigma a
+            tensor (B,).
         sigma_data: the data's standard deviation, for weight="edm".
-        weight: by name, of sigma: "ncsn" sigma^2 (Song & Ermon 2019); "edm" ``sigma^2 (sigma^2 + sigma_data^2) / sigma_data^2``,
-            half of EDM's loss of the denoiser; "deen" sigma^4 (Saremi et al. 2018), half of the square of the denoiser's
-            error. Or None, a number, or a tensor, as :func:`dsm_loss` takes it.
+        weight: by name, of sigma: "ncsn" sigma^2 (Song & Ermon 2019); "edm" ``sigma^2 (sigma^2 +
+            sigma_data^2) / sigma_data^2``, half of EDM's loss of the denoiser; "deen" sigma^4
+            (Saremi et al. 2018), half of the square of the denoiser's error. Or None, a number, or
+            a tensor, as :func:`dsm_loss` takes it.
         reduction, backend: as in :func:`dsm_loss`.
 
     Returns and raises as :func:`dsm_loss`; ValueError too for a score of another shape than x.
@@ -169,7 +174,8 @@ def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
 
 
 class DenoisingScoreMatchingLoss(nn.Module):
-    """:func:`denoising_score_matching` as a module: the noise levels and what they weigh are its own.
+    """:func:`denoising_score_matching` as a module: the noise levels and what they weigh are its
+    own.
 
     Example:
         >>> import torch, pyebm
