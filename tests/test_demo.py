@@ -106,11 +106,13 @@ def test_energies_are_learnt_drawn_and_measured(tmp_path, monkeypatch):
     numbers = demo.run_energies(tmp_path / "out", quick=True, seed=1)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), generator)
-    for name in ("energies", "energy_losses"):
+    for name in ("energies", "energy_losses", "energy_digits"):
         image = importlib.import_module("matplotlib.image").imread(tmp_path / "out" / f"{name}.png")
         assert image[..., :3].std() > 0.02, name
     assert json.loads((tmp_path / "out" / "energies.json").read_text()) == numbers
     assert set(numbers["rings"]) == {"DSM", "sliced", "CD-10", "PCD"}
+    assert set(numbers) == {"rings", "digits"}
+    assert numbers["digits"]["PCD"]["nearest_held_out_samples"] < 20
     for row in numbers["rings"].values():
         assert -4.2 < row["likelihood"] < -2.4  # of a uniform on the square, and of the rings themselves
         assert row["seconds"] > 0
