@@ -37,3 +37,12 @@ class Reduction:
             if self.name != "sample":
                 weighted = weighted.sum() / reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
         return weighted.to(torch.float64 if terms.dtype is torch.float64 else torch.float32)
+
+    def in_one_sum(self) -> tuple[float, Tensor | None] | None:
+        """The weight of each sample in a loss that is one number, a number or (B,), for a kernel that adds them up; else None."""
+        if self.by_element or self.name == "sample":
+            return None
+        divisor = reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
+        if not divisor:  # the mean of nothing
+            return None
+        return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(self.x.shape[0])

@@ -12,14 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import Coefficient, check_samples, checked_list, checked_number
+from .._checks import Coefficient, check_samples, checked_list, checked_number, coefficient
 from .._dtensor import by_samples
 from .._options import check_callable, checked_flag, shown
 from .._streams import LEVELS, beside
 from ..noise import Noise, named
 from ..perturb import perturb
+from ..reference.steps import require
 from ..targets import Target
+from ..targets._fused import Terms, fused_loss
 from ..targets._learned import Learned
+from ._reduction import Reduction
 from ._scores import checked_score, score_of
 from .denoising import dsm_loss
 
@@ -130,6 +133,10 @@ def denoising_score_matching(
     if isinstance(weight, str):
         weight = _weight(weight, levels, spread)
     noisy = perturb(x, levels, noise, backend=backend)
+    if isinstance(fn, Learned) and backend is None:
+        fused = _fused(fn, noisy, levels, noise, weight, reduction)
+        if fused is not None:
+            return fused
     if isinstance(fn, Learned) and fn.condition and fn.c is None:
         conditioned: Any = fn.score
         score = conditioned(noisy, _by_sample(levels, x))
@@ -139,6 +146,33 @@ def denoising_score_matching(
     else:
         score = score_of(_OP, "fn", fn)(noisy)
     return dsm_loss(checked_score(_OP, "fn", score, x), levels, noise, weight=weight, reduction=reduction, backend=backend)
+
+
+def _fused(
+    fn: Learned, noisy: Tensor, sigma: Coefficient, noise: Noise, weight: Coefficient | str | None, reduction: str
+) -> Tensor | None:
+    """The loss from the kernel, where levels and weight are a sample's: ``1/2 w / sigma^2 |sigma s + z|^2``."""
+    batch = noisy.shape[0]
+    rows = [one for one in (sigma, weight) if isinstance(one, Tensor)]
+    if noisy.dtype not in (torch.float32, torch.float64) or any(one.numel() not in (1, batch) for one in rows):
+        return None
+    positive = weight != "sigma2" if isinstance(weight, str) else True  # else it is divided by
+    kappa, kappas = coefficient(_OP, "sigma", sigma, noisy, low=0.0, open_low=positive)
+    if kappas is not None:
+        require(_OP, "sigma", kappas, positive)
+    times = weight.double() if isinstance(weight, Tensor) else 1.0 if weight is None else weight
+    by = 1.0 if isinstance(times, str) else times / _squared(sigma)
+    reduced = Reduction(_OP, noisy, by, reduction).in_one_sum()
+    if reduced is None:
+        return None
+    number, weights = reduced
+    z = noise.randn(noisy.shape, dtype=noisy.dtype, device=noisy.device)
+    terms = Terms(weight=number, kappa=kappa, weight_rows=weights, kappa_rows=kappas, z=z)
+    return fused_loss(fn, noisy, terms, c=_by_sample(sigma, noisy) if fn.condition and fn.c is None else None)
+
+
+def _squared(sigma: Coefficient) -> Coefficient:
+    return sigma.double() ** 2 if isinstance(sigma, Tensor) else float(sigma) ** 2
 
 
 def _levels(sigma: Any, x: Tensor, noise: Noise) -> Coefficient:

@@ -4,9 +4,11 @@ alone."""
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, coefficient
@@ -14,13 +16,16 @@ from .._denoising import denoising
 from .._dtensor import by_samples
 from .._options import check_choice, checked_count, checked_flag
 from ..noise import Noise, named
+from ..reference import work_of
 from ..targets import Target
+from ..targets._fused import Terms, fused_loss
 from . import _composed
 from ._projections import KINDS, projections
 from ._reduction import Reduction
-from ._scores import ScoreFn, checked_score, score_of, with_jacobian
+from ._scores import checked_score, score_of, with_jacobian
 
 METHODS = ("exact", "hutchinson")
+_MOST_DIRECTIONS = 64  # that a kernel holds at once, in its cache or next to it
 Fn = Target | Callable[[Tensor], Tensor]
 _of_x = functools.partial(by_samples, samples="x")
 
@@ -60,8 +65,12 @@ def fisher_divergence(
     op = "fisher_divergence"
     check_samples(op, "x", x)
     number, rows = coefficient(op, "weight", 1.0 if weight is None else weight, x)
-    score = checked_score(op, "score_fn", score_of(op, "score_fn", score_fn)(x), x)
     wanted = checked_score(op, "target", score_of(op, "target", target)(x), x)
+    if wanted.dtype is x.dtype:
+        fused = _fused(score_fn, x, Reduction(op, x, weight, reduction), Terms(z=wanted.neg()))
+        if fused is not None:
+            return fused
+    score = checked_score(op, "score_fn", score_of(op, "score_fn", score_fn)(x), x)
     numbers = (1.0, -1.0, 0.0, number, 0.5, False)
     return denoising(op, "score", score, wanted, None, numbers, (None, None, None, rows), reduction, None)
 
@@ -125,10 +134,16 @@ def score_matching(
     if method == "exact":
         if noise is not None:
             raise ValueError(f"{op}: noise must be None for method='exact', which draws nothing")
+        elements = math.prod(x.shape[1:])
+        if 0 < elements <= _MOST_DIRECTIONS:
+            basis = torch.eye(elements, dtype=work_of(x).dtype).reshape(1, -1)
+            fused = _fused(fn, x, reduced, Terms(trace=1.0, v=basis))
+            if fused is not None:
+                return fused
         return with_jacobian(op, score_fn, x, lambda score, pull: reduced(_composed.exact(score, pull)))
     if noise is None:
         raise ValueError(f"{op}: noise must be given for method='hutchinson', whose projections it names")
-    return _sliced(op, score_fn, x, noise, n_projections, "rademacher", True, reduced)
+    return _sliced(op, fn, x, noise, n_projections, "rademacher", True, reduced)
 
 
 @_of_x
@@ -183,12 +198,12 @@ def sliced_score_matching(
             f"{op}: weight and reduction must be by sample without variance_reduced, got "
             f"{'reduction=none' if reduction == 'none' else 'a weight by element'}"
         )
-    return _sliced(op, score_of(op, "fn", fn), x, noise, n_projections, projection, variance_reduced, reduced)
+    return _sliced(op, fn, x, noise, n_projections, projection, variance_reduced, reduced)
 
 
 def _sliced(
     op: str,
-    score_fn: ScoreFn,
+    fn: Fn,
     x: Tensor,
     noise: Noise,
     n_projections: int,
@@ -196,10 +211,29 @@ def _sliced(
     variance_reduced: bool,
     reduced: Reduction,
 ) -> Tensor:
+    score_fn = score_of(op, "fn", fn)
     named(op, noise, x)
-    v = projections(projection, noise, x, n_projections)
+    rows = projections(projection, noise, x, n_projections)
+    if n_projections <= _MOST_DIRECTIONS:
+        trace, along = (1 / n_projections, False) if variance_reduced else (1.0, True)
+        of_terms = Terms(weight=1.0 if variance_reduced else 1 / n_projections, trace=trace, along=along, v=rows.flatten(1))
+        fused = _fused(fn, x, reduced, of_terms)
+        if fused is not None:
+            return fused
+    v = rows.movedim(1, 0).reshape(n_projections, *x.shape)
     terms = _composed.sliced if variance_reduced else _composed.sliced_by_sample
     return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, v)))
+
+
+def _fused(fn: Fn, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
+    """The loss from the kernel, where it takes fn and the reduction."""
+    weight = reduced.in_one_sum()
+    if weight is None:
+        return None
+    number, rows = weight
+    by = terms.weight
+    terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
+    return fused_loss(fn, x, terms)
 
 
 class FisherDivergenceLoss(nn.Module):
