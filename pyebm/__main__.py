@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="train on real digits with the fused loss, sample by annealed Langevin, draw pictures")
     demo.add_argument("--out", type=Path, default=Path("out"), help="where the pictures go (default: out)")
     demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument(
+        "--energy", action="store_true", help="energies instead: two moons, rings and a pinwheel by each objective, digits by PCD"
+    )
     demo.add_argument("--quick", action="store_true", help="seconds instead of minutes; the samples are not good")
     bench = importlib.import_module("pyebm.benchmarks.cli")
     bench.add_arguments(commands.add_parser("bench", help="every claim measured beside its rivals, into out/bench"))
@@ -43,11 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         return code
     else:
         try:
-            from .demo import run
+            from .demo import run, run_energies
         except ImportError as error:
             print(error, file=sys.stderr)
             return 1
-        run(options.out, quick=options.quick, seed=options.seed)
+        (run_energies if options.energy else run)(options.out, quick=options.quick, seed=options.seed)
     return 0
 
 

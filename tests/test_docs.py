@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "examples"), [("README.md", 5), ("docs/samplers.md", 10), ("docs/learned.md", 4)])
+@pytest.mark.parametrize(
+    ("page", "examples"), [("README.md", 5), ("docs/samplers.md", 10), ("docs/learned.md", 4), ("docs/training.md", 3)]
+)
 def test_examples(page, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
