@@ -175,20 +175,21 @@ class Folder:
     def keep(self, number: int, state: State) -> None:
         content = io.BytesIO()
         torch.save({"run": self.name, "state": state.state_dict()}, content)
-        self._write(self.state(number).name, content.getvalue())
+        self._write(self.state(number).name, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
 
     def kept(self, number: int, like: State) -> State | None:
         """Where an earlier run left this micro-batch's chains, if it left them anywhere."""
         path = self.state(number)
-        if not path.exists():
-            return None
         try:
-            left = torch.load(path, map_location=like.x.device, weights_only=True)
-            state = State.from_state_dict(left["state"])
-            ours = left["run"] == self.name and state.x.shape == like.x.shape and state.x.dtype is like.x.dtype
-            ours = ours and state.noise.at(step=like.noise.step) == like.noise
-        except Exception as error:
-            raise ValueError(f"sample: {path} is damaged ({error}); delete it, and these chains begin anew") from None
-        if not ours:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        checksum, saved = content[:32], content[32:]
+        if hashlib.sha256(saved).digest() != checksum:
+            raise ValueError(f"sample: {path} is cut short or damaged; delete it, and these chains begin anew")
+        left = torch.load(io.BytesIO(saved), map_location=like.x.device, weights_only=True)
+        state = State.from_state_dict(left["state"])
+        ours = left["run"] == self.name and state.x.shape == like.x.shape and state.x.dtype is like.x.dtype
+        if not ours or state.noise.at(step=like.noise.step) != like.noise:
             raise ValueError(f"sample: {path} is of another run; delete it, and these chains begin anew")
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import time
@@ -18,12 +19,14 @@ class Ranks:
 
     def __init__(self) -> None:
         self.rank, self.size = 0, 1
-        self._dist, self._owned = _initialised(), False
+        self._dist = _initialised()
         if self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun's
             import torch.distributed as dist
 
+            # It stays: torchrun's store is there for one set-up in a process's life.
             dist.init_process_group("gloo")
-            self._dist, self._owned = dist, True
+            atexit.register(dist.destroy_process_group)
+            self._dist = dist
         if self._dist is not None:
             self.rank, self.size = self._dist.get_rank(), self._dist.get_world_size()
             self._group = self._dist.new_group(backend="gloo", timeout=_PATIENCE)
@@ -48,7 +51,7 @@ class Ranks:
 
     def close(self) -> None:
         if self._dist is not None:
-            self._dist.destroy_process_group(None if self._owned else self._group)
+            self._dist.destroy_process_group(self._group)
 
 
 def _initialised() -> Any:
