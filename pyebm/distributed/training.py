@@ -23,7 +23,7 @@ def noise_for(indices: Tensor | Sequence[int], noise: Noise | int | None = None,
     Args:
         indices: (B,) of this rank's batch, ints or an int64 tensor, as a DistributedSampler gives them.
         noise: names the seed, step and stream, the same on all ranks; an int n is ``Noise(n)``. None draws a seed on rank 0
-            from torch's default generator, for all ranks: a step of its own for each call.
+            from torch's default generator, for all ranks, and another one for each call.
         check: warn where samples share their noise; the ranks then tell each other their indices, 8 bytes a sample.
 
     Returns:
@@ -51,10 +51,13 @@ def noise_for(indices: Tensor | Sequence[int], noise: Noise | int | None = None,
     if not isinstance(noise.seed, int) or noise.sample_ids is not None or noise.first_sample:
         raise ValueError(f"{call}: noise must have one seed and leave its samples to indices, got {noise!r}")
     try:
-        listed = indices if isinstance(indices, Tensor) else [checked_int(call, "indices", one) for one in indices]
+        listed = indices
+        if not isinstance(indices, Tensor):
+            listed = torch.tensor([checked_int(call, "indices", one) for one in indices], dtype=torch.int64, device="cpu")
         made = Noise(noise.seed, sample_ids=listed, step=noise.step, stream=noise.stream)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{call}: indices must be ints in [0, 2**32) or an int64 tensor (B,): {error}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{call}: indices must be ints in [0, 2**32) or an int64 tensor (B,): {error}") from None
     if check:
         _warn_of_shared(made, dist)
     return made
