@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch.distributed as dist
 
 from pyebm.__main__ import main
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIG = """
 import weights
 import torch, pyebm
@@ -81,3 +84,18 @@ print([name for name in set(sys.modules) - before if name.startswith("torch.dist
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["sample_digits", "generate_digits"])
+@pytest.mark.usefixtures("config")
+def test_examples(name, tmp_path):
+    """Their pictures are digits: each is near one of the data."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits().images
+    image = pytest.importorskip("matplotlib.image")
+    assert main(["sample", str(EXAMPLES / f"{name}.py"), "--ids", "5-8", "--out", str(tmp_path / "out")]) == 0
+    with zipfile.ZipFile(tmp_path / "out" / "samples-000000.zip") as archive:
+        assert archive.namelist()[:4] == [f"{one:010d}.png" for one in range(5, 9)]
+        pictures = [torch.from_numpy(image.imread(archive.open(one))) for one in archive.namelist()[:4]]
+    data = torch.from_numpy(digits).float() / 16
+    for picture in pictures:
+        assert (picture - data).square().mean((1, 2)).sqrt().min() < 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -140,35 +141,58 @@ def test_pictures(tmp_path):
 # --- killed ---
 
 
-def killed(tmp_path, kills, n_steps, seconds):
-    """How many calls were killed before the end, with how many went on from a chain's middle; the bytes are compared."""
+def marks(out):
+    """Of what is finished, and of the states of chains: it changes when some rank has come further."""
+    with os.scandir(out) as entries:
+        there = [entry for entry in entries if not entry.name.endswith(".tmp")]
+    found = {}
+    for entry in there:
+        with contextlib.suppress(FileNotFoundError):  # a state, once its file is there
+            found[entry.name] = entry.stat().st_mtime_ns
+    return found
+
+
+def came_further(before, now):
+    return any(name.startswith((".state", "samples")) and before.get(name) != when for name, when in now.items())
+
+
+def killed(tmp_path, kills, n_steps):
+    """Calls killed at a random moment, most of them after they have come further than the one before; the bytes are compared.
+
+    Returns how many calls ended before they were killed, how many kills left a chain in its middle, and what the last call did.
+    """
     chance, out = random.Random(0), tmp_path / "killed"
     options = {"kind": "slow", "n_steps": n_steps, "save_every": 0.02}
     job(tmp_path / "calm", **options)
-    unfinished = 0
-    for _ in range(kills):
+    out.mkdir()
+    ended = in_the_middle = 0
+    for kill in range(kills):
+        before, began = marks(out), time.perf_counter()
         processes = many_processes.Processes(chance.randint(1, 3), functools.partial(job, **options), out)
-        time.sleep(0.3 + seconds * chance.random())
+        while kill % 4 != 3 and not came_further(before, marks(out)) and time.perf_counter() < began + 30:
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.3)
         processes.kill(chance)
-        unfinished += not (out / "SHA256SUMS").exists()
-    states = len(list(out.glob(".state-*.pt")))
+        ended += (out / "SHA256SUMS").exists()
+        in_the_middle += any(name.startswith(".state") for name in marks(out))
     results = many_processes.run(2, functools.partial(job, **options), out)
     assert all(result[0] == 13 for result in results), results
     assert contents(out) == contents(tmp_path / "calm")
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == [".lock"]
-    return unfinished, states, results[0]
+    return ended, in_the_middle, Sampled(*results[0])
 
 
 def test_killed(tmp_path):
-    unfinished, _, _ = killed(tmp_path, 3, 400, 0.3)
-    assert unfinished
+    _, in_the_middle, last = killed(tmp_path, 3, 400)
+    assert in_the_middle
+    assert last.found or last.resumed
 
 
 @pytest.mark.slow
 def test_killed_twenty_times(tmp_path):
-    unfinished, states, last = killed(tmp_path, 20, 6000, 1.0)
-    print(f"\nkilled 20 times, {unfinished} of them before the end; {states} states were left; the last call: {Sampled(*last)}")
-    assert unfinished == 20
+    ended, in_the_middle, last = killed(tmp_path, 20, 1500)
+    print(f"\n20 kills: {20 - ended} before the end, {in_the_middle} left a chain in its middle; the last call: {last}")
+    assert in_the_middle > 10
 
 
 def test_goes_on(tmp_path):
@@ -363,12 +387,13 @@ def test_never_overwritten(tmp_path):
         ({"init": lambda _, noise: noise.randn((3, 4))}, ValueError, r"init must return \(3, 3\), got \(3, 4\)"),
         ({"any_batch": 1}, TypeError, "any_batch must be True or False"),
         ({"save_every": -1}, ValueError, "save_every must be seconds >= 0"),
+        ({"out": None}, TypeError, "out must be a path"),
         ({"progress": None}, TypeError, "progress must be True or False"),
     ],
 )
 def test_arguments(given, error, message, tmp_path):
     with pytest.raises(error, match=f"sample: {message}"):
-        job(tmp_path / "out", **given)
+        job(**{"out": tmp_path / "out"} | given)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,9 +12,10 @@ import re
 import pytest
 from hostile import HOSTILE, UNNAMED, same
 from public_calls import CALLS as FUNCTIONS
+from public_distributed import CALLS as DISTRIBUTED
 from public_samplers import CALLS as SAMPLERS
 
-CALLS = FUNCTIONS | SAMPLERS
+CALLS = FUNCTIONS | SAMPLERS | DISTRIBUTED
 
 
 @pytest.mark.filterwarnings("ignore")  # of chains that can't move, and of torch's prototypes

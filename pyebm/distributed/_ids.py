@@ -51,6 +51,8 @@ class Ids(Sequence[int]):
             if not plain or given.is_nested or given.is_meta:
                 raise TypeError(f"{self.call}: ids must be an int64 tensor (n,) where they are a tensor, got {shown(given)}")
             given = given.tolist()
+        elif hasattr(given, "tolist"):  # numpy's
+            given = given.tolist()
         if isinstance(given, (bytes, bytearray)) or not isinstance(given, Sequence):
             must = "a range, ints, an int64 tensor or text like '0-49999'"
             raise TypeError(f"{self.call}: ids must be {must}, got {shown(given)}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_samples
+from .._checks import bound, check_samples
 from .._options import check_callable, check_choice, check_elements, checked_count, checked_flag, shown
 from .._version import __version__
 from ..noise import Noise, as_noise
@@ -66,9 +66,9 @@ class Job:
         if not isinstance(self.noise.seed, int) or self.noise.sample_ids is not None or self.noise.first_sample:
             raise ValueError(f"{call}: noise must have one seed and leave its samples to ids, got {self.noise!r}")
         self.any_batch = checked_flag(call, "any_batch", any_batch)
-        if isinstance(save_every, bool) or not isinstance(save_every, (int, float)) or not save_every >= 0:
-            raise ValueError(f"{call}: save_every must be seconds >= 0, got {shown(save_every)}")
-        self.save_every = save_every
+        self.save_every = bound(call, "save_every", save_every)
+        if not self.save_every >= 0:
+            raise ValueError(f"{call}: save_every must be seconds >= 0, got {self.save_every}")
         self.n_steps = self._steps(n_steps)
         self.about = {
             "sampler": _described(sampler),

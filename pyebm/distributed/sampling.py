@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._options import checked_flag
+from .._options import checked_flag, shown
 from ..noise import Noise
 from ..samplers._loop import Sampler, _bar
 from ._folder import Folder
@@ -101,6 +102,8 @@ def sample(
 
 def run(sampler: Any, shape: Any, *, out: Any, progress: Any, about: dict[str, Any], **options: Any) -> Sampled:
     """:func:`sample`; about: what else the files depend on, for run.json."""
+    if not isinstance(out, (str, os.PathLike)):
+        raise TypeError(f"sample: out must be a path, got {shown(out)}")
     job = Job(sampler, shape, **options)
     progress = checked_flag("sample", "progress", progress)
     began = time.perf_counter()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_plain, check_samples
-from .._options import checked_flag, checked_int
+from .._options import checked_flag, checked_int, shown
 from ..noise import Noise, as_noise
 from ._ranks import _initialised
 
@@ -52,6 +52,8 @@ def noise_for(indices: Tensor | Sequence[int], noise: Noise | int | None = None,
         raise ValueError(f"{call}: noise must have one seed and leave its samples to indices, got {noise!r}")
     try:
         listed = indices
+        if isinstance(indices, (str, bytes, dict, set)):
+            raise TypeError(f"got {shown(indices)}")
         if not isinstance(indices, Tensor):
             listed = torch.tensor([checked_int(call, "indices", one) for one in indices], dtype=torch.int64, device="cpu")
         made = Noise(noise.seed, sample_ids=listed, step=noise.step, stream=noise.stream)
@@ -73,9 +75,9 @@ def _warn_of_shared(noise: Noise, dist: Any) -> None:
     values, counts = torch.cat(every).unique(return_counts=True)
     twice = values[counts > 1]
     if len(twice):
-        shown = ", ".join(map(str, twice[:5].tolist())) + (", ..." if len(twice) > 5 else "")
+        some = ", ".join(map(str, twice[:5].tolist())) + (", ..." if len(twice) > 5 else "")
         warnings.warn(
-            f"noise_for: {len(twice)} of the batch's samples have their index more than once, and so the same noise: {shown}",
+            f"noise_for: {len(twice)} of the batch's samples have their index more than once, and so the same noise: {some}",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -104,7 +106,7 @@ def gather_chains(states: Tensor, dim: int = 1) -> Tensor:
     check_plain(call, "states", states)
     dim = checked_int(call, "dim", dim)
     if not -states.dim() <= dim < states.dim():
-        raise ValueError(f"{call}: dim must be one of states' {states.dim()} dimensions, got {dim}")
+        raise ValueError(f"{call}: dim must be one of states' {states.dim()} dimensions, got {shown(dim)}")
     dist = _initialised()
     if dist is None:
         return states
