@@ -102,3 +102,21 @@ def test_goes_on(tmp_path):
     assert {name: (tmp_path / "stopped" / name).stat().st_mtime_ns for name in before} == before
     assert call(count, tmp_path / "whole")[:3] == (13, 0, 0)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def failing(out, fails=True):
+    def sampler(x0, noise):
+        if fails and int(noise.sample_ids[0]) == 3:  # rank 1's first micro-batch
+            raise ArithmeticError("a bad sample")
+        return x0
+
+    return tuple(sample(sampler, (3,), ids=IDS, noise=3, batch=3, out=out))
+
+
+def test_one_rank_fails(tmp_path):
+    """The others finish their share, and end with an error too."""
+    first, second = many_processes.run(2, failing, tmp_path)
+    assert isinstance(first, str)
+    assert second == "ArithmeticError: a bad sample\n"
+    assert sorted(contents(tmp_path)) == ["run.json", *(f"samples-{number:06d}.npz" for number in (0, 2, 4))]
+    assert failing(tmp_path, fails=False)[:2] == (13, 7)

@@ -90,3 +90,12 @@ def test_pictures(tmp_path):
     infinite = lambda x0, noise: x0 / (noise.sample_ids != 1).reshape(-1, 1, 1, 1)  # noqa: E731
     with pytest.raises(ValueError, match=r"not finite, as samples \[1\] have"):
         sample(infinite, (1, 2, 2), ids=range(3), noise=0, batch=3, out=tmp_path / "nan", format="png")
+
+
+def test_the_last_ids(tmp_path):
+    """To the ends of 32 bits, no two (sample, step) share their numbers."""
+    ids, steps = [0, 1, 2**31, 2**32 - 2, 2**32 - 1], (0, 1, 2**31, 2**32 - 1)
+    words = torch.cat([Noise(0, sample_ids=ids, step=step).rand((len(ids), 2), dtype=torch.float64) for step in steps])
+    assert len(words.unique(dim=0)) == len(ids) * len(steps)
+    sample(Langevin(torch.neg, 0.1), (3,), ids=ids, noise=Noise(0, step=2**32 - 4), batch=8, out=tmp_path, n_steps=3)
+    assert np.load(tmp_path / "samples-000000.npz")["ids"].tolist() == ids
