@@ -49,7 +49,7 @@ def killed(tmp_path, kills, n_steps):
         processes = many_processes.Processes(chance.randint(1, 3), functools.partial(job, **options), out)
         while kill % 4 != 3 and not came_further(before, marks(out)) and time.perf_counter() < began + 30:
             time.sleep(0.01)
-        time.sleep(chance.random() * 0.3)
+        time.sleep(chance.random() * 0.5)
         processes.kill(chance)
         ended += (out / "SHA256SUMS").exists()
         in_the_middle += any(name.startswith(".state") for name in marks(out))
@@ -68,7 +68,7 @@ def test_killed(tmp_path):
 
 @pytest.mark.slow
 def test_killed_twenty_times(tmp_path):
-    ended, in_the_middle, last = killed(tmp_path, 20, 1500)
+    ended, in_the_middle, last = killed(tmp_path, 20, 600)
     print(f"\n20 kills: {20 - ended} before the end, {in_the_middle} left a chain in its middle; the last call: {last}")
     assert in_the_middle > 10
 

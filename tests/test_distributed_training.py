@@ -62,6 +62,20 @@ def ddp():
                 torch.testing.assert_close(got, want)
 
 
+def fsdp():
+    """FSDP2 shards the parameters, unevenly here; the samples are by their indices as before."""
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import init_device_mesh
+
+    data, noise, model = normal(12, 2), Noise(1), network()
+    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    indices = list(DistributedSampler(range(12)))
+    denoising(model, data[indices], noise_for(indices, noise)).backward()
+    _, wanted = trained(denoising, data, noise, network())
+    for parameter, want in zip(model.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad.full_tensor(), want)
+
+
 def bits_of_samples():
     """A sample's loss, and the gradient of its score, are those of one process to the bit."""
     indices = list(DistributedSampler(range(12)))
@@ -110,7 +124,7 @@ def chains():
         assert_equal(pyebm.diagnostics.ess(every), whole.ess())
 
 
-CHECKS = {check.__name__: check for check in (ddp, bits_of_samples, drawn_seed, shared, chains)}
+CHECKS = {check.__name__: check for check in (ddp, fsdp, bits_of_samples, drawn_seed, shared, chains)}
 
 
 def work():
