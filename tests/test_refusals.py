@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import pytest
 from public_calls import CALLS as FUNCTIONS
+from public_distributed import CALLS as DISTRIBUTED
 from public_objectives import CALLS as OBJECTIVES
 from public_samplers import CALLS as SAMPLERS
 
-CALLS = FUNCTIONS | OBJECTIVES | SAMPLERS
+CALLS = FUNCTIONS | OBJECTIVES | SAMPLERS | DISTRIBUTED
 
 
 @pytest.mark.filterwarnings("ignore")  # of chains that can't move, and of torch's prototypes
