@@ -189,9 +189,9 @@ class NetworkScore(NamedTuple):
     """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and for each layer its outputs, its
     index in ACTIVATIONS, residual?, skip?. params: for each layer W, row by row, b, and the activation's parameter (else 0); last
     q, as q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1 or
-    B, all outputs), stand for all b. energy: of an energy only. A kernel on the CPU."""
+    B, all outputs), stand for all b. energy: of an energy only, and cheaper without the score. A kernel on the CPU."""
 
-    score: Annotated[Tensor, LIKE, Written]
+    score: Annotated[Tensor | None, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
     layout: Layout
     params: Params
@@ -208,6 +208,46 @@ class NetworkHvp(NamedTuple):
     layout: Layout
     params: Params
     biases: Biases = None
+
+
+class NetworkGrad(NamedTuple):
+    """The gradient, as params lie, of energy_above . energies + score_above . scores; with grad_biases in the place of the biases'
+    own, where there are biases, and that of x. It sums over the batch in parts that the batch's size alone decides."""
+
+    grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    layout: Layout
+    params: Params
+    energy_above: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.WORK, contiguous=True)] = None
+    score_above: Annotated[Tensor | None, LIKE, Apart] = None
+    biases: Biases = None
+    grad_biases: Annotated[Biases, Written] = None
+    grad_x: Annotated[Tensor | None, LIKE, Written] = None
+
+
+class NetworkLoss(NamedTuple):
+    """A loss, of each sample or their sum, and where wanted its gradient, from one pass: weight (1/2 |kappa s + z|^2 + trace sum_k
+    v_k . (slope of s) v_k), where ``along`` puts the sum of (v_k . s)^2 in the place of the square; ``of_energy`` weight E +
+    square E^2. v: (1 or B, K D), K directions for all or for each sample. The gradients are those of NetworkGrad."""
+
+    loss: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL, contiguous=True), Written]
+    grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    layout: Layout
+    params: Params
+    of_energy: bool
+    weight: float
+    kappa: float
+    trace: float
+    square: float
+    along: bool
+    weight_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    kappa_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    z: Annotated[Tensor | None, LIKE, Apart] = None
+    v: Biases = None
+    biases: Biases = None
+    grad_biases: Annotated[Biases, Written] = None
+    grad_x: Annotated[Tensor | None, LIKE, Written] = None
 
 
 class NetworkChain(NamedTuple):
@@ -359,6 +399,8 @@ _RECORDS: dict[str, type[Any]] = {
     "langevin_chain": LangevinChain,
     "network_score": NetworkScore,
     "network_hvp": NetworkHvp,
+    "network_grad": NetworkGrad,
+    "network_loss": NetworkLoss,
     "network_chain": NetworkChain,
     "leapfrog": Leapfrog,
     "metropolis": Metropolis,

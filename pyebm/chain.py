@@ -14,6 +14,7 @@ from ._checks import Coefficient, checked_number, coefficient, rows_of
 from ._clamps import Clamp, by_element, element_bounds
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._modes import in_mode
 from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
 from .langevin import bounds, langevin_step
@@ -87,11 +88,10 @@ def langevin_chain(
             "network, and samplers.Langevin takes any score"
         )
     follows = target.follows if differentiable is None else checked_flag(_OP, "differentiable", differentiable)
-    options = (temperature, clamp, thin, return_diverged, follows, backend)
+    args = (x, target, n_steps, step_size, noise, temperature, clamp, thin, return_diverged, follows, backend)
     if follows or not torch.is_grad_enabled():
-        return _chain(x, target, n_steps, step_size, noise, *options)
-    with torch.no_grad():
-        return _chain(x, target, n_steps, step_size, noise, *options)
+        return _chain(*args)
+    return in_mode(lambda: _chain(*args), grad=False)
 
 
 def _chain(

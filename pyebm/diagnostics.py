@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_like, check_samples, check_tensor, checked_number
+from ._modes import in_mode
 from ._options import check_callable, check_choice, checked_count, shown
 
 _HOW_TO_GET = "pip install 'pyebm-kernels[diagnostics]' or pip install arviz-base 'arviz-stats[xarray]'"
@@ -94,8 +95,7 @@ def energy_trace(states: Tensor, energy_fn: Callable[[Tensor], Tensor]) -> Tenso
     """The energy of every state, (draws, chains), one draw at a time: a trace that drifts has not reached its law."""
     _check_states("energy_trace", states)
     check_callable("energy_trace", "energy_fn", energy_fn, "a function of x")
-    with torch.no_grad():
-        rows = [energy_fn(x).reshape(-1) for x in states]
+    rows = in_mode(lambda: [energy_fn(x).reshape(-1) for x in states], grad=False, inference=torch.is_inference_mode_enabled())
     return torch.stack(rows) if rows else states.new_empty(states.shape[:2])
 
 

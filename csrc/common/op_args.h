@@ -361,7 +361,7 @@ struct LangevinChain {
 };
 
 struct NetworkScore {
-  Tensor score;
+  MaybeTensor score;
   Tensor x;
   Tensor layout;
   Tensor params;
@@ -370,7 +370,7 @@ struct NetworkScore {
 
   static constexpr uint64_t kCount = 6;
   explicit NetworkScore(StableIValue* stack)
-      : score(taken<Tensor>(stack[0])),
+      : score(taken<MaybeTensor>(stack[0])),
         x(taken<Tensor>(stack[1])),
         layout(taken<Tensor>(stack[2])),
         params(taken<Tensor>(stack[3])),
@@ -413,6 +413,101 @@ struct NetworkHvp {
     is.flat("layout", layout, Dtype::kLong, kContiguous);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
+  }
+};
+
+struct NetworkGrad {
+  MaybeTensor grad;
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  MaybeTensor energy_above;
+  MaybeTensor score_above;
+  MaybeTensor biases;
+  MaybeTensor grad_biases;
+  MaybeTensor grad_x;
+
+  static constexpr uint64_t kCount = 9;
+  explicit NetworkGrad(StableIValue* stack)
+      : grad(taken<MaybeTensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        layout(taken<Tensor>(stack[2])),
+        params(taken<Tensor>(stack[3])),
+        energy_above(taken<MaybeTensor>(stack[4])),
+        score_above(taken<MaybeTensor>(stack[5])),
+        biases(taken<MaybeTensor>(stack[6])),
+        grad_biases(taken<MaybeTensor>(stack[7])),
+        grad_x(taken<MaybeTensor>(stack[8])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.batch("energy_above", energy_above, Dtype::kWork, kContiguous);
+    is.like("score_above", score_above, Dtype::kSame, kApart);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);
+    is.like("grad_x", grad_x, Dtype::kSame, kWritten);
+  }
+};
+
+struct NetworkLoss {
+  Tensor loss;
+  MaybeTensor grad;
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  bool of_energy;
+  double weight;
+  double kappa;
+  double trace;
+  double square;
+  bool along;
+  MaybeTensor weight_rows;
+  MaybeTensor kappa_rows;
+  MaybeTensor z;
+  MaybeTensor v;
+  MaybeTensor biases;
+  MaybeTensor grad_biases;
+  MaybeTensor grad_x;
+
+  static constexpr uint64_t kCount = 18;
+  explicit NetworkLoss(StableIValue* stack)
+      : loss(taken<Tensor>(stack[0])),
+        grad(taken<MaybeTensor>(stack[1])),
+        x(taken<Tensor>(stack[2])),
+        layout(taken<Tensor>(stack[3])),
+        params(taken<Tensor>(stack[4])),
+        of_energy(taken<bool>(stack[5])),
+        weight(taken<double>(stack[6])),
+        kappa(taken<double>(stack[7])),
+        trace(taken<double>(stack[8])),
+        square(taken<double>(stack[9])),
+        along(taken<bool>(stack[10])),
+        weight_rows(taken<MaybeTensor>(stack[11])),
+        kappa_rows(taken<MaybeTensor>(stack[12])),
+        z(taken<MaybeTensor>(stack[13])),
+        v(taken<MaybeTensor>(stack[14])),
+        biases(taken<MaybeTensor>(stack[15])),
+        grad_biases(taken<MaybeTensor>(stack[16])),
+        grad_x(taken<MaybeTensor>(stack[17])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.above_rows("loss", loss, Dtype::kReal, kContiguous | kWritten);
+    is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.above_rows("weight", weight_rows, Dtype::kReal, 0);
+    is.above_rows("kappa", kappa_rows, Dtype::kReal, 0);
+    is.like("z", z, Dtype::kSame, kApart);
+    is.table("v", v, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);
+    is.like("grad_x", grad_x, Dtype::kSame, kWritten);
   }
 };
 
@@ -778,6 +873,8 @@ struct target_energy { using Args = args::TargetEnergy; static constexpr const c
 struct langevin_chain { using Args = args::LangevinChain; static constexpr const char* kName = "langevin_chain"; };
 struct network_score { using Args = args::NetworkScore; static constexpr const char* kName = "network_score"; };
 struct network_hvp { using Args = args::NetworkHvp; static constexpr const char* kName = "network_hvp"; };
+struct network_grad { using Args = args::NetworkGrad; static constexpr const char* kName = "network_grad"; };
+struct network_loss { using Args = args::NetworkLoss; static constexpr const char* kName = "network_loss"; };
 struct network_chain { using Args = args::NetworkChain; static constexpr const char* kName = "network_chain"; };
 struct leapfrog { using Args = args::Leapfrog; static constexpr const char* kName = "leapfrog"; };
 struct metropolis { using Args = args::Metropolis; static constexpr const char* kName = "metropolis"; };

@@ -114,6 +114,7 @@ class OpChecks {
   PYEBM_WHERE_GIVEN(schedule)
   PYEBM_WHERE_GIVEN(above_rows)
   PYEBM_WHERE_GIVEN(states)
+  PYEBM_WHERE_GIVEN(flat)
   PYEBM_WHERE_GIVEN(table)
 #undef PYEBM_WHERE_GIVEN
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from .. import _ops, _schemas, reference
 from .._checks import check_samples, check_tensor
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
+from .._modes import in_mode
 from .._options import as_float, check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
 from ._kept import Kept, readable, traced
@@ -294,8 +296,8 @@ class Target(nn.Module):
             return kept.numbers
         if not self._keeps or not readable(tensors) or wanted(None, *tensors):
             return self._numbers_in(dtype)
-        with torch.inference_mode(False), torch.no_grad():
-            self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
+        make = partial(Kept, lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
+        self._kept[dtype] = kept = in_mode(make, grad=False)
         return kept.numbers
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
