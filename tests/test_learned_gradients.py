@@ -182,6 +182,15 @@ class TestWhatIsWanted:
             with pytest.raises(RuntimeError, match="modified by an inplace operation"):
                 value.backward()
 
+    def test_a_sample_made_in_inference_mode(self):
+        """Autograd can't keep it; what is composed takes a copy."""
+        target = made("energy")
+        with torch.inference_mode():
+            x = normal(5, 3).clone()
+        target.score(x).sum().backward()
+        assert target.net[0].weight.grad.any()
+        assert fused_loss(target, x, Terms()) is None
+
     def test_meta(self):
         target = made("energy").to("meta")
         value = target.energy(torch.empty(5, 3, device="meta"))
