@@ -48,7 +48,8 @@ class TestObjectives:
         assert "network_score" not in launches
         want = CALLS[name](lambda x: target.score(x), x, **options)
         torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
-        for got, right in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters), strict=True):
+        found, right_ones = (torch.autograd.grad(one, parameters, materialize_grads=True) for one in (loss, want))
+        for got, right in zip(found, right_ones, strict=True):
             torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
 
     def test_by_sample(self, launches, kind, name):  # noqa: F811
@@ -57,6 +58,23 @@ class TestObjectives:
         each = CALLS[name](target, x, reduction="sample")
         assert "network_loss" not in launches
         torch.testing.assert_close(each.mean(), CALLS[name](target, x), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("options", [{}, {"l2": 0.3}, {"reduction": "sum", "weight": 0.7}], ids=["plain", "l2", "sum"])
+def test_contrastive_divergence(launches, options):  # noqa: F811
+    target, x, y = made("energy", torch.float64), normal(21, 3, dtype=torch.float64), normal(21, 3, dtype=torch.float64, seed=1)
+    parameters = list(target.net.parameters())
+    loss = pyebm.contrastive_divergence(target, x, y, **options)
+    assert launches == ["network_loss"]
+    want = pyebm.contrastive_divergence(lambda x: target.energy(x), x, y, **options)
+    torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
+    for got, right in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters), strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
+    if not options:
+        fewer = pyebm.contrastive_divergence(target, x, y[:5])
+        torch.testing.assert_close(
+            fewer, pyebm.contrastive_divergence(lambda x: target.energy(x), x, y[:5]), rtol=1e-11, atol=1e-11
+        )
 
 
 def test_images_and_strides():

@@ -84,3 +84,21 @@ class TestRefused:
                 loss_op(torch.empty(()), grad, x, layout, params, False, 1.0, 1.0, 0.0, 0.0, False, v=torch.empty(3, 3))
             with pytest.raises(ValueError, match="grad_biases must have"):
                 grad_op(grad, x, layout, params, None, x, torch.zeros(1, 7), torch.zeros(1, 6))
+
+    def test_a_score_or_an_energy_at_least(self):
+        layout, params = network("energy", 2, (5,)).packed()
+        for ops in ({"network_score": OPS.network_score}, reference.OPS):
+            with pytest.raises(ValueError, match="score or energy must be given"):
+                ops["network_score"](None, normal(3, 2), layout, params)
+
+
+def test_an_energy_alone_is_that_beside_a_score():
+    for batch in (1, 5, 40):
+        net, x = network("energy", 3, (20, 33), last="softplus"), normal(batch, 3)
+        layout, params = net.packed()
+        for level in LEVELS:
+            _ops.simd(level)
+            beside, alone, score = torch.empty(batch), torch.empty(batch), torch.empty_like(x)
+            OPS.network_score(score, x, layout, params, None, beside)
+            OPS.network_score(None, x, layout, params, None, alone)
+            assert_equal(alone, beside)

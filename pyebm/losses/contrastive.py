@@ -19,8 +19,10 @@ from .._streams import CHAINS, beside
 from ..energy import check_energy, energy_score
 from ..langevin import affine_step, langevin_step
 from ..noise import Noise
+from ..reference import work_of
 from ..samplers import HMC, MALA, Langevin, Sampler
 from ..targets import Target
+from ..targets._fused import Terms, fused_loss
 from ._reduction import Reduction
 from .replay import ReplayBuffer
 
@@ -74,7 +76,8 @@ def contrastive_divergence(
     """
     op = "contrastive_divergence"
     reduced = _Reduced(op, x_data, x_model, l2, weight, reduction)
-    return reduced(*_energies(op, energy_fn, x_data, x_model))
+    fused = _fused(energy_fn, x_data, x_model, reduced)
+    return reduced(*_energies(op, energy_fn, x_data, x_model)) if fused is None else fused
 
 
 class _Reduced:
@@ -95,6 +98,20 @@ class _Reduced:
         if not self.l2:
             return self.of_data(data) - self.of_model(model)
         return self.of_data(data + self.l2 * data.square()) - self.of_model(model - self.l2 * model.square())
+
+
+def _fused(energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: _Reduced) -> Tensor | None:
+    """The loss from the kernel, where that takes the energy, and the halves' weights are numbers."""
+    of_data, of_model = (one.in_one_sum() for one in (reduced.of_data, reduced.of_model))
+    if not isinstance(energy_fn, Target) or not x_data.is_cpu or of_data is None or of_model is None or of_data[1] is not None:
+        return None
+    data, model = of_data[0], of_model[0]
+    if reduced.l2 and data != model:  # squares have one weight
+        return None
+    weights = torch.full((len(x_data) + len(x_model),), data, dtype=work_of(x_data[:0]).dtype)
+    weights[len(x_data) :] = -model
+    terms = Terms(weight_rows=weights, square=reduced.l2 * data)
+    return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True)
 
 
 def _energies(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,8 @@ def network_score_of(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor |
 
 @entry(NetworkScore)
 def network_score(args: NetworkScore) -> None:
+    if args.score is None and args.energy is None:
+        raise ValueError("network_score: score or energy must be given")
     value, energies = network_score_of(args.x, args.layout, args.params, args.biases)
     if args.score is not None:
         args.score.copy_(value)

@@ -11,7 +11,6 @@ from .. import _ops, reference
 from .._derivatives import differentiated_again, reverse_alone, wanted
 from .._schemas import NetworkLoss
 from ._gradients import Into, Kept, exact
-from ._layers import unwrapped
 from ._learned import Learned
 from ._reading import Wiring, copied
 
@@ -51,14 +50,14 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
     """
     if not isinstance(fn, Learned) or type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
         return None
-    if unwrapped(fn.net) is not fn.net or (of_energy and not fn.has_energy):
+    if of_energy and not fn.has_energy:
         return None
     if x.requires_grad and x.dtype in (torch.float16, torch.bfloat16):  # whose gradient, multiplied later, would underflow
         return None
     if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
         return None
     call = f"{type(fn).__name__}.{'energy' if of_energy else 'score'}"
-    c = fn.c if c is None else fn._condition(call, c)
+    c = fn._buffers["c"] if c is None else fn._condition(call, c)
     reading = fn._fitting(call, x, c)
     with exact(x):
         wiring, parts, biases = fn._parts_at(call, x, c, reading)
@@ -116,7 +115,7 @@ class _Loss(torch.autograd.Function):
             for grad in made:
                 if grad is not None:
                     ctx.kernels["scale_"](grad, above)
-            grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params)
+            grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, ctx.of_energy)
         return (grad_x, grad_biases, *[None] * 5, *grads)
 
 

@@ -41,7 +41,7 @@ class Evaluation(torch.autograd.Function):
             of_energy, of_score = (above.contiguous(), None) if ctx.energy else (None, above)
             head = (into.params, x, kept.wiring.layout, params)
             _ops.call(ctx.kernels["network_grad"], head, (of_energy, of_score, biases, into.biases, into.x))
-            grad_x, grad_biases, grads = into.x, into.biases, kept.split(ctx, into.params)
+            grad_x, grad_biases, grads = into.x, into.biases, kept.split(ctx, into.params, ctx.energy)
         return (grad_x, grad_biases, None, None, None, *grads)
 
 
@@ -83,14 +83,14 @@ class Kept:
             torch.empty_like(params) if of_params else None,
         )
 
-    def split(self, ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
-        """The gradient of each of the parts."""
+    def split(self, ctx: Any, grad: Tensor | None, of_energy: bool) -> Sequence[Tensor | None]:
+        """The gradient of each of the parts, by the energy or by the score."""
         if grad is None:
             return (None,) * self.count
         found: list[Tensor | None] = list(grad.split_with_sizes(self.wiring.sizes))
         for place, (shape, need) in enumerate(zip(self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)):
             part = found[place]
-            if not need:
+            if not need or (place == self.wiring.idle and not of_energy):
                 found[place] = None
             elif len(shape) != 1 and part is not None:
                 found[place] = part.view(shape)

@@ -72,13 +72,14 @@ class Seen(NamedTuple):
 
 def unwrapped(net: nn.Module) -> nn.Module:
     """The network inside of DistributedDataParallel, DataParallel and torch.compile."""
-    while True:
+    while type(net) is not nn.Sequential:
         if isinstance(net, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
             net = net.module
         elif type(net).__name__ == "OptimizedModule":
             net = net._orig_mod  # type: ignore[assignment]
         else:
-            return net
+            break
+    return net
 
 
 def runs_anyway(owner: str) -> str:

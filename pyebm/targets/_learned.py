@@ -96,7 +96,7 @@ class Learned(Target):
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
         """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of
         torch's operations."""
-        c = self.c if c is None else self._condition(call, c)
+        c = self._buffers["c"] if c is None else self._condition(call, c)  # by torch's __getattr__ it takes a microsecond
         reading = self._fitting(call, x, c)
         with exact(x):
             if not self._has_chain(backend, x) or _has_operations(x):
@@ -119,7 +119,9 @@ class Learned(Target):
 
     def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
         """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's, counts on its forward."""
-        return readable(parts) and reverse_alone(x, biases, *parts) and unwrapped(self.net) is self.net
+        net = self._modules["net"]
+        plain = readable(parts) and not x.is_inference()
+        return plain and reverse_alone(x, biases, *parts) and net is not None and unwrapped(net) is net
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
         """By the module itself, on any device."""
@@ -187,7 +189,8 @@ class Learned(Target):
         wiring, biases = reading.wiring(1 if self.width is None else 0, _dtype(x)), None
         if c is not None:
             biases = biases_of(reading.layers, self._rows(call, x, c, x.shape[0] if count is None else count))
-        return wiring, parts_of(reading, wiring, self.quadratic), biases
+        quadratic = self._buffers.get("quadratic")
+        return wiring, parts_of(reading, wiring, self.quadratic if quadratic is None else quadratic), biases
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
         """A backend that was asked for has the kernel or says that it lacks it; else other devices
@@ -219,9 +222,9 @@ class Learned(Target):
         return reading
 
     def _read_again(self, own: str) -> Reading:
-        net = self.net
         if is_compiling():
-            return Reading(own, net, self.condition, self.width)
+            return Reading(own, self.net, self.condition, self.width)
+        net = cast(nn.Module, self._modules["net"])
         reading = self._reading
         if reading is None or not reading.still(net):
             self._reading = reading = Reading(own, net, self.condition, self.width)

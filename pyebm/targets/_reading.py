@@ -146,9 +146,9 @@ class Wiring(NamedTuple):
     """Of the parts of params in their order."""
     sizes: tuple[int, ...]
     total: int
-    bytes: Any
-    """The sizes in bytes, as an array of C's, and the type of one of as many addresses."""
-    addresses: Any
+    idle: int | None
+    """The place of the bias that an energy's score does not depend on: the last one's, where no activation follows it. As in
+    autograd it then has no derivative."""
 
 
 def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Wiring:
@@ -170,9 +170,8 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
         width = outputs
     shapes.append(torch.Size(()))
     sizes = tuple(shape.numel() for shape in shapes)
-    of_bytes = (ctypes.c_int64 * len(sizes))(*(size * dtype.itemsize for size in sizes))
-    addresses = ctypes.c_void_p * len(sizes)
-    return Wiring(layout, numbers.split(1), tuple(zeros), tuple(seen), tuple(shapes), sizes, sum(sizes), of_bytes, addresses)
+    idle = len(shapes) - 3 if kind == 0 and layers[-1].activation == "identity" else None
+    return Wiring(layout, numbers.split(1), tuple(zeros), tuple(seen), tuple(shapes), sizes, sum(sizes), idle)
 
 
 def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor]:
@@ -210,13 +209,15 @@ def copied(parts: Sequence[Tensor], wiring: Wiring) -> Tensor:
         return torch.cat([part.detach().reshape(-1) for part in parts])
     out = parts[0].new_empty(wiring.total)
     kept = [part if part.is_contiguous() else part.contiguous() for part in parts]
-    addresses = wiring.addresses(*[part.data_ptr() for part in kept])
-    _entry()(addresses, wiring.bytes, len(kept), out.data_ptr())
+    entry, addresses, sizes = _entry(wiring.sizes, out.itemsize)
+    entry(addresses(*[part.data_ptr() for part in kept]), sizes, len(kept), out.data_ptr())
     return out
 
 
-@functools.cache
-def _entry() -> Any:
+@functools.lru_cache(maxsize=64)
+def _entry(sizes: tuple[int, ...], itemsize: int) -> tuple[Any, Any, Any]:
+    """The call, the type of an array of as many addresses, and the array of as many sizes."""
     entry = _ops.library().pyebm_pack
     entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
-    return entry
+    count = len(sizes)
+    return entry, ctypes.c_void_p * count, (ctypes.c_int64 * count)(*(size * itemsize for size in sizes))

@@ -54,6 +54,7 @@ class Good:
         name, optional = argument.name, str(argument.type).startswith("Optional")
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
         needed = needed or (name == "layout" and self.network) or self.op in ("network_grad", "network_loss")
+        needed = needed or (self.op, name) == ("network_score", "score")
         never = name in ("first", "last", "states", "thin", "layout") or (name == "z" and "denoising" in self.op)
         if optional and not needed and (never or self.rng.random() < 0.5) and not (name == "name" and "denoising" in self.op):
             return None
