@@ -50,6 +50,7 @@ class Good:
     def _value(self, argument: Any) -> Any:
         name, optional = argument.name, str(argument.type).startswith("Optional")
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
+        needed = needed or (name == "score" and self.op == "network_score")  # which may do without it only where there is an energy
         needed = needed or self.op in ("network_grad", "network_loss")
         never = name in ("first", "last", "states", "thin") or (name == "z" and "denoising" in self.op)
         if optional and not needed and (never or self.rng.random() < 0.5) and not (name == "name" and "denoising" in self.op):
@@ -57,6 +58,7 @@ class Good:
         made = self._made(name)
         if isinstance(made, Tensor):
             contiguous = not self.strided or made.shape != self.shape or name in ("seeds", "ids", "name")
+            contiguous = contiguous or (name == "loss" and self.reduction != "none")  # one a sample, of samples of one number
             written = argument.alias_info is not None
             strides = list(made.stride()) if contiguous else layout(self.rng, made.shape, expanded=not written)
             return self.arena.place(name, made, strides, written=written)
