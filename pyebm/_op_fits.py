@@ -23,7 +23,7 @@ DTYPES = {
     Dtype.LONG: (torch.int64,),
     Dtype.BOOL: (torch.bool,),
 }
-_ALIKE, _BATCH, _NAME, _ROWS, _ONE, _ONE_OR_BATCH, _FLAT, _LOSS = range(8)
+_ALIKE, _BATCH, _NAME, _ROWS, _ONE, _ONE_OR_BATCH, _FLAT, _TABLE, _LOSS = range(9)
 _SHAPES = {
     **dict.fromkeys((Shape.SAMPLES, Shape.LIKE), _ALIKE),
     Shape.BATCH: _BATCH,
@@ -32,6 +32,7 @@ _SHAPES = {
     Shape.ONE: _ONE,
     Shape.ABOVE_ROWS: _ONE_OR_BATCH,
     Shape.FLAT: _FLAT,
+    Shape.TABLE: _TABLE,
     **dict.fromkeys((Shape.LOSS, Shape.ABOVE), _LOSS),
 }
 
@@ -91,6 +92,8 @@ def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
                 right = len(own) == 1 and count > 0 and elements % count == 0
             elif kind is _FLAT:
                 right = len(own) == 1
+            elif kind is _TABLE:
+                right = len(own) == 2
             else:
                 right = (count == 1 and kind in (_ONE, _ONE_OR_BATCH)) or (own == batch and kind is _ONE_OR_BATCH)
             if not right:

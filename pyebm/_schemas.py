@@ -238,10 +238,10 @@ class NetworkLoss(NamedTuple):
     layout: Layout
     params: Params
     of_energy: bool
-    weight: float
-    kappa: float
-    trace: float
-    square: float
+    weight: Finite
+    kappa: Finite
+    trace: Finite
+    square: Finite
     along: bool
     weight_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
     kappa_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None

@@ -507,6 +507,10 @@ struct NetworkLoss {
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
     is.flat("layout", layout, Dtype::kLong, kContiguous);
     is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
+    is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
+    is.number("trace", trace, (trace > -INFINITY && trace < INFINITY), "finite");
+    is.number("square", square, (square > -INFINITY && square < INFINITY), "finite");
     is.above_rows("weight", weight_rows, Dtype::kReal, 0);
     is.above_rows("kappa", kappa_rows, Dtype::kReal, 0);
     is.like("z", z, Dtype::kSame, kApart);

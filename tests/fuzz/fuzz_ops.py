@@ -61,6 +61,7 @@ class Good:
         made = self._made(name)
         if isinstance(made, Tensor):
             contiguous = not self.strided or made.shape != self.shape or name in ("seeds", "ids", "name")
+            contiguous = contiguous or (name == "loss" and self.reduction != "none")  # one a sample, of samples of one number
             written = argument.alias_info is not None
             strides = list(made.stride()) if contiguous else layout(self.rng, made.shape, expanded=not written)
             return self.arena.place(name, made, strides, written=written)
