@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pyebm
 from pyebm import Noise
+from pyebm.losses._projections import projections
 from pyebm.targets import Gaussian, Harmonic, MLPEnergy, MLPScore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,12 +68,17 @@ def test_weights_and_reductions_are_those_of_dsm_loss():
             torch.testing.assert_close(pyebm.score_matching(mixed, x, **options), want[reduction])
 
 
+def directions(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
+    """(count, B, ...)."""
+    return projections(kind, noise, x, count).movedim(1, 0).reshape(count, *x.shape)
+
+
 @pytest.mark.parametrize("projection", ["rademacher", "gaussian", "sphere"])
 @pytest.mark.parametrize("variance_reduced", [True, False])
 def test_sliced_is_its_formula_and_in_the_mean_the_exact_loss(projection, variance_reduced):
     x = normal(3, 2, 2, dtype=torch.float64)
     count = 3000
-    v = pyebm.losses._projections.projections(projection, NOISE, x, count)
+    v = directions(projection, NOISE, x, count)
     s, vjp = torch.func.vjp(mixed, x)
     bent = torch.stack([(each * vjp(each)[0]).flatten(1).sum(1) for each in v])
     second = s.square().flatten(1).sum(1) if variance_reduced else (v * s).flatten(2).sum(2).square()
@@ -86,20 +92,20 @@ def test_sliced_is_its_formula_and_in_the_mean_the_exact_loss(projection, varian
 def test_projections():
     x = normal(500, 3, 2)
     for kind in ("rademacher", "gaussian", "sphere"):
-        v = pyebm.losses._projections.projections(kind, NOISE, x, 3)
+        v = directions(kind, NOISE, x, 3)
         assert v.shape == (3, 500, 3, 2)
         flat = v.flatten(2).double().flatten(0, 1)
         torch.testing.assert_close(flat.T @ flat / len(flat), torch.eye(6, dtype=torch.float64), atol=0.15, rtol=0)
-        assert_equal(pyebm.losses._projections.projections(kind, NOISE, x, 1), v[:1])
-        part = pyebm.losses._projections.projections(kind, NOISE.shard(first_sample=100), x[100:], 3)
+        assert_equal(directions(kind, NOISE, x, 1), v[:1])
+        part = directions(kind, NOISE.shard(first_sample=100), x[100:], 3)
         assert_equal(part, v[:, 100:])
         if kind == "rademacher":
             assert (v.abs() == 1).all()
         if kind == "sphere":
             torch.testing.assert_close(flat.square().sum(1), torch.full((1500,), 6.0, dtype=torch.float64), atol=1e-5, rtol=0)
     perturbation, uniform = NOISE.randn(x.shape), NOISE.rand(x.shape)
-    assert not torch.equal(pyebm.losses._projections.projections("gaussian", NOISE, x, 1)[0], perturbation)
-    rademacher = pyebm.losses._projections.projections("rademacher", NOISE, x, 1)[0]
+    assert not torch.equal(directions("gaussian", NOISE, x, 1)[0], perturbation)
+    rademacher = directions("rademacher", NOISE, x, 1)[0]
     assert not torch.equal(rademacher, torch.where(uniform <= 0.5, 1.0, -1.0))
 
 
@@ -145,7 +151,7 @@ def test_fn_may_be_a_target_a_score_or_an_energy_of_functions(objective):
         net.zero_grad()
         loss = OBJECTIVES[objective](fn, x)
         loss.backward()
-        found.append((loss.detach(), [p.grad.clone() if p.grad is not None else None for p in net.parameters()]))
+        found.append((loss.detach(), [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()]))
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
 
