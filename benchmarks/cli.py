@@ -16,7 +16,7 @@ from .case import GROUPS, Case
 # In the order of the report.
 MODULES = (
     *("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures"),
-    *("network", "samplers", "mcmc", "schedulers", "training"),
+    *("network", "samplers", "mcmc", "schedulers", "objectives", "training"),
 )
 SECONDS, QUICK_SECONDS = 2.0, 0.5  # a case
 OK, FAILED, USAGE, UNFINISHED = 0, 1, 2, 75

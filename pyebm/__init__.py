@@ -11,21 +11,34 @@ from .chain import langevin_chain
 from .counter import NoiseCounter
 from .energy import energy_score
 from .langevin import affine_step, langevin_step, langevin_step_
-from .losses import denoising_loss, dsm_loss
+from .losses import (
+    ReplayBuffer,
+    contrastive_divergence,
+    denoising_loss,
+    denoising_score_matching,
+    dsm_loss,
+    fisher_divergence,
+    score_matching,
+    sliced_score_matching,
+)
 from .noise import Noise
 from .perturb import perturb
 
 __all__ = [
     "Noise",
     "NoiseCounter",
+    "ReplayBuffer",
     "__version__",
     "affine_step",
     "backends",
+    "contrastive_divergence",
     "denoising_loss",
+    "denoising_score_matching",
     "diagnostics",
     "distributed",
     "dsm_loss",
     "energy_score",
+    "fisher_divergence",
     "langevin_chain",
     "langevin_step",
     "langevin_step_",
@@ -33,5 +46,7 @@ __all__ = [
     "perturb",
     "reference",
     "samplers",
+    "score_matching",
+    "sliced_score_matching",
     "targets",
 ]

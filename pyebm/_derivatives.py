@@ -46,6 +46,13 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
     return REVERSE if grad and x is not None and x.requires_grad else NOTHING
 
 
+def reverse_alone(*tensors: Tensor | None) -> bool:
+    """Whether autograd's reverse mode is all that follows these, so that a call may have a kernel for its backward."""
+    if is_compiling() or _level() is not None:
+        return False
+    return forward_ad._current_level < 0 or not _transformed(*tensors)
+
+
 def _transformed(*tensors: Tensor | None) -> bool:
     if _level() is None:
         return any(_has_tangent(tensor) for tensor in tensors)

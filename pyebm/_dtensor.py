@@ -17,14 +17,15 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def by_samples(function: Callable[_P, _R], composed: bool = False) -> Callable[_P, _R]:
+def by_samples(function: Callable[_P, _R], composed: bool = False, samples: str | None = None) -> Callable[_P, _R]:
     """A public function of samples that takes DTensors too: each rank does its own samples, whose noise is that of the whole.
 
-    The samples are the function's first tensor argument (after self). A plain tensor has its way at the price of one look at
-    its type. composed: the function is made of torch's operations, so that other types of tensors may come too.
+    The samples are the argument of that name, by default the function's first (after self). A plain tensor has its way at the
+    price of one look at its type. composed: the function is made of torch's operations, so that other types of tensors may
+    come too.
     """
     names = list(inspect.signature(function).parameters)
-    at = 1 if names[0] == "self" else 0
+    at = names.index(samples) if samples is not None else 1 if names[0] == "self" else 0
     name = names[at]
 
     @functools.wraps(function)

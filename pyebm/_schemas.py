@@ -25,7 +25,7 @@ from typing import Annotated, Any, NamedTuple
 
 from torch import Tensor
 
-from ._arguments import Apart, Between, Dtype, Is, NoNan, Op, Shape, With, Written
+from ._arguments import Apart, Between, Dtype, Is, NoNan, Number, Op, Shape, With, Written
 
 # The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
 TARGETS = (
@@ -49,6 +49,9 @@ Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
 Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
 Target = Annotated[int, Between(0, len(TARGETS))]
 Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
+Finite = Annotated[float, Number()]
+Positive = Annotated[float, Number(0.0, low_open=True)]
+NotNegative = Annotated[float, Number(0.0)]
 Limit = Annotated[float | None, NoNan]
 Layout = Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
 Biases = Annotated[Tensor | None, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
@@ -66,8 +69,8 @@ class Fill(NamedTuple):
 class Perturb(NamedTuple):
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor, LIKE]
-    alpha: float
-    sigma: float
+    alpha: Finite
+    sigma: NotNegative
     name: Name
     alpha_rows: Rows = None
     sigma_rows: Rows = None
@@ -93,8 +96,8 @@ class LangevinStep(NamedTuple):
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor | None, LIKE]
     score: Annotated[Tensor, LIKE]
-    step_size: float
-    temperature: float
+    step_size: Positive
+    temperature: NotNegative
     name: Name
     step_size_rows: Rows = None
     temperature_rows: Rows = None
@@ -105,9 +108,9 @@ class AffineStep(NamedTuple):
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor | None, LIKE]
     score: Annotated[Tensor, LIKE]
-    a: float
-    b: float
-    c: float
+    a: Finite
+    b: Finite
+    c: Finite
     name: Name
     a_rows: Rows = None
     b_rows: Rows = None
@@ -121,7 +124,7 @@ class CorrectorStep(NamedTuple):
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE]
-    factor: float
+    factor: NotNegative
     name: Name
     together: bool
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
@@ -149,7 +152,7 @@ class TargetEnergy(NamedTuple):
     x: Annotated[Tensor, SAMPLES, Apart]
     target: Target
     params: Params
-    constant: float
+    constant: Finite
 
 
 class ChainSteps(NamedTuple):
@@ -157,8 +160,8 @@ class ChainSteps(NamedTuple):
     rows hold one value per step, not per sample."""
 
     n_steps: Annotated[int, Between(0)]
-    step_size: float
-    temperature: float
+    step_size: Positive
+    temperature: NotNegative
     name: Name
     step_size_rows: Schedule = None
     temperature_rows: Schedule = None
@@ -186,9 +189,9 @@ class NetworkScore(NamedTuple):
     """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and for each layer its outputs, its
     index in ACTIVATIONS, residual?, skip?. params: for each layer W, row by row, b, and the activation's parameter (else 0); last
     q, as q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1 or
-    B, all outputs), stand for all b. energy: of an energy only. A kernel on the CPU."""
+    B, all outputs), stand for all b. energy: of an energy only, and cheaper without the score. A kernel on the CPU."""
 
-    score: Annotated[Tensor, LIKE, Written]
+    score: Annotated[Tensor | None, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
     layout: Layout
     params: Params
@@ -205,6 +208,46 @@ class NetworkHvp(NamedTuple):
     layout: Layout
     params: Params
     biases: Biases = None
+
+
+class NetworkGrad(NamedTuple):
+    """The gradient, as params lie, of energy_above . energies + score_above . scores; with grad_biases in the place of the biases'
+    own, where there are biases, and that of x. It sums over the batch in parts that the batch's size alone decides."""
+
+    grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    layout: Layout
+    params: Params
+    energy_above: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.WORK, contiguous=True)] = None
+    score_above: Annotated[Tensor | None, LIKE, Apart] = None
+    biases: Biases = None
+    grad_biases: Annotated[Biases, Written] = None
+    grad_x: Annotated[Tensor | None, LIKE, Written] = None
+
+
+class NetworkLoss(NamedTuple):
+    """A loss, of each sample or their sum, and where wanted its gradient, from one pass: weight (1/2 |kappa s + z|^2 + trace sum_k
+    v_k . (slope of s) v_k), where ``along`` puts the sum of (v_k . s)^2 in the place of the square; ``of_energy`` weight E +
+    square E^2. v: (1 or B, K D), K directions for all or for each sample. The gradients are those of NetworkGrad."""
+
+    loss: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL, contiguous=True), Written]
+    grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
+    x: Annotated[Tensor, SAMPLES, Apart]
+    layout: Layout
+    params: Params
+    of_energy: bool
+    weight: float
+    kappa: float
+    trace: float
+    square: float
+    along: bool
+    weight_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    kappa_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    z: Annotated[Tensor | None, LIKE, Apart] = None
+    v: Biases = None
+    biases: Biases = None
+    grad_biases: Annotated[Biases, Written] = None
+    grad_x: Annotated[Tensor | None, LIKE, Written] = None
 
 
 class NetworkChain(NamedTuple):
@@ -225,7 +268,7 @@ class Leapfrog(NamedTuple):
 
     x: Annotated[Tensor, SAMPLES, Written]
     p: Annotated[Tensor, LIKE, Written]
-    step_size: float
+    step_size: Finite
     score: Annotated[Tensor | None, LIKE] = None
     from_x: Annotated[Tensor | None, LIKE, Apart] = None
     from_p: Annotated[Tensor | None, LIKE] = None
@@ -248,9 +291,9 @@ class Metropolis(NamedTuple):
     proposal: Annotated[Tensor, ROW]
     proposal_score: Annotated[Tensor, ROW]
     proposal_energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL)]
-    step: float
+    step: Finite
     scale: float
-    temperature: float
+    temperature: Positive
     name: Name
     first: Annotated[Tensor | None, LIKE, With("last")] = None
     last: Annotated[Tensor | None, LIKE] = None
@@ -273,13 +316,13 @@ class MetropolisChain(NamedTuple):
     log_alpha: Annotated[Tensor, DOUBLES, Written]
     target: Target
     params: Params
-    constant: float
+    constant: Finite
     n_steps: Annotated[int, Between(0)]
     n_leapfrog: Annotated[int, Between(0, 2**20)]
-    step_size: float
-    temperature: float
+    step_size: Positive
+    temperature: Positive
     name: Name
-    jitter: float
+    jitter: Annotated[float, Number(0.0, 1.0)]
     step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
     seeds: PerSample = None
     ids: PerSample = None
@@ -295,8 +338,8 @@ class DualAveraging(NamedTuple):
     steps: Annotated[Tensor, Is(Shape.ONE, Dtype.DOUBLE), Written]
     log_alpha: Annotated[Tensor, ROW]
     middle: Annotated[Tensor, ROW]
-    warmup: int
-    target: float
+    warmup: Annotated[int, Between(0)]
+    target: Annotated[float, Number(0.0, 1.0, low_open=True)]
     together: bool
 
 
@@ -304,11 +347,11 @@ class LossTerms(NamedTuple):
     """The arguments of the denoising losses after the prediction. The samples' coefficients and noise give the residual
     (kappa pred + lam z) + mu x0."""
 
-    kappa: float
-    lam: float
-    mu: float
-    weight: float
-    factor: float
+    kappa: Finite
+    lam: Finite
+    mu: Finite
+    weight: Finite
+    factor: Finite
     over_kappa2: bool
     reduction: Annotated[int, Between(0, len(REDUCTIONS))]
     name: Annotated[Tensor | None, Is(Shape.NAME, Dtype.LONG, contiguous=True)]
@@ -356,6 +399,8 @@ _RECORDS: dict[str, type[Any]] = {
     "langevin_chain": LangevinChain,
     "network_score": NetworkScore,
     "network_hvp": NetworkHvp,
+    "network_grad": NetworkGrad,
+    "network_loss": NetworkLoss,
     "network_chain": NetworkChain,
     "leapfrog": Leapfrog,
     "metropolis": Metropolis,

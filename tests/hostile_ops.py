@@ -29,9 +29,14 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
     work = torch.float64 if op.samples.tensor.dtype is Dtype.DOUBLE else torch.float32
     shape = (B,) if work == torch.float64 else (B, ELEMENTS)
     made = {argument.name: _good(argument, shape, work, reduction) for argument in op.arguments}
-    if "layout" in made:  # an energy of two layers, of 3 outputs and of 1
-        made["layout"] = torch.tensor([0, ELEMENTS, 2, 3, 1, 0, 0, 1, 0, 0, 0])
-        made |= {"params": torch.full((3 * ELEMENTS + 10,), 0.1)} | ({"biases": torch.zeros(1, 4)} if "biases" in made else {})
+    if "layout" in made:  # an energy of two layers, of 4 outputs and of 1
+        numbers = 4 * ELEMENTS + 12
+        made["layout"] = torch.tensor([0, ELEMENTS, 2, 4, 1, 0, 0, 1, 0, 0, 0])
+        of_network = {"params": torch.full((numbers,), 0.1), "biases": torch.zeros(1, 5)}
+        if "grad" in made:
+            of_network |= {"biases": torch.zeros(B, 5), "grad_biases": torch.zeros(B, 5)}
+            of_network |= {"grad": torch.zeros(numbers), "v": torch.ones(1, ELEMENTS)}
+        made |= {name: value for name, value in of_network.items() if name in made}
     return made
 
 
@@ -59,6 +64,11 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
     value, name = arguments[argument.name], argument.name
     if argument.between is not None:
         yield from ((repr(bad), {name: bad}) for bad in NO_INTEGERS)
+    if (rule := argument.number) is not None:
+        unread = {argument.rows: None} if argument.rows in op.place else {}
+        yield from ((repr(bad), {name: bad, **unread}) for bad in (float("nan"), float("inf"), -float("inf"), rule.low - 1.0))
+        if rule.low_open:
+            yield repr(rule.low), {name: rule.low, **unread}
     if argument.no_nan:
         yield "NaN", {name: float("nan")}
     if not argument.optional and argument.kind != "bool":  # torch takes None for False

@@ -5,6 +5,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 
@@ -73,6 +74,8 @@ struct Perturb {
   void check(Checks& is) const {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
+    is.number("alpha", alpha, alpha_rows.has_value() || (alpha > -INFINITY && alpha < INFINITY), "finite");
+    is.number("sigma", sigma, sigma_rows.has_value() || (sigma >= 0 && sigma < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("alpha", alpha_rows, Dtype::kReal, 0);
     is.rows("sigma", sigma_rows, Dtype::kReal, 0);
@@ -140,6 +143,8 @@ struct LangevinStep {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature >= 0 && temperature < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.rows("temperature", temperature_rows, Dtype::kReal, 0);
@@ -179,6 +184,9 @@ struct AffineStep {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("a", a, a_rows.has_value() || (a > -INFINITY && a < INFINITY), "finite");
+    is.number("b", b, b_rows.has_value() || (b > -INFINITY && b < INFINITY), "finite");
+    is.number("c", c, c_rows.has_value() || (c > -INFINITY && c < INFINITY), "finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("a", a_rows, Dtype::kReal, 0);
     is.rows("b", b_rows, Dtype::kReal, 0);
@@ -216,6 +224,7 @@ struct CorrectorStep {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("factor", factor, (factor >= 0 && factor < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("mask", mask, Dtype::kBool, 0);
     is.no_nan("low", low);
@@ -271,6 +280,7 @@ struct TargetEnergy {
     is.like("score", score, Dtype::kSame, kWritten);
     is.between("target", target, 0, 11);
     is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
   }
 };
 
@@ -312,6 +322,8 @@ struct ChainSteps {
   template <class Checks>
   void check(Checks& is) const {
     is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature >= 0 && temperature < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
@@ -349,7 +361,7 @@ struct LangevinChain {
 };
 
 struct NetworkScore {
-  Tensor score;
+  MaybeTensor score;
   Tensor x;
   Tensor layout;
   Tensor params;
@@ -358,7 +370,7 @@ struct NetworkScore {
 
   static constexpr uint64_t kCount = 6;
   explicit NetworkScore(StableIValue* stack)
-      : score(taken<Tensor>(stack[0])),
+      : score(taken<MaybeTensor>(stack[0])),
         x(taken<Tensor>(stack[1])),
         layout(taken<Tensor>(stack[2])),
         params(taken<Tensor>(stack[3])),
@@ -401,6 +413,101 @@ struct NetworkHvp {
     is.flat("layout", layout, Dtype::kLong, kContiguous);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
+  }
+};
+
+struct NetworkGrad {
+  MaybeTensor grad;
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  MaybeTensor energy_above;
+  MaybeTensor score_above;
+  MaybeTensor biases;
+  MaybeTensor grad_biases;
+  MaybeTensor grad_x;
+
+  static constexpr uint64_t kCount = 9;
+  explicit NetworkGrad(StableIValue* stack)
+      : grad(taken<MaybeTensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        layout(taken<Tensor>(stack[2])),
+        params(taken<Tensor>(stack[3])),
+        energy_above(taken<MaybeTensor>(stack[4])),
+        score_above(taken<MaybeTensor>(stack[5])),
+        biases(taken<MaybeTensor>(stack[6])),
+        grad_biases(taken<MaybeTensor>(stack[7])),
+        grad_x(taken<MaybeTensor>(stack[8])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.batch("energy_above", energy_above, Dtype::kWork, kContiguous);
+    is.like("score_above", score_above, Dtype::kSame, kApart);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);
+    is.like("grad_x", grad_x, Dtype::kSame, kWritten);
+  }
+};
+
+struct NetworkLoss {
+  Tensor loss;
+  MaybeTensor grad;
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  bool of_energy;
+  double weight;
+  double kappa;
+  double trace;
+  double square;
+  bool along;
+  MaybeTensor weight_rows;
+  MaybeTensor kappa_rows;
+  MaybeTensor z;
+  MaybeTensor v;
+  MaybeTensor biases;
+  MaybeTensor grad_biases;
+  MaybeTensor grad_x;
+
+  static constexpr uint64_t kCount = 18;
+  explicit NetworkLoss(StableIValue* stack)
+      : loss(taken<Tensor>(stack[0])),
+        grad(taken<MaybeTensor>(stack[1])),
+        x(taken<Tensor>(stack[2])),
+        layout(taken<Tensor>(stack[3])),
+        params(taken<Tensor>(stack[4])),
+        of_energy(taken<bool>(stack[5])),
+        weight(taken<double>(stack[6])),
+        kappa(taken<double>(stack[7])),
+        trace(taken<double>(stack[8])),
+        square(taken<double>(stack[9])),
+        along(taken<bool>(stack[10])),
+        weight_rows(taken<MaybeTensor>(stack[11])),
+        kappa_rows(taken<MaybeTensor>(stack[12])),
+        z(taken<MaybeTensor>(stack[13])),
+        v(taken<MaybeTensor>(stack[14])),
+        biases(taken<MaybeTensor>(stack[15])),
+        grad_biases(taken<MaybeTensor>(stack[16])),
+        grad_x(taken<MaybeTensor>(stack[17])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kApart);
+    is.above_rows("loss", loss, Dtype::kReal, kContiguous | kWritten);
+    is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.above_rows("weight", weight_rows, Dtype::kReal, 0);
+    is.above_rows("kappa", kappa_rows, Dtype::kReal, 0);
+    is.like("z", z, Dtype::kSame, kApart);
+    is.table("v", v, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);
+    is.like("grad_x", grad_x, Dtype::kSame, kWritten);
   }
 };
 
@@ -457,6 +564,7 @@ struct Leapfrog {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("p", p, Dtype::kSame, kWritten);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > -INFINITY && step_size < INFINITY), "finite");
     is.like("score", score, Dtype::kSame, 0);
     is.like("from_x", from_x, Dtype::kSame, kApart);
     is.like("from_p", from_p, Dtype::kSame, 0);
@@ -518,6 +626,8 @@ struct Metropolis {
     is.like("proposal", proposal, Dtype::kSame, kContiguous);
     is.like("proposal_score", proposal_score, Dtype::kSame, kContiguous);
     is.batch("proposal_energy", proposal_energy, Dtype::kReal, 0);
+    is.number("step", step, step_rows.has_value() || (step > -INFINITY && step < INFINITY), "finite");
+    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("first", first, Dtype::kSame, 0);
     is.together("first", first.has_value(), "last", last.has_value());
@@ -580,9 +690,13 @@ struct MetropolisChain {
     is.batch("log_alpha", log_alpha, Dtype::kDouble, kContiguous | kWritten);
     is.between("target", target, 0, 11);
     is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
     is.between("n_steps", n_steps, 0, INT64_MAX);
     is.between("n_leapfrog", n_leapfrog, 0, 1048576);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
+    is.number("jitter", jitter, (jitter >= 0 && jitter < 1), "in [0, 1)");
     is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
@@ -620,6 +734,8 @@ struct DualAveraging {
     is.one("steps", steps, Dtype::kDouble, kWritten);
     is.like("log_alpha", log_alpha, Dtype::kSame, kContiguous);
     is.like("middle", middle, Dtype::kSame, kContiguous);
+    is.between("warmup", warmup, 0, INT64_MAX);
+    is.number("target", target, (target > 0 && target < 1), "in (0, 1)");
   }
 };
 
@@ -664,6 +780,11 @@ struct LossTerms {
 
   template <class Checks>
   void check(Checks& is) const {
+    is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
+    is.number("lam", lam, lam_rows.has_value() || (lam > -INFINITY && lam < INFINITY), "finite");
+    is.number("mu", mu, mu_rows.has_value() || (mu > -INFINITY && mu < INFINITY), "finite");
+    is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
+    is.number("factor", factor, (factor > -INFINITY && factor < INFINITY), "finite");
     is.between("reduction", reduction, 0, 5);
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("kappa", kappa_rows, Dtype::kReal, 0);
@@ -752,6 +873,8 @@ struct target_energy { using Args = args::TargetEnergy; static constexpr const c
 struct langevin_chain { using Args = args::LangevinChain; static constexpr const char* kName = "langevin_chain"; };
 struct network_score { using Args = args::NetworkScore; static constexpr const char* kName = "network_score"; };
 struct network_hvp { using Args = args::NetworkHvp; static constexpr const char* kName = "network_hvp"; };
+struct network_grad { using Args = args::NetworkGrad; static constexpr const char* kName = "network_grad"; };
+struct network_loss { using Args = args::NetworkLoss; static constexpr const char* kName = "network_loss"; };
 struct network_chain { using Args = args::NetworkChain; static constexpr const char* kName = "network_chain"; };
 struct leapfrog { using Args = args::Leapfrog; static constexpr const char* kName = "leapfrog"; };
 struct metropolis { using Args = args::Metropolis; static constexpr const char* kName = "metropolis"; };
@@ -762,4 +885,33 @@ struct denoising_grad { using Args = args::DenoisingGrad; static constexpr const
 struct scale_ { using Args = args::Scale; static constexpr const char* kName = "scale_"; };
 
 }  // namespace op
+
+namespace plain {
+
+struct call {
+  int64_t samples;
+  int64_t elements;
+  int64_t is_double;
+  int64_t seed;
+  int64_t first_sample;
+  int64_t stream;
+};
+
+struct affine_step {
+  plain::call call;
+  double a;
+  double b;
+  double c;
+};
+
+struct corrector_step {
+  plain::call call;
+  double factor;
+  int64_t together;
+};
+
+constexpr const char* kLayout =
+    "call: int samples, int elements, int is_double, int seed, int first_sample, int stream; affine_step: float a, float b, float c; corrector_step: float factor, int together";
+
+}  // namespace plain
 }  // namespace pyebm

@@ -31,6 +31,12 @@
 
 #include "network_hvp.h"
 
+#include "network_sums.h"
+
+#include "network_losses.h"
+
+#include "network_gradient.h"
+
 #include "network_table.h"
 
 namespace {

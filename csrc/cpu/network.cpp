@@ -19,9 +19,10 @@ void network_score(const args::NetworkScore& args) {
   const MaybeTensor& energy = args.energy;
   const View result(args.score), state(x);
   const int64_t samples = x.size(0);
+  if (!args.score && !energy) fail(op, ": score or energy must be given");
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false);
+    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false, result ? Use::kSamples : Use::kEnergies);
     if (energy && !network.net.is_energy) fail(op, ": a network that gives scores has no energy");
     std::vector<double> energies(energy ? samples : 0);
     const Shape shape(x, network.at_once);
@@ -29,7 +30,9 @@ void network_score(const args::NetworkScore& args) {
     for_each_block(blocks, [&] {
       return [&, work = NetworkBuffers<T>(network, blocks)](const Block& block) mutable {
         work.read(state, block);
-        work.make_score(state, block, 0, energy ? energies.data() + block.sample : nullptr);
+        double* of_block = energy ? energies.data() + block.sample : nullptr;
+        if (!result) return work.make_energy(block, of_block);
+        work.make_score(state, block, 0, of_block);
         work.write(result, block.first, block, work.score());
       };
     });
@@ -73,6 +76,12 @@ void network_chain(const args::NetworkChain& args) {
 
 }  // namespace
 }  // namespace pyebm
+
+// The bytes of some tensors one after the other, as params lie.
+extern "C" __attribute__((visibility("default"))) void pyebm_pack(const void* const* from, const int64_t* bytes, int64_t count,
+                                                                  char* to) {
+  for (int64_t k = 0; k < count; to += bytes[k++]) std::copy_n(static_cast<const char*>(from[k]), bytes[k], to);
+}
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   PYEBM_IMPL(m, network_score);

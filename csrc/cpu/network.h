@@ -38,6 +38,24 @@ struct NetworkRows {
   int64_t first, count, step;
 };
 
+// A function of some samples' energies and scores, and room for its gradient. It is energy_above E + square E^2 or
+// score_above . s of each or, where there is a kappa, the loss weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (slope of s) v_k),
+// in place of whose square stands sum_k (v_k . s)^2 where it is taken along the directions alone. Null: not there, not wanted.
+template <class T>
+struct NetworkGradient {
+  const T *x, *energy_above, *score_above;  // row by row, as all of these
+  double square;
+  const T *kappa, *weight, *z;
+  T trace;
+  bool along;
+  int64_t directions, of_sample;  // from one sample's directions to the next one's
+  const T* v;
+  double* loss;
+  bool differentiate;
+  T *sums, *grad_x, *grad_biases;  // the first of all samples so far
+  int64_t biases;                  // of a sample
+};
+
 template <class T>
 struct NetworkKernels {
   int64_t lanes;                              // samples that fill the lanes
@@ -47,11 +65,17 @@ struct NetworkKernels {
   void (*pack)(bool neurons_in_lanes, int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride,
                T* to);
   int64_t (*scratch)(const Network<T>&);
-  // The score of rows of x, and their energies unless null.
+  // The scores of rows of x and their energies, unless null.
   void (*score)(const Network<T>&, NetworkRows, const T* x, T* scratch, T* score, double* energy);
   // The Hessian of the energies of rows of x, times v.
   int64_t (*scratch_of_hvp)(const Network<T>&);
   void (*hvp)(const Network<T>&, NetworkRows, const T* x, const T* v, T* scratch, T* out);
+  // The gradient of a function of energies and scores: its sums over a part of the batch, so many numbers; and of all parts, as
+  // params lie.
+  int64_t (*scratch_of_gradient)(const Network<T>&, int64_t directions);
+  int64_t (*sums_of_gradient)(const Network<T>&);
+  void (*gradient)(const Network<T>&, NetworkRows, const NetworkGradient<T>&, T* scratch);
+  void (*gather_gradient)(const Network<T>&, int64_t parts, const T* sums, T* out);
 };
 
 }  // namespace pyebm

@@ -67,11 +67,17 @@ PYEBM_HD V log_of_one_and(V e) {
   return s * sum;
 }
 
-// Each gives an activation's value and its first and second derivatives; p is the activation's parameter.
+// An activation's value at z and its first, second and third derivatives there.
+template <class V>
+struct Activated {
+  V value, slope, curve, third;
+};
+
+// p is the activation's parameter.
 template <int64_t kActivation, class V>
-PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope, V& curve) {
+PYEBM_HD Activated<V> activated(V z, [[maybe_unused]] Element<V> p) {
   using T = Element<V>;
-  curve = V{};
+  V value, slope, curve{}, third{};
   if constexpr (kActivation == pyebm::kIdentity) {
     value = z;
     slope = all<V>(T(1));
@@ -79,24 +85,31 @@ PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope, 
     const Sigmoids<V> s(z);
     value = z * s.of;
     slope = fma(value, s.rest, s.of);
-    curve = s.of * s.rest * fma(z, s.rest - s.of, all<V>(T(2)));
+    const V bell = s.of * s.rest, lean = s.rest - s.of;
+    curve = bell * fma(z, lean, all<V>(T(2)));
+    third = bell * fma(z, fma(lean, lean, -2 * bell), 3 * lean);
   } else if constexpr (kActivation == pyebm::kTanh) {
     const Power<V> e(magnitude(z) * T(-2));
     const V minus_one = e.minus_one(), over = 1 / (2 + minus_one);
     value = with_sign_of(z, -minus_one * over);
     slope = (4 * e.value()) * (over * over);
     curve = T(-2) * value * slope;
+    third = slope * fma(4 * value, value, -2 * slope);
   } else if constexpr (kActivation == pyebm::kSoftplus) {
     const V u = p * z, e = Power<V>(-magnitude(u)).value(), over = 1 / (1 + e);
     const V curved = (z > 0 ? z : V{}) + log_of_one_and(e) * (1 / p);
     value = u > 20 ? z : curved;  // as torch
     slope = u > 20 ? all<V>(T(1)) : u > 0 ? over : e * over;
     curve = u > 20 ? V{} : p * e * (over * over);
+    const V lean = p * curve * ((1 - e) * over);
+    third = u > 0 ? -lean : lean;
   } else if constexpr (kActivation == pyebm::kSigmoid) {
     const Sigmoids<V> s(z);
     value = s.of;
+    const V lean = s.rest - s.of;
     slope = s.of * s.rest;
-    curve = slope * (s.rest - s.of);
+    curve = slope * lean;
+    third = slope * fma(lean, lean, -2 * slope);
   } else if constexpr (kActivation == pyebm::kGelu) {
     const V u = magnitude(z), bell = Power<V>(u * u * T(-0.5)).value();
     constexpr NormalTail<T> kTail;
@@ -106,6 +119,7 @@ PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope, 
     const V density = bell * T(0x1.9884533d43651p-2);  // 1 / sqrt(2 pi)
     slope = fma(z, density, below);
     curve = density * fma(-z, z, all<V>(T(2)));
+    third = density * (z * fma(z, z, all<V>(T(-4))));
   } else if constexpr (kActivation == pyebm::kGeluTanh) {
     constexpr T kScale = T(1.5957691216057307), kCubic = T(0.044715);  // 2 sqrt(2 / pi)
     const V near = within(z, T(-20), T(20)), square = near * near;     // beyond, all is decided
@@ -113,12 +127,16 @@ PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope, 
     const V steepness = kScale * fma(square, all<V>(3 * kCubic), all<V>(T(1)));
     value = z * s.of;
     slope = fma(value * s.rest, steepness, s.of);
-    const V bent = fma(steepness * steepness, s.rest - s.of, all<V>(6 * kScale * kCubic) * near);
-    curve = s.of * s.rest * fma(near, bent, 2 * steepness);
+    const V steeper = all<V>(6 * kScale * kCubic) * near;
+    const V density = s.of * s.rest, lean = s.rest - s.of, square_of = steepness * steepness;
+    const V bent = fma(square_of, lean, steeper), whole = fma(near, bent, 2 * steepness);
+    curve = density * whole;
+    const V turn = fma(-2 * density, square_of * steepness, fma(2 * lean, steepness * steeper, all<V>(6 * kScale * kCubic)));
+    third = density * fma(near, turn, fma(lean * steepness, whole, 2 * steeper + bent));
   } else if constexpr (kActivation == pyebm::kElu) {
     const Power<V> e(z > 0 ? V{} : z);
     value = z > 0 ? z : p * e.minus_one();
-    curve = z > 0 ? V{} : p * e.value();
+    curve = third = z > 0 ? V{} : p * e.value();
     slope = z > 0 ? all<V>(T(1)) : curve;
   } else if constexpr (kActivation == pyebm::kRelu) {
     value = z < 0 ? V{} : z;
@@ -127,29 +145,35 @@ PYEBM_HD void activated(V z, [[maybe_unused]] Element<V> p, V& value, V& slope, 
     value = z > 0 ? z : p * z;
     slope = z > 0 ? all<V>(T(1)) : all<V>(p);
   }
+  return {value, slope, curve, third};
 }
 
-// n numbers, a multiple of a vector, in place; with their slopes and curves unless null.
-template <int64_t kActivation, bool kSlopes, bool kCurves, class T>
-PYEBM_HD void activate_all(T parameter, int64_t n, T* values, T* slopes, T* curves) {
+// n numbers, a multiple of a vector, in place; with so many of their derivatives.
+template <int64_t kActivation, int kDerivatives, class T>
+PYEBM_HD void activate_all(T parameter, int64_t n, T* values, T* slopes, T* curves, T* thirds) {
   using V = Wide<T>;
   for (int64_t i = 0; i < n; i += kWidth<V>) {
-    V value, slope, curve;
-    activated<kActivation>(load<V>(values + i), parameter, value, slope, curve);
-    store(values + i, value);
-    if (kSlopes) store(slopes + i, slope);
-    if (kCurves) store(curves + i, curve);
+    const Activated<V> at = activated<kActivation>(load<V>(values + i), parameter);
+    store(values + i, at.value);
+    if (kDerivatives >= 1) store(slopes + i, at.slope);
+    if (kDerivatives >= 2) store(curves + i, at.curve);
+    if (kDerivatives >= 3) store(thirds + i, at.third);
   }
 }
 
 template <class T, int64_t kActivation = 0>
-void activate(int64_t activation, T parameter, int64_t n, T* values, T* slopes, T* curves) {
+void activate(int64_t activation, T parameter, int derivatives, int64_t n, T* values, T* slopes, T* curves, T* thirds) {
   if constexpr (kActivation < pyebm::kActivations) {
-    if (activation != kActivation) return activate<T, kActivation + 1>(activation, parameter, n, values, slopes, curves);
-    if (curves) return activate_all<kActivation, true, true>(parameter, n, values, slopes, curves);
+    if (activation != kActivation) {
+      return activate<T, kActivation + 1>(activation, parameter, derivatives, n, values, slopes, curves, thirds);
+    }
+    const auto run = [&](auto count) {
+      activate_all<kActivation, decltype(count)::value>(parameter, n, values, slopes, curves, thirds);
+    };
+    if (derivatives == 3) return run(Count<3>());
+    if (derivatives == 2) return run(Count<2>());
     if (kActivation == pyebm::kIdentity) return;  // whose slopes nobody asks for
-    if (slopes) return activate_all<kActivation, true, false>(parameter, n, values, slopes, curves);
-    activate_all<kActivation, false, false>(parameter, n, values, slopes, curves);
+    derivatives ? run(Count<1>()) : run(Count<0>());
   }
 }
 

@@ -27,6 +27,9 @@ class NetworkBuffers {
     network_.kernels.score(network_.net, {block.sample, block.rows, step}, x(), scratch_.data(), score(), energy);
     view.round(block.count, score());
   }
+  void make_energy(const Block& block, double* energy) {
+    network_.kernels.score(network_.net, {block.sample, block.rows, 0}, x(), scratch_.data(), nullptr, energy);
+  }
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
     write_numbers(view, first, block.count, values);
   }

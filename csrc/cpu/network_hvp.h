@@ -69,7 +69,7 @@ void hvp_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, con
   const HvpPass<Lanes, T> pass(net, scratch);
   pass.lanes.read(rows.count, net.dim, x, net.dim, pass.x);
   pass.lanes.read(rows.count, net.dim, v, net.dim, pass.v());
-  pass.forward(rows, net.count, true);
+  pass.forward(rows, net.count, 2);
   pass.forward_along();
   pass.lanes.write(rows.count, net.dim, pass.backward_along(), out);
 }

@@ -56,7 +56,7 @@ void add_scaled(int64_t n, const T* from, T c, const T* x, T* to) {
   }
 }
 
-// One pass of kSamples samples. kRooms a layer: its values and slopes, and what network_hvp.h adds.
+// One pass of kSamples samples. kRooms a layer: its values and slopes, and what network_hvp.h and network_gradient.h add.
 template <class Lanes, class T, int64_t kRooms = 2>
 struct NetworkPass {
   static constexpr int64_t kBeside = 7;  // rooms beside those
@@ -76,13 +76,15 @@ struct NetworkPass {
   T* values(int64_t l) const { return l < 0 ? x : room(kRooms * l); }  // of layer l
   T* slopes(int64_t l) const { return room(kRooms * l + 1); }
   T* curves(int64_t l) const { return kRooms > 2 ? room(kRooms * l + 2) : nullptr; }
+  T* thirds(int64_t l) const { return kRooms > 3 ? room(kRooms * l + 3) : nullptr; }
 
   // x behind h, where layer l is given both.
   void append(const T* to_append, int64_t l, T* h) const {
     if (l < net.count && net.layers[l].skip) lanes.copy(net.dim, to_append, Lanes::at(h, net.layers[l].inputs));
   }
 
-  void forward(const NetworkRows& rows, int64_t layers, bool with_slopes) const {
+  // With so many of the activations' derivatives.
+  void forward(const NetworkRows& rows, int64_t layers, int derivatives) const {
     const T* biases = net.biases + rows.step * net.bias_of_step + rows.first * net.bias_of_sample;
     append(x, 0, x);
     for (int64_t l = 0; l < layers; ++l) {
@@ -95,8 +97,8 @@ struct NetworkPass {
       }
       lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? net.dim : 0), layer.forward, h, out);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        T *slope = with_slopes ? slopes(l) + at : nullptr, *curve = kRooms > 2 ? curves(l) + at : nullptr;
-        activate(layer.activation, layer.parameter, n, out + at, slope, curve);
+        T *curve = kRooms > 2 ? curves(l) + at : nullptr, *third = kRooms > 3 ? thirds(l) + at : nullptr;
+        activate(layer.activation, layer.parameter, derivatives, n, out + at, slopes(l) + at, curve, third);
         if (layer.residual) add(n, h + at, out + at);
       });
       append(x, l + 1, out);
@@ -136,16 +138,17 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
   lanes.read(rows.count, dim, x, dim, pass.x);
   // A last layer that is linear has a gradient without having a value.
   const bool all_layers = !net.is_energy || energy || net.layers[last].activation != pyebm::kIdentity;
-  pass.forward(rows, all_layers ? net.count : last, net.is_energy);
+  pass.forward(rows, all_layers ? net.count : last, net.is_energy && score ? 1 : 0);
   T* out = pass.values(last);
   if (energy) {
-    T* room = pass.beside(0);
+    T *room = pass.beside(0), *terms = pass.beside(1);
     lanes.write(rows.count, 1, out, room);
     double squares[Lanes::kSamples];
-    for (int64_t i = 0; i < rows.count * dim; ++i) score[i] = x[i] * x[i];
-    energies_of(rows.count, dim, score, room + rows.count, squares);
+    for (int64_t i = 0; i < rows.count * dim; ++i) terms[i] = x[i] * x[i];
+    energies_of(rows.count, dim, terms, room + rows.count, squares);
     for (int64_t i = 0; i < rows.count; ++i) energy[i] = room[i] + net.quadratic * squares[i];
   }
+  if (!score) return;
   if (net.is_energy) {
     out = pass.backward();
     lanes.each(dim, [&](int64_t at, int64_t n) { scale(n, T(-1), out + at, out + at); });

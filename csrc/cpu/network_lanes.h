@@ -110,6 +110,13 @@ struct SampleLanes {
       from_lanes<V>(n, neurons, from + first, to + first * neurons, kSamples);
     }
   }
+  // The same rows, in `room` or where they are; `row` numbers apart.
+  const T* rows(int64_t count, int64_t neurons, const T* from, T* room, int64_t& row) const {
+    write(count, row = neurons, from, room);
+    return room;
+  }
+  static int64_t of_neuron() { return kSamples; }  // from one's numbers to the next one's
+  static int64_t of_sample() { return 1; }
   void copy(int64_t neurons, const T* from, T* to) const { memcpy(to, from, neurons * kSamples * sizeof(T)); }
   // The same numbers for all samples.
   void fill(int64_t neurons, const T* numbers, T* to) const {
@@ -150,6 +157,12 @@ struct NeuronLanes {
   void write(int64_t rows, int64_t neurons, const T* from, T* to) const {
     for (int64_t r = 0; r < rows; ++r) memcpy(to + r * neurons, from + r * width, neurons * sizeof(T));
   }
+  const T* rows(int64_t, int64_t, const T* from, T*, int64_t& row) const {
+    row = width;
+    return from;
+  }
+  static int64_t of_neuron() { return 1; }
+  int64_t of_sample() const { return width; }
   void copy(int64_t neurons, const T* from, T* to) const {
     for (int64_t r = 0; r < kCount; ++r) memcpy(to + r * width, from + r * width, neurons * sizeof(T));
   }

@@ -52,6 +52,10 @@ class Reader {
   int64_t left_;
 };
 
+// What a network is made for. Energies alone need no way back through the weights, a score's gradient does; sums over the batch are
+// cut where its size alone says so.
+enum class Use { kSamples, kEnergies, kSums };
+
 template <class T>
 class PackedNetwork {
  public:
@@ -60,8 +64,8 @@ class PackedNetwork {
   const int64_t at_once;  // samples
 
   PackedNetwork(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params, const std::optional<Tensor>& biases,
-                int64_t n_steps, bool biases_per_step)
-      : at_once(samples_for(kernels.lanes, x.size(0))) {
+                int64_t n_steps, bool biases_per_step, Use use = Use::kSamples)
+      : at_once(use == Use::kSums ? std::clamp<int64_t>(x.size(0), 1, kernels.lanes) : samples_for(kernels.lanes, x.size(0))) {
     Reader<int64_t> shape(op, "layout", layout);
     Reader<T> numbers(op, "params", params);
     net.is_energy = !shape.within("kind", 0, 1);
@@ -72,6 +76,7 @@ class PackedNetwork {
       fail(op, ": layout takes samples of ", net.dim, " elements, got ", x.numel() / x.size(0));
     }
     const T* weights[kMostLayers];
+    const bool goes_back = use == Use::kSums || (net.is_energy && use != Use::kEnergies);
     int64_t width = net.dim, room = 0;
     for (int64_t l = 0; l < net.count; ++l) {
       Layer<T>& layer = net.layers[l];
@@ -90,7 +95,7 @@ class PackedNetwork {
       biases_.insert(biases_.end(), bias, bias + layer.outputs);
       layer.parameter = numbers.one();
       room += kernels.packed(net.neurons_in_lanes, layer.outputs, inputs_of(layer));
-      if (net.is_energy) room += to_h_of(layer) + to_x_of(layer);
+      if (goes_back) room += to_h_of(layer) + to_x_of(layer);
     }
     if (width != (net.is_energy ? 1 : net.dim)) {
       fail(op, ": layout: the last layer must have ", net.is_energy ? 1 : net.dim, " outputs, got ", width);
@@ -98,7 +103,7 @@ class PackedNetwork {
     net.quadratic = numbers.one();
     shape.finished();
     numbers.finished();
-    pack(weights, room);
+    pack(weights, room, goes_back);
     net.biases = biases_.data();
     if (biases) take_biases(op, *biases, x.size(0), n_steps, biases_per_step);
   }
@@ -106,12 +111,18 @@ class PackedNetwork {
   // Blocks of samples; a thread more is woken for what takes some 100 us.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
     Blocks made(shape, true, at_once, 1);
-    double products = 0;
-    for (int64_t l = 0; l < net.count; ++l) products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
-    const double microseconds = at_once * products * (sizeof(T) * (net.is_energy ? 1e-5 : 5e-6)) * std::max<int64_t>(steps, 1);
+    const double microseconds = at_once * microseconds_of_sweep() * (net.is_energy ? 2 : 1) * std::max<int64_t>(steps, 1);
     made.share(std::max<int64_t>(1, static_cast<int64_t>(100 / microseconds)));
     return made;
   }
+  // One sample once through all layers.
+  double microseconds_of_sweep() const {
+    double products = 0;
+    for (int64_t l = 0; l < net.count; ++l) products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
+    return products * sizeof(T) * 5e-6;
+  }
+  // Of all layers, and so of a row of biases.
+  int64_t outputs() const { return static_cast<int64_t>(biases_.size()); }
 
  private:
   // As many as the lanes hold, or fewer, so that all threads have as many.
@@ -127,7 +138,7 @@ class PackedNetwork {
     return layer.skip ? kernels.packed(net.neurons_in_lanes, net.dim, layer.outputs) : 0;
   }
 
-  void pack(const T* const* weights, int64_t room) {
+  void pack(const T* const* weights, int64_t room, bool goes_back) {
     packed_.emplace(room);
     T* to = packed_->data();
     for (int64_t l = 0; l < net.count; ++l) {
@@ -138,7 +149,7 @@ class PackedNetwork {
         return (to += kernels.packed(net.neurons_in_lanes, outputs, n)) - kernels.packed(net.neurons_in_lanes, outputs, n);
       };
       layer.forward = put(layer.outputs, inputs, weights[l], inputs, 1);
-      if (!net.is_energy) continue;
+      if (!goes_back) continue;
       layer.to_h = put(layer.inputs, layer.outputs, weights[l], 1, inputs);
       if (layer.skip) layer.to_x = put(net.dim, layer.outputs, weights[l] + layer.inputs, 1, inputs);
     }

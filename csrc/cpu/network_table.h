@@ -1,4 +1,4 @@
-// The kernels of networks as chunk.h names them. Included once by each level, after network_kernels.h and network_hvp.h.
+// The kernels of networks as chunk.h names them. Included once by each level, after network_hvp.h and network_gradient.h.
 
 namespace {
 
@@ -30,7 +30,8 @@ struct NetworkTarget {
   }
   static void score(const Network<T>& net, NetworkRows rows, const T* x, T* scratch, T* score, double* energy) {
     by_passes(net, rows, [&](auto lanes, const NetworkRows& some, int64_t at) {
-      score_at_once<decltype(lanes)>(net, some, x + at * net.dim, scratch, score + at * net.dim, energy ? energy + at : nullptr);
+      score_at_once<decltype(lanes)>(net, some, x + at * net.dim, scratch, score ? score + at * net.dim : nullptr,
+                                     energy ? energy + at : nullptr);
     });
   }
   static void hvp(const Network<T>& net, NetworkRows rows, const T* x, const T* v, T* scratch, T* out) {
@@ -38,9 +39,31 @@ struct NetworkTarget {
       hvp_at_once<decltype(lanes)>(net, some, x + at * net.dim, v + at * net.dim, scratch, out + at * net.dim);
     });
   }
+  static int64_t scratch_of_gradient(const Network<T>& net, int64_t directions) {
+    return net.neurons_in_lanes ? GradientPass<FewAtOnce<T>, T>::scratch(net, directions)
+                                : GradientPass<ManyAtOnce<T>, T>::scratch(net, directions);
+  }
+  static void gradient(const Network<T>& net, NetworkRows rows, const NetworkGradient<T>& task, T* scratch) {
+    by_passes(net, rows, [&](auto lanes, const NetworkRows& some, int64_t at) {
+      const auto later = [&](auto* rows_of, int64_t each) { return rows_of ? rows_of + at * each : rows_of; };
+      NetworkGradient<T> part = task;
+      part.x = later(task.x, net.dim);
+      part.energy_above = later(task.energy_above, 1);
+      part.score_above = later(task.score_above, net.dim);
+      part.kappa = later(task.kappa, 1);
+      part.weight = later(task.weight, 1);
+      part.z = later(task.z, net.dim);
+      part.v = later(task.v, task.of_sample);
+      part.loss = later(task.loss, 1);
+      part.grad_x = later(task.grad_x, net.dim);
+      part.grad_biases = later(task.grad_biases, task.biases);
+      GradientPass<decltype(lanes), T>(net, some, part, scratch).run();
+    });
+  }
 
   static constexpr NetworkKernels<T> table() {
-    return {kLanes, neurons_in_lanes, packed, pack, scratch<2>, score, scratch<kRoomsOfHvp>, hvp};
+    return {kLanes, neurons_in_lanes,    packed,           pack,     scratch<2>,        score, scratch<kRoomsOfHvp>,
+            hvp,    scratch_of_gradient, gradient_size<T>, gradient, gather_gradient<T>};
   }
 
  private:

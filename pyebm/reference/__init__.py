@@ -17,6 +17,7 @@ from .losses import batch_sum, composed_loss, denoising_grad, denoising_loss, di
 from .metropolis import dual_averaging, metropolis
 from .metropolis_chain import metropolis_chain
 from .network import network_chain, network_hvp, network_score, network_score_of
+from .network_gradient import losses_of, network_grad, network_loss
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
 from .steps import UPDATES, affine_step, affine_update, column, langevin_step, langevin_update, perturb, perturbed, work_of
 from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
@@ -27,6 +28,7 @@ OPS: dict[str, Callable[..., None]] = {
         *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
         *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
         *(leapfrog, metropolis, metropolis_chain, dual_averaging, network_score, network_hvp, network_chain),
+        *(network_grad, network_loss),
     )
 }
 
@@ -50,8 +52,11 @@ __all__ = [
     "langevin_update",
     "leapfrog",
     "loss_terms",
+    "losses_of",
     "metropolis",
     "metropolis_chain",
+    "network_grad",
+    "network_loss",
     "network_score_of",
     "normals",
     "perturbed",

@@ -98,7 +98,8 @@ def _unpacked(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None) 
         if biases is not None:
             bias = biases[:, of_biases : of_biases + out]
         of_biases += out
-        layers.append(_Layer(weight, bias, *_with(ACTIVATIONS[activation], float(params[at - 1])), bool(residual), bool(skip)))
+        functions = _with(ACTIVATIONS[activation], params[at - 1].item())
+        layers.append(_Layer(weight, bias, *functions, bool(residual), bool(skip)))
         width = out
     return _Network(kind == 0, layers, params[at])
 
@@ -136,7 +137,8 @@ def network_score_of(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor |
 @entry(NetworkScore)
 def network_score(args: NetworkScore) -> None:
     value, energies = network_score_of(args.x, args.layout, args.params, args.biases)
-    args.score.copy_(value)
+    if args.score is not None:
+        args.score.copy_(value)
     if args.energy is not None:
         if energies is None:
             raise ValueError("network_score: a network that gives scores has no energy")

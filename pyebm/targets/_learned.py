@@ -4,8 +4,7 @@ as it is."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,10 +14,12 @@ from torch.func import functional_call
 
 from .. import _ops, reference
 from .._checks import check_plain, check_samples
-from .._derivatives import BySample, exactly, launched, wanted
+from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from ._condition import biases_of, rows_of
+from ._gradients import Evaluation, evaluated, exact
+from ._kept import readable
 from ._layers import unwrapped
-from ._reading import Reading, packed
+from ._reading import Reading, Wiring, packed, parts_of
 from ._target import Numbers, Target
 
 Embedding = Callable[[Tensor], Tensor]
@@ -100,21 +101,25 @@ class Learned(Target):
         with exact(x):
             if not self._has_chain(backend, x) or _has_operations(x):
                 return self._composed(x, c, energy)
-            kernel = _ops.kernels(backend, x)["network_score"]
-            numbers = self._numbers_at(call, x, c, reading)
+            kernels = _ops.kernels(backend, x)
+            wiring, parts, biases = self._parts_at(call, x, c, reading)
+            layout = wiring.layout
+            if not wanted(x, biases, *parts):
+                return evaluated(kernels, x, layout, packed(parts, wiring), biases, energy)
+            if self._goes_back(x, biases, parts) and "network_grad" in kernels:
+                made: Tensor = Evaluation.apply(x, biases, wiring, kernels, energy, *parts)  # type: ignore[no-untyped-call]
+                return made
 
             def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
-                score = torch.empty_like(x)
-                value = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else None
-                _ops.call(kernel, (score, x, numbers.which, params), (biases, value))
-                return score if value is None else value
+                return evaluated(kernels, x, layout, params, biases, energy)
 
-            given = (x, numbers.params, numbers.biases)
-            if not wanted(*given):
-                return launch(*given)
-            by_sample = numbers.biases is not None and numbers.biases.shape[0] > 1
+            by_sample = biases is not None and biases.shape[0] > 1
             value = BySample(launch, shared=(1,) if by_sample else (1, 2))
-            return exactly(lambda: launched(value, *given), self._composed(x, c, energy))
+            return exactly(lambda: launched(value, x, packed(parts, wiring), biases), self._composed(x, c, energy))
+
+    def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
+        """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's, counts on its forward."""
+        return readable(parts) and reverse_alone(x, biases, *parts) and unwrapped(self.net) is self.net
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
         """By the module itself, on any device."""
@@ -173,11 +178,16 @@ class Learned(Target):
 
     def _numbers_at(self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None) -> Numbers:
         """count: rows of the condition, where it is not one a sample."""
-        wiring = reading.wiring(1 if self.width is None else 0, _dtype(x))
-        params, biases = packed(reading, wiring, self.quadratic), None
+        wiring, parts, biases = self._parts_at(call, x, c, reading, count)
+        return Numbers("network_chain", wiring.layout, packed(parts, wiring), biases)
+
+    def _parts_at(
+        self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
+    ) -> tuple[Wiring, list[Tensor], Tensor | None]:
+        wiring, biases = reading.wiring(1 if self.width is None else 0, _dtype(x)), None
         if c is not None:
             biases = biases_of(reading.layers, self._rows(call, x, c, x.shape[0] if count is None else count))
-        return Numbers("network_chain", wiring.layout, params, biases)
+        return wiring, parts_of(reading, wiring, self.quadratic), biases
 
     def _has_chain(self, backend: str | None, x: Tensor) -> bool:
         """A backend that was asked for has the kernel or says that it lacks it; else other devices
@@ -230,13 +240,3 @@ def _has_operations(x: Tensor) -> bool:
 def _dtype(x: Tensor) -> torch.dtype:
     """That x is computed in."""
     return torch.float64 if x.dtype is torch.float64 else torch.float32
-
-
-def exact(x: Tensor) -> Any:
-    """A context without autocast, which would round what a kernel does not."""
-    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
-        return _NOTHING
-    return torch.autocast(x.device.type, enabled=False)
-
-
-_NOTHING = nullcontext()

@@ -14,7 +14,8 @@ from .._checks import check_like
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
 from ..energy import energy_score
-from ._learned import Embedding, Learned, exact
+from ._gradients import exact
+from ._learned import Embedding, Learned
 from ._reading import Reading
 
 _CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once

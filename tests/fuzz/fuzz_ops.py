@@ -50,6 +50,7 @@ class Good:
     def _value(self, argument: Any) -> Any:
         name, optional = argument.name, str(argument.type).startswith("Optional")
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
+        needed = needed or self.op in ("network_grad", "network_loss")
         never = name in ("first", "last", "states", "thin") or (name == "z" and "denoising" in self.op)
         if optional and not needed and (never or self.rng.random() < 0.5) and not (name == "name" and "denoising" in self.op):
             return None
@@ -100,6 +101,14 @@ class Good:
             "low": lambda: -1.0,
             "high": lambda: 1.0,
         }
+        if self.op in ("network_grad", "network_loss"):
+            by_name |= {
+                "grad": self._params,
+                "grad_biases": by_name["biases"],
+                "energy_above": lambda: torch.ones(batch, dtype=self.work),
+            }
+            by_name |= {"v": lambda: torch.ones(1, math.prod(self.shape[1:]), dtype=self.work)}
+            by_name |= {"loss": lambda: torch.zeros(batch, dtype=self.work)}
         if name in by_name:
             return by_name[name]()
         kind = str(next(argument.type for argument in self.schema.arguments if argument.name == name))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ._checks import Coefficient, check_samples, coefficient
-from ._denoising import denoising
-from ._dtensor import by_samples
-from ._options import checked_flag
-from .noise import Noise
+from .._checks import Coefficient, check_samples, coefficient
+from .._denoising import denoising
+from .._dtensor import by_samples
+from .._options import checked_flag
+from ..noise import Noise
 
 Weight = Coefficient | str | None
 

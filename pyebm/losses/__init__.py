@@ -1,0 +1,37 @@
+"""Objectives for scores and energies: denoising, score matching in its exact and sliced forms, and contrastive divergence.
+
+docs/training.md says which one when. A function's module, where it has one, is to it as ``nn.MSELoss`` is to ``mse_loss``.
+"""
+
+from .contrastive import ContrastiveDivergence, contrastive_divergence
+from .denoising import DenoisingLoss, DSMLoss, denoising_loss, dsm_loss
+from .denoising_score_matching import LogNormal, LogUniform, denoising_score_matching
+from .replay import Drawn, ReplayBuffer
+from .score_matching import (
+    FisherDivergenceLoss,
+    ScoreMatchingLoss,
+    SlicedScoreMatchingLoss,
+    fisher_divergence,
+    score_matching,
+    sliced_score_matching,
+)
+
+__all__ = [
+    "ContrastiveDivergence",
+    "DSMLoss",
+    "DenoisingLoss",
+    "Drawn",
+    "FisherDivergenceLoss",
+    "LogNormal",
+    "LogUniform",
+    "ReplayBuffer",
+    "ScoreMatchingLoss",
+    "SlicedScoreMatchingLoss",
+    "contrastive_divergence",
+    "denoising_loss",
+    "denoising_score_matching",
+    "dsm_loss",
+    "fisher_divergence",
+    "score_matching",
+    "sliced_score_matching",
+]

@@ -1,0 +1,37 @@
+"""The random directions of sliced score matching, as a Noise names them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .._streams import PROJECTIONS, beside
+from ..noise import Noise
+from ..reference import work_of
+
+KINDS = ("rademacher", "gaussian", "sphere")
+
+
+def projections(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
+    """(B, count, D) in the dtype that x is computed in, each of them with E[v v'] = 1.
+
+    Projection p of a sample is made of its elements p D, ..., (p + 1) D - 1 on the stream of the projections: the first ones are
+    the same however many there are.
+
+    - "gaussian": the normals z;
+    - "sphere": ``sqrt(D) z / |z|``, uniform on a sphere;
+    - "rademacher": 1 where the uniform is at most 1/2, else -1.
+    """
+    batch, elements = x.shape[0], math.prod(x.shape[1:])
+    shape, named, dtype = (batch, count, elements), beside(noise, PROJECTIONS), work_of(x).dtype
+    if kind == "rademacher":
+        u = named.rand(shape, dtype=dtype, device=x.device)
+        v = torch.where(u <= 0.5, 1.0, -1.0).to(dtype)
+    else:
+        v = named.randn(shape, dtype=dtype, device=x.device)
+        if kind == "sphere":
+            norm = v.double().square().sum(2, keepdim=True).sqrt()
+            v = (v.double() * (math.sqrt(elements) / norm)).to(dtype)
+    return v

@@ -1,0 +1,46 @@
+"""Weight and reduction of an objective that is made of PyTorch's operations, as the denoising losses have them in their kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _schemas, reference
+from .._checks import coefficient
+from .._options import check_choice
+from ..reference.steps import column, require_finite
+
+
+class Reduction:
+    """From an objective's terms, one an element (or one a sample), to the loss. It is made before the terms are, so that what
+    can't be right is refused first.
+    """
+
+    def __init__(self, op: str, x: Tensor, weight: Any, reduction: str) -> None:
+        check_choice(op, "reduction", reduction, _schemas.REDUCTIONS)
+        self.number, self.rows = coefficient(op, "weight", 1.0 if weight is None else weight, x)
+        require_finite(op, weight=self.rows)
+        self.name, self.x = reduction, x
+        self.by_element = reduction == "none" or (self.rows is not None and self.rows.numel() not in (1, x.shape[0]))
+
+    def __call__(self, terms: Tensor) -> Tensor:
+        """The loss, in float32, or float64 for float64 terms. Sums are in float64, whose rounding float32 does not see."""
+        weight = self.number if self.rows is None else column(self.number, self.rows, terms)
+        weighted = terms.double() * weight
+        if self.name != "none":
+            weighted = weighted.reshape(terms.shape[0], math.prod(terms.shape[1:])).sum(1)
+            if self.name != "sample":
+                weighted = weighted.sum() / reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
+        return weighted.to(torch.float64 if terms.dtype is torch.float64 else torch.float32)
+
+    def in_one_sum(self) -> tuple[float, Tensor | None] | None:
+        """The weight of each sample in a loss that is one number, a number or (B,), for a kernel that adds them up; else None."""
+        if self.by_element or self.name == "sample":
+            return None
+        divisor = reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
+        if not divisor:  # the mean of nothing
+            return None
+        return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(self.x.shape[0])

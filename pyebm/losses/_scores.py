@@ -1,0 +1,64 @@
+"""What the objectives make of ``fn``: its score, and the products of a vector with the score's Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+from .._derivatives import inside
+from .._options import check_callable
+from ..energy import _leaf
+from ..targets import Target
+
+ScoreFn = Callable[[Tensor], Tensor]
+Pull = Callable[[Tensor], Tensor]
+_ENERGY = "an energy is made one by functools.partial(pyebm.energy_score, energy, create_graph=True)"
+
+
+def score_of(op: str, name: str, fn: Any) -> ScoreFn:
+    """The score function that fn is, or that the target fn has."""
+    if isinstance(fn, Target):
+        return fn.score
+    check_callable(op, name, fn, "a score function or one of pyebm.targets")
+    return fn  # type: ignore[no-any-return]
+
+
+def checked_score(op: str, name: str, score: Any, x: Tensor) -> Tensor:
+    if not isinstance(score, Tensor):
+        raise TypeError(f"{op}: {name} must return a tensor, got {type(score).__name__}")
+    if score.shape != x.shape:
+        raise ValueError(f"{op}: {name} must return a score of x's shape {tuple(x.shape)}, got {tuple(score.shape)}; {_ENERGY}")
+    return score
+
+
+def with_jacobian(op: str, fn: ScoreFn, x: Tensor, loss: Callable[[Tensor, Pull], Tensor]) -> Tensor:
+    """``loss(s(x), pull)`` with ``pull(v) = v' ds/dx``, for each sample.
+
+    The Jacobian is taken in the modes that forbid it too, ``torch.no_grad`` and ``torch.inference_mode``; the result is then a
+    constant, as it should be there.
+    """
+    if inside() or is_dynamo_compiling():  # torch.func goes through both, and torch.autograd.grad does not
+        made: Any = torch.func.vjp(lambda x: checked_score(op, "fn", fn(x), x), x)
+        score, vjp = made
+        return loss(score, lambda v: vjp(v)[0])
+    follows = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        at = x if follows and x.requires_grad else _leaf(x)
+        score = checked_score(op, "fn", fn(at), x)
+
+    def pull(v: Tensor) -> Tensor:
+        product: Tensor | None = None
+        if score.requires_grad:
+            with torch.inference_mode(False), torch.enable_grad():
+                v = v.clone() if v.is_inference() else v
+                (product,) = torch.autograd.grad(score, at, v, create_graph=follows, retain_graph=True, allow_unused=True)
+        if product is None:
+            must = "fn must return a score that depends on x through autograd"
+            raise ValueError(f"{op}: {must}, got one that does not; {_ENERGY}")
+        return product
+
+    return loss(score if follows else score.detach(), pull)

@@ -1,0 +1,300 @@
+"""Score matching: the Fisher divergence to a known density, and the forms of it that need the data alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import Coefficient, check_samples, coefficient
+from .._denoising import denoising
+from .._dtensor import by_samples
+from .._options import check_choice, checked_count, checked_flag
+from ..noise import Noise, named
+from ..reference import work_of
+from ..targets import Target
+from ..targets._fused import Terms, fused_loss
+from . import _composed
+from ._projections import KINDS, projections
+from ._reduction import Reduction
+from ._scores import checked_score, score_of, with_jacobian
+
+METHODS = ("exact", "hutchinson")
+_MOST_DIRECTIONS = 64  # that a kernel holds at once, in its cache or next to it
+Fn = Target | Callable[[Tensor], Tensor]
+_of_x = functools.partial(by_samples, samples="x")
+
+
+@_of_x
+def fisher_divergence(
+    score_fn: Fn, target: Fn, x: Tensor, *, weight: Coefficient | None = None, reduction: str = "batchmean"
+) -> Tensor:
+    """The Fisher divergence ``1/2 w_b sum_i (s(x) - grad log p(x))_i^2``, for samples x of whichever law it is an expectation
+    over: explicit score matching (Hyvarinen 2005, eq. 2), where p is known.
+
+    Args:
+        score_fn: the score s, a function (B, ...) -> (B, ...), or one of :mod:`pyebm.targets`; for an energy
+            ``functools.partial(pyebm.energy_score, energy, create_graph=True)``.
+        target: p: one of :mod:`pyebm.targets`, or the function grad log p.
+        x: (B, ...), float16, bfloat16, float32 or float64; any strides.
+        weight: w, a finite number, or a tensor as :func:`dsm_loss` takes it; None is 1.
+        reduction: as in :func:`dsm_loss`. "batchmean" and "sample" sum over all of a sample's elements, of any shape.
+
+    Returns:
+        The loss, float64 for a float64 score and float32 otherwise; differentiable in x and in the parameters of both.
+
+    Raises:
+        TypeError: a score_fn or target that is no function, or gives no tensor; x is not dense real floating point.
+        ValueError: a score of another shape than x; weight or reduction that don't fit.
+
+    Example:
+        >>> import torch, pyebm
+        >>> x, normal = torch.randn(64, 2), pyebm.targets.Gaussian(torch.zeros(2))
+        >>> pyebm.fisher_divergence(torch.neg, normal, x).item()
+        0.0
+    """
+    op = "fisher_divergence"
+    check_samples(op, "x", x)
+    number, rows = coefficient(op, "weight", 1.0 if weight is None else weight, x)
+    wanted = checked_score(op, "target", score_of(op, "target", target)(x), x)
+    if wanted.dtype is x.dtype:
+        fused = _fused(score_fn, x, Reduction(op, x, weight, reduction), Terms(z=wanted.neg()))
+        if fused is not None:
+            return fused
+    score = checked_score(op, "score_fn", score_of(op, "score_fn", score_fn)(x), x)
+    numbers = (1.0, -1.0, 0.0, number, 0.5, False)
+    return denoising(op, "score", score, wanted, None, numbers, (None, None, None, rows), reduction, None)
+
+
+@_of_x
+def score_matching(
+    fn: Fn,
+    x: Tensor,
+    method: str = "exact",
+    *,
+    noise: Noise | None = None,
+    n_projections: int = 1,
+    weight: Coefficient | None = None,
+    reduction: str = "batchmean",
+) -> Tensor:
+    """Score matching, ``w_b sum_i (1/2 s_i^2 + ds_i/dx_i)``: Hyvarinen (2005), eq. 4.
+
+    Its mean over the data is the Fisher divergence to the data's density, up to a constant. The sums are over all of a sample's
+    elements, an image's channels and pixels among them, and nothing is divided by their number.
+
+    Equivalent, for one sample, to::
+
+        0.5 * s(x).square().sum() + torch.func.jacrev(s)(x).trace()
+
+    Args:
+        fn: as score_fn of :func:`fisher_divergence`. It must have second derivatives: an energy whose activations are ReLU has
+            none, and learns nothing from this.
+        x: data (B, ...), float16, bfloat16, float32 or float64; any strides.
+        method: "exact" takes the trace by D backward passes, D being a sample's elements: for a few. "hutchinson" estimates it
+            as the mean of ``v' (ds/dx) v`` over vectors v of +-1, without a bias.
+        noise: names those vectors ("hutchinson" alone): they are those of :func:`sliced_score_matching`.
+        n_projections: how many of them a sample has.
+        weight, reduction: as in :func:`fisher_divergence`.
+
+    Returns:
+        The loss, which is negative where the score is good; float64 for a float64 score and float32 otherwise. Differentiable
+        in x and in the parameters, in both modes. Under ``torch.no_grad`` a constant.
+
+    Raises:
+        TypeError: an fn that is no function; x is not dense real floating point; a noise that is no Noise.
+        ValueError: a score of another shape than x, or that does not depend on x through autograd; method, noise,
+            n_projections, weight or reduction that don't fit.
+
+    Example:
+        >>> import torch, pyebm
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
+        >>> loss = pyebm.score_matching(net, torch.randn(64, 2))
+        >>> loss.backward()
+    """
+    op = "score_matching"
+    check_samples(op, "x", x)
+    check_choice(op, "method", method, METHODS)
+    reduced = Reduction(op, x, weight, reduction)
+    n_projections = checked_count(op, "n_projections", n_projections, 1)
+    score_fn = score_of(op, "fn", fn)
+    if method == "exact":
+        if noise is not None:
+            raise ValueError(f"{op}: noise must be None for method='exact', which draws nothing")
+        elements = math.prod(x.shape[1:])
+        if 0 < elements <= _MOST_DIRECTIONS:
+            basis = torch.eye(elements, dtype=work_of(x).dtype).reshape(1, -1)
+            fused = _fused(fn, x, reduced, Terms(trace=1.0, v=basis))
+            if fused is not None:
+                return fused
+        return with_jacobian(op, score_fn, x, lambda score, pull: reduced(_composed.exact(score, pull)))
+    if noise is None:
+        raise ValueError(f"{op}: noise must be given for method='hutchinson', whose projections it names")
+    return _sliced(op, fn, x, noise, n_projections, "rademacher", True, reduced)
+
+
+@_of_x
+def sliced_score_matching(
+    fn: Fn,
+    x: Tensor,
+    noise: Noise,
+    n_projections: int = 1,
+    projection: str = "rademacher",
+    variance_reduced: bool = True,
+    *,
+    weight: Coefficient | None = None,
+    reduction: str = "batchmean",
+) -> Tensor:
+    """Sliced score matching, ``w_b mean_v(v' (ds/dx) v + 1/2 |s|^2)``: Song et al. (2019), eq. 8, by one backward pass a
+    projection; without the reduction of variance ``1/2 (v' s)^2`` in place of the last term, eq. 7.
+
+    Its expectation over v is :func:`score_matching`'s loss, the sums over all of a sample's elements.
+
+    Args:
+        fn, x: as in :func:`score_matching`.
+        noise: names the projections. They are drawn beside the Noise's own numbers (docs/noise.md), so the one that perturbs
+            the samples may be given here too.
+        n_projections: how many projections v each sample has.
+        projection: "rademacher" (each element +-1), "gaussian", or "sphere" (uniform, of length sqrt(D)).
+        variance_reduced: integrate the second term over v in closed form.
+        weight, reduction: as in :func:`fisher_divergence`. Without the reduction of variance there is nothing by element:
+            reduction="none", and a weight that differs between a sample's elements, are refused.
+
+    Returns and raises as :func:`score_matching`; ValueError too for a Noise that does not fit the batch.
+
+    Example:
+        >>> import functools, torch, pyebm
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1))
+        >>> score = functools.partial(pyebm.energy_score, net, create_graph=True)
+        >>> loss = pyebm.sliced_score_matching(score, torch.randn(16, 1, 8, 8), pyebm.Noise(0))
+        >>> loss.backward()
+    """
+    op = "sliced_score_matching"
+    check_samples(op, "x", x)
+    check_choice(op, "projection", projection, KINDS)
+    reduced = Reduction(op, x, weight, reduction)
+    n_projections = checked_count(op, "n_projections", n_projections, 1)
+    variance_reduced = checked_flag(op, "variance_reduced", variance_reduced)
+    if not variance_reduced and reduced.by_element:
+        raise ValueError(
+            f"{op}: weight and reduction must be by sample without variance_reduced, got "
+            f"{'reduction=none' if reduction == 'none' else 'a weight by element'}"
+        )
+    return _sliced(op, fn, x, noise, n_projections, projection, variance_reduced, reduced)
+
+
+def _sliced(
+    op: str,
+    fn: Fn,
+    x: Tensor,
+    noise: Noise,
+    n_projections: int,
+    projection: str,
+    variance_reduced: bool,
+    reduced: Reduction,
+) -> Tensor:
+    score_fn = score_of(op, "fn", fn)
+    named(op, noise, x)
+    rows = projections(projection, noise, x, n_projections)
+    if n_projections <= _MOST_DIRECTIONS:
+        trace, along = (1 / n_projections, False) if variance_reduced else (1.0, True)
+        of_terms = Terms(weight=1.0 if variance_reduced else 1 / n_projections, trace=trace, along=along, v=rows.flatten(1))
+        fused = _fused(fn, x, reduced, of_terms)
+        if fused is not None:
+            return fused
+    v = rows.movedim(1, 0).reshape(n_projections, *x.shape)
+    terms = _composed.sliced if variance_reduced else _composed.sliced_by_sample
+    return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, v)))
+
+
+def _fused(fn: Fn, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
+    """The loss from the kernel, where it takes fn and the reduction."""
+    weight = reduced.in_one_sum()
+    if weight is None:
+        return None
+    number, rows = weight
+    by = terms.weight
+    terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
+    return fused_loss(fn, x, terms)
+
+
+class FisherDivergenceLoss(nn.Module):
+    """:func:`fisher_divergence` as a module.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.FisherDivergenceLoss(reduction="sample")
+        >>> loss(torch.neg, pyebm.targets.Harmonic(), torch.randn(4, 2))
+        tensor([0., 0., 0., 0.])
+    """
+
+    def __init__(self, *, weight: Coefficient | None = None, reduction: str = "batchmean") -> None:
+        super().__init__()
+        self.weight, self.reduction = weight, reduction
+
+    def forward(self, score_fn: Fn, target: Fn, x: Tensor) -> Tensor:
+        return fisher_divergence(score_fn, target, x, weight=self.weight, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"weight={self.weight!r}, reduction={self.reduction!r}"
+
+
+class ScoreMatchingLoss(nn.Module):
+    """:func:`score_matching` as a module; the noise, another one in each step, is given with the call.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.ScoreMatchingLoss("hutchinson")
+        >>> loss(torch.neg, torch.zeros(4, 3), pyebm.Noise(0)).item()
+        -3.0
+    """
+
+    def __init__(
+        self, method: str = "exact", *, n_projections: int = 1, weight: Coefficient | None = None, reduction: str = "batchmean"
+    ) -> None:
+        super().__init__()
+        self.method, self.n_projections, self.weight, self.reduction = method, n_projections, weight, reduction
+
+    def forward(self, fn: Fn, x: Tensor, noise: Noise | None = None) -> Tensor:
+        options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction}
+        return score_matching(fn, x, self.method, noise=noise, n_projections=self.n_projections, **options)
+
+    def extra_repr(self) -> str:
+        return f"{self.method!r}, n_projections={self.n_projections}, weight={self.weight!r}, reduction={self.reduction!r}"
+
+
+class SlicedScoreMatchingLoss(nn.Module):
+    """:func:`sliced_score_matching` as a module.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.SlicedScoreMatchingLoss(n_projections=2, projection="sphere")
+        >>> loss(torch.neg, torch.zeros(4, 3), pyebm.Noise(0)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        n_projections: int = 1,
+        projection: str = "rademacher",
+        variance_reduced: bool = True,
+        *,
+        weight: Coefficient | None = None,
+        reduction: str = "batchmean",
+    ) -> None:
+        super().__init__()
+        self.n_projections, self.projection, self.variance_reduced = n_projections, projection, variance_reduced
+        self.weight, self.reduction = weight, reduction
+
+    def forward(self, fn: Fn, x: Tensor, noise: Noise) -> Tensor:
+        options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction}
+        return sliced_score_matching(fn, x, noise, self.n_projections, self.projection, self.variance_reduced, **options)
+
+    def extra_repr(self) -> str:
+        return (
+            f"n_projections={self.n_projections}, projection={self.projection!r}, variance_reduced={self.variance_reduced}, "
+            f"weight={self.weight!r}, reduction={self.reduction!r}"
+        )

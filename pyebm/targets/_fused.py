@@ -1,0 +1,127 @@
+"""Losses of learned targets in the kernel: the value and the gradient from one pass over the batch, no activation kept."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _ops, reference
+from .._derivatives import differentiated_again, reverse_alone, wanted
+from .._schemas import NetworkLoss
+from ._gradients import Into, Kept, exact
+from ._layers import unwrapped
+from ._learned import Learned
+from ._reading import Wiring, copied
+
+
+class Terms(NamedTuple):
+    """The loss of a sample, in the fields of :class:`NetworkLoss`: ``weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (ds/dx)
+    v_k)``; ``along`` puts ``sum_k (v_k . s)^2`` in the place of the square. Or, ``of_energy``, ``weight E + square E^2``.
+
+    Numbers of each sample, in float32 or float64, are (B,). z is like x; v, (1 or B, K D) in the dtype that x is computed in,
+    holds K directions for all samples or for each: the identity's rows give the exact trace.
+    """
+
+    weight: float = 1.0
+    kappa: float = 1.0
+    trace: float = 0.0
+    square: float = 0.0
+    along: bool = False
+    weight_rows: Tensor | None = None
+    kappa_rows: Tensor | None = None
+    z: Tensor | None = None
+    v: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self[5:]
+
+
+def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bool = False) -> Tensor | None:
+    """The sum of the samples' losses in float32, or float64 for a float64 x; differentiable in x, in c and in the parameters of
+    the target ``fn``, any number of times.
+
+    None where the loss is left to composed operations: fn is no learned target, or is wrapped (DDP, ``torch.compile``); x is not on
+    the CPU, no plain tensor, or followed in half precision; a tensor of the terms is differentiated; compiled code, forward mode
+    or a transform follows.
+
+    Raises as ``fn.score`` for an x or c that does not fit.
+    """
+    if not isinstance(fn, Learned) or type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
+        return None
+    if unwrapped(fn.net) is not fn.net or (of_energy and not fn.has_energy):
+        return None
+    if x.requires_grad and x.dtype in (torch.float16, torch.bfloat16):  # whose gradient, multiplied later, would underflow
+        return None
+    if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
+        return None
+    call = f"{type(fn).__name__}.{'energy' if of_energy else 'score'}"
+    c = fn.c if c is None else fn._condition(call, c)
+    reading = fn._fitting(call, x, c)
+    with exact(x):
+        wiring, parts, biases = fn._parts_at(call, x, c, reading)
+    kernels = _ops.kernels(None, x)
+    if not fn._goes_back(x, biases, parts) or "network_loss" not in kernels:
+        return None
+    followed = torch.is_grad_enabled()
+    made: Tensor = _Loss.apply(x, biases, wiring, kernels, of_energy, terms, followed, *parts)  # type: ignore[no-untyped-call]
+    return made
+
+
+class _Loss(torch.autograd.Function):
+    """The pass leaves the gradient for grad_output = 1, and backward multiplies it by the real one, in place. A second backward
+    through a retained graph makes it anew."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        biases: Tensor | None,
+        wiring: Wiring,
+        kernels: Any,
+        of_energy: bool,
+        terms: Terms,
+        followed: bool,
+        *parts: Tensor,
+    ) -> Tensor:
+        params = copied(parts, wiring)
+        ctx.kept = Kept(ctx, wiring, x, biases, params, parts, *terms.tensors)
+        ctx.kernels, ctx.of_energy, ctx.terms = kernels, of_energy, terms
+        ctx.made = ctx.kept.empty(ctx, x, biases, params) if followed else Into(None, None, None)
+        return _launched(ctx, x, biases, params, ctx.made)
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        kept: Kept = ctx.kept
+        if differentiated_again(above):
+
+            def value(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                args = NetworkLoss._make(
+                    (above, None, x, kept.wiring.layout, params, ctx.of_energy, *ctx.terms, biases, None, None)
+                )
+                work = reference.work_of(x)
+                work = work if work.requires_grad else work.detach().requires_grad_()  # the trace is a derivative by x
+                losses = reference.losses_of(lambda at: reference.network_score_of(at, args.layout, params, biases), work, args)
+                return losses.double().sum().to(params.dtype)
+
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above)
+        else:
+            x, biases, params = kept.now(ctx)  # of all that is saved, so that autograd notices if one is overwritten
+            made, ctx.made = ctx.made, None
+            if made is None:
+                made = kept.empty(ctx, x, biases, params)
+                _launched(ctx, x, biases, params, made)
+            for grad in made:
+                if grad is not None:
+                    ctx.kernels["scale_"](grad, above)
+            grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params)
+        return (grad_x, grad_biases, *[None] * 5, *grads)
+
+
+def _launched(ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor, into: Into) -> Tensor:
+    loss, terms = params.new_empty(()), ctx.terms
+    head = (loss, into.params, x, ctx.kept.wiring.layout, params, ctx.of_energy, *terms[:5])
+    _ops.call(ctx.kernels["network_loss"], head, (*terms[5:], biases, into.biases, into.x))
+    return loss

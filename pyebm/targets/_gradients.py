@@ -1,0 +1,132 @@
+"""The derivatives of a learned energy and of its score: from the kernels, in one pass over the batch, where autograd asks for
+them once; from plain operations where it goes on from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _ops, reference
+from .._derivatives import differentiated_again
+from ._reading import Wiring, copied
+
+
+class Evaluation(torch.autograd.Function):
+    """The energies (B,), or the score, by network_score. Its backward is network_grad."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, biases: Tensor | None, wiring: Wiring, kernels: Any, energy: bool, *parts: Tensor) -> Tensor:
+        params = copied(parts, wiring)
+        ctx.kept = Kept(ctx, wiring, x, biases, params, parts)
+        ctx.kernels, ctx.energy = kernels, energy
+        return evaluated(kernels, x, wiring.layout, params, biases, energy)
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        kept: Kept = ctx.kept
+        if differentiated_again(above):
+
+            def value(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
+                score, energy = reference.network_score_of(x, kept.wiring.layout, params, biases)
+                return energy if ctx.energy and energy is not None else score
+
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above)
+        else:
+            x, biases, params = kept.now(ctx)
+            into = kept.empty(ctx, x, biases, params)
+            of_energy, of_score = (above.contiguous(), None) if ctx.energy else (None, above)
+            head = (into.params, x, kept.wiring.layout, params)
+            _ops.call(ctx.kernels["network_grad"], head, (of_energy, of_score, biases, into.biases, into.x))
+            grad_x, grad_biases, grads = into.x, into.biases, kept.split(ctx, into.params)
+        return (grad_x, grad_biases, None, None, None, *grads)
+
+
+class Into(NamedTuple):
+    """The gradients that are wanted."""
+
+    x: Tensor | None
+    biases: Tensor | None
+    params: Tensor | None
+
+
+class Kept:
+    """What a backward pass needs: x, the biases that stand for the network's, and its parameters. The function's first arguments
+    are x and biases, its last the parts of params; autograd notices where one is overwritten before the pass."""
+
+    def __init__(
+        self,
+        ctx: Any,
+        wiring: Wiring,
+        x: Tensor,
+        biases: Tensor | None,
+        params: Tensor,
+        parts: Sequence[Tensor],
+        *more: Tensor | None,
+    ) -> None:
+        self.wiring, self.params, self.count = wiring, params, len(parts)
+        ctx.save_for_backward(x, biases, *more, *parts)
+
+    def now(self, ctx: Any) -> tuple[Tensor, Tensor | None, Tensor]:
+        x, biases, *_ = ctx.saved_tensors
+        return x, biases, self.params
+
+    def empty(self, ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor) -> Into:
+        at_x, at_biases, *_ = needed = ctx.needs_input_grad
+        of_params = at_biases or any(needed[-self.count :])
+        return Into(
+            torch.empty_like(x) if at_x else None,
+            torch.empty_like(biases) if at_biases and biases is not None else None,
+            torch.empty_like(params) if of_params else None,
+        )
+
+    def split(self, ctx: Any, grad: Tensor | None) -> Sequence[Tensor | None]:
+        """The gradient of each of the parts."""
+        if grad is None:
+            return (None,) * self.count
+        found: list[Tensor | None] = list(grad.split_with_sizes(self.wiring.sizes))
+        for place, (shape, need) in enumerate(zip(self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)):
+            part = found[place]
+            if not need:
+                found[place] = None
+            elif len(shape) != 1 and part is not None:
+                found[place] = part.view(shape)
+        return found
+
+    def composed(
+        self, ctx: Any, value: Callable[..., Tensor], above: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Sequence[Tensor | None]]:
+        """The gradients by operations that autograd can follow."""
+        again = torch.is_grad_enabled()
+        x, biases, *saved = ctx.saved_tensors
+        needed = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[-self.count :])
+        with torch.enable_grad():
+            # Views, since x may depend on the same parameters: that way is not this function's.
+            at = [None if tensor is None else tensor.view_as(tensor) for tensor in (x, biases, *saved[-self.count :])]
+            with exact(x):
+                params = torch.cat([part.reshape(-1) for part in at[2:] if part is not None])
+                made = value(at[0], params, at[1])
+            followed = [tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None]
+            found = iter(torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True))
+        grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
+        return grad_x, grad_biases, grads
+
+
+def evaluated(kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tensor | None, energy: bool) -> Tensor:
+    made = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else torch.empty_like(x)
+    score, energies = (None, made) if energy else (made, None)
+    _ops.call(kernels["network_score"], (score, x, layout, params), (biases, energies))
+    return made
+
+
+def exact(x: Tensor) -> Any:
+    """A context without autocast, which would round what a kernel does not."""
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
+        return _NOTHING
+    return torch.autocast(x.device.type, enabled=False)
+
+
+_NOTHING = nullcontext()

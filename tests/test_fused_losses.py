@@ -1,0 +1,98 @@
+"""The objectives of learned targets come from the kernel where it takes them, and equal what is composed for a function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from cases import normal
+from test_learned_gradients import launches, made  # noqa: F401 (a fixture)
+from torch import Tensor
+
+import pyebm
+from pyebm.targets import MLPScore
+
+NOISE = pyebm.Noise(3)
+LEVELS = torch.linspace(0.2, 1.0, 21)
+CALLS: dict[str, Any] = {
+    "exact": lambda fn, x, **options: pyebm.score_matching(fn, x, **options),
+    "hutchinson": lambda fn, x, **options: pyebm.score_matching(fn, x, "hutchinson", noise=NOISE, n_projections=3, **options),
+    "sliced": lambda fn, x, **options: pyebm.sliced_score_matching(fn, x, NOISE, 2, "sphere", **options),
+    "sliced, with its variance": lambda fn, x, **options: pyebm.sliced_score_matching(
+        fn, x, NOISE, 2, "gaussian", False, **options
+    ),
+    "Fisher": lambda fn, x, **options: pyebm.fisher_divergence(fn, pyebm.targets.Gaussian(torch.zeros(3)), x, **options),
+    "denoising": lambda fn, x, **options: pyebm.denoising_score_matching(fn, x, 0.3, NOISE, **options),
+    "denoising, levels": lambda fn, x, **options: pyebm.denoising_score_matching(fn, x, LEVELS, NOISE, **options),
+    "denoising, EDM": lambda fn, x, **options: pyebm.denoising_score_matching(fn, x, LEVELS, NOISE, **{"weight": "edm"} | options),
+    "denoising, Vincent": lambda fn, x, **options: pyebm.denoising_score_matching(
+        fn, x, [0.3, 0.1], NOISE, **{"weight": None} | options
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["energy", "score"])
+@pytest.mark.parametrize("name", CALLS)
+class TestObjectives:
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"reduction": "sum"}, {"reduction": "mean", "weight": 0.7}, {"weight": torch.linspace(0.5, 2.0, 21)}],
+        ids=["batchmean", "sum", "weighted", "weights"],
+    )
+    def test_are_the_composed_ones(self, launches, kind, name, options):  # noqa: F811
+        target, x = made(kind, torch.float64), normal(21, 3, dtype=torch.float64)
+        parameters = list(target.net.parameters())
+        loss = CALLS[name](target, x, **options)
+        assert "network_loss" in launches
+        assert "network_score" not in launches
+        want = CALLS[name](lambda x: target.score(x), x, **options)
+        torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
+        for got, right in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters), strict=True):
+            torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
+
+    def test_by_sample(self, launches, kind, name):  # noqa: F811
+        """Are composed, and their mean is the kernel's."""
+        target, x = made(kind, torch.float64), normal(21, 3, dtype=torch.float64)
+        each = CALLS[name](target, x, reduction="sample")
+        assert "network_loss" not in launches
+        torch.testing.assert_close(each.mean(), CALLS[name](target, x), rtol=1e-11, atol=1e-11)
+
+
+def test_images_and_strides():
+    target = made("energy", torch.float64, dim=6)
+    x = normal(5, 2, 3, dtype=torch.float64).transpose(1, 2)
+    for call in (CALLS["exact"], CALLS["sliced"], CALLS["denoising"]):
+        torch.testing.assert_close(call(target, x), call(lambda x: target.score(x), x), rtol=1e-11, atol=1e-11)
+
+
+def test_a_condition_is_the_level(launches):  # noqa: F811
+    target, x = MLPScore(made("score", torch.float64, dim=4).net[:-1].append(torch.nn.Linear(12, 3).double()), condition=1), None
+    x = normal(21, 3, dtype=torch.float64)
+    loss = pyebm.denoising_score_matching(target, x, LEVELS, NOISE)
+    assert "network_loss" in launches
+
+    def given(x: Tensor, sigma: Tensor) -> Tensor:
+        return target.score(x, sigma)
+
+    want = pyebm.denoising_score_matching(given, x, LEVELS, NOISE, conditional=True)
+    torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
+
+
+def test_bad_levels_are_refused_by_name():
+    target, x = made("energy"), normal(21, 3)
+    for weight in ("ncsn", "edm", None):
+        with pytest.raises(ValueError, match="sigma must be"):
+            pyebm.denoising_score_matching(target, x, LEVELS * torch.nan, NOISE, weight=weight)
+    with pytest.raises(ValueError, match="sigma must be > 0"):
+        pyebm.denoising_score_matching(target, x, LEVELS * 0, NOISE, weight=None)
+    with pytest.raises(ValueError, match="weight must be finite"):
+        pyebm.score_matching(target, x, weight=LEVELS * torch.nan)
+
+
+def test_under_no_grad_it_is_a_constant():
+    target, x = made("energy"), normal(21, 3)
+    with torch.no_grad():
+        value = pyebm.sliced_score_matching(target, x, NOISE)
+    assert not value.requires_grad
+    torch.testing.assert_close(value, pyebm.sliced_score_matching(target, x, NOISE).detach(), rtol=0, atol=0)
