@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pyebm
 
-from .bench_noise import EVERYWHERE, IMAGES, SIGMA, small
+from .bench_noise import EVERYWHERE, IMAGES, NARROW, SIGMA, small
 from .case import BFLOAT, NOISE, TOLERANCE, Setting, Work, benchmark, grid
 from .machine import NORMAL
 from .timing import Run
@@ -89,6 +89,30 @@ def tail(at: Setting) -> Work:
     noise = z if own else NOISE
     work.ours(lambda backend: with_gradient(lambda: pyebm.dsm_loss(score, SIGMA, noise, backend=backend), score), at.device)
     return work.eager(formula, lambda loss: with_gradient(lambda: loss(score, z), score), compiled=at.compiled, draws=False)
+
+
+@benchmark(
+    "dsm-narrow",
+    'dsm_loss(weight="sigma2") of narrow samples with one sigma each: its value, or the gradient too; z is in memory',
+    [setting for variant in ("value", "gradient") for setting in grid(*NARROW, variant=variant)],
+)
+def narrow(at: Setting) -> Work:
+    score, z, sigma = at.randn(1), at.randn(2), at.rows(0.1, 1.0)
+    column = sigma[:, None]
+    work = Work(score.numel(), 3 * score.nbytes + sigma.nbytes, LOSS * score.numel(), tolerance=TOLERANCE[at.dtype])
+
+    def ours(backend: str | None) -> Tensor:
+        return pyebm.dsm_loss(score, sigma, z, weight="sigma2", backend=backend)
+
+    def eager() -> Tensor:
+        return (0.5 * (column * score + z) ** 2).sum(1).mean()
+
+    if at.variant == "value":
+        work.ours(lambda backend: lambda: ours(backend), at.device)
+        return work.side("eager", eager)
+    score.requires_grad_()
+    work.ours(lambda backend: with_gradient(lambda: ours(backend), score), at.device)
+    return work.side("eager", with_gradient(eager, score))
 
 
 class Bowl(torch.nn.Module):

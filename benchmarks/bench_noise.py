@@ -12,6 +12,7 @@ from .machine import NORMAL
 SIGMA = 0.5
 SIZES = ((1024, 2), (4096, 32), (64, 3, 32, 32), (64, 3, 256, 256))
 IMAGES = (256, 3, 64, 64)
+NARROW = ((10**6, 1), (500_000, 2), (300_000, 3))
 EVERYWHERE = [
     *grid((64, 2), quick=True, headline=True),
     *grid(IMAGES, threads=(2,), quick=True, headline=True, compiled=True),
@@ -31,7 +32,9 @@ def noise(at: Setting) -> Work:
 
 
 @benchmark(
-    "perturb", "perturb: x + sigma z, one sigma for all or one a sample", [*EVERYWHERE, *grid((64, 2), variant="sigma (B,)")]
+    "perturb",
+    "perturb: x + sigma z, one sigma for all or one a sample",
+    [*EVERYWHERE, *grid((64, 2), *NARROW, variant="sigma (B,)")],
 )
 def perturb(at: Setting) -> Work:
     x = at.randn()

@@ -108,6 +108,8 @@ def _strides(values: Tensor | None, per_step: bool | None) -> tuple[Tensor | Non
 @entry(LangevinChain)
 def langevin_chain(args: LangevinChain) -> None:
     x, steps = args.x, args.steps
+    if steps.mask is not None or steps.score_clip is not None:
+        raise ValueError("langevin_chain: mask and score_clip are the CPU's kernel's; take a loop of langevin_step")
     host.check_noise(steps.name, steps.seeds, steps.ids, x.shape[0], steps.n_steps)
     host.require("langevin_chain", "step_size", steps.step_size_rows, True, "step" if steps.step_size_per_step else "sample")
     host.require("langevin_chain", "temperature", steps.temperature_rows, False, "step" if steps.temperature_per_step else "sample")

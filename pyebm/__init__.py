@@ -4,7 +4,7 @@ The denoising-score-matching loss and the Langevin update, whose noise is a pure
 stream): never stored, the same bits on every backend. See :class:`pyebm.Noise` for where to start.
 """
 
-from . import diagnostics, losses, reference, samplers, targets
+from . import diagnostics, distributed, losses, reference, samplers, targets
 from ._ops import backends
 from ._version import __version__
 from .chain import langevin_chain
@@ -35,6 +35,7 @@ __all__ = [
     "denoising_loss",
     "denoising_score_matching",
     "diagnostics",
+    "distributed",
     "dsm_loss",
     "energy_score",
     "fisher_divergence",

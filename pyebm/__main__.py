@@ -1,4 +1,4 @@
-"""``python -m pyebm info|demo|bench``: what runs here, the main job on real data, and the benchmarks."""
+"""``python -m pyebm info|demo|bench|sample``: what runs here, the main job on real data, the benchmarks, many samples."""
 
 from __future__ import annotations
 
@@ -32,22 +32,30 @@ def main(arguments: list[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="train on real digits with the fused loss, sample by annealed Langevin, draw pictures")
     demo.add_argument("--out", type=Path, default=Path("out"), help="where the pictures go (default: out)")
     demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument(
+        "--energy", action="store_true", help="energies instead: two moons, rings and a pinwheel by each objective, digits by PCD"
+    )
     demo.add_argument("--quick", action="store_true", help="seconds instead of minutes; the samples are not good")
     bench = importlib.import_module("pyebm.benchmarks.cli")
     bench.add_arguments(commands.add_parser("bench", help="every claim measured beside its rivals, into out/bench"))
+    sample = importlib.import_module("pyebm.distributed.cli")
+    sample.add_arguments(commands.add_parser("sample", help="samples by many processes (torchrun), killed and resumed at will"))
     options = parser.parse_args(arguments)
     if options.command == "info":
         _info()
     elif options.command == "bench":
         code: int = bench.run(options)
         return code
+    elif options.command == "sample":
+        sampled: int = sample.run(options)
+        return sampled
     else:
         try:
-            from .demo import run
+            from .demo import run, run_energies
         except ImportError as error:
             print(error, file=sys.stderr)
             return 1
-        run(options.out, quick=options.quick, seed=options.seed)
+        (run_energies if options.energy else run)(options.out, quick=options.quick, seed=options.seed)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -68,6 +69,22 @@ class Between:
     high: int = 2**63 - 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number from low, itself included unless low_open, up to high, itself excluded; not read where <name>_rows is given."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+
+    @property
+    def words(self) -> str:
+        """As the messages of the public calls have it."""
+        if self.high < math.inf:
+            return f"in {'(' if self.low_open else '['}{self.low:g}, {self.high:g})"
+        return "finite" if self.low == -math.inf else f"{'>' if self.low_open else '>='} {self.low:g} and finite"
+
+
 class NoNan:
     """A number that is not NaN: a clamp by NaN would be none, or all NaN, as the backend has it."""
 
@@ -90,8 +107,14 @@ class Argument:
     written: bool
     apart: bool
     between: Between | None
+    number: Number | None
     no_nan: bool
     partner: str | None
+
+    @property
+    def rows(self) -> str:
+        """The argument in whose place this number stands."""
+        return f"{self.name}_rows"
 
     @functools.cached_property
     def label(self) -> str:
@@ -203,6 +226,7 @@ def arguments_of(record: Any, path: tuple[str, ...] = ()) -> list[Argument]:
             Written in rules,
             Apart in rules,
             _one(rules, Between),
+            _one(rules, Number),
             NoNan in rules,
             getattr(_one(rules, With), "other", None),
         )

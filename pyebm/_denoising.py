@@ -104,8 +104,7 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
     made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
     if by_sample:
         return made
-    total = made.cumsum(0)[-1] if batch else made.sum()  # one after the other, as the kernel adds them
-    return (total / reference.divisor(pred, code)).to(_empty_loss(pred, code).dtype)
+    return (reference.batch_sum(made) / reference.divisor(pred, code)).to(_empty_loss(pred, code).dtype)
 
 
 def _empty_loss(pred: Tensor, reduction: int) -> Tensor:

@@ -86,7 +86,8 @@ class _Shard:
             elif isinstance(value, Noise):
                 made[name] = self._noise(value)
             elif isinstance(value, Tensor):
-                made[name] = self._schedule(name, value, given["n_steps"]) if "n_steps" in given else self._part(name, value)
+                by_step = "n_steps" in given and name != "mask"
+                made[name] = self._schedule(name, value, given["n_steps"]) if by_step else self._part(name, value)
             elif isinstance(value, nn.Module) and not _is_constant(value, given):
                 self._check_frozen(name, value)
         return made

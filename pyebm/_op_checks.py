@@ -3,6 +3,7 @@ the backends written in Python and for fake tensors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch._C import _functorch
 
 from ._arguments import Argument, Dtype, Op, Shape
+from ._op_fits import DTYPES, fits
 from ._options import MAX_ELEMENTS
 from ._overlap import overlaps_itself, reach, same, share_memory
 
@@ -19,23 +21,19 @@ _NUMBERS: dict[str, Any] = {
     "int": (int, torch.SymInt),
     "bool": (bool, torch.SymBool),
 }
-_REAL = (torch.float32, torch.float64)
-_DTYPES = {
-    Dtype.FLOATS: (torch.float16, torch.bfloat16, *_REAL),
-    Dtype.REAL: _REAL,
-    Dtype.DOUBLE: (torch.float64,),
-    Dtype.LONG: (torch.int64,),
-    Dtype.BOOL: (torch.bool,),
-}
 _ELEMENTWISE = (Shape.SAMPLES, Shape.LIKE)
 
 
 def checked(op: Op, implementation: Callable[..., None]) -> Callable[..., None]:
     """The op with its checks first; compiled code has made its own."""
 
+    plainly_right = fits(op)
+
     def run(*args: Any, **kwargs: Any) -> None:
         if not torch.compiler.is_compiling():
-            check(op, op.flat(args, kwargs))
+            values = op.flat(args, kwargs)
+            if not plainly_right(values):
+                check(op, values)
         implementation(*args, **kwargs)
 
     return run
@@ -93,6 +91,10 @@ class _Checks:
     def _value(self, name: str) -> Any:
         return self.values[self.op.place[name]]
 
+    def _given(self, name: str) -> Any:
+        """The value of an argument that not every op has."""
+        return self.values[self.op.place[name]] if name in self.op.place else None
+
     def _tensor(self, argument: Argument, value: Any) -> Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"{self.op.name}: {argument.label} must be a tensor, got {type(value).__name__}")
@@ -110,6 +112,11 @@ class _Checks:
             raise TypeError(f"{self.op.name}: {argument.name} must be of type {argument.kind}, got {type(value).__name__}")
         if argument.no_nan and _known(value != value):
             self._fail(argument.name, "must not be NaN")
+        rule = argument.number
+        if rule is not None and self._given(argument.rows) is None:
+            below = _known(value < rule.low) or ((rule.low_open or rule.low == -math.inf) and _known(value == rule.low))
+            if below or _known(value >= rule.high) or _known(value != value):
+                self._fail(argument.name, f"must be {rule.words}, got {value:g}")
         if argument.between is None:
             return
         low, high = argument.between.low, argument.between.high
@@ -128,7 +135,7 @@ class _Checks:
             self._fail(argument.label, f"must be a dense tensor, got layout {tensor.layout}")
         # A loss, or the gradient of one, is of the dtype of the arithmetic where it goes element by element.
         wanted = Dtype.WORK if rule.dtype is Dtype.REAL and shape in _ELEMENTWISE else rule.dtype
-        allowed = self.same if wanted is Dtype.SAME else self.work if wanted is Dtype.WORK else _DTYPES[wanted]
+        allowed = self.same if wanted is Dtype.SAME else self.work if wanted is Dtype.WORK else DTYPES[wanted]
         if tensor.dtype not in allowed:
             words = [str(dtype).removeprefix("torch.") for dtype in (*allowed, tensor.dtype)]
             expected = " or ".join(filter(None, (", ".join(words[:-2]), words[-2])))

@@ -25,7 +25,7 @@ for _name, _schema in SCHEMAS.items():
 
 
 _C = Path(__file__).parent / "_C.abi3.so"
-_HOW_TO_BUILD = "build it with `pip install -e . --no-build-isolation` in the source tree (needs a C++17 compiler)"
+HOW_TO_BUILD = "build it with `pip install -e . --no-build-isolation` in the source tree (needs a C++17 compiler)"
 
 
 def implemented(op: str, device: str) -> bool:
@@ -46,12 +46,12 @@ def _lacks(ops: Iterable[str], library: Path, device: str, how: str) -> str | No
 def _load() -> str | None:
     """Load the compiled CPU library; return why it can't be, or None."""
     if not _C.exists():
-        return f"the compiled library {_C.name} is not beside pyebm; {_HOW_TO_BUILD}"
+        return f"the compiled library {_C.name} is not beside pyebm; {HOW_TO_BUILD}"
     try:
         torch.ops.load_library(_C)
     except OSError as error:
-        return f"{_C.name} was found but does not load ({error}); {_HOW_TO_BUILD}"
-    return _lacks(SCHEMAS, _C, "CPU", _HOW_TO_BUILD)
+        return f"{_C.name} was found but does not load ({error}); {HOW_TO_BUILD}"
+    return _lacks(SCHEMAS, _C, "CPU", HOW_TO_BUILD)
 
 
 _why_no_cpu = _load()
@@ -192,6 +192,11 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     if x.is_meta and (backend is None or backend in backends()):
         return _REGISTERED  # nothing to compute: the fakes
     raise _unavailable(backend, x.device)
+
+
+def on_host(backend: str | None, x: Tensor) -> bool:
+    """Whether the CPU's kernels run, or the reference: they have ops and options that no other backend has."""
+    return x.is_cpu and (backend is None or (isinstance(backend, str) and backend in ("cpu", "reference")))
 
 
 def _unavailable(backend: str | None, device: torch.device) -> Exception:

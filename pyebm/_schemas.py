@@ -25,7 +25,7 @@ from typing import Annotated, Any, NamedTuple
 
 from torch import Tensor
 
-from ._arguments import Apart, Between, Dtype, Is, NoNan, Op, Shape, With, Written
+from ._arguments import Apart, Between, Dtype, Is, NoNan, Number, Op, Shape, With, Written
 
 # The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
 TARGETS = (
@@ -49,6 +49,9 @@ Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
 Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
 Target = Annotated[int, Between(0, len(TARGETS))]
 Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
+Finite = Annotated[float, Number()]
+Positive = Annotated[float, Number(0.0, low_open=True)]
+NotNegative = Annotated[float, Number(0.0)]
 Limit = Annotated[float | None, NoNan]
 Layout = Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
 Biases = Annotated[Tensor | None, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
@@ -66,8 +69,8 @@ class Fill(NamedTuple):
 class Perturb(NamedTuple):
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor, LIKE]
-    alpha: float
-    sigma: float
+    alpha: Finite
+    sigma: NotNegative
     name: Name
     alpha_rows: Rows = None
     sigma_rows: Rows = None
@@ -93,8 +96,8 @@ class LangevinStep(NamedTuple):
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor | None, LIKE]
     score: Annotated[Tensor, LIKE]
-    step_size: float
-    temperature: float
+    step_size: Positive
+    temperature: NotNegative
     name: Name
     step_size_rows: Rows = None
     temperature_rows: Rows = None
@@ -105,9 +108,9 @@ class AffineStep(NamedTuple):
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor | None, LIKE]
     score: Annotated[Tensor, LIKE]
-    a: float
-    b: float
-    c: float
+    a: Finite
+    b: Finite
+    c: Finite
     name: Name
     a_rows: Rows = None
     b_rows: Rows = None
@@ -121,7 +124,7 @@ class CorrectorStep(NamedTuple):
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE]
-    factor: float
+    factor: NotNegative
     name: Name
     together: bool
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
@@ -149,16 +152,16 @@ class TargetEnergy(NamedTuple):
     x: Annotated[Tensor, SAMPLES, Apart]
     target: Target
     params: Params
-    constant: float
+    constant: Finite
 
 
 class ChainSteps(NamedTuple):
     """The steps of a chain and the numbers they leave. With thin, states gets the state after every thin-th step. per_step: the
-    rows hold one value per step, not per sample."""
+    rows hold one value per step, not per sample. A mask and a score_clip are the CPU's alone."""
 
     n_steps: Annotated[int, Between(0)]
-    step_size: float
-    temperature: float
+    step_size: Positive
+    temperature: NotNegative
     name: Name
     step_size_rows: Schedule = None
     temperature_rows: Schedule = None
@@ -171,6 +174,8 @@ class ChainSteps(NamedTuple):
     high: Limit = None
     seeds: PerSample = None
     ids: PerSample = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    score_clip: Limit = None
 
 
 class LangevinChain(NamedTuple):
@@ -247,6 +252,16 @@ class NetworkLoss(NamedTuple):
     grad_x: Annotated[Tensor | None, LIKE, Written] = None
 
 
+class NetworkLaplacian(NamedTuple):
+    """The trace of an energy's Hessian."""
+
+    out: Annotated[Tensor, Is(Shape.BATCH, Dtype.WORK, contiguous=True), Written]
+    x: Annotated[Tensor, SAMPLES]
+    layout: Layout
+    params: Params
+    biases: Biases = None
+
+
 class NetworkChain(NamedTuple):
     """langevin_chain on a network. With biases_per_step, biases has a row for each step."""
 
@@ -256,7 +271,59 @@ class NetworkChain(NamedTuple):
     steps: ChainSteps
     biases: Biases = None
     biases_per_step: bool | None = None
+
+
+class Density(NamedTuple):
+    """A chain's target: TARGETS[target] or, where there is a layout, a network (NetworkScore), to which ``target`` is nothing."""
+
+    target: Target
+    params: Params
+    layout: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
+    biases: Biases
+
+
+class UnderdampedChain(NamedTuple):
+    """Steps of underdamped dynamics in place: x = (x + b w) + c z, then w = (d w + e score) + f z, z the same in both. coefficients
+    has (b, c, d, e, f) for all steps or for each. The clamp is x's, the clip the score's. A kernel on the CPU."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    velocity: Annotated[Tensor, LIKE, Written]
+    density: Density
+    coefficients: Annotated[Tensor, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True)]
+    n_steps: Annotated[int, Between(0)]
+    name: Name
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    thin: Annotated[int | None, Between(1)] = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    low: Limit = None
+    high: Limit = None
     score_clip: Limit = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class PredictorCorrector(NamedTuple):
+    """A reverse diffusion's times in place, with the score of a network: at each, corrector_steps whose noise is that of the next
+    streams, then, where it predicts, an affine_step. coefficients has (factor, a, b, c) for each time, biases a row for all or for
+    each. A kernel on the CPU."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    layout: Layout
+    params: Params
+    biases: Annotated[Tensor, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]
+    coefficients: Annotated[Tensor, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True)]
+    n_steps: Annotated[int, Between(0)]
+    correctors: Annotated[int, Between(0, 2**31)]
+    predicts: bool
+    together: bool
+    name: Name
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    thin: Annotated[int | None, Between(1)] = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    low: Limit = None
+    high: Limit = None
+    seeds: PerSample = None
+    ids: PerSample = None
 
 
 class Leapfrog(NamedTuple):
@@ -265,7 +332,7 @@ class Leapfrog(NamedTuple):
 
     x: Annotated[Tensor, SAMPLES, Written]
     p: Annotated[Tensor, LIKE, Written]
-    step_size: float
+    step_size: Finite
     score: Annotated[Tensor | None, LIKE] = None
     from_x: Annotated[Tensor | None, LIKE, Apart] = None
     from_p: Annotated[Tensor | None, LIKE] = None
@@ -288,9 +355,9 @@ class Metropolis(NamedTuple):
     proposal: Annotated[Tensor, ROW]
     proposal_score: Annotated[Tensor, ROW]
     proposal_energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL)]
-    step: float
+    step: Finite
     scale: float
-    temperature: float
+    temperature: Positive
     name: Name
     first: Annotated[Tensor | None, LIKE, With("last")] = None
     last: Annotated[Tensor | None, LIKE] = None
@@ -311,15 +378,14 @@ class MetropolisChain(NamedTuple):
     accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
     accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
     log_alpha: Annotated[Tensor, DOUBLES, Written]
-    target: Target
-    params: Params
-    constant: float
+    density: Density
+    constant: Finite
     n_steps: Annotated[int, Between(0)]
     n_leapfrog: Annotated[int, Between(0, 2**20)]
-    step_size: float
-    temperature: float
+    step_size: Positive
+    temperature: Positive
     name: Name
-    jitter: float
+    jitter: Annotated[float, Number(0.0, 1.0)]
     step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
     seeds: PerSample = None
     ids: PerSample = None
@@ -335,8 +401,8 @@ class DualAveraging(NamedTuple):
     steps: Annotated[Tensor, Is(Shape.ONE, Dtype.DOUBLE), Written]
     log_alpha: Annotated[Tensor, ROW]
     middle: Annotated[Tensor, ROW]
-    warmup: int
-    target: float
+    warmup: Annotated[int, Between(0)]
+    target: Annotated[float, Number(0.0, 1.0, low_open=True)]
     together: bool
 
 
@@ -344,11 +410,11 @@ class LossTerms(NamedTuple):
     """The arguments of the denoising losses after the prediction. The samples' coefficients and noise give the residual
     (kappa pred + lam z) + mu x0."""
 
-    kappa: float
-    lam: float
-    mu: float
-    weight: float
-    factor: float
+    kappa: Finite
+    lam: Finite
+    mu: Finite
+    weight: Finite
+    factor: Finite
     over_kappa2: bool
     reduction: Annotated[int, Between(0, len(REDUCTIONS))]
     name: Annotated[Tensor | None, Is(Shape.NAME, Dtype.LONG, contiguous=True)]
@@ -398,7 +464,10 @@ _RECORDS: dict[str, type[Any]] = {
     "network_hvp": NetworkHvp,
     "network_grad": NetworkGrad,
     "network_loss": NetworkLoss,
+    "network_laplacian": NetworkLaplacian,
     "network_chain": NetworkChain,
+    "underdamped_chain": UnderdampedChain,
+    "predictor_corrector": PredictorCorrector,
     "leapfrog": Leapfrog,
     "metropolis": Metropolis,
     "metropolis_chain": MetropolisChain,

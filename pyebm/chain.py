@@ -14,9 +14,10 @@ from ._checks import Coefficient, checked_number, coefficient, rows_of
 from ._clamps import Clamp, by_element, element_bounds
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._modes import in_mode
 from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
-from .langevin import bounds, langevin_step
+from .langevin import langevin_step, step_options
 from .noise import Noise, named
 from .reference.steps import require
 from .targets import Target
@@ -34,6 +35,8 @@ def langevin_chain(
     *,
     temperature: Coefficient | Sequence[float] = 1.0,
     clamp: Clamp | None = None,
+    score_clip: float | None = None,
+    mask: Tensor | None = None,
     thin: int | None = None,
     return_diverged: bool = False,
     differentiable: bool | None = None,
@@ -55,6 +58,9 @@ def langevin_chain(
         temperature: T >= 0, like step_size.
         clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that broadcast to x, with which
             the chain is a loop of steps.
+        score_clip: clip the score elementwise to [-score_clip, score_clip] first.
+        mask: bool, broadcastable to x: where False, x stays as it is (inpainting). With one, or a score_clip, the chain of a
+            closed-form target is a loop of steps on other devices than the CPU.
         thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
         return_diverged: also return, for each sample, the first k whose step left its state not finite, int64 (B,), or -1.
             A chain that diverges never influences another one.
@@ -87,11 +93,11 @@ def langevin_chain(
             "network, and samplers.Langevin takes any score"
         )
     follows = target.follows if differentiable is None else checked_flag(_OP, "differentiable", differentiable)
-    options = (temperature, clamp, thin, return_diverged, follows, backend)
+    limits = (clamp, score_clip, mask)
+    args = (x, target, n_steps, step_size, noise, temperature, *limits, thin, return_diverged, follows, backend)
     if follows or not torch.is_grad_enabled():
-        return _chain(x, target, n_steps, step_size, noise, *options)
-    with torch.no_grad():
-        return _chain(x, target, n_steps, step_size, noise, *options)
+        return _chain(*args)
+    return in_mode(lambda: _chain(*args), grad=False)
 
 
 def _chain(
@@ -102,6 +108,8 @@ def _chain(
     noise: Noise,
     temperature: Coefficient | Sequence[float],
     clamp: Clamp | None,
+    score_clip: float | None,
+    mask: Tensor | None,
     thin: int | None,
     return_diverged: bool,
     follows: bool,
@@ -118,7 +126,7 @@ def _chain(
     clamps = by_element(clamp)
     if clamps and clamp is not None:
         element_bounds(_OP, clamp, x)  # checked before the first step
-    low, high = (None, None) if clamp is None or clamps else bounds(_OP, clamp)
+    options = step_options(_OP, x, None if clamps else clamp, score_clip, mask)
     name, seeds, ids = named(_OP, noise, x)
     if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:  # under torch.compile it would be a guard on the step
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
@@ -132,17 +140,19 @@ def _chain(
             f"{_OP}: the chain is a constant, of which no derivative can be taken; give differentiable=True, or detach what has a "
             "tangent or is differentiated by torch.func"
         )
-    if clamps or followed or not target._has_chain(backend, x):
-        kernel_only = followed and only_batched(*tensors) and not wanted(params, numbers.biases) and not clamps
+    limited = mask is not None or score_clip is not None
+    if clamps or followed or not target._has_chain(backend, x, limited):
+        kernel_only = followed and only_batched(*tensors) and not wanted(params, numbers.biases) and not clamps and not limited
         if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
-        return _composed(x, target, n_steps, eta, t, noise, clamp, thin, return_diverged, backend)
+        return _composed(x, target, n_steps, eta, t, noise, clamp, score_clip, mask, thin, return_diverged, backend)
     kernel, out = kernels[numbers.op], x.clone()
 
     def advance(count: int, eta: _Row, t: _Row, name: Tensor, states: Tensor | None, diverged: Tensor | None) -> None:
         head = (out, numbers.which, params, count, eta.number, t.number, name)
         every = None if states is None else thin
-        tail = (eta.rows, t.rows, eta.per_step, t.per_step, states, every, diverged, low, high, seeds, ids, *numbers.tail())
+        rows, (kept_mask, low, high, clip) = (eta.rows, t.rows, eta.per_step, t.per_step), options
+        tail = (*rows, states, every, diverged, low, high, seeds, ids, kept_mask, clip, *numbers.tail())
         _ops.call(kernel, head, tail)
 
     if torch.compiler.is_compiling() or n_steps <= (first := first_stretch(x, params, n_steps)):
@@ -264,6 +274,8 @@ def _composed(
     t: _Row,
     noise: Noise,
     clamp: Clamp | None,
+    score_clip: float | None,
+    mask: Tensor | None,
     thin: int | None,
     return_diverged: bool,
     backend: str | None,
@@ -274,7 +286,8 @@ def _composed(
     out = x.clone()
     for k, at_step in enumerate(noise._walk(n_steps, x)):
         score = target.score(out, backend=backend)
-        made = langevin_step(out, score, eta.at(k), at_step, temperature=t.at(k), clamp=clamp, backend=backend)
+        limits = {"clamp": clamp, "score_clip": score_clip, "mask": mask}
+        made = langevin_step(out, score, eta.at(k), at_step, temperature=t.at(k), backend=backend, **limits)  # type: ignore[arg-type]
         assert isinstance(made, Tensor)
         out = made
         if thin is not None and (k + 1) % thin == 0:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._checks import check_like, check_samples, checked_number
-from ._options import check_callable, check_choice, checked_count
+from ._checks import check_like, check_samples, check_tensor, checked_number
+from ._modes import in_mode
+from ._options import check_callable, check_choice, checked_count, shown
 
 _HOW_TO_GET = "pip install 'pyebm-kernels[diagnostics]' or pip install arviz-base 'arviz-stats[xarray]'"
 
@@ -38,6 +39,10 @@ def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
     Raises ImportError where arviz-base is missing, TypeError or ValueError where states is not (draws, chains, ...).
     """
     _check_states("to_arviz", states)
+    if states.is_meta:
+        raise ValueError("to_arviz: states must hold numbers, got a tensor on meta")
+    if not (info is None or isinstance(info, dict)):
+        raise TypeError(f"to_arviz: info must be a trajectory's info or None, got {shown(info)}")
     base = _arviz("arviz_base")
     draws, chains = states.shape[:2]
 
@@ -48,7 +53,12 @@ def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
 
     groups = {"posterior": {"x": by_chain(states)}}
     names = {"energy": "energy", "accept_prob": "acceptance_rate", "step_size": "step_size", "sigma": "sigma"}
-    stats = {name: by_chain(info[key]) for key, name in names.items() if info and key in info}
+    given = {key: info[key] for key in names if info and key in info}
+    for key, values in given.items():
+        check_tensor("to_arviz", f"info[{key!r}]", values)
+        if values.shape not in ((draws,), (draws, chains)):
+            raise ValueError(f"to_arviz: info[{key!r}] must be ({draws},) or ({draws}, {chains}), got {tuple(values.shape)}")
+    stats = {names[key]: by_chain(values) for key, values in given.items()}
     return base.from_dict(groups | ({"sample_stats": stats} if stats else {}))
 
 
@@ -70,6 +80,8 @@ def rhat(states: Tensor, *, method: str = "rank", **options: Any) -> Tensor:
 
 def _statistic(name: str, states: Tensor, **options: Any) -> Tensor:
     _check_states(name, states)
+    if not isinstance(options["method"], str):
+        raise TypeError(f"{name}: method must be one of arviz_stats.{name}'s, by its name, got {shown(options['method'])}")
     if states.shape[0] < 4:
         raise ValueError(f"{name}: states must hold 4 draws or more, got {states.shape[0]}")
     stats = _arviz("arviz_stats")
@@ -83,8 +95,7 @@ def energy_trace(states: Tensor, energy_fn: Callable[[Tensor], Tensor]) -> Tenso
     """The energy of every state, (draws, chains), one draw at a time: a trace that drifts has not reached its law."""
     _check_states("energy_trace", states)
     check_callable("energy_trace", "energy_fn", energy_fn, "a function of x")
-    with torch.no_grad():
-        rows = [energy_fn(x).reshape(-1) for x in states]
+    rows = in_mode(lambda: [energy_fn(x).reshape(-1) for x in states], grad=False, inference=torch.is_inference_mode_enabled())
     return torch.stack(rows) if rows else states.new_empty(states.shape[:2])
 
 

@@ -10,6 +10,7 @@ from torch.compiler import is_dynamo_compiling, is_exporting
 
 from ._checks import check_samples
 from ._derivatives import inside
+from ._modes import in_mode
 from ._options import check_callable, checked_flag
 
 
@@ -55,7 +56,8 @@ def energy_and_score(
             raise RuntimeError(f"{op}: the gradient of energy_fn can't be exported with strict=True; use strict=False")
         energy, score = _composable(op, energy_fn, x if create_graph else x.detach(), batch)
         return energy.detach(), score if create_graph else score.detach()
-    with torch.inference_mode(False), torch.enable_grad():
+
+    def differentiate() -> tuple[Tensor, Tensor]:
         at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)
         _check_gradient(op, energy, batch)
@@ -63,6 +65,8 @@ def energy_and_score(
         if grad is None:
             raise ValueError(f"{op}: energy_fn must return an energy that depends on x, got one that does not")
         return energy.detach().reshape(batch), -grad if create_graph else -grad.detach()
+
+    return in_mode(differentiate, grad=True)
 
 
 def _composable(op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,15 @@ def _marked(backend: tuple[str, str | None]) -> object:
     return pytest.param(backend, marks=pytest.mark.gpu if on_a_device else [], id="-".join(filter(None, backend)))
 
 
+@pytest.fixture(autouse=True)
+def modes() -> Iterator[None]:
+    """Every test leaves autograd's modes as it found them: a lost gradient is to be blamed on the test that lost it."""
+    yield
+    left = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    torch.set_grad_enabled(True)
+    assert left == (True, False), f"the test left grad mode {left[0]} and inference mode {left[1]}"
+
+
 @pytest.fixture(params=[_marked(backend) for backend in _kernel_backends()])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """The name of a kernel backend that runs here; the CPU's comes once for every SIMD level of this machine."""
@@ -67,6 +76,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _ops.simd()
     _ops.simd(level)
     yield name
+    _ops.simd(before)
+
+
+@pytest.fixture(params=[level for _, level in _kernel_backends() if level])
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every SIMD level of this machine in turn."""
+    before = _ops.simd()
+    _ops.simd(request.param)
+    yield request.param
     _ops.simd(before)
 
 

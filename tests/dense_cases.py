@@ -8,7 +8,7 @@ import torch
 from cases import levels, normal
 
 import pyebm
-from pyebm.targets import GaussianMixture
+from pyebm.targets import Gaussian, GaussianMixture
 
 SCALES = ("number", "components", "dimensions", "both")
 # Below and above the kernels' 4 fused dimensions, 12 rows in registers, 96 components a tile and 128 dimensions a span.
@@ -47,6 +47,20 @@ def mixture(count, dim, scale="number", spread=1.0):
     weights = levels(count, seed=3, dtype=torch.float64)
     weights[0] *= count <= 2
     return GaussianMixture(spread * normal(count, dim, seed=2), scale_of(scale, count, dim), weights / weights.sum())
+
+
+def correlated(dim):
+    """A target whose covariance couples all dimensions, with eigenvalues from 1/2 on."""
+    factor = normal(dim, dim, dtype=torch.float64, seed=11) / dim**0.5
+    return Gaussian(normal(dim, seed=12), covariance=factor @ factor.T + 0.5 * torch.eye(dim, dtype=torch.float64))
+
+
+MAKE = {
+    "mixture": lambda dim: mixture(30, dim, "components"),
+    "mixture-shared": lambda dim: mixture(100, dim, "dimensions"),
+    "mixture-diagonal": lambda dim: mixture(7, dim, "both"),
+    "gaussian-full": lambda dim: correlated(dim),
+}
 
 
 def _parameters(target, dtype):

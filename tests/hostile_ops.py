@@ -37,6 +37,12 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
             of_network |= {"biases": torch.zeros(B, 5), "grad_biases": torch.zeros(B, 5)}
             of_network |= {"grad": torch.zeros(numbers), "v": torch.ones(1, ELEMENTS)}
         made |= {name: value for name, value in of_network.items() if name in made}
+    if op.name == "langevin_chain":  # CUDA has neither; of the CPU's, network_chain shows what they refuse
+        made |= {"mask": None, "score_clip": None}
+    if "coefficients" in made:
+        made["coefficients"] = torch.ones(1, 5, dtype=torch.float64)
+    if op.name == "predictor_corrector":
+        made |= {"n_steps": 6, "thin": 3, "coefficients": torch.ones(6, 4, dtype=torch.float64)}
     return made
 
 
@@ -64,6 +70,11 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
     value, name = arguments[argument.name], argument.name
     if argument.between is not None:
         yield from ((repr(bad), {name: bad}) for bad in NO_INTEGERS)
+    if (rule := argument.number) is not None:
+        unread = {argument.rows: None} if argument.rows in op.place else {}
+        yield from ((repr(bad), {name: bad, **unread}) for bad in (float("nan"), float("inf"), -float("inf"), rule.low - 1.0))
+        if rule.low_open:
+            yield repr(rule.low), {name: rule.low, **unread}
     if argument.no_nan:
         yield "NaN", {name: float("nan")}
     if not argument.optional and argument.kind != "bool":  # torch takes None for False
@@ -71,7 +82,7 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
     if argument.partner is not None:
         yield "without its partner", {argument.partner: None}
         yield "missing beside its partner", {name: None}
-    if argument.tensor is None:
+    if argument.tensor is None or value is None:
         return
     yield "a number", {name: 1.0}
     yield from ((what, {name: bad}) for what, bad in _tensors(argument, value))

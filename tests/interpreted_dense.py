@@ -6,10 +6,9 @@ Not collected by itself: test_triton.py runs this file in a process of its own, 
 import pytest
 import torch
 from cases import assert_equal, normal
-from dense_cases import assert_within_bound, mixture
+from dense_cases import assert_within_bound, correlated, mixture
 from pyebm.kernels import dense
 from target_cases import loop
-from test_gaussian_full import correlated
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 import pyebm

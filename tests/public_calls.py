@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from hostile import count, dense, flag, mask, number, optional, pair, refused, samples, seed
+from hostile import HOSTILE, UNNAMED, count, dense, flag, mask, number, optional, pair, refused, same, samples, seed
 
 import pyebm
 from pyebm import Noise, NoiseCounter, diagnostics, targets
@@ -20,6 +21,22 @@ class Call(NamedTuple):
 
     def run(self, **spoilt: Any) -> Any:
         return self.function(**(self.good() | spoilt))
+
+    def wrong(self, argument: str) -> list[str]:
+        """The hostile values that are neither refused by the argument's name nor taken for the plain value that they stand for."""
+        return [f"{label}: {said}" for label, make in HOSTILE.items() if (said := self._wrong(argument, make))]
+
+    def _wrong(self, argument: str, make: Callable[[], Any]) -> str | None:
+        try:
+            result = self.run(**{argument: make()})
+        except Exception as error:
+            named = isinstance(error, (TypeError, ValueError, RuntimeError)) and re.search(rf"\b{argument}\b", str(error))
+            fine = named and not any(text in str(error) for text in UNNAMED)
+            return None if fine else f"{type(error).__name__}: {str(error)[:200]}"
+        plain = self.kinds[argument](make())
+        if not plain:
+            return "taken"
+        return None if same(result, self.run(**{argument: plain[0]})) else f"taken, but not as {plain[0]!r}"
 
 
 def x(seed: int = 0) -> torch.Tensor:
@@ -82,6 +99,8 @@ CALLS: dict[str, Call] = {
             "noise": refused,
             "temperature": NOT_NEGATIVE,
             "clamp": pair,
+            "score_clip": CLIP,
+            "mask": mask,
             "thin": count(1, none=True),
             "return_diverged": flag,
             **BOUND,

@@ -11,7 +11,6 @@ from hostile import count, flag, mask, number, optional, pair, refused, samples,
 from public_calls import BOUND, CLIP, NOISE, NOT_NEGATIVE, POSITIVE, Call, energy, x
 
 from pyebm import Noise, samplers
-from pyebm.integrations import edm, ncsnv2
 from pyebm.samplers import State, Trajectory
 
 
@@ -146,18 +145,5 @@ CALLS |= {
         Trajectory,
         lambda: {"states": x().reshape(1, 3, 4), "state": State(x(), NOISE), "info": {}, "thin": 1},
         {"states": refused, "state": refused, "info": empty_dict, "thin": count(1)},
-    ),
-}
-
-CALLS |= {
-    "anneal_Langevin_dynamics": Call(
-        ncsnv2.anneal_Langevin_dynamics,
-        lambda: {"x_mod": x(), "scorenet": level_score, "sigmas": [1.0, 0.5], "n_steps_each": 1, "noise": NOISE},
-        {"sigmas": sigmas, "n_steps_each": count(), "step_lr": number(0)},
-    ),
-    "StackedRandomGenerator": Call(
-        lambda **given: edm.StackedRandomGenerator(**given).randn((2, 3)),
-        lambda: {"device": "cpu", "seeds": [1, 2]},
-        {"device": refused, "seeds": refused},
     ),
 }

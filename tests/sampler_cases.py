@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cases import assert_equal, normal
+from learned_cases import mlp
 from torch import Tensor
 
 from pyebm import Noise
@@ -22,7 +23,7 @@ from pyebm.samplers import (
     SubVP,
     UnderdampedLangevin,
 )
-from pyebm.targets import DoubleWell
+from pyebm.targets import DoubleWell, MLPEnergy, MLPScore
 
 STEPS = 12
 SIGMAS, EACH, LR = [3.0, 1.0, 0.3], 4, 0.02
@@ -55,7 +56,7 @@ def annealed(**options: Any) -> AnnealedLangevin:
 
 
 def corrected(sde: Any, **options: Any) -> PredictorCorrector:
-    return PredictorCorrector(time_score, sde, STEPS, **{"per": "sample", **options})
+    return PredictorCorrector(options.pop("score_fn", time_score), sde, STEPS, **{"per": "sample", **options})
 
 
 def _with_known(x: Tensor) -> dict[str, Any]:
@@ -76,6 +77,9 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "pc-subvp-flow-known": lambda x: corrected(
         SubVP(0.1, 6.0), predictor="euler_maruyama", probability_flow=True, **_with_known(x)
     ),
+    "pc-network": lambda x: corrected(VE(0.1, 5.0), score_fn=MLPScore(mlp(6, 5), condition=1).to(x.device)),
+    "mala-network": lambda x: MALA(MLPEnergy(mlp(5, 1), 0.5).to(x.device), 0.3),
+    "underdamped-chain": lambda x: UnderdampedLangevin(DoubleWell().to(x.device), 0.05, clamp=(-2, None), mask=MASK_ROW),
     "mala": lambda _: MALA(energy, 0.6),
     "hmc-mask": lambda _: HMC(energy, 0.7, 3, mask=MASK_ROW, temperature=0.5),
     "mala-warmup-mask": lambda _: MALA(energy, 0.6, score_fn=score, warmup=7, mask=MASK_ROW),

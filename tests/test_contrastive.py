@@ -1,4 +1,5 @@
-"""Contrastive divergence: the loss by its definition, training steps that resume and split with the same bits, what is reported."""
+"""Contrastive divergence: the loss by its definition, training steps that resume and split with the
+same bits, what is reported."""
 
 from __future__ import annotations
 
@@ -69,6 +70,11 @@ REFUSED = {
     "kl": (lambda *_: ContrastiveDivergence(DoubleWell(), MALA(DoubleWell(), 0.1), 2, kl=1.0), ValueError, "kl must be 0"),
     "steps": (lambda *_: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 0), ValueError, "n_steps must be >= 1"),
     "noise": (lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, 3), TypeError, "noise must be"),
+    "buffer's shape": (
+        lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2, ReplayBuffer(9, (3,)))(x, NOISE),
+        ValueError,
+        "x must have samples of the buffer's shape",
+    ),
     "late": (
         lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, Noise(0, step=2**31)),
         ValueError,
@@ -111,7 +117,8 @@ def test_the_chains_of_two_steps_never_share_noise(monkeypatch):
 
 @pytest.mark.parametrize("sampler", ["langevin", "decoupled", "mala", "hmc"])
 def test_training_resumes_and_splits_with_the_same_bits(sampler, tmp_path):
-    """A run that is killed after any step goes on from what was saved; a batch in two halves has the same chains."""
+    """A run that is killed after any step goes on from what was saved; a batch in two halves has
+    the same chains."""
 
     def make():
         energy = MLPEnergy(mlp(2, 1), quadratic=0.5)
@@ -152,7 +159,8 @@ def test_training_resumes_and_splits_with_the_same_bits(sampler, tmp_path):
 
 
 def test_last_steps_gradient_is_that_of_its_definition():
-    """kl: the gradient of mean E(x_k) through the last step, the energy's own parameters held (Du et al. 2021)."""
+    """kl: the gradient of mean E(x_k) through the last step, the energy's own parameters held (Du
+    et al. 2021)."""
     energy, x = MLPEnergy(mlp(2, 1, dtype=torch.float64), quadratic=0.2), normal(5, 2).double()
     held = copy.deepcopy(energy).requires_grad_(False)
     for options in ({"temperature": 0.5}, {"noise_scale": 0.1, "score_clip": 0.4}):
@@ -187,7 +195,8 @@ def test_any_energy_without_a_kernel_trains_too():
 
 
 def test_divergence_is_reported_not_hidden():
-    """An energy without a floor: the loss is not finite, a warning says why, and the chains begin anew."""
+    """An energy without a floor: the loss is not finite, a warning says why, and the chains begin
+    anew."""
 
     def falls(x):
         return -x.pow(4).sum(1)

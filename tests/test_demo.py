@@ -98,3 +98,36 @@ def test_missing_dependency_says_what_to_install(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=rf"needs {missing}.*pip install 'pyebm-kernels\[demo\]'"):
         importlib.import_module("pyebm.demo")
+
+
+def test_energies_are_learnt_drawn_and_measured(tmp_path, monkeypatch):
+    monkeypatch.setitem(vars(demo.energies), "DATA_SETS", {"rings": demo.energies.rings})
+    threads, generator = torch.get_num_threads(), torch.get_rng_state()
+    numbers = demo.run_energies(tmp_path / "out", quick=True, seed=1)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), generator)
+    for name in ("energies", "energy_losses", "energy_digits"):
+        image = importlib.import_module("matplotlib.image").imread(tmp_path / "out" / f"{name}.png")
+        assert image[..., :3].std() > 0.02, name
+    assert json.loads((tmp_path / "out" / "energies.json").read_text()) == numbers
+    assert set(numbers["rings"]) == {"DSM", "sliced", "CD-10", "PCD"}
+    assert set(numbers) == {"rings", "digits"}
+    assert numbers["digits"]["PCD"]["nearest_held_out_samples"] < 20
+    for row in numbers["rings"].values():
+        assert -4.2 < row["likelihood"] < -2.4  # of a uniform on the square, and of the rings themselves
+        assert row["seconds"] > 0
+        assert row["eager_seconds"] > 0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_quadrature_normalises():
+    """Without its network the energy is quadratic |x|^2 of a standard normal."""
+    energy = demo.energies.network(0)
+    energy.quadratic.fill_(0.5)
+    with torch.no_grad():
+        for parameter in energy.parameters():
+            parameter.zero_()
+    log_p, log_z = demo.energies.log_density(energy)
+    assert log_z == pytest.approx(math.log(2 * math.pi), abs=1e-3)
+    assert float(log_p.exp().sum()) * (2 * demo.energies.REACH / demo.energies.POINTS) ** 2 == pytest.approx(1)
+    assert demo.energies.likelihood(energy, torch.zeros(1, 2)) == pytest.approx(-math.log(2 * math.pi), abs=1e-3)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, levels, name_of, normal
-from dense_cases import emulates, has_the_op, mixture
+from dense_cases import MAKE, correlated, emulates, has_the_op
 from target_cases import elements_of, loop
-from test_gaussian_full import correlated
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
@@ -25,12 +24,6 @@ def backend(backend):
     return has_the_op(backend, "langevin_chain")
 
 
-MAKE = {
-    "mixture": lambda dim: mixture(30, dim, "components"),
-    "mixture-shared": lambda dim: mixture(100, dim, "dimensions"),
-    "mixture-diagonal": lambda dim: mixture(7, dim, "both"),
-    "gaussian-full": lambda dim: correlated(dim),
-}
 # Empty, one sample, both sides of the fused dimensions, of a chunk's cuts and of a tile's lanes.
 SIZES = ((0, 3), (1,), (3,), (17,), (257,), (64, 2), (7, 17), (2, 257), (4, 3, 8, 8), (3, 515), (2, 1027))
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from cases import assert_equal, normal
-from training_of_two import ddp, fsdp, samplers
+from training_of_two import ddp, fsdp, replay, samplers
 
 import pyebm
 from pyebm import Noise
@@ -192,7 +192,7 @@ CHECKS = {
     f"{check.__name__} {where}".strip(): (check, where)
     for checks, places in (
         ((perturb, losses, uneven_losses, steps, replicated_operands, targets, energies, refused), ("shards", "copies")),
-        ((ddp, fsdp, samplers), ("",)),
+        ((ddp, fsdp, samplers, replay), ("",)),
     )
     for check in checks
     for where in places

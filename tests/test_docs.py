@@ -10,7 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("page", "examples"), [("README.md", 5), ("docs/samplers.md", 10), ("docs/learned.md", 3)])
+@pytest.mark.parametrize(
+    ("page", "examples"),
+    [
+        *[("README.md", 5), ("docs/samplers.md", 10), ("docs/learned.md", 4), ("docs/training.md", 3)],
+        ("docs/distributed.md", 1),
+    ],
+)
 def test_examples(page, examples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import assert_equal, normal
-from dense_cases import emulates, has_the_op
+from dense_cases import correlated, emulates, has_the_op
 from torch.distributions import MultivariateNormal
 
 import pyebm
@@ -21,12 +21,6 @@ pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 @pytest.fixture
 def backend(backend):
     return has_the_op(backend, "target_score")
-
-
-def correlated(dim):
-    """A target whose covariance couples all dimensions, with eigenvalues from 1/2 on."""
-    factor = normal(dim, dim, dtype=torch.float64, seed=11) / dim**0.5
-    return Gaussian(normal(dim, seed=12), covariance=factor @ factor.T + 0.5 * torch.eye(dim, dtype=torch.float64))
 
 
 # Both sides of 12 rows in registers, of 128 dimensions a span, and of the strides that are padded.

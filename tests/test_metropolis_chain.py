@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from cases import assert_equal, levels, normal
+from metropolis_cases import NAMED, SAMPLERS, both
 from target_cases import KINDS, make
 
 import pyebm
 from pyebm import Noise, _ops, reference
-from pyebm.samplers import HMC, MALA
 from pyebm.samplers._metropolis import Metropolis
 
-SAMPLERS = {
-    "mala": lambda target, size, **options: MALA(target, size, **options),
-    "hmc of one": lambda target, size, **options: HMC(target, size, 1, **options),
-    "hmc": lambda target, size, **options: HMC(target, size, 4, **options),
-    "hmc, jitter": lambda target, size, **options: HMC(target, size, 3, jitter=0.5, **options),
-}
-NAMED = Noise(3, first_sample=7, step=2, stream=1)
 WITH_ENERGY = [kind for kind in KINDS if kind in reference.ENERGIES]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, fused: bool, sampler: Any, *args: Any, **options: Any) -> Any:
-    with monkeypatch.context() as patch:
-        if not fused:
-            patch.setattr(Metropolis, "_fits_a_chain", lambda _: False)
-        else:  # else the test would compare the ops with themselves
-            patch.setattr(Metropolis, "decide", None)
-        return sampler(*args, **options)
-
-
-def both(monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise, thin: int = 3) -> Any:
-    """The Trajectory of the kernel, once everything in it is what the ops make."""
-    ours, theirs = (run(monkeypatch, fused, sampler, x0, n_steps, noise=noise, thin=thin) for fused in (True, False))
-    assert_equal(ours.x, theirs.x)
-    assert_equal(ours.state.x, theirs.state.x)
-    assert ours.info.keys() == theirs.info.keys()
-    for name, value in ours.info.items():
-        torch.testing.assert_close(value, theirs.info[name], rtol=0, atol=0, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
-    return ours
 
 
 @pytest.mark.parametrize("of", SAMPLERS)
@@ -115,7 +86,8 @@ def test_the_reference(n_leapfrog):
         numbers = target._checked("test", x)
         reference.OPS["target_energy"](energy, score, x, target._index, numbers, 0.0)
         held = [x.clone(), score, energy, torch.zeros(20, dtype=torch.int64), torch.zeros(20, dtype=torch.bool), energy.clone()]
-        op(*held, target._index, numbers, 0.0, 6, n_leapfrog, 0.01, 1.3, NAMED._name.clone(), 0.25 if n_leapfrog else 0.0)
+        steps = (6, n_leapfrog, 0.01, 1.3, NAMED._name.clone(), 0.25 if n_leapfrog else 0.0)
+        op(*held, target._index, numbers, None, None, 0.0, *steps)
         made.append(held)
     for ours, theirs in zip(*made, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)

@@ -75,8 +75,33 @@ class TestTruth:
                 assert_equal(hvp(net, x[first : first + count], v[first : first + count]), whole[first : first + count])
 
 
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+@pytest.mark.parametrize("batch", [1, 3, 41])
+def test_the_laplacian(batch, dtype):
+    """The bits of its products with unit vectors, one after another; a sample's, of nothing else."""
+    net, x = network("energy", 18, (18, 33), residual=(0,), skip=(2,)), normal(41, 18, dtype=dtype)[:batch]
+    packed, unit = net.packed(torch.float64 if dtype == torch.float64 else torch.float32), torch.eye(18, dtype=dtype)
+    for level in LEVELS:
+        _ops.simd(level)
+        trace, total = torch.empty(batch, dtype=dtype), torch.zeros(batch, dtype=dtype)
+        torch.ops.pyebm.network_laplacian(trace, x, *packed)
+        for d in range(18):
+            total += hvp(net, x, unit[d].expand_as(x).contiguous())[:, d]
+        assert_equal(trace, total)
+        one = torch.empty(1, dtype=dtype)
+        torch.ops.pyebm.network_laplacian(one, x[-1:], *packed)
+        assert_equal(one, trace[-1:])
+    want = sum(truth(net, x, unit[d].expand_as(x))[:, d] for d in range(18))
+    reference.OPS["network_laplacian"](total, x, *packed)
+    for got in (trace, total):
+        assert (got.double() - want).abs().max() / want.abs().max() <= 8 * BOUND[dtype]
+
+
 def test_a_score_has_no_hessian():
     x = normal(3, 2)
     for op in (torch.ops.pyebm.network_hvp, reference.OPS["network_hvp"]):
         with pytest.raises(ValueError, match="has no Hessian"):
             hvp(network("score", 2, (3,)), x, x, op)
+    for op in (torch.ops.pyebm.network_laplacian, reference.OPS["network_laplacian"]):
+        with pytest.raises(ValueError, match="has no Hessian"):
+            op(torch.empty(3), x, *network("score", 2, (3,)).packed())

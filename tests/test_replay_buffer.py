@@ -1,4 +1,5 @@
-"""ReplayBuffer: which chains a batch gets, where they begin, that it all depends on the seed, the step and their ids alone."""
+"""ReplayBuffer: which chains a batch gets, where they begin, that it all depends on the seed, the
+step and their ids alone."""
 
 from __future__ import annotations
 
@@ -56,9 +57,15 @@ def test_chains_begin_anew_as_often_as_said_and_go_on_otherwise():
     drawn = buffer.draw(50, NOISE.at(step=8))
     assert not drawn.fresh.any()
     assert_equal(drawn.x, before[drawn.ids])
+    assert_equal(drawn.noise.sample_ids, drawn.ids)
+    buffer.put(drawn, drawn.x)
+    assert (buffer.ages == 2).all()
     often = drawn_and_put(ReplayBuffer(1000, (1,), reinit=0.25), 1, 1000)
     fresh = torch.stack([often.draw(1000, NOISE.at(step=k)).fresh for k in range(1, 21)])
     assert float(fresh.double().mean()) == pytest.approx(0.25, abs=0.012)
+    again = often.draw(1000, NOISE.at(step=1))
+    often.put(again, again.x)
+    assert_equal(often.ages[again.ids], torch.where(again.fresh, 1, 2))
     assert ReplayBuffer(5, (1,), reinit=1.0).draw(5, NOISE).fresh.all()
 
 

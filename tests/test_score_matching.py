@@ -1,4 +1,5 @@
-"""Score matching's objectives: their values by the definition, their gradients, what others get wrong, what is refused."""
+"""Score matching's objectives: their values by the definition, their gradients, what others get
+wrong, what is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def hyvarinen(score, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_exact_is_the_definition_for_any_shape(shape):
-    """Sums over all of a sample's elements, not the last dimension's alone, and no division by their number."""
+    """Sums over all of a sample's elements, not the last dimension's alone, and no division by
+    their number."""
     x = normal(*shape, dtype=torch.float64)
     want = hyvarinen(mixed, x)
     torch.testing.assert_close(pyebm.score_matching(mixed, x, reduction="sample"), want)
@@ -214,6 +216,9 @@ def test_a_conditional_network_gets_the_levels():
     got = pyebm.denoising_score_matching(score, x, ladder, NOISE)
     by_function = lambda x, sigma: net(torch.cat((x, sigma[:, None]), 1))  # noqa: E731
     torch.testing.assert_close(got, pyebm.denoising_score_matching(by_function, x, ladder, NOISE, conditional=True))
+    energy = MLPEnergy(mlp(2 + 1, 1), condition=1)
+    want = pyebm.denoising_score_matching(lambda x, c: energy.score(x, c), x, ladder, NOISE, conditional=True)
+    torch.testing.assert_close(pyebm.denoising_score_matching(energy, x, ladder, NOISE), want)
     given = pyebm.denoising_score_matching(score.given(0.3), x, 0.3, NOISE)
     torch.testing.assert_close(given, pyebm.denoising_score_matching(score, x, 0.3, NOISE))
 
@@ -228,6 +233,11 @@ REFUSED = {
         lambda: pyebm.score_matching(lambda x: x.sum(1), X),
         ValueError,
         r"score of x's shape \(4, 3\).*energy_score",
+    ),
+    "partial without a graph": (
+        lambda: pyebm.fisher_divergence(functools.partial(pyebm.energy_score, lambda x: x.square().sum(1)), torch.neg, X),
+        ValueError,
+        "score_fn must keep the graph.*create_graph=True",
     ),
     "no graph": (lambda: pyebm.score_matching(detached, X), ValueError, "depends on x through autograd.*create_graph=True"),
     "constant": (lambda: pyebm.sliced_score_matching(torch.ones_like, X, NOISE), ValueError, "depends on x"),
@@ -273,7 +283,8 @@ def test_refused(case):
 
 
 def test_fisher_divergence_of_two_gaussians_is_closed_form():
-    """1/2 E |(x - m) / v - x|^2 for x of a standard normal: 1/2 ((1/v - 1)^2 + m^2 / v^2) an element."""
+    """1/2 E |(x - m) / v - x|^2 for x of a standard normal: 1/2 ((1/v - 1)^2 + m^2 / v^2) an
+    element."""
     x = normal(200_000, 1, dtype=torch.float64)
     got = float(pyebm.fisher_divergence(Gaussian(torch.tensor([0.5]), torch.tensor([2.0])), Gaussian(torch.zeros(1)), x))
     assert got == pytest.approx(0.5 * ((1 / 4 - 1) ** 2 + 0.25 / 16), rel=0.02)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, normal
-from dense_cases import SCALES, has_the_op, mixture
-from test_gaussian_full import correlated
+from dense_cases import SCALES, correlated, has_the_op, mixture
 
 import pyebm
 

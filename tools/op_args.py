@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pyebm import _schemas
+from pyebm import _plain_args, _schemas
 from pyebm._arguments import Argument, Dtype, Op, Shape, arguments_of
 
 HEADER = Path(__file__).resolve().parents[1] / "csrc/common/op_args.h"
@@ -18,6 +19,7 @@ _TOP = """\
 
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 
@@ -56,7 +58,16 @@ def text() -> str:
     parts += structs.values()
     parts += ["}  // namespace args\n", "namespace op {\n"]
     parts += [_tag(op) for op in _schemas.OPS.values()]
-    return "\n".join([*parts, "\n}  // namespace op", "}  // namespace pyebm"]) + "\n"
+    parts += ["\n}  // namespace op\n", "namespace plain {\n"]
+    parts += [_plain(name, fields) for name, fields in _plain_args.STRUCTS.items()]
+    parts += [f'constexpr const char* kLayout =\n    "{_plain_args.LAYOUT}";\n']
+    return "\n".join([*parts, "}  // namespace plain", "}  // namespace pyebm"]) + "\n"
+
+
+def _plain(name: str, fields: _plain_args.Fields) -> str:
+    call = [] if name == "call" else ["  plain::call call;"]
+    numbers = [f"  {'double' if kind == 'float' else 'int64_t'} {field};" for field, kind in fields]
+    return "\n".join([f"struct {name} {{", *call, *numbers, "};\n"])
 
 
 def _tag(op: Op) -> str:
@@ -120,6 +131,8 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
         if argument.between is not None:
             high = "INT64_MAX" if argument.between.high == 2**63 - 1 else argument.between.high
             lines.append(f'is.between("{name}", {name}, {argument.between.low}, {high});')
+        if argument.number is not None:
+            lines.append(_number(argument, f"{argument.rows}.has_value() || " if argument.rows in everywhere else ""))
         if argument.no_nan:
             lines.append(f'is.no_nan("{name}", {name});')
         if argument.partner is not None:
@@ -127,6 +140,17 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
     lines += [f"{name}.check(is);" for name in record._fields if name not in {a.name for a in own}]
     # States depend on numbers that must be right first.
     return sorted(lines, key=lambda line: line.startswith(("is.states", "is.schedule", "is.loss", "is.above(")))
+
+
+def _number(argument: Argument, unless: str) -> str:
+    name, rule = argument.name, argument.number
+    assert rule is not None
+    low = f"{name} {'>' if rule.low_open or rule.low == -math.inf else '>='} {_literal(rule.low)}"
+    return f'is.number("{name}", {name}, {unless}({low} && {name} < {_literal(rule.high)}), "{rule.words}");'
+
+
+def _literal(number: float) -> str:
+    return f"{number:g}" if math.isfinite(number) else "INFINITY" if number > 0 else "-INFINITY"
 
 
 def _dtype(dtype: Dtype) -> str:

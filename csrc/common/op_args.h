@@ -5,6 +5,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 
@@ -73,6 +74,8 @@ struct Perturb {
   void check(Checks& is) const {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
+    is.number("alpha", alpha, alpha_rows.has_value() || (alpha > -INFINITY && alpha < INFINITY), "finite");
+    is.number("sigma", sigma, sigma_rows.has_value() || (sigma >= 0 && sigma < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("alpha", alpha_rows, Dtype::kReal, 0);
     is.rows("sigma", sigma_rows, Dtype::kReal, 0);
@@ -140,6 +143,8 @@ struct LangevinStep {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature >= 0 && temperature < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.rows("temperature", temperature_rows, Dtype::kReal, 0);
@@ -179,6 +184,9 @@ struct AffineStep {
     is.samples("out", out, Dtype::kFloats, kWritten);
     is.like("x", x, Dtype::kSame, 0);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("a", a, a_rows.has_value() || (a > -INFINITY && a < INFINITY), "finite");
+    is.number("b", b, b_rows.has_value() || (b > -INFINITY && b < INFINITY), "finite");
+    is.number("c", c, c_rows.has_value() || (c > -INFINITY && c < INFINITY), "finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("a", a_rows, Dtype::kReal, 0);
     is.rows("b", b_rows, Dtype::kReal, 0);
@@ -216,6 +224,7 @@ struct CorrectorStep {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("score", score, Dtype::kSame, 0);
+    is.number("factor", factor, (factor >= 0 && factor < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("mask", mask, Dtype::kBool, 0);
     is.no_nan("low", low);
@@ -271,6 +280,7 @@ struct TargetEnergy {
     is.like("score", score, Dtype::kSame, kWritten);
     is.between("target", target, 0, 11);
     is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
   }
 };
 
@@ -290,8 +300,10 @@ struct ChainSteps {
   std::optional<double> high;
   MaybeTensor seeds;
   MaybeTensor ids;
+  MaybeTensor mask;
+  std::optional<double> score_clip;
 
-  static constexpr uint64_t kCount = 15;
+  static constexpr uint64_t kCount = 17;
   explicit ChainSteps(StableIValue* stack)
       : n_steps(taken<int64_t>(stack[0])),
         step_size(taken<double>(stack[1])),
@@ -307,11 +319,15 @@ struct ChainSteps {
         low(taken<std::optional<double>>(stack[11])),
         high(taken<std::optional<double>>(stack[12])),
         seeds(taken<MaybeTensor>(stack[13])),
-        ids(taken<MaybeTensor>(stack[14])) {}
+        ids(taken<MaybeTensor>(stack[14])),
+        mask(taken<MaybeTensor>(stack[15])),
+        score_clip(taken<std::optional<double>>(stack[16])) {}
 
   template <class Checks>
   void check(Checks& is) const {
     is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature >= 0 && temperature < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
@@ -320,6 +336,8 @@ struct ChainSteps {
     is.no_nan("high", high);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
+    is.like("mask", mask, Dtype::kBool, 0);
+    is.no_nan("score_clip", score_clip);
     is.schedule("step_size", step_size_rows, Dtype::kReal, 0, step_size_per_step, n_steps);
     is.schedule("temperature", temperature_rows, Dtype::kReal, 0, temperature_per_step, n_steps);
     is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
@@ -332,7 +350,7 @@ struct LangevinChain {
   Tensor params;
   ChainSteps steps;
 
-  static constexpr uint64_t kCount = 18;
+  static constexpr uint64_t kCount = 20;
   explicit LangevinChain(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         target(taken<int64_t>(stack[1])),
@@ -499,6 +517,31 @@ struct NetworkLoss {
   }
 };
 
+struct NetworkLaplacian {
+  Tensor out;
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  MaybeTensor biases;
+
+  static constexpr uint64_t kCount = 5;
+  explicit NetworkLaplacian(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x(taken<Tensor>(stack[1])),
+        layout(taken<Tensor>(stack[2])),
+        params(taken<Tensor>(stack[3])),
+        biases(taken<MaybeTensor>(stack[4])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, 0);
+    is.batch("out", out, Dtype::kWork, kContiguous | kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+  }
+};
+
 struct NetworkChain {
   Tensor x;
   Tensor layout;
@@ -506,17 +549,15 @@ struct NetworkChain {
   ChainSteps steps;
   MaybeTensor biases;
   std::optional<bool> biases_per_step;
-  std::optional<double> score_clip;
 
-  static constexpr uint64_t kCount = 21;
+  static constexpr uint64_t kCount = 22;
   explicit NetworkChain(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         layout(taken<Tensor>(stack[1])),
         params(taken<Tensor>(stack[2])),
         steps(stack + 3),
-        biases(taken<MaybeTensor>(stack[18])),
-        biases_per_step(taken<std::optional<bool>>(stack[19])),
-        score_clip(taken<std::optional<double>>(stack[20])) {}
+        biases(taken<MaybeTensor>(stack[20])),
+        biases_per_step(taken<std::optional<bool>>(stack[21])) {}
 
   template <class Checks>
   void check(Checks& is) const {
@@ -524,8 +565,142 @@ struct NetworkChain {
     is.flat("layout", layout, Dtype::kLong, kContiguous);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
-    is.no_nan("score_clip", score_clip);
     steps.check(is);
+  }
+};
+
+struct Density {
+  int64_t target;
+  Tensor params;
+  MaybeTensor layout;
+  MaybeTensor biases;
+
+  static constexpr uint64_t kCount = 4;
+  explicit Density(StableIValue* stack)
+      : target(taken<int64_t>(stack[0])),
+        params(taken<Tensor>(stack[1])),
+        layout(taken<MaybeTensor>(stack[2])),
+        biases(taken<MaybeTensor>(stack[3])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.between("target", target, 0, 11);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+  }
+};
+
+struct UnderdampedChain {
+  Tensor x;
+  Tensor velocity;
+  Density density;
+  Tensor coefficients;
+  int64_t n_steps;
+  Tensor name;
+  MaybeTensor states;
+  std::optional<int64_t> thin;
+  MaybeTensor mask;
+  std::optional<double> low;
+  std::optional<double> high;
+  std::optional<double> score_clip;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 17;
+  explicit UnderdampedChain(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        velocity(taken<Tensor>(stack[1])),
+        density(stack + 2),
+        coefficients(taken<Tensor>(stack[6])),
+        n_steps(taken<int64_t>(stack[7])),
+        name(taken<Tensor>(stack[8])),
+        states(taken<MaybeTensor>(stack[9])),
+        thin(taken<std::optional<int64_t>>(stack[10])),
+        mask(taken<MaybeTensor>(stack[11])),
+        low(taken<std::optional<double>>(stack[12])),
+        high(taken<std::optional<double>>(stack[13])),
+        score_clip(taken<std::optional<double>>(stack[14])),
+        seeds(taken<MaybeTensor>(stack[15])),
+        ids(taken<MaybeTensor>(stack[16])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.like("velocity", velocity, Dtype::kSame, kWritten);
+    is.table("coefficients", coefficients, Dtype::kDouble, kContiguous);
+    is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.together("states", states.has_value(), "thin", thin.has_value());
+    is.between("thin", thin, 1, INT64_MAX);
+    is.like("mask", mask, Dtype::kBool, 0);
+    is.no_nan("low", low);
+    is.no_nan("high", high);
+    is.no_nan("score_clip", score_clip);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+    density.check(is);
+    is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
+  }
+};
+
+struct PredictorCorrector {
+  Tensor x;
+  Tensor layout;
+  Tensor params;
+  Tensor biases;
+  Tensor coefficients;
+  int64_t n_steps;
+  int64_t correctors;
+  bool predicts;
+  bool together;
+  Tensor name;
+  MaybeTensor states;
+  std::optional<int64_t> thin;
+  MaybeTensor mask;
+  std::optional<double> low;
+  std::optional<double> high;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 17;
+  explicit PredictorCorrector(StableIValue* stack)
+      : x(taken<Tensor>(stack[0])),
+        layout(taken<Tensor>(stack[1])),
+        params(taken<Tensor>(stack[2])),
+        biases(taken<Tensor>(stack[3])),
+        coefficients(taken<Tensor>(stack[4])),
+        n_steps(taken<int64_t>(stack[5])),
+        correctors(taken<int64_t>(stack[6])),
+        predicts(taken<bool>(stack[7])),
+        together(taken<bool>(stack[8])),
+        name(taken<Tensor>(stack[9])),
+        states(taken<MaybeTensor>(stack[10])),
+        thin(taken<std::optional<int64_t>>(stack[11])),
+        mask(taken<MaybeTensor>(stack[12])),
+        low(taken<std::optional<double>>(stack[13])),
+        high(taken<std::optional<double>>(stack[14])),
+        seeds(taken<MaybeTensor>(stack[15])),
+        ids(taken<MaybeTensor>(stack[16])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("x", x, Dtype::kFloats, kWritten);
+    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.table("coefficients", coefficients, Dtype::kDouble, kContiguous);
+    is.between("n_steps", n_steps, 0, INT64_MAX);
+    is.between("correctors", correctors, 0, 2147483648);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.together("states", states.has_value(), "thin", thin.has_value());
+    is.between("thin", thin, 1, INT64_MAX);
+    is.like("mask", mask, Dtype::kBool, 0);
+    is.no_nan("low", low);
+    is.no_nan("high", high);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+    is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
   }
 };
 
@@ -552,6 +727,7 @@ struct Leapfrog {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
     is.like("p", p, Dtype::kSame, kWritten);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > -INFINITY && step_size < INFINITY), "finite");
     is.like("score", score, Dtype::kSame, 0);
     is.like("from_x", from_x, Dtype::kSame, kApart);
     is.like("from_p", from_p, Dtype::kSame, 0);
@@ -613,6 +789,8 @@ struct Metropolis {
     is.like("proposal", proposal, Dtype::kSame, kContiguous);
     is.like("proposal_score", proposal_score, Dtype::kSame, kContiguous);
     is.batch("proposal_energy", proposal_energy, Dtype::kReal, 0);
+    is.number("step", step, step_rows.has_value() || (step > -INFINITY && step < INFINITY), "finite");
+    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("first", first, Dtype::kSame, 0);
     is.together("first", first.has_value(), "last", last.has_value());
@@ -631,8 +809,7 @@ struct MetropolisChain {
   Tensor accepted;
   Tensor accept;
   Tensor log_alpha;
-  int64_t target;
-  Tensor params;
+  Density density;
   double constant;
   int64_t n_steps;
   int64_t n_leapfrog;
@@ -644,7 +821,7 @@ struct MetropolisChain {
   MaybeTensor seeds;
   MaybeTensor ids;
 
-  static constexpr uint64_t kCount = 18;
+  static constexpr uint64_t kCount = 20;
   explicit MetropolisChain(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         score(taken<Tensor>(stack[1])),
@@ -652,18 +829,17 @@ struct MetropolisChain {
         accepted(taken<Tensor>(stack[3])),
         accept(taken<Tensor>(stack[4])),
         log_alpha(taken<Tensor>(stack[5])),
-        target(taken<int64_t>(stack[6])),
-        params(taken<Tensor>(stack[7])),
-        constant(taken<double>(stack[8])),
-        n_steps(taken<int64_t>(stack[9])),
-        n_leapfrog(taken<int64_t>(stack[10])),
-        step_size(taken<double>(stack[11])),
-        temperature(taken<double>(stack[12])),
-        name(taken<Tensor>(stack[13])),
-        jitter(taken<double>(stack[14])),
-        step_size_rows(taken<MaybeTensor>(stack[15])),
-        seeds(taken<MaybeTensor>(stack[16])),
-        ids(taken<MaybeTensor>(stack[17])) {}
+        density(stack + 6),
+        constant(taken<double>(stack[10])),
+        n_steps(taken<int64_t>(stack[11])),
+        n_leapfrog(taken<int64_t>(stack[12])),
+        step_size(taken<double>(stack[13])),
+        temperature(taken<double>(stack[14])),
+        name(taken<Tensor>(stack[15])),
+        jitter(taken<double>(stack[16])),
+        step_size_rows(taken<MaybeTensor>(stack[17])),
+        seeds(taken<MaybeTensor>(stack[18])),
+        ids(taken<MaybeTensor>(stack[19])) {}
 
   template <class Checks>
   void check(Checks& is) const {
@@ -673,14 +849,17 @@ struct MetropolisChain {
     is.batch("accepted", accepted, Dtype::kLong, kContiguous | kWritten);
     is.batch("accept", accept, Dtype::kBool, kContiguous | kWritten);
     is.batch("log_alpha", log_alpha, Dtype::kDouble, kContiguous | kWritten);
-    is.between("target", target, 0, 11);
-    is.flat("params", params, Dtype::kWork, kContiguous);
+    is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
     is.between("n_steps", n_steps, 0, INT64_MAX);
     is.between("n_leapfrog", n_leapfrog, 0, 1048576);
+    is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
+    is.number("jitter", jitter, (jitter >= 0 && jitter < 1), "in [0, 1)");
     is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
+    density.check(is);
   }
 };
 
@@ -715,6 +894,8 @@ struct DualAveraging {
     is.one("steps", steps, Dtype::kDouble, kWritten);
     is.like("log_alpha", log_alpha, Dtype::kSame, kContiguous);
     is.like("middle", middle, Dtype::kSame, kContiguous);
+    is.between("warmup", warmup, 0, INT64_MAX);
+    is.number("target", target, (target > 0 && target < 1), "in (0, 1)");
   }
 };
 
@@ -759,6 +940,11 @@ struct LossTerms {
 
   template <class Checks>
   void check(Checks& is) const {
+    is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
+    is.number("lam", lam, lam_rows.has_value() || (lam > -INFINITY && lam < INFINITY), "finite");
+    is.number("mu", mu, mu_rows.has_value() || (mu > -INFINITY && mu < INFINITY), "finite");
+    is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
+    is.number("factor", factor, (factor > -INFINITY && factor < INFINITY), "finite");
     is.between("reduction", reduction, 0, 5);
     is.name("name", name, Dtype::kLong, kContiguous);
     is.rows("kappa", kappa_rows, Dtype::kReal, 0);
@@ -849,7 +1035,10 @@ struct network_score { using Args = args::NetworkScore; static constexpr const c
 struct network_hvp { using Args = args::NetworkHvp; static constexpr const char* kName = "network_hvp"; };
 struct network_grad { using Args = args::NetworkGrad; static constexpr const char* kName = "network_grad"; };
 struct network_loss { using Args = args::NetworkLoss; static constexpr const char* kName = "network_loss"; };
+struct network_laplacian { using Args = args::NetworkLaplacian; static constexpr const char* kName = "network_laplacian"; };
 struct network_chain { using Args = args::NetworkChain; static constexpr const char* kName = "network_chain"; };
+struct underdamped_chain { using Args = args::UnderdampedChain; static constexpr const char* kName = "underdamped_chain"; };
+struct predictor_corrector { using Args = args::PredictorCorrector; static constexpr const char* kName = "predictor_corrector"; };
 struct leapfrog { using Args = args::Leapfrog; static constexpr const char* kName = "leapfrog"; };
 struct metropolis { using Args = args::Metropolis; static constexpr const char* kName = "metropolis"; };
 struct metropolis_chain { using Args = args::MetropolisChain; static constexpr const char* kName = "metropolis_chain"; };
@@ -859,4 +1048,33 @@ struct denoising_grad { using Args = args::DenoisingGrad; static constexpr const
 struct scale_ { using Args = args::Scale; static constexpr const char* kName = "scale_"; };
 
 }  // namespace op
+
+namespace plain {
+
+struct call {
+  int64_t samples;
+  int64_t elements;
+  int64_t is_double;
+  int64_t seed;
+  int64_t first_sample;
+  int64_t stream;
+};
+
+struct affine_step {
+  plain::call call;
+  double a;
+  double b;
+  double c;
+};
+
+struct corrector_step {
+  plain::call call;
+  double factor;
+  int64_t together;
+};
+
+constexpr const char* kLayout =
+    "call: int samples, int elements, int is_double, int seed, int first_sample, int stream; affine_step: float a, float b, float c; corrector_step: float factor, int together";
+
+}  // namespace plain
 }  // namespace pyebm

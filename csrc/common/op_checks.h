@@ -91,6 +91,9 @@ class OpChecks {
   void between(const char* name, std::optional<int64_t> value, int64_t low, int64_t high) {
     if (value) between(name, *value, low, high);
   }
+  void number(const char* name, double value, bool fits, const char* expected) {
+    if (!fits) fail(op_, ": ", name, " must be ", expected, ", got ", value);
+  }
   void no_nan(const char* name, std::optional<double> value) {
     if (value && *value != *value) fail(op_, ": ", name, " must not be NaN");
   }

@@ -1,8 +1,9 @@
-// The loop of a chain: many Langevin steps, each the bits of the score and langevin_step. A block of samples stays in the cache
-// through all of them.
+// The loop of a chain, in which a block of samples stays in the cache through all steps; and the steps of Langevin's, each the bits
+// of the score and langevin_step.
 #pragma once
 
 #include <limits>
+#include <memory>
 
 #include "targets.h"
 
@@ -45,106 +46,178 @@ struct Rows {
   }
 };
 
-// One step of a chunk, in place. Samples that differ in their coefficients have them laid out in `b` and `c`.
-template <class T>
-struct Stepper {
-  const Rows& rows;
-  const Bounds<T>& bounds;
-  Buffer<T> b, c;
-
-  Stepper(const Rows& r, const Bounds<T>& limits) : rows(r), bounds(limits) {}
-
-  void lay_out(int64_t step, const Chunk& chunk) {
-    if (chunk.rows == 1 || !rows.per_sample()) return;
-    for (int64_t row = 0, at = 0; row < chunk.rows; ++row, at += chunk.width) {
-      T b_row, c_row;
-      rows.at(step, chunk.sample + row, b_row, c_row);
-      std::fill(b.data + at, b.data + at + chunk.width, b_row);
-      std::fill(c.data + at, c.data + at + chunk.width, c_row);
-    }
-  }
-
-  void operator()(int64_t step, const Chunk& chunk, T* x, const T* score, const float* z) const {
-    const auto& kernels = kernels_of<T>();
-    if (chunk.rows > 1 && rows.per_sample()) {
-      return kernels.step_each(chunk.count, x, score, z, nullptr, nullptr, b.data, c.data, bounds, x, nullptr);
-    }
-    T b_all, c_all;
-    rows.at(step, chunk.sample, b_all, c_all);
-    kernels.step(chunk.count, x, score, z, nullptr, T(1), b_all, c_all, bounds, x, nullptr);
-  }
-};
-
-// Where a state is no longer finite: the first such step of each sample.
-template <class T>
-void report(int64_t step, const Block& block, const T* x, int64_t* diverged) {
-  const auto& kernels = kernels_of<T>();
-  if (kernels.all_finite(block.count, x)) return;
-  for (int64_t row = 0; row < block.rows; ++row) {
-    int64_t& first = diverged[block.sample + row];
-    if (first < 0 && !kernels.all_finite(block.width, x + row * block.width)) first = step;
-  }
-}
-
-class Chain {
+// What a chain leaves on its way: the states after every `thin` steps, and of each sample the first step that left it not finite.
+class Kept {
  public:
-  Chain(const char* op, const Tensor& x, const args::ChainSteps& steps, std::optional<double> score_clip = std::nullopt)
-      : op_(op),
-        x_(x),
-        steps_(steps),
-        score_clip_(score_clip),
-        rows_{{steps.step_size, steps.step_size_rows, steps.step_size_per_step},
-              {steps.temperature, steps.temperature_rows, steps.temperature_per_step}},
-        noise_(steps.name, steps.seeds, steps.ids, Shape(x)) {
-    rows_.require(op_);
-    noise_.require_steps(steps.n_steps);
+  Kept(const Tensor& x, const MaybeTensor& states, std::optional<int64_t> thin, const MaybeTensor& diverged = std::nullopt)
+      : states_(states), every_(states ? thin.value_or(0) : 0), elements_(x.numel()) {
+    if (!diverged || !x.size(0)) return;
+    bad_ = static_cast<int64_t*>(diverged->data_ptr());
+    std::fill(bad_, bad_ + x.size(0), int64_t{-1});
   }
 
-  int64_t* first_bad() const {
-    return steps_.diverged && x_.size(0) ? static_cast<int64_t*>(steps_.diverged->data_ptr()) : nullptr;
-  }
-
-  // make() makes one thread's state and score of a block: what BlockBuffers does.
-  template <class T, class Make>
-  void run(const Blocks& blocks, Make make) const {
-    const Shape& shape = blocks.shape;
-    const View view(x_), kept(steps_.states);
-    const int64_t n_steps = steps_.n_steps, every = steps_.thin.value_or(n_steps + 1), elements = x_.numel();
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(steps_.low.value_or(-kNone)), static_cast<T>(steps_.high.value_or(kNone)),
-                           static_cast<T>(score_clip_.value_or(kNone))};
-    int64_t* bad = first_bad();
-    if (bad) std::fill(bad, bad + shape.samples, int64_t{-1});
-    for_each_block(blocks, [&] {
-      return [&, work = make(), buffer = NoiseBuffer(), step = Stepper<T>(rows_, bounds)](const Block& block) mutable {
-        work.read(view, block);
-        const bool one_chunk = block.end - block.begin == 1;
-        for (int64_t k = 0; k < n_steps; ++k) {
-          work.make_score(view, block, k);
-          for (int64_t index = block.begin; index < block.end; ++index) {
-            const Chunk chunk(shape, index);
-            const int64_t at = chunk.first - block.first;
-            const bool as_before = k > 0 && one_chunk;
-            if (!as_before) noise_.lay_out(chunk, buffer.calls);
-            if (!as_before || rows_.per_step()) step.lay_out(k, chunk);
-            step(k, chunk, work.x() + at, work.score() + at, noise_.drawn(chunk, k, buffer));
-          }
-          view.round(block.count, work.x());
-          if ((k + 1) % every == 0) work.write(kept, ((k + 1) / every - 1) * elements + block.first, block, work.x());
-          if (bad) report(k, block, work.x(), bad);
-        }
-        work.write(view, block.first, block, work.x());
-      };
-    });
+  template <class T>
+  void after(int64_t step, const Block& block, const T* x) const {
+    if (every_ && (step + 1) % every_ == 0) {
+      write_numbers(states_, ((step + 1) / every_ - 1) * elements_ + block.first, block.count, x);
+    }
+    const auto& kernels = kernels_of<T>();
+    if (!bad_ || kernels.all_finite(block.count, x)) return;
+    for (int64_t row = 0; row < block.rows; ++row) {
+      int64_t& first = bad_[block.sample + row];
+      if (first < 0 && !kernels.all_finite(block.width, x + row * block.width)) first = step;
+    }
   }
 
  private:
-  const char* op_;
+  View states_;
+  int64_t every_, elements_;
+  int64_t* bad_ = nullptr;
+};
+
+// Calls make() once a thread for its steps, and takes each block through all of them before the next one begins.
+template <class Make>
+void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make make) {
+  for_each_block(blocks, [&] {
+    return [&, steps = make()](const Block& block) {
+      steps->begin(block);
+      for (int64_t k = 0; k < n_steps; ++k) {
+        steps->step(block, k);
+        kept.after(k, block, steps->x());
+      }
+      steps->end(block);
+    };
+  });
+}
+
+// What the caller gave of a chain's state: the tensor, its mask, its noise.
+struct Given {
+  View x, mask;
+  NoiseSource noise;
+};
+
+// What the steps of all samplers have: one thread's state and score of a block, in `work`, the block's noise and mask.
+template <class T, class Work>
+class StepsOfBlock {
+ public:
+  template <class Make>
+  StepsOfBlock(const Shape& shape, Make make, const Given& given) : shape_(shape), given_(given), work_(make()) {}
+
+  T* x() const { return work_.x(); }
+  void begin(const Block& block) { work_.read(given_.x, block); }
+  void end(const Block& block) { work_.write(given_.x, block.first, block, x()); }
+
+ protected:
+  static constexpr T kNone = std::numeric_limits<T>::infinity();
+
+  // Calls body(chunk, at) for the block's chunks, which begin `at` elements into it.
+  template <class Body>
+  void for_each_chunk(const Block& block, Body body) const {
+    for (int64_t index = block.begin; index < block.end; ++index) {
+      const Chunk chunk(shape_, index);
+      body(chunk, chunk.first - block.first);
+    }
+  }
+
+  // Where a block is one chunk, what was laid out for its first step serves the others.
+  static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
+
+  const float* draw(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k, NoiseBuffer& buffer,
+                    decltype(ChunkKernels::normals) of = chunk_kernels().normals) const {
+    if (!as_before(block, k)) noise.lay_out(chunk, buffer.calls);
+    return noise.drawn(chunk, k, buffer, of);
+  }
+  const float* draw(const Chunk& chunk, const Block& block, int64_t k) { return draw(given_.noise, chunk, block, k, buffer_); }
+
+  const uint8_t* mask(const Chunk& chunk) {
+    return given_.mask ? given_.mask.read(chunk.first, chunk.count, mask_work_.data) : nullptr;
+  }
+
+  const Shape& shape_;
+  const Given& given_;
+  Work work_;
+
+ private:
+  NoiseBuffer buffer_;
+  Buffer<uint8_t> mask_work_;
+};
+
+template <class T, class Work>
+class LangevinSteps : public StepsOfBlock<T, Work> {
+  using Base = StepsOfBlock<T, Work>;
+  using Base::given_, Base::work_;
+
+ public:
+  using Base::x;
+
+  template <class Make>
+  LangevinSteps(const Shape& shape, Make make, const Given& given, const Rows& rows, const Bounds<T>& bounds)
+      : Base(shape, make, given), rows_(rows), bounds_(bounds) {}
+
+  void step(const Block& block, int64_t k) {
+    work_.make_score(given_.x, block, k);
+    this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
+      const float* z = this->draw(chunk, block, k);
+      const bool each = chunk.rows > 1 && rows_.per_sample();
+      if (each && (!Base::as_before(block, k) || rows_.per_step())) lay_out(k, chunk);
+      take(k, chunk, each, x() + at, work_.score() + at, z);
+    });
+    given_.x.round(block.count, x());
+  }
+
+ private:
+  // The coefficients of samples that differ in them.
+  void lay_out(int64_t k, const Chunk& chunk) {
+    for (int64_t row = 0, at = 0; row < chunk.rows; ++row, at += chunk.width) {
+      T b_row, c_row;
+      rows_.at(k, chunk.sample + row, b_row, c_row);
+      std::fill(b_.data + at, b_.data + at + chunk.width, b_row);
+      std::fill(c_.data + at, c_.data + at + chunk.width, c_row);
+    }
+  }
+
+  void take(int64_t k, const Chunk& chunk, bool each, T* x, const T* score, const float* z) {
+    const auto& kernels = kernels_of<T>();
+    const uint8_t* mask = this->mask(chunk);
+    if (each) return kernels.step_each(chunk.count, x, score, z, mask, nullptr, b_.data, c_.data, bounds_, x, nullptr);
+    T b, c;
+    rows_.at(k, chunk.sample, b, c);
+    kernels.step(chunk.count, x, score, z, mask, T(1), b, c, bounds_, x, nullptr);
+  }
+
+  const Rows& rows_;
+  const Bounds<T> bounds_;
+  Buffer<T> b_, c_;
+};
+
+// Langevin's chain of the ops langevin_chain and network_chain.
+class Chain {
+ public:
+  Chain(const char* op, const Tensor& x, const args::ChainSteps& steps)
+      : x_(x),
+        steps_(steps),
+        rows_{{steps.step_size, steps.step_size_rows, steps.step_size_per_step},
+              {steps.temperature, steps.temperature_rows, steps.temperature_per_step}},
+        given_{View(x), View(steps.mask), NoiseSource(steps.name, steps.seeds, steps.ids, Shape(x))} {
+    rows_.require(op);
+    given_.noise.require_steps(steps.n_steps);
+  }
+
+  // make() makes one thread's state and score of a block.
+  template <class T, class Make>
+  void run(const Blocks& blocks, Make make) const {
+    constexpr double kNone = std::numeric_limits<double>::infinity();
+    const Bounds<T> bounds{static_cast<T>(steps_.low.value_or(-kNone)), static_cast<T>(steps_.high.value_or(kNone)),
+                           static_cast<T>(steps_.score_clip.value_or(kNone))};
+    run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged),
+              [&] { return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, rows_, bounds); });
+  }
+
+ private:
   const Tensor& x_;
   const args::ChainSteps& steps_;
-  std::optional<double> score_clip_;
   Rows rows_;
-  NoiseSource noise_;
+  Given given_;
 };
 
 }  // namespace pyebm

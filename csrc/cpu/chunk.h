@@ -105,6 +105,8 @@ struct ChunkKernels {
     void (*scaled)(int64_t rows, int64_t width, const T* x, const T* by, T* out);
     // LossOf::sums, kappa being one a row.
     void (*squares)(int64_t rows, int64_t width, LossOperands<T, T>, const T* kappa, T lambda, T mu, T* out);
+    // Rows of `to` become those of `from` where they are chosen.
+    void (*choose)(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to);
   };
   Of<float> f32;
   Of<double> f64;

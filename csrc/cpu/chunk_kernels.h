@@ -182,6 +182,36 @@ void scaled(int64_t rows, int64_t width, const T* x, const T* by, T* out) {
   over_rows(rows, width, [&](int64_t i, int64_t row) { out[i] = x[i] * by[row]; });
 }
 
+template <int kWidth, class T>
+void choose_short(int64_t rows, int64_t any_width, const bool* chosen, const T* from, T* to) {
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  const int64_t width = kWidth ? kWidth : any_width;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Bits mask = Bits(0) - Bits(chosen[row]);
+    PYEBM_VECTOR_LOOP
+    for (int64_t i = row * width; i < (row + 1) * width; ++i) {
+      Bits old, fresh;
+      memcpy(&old, to + i, sizeof old);
+      memcpy(&fresh, from + i, sizeof fresh);
+      old ^= (old ^ fresh) & mask;
+      memcpy(to + i, &old, sizeof old);
+    }
+  }
+}
+
+// The processor can't predict which rows those are, so short ones are chosen by bit masks; for a long one the copy that is saved
+// outweighs a mispredicted branch.
+template <class T>
+void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to) {
+  constexpr int64_t kLong = 4 * PYEBM_VECTOR_BYTES / sizeof(T);
+  if (width == 1) return choose_short<1>(rows, width, chosen, from, to);
+  if (width == 2) return choose_short<2>(rows, width, chosen, from, to);
+  if (width <= kLong) return choose_short<0>(rows, width, chosen, from, to);
+  for (int64_t row = 0; row < rows; ++row) {
+    if (chosen[row]) memcpy(to + row * width, from + row * width, width * sizeof(T));
+  }
+}
+
 void probabilities(int64_t n, const double* x, double* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) out[i] = x[i] == x[i] ? exponential(x[i] < 0 ? x[i] : 0.0) : 0.0;

@@ -74,16 +74,11 @@ void corrector_step(const args::CorrectorStep& args) {
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, corrector_step); }
 
-struct PlainCorrector {
-  pyebm::PlainCall call;
-  double factor;
-  int64_t together;
-};
-
-extern "C" __attribute__((visibility("default"))) bool pyebm_corrector_step(const PlainCorrector* plain, void* x, void* score,
-                                                                            int64_t step) {
+extern "C" __attribute__((visibility("default"))) bool pyebm_corrector_step(const pyebm::plain::corrector_step* plain, void* x,
+                                                                            void* score, int64_t step) {
   using namespace pyebm;
-  return plain->call.run(x, score, step, [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {
-    corrector(state, slope, plain->factor, plain->together, {}, noise, shape);
-  });
+  return run_plain(plain->call, x, score, step,
+                   [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {
+                     corrector(state, slope, plain->factor, plain->together, {}, noise, shape);
+                   });
 }

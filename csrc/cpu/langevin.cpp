@@ -38,16 +38,15 @@ STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   PYEBM_IMPL(m, langevin_step);
 }
 
-struct PlainStep {
-  pyebm::PlainCall call;
-  double a, b, c;
-};
+// Which arguments the entries below read, for a Python that may be of other sources (pyebm/_plain_args.py).
+extern "C" __attribute__((visibility("default"))) const char* pyebm_plain_layout() { return pyebm::plain::kLayout; }
 
-extern "C" __attribute__((visibility("default"))) bool pyebm_affine_step(const PlainStep* plain, void* x, void* score,
-                                                                         int64_t step) {
+extern "C" __attribute__((visibility("default"))) bool pyebm_affine_step(const pyebm::plain::affine_step* plain, void* x,
+                                                                         void* score, int64_t step) {
   using namespace pyebm;
-  return plain->call.run(x, score, step, [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {
-    const Runs<3> runs({Coefficient(plain->a), Coefficient(plain->b), Coefficient(plain->c)});
-    pyebm::step(state, state, slope, runs, AffineStep(), {}, noise, shape);
-  });
+  return run_plain(plain->call, x, score, step,
+                   [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {
+                     const Runs<3> runs({Coefficient(plain->a), Coefficient(plain->b), Coefficient(plain->c)});
+                     pyebm::step(state, state, slope, runs, AffineStep(), {}, noise, shape);
+                   });
 }

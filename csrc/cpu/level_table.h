@@ -6,10 +6,12 @@
 #endif
 
 #include "chunk_kernels.h"
+#include "sample_tiles.h"
+
+#include "row_sums.h"
 
 #include "loss_kernels.h"
 #include "noise_kernels.h"
-#include "sample_tiles.h"
 
 #include "one_sample.h"
 
@@ -41,9 +43,9 @@
 
 namespace {
 
-#define PYEBM_ELEMENTS_OF(T)                                                          \
-  {perturb<T>, step<T>,       perturb_each<T>, step_each<T>, repeat<T>, loss_rows<T>, \
-   sums<T>,    all_finite<T>, moved<T>,        scaled<T>,    squares<T>}
+#define PYEBM_ELEMENTS_OF(T)                                                           \
+  {perturb<T>, step<T>,       perturb_each<T>, step_each<T>, repeat<T>,  loss_rows<T>, \
+   sums<T>,    all_finite<T>, moved<T>,        scaled<T>,    squares<T>, choose<T>}
 #define PYEBM_LOSS_OF(T, Z) {loss_sums<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
 
 constexpr ChunkKernels kernels_of(const char* name) {

@@ -152,28 +152,34 @@ void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa
   }
 }
 
-// The last kLanes additions of a row wait for each other, so those of several rows go side by side.
-constexpr int kRowsAtOnce = 8;
-
 template <bool kX0, class T>
-void squares_of_some(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa, T lambda, T mu, T* out) {
-  alignas(64) T lane[kRowsAtOnce][kLanes] = {};
-  for (int64_t row = 0; row < rows; ++row) {
-    T* own = lane[row];
-    const Residuals<kX0, T, T> terms{in, {kappa[row], lambda, mu, T(0), T(0)}};
-    int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) {
-      PYEBM_VECTOR_LOOP
-      for (int64_t l = 0; l < kLanes; ++l) own[l] += terms(i + l);
+void squares_of_rows(int64_t rows, int64_t width, const LossOperands<T, T>& in, const T* kappa, T lambda, T mu, T* out) {
+  using V = Wide<T>;
+  constexpr int64_t kVectors = kLanes / kWidth<V>;
+  const int64_t whole = width / kLanes * kLanes;
+  const auto fill = [&](int64_t row, T* lane) {
+    const int64_t first = row * width;
+    const V k = all<V>(kappa[row]), l = all<V>(lambda), m = all<V>(mu);
+    V sum[kVectors] = {};
+    for (int64_t i = first; i < first + whole; i += kLanes) {
+      PYEBM_UNROLL
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const int64_t at = i + v * kWidth<V>;
+        const V pred = load<V>(in.pred + at), z = load<V>(in.z + at);
+        const V r = kX0 ? residual(pred, z, load<V>(in.x0 + at), k, l, m) : residual(pred, z, k, l);
+        sum[v] = sum[v] + r * r;
+      }
     }
-    for (int64_t l = 0; i + l < width; ++l) own[l] += terms(i + l);
-    in = {in.pred + width, in.z + width, in.x0 ? in.x0 + width : nullptr};
-  }
-  T total[kRowsAtOnce] = {};
-  for (int64_t l = 0; l < kLanes; ++l) {
-    for (int row = 0; row < kRowsAtOnce; ++row) total[row] += lane[row][l];
-  }
-  for (int64_t row = 0; row < rows; ++row) out[row] = total[row];
+    memcpy(lane, sum, sizeof sum);
+    const Residuals<kX0, T, T> terms{in, {kappa[row], lambda, mu, T(0), T(0)}};
+    for (int64_t i = 0; i < width - whole; ++i) lane[i] += terms(first + whole + i);
+  };
+  sum_rows_of_lanes<kLanes>(rows, out, fill, [&](const auto& lane) {
+    Wide<T> total{};
+    PYEBM_UNROLL
+    for (int64_t l = 0; l < kLanes; ++l) total = total + lane[l];
+    return total;
+  });
 }
 
 template <class T>
@@ -186,12 +192,8 @@ void squares(int64_t rows, int64_t width, LossOperands<T, T> in, const T* kappa,
     squares_of_small<kX0, 4>(rows, in, kappa, lambda, mu, out);
   };
   if (width > 0 && width <= 4) return in.x0 ? small(Flag<true>()) : small(Flag<false>());
-  for (int64_t row = 0; row < rows; row += kRowsAtOnce) {
-    const int64_t n = rows - row < kRowsAtOnce ? rows - row : kRowsAtOnce;
-    in.x0 ? squares_of_some<true>(n, width, in, kappa + row, lambda, mu, out + row)
-          : squares_of_some<false>(n, width, in, kappa + row, lambda, mu, out + row);
-    in = {in.pred + n * width, in.z + n * width, in.x0 ? in.x0 + n * width : nullptr};
-  }
+  in.x0 ? squares_of_rows<true>(rows, width, in, kappa, lambda, mu, out)
+        : squares_of_rows<false>(rows, width, in, kappa, lambda, mu, out);
 }
 
 template <class T, class Z>

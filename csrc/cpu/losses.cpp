@@ -8,7 +8,17 @@
 namespace pyebm {
 namespace {
 
-// Adds the losses of n samples, one after another, to the total, and writes them to `each` unless it is null. partial: for each
+// The sum of a block of losses in lanes, as an addition waits for the one before it (reference/losses.py's batch_sum).
+double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
+  constexpr int64_t kSums = 8;
+  double lane[kSums] = {};
+  for (int64_t i = 0; i < Coefficients::kSamplesAtOnce; i += kSums) {
+    for (int64_t l = 0; l < kSums; ++l) lane[l] += losses[i + l];
+  }
+  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+// Adds the losses of n samples, block by block, to the total, and writes them to `each` unless it is null. partial: for each
 // sample as many sums as it has parts, with the weights of its elements or, not `weighted`, without any.
 template <class T, class Loss>
 void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts, const T* partial,
@@ -25,7 +35,8 @@ void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sampl
     for (int64_t i = 0; i < some && parts > 1; ++i) losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
     for (int64_t i = 0; i < some; ++i) losses[i] = (parts > 1 ? losses[i] : static_cast<double>(sums[i])) * weights[i];
     if (each) std::copy(losses, losses + some, each + sample + done);
-    for (int64_t i = 0; i < some; ++i) sum += losses[i];
+    std::fill(losses + some, std::end(losses), 0.0);
+    sum += sum_of_block(losses);
   }
   total = sum;
 }
@@ -93,7 +104,9 @@ void denoising_loss(const args::DenoisingLoss& args) {
   // samples some at a time, as memory that is new costs more than the sums.
   constexpr int64_t kSumsAtOnce = 1 << 16;
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
-  const int64_t span = shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk : std::max<int64_t>(shape.chunks, 1);
+  constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;  // no block of the sum is cut
+  const int64_t span =
+      shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk / kBlock * kBlock : std::max<int64_t>(shape.chunks, 1);
   const int64_t samples = shape.samples_per_chunk ? span * shape.samples_per_chunk : shape.samples;
   const bool weighted = shape.chunks && c.weighs_elements(shape);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {

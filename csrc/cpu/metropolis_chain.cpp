@@ -1,12 +1,12 @@
-// metropolis_chain: many steps of MALA or HMC on a closed-form target, each the bits of the ops that take one step by step
-// (pyebm/samplers/mala.py, hmc.py). A block of samples stays in the cache through all of them.
-#include <memory>
+// metropolis_chain: many steps of MALA or HMC, each the bits of the ops that take one step by step (pyebm/samplers/mala.py,
+// hmc.py). A block of samples stays in the cache through all of them.
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "chain.h"
+#include "density.h"
 #include "metropolis.h"
-#include "targets.h"
 
 namespace pyebm {
 namespace {
@@ -35,22 +35,24 @@ struct Held {
   double* log_alpha;
 };
 
-// One thread's buffers. run() takes a block of chains through all steps before the next block begins.
-template <class T>
-class Chains {
+// In `work` are the proposal and its score.
+template <class T, class Work>
+class MetropolisSteps : public StepsOfBlock<T, Work> {
+  using Base = StepsOfBlock<T, Work>;
+  using Base::as_before, Base::shape_, Base::given_, Base::work_, Base::kNone;
+
  public:
-  Chains(const Blocks& blocks, const TargetOf<T>& target, const Tensor& params, const Steps& steps, const NoiseSource& noise,
-         double constant, const View& x, const View& score, const Held& held)
-      : shape_(blocks.shape),
+  template <class Make>
+  MetropolisSteps(const Blocks& blocks, Make make, const Given& given, const Steps& steps, int64_t n_leapfrog, double constant,
+                  const View& score, const Held& held)
+      : Base(blocks.shape, make, given),
         steps_(steps),
-        noise_(noise),
-        tests_(noise.on_stream(1)),
-        jitters_(steps.jitter > 0 ? noise.on_stream(2) : noise),
+        n_leapfrog_(n_leapfrog),
+        tests_(given.noise.on_stream(1)),
+        jitters_(steps.jitter > 0 ? given.noise.on_stream(2) : given.noise),
         constant_(constant),
-        x_view_(x),
         score_view_(score),
         held_(held),
-        work_(blocks, target, params),
         x_(blocks[0].count),
         score_(blocks[0].count),
         fresh_(steps.is_mala ? 0 : blocks[0].count),
@@ -59,48 +61,37 @@ class Chains {
         proposed_(blocks[0].rows),
         sizes_(blocks[0].rows) {}
 
-  void run(const Block& block, int64_t n_steps, int64_t n_leapfrog) {
-    work_.read(score_view_, block);
-    std::copy(work_.x(), work_.x() + block.count, score_.data());
-    work_.read(x_view_, block);
-    std::copy(work_.x(), work_.x() + block.count, x_.data());
-    for (int64_t k = 0; k < n_steps; ++k) {
-      draw_sizes(block, k);
-      if (steps_.is_mala)
-        for_each_chunk(block, [&](const Chunk& chunk, int64_t) { propose(chunk, block, k); });
-      else
-        travel(block, k, n_leapfrog);
-      work_.make_both(x_view_, block, room_.data(), proposed_.data());
-      for_each_chunk(block, [&](const Chunk& chunk, int64_t at) { test(chunk, at, block, k, n_leapfrog); });
-    }
-    work_.write(x_view_, block.first, block, x_.data());
+  T* x() const { return x_.data(); }
+  void begin(const Block& block) {
+    work_.read(given_.x, block);
+    std::copy(work_.x(), work_.x() + block.count, x());
+    read_numbers(score_view_, block.first, block.count, score_.data());
+  }
+  void step(const Block& block, int64_t k) {
+    draw_sizes(block, k);
+    if (steps_.is_mala)
+      this->for_each_chunk(block, [&](const Chunk& chunk, int64_t) { propose(chunk, block, k); });
+    else
+      travel(block, k);
+    work_.make_both(given_.x, block, room_.data(), proposed_.data());
+    this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) { test(chunk, at, block, k); });
+  }
+  void end(const Block& block) {
+    work_.write(given_.x, block.first, block, x());
     work_.write(score_view_, block.first, block, score_.data());
   }
 
  private:
-  template <class Body>
-  void for_each_chunk(const Block& block, Body body) {
-    for (int64_t index = block.begin; index < block.end; ++index) {
-      const Chunk chunk(shape_, index);
-      body(chunk, chunk.first - block.first);
-    }
-  }
-
-  // Where a block is one chunk, the calls laid out for its first step serve the others.
-  static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
-
   // A uniform for each sample of the chunk.
-  static const float* draw_uniforms(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
-                                    NoiseBuffer& buffer) {
-    const Chunk rows = chunk.of_one_element();
-    if (!as_before(block, k)) noise.lay_out(rows, buffer.calls);
-    return noise.drawn(rows, k, buffer, chunk_kernels().uniforms);
+  const float* draw_uniforms(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
+                             NoiseBuffer& buffer) const {
+    return this->draw(noise, chunk.of_one_element(), block, k, buffer, chunk_kernels().uniforms);
   }
 
   // Fills sizes_ for the block: once, or in every step where there is jitter.
   void draw_sizes(const Block& block, int64_t k) {
     if (k > 0 && steps_.jitter == 0) return;
-    for_each_chunk(block, [&](const Chunk& chunk, int64_t) {
+    this->for_each_chunk(block, [&](const Chunk& chunk, int64_t) {
       const bool drawn = steps_.jitter > 0;
       const float* uniforms = drawn ? draw_uniforms(jitters_, chunk, block, k, jitter_buffer_) : nullptr;
       for (int64_t row = 0; row < chunk.rows; ++row) {
@@ -111,11 +102,9 @@ class Chains {
 
   // out = (a x + b score) + c z, b and c made from each sample's step size.
   template <class Make>
-  void step(const Chunk& chunk, const Block& block, int64_t k, const T* x, T a, Make make, T* out) {
-    if (!as_before(block, k)) noise_.lay_out(chunk, buffer_.calls);
-    const float* z = noise_.drawn(chunk, k, buffer_);
+  void affine(const Chunk& chunk, const Block& block, int64_t k, const T* x, T a, Make make, T* out) {
+    const float* z = this->draw(chunk, block, k);
     const int64_t at = chunk.first - block.first;
-    constexpr T kNone = std::numeric_limits<T>::infinity();
     const int64_t row = at / shape_.elements;
     if (!steps_.per_sample()) {
       const auto [b, c] = make(sizes_[row]);
@@ -129,7 +118,7 @@ class Chains {
       kernels_of<T>().step_each(chunk.count, x + at, score_.data() + at, z, nullptr, a_.data, b_.data, c_.data,
                                 {-kNone, kNone, kNone}, out + at, nullptr);
     }
-    x_view_.round(chunk.count, out + at);
+    given_.x.round(chunk.count, out + at);
   }
 
   // MALA: Langevin's step.
@@ -137,20 +126,20 @@ class Chains {
     const auto make = [&](double size) {
       return std::pair(static_cast<T>(size), static_cast<T>(std::sqrt(2.0 * size * steps_.temperature)));
     };
-    step(chunk, block, k, x_.data(), T(1), make, work_.x());
+    affine(chunk, block, k, x(), T(1), make, work_.x());
   }
 
   // HMC: a fresh momentum with its first half kick, and the leapfrog's whole steps.
-  void travel(const Block& block, int64_t k, int64_t n_leapfrog) {
+  void travel(const Block& block, int64_t k) {
     const T spread = static_cast<T>(std::sqrt(steps_.temperature));
     const auto make = [&](double size) { return std::pair(static_cast<T>(0.5 * size), spread); };
-    for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
-      step(chunk, block, k, score_.data(), T(0), make, fresh_.data());
-      move(chunk, at, x_.data(), fresh_.data(), work_.x());
+    this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
+      affine(chunk, block, k, score_.data(), T(0), make, fresh_.data());
+      move(chunk, at, x(), fresh_.data(), work_.x());
     });
-    for (int64_t i = 1; i < n_leapfrog; ++i) {
-      work_.make_score(x_view_, block);
-      for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
+    for (int64_t i = 1; i < n_leapfrog_; ++i) {
+      work_.make_score(given_.x, block);
+      this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
         move(chunk, at, i == 1 ? fresh_.data() : moving_.data(), work_.score(), moving_.data());
         move(chunk, at, work_.x(), moving_.data(), work_.x());
       });
@@ -164,17 +153,17 @@ class Chains {
     const double* size = &sizes_[at / shape_.elements];
     T by[kCalls];
     for (int64_t row = 0; row < rows; ++row) by[row] = static_cast<T>(size[row]);
-    if (each || !x_view_.is_half()) {
+    if (each || !given_.x.is_half()) {
       kernels_of<T>().moved(rows, width, from + at, v + at, by, out + at);
     } else {
       kernels_of<T>().scaled(rows, width, v + at, by, a_.data);
-      x_view_.round(chunk.count, a_.data);
+      given_.x.round(chunk.count, a_.data);
       for (int64_t i = 0; i < chunk.count; ++i) out[at + i] = from[at + i] + a_.data[i];
     }
-    x_view_.round(chunk.count, out + at);
+    given_.x.round(chunk.count, out + at);
   }
 
-  void test(const Chunk& chunk, int64_t at, const Block& block, int64_t k, int64_t n_leapfrog) {
+  void test(const Chunk& chunk, int64_t at, const Block& block, int64_t k) {
     T plus[kCalls], minus[kCalls], before[kCalls], after[kCalls];
     const int64_t first = chunk.sample - block.sample;
     for (int64_t row = 0; row < chunk.rows; ++row) {
@@ -187,7 +176,7 @@ class Chains {
       squares(chunk.rows, chunk.width, {score, x, y}, minus, T(-1), T(1), before);
       squares(chunk.rows, chunk.width, {new_score, x, y}, plus, T(-1), T(1), after);
     } else {
-      const T* last = (n_leapfrog == 1 ? fresh_.data() : moving_.data()) + at;
+      const T* last = (n_leapfrog_ == 1 ? fresh_.data() : moving_.data()) + at;
       squares(chunk.rows, chunk.width, {score, fresh_.data() + at, nullptr}, minus, T(1), T(0), before);
       squares(chunk.rows, chunk.width, {new_score, last, nullptr}, plus, T(1), T(0), after);
     }
@@ -202,49 +191,20 @@ class Chains {
     }
     for (int64_t row = 0; row < chunk.rows; ++row) accept[row] = accepts(log_alpha[row], uniforms[row]);
     for (int64_t row = 0; row < chunk.rows; ++row) held_.accepted[chunk.sample + row] += accept[row];
-    select<1>(chunk.rows, 1, accept, proposed, energy);
-    take(chunk, accept, y, x_.data() + at);
-    take(chunk, accept, new_score, score_.data() + at);
+    kernels_of<double>().choose(chunk.rows, 1, accept, proposed, energy);
+    kernels_of<T>().choose(chunk.rows, chunk.width, accept, y, x_.data() + at);
+    kernels_of<T>().choose(chunk.rows, chunk.width, accept, new_score, score_.data() + at);
   }
 
-  // Copies the accepted samples. The processor can't predict which those are, so short samples are chosen by bit masks; for a
-  // long sample the copy that is saved outweighs a mispredicted branch.
-  static void take(const Chunk& chunk, const bool* accept, const T* from, T* to) {
-    constexpr int64_t kLong = 32;
-    if (chunk.width == 1) return select<1>(chunk.rows, 1, accept, from, to);
-    if (chunk.width == 2) return select<2>(chunk.rows, 2, accept, from, to);
-    if (chunk.width <= kLong) return select<0>(chunk.rows, chunk.width, accept, from, to);
-    for (int64_t row = 0, at = 0; row < chunk.rows; ++row, at += chunk.width) {
-      if (accept[row]) std::copy(from + at, from + at + chunk.width, to + at);
-    }
-  }
-
-  template <int kWidth, class S>
-  static void select(int64_t rows, int64_t any_width, const bool* accept, const S* from, S* to) {
-    using Bits = std::conditional_t<sizeof(S) == 8, uint64_t, uint32_t>;
-    const int64_t width = kWidth ? kWidth : any_width;
-    for (int64_t row = 0, at = 0; row < rows; ++row) {
-      const Bits mask = Bits(0) - Bits(accept[row]);
-      for (const int64_t end = at + width; at < end; ++at) {
-        Bits old, fresh;
-        std::memcpy(&old, to + at, sizeof old);
-        std::memcpy(&fresh, from + at, sizeof fresh);
-        old ^= (old ^ fresh) & mask;
-        std::memcpy(to + at, &old, sizeof old);
-      }
-    }
-  }
-
-  const Shape& shape_;
   const Steps& steps_;
-  const NoiseSource noise_, tests_, jitters_;
-  double constant_;
-  const View &x_view_, &score_view_;
+  const int64_t n_leapfrog_;
+  const NoiseSource tests_, jitters_;
+  const double constant_;
+  const View& score_view_;
   const Held& held_;
-  BlockBuffers<T> work_;  // the proposal and its score
   Line<T> x_, score_, fresh_, moving_, room_;
   std::vector<double> proposed_, sizes_;
-  NoiseBuffer buffer_, test_buffer_, jitter_buffer_;
+  NoiseBuffer test_buffer_, jitter_buffer_;
   Buffer<T> a_, b_, c_;
 };
 
@@ -255,28 +215,24 @@ T* numbers(const Tensor& tensor) {
 
 void metropolis_chain(const args::MetropolisChain& args) {
   const char* op = "metropolis_chain";
-  const Tensor &x = args.x, &params = args.params;
+  const Tensor& x = args.x;
   const int64_t samples = x.size(0), n_steps = args.n_steps, n_leapfrog = args.n_leapfrog;
   const Held held{numbers<double>(args.energy), numbers<int64_t>(args.accepted), numbers<bool>(args.accept),
                   numbers<double>(args.log_alpha)};
   const Steps steps{{args.step_size, args.step_size_rows}, args.temperature, args.jitter, n_leapfrog == 0};
   steps.size.require(op, "step_size", true);
-  const NoiseSource noise(args.name, args.seeds, args.ids, Shape(x));
-  noise.require_steps(n_steps);
-  const View state(x), slope(args.score);
+  const Given given{View(x), View(), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
+  given.noise.require_steps(n_steps);
+  if (Shape(x).chunks_per_sample) fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", x.numel() / samples);
+  const View slope(args.score);
+  const int64_t scores = n_steps * (n_leapfrog + 2);  // a step costs about as much as so many of Langevin's
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
-    if (!kernels.both) fail(op, ": the target ", kTargetNames[args.target], " has no energy of its own");
-    const int64_t at_once = samples_at_once(kernels, samples);
-    Shape shape(x, at_once);
-    if (shape.chunks_per_sample) fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", shape.elements);
-    const int64_t scores = n_leapfrog + 2;  // a step costs about as much as so many of Langevin's
-    if (!at_once) shape.share(torch::stable::get_num_threads(), n_steps * scores);
-    const Blocks blocks(shape, true, at_once, work_of(kernels, shape, params), n_steps * scores);
-    for_each_block(blocks, [&] {
-      return [&, chains = std::make_unique<Chains<T>>(blocks, kernels, params, steps, noise, args.constant, state, slope, held)](
-                 const Block& block) { chains->run(block, n_steps, n_leapfrog); };
+    on_density<T>(op, x, args.density, {true, true, scores}, [&](const Blocks& blocks, auto make) {
+      run_chain(blocks, n_steps, Kept(x, std::nullopt, std::nullopt), [&] {
+        using Made = MetropolisSteps<T, decltype(make())>;
+        return std::make_unique<Made>(blocks, make, given, steps, n_leapfrog, args.constant, slope, held);
+      });
     });
   });
 }

@@ -1,7 +1,7 @@
-// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors; network_chain: many Langevin
-// steps.
+// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors; network_laplacian: the trace of
+// that; network_chain: many Langevin steps.
 #include "chain.h"
-#include "network_buffers.h"
+#include "density.h"
 
 namespace pyebm {
 namespace {
@@ -52,7 +52,8 @@ void network_hvp(const args::NetworkHvp& args) {
     const Blocks blocks = network.blocks(shape, 2);
     for_each_block(blocks, [&] {
       return [&, work = HvpBuffers<T>(network, blocks)](const Block& block) mutable {
-        work.read(state, vector, block);
+        work.read(state, block);
+        work.read_vector(vector, block);
         work.make();
         work.write(result, block);
       };
@@ -60,17 +61,34 @@ void network_hvp(const args::NetworkHvp& args) {
   });
 }
 
-void network_chain(const args::NetworkChain& args) {
-  const char* op = "network_chain";
+void network_laplacian(const args::NetworkLaplacian& args) {
+  const char* op = "network_laplacian";
   const Tensor& x = args.x;
-  const int64_t n_steps = args.steps.n_steps;
-  const Chain chain(op, x, args.steps, args.score_clip);
+  const View state(x);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, n_steps, args.biases_per_step.value_or(false));
+    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false);
+    if (!network.net.is_energy) fail(op, ": a network that gives scores has no Hessian");
+    T* out = static_cast<T*>(x.size(0) ? args.out.data_ptr() : nullptr);
     const Shape shape(x, network.at_once);
-    const Blocks blocks = network.blocks(shape, n_steps);
-    chain.run<T>(blocks, [&] { return NetworkBuffers<T>(network, blocks); });
+    const Blocks blocks = network.blocks(shape, 2 * network.net.dim);
+    for_each_block(blocks, [&] {
+      return [&, work = HvpBuffers<T>(network, blocks)](const Block& block) mutable {
+        work.read(state, block);
+        work.make_laplacian(out + block.sample);
+      };
+    });
+  });
+}
+
+void network_chain(const args::NetworkChain& args) {
+  const char* op = "network_chain";
+  const int64_t n_steps = args.steps.n_steps;
+  const Chain chain(op, args.x, args.steps);
+  with_compute_type(args.x, [&](auto type) {
+    using T = decltype(type);
+    on_network<T>(op, args.x, args.layout, args.params, args.biases, n_steps, args.biases_per_step.value_or(false),
+                  {true, false, n_steps}, [&](const Blocks& blocks, auto make) { chain.run<T>(blocks, make); });
   });
 }
 
@@ -86,5 +104,6 @@ extern "C" __attribute__((visibility("default"))) void pyebm_pack(const void* co
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   PYEBM_IMPL(m, network_score);
   PYEBM_IMPL(m, network_hvp);
+  PYEBM_IMPL(m, network_laplacian);
   PYEBM_IMPL(m, network_chain);
 }

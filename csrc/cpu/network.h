@@ -76,6 +76,8 @@ struct NetworkKernels {
   int64_t (*sums_of_gradient)(const Network<T>&);
   void (*gradient)(const Network<T>&, NetworkRows, const NetworkGradient<T>&, T* scratch);
   void (*gather_gradient)(const Network<T>&, int64_t parts, const T* sums, T* out);
+  // Its trace, one a row, by the same scratch.
+  void (*laplacian)(const Network<T>&, NetworkRows, const T* x, T* scratch, T* out);
 };
 
 }  // namespace pyebm

@@ -30,6 +30,7 @@ class NetworkBuffers {
   void make_energy(const Block& block, double* energy) {
     network_.kernels.score(network_.net, {block.sample, block.rows, 0}, x(), scratch_.data(), nullptr, energy);
   }
+  void make_both(const View& view, const Block& block, T* /* room */, double* energy) { make_score(view, block, 0, energy); }
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
     write_numbers(view, first, block.count, values);
   }
@@ -51,11 +52,12 @@ class HvpBuffers {
         out_(blocks[0].count),
         scratch_(network.kernels.scratch_of_hvp(network.net)) {}
 
-  void read(const View& x, const View& v, const Block& block) {
+  void read(const View& x, const Block& block) {
     rows_ = {block.sample, block.rows, 0};
     read_numbers(x, block.first, block.count, x_.data());
-    read_numbers(v, block.first, block.count, v_.data());
   }
+  void read_vector(const View& v, const Block& block) { read_numbers(v, block.first, block.count, v_.data()); }
+  void make_laplacian(T* out) { network_.kernels.laplacian(network_.net, rows_, x_.data(), scratch_.data(), out); }
   void make() { network_.kernels.hvp(network_.net, rows_, x_.data(), v_.data(), scratch_.data(), out_.data()); }
   void write(const View& out, const Block& block) const { write_numbers(out, block.first, block.count, out_.data()); }
 

@@ -3,7 +3,7 @@
 
 namespace {
 
-constexpr int64_t kRoomsOfHvp = 4;  // a layer: values, slopes, curves (later: how the slopes change), tangents
+constexpr int64_t kRoomsOfHvp = 6;  // a layer: values, slopes, curves, tangents, gradients, and how the slopes change
 
 template <class Lanes, class T>
 struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
@@ -13,8 +13,36 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
 
   T* v() const { return beside(5); }
   T* tangents(int64_t l) const { return l < 0 ? v() : this->room(kRoomsOfHvp * l + 3); }
+  T* gradients(int64_t l) const { return this->room(kRoomsOfHvp * l + 4); }  // of what layer l gives
+  T* bends(int64_t l) const { return this->room(kRoomsOfHvp * l + 5); }
 
-  // How the values, and the slopes in the place of the curves, change along v.
+  // Forward, and the gradients of all layers: what the products with all vectors share.
+  void prepare(const NetworkRows& rows) const {
+    this->forward(rows, net.count, 2);
+    T* pulled = beside(0);
+    const T one = 1;
+    lanes.fill(1, &one, gradients(net.count - 1));
+    for (int64_t l = net.count - 1; l > 0; --l) {
+      const Layer<T>& layer = net.layers[l];
+      const T* gradient = gradients(l);
+      T* next = gradients(l - 1);
+      lanes.each(layer.inputs, [&](int64_t at, int64_t n) {
+        clear(n, next + at);
+        if (layer.residual) add(n, gradient + at, next + at);
+      });
+      lanes.each(layer.outputs, [&](int64_t at, int64_t n) { product(n, slopes(l) + at, gradient + at, pulled + at); });
+      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, pulled, next);
+    }
+  }
+
+  // The Hessian times v.
+  T* times() const {
+    forward_along();
+    return backward_along();
+  }
+
+ private:
+  // How the values and the slopes change along v.
   void forward_along() const {
     append(v(), 0, v());
     for (int64_t l = 0; l < net.count; ++l) {
@@ -23,7 +51,7 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) { clear(n, out + at); });
       lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? net.dim : 0), layer.forward, before, out);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        multiply(n, out + at, curves(l) + at);
+        product(n, out + at, curves(l) + at, bends(l) + at);
         multiply(n, slopes(l) + at, out + at);
         if (layer.residual) add(n, before + at, out + at);
       });
@@ -33,30 +61,22 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
 
   // How the gradient changes along v.
   T* backward_along() const {
-    T *gradient = beside(0), *next = beside(1), *change = beside(2), *next_change = beside(3), *to_x = beside(4);
+    T *change = beside(2), *next_change = beside(3), *to_x = beside(4);
     lanes.each(net.dim, [&](int64_t at, int64_t n) { scale(n, 2 * net.quadratic, v() + at, to_x + at); });
     lanes.each(1, [&](int64_t at, int64_t n) { clear(n, change + at); });
-    const T one = 1;
-    lanes.fill(1, &one, gradient);
     for (int64_t l = net.count - 1; l >= 0; --l) {
       const Layer<T>& layer = net.layers[l];
       T* to_h = l ? next_change : to_x;
       lanes.each(layer.inputs, [&](int64_t at, int64_t n) {
-        clear(n, next + at);
         if (l) clear(n, to_h + at);
-        if (!layer.residual) return;
-        add(n, gradient + at, next + at);
-        add(n, change + at, to_h + at);
+        if (layer.residual) add(n, change + at, to_h + at);
       });
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
         multiply(n, slopes(l) + at, change + at);
-        add_products(n, gradient + at, curves(l) + at, change + at);
-        multiply(n, slopes(l) + at, gradient + at);
+        add_products(n, gradients(l) + at, bends(l) + at, change + at);
       });
-      if (l) lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, gradient, next);
       lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, change, to_h);
       if (layer.skip) lanes.multiply_add(net.dim, layer.outputs, layer.to_x, change, to_x);
-      std::swap(gradient, next);
       next_change = change;
       change = to_h;
     }
@@ -69,9 +89,26 @@ void hvp_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, con
   const HvpPass<Lanes, T> pass(net, scratch);
   pass.lanes.read(rows.count, net.dim, x, net.dim, pass.x);
   pass.lanes.read(rows.count, net.dim, v, net.dim, pass.v());
-  pass.forward(rows, net.count, 2);
-  pass.forward_along();
-  pass.lanes.write(rows.count, net.dim, pass.backward_along(), out);
+  pass.prepare(rows);
+  pass.lanes.write(rows.count, net.dim, pass.times(), out);
+}
+
+// The Hessian's trace: of its product with each unit vector that one's element, added first to last.
+template <class Lanes, class T>
+void laplacian_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T* scratch, T* out) {
+  const HvpPass<Lanes, T> pass(net, scratch);
+  pass.lanes.read(rows.count, net.dim, x, net.dim, pass.x);
+  pass.prepare(rows);
+  T *unit = pass.beside(1), *one = pass.beside(0);
+  clear(net.dim, unit);
+  for (int64_t i = 0; i < rows.count; ++i) out[i] = 0;
+  for (int64_t d = 0; d < net.dim; ++d) {
+    unit[d] = 1;
+    pass.lanes.fill(net.dim, unit, pass.v());
+    unit[d] = 0;
+    pass.lanes.write(rows.count, 1, Lanes::at(pass.times(), d), one);
+    for (int64_t i = 0; i < rows.count; ++i) out[i] = out[i] + one[i];
+  }
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ int64_t widest(const Network<T>& net) {
   return most;
 }
 
-// to = to + from, to = to from, to = c from
+// to = to + from, to = to from
 template <class T>
 void add(int64_t n, const T* from, T* to) {
   PYEBM_VECTOR_LOOP
@@ -31,6 +31,12 @@ void multiply(int64_t n, const T* from, T* to) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) to[i] = to[i] * from[i];
 }
+// to = a b
+template <class T>
+void product(int64_t n, const T* a, const T* b, T* to) {
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) to[i] = a[i] * b[i];
+}
 // to = to + a b
 template <class T>
 void add_products(int64_t n, const T* a, const T* b, T* to) {
@@ -38,6 +44,7 @@ void add_products(int64_t n, const T* a, const T* b, T* to) {
     store(to + i, fma(load<Wide<T>>(a + i), load<Wide<T>>(b + i), load<Wide<T>>(to + i)));
   }
 }
+// to = c from
 template <class T>
 void scale(int64_t n, T c, const T* from, T* to) {
   PYEBM_VECTOR_LOOP

@@ -60,10 +60,15 @@ struct NetworkTarget {
       GradientPass<decltype(lanes), T>(net, some, part, scratch).run();
     });
   }
+  static void laplacian(const Network<T>& net, NetworkRows rows, const T* x, T* scratch, T* out) {
+    by_passes(net, rows, [&](auto lanes, const NetworkRows& some, int64_t at) {
+      laplacian_at_once<decltype(lanes)>(net, some, x + at * net.dim, scratch, out + at);
+    });
+  }
 
   static constexpr NetworkKernels<T> table() {
-    return {kLanes, neurons_in_lanes,    packed,           pack,     scratch<2>,        score, scratch<kRoomsOfHvp>,
-            hvp,    scratch_of_gradient, gradient_size<T>, gradient, gather_gradient<T>};
+    return {kLanes, neurons_in_lanes,    packed,           pack,     scratch<2>,         score,    scratch<kRoomsOfHvp>,
+            hvp,    scratch_of_gradient, gradient_size<T>, gradient, gather_gradient<T>, laplacian};
   }
 
  private:

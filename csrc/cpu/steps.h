@@ -73,24 +73,20 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
 
 // A step in place, of contiguous float32 or float64 tensors, without options and without torch's dispatcher: its code has left the
 // caches by the time a sampler comes back from a network (docs/performance.md).
-struct PlainCall {  // as in pyebm/samplers/_plain.py
-  int64_t samples, elements, is_double;
-  int64_t seed, first_sample, stream;
-
-  // Calls take(x, score, noise, shape). What can't be so done is left to the op: false.
-  template <class Take>
-  bool run(void* x, void* score, int64_t step, Take take) const try {
-    if (samples && elements && !(x && score)) return false;  // autograd's tensors of zeros have no memory
-    const int64_t bytes = samples * elements * (is_double ? 8 : 4), apart = static_cast<char*>(x) - static_cast<char*>(score);
-    if (apart != 0 && -bytes < apart && apart < bytes) return false;  // they overlap in part
-    const Shape shape(samples, elements, 0);
-    const int64_t name[] = {seed, first_sample, step, stream};
-    const ScalarType type = is_double ? ScalarType::Double : ScalarType::Float;
-    take(View(x, type, samples * elements), View(score, type, samples * elements), NoiseSource(name, shape), shape);
-    return true;
-  } catch (const std::exception&) {
-    return false;
-  }
-};
+// Calls take(x, score, noise, shape). What can't be so done is left to the op: false.
+template <class Take>
+bool run_plain(const plain::call& call, void* x, void* score, int64_t step, Take take) try {
+  const int64_t count = call.samples * call.elements;
+  if (count && !(x && score)) return false;  // autograd's tensors of zeros have no memory
+  const int64_t bytes = count * (call.is_double ? 8 : 4), apart = static_cast<char*>(x) - static_cast<char*>(score);
+  if (apart != 0 && -bytes < apart && apart < bytes) return false;  // they overlap in part
+  const Shape shape(call.samples, call.elements, 0);
+  const int64_t name[] = {call.seed, call.first_sample, step, call.stream};
+  const ScalarType type = call.is_double ? ScalarType::Double : ScalarType::Float;
+  take(View(x, type, count), View(score, type, count), NoiseSource(name, shape), shape);
+  return true;
+} catch (const std::exception&) {
+  return false;
+}
 
 }  // namespace pyebm

@@ -7,8 +7,8 @@ using pyebm::kEnergySpan;
 using pyebm::kSumLanes;
 
 // Halves the lanes until one is left.
-template <class T>
-PYEBM_HD T sum_of_lanes(T* lane, int64_t lanes) {
+template <class V>
+PYEBM_HD V sum_of_lanes(V* lane, int64_t lanes) {
   for (int64_t half = lanes / 2; half > 0; half /= 2) {
     for (int64_t l = 0; l < half; ++l) lane[l] = lane[l] + lane[l + half];
   }
@@ -33,15 +33,26 @@ void sums_of(int64_t rows, int64_t width, const T* terms, T* sums) {
   if (width == 2) return sums_of_small<2>(rows, terms, sums);
   if (width == 3) return sums_of_small<3>(rows, terms, sums);
   if (width == 4) return sums_of_small<4>(rows, terms, sums);
-  for (int64_t row = 0; row < rows; ++row, terms += width) {
-    alignas(64) T lane[kSumLanes] = {};
-    const int64_t whole = width / kSumLanes * kSumLanes;
+  using V = Wide<T>;
+  constexpr int64_t kHalf = kSumLanes / 2, kVectors = kSumLanes / kWidth<V>;
+  const int64_t whole = width / kSumLanes * kSumLanes;
+  const auto fill = [&](int64_t row, T* lane) {
+    const T* own = terms + row * width;
+    V sum[kVectors] = {};
     for (int64_t i = 0; i < whole; i += kSumLanes) {
-      for (int64_t l = 0; l < kSumLanes; ++l) lane[l] = lane[l] + terms[i + l];
+      PYEBM_UNROLL
+      for (int64_t v = 0; v < kVectors; ++v) sum[v] = sum[v] + load<V>(own + i + v * kWidth<V>);
     }
-    for (int64_t l = 0; l < width - whole; ++l) lane[l] = lane[l] + terms[whole + l];
-    sums[row] = sum_of_lanes(lane, kSumLanes);
-  }
+    if (whole < width) {
+      alignas(64) T all[kSumLanes];
+      memcpy(all, sum, sizeof all);
+      for (int64_t l = 0; l < width - whole; ++l) all[l] = all[l] + own[whole + l];
+      memcpy(sum, all, sizeof all);
+    }
+    PYEBM_UNROLL
+    for (int64_t v = 0; v < kVectors / 2; ++v) store(lane + v * kWidth<V>, sum[v] + sum[v + kVectors / 2]);
+  };
+  sum_rows_of_lanes<kHalf>(rows, sums, fill, [&](auto& lane) { return sum_of_lanes(lane, kHalf); });
 }
 
 // One energy a row: the terms of its elements, spans of kEnergySpan in T and what they give in double. room: one a row.

@@ -111,6 +111,10 @@ void langevin_chain(const args::LangevinChain& args) {
   const Tensor &x = args.x, &params = args.params;
   const int64_t count = x.size(0), n_steps = given.n_steps, target = args.target;
   const Call call("langevin_chain", x);
+  if (given.mask || given.score_clip) {
+    fail(call.op,
+         ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as pyebm's functions do");
+  }
   const NoiseName noise = call.noise(given.name, given.seeds, given.ids);
   Schedule schedule;
   schedule.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows, given.step_size_per_step.value_or(false),

@@ -177,11 +177,11 @@ def _show(axes: Any, images: Tensor, columns: int, title: str) -> None:
     axes.set(title=title, xticks=[], yticks=[])
 
 
-def digits(path: Path, real: Tensor, sampled: Tensor, columns: int = 12) -> None:
+def digits(path: Path, real: Tensor, sampled: Tensor, how: str = "annealed Langevin", columns: int = 12) -> None:
     figure = _figure(12.4, 6.7)
     left, right = figure.subplots(1, 2)
     _show(left, real[: columns**2], columns, "Real digits (held out)")
-    _show(right, sampled[: columns**2], columns, "Sampled digits (annealed Langevin)")
+    _show(right, sampled[: columns**2], columns, f"Sampled digits ({how})")
     figure.savefig(path)
 
 

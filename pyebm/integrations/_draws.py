@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import reference
-from .._checks import Coefficient
+from .._checks import Coefficient, check_dense, check_tensor, checked_number
 from .._clamps import Clamp
-from .._name import WORD
+from .._name import WORD, readable
+from .._options import FLOATS
 from ..langevin import affine_step
 from ..losses import denoising_loss
 from ..noise import Noise
@@ -37,7 +38,7 @@ class Draws:
 
     def __init__(self, source: Source = None) -> None:
         if not (source is None or isinstance(source, Noise) or callable(source)):
-            raise TypeError(f"noise must be a Noise, a function such as torch.randn_like, or None, got {type(source).__name__}")
+            raise TypeError(f"noise: must be a Noise, a function such as torch.randn_like, or None, got {type(source).__name__}")
         self.source = source
         self.count = 0
         self._walk: tuple[torch.device, Iterator[Noise]] | None = None
@@ -75,7 +76,7 @@ def add_noise(x: Tensor, sigma: Coefficient, noise: Normals, alpha: Coefficient 
     """``alpha x + sigma z``, like x; in half precisions computed in float32."""
     if isinstance(noise, Noise):
         return perturb(x, sigma, noise, alpha=alpha)
-    work = _like("add_noise", noise, x)
+    work = check_normals("add_noise", noise, x)
     mixed: Tensor = _column(alpha, x, work) * x.to(work) + _column(sigma, x, work) * noise.to(work)
     return mixed.to(x.dtype)
 
@@ -104,12 +105,25 @@ def _composed(
     x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, z: Tensor, clamp: Clamp | None
 ) -> tuple[Tensor, Tensor]:
     """The kernels' arithmetic for the caller's normals, from torch operations."""
-    _like("step", z, x)
+    check_normals("step", z, x)
     a_rows, b_rows, c_rows = (value if isinstance(value, Tensor) else None for value in (a, b, c))
     numbers = tuple(math.nan if isinstance(value, Tensor) else value for value in (a, b, c))
     low, high = clamp or (None, None)
     mean, value = reference.affine_update(x, g, z, numbers, a_rows, b_rows, c_rows, None, low, high)  # type: ignore[arg-type]
     return value.to(x.dtype), mean.to(x.dtype)
+
+
+def checked_scale(op: str, name: str, value: Coefficient, open_low: bool = False) -> Coefficient:
+    """A number or a tensor, not negative (with open_low: above 0), finite; a tensor on a GPU is not waited for."""
+    if not isinstance(value, Tensor):
+        return checked_number(op, name, value, 0.0, open_low)
+    check_tensor(op, name, value)
+    if value.is_cpu and readable(value):
+        fine = (value > 0 if open_low else value >= 0) & (value < math.inf)
+        if not bool(fine.all()):
+            worst = value[~fine].flatten()[0].item()
+            raise ValueError(f"{op}: {name} must be {'>' if open_low else '>='} 0 and finite, got {worst:g}")
+    return value
 
 
 def noise_norms(noise: Normals, like: Tensor) -> Tensor:
@@ -125,11 +139,16 @@ def norms(x: Tensor) -> Tensor:
     return root
 
 
-def _like(op: str, noise: Tensor, x: Tensor) -> torch.dtype:
+def check_normals(op: str, noise: Tensor, x: Tensor, name: str = "noise") -> torch.dtype:
+    """The caller's own normals; returns what they are computed in."""
     if not isinstance(noise, Tensor):
-        raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
-    if noise.shape != x.shape:
-        raise ValueError(f"{op}: noise must have the samples' shape {tuple(x.shape)}, got {tuple(noise.shape)}")
+        raise TypeError(f"{op}: {name} must be a Noise or a tensor, got {type(noise).__name__}")
+    check_dense(op, name, noise)
+    if noise.dtype not in FLOATS:
+        raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {noise.dtype}")
+    if noise.shape != x.shape or noise.device != x.device:
+        wanted = f"must have the samples' shape {tuple(x.shape)}, on {x.device}"
+        raise ValueError(f"{op}: {name} {wanted}, got {tuple(noise.shape)}, on {noise.device}")
     return torch.promote_types(x.dtype, torch.float32)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .._checks import check_samples, checked_number
+from .._options import check_callable
 from ._draws import Draws, Source, step
 from ._packages import require
 
@@ -38,12 +40,25 @@ class LangevinDynamics(theirs.LangevinDynamics):
     def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._draws = Draws(noise)
+        self._check()
+
+    def _check(self) -> None:
+        """Their attributes, which a schedule may set between steps."""
+        call = type(self).__name__
+        checked_number(call, "step_size", self.step_size, 0.0 if self.noise_scale is None else -math.inf)
+        if self.noise_scale is not None:
+            checked_number(call, "noise_scale", self.noise_scale)
+        if self.grad_clip is not None:
+            checked_number(call, "grad_clip", self.grad_clip, 0.0)
 
     def step(self, energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """One transition of every chain."""
+        self._check()
+        check_callable(type(self).__name__, "energy", energy)
+        check_samples(type(self).__name__, "x", x)
         _, grad = self._energy_grad(energy, x)
         if self.grad_clip is not None:
-            grad = grad.clamp(-self.grad_clip, self.grad_clip)
+            grad = grad.clamp(-float(self.grad_clip), float(self.grad_clip))
         sigma = math.sqrt(2 * self.step_size) if self.noise_scale is None else self.noise_scale
         x = x.detach()
         return step(x, grad, 1.0, -self.step_size, sigma, self._draws(x), clamp=self.clamp)

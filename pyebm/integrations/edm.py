@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_tensor
+from .._checks import check_samples, check_tensor, checked_number
 from .._name import to_int64
-from .._options import checked_device, checked_int, shown
+from .._options import check_callable, check_choice, check_dtype, checked_device, checked_int, checked_shape, shown
+from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
 from ..noise import Noise
 from ._draws import Draws, Source, add_noise
@@ -49,7 +50,10 @@ class EDMLoss:
         noise: Source = None,
         reduction: str = "none",
     ) -> None:
-        self.P_mean, self.P_std, self.sigma_data = P_mean, P_std, sigma_data
+        self.P_mean = checked_number("EDMLoss", "P_mean", P_mean)
+        self.P_std = checked_number("EDMLoss", "P_std", P_std, 0.0)
+        self.sigma_data = checked_number("EDMLoss", "sigma_data", sigma_data, 0.0, open_low=True)
+        check_choice("EDMLoss", "reduction", reduction, REDUCTIONS)
         self.reduction = reduction
         self._draws = Draws(noise)
 
@@ -61,7 +65,11 @@ class EDMLoss:
         augment_pipe: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
         """The loss of each element, like images (or their sum)."""
-        shape = (images.shape[0], *[1] * (images.dim() - 1))
+        check_callable("EDMLoss", "net", net)
+        batch = check_samples("EDMLoss", "images", images)
+        if augment_pipe is not None:
+            check_callable("EDMLoss", "augment_pipe", augment_pipe, "a function or None")
+        shape = (batch, *[1] * (images.dim() - 1))
         if self._draws.is_ours:  # a name, which is not yet of any shape: it serves the levels too
             noise = self._draws(images)
             normal = noise.at(stream=noise.stream + 1).randn(shape, device=images.device)
@@ -97,6 +105,7 @@ class StackedRandomGenerator:
     def __init__(self, device: torch.device | str, seeds: Sequence[int] | Tensor) -> None:
         self.device = checked_device("StackedRandomGenerator", device)
         named = _named(seeds)
+        self._samples = len(named)
         self.noise = Noise(named, sample_ids=torch.zeros_like(named))
         self._step = 0
 
@@ -104,18 +113,34 @@ class StackedRandomGenerator:
         self._step += 1
         return self.noise.at(step=self._step - 1)
 
+    def _sizes(self, call: str, size: Any, name: str = "size") -> tuple[int, ...]:
+        sizes = checked_shape(f"StackedRandomGenerator.{call}", name, list(size) if isinstance(size, torch.Size) else size)
+        if sizes[0] != self._samples:
+            raise ValueError(f"StackedRandomGenerator.{call}: {name} must begin with {self._samples}, a sample a seed, got {sizes}")
+        return sizes
+
     def randn(self, size: Sequence[int], *, dtype: torch.dtype = torch.float32, **_: Any) -> Tensor:
         """Normals; the first size is the number of samples."""
-        return self._next().randn(tuple(size), dtype=dtype, device=self.device)
+        check_dtype("StackedRandomGenerator.randn", dtype)
+        return self._next().randn(self._sizes("randn", size), dtype=dtype, device=self.device)
 
     def randn_like(self, input: Tensor) -> Tensor:
         """Normals like input; in float64 the float32 numbers, widened."""
+        check_samples("StackedRandomGenerator.randn_like", "input", input)
+        self._sizes("randn_like", tuple(input.shape), "input")
         return self._next().randn(tuple(input.shape), dtype=input.dtype, device=input.device)
 
     def randint(self, *args: int, size: Sequence[int], **_: Any) -> Tensor:
         """Integers in [low, high), as ``randint(high, size=...)`` or ``randint(low, high, size=...)``, in int64."""
-        low, high = args if len(args) == 2 else (0, *args)
-        uniform = self._next().rand(tuple(size), dtype=torch.float64, device=self.device)  # in (0, 1]
+        call = "StackedRandomGenerator.randint"
+        if len(args) not in (1, 2):
+            raise TypeError(f"{call}: low, high or high alone must be given, got {len(args)} numbers")
+        low, high = (checked_int(call, name, value) for name, value in zip(("low", "high"), (0, *args)[-2:], strict=True))
+        if not -(2**63) <= low < 2**63:
+            raise ValueError(f"{call}: low must fit 64 bits, got {shown(low)}")
+        if not low < high <= low + 2**32:
+            raise ValueError(f"{call}: high must be above low={low}, by at most 2**32, got {shown(high)}")
+        uniform = self._next().rand(self._sizes("randint", size), dtype=torch.float64, device=self.device)  # in (0, 1]
         return low + (uniform * (high - low)).ceil().long() - 1
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from .._checks import check_samples, check_tensor
+from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Normals, Source, add_noise
+from ._draws import Draws, Normals, Source, add_noise, checked_scale
 from ._packages import require
 
 require("k_diffusion")
@@ -33,6 +35,16 @@ class Denoiser(layers.Denoiser):
 
     def loss(self, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The loss of each sample, (B,)."""
+        call = "Denoiser.loss"
+        batch = check_samples(call, "input", input)
+        check_tensor(call, "sigma", sigma)
+        if sigma.shape != (batch,) or sigma.device != input.device:
+            raise ValueError(
+                f"{call}: sigma must be ({batch},), one for each sample of input and on its device, got {shown(sigma)}"
+            )
+        checked_scale(call, "sigma", sigma, open_low=True)
+        if not isinstance(noise, (Noise, Tensor)):
+            raise TypeError(f"{call}: noise must be a Noise or a tensor, got {type(noise).__name__}")
         if self.scales != 1:
             z = noise.randn(input.shape, dtype=input.dtype, device=input.device) if isinstance(noise, Noise) else noise
             losses: Tensor = super().loss(input, z, sigma, **kwargs)
@@ -66,6 +78,7 @@ def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor],
         >>> torch.equal(sampler(1.0, 0.5), pyebm.Noise(0).randn((4, 3)))
         True
     """
+    check_samples("noise_sampler", "x", x)
     draws = Draws(noise)
 
     def normals(_sigma: Tensor, _sigma_next: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import checked_list, checked_number
-from .._options import checked_count
+from .._checks import check_like, check_samples, check_tensor, checked_list, checked_number
+from .._name import readable
+from .._options import check_callable, checked_count, checked_flag, shown
 from ..losses import dsm_loss
-from ._draws import Draws, Normals, Source, add_noise, norms, step
+from ._draws import Draws, Normals, Source, add_noise, checked_scale, norms, step
 
 ScoreNet = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,8 +51,22 @@ def anneal_dsm_score_estimation(
         >>> anneal_dsm_score_estimation(lambda x, labels: -x, x, sigmas, noise=pyebm.Noise(0)).shape
         torch.Size([])
     """
+    call = "anneal_dsm_score_estimation"
+    check_callable(call, "scorenet", scorenet)
+    batch = check_samples(call, "samples", samples)
+    check_tensor(call, "sigmas", sigmas)
+    if sigmas.dim() != 1 or not len(sigmas):
+        raise ValueError(f"{call}: sigmas must be one noise level or more, (L,), got {shown(sigmas)}")
+    if sigmas.device != samples.device:
+        raise ValueError(f"{call}: sigmas must be on the device of samples, {samples.device}, got {sigmas.device}")
+    checked_scale(call, "sigmas", sigmas, open_low=True)
+    anneal_power = checked_number(call, "anneal_power", anneal_power)
+    if hook is not None:
+        check_callable(call, "hook", hook, "a function or None")
     if labels is None:
-        labels = torch.randint(0, len(sigmas), (samples.shape[0],), device=samples.device)
+        labels = torch.randint(0, len(sigmas), (batch,), device=samples.device)
+    else:
+        _check_labels(call, labels, batch, len(sigmas))
     sigma = sigmas[labels]
     drawn: Normals = noise if isinstance(noise, Tensor) else Draws(noise)(samples)
     scores = scorenet(add_noise(samples, sigma, drawn), labels)
@@ -95,9 +110,14 @@ def anneal_Langevin_dynamics(
         >>> len(images)
         11
     """
-    n_steps_each = checked_count("anneal_Langevin_dynamics", "n_steps_each", n_steps_each)
-    step_lr = checked_number("anneal_Langevin_dynamics", "step_lr", step_lr, 0.0)
-    draws, levels = Draws(noise), _levels("anneal_Langevin_dynamics", sigmas)
+    call = "anneal_Langevin_dynamics"
+    _check_images(call, "x_mod", x_mod)
+    check_callable(call, "scorenet", scorenet)
+    n_steps_each = checked_count(call, "n_steps_each", n_steps_each)
+    step_lr = checked_number(call, "step_lr", step_lr, 0.0)
+    flags = {"final_only": final_only, "verbose": verbose, "denoise": denoise}
+    final_only, verbose, denoise = (checked_flag(call, name, value) for name, value in flags.items())
+    draws, levels = Draws(noise), _levels(call, sigmas)
     x, images = x_mod, []
     for c, sigma in enumerate(levels):
         labels = torch.full((x.shape[0],), c, device=x.device)
@@ -146,7 +166,18 @@ def anneal_Langevin_dynamics_inpainting(
         (10, torch.Size([6, 1, 8, 8]))
     """
     call = "anneal_Langevin_dynamics_inpainting"
+    check_callable(call, "scorenet", scorenet)
     n_steps_each, image_size = checked_count(call, "n_steps_each", n_steps_each), checked_count(call, "image_size", image_size)
+    references = _check_images(call, "refer_image", refer_image)
+    _check_images(call, "x_mod", x_mod)
+    if refer_image.dim() != 4 or refer_image.shape[3] != image_size:
+        raise ValueError(
+            f"{call}: refer_image must be (R, C, image_size, image_size), image_size being {image_size}, "
+            f"got {tuple(refer_image.shape)}"
+        )
+    if x_mod.dim() != 5 or (references, *refer_image.shape[1:]) != (x_mod.shape[0], *x_mod.shape[2:]):
+        raise ValueError(f"{call}: x_mod must be (R, N, ...) for a refer_image (R, ...), got {tuple(x_mod.shape)}")
+    check_like(call, "x_mod", x_mod[:, 0], "refer_image", refer_image)
     step_lr = checked_number(call, "step_lr", step_lr, 0.0)
     draws, levels, columns = Draws(noise), _levels(call, sigmas), image_size // 2
     known = refer_image.repeat_interleave(x_mod.shape[1], dim=0)[..., :columns].contiguous()
@@ -160,6 +191,22 @@ def anneal_Langevin_dynamics_inpainting(
             drawn = draws(x)
             x = step(x, scorenet(x, labels), 1.0, eta, (2 * eta) ** 0.5, drawn)
     return images
+
+
+def _check_images(call: str, name: str, images: Tensor) -> int:
+    """Samples whose numbers can be copied to the CPU; returns how many."""
+    batch = check_samples(call, name, images)
+    if images.is_meta:
+        raise ValueError(f"{call}: {name} must hold numbers, got a tensor on meta")
+    return batch
+
+
+def _check_labels(call: str, labels: Any, batch: int, count: int) -> None:
+    """A level of each sample; on a GPU their range is the indexing's to see, which stops the process there."""
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.is_nested or labels.shape != (batch,):
+        raise TypeError(f"{call}: labels must be int64, the level of each of {batch} samples, got {shown(labels)}")
+    if readable(labels) and labels.is_cpu and batch and not (int(labels.min()) >= 0 and int(labels.max()) < count):
+        raise ValueError(f"{call}: labels must be in [0, {count}), got {int(labels.min())} to {int(labels.max())}")
 
 
 def _levels(call: str, sigmas: Any) -> list[float]:

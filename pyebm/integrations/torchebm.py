@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import check_samples, check_tensor, checked_number, rows_for
+from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Normals, Source, add_noise, step
+from ._draws import Draws, Normals, Source, add_noise, checked_scale, step
 from ._packages import require
 
 require("torchebm")
@@ -65,7 +67,16 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
                 state, step_size, drift=drift, diffusion=diffusion, noise=z, noise_scale=noise_scale, t=t, generator=generator
             )
             return stepped
-        x = state["x"]
+        call = f"{type(self).__name__}.step"
+        if not isinstance(state, dict) or "x" not in state:
+            raise TypeError(f'{call}: state must be a dict with the samples as "x", got {shown(state)}')
+        check_samples(call, "state['x']", state["x"])
+        step_size, x = checked_scale(call, "step_size", step_size), state["x"]
+        if isinstance(step_size, Tensor):
+            rows_for(call, "step_size", step_size, x)
+        # Theirs takes the square of it.
+        noise_scale = abs(noise_scale) if isinstance(noise_scale, Tensor) else abs(checked_number(call, "noise_scale", noise_scale))
+        checked_scale(call, "noise_scale", noise_scale)
         t = torch.zeros(x.shape[0], device=x.device, dtype=x.dtype) if t is None else t
         slope = self._resolve_drift(drift)(x, t)
         if noise is None:
@@ -92,6 +103,7 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
 
     def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        checked_number("DenoisingScoreMatching", "noise_scale", self.noise_scale, 0.0, open_low=True)
         self._draws = Draws(noise)
 
     def compute_loss(
@@ -104,6 +116,9 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
         **kwargs: Any,
     ) -> Tensor:
         """The loss, without the regularisation that ``forward`` adds; noise, where given, is this evaluation's."""
+        check_tensor("DenoisingScoreMatching", "x", x)
+        if x.is_meta and self.device.type != "meta":
+            raise ValueError("DenoisingScoreMatching: x must hold numbers, got a tensor on meta")
         resolved = self._resolve_model_kwargs(model_kwargs, kwargs)
         self._check_condition(x, resolved)
         resolved = self._apply_cfg_dropout(resolved, generator)

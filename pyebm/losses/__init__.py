@@ -1,11 +1,13 @@
-"""Objectives for scores and energies: denoising, score matching in its exact and sliced forms, and contrastive divergence.
+"""Objectives for scores and energies: denoising, score matching in its exact and sliced forms, and
+contrastive divergence.
 
-docs/training.md says which one when. A function's module, where it has one, is to it as ``nn.MSELoss`` is to ``mse_loss``.
+docs/training.md says which one when. A function's module, where it has one, is to it as
+``nn.MSELoss`` is to ``mse_loss``.
 """
 
 from .contrastive import ContrastiveDivergence, contrastive_divergence
 from .denoising import DenoisingLoss, DSMLoss, denoising_loss, dsm_loss
-from .denoising_score_matching import LogNormal, LogUniform, denoising_score_matching
+from .denoising_score_matching import DenoisingScoreMatchingLoss, LogNormal, LogUniform, denoising_score_matching
 from .replay import Drawn, ReplayBuffer
 from .score_matching import (
     FisherDivergenceLoss,
@@ -20,6 +22,7 @@ __all__ = [
     "ContrastiveDivergence",
     "DSMLoss",
     "DenoisingLoss",
+    "DenoisingScoreMatchingLoss",
     "Drawn",
     "FisherDivergenceLoss",
     "LogNormal",

@@ -1,6 +1,8 @@
-"""The objectives of score matching from PyTorch's operations, for any score function: what a kernel's result must equal.
+"""The objectives of score matching from PyTorch's operations, for any score function: what a
+kernel's result must equal.
 
-Each gives the terms whose weighted sum is the loss, one an element: their sum over a sample is the sample's loss.
+Each gives the terms whose weighted sum is the loss, one an element: their sum over a sample is the
+sample's loss.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def sliced(score: Tensor, pull: Pull, projections: Tensor) -> Tensor:
 
 
 def sliced_by_sample(score: Tensor, pull: Pull, projections: Tensor) -> Tensor:
-    """``1/2 (v' s)^2 + v' ds/dx v``, (B,), a mean over the projections: without the reduction of variance no sum over elements."""
+    """``1/2 (v' s)^2 + v' ds/dx v``, (B,), a mean over the projections: without the reduction of
+    variance no sum over elements."""
     batch, elements = score.shape[0], math.prod(score.shape[1:])
     terms = []
     for v in projections:

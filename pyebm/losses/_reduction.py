@@ -1,4 +1,5 @@
-"""Weight and reduction of an objective that is made of PyTorch's operations, as the denoising losses have them in their kernels."""
+"""Weight and reduction of an objective that is made of PyTorch's operations, as the denoising
+losses have them in their kernels."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from ..reference.steps import column, require_finite
 
 
 class Reduction:
-    """From an objective's terms, one an element (or one a sample), to the loss. It is made before the terms are, so that what
-    can't be right is refused first.
+    """From an objective's terms, one an element (or one a sample), to the loss. It is made before
+    the terms are, so that what can't be right is refused first.
     """
 
     def __init__(self, op: str, x: Tensor, weight: Any, reduction: str) -> None:
@@ -27,7 +28,8 @@ class Reduction:
         self.by_element = reduction == "none" or (self.rows is not None and self.rows.numel() not in (1, x.shape[0]))
 
     def __call__(self, terms: Tensor) -> Tensor:
-        """The loss, in float32, or float64 for float64 terms. Sums are in float64, whose rounding float32 does not see."""
+        """The loss, in float32, or float64 for float64 terms. Sums are in float64, whose rounding
+        float32 does not see."""
         weight = self.number if self.rows is None else column(self.number, self.rows, terms)
         weighted = terms.double() * weight
         if self.name != "none":

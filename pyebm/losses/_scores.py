@@ -1,17 +1,19 @@
-"""What the objectives make of ``fn``: its score, and the products of a vector with the score's Jacobian."""
+"""What the objectives make of ``fn``: its score, and the products of a vector with the score's
+Jacobian."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.compiler import is_dynamo_compiling
+from torch.compiler import is_dynamo_compiling, is_exporting
 
 from .._derivatives import inside
 from .._options import check_callable
-from ..energy import _leaf
+from ..energy import _leaf, energy_score
 from ..targets import Target
 
 ScoreFn = Callable[[Tensor], Tensor]
@@ -24,6 +26,9 @@ def score_of(op: str, name: str, fn: Any) -> ScoreFn:
     if isinstance(fn, Target):
         return fn.score
     check_callable(op, name, fn, "a score function or one of pyebm.targets")
+    constant = isinstance(fn, functools.partial) and fn.func is energy_score and not fn.keywords.get("create_graph")
+    if constant and torch.is_grad_enabled():  # the loss would have no gradient, and beside another one nobody would notice
+        raise ValueError(f"{op}: {name} must keep the graph to the energy's parameters, unless under torch.no_grad: {_ENERGY}")
     return fn  # type: ignore[no-any-return]
 
 
@@ -38,9 +43,11 @@ def checked_score(op: str, name: str, score: Any, x: Tensor) -> Tensor:
 def with_jacobian(op: str, fn: ScoreFn, x: Tensor, loss: Callable[[Tensor, Pull], Tensor]) -> Tensor:
     """``loss(s(x), pull)`` with ``pull(v) = v' ds/dx``, for each sample.
 
-    The Jacobian is taken in the modes that forbid it too, ``torch.no_grad`` and ``torch.inference_mode``; the result is then a
-    constant, as it should be there.
+    The Jacobian is taken in the modes that forbid it too, ``torch.no_grad`` and
+    ``torch.inference_mode``; the result is then a constant, as it should be there.
     """
+    if is_dynamo_compiling() and is_exporting():
+        raise RuntimeError(f"{op}: the gradient of fn can't be exported with strict=True; use strict=False")
     if inside() or is_dynamo_compiling():  # torch.func goes through both, and torch.autograd.grad does not
         made: Any = torch.func.vjp(lambda x: checked_score(op, "fn", fn(x), x), x)
         score, vjp = made

@@ -40,20 +40,24 @@ def contrastive_divergence(
     weight: Coefficient | None = None,
     reduction: str = "batchmean",
 ) -> Tensor:
-    """``mean E(x_data) - mean E(x_model) + l2 (mean E(x_data)^2 + mean E(x_model)^2)`` (Hinton 2002; l2: Du & Mordatch 2019).
+    """``mean E(x_data) - mean E(x_model) + l2 (mean E(x_data)^2 + mean E(x_model)^2)`` (Hinton
+    2002; l2: Du & Mordatch 2019).
 
-    Where the samples x_model have the law exp(-E) / Z, its gradient without l2 is that of the data's negative log-likelihood.
-    Its value says nothing of how well the energy fits; that it stays near 0 says that the chains keep up.
+    Where the samples x_model have the law exp(-E) / Z, its gradient without l2 is that of the
+    data's negative log-likelihood. Its value says nothing of how well the energy fits; that it
+    stays near 0 says that the chains keep up.
 
     Args:
-        energy_fn: maps (B, ...) to one energy a sample, (B,) or (B, 1); it is called once, with both, so a sample's energy must
-            not depend on the others.
+        energy_fn: maps (B, ...) to one energy a sample, (B,) or (B, 1); it is called once, with
+            both, so a sample's energy must not depend on the others.
         x_data: (B, ...), float16, bfloat16, float32 or float64; any strides.
-        x_model: samples of the model, (M, ...), of x_data's dtype: from a sampler, and so constants.
+        x_model: samples of the model, (M, ...), of x_data's dtype: from a sampler, and so
+            constants.
         l2: >= 0, keeps the energies near 0, whose constant the rest leaves free.
         weight: a finite number, or a tensor of one a sample, (B,), if M is B; None is 1.
-        reduction: "batchmean", "mean" (the same: there is one energy a sample), or, if M is B, "sample", "none" (the same) or
-            "sum", where sample b has the terms of x_data[b] and x_model[b].
+        reduction: "batchmean", "mean" (the same: there is one energy a sample), or, if M is B,
+            "sample", "none" (the same) or "sum", where sample b has the terms of x_data[b] and
+            x_model[b].
 
     Returns:
         The loss, float64 for float64 energies and float32 otherwise.
@@ -121,38 +125,47 @@ def _energies(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> 
 
 
 class ContrastiveDivergence(nn.Module):
-    """The whole step of training by contrastive divergence: chains are moved, and the loss compares their ends with the data.
+    """The whole step of training by contrastive divergence: chains are moved, and the loss compares
+    their ends with the data.
 
     - CD-k (Hinton 2002): without a buffer; chains begin at the data.
-    - Persistent (PCD, Tieleman 2008): with a :class:`ReplayBuffer` whose chains go on from step to step, ``reinit=0``.
-    - IGEBM (Du & Mordatch 2019): a buffer with ``reinit=0.05``, ``l2``, and ``samplers.Langevin`` with noise_scale (noise that is
-      decoupled from the step size), clamp and score_clip. JEM (Grathwohl et al. 2020) is the same without l2.
+    - Persistent (PCD, Tieleman 2008): with a :class:`ReplayBuffer` whose chains go on from step to
+      step, ``reinit=0``.
+    - IGEBM (Du & Mordatch 2019): a buffer with ``reinit=0.05``, ``l2``, and ``samplers.Langevin``
+      with noise_scale (noise that is decoupled from the step size), clamp and score_clip. JEM
+      (Grathwohl et al. 2020) is the same without l2.
     - A temperature other than 1, MALA and HMC: by the sampler.
-    - The last step's gradient (Du et al. 2021): ``kl=1.0`` follows the last step's dependence on the parameters, and adds
-      ``kl mean E(x_model)`` with the energy's own parameters held. The entropy of that paper is not added.
+    - The last step's gradient (Du et al. 2021): ``kl=1.0`` follows the last step's dependence on
+      the parameters, and adds ``kl mean E(x_model)`` with the energy's own parameters held. The
+      entropy of that paper is not added.
 
     Args:
-        energy: maps (B, ...) to (B,); :class:`pyebm.targets.MLPEnergy`, whose chains are one launch, or any function or module.
+        energy: maps (B, ...) to (B,); :class:`pyebm.targets.MLPEnergy`, whose chains are one
+            launch, or any function or module.
         sampler: one of :mod:`pyebm.samplers`, around the same energy.
         n_steps: k >= 1, the steps of a chain in each training step.
         buffer: where the chains live; None for CD-k.
         l2: as in :func:`contrastive_divergence`.
         kl: >= 0; not 0 only for ``samplers.Langevin`` with a step size that is no schedule.
 
-    Called as ``loss = cd(x, noise.at(step=k))`` with the number k of the training step: the chains' steps draw from the noise's
-    steps ``k n_steps, ..., (k + 1) n_steps - 1``, on a stream of their own, so that the same Noise may perturb the data. A
-    rank's part of a batch has ``noise.shard``.
+    Called as ``loss = cd(x, noise.at(step=k))`` with the number k of the training step: the chains'
+    steps draw from the noise's steps ``k n_steps, ..., (k + 1) n_steps - 1``, on a stream of their
+    own, so that the same Noise may perturb the data. A rank's part of a batch has ``noise.shard``.
 
     Attributes:
-        history: for each call, a number under each name, on a GPU a tensor, for which nobody waits: ``energy_data`` and
-            ``energy_model``, means; ``gap``, their difference, data less model; ``moved``, the root mean square of an element's
-            way in the chain; ``diverged``, how many chains are not finite; with MALA and HMC ``acceptance``, with a buffer
-            ``fresh``, the share of chains that began anew; ``gradient_norm``, where :meth:`gradient_norm` is called.
+        history: for each call, a number under each name, on a GPU a tensor, for which nobody waits:
+            ``energy_data`` and ``energy_model``, means; ``gap``, their difference, data less model;
+            ``moved``, the root mean square of an element's way in the chain; ``diverged``, how many
+            chains are not finite; with MALA and HMC ``acceptance``, with a buffer ``fresh``, the
+            share of chains that began anew; ``gradient_norm``, where :meth:`gradient_norm` is
+            called.
 
     Raises:
-        TypeError, ValueError: a sampler, buffer or number that doesn't fit; from a call, what the sampler and the loss raise.
+        TypeError, ValueError: a sampler, buffer or number that doesn't fit; from a call, what the
+            sampler and the loss raise.
 
-    Warns (RuntimeWarning), on the CPU: chains that are not finite at their end; the loss then isn't either.
+    Warns (RuntimeWarning), on the CPU: chains that are not finite at their end; the loss then isn't
+    either.
 
     Example:
         >>> import torch, pyebm
@@ -204,6 +217,9 @@ class ContrastiveDivergence(nn.Module):
             raise TypeError(f"{_OP}: noise must be a Noise, got {type(noise).__name__}")
         if (noise.step + 1) * self.n_steps > 2**32:
             raise ValueError(f"{_OP}: noise.step and n_steps must stay below 2**32 together, got {noise.step} and {self.n_steps}")
+        if self.buffer is not None and x.shape[1:] != self.buffer.states.shape[1:]:
+            must = f"samples of the buffer's shape, {tuple(self.buffer.states.shape[1:])}"
+            raise ValueError(f"{_OP}: x must have {must}, got {tuple(x.shape)}")
         seen: dict[str, Any] = {}
         if self.buffer is None:
             begin, named = x.detach(), noise
@@ -221,8 +237,9 @@ class ContrastiveDivergence(nn.Module):
         return loss
 
     def gradient_norm(self) -> Any:
-        """The norm of the gradients that the last backward pass left in the energy's parameters, all of them together; it goes
-        into the history too. To be called before the optimiser's step.
+        """The norm of the gradients that the last backward pass left in the energy's parameters,
+        all of them together; it goes into the history too. To be called before the optimiser's
+        step.
 
         Raises TypeError for an energy that is no module.
         """

@@ -1,4 +1,5 @@
-"""Denoising score matching of a score or an energy, from the clean data on: over a ladder or a density of noise levels."""
+"""Denoising score matching of a score or an energy, from the clean data on: over a ladder or a
+density of noise levels."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, checked_list, checked_number, coefficient
 from .._dtensor import by_samples
@@ -31,7 +32,8 @@ _WEIGHTS = ("ncsn", "edm", "deen")
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A density of noise levels: log sigma uniform between those of low and high, which a ladder of NCSN's is the steps of.
+    """A density of noise levels: log sigma uniform between those of low and high, which a ladder of
+    NCSN's is the steps of.
 
     Raises TypeError and ValueError for bounds that are no numbers, or not 0 < low <= high.
     """
@@ -90,24 +92,28 @@ def denoising_score_matching(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """Denoising score matching of data: :func:`pyebm.perturb`, the score, and :func:`dsm_loss`, in one call.
+    """Denoising score matching of data: :func:`pyebm.perturb`, the score, and :func:`dsm_loss`, in
+    one call.
 
-    ``1/2 w_b sum_i (s(x + sigma z) + z / sigma)^2`` (Vincent 2011), whose gradient is that of the Fisher divergence to the density
-    of x + sigma z.
+    ``1/2 w_b sum_i (s(x + sigma z) + z / sigma)^2`` (Vincent 2011), whose gradient is that of the
+    Fisher divergence to the density of x + sigma z.
 
     Args:
-        fn: the score, a function (B, ...) -> (B, ...) with a graph to its parameters, or one of :mod:`pyebm.targets`; for an
-            energy ``functools.partial(pyebm.energy_score, energy, create_graph=True)``. A learned target with a condition gets
-            sigma as that.
+        fn: the score, a function (B, ...) -> (B, ...) with a graph to its parameters, or one of
+            :mod:`pyebm.targets`; for an energy ``functools.partial(pyebm.energy_score, energy,
+            create_graph=True)``. A learned target with a condition gets sigma as that.
         x: clean data (B, ...), float16, bfloat16, float32 or float64; any strides.
-        sigma: > 0: a number, or a tensor as :func:`dsm_loss` takes it; a list of numbers, the ladder from which each sample
-            draws one (NCSN); or a density of them, ``LogUniform(low, high)`` or ``LogNormal(mean, std)`` (EDM).
+        sigma: > 0 (with weight="ncsn" it may be 0): a number, or a tensor as :func:`dsm_loss` takes
+            it; a list of numbers, the ladder from which each sample draws one (NCSN); or a density
+            of them, ``LogUniform(low, high)`` or ``LogNormal(mean, std)`` (EDM).
         noise: names z, and beside it (docs/noise.md) the levels that are drawn.
-        conditional: whether a function is called with the levels too, ``fn(x, sigma)``, sigma a tensor (B,).
+        conditional: whether a function is called with the levels too, ``fn(x, sigma)``, sigma a
+            tensor (B,).
         sigma_data: the data's standard deviation, for weight="edm".
-        weight: by name, of sigma: "ncsn" sigma^2 (Song & Ermon 2019); "edm" ``sigma^2 (sigma^2 + sigma_data^2) / sigma_data^2``,
-            half of EDM's loss of the denoiser; "deen" sigma^4 (Saremi et al. 2018), half of the square of the denoiser's
-            error. Or None, a number, or a tensor, as :func:`dsm_loss` takes it.
+        weight: by name, of sigma: "ncsn" sigma^2 (Song & Ermon 2019); "edm" ``sigma^2 (sigma^2 +
+            sigma_data^2) / sigma_data^2``, half of EDM's loss of the denoiser; "deen" sigma^4
+            (Saremi et al. 2018), half of the square of the denoiser's error. Or None, a number, or
+            a tensor, as :func:`dsm_loss` takes it.
         reduction, backend: as in :func:`dsm_loss`.
 
     Returns and raises as :func:`dsm_loss`; ValueError too for a score of another shape than x.
@@ -199,3 +205,37 @@ def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
     if sigma.numel() not in (1, batch):
         raise ValueError(f"{_OP}: sigma must be one level a sample for a score that is given it, got {tuple(sigma.shape)}")
     return sigma.reshape(-1).expand(batch).to(x.dtype)
+
+
+class DenoisingScoreMatchingLoss(nn.Module):
+    """:func:`denoising_score_matching` as a module: the noise levels and what they weigh are its
+    own.
+
+    Example:
+        >>> import torch, pyebm
+        >>> loss = pyebm.losses.DenoisingScoreMatchingLoss(pyebm.losses.LogUniform(0.1, 3.0))
+        >>> loss(torch.neg, torch.zeros(4, 2), pyebm.Noise(0)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        sigma: Levels,
+        *,
+        conditional: bool = False,
+        sigma_data: float = 0.5,
+        weight: Coefficient | str | None = "ncsn",
+        reduction: str = "batchmean",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.sigma, self.conditional, self.sigma_data = sigma, conditional, sigma_data
+        self.weight, self.reduction, self.backend = weight, reduction, backend
+
+    def forward(self, fn: Target | Callable[..., Tensor], x: Tensor, noise: Noise) -> Tensor:
+        options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction, "backend": self.backend}
+        levels: dict[str, Any] = {"conditional": self.conditional, "sigma_data": self.sigma_data}
+        return denoising_score_matching(fn, x, self.sigma, noise, **levels, **options)
+
+    def extra_repr(self) -> str:
+        return f"{self.sigma!r}, conditional={self.conditional}, weight={self.weight!r}, reduction={self.reduction!r}"

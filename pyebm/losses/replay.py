@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_plain, checked_number
+from .._checks import check_plain, check_samples, checked_number
 from .._options import check_callable, checked_count, checked_shape, empty
 from .._streams import CHOICE, FRESH, START, beside
 from ..noise import Noise
@@ -33,26 +33,30 @@ class Drawn(NamedTuple):
 
 
 class ReplayBuffer(nn.Module):
-    """``size`` chains that are moved a batch at a time (Tieleman 2008), some of them begun anew each time they are drawn
-    (Du & Mordatch 2019).
+    """``size`` chains that are moved a batch at a time (Tieleman 2008), some of them begun anew
+    each time they are drawn (Du & Mordatch 2019).
 
-    Which chains a batch gets, which of them begin anew, where, and how they move is a function of the noise's seed and step and
-    of a chain's id alone. So a batch may be drawn in parts or by several ranks, in any order, with the same bits. The buffer is
-    its two tensors, ``states`` (size, ...) and ``ages`` (size,), how many times a chain was moved since it began, 0 before:
+    Which chains a batch gets, which of them begin anew, where, and how they move is a function of
+    the noise's seed and step and of a chain's id alone. So a batch may be drawn in parts or by
+    several ranks, in any order, with the same bits. The buffer is its two tensors, ``states``
+    (size, ...) and ``ages`` (size,), how many times a chain was moved since it began, 0 before:
     ``state_dict()`` has all that a run needs to go on, beside the noise's step.
 
     Args:
         size: how many chains.
         shape: of one of them, without the first dimension of samples.
         reinit: the probability that a chain begins anew when it is drawn, in [0, 1].
-        init: where chains begin: None for a standard normal; data (N, *shape), of which each takes a row at random; a prior
-            with exact samples among :mod:`pyebm.targets`; or a function of (shape, noise), as ``Target.sample`` is one.
+        init: where chains begin: None for a standard normal; data (N, *shape), of which each takes
+            a row at random; a prior with exact samples among :mod:`pyebm.targets`; or a function of
+            (shape, noise), as ``Target.sample`` is one.
         dtype, device: of the states.
-        group: a process group of torch.distributed whose ranks draw parts of each batch, equally many samples each, by
-            ``noise.shard``. Then :meth:`put` gathers what all of them moved, and every rank has the same buffer.
+        group: a process group of torch.distributed whose ranks draw parts of each batch, equally
+            many samples each, by ``noise.shard``. Then :meth:`put` gathers what all of them moved,
+            and every rank has the same buffer.
 
     Raises:
-        TypeError, ValueError: a size or reinit out of range, a shape, dtype or init that doesn't fit.
+        TypeError, ValueError: a size or reinit out of range, a shape, dtype or init that doesn't
+            fit.
 
     Example:
         >>> import torch, pyebm
@@ -96,17 +100,19 @@ class ReplayBuffer(nn.Module):
         self.group = group
 
     def draw(self, count: int, noise: Noise) -> Drawn:
-        """``count`` different chains, the samples of ``noise`` (of a part of a batch ``noise.shard(first_sample=...)``).
+        """``count`` different chains, the samples of ``noise`` (of a part of a batch
+        ``noise.shard(first_sample=...)``).
 
-        Sample b gets chain ``(a b + c) mod size``, where a and c, a having no divisor in common with size, are drawn from the
-        noise: so each chain is as likely as another. Within one training step, one ``noise.step``, sample ids below size get
-        different chains.
+        Sample b gets chain ``(a b + c) mod size``, where a and c, a having no divisor in common
+        with size, are drawn from the noise: so each chain is as likely as another. Within one
+        training step, one ``noise.step``, sample ids below size get different chains.
 
-        Raises TypeError and ValueError for a count or noise that doesn't fit: sample ids that are not below size, or twice the
-        same; a seed per sample.
+        Raises TypeError and ValueError for a count or noise that doesn't fit: sample ids that are
+        not below size, or twice the same; a seed per sample.
         """
         op = f"{_OP}.draw"
-        samples = self._samples(op, checked_count(op, "count", count), noise)
+        count = int(checked_count(op, "count", count))
+        samples = self._samples(op, count, noise)
         device = self.states.device
         with torch.no_grad():
             a, c = self._permutation(noise)
@@ -120,7 +126,8 @@ class ReplayBuffer(nn.Module):
 
     @torch.no_grad()
     def put(self, drawn: Drawn, x: Tensor) -> None:
-        """Take the chains back where they have got to, x (B, ...). One that is not finite begins anew when it is drawn next.
+        """Take the chains back where they have got to, x (B, ...). One that is not finite begins
+        anew when it is drawn next.
 
         Raises TypeError and ValueError for an x that is not like ``drawn.x``.
         """
@@ -142,9 +149,10 @@ class ReplayBuffer(nn.Module):
         return f"{self.size}, {tuple(self.states.shape[1:])}, reinit={self.reinit:g}"
 
     def _checked(self, data: Tensor) -> Tensor:
+        check_samples(_OP, "init", data)
         check_plain(_OP, "init", data)
         shape, dtype = self.states.shape[1:], self.states.dtype
-        if data.shape[1:] != shape or not data.shape[0] or not data.is_floating_point():
+        if data.shape[1:] != shape or not data.shape[0]:
             raise ValueError(f"{_OP}: init must be data (N, {', '.join(map(str, shape))}), got {data.dtype} {tuple(data.shape)}")
         return data.detach().to(self.states.device, dtype)
 

@@ -1,4 +1,5 @@
-"""Score matching: the Fisher divergence to a known density, and the forms of it that need the data alone."""
+"""Score matching: the Fisher divergence to a known density, and the forms of it that need the data
+alone."""
 
 from __future__ import annotations
 
@@ -33,22 +34,26 @@ _of_x = functools.partial(by_samples, samples="x")
 def fisher_divergence(
     score_fn: Fn, target: Fn, x: Tensor, *, weight: Coefficient | None = None, reduction: str = "batchmean"
 ) -> Tensor:
-    """The Fisher divergence ``1/2 w_b sum_i (s(x) - grad log p(x))_i^2``, for samples x of whichever law it is an expectation
-    over: explicit score matching (Hyvarinen 2005, eq. 2), where p is known.
+    """The Fisher divergence ``1/2 w_b sum_i (s(x) - grad log p(x))_i^2``, for samples x of
+    whichever law it is an expectation over: explicit score matching (Hyvarinen 2005, eq. 2), where
+    p is known.
 
     Args:
-        score_fn: the score s, a function (B, ...) -> (B, ...), or one of :mod:`pyebm.targets`; for an energy
-            ``functools.partial(pyebm.energy_score, energy, create_graph=True)``.
+        score_fn: the score s, a function (B, ...) -> (B, ...), or one of :mod:`pyebm.targets`; for
+            an energy ``functools.partial(pyebm.energy_score, energy, create_graph=True)``.
         target: p: one of :mod:`pyebm.targets`, or the function grad log p.
         x: (B, ...), float16, bfloat16, float32 or float64; any strides.
         weight: w, a finite number, or a tensor as :func:`dsm_loss` takes it; None is 1.
-        reduction: as in :func:`dsm_loss`. "batchmean" and "sample" sum over all of a sample's elements, of any shape.
+        reduction: as in :func:`dsm_loss`. "batchmean" and "sample" sum over all of a sample's
+            elements, of any shape.
 
     Returns:
-        The loss, float64 for a float64 score and float32 otherwise; differentiable in x and in the parameters of both.
+        The loss, float64 for a float64 score and float32 otherwise; differentiable in x and in the
+        parameters of both.
 
     Raises:
-        TypeError: a score_fn or target that is no function, or gives no tensor; x is not dense real floating point.
+        TypeError: a score_fn or target that is no function, or gives no tensor; x is not dense real
+            floating point.
         ValueError: a score of another shape than x; weight or reduction that don't fit.
 
     Example:
@@ -83,31 +88,36 @@ def score_matching(
 ) -> Tensor:
     """Score matching, ``w_b sum_i (1/2 s_i^2 + ds_i/dx_i)``: Hyvarinen (2005), eq. 4.
 
-    Its mean over the data is the Fisher divergence to the data's density, up to a constant. The sums are over all of a sample's
-    elements, an image's channels and pixels among them, and nothing is divided by their number.
+    Its mean over the data is the Fisher divergence to the data's density, up to a constant. The
+    sums are over all of a sample's elements, an image's channels and pixels among them, and nothing
+    is divided by their number.
 
     Equivalent, for one sample, to::
 
         0.5 * s(x).square().sum() + torch.func.jacrev(s)(x).trace()
 
     Args:
-        fn: as score_fn of :func:`fisher_divergence`. It must have second derivatives: an energy whose activations are ReLU has
-            none, and learns nothing from this.
+        fn: as score_fn of :func:`fisher_divergence`. It must have second derivatives: an energy
+            whose activations are ReLU has none, and learns nothing from this.
         x: data (B, ...), float16, bfloat16, float32 or float64; any strides.
-        method: "exact" takes the trace by D backward passes, D being a sample's elements: for a few. "hutchinson" estimates it
-            as the mean of ``v' (ds/dx) v`` over vectors v of +-1, without a bias.
-        noise: names those vectors ("hutchinson" alone): they are those of :func:`sliced_score_matching`.
+        method: "exact" takes the trace by D backward passes, D being a sample's elements: for a
+            few. "hutchinson" estimates it as the mean of ``v' (ds/dx) v`` over vectors v of +-1,
+            without a bias.
+        noise: names those vectors ("hutchinson" alone): they are those of
+            :func:`sliced_score_matching`.
         n_projections: how many of them a sample has.
         weight, reduction: as in :func:`fisher_divergence`.
 
     Returns:
-        The loss, which is negative where the score is good; float64 for a float64 score and float32 otherwise. Differentiable
-        in x and in the parameters, in both modes. Under ``torch.no_grad`` a constant.
+        The loss, which is negative where the score is good; float64 for a float64 score and float32
+        otherwise. Differentiable in x and in the parameters, in both modes. Under ``torch.no_grad``
+        a constant.
 
     Raises:
-        TypeError: an fn that is no function; x is not dense real floating point; a noise that is no Noise.
-        ValueError: a score of another shape than x, or that does not depend on x through autograd; method, noise,
-            n_projections, weight or reduction that don't fit.
+        TypeError: an fn that is no function; x is not dense real floating point; a noise that is no
+            Noise.
+        ValueError: a score of another shape than x, or that does not depend on x through autograd;
+            method, noise, n_projections, weight or reduction that don't fit.
 
     Example:
         >>> import torch, pyebm
@@ -148,22 +158,27 @@ def sliced_score_matching(
     weight: Coefficient | None = None,
     reduction: str = "batchmean",
 ) -> Tensor:
-    """Sliced score matching, ``w_b mean_v(v' (ds/dx) v + 1/2 |s|^2)``: Song et al. (2019), eq. 8, by one backward pass a
-    projection; without the reduction of variance ``1/2 (v' s)^2`` in place of the last term, eq. 7.
+    """Sliced score matching, ``w_b mean_v(v' (ds/dx) v + 1/2 |s|^2)``: Song et al. (2019), eq. 8,
+    by one backward pass a projection; without the reduction of variance ``1/2 (v' s)^2`` in place
+    of the last term, eq. 7.
 
-    Its expectation over v is :func:`score_matching`'s loss, the sums over all of a sample's elements.
+    Its expectation over v is :func:`score_matching`'s loss, the sums over all of a sample's
+    elements.
 
     Args:
         fn, x: as in :func:`score_matching`.
-        noise: names the projections. They are drawn beside the Noise's own numbers (docs/noise.md), so the one that perturbs
-            the samples may be given here too.
+        noise: names the projections. They are drawn beside the Noise's own numbers (docs/noise.md),
+            so the one that perturbs the samples may be given here too.
         n_projections: how many projections v each sample has.
-        projection: "rademacher" (each element +-1), "gaussian", or "sphere" (uniform, of length sqrt(D)).
+        projection: "rademacher" (each element +-1), "gaussian", or "sphere" (uniform, of length
+            sqrt(D)).
         variance_reduced: integrate the second term over v in closed form.
-        weight, reduction: as in :func:`fisher_divergence`. Without the reduction of variance there is nothing by element:
-            reduction="none", and a weight that differs between a sample's elements, are refused.
+        weight, reduction: as in :func:`fisher_divergence`. Without the reduction of variance there
+            is nothing by element: reduction="none", and a weight that differs between a sample's
+            elements, are refused.
 
-    Returns and raises as :func:`score_matching`; ValueError too for a Noise that does not fit the batch.
+    Returns and raises as :func:`score_matching`; ValueError too for a Noise that does not fit the
+    batch.
 
     Example:
         >>> import functools, torch, pyebm
@@ -243,7 +258,8 @@ class FisherDivergenceLoss(nn.Module):
 
 
 class ScoreMatchingLoss(nn.Module):
-    """:func:`score_matching` as a module; the noise, another one in each step, is given with the call.
+    """:func:`score_matching` as a module; the noise, another one in each step, is given with the
+    call.
 
     Example:
         >>> import torch, pyebm

@@ -13,22 +13,24 @@ from collections.abc import Callable
 from .chain import langevin_chain
 from .corrector import corrector_step
 from .leapfrog import leapfrog
-from .losses import composed_loss, denoising_grad, denoising_loss, divisor, loss_terms, residual, scale_, spread
+from .losses import batch_sum, composed_loss, denoising_grad, denoising_loss, divisor, loss_terms, residual, scale_, spread
 from .metropolis import dual_averaging, metropolis
 from .metropolis_chain import metropolis_chain
-from .network import network_chain, network_hvp, network_score, network_score_of
+from .network import network_chain, network_hvp, network_laplacian, network_score, network_score_of
 from .network_gradient import losses_of, network_grad, network_loss
 from .noise import COS, LOG, SIN, box_muller, normal_, normals, philox4x32_10, uniform, uniform_, uniforms, words
+from .predictor_corrector import predictor_corrector
 from .steps import UPDATES, affine_step, affine_update, column, langevin_step, langevin_update, perturb, perturbed, work_of
 from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
+from .underdamped_chain import underdamped_chain
 
 OPS: dict[str, Callable[..., None]] = {
     op.__name__: op
     for op in (
         *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
         *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
-        *(leapfrog, metropolis, metropolis_chain, dual_averaging, network_score, network_hvp, network_chain),
-        *(network_grad, network_loss),
+        *(leapfrog, metropolis, metropolis_chain, dual_averaging, network_score, network_hvp, network_laplacian),
+        *(network_grad, network_loss, network_chain, underdamped_chain, predictor_corrector),
     )
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "SIN",
     "UPDATES",
     "affine_update",
+    "batch_sum",
     "box_muller",
     "column",
     "composed_loss",

@@ -19,7 +19,7 @@ def langevin_chain(args: LangevinChain) -> None:
     run("langevin_chain", args.x, lambda state, _: score_of(state, args.target, args.params), args.steps)
 
 
-def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: ChainSteps, score_clip: float | None = None) -> None:
+def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: ChainSteps) -> None:
     """The loop, with score(state, step)."""
     schedules = (
         ("step_size", steps.step_size_rows, steps.step_size_per_step, True),
@@ -30,14 +30,14 @@ def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: Chain
             require(op, label, rows, positive, "step" if per_step else "sample")
     first_bad = None if steps.diverged is None else torch.full_like(steps.diverged, -1)
     a_step = torch.tensor([0, 0, 1, 0], device=steps.name.device)
-    state = x.clone()
+    state, bounds = x.clone(), (steps.mask, steps.low, steps.high, steps.score_clip)
     for k in range(steps.n_steps):
         now = [
             rows[k : k + 1] if per_step and rows is not None and rows.numel() > 1 else rows for _, rows, per_step, _ in schedules
         ]
         z = normals(x.shape, steps.name + k * a_step, steps.seeds, steps.ids)
         numbers = (steps.step_size, steps.temperature)
-        _, value = langevin_update(state, score(state, k), z, numbers, *now, None, steps.low, steps.high, score_clip)
+        _, value = langevin_update(state, score(state, k), z, numbers, *now, *bounds)
         state = value.to(x.dtype)
         if steps.states is not None and steps.thin is not None and (k + 1) % steps.thin == 0:
             steps.states[(k + 1) // steps.thin - 1] = state

@@ -1,4 +1,4 @@
-"""Many steps of MALA or HMC on a closed-form target: the ops that take one, step by step."""
+"""Many steps of MALA or HMC on a target: the ops that take one, step by step."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from .._arguments import entry
 from .._schemas import MetropolisChain
+from .density import evaluate
 from .leapfrog import leapfrog
 from .metropolis import metropolis
 from .noise import uniform_
 from .steps import affine_step, langevin_step
-from .targets import target_energy, target_score
 
 
 @entry(MetropolisChain)
@@ -32,7 +32,7 @@ def metropolis_chain(args: MetropolisChain) -> None:
             size, rows = math.nan, (1.0 + jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)
         if args.n_leapfrog == 0:
             langevin_step(proposal, x, score, size, temperature, names[0], rows, None, *none, seeds, ids)
-            target_energy(new_energy, new_score, proposal, args.target, args.params, args.constant)
+            evaluate(args.density, proposal, new_score, new_energy, args.constant)
             scale, scale_rows = 4.0 * temperature * size, None if rows is None else 4.0 * temperature * rows.double()
             tested, momenta = (size, rows), (None, None)
         else:
@@ -42,9 +42,9 @@ def metropolis_chain(args: MetropolisChain) -> None:
             affine_step(fresh, score, score, 0.0, half[0], spread, names[0], None, half[1], None, *none, seeds, ids)
             leapfrog(proposal, fresh, size, None, x, None, rows)
             for i in range(1, args.n_leapfrog):
-                target_score(new_score, proposal, args.target, args.params)
+                evaluate(args.density, proposal, new_score)
                 leapfrog(proposal, p, size, new_score, None, fresh if i == 1 else None, rows)
-            target_energy(new_energy, new_score, proposal, args.target, args.params, args.constant)
+            evaluate(args.density, proposal, new_score, new_energy, args.constant)
             scale, scale_rows = 2.0 * temperature, None
             tested, momenta = half, (fresh, fresh if args.n_leapfrog == 1 else p)
         proposed = (proposal, new_score, new_energy)

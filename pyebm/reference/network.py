@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._arguments import entry
-from .._schemas import ACTIVATIONS, NetworkChain, NetworkHvp, NetworkScore
+from .._schemas import ACTIVATIONS, NetworkChain, NetworkHvp, NetworkLaplacian, NetworkScore
 from .chain import run
 from .steps import work_of
 
@@ -149,13 +149,28 @@ def network_score(args: NetworkScore) -> None:
 
 @entry(NetworkHvp)
 def network_hvp(args: NetworkHvp) -> None:
+    args.out.copy_(_hessian_times(args, work_of(args.v)))
+
+
+@entry(NetworkLaplacian)
+def network_laplacian(args: NetworkLaplacian) -> None:
+    total = torch.zeros_like(args.out)
+    for at in range(args.x[:1].numel()):
+        direction = torch.zeros_like(work_of(args.x))
+        direction.flatten(1)[:, at] = 1.0
+        total += _hessian_times(args, direction).flatten(1)[:, at]
+    args.out.copy_(total)
+
+
+def _hessian_times(args: NetworkHvp | NetworkLaplacian, v: Tensor) -> Tensor:
     if not _unpacked(args.x, args.layout, args.params, args.biases).is_energy:
-        raise ValueError("network_hvp: a network that gives scores has no Hessian")
+        raise ValueError("network: a network that gives scores has no Hessian")
 
     def gradient(x: Tensor) -> Tensor:
         return -network_score_of(x, args.layout, args.params, args.biases)[0]
 
-    args.out.copy_(torch.func.jvp(gradient, (work_of(args.x),), (work_of(args.v),))[1])
+    product: Tensor = torch.func.jvp(gradient, (work_of(args.x),), (v,))[1]
+    return product
 
 
 @entry(NetworkChain)
@@ -168,4 +183,4 @@ def network_chain(args: NetworkChain) -> None:
         now = biases[step : step + 1] if args.biases_per_step and biases is not None and len(biases) > 1 else biases
         return network_score_of(state, args.layout, args.params, now)[0]
 
-    run("network_chain", args.x, score, args.steps, args.score_clip)
+    run("network_chain", args.x, score, args.steps)

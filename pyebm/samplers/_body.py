@@ -136,8 +136,14 @@ class Body:
     def finish(self) -> None:
         """What follows the last step of a schedule."""
 
+    @property
+    def tells(self) -> bool:
+        """Whether its info ever says anything."""
+        return type(self).info is not Body.info
+
     def info(self, k: int) -> dict[str, Any]:
-        """For callbacks and trajectories, after step k: numbers, and tensors on the device."""
+        """For callbacks and trajectories, after step k: numbers, and tensors on the device. Of one that ``keeps`` states inside a
+        call, k alone decides it."""
         del k
         return {}
 
@@ -292,15 +298,14 @@ class StepOptions:
         tail = (*rows, None, *options, run.seeds, run.ids)
         return tail if any(value is not None for value in tail) else ()
 
-    def bounds(self, run: Run) -> tuple[float | None, float | None]:
-        """The clamp, where the kernels do it."""
-        return step_options(run.call, run.x, self._numbers())[1:3]
+    def of_a_chain(self, run: Run) -> tuple[Tensor | None, float | None, float | None, float | None]:
+        """(mask, low, high, score_clip) as a chain's op takes them: the clamp, where the kernels do it."""
+        return step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
 
     def fits_a_chain(self, target: Target, run: Run) -> bool:
         """Whether the target has a chain's op here, and that has all that is asked for."""
-        clipped = self.score_clip is None or isinstance(target, Learned)
-        simple = self.mask is None and clipped and (self.clamp is None or self._numbers() is not None)
-        return simple and target._has_chain(self.backend, run.x)
+        limited = self.mask is not None or self.score_clip is not None
+        return (self.clamp is None or self._numbers() is not None) and target._has_chain(self.backend, run.x, limited)
 
     def after(self, run: Run) -> Clamped | None:
         """The clamp, where it is to be done after a step."""

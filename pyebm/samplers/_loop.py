@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from .._checks import check_plain, check_samples
+from .._modes import in_mode
 from .._options import check_callable, checked_count, checked_flag
 from .._stretches import stretches
 from ..noise import Noise, as_noise
@@ -27,20 +28,17 @@ _TICKS = 100  # times that a bar moves
 
 
 def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Under no_grad, and without inference mode: what a run hands to an energy must be such that autograd can keep it.
+    """Without gradients, and outside of inference mode: autograd must be able to keep what a run hands to an energy.
 
     Callbacks see the mode that the caller set. (As a decorator no_grad would keep a sampler from being made in compiled code.)
     """
 
     @functools.wraps(call)
     def run(*args: Any, **options: Any) -> Any:
-        if is_compiling() or not torch.is_inference_mode_enabled():
-            with torch.no_grad():
-                return call(*args, **options)
-        if options.get("callback") is not None:
-            options["callback"] = torch.inference_mode()(options["callback"])
-        with torch.inference_mode(False), torch.no_grad():
-            return call(*args, **options)
+        callback = options.get("callback")
+        if callable(callback) and not is_compiling() and torch.is_inference_mode_enabled():
+            options["callback"] = lambda *at: in_mode(lambda: callback(*at), grad=False, inference=True)
+        return in_mode(lambda: call(*args, **options), grad=False)
 
     return run
 
@@ -179,17 +177,17 @@ class Sampler:
                 at.done = done = done + count
                 if done == n_steps and run.first + done == run.length:
                     body.finish()
-                info = body.info(run.first + done - 1) if callback is not None or thin is not None else {}
-                if kept is not None and thin is not None and done % thin == 0:
-                    if not body.keeps:
+                if kept is not None and thin is not None:
+                    if not body.keeps and done % thin == 0:
                         kept.select(0, done // thin - 1).copy_(run.x)
-                    at.reports.add(info)
+                    for step in range((done - count) // thin + 1, done // thin + 1) if body.tells else ():
+                        at.reports.add(body.info(run.first + thin * step - 1))
                 tick(count)
                 if callback is None:
                     at.remember()
                     continue
                 at.watched = True
-                if callback(done, run.x, info):
+                if callback(done, run.x, body.info(run.first + done - 1)):
                     break
                 at.watched = False
                 at.remember()

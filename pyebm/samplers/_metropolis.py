@@ -13,7 +13,6 @@ from torch import Tensor
 from .. import _ops, reference
 from .._options import check_choice, checked_count, checked_flag
 from .._stretches import first_stretch
-from ..targets._learned import Learned
 from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
 from ._mass import LEAST_WARMUP, mass_of
 from ._schedule import Scheduled
@@ -68,7 +67,6 @@ class Metropolis(Body):
         run = self.run
         elements = run.x.numel() // max(run.x.shape[0], 1)
         plain = self.mask is None and self.mass is None and not self.varies and not run.graph
-        plain = plain and not isinstance(self.potential.energy_fn, Learned)
         return (
             plain
             and self.potential.kernel is not None
@@ -80,14 +78,16 @@ class Metropolis(Body):
     def _prepare_chain(self, sampler: Any) -> None:
         run, target = self.run, sampler.energy_fn
         self.name = run.noise._named(run.x.shape[0], run.x)[0].clone()
-        self.head = (*self.held[:-1], target._index, run.target(target).params, target._constant(math.prod(run.x.shape[1:])))
+        numbers = run.target(target)
+        self.params, constant = numbers.params, target._constant(math.prod(run.x.shape[1:]))
+        self.head = (*self.held[:-1], *numbers.density, constant)
         if self.adapted is not None:
             self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
 
     def at_once(self) -> int:
         if not self.fused:
             return super().at_once()
-        return max(first_stretch(self.x, self.head[7], self.run.n_steps) // (self.n_leapfrog + 2), 1)
+        return max(first_stretch(self.x, self.params, self.run.n_steps) // (self.n_leapfrog + 2), 1)
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
         del kept, thin

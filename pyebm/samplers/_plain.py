@@ -10,31 +10,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .. import _ops
+from .. import _ops, _plain_args
 from ._body import Run
 
 
-class _Call(ctypes.Structure):
-    """As csrc/cpu/steps.h has it."""
-
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("samples", "elements", "is_double", "seed", "first_sample", "stream"))
-
-
-class _Affine(ctypes.Structure):
-    """As csrc/cpu/langevin.cpp has it."""
-
-    _fields_ = (("call", _Call), ("a", ctypes.c_double), ("b", ctypes.c_double), ("c", ctypes.c_double))
-
-
-class _Corrector(ctypes.Structure):
-    """As csrc/cpu/corrector.cpp has it."""
-
-    _fields_ = (("call", _Call), ("factor", ctypes.c_double), ("together", ctypes.c_int64))
-
-
 @functools.cache
-def _entry(name: str) -> Any:
-    entry = getattr(_ops.library(), name)
+def _entry(op: str) -> Any:
+    library = _ops.library()
+    layout = getattr(library, "pyebm_plain_layout", None)
+    if layout is not None:
+        layout.restype = ctypes.c_char_p
+    if layout is None or layout().decode() != _plain_args.LAYOUT:
+        raise RuntimeError(f"{op}: the compiled library is of other sources than pyebm's Python; {_ops.HOW_TO_BUILD}")
+    entry = getattr(library, f"pyebm_{op}")
     entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], ctypes.c_bool
     return entry
 
@@ -55,8 +43,8 @@ class Plain:
     may do anything with it, and while a mode watches, since a mode sees ops only.
     """
 
-    entry_name: str
-    arguments: type[ctypes.Structure]
+    op: str
+    arguments: type[Any]
 
     @classmethod
     def of(cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0) -> _Plain | None:
@@ -73,11 +61,11 @@ class Plain:
         return cls(run, stream) if simple and run.kernels(backend) is _ops._REGISTERED else None
 
     def __init__(self, run: Run, stream: int) -> None:
-        self.x, self.shape, self.dtype, self.entry = run.x, run.x.shape, run.x.dtype, _entry(self.entry_name)
+        self.x, self.shape, self.dtype, self.entry = run.x, run.x.shape, run.x.dtype, _entry(self.op)
         self.pointer, self.storage, self.bytes = run.x.data_ptr(), run.x.untyped_storage(), run.x.nbytes
         key, first_sample, _, own = run.noise._name.tolist()
         elements = run.x.numel() // max(run.x.shape[0], 1)
-        call = _Call(run.x.shape[0], elements, run.x.dtype == torch.float64, key, first_sample, own + stream)
+        call = _plain_args.Call(run.x.shape[0], elements, run.x.dtype == torch.float64, key, first_sample, own + stream)
         self.plain = self.arguments(call)
         self.address = ctypes.addressof(self.plain)
 
@@ -107,7 +95,7 @@ class Plain:
 class PlainStep(Plain):
     """The op ``affine_step``."""
 
-    entry_name, arguments = "pyebm_affine_step", _Affine
+    op, arguments = "affine_step", _plain_args.structure("affine_step")
 
     def set(self, a: float, b: float, c: float) -> None:
         self.plain.a, self.plain.b, self.plain.c = a, b, c
@@ -119,7 +107,7 @@ class PlainStep(Plain):
 class PlainCorrector(Plain):
     """The op ``corrector_step``."""
 
-    entry_name, arguments = "pyebm_corrector_step", _Corrector
+    op, arguments = "corrector_step", _plain_args.structure("corrector_step")
 
     def set(self, factor: float, together: bool) -> None:
         self.plain.factor, self.plain.together = factor, together

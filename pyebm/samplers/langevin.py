@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .._stretches import first_stretch
+from .. import _ops
 from ..targets import Target
 from ..targets._target import Numbers
 from ._body import Body, Bounds, Run, StepOptions, score_of
+from ._chained import Chained
 from ._loop import Sampler
 from ._plain import PlainStep
 from ._schedule import Schedule, Scheduled
@@ -129,40 +130,25 @@ class _Steps(Body):
             self.plain.set_langevin(*self.numbers)
 
 
-class Chain(Body):
+class Chain(Chained):
     """A target: many steps in one kernel."""
-
-    fused = keeps = True
 
     def __init__(self, run: Run, options: StepOptions, numbers: Numbers, step_size: Schedule) -> None:
         super().__init__(run)
         self.eta = Scheduled(run, "step_size", step_size, open_low=True)
         self.t = Scheduled(run, "temperature", options.temperature)
-        self.numbers, self.options = numbers, options
+        self.numbers, self.params = numbers, numbers.params
         self.kernel = run.kernels(options.backend)[numbers.op]
-        self.head = (run.x, numbers.which, numbers.params)
-        self.bounds = options.bounds(run)
-        on_host = run.x.is_cpu  # else the name is filled in over there, with nothing to wait for
-        self.name = run.noise._named(run.x.shape[0], run.x)[0].clone() if on_host else run.noise._block(0, 1, 1, run.x).flatten()
-
-    def at_once(self) -> int:
-        return first_stretch(self.x, self.head[2], self.run.n_steps)
+        mask, low, high, score_clip = options.of_a_chain(run)
+        self.tail = (None, low, high, run.seeds, run.ids, mask, score_clip)
 
     def of_steps(self, first: int, count: int) -> Numbers:
         """The target in the steps first, ..., first + count - 1."""
         del first, count
         return self.numbers
 
-    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        first = self.run.first + done
-        self.name.select(0, 2).fill_(first)
-        states = None
-        if kept is not None and thin is not None and done % thin == 0 and count >= thin:
-            states = kept.narrow(0, done // thin, count // thin)
+    def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
         (eta, *eta_rows), (t, *t_rows) = self.eta.part(first, count), self.t.part(first, count)
-        rows = (eta_rows[0], t_rows[0], eta_rows[1], t_rows[1])
-        named = (self.run.seeds, self.run.ids)
-        tail = (None, *self.bounds, *named, *self.of_steps(first, count).tail(self.options.score_clip))
-        self.kernel(*self.head, count, eta, t, self.name, *rows, states, None if states is None else thin, *tail)
-        if kept is not None and thin is not None and states is None and (done + count) % thin == 0:
-            kept.select(0, (done + count) // thin - 1).copy_(self.x)
+        rows, numbers = (eta_rows[0], t_rows[0], eta_rows[1], t_rows[1]), self.of_steps(first, count)
+        head = (self.x, numbers.which, numbers.params, count, eta, t, name)
+        _ops.call(self.kernel, head, (*rows, states, thin, *self.tail, *numbers.tail()))

@@ -12,7 +12,9 @@ from torch import Tensor
 from .. import _ops, reference
 from .._options import check_callable, check_choice, checked_count, checked_flag
 from ..noise import Noise, as_noise
+from ..targets._learned import Learned
 from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
+from ._chained import Chained
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainCorrector, PlainStep
@@ -131,6 +133,10 @@ class PredictorCorrector(Sampler):
         return self.sde.prior_std * noise.randn(shape, dtype=dtype, device=device, backend=self.options.backend)
 
     def _body(self, run: Run) -> Body:
+        target, options = self.score_fn, self.options
+        here = _ops.on_host(options.backend, run.x) and not run.graph and self.known is None
+        if here and isinstance(target, Learned) and target.condition and options.fits_a_chain(target, run):
+            return _Chain(run, self, target)
         return _Steps(run, self)
 
 
@@ -214,3 +220,28 @@ class _Steps(Body):
 
     def info(self, k: int) -> dict[str, Any]:
         return {"t": self.sampler.times[k], "sigma": self.sampler.marginals[k][2]}
+
+
+class _Chain(Chained, _Steps):
+    """Around a learned target: many times in one kernel, in which a time is another row of biases."""
+
+    def __init__(self, run: Run, sampler: PredictorCorrector, target: Learned) -> None:
+        super().__init__(run, sampler)
+        times = torch.tensor(sampler.times, dtype=run.work, device=run.x.device)
+        self.numbers = run.plain(target._at_levels(run.call, run.x, times))
+        self.params = self.numbers.params
+        self.kernel = run.kernels(sampler.options.backend)["predictor_corrector"]
+        rows = zip(sampler.marginals, sampler.updates, strict=True)
+        self.coefficients = run.table([(factor, *update) for (factor, *_), update in rows])
+        mask, low, high, _ = sampler.options.of_a_chain(run)
+        self.options = (mask, low, high, run.seeds, run.ids)
+
+    def at_once(self) -> int:
+        return max(super().at_once() // (self.correctors + 1), 1)
+
+    def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
+        which, params, biases = self.numbers.which, self.params, self.numbers.biases
+        assert biases is not None
+        now, table = biases.narrow(0, first, count), self.coefficients.narrow(0, first, count)
+        steps = (count, self.correctors, self.sampler.predictor is not None, self.together)
+        self.kernel(self.x, which, params, now, table, *steps, name, states, thin, *self.options)

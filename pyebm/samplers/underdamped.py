@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _ops
+from ..targets import Target
 from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_of
+from ._chained import Chained
 from ._loop import Sampler
 from ._schedule import Schedule, Scheduled, is_schedule
 
@@ -69,6 +72,9 @@ class UnderdampedLangevin(Sampler):
         self.score_options = StepOptions(score_clip=score_clip, mask=mask, backend=backend)
 
     def _body(self, run: Run) -> Body:
+        target, here = self.score_fn, _ops.on_host(self.options.backend, run.x) and not run.graph
+        if here and isinstance(target, Target) and self.options.fits_a_chain(target, run):
+            return _Chain(run, self, target)
         return _Steps(run, self)
 
 
@@ -145,3 +151,23 @@ class _Steps(Body):
     def carried(self, done: int) -> dict[str, Tensor]:
         del done
         return {"velocity": self.w}
+
+
+class _Chain(Chained, _Steps):
+    """Around a target: many steps in one kernel."""
+
+    def __init__(self, run: Run, sampler: UnderdampedLangevin, target: Target) -> None:
+        super().__init__(run, sampler)
+        self.chain, numbers = run.kernels(sampler.options.backend)["underdamped_chain"], run.target(target)
+        self.params, self.head = numbers.params, (run.x, self.w, *numbers.density)
+        bounds, (*_, score_clip) = sampler.options.of_a_chain(run)[:3], sampler.score_options.of_a_chain(run)
+        self.options = (*bounds, score_clip, run.seeds, run.ids)
+        self.fixed = None if self.varies else self._table(run.first, 1)
+
+    def _table(self, first: int, count: int) -> Tensor:
+        """The coefficients that are not 1, of the steps first, ..., first + count - 1."""
+        return self.run.table([self._numbers(k)[1:] for k in range(first, first + count)])
+
+    def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
+        table = self._table(first, count) if self.fixed is None else self.fixed
+        self.chain(*self.head, table, count, name, states, thin, *self.options)

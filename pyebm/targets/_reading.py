@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.autograd import forward_ad
 
 from .. import _ops
 from .._checks import check_plain
+from .._modes import in_mode
 from .._options import FLOATS
 from .._schemas import ACTIVATIONS
 from ._kept import readable
@@ -78,8 +80,8 @@ class Reading:
         if kept is None:
             if not readable((self.layers[0].weight,)):
                 return wiring_of(kind, self.dim, self.layers, dtype)
-            with torch.inference_mode(False):
-                self._wirings[dtype] = kept = wiring_of(kind, self.dim, self.layers, dtype)
+            make = partial(wiring_of, kind, self.dim, self.layers, dtype)
+            self._wirings[dtype] = kept = in_mode(make, grad=False)
         return kept
 
 

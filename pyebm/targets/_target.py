@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from .. import _ops, _schemas, reference
 from .._checks import check_samples, check_tensor
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
+from .._modes import in_mode
 from .._options import as_float, check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
 from ._kept import Kept, readable, traced
@@ -33,9 +35,16 @@ class Numbers(NamedTuple):
     def score_op(self) -> str:
         return "target_score" if self.op == "langevin_chain" else "network_score"
 
-    def tail(self, score_clip: float | None = None) -> tuple[Any, ...]:
+    @property
+    def density(self) -> tuple[int, Tensor, Tensor | None, Tensor | None]:
+        """As the ops take it that take both kinds (_schemas.Density)."""
+        if isinstance(self.which, Tensor):
+            return 0, self.params, self.which, self.biases
+        return self.which, self.params, None, None
+
+    def tail(self) -> tuple[Any, ...]:
         """What follows the arguments that all chains have."""
-        return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step, score_clip)
+        return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step)
 
 
 class Target(nn.Module):
@@ -294,18 +303,17 @@ class Target(nn.Module):
             return kept.numbers
         if not self._keeps or not readable(tensors) or wanted(None, *tensors):
             return self._numbers_in(dtype)
-        with torch.inference_mode(False), torch.no_grad():
-            self._kept[dtype] = kept = Kept(lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
+        make = partial(Kept, lambda: self._numbers_in(dtype), tensors, self._contained(dtype))
+        self._kept[dtype] = kept = in_mode(make, grad=False)
         return kept.numbers
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
         """For a chain on x, once x is known to fit."""
         return Numbers("langevin_chain", self._index, self._checked(call, x))
 
-    def _has_chain(self, backend: str | None, x: Tensor) -> bool:
-        """Whether there is a kernel for its chains where x is."""
-        del backend, x
-        return True
+    def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
+        """Whether there is a kernel for its chains where x is; limited: for those with a mask or a score_clip."""
+        return not limited or _ops.on_host(backend, x)
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
         """Whether its score is that of the kernel, and there is one where x is."""

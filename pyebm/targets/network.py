@@ -18,24 +18,21 @@ from ._gradients import exact
 from ._learned import Embedding, Learned
 from ._reading import Reading
 
+_AT_ONCE = 2**30  # products of dimensions and parameters in a call for the Laplacian: about a tenth of a second
 _CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once
 
 
-def _hvp(times: Callable[..., Any], x: Tensor, v: Tensor) -> Tensor:
-    out = torch.empty_like(x)
-    times(out, v)
+def _trace(kernel: Callable[..., None], x: Tensor, layout: Any, params: Tensor, biases: Tensor | None) -> Tensor:
+    """The Hessian's, in calls of some samples each, so that Ctrl-C is heard between them."""
+    out = x.new_empty(x.shape[0])
+    some = max(int(_AT_ONCE / max(x.shape[1] * params.numel(), 1)), 1)
+    if biases is None or biases.shape[0] == 1 or x.shape[0] <= some:
+        for part, of in zip(out.split(some), x.split(some), strict=True):
+            kernel(part, of, layout, params, biases)
+    else:
+        for part, of, own in zip(out.split(some), x.split(some), biases.split(some), strict=True):
+            kernel(part, of, layout, params, own)
     return out
-
-
-def _trace(times: Callable[..., Any], x: Tensor, _: None) -> Tensor:
-    """The Hessian's, a column at a time."""
-    total, out, v = x.new_zeros(x.shape[0]), torch.empty_like(x), torch.zeros_like(x)
-    for at in range(x.shape[1]):
-        v[:, at] = 1.0
-        times(out, v)
-        total += out[:, at]
-        v[:, at] = 0.0
-    return total
 
 
 class MLPEnergy(Learned):
@@ -119,12 +116,12 @@ class MLPEnergy(Learned):
         v = check_like("MLPEnergy.hvp", "v", v, "x", x)
         work, along = self._flat(x), self._flat(v)
         with exact(x):
-            made = self._by_kernel(reading, work, along, lambda: self._hessian_times(work, along), _hvp)
+            made = self._by_kernel(reading, work, along, lambda: self._hessian_times(work, along))
         return made.reshape(x.shape).to(x.dtype)
 
     def laplacian(self, x: Tensor) -> Tensor:
-        """The trace of the energy's Hessian, (B,), exact: the sum over D products with it. The
-        dtype is the energy's.
+        """The trace of the energy's Hessian, (B,), exact: the sum over D products with it, in one
+        launch. The dtype is the energy's.
 
         Raises TypeError and ValueError for an x that does not fit.
 
@@ -148,24 +145,21 @@ class MLPEnergy(Learned):
             return traced
 
         with exact(x):
-            return self._by_kernel(reading, work, None, composed, _trace)
+            return self._by_kernel(reading, work, None, composed)
 
-    def _by_kernel(
-        self,
-        reading: Reading,
-        work: Tensor,
-        v: Tensor | None,
-        composed: Callable[[], Tensor],
-        run: Callable[..., Tensor],
-    ) -> Tensor:
-        """``run`` with the kernel, whose derivatives are those of the composed operations."""
+    def _by_kernel(self, reading: Reading, work: Tensor, v: Tensor | None, composed: Callable[[], Tensor]) -> Tensor:
+        """The Hessian times v or, without one, its trace: the kernel's value, with the derivatives of the composed operations."""
         if not self._has_chain(None, work) or type(work) is not Tensor:
             return composed()
-        kernel = _ops.kernels(None, work)["network_hvp"]
+        kernels = _ops.kernels(None, work)
         numbers = self._numbers_at("MLPEnergy", work, self.c, reading)
 
         def launch(x: Tensor, v: Tensor | None, params: Tensor, biases: Tensor | None) -> Tensor:
-            return run(lambda out, v: kernel(out, x, v, numbers.which, params, biases), x, v)
+            if v is None:
+                return _trace(kernels["network_laplacian"], x, numbers.which, params, biases)
+            out = torch.empty_like(x)
+            kernels["network_hvp"](out, x, v, numbers.which, params, biases)
+            return out
 
         given = (work, v, numbers.params, numbers.biases)
         if not wanted(*given):

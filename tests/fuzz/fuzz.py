@@ -7,6 +7,7 @@ in forked children: one that dies or hangs is a failure like others, and the res
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import math
@@ -22,15 +23,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait take the time of other cases
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cases, sampler_cases
 
 import guarded
 import torch
+import torch.distributed.tensor  # what pyebm imports at need takes half a second: once here, not in each child
 
 # Their cases in `make test` (about half a minute in all), and how many share a child.
 FUZZERS = {
-    "calls": (1500, 500),
-    "ops": (400, 1),
+    "calls": (1500, 1500),
+    "ops": (400, 100),
     "samplers": (60, 30),
     "states": (300, 100),
     "threads": (8, 4),
@@ -101,6 +104,7 @@ def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int, seconds: float
     case: Case = importlib.import_module(f"fuzz_{fuzzer}").case
     waiting = list(blocks(range(cases), FUZZERS[fuzzer][1]))[::-1]
     running: list[Child] = []
+    gc.freeze()  # a collection in a child would copy the pages of all that was here before
     failed, made, began = 0, 0, time.monotonic()
     while waiting or running:
         if time.monotonic() - began > seconds:

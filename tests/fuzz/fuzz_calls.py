@@ -62,6 +62,17 @@ def flat(result: Any) -> list[Tensor]:
     return [tensor for each in result for tensor in flat(each)]
 
 
+def on_threads(threads: int, level: str, run: Callable[[], Any]) -> Any:
+    """The outcome on that many threads and at this SIMD level. All else runs on one: there is nothing to gain from more."""
+    torch.set_num_threads(threads)
+    _ops.simd(level)
+    try:
+        return outcome(run)
+    finally:
+        torch.set_num_threads(1)
+        _ops.simd(LEVELS[-1])
+
+
 def outcome(run: Callable[[], Any]) -> Any:
     """What came back, or the refusal; anything else that is raised goes on."""
     try:
@@ -308,15 +319,12 @@ def make(rng: random.Random) -> Call:
 
 def case(rng: random.Random) -> None:
     call = make(rng)
-    placed = ", ".join(f"{name} {tuple(t.shape)} {t.dtype} {t.stride()}" for name, _, _, t in call.arena.placed)
+    placed = ", ".join(f"{name} {tuple(t.shape)} {t.dtype} {t.stride()}" for name, _, t in call.arena.placed)
     threads, level = rng.randint(1, 3), rng.choice(LEVELS)
     what = f"{call.name}({placed}) on {threads} threads, {level}"
     note(what)
-    torch.set_num_threads(threads)
-    _ops.simd(level)
-    got = outcome(lambda: call.run(None))
+    got = on_threads(threads, level, lambda: call.run(None))
     call.arena.check(*call.written)
-    _ops.simd(LEVELS[-1])
     want = outcome(lambda: call.run("reference"))
     try:
         compare(call, got, want)

@@ -1,7 +1,7 @@
 """The registered ops, torch.ops.pyebm.*, which export, AOTInductor and other languages call: one argument of a good call is spoilt.
 
-The call is refused in words, or it runs and has written to nothing but what it may write to, beside pages that may not be touched.
-Each case has a process of its own, since what is damaged may show much later.
+The call is refused in words, or it runs and has written to nothing but what it may write to, beside pages that may not be
+touched.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ class Good:
         self.work = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.schema = getattr(torch.ops.pyebm, op).default._schema
         contiguous = ("langevin_chain", "leapfrog", "dual_averaging", "target_energy", "corrector_step")
+        contiguous += ("underdamped_chain", "predictor_corrector")
         self.strided = op not in contiguous and not op.startswith(("metropolis", "network"))
         if op in ("leapfrog", "metropolis") and self.dtype in (torch.float16, torch.bfloat16):
             self.dtype = torch.float32
         self.hmc = rng.random() < 0.5
+        taken = {argument.name for argument in self.schema.arguments}
+        self.network = "layout" in taken and ("target" not in taken or rng.random() < 0.5)
         self.chain_steps, self.thin = rng.randint(0, 5), rng.choice((None, 1, 2))
         self.target = rng.choice(("harmonic", "double_well", "rastrigin"))
         self.reduction = rng.choice([name for name in REDUCTIONS if op != "scale_" or name != "none"])
@@ -50,8 +53,9 @@ class Good:
     def _value(self, argument: Any) -> Any:
         name, optional = argument.name, str(argument.type).startswith("Optional")
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
-        needed = needed or self.op in ("network_grad", "network_loss") or (self.op, name) == ("network_score", "score")
-        never = name in ("first", "last", "states", "thin") or (name == "z" and "denoising" in self.op)
+        needed = needed or (name == "layout" and self.network) or self.op in ("network_grad", "network_loss")
+        needed = needed or (self.op, name) == ("network_score", "score")
+        never = name in ("first", "last", "states", "thin", "layout") or (name == "z" and "denoising" in self.op)
         if optional and not needed and (never or self.rng.random() < 0.5) and not (name == "name" and "denoising" in self.op):
             return None
         made = self._made(name)
@@ -92,6 +96,8 @@ class Good:
             "n_leapfrog": lambda: 2 if self.hmc else 0,
             "layout": lambda: torch.tensor([0, math.prod(self.shape[1:]), 2, 3, 1, 0, 0, 1, 0, 0, 0]),
             "biases": lambda: torch.zeros(1, 4, dtype=self.work),
+            "coefficients": self._coefficients,
+            "correctors": lambda: 1,
             "thin": lambda: self.thin,
             "states": lambda: torch.zeros(self.chain_steps // (self.thin or 1), *self.shape, dtype=self.dtype),
             "diverged": lambda: torch.zeros(batch, dtype=torch.int64),
@@ -117,10 +123,14 @@ class Good:
         return False if "bool" in kind else 0.5
 
     def _params(self) -> Tensor:
-        if "network" in self.op:  # of the layout above
+        if self.network:  # of the layout above
             return torch.full((3 * math.prod(self.shape[1:]) + 10,), 0.1, dtype=self.work)
         numbers = {"harmonic": [1.5, 0.2], "double_well": [4.0, 2.0], "rastrigin": [2.0]}[self.target]
         return torch.tensor(numbers, dtype=self.work)
+
+    def _coefficients(self) -> Tensor:
+        shape = (self.chain_steps, 4) if self.op == "predictor_corrector" else (1, 5)
+        return torch.full(shape, 0.1, dtype=torch.float64)
 
     def _loss_shape(self) -> tuple[int, ...]:
         return {"none": self.shape, "sample": self.shape[:1]}.get(self.reduction, ())
@@ -134,7 +144,7 @@ class Good:
         if isinstance(before, Tensor):
             how, spoilt = self._other_tensor(before)
         elif "int" in kind:
-            spoilt = self.rng.choice(INTS)
+            spoilt = self.rng.choice([number for number in INTS if name != "n_steps" or number != 2**31])  # which runs for hours
             how = str(spoilt)
         elif "bool" in kind:
             spoilt = not before

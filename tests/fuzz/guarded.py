@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 PAGE = mmap.PAGESIZE
-SLOTS = (1 << 14, 1 << 18, 1 << 22)
+SLOTS = tuple(1 << n for n in range(12, 23))
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 board: mmap.mmap | None = None  # what the parent can still read when a case has killed its process
@@ -30,7 +31,7 @@ def note(text: str) -> None:
 
 
 class Slot:
-    """Memory between two such pages. It is full of 0xFF, NaN in every floating dtype, where nothing else is."""
+    """Memory between two such pages, and a copy of it. It is full of 0xFF, NaN in every floating dtype, where nothing else is."""
 
     free: ClassVar[dict[int, list[Slot]]] = {size: [] for size in SLOTS}
 
@@ -44,7 +45,21 @@ class Slot:
         for page in (base, self.begin + size):
             if _libc.mprotect(page, PAGE, 0):
                 raise OSError(ctypes.get_errno(), "mprotect failed")
-        self.bytes = self.part(0, size, torch.uint8)
+        self.copy = ctypes.create_string_buffer(size)
+
+    def fill(self, byte: int) -> None:
+        ctypes.memset(self.begin, byte, self.size)
+
+    def remember(self) -> None:
+        ctypes.memmove(self.copy, self.begin, self.size)
+
+    def is_as_it_was(self) -> bool:
+        return _libc.memcmp(self.begin, self.copy, self.size) == 0
+
+    def as_it_was(self, tensor: Tensor) -> Tensor:
+        """This tensor of the slot, in the copy."""
+        there = torch.frombuffer(self.copy, dtype=tensor.dtype, offset=tensor.data_ptr() - self.begin)
+        return there.as_strided(tensor.shape, tensor.stride())
 
     def part(self, offset: int, length: int, dtype: torch.dtype) -> Tensor:
         return torch.frombuffer((ctypes.c_uint8 * length).from_address(self.begin + offset), dtype=dtype)
@@ -60,8 +75,7 @@ class Arena:
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.placed: list[tuple[str, Slot, Tensor, Tensor]] = []
-        self.first: dict[str, Tensor] = {}
+        self.placed: list[tuple[str, Slot, Tensor]] = []
 
     def place(self, name: str, values: Tensor, strides: Sequence[int] | None = None, written: bool = False) -> Tensor:
         """A tensor of these values beside a guard page: with these strides, or in a layout that the dice choose."""
@@ -75,7 +89,7 @@ class Arena:
         if size is None:
             return values.clone()
         slot = Slot.of(size)
-        slot.bytes.fill_(1 if values.dtype == torch.bool else 0xFF)
+        slot.fill(1 if values.dtype == torch.bool else 0xFF)
         start = self.rng.choice((0, size - length))
         tensor = slot.part(start, length, values.dtype).as_strided(tuple(values.shape), tuple(strides))
         if 0 in strides:  # one value, seen many times
@@ -83,18 +97,18 @@ class Arena:
             tensor[one].copy_(values[one])
         else:
             tensor.copy_(values)
-        self.placed.append((name, slot, slot.bytes.clone(), tensor))
-        self.first[name] = tensor.clone()
+        slot.remember()
+        self.placed.append((name, slot, tensor))
         return tensor
 
     def check(self, *written: Tensor) -> None:
         """All bytes are as they were, but for the elements of those tensors."""
-        for name, slot, before, tensor in self.placed:
+        for name, slot, tensor in self.placed:
             may = any(tensor is each for each in written)
             if may:  # its elements as they were, for as long as it takes to look at all the others
                 now = tensor.clone()
-                tensor.copy_(self.first[name])
-            same = torch.equal(slot.bytes, before)
+                tensor.copy_(slot.as_it_was(tensor))
+            same = slot.is_as_it_was()
             if may:
                 tensor.copy_(now)
             if not same:
@@ -103,7 +117,7 @@ class Arena:
 
     def release(self) -> None:
         """The memory is given to the next case; nobody may use these tensors any more."""
-        for _, slot, _, _ in self.placed:
+        for _, slot, _ in self.placed:
             Slot.free[slot.size].append(slot)
         self.placed = []
 

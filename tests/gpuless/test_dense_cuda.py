@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, normal
-from dense_cases import assert_within_bound, mixture
+from dense_cases import MAKE, assert_within_bound, mixture
 from emulated import BACKEND
 from target_cases import loop
-from test_dense_chains import MAKE
 from test_emulated import in_a_process
 
 import pyebm
@@ -63,7 +62,9 @@ def test_every_thread_order_gives_the_same_bits(monkeypatch, make):
 
 SANITIZED = """
 import pyebm, torch
-from test_dense_chains import MAKE, NOISE, normal
+from cases import normal
+from dense_cases import MAKE
+NOISE = pyebm.Noise(3, step=4)
 for make in MAKE:
     for shape in ((3, 2), (18, 37), (2, 150)):
         target = MAKE[make](shape[1])
@@ -97,7 +98,7 @@ SMALL_WORKSPACE = """
 import pyebm, torch
 from cases import levels, normal
 from target_cases import loop
-from test_dense_chains import MAKE
+from dense_cases import MAKE
 NOISE = pyebm.Noise(3, step=4)
 for make in MAKE:
     for dim in (3, 37):  # of 16 samples at a time

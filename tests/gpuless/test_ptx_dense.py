@@ -8,11 +8,10 @@ import pyebm.kernels
 import pytest
 import torch
 from compiled import compiling
-from dense_cases import assert_within_bound, mixture
+from dense_cases import assert_within_bound, correlated, mixture
 from ptx_memory import PtxError
 from pyebm.kernels import dense
 from target_cases import start
-from test_gaussian_full import correlated
 from test_ptx import execute
 
 import pyebm

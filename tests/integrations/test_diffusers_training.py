@@ -136,9 +136,9 @@ def test_bad_input():
     _, noised = add_noise(schedule(), x0, NOISE, TIMES)
     with pytest.raises(ValueError, match="prediction_type must be one of 'epsilon', 'v_prediction', 'sample', got 'flow'"):
         loss(x0, noised, "flow")
-    with pytest.raises(ValueError, match="snr_gamma must be > 0 or None, got 0"):
+    with pytest.raises(ValueError, match="snr_gamma must be > 0 and finite, got 0"):
         loss(x0, noised, snr_gamma=0)
-    with pytest.raises(ValueError, match="noise must have pred's shape"):
+    with pytest.raises(ValueError, match="loss: model_pred must have the latents' shape"):
         loss(x0[:, :2], add_noise(schedule(), x0, normal(*SHAPE), TIMES)[1])
 
 

@@ -126,6 +126,32 @@ def _denoising_module(x: Tensor, noise: Noise, parts: Parts) -> Tensor:
     return parts.denoising(x, noise)
 
 
+@call("fisher_divergence", "loss")
+def _fisher_divergence(x: Tensor, _: Noise, parts: Parts) -> Tensor:
+    return pyebm.fisher_divergence(score, parts.gaussian, x)
+
+
+@call("score_matching", "loss")
+def _score_matching(x: Tensor, _: Noise, parts: Parts) -> Tensor:
+    return pyebm.score_matching(score, x) + pyebm.score_matching(parts.well, x)
+
+
+@call("sliced_score_matching", "loss")
+def _sliced_score_matching(x: Tensor, noise: Noise, _: Parts) -> Tensor:
+    reduced = pyebm.sliced_score_matching(score, x, noise, 2)
+    return reduced + pyebm.sliced_score_matching(score, x, noise, 2, "sphere", False)
+
+
+@call("denoising_score_matching", "loss")
+def _denoising_score_matching(x: Tensor, noise: Noise, _: Parts) -> Tensor:
+    return pyebm.denoising_score_matching(score, x, [0.5, 1.0], noise)
+
+
+@call("contrastive_divergence", "loss")
+def _contrastive_divergence(x: Tensor, _: Noise, __: Parts) -> Tensor:
+    return pyebm.contrastive_divergence(energy, x, 0.5 * x, l2=0.1)
+
+
 @call("langevin_step", "function")
 def _langevin_step(x: Tensor, noise: Noise, _: Parts) -> Tensor:
     return pyebm.langevin_step(x, score(x), 0.1, noise, clamp=(-3.0, 3.0))

@@ -36,6 +36,7 @@ def refused(refusal: str) -> Cell:
 IN_PLACE = refused("x must not require grad; use langevin_step, which is differentiable")
 A_BATCH = refused(r"x0 must not be a batch of torch\.vmap; give all samples as one batch")
 A_GRADIENT = refused("the gradient of energy_fn can't be exported with strict=True; use strict=False")
+A_JACOBIAN = refused("the gradient of fn can't be exported with strict=True; use strict=False")
 
 # By column; there by the call's name, else by its kind, else for all. A cell that is not here is right.
 OTHERS: dict[str, dict[str, Cell]] = {
@@ -44,7 +45,13 @@ OTHERS: dict[str, dict[str, Cell]] = {
     "jvp": {"draw": CONSTANT, "sampler": refused("x0 must not have a forward-mode tangent, which this call would drop")},
     "vmap": {"sampler": A_BATCH},
     "vmap of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": A_BATCH},
-    "export, strict": {"energy_score": A_GRADIENT, "MALA": A_GRADIENT, "HMC": A_GRADIENT},
+    "export, strict": {
+        "energy_score": A_GRADIENT,
+        "MALA": A_GRADIENT,
+        "HMC": A_GRADIENT,
+        "score_matching": A_JACOBIAN,
+        "sliced_score_matching": A_JACOBIAN,
+    },
     "subclass that dispatches": {
         "energy_score": RIGHT,
         "Target.energy": RIGHT,

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import check_samples
+from ..._options import checked_int, shown
 from ...noise import Noise
-from .._draws import Draws, Normals, Source, noise_norms, norms, step, step_and_mean
+from .._draws import Draws, Normals, Source, check_normals, checked_scale, noise_norms, norms, step, step_and_mean
 from .._packages import require
 
 require("diffusers")
@@ -88,6 +90,7 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
             if isinstance(generator, (Noise, Tensor)):
                 raise TypeError(f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}")
             return super().step(model_output, timestep, sample, generator, return_dict)
+        _check("step", model_output, sample, generator)
         sample = sample.to(torch.promote_types(sample.dtype, model_output.dtype))
         a, b, of_x0, of_sample, std = self._coefficients(timestep, sample.device)
         limit = self.config.clip_sample_range if self.config.clip_sample and not self.config.thresholding else None
@@ -113,9 +116,10 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         table = self._tables[device]
         if device.type == "cpu" or not isinstance(timestep, Tensor):
-            row = table[int(timestep)]
-            if device.type == "cpu" and row.isnan().any():
-                raise ValueError(f"step: timestep must be one of scheduler.timesteps, got {int(timestep)}")
+            at = checked_int("step", "timestep", timestep)
+            row = table[at] if 0 <= at < len(table) else None
+            if row is None or (device.type == "cpu" and row.isnan().any()):
+                raise ValueError(f"step: timestep must be one of scheduler.timesteps, got {shown(at)}")
             return row.tolist() if device.type == "cpu" else list(row.unbind())
         return list(table.index_select(0, timestep.to(device).reshape(1))[0].unbind())
 
@@ -182,9 +186,15 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
     ) -> Any:
         """The reverse-diffusion predictor, ``x + G^2 s + G z``; arguments and results as theirs."""
         self._check()
+        _check("step_pred", model_output, sample, generator)
+        checked_scale("step_pred", "timestep", timestep)
+        if isinstance(timestep, Tensor) and (timestep.is_meta or timestep.numel() not in (1, sample.shape[0])):
+            raise ValueError(f"step_pred: timestep must be one number, or one a sample, got {shown(timestep)}")
         sigmas: Tensor = self.discrete_sigmas.to(sample.device)
         self.discrete_sigmas = sigmas
         time = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1)
+        if time.is_cpu and not bool((time <= 1).all()):
+            raise ValueError(f"step_pred: timestep must be in [0, 1], got {time.max().item():g}")
         index = (time * (len(self.timesteps) - 1)).long()
         sigma, before = sigmas[index].double(), sigmas[index - 1].double()
         g2 = sigma**2 - torch.where(index == 0, 0.0, before) ** 2
@@ -194,6 +204,7 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
     def step_correct(self, model_output: Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True) -> Any:
         """The Langevin corrector, ``x + eps s + sqrt(2 eps) z``, eps = 2 (snr |z| / |s|)^2; arguments and results as theirs."""
         self._check()
+        _check("step_correct", model_output, sample, generator)
         normals = self._normals(generator, sample)
         eps = 2 * (self.config.snr * noise_norms(normals, sample).mean() / norms(model_output).mean()) ** 2
         x = step(sample, _as(model_output, sample), 1.0, eps, (2 * eps) ** 0.5, normals)
@@ -208,3 +219,21 @@ def _as(model_output: Tensor, sample: Tensor) -> Tensor:
     """A score wider than the sample is rounded to it; a narrower one is widened by the step."""
     fits = torch.promote_types(model_output.dtype, sample.dtype) == sample.dtype
     return model_output if fits else model_output.to(sample.dtype)
+
+
+def _check(call: str, model_output: Tensor, sample: Tensor, generator: Generator) -> None:
+    check_samples(call, "sample", sample)
+    check_samples(call, "model_output", model_output)
+    if sample.is_meta:
+        raise ValueError(f"{call}: sample must hold numbers, got a tensor on meta")
+    if model_output.shape != sample.shape or model_output.device != sample.device:
+        raise ValueError(
+            f"{call}: model_output must have the shape of sample, {tuple(sample.shape)}, on {sample.device}, "
+            f"got {tuple(model_output.shape)}, on {model_output.device}"
+        )
+    if isinstance(generator, Tensor):
+        check_normals(call, generator, sample, "generator")
+        return
+    listed = generator if isinstance(generator, list) and generator else [generator]
+    if not all(one is None or isinstance(one, (torch.Generator, Noise)) for one in listed):
+        raise TypeError(f"{call}: generator must be one or more torch.Generators, a Noise or a tensor, got {shown(generator)}")

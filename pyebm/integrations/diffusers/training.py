@@ -11,9 +11,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from ..._checks import check_samples, check_tensor, checked_number
+from ..._options import check_choice
 from ...losses import denoising_loss
 from ...noise import Noise
-from .._draws import Normals
+from .._draws import Normals, check_normals
 from .._draws import add_noise as _mixed
 
 
@@ -75,6 +77,14 @@ def add_noise(
         >>> loss(noise.randn(x0.shape), noised).item()  # the perfect epsilon prediction
         0.0
     """
+    check_samples("add_noise", "latents", latents)
+    if latents.is_meta:
+        raise ValueError("add_noise: latents must hold numbers, got a tensor on meta")
+    check_tensor("add_noise", "timesteps", timesteps)
+    if not isinstance(noise, Noise):
+        check_normals("add_noise", noise, latents)
+    noise_offset = checked_number("add_noise", "noise_offset", noise_offset)
+    input_perturbation = checked_number("add_noise", "input_perturbation", input_perturbation)
     alpha, sigma = _coefficients(scheduler, latents, timesteps)
     further = _further_normals(noise, latents)
     if noise_offset:
@@ -150,15 +160,22 @@ def loss(
     Raises:
         ValueError: an unknown prediction type, a gamma that is not > 0, shapes that don't fit.
     """
+    check_samples("loss", "model_pred", model_pred)
+    if not isinstance(noised, Noised):
+        raise TypeError(f"loss: noised must be what add_noise returned, got {type(noised).__name__}")
+    if model_pred.shape != noised.x0.shape or model_pred.device != noised.x0.device:
+        raise ValueError(
+            f"loss: model_pred must have the latents' shape {tuple(noised.x0.shape)}, on {noised.x0.device}, "
+            f"got {tuple(model_pred.shape)}, on {model_pred.device}"
+        )
     kind = noised.prediction_type if prediction_type is None else prediction_type
-    if kind not in _WEIGHTS:
-        raise ValueError(f"loss: prediction_type must be one of {', '.join(map(repr, _WEIGHTS))}, got {kind!r}")
+    check_choice("loss", "prediction_type", kind, _WEIGHTS)
+    assert kind is not None
     root = (noised.alpha**2 + noised.sigma**2).sqrt()
     alpha, sigma = noised.alpha / root, noised.sigma / root
     weight = None
     if snr_gamma is not None:
-        if not snr_gamma > 0:
-            raise ValueError(f"loss: snr_gamma must be > 0 or None, got {snr_gamma}")
+        snr_gamma = checked_number("loss", "snr_gamma", snr_gamma, 0.0, open_low=True)
         weight = _WEIGHTS[kind]((alpha / sigma) ** 2, snr_gamma)
     if kind == "sample":  # no noise is left in the residual: x0 stands in its place
         return denoising_loss(model_pred, noised.x0, weight=weight, reduction=reduction)

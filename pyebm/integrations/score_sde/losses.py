@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._checks import Coefficient
+from ..._checks import Coefficient, check_samples, checked_number
+from ..._options import check_callable, checked_flag
 from ...losses import denoising_loss
 from .._draws import Draws, Normals, Source, add_noise
 from ._sde import check_known, is_exploding, ones_for
@@ -45,11 +46,17 @@ def get_sde_loss_fn(
         >>> loss_fn(Net(), torch.randn(4, 1, 8, 8)).shape
         torch.Size([])
     """
-    check_known("get_sde_loss_fn", sde)
+    call = "get_sde_loss_fn"
+    check_known(call, sde)
+    eps = checked_number(call, "eps", eps, 0.0)
+    if not eps < sde.T:
+        raise ValueError(f"{call}: eps must be below the SDE's T={sde.T}, got {eps}")
+    flags = {"train": train, "reduce_mean": reduce_mean, "continuous": continuous, "likelihood_weighting": likelihood_weighting}
+    train, reduce_mean, continuous, likelihood_weighting = (checked_flag(call, name, value) for name, value in flags.items())
     draws = Draws(noise)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
-        model.train(train)
+        _prepare(call, model, batch, train)
         t = torch.rand(batch.shape[0], device=batch.device) * (sde.T - eps) + eps
         normals = draws(batch)
         mean, std = sde.marginal_prob(ones_for(batch), t)
@@ -77,10 +84,12 @@ def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, nois
     """
     if not is_exploding(vesde):
         raise TypeError(f"get_smld_loss_fn: vesde must have discrete_sigmas, got {type(vesde).__name__}")
+    call = "get_smld_loss_fn"
+    train, reduce_mean = checked_flag(call, "train", train), checked_flag(call, "reduce_mean", reduce_mean)
     draws, levels = Draws(noise), vesde.discrete_sigmas.flip(0)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
-        model.train(train)
+        _prepare(call, model, batch, train)
         labels = torch.randint(0, vesde.N, (batch.shape[0],), device=batch.device)
         sigma = levels.to(batch.device)[labels]
         normals = draws(batch)
@@ -107,16 +116,26 @@ def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise
     """
     if not hasattr(vpsde, "discrete_betas"):
         raise TypeError(f"get_ddpm_loss_fn: vpsde must have discrete_betas, got {type(vpsde).__name__}")
+    call = "get_ddpm_loss_fn"
+    train, reduce_mean = checked_flag(call, "train", train), checked_flag(call, "reduce_mean", reduce_mean)
     draws = Draws(noise)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
-        model.train(train)
+        _prepare(call, model, batch, train)
         labels = torch.randint(0, vpsde.N, (batch.shape[0],), device=batch.device)
         alpha, sigma = (table.to(batch.device)[labels] for table in (vpsde.sqrt_alphas_cumprod, vpsde.sqrt_1m_alphas_cumprod))
         normals = draws(batch)
         return _reduced(model(add_noise(batch, sigma, normals, alpha), labels), normals, 1.0, -1.0, None, reduce_mean)
 
     return loss_fn
+
+
+def _prepare(call: str, model: Any, batch: Any, train: bool) -> None:
+    check_samples(call, "batch", batch)
+    check_callable(call, "model", model, "a module")
+    if not hasattr(model, "train"):
+        raise TypeError(f"{call}: model must be a module, got {type(model).__name__}")
+    model.train(train)
 
 
 def _reduced(output: Tensor, normals: Normals, kappa: Coefficient, lam: float, weight: Tensor | None, reduce_mean: bool) -> Tensor:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import checked_number
+from ..._options import check_callable, checked_count, checked_flag
 from ...noise import Noise
 from .._draws import Draws, Source, noise_norms, norms, step_and_mean
-from ._sde import check_known, index_of, is_exploding, ones_for
+from ._sde import check_known, check_state, index_of, is_exploding, ones_for
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,12 +23,16 @@ class EulerMaruyamaPredictor:
     """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
 
     def __init__(self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None) -> None:
-        check_known(type(self).__name__, sde)
-        self.sde, self.score_fn, self.probability_flow = sde, score_fn, probability_flow
+        call = type(self).__name__
+        check_known(call, sde)
+        check_callable(call, "score_fn", score_fn)
+        self.sde, self.score_fn = sde, score_fn
+        self.probability_flow = checked_flag(call, "probability_flow", probability_flow)
         self._draws = Draws.of(noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next state, and the same without the noise."""
+        check_state(type(self).__name__, self.sde, x, t)
         drift, diffusion = self.sde.sde(ones_for(x), t)
         return self._update(x, t, drift, diffusion, 1 / self.sde.N)
 
@@ -41,6 +47,7 @@ class ReverseDiffusionPredictor(EulerMaruyamaPredictor):
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next state, and the same without the noise."""
+        check_state(type(self).__name__, self.sde, x, t)
         f, g = self.sde.discretize(ones_for(x), t)
         return self._update(x, t, f, g, 1.0)
 
@@ -52,11 +59,12 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
         super().__init__(sde, score_fn, probability_flow, noise=noise)
         if not (is_exploding(sde) or hasattr(sde, "discrete_betas")):
             raise NotImplementedError(f"AncestralSamplingPredictor: sde must be VE or VP, got {type(sde).__name__}")
-        if probability_flow:
+        if self.probability_flow:
             raise ValueError("AncestralSamplingPredictor: probability_flow must be False")
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next state, and the same without the noise."""
+        check_state(type(self).__name__, self.sde, x, t)
         index = index_of(self.sde, t)
         if is_exploding(self.sde):
             sigmas = self.sde.discrete_sigmas.to(t.device)
@@ -74,12 +82,16 @@ class LangevinCorrector:
     """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, the norms' means over the batch."""
 
     def __init__(self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None) -> None:
-        check_known(type(self).__name__, sde)
-        self.sde, self.score_fn, self.snr, self.n_steps = sde, score_fn, snr, n_steps
+        call = type(self).__name__
+        check_known(call, sde)
+        check_callable(call, "score_fn", score_fn)
+        self.sde, self.score_fn = sde, score_fn
+        self.snr, self.n_steps = checked_number(call, "snr", snr, 0.0), checked_count(call, "n_steps", n_steps)
         self._draws = Draws.of(noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The state after n_steps, and the same without the last noise."""
+        check_state(type(self).__name__, self.sde, x, t)
         mean, alpha = x, self._alpha(t)
         for _ in range(self.n_steps):
             score, normals = self.score_fn(x, t), self._draws(x)

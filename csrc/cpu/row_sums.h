@@ -1,0 +1,24 @@
+// Sums of rows whose partial sums are in lanes: the last additions of a row wait for each other, so those of several rows go side
+// by side. Included once by each level, after sample_tiles.h.
+
+namespace {
+
+// fill(row, lane) makes a row's partial sums, of which add(lane) makes the row's sum, both row by row in one order.
+template <int64_t kLanes, class T, class Fill, class Add>
+PYEBM_HD void sum_rows_of_lanes(int64_t rows, T* sums, Fill fill, Add add) {
+  using V = Wide<T>;
+  constexpr int64_t kAtOnce = kWidth<V>;
+  alignas(64) T lane[kAtOnce][kLanes], turned[kLanes][kAtOnce], made[kAtOnce];
+  for (int64_t row = 0; row < rows; row += kAtOnce) {
+    const int64_t n = rows - row < kAtOnce ? rows - row : kAtOnce;
+    for (int64_t i = 0; i < n; ++i) fill(row + i, lane[i]);
+    to_lanes<V>(n, kLanes, lane[0], turned[0], [&](V x, int64_t) { return x; });
+    V each[kLanes];
+    PYEBM_UNROLL
+    for (int64_t l = 0; l < kLanes; ++l) each[l] = load<V>(turned[l]);
+    store(made, add(each));
+    memcpy(sums + row, made, n * sizeof(T));
+  }
+}
+
+}  // namespace

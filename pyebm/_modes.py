@@ -1,0 +1,37 @@
+"""Autograd's modes for the length of a call, safe from signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch.compiler import is_compiling
+
+Result = TypeVar("Result")
+
+
+def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) -> Result:
+    """``call()``, with autograd's reverse mode and inference mode on or off; the caller's modes come back, whatever is raised.
+
+    ``torch.no_grad`` does not promise that: Ctrl-C between two lines of its ``__enter__`` or ``__exit__``, which are Python,
+    leaves the whole thread without gradients. Here each change of a mode is one call into C, and the interpreter looks for a
+    signal only after it.
+    """
+    if is_compiling():  # no signal comes between the lines of compiled code, which inference mode does not change
+        with torch.set_grad_enabled(grad):
+            return call()
+    if torch.is_inference_mode_enabled() == inference:
+        before = torch.is_grad_enabled()
+        try:
+            torch._C._set_grad_enabled(grad)
+            return call()
+        finally:
+            torch._C._set_grad_enabled(before)
+    guard = torch._C._InferenceMode(inference)
+    try:
+        guard.__enter__()
+        torch._C._set_grad_enabled(grad)
+        return call()
+    finally:
+        guard.__exit__(None, None, None)  # the reverse mode comes back with it

@@ -1,0 +1,39 @@
+"""The arguments of the ops' plain entries (samplers/_plain.py), for ctypes and, through tools/op_args.py, for C++.
+
+They follow from the ops' records: the numbers that the op needs, after what names the samples and their noise. A library of other
+sources, which would read them elsewhere, says so by the text of its own layout.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from ._schemas import OPS
+
+Fields = tuple[tuple[str, str], ...]  # (name, "int" or "float"), each of 8 bytes
+
+CALL: Fields = tuple((name, "int") for name in ("samples", "elements", "is_double", "seed", "first_sample", "stream"))
+
+
+def numbers(op: str) -> Fields:
+    """The numbers that the op needs; a bool is 0 or 1."""
+    given = (argument for argument in OPS[op].arguments if argument.tensor is None and not argument.optional)
+    return tuple((argument.name, "float" if argument.kind == "float" else "int") for argument in given)
+
+
+STRUCTS = {"call": CALL, **{op: numbers(op) for op in ("affine_step", "corrector_step")}}
+LAYOUT = "; ".join(f"{name}: {', '.join(f'{kind} {field}' for field, kind in fields)}" for name, fields in STRUCTS.items())
+
+
+def _structure(name: str, fields: Any) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": tuple(fields)})
+
+
+_TYPES = {"int": ctypes.c_int64, "float": ctypes.c_double}
+Call = _structure("Call", ((name, _TYPES[kind]) for name, kind in CALL))
+
+
+def structure(op: str) -> type[ctypes.Structure]:
+    """The call and the op's numbers."""
+    return _structure(op, (("call", Call), *((name, _TYPES[kind]) for name, kind in STRUCTS[op])))

@@ -1,0 +1,42 @@
+"""Bodies whose steps one kernel takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .._stretches import first_stretch
+from ._body import Body, Run
+
+
+class Chained(Body):
+    """A subclass has ``params``, the target's numbers, and defines :meth:`launch`."""
+
+    fused = keeps = True
+    params: Tensor
+
+    def __init__(self, run: Run, *rest: Any) -> None:
+        super().__init__(run, *rest)
+        # Of the noise; on a GPU it is filled in over there, with nothing to wait for.
+        on_host, batch = run.x.is_cpu, run.x.shape[0]
+        self._noise_name = run.noise._named(batch, run.x)[0].clone() if on_host else run.noise._block(0, 1, 1, run.x).flatten()
+
+    def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
+        """The steps first, ..., first + count - 1 by one call of an op; with thin, every thin-th state goes to ``states``."""
+        raise NotImplementedError
+
+    def at_once(self) -> int:
+        return first_stretch(self.x, self.params, self.run.n_steps)
+
+    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
+        first = self.run.first + done
+        self._noise_name.select(0, 2).fill_(first)
+        if kept is None or thin is None:
+            return self.launch(first, count, self._noise_name, None, None)
+        inside = done % thin == 0 and count >= thin
+        states = kept.narrow(0, done // thin, count // thin) if inside else None
+        self.launch(first, count, self._noise_name, states, thin if inside else None)
+        if not inside and (done + count) % thin == 0:
+            kept.select(0, (done + count) // thin - 1).copy_(self.x)
+        return None
