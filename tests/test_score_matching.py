@@ -145,7 +145,7 @@ def test_fn_may_be_a_target_a_score_or_an_energy_of_functions(objective):
         net.zero_grad()
         loss = OBJECTIVES[objective](fn, x)
         loss.backward()
-        found.append((loss.detach(), [p.grad.clone() if p.grad is not None else None for p in net.parameters()]))
+        found.append((loss.detach(), [p.grad.clone() if p.grad is not None else torch.zeros_like(p) for p in net.parameters()]))
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
 
