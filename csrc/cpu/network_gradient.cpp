@@ -52,8 +52,9 @@ class Gradient {
     const auto& kernels = network_.kernels;
     const int64_t size = kernels.sums_of_gradient(net()), at_once = network_.at_once;
     const Zeros<T> sums(grad_ ? size * parts_.count : 0);
-    const double microseconds = parts_.samples * network_.microseconds_of_sweep() * (4 + 4 * directions) / parts_.count;
-    const int64_t grain = std::clamp<int64_t>(static_cast<int64_t>(50 / std::max(microseconds, 0.1)), 1, parts_.count);
+    // A thread more is woken for what takes some 20 us.
+    const double microseconds = parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
+    const int64_t grain = std::clamp<int64_t>(static_cast<int64_t>(20 / std::max(microseconds, 0.1)), 1, parts_.count);
     torch::stable::parallel_for(0, parts_.count, grain, [&](int64_t begin, int64_t end) {
       const Zeros<T> scratch(kernels.scratch_of_gradient(net(), directions));
       const Line<T> x(at_once * dim_), grad_x(grad_x_ ? at_once * dim_ : 0), room(at_once * (dim_ + 2));

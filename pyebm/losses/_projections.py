@@ -15,7 +15,7 @@ KINDS = ("rademacher", "gaussian", "sphere")
 
 
 def projections(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
-    """(B, count, D) in the dtype that x is computed in, each of them with E[v v'] = 1.
+    """(count, B, ...) in the dtype that x is computed in, each of them with E[v v'] = 1.
 
     Projection p of a sample is made of its elements p D, ..., (p + 1) D - 1 on the stream of the
     projections: the first ones are the same however many there are.
@@ -34,4 +34,4 @@ def projections(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
         if kind == "sphere":
             norm = v.double().square().sum(2, keepdim=True).sqrt()
             v = (v.double() * (math.sqrt(elements) / norm)).to(dtype)
-    return v
+    return v.movedim(1, 0).reshape(count, *x.shape)

@@ -213,14 +213,14 @@ def _sliced(
 ) -> Tensor:
     score_fn = score_of(op, "fn", fn)
     named(op, noise, x)
-    rows = projections(projection, noise, x, n_projections)
+    v = projections(projection, noise, x, n_projections)
     if n_projections <= _MOST_DIRECTIONS:
         trace, along = (1 / n_projections, False) if variance_reduced else (1.0, True)
-        of_terms = Terms(weight=1.0 if variance_reduced else 1 / n_projections, trace=trace, along=along, v=rows.flatten(1))
+        rows = v.flatten(2).movedim(0, 1).flatten(1) if x.dim() > 1 else v.movedim(0, 1)
+        of_terms = Terms(weight=1.0 if variance_reduced else 1 / n_projections, trace=trace, along=along, v=rows.contiguous())
         fused = _fused(fn, x, reduced, of_terms)
         if fused is not None:
             return fused
-    v = rows.movedim(1, 0).reshape(n_projections, *x.shape)
     terms = _composed.sliced if variance_reduced else _composed.sliced_by_sample
     return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, v)))
 

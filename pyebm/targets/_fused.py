@@ -105,7 +105,7 @@ class _Loss(torch.autograd.Function):
                 losses = reference.losses_of(lambda at: reference.network_score_of(at, args.layout, params, biases), work, args)
                 return losses.double().sum().to(params.dtype)
 
-            grad_x, grad_biases, grads = kept.composed(ctx, value, above)
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.of_energy)
         else:
             x, biases, params = kept.now(ctx)  # of all that is saved, so that autograd notices if one is overwritten
             made, ctx.made = ctx.made, None

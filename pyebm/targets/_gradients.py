@@ -34,7 +34,7 @@ class Evaluation(torch.autograd.Function):
                 score, energy = reference.network_score_of(x, kept.wiring.layout, params, biases)
                 return energy if ctx.energy and energy is not None else score
 
-            grad_x, grad_biases, grads = kept.composed(ctx, value, above)
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.energy)
         else:
             x, biases, params = kept.now(ctx)
             into = kept.empty(ctx, x, biases, params)
@@ -97,7 +97,7 @@ class Kept:
         return found
 
     def composed(
-        self, ctx: Any, value: Callable[..., Tensor], above: Tensor
+        self, ctx: Any, value: Callable[..., Tensor], above: Tensor, of_energy: bool
     ) -> tuple[Tensor | None, Tensor | None, Sequence[Tensor | None]]:
         """The gradients by operations that autograd can follow."""
         again = torch.is_grad_enabled()
@@ -112,6 +112,8 @@ class Kept:
             followed = [tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None]
             found = iter(torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True))
         grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
+        if self.wiring.idle is not None and not of_energy:
+            grads[self.wiring.idle] = None
         return grad_x, grad_biases, grads
 
 

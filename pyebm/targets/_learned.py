@@ -120,7 +120,7 @@ class Learned(Target):
     def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
         """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's, counts on its forward."""
         net = self._modules["net"]
-        plain = readable(parts) and not x.is_inference()
+        plain = readable(parts) and not (x.is_inference() and torch.is_grad_enabled())
         return plain and reverse_alone(x, biases, *parts) and net is not None and unwrapped(net) is net
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
