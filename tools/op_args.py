@@ -12,8 +12,9 @@ from pyebm._arguments import Argument, Dtype, Op, Shape, arguments_of
 HEADER = Path(__file__).resolve().parents[1] / "csrc/common/op_args.h"
 
 _TOP = """\
-// Written by tools/op_args.py from pyebm/_schemas.py: change it there. Each op's arguments as a struct, which takes them from
-// torch's stack and says what op_checks.h should check. Unlike the other headers of this folder it needs torch's stable ABI.
+// Written by tools/op_args.py from pyebm/_schemas.py: change it there. Each op's arguments as a
+// struct, which takes them from torch's stack and says what op_checks.h should check. Unlike the
+// other headers of this folder it needs torch's stable ABI.
 // clang-format off
 #pragma once
 

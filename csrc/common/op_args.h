@@ -1,5 +1,6 @@
-// Written by tools/op_args.py from pyebm/_schemas.py: change it there. Each op's arguments as a struct, which takes them from
-// torch's stack and says what op_checks.h should check. Unlike the other headers of this folder it needs torch's stable ABI.
+// Written by tools/op_args.py from pyebm/_schemas.py: change it there. Each op's arguments as a
+// struct, which takes them from torch's stack and says what op_checks.h should check. Unlike the
+// other headers of this folder it needs torch's stable ABI.
 // clang-format off
 #pragma once
 
