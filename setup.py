@@ -1,8 +1,9 @@
 """Builds the kernels on LibTorch's stable ABI: one abi3 wheel for torch >= 2.10 and Python >= 3.10.
 
-The CUDA half is a library of its own. It is built where torch has CUDA, which could load it, and nvcc is found. PYEBM_CUDA=1 asks
-for it anywhere, and makes it an error that it can't be built: it needs neither a GPU nor a torch with CUDA, so that one wheel
-serves CPU and CUDA users. PYEBM_CUDA=0 forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
+The CUDA half is a library of its own. It is built where torch has CUDA, which could load it, and
+nvcc is found. PYEBM_CUDA=1 asks for it anywhere, and makes it an error that it can't be built: it
+needs neither a GPU nor a torch with CUDA, so that one wheel serves CPU and CUDA users. PYEBM_CUDA=0
+forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
 """
 
 import hashlib
@@ -15,7 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}  # as pyproject.toml; with --no-build-isolation nobody else looks
+NEEDED = {
+    "torch": (2, 10),
+    "setuptools": (77, 0),
+}  # as pyproject.toml; with --no-build-isolation nobody else looks
 
 
 def what_is_missing() -> str | None:
@@ -45,14 +49,17 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
-STRICT = os.environ.get("PYEBM_WERROR") == "1"  # set by the project's own checks: users' compilers may know other warnings
+STRICT = (
+    os.environ.get("PYEBM_WERROR") == "1"
+)  # set by the project's own checks: users' compilers may know other warnings
 
 compile_args = [
     "-std=c++17",
     "-O3",
     "-g0",
     "-fvisibility=hidden",
-    # Bits are promised: no fused multiply-add, and no reordering either (-ffast-math must never be added).
+    # Bits are promised: no fused multiply-add, and no reordering either (-ffast-math must never be
+    # added).
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -71,25 +78,35 @@ STABLE_ABI = ("TORCH_TARGET_VERSION", "0x020a000000000000")
 def find_nvcc() -> tuple[str, tuple[int, int]] | str:
     """nvcc and its version, or a sentence that says what was found instead."""
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    nvcc = next(filter(None, (shutil.which("nvcc", path=f"{home}/bin") for home in homes)), None) or shutil.which("nvcc")
+    nvcc = next(
+        filter(None, (shutil.which("nvcc", path=f"{home}/bin") for home in homes)), None
+    ) or shutil.which("nvcc")
     if nvcc is None:
         where = f"in {', '.join(homes)} or " if homes else ""
-        return f"nvcc was not found {where}on the PATH; install the CUDA toolkit, or set CUDA_HOME to where it is"
+        return (
+            f"nvcc was not found {where}on the PATH; install the CUDA toolkit, or set CUDA_HOME to where"
+            " it is"
+        )
     said = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
     version = re.search(r"release (\d+)\.(\d+)", said)
     if version is None:
         return f"{nvcc} --version gave no release number: {said!r}"
     found = (int(version[1]), int(version[2]))
     if found < OLDEST_NVCC:
-        return f"{nvcc} is of CUDA {found[0]}.{found[1]}; pyebm needs CUDA {OLDEST_NVCC[0]}.{OLDEST_NVCC[1]} or later"
+        return (
+            f"{nvcc} is of CUDA {found[0]}.{found[1]}; pyebm needs CUDA {OLDEST_NVCC[0]}.{OLDEST_NVCC[1]} or"
+            " later"
+        )
     return nvcc, found
 
 
 def architecture_flags(nvcc: str) -> list[str]:
-    """nvcc's -gencode for every architecture asked for, or for those of the default list that this nvcc knows.
+    """nvcc's -gencode for every architecture asked for, or for those of the default list that this
+    nvcc knows.
 
-    All machine code is made from the PTX of the oldest of them: nothing here is special to a later one, and the front end, which
-    takes as long as ptxas, runs once. +PTX adds that PTX, which drivers translate for the GPUs that are not named.
+    All machine code is made from the PTX of the oldest of them: nothing here is special to a later
+    one, and the front end, which takes as long as ptxas, runs once. +PTX adds that PTX, which
+    drivers translate for the GPUs that are not named.
     """
     listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     known = set(re.findall(r"compute_(\d+)", listed))
@@ -112,10 +129,14 @@ def architecture_flags(nvcc: str) -> list[str]:
 
 
 def sources(room: str, kind: str) -> list[str]:
-    """The sources in a room of csrc. A tree without them would build, without a word, a library without ops."""
+    """The sources in a room of csrc. A tree without them would build, without a word, a library
+    without ops."""
     found = sorted(str(path) for path in Path("csrc", room).glob(kind))
     if not found:
-        sys.exit(f"pyebm: there are no sources csrc/{room}/{kind} in {Path.cwd()}: build in the whole source tree, or its sdist")
+        sys.exit(
+            f"pyebm: there are no sources csrc/{room}/{kind} in {Path.cwd()}: build in the whole source tree,"
+            " or its sdist"
+        )
     return found
 
 
@@ -126,7 +147,10 @@ def cuda_extensions() -> list[Extension]:
     if wanted == "0":
         return []
     if wanted == "" and torch.version.cuda is None:
-        why = f"torch {torch.__version__} has no CUDA and could not load them; PYEBM_CUDA=1 builds them all the same"
+        why = (
+            f"torch {torch.__version__} has no CUDA and could not load them; PYEBM_CUDA=1 builds them all the"
+            " same"
+        )
         print(f"pyebm: building without the CUDA kernels: {why}", file=sys.stderr)
         return []
     found = find_nvcc()
@@ -136,7 +160,9 @@ def cuda_extensions() -> list[Extension]:
         print(f"pyebm: building without the CUDA kernels: {found}", file=sys.stderr)
         return []
     nvcc, _ = found
-    dry = subprocess.run([nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], capture_output=True, text=True, check=True)
+    dry = subprocess.run(
+        [nvcc, "--dryrun", "-c", "-x", "cu", os.devnull], capture_output=True, text=True, check=True
+    )
     extension = Extension(
         "pyebm._C_cuda",
         sources=sources("cuda", "*.cu"),
@@ -159,18 +185,22 @@ def with_headers(source: Path) -> dict[Path, str]:
         path = left.pop()
         if path not in found and path.exists():  # what does not exist is the tests' emulator
             found[path] = path.read_text()
-            left += [(path.parent / name).resolve() for name in re.findall(r'#include "([^"]+)"', found[path])]
+            left += [
+                (path.parent / name).resolve() for name in re.findall(r'#include "([^"]+)"', found[path])
+            ]
     return dict(sorted(found.items()))
 
 
 def compile_cuda(extension: Extension) -> list[str]:
-    """The CUDA sources to objects, side by side; what was compiled before with the same command and contents is taken as it is."""
+    """The CUDA sources to objects, side by side; what was compiled before with the same command and
+    contents is taken as it is."""
     built_for = " ".join(re.findall(r"(?:sm|compute)_\w+(?=[,\]])", extension.nvcc[-1].partition("code=")[2]))
     command = [
         *extension.nvcc,
         "-std=c++17",
         "-O3",
-        # Bits are promised: every product, sum, quotient and root is rounded by itself (never --use_fast_math).
+        # Bits are promised: every product, sum, quotient and root is rounded by itself (never
+        # --use_fast_math).
         *("--fmad=false", "--prec-sqrt=true", "--prec-div=true", "--ftz=false"),
         f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall{',-Werror' if STRICT else ''}",
         *(["-Werror=all-warnings", "-Xptxas=-warn-spills,-warn-lmem-usage"] if STRICT else []),
@@ -197,7 +227,8 @@ def compile_cuda(extension: Extension) -> list[str]:
 
 
 class BuildExtension(build_ext):
-    """Compiles the files side by side, which setuptools alone does not, and the CUDA ones with nvcc."""
+    """Compiles the files side by side, which setuptools alone does not, and the CUDA ones with
+    nvcc."""
 
     def build_extension(self, ext: Extension) -> None:
         if hasattr(ext, "nvcc"):

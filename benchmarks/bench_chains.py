@@ -1,4 +1,5 @@
-"""Whole Langevin chains on a closed-form target: one kernel for all steps, beside the loops of packages and of one's own."""
+"""Whole Langevin chains on a closed-form target: one kernel for all steps, beside the loops of
+packages and of one's own."""
 
 from __future__ import annotations
 
@@ -20,7 +21,15 @@ MAIN = [
     setting
     for threads, headline in ((2, True), (1, False))
     for setting in (
-        *grid((64, 2), (1024, 2), steps=200, threads=(threads,), headline=headline, quick=headline, compiled=headline),
+        *grid(
+            (64, 2),
+            (1024, 2),
+            steps=200,
+            threads=(threads,),
+            headline=headline,
+            quick=headline,
+            compiled=headline,
+        ),
         *grid((4096, 32), steps=50, threads=(threads,), headline=headline, quick=headline, compiled=headline),
     )
 ]
@@ -37,7 +46,9 @@ def energy(x: Tensor) -> Tensor:
 
 def _work(at: Setting) -> tuple[Work, Tensor]:
     x = at.randn()
-    work = Work(x.numel() * at.steps, 2 * x.nbytes, at.steps * (NORMAL + 2 * SCORE) * x.numel(), tolerance=1e-3)
+    work = Work(
+        x.numel() * at.steps, 2 * x.nbytes, at.steps * (NORMAL + 2 * SCORE) * x.numel(), tolerance=1e-3
+    )
     target = pyebm.targets.DoubleWell(barrier=BARRIER).to(at.device)
     small = at.dtype == FLOAT and x.numel() * at.steps <= 2**16
 
@@ -58,7 +69,10 @@ def _loop(at: Setting, x: Tensor, step: object) -> Run:
 
 
 @benchmark(
-    "chain", "langevin_chain on the double well, per step; eager's gradient is written by hand, the packages' by autograd", MAIN
+    "chain",
+    "langevin_chain on the double well, per step; eager's gradient is written by hand, the packages' by"
+    " autograd",
+    MAIN,
 )
 def chain(at: Setting) -> Work:
     work, x = _work(at)
@@ -80,13 +94,26 @@ GROWTH = [
     *grid((64, 2), quick=True, steps=20),
     *[s for n in (1, 10, 100, 1000) for s in grid((1024, 2), threads=(2,), steps=n, variant="steps")],
     *grid((64, 2), (512, 2), (4096, 2), (32768, 2), (262144, 2), threads=(2,), steps=20, variant="samples"),
-    *grid((1024, 2), (1024, 8), (1024, 32), (1024, 128), (1024, 512), threads=(2,), steps=20, variant="dimensions"),
+    *grid(
+        (1024, 2),
+        (1024, 8),
+        (1024, 32),
+        (1024, 128),
+        (1024, 512),
+        threads=(2,),
+        steps=20,
+        variant="dimensions",
+    ),
     *grid((4096, 32), dtypes=(BFLOAT, HALF, DOUBLE), threads=(2,), steps=20, variant="dtype"),
 ]
 
 
-@benchmark("chain-growth", "the same over steps, samples, dimensions and dtypes, beside the eager loop", GROWTH)
+@benchmark(
+    "chain-growth", "the same over steps, samples, dimensions and dtypes, beside the eager loop", GROWTH
+)
 def growth(at: Setting) -> Work:
     work, x = _work(at)
-    check = "law" if at.dtype in (BFLOAT, HALF) else "noise"  # rounded otherwise at every step, half precisions drift apart
+    check = (
+        "law" if at.dtype in (BFLOAT, HALF) else "noise"
+    )  # rounded otherwise at every step, half precisions drift apart
     return work.side("eager", _loop(at, x, written_out), check)

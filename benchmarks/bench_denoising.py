@@ -1,6 +1,8 @@
-"""The diffusion losses: noise added, and epsilon, v with min-SNR weights, or EDM's, with its gradient in the prediction.
+"""The diffusion losses: noise added, and epsilon, v with min-SNR weights, or EDM's, with its
+gradient in the prediction.
 
-Everything that follows from the noise level is inside the timed work on all sides: the look-up of the timesteps, the weights.
+Everything that follows from the noise level is inside the timed work on all sides: the look-up of
+the timesteps, the weights.
 """
 
 from __future__ import annotations
@@ -26,18 +28,33 @@ SETTINGS = [
     for form in ("epsilon", "v, min-SNR", "EDM")
     for setting in (
         *grid((64, 2), variant=form, quick=form != "epsilon"),
-        *grid((16, 4, 64, 64), variant=form, threads=(2,), quick=form == "v, min-SNR", headline=form == "v, min-SNR"),
+        *grid(
+            (16, 4, 64, 64),
+            variant=form,
+            threads=(2,),
+            quick=form == "v, min-SNR",
+            headline=form == "v, min-SNR",
+        ),
         *grid(IMAGES, variant=form, threads=(2,), compiled=form == "v, min-SNR"),
         *grid(IMAGES, variant=form, threads=(2,), dtypes=(BFLOAT,)),
     )
 ]
 
 
-@benchmark("denoising", "noise added, and the loss of a prediction with its gradient: epsilon, v with min-SNR, EDM", SETTINGS)
+@benchmark(
+    "denoising",
+    "noise added, and the loss of a prediction with its gradient: epsilon, v with min-SNR, EDM",
+    SETTINGS,
+)
 def denoising(at: Setting) -> Work:
     x0, pred = at.randn(0), at.randn(1).requires_grad_()
     reads = 2 if at.variant == "epsilon" else 3
-    work = Work(x0.numel(), (2 + reads) * x0.nbytes, (2 * NORMAL + 3 + LOSS) * x0.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(
+        x0.numel(),
+        (2 + reads) * x0.nbytes,
+        (2 * NORMAL + 3 + LOSS) * x0.numel(),
+        tolerance=TOLERANCE[at.dtype],
+    )
     if at.variant == "EDM":
         return _edm(at, work, x0, pred)
     table = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0).to(at.device)  # DDPM's alpha bar
@@ -54,7 +71,9 @@ def denoising(at: Setting) -> Work:
             else:
                 snr = abar / (1 - abar)
                 weight = snr.clamp(max=GAMMA) / (snr + 1)
-                value = pyebm.denoising_loss(pred, NOISE, lam=-root, mu=std, x0=x0, weight=weight, backend=backend)
+                value = pyebm.denoising_loss(
+                    pred, NOISE, lam=-root, mu=std, x0=x0, weight=weight, backend=backend
+                )
             return noisy, value
 
         return with_gradient(loss, pred)
@@ -74,7 +93,9 @@ def denoising(at: Setting) -> Work:
         return noisy, value
 
     def diffusers(package: ModuleType) -> Run:
-        scheduler = package.DDPMScheduler(beta_schedule="linear", prediction_type="v_prediction" if velocity else "epsilon")
+        scheduler = package.DDPMScheduler(
+            beta_schedule="linear", prediction_type="v_prediction" if velocity else "epsilon"
+        )
         compute_snr = get("diffusers", "training_utils").compute_snr
 
         def loss() -> tuple[Tensor, Tensor]:
@@ -84,7 +105,9 @@ def denoising(at: Setting) -> Work:
                 return noisy, mse_loss(pred.float(), z.float())
             target, snr = scheduler.get_velocity(x0, z, times), compute_snr(scheduler, times)
             weight = torch.stack([snr, GAMMA * torch.ones_like(times)], dim=1).min(dim=1)[0] / (snr + 1)
-            each = mse_loss(pred.float(), target.float(), reduction="none").mean(dim=list(range(1, pred.dim())))
+            each = mse_loss(pred.float(), target.float(), reduction="none").mean(
+                dim=list(range(1, pred.dim()))
+            )
             return noisy, (each * weight).mean()
 
         return with_gradient(loss, pred)
@@ -95,7 +118,8 @@ def denoising(at: Setting) -> Work:
 
 
 def _edm(at: Setting, work: Work, x0: Tensor, pred: Tensor) -> Work:
-    """The preconditioned loss of Karras et al. (2022) as k-diffusion writes it: ``pred`` is the raw network's output F."""
+    """The preconditioned loss of Karras et al. (2022) as k-diffusion writes it: ``pred`` is the raw
+    network's output F."""
     sigma = at.rows(0.05, 3.0)
     work.tolerance *= 4  # their target divides by c_out, which is small where sigma is
 
@@ -105,7 +129,9 @@ def _edm(at: Setting, work: Work, x0: Tensor, pred: Tensor) -> Work:
             skip, out = DATA**2 / variance, sigma * DATA / variance.sqrt()
             scale = variance.rsqrt()  # the network's input is scaled: in the same pass
             noisy = pyebm.perturb(x0, scale * sigma, NOISE, alpha=scale, backend=backend)
-            value = pyebm.denoising_loss(pred, NOISE, lam=skip * sigma / out, mu=-(1 - skip) / out, x0=x0, backend=backend)
+            value = pyebm.denoising_loss(
+                pred, NOISE, lam=skip * sigma / out, mu=-(1 - skip) / out, x0=x0, backend=backend
+            )
             return noisy, value
 
         return with_gradient(loss, pred)

@@ -1,4 +1,5 @@
-"""One Langevin step, given the score: in place and out of place, plain and with coefficients of one's own."""
+"""One Langevin step, given the score: in place and out of place, plain and with coefficients of
+one's own."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from .machine import NORMAL
 
 ETA = 1e-3
 SCALE = (2 * ETA) ** 0.5
-FORMS = [*grid((64, 2), variant="affine_step", headline=True), *grid((64, 2), (256, 3, 64, 64), threads=(2,), variant="eta (B,)")]
+FORMS = [
+    *grid((64, 2), variant="affine_step", headline=True),
+    *grid((64, 2), (256, 3, 64, 64), threads=(2,), variant="eta (B,)"),
+]
 
 
 def written_out(x: Tensor, score: Tensor) -> Tensor:
@@ -27,12 +31,18 @@ def step(at: Setting) -> Work:
     work = Work(x.numel(), 3 * x.nbytes, (NORMAL + 4) * x.numel(), tolerance=TOLERANCE[at.dtype])
     work.reset = lambda: state.copy_(x)
     if at.variant == "affine_step":
-        work.ours(lambda backend: lambda: pyebm.affine_step(x, score, 0.9, 0.1, 0.2, NOISE, backend=backend), at.device)
+        work.ours(
+            lambda backend: lambda: pyebm.affine_step(x, score, 0.9, 0.1, 0.2, NOISE, backend=backend),
+            at.device,
+        )
         return work.side("eager", lambda: 0.9 * x + 0.1 * score + 0.2 * torch.randn_like(x))
     if at.variant == "eta (B,)":
         rows = at.rows(0.5 * ETA, 2 * ETA)
         column = rows.view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
-        work.ours(lambda backend: lambda: pyebm.langevin_step_(state, score, rows, NOISE, backend=backend), at.device)
+        work.ours(
+            lambda backend: lambda: pyebm.langevin_step_(state, score, rows, NOISE, backend=backend),
+            at.device,
+        )
         return work.side("eager", lambda: x + column * score + (2 * column).sqrt() * torch.randn_like(x))
     run = lambda backend: lambda: pyebm.langevin_step_(state, score, ETA, NOISE, backend=backend)  # noqa: E731
     work.ours(run, at.device, reference=small(at))

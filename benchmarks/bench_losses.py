@@ -1,4 +1,5 @@
-"""The denoising-score-matching loss: with its perturbation, alone, and of an energy, whose packages bring their own."""
+"""The denoising-score-matching loss: with its perturbation, alone, and of an energy, whose packages
+bring their own."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ LOSS = 6  # operations of an element's loss and gradient
 
 
 def with_gradient(loss: Callable[[], Tensor | tuple[Tensor, Tensor]], leaf: Tensor) -> Run:
-    """The loss and its gradient, as a training step makes them; with the perturbed samples, which are the network's input."""
+    """The loss and its gradient, as a training step makes them; with the perturbed samples, which
+    are the network's input."""
 
     def run() -> tuple[Tensor, ...]:
         made = loss()
@@ -53,7 +55,9 @@ def forward(at: Setting) -> Work:
     return work.eager(perturbed_formula, lambda loss: lambda: loss(x, score), compiled=at.compiled)
 
 
-@benchmark("dsm", "perturb + dsm_loss with its gradient: what a training step adds to the network", EVERYWHERE)
+@benchmark(
+    "dsm", "perturb + dsm_loss with its gradient: what a training step adds to the network", EVERYWHERE
+)
 def both(at: Setting) -> Work:
     x, score = at.randn(0), at.randn(1).requires_grad_()
     work = Work(x.numel(), 4 * x.nbytes, (2 * NORMAL + 2 + LOSS) * x.numel(), tolerance=TOLERANCE[at.dtype])
@@ -66,7 +70,9 @@ def both(at: Setting) -> Work:
         return with_gradient(loss, score)
 
     work.ours(ours, at.device, reference=small(at))
-    return work.eager(perturbed_formula, lambda loss: with_gradient(lambda: loss(x, score), score), compiled=at.compiled)
+    return work.eager(
+        perturbed_formula, lambda loss: with_gradient(lambda: loss(x, score), score), compiled=at.compiled
+    )
 
 
 TAILS = [
@@ -79,27 +85,41 @@ TAILS = [
 ]
 
 
-@benchmark("dsm-tail", "dsm_loss alone, with its gradient; eager has the noise in memory, ours too, or makes it again", TAILS)
+@benchmark(
+    "dsm-tail",
+    "dsm_loss alone, with its gradient; eager has the noise in memory, ours too, or makes it again",
+    TAILS,
+)
 def tail(at: Setting) -> Work:
     score = at.randn(1).requires_grad_()
     z = NOISE.randn(at.shape, dtype=at.dtype, device=at.device)
     own = at.variant == "own noise"
     tensors, normals = (3, 0) if own else (2, NORMAL)
-    work = Work(score.numel(), tensors * score.nbytes, (normals + LOSS) * score.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(
+        score.numel(), tensors * score.nbytes, (normals + LOSS) * score.numel(), tolerance=TOLERANCE[at.dtype]
+    )
     noise = z if own else NOISE
-    work.ours(lambda backend: with_gradient(lambda: pyebm.dsm_loss(score, SIGMA, noise, backend=backend), score), at.device)
-    return work.eager(formula, lambda loss: with_gradient(lambda: loss(score, z), score), compiled=at.compiled, draws=False)
+    work.ours(
+        lambda backend: with_gradient(lambda: pyebm.dsm_loss(score, SIGMA, noise, backend=backend), score),
+        at.device,
+    )
+    return work.eager(
+        formula, lambda loss: with_gradient(lambda: loss(score, z), score), compiled=at.compiled, draws=False
+    )
 
 
 @benchmark(
     "dsm-narrow",
-    'dsm_loss(weight="sigma2") of narrow samples with one sigma each: its value, or the gradient too; z is in memory',
+    'dsm_loss(weight="sigma2") of narrow samples with one sigma each: its value, or the gradient too; z is in'
+    " memory",
     [setting for variant in ("value", "gradient") for setting in grid(*NARROW, variant=variant)],
 )
 def narrow(at: Setting) -> Work:
     score, z, sigma = at.randn(1), at.randn(2), at.rows(0.1, 1.0)
     column = sigma[:, None]
-    work = Work(score.numel(), 3 * score.nbytes + sigma.nbytes, LOSS * score.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(
+        score.numel(), 3 * score.nbytes + sigma.nbytes, LOSS * score.numel(), tolerance=TOLERANCE[at.dtype]
+    )
 
     def ours(backend: str | None) -> Tensor:
         return pyebm.dsm_loss(score, sigma, z, weight="sigma2", backend=backend)
@@ -116,7 +136,8 @@ def narrow(at: Setting) -> Work:
 
 
 class Bowl(torch.nn.Module):
-    """``E(x) = sum_i w x_i^2 / 2``: an energy whose own cost hides nothing of the loss around it."""
+    """``E(x) = sum_i w x_i^2 / 2``: an energy whose own cost hides nothing of the loss around
+    it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +149,8 @@ class Bowl(torch.nn.Module):
 
 @benchmark(
     "dsm-energy",
-    "the whole DSM loss of an energy E = w |x|^2 / 2 and its gradient in w: perturbation, score by autograd, loss",
+    "the whole DSM loss of an energy E = w |x|^2 / 2 and its gradient in w: perturbation, score by autograd,"
+    " loss",
     [*grid((64, 2), (1024, 2), quick=True), *grid((4096, 32), (64, 3, 64, 64), threads=(2,))],
 )
 def of_an_energy(at: Setting) -> Work:
@@ -138,7 +160,9 @@ def of_an_energy(at: Setting) -> Work:
     def ours(backend: str | None) -> Run:
         def loss() -> Tensor:
             noisy = pyebm.perturb(x, SIGMA, NOISE, backend=backend)
-            return pyebm.dsm_loss(pyebm.energy_score(energy, noisy, create_graph=True), SIGMA, NOISE, backend=backend)
+            return pyebm.dsm_loss(
+                pyebm.energy_score(energy, noisy, create_graph=True), SIGMA, NOISE, backend=backend
+            )
 
         return with_gradient(loss, energy.w)
 

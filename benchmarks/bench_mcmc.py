@@ -1,7 +1,9 @@
-"""MALA, HMC and underdamped Langevin (BAOAB), per step, on densities in closed form and around an energy network.
+"""MALA, HMC and underdamped Langevin (BAOAB), per step, on densities in closed form and around an
+energy network.
 
-Eager is each algorithm as a careful user writes it: energy and score of the state are kept from step to step, and the double well's
-and the mixture's gradients are worked out by hand. The packages take every gradient by autograd.
+Eager is each algorithm as a careful user writes it: energy and score of the state are kept from
+step to step, and the double well's and the mixture's gradients are worked out by hand. The packages
+take every gradient by autograd.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ ADAPTED = [
     *grid((64, 2), variant="double well, warm-up", steps=50, quick=True),
     *grid((1024, 2), variant="double well, warm-up", threads=(2,), steps=50),
 ]
-STEP_SIZE = {"double well": 0.02, "mixture": 0.1, "network": 0.1}  # MALA's; a leapfrog's is sqrt(2 eta), as if it were of one step
+STEP_SIZE = {
+    "double well": 0.02,
+    "mixture": 0.1,
+    "network": 0.1,
+}  # MALA's; a leapfrog's is sqrt(2 eta), as if it were of one step
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -41,7 +47,9 @@ class Network(nn.Module):
 
     def __init__(self, dim: int, width: int = 64) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return 0.5 * x.square().sum(1) + self.layers(x).squeeze(1)
@@ -55,7 +63,9 @@ class Density:
         self.eta = STEP_SIZE[self.kind]
         self.x = at.randn()  # chains begin where they would be: no step size suits the tails
         self.ours: Any
-        self.means = (3 * torch.rand(COMPONENTS, dim, generator=torch.Generator().manual_seed(0))).to(at.device)
+        self.means = (3 * torch.rand(COMPONENTS, dim, generator=torch.Generator().manual_seed(0))).to(
+            at.device
+        )
         if self.kind == "double well":
             self.x = self.x.sign() + 0.25 * at.randn(1)
             self.ours = pyebm.targets.DoubleWell(barrier=BARRIER).to(at.device)
@@ -97,11 +107,14 @@ class Density:
         return self.both(x)[1]
 
     def work(self, at: Setting, evaluations: int = 1) -> Work:
-        """A score and an energy cost about 9 operations an element on the double well, COMPONENTS times as many on the mixture."""
+        """A score and an energy cost about 9 operations an element on the double well, COMPONENTS
+        times as many on the mixture."""
         each = {"double well": 9, "mixture": 9 * COMPONENTS, "network": 8 * 64}[self.kind]
         operations = at.steps * (NORMAL + each * evaluations + 12) * self.x.numel()
         work = Work(self.x.numel() * at.steps, 2 * self.x.nbytes, operations, tolerance=1e-2, copied=False)
-        work.strays = 0.02  # a uniform within rounding of its threshold decides otherwise, and its chain goes another way
+        # a uniform within rounding of its threshold decides otherwise, and its chain goes another
+        # way
+        work.strays = 0.02
         return work
 
 
@@ -111,7 +124,8 @@ def acceptance(log_alpha: Tensor) -> float:
 
 
 def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, float]]:
-    """Hoffman & Gelman (2014): from each step's mean acceptance, the step size to try next, and their average."""
+    """Hoffman & Gelman (2014): from each step's mean acceptance, the step size to try next, and
+    their average."""
     gap, average, m = 0.0, math.log(eta), 0
 
     def learn(acceptance: float) -> tuple[float, float]:
@@ -143,7 +157,9 @@ def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: boo
     return x
 
 
-def hmc_written_out(x: Tensor, both: Both, score_of: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool) -> Tensor:
+def hmc_written_out(
+    x: Tensor, both: Both, score_of: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool
+) -> Tensor:
     learn = dual_averaging(eps, 0.8)
     energy, score = both(x)
     for _ in range(steps):
@@ -180,7 +196,11 @@ def baoab_written_out(x: Tensor, score_of: Callable[[Tensor], Tensor], h: float,
     return x
 
 
-@benchmark("mala", "MALA, per step; with warm-up its step size is adapted to all chains' acceptance", [*SETTINGS, *ADAPTED])
+@benchmark(
+    "mala",
+    "MALA, per step; with warm-up its step size is adapted to all chains' acceptance",
+    [*SETTINGS, *ADAPTED],
+)
 @torch.no_grad()
 def mala(at: Setting) -> Work:
     density, warm_up = Density(at), at.variant.endswith("warm-up")
@@ -232,13 +252,22 @@ def hmc(at: Setting) -> Work:
 
     work = density.work(at, LEAPS).ours(ours, at.device)
     work.strays = 0.05  # rounding grows where a trajectory passes a barrier
-    # All chains share what is learned, and with it every rounding: after 20 steps the noise says nothing more.
+    # All chains share what is learned, and with it every rounding: after 20 steps the noise says
+    # nothing more.
     check = "law" if warm_up else "noise"
-    work.side("eager", torch.no_grad()(lambda: hmc_written_out(x, density.both, density.score, eps, at.steps, warm_up)), check)
-    return work if warm_up else work.rival("torchebm", torchebm).rival("ebmkit", ebmkit)  # neither adapts HMC's step size
+    work.side(
+        "eager",
+        torch.no_grad()(lambda: hmc_written_out(x, density.both, density.score, eps, at.steps, warm_up)),
+        check,
+    )
+    return (
+        work if warm_up else work.rival("torchebm", torchebm).rival("ebmkit", ebmkit)
+    )  # neither adapts HMC's step size
 
 
-@benchmark("underdamped", "UnderdampedLangevin (BAOAB), per step; neither package has this integrator", SETTINGS)
+@benchmark(
+    "underdamped", "UnderdampedLangevin (BAOAB), per step; neither package has this integrator", SETTINGS
+)
 @torch.no_grad()
 def underdamped(at: Setting) -> Work:
     density = Density(at)

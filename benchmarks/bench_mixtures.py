@@ -1,4 +1,5 @@
-"""Chains on mixtures of Gaussians: a smoothed data set's exact score, beside the matrix form, whose (B, M) matrix is in memory."""
+"""Chains on mixtures of Gaussians: a smoothed data set's exact score, beside the matrix form, whose
+(B, M) matrix is in memory."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ def means_of(at: Setting) -> Tensor:
 
 @benchmark(
     "mixture",
-    "langevin_chain on a mixture of isotropic Gaussians, per step, beside the matrix products and softmax that one writes; "
-    "operations are counted as the matrix form does them",
+    "langevin_chain on a mixture of isotropic Gaussians, per step, beside the matrix products and softmax"
+    " that one writes; operations are counted as the matrix form does them",
     SETTINGS,
 )
 def mixture(at: Setting) -> Work:

@@ -1,4 +1,5 @@
-"""Langevin chains on an energy network, per step: one launch for all steps, beside eager PyTorch, torch.compile and JAX."""
+"""Langevin chains on an energy network, per step: one launch for all steps, beside eager PyTorch,
+torch.compile and JAX."""
 
 from __future__ import annotations
 
@@ -18,9 +19,13 @@ from .timing import Run
 ETA, QUADRATIC = 0.01, 0.5
 SCALE = (2 * ETA) ** 0.5
 MAIN = [
-    *grid((64, 2), variant="2 layers of 32", threads=(2,), steps=50, quick=True, headline=True, compiled=True),
+    *grid(
+        (64, 2), variant="2 layers of 32", threads=(2,), steps=50, quick=True, headline=True, compiled=True
+    ),
     *grid((64, 2), variant="2 layers of 64", threads=(2,), steps=50),
-    *grid((256, 2), variant="2 layers of 128", threads=(2,), steps=20, quick=True, headline=True, compiled=True),
+    *grid(
+        (256, 2), variant="2 layers of 128", threads=(2,), steps=20, quick=True, headline=True, compiled=True
+    ),
     *grid((1024, 2), variant="2 layers of 128", threads=(2,), steps=10),
     *grid((128, 64), variant="2 layers of 128", threads=(2,), steps=20),
     *grid((256, 2), variant="3 layers of 256", threads=(2,), steps=10, headline=True),
@@ -40,9 +45,14 @@ def network(at: Setting) -> nn.Sequential:
 
 
 def in_jax(jax: ModuleType, net: nn.Sequential, x: Tensor, steps: int) -> Run:
-    """The chain as one writes it in JAX: jit, lax.scan, grad; the state goes in and out as an array of its own."""
+    """The chain as one writes it in JAX: jit, lax.scan, grad; the state goes in and out as an array
+    of its own."""
     jnp: Any = jax.numpy
-    layers = [(jnp.asarray(one.weight.numpy()), jnp.asarray(one.bias.numpy())) for one in net if isinstance(one, nn.Linear)]
+    layers = [
+        (jnp.asarray(one.weight.numpy()), jnp.asarray(one.bias.numpy()))
+        for one in net
+        if isinstance(one, nn.Linear)
+    ]
 
     def energy(x: Any) -> Any:
         h = x
@@ -64,12 +74,19 @@ def in_jax(jax: ModuleType, net: nn.Sequential, x: Tensor, steps: int) -> Run:
     return lambda: torch.from_dlpack(chain(start, key))
 
 
-@benchmark("network", "langevin_chain on an energy network with SiLU, per step; JAX is jit, lax.scan and grad", MAIN)
+@benchmark(
+    "network", "langevin_chain on an energy network with SiLU, per step; JAX is jit, lax.scan and grad", MAIN
+)
 def chain(at: Setting) -> Work:
     net, x = network(at), at.randn()
     energy = pyebm.targets.MLPEnergy(net, quadratic=QUADRATIC)
     products = sum(one.weight.numel() for one in net if isinstance(one, nn.Linear))
-    work = Work(x.numel() * at.steps, 2 * x.nbytes, at.steps * (NORMAL * x.numel() + 4 * products * len(x)), tolerance=1e-3)
+    work = Work(
+        x.numel() * at.steps,
+        2 * x.nbytes,
+        at.steps * (NORMAL * x.numel() + 4 * products * len(x)),
+        tolerance=1e-3,
+    )
 
     def ours(backend: str | None) -> Run:
         return lambda: pyebm.langevin_chain(x, energy, at.steps, ETA, NOISE, backend=backend)
@@ -92,7 +109,9 @@ def chain(at: Setting) -> Work:
 
         return run
 
-    work.ours(ours, at.device, reference=at.steps * x.numel() <= 2**13).eager(step, loop, compiled=at.compiled)
+    work.ours(ours, at.device, reference=at.steps * x.numel() <= 2**13).eager(
+        step, loop, compiled=at.compiled
+    )
     if at.device == "cpu":
         work.rival("JAX", lambda jax: in_jax(jax, net, x, at.steps), "law")
     return work

@@ -27,7 +27,9 @@ def noise(at: Setting) -> Work:
     shape, options = at.shape, {"dtype": at.dtype, "device": at.device}
     example = torch.empty(shape, dtype=at.dtype)
     work = Work(example.numel(), example.nbytes, NORMAL * example.numel())
-    work.ours(lambda backend: lambda: NOISE.randn(shape, backend=backend, **options), at.device, reference=small(at))
+    work.ours(
+        lambda backend: lambda: NOISE.randn(shape, backend=backend, **options), at.device, reference=small(at)
+    )
     return work.eager(lambda: torch.randn(shape, **options), lambda draw: draw, compiled=at.compiled)
 
 
@@ -44,7 +46,11 @@ def perturb(at: Setting) -> Work:
         column = rows.view(-1, *[1] * (x.dim() - 1)).to(x.dtype)
         work.ours(lambda backend: lambda: pyebm.perturb(x, rows, NOISE, backend=backend), at.device)
         return work.side("eager", lambda: x + column * torch.randn_like(x))
-    work.ours(lambda backend: lambda: pyebm.perturb(x, SIGMA, NOISE, backend=backend), at.device, reference=small(at))
+    work.ours(
+        lambda backend: lambda: pyebm.perturb(x, SIGMA, NOISE, backend=backend),
+        at.device,
+        reference=small(at),
+    )
     return work.eager(lambda: x + SIGMA * torch.randn_like(x), lambda draw: draw, compiled=at.compiled)
 
 

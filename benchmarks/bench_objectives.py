@@ -1,4 +1,5 @@
-"""Training an energy network: an objective and its gradient by the parameters, beside eager PyTorch and JAX."""
+"""Training an energy network: an objective and its gradient by the parameters, beside eager PyTorch
+and JAX."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ SETTINGS = [
     )
 ]
 Energy = Callable[[Tensor], Tensor]
-# An energy's own factor products, in passes through its layers: a score is two, its gradient by the parameters four more.
+# An energy's own factor products, in passes through its layers: a score is two, its gradient by the
+# parameters four more.
 PASSES = {"denoising": 6, "sliced": 9, "exact": 12, "CD-10": 2 * STEPS + 6}
 
 
@@ -59,7 +61,11 @@ def _eager(objective: str, energy: Energy, x: Tensor) -> Tensor:
         _, score = _score(energy, x + SIGMA * z)
         return 0.5 * ((SIGMA * score + z) ** 2).sum(1).mean()
     if objective in ("sliced", "exact"):
-        vectors = [torch.randn_like(x)] if objective == "sliced" else [row.expand_as(x) for row in torch.eye(x.shape[1])]
+        vectors = (
+            [torch.randn_like(x)]
+            if objective == "sliced"
+            else [row.expand_as(x) for row in torch.eye(x.shape[1])]
+        )
         at, score = _score(energy, x)
         trace = sum((torch.autograd.grad(score, at, v, create_graph=True)[0] * v).sum(1) for v in vectors)
         return (0.5 * (score**2).sum(1) + trace).mean()
@@ -74,7 +80,9 @@ def in_jax(jax: ModuleType, objective: str, net: nn.Sequential, x: Tensor) -> Ru
     """As one writes it in JAX: jit of value_and_grad, and lax.scan for the chain."""
     jnp: Any = jax.numpy
     weights = [
-        (jnp.asarray(one.weight.detach().numpy()), jnp.asarray(one.bias.detach().numpy())) for one in net if hasattr(one, "weight")
+        (jnp.asarray(one.weight.detach().numpy()), jnp.asarray(one.bias.detach().numpy()))
+        for one in net
+        if hasattr(one, "weight")
     ]
 
     def energy(weights: Any, x: Any) -> Any:
@@ -119,20 +127,26 @@ def in_jax(jax: ModuleType, objective: str, net: nn.Sequential, x: Tensor) -> Ru
 
 
 @benchmark(
-    "objectives", "a loss of an energy network with SiLU and its gradient by the parameters; JAX is jit of value_and_grad", SETTINGS
+    "objectives",
+    "a loss of an energy network with SiLU and its gradient by the parameters; JAX is jit of value_and_grad",
+    SETTINGS,
 )
 def objectives(at: Setting) -> Work:
     objective, _, size = at.variant.partition(", ")
     net, x = network(Setting(at.shape, variant=size)).requires_grad_(), at.randn()
     target, parameters = pyebm.targets.MLPEnergy(net), list(net.parameters())
     products = sum(one.weight.numel() for one in net if isinstance(one, nn.Linear))
-    work = Work(x.numel(), 4 * x.nbytes, 2 * PASSES[objective] * products * len(x), tolerance=1e-3, copied=False)
+    work = Work(
+        x.numel(), 4 * x.nbytes, 2 * PASSES[objective] * products * len(x), tolerance=1e-3, copied=False
+    )
     work.draws = lambda n: (0, PROJECTIONS) if objective == "sliced" else (n, 0)
 
     def differentiated(loss: Callable[[], Tensor]) -> Run:
         def run() -> tuple[Tensor, ...]:
             value = loss()
-            return value.detach(), *torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+            return value.detach(), *torch.autograd.grad(
+                value, parameters, allow_unused=True, materialize_grads=True
+            )
 
         return run
 
@@ -145,6 +159,8 @@ def objectives(at: Setting) -> Work:
         for one, other in zip(ours, theirs, strict=True):
             assert one.shape == other.shape
             if objective == "exact":
-                torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3 * max(float(one.abs().max()), 1e-6))
+                torch.testing.assert_close(
+                    other, one, rtol=1e-3, atol=1e-3 * max(float(one.abs().max()), 1e-6)
+                )
 
     return work.rival("JAX", lambda jax: in_jax(jax, objective, net, x), like_ours)

@@ -1,4 +1,5 @@
-"""Annealed Langevin dynamics and predictor-corrector sampling: what the loops cost beside the network, and beside others."""
+"""Annealed Langevin dynamics and predictor-corrector sampling: what the loops cost beside the
+network, and beside others."""
 
 from __future__ import annotations
 
@@ -45,14 +46,20 @@ def written_out(x: Tensor, score: Score, each: int) -> Tensor:
 
 @benchmark(
     "annealed",
-    "AnnealedLangevin, per step, around nothing (a constant score), a network, or an energy's autograd; parts: the network's own "
-    "calls, or the bare in-place steps",
+    "AnnealedLangevin, per step, around nothing (a constant score), a network, or an energy's autograd;"
+    " parts: the network's own calls, or the bare in-place steps",
     SETTINGS,
 )
 @torch.no_grad()
 def annealed(at: Setting) -> Work:
     x, each = at.randn(), at.steps // len(SIGMAS)
-    work = Work(x.numel() * at.steps, 3 * x.nbytes * at.steps, at.steps * (NORMAL + 4) * x.numel(), tolerance=1e-3, copied=False)
+    work = Work(
+        x.numel() * at.steps,
+        3 * x.nbytes * at.steps,
+        at.steps * (NORMAL + 4) * x.numel(),
+        tolerance=1e-3,
+        copied=False,
+    )
     constant, score_step = -x, x.clone()
     score: Score = lambda x, sigma: constant  # noqa: E731, ARG005
     if at.variant == "energy":
@@ -61,7 +68,9 @@ def annealed(at: Setting) -> Work:
         score = make(at.variant, x[0].numel()).to(at.device).requires_grad_(False)
 
     def ours(backend: str | None) -> Run:
-        sampler = pyebm.samplers.AnnealedLangevin(score, SIGMAS, STEP_LR, each, denoise=False, backend=backend)
+        sampler = pyebm.samplers.AnnealedLangevin(
+            score, SIGMAS, STEP_LR, each, denoise=False, backend=backend
+        )
         return lambda: sampler(x, noise=NOISE)
 
     def eager() -> Tensor:
@@ -69,7 +78,9 @@ def annealed(at: Setting) -> Work:
             return written_out(x, score, each)
 
     def ebmkit(package: ModuleType) -> Run:
-        sampler = package.samplers.AnnealedLangevinDynamics(torch.tensor(SIGMAS), step_size=2 * STEP_LR, steps_per_sigma=each)
+        sampler = package.samplers.AnnealedLangevinDynamics(
+            torch.tensor(SIGMAS), step_size=2 * STEP_LR, steps_per_sigma=each
+        )
         return lambda: sampler.sample(energy, x)
 
     work.ours(ours, at.device)
@@ -103,7 +114,8 @@ CORRECTED = [
 
 
 def corrected_written_out(x: Tensor, score: Score, sigmas: list[float]) -> Tensor:
-    """Song et al.'s algorithms 2 and 4 for the VE SDE, as their repository has them: norms over the batch, tensors of levels."""
+    """Song et al.'s algorithms 2 and 4 for the VE SDE, as their repository has them: norms over the
+    batch, tensors of levels."""
     for sigma, below in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
         levels = torch.full(x.shape[:1], sigma, device=x.device)
         grad, noise = score(x, levels), torch.randn_like(x)
@@ -118,14 +130,20 @@ def corrected_written_out(x: Tensor, score: Score, sigmas: list[float]) -> Tenso
 
 @benchmark(
     "predictor-corrector",
-    "PredictorCorrector for the VE SDE, per time (a corrector's and a predictor's step), around a Gaussian's score, an energy's "
-    "autograd, or a network; part: the network's own calls",
+    "PredictorCorrector for the VE SDE, per time (a corrector's and a predictor's step), around a Gaussian's"
+    " score, an energy's autograd, or a network; part: the network's own calls",
     CORRECTED,
 )
 @torch.no_grad()
 def predictor_corrector(at: Setting) -> Work:
     x = HIGHEST * at.randn()
-    work = Work(x.numel() * at.steps, 2 * x.nbytes, at.steps * 2 * (NORMAL + 6) * x.numel(), tolerance=1e-3, copied=False)
+    work = Work(
+        x.numel() * at.steps,
+        2 * x.nbytes,
+        at.steps * 2 * (NORMAL + 6) * x.numel(),
+        tolerance=1e-3,
+        copied=False,
+    )
     sde = pyebm.samplers.VE(LOWEST, HIGHEST)
     sigmas = [LOWEST * (HIGHEST / LOWEST) ** (k / (at.steps - 1)) for k in reversed(range(at.steps))]
     score: Score = lambda x, sigma: x / -(1 + sigma[:, None] ** 2)  # noqa: E731
@@ -136,7 +154,9 @@ def predictor_corrector(at: Setting) -> Work:
 
     def ours(backend: str | None) -> Run:
         at_time = lambda x, t: score(x, LOWEST * (HIGHEST / LOWEST) ** t)  # noqa: E731
-        sampler = pyebm.samplers.PredictorCorrector(at_time, sde, at.steps, snr=SNR, denoise=False, backend=backend)
+        sampler = pyebm.samplers.PredictorCorrector(
+            at_time, sde, at.steps, snr=SNR, denoise=False, backend=backend
+        )
         return lambda: sampler(x, noise=NOISE)
 
     def eager() -> Tensor:
@@ -150,7 +170,9 @@ def predictor_corrector(at: Setting) -> Work:
     work.draws = lambda n: (n // 2, 1 - n % 2)  # the corrector's stream comes after the predictor's
     work.ours(ours, at.device).side("eager", eager)
     if at.variant != "MLP":
-        return work.rival("ebmkit", ebmkit, "law") if at.variant == "energy" else work  # it draws another noise for its norm
+        return (
+            work.rival("ebmkit", ebmkit, "law") if at.variant == "energy" else work
+        )  # it draws another noise for its norm
 
     def network() -> None:
         levels = torch.full(x.shape[:1], HIGHEST, device=x.device)

@@ -1,4 +1,5 @@
-"""diffusers' own schedulers beside ours of the same names: the update of a sampling step, the network's output given."""
+"""diffusers' own schedulers beside ours of the same names: the update of a sampling step, the
+network's output given."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ SETTINGS = [
 ]
 
 
-@benchmark("schedulers", "a scheduler's step, diffusers' own beside pyebm.integrations.diffusers' of the same name", SETTINGS)
+@benchmark(
+    "schedulers",
+    "a scheduler's step, diffusers' own beside pyebm.integrations.diffusers' of the same name",
+    SETTINGS,
+)
 def schedulers(at: Setting) -> Work:
     theirs = get("diffusers")
     ours = importlib.import_module("pyebm.integrations.diffusers")

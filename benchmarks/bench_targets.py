@@ -1,4 +1,5 @@
-"""Chains on the other closed-form targets, beside the loop that takes their energies' gradient by autograd."""
+"""Chains on the other closed-form targets, beside the loop that takes their energies' gradient by
+autograd."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from .machine import NORMAL
 from .timing import Run
 
 STEPS = 20
-# A target, its step size, and about how many operations its score takes an element (those of exp, sine and cosine included).
+# A target, its step size, and about how many operations its score takes an element (those of exp,
+# sine and cosine included).
 TARGETS = {
     "Harmonic": (pyebm.targets.Harmonic, 0.01, 2),
     "Gaussian": (pyebm.targets.Gaussian, 0.01, 2),
@@ -22,12 +24,17 @@ TARGETS = {
     "Funnel": (pyebm.targets.Funnel, 1e-4, 4),
 }
 SETTINGS = [
-    setting for name in TARGETS for setting in grid((1024, 32), threads=(2,), variant=name, steps=STEPS, quick=name == "Ackley")
+    setting
+    for name in TARGETS
+    for setting in grid((1024, 32), threads=(2,), variant=name, steps=STEPS, quick=name == "Ackley")
 ]
 
 
 @benchmark(
-    "targets", "langevin_chain on the other elementwise targets, per step; eager's gradient is autograd's of their energy", SETTINGS
+    "targets",
+    "langevin_chain on the other elementwise targets, per step; eager's gradient is autograd's of their"
+    " energy",
+    SETTINGS,
 )
 def targets(at: Setting) -> Work:
     make, eta, score = TARGETS[at.variant]
@@ -40,7 +47,9 @@ def targets(at: Setting) -> Work:
     def eager() -> Tensor:
         state = x
         for _ in range(STEPS):
-            state = state + eta * pyebm.energy_score(target, state) + (2 * eta) ** 0.5 * torch.randn_like(state)
+            state = (
+                state + eta * pyebm.energy_score(target, state) + (2 * eta) ** 0.5 * torch.randn_like(state)
+            )
         return state
 
     return work.ours(ours, at.device, reference=True).side("eager", eager)

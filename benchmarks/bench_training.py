@@ -1,4 +1,5 @@
-"""End to end: one training step of a small network, and how much of it the perturbation and the loss are, before and after."""
+"""End to end: one training step of a small network, and how much of it the perturbation and the
+loss are, before and after."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def _eager(x: Tensor, _: Tensor, column: Tensor) -> Losses:
 
 @benchmark(
     "training",
-    "a whole training step with Adam: perturbation, network, loss, backward, update; parts: what pyebm replaces, alone",
+    "a whole training step with Adam: perturbation, network, loss, backward, update; parts: what pyebm"
+    " replaces, alone",
     SETTINGS,
 )
 def training(at: Setting) -> Work:
@@ -57,7 +59,9 @@ def training(at: Setting) -> Work:
             adam.zero_grad()
             loss.backward()
             adam.step()
-            return loss.detach(), nn.utils.parameters_to_vector([p.grad for p in parameters if p.grad is not None][-2:])
+            return loss.detach(), nn.utils.parameters_to_vector(
+                [p.grad for p in parameters if p.grad is not None][-2:]
+            )
 
         return run
 

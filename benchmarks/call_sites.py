@@ -1,6 +1,8 @@
-"""Both sides of the call sites that pyebm.integrations is for: the code around the network, its output given.
+"""Both sides of the call sites that pyebm.integrations is for: the code around the network, its
+output given.
 
-Each function returns what a package, or the published code of a repository, does, and what its adapter does.
+Each function returns what a package, or the published code of a repository, does, and what its
+adapter does.
 """
 
 from __future__ import annotations
@@ -71,7 +73,11 @@ def diffusers_step(shape: tuple[int, ...], name: str) -> tuple[Run, Run]:
         ve = package.ScoreSdeVeScheduler()
         ve.set_timesteps(100)
         ve.set_sigmas(100)
-        return (lambda: ve.step_pred(output, ve.timesteps[50], x)) if name == "pred" else (lambda: ve.step_correct(output, x))
+        return (
+            (lambda: ve.step_pred(output, ve.timesteps[50], x))
+            if name == "pred"
+            else (lambda: ve.step_correct(output, x))
+        )
 
     return run(theirs), run(ours)
 
@@ -156,7 +162,9 @@ def ncsnv2_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
         return state
 
     def ours() -> Any:
-        return anneal_Langevin_dynamics(x, lambda *_: score, [1.0], 10, 1e-5, final_only=True, denoise=False, noise=NOISE)
+        return anneal_Langevin_dynamics(
+            x, lambda *_: score, [1.0], 10, 1e-5, final_only=True, denoise=False, noise=NOISE
+        )
 
     return published, ours
 
@@ -202,7 +210,11 @@ def score_sde_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
 
     def published() -> Any:
         z = torch.randn_like(x)
-        eps = (0.16 * z.flatten(1).norm(dim=-1).mean() / score.flatten(1).norm(dim=-1).mean()) ** 2 * 2 * torch.ones_like(t)
+        eps = (
+            (0.16 * z.flatten(1).norm(dim=-1).mean() / score.flatten(1).norm(dim=-1).mean()) ** 2
+            * 2
+            * torch.ones_like(t)
+        )
         wide = eps.view(-1, *[1] * (x.dim() - 1))
         corrected = x + wide * score + torch.sqrt(wide * 2) * z
         f, g = sde.discretize(corrected, t)

@@ -1,4 +1,5 @@
-"""What a benchmark is: settings, and for each of them the work, its sides, and the check that all of them do the same."""
+"""What a benchmark is: settings, and for each of them the work, its sides, and the check that all
+of them do the same."""
 
 from __future__ import annotations
 
@@ -55,17 +56,24 @@ class Setting:
 
 
 def grid(
-    *shapes: tuple[int, ...], dtypes: tuple[torch.dtype, ...] = (FLOAT,), threads: tuple[int, ...] = (1,), **options: Any
+    *shapes: tuple[int, ...],
+    dtypes: tuple[torch.dtype, ...] = (FLOAT,),
+    threads: tuple[int, ...] = (1,),
+    **options: Any,
 ) -> list[Setting]:
-    return [Setting(shape, dtype, count, **options) for shape in shapes for dtype in dtypes for count in threads]
+    return [
+        Setting(shape, dtype, count, **options) for shape in shapes for dtype in dtypes for count in threads
+    ]
 
 
 @dataclass
 class Work:
-    """One piece of work at one setting. Sides are callables without arguments that return what they made.
+    """One piece of work at one setting. Sides are callables without arguments that return what they
+    made.
 
-    ``bytes`` is what any implementation must move and ``operations`` what its arithmetic is, both of a whole call, the
-    reading of normals from memory not included; ``elements`` is what figures a piece are divided by.
+    ``bytes`` is what any implementation must move and ``operations`` what its arithmetic is, both
+    of a whole call, the reading of normals from memory not included; ``elements`` is what figures a
+    piece are divided by.
     """
 
     elements: int
@@ -76,17 +84,24 @@ class Work:
     checks: dict[str, Callable[[], None]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # side: why it isn't here
     parts: dict[str, str] = field(default_factory=dict)  # side: the side that it is a part of
-    uncounted: set[str] = field(default_factory=set)  # sides whose dispatcher operations mean nothing (compiled, captured)
+    uncounted: set[str] = field(
+        default_factory=set
+    )  # sides whose dispatcher operations mean nothing (compiled, captured)
     reset: Callable[[], object] = lambda: None  # undoes what sides did to their own state, before a check
     tolerance: float = TOLERANCE[FLOAT]
-    strays: float = 0.0  # the share of samples that may end elsewhere: where rounding decides a Metropolis test
+    strays: float = (
+        0.0  # the share of samples that may end elsewhere: where rounding decides a Metropolis test
+    )
     draws: Draws = in_turn  # the step and stream, in our noise, of a side's n-th draw of normals
     copied: bool = True  # a copy of as many bytes stands beside it
 
-    def ours(self, make: Callable[[str | None], Run], device: str = "cpu", *, reference: bool = False) -> Work:
+    def ours(
+        self, make: Callable[[str | None], Run], device: str = "cpu", *, reference: bool = False
+    ) -> Work:
         """Our side, and the other backends of ours that run here. ``make`` takes a backend's name.
 
-        The reference is a proof, not a competitor: it stands where ``reference`` says so, at sizes where it ends.
+        The reference is a proof, not a competitor: it stands where ``reference`` says so, at sizes
+        where it ends.
         """
         self.sides["pyebm"] = make(None)
         others = [name for name in ("cuda", "triton") if device == "cuda" and pyebm.backends()[name] is True]
@@ -97,7 +112,8 @@ class Work:
         return self
 
     def side(self, name: str, run: Run, check: str | Callable[[], None] = "noise") -> Work:
-        """Another side. Checks: "noise" gives it our noise and wants our result; "law" compares means and variances."""
+        """Another side. Checks: "noise" gives it our noise and wants our result; "law" compares
+        means and variances."""
         self.sides[name] = run
         if callable(check):
             self.checks[name] = check
@@ -106,11 +122,17 @@ class Work:
         return self
 
     def eager(
-        self, function: Callable[..., Any], make: Callable[[Callable[..., Any]], Run], *, compiled: bool = False, draws: bool = True
+        self,
+        function: Callable[..., Any],
+        make: Callable[[Callable[..., Any]], Run],
+        *,
+        compiled: bool = False,
+        draws: bool = True,
     ) -> Work:
         """What one writes without us, ``make(function)``, and the same under torch.compile.
 
-        Compiled code that draws has random numbers of its own, which can't be given: there the law is compared.
+        Compiled code that draws has random numbers of its own, which can't be given: there the law
+        is compared.
         """
         self.side("eager", make(function))
         if compiled:
@@ -118,7 +140,9 @@ class Work:
             self.uncounted.add("torch.compile")
         return self
 
-    def rival(self, name: str, make: Callable[[ModuleType], Run], check: str | Callable[[], None] = "noise") -> Work:
+    def rival(
+        self, name: str, make: Callable[[ModuleType], Run], check: str | Callable[[], None] = "noise"
+    ) -> Work:
         """A package's own code, or why it isn't here."""
         try:
             run = make(rivals.get(name))
@@ -179,7 +203,9 @@ class Group:
 GROUPS: dict[str, Group] = {}
 
 
-def benchmark(name: str, title: str, settings: list[Setting]) -> Callable[[Callable[[Setting], Work]], Callable[[Setting], Work]]:
+def benchmark(
+    name: str, title: str, settings: list[Setting]
+) -> Callable[[Callable[[Setting], Work]], Callable[[Setting], Work]]:
     """Registers a function from a setting to its work under ``name``, the one that --only takes."""
 
     def register(build: Callable[[Setting], Work]) -> Callable[[Setting], Work]:

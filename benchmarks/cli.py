@@ -29,10 +29,15 @@ def load_cases() -> list[Case]:
 
 
 def select(cases: list[Case], only: list[str], quick: bool) -> list[Case]:
-    """Those of the named groups, or whose names a pattern matches; raises KeyError with a name that nothing has."""
+    """Those of the named groups, or whose names a pattern matches; raises KeyError with a name that
+    nothing has."""
     chosen = []
     for name in only:
-        found = [case for case in cases if case.group == name or fnmatch.fnmatchcase(case.name, name.replace("[", "[[]"))]
+        found = [
+            case
+            for case in cases
+            if case.group == name or fnmatch.fnmatchcase(case.name, name.replace("[", "[[]"))
+        ]
         if not found:
             raise KeyError(name)
         chosen += found
@@ -42,19 +47,46 @@ def select(cases: list[Case], only: list[str], quick: bool) -> list[Case]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="the most telling cases, under two minutes")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these groups, or cases that a pattern matches")
-    parser.add_argument("--list", action="store_true", help="the names that --only takes")
-    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="fail where the ratio to eager is more than 10%% worse")
-    parser.add_argument("--out", type=Path, default=Path("out/bench"), help="for report.md, report.json and the plots")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.add_argument("--seconds", type=float, help=f"a case (default: {SECONDS:g}, with --quick {QUICK_SECONDS:g})")
-    parser.add_argument("--check", action="store_true", help="only check that all sides do the same; nothing is timed")
     parser.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="begin no case after so long; exit code 75 if some are left"
+        "--only", nargs="+", default=[], metavar="NAME", help="these groups, or cases that a pattern matches"
     )
-    parser.add_argument("--resume", action="store_true", help="add to the report in --out what it does not have yet")
-    parser.add_argument("--from", dest="sources", nargs="+", type=Path, metavar="JSON", help="measure nothing; report on these")
-    parser.add_argument("--readme", action="store_true", help="put the tables and plots into README.md and docs/")
+    parser.add_argument("--list", action="store_true", help="the names that --only takes")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="fail where the ratio to eager is more than 10%% worse",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench"), help="for report.md, report.json and the plots"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument(
+        "--seconds", type=float, help=f"a case (default: {SECONDS:g}, with --quick {QUICK_SECONDS:g})"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only check that all sides do the same; nothing is timed"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="begin no case after so long; exit code 75 if some are left",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="add to the report in --out what it does not have yet"
+    )
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        nargs="+",
+        type=Path,
+        metavar="JSON",
+        help="measure nothing; report on these",
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="put the tables and plots into README.md and docs/"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,7 +98,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         cases = select(cases, options.only, options.quick)
     except KeyError as unknown:
-        return _refuse(f"no benchmark is called {unknown.args[0]!r}; known are {', '.join(GROUPS)}, and patterns on --list's cases")
+        return _refuse(
+            f"no benchmark is called {unknown.args[0]!r}; known are {', '.join(GROUPS)}, and patterns on"
+            " --list's cases"
+        )
     if not cases:
         return _refuse(f"none of {', '.join(options.only)} is among the cases of --quick; leave --quick out")
     try:
@@ -83,13 +118,17 @@ def run(options: argparse.Namespace) -> int:
         unmarked = [str(path) for path, marked in report.documents(Path()).items() if not marked]
         if unmarked:
             return _refuse(
-                f"--readme writes between <!-- benchmarks --> and <!-- end of benchmarks -->: not in {', '.join(unmarked)} here"
+                "--readme writes between <!-- benchmarks --> and <!-- end of benchmarks -->: not in"
+                f" {', '.join(unmarked)} here"
             )
     return _measure_and_report(options, cases, known, baseline)
 
 
 def _measure_and_report(
-    options: argparse.Namespace, cases: list[Case], known: list[records.Report], baseline: records.Report | None
+    options: argparse.Namespace,
+    cases: list[Case],
+    known: list[records.Report],
+    baseline: records.Report | None,
 ) -> int:
     code = OK
     if not options.sources:
@@ -117,13 +156,17 @@ def _measure_and_report(
             worse = records.slower(records.merge(again), baseline) if again else worse
         for case, how in worse.items():
             print(f"slower: {case}: {how}")
-        print(f"{records.compared(merged, baseline)} cases compared with {options.compare}, {len(worse)} slower by more than 10 %")
+        print(
+            f"{records.compared(merged, baseline)} cases compared with {options.compare}, {len(worse)} slower"
+            " by more than 10 %"
+        )
         code = code or (FAILED if worse else OK)
     return code
 
 
 def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[records.Report]]:
-    """Run the cases under pytest-benchmark; the exit code, and the report if anything was measured."""
+    """Run the cases under pytest-benchmark; the exit code, and the report if anything was
+    measured."""
     if not cases:
         return OK, []
     try:
@@ -142,9 +185,20 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "benchmark.json"
         machine.keep_memory()
-        # An environment of its own: of the plugins that happen to be installed only the one that is needed, no one's pytest.ini.
+        # An environment of its own: of the plugins that happen to be installed only the one that is
+        # needed, no one's pytest.ini.
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        arguments = ["-p", "pytest_benchmark.plugin", "-p", "no:python", "-p", "no:cacheprovider", "-q", "-s", "--no-header"]
+        arguments = [
+            "-p",
+            "pytest_benchmark.plugin",
+            "-p",
+            "no:python",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "-s",
+            "--no-header",
+        ]
         arguments += [
             "--benchmark-quiet",
             f"--benchmark-json={found}",

@@ -1,4 +1,5 @@
-"""What it costs that a target's score follows its numbers, whoever wrote them: the table in docs/targets.md.
+"""What it costs that a target's score follows its numbers, whoever wrote them: the table in
+docs/targets.md.
 
 python benchmarks/follow.py
 """
@@ -26,7 +27,12 @@ def main() -> None:
     x, one, many = torch.randn(64, 2), torch.randn(1, 64), torch.randn(256, 64)
     cases: list[tuple[str, pyebm.targets.Target, Callable[[], Any], int]] = [
         ("two numbers, score of 64 x 2", small, lambda: small.score(x), 20_000),
-        ("two numbers, 200 steps, 64 x 2", small, lambda: pyebm.langevin_chain(x, small, 200, 0.01, noise), 1000),
+        (
+            "two numbers, 200 steps, 64 x 2",
+            small,
+            lambda: pyebm.langevin_chain(x, small, 200, 0.01, noise),
+            1000,
+        ),
         ("10,000 x 64 means, score of 256 samples", large, lambda: large.score(many), 10),
         ("10,000 x 64 means, score of 1 sample", large, lambda: large.score(one), 100),
     ]
@@ -34,7 +40,10 @@ def main() -> None:
         for name, target, call, number in cases:
             call()
             kept, tensors = target._kept[torch.float32], target._tensors()
-            comparison, whole = least(lambda kept=kept, tensors=tensors: kept.still(tensors), number), least(call, number)  # type: ignore[misc]
+            comparison, whole = (
+                least(lambda kept=kept, tensors=tensors: kept.still(tensors), number),
+                least(call, number),
+            )  # type: ignore[misc]
             print(f"{name:44} {comparison:8.2f} us {whole:6.0f} us  {comparison / whole:.1%}")
 
 

@@ -1,7 +1,9 @@
-"""``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site; the table of docs/integrations.md.
+"""``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site; the table
+of docs/integrations.md.
 
-Each line is the code around the network of one training or sampling step, the network's output given, in the package's own
-form and in ours: the time of both, their extra memory, and the share of the whole step for a network that is named.
+Each line is the code around the network of one training or sampling step, the network's output
+given, in the package's own form and in ours: the time of both, their extra memory, and the share of
+the whole step for a network that is named.
 """
 
 from __future__ import annotations
@@ -31,14 +33,26 @@ from .timing import clock as clock_of
 LATENTS, IMAGES, SMALL = (16, 4, 64, 64), (64, 3, 64, 64), (128, 3, 32, 32)
 
 LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
-    *(("diffusers: epsilon loss", s, lambda s=s: diffusers_training(s, "epsilon", None), 1) for s in (LATENTS, IMAGES, SMALL)),
+    *(
+        ("diffusers: epsilon loss", s, lambda s=s: diffusers_training(s, "epsilon", None), 1)
+        for s in (LATENTS, IMAGES, SMALL)
+    ),
     ("diffusers: v loss, min-SNR", LATENTS, lambda: diffusers_training(LATENTS, "v_prediction", 5.0), 1),
-    *(("diffusers: DDPMScheduler.step", s, lambda s=s: diffusers_step(s, "DDPM"), 1) for s in (LATENTS, IMAGES)),
+    *(
+        ("diffusers: DDPMScheduler.step", s, lambda s=s: diffusers_step(s, "DDPM"), 1)
+        for s in (LATENTS, IMAGES)
+    ),
     ("diffusers: ScoreSdeVe step_pred", IMAGES, lambda: diffusers_step(IMAGES, "pred"), 1),
     ("diffusers: ScoreSdeVe step_correct", IMAGES, lambda: diffusers_step(IMAGES, "correct"), 1),
     ("k-diffusion: Denoiser.loss", IMAGES, lambda: k_diffusion_loss(IMAGES), 1),
-    *(("torchebm: integrator step", s, lambda s=s: torchebm_step(s), 1) for s in ((64, 2), (4096, 32), SMALL)),
-    *(("ebmkit: LangevinDynamics.step", s, lambda s=s: ebmkit_step(s), 1) for s in ((64, 2), (4096, 32), SMALL)),
+    *(
+        ("torchebm: integrator step", s, lambda s=s: torchebm_step(s), 1)
+        for s in ((64, 2), (4096, 32), SMALL)
+    ),
+    *(
+        ("ebmkit: LangevinDynamics.step", s, lambda s=s: ebmkit_step(s), 1)
+        for s in ((64, 2), (4096, 32), SMALL)
+    ),
     ("ncsnv2: loss", SMALL, lambda: ncsnv2_loss(SMALL), 1),
     ("ncsnv2: annealed step", SMALL, lambda: ncsnv2_step(SMALL), 10),
     ("score_sde: VE loss", SMALL, lambda: score_sde_loss(SMALL), 1),
@@ -49,7 +63,8 @@ LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
 
 
 def network() -> tuple[Run, Run, str]:
-    """A small UNet2DModel at the size SMALL: its forward pass, that with its backward one, and what it is."""
+    """A small UNet2DModel at the size SMALL: its forward pass, that with its backward one, and what
+    it is."""
     torch.manual_seed(0)
     unet = rivals.get("diffusers").UNet2DModel(
         sample_size=32,

@@ -1,4 +1,5 @@
-"""What this machine can do, measured in the same run as the figures that are held against it; and what a reader must know of it."""
+"""What this machine can do, measured in the same run as the figures that are held against it; and
+what a reader must know of it."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ from pyebm import _ops
 
 from .timing import clock, take_turns
 
-# Lane operations of one normal, integer and floating point: 58 AVX-512 instructions of Philox and 66 of Box-Muller make 32
-# (docs/performance.md), 16 lanes each. The GPU kernels need about as many.
+# Lane operations of one normal, integer and floating point: 58 AVX-512 instructions of Philox and
+# 66 of Box-Muller make 32 (docs/performance.md), 16 lanes each. The GPU kernels need about as many.
 NORMAL = 62
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
@@ -31,9 +32,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 @functools.cache
 def peak(device: str, threads: int, dtype: torch.dtype) -> float:
-    """Operations a second of the machine's best code, a matrix product of float32 (or float64), a multiply-add counted as two.
+    """Operations a second of the machine's best code, a matrix product of float32 (or float64), a
+    multiply-add counted as two.
 
-    Pipes are what is measured here: a product in full float32, not in the reduced precisions of a GPU's tensor cores.
+    Pipes are what is measured here: a product in full float32, not in the reduced precisions of a
+    GPU's tensor cores.
     """
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     best = 0.0
@@ -47,10 +50,11 @@ def peak(device: str, threads: int, dtype: torch.dtype) -> float:
 
 
 def keep_memory() -> None:
-    """Let the process keep what it frees (glibc only), so that no side meets the page faults of fresh memory.
+    """Let the process keep what it frees (glibc only), so that no side meets the page faults of
+    fresh memory.
 
-    Whether a tensor of megabytes is fresh each time hangs on the heap's accidental state and can double a time. Code that makes
-    more temporaries gains the most from this.
+    Whether a tensor of megabytes is fresh each time hangs on the heap's accidental state and can
+    double a time. Code that makes more temporaries gains the most from this.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -59,7 +63,8 @@ def keep_memory() -> None:
 
 
 def limits(device: str) -> dict[str, float]:
-    """What else a reader may hold figures against: copies that no cache holds, our own generator in the cache, the import."""
+    """What else a reader may hold figures against: copies that no cache holds, our own generator in
+    the cache, the import."""
     found = {}
     counts = (1,) if device == "cuda" else (1, torch.get_num_threads())
     for threads in dict.fromkeys(counts):
@@ -89,13 +94,18 @@ def _copy_speed(device: str, threads: int) -> float:
 def _normal() -> float:
     with threads_set_to(1):
         out, name = torch.empty(64, 1024), pyebm.Noise(0)._name
-        repeat, samples = take_turns({"normals": lambda: torch.ops.pyebm.normal_(out, name)}, 0.2, clock("cpu"))["normals"]
+        repeat, samples = take_turns(
+            {"normals": lambda: torch.ops.pyebm.normal_(out, name)}, 0.2, clock("cpu")
+        )["normals"]
     return min(samples) / repeat / out.numel()
 
 
 def _import_time() -> float:
     code = "import time, torch; t = time.perf_counter(); import pyebm; print(time.perf_counter() - t)"
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    ]
     return statistics.median(map(float, runs))
 
 
@@ -128,7 +138,8 @@ def _cpu() -> str:
 
 @functools.cache
 def _commit() -> str:
-    """The commit of the source tree that this package is imported from, marked where something in it was changed."""
+    """The commit of the source tree that this package is imported from, marked where something in
+    it was changed."""
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
     try:

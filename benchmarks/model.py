@@ -1,7 +1,9 @@
-"""What GPUs would make of the kernels, by a model: for machines without one. Nothing here was measured, and the report says so.
+"""What GPUs would make of the kernels, by a model: for machines without one. Nothing here was
+measured, and the report says so.
 
-Of each kernel the compilers' output gives the bytes and the instructions an element (tests/gpuless), of each GPU
-its maker publishes the bandwidth and the float32 rate; the slower of the two is the prediction.
+Of each kernel the compilers' output gives the bytes and the instructions an element
+(tests/gpuless), of each GPU its maker publishes the bandwidth and the float32 rate; the slower of
+the two is the prediction.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ TRITON = "docs/gpu-kernels.md"
 
 @dataclass(frozen=True)
 class GPU:
-    """NVIDIA's own figures: bytes a second, float32 operations a second (a multiply-add is two), and how many times as many
-    lanes its schedulers issue to as it has float32 lanes."""
+    """NVIDIA's own figures: bytes a second, float32 operations a second (a multiply-add is two),
+    and how many times as many lanes its schedulers issue to as it has float32 lanes."""
 
     name: str
     bandwidth: float
@@ -40,17 +42,20 @@ GPUS = (
     GPU("H100 SXM", 3.35e12, 67e12, "90"),
     GPU("H200 SXM", 4.8e12, 67e12, "90"),
     GPU("B200 (HGX)", 8.0e12, 80e12, "100"),
-    GPU("RTX 4090", 1.008e12, 82.6e12, "80", doubles=False),  # 8.9 is not among the gates' architectures; 8.0 is the nearest
+    GPU(
+        "RTX 4090", 1.008e12, 82.6e12, "80", doubles=False
+    ),  # 8.9 is not among the gates' architectures; 8.0 is the nearest
 )
 PUBLISHED = (
-    "NVIDIA's published figures: data sheets of the A100 80GB, H100, H200 and HGX B200, and the Ada GPU architecture white paper "
-    "for the RTX 4090"
+    "NVIDIA's published figures: data sheets of the A100 80GB, H100, H200 and HGX B200, and the Ada GPU"
+    " architecture white paper for the RTX 4090"
 )
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Bytes, instructions and issue slots an element; slots count an instruction of half rate twice, and so on."""
+    """Bytes, instructions and issue slots an element; slots count an instruction of half rate
+    twice, and so on."""
 
     name: str
     dtype: str
@@ -59,7 +64,8 @@ class Kernel:
     slots: float
 
     def seconds(self, gpu: GPU) -> tuple[float, float]:
-        """An element's instructions: all units one after the other, and all of them side by side."""
+        """An element's instructions: all units one after the other, and all of them side by
+        side."""
         return self.slots / gpu.lanes, self.instructions / (gpu.lanes * gpu.issue)
 
     def shares(self, gpu: GPU) -> tuple[float, float]:
@@ -70,7 +76,8 @@ class Kernel:
 
 
 def cuda_kernels(text: str, code: str) -> list[Kernel]:
-    """Of the limits that the gate of the CUDA kernels holds them to. Dense targets, bound by no bytes, have theirs there."""
+    """Of the limits that the gate of the CUDA kernels holds them to. Dense targets, bound by no
+    bytes, have theirs there."""
     found = []
     for key, row in json.loads(text).items():
         name, dtype, architecture = key.rsplit(", ", 2)
@@ -80,8 +87,13 @@ def cuda_kernels(text: str, code: str) -> list[Kernel]:
 
 
 def triton_kernels(text: str) -> list[Kernel]:
-    """Of the table that the gate of the Triton kernels writes, for samples that vectors divide, sm_90."""
-    rows = [[cell.strip() for cell in line.strip("| \n").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+    """Of the table that the gate of the Triton kernels writes, for samples that vectors divide,
+    sm_90."""
+    rows = [
+        [cell.strip() for cell in line.strip("| \n").split(" | ")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     head = next((row for row in rows if "case" in row and "slots" in row), None)
     if head is None:
         return []
@@ -90,7 +102,13 @@ def triton_kernels(text: str) -> list[Kernel]:
         named = dict(zip(head, row, strict=False))
         if named.get("sample") == "3072" and re.fullmatch(r"[\d.]+", named.get("bytes", "")):
             found.append(
-                Kernel(named["case"], named["dtype"], float(named["bytes"]), float(named["instructions"]), float(named["slots"]))
+                Kernel(
+                    named["case"],
+                    named["dtype"],
+                    float(named["bytes"]),
+                    float(named["instructions"]),
+                    float(named["slots"]),
+                )
             )
     return found
 
@@ -99,7 +117,11 @@ def _table(title: str, kernels: dict[str, list[Kernel]]) -> str:
     gpus = [gpu for gpu in GPUS if gpu.code in kernels]
     shown = kernels["90"]
     lines = [f"**{title}**", ""]
-    lines.append("| kernel, dtype | bytes, instructions an element (9.0) | " + " | ".join(gpu.name for gpu in gpus) + " |")
+    lines.append(
+        "| kernel, dtype | bytes, instructions an element (9.0) | "
+        + " | ".join(gpu.name for gpu in gpus)
+        + " |"
+    )
     lines.append("|---|---|" + "---|" * len(gpus))
     for k, kernel in enumerate(shown):
         cells = []
@@ -114,12 +136,16 @@ def _table(title: str, kernels: dict[str, list[Kernel]]) -> str:
             serial, concurrent = kernels[gpu.code][k].shares(gpu)
             bound = "memory" if serial == 1 else "instructions" if concurrent < 1 else "either"
             cells.append(f"{serial:.0%} / {concurrent:.0%}, {bound}")
-        lines.append(f"| {kernel.name}, {kernel.dtype} | {kernel.bytes:g}, {kernel.instructions:.0f} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {kernel.name}, {kernel.dtype} | {kernel.bytes:g}, {kernel.instructions:.0f} |"
+            f" {' | '.join(cells)} |"
+        )
     return "\n".join(lines)
 
 
 def section(rows: list[Row], sources: Path = SOURCES) -> str:
-    """The report's part on GPUs: empty where a GPU was measured, else the model, or why there is none."""
+    """The report's part on GPUs: empty where a GPU was measured, else the model, or why there is
+    none."""
     if any(row.info["device"] == "cuda" for row in rows):
         return ""
     head = "## GPUs: a model, not a measurement"
@@ -131,7 +157,10 @@ def section(rows: list[Row], sources: Path = SOURCES) -> str:
         if triton:
             tables.append(_table("Triton, compiled for 9.0", {"90": triton}))
     except (OSError, LookupError, ValueError) as error:
-        return f"{head}\n\nLeft out: what the compilers made of the kernels is in the source tree, and not here ({error})."
+        return (
+            f"{head}\n\nLeft out: what the compilers made of the kernels is in the source tree, and not here"
+            f" ({error})."
+        )
     return "\n\n".join([head, EXPLAINED, *tables])
 
 

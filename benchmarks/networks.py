@@ -13,7 +13,9 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, width: int = 128) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(dim + 1, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dim))
+        self.layers = nn.Sequential(
+            nn.Linear(dim + 1, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dim)
+        )
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         beyond: Tensor = self.layers(torch.cat([x, sigma.log()[:, None]], 1))
@@ -29,5 +31,7 @@ def make(kind: str, dim: int) -> nn.Module:
         try:
             from pyebm.demo.digits import ScoreNet
         except ImportError as error:
-            raise Missing(f"the U-Net is the demo's, which needs {error.name}: pip install 'pyebm-kernels[demo]'") from error
+            raise Missing(
+                f"the U-Net is the demo's, which needs {error.name}: pip install 'pyebm-kernels[demo]'"
+            ) from error
         return ScoreNet(0.7)

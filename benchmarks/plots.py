@@ -1,4 +1,5 @@
-"""The pictures: how many times as fast, how far from the machine's limits, and how the cost grows."""
+"""The pictures: how many times as fast, how far from the machine's limits, and how the cost
+grows."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ COLOURS = {
 }
 
 
-def draw(rows: list[Row], folder: Path, prefix: str = "", formats: Iterable[str] = ("png", "svg")) -> dict[str, str]:
+def draw(
+    rows: list[Row], folder: Path, prefix: str = "", formats: Iterable[str] = ("png", "svg")
+) -> dict[str, str]:
     """The plots that these rows have something for, ``{name: title}``; none, without matplotlib."""
     try:
         import matplotlib
@@ -31,7 +34,13 @@ def draw(rows: list[Row], folder: Path, prefix: str = "", formats: Iterable[str]
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for row in rows if "pyebm" in row.stats]
     made = {}
-    style = {"svg.hashsalt": "pyebm", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "svg.fonttype": "path"}
+    style = {
+        "svg.hashsalt": "pyebm",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "font.size": 9,
+        "svg.fonttype": "path",
+    }
     for name, (title, plot) in PLOTS.items():
         with plt.rc_context(style):
             figure = plot(plt, rows)
@@ -39,7 +48,9 @@ def draw(rows: list[Row], folder: Path, prefix: str = "", formats: Iterable[str]
                 continue
             for ending in formats:
                 metadata = {"Date": None} if ending == "svg" else None
-                figure.savefig(folder / f"{prefix}{name}.{ending}", dpi=110, bbox_inches="tight", metadata=metadata)
+                figure.savefig(
+                    folder / f"{prefix}{name}.{ending}", dpi=110, bbox_inches="tight", metadata=metadata
+                )
             plt.close(figure)
         made[f"{prefix}{name}"] = title
     return made
@@ -71,7 +82,12 @@ def speedups(plt: Any, rows: list[Row]) -> Any:
     axes.set_xlabel("how many times as long as pyebm it takes")
     sides = [side for side in COLOURS if any(side == other for _, other in bars)]
     axes.margins(y=0.01)
-    axes.legend([plt.Rectangle((0, 0), 1, 1, color=COLOURS[side]) for side in sides], sides, fontsize=7, loc="lower right")
+    axes.legend(
+        [plt.Rectangle((0, 0), 1, 1, color=COLOURS[side]) for side in sides],
+        sides,
+        fontsize=7,
+        loc="lower right",
+    )
     return figure
 
 
@@ -79,7 +95,11 @@ def roofline(plt: Any, rows: list[Row]) -> Any:
     """Operations a second over operations a byte, beneath what copies and products reach here."""
     device = {row.info["device"] for row in rows}.pop() if rows else ""
     most = max((row.info["threads"] for row in rows), default=0)
-    at = [row for row in rows if row.info["elements"] >= 2**20 and row.info["threads"] == most and row.info["dtype"] == "float32"]
+    at = [
+        row
+        for row in rows
+        if row.info["elements"] >= 2**20 and row.info["threads"] == most and row.info["dtype"] == "float32"
+    ]
     at = [row for row in at if "copy" in row.stats and row.group != "chain-growth"]
     if not at:
         return None
@@ -90,7 +110,9 @@ def roofline(plt: Any, rows: list[Row]) -> Any:
     low, high = min([*intensity, peak / bandwidth]) / 2, max([*intensity, peak / bandwidth]) * 2
     line = [low * (high / low) ** (k / 100) for k in range(101)]
     axes.plot(line, [min(peak, x * bandwidth) / 1e9 for x in line], color="black", linewidth=1)
-    axes.text(high, peak / 1e9, f"a matrix product: {peak / 1e9:.0f} Gop/s", ha="right", va="bottom", fontsize=7)
+    axes.text(
+        high, peak / 1e9, f"a matrix product: {peak / 1e9:.0f} Gop/s", ha="right", va="bottom", fontsize=7
+    )
     axes.text(low, low * bandwidth / 1e9, f" a copy: {bandwidth / 1e9:.0f} GB/s", va="top", fontsize=7)
     markers = "osD^vP*Xhp<>"
     for k, group in enumerate(dict.fromkeys(row.group for row in at)):
@@ -132,7 +154,12 @@ def _panels(plt: Any, panels: dict[str, list[tuple[float, Row]]], below: dict[st
                 if side in row.stats
             ]
             axis.plot(
-                [size for size, _ in at], [value for _, value in at], "o-", ms=3, color=COLOURS[side], label=side if at else None
+                [size for size, _ in at],
+                [value for _, value in at],
+                "o-",
+                ms=3,
+                color=COLOURS[side],
+                label=side if at else None,
             )
         axis.set_xscale("log")
         axis.set_yscale("log")
@@ -147,7 +174,11 @@ def growth(plt: Any, rows: list[Row]) -> Any:
     """What a call costs on the left, what the machine costs on the right."""
     panels = {}
     for group in ("noise", "perturb", "step", "dsm"):
-        at = [row for row in rows if row.group == group and row.info["dtype"] == "float32" and not row.info["variant"]]
+        at = [
+            row
+            for row in rows
+            if row.group == group and row.info["dtype"] == "float32" and not row.info["variant"]
+        ]
         most: dict[int, Row] = {}
         for row in sorted(at, key=lambda row: (row.info["threads"], len(row.stats))):
             most[row.info["elements"]] = row
@@ -157,7 +188,11 @@ def growth(plt: Any, rows: list[Row]) -> Any:
 
 
 def chains(plt: Any, rows: list[Row]) -> Any:
-    below = {"steps": "steps, 1024x2", "samples": "samples, two dimensions", "dimensions": "dimensions, 1024 samples"}
+    below = {
+        "steps": "steps, 1024x2",
+        "samples": "samples, two dimensions",
+        "dimensions": "dimensions, 1024 samples",
+    }
     sizes: dict[str, Callable[[Row], float]] = {
         "steps": lambda row: float(row.info["steps"]),
         "samples": lambda row: float(row.info["shape"][0]),
@@ -165,7 +200,9 @@ def chains(plt: Any, rows: list[Row]) -> Any:
     }
     panels = {}
     for variant, size in sizes.items():
-        at = [(size(row), row) for row in rows if row.group == "chain-growth" and row.info["variant"] == variant]
+        at = [
+            (size(row), row) for row in rows if row.group == "chain-growth" and row.info["variant"] == variant
+        ]
         if len(at) > 2:
             panels[variant] = at
     return _panels(plt, panels, below, "ns an element and step")

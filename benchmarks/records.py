@@ -26,19 +26,23 @@ def read(path: Path) -> Report:
     except ValueError as error:
         raise Refused(f"{path} is not JSON: {error}") from error
     records = report.get("benchmarks") if isinstance(report, dict) else None
-    if not isinstance(records, list) or not all("suite" in record.get("extra_info", {}) for record in records):
+    if not isinstance(records, list) or not all(
+        "suite" in record.get("extra_info", {}) for record in records
+    ):
         raise Refused(f"{path} was not written by this suite: it holds no records of `python -m pyebm bench`")
     versions = {record["extra_info"]["suite"] for record in records}
     if versions - {SUITE}:
         was = ", ".join(map(str, sorted(versions)))
         raise Refused(
-            f"{path} is of suite version {was}, this is version {SUITE}: their figures can't be compared; measure it anew"
+            f"{path} is of suite version {was}, this is version {SUITE}: their figures can't be compared;"
+            " measure it anew"
         )
     return report
 
 
 def write(path: Path, report: Report) -> None:
-    """One record a line, and without the samples that the statistics were made of: small enough to commit."""
+    """One record a line, and without the samples that the statistics were made of: small enough to
+    commit."""
     head = {key: value for key, value in report.items() if key != "benchmarks"}
     lines = ",\n".join("  " + json.dumps(_lean(record)) for record in report["benchmarks"])
     text = json.dumps(head, indent=1)
@@ -48,7 +52,9 @@ def write(path: Path, report: Report) -> None:
 
 def _lean(record: dict[str, Any]) -> dict[str, Any]:
     stats = {
-        key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record["stats"].items() if key != "data"
+        key: float(f"{value:.5g}") if isinstance(value, float) else value
+        for key, value in record["stats"].items()
+        if key != "data"
     }
     return {**record, "stats": stats}
 
@@ -61,8 +67,17 @@ def merge(reports: list[Report]) -> Report:
         for record in report["benchmarks"]:
             new.setdefault(record["group"], []).append(record)
         by_case.update(new)
-    absent = {case: why for report in reports for case, why in report.get("absent", {}).items() if case not in by_case}
-    return {**reports[-1], "absent": absent, "benchmarks": [record for records in by_case.values() for record in records]}
+    absent = {
+        case: why
+        for report in reports
+        for case, why in report.get("absent", {}).items()
+        if case not in by_case
+    }
+    return {
+        **reports[-1],
+        "absent": absent,
+        "benchmarks": [record for records in by_case.values() for record in records],
+    }
 
 
 @dataclass
@@ -84,7 +99,11 @@ class Row:
     @property
     def rivals(self) -> list[str]:
         """Eager first."""
-        sides = [side for side in self.stats if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None]
+        sides = [
+            side
+            for side in self.stats
+            if side not in ("pyebm", "copy") and self.infos[side]["part of"] is None
+        ]
         return sorted(sides, key=lambda side: side != "eager")
 
     @property
@@ -92,7 +111,8 @@ class Row:
         return self.case.split(" [")[0]
 
     def floors(self) -> dict[str, float]:
-        """Seconds that no implementation can undercut: of the bytes at the copy's speed, of the operations at the peak."""
+        """Seconds that no implementation can undercut: of the bytes at the copy's speed, of the
+        operations at the peak."""
         floors = {"arithmetic": self.info["operations"] / self.info["peak"]}
         if "copy" in self.stats:
             floors["bytes"] = self.median("copy")
@@ -100,7 +120,12 @@ class Row:
 
 
 def _kind(info: dict[str, Any]) -> tuple[str, ...]:
-    return info["machine"], info["device"], str(info["threads"]), "float64" if info["dtype"] == "float64" else "float32"
+    return (
+        info["machine"],
+        info["device"],
+        str(info["threads"]),
+        "float64" if info["dtype"] == "float64" else "float32",
+    )
 
 
 def rows(report: Report) -> list[Row]:
@@ -117,7 +142,8 @@ def rows(report: Report) -> list[Row]:
 
 
 def slower(new: Report, old: Report) -> dict[str, str]:
-    """Cases whose ratio to eager (or, without it, to the first rival) fell by more than ALLOWED, and by how much.
+    """Cases whose ratio to eager (or, without it, to the first rival) fell by more than ALLOWED,
+    and by how much.
 
     The ratio, not the time, so that another machine compares.
     """
@@ -130,7 +156,9 @@ def slower(new: Report, old: Report) -> dict[str, str]:
             continue
         lost = was.ratio(rival) / row.ratio(rival) - 1
         if lost > ALLOWED:
-            found[row.case] = f"{was.ratio(rival):.2f}x {rival} before, {row.ratio(rival):.2f}x now: {lost:.0%} slower"
+            found[row.case] = (
+                f"{was.ratio(rival):.2f}x {rival} before, {row.ratio(rival):.2f}x now: {lost:.0%} slower"
+            )
     return found
 
 

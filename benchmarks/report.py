@@ -1,4 +1,5 @@
-"""report.md: what was measured, for people. Every figure comes from the records; nothing is typed."""
+"""report.md: what was measured, for people. Every figure comes from the records; nothing is
+typed."""
 
 from __future__ import annotations
 
@@ -27,9 +28,16 @@ def _spread(stats: dict[str, Any]) -> str:
 
 
 def times(row: Row) -> str:
-    """A line of the first table of a group: ours, and each rival's time and how many times ours it is."""
+    """A line of the first table of a group: ours, and each rival's time and how many times ours it
+    is."""
     steps = row.info["steps"]
-    cells = [f"{seconds(row.median() / steps)} ± {_spread(row.stats['pyebm'])}" if "pyebm" in row.stats else "check failed"]
+    cells = [
+        (
+            f"{seconds(row.median() / steps)} ± {_spread(row.stats['pyebm'])}"
+            if "pyebm" in row.stats
+            else "check failed"
+        )
+    ]
     for side in row.rivals:
         ratio = f" = **{row.ratio(side):.3g}x**" if "pyebm" in row.stats else ""
         cells.append(f"{side} {seconds(row.median(side) / steps)} ± {_spread(row.stats[side])}{ratio}")
@@ -42,12 +50,14 @@ def floors(row: Row) -> str:
     info, ours = row.info, row.median()
     bounds = row.floors()
     bound = max(bounds, key=lambda name: bounds[name])
-    copy = f"{info['bytes'] / ours / 1e9:.3g} ({row.median('copy') / ours:.0%})" if "copy" in row.stats else ""
+    copy = (
+        f"{info['bytes'] / ours / 1e9:.3g} ({row.median('copy') / ours:.0%})" if "copy" in row.stats else ""
+    )
     rate = info["operations"] / ours
     memory, operations = (_pair(row, key) for key in ("extra bytes", "dispatched"))
     return (
-        f"| {label(row)} | {ours / info['elements'] * 1e9:.3g} | {copy} | {rate / 1e9:.3g} ({rate / info['peak']:.0%}) | "
-        f"{ours / bounds[bound]:.2f}, {bound} | {memory} | {operations} |"
+        f"| {label(row)} | {ours / info['elements'] * 1e9:.3g} | {copy} | {rate / 1e9:.3g}"
+        f" ({rate / info['peak']:.0%}) | {ours / bounds[bound]:.2f}, {bound} | {memory} | {operations} |"
     )
 
 
@@ -74,11 +84,16 @@ def _group(name: str, found: list[Row]) -> str:
     title = GROUPS[name].title if name in GROUPS else name
     step = " a step" if any(row.info["steps"] > 1 for row in found) else ""
     lines = [f"### {name}", "", f"{title}.", ""]
-    lines += [f"| setting | pyebm{step} | rivals: time{step} = how many times ours |", "|---|---|---|", *map(times, found), ""]
+    lines += [
+        f"| setting | pyebm{step} | rivals: time{step} = how many times ours |",
+        "|---|---|---|",
+        *map(times, found),
+        "",
+    ]
     measured = [row for row in found if "pyebm" in row.stats]
     lines += [
-        "| setting | ns / element | GB/s (of a copy) | Gop/s (of peak) | times its floor | extra memory: ours / eager | "
-        "operations: ours / eager |"
+        "| setting | ns / element | GB/s (of a copy) | Gop/s (of peak) | times its floor | extra memory: ours"
+        " / eager | operations: ours / eager |"
     ]
     lines += ["|---|---|---|---|---|---|---|", *map(floors, measured)]
     shares = [line for row in measured for line in _shares(row)]
@@ -97,8 +112,9 @@ def _shares(row: Row) -> list[str]:
             rest = row.median(whole) - row.median(side)
             steps = row.info["steps"]
             found.append(
-                f"- {label(row)}: *{side}* is {seconds(row.median(side) / steps)} of the {seconds(row.median(whole) / steps)} of "
-                f"*{whole}*, {share:.1%}; the rest is {seconds(max(rest, 0.0) / steps)}"
+                f"- {label(row)}: *{side}* is {seconds(row.median(side) / steps)} of the"
+                f" {seconds(row.median(whole) / steps)} of *{whole}*, {share:.1%}; the rest is"
+                f" {seconds(max(rest, 0.0) / steps)}"
             )
     return found
 
@@ -117,12 +133,21 @@ def headline(found: list[Row]) -> str:
         def ratio(side: str, row: Row = row) -> str:
             return f"**{row.ratio(side):.3g}x**" if side in row.stats else ""
 
-        others = [side for side in row.rivals if side not in ("eager", "torch.compile") and not side.startswith("pyebm")]
+        others = [
+            side
+            for side in row.rivals
+            if side not in ("eager", "torch.compile") and not side.startswith("pyebm")
+        ]
         packages = ", ".join(f"{side} {ratio(side)}" for side in others)
-        floor = f"{row.median() / max(bounds.values()):.2f}" if "copy" in row.stats and row.info["elements"] >= 2**12 else ""
+        floor = (
+            f"{row.median() / max(bounds.values()):.2f}"
+            if "copy" in row.stats and row.info["elements"] >= 2**12
+            else ""
+        )
         ours = f"{seconds(row.median() / steps)}{' a step' * (steps > 1)}"
         lines.append(
-            f"| {row.group} | {label(row)} | {ours} | {ratio('eager')} | {ratio('torch.compile')} | {packages} | {floor} |"
+            f"| {row.group} | {label(row)} | {ours} | {ratio('eager')} | {ratio('torch.compile')} |"
+            f" {packages} | {floor} |"
         )
     return "\n".join(lines)
 
@@ -130,7 +155,9 @@ def headline(found: list[Row]) -> str:
 def _about(report: Report, found: list[Row]) -> str:
     info = found[0].info
     loads = [row.info["load"] for row in found if row.info["load"] is not None]
-    machines = sorted({f"{row.info['machine']}, {row.info['device']}, SIMD {row.info['simd']}" for row in found})
+    machines = sorted(
+        {f"{row.info['machine']}, {row.info['device']}, SIMD {row.info['simd']}" for row in found}
+    )
     commits = sorted({row.info["commit"] for row in found})
     versions = ", ".join(f"{name} {version}" for name, version in info["versions"].items())
     load = f"load average {min(loads):.2f} to {max(loads):.2f}" if loads else "load average unknown"
@@ -158,7 +185,9 @@ def write(folder: Path, report: Report) -> None:
         "# Benchmarks",
         _about(report, found),
         EXPLAINED,
-        "This machine: " + "; ".join(f"{name}: {value:g}" for name, value in report.get("limits", {}).items()) + ".",
+        "This machine: "
+        + "; ".join(f"{name}: {value:g}" for name, value in report.get("limits", {}).items())
+        + ".",
         "\n".join(f"![{title}]({name}.png)" for name, title in pictures.items()),
         headline(found),
         _left_out(found, report),
@@ -179,13 +208,16 @@ def _left_out(found: list[Row], report: Report) -> str:
     lines = [f"- {why} ({len(where)} cases, such as {where[0]})" for why, where in absent.items()]
     lines += [f"- {case}: {why}" for case, why in report.get("absent", {}).items()]
     lines += [
-        f"- CHECK FAILED, no speed-up is shown: {row.case}: {side}: {why}" for row in found for side, why in row.info["red"].items()
+        f"- CHECK FAILED, no speed-up is shown: {row.case}: {side}: {why}"
+        for row in found
+        for side, why in row.info["red"].items()
     ]
     return "\n".join(["## Left out", "", *lines]) if lines else ""
 
 
 def distances(found: list[Row]) -> str:
-    """The table of docs/performance.md: of each kind of work the largest float32 setting, and its distance to the floor."""
+    """The table of docs/performance.md: of each kind of work the largest float32 setting, and its
+    distance to the floor."""
     largest: dict[tuple[str, str], Row] = {}
     for row in found:
         if row.info["dtype"] == "float32" and {"pyebm", "copy"} <= set(row.stats):
@@ -194,7 +226,10 @@ def distances(found: list[Row]) -> str:
             if key not in largest or size >= (largest[key].info["elements"], largest[key].info["threads"]):
                 largest[key] = row
     lines = [
-        "| work | setting | bytes, operations an element | floor | pyebm | times its floor | the first rival's |",
+        (
+            "| work | setting | bytes, operations an element | floor | pyebm | times its floor | the first"
+            " rival's |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for row in largest.values():
@@ -202,8 +237,9 @@ def distances(found: list[Row]) -> str:
         bound = max(bounds, key=lambda name: bounds[name])
         rival = f"{row.rivals[0]} {row.median(row.rivals[0]) / bounds[bound]:.1f}" if row.rivals else ""
         lines.append(
-            f"| {row.group} | {label(row)} | {info['bytes'] / info['elements']:.3g}, {info['operations'] / info['elements']:.0f} | "
-            f"{seconds(bounds[bound])}, {bound} | {seconds(row.median())} | {row.median() / bounds[bound]:.2f} | {rival} |"
+            f"| {row.group} | {label(row)} | {info['bytes'] / info['elements']:.3g},"
+            f" {info['operations'] / info['elements']:.0f} | {seconds(bounds[bound])}, {bound} |"
+            f" {seconds(row.median())} | {row.median() / bounds[bound]:.2f} | {rival} |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,5 @@
-"""The packages whose own code stands beside ours. One that is missing is named in the report, with what would install it."""
+"""The packages whose own code stands beside ours. One that is missing is named in the report, with
+what would install it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ DISTRIBUTIONS = {
     "JAX": ("jax", "jax"),
 }
 HOW = "pip install 'pyebm-kernels[bench]'"
-HOW_K_DIFFUSION = "pip install --no-deps k-diffusion dctorch, beside the bench extra: what it requires would bring numpy 1"
-# Image tools that k-diffusion imports at once, and its losses never use: empty modules stand in for those that aren't here.
+HOW_K_DIFFUSION = (
+    "pip install --no-deps k-diffusion dctorch, beside the bench extra: what it requires would bring numpy 1"
+)
+# Image tools that k-diffusion imports at once, and its losses never use: empty modules stand in for
+# those that aren't here.
 UNUSED = {"skimage", "jsonmerge", "torchvision", "cleanfid", "clip", "kornia", "wandb"}
 
 
@@ -35,7 +39,10 @@ def _find(name: str) -> ModuleType | str:
             warnings.simplefilter("ignore")  # their deprecations are theirs
             return _import(module, UNUSED if name == "k-diffusion" else set(), stand_ins)
     except Exception as error:  # a package that breaks while it is imported is missing too
-        return f"{distribution} is not usable here ({error}); {HOW_K_DIFFUSION if name == 'k-diffusion' else HOW}"
+        return (
+            f"{distribution} is not usable here ({error});"
+            f" {HOW_K_DIFFUSION if name == 'k-diffusion' else HOW}"
+        )
     finally:
         for stand_in in stand_ins:
             del sys.modules[stand_in]

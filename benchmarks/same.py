@@ -1,4 +1,5 @@
-"""That two sides of a benchmark do the same work: their results from the same noise, or their laws."""
+"""That two sides of a benchmark do the same work: their results from the same noise, or their
+laws."""
 
 from __future__ import annotations
 
@@ -27,8 +28,11 @@ def tensors(result: object) -> list[Tensor]:
 
 
 def assert_near(ours: Tensor, theirs: Tensor, tolerance: float, strays: float = 0.0) -> None:
-    """Apart by no more than ``tolerance`` times the largest of theirs (at least 1e-6), but for a share ``strays`` of samples."""
-    assert ours.shape == theirs.shape, f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
+    """Apart by no more than ``tolerance`` times the largest of theirs (at least 1e-6), but for a
+    share ``strays`` of samples."""
+    assert ours.shape == theirs.shape, (
+        f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
+    )
     if not theirs.numel():
         return
     ours, theirs = ours.double(), theirs.double()
@@ -38,20 +42,29 @@ def assert_near(ours: Tensor, theirs: Tensor, tolerance: float, strays: float = 
         far = float((apart.flatten(1).amax(1) > tolerance * size).double().mean())
         assert far <= strays, f"{far:.2%} of the samples are apart by more than {tolerance:g} of {size:.3g}"
         return
-    assert float(apart.max()) <= tolerance * size, f"apart by {float(apart.max()):.3g}, where values reach {size:.3g}"
+    assert float(apart.max()) <= tolerance * size, (
+        f"apart by {float(apart.max()):.3g}, where values reach {size:.3g}"
+    )
 
 
 def assert_same_law(ours: Tensor, theirs: Tensor) -> None:
-    """Equal means and deviations, within 6 standard errors of independent elements; single numbers within 10 %."""
-    assert ours.shape == theirs.shape, f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
+    """Equal means and deviations, within 6 standard errors of independent elements; single numbers
+    within 10 %."""
+    assert ours.shape == theirs.shape, (
+        f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
+    )
     ours, theirs = ours.double(), theirs.double()
     if ours.numel() == 1:
-        assert abs(float(ours) - float(theirs)) <= 0.1 * abs(float(ours)), f"{float(ours):.4g} is not {float(theirs):.4g}"
+        assert abs(float(ours) - float(theirs)) <= 0.1 * abs(float(ours)), (
+            f"{float(ours):.4g} is not {float(theirs):.4g}"
+        )
         return
     count = ours.numel()
     deviation = float(ours.std())
     means = abs(float(ours.mean()) - float(theirs.mean()))
-    assert means <= 6 * deviation * math.sqrt(2 / count), f"means differ by {means:.3g}, deviation {deviation:.3g}"
+    assert means <= 6 * deviation * math.sqrt(2 / count), (
+        f"means differ by {means:.3g}, deviation {deviation:.3g}"
+    )
     ratio = float(theirs.std()) / deviation
     assert abs(ratio - 1) <= 6 * math.sqrt(2 / count), f"deviations differ by a factor of {ratio:.4f}"
 
@@ -60,8 +73,9 @@ def assert_same_law(ours: Tensor, theirs: Tensor) -> None:
 def given(noise: pyebm.Noise, draws: Draws = in_turn) -> Iterator[None]:
     """Whatever asks torch for random numbers gets ours.
 
-    The n-th draw of normals gets those at the step and stream, counted from the noise's own, that ``draws(n)`` says; the n-th of
-    uniforms those n steps later on stream + 1, where our Metropolis tests take theirs.
+    The n-th draw of normals gets those at the step and stream, counted from the noise's own, that
+    ``draws(n)`` says; the n-th of uniforms those n steps later on stream + 1, where our Metropolis
+    tests take theirs.
     """
     normals = uniforms = 0
 

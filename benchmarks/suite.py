@@ -1,7 +1,9 @@
-"""The pytest module of the suite: one test a case, and of each test one pytest-benchmark record a side.
+"""The pytest module of the suite: one test a case, and of each test one pytest-benchmark record a
+side.
 
-:mod:`pyebm.benchmarks.cli` runs it; what is selected comes with the plugin below. The records reach pytest-benchmark as its own
-fixture's would, through ``Metadata``: its statistics, its JSON and its ``compare`` command work on them.
+:mod:`pyebm.benchmarks.cli` runs it; what is selected comes with the plugin below. The records reach
+pytest-benchmark as its own fixture's would, through ``Metadata``: its statistics, its JSON and its
+``compare`` command work on them.
 """
 
 from __future__ import annotations
@@ -92,7 +94,8 @@ class _Item(pytest.Item):
 
 
 def check(work: Work) -> dict[str, str]:
-    """What each side's check had against it. A side with a red check is not timed, so that no speed-up over it can be shown."""
+    """What each side's check had against it. A side with a red check is not timed, so that no
+    speed-up over it can be shown."""
     red = {}
     for side, same in work.checks.items():
         if why := _why_not(same):
@@ -113,7 +116,9 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _measure(case: Case, work: Work, red: dict[str, str], load: float | None, selection: Selection) -> list[Metadata]:
+def _measure(
+    case: Case, work: Work, red: dict[str, str], load: float | None, selection: Selection
+) -> list[Metadata]:
     at, device = case.setting, selection.device
     sides = {name: run for name, run in work.sides.items() if name not in red}
     if work.copied:
@@ -141,7 +146,9 @@ def _measure(case: Case, work: Work, red: dict[str, str], load: float | None, se
         if side in work.sides and side not in work.parts:
             info["extra bytes"] = timing.extra_bytes(work.sides[side], device)
             info["dispatched"] = None if side in work.uncounted else timing.dispatched(work.sides[side])
-        record = Metadata(_named(f"{case.name}: {side}", case.name, info), repeat, {"seconds a case": selection.seconds})
+        record = Metadata(
+            _named(f"{case.name}: {side}", case.name, info), repeat, {"seconds a case": selection.seconds}
+        )
         for sample in times:
             record.update(sample)
         records.append(record)
@@ -151,7 +158,14 @@ def _measure(case: Case, work: Work, red: dict[str, str], load: float | None, se
 def _named(name: str, group: str, info: dict[str, Any]) -> SimpleNamespace:
     """What pytest-benchmark's fixture is to its statistics."""
     return SimpleNamespace(
-        name=name, fullname=name, group=group, param=None, params=None, extra_info=info, cprofile_stats=None, has_error=False
+        name=name,
+        fullname=name,
+        group=group,
+        param=None,
+        params=None,
+        extra_info=info,
+        cprofile_stats=None,
+        has_error=False,
     )
 
 
@@ -175,7 +189,8 @@ def _copy(work: Work, at: Setting) -> timing.Run:
 
 
 def _capture(work: Work, sides: dict[str, timing.Run]) -> None:
-    """Beside ours and eager, their CUDA graphs, where they can be captured; where not, the report says why."""
+    """Beside ours and eager, their CUDA graphs, where they can be captured; where not, the report
+    says why."""
     for name in ("pyebm", "eager"):
         if name in sides:
             try:
@@ -192,5 +207,7 @@ def _line(case: Case, work: Work, red: dict[str, str], records: list[Metadata]) 
         f"{side} {median * 1e6:.4g} us" + (f" = {median / ours:.2f}x" if ours and side != "pyebm" else "")
         for side, median in medians.items()
     ]
-    words += [f"{side} CHECK FAILED ({why})" for side, why in red.items()] + [f"{side} missing" for side in work.missing]
+    words += [f"{side} CHECK FAILED ({why})" for side, why in red.items()] + [
+        f"{side} missing" for side in work.missing
+    ]
     return f"{case.name}: {', '.join(words) or 'all checks hold'}"

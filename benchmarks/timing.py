@@ -1,8 +1,10 @@
-"""Timing several ways of doing the same work, taking turns in one process; what a call allocates; how many operations it is.
+"""Timing several ways of doing the same work, taking turns in one process; what a call allocates;
+how many operations it is.
 
-pytest-benchmark times one callable to its end before the next begins. On a shared machine, whose speed drifts within seconds,
-that compares two machines. Here the sides take turns, sample by sample, each round beginning with another side, and the samples
-are given to pytest-benchmark's own statistics (:mod:`pyebm.benchmarks.suite`).
+pytest-benchmark times one callable to its end before the next begins. On a shared machine, whose
+speed drifts within seconds, that compares two machines. Here the sides take turns, sample by
+sample, each round beginning with another side, and the samples are given to pytest-benchmark's own
+statistics (:mod:`pyebm.benchmarks.suite`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ Run = Callable[[], object]
 
 SAMPLE = 5e-4  # seconds: shorter work is repeated within a sample, so that the clock's own cost disappears
 FEWEST = 5  # samples of each side, however long they take
-SCATTER, ATTEMPTS = 0.25, 3  # a case is measured again while a side's times are scattered by more, so often at most
+SCATTER, ATTEMPTS = (
+    0.25,
+    3,
+)  # a case is measured again while a side's times are scattered by more, so often at most
 
 
 class HostClock:
@@ -36,7 +41,8 @@ class HostClock:
 
 
 class DeviceClock:
-    """The same on a CUDA device, by its own events; what the work before left in the L2 cache is flushed first."""
+    """The same on a CUDA device, by its own events; what the work before left in the L2 cache is
+    flushed first."""
 
     FLUSH = 256 * 2**20  # more than any L2 cache of today
 
@@ -58,8 +64,11 @@ def clock(device: str) -> HostClock | DeviceClock:
     return DeviceClock() if device == "cuda" else HostClock()
 
 
-def take_turns(sides: dict[str, Run], seconds: float, timer: Callable[[Run, int], float]) -> dict[str, tuple[int, list[float]]]:
-    """``{side: (calls a sample, seconds of each sample)}``; ``seconds`` is what all of them together may take, warm-up apart."""
+def take_turns(
+    sides: dict[str, Run], seconds: float, timer: Callable[[Run, int], float]
+) -> dict[str, tuple[int, list[float]]]:
+    """``{side: (calls a sample, seconds of each sample)}``; ``seconds`` is what all of them
+    together may take, warm-up apart."""
     repeat = {}
     for name, run in sides.items():
         timer(run, 1)  # what a first call sets up is not the work's
@@ -84,9 +93,11 @@ def take_turns(sides: dict[str, Run], seconds: float, timer: Callable[[Run, int]
 def steady_turns(
     sides: dict[str, Run], seconds: float, timer: Callable[[Run, int], float]
 ) -> tuple[dict[str, tuple[int, list[float]]], int]:
-    """:func:`take_turns`, again where the times are scattered, as they are when others use the machine; and how often.
+    """:func:`take_turns`, again where the times are scattered, as they are when others use the
+    machine; and how often.
 
-    Kept are all sides' samples of the attempt in which ours and eager's, whose ratio is compared, were scattered least.
+    Kept are all sides' samples of the attempt in which ours and eager's, whose ratio is compared,
+    were scattered least.
     """
     best: dict[str, tuple[int, list[float]]] = {}
     attempts, least = 0, math.inf
@@ -107,7 +118,8 @@ def _scatter(times: list[float]) -> float:
 
 
 def extra_bytes(run: Run, device: str) -> int:
-    """The most memory that one call holds at a time, its result included, beyond what was there before it."""
+    """The most memory that one call holds at a time, its result included, beyond what was there
+    before it."""
     run()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -116,7 +128,9 @@ def extra_bytes(run: Run, device: str) -> int:
         run()
         return torch.cuda.max_memory_allocated() - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler speaks of itself on every call
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         run()
     held = most = 0
     events = (event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]")
@@ -135,7 +149,8 @@ class _Counter(TorchDispatchMode):
 
 
 def dispatched(run: Run) -> int:
-    """How many operations a call sends through torch's dispatcher, below autograd: on a GPU, about one launch each."""
+    """How many operations a call sends through torch's dispatcher, below autograd: on a GPU, about
+    one launch each."""
     with _Counter() as counter:
         run()
     return counter.count

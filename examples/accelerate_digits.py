@@ -1,7 +1,9 @@
-"""Hugging Face accelerate with the fused loss: every rank its own noise from one seed, and the same as on one device.
+"""Hugging Face accelerate with the fused loss: every rank its own noise from one seed, and the same
+as on one device.
 
     python examples/accelerate_digits.py
-    torchrun --nproc_per_node 2 examples/accelerate_digits.py    # two real ranks, on one machine without a GPU too
+    torchrun --nproc_per_node 2 examples/accelerate_digits.py    # two real ranks, on one machine
+    without a GPU too
 
 Needs pip install 'pyebm-kernels[integrations]'.
 """
@@ -28,7 +30,10 @@ def main(epochs: int = 5) -> list[float]:
     batches = DataLoader(TensorDataset(images), batch_size=BATCH, shuffle=True, drop_last=True)
     layers, optimiser, batches = accelerator.prepare(layers, optimiser, batches)
 
-    noise, losses = pyebm.Noise(0, first_sample=rank * BATCH), []  # this rank's share of the samples of a step
+    noise, losses = (
+        pyebm.Noise(0, first_sample=rank * BATCH),
+        [],
+    )  # this rank's share of the samples of a step
     for _ in range(epochs):
         for (x,) in batches:
             z = noise.at(step=len(losses))
@@ -45,7 +50,9 @@ def main(epochs: int = 5) -> list[float]:
     four = torch.cat([pyebm.Noise(0).shard(first_sample=k * BATCH).randn((BATCH, 64)) for k in range(4)])
     assert torch.equal(four, pyebm.Noise(0).randn((4 * BATCH, 64)))
     assert len(four.unique(dim=0)) == 4 * BATCH
-    accelerator.print("the ranks' noise is all different, and together that of one process with the whole batch")
+    accelerator.print(
+        "the ranks' noise is all different, and together that of one process with the whole batch"
+    )
     accelerator.end_training()
     return losses
 

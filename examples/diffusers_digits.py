@@ -1,4 +1,5 @@
-"""Train diffusers' UNet2DModel on real digits with the fused loss; sample with its own DDPMPipeline and our scheduler.
+"""Train diffusers' UNet2DModel on real digits with the fused loss; sample with its own DDPMPipeline
+and our scheduler.
 
     python examples/diffusers_digits.py    # two minutes; writes out/diffusers_digits.png
 
@@ -18,7 +19,9 @@ import pyebm
 from pyebm.integrations.diffusers import DDPMScheduler, add_noise, loss
 
 
-def main(steps: int = 900, pictures: int = 64, inference_steps: int = 100, out: Path = Path("out")) -> list[float]:
+def main(
+    steps: int = 900, pictures: int = 64, inference_steps: int = 100, out: Path = Path("out")
+) -> list[float]:
     torch.manual_seed(0)
     digits = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
     unet = UNet2DModel(
@@ -51,11 +54,15 @@ def main(steps: int = 900, pictures: int = 64, inference_steps: int = 100, out: 
 
     pipeline = DDPMPipeline(unet, scheduler)  # diffusers' own
     pipeline.scheduler.noise = pyebm.Noise(1)
-    images = pipeline(batch_size=pictures, num_inference_steps=inference_steps, output_type="np").images[..., 0]
+    images = pipeline(batch_size=pictures, num_inference_steps=inference_steps, output_type="np").images[
+        ..., 0
+    ]
     side = int(pictures**0.5)
     sheet = images[: side * side].reshape(side, side, 8, 8).transpose(0, 2, 1, 3).reshape(8 * side, 8 * side)
     out.mkdir(exist_ok=True)
-    Image.fromarray((255 * sheet).astype("uint8")).resize((32 * side, 32 * side), 0).save(out / "diffusers_digits.png")
+    Image.fromarray((255 * sheet).astype("uint8")).resize((32 * side, 32 * side), 0).save(
+        out / "diffusers_digits.png"
+    )
     print(f"{pictures} digits in {out / 'diffusers_digits.png'}")
     return losses
 

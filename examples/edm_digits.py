@@ -1,4 +1,5 @@
-"""EDM's training loop with our EDMLoss, and its stochastic sampler with our random generator, a seed for each picture.
+"""EDM's training loop with our EDMLoss, and its stochastic sampler with our random generator, a
+seed for each picture.
 
 python examples/edm_digits.py
 """
@@ -20,7 +21,11 @@ class Denoiser(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(65, 256), torch.nn.SiLU(), torch.nn.Linear(256, 256), torch.nn.SiLU(), torch.nn.Linear(256, 64)
+            torch.nn.Linear(65, 256),
+            torch.nn.SiLU(),
+            torch.nn.Linear(256, 256),
+            torch.nn.SiLU(),
+            torch.nn.Linear(256, 64),
         )
 
     def forward(self, x, sigma, *_, **__):
@@ -34,7 +39,9 @@ class Denoiser(torch.nn.Module):
 def sample(net, latents, randn_like, steps=30, churn=10.0):
     """Karras et al. (2022), algorithm 2, first order, in float64 as theirs."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-    times = torch.cat([(20 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 20 ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)])
+    times = torch.cat(
+        [(20 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 20 ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)]
+    )
     x = latents.double() * times[0]
     for now, after in itertools.pairwise(times):
         raised = now * (1 + min(churn / steps, 2**0.5 - 1))
@@ -61,9 +68,16 @@ def main(steps: int = 2000) -> torch.Tensor:
 
     images = pictures(range(8))
     apart = (pictures([5, 2]) - images[[5, 2]]).abs().max()
-    print(f"loss {value:.3f}; seeds 5 and 2 alone, and among 8: apart by {apart:.1e} (the network's own rounding)")
+    print(
+        f"loss {value:.3f}; seeds 5 and 2 alone, and among 8: apart by {apart:.1e} (the network's own"
+        " rounding)"
+    )
     for row in range(8):
-        print(" ".join("".join(" .:+#@@"[int(3 * v.clamp(-1, 1) + 3)] for v in image[0, row]) for image in images))
+        print(
+            " ".join(
+                "".join(" .:+#@@"[int(3 * v.clamp(-1, 1) + 3)] for v in image[0, row]) for image in images
+            )
+        )
     return images
 
 

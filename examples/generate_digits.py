@@ -1,9 +1,11 @@
-"""A config of ``python -m pyebm sample`` in the shape of EDM's generate.py: an id for each picture, and a class, as DiT's
-sample_ddp.py draws them, both the same for any number of processes.
+"""A config of ``python -m pyebm sample`` in the shape of EDM's generate.py: an id for each picture,
+and a class, as DiT's sample_ddp.py draws them, both the same for any number of processes.
 
-    torchrun --nproc-per-node=2 -m pyebm sample examples/generate_digits.py --ids 0-49999 --out out/generated
+    torchrun --nproc-per-node=2 -m pyebm sample examples/generate_digits.py --ids 0-49999 --out
+    out/generated
 
-The denoiser is the exact one of a class's data; yours would be a network, its weights loaded here. Needs scikit-learn.
+The denoiser is the exact one of a class's data; yours would be a network, its weights loaded here.
+Needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ times = [*((20 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 20 ** (1 / 7))) ** 7).toli
 
 
 def denoised(x, sigma, label):
-    """E[data of the class | x], one picture at a time, so that its bits don't depend on the others."""
+    """E[data of the class | x], one picture at a time, so that its bits don't depend on the
+    others."""
     rows = [
-        x + sigma**2 * pyebm.targets.GaussianMixture.from_data(of_class[k], sigma).score(x) for k, x in zip(label, x, strict=True)
+        x + sigma**2 * pyebm.targets.GaussianMixture.from_data(of_class[k], sigma).score(x)
+        for k, x in zip(label, x, strict=True)
     ]
     return torch.cat(rows)
 

@@ -1,4 +1,5 @@
-"""k-diffusion's Denoiser with the fused loss, its ancestral sampler with our noise: a sample is the same in every batch.
+"""k-diffusion's Denoiser with the fused loss, its ancestral sampler with our noise: a sample is the
+same in every batch.
 
     python examples/k_diffusion_rings.py
 
@@ -18,7 +19,11 @@ class Inner(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(3, 128), torch.nn.SiLU(), torch.nn.Linear(128, 128), torch.nn.SiLU(), torch.nn.Linear(128, 2)
+            torch.nn.Linear(3, 128),
+            torch.nn.SiLU(),
+            torch.nn.Linear(128, 128),
+            torch.nn.SiLU(),
+            torch.nn.Linear(128, 2),
         )
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -49,13 +54,17 @@ def main(steps: int = 1500) -> torch.Tensor:
     def sample(first: int, count: int) -> torch.Tensor:
         x = start[first : first + count]
         draws = noise_sampler(x, noise.shard(first_sample=first))
-        return k_diffusion.sampling.sample_euler_ancestral(model, x, sigmas, noise_sampler=draws, disable=True)
+        return k_diffusion.sampling.sample_euler_ancestral(
+            model, x, sigmas, noise_sampler=draws, disable=True
+        )
 
     whole = sample(0, 500)
     radius = whole.norm(dim=1)
     print(f"loss {value:.3f}; radius of the samples {radius.mean():.3f} +- {radius.std():.3f}, of the data 1")
     apart = (sample(400, 100) - whole[400:]).abs().max()
-    print(f"the last hundred alone, and in the whole batch: apart by {apart:.1e} (the network's own rounding)")
+    print(
+        f"the last hundred alone, and in the whole batch: apart by {apart:.1e} (the network's own rounding)"
+    )
     return whole
 
 

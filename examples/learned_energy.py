@@ -26,7 +26,9 @@ def mixture(spread: float) -> pyebm.targets.GaussianMixture:
 
 def train(steps: int) -> pyebm.targets.MLPEnergy:
     net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
-    energy = pyebm.targets.MLPEnergy(net, quadratic=1 / (2 * 2.0**2))  # far out it falls off as a normal of deviation 2
+    energy = pyebm.targets.MLPEnergy(
+        net, quadratic=1 / (2 * 2.0**2)
+    )  # far out it falls off as a normal of deviation 2
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     data = mixture(SPREAD)
@@ -50,7 +52,10 @@ def main(steps: int = 2000, chain_steps: int = 2000, chains: int = 4000) -> tupl
     exact = truth.sample(chains, pyebm.Noise(5))
     for name, samples in (("learned", learned), ("exact", exact)):
         shares = torch.cdist(samples, truth.means.float()).argmin(1).bincount(minlength=MODES) / len(samples)
-        print(f"{name}: radius {samples.norm(dim=1).mean():.3f}, share of each mode", *(f"{share:.3f}" for share in shares))
+        print(
+            f"{name}: radius {samples.norm(dim=1).mean():.3f}, share of each mode",
+            *(f"{share:.3f}" for share in shares),
+        )
     return learned, exact
 
 

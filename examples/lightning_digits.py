@@ -1,4 +1,5 @@
-"""PyTorch Lightning with the fused loss: a sample's noise follows its number in the data set, on whatever rank it is seen.
+"""PyTorch Lightning with the fused loss: a sample's noise follows its number in the data set, on
+whatever rank it is seen.
 
     python examples/lightning_digits.py
 
@@ -39,13 +40,16 @@ class Score(lightning.LightningModule):
         self.losses: list[float] = []
 
     def noise(self, numbers: torch.Tensor) -> pyebm.Noise:
-        """Of these samples at this step; ranks see different samples, and so draw different noise, with one seed for all."""
+        """Of these samples at this step; ranks see different samples, and so draw different noise,
+        with one seed for all."""
         return pyebm.Noise(0, sample_ids=numbers, step=self.global_step)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         numbers, x = batch
         noise = self.noise(numbers)
-        loss = pyebm.dsm_loss(self.layers(pyebm.perturb(x, self.sigma, noise)), self.sigma, noise, weight="sigma2")
+        loss = pyebm.dsm_loss(
+            self.layers(pyebm.perturb(x, self.sigma, noise)), self.sigma, noise, weight="sigma2"
+        )
         self.losses.append(loss.item())
         return loss
 

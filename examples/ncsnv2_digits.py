@@ -1,4 +1,5 @@
-"""ncsnv2's training and sampling loops with our functions in the places of theirs: digits again, and their left halves completed.
+"""ncsnv2's training and sampling loops with our functions in the places of theirs: digits again,
+and their left halves completed.
 
 python examples/ncsnv2_digits.py
 """
@@ -24,7 +25,11 @@ class Score(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(65, 256), torch.nn.SiLU(), torch.nn.Linear(256, 256), torch.nn.SiLU(), torch.nn.Linear(256, 64)
+            torch.nn.Linear(65, 256),
+            torch.nn.SiLU(),
+            torch.nn.Linear(256, 256),
+            torch.nn.SiLU(),
+            torch.nn.Linear(256, 64),
         )
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -47,14 +52,23 @@ def main(steps: int = 2000, n_steps_each: int = 20) -> list[torch.Tensor]:
     print(f"loss {value:.1f}, of 32 for a network that answers nothing")
 
     start = 5 * pyebm.Noise(1).randn((64, 1, 8, 8))
-    samples = anneal_Langevin_dynamics(start, score, SIGMAS, n_steps_each, 1e-3, final_only=True, noise=pyebm.Noise(2))[0]
-    print(f"samples: mean {samples.mean():.2f} and deviation {samples.std():.2f}; data: {digits.mean():.2f} and {digits.std():.2f}")
+    samples = anneal_Langevin_dynamics(
+        start, score, SIGMAS, n_steps_each, 1e-3, final_only=True, noise=pyebm.Noise(2)
+    )[0]
+    print(
+        f"samples: mean {samples.mean():.2f} and deviation {samples.std():.2f}; data: {digits.mean():.2f} and"
+        f" {digits.std():.2f}"
+    )
     start = start[:8].view(4, 2, 1, 8, 8).clone()
-    completed = anneal_Langevin_dynamics_inpainting(start, digits[:4], score, SIGMAS, 8, n_steps_each, 1e-3, noise=pyebm.Noise(3))[
-        -1
-    ]
+    completed = anneal_Langevin_dynamics_inpainting(
+        start, digits[:4], score, SIGMAS, 8, n_steps_each, 1e-3, noise=pyebm.Noise(3)
+    )[-1]
     for row in range(8):
-        print(" ".join("".join(" .:+#@@"[int(3 * v.clamp(-1, 1) + 3)] for v in image[0, row]) for image in completed))
+        print(
+            " ".join(
+                "".join(" .:+#@@"[int(3 * v.clamp(-1, 1) + 3)] for v in image[0, row]) for image in completed
+            )
+        )
     return [samples, completed]
 
 

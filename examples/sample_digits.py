@@ -1,9 +1,12 @@
-"""A config of ``python -m pyebm sample``: new digits by annealed Langevin dynamics, as pictures, by any number of processes.
+"""A config of ``python -m pyebm sample``: new digits by annealed Langevin dynamics, as pictures, by
+any number of processes.
 
     python -m pyebm sample examples/sample_digits.py --ids 0-999 --out out/digits
-    torchrun --nproc-per-node=2 -m pyebm sample examples/sample_digits.py --ids 0-999 --out out/digits2    # the same files
+    torchrun --nproc-per-node=2 -m pyebm sample examples/sample_digits.py --ids 0-999 --out
+    out/digits2    # the same files
 
-The score is the exact one of smoothed data; yours would be a network, its weights loaded here. Needs scikit-learn.
+The score is the exact one of smoothed data; yours would be a network, its weights loaded here.
+Needs scikit-learn.
 """
 
 from __future__ import annotations

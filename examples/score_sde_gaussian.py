@@ -1,4 +1,5 @@
-"""score_sde's loss function, predictor and corrector from our module, on data whose answer is known: a Gaussian under the VP SDE.
+"""score_sde's loss function, predictor and corrector from our module, on data whose answer is
+known: a Gaussian under the VP SDE.
 
 python examples/score_sde_gaussian.py
 """
@@ -41,7 +42,11 @@ class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(6, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 4)
+            torch.nn.Linear(6, 64),
+            torch.nn.SiLU(),
+            torch.nn.Linear(64, 64),
+            torch.nn.SiLU(),
+            torch.nn.Linear(64, 4),
         )
 
     def forward(self, x, labels):
@@ -74,7 +79,10 @@ def main(steps: int = 1500, samples: int = 1000) -> torch.Tensor:
             x, mean = predictor(sde, score).update_fn(x, times)
     means = [round(v, 2) for v in mean.mean(0).flatten().tolist()]
     print(f"loss {value:.3f}; the samples' mean {means}, of the data {MEAN.flatten().tolist()}")
-    print(f"their deviation {mean.std(0).mean():.2f}, of the data 0.50 (standard error of both {0.5 / math.sqrt(samples):.2f})")
+    print(
+        f"their deviation {mean.std(0).mean():.2f}, of the data 0.50 (standard error of both"
+        f" {0.5 / math.sqrt(samples):.2f})"
+    )
     return mean
 
 

@@ -19,7 +19,11 @@ class Energy(BaseModel):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)
+            torch.nn.Linear(2, 64),
+            torch.nn.SiLU(),
+            torch.nn.Linear(64, 64),
+            torch.nn.SiLU(),
+            torch.nn.Linear(64, 1),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -36,7 +40,9 @@ def main(steps: int = 1000, chain_steps: int = 1000) -> torch.Tensor:
     torch.manual_seed(0)
     truth = DoubleWellModel(barrier_height=2.0)
     data = chain(truth, 0, chain_steps)
-    assert torch.equal(chain(truth, 0, chain_steps, first=900, count=100), data[900:])  # no chain depends on its batch
+    assert torch.equal(
+        chain(truth, 0, chain_steps, first=900, count=100), data[900:]
+    )  # no chain depends on its batch
     print(f"double well: mean |x_0| {data[:, 0].abs().mean():.3f}")
 
     model = Energy()

@@ -1,6 +1,8 @@
-"""The Triton kernels: every op of :mod:`pyebm._ops`, one file each, for CUDA tensors, and for CPU tensors under TRITON_INTERPRET=1.
+"""The Triton kernels: every op of :mod:`pyebm._ops`, one file each, for CUDA tensors, and for CPU
+tensors under TRITON_INTERPRET=1.
 
-The order of operations is that of csrc/common, so the bits are those of every other backend. Imported on first use only.
+The order of operations is that of csrc/common, so the bits are those of every other backend.
+Imported on first use only.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ TESTED = ((3, 6), (3, 9))
 def _warn_where_untested(version: str) -> None:
     if not TESTED[0] <= tuple(int(part) for part in version.split(".")[:2]) <= TESTED[1]:
         first, last = (".".join(map(str, bound)) for bound in TESTED)
-        warnings.warn(f"pyebm: Triton {version} is untested; tested are {first} to {last}", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"pyebm: Triton {version} is untested; tested are {first} to {last}", RuntimeWarning, stacklevel=2
+        )
 
 
 _warn_where_untested(triton.__version__)

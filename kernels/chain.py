@@ -1,7 +1,8 @@
-"""langevin_chain: many Langevin steps on a closed-form target in one launch, each the bits of target_score and langevin_step.
+"""langevin_chain: many Langevin steps on a closed-form target in one launch, each the bits of
+target_score and langevin_step.
 
-A program keeps its tile in registers through all of the steps: one read of the state and one write of it. Samples whose elements
-are coupled and that no tile holds are long_chain.py's.
+A program keeps its tile in registers through all of the steps: one read of the state and one write
+of it. Samples whose elements are coupled and that no tile holds are long_chain.py's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,19 @@ from .tile import block_of, name_of, place, read, rows_of, write
 from .tiling import SIZES, Tiling
 
 
-@triton.jit(do_not_specialize=[*SIZES, "param_count", "elements", "n_steps", "thin", "h_sample", "h_step", "t_sample", "t_step"])
+@triton.jit(
+    do_not_specialize=[
+        *SIZES,
+        "param_count",
+        "elements",
+        "n_steps",
+        "thin",
+        "h_sample",
+        "h_step",
+        "t_sample",
+        "t_step",
+    ]
+)
 def chain_kernel(
     x,
     states,
@@ -61,7 +74,8 @@ def chain_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """``bad`` (samples, tiles of a sample): the first step after which an element of the tile was not finite, or NEVER."""
+    """``bad`` (samples, tiles of a sample): the first step after which an element of the tile was
+    not finite, or NEVER."""
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     at = place(tl.program_id(0), rows, pitch, TILE)
@@ -109,10 +123,24 @@ def _strides(values: Tensor | None, per_step: bool | None) -> tuple[Tensor | Non
 def langevin_chain(args: LangevinChain) -> None:
     x, steps = args.x, args.steps
     if steps.mask is not None or steps.score_clip is not None:
-        raise ValueError("langevin_chain: mask and score_clip are the CPU's kernel's; take a loop of langevin_step")
+        raise ValueError(
+            "langevin_chain: mask and score_clip are the CPU's kernel's; take a loop of langevin_step"
+        )
     host.check_noise(steps.name, steps.seeds, steps.ids, x.shape[0], steps.n_steps)
-    host.require("langevin_chain", "step_size", steps.step_size_rows, True, "step" if steps.step_size_per_step else "sample")
-    host.require("langevin_chain", "temperature", steps.temperature_rows, False, "step" if steps.temperature_per_step else "sample")
+    host.require(
+        "langevin_chain",
+        "step_size",
+        steps.step_size_rows,
+        True,
+        "step" if steps.step_size_per_step else "sample",
+    )
+    host.require(
+        "langevin_chain",
+        "temperature",
+        steps.temperature_rows,
+        False,
+        "step" if steps.temperature_per_step else "sample",
+    )
     if steps.diverged is not None:
         steps.diverged.fill_(-1)
     if not x.numel() or steps.n_steps == 0:
@@ -121,12 +149,16 @@ def langevin_chain(args: LangevinChain) -> None:
         dense.langevin_chain(args)
         return
     count, elements, coupled = checked("langevin_chain", x, args.target, args.params)
-    # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in registers.
+    # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in
+    # registers.
     most = 512 if x.dtype == torch.float64 else 1024
     tiling = Tiling(x, most=most, turns=1, whole=coupled)
     buffers, kernel = [x], chain_kernel
     if tiling.long:
-        buffers, kernel = [x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)], long_chain_kernel
+        buffers, kernel = (
+            [x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)],
+            long_chain_kernel,
+        )
     with host.on(x.device):
         bad = None
         if steps.diverged is not None:

@@ -1,4 +1,5 @@
-"""What the steps of a chain share, whether its state is in registers (chain.py) or in memory (long_chain.py)."""
+"""What the steps of a chain share, whether its state is in registers (chain.py) or in memory
+(long_chain.py)."""
 
 import triton
 import triton.language as tl
@@ -14,7 +15,9 @@ def _number(number, values, per_sample, per_step, k, rows):
         value = tl.full([], number, tl.float64)
     else:
         row, valid = rows
-        value = tl.load(values + row * per_sample + tl.cast(k, tl.int64) * per_step, mask=valid, other=1.0).to(tl.float64)
+        value = tl.load(
+            values + row * per_sample + tl.cast(k, tl.int64) * per_step, mask=valid, other=1.0
+        ).to(tl.float64)
     return value
 
 
@@ -34,7 +37,19 @@ def coefficients(eta, temperature, k, rows, T: tl.constexpr):
 
 @triton.jit
 def stepped(
-    state, score, h, c, key, k, at, low, high, CLAMP: tl.constexpr, DTYPE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
+    state,
+    score,
+    h,
+    c,
+    key,
+    k,
+    at,
+    low,
+    high,
+    CLAMP: tl.constexpr,
+    DTYPE: tl.constexpr,
+    T: tl.constexpr,
+    TILE: tl.constexpr,
 ):
     """The state after step k, (N, VEC); it and the score are rounded to the tensor's dtype."""
     key0, key1, sample, step, stream = key
@@ -50,4 +65,6 @@ def stepped(
 def first_bad(before, state, k, at, TILE: tl.constexpr):
     """(N,): the first step that left an element of a cell not finite, with step k seen too."""
     wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
-    return tl.where(tl.max(wrong.to(tl.int32), axis=1) != 0, tl.minimum(before, tl.cast(k, before.dtype)), before)
+    return tl.where(
+        tl.max(wrong.to(tl.int32), axis=1) != 0, tl.minimum(before, tl.cast(k, before.dtype)), before
+    )

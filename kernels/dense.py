@@ -1,9 +1,10 @@
 """target_score and langevin_chain of the dense targets: mixtures and full covariances.
 
-A step is two launches: blocks of samples against shares of the components (or of the covariance's columns), whose sums go to
-memory; and the finish, which adds the shares and makes the score or the Langevin step of them. How components are shared depends on
-their number and their dimension alone, so that a sample's bits do not depend on its batch; samples are taken in chunks, so that the
-work in memory is bounded.
+A step is two launches: blocks of samples against shares of the components (or of the covariance's
+columns), whose sums go to memory; and the finish, which adds the shares and makes the score or the
+Langevin step of them. How components are shared depends on their number and their dimension alone,
+so that a sample's bits do not depend on its batch; samples are taken in chunks, so that the work in
+memory is bounded.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _PAD = 16  # numbers; rows in memory begin at multiples of it
 
 
 def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
-    """(the largest block that registers hold without spilling, warps): the same whatever the number of samples."""
+    """(the largest block that registers hold without spilling, warps): the same whatever the number
+    of samples."""
     mixed, double = kind == "mixture", dtype == torch.float64
     if host.amd():
         if double:
@@ -56,7 +58,9 @@ class Work:
         samples, self.elements = shape_of(x)
         self.target, self.p, self.dtype = target, p, host.compute_dtype(x.dtype)
         self.block, self.warps = block_of(p.kind, self.dtype)
-        self.shares, self.blocks = (1, 1) if p.kind == "gaussian_full" else shares_of(p.components, self.block)
+        self.shares, self.blocks = (
+            (1, 1) if p.kind == "gaussian_full" else shares_of(p.components, self.block)
+        )
         self.padded = triton.cdiv(self.elements, _PAD)
         width = self.padded * _PAD
         sums = 2 if p.kind == "mixture_diagonal" else 1
@@ -90,7 +94,17 @@ class Work:
             rows, cols, k = (64, 64, 16) if self.dtype == torch.float32 else (32, 64, 16)
             grid = (triton.cdiv(samples, rows), triton.cdiv(self.elements, cols))
             product_kernel[grid](
-                self.means, self.entered, p.mean, self.elements, p.stride, samples, self.padded, rows, cols, k, **host.FAST
+                self.means,
+                self.entered,
+                p.mean,
+                self.elements,
+                p.stride,
+                samples,
+                self.padded,
+                rows,
+                cols,
+                k,
+                **host.FAST,
             )
             return
         gather_kernel[triton.cdiv(samples, self.block.samples), self.shares](
@@ -163,7 +177,10 @@ def langevin_chain(args: LangevinChain) -> None:
             return rows
         return rows.narrow(0, k, 1) if per_step else rows.narrow(0, first, n)
 
-    numbers = tuple(host.rounded(c, x.dtype) for c in (steps.step_size, math.sqrt(2.0 * steps.step_size * steps.temperature)))
+    numbers = tuple(
+        host.rounded(c, x.dtype)
+        for c in (steps.step_size, math.sqrt(2.0 * steps.step_size * steps.temperature))
+    )
     with host.on(x.device):
         for first, n in work.chunks(samples):
             part = x.narrow(0, first, n)
@@ -171,7 +188,9 @@ def langevin_chain(args: LangevinChain) -> None:
             if steps.diverged is not None:
                 bad = torch.full((n, _tiling(part).programs), _NEVER, dtype=torch.int64, device=x.device)
             work.enter(part)
-            of_samples = [None if each is None else each.narrow(0, first, n) for each in (steps.seeds, steps.ids)]
+            of_samples = [
+                None if each is None else each.narrow(0, first, n) for each in (steps.seeds, steps.ids)
+            ]
             for k in range(steps.n_steps):
                 if k == 0 or steps.step_size_per_step or steps.temperature_per_step:
                     rows = (
@@ -187,7 +206,18 @@ def langevin_chain(args: LangevinChain) -> None:
                     kept = steps.states[k // steps.thin].narrow(0, first, n)
                 work.gather(n)
                 work.finish(
-                    None, part, kept, bad, numbers, table.arguments, steps.low, steps.high, k, first, steps.name, *of_samples
+                    None,
+                    part,
+                    kept,
+                    bad,
+                    numbers,
+                    table.arguments,
+                    steps.low,
+                    steps.high,
+                    k,
+                    first,
+                    steps.name,
+                    *of_samples,
                 )
             if bad is not None and steps.diverged is not None:
                 earliest = bad.amin(1)

@@ -1,8 +1,10 @@
-"""The dense targets on the device: differences and their squares, weights, and weighted means, by blocks of samples and components.
+"""The dense targets on the device: differences and their squares, weights, and weighted means, by
+blocks of samples and components.
 
-``entered`` holds, for each sample, a row of what the sums are taken over (:func:`entering`), in the type of the arithmetic and
-padded with zeros to ``16 pitch``; the work in memory has rows of that width too. Products are fused only where it says so (tl.fma,
-tl.dot), so that a sum is the same bits wherever it is compiled; sums across threads go by halves, whose order no layout changes.
+``entered`` holds, for each sample, a row of what the sums are taken over (:func:`entering`), in the
+type of the arithmetic and padded with zeros to ``16 pitch``; the work in memory has rows of that
+width too. Products are fused only where it says so (tl.fma, tl.dot), so that a sum is the same bits
+wherever it is compiled; sums across threads go by halves, whose order no layout changes.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from .tile import element_of, inside_of
 MIXTURE: tl.constexpr = tl.constexpr(TARGETS.index("mixture"))
 DIAGONAL: tl.constexpr = tl.constexpr(TARGETS.index("mixture_diagonal"))
 FULL: tl.constexpr = tl.constexpr(TARGETS.index("gaussian_full"))
-SPAN: tl.constexpr = tl.constexpr(128)  # dimensions summed in one go: a long sum would lose digits that a softmax needs
+SPAN: tl.constexpr = tl.constexpr(
+    128
+)  # dimensions summed in one go: a long sum would lose digits that a softmax needs
 _HALF_LOG2_E: tl.constexpr = tl.constexpr(float.fromhex("0x1.71547652b82fep-1"))
 
 
 class Block(NamedTuple):
-    """(RM TM) samples by (RN TN) components: a thread holds RM by RN of them, and K dimensions are loaded at once."""
+    """(RM TM) samples by (RN TN) components: a thread holds RM by RN of them, and K dimensions are
+    loaded at once."""
 
     RM: int
     RN: int
@@ -50,7 +55,8 @@ def lowest(T: tl.constexpr):
 
 @triton.jit
 def entering(state, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """x times ``inverse`` (a mixture), x (one with a precision for each of both), or mean - x (a full covariance)."""
+    """x times ``inverse`` (a mixture), x (one with a precision for each of both), or mean - x (a
+    full covariance)."""
     if KIND == DIAGONAL:
         value = state
     else:
@@ -61,7 +67,8 @@ def entering(state, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
 
 @triton.jit
 def cells_of(pointer, first_row, pitch, at, TILE: tl.constexpr):
-    """Pointers to the elements of the tile in rows of width 16 pitch, (N, VEC), and the mask of whole cells."""
+    """Pointers to the elements of the tile in rows of width 16 pitch, (N, VEC), and the mask of
+    whole cells."""
     _, _, _, room, row = at
     N: tl.constexpr = TILE.ROWS * TILE.COLS
     start = (tl.zeros([N], tl.int64) + row + first_row) * (pitch.to(tl.int64) * 16)
@@ -79,7 +86,8 @@ def enter(entered, state, vector, pitch, at, KIND: tl.constexpr, TILE: tl.conste
 
 @triton.jit
 def _squares(total, far, weighted, K: tl.constexpr):
-    """total + far weighted summed over the last of five dimensions, in the registers of a thread; weighted None: far itself."""
+    """total + far weighted summed over the last of five dimensions, in the registers of a thread;
+    weighted None: far itself."""
     if K == 1:
         far = tl.reshape(far, total.shape)
         total = tl.fma(far if weighted is None else tl.reshape(weighted, total.shape), far, total)
@@ -107,10 +115,13 @@ def components_of(first, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def apart(entered, mean, precision, row, samples, m, components, elements, stride, pitch, BLOCK: tl.constexpr):
+def apart(
+    entered, mean, precision, row, samples, m, components, elements, stride, pitch, BLOCK: tl.constexpr
+):
     """sum_d (precision_md) (y_bd - mean_md)^2 of a block, (RM, RN, TM, TN): no form that cancels.
 
-    In this shape a thread has RM by RN of them, by Triton's own layout; y and the means reach it through shared memory, each once.
+    In this shape a thread has RM by RN of them, by Triton's own layout; y and the means reach it
+    through shared memory, each once.
     """
     T: tl.constexpr = entered.dtype.element_ty
     row_starts = entered + row.to(tl.int64) * (pitch * 16)
@@ -161,9 +172,11 @@ def added(values):
 
 
 @triton.jit
-def _weighted(sums, weights, q, mean, precision, first, components, stride, d, elements, J: tl.constexpr, STEP: tl.constexpr,
+def _weighted(sums, weights, q, mean, precision, first, components, stride, d, elements, J: tl.constexpr,
+              STEP: tl.constexpr,
               BLOCK: tl.constexpr):  # fmt: skip
-    """sums + q mean and weights + q precision, of the components J TN, (J + STEP) TN, ... of the block and the TN from each on."""
+    """sums + q mean and weights + q precision, of the components J TN, (J + STEP) TN, ... of the
+    block and the TN from each on."""
     if STEP == BLOCK.RN:
         q = tl.reshape(q, (q.shape[0], BLOCK.TN))
         m = (first + J * BLOCK.TN + tl.arange(0, BLOCK.TN))[:, None]
@@ -178,17 +191,33 @@ def _weighted(sums, weights, q, mean, precision, first, components, stride, d, e
         sums = tl.dot(q, values, sums, input_precision="ieee", out_dtype=q.dtype)
     else:
         one, other = tl.split(tl.reshape(q, (q.shape[0], BLOCK.TN, BLOCK.RN // (2 * STEP), 2)))
-        sums, weights = _weighted(sums, weights, one, mean, precision, first, components, stride, d, elements, J, 2 * STEP, BLOCK)
         sums, weights = _weighted(
-            sums, weights, other, mean, precision, first, components, stride, d, elements, J + STEP, 2 * STEP, BLOCK
+            sums, weights, one, mean, precision, first, components, stride, d, elements, J, 2 * STEP, BLOCK
+        )
+        sums, weights = _weighted(
+            sums,
+            weights,
+            other,
+            mean,
+            precision,
+            first,
+            components,
+            stride,
+            d,
+            elements,
+            J + STEP,
+            2 * STEP,
+            BLOCK,
         )
     return sums, weights
 
 
 @triton.jit
-def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, first, components, elements, stride,
+def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, first, components,
+              elements, stride,
               pitch, BLOCK: tl.constexpr):  # fmt: skip
-    """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which ``factor`` scales."""
+    """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which
+    ``factor`` scales."""
     ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
     q = tl.reshape(tl.permute(q, (0, 2, 3, 1)), (ROWS, BLOCK.TN, BLOCK.RN))
     row = first_row + tl.arange(0, ROWS)
@@ -199,7 +228,9 @@ def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row
         there = (row < samples)[:, None] & (column < pitch * 16)
         known = there & (row < begun)[:, None]
         sums = tl.zeros([ROWS, BLOCK.COLS], q.dtype)
-        sums, weights = _weighted(sums, sums, q, mean, precision, first, components, stride, d, elements, 0, 1, BLOCK)
+        sums, weights = _weighted(
+            sums, sums, q, mean, precision, first, components, stride, d, elements, 0, 1, BLOCK
+        )
         _add(means_to + to + column, sums, scaled, known, there)
         if precision is not None:
             _add(weights_to + to + column, weights, scaled, known, there)
@@ -213,7 +244,8 @@ def _add(pointers, values, factor, known, mask):
 
 @triton.jit
 def score_of(mean, weight, total, y, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """inverse (sum q mean - y sum q) / sum q variance, or (sum q precision mean - x sum q precision) / sum q; (N, VEC)."""
+    """inverse (sum q mean - y sum q) / sum q variance, or (sum q precision mean - x sum q
+    precision) / sum q; (N, VEC)."""
     over = quotient(tl.full([], 1.0, mean.dtype), total)
     pull = tl.fma(-y, weight, mean) * over[:, None]
     if KIND == MIXTURE:

@@ -1,4 +1,5 @@
-"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a score or a step of it."""
+"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a
+score or a step of it."""
 
 from __future__ import annotations
 
@@ -39,7 +40,18 @@ def enter_kernel(entered, x, vector, padded, samples, pitch, parts, turns, sizes
 
 
 @triton.jit(do_not_specialize=_VARY)
-def product_kernel(out, far, matrix, elements, stride, samples, padded, ROWS: tl.constexpr, COLS: tl.constexpr, K: tl.constexpr):
+def product_kernel(
+    out,
+    far,
+    matrix,
+    elements,
+    stride,
+    samples,
+    padded,
+    ROWS: tl.constexpr,
+    COLS: tl.constexpr,
+    K: tl.constexpr,
+):
     """out = far matrix, whose rows are its columns: the inverse of a covariance."""
     T: tl.constexpr = far.dtype.element_ty
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -50,7 +62,11 @@ def product_kernel(out, far, matrix, elements, stride, samples, padded, ROWS: tl
         part = tl.zeros([ROWS, COLS], T)
         for d in tl.range(span, tl.minimum(span + SPAN, elements), K, num_stages=3):
             k = d + tl.arange(0, K)
-            a = tl.load(far + row[:, None] * width + k[None, :], mask=(row < samples)[:, None] & (k < width)[None, :], other=0)
+            a = tl.load(
+                far + row[:, None] * width + k[None, :],
+                mask=(row < samples)[:, None] & (k < width)[None, :],
+                other=0,
+            )
             inside = (k < elements)[:, None] & (column < elements)[None, :]
             b = tl.load(matrix + k.to(tl.int64)[:, None] * stride + column[None, :], mask=inside, other=0)
             part = tl.dot(a, b, part, input_precision="ieee", out_dtype=T)
@@ -61,8 +77,10 @@ def product_kernel(out, far, matrix, elements, stride, samples, padded, ROWS: tl
 
 @triton.jit(do_not_specialize=_VARY)
 def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, variance, mean, precision,
-                  components, elements, stride, samples, padded, room, blocks, BLOCK: tl.constexpr):  # fmt: skip
-    """One share of the components' (largest log2 q, sum of q, sum of q variance, weighted means), for a block of samples.
+                  components, elements, stride, samples, padded, room, blocks,
+                  BLOCK: tl.constexpr):  # fmt: skip
+    """One share of the components' (largest log2 q, sum of q, sum of q variance, weighted means),
+    for a block of samples.
 
     The work in memory has ``room`` samples a share; a share is ``blocks`` blocks of components.
     """
@@ -82,7 +100,9 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
     begun = samples * 0  # how many of the samples have something in memory: none, then all
     for block in range(first, last):
         m = components_of(block * COMPONENTS, BLOCK)
-        squares = apart(entered, mean, precision, row, samples, m, components, elements, stride, padded, BLOCK)
+        squares = apart(
+            entered, mean, precision, row, samples, m, components, elements, stride, padded, BLOCK
+        )
         log = log_weights(squares, offset, scale, m, components)
         before = top
         top = tl.maximum(top, largest(log))
@@ -94,7 +114,8 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
             varied = tl.fma(varied, factor, added(q * each[None, :, None, :]))
         # A block whose weights are all 0 would add nothing; then no factor is other than 1.
         if (begun == 0) | (tl.max(largest((q != 0).to(tl.int32)).reshape(BLOCK.RM * BLOCK.TM), axis=0) != 0):
-            add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, block * COMPONENTS, components,
+            add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples,
+                      block * COMPONENTS, components,
                       elements, stride, padded, BLOCK)  # fmt: skip
         begun = samples
     inside = row < samples
@@ -106,7 +127,8 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
 
 @triton.jit
 def _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE: tl.constexpr):
-    """The shares as one, in their order: (sum q mean, sum q or sum q precision, sum of q variance or of q)."""
+    """The shares as one, in their order: (sum q mean, sum q or sum q precision, sum of q variance
+    or of q)."""
     T: tl.constexpr = means.dtype.element_ty
     N: tl.constexpr = TILE.ROWS * TILE.COLS
     row, inside = tl.zeros([N], tl.int64) + at[4], at[3] > 0
@@ -171,10 +193,11 @@ def finish_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The score into ``out``; or where that is None step k of a chain: x, and what of it enters the next one.
+    """The score into ``out``; or where that is None step k of a chain: x, and what of it enters the
+    next one.
 
-    ``first``: the number of x's first sample in the call. ``bad`` (samples, tiles of a sample): the first step after which an
-    element of the tile was not finite, or NEVER.
+    ``first``: the number of x's first sample in the call. ``bad`` (samples, tiles of a sample): the
+    first step after which an element of the tile was not finite, or NEVER.
     """
     rows = rows_of(samples, TILE)
     at = place(tl.program_id(0), rows, pitch, TILE)
@@ -192,7 +215,10 @@ def finish_kernel(
         key0, key1, sample, step, stream = name_of((name, seeds, ids), rows)
         if ids is None:
             sample += tl.cast(first, tl.uint32)
-        eta, heat = coefficient(b, (table, count, stride), 1, rows, T), coefficient(c, (table, count, stride), 2, rows, T)
+        eta, heat = (
+            coefficient(b, (table, count, stride), 1, rows, T),
+            coefficient(c, (table, count, stride), 2, rows, T),
+        )
         key = (key0, key1, sample, step, stream)
         state = stepped(state, score, eta, heat, key, k, at, low, high, CLAMP, dtype, T, TILE)
         write(x, at, sizes, strides[1], TILE, state)
@@ -202,7 +228,9 @@ def finish_kernel(
         if bad is not None:
             wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
             wrong = tl.max(tl.reshape(wrong.to(tl.int32), (TILE.ROWS, TILE.COLS * TILE.VEC)), axis=1)
-            which = (tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)) * TILE.ROWS + tl.arange(0, TILE.ROWS)
+            which = (
+                tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
+            ) * TILE.ROWS + tl.arange(0, TILE.ROWS)
             to = bad + which * tl.num_programs(0) + tl.program_id(0)
             seen = tl.load(to, mask=which < samples, other=0)
             now = tl.where((wrong != 0) & (seen == NEVER), tl.cast(k, seen.dtype), seen)

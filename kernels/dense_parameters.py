@@ -15,7 +15,8 @@ KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
 
 
 class Parameters(NamedTuple):
-    """The packed parameters of a dense target, by name (docs/targets.md); None is what the kind does not have."""
+    """The packed parameters of a dense target, by name (docs/targets.md); None is what the kind
+    does not have."""
 
     kind: str
     stride: int
@@ -29,12 +30,15 @@ class Parameters(NamedTuple):
 
 
 def unpacked(kind: str, elements: int, params: Tensor) -> Parameters | None:
-    """Views of the parameters, or None where they are not as many as the kind has for samples of so many elements."""
+    """Views of the parameters, or None where they are not as many as the kind has for samples of so
+    many elements."""
     stride, count = elements if elements % 512 else elements + 16, params.numel()
     if kind == "gaussian_full":
         if elements < 1 or count != elements + elements * stride:
             return None
-        return Parameters(kind, stride, elements, params[:elements], None, None, None, params[elements:], None)
+        return Parameters(
+            kind, stride, elements, params[:elements], None, None, None, params[elements:], None
+        )
     shared, vectors, matrices = (elements, 3, 1) if kind == "mixture" else (0, 1, 2)
     m, rest = divmod(count - shared, vectors + matrices * stride)
     if elements < 1 or m < 1 or rest:
@@ -56,7 +60,7 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
     found = unpacked(kind, elements, params) if params.dtype == dtype and params.is_contiguous() else None
     if found is None:
         raise ValueError(
-            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements} elements, "
-            f"got {params.numel()} of {params.dtype}"
+            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements}"
+            f" elements, got {params.numel()} of {params.dtype}"
         )
     return found

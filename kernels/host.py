@@ -1,4 +1,5 @@
-"""What every op does before its launch, beside cutting the tensors into tiles (tiling.py): checks and coefficients."""
+"""What every op does before its launch, beside cutting the tensors into tiles (tiling.py): checks
+and coefficients."""
 
 from __future__ import annotations
 
@@ -42,13 +43,19 @@ def amd() -> bool:
     return not knobs.runtime.interpret and driver.active.get_current_target().backend == "hip"
 
 
-def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int, steps: int = 1) -> None:
+def check_noise(
+    name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int, steps: int = 1
+) -> None:
     """Shapes and dtypes; on the CPU, where it waits for nothing, the numbers too."""
     if name is None:
         raise ValueError("noise: a name must be given where there is no noise tensor")
     for label, tensor, count in (("name", name, 4), ("seed", seeds, samples), ("sample_ids", ids, samples)):
-        if tensor is not None and (tensor.dtype != torch.int64 or not tensor.is_contiguous() or tensor.numel() != count):
-            raise ValueError(f"noise: {label} must be a contiguous int64 tensor of {count}, got {tensor.numel()} elements")
+        if tensor is not None and (
+            tensor.dtype != torch.int64 or not tensor.is_contiguous() or tensor.numel() != count
+        ):
+            raise ValueError(
+                f"noise: {label} must be a contiguous int64 tensor of {count}, got {tensor.numel()} elements"
+            )
     if not name.is_cpu:
         return
     _, first, step, stream = name.tolist()
@@ -63,18 +70,22 @@ def check_noise(name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, s
 
 
 def require(op: str, name: str, rows: Tensor | None, positive: bool, what: str = "sample") -> None:
-    """Public calls check numbers; tensors are checked here, on the CPU only: on a GPU that would wait for the device."""
+    """Public calls check numbers; tensors are checked here, on the CPU only: on a GPU that would
+    wait for the device."""
     if rows is None or not rows.is_cpu:
         return
     bad = ~(torch.isfinite(rows) & ((rows > 0) if positive else (rows >= 0)))
     if bad.any():
         worst = int(bad.nonzero()[0])
         bound = ">" if positive else ">="
-        raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for {what} {worst}")
+        raise ValueError(
+            f"{op}: {name} must be {bound} 0 and finite, got {float(rows[worst]):g} for {what} {worst}"
+        )
 
 
 def run_of(op: str, rows: dict[str, Tensor | None], x: Tensor) -> int:
-    """The elements that share a value where coefficients change within a sample of ``x``; 0 where none does.
+    """The elements that share a value where coefficients change within a sample of ``x``; 0 where
+    none does.
 
     A coefficient of n values has one for each n-th part of x, in logical order.
     """
@@ -85,16 +96,16 @@ def run_of(op: str, rows: dict[str, Tensor | None], x: Tensor) -> int:
         if count not in (1, samples):
             if count % samples or elements % (count // samples):
                 raise ValueError(
-                    f"{op}: {name} must have 1 value, one per sample, or one for each of the equal parts of a sample; "
-                    f"got {count} for {samples} samples of {elements} elements"
+                    f"{op}: {name} must have 1 value, one per sample, or one for each of the equal parts of a"
+                    f" sample; got {count} for {samples} samples of {elements} elements"
                 )
             run = math.gcd(run, elements // (count // samples))
     return run if run < elements else 0
 
 
 def most_of(run: int, crowded: bool = False) -> int:
-    """Elements of a tile: values of each element's own want more registers than 16 elements a thread leave, and so do the
-    operands of a ``crowded`` kernel."""
+    """Elements of a tile: values of each element's own want more registers than 16 elements a
+    thread leave, and so do the operands of a ``crowded`` kernel."""
     return ELEMENTS >> (int(run > 0) + int(crowded))
 
 
@@ -103,15 +114,23 @@ def rounded(number: float, dtype: torch.dtype) -> float:
 
 
 class Table:
-    """Coefficients as the kernels take them: numbers rounded to float32, or a table of lines, one value per sample or one for all.
+    """Coefficients as the kernels take them: numbers rounded to float32, or a table of lines, one
+    value per sample or one for all.
 
-    Numbers travel as float32 launch arguments, so float64 arithmetic takes the table too. Where coefficients change within a
-    sample a line has a value for each run of whole cells of a tile, ``stride`` cells long, or where a run cuts cells for each
-    element: then the table is what moves most memory.
+    Numbers travel as float32 launch arguments, so float64 arithmetic takes the table too. Where
+    coefficients change within a sample a line has a value for each run of whole cells of a tile,
+    ``stride`` cells long, or where a run cuts cells for each element: then the table is what moves
+    most memory.
     """
 
     def __init__(
-        self, numbers: Sequence[float], rows: Sequence[Tensor | None], lines: int, x: Tensor, run: int = 0, vec: int = 1
+        self,
+        numbers: Sequence[float],
+        rows: Sequence[Tensor | None],
+        lines: int,
+        x: Tensor,
+        run: int = 0,
+        vec: int = 1,
     ) -> None:
         """run: as run_of() gives it. vec: elements of a cell."""
         self.numbers = numbers
@@ -120,7 +139,9 @@ class Table:
         self.count = x.shape[0] if self.stride else 1
         self.fine = 0
         if run:
-            self.fine, run, self.stride = (BY_ELEMENT.value, 1, 0) if run % vec else (BY_CELL.value, run, run // vec)
+            self.fine, run, self.stride = (
+                (BY_ELEMENT.value, 1, 0) if run % vec else (BY_CELL.value, run, run // vec)
+            )
             self.count = x.numel() // run
         self.rows = [None if row is None else _repeated(row, self.count) for row in rows]
         self.tensor: Tensor | None = None
@@ -129,9 +150,12 @@ class Table:
             self.tensor = torch.empty((lines, self.count), dtype=dtype, device=x.device)
 
     def fill(self, kernel: Any, *more: Any, **constants: Any) -> None:
-        """Launch the small kernel that makes the table; more and constants are what it takes besides."""
+        """Launch the small kernel that makes the table; more and constants are what it takes
+        besides."""
         grid = (triton.cdiv(self.count, BLOCK),)
-        kernel[grid](self.tensor, *self.numbers, *self.rows, self.per_sample, *more, self.count, **constants, **FAST)
+        kernel[grid](
+            self.tensor, *self.numbers, *self.rows, self.per_sample, *more, self.count, **constants, **FAST
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -141,4 +165,8 @@ class Table:
 def _repeated(rows: Tensor, count: int) -> Tensor:
     """Contiguous, one value or ``count``: each serves its equal share of them."""
     many = rows.numel()
-    return rows.contiguous() if many in (1, count) else rows.reshape(many, 1).expand(many, count // many).reshape(count)
+    return (
+        rows.contiguous()
+        if many in (1, count)
+        else rows.reshape(many, 1).expand(many, count // many).reshape(count)
+    )

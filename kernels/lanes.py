@@ -1,5 +1,5 @@
-"""Sums over a sample in the order of csrc/common/targets.h: element i is added to lane i mod 32, one after the other; then the
-upper half of the lanes to the lower one, until one is left.
+"""Sums over a sample in the order of csrc/common/targets.h: element i is added to lane i mod 32,
+one after the other; then the upper half of the lanes to the lower one, until one is left.
 
 A sample is one tile, or comes tile by tile: then the lanes are carried from each to the next.
 """
@@ -39,7 +39,8 @@ def _present(terms, at, TILE: tl.constexpr):
 
 @triton.jit
 def added(lanes, terms, at, TILE: tl.constexpr):
-    """The lanes with the terms of a tile, (N, VEC), added; a row of it is at least as wide as they are."""
+    """The lanes with the terms of a tile, (N, VEC), added; a row of it is at least as wide as they
+    are."""
     J: tl.constexpr = TILE.COLS * TILE.VEC // _LANES
     terms = tl.permute(tl.reshape(_present(terms, at, TILE), (TILE.ROWS, J, _LANES)), (0, 2, 1))
     return _in_order(lanes, terms, TILE.ROWS, J)

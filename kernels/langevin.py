@@ -1,4 +1,5 @@
-"""langevin_step and affine_step: clamp((a x + b g) + c z), with a = 1, b = eta, c = sqrt(2 eta T) for the former."""
+"""langevin_step and affine_step: clamp((a x + b g) + c z), with a = 1, b = eta, c = sqrt(2 eta T)
+for the former."""
 
 from __future__ import annotations
 
@@ -89,7 +90,10 @@ def step_kernel(
 
 
 def _step(
-    langevin: bool, args: LangevinStep | AffineStep, numbers: tuple[float, float, float], rows: dict[str, Tensor | None]
+    langevin: bool,
+    args: LangevinStep | AffineStep,
+    numbers: tuple[float, float, float],
+    rows: dict[str, Tensor | None],
 ) -> None:
     out, x, options = args.out, args.out if args.x is None else args.x, args.options
     host.check_noise(args.name, options.seeds, options.ids, out.shape[0])

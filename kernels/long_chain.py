@@ -1,5 +1,6 @@
-"""The steps of a chain on samples that no tile holds, of targets whose elements are coupled: a program goes over the tiles of its
-sample at each step, and the state is in one of two buffers, which change places: its neighbours need it until the step is done.
+"""The steps of a chain on samples that no tile holds, of targets whose elements are coupled: a
+program goes over the tiles of its sample at each step, and the state is in one of two buffers,
+which change places: its neighbours need it until the step is done.
 """
 
 import triton
@@ -11,7 +12,19 @@ from .tile import block_of, name_of, place, read, rows_of, tiles, write
 from .tiling import SIZES
 
 
-@triton.jit(do_not_specialize=[*SIZES, "param_count", "elements", "n_steps", "thin", "h_sample", "h_step", "t_sample", "t_step"])
+@triton.jit(
+    do_not_specialize=[
+        *SIZES,
+        "param_count",
+        "elements",
+        "n_steps",
+        "thin",
+        "h_sample",
+        "h_step",
+        "t_sample",
+        "t_step",
+    ]
+)
 def long_chain_kernel(
     x,
     spare,
@@ -48,7 +61,8 @@ def long_chain_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """``spare`` is laid out as x, with the last state in it where n_steps is odd. ``bad`` (samples, 1): as chain_kernel's."""
+    """``spare`` is laid out as x, with the last state in it where n_steps is odd. ``bad`` (samples,
+    1): as chain_kernel's."""
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     first, last = tiles(rows, parts, turns, TILE)
@@ -62,7 +76,9 @@ def long_chain_kernel(
         found = tl.full([TILE.COLS], NEVER, bad.dtype.element_ty)
     now, following = x, spare
     for k in range(n_steps):
-        shared = numbers_in_memory(now, rows, pitch, first, last, sizes, strides[0], numbers, elements, KIND, T, TILE)
+        shared = numbers_in_memory(
+            now, rows, pitch, first, last, sizes, strides[0], numbers, elements, KIND, T, TILE
+        )
         if SCHEDULE:
             h, c = coefficients(eta, heat, k, rows, T)
         until -= 1

@@ -1,4 +1,5 @@
-"""The kernels of the losses: the residual r = (kappa pred + lambda z) + mu x0, its square's sums, and the gradient."""
+"""The kernels of the losses: the residual r = (kappa pred + lambda z) + mu x0, its square's sums,
+and the gradient."""
 
 from __future__ import annotations
 
@@ -89,9 +90,9 @@ def loss_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """REDUCE 0: ``loss`` is elementwise. 1: ``loss`` (samples, programs of a sample) takes each program's sum for each of its
-    samples. 2: ``loss`` (programs) takes each program's sum. The sums are weighted by the sample where there is a table,
-    by the element where FINE."""
+    """REDUCE 0: ``loss`` is elementwise. 1: ``loss`` (samples, programs of a sample) takes each
+    program's sum for each of its samples. 2: ``loss`` (programs) takes each program's sum. The sums
+    are weighted by the sample where there is a table, by the element where FINE."""
     rows = rows_of(samples, TILE)
     key = _key(z, (name, seeds, ids), rows)
     lines = (table, count, stride)
@@ -126,7 +127,8 @@ def loss_kernel(
 
 @triton.jit
 def _sum_of_cells(square, at, TILE: tl.constexpr):
-    """(N,), without the elements that don't exist; where whole cells do or don't, it is enough to ask once."""
+    """(N,), without the elements that don't exist; where whole cells do or don't, it is enough to
+    ask once."""
     _, _, _, room, _ = at
     if TILE.FULL:
         sums = tl.sum(square, axis=1)
@@ -208,7 +210,19 @@ def grad_kernel(
 
 
 @triton.jit(do_not_specialize=[*SIZES, "above_stride"])
-def scale_kernel(grad, above, above_stride, samples, pitch, parts, turns, sizes, strides, T: tl.constexpr, TILE: tl.constexpr):
+def scale_kernel(
+    grad,
+    above,
+    above_stride,
+    samples,
+    pitch,
+    parts,
+    turns,
+    sizes,
+    strides,
+    T: tl.constexpr,
+    TILE: tl.constexpr,
+):
     # loss.backward() brings 1: then nothing is to be done, and nothing is read.
     if above_stride != 0 or tl.load(above) != 1.0:
         rows = rows_of(samples, TILE)

@@ -1,8 +1,10 @@
-"""denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass its gradient;
-denoising_grad: the gradient by itself; scale_: a kept gradient times what came from above.
+"""denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass
+its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times what came from
+above.
 
-Sums go in two stages, without atomics: a program's sum in float32 (float64 for float64), one slot a program, then the slots in
-float64, in an order that the shape alone decides (:mod:`pyebm.kernels.sums`).
+Sums go in two stages, without atomics: a program's sum in float32 (float64 for float64), one slot a
+program, then the slots in float64, in an order that the shape alone decides
+(:mod:`pyebm.kernels.sums`).
 """
 
 from __future__ import annotations
@@ -35,17 +37,34 @@ class _Loss:
             host.check_noise(terms.name, terms.seeds, terms.ids, samples)
         if terms.over_kappa2 or terms.kappa_positive:
             host.require("dsm_loss", "sigma", terms.kappa_rows, positive=terms.over_kappa2)
-        self.divisor = float(pred.numel() if terms.reduction == _MEAN else samples if terms.reduction == _BATCHMEAN else 1)
+        self.divisor = float(
+            pred.numel() if terms.reduction == _MEAN else samples if terms.reduction == _BATCHMEAN else 1
+        )
         self.pred, self.terms = pred, terms
         self.numbers = (terms.kappa, terms.lam, terms.mu, terms.weight)
-        self.rows = {"kappa": terms.kappa_rows, "lam": terms.lam_rows, "mu": terms.mu_rows, "weight": terms.weight_rows}
+        self.rows = {
+            "kappa": terms.kappa_rows,
+            "lam": terms.lam_rows,
+            "mu": terms.mu_rows,
+            "weight": terms.weight_rows,
+        }
         self.run = host.run_of("denoising_loss", self.rows, pred) if pred.numel() else 0
         square = terms.kappa * terms.kappa if terms.over_kappa2 else 1.0
-        self.weight = terms.factor * (terms.weight / square if square else terms.weight * math.inf)  # Python would raise
-        self.operands = {"pred": pred, "z": terms.z, "x0": terms.x0, "name": terms.name, "seeds": terms.seeds, "ids": terms.ids}
+        self.weight = terms.factor * (
+            terms.weight / square if square else terms.weight * math.inf
+        )  # Python would raise
+        self.operands = {
+            "pred": pred,
+            "z": terms.z,
+            "x0": terms.x0,
+            "name": terms.name,
+            "seeds": terms.seeds,
+            "ids": terms.ids,
+        }
 
     def arguments(self, vec: int) -> dict[str, Any]:
-        """For the launch, whose cells hold ``vec`` elements; makes the table of coefficients where there is one."""
+        """For the launch, whose cells hold ``vec`` elements; makes the table of coefficients where
+        there is one."""
         kappa, lam, mu, _ = self.numbers
         table = host.Table(self.numbers, [*self.rows.values()], 5, self.pred, self.run, vec)
         scale = 1.0 / self.divisor
@@ -64,7 +83,9 @@ class _Loss:
         }
 
     def tiling(self, grad: Tensor | None, elementwise: Tensor | None) -> Tiling:
-        return Tiling(self.pred, self.operands["z"], self.operands["x0"], grad, elementwise, most=host.most_of(self.run))
+        return Tiling(
+            self.pred, self.operands["z"], self.operands["x0"], grad, elementwise, most=host.most_of(self.run)
+        )
 
 
 @entry(DenoisingLoss)
@@ -86,7 +107,9 @@ def denoising_loss(args: DenoisingLoss) -> None:
             loss_kernel[tiling.grid](partial, grad, weight=number, REDUCE=1, **arguments)
             cols = triton.next_power_of_2(min(tiling.programs, BLOCK))
             grid = (triton.cdiv(tiling.samples, BLOCK // cols),)
-            add_samples[grid](loss, partial, weight, *partial.shape, ROWS=BLOCK // cols, COLS=cols, **host.FAST)
+            add_samples[grid](
+                loss, partial, weight, *partial.shape, ROWS=BLOCK // cols, COLS=cols, **host.FAST
+            )
         else:
             partial = torch.empty(tiling.blocks * tiling.programs, dtype=torch.float64, device=pred.device)
             loss_kernel[tiling.grid](partial, grad, weight=number, REDUCE=2, **arguments)
@@ -119,4 +142,6 @@ def scale_(grad: Tensor, grad_output: Tensor) -> None:
         return
     tiling = Tiling(grad)
     with host.on(grad.device):
-        scale_kernel[tiling.grid](grad, *_above(grad_output), T=host.work_type(grad.dtype), **tiling.arguments)
+        scale_kernel[tiling.grid](
+            grad, *_above(grad_output), T=host.work_type(grad.dtype), **tiling.arguments
+        )

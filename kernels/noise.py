@@ -13,7 +13,20 @@ from .tiling import SIZES, Tiling
 
 
 @triton.jit(do_not_specialize=SIZES)
-def noise_kernel(out, name, seeds, ids, samples, pitch, parts, turns, sizes, strides, UNIFORM: tl.constexpr, TILE: tl.constexpr):
+def noise_kernel(
+    out,
+    name,
+    seeds,
+    ids,
+    samples,
+    pitch,
+    parts,
+    turns,
+    sizes,
+    strides,
+    UNIFORM: tl.constexpr,
+    TILE: tl.constexpr,
+):
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     first, last = tiles(rows, parts, turns, TILE)

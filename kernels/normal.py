@@ -1,4 +1,5 @@
-"""Standard normals by Box and Muller (1958): the operations of csrc/common/normal.h, in the same order, each rounded by itself.
+"""Standard normals by Box and Muller (1958): the operations of csrc/common/normal.h, in the same
+order, each rounded by itself.
 
 Launch whatever uses them with ``enable_fp_fusion=False``: a fused multiply-add changes the bits.
 """
@@ -15,12 +16,15 @@ def _floats(text: str) -> tl.constexpr:
 
 
 _LOG: tl.constexpr = _floats(
-    "0x1.1f2802p-2 0x1.3b0c5ep-2 0x1.1ea89ap-2 0x1.5038e0p-2 0x1.99d3b0p-2 0x1.00144ep-1 0x1.5554fcp-1 0x1.ffffd6p-1 0x1p+1"
+    "0x1.1f2802p-2 0x1.3b0c5ep-2 0x1.1ea89ap-2 0x1.5038e0p-2 0x1.99d3b0p-2 0x1.00144ep-1 0x1.5554fcp-1"
+    " 0x1.ffffd6p-1 0x1p+1"
 )
 _SIN: tl.constexpr = _floats("-0x1.995408p-13 0x1.110778p-7 -0x1.555546p-3 0x1p+0")
 _COS: tl.constexpr = _floats("-0x1.6447c6p-10 0x1.553e5ep-5 -0x1.ffffb2p-2 0x1p+0")
 _TWO_THIRDS: tl.constexpr = tl.constexpr(0x3F2AAAAB)  # the float32 bits of 2/3
-_MINUS_2_LN2: tl.constexpr = tl.constexpr(-float.fromhex("0x1.62e430p-23"))  # for an exponent that sits above the mantissa
+_MINUS_2_LN2: tl.constexpr = tl.constexpr(
+    -float.fromhex("0x1.62e430p-23")
+)  # for an exponent that sits above the mantissa
 _ANGLE: tl.constexpr = tl.constexpr(float.fromhex("0x1.921fb6p-32"))  # pi/4 * 2^-31
 
 
@@ -34,20 +38,24 @@ def _horner(x, COEFFICIENTS: tl.constexpr, N: tl.constexpr):
 
 @triton.jit
 def box_muller(radius, angle):
-    """R cos and R sin with R = sqrt(-2 log u), u = radius 2^-32 + 2^-33 and the angle 2 pi angle / 2^32, from uint32 words."""
-    # u 2^32 = 2^32 m 2^e with m in [2/3, 4/3), split in the bits: -2 log u = -2 e ln 2 + f q(f) at f = 1 - m.
+    """R cos and R sin with R = sqrt(-2 log u), u = radius 2^-32 + 2^-33 and the angle 2 pi angle /
+    2^32, from uint32 words."""
+    # u 2^32 = 2^32 m 2^e with m in [2/3, 4/3), split in the bits: -2 log u = -2 e ln 2 + f q(f) at
+    # f = 1 - m.
     bits = (radius.to(tl.float32) + 0.5).to(tl.int32, bitcast=True) - (32 << 23)
     exponent = (bits - _TWO_THIRDS) & -0x800000
     f = 1.0 - (bits - exponent).to(tl.float32, bitcast=True)
     r = tl.sqrt_rn(exponent.to(tl.float32) * _MINUS_2_LN2 + f * _horner(f, _LOG, 9))
 
-    # The quadrant is the nearest multiple of a quarter turn; what remains of the angle is in [-pi/4, pi/4).
+    # The quadrant is the nearest multiple of a quarter turn; what remains of the angle is in
+    # [-pi/4, pi/4).
     a = (angle << 2).to(tl.int32, bitcast=True).to(tl.float32) * _ANGLE
     y = a * a
     sin, cos = a * _horner(y, _SIN, 4), _horner(y, _COS, 4)
     turned = angle + 0x20000000
     swap = (turned & 0x40000000) != 0
-    # The quadrant's sign, common to both, goes to the radius; what remains of the turn is (c, s) or (-s, c).
+    # The quadrant's sign, common to both, goes to the radius; what remains of the turn is (c, s) or
+    # (-s, c).
     r = (r.to(tl.uint32, bitcast=True) ^ (turned & 0x80000000)).to(tl.float32, bitcast=True)
     return r * tl.where(swap, -sin, cos), r * tl.where(swap, cos, sin)
 
@@ -88,7 +96,8 @@ def _drawn(cell, name, UNIFORM: tl.constexpr, TILE: tl.constexpr):
 
 @triton.jit
 def normals(cell, name, TILE: tl.constexpr):
-    """z for ``cell`` (N,) of VEC = 4 or 8 neighbours each, (N, VEC): a thread makes what it then stores with one instruction."""
+    """z for ``cell`` (N,) of VEC = 4 or 8 neighbours each, (N, VEC): a thread makes what it then
+    stores with one instruction."""
     return _drawn(cell, name, False, TILE)
 
 

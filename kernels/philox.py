@@ -1,4 +1,5 @@
-"""Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)."""
+"""Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+2011)."""
 
 import triton
 import triton.language as tl
@@ -13,7 +14,8 @@ def _multiply(word, CONSTANT: tl.constexpr):
 
 @triton.jit
 def philox4x32_10(c0, c1, c2, c3, k0, k1):
-    """Four uint32 words from a counter and a key of uint32; scalars among them stay scalars as long as they can."""
+    """Four uint32 words from a counter and a key of uint32; scalars among them stay scalars as long
+    as they can."""
     for _ in tl.static_range(10):
         high0, low0 = _multiply(c0, 0xD2511F53)
         high1, low1 = _multiply(c2, 0xCD9E8D57)

@@ -1,7 +1,9 @@
-"""Coefficients per sample: made in float64, rounded once to the type of the arithmetic, by a small kernel of their own.
+"""Coefficients per sample: made in float64, rounded once to the type of the arithmetic, by a small
+kernel of their own.
 
-So the large kernels never touch float64, which most GPUs have little of, and a coefficient is the same bits whether it came as a
-number (then Python makes it, :mod:`pyebm.kernels.host`) or as a tensor.
+So the large kernels never touch float64, which most GPUs have little of, and a coefficient is the
+same bits whether it came as a number (then Python makes it, :mod:`pyebm.kernels.host`) or as a
+tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ BLOCK_SIZE: tl.constexpr = tl.constexpr(BLOCK)
 
 @triton.jit
 def _value(number, rows, at, inside, per_sample, BIT: tl.constexpr):
-    """A number, or a value per sample; bit BIT of ``per_sample`` is 0 where one value serves all."""
+    """A number, or a value per sample; bit BIT of ``per_sample`` is 0 where one value serves
+    all."""
     if rows is None:
         value = tl.full([BLOCK_SIZE], number, tl.float64)
     else:
@@ -41,7 +44,8 @@ def step_rows(
     count,
     LANGEVIN: tl.constexpr,
 ):
-    """Lines a, b, c of an affine step; of a Langevin step, where they come as (1, eta, T), c = sqrt(2 eta T)."""
+    """Lines a, b, c of an affine step; of a Langevin step, where they come as (1, eta, T), c =
+    sqrt(2 eta T)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < count
     b_value = _value(b, b_rows, at, inside, per_sample, 1)
@@ -70,7 +74,8 @@ def loss_rows(
     count,
     OVER_KAPPA2: tl.constexpr,
 ):
-    """Lines kappa, lambda, mu, f w and 2 f w kappa / (what the reduction divides by): csrc/common/losses.h."""
+    """Lines kappa, lambda, mu, f w and 2 f w kappa / (what the reduction divides by):
+    csrc/common/losses.h."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < count
     k = _value(kappa, kappa_rows, at, inside, per_sample, 0)

@@ -1,8 +1,10 @@
-"""The scores of the closed-form targets, csrc/common/targets.h operation by operation: of the elements of a tile, (N, VEC).
+"""The scores of the closed-form targets, csrc/common/targets.h operation by operation: of the
+elements of a tile, (N, VEC).
 
-What a score needs beside an element is *given*: of the Gaussian its mean and precision, of Rosenbrock the elements before and after
-it, of Ackley and the funnel two numbers of the sample, made of sums over it. That is found in the tile where it holds whole
-samples, else in memory, where the whole sample lies.
+What a score needs beside an element is *given*: of the Gaussian its mean and precision, of
+Rosenbrock the elements before and after it, of Ackley and the funnel two numbers of the sample,
+made of sums over it. That is found in the tile where it holds whole samples, else in memory, where
+the whole sample lies.
 """
 
 import triton
@@ -87,7 +89,9 @@ def _neighbour(x, SHIFT: tl.constexpr, TILE: tl.constexpr):
     WIDTH: tl.constexpr = TILE.COLS * TILE.VEC
     index = tl.minimum(tl.maximum(tl.arange(0, WIDTH) + SHIFT, 0), WIDTH - 1)
     index = tl.broadcast_to(index[None, :], (TILE.ROWS, WIDTH))
-    return tl.reshape(tl.gather(tl.reshape(x, (TILE.ROWS, WIDTH)), index, axis=1), (TILE.ROWS * TILE.COLS, TILE.VEC))
+    return tl.reshape(
+        tl.gather(tl.reshape(x, (TILE.ROWS, WIDTH)), index, axis=1), (TILE.ROWS * TILE.COLS, TILE.VEC)
+    )
 
 
 @triton.jit
@@ -109,7 +113,18 @@ def given_by_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl
 
 @triton.jit
 def numbers_in_memory(
-    pointer, rows, pitch, first, last, sizes, strides, params, elements, KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
+    pointer,
+    rows,
+    pitch,
+    first,
+    last,
+    sizes,
+    strides,
+    params,
+    elements,
+    KIND: tl.constexpr,
+    T: tl.constexpr,
+    TILE: tl.constexpr,
 ):
     """What is given to all elements of a sample, which the tiles ``first`` to ``last`` make up."""
     numbers = 0, 0
@@ -125,7 +140,10 @@ def numbers_in_memory(
             else:
                 squares = added(squares, _squares_of_others(x, at, TILE), at, TILE)
         if KIND == _ACKLEY:
-            numbers = _pull(folded(squares, TILE), params, elements), _turn(folded(cosines, TILE), params, elements)
+            numbers = (
+                _pull(folded(squares, TILE), params, elements),
+                _turn(folded(cosines, TILE), params, elements),
+            )
         else:
             at = place(first, rows, pitch, TILE)
             v = _lead(read(pointer, at, sizes, strides, TILE, T), at, TILE)
@@ -134,7 +152,9 @@ def numbers_in_memory(
 
 
 @triton.jit
-def given_in_memory(x, numbers, pointer, at, sizes, strides, params, elements, KIND: tl.constexpr, TILE: tl.constexpr):
+def given_in_memory(
+    x, numbers, pointer, at, sizes, strides, params, elements, KIND: tl.constexpr, TILE: tl.constexpr
+):
     """For a tile x of a longer sample, which lies at ``pointer``."""
     if KIND == _ROSENBROCK:
         before = read_beside(pointer, at, sizes, strides, -1, elements, TILE, x.dtype)
@@ -173,7 +193,9 @@ def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl
         as_second = twice_b * (x - before * before)
         element = element_of(at, TILE)
         nothing = tl.zeros_like(x)
-        score = tl.where(element + 1 < elements, as_first, nothing) - tl.where(element > 0, as_second, nothing)
+        score = tl.where(element + 1 < elements, as_first, nothing) - tl.where(
+            element > 0, as_second, nothing
+        )
     elif KIND == _ACKLEY:
         pull, turn, sine = given
         score = spread(pull, TILE) * x + spread(turn, TILE) * sine

@@ -1,4 +1,5 @@
-"""The second stage of the loss's sums: the tiles' sums added in float64, in an order that their number alone decides."""
+"""The second stage of the loss's sums: the tiles' sums added in float64, in an order that their
+number alone decides."""
 
 import triton
 import triton.language as tl
@@ -14,7 +15,9 @@ def add_samples(loss, partial, weight: tl.float64, samples, parts, ROWS: tl.cons
     total = tl.zeros([ROWS, COLS], tl.float64)
     for first in range(0, parts, COLS):
         inside = (sample < samples)[:, None] & (first + column < parts)[None, :]
-        total += tl.load(partial + sample[:, None] * parts + (first + column)[None, :], mask=inside, other=0.0)
+        total += tl.load(
+            partial + sample[:, None] * parts + (first + column)[None, :], mask=inside, other=0.0
+        )
     value = tl.sum(total, axis=1) * tl.full([], weight, tl.float64)
     tl.store(loss + sample, value.to(loss.dtype.element_ty), mask=sample < samples)
 

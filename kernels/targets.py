@@ -1,5 +1,6 @@
-"""target_score: the score of a closed-form target. Where its elements are coupled a sample is in one tile, or too long for that:
-then its program goes over its tiles twice, first for what they share."""
+"""target_score: the score of a closed-form target. Where its elements are coupled a sample is in
+one tile, or too long for that: then its program goes over its tiles twice, first for what they
+share."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def score_kernel(
     rows = rows_of(samples, TILE)
     first, last = tiles(rows, parts, turns, TILE)
     if LONG:
-        shared = numbers_in_memory(x, rows, pitch, first, last, sizes, strides[1], numbers, elements, KIND, T, TILE)
+        shared = numbers_in_memory(
+            x, rows, pitch, first, last, sizes, strides[1], numbers, elements, KIND, T, TILE
+        )
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
         state = read(x, at, sizes, strides[1], TILE, T)
@@ -59,24 +62,34 @@ def score_kernel(
         else:
             vectors = vectors_of(numbers, elements, at, KIND, TILE)
             given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
-        write(out, at, sizes, strides[0], TILE, score_of(state, given, numbers, param_count, elements, at, KIND, TILE))
+        write(
+            out,
+            at,
+            sizes,
+            strides[0],
+            TILE,
+            score_of(state, given, numbers, param_count, elements, at, KIND, TILE),
+        )
 
 
 def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, bool]:
-    """(how many parameters, elements of a sample, whether they are coupled) of a target that fits x."""
+    """(how many parameters, elements of a sample, whether they are coupled) of a target that fits
+    x."""
     if not 0 <= target < len(TARGETS):
         raise ValueError(f"{op}: target must be in [0, {len(TARGETS)}), got {target}")
     kind = TARGETS[target]
     if kind not in _PARAMS:
-        raise NotImplementedError(f"{op}: the Triton kernels do not have the target {kind} yet; backend='reference' runs it")
+        raise NotImplementedError(
+            f"{op}: the Triton kernels do not have the target {kind} yet; backend='reference' runs it"
+        )
     _, elements = shape_of(x)
     count = _PARAMS[kind](elements)
     dtype = host.compute_dtype(x.dtype)
     wrong = params.numel() == 0 if count is None else params.numel() != count
     if params.dtype != dtype or not params.is_contiguous() or wrong or elements < _LEAST.get(kind, 0):
         raise ValueError(
-            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements} elements, "
-            f"got {params.numel()} of {params.dtype}"
+            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements}"
+            f" elements, got {params.numel()} of {params.dtype}"
         )
     return params.numel(), elements, kind in _COUPLED
 

@@ -1,7 +1,9 @@
-"""Where a program's tile lies, its noise, and the reading and writing of it: the device's side of :mod:`pyebm.kernels.tiling`.
+"""Where a program's tile lies, its noise, and the reading and writing of it: the device's side of
+:mod:`pyebm.kernels.tiling`.
 
-Places within a tile are 32 bits wide; where it begins is 64 bits wide, and the same for all threads, so that large tensors cost
-nothing. Other strides than a contiguous tensor's take their own way (:func:`_offset`), without a copy.
+Places within a tile are 32 bits wide; where it begins is 64 bits wide, and the same for all
+threads, so that large tensors cost nothing. Other strides than a contiguous tensor's take their own
+way (:func:`_offset`), without a copy.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import triton
 import triton.language as tl
 from triton import knobs
 
-# The interpreter truncates float32 to bfloat16; there, and only there, the bits are rounded by hand first.
+# The interpreter truncates float32 to bfloat16; there, and only there, the bits are rounded by hand
+# first.
 _ROUND_BY_HAND: tl.constexpr = tl.constexpr(knobs.runtime.interpret)
 
 # What a table of coefficients that change within a sample has one value for (FINE; 0: none does).
@@ -26,7 +29,8 @@ def block_of():
 
 @triton.jit
 def rows_of(samples, TILE: tl.constexpr):
-    """(row, valid): the samples of this program, int64, and which of them exist; (N,) or, where it is one sample, scalars."""
+    """(row, valid): the samples of this program, int64, and which of them exist; (N,) or, where it
+    is one sample, scalars."""
     row = block_of() * TILE.ROWS
     if TILE.ROWS > 1:
         row = row + tl.arange(0, TILE.ROWS * TILE.COLS) // TILE.COLS
@@ -35,10 +39,11 @@ def rows_of(samples, TILE: tl.constexpr):
 
 @triton.jit
 def place(tile, rows, pitch, TILE: tl.constexpr):
-    """Where tile number ``tile`` of these samples lies: (cell, start, offset, room, row), for :func:`read` and :func:`write`.
+    """Where tile number ``tile`` of these samples lies: (cell, start, offset, room, row), for
+    :func:`read` and :func:`write`.
 
-    ``cell``: (N,) counted within a sample. ``start`` (int64) + ``offset`` (int32 (N,)): where the cell begins in a contiguous
-    tensor. ``room`` (N,): how many elements from there on exist.
+    ``cell``: (N,) counted within a sample. ``start`` (int64) + ``offset`` (int32 (N,)): where the
+    cell begins in a contiguous tensor. ``room`` (N,): how many elements from there on exist.
     """
     row, valid = rows
     at = tl.arange(0, TILE.ROWS * TILE.COLS)
@@ -50,7 +55,9 @@ def place(tile, rows, pitch, TILE: tl.constexpr):
     if TILE.UNIT == TILE.VEC:
         left = tl.minimum(pitch.to(tl.int64) - first_cell, TILE.COLS).to(tl.int32) * TILE.VEC
     else:
-        left = tl.minimum(pitch.to(tl.int64) * TILE.UNIT - first_cell * TILE.VEC, TILE.COLS * TILE.VEC).to(tl.int32)
+        left = tl.minimum(pitch.to(tl.int64) * TILE.UNIT - first_cell * TILE.VEC, TILE.COLS * TILE.VEC).to(
+            tl.int32
+        )
     start = block_of() * TILE.ROWS * (pitch.to(tl.int64) * TILE.UNIT) + first_cell * TILE.VEC
     offset = column * TILE.VEC
     if TILE.ROWS > 1:
@@ -81,9 +88,11 @@ def clamped(x, low, high):
 
 @triton.jit
 def name_of(named, rows):
-    """(key0, key1, sample, step, stream) of the noise, as ``name`` (seed, first_sample, step, stream), ``seeds`` and ``ids`` say.
+    """(key0, key1, sample, step, stream) of the noise, as ``name`` (seed, first_sample, step,
+    stream), ``seeds`` and ``ids`` say.
 
-    Read as words of 32 bits, low ones first: where LLVM sees one cut out of 64 bits it does the next operations in 64 as well.
+    Read as words of 32 bits, low ones first: where LLVM sees one cut out of 64 bits it does the
+    next operations in 64 as well.
     """
     name, seeds, ids = named
     row, valid = rows
@@ -102,7 +111,8 @@ def name_of(named, rows):
 
 @triton.jit
 def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
-    """Coefficient K, to go with (N, VEC): a number, or line K of the table (rows.py), whose stride is 0 or 1."""
+    """Coefficient K, to go with (N, VEC): a number, or line K of the table (rows.py), whose stride
+    is 0 or 1."""
     lines, count, stride = table
     row, valid = rows
     if lines is None:
@@ -115,9 +125,11 @@ def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
 
 
 @triton.jit
-def own_coefficient(table, K: tl.constexpr, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):
-    """Coefficient K where it changes within a sample (host.Table): a value per element, (N, VEC), or per cell, (N, 1), of which
-    ``stride`` neighbours share one. ``room`` is (samples, pitch)."""
+def own_coefficient(
+    table, K: tl.constexpr, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
+):
+    """Coefficient K where it changes within a sample (host.Table): a value per element, (N, VEC),
+    or per cell, (N, 1), of which ``stride`` neighbours share one. ``room`` is (samples, pitch)."""
     lines, count, stride = table
     samples, pitch = room
     if FINE == BY_ELEMENT:
@@ -140,7 +152,8 @@ def _decoded(number):
 
 @triton.jit
 def _offset(rest, within, row, sizes, strides, TILE: tl.constexpr):
-    """Where element ``within`` of run ``rest`` of a sample lies in a tensor with these strides (tiling.py), int64."""
+    """Where element ``within`` of run ``rest`` of a sample lies in a tensor with these strides
+    (tiling.py), int64."""
     offset = row * _decoded(strides[0])
     if TILE.UNIT > 1:
         offset = offset * TILE.UNIT
@@ -166,8 +179,8 @@ def _offset(rest, within, row, sizes, strides, TILE: tl.constexpr):
 
 @triton.jit
 def _units(pointer, at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
-    """Pointers and mask of the K-th unit of each cell, (N,) or (N, UNIT). Whole units are masked: a mask that could cut one would
-    take the wide access apart."""
+    """Pointers and mask of the K-th unit of each cell, (N,) or (N, UNIT). Whole units are masked: a
+    mask that could cut one would take the wide access apart."""
     cell, start, offset, room, row = at
     if sizes is None:
         offset = offset + K * TILE.UNIT
@@ -194,7 +207,8 @@ def _load(pointer, at, sizes, strides, K: tl.constexpr, TILE: tl.constexpr):
 
 @triton.jit
 def _pieces(pointer, at, sizes, strides, FIRST: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr):
-    """The units FIRST, FIRST + STEP, ... of each cell, joined so that a reshape puts them in order."""
+    """The units FIRST, FIRST + STEP, ... of each cell, joined so that a reshape puts them in
+    order."""
     if STEP * TILE.UNIT == TILE.VEC:
         value = _load(pointer, at, sizes, strides, FIRST, TILE)
     else:
@@ -205,7 +219,8 @@ def _pieces(pointer, at, sizes, strides, FIRST: tl.constexpr, STEP: tl.constexpr
 
 @triton.jit
 def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
-    """(N, VEC) of type T, 0 where there is nothing. Nothing is moved between threads: a cell is read by the thread whose it is."""
+    """(N, VEC) of type T, 0 where there is nothing. Nothing is moved between threads: a cell is
+    read by the thread whose it is."""
     value = _pieces(pointer, at, sizes, strides, 0, 1, TILE)
     if TILE.UNIT > 1:
         if TILE.VEC == 2 * TILE.UNIT:
@@ -216,8 +231,11 @@ def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
 
 
 @triton.jit
-def read_beside(pointer, at, sizes, strides, SHIFT: tl.constexpr, elements, TILE: tl.constexpr, T: tl.constexpr):
-    """Of each element of a tile within one sample the one before (SHIFT -1) or after it (1): (N, VEC), 0 where there is none."""
+def read_beside(
+    pointer, at, sizes, strides, SHIFT: tl.constexpr, elements, TILE: tl.constexpr, T: tl.constexpr
+):
+    """Of each element of a tile within one sample the one before (SHIFT -1) or after it (1): (N,
+    VEC), 0 where there is none."""
     _, start, offset, _, row = at
     element, inside = element_of(at, TILE), inside_of(at, TILE)
     if SHIFT < 0:

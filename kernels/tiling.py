@@ -1,11 +1,14 @@
-"""How the tensors of a call are cut into tiles, and what a launch is told about it: :class:`Tiling`, for the host.
+"""How the tensors of a call are cut into tiles, and what a launch is told about it:
+:class:`Tiling`, for the host.
 
-A tile is ROWS samples by COLS cells, a cell being the VEC neighbouring elements of a sample that one thread loads, makes the
-noise of, and stores. A program takes ``turns`` tiles that lie side by side, one after the other: what belongs to the samples (the
-key's schedule, coefficients, addresses) is made once for all of them, and the code stays short.
+A tile is ROWS samples by COLS cells, a cell being the VEC neighbouring elements of a sample that
+one thread loads, makes the noise of, and stores. A program takes ``turns`` tiles that lie side by
+side, one after the other: what belongs to the samples (the key's schedule, coefficients, addresses)
+is made once for all of them, and the code stays short.
 
-The tiles' shape and number follow from the size of a sample and the dtype alone, never from the batch: nothing is compiled again
-when the batch changes, and a sample's loss does not depend on its batch.
+The tiles' shape and number follow from the size of a sample and the dtype alone, never from the
+batch: nothing is compiled again when the batch changes, and a sample's loss does not depend on its
+batch.
 """
 
 from __future__ import annotations
@@ -45,17 +48,27 @@ SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 
 
 class Tiling:
-    """For ``out`` and the tensors that go with it element by element; ``grid`` and ``arguments`` are for the launch."""
+    """For ``out`` and the tensors that go with it element by element; ``grid`` and ``arguments``
+    are for the launch."""
 
-    def __init__(self, out: Tensor, *others: Tensor | None, most: int = ELEMENTS, turns: int = TURNS, whole: bool = False) -> None:
-        """most: elements of a tile. turns: at most so many. whole: a sample is one program's, and where it can be in one tile."""
+    def __init__(
+        self,
+        out: Tensor,
+        *others: Tensor | None,
+        most: int = ELEMENTS,
+        turns: int = TURNS,
+        whole: bool = False,
+    ) -> None:
+        """most: elements of a tile. turns: at most so many. whole: a sample is one program's, and
+        where it can be in one tile."""
         samples, elements = shape_of(out)
         self.samples = samples
         # 16 bytes; a sample whose end cuts a cell would waste half of it.
         vec = 8 if out.itemsize == 2 and elements % 8 == 0 else 4
         cells = -(-elements // vec)
         limit = most // vec
-        # A sample's last tile is padded: narrower ones waste less, but a row of them should still fill a few cache lines.
+        # A sample's last tile is padded: narrower ones waste less, but a row of them should still
+        # fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
         if whole and everything * vec <= MOST:
             widths = [everything]
@@ -64,8 +77,12 @@ class Tiling:
         else:
             widths = [limit, limit // 2, limit // 4]
         padded = {width: -(-cells // width) * width for width in widths}
-        cols = next((width for width in widths if padded[width] <= 1.15 * cells), min(widths, key=lambda width: padded[width]))
-        # Small samples share a tile; large ones have tiles of their own, and fewer warps where those are narrow.
+        cols = next(
+            (width for width in widths if padded[width] <= 1.15 * cells),
+            min(widths, key=lambda width: padded[width]),
+        )
+        # Small samples share a tile; large ones have tiles of their own, and fewer warps where
+        # those are narrow.
         rows = limit // cols if everything <= limit else 1
         parts = -(-cells // cols)  # tiles side by side in a sample
         turns = parts if whole else -(-parts // -(-parts // turns))
@@ -82,7 +99,9 @@ class Tiling:
             sizes, strides = None, (None,) * len(tensors)
         else:
             unit, run, sizes, strides = _strided(tensors, vec, aligned)
-        self.tile = Tile(unit, run, rows, cols, vec, rows == 1 and elements % (cols * vec) == 0, elements >= _WIDE)
+        self.tile = Tile(
+            unit, run, rows, cols, vec, rows == 1 and elements % (cols * vec) == 0, elements >= _WIDE
+        )
         self.arguments = {
             "samples": samples,
             "pitch": elements // unit,
@@ -105,10 +124,14 @@ def shape_of(x: Tensor) -> tuple[int, int]:
 _Coded = tuple[int, ...]
 
 
-def _strided(tensors: tuple[Tensor | None, ...], vec: int, aligned: bool) -> tuple[int, int, _Coded, tuple[_Coded | None, ...]]:
-    """(UNIT, RUN, sizes, a tuple of strides for each tensor) of tensors of one shape, in as few dimensions as they allow.
+def _strided(
+    tensors: tuple[Tensor | None, ...], vec: int, aligned: bool
+) -> tuple[int, int, _Coded, tuple[_Coded | None, ...]]:
+    """(UNIT, RUN, sizes, a tuple of strides for each tensor) of tensors of one shape, in as few
+    dimensions as they allow.
 
-    The last size counts runs of RUN elements; with UNIT > 1 the strides but the last, which is 1, count units.
+    The last size counts runs of RUN elements; with UNIT > 1 the strides but the last, which is 1,
+    count units.
     """
     present = [t for t in tensors if t is not None]
     dimensions: list[tuple[int, list[int]]] = []
@@ -116,7 +139,9 @@ def _strided(tensors: tuple[Tensor | None, ...], vec: int, aligned: bool) -> tup
         if d and size == 1:
             continue
         strides = [t.stride(d) for t in present]
-        if len(dimensions) > 1 and all(outer == size * inner for outer, inner in zip(dimensions[-1][1], strides, strict=True)):
+        if len(dimensions) > 1 and all(
+            outer == size * inner for outer, inner in zip(dimensions[-1][1], strides, strict=True)
+        ):
             dimensions[-1] = (dimensions[-1][0] * size, strides)
         else:
             dimensions.append((size, strides))
@@ -127,10 +152,21 @@ def _strided(tensors: tuple[Tensor | None, ...], vec: int, aligned: bool) -> tup
     unit = 1
     if aligned and all(stride == 1 for stride in by_dimension[-1]):
         unit = math.gcd(run, *(stride for strides in by_dimension[:-1] for stride in strides))
-    coded = iter([_coded(*(s // unit for s in strides[:-1]), strides[-1]) for strides in zip(*by_dimension, strict=True)])
-    return unit, run, _coded(*sizes[1:-1], sizes[-1] // run), tuple(None if t is None else next(coded) for t in tensors)
+    coded = iter(
+        [
+            _coded(*(s // unit for s in strides[:-1]), strides[-1])
+            for strides in zip(*by_dimension, strict=True)
+        ]
+    )
+    return (
+        unit,
+        run,
+        _coded(*sizes[1:-1], sizes[-1] // run),
+        tuple(None if t is None else next(coded) for t in tensors),
+    )
 
 
 def _coded(*numbers: int) -> _Coded:
-    """So that none is 1 or divisible by 16: Triton would compile again for it, and within a tuple can't be told not to."""
+    """So that none is 1 or divisible by 16: Triton would compile again for it, and within a tuple
+    can't be told not to."""
     return tuple(number << 4 | 3 for number in numbers)

@@ -1,7 +1,8 @@
 """pyebm: fused kernels for score-based and energy-based models.
 
-The denoising-score-matching loss and the Langevin update, whose noise is a pure function of (seed, sample, element, step,
-stream): never stored, the same bits on every backend. See :class:`pyebm.Noise` for where to start.
+The denoising-score-matching loss and the Langevin update, whose noise is a pure function of (seed,
+sample, element, step, stream): never stored, the same bits on every backend. See
+:class:`pyebm.Noise` for where to start.
 """
 
 from . import diagnostics, distributed, losses, reference, samplers, targets

@@ -1,4 +1,5 @@
-"""``python -m pyebm info|demo|bench|sample``: what runs here, the main job on real data, the benchmarks, many samples."""
+"""``python -m pyebm info|demo|bench|sample``: what runs here, the main job on real data, the
+benchmarks, many samples."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from . import _ops
 
 
 def _info() -> None:
-    print(f"pyebm {pyebm.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print(
+        f"pyebm {pyebm.__version__}, torch {torch.__version__}, Python {platform.python_version()},"
+        f" {platform.platform()}"
+    )
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print(f"CPU threads {torch.get_num_threads()}, CUDA device: {device}")
     for name, status in pyebm.backends().items():
@@ -26,20 +30,34 @@ def _info() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pyebm", description="Fused kernels for score- and energy-based models.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pyebm", description="Fused kernels for score- and energy-based models."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("info", help="versions, and which backends load (for each that doesn't: why, and how to get it)")
-    demo = commands.add_parser("demo", help="train on real digits with the fused loss, sample by annealed Langevin, draw pictures")
+    commands.add_parser(
+        "info", help="versions, and which backends load (for each that doesn't: why, and how to get it)"
+    )
+    demo = commands.add_parser(
+        "demo", help="train on real digits with the fused loss, sample by annealed Langevin, draw pictures"
+    )
     demo.add_argument("--out", type=Path, default=Path("out"), help="where the pictures go (default: out)")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument(
-        "--energy", action="store_true", help="energies instead: two moons, rings and a pinwheel by each objective, digits by PCD"
+        "--energy",
+        action="store_true",
+        help="energies instead: two moons, rings and a pinwheel by each objective, digits by PCD",
     )
-    demo.add_argument("--quick", action="store_true", help="seconds instead of minutes; the samples are not good")
+    demo.add_argument(
+        "--quick", action="store_true", help="seconds instead of minutes; the samples are not good"
+    )
     bench = importlib.import_module("pyebm.benchmarks.cli")
-    bench.add_arguments(commands.add_parser("bench", help="every claim measured beside its rivals, into out/bench"))
+    bench.add_arguments(
+        commands.add_parser("bench", help="every claim measured beside its rivals, into out/bench")
+    )
     sample = importlib.import_module("pyebm.distributed.cli")
-    sample.add_arguments(commands.add_parser("sample", help="samples by many processes (torchrun), killed and resumed at will"))
+    sample.add_arguments(
+        commands.add_parser("sample", help="samples by many processes (torchrun), killed and resumed at will")
+    )
     options = parser.parse_args(arguments)
     if options.command == "info":
         _info()

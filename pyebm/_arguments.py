@@ -1,4 +1,5 @@
-"""An op's arguments as a named tuple: its schema, its checks and its C++ struct all follow from the fields (_schemas.py)."""
+"""An op's arguments as a named tuple: its schema, its checks and its C++ struct all follow from the
+fields (_schemas.py)."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Dtype(Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Is:
-    """The tensors that an argument takes, on the device of the samples unless they are the host's."""
+    """The tensors that an argument takes, on the device of the samples unless they are the
+    host's."""
 
     shape: Shape
     dtype: Dtype
@@ -71,7 +73,8 @@ class Between:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number from low, itself included unless low_open, up to high, itself excluded; not read where <name>_rows is given."""
+    """A number from low, itself included unless low_open, up to high, itself excluded; not read
+    where <name>_rows is given."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -82,7 +85,9 @@ class Number:
         """As the messages of the public calls have it."""
         if self.high < math.inf:
             return f"in {'(' if self.low_open else '['}{self.low:g}, {self.high:g})"
-        return "finite" if self.low == -math.inf else f"{'>' if self.low_open else '>='} {self.low:g} and finite"
+        return (
+            "finite" if self.low == -math.inf else f"{'>' if self.low_open else '>='} {self.low:g} and finite"
+        )
 
 
 class NoNan:
@@ -159,7 +164,8 @@ class Op:
 
 
 def entry(record: Callable[..., R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:
-    """Decorates an implementation that takes the named tuple: called as the op, with the arguments one after the other."""
+    """Decorates an implementation that takes the named tuple: called as the op, with the arguments
+    one after the other."""
     fields = _fields(record)
 
     def decorate(implementation: Callable[[R], None]) -> Callable[..., None]:
@@ -172,7 +178,8 @@ def entry(record: Callable[..., R]) -> Callable[[Callable[[R], None]], Callable[
     return decorate
 
 
-# (name, the named tuple that the field is, its fields, how many arguments those hold); None, (), 1 for an argument.
+# (name, the named tuple that the field is, its fields, how many arguments those hold); None, (), 1
+# for an argument.
 _Field = tuple[str, Any, tuple[Any, ...], int]
 
 
@@ -180,11 +187,15 @@ def _fields(record: Any) -> tuple[_Field, ...]:
     found = []
     for name, hint in get_type_hints(record).items():
         inner = hint if hasattr(hint, "_fields") else None
-        found.append((name, inner, _fields(inner), len(arguments_of(inner))) if inner else (name, None, (), 1))
+        found.append(
+            (name, inner, _fields(inner), len(arguments_of(inner))) if inner else (name, None, (), 1)
+        )
     return tuple(found)
 
 
-def _held(record: Callable[..., R], fields: tuple[_Field, ...], args: Sequence[Any], kwargs: dict[str, Any]) -> R:
+def _held(
+    record: Callable[..., R], fields: tuple[_Field, ...], args: Sequence[Any], kwargs: dict[str, Any]
+) -> R:
     values, at = {}, 0
     for name, inner, inner_fields, count in fields:
         if inner is not None:

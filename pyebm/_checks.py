@@ -1,4 +1,5 @@
-"""What every public call checks before any memory is touched. The messages name the argument, what was expected, what came."""
+"""What every public call checks before any memory is touched. The messages name the argument, what
+was expected, what came."""
 
 from __future__ import annotations
 
@@ -34,19 +35,24 @@ def check_samples(op: str, name: str, x: Tensor) -> int:
 
 
 def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Tensor:
-    """``value`` goes elementwise with ``x``: same shape and device, dtype the same or narrower (then widened, exactly)."""
+    """``value`` goes elementwise with ``x``: same shape and device, dtype the same or narrower
+    (then widened, exactly)."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
     if type(value) is not Tensor:
         check_plain(op, name, value)
     check_dense(op, name, value)
     if value.shape != x.shape:
-        raise ValueError(f"{op}: {name} must have {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}")
+        raise ValueError(
+            f"{op}: {name} must have {x_name}'s shape {tuple(x.shape)}, got {tuple(value.shape)}"
+        )
     if value.device != x.device:
         raise ValueError(f"{op}: {name} must be on {x_name}'s device {x.device}, got {value.device}")
     if value.dtype != x.dtype:
         if value.dtype not in FLOATS or torch.promote_types(value.dtype, x.dtype) != x.dtype:
-            raise TypeError(f"{op}: {name} must have {x_name}'s dtype {x.dtype} or a narrower one, got {value.dtype}")
+            raise TypeError(
+                f"{op}: {name} must have {x_name}'s dtype {x.dtype} or a narrower one, got {value.dtype}"
+            )
         value = value.to(x.dtype)
     return value
 
@@ -54,23 +60,28 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
 def coefficient(
     op: str, name: str, value: Coefficient, x: Tensor, low: float = -math.inf, open_low: bool = False
 ) -> tuple[float, Tensor | None]:
-    """A number, or values for parts of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take them.
+    """A number, or values for parts of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take
+    them.
 
-    Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on a GPU are not, since
-    that would wait for the device.
+    Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on
+    a GPU are not, since that would wait for the device.
     """
     if isinstance(value, Tensor):
         rows = rows_for(op, name, value, x)
-        return (math.nan if rows.numel() else 1.0), rows  # sums over no elements are 0, which NaN would not leave them
+        return (
+            math.nan if rows.numel() else 1.0
+        ), rows  # sums over no elements are 0, which NaN would not leave them
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
     return as_rows(checked_number(op, name, value, low, open_low), x)
 
 
 def as_rows(value: float, x: Tensor) -> tuple[float, Tensor | None]:
-    """A number as :func:`coefficient` gives it: as a tensor where compiled code took it for one that changes.
+    """A number as :func:`coefficient` gives it: as a tensor where compiled code took it for one
+    that changes.
 
-    As an argument of an op it would be compiled anew for every number; as a tensor it is compiled once.
+    As an argument of an op it would be compiled anew for every number; as a tensor it is compiled
+    once.
     """
     if is_dynamo_compiling() and not has_static_value(value):
         return math.nan, torch.ones(1, dtype=torch.float64, device=x.device) * value
@@ -80,9 +91,12 @@ def as_rows(value: float, x: Tensor) -> tuple[float, Tensor | None]:
 def checked_number(op: str, name: str, value: float, low: float = -math.inf, open_low: bool = False) -> float:
     """A coefficient that is one number."""
     if not isinstance(value, numbers.Real):
-        raise TypeError(f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}")
+        raise TypeError(
+            f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}"
+        )
     value = as_float(value)
-    # By comparisons alone: under torch.compile they hold for every number, where math.isfinite would fix this one.
+    # By comparisons alone: under torch.compile they hold for every number, where math.isfinite
+    # would fix this one.
     if not -math.inf < value < math.inf or value < low or (open_low and value == low):
         bound = "finite" if low == -math.inf else f"{'>' if open_low else '>='} {low:g} and finite"
         raise ValueError(f"{op}: {name} must be {bound}, got {value}")
@@ -90,15 +104,20 @@ def checked_number(op: str, name: str, value: float, low: float = -math.inf, ope
 
 
 def checked_list(op: str, name: str, values: Any) -> list[float]:
-    """Numbers, in a list, an array or a tensor of one dimension; infinite ones and NaN among them."""
+    """Numbers, in a list, an array or a tensor of one dimension; infinite ones and NaN among
+    them."""
     given = values
     if isinstance(values, Tensor):
         check_tensor(op, name, values)
         given = None if values.dim() != 1 or values.is_meta else values.tolist()
     elif not isinstance(values, (list, tuple)):
         given = values.tolist() if hasattr(values, "tolist") else None  # numpy's
-    if not isinstance(given, (list, tuple)) or not all(isinstance(one, (numbers.Real, Tensor)) for one in given):
-        raise TypeError(f"{op}: {name} must be a list of numbers or a tensor of one dimension, got {shown(values)}")
+    if not isinstance(given, (list, tuple)) or not all(
+        isinstance(one, (numbers.Real, Tensor)) for one in given
+    ):
+        raise TypeError(
+            f"{op}: {name} must be a list of numbers or a tensor of one dimension, got {shown(values)}"
+        )
     return [bound(op, name, one) for one in given]
 
 
@@ -106,31 +125,42 @@ def bound(op: str, name: str, value: Any, alternative: str = "") -> float:
     """A number that may be infinite, or a tensor that is one."""
     if isinstance(value, Tensor):
         check_tensor(op, name, value)
-    if not isinstance(value, numbers.Real) and not (isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta):
+    if not isinstance(value, numbers.Real) and not (
+        isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta
+    ):
         raise TypeError(f"{op}: {name} must be a number{alternative}, got {shown(value)}")
     return as_float(value)
 
 
 def apart(value: Tensor | None, x: Tensor) -> Tensor | None:
-    """``value`` for a call that writes to x: a copy where the two lie in one storage, of which x may be all."""
-    if value is None or is_dynamo_compiling() or type(x) not in PLAIN or type(value) not in PLAIN or value.is_meta:
+    """``value`` for a call that writes to x: a copy where the two lie in one storage, of which x
+    may be all."""
+    if (
+        value is None
+        or is_dynamo_compiling()
+        or type(x) not in PLAIN
+        or type(value) not in PLAIN
+        or value.is_meta
+    ):
         return value
     shared = value.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
     return value.clone() if shared else value
 
 
 def has_static_value(value: float) -> bool:
-    """Whether compiled code knows this number: it does not where it took the number for one that changes."""
+    """Whether compiled code knows this number: it does not where it took the number for one that
+    changes."""
     from torch.fx.experimental import symbolic_shapes  # sympy and all
 
     return bool(symbolic_shapes.has_static_value(value))
 
 
 def rows_for(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
-    """``value`` as n numbers, float32 or float64, of which each serves the next ``x.numel() / n`` elements of x.
+    """``value`` as n numbers, float32 or float64, of which each serves the next ``x.numel() / n``
+    elements of x.
 
-    One for all; one per sample, (B,) or (B, 1, ...); or a tensor of x's dimensions that broadcasts to x, such as
-    (B, T, 1), the noise level of each token, or a mask's (B, 1, H, W).
+    One for all; one per sample, (B,) or (B, 1, ...); or a tensor of x's dimensions that broadcasts
+    to x, such as (B, T, 1), the noise level of each token, or a mask's (B, 1, H, W).
     """
     value = _coefficient_tensor(op, name, value, x)
     shape, batch = value.shape, x.shape[0]
@@ -139,21 +169,23 @@ def rows_for(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
     leading = shape + (1,) * (x.dim() - len(shape))
     if len(leading) != x.dim() or any(n not in (1, full) for n, full in zip(leading, x.shape, strict=True)):
         raise ValueError(
-            f"{op}: {name} must be a number, have one value per sample, shape ({batch},) or ({batch}, 1, ...), or one for each "
-            f"of its leading dimensions or elements, broadcasting to {tuple(x.shape)} from the left, got {tuple(shape)}"
+            f"{op}: {name} must be a number, have one value per sample, shape ({batch},) or ({batch}, 1,"
+            f" ...), or one for each of its leading dimensions or elements, broadcasting to {tuple(x.shape)}"
+            f" from the left, got {tuple(shape)}"
         )
     parts = max(d for d, n in enumerate(leading) if n > 1 or x.shape[d] == 0) + 1
     return value.reshape(leading[:parts]).expand(x.shape[:parts]).reshape(-1)
 
 
 def rows_of(op: str, name: str, value: Tensor, x: Tensor, expected: int, one: str) -> Tensor:
-    """``value`` as ``expected`` numbers, one per sample or one per step (or a single one), float32 or float64."""
+    """``value`` as ``expected`` numbers, one per sample or one per step (or a single one), float32
+    or float64."""
     value = _coefficient_tensor(op, name, value, x)
     count = value.numel()
     if count != 1 and (count != expected or count != value.shape[0]):
         raise ValueError(
-            f"{op}: {name} must be a number or have one value per {one}, shape ({expected},) or ({expected}, 1, ...), "
-            f"got {tuple(value.shape)}"
+            f"{op}: {name} must be a number or have one value per {one}, shape ({expected},) or ({expected},"
+            f" 1, ...), got {tuple(value.shape)}"
         )
     return value if value.ndim == 1 else value.reshape(-1)
 
@@ -173,7 +205,9 @@ def check_tensor(op: str, name: str, value: Any) -> None:
     """Real numbers, dense: floats as the ops take them, ints or bools."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a dense tensor of real numbers, got {type(value).__name__}")
-    real = value.dtype in FLOATS or not (value.is_floating_point() or value.is_complex() or value.is_quantized)
+    real = value.dtype in FLOATS or not (
+        value.is_floating_point() or value.is_complex() or value.is_quantized
+    )
     if not real or value.is_nested or value.layout is not torch.strided:
         kind = "a nested tensor" if value.is_nested else f"{value.dtype}, {value.layout}"
         raise TypeError(f"{op}: {name} must be a dense tensor of real numbers, got {kind}")
@@ -195,11 +229,16 @@ def is_dtensor(x: Any) -> bool:
 def check_plain(op: str, name: str, x: Tensor) -> None:
     """Refuse a subclass with operations of its own, whose memory is not that of a tensor."""
     kind = type(x)
-    if kind.__torch_dispatch__ is Tensor.__torch_dispatch__ or kind.__module__.startswith("torch._subclasses"):
+    if kind.__torch_dispatch__ is Tensor.__torch_dispatch__ or kind.__module__.startswith(
+        "torch._subclasses"
+    ):
         return  # a Parameter, a subclass with other methods, a tracer's tensor
     if is_dtensor(x):
         raise TypeError(
-            f"{op}: {name} must be a plain tensor here, got a DTensor; give its to_local(), with the noise of its samples, "
-            "noise.shard(first_sample=...)"
+            f"{op}: {name} must be a plain tensor here, got a DTensor; give its to_local(), with the noise of"
+            " its samples, noise.shard(first_sample=...)"
         )
-    raise TypeError(f"{op}: {name} must be a plain tensor or a DTensor, got {kind.__name__}, which has operations of its own")
+    raise TypeError(
+        f"{op}: {name} must be a plain tensor or a DTensor, got {kind.__name__}, which has operations of"
+        " its own"
+    )

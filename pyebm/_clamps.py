@@ -17,23 +17,30 @@ Clamp = tuple[Side, Side]
 
 
 def by_element(clamp: Clamp | None) -> bool:
-    """Whether a bound is more than a number: a tensor of several, or one whose derivative is wanted or that code is traced with."""
+    """Whether a bound is more than a number: a tensor of several, or one whose derivative is wanted
+    or that code is traced with."""
     if clamp is None or not isinstance(clamp, (tuple, list)):
         return False
-    return any(isinstance(side, Tensor) and (side.numel() != 1 or is_compiling() or bool(wanted(side))) for side in clamp)
+    return any(
+        isinstance(side, Tensor) and (side.numel() != 1 or is_compiling() or bool(wanted(side)))
+        for side in clamp
+    )
 
 
 def element_bounds(
     op: str, clamp: Sequence[Side], x: Tensor, mask: Tensor | None = None, x_name: str = "x"
 ) -> tuple[Tensor, Tensor]:
-    """(low, high) of x's dtype, that broadcast to it; infinite where a side is open or the mask keeps x as it is.
+    """(low, high) of x's dtype, that broadcast to it; infinite where a side is open or the mask
+    keeps x as it is.
 
-    Rounding keeps the order of numbers. So a clamp after the step has the bits of a kernel's, which clamps before it rounds,
-    once the bounds are rounded as x is.
+    Rounding keeps the order of numbers. So a clamp after the step has the bits of a kernel's, which
+    clamps before it rounds, once the bounds are rounded as x is.
     """
     if len(clamp) != 2:
         raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {len(clamp)} bounds")
-    low, high = (_side(op, side, inf, x, x_name) for side, inf in zip(clamp, (-math.inf, math.inf), strict=True))
+    low, high = (
+        _side(op, side, inf, x, x_name) for side, inf in zip(clamp, (-math.inf, math.inf), strict=True)
+    )
     if checkable(low) and checkable(high) and not bool((low <= high).all()):
         raise ValueError(f"{op}: clamp must be (low, high) with low <= high in every element")
     if mask is None:
@@ -42,10 +49,14 @@ def element_bounds(
 
 
 def changing(x: Tensor, *limits: float | None) -> list[Tensor | None] | None:
-    """The limits as tensors, where compiled code took one of them for a number that changes: else it is compiled for each."""
+    """The limits as tensors, where compiled code took one of them for a number that changes: else
+    it is compiled for each."""
     if not is_dynamo_compiling() or all(limit is None or has_static_value(limit) for limit in limits):
         return None
-    return [None if limit is None else torch.ones((), dtype=torch.float64, device=x.device) * limit for limit in limits]
+    return [
+        None if limit is None else torch.ones((), dtype=torch.float64, device=x.device) * limit
+        for limit in limits
+    ]
 
 
 def _side(op: str, side: Side, inf: float, x: Tensor, x_name: str) -> Tensor:
@@ -59,6 +70,8 @@ def _side(op: str, side: Side, inf: float, x: Tensor, x_name: str) -> Tensor:
         side.expand(x.shape)
     except RuntimeError:
         shapes = f"{tuple(x.shape)}, got {tuple(side.shape)}"
-        raise ValueError(f"{op}: clamp must be numbers or tensors that broadcast to {x_name}'s shape {shapes}") from None
+        raise ValueError(
+            f"{op}: clamp must be numbers or tensors that broadcast to {x_name}'s shape {shapes}"
+        ) from None
     work = torch.float64 if x.dtype == torch.float64 else torch.float32
     return side.to(x.device, work).to(x.dtype)

@@ -1,4 +1,5 @@
-"""What the denoising losses share: one pass over the prediction for the loss and its gradient, the noise made again in it."""
+"""What the denoising losses share: one pass over the prediction for the loss and its gradient, the
+noise made again in it."""
 
 from __future__ import annotations
 
@@ -52,14 +53,18 @@ def denoising(
 def _together(
     op: str, pred_name: str, pred: Tensor, z: Tensor | None, x0: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Widen, exactly, to the widest dtype among the three (autograd takes the gradient back to pred's)."""
+    """Widen, exactly, to the widest dtype among the three (autograd takes the gradient back to
+    pred's)."""
     for name, value in (("noise", z), ("x0", x0)):
         if value is None:
             continue
         check_samples(op, name, value)
         if value.dtype != pred.dtype:
             pred = pred.to(torch.promote_types(pred.dtype, value.dtype))
-    z, x0 = (None if value is None else check_like(op, name, value, pred_name, pred) for name, value in (("noise", z), ("x0", x0)))
+    z, x0 = (
+        None if value is None else check_like(op, name, value, pred_name, pred)
+        for name, value in (("noise", z), ("x0", x0))
+    )
     return pred, z, x0
 
 
@@ -70,19 +75,29 @@ def _launch(kernels: Any, reduction: int, head: tuple[Any, ...], pred: Tensor, *
 
 
 def _followed(
-    pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tail: tuple[Any, ...], noise: Noise | Tensor, backend: str | None
+    pred: Tensor,
+    kernels: Any,
+    code: int,
+    head: tuple[Any, ...],
+    tail: tuple[Any, ...],
+    noise: Noise | Tensor,
+    backend: str | None,
 ) -> Tensor:
-    """The kernel's loss, with the derivatives of composed operations in every tensor that goes into it."""
+    """The kernel's loss, with the derivatives of composed operations in every tensor that goes into
+    it."""
     *rows, z, x0, _, _, check_sigma = tail
     if z is None and isinstance(noise, Noise):
         z = noise.randn(pred.shape, device=pred.device, backend=backend)
-    composed = reference.composed_loss(pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, check_sigma)))
+    composed = reference.composed_loss(
+        pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, check_sigma))
+    )
 
     return exactly(lambda: _by_kernel(pred, kernels, code, head, tail), composed)
 
 
 def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
-    """The kernel's loss under transforms. One launch for a batch of vmap, where this can have the bits of a launch for each."""
+    """The kernel's loss under transforms. One launch for a batch of vmap, where this can have the
+    bits of a launch for each."""
     *rows, z, x0, seeds, ids, check_sigma = tail
     batch, by_sample = pred.shape[0], code <= _schemas.REDUCTIONS["sample"]
     if not by_sample and not (kernels is _ops._REGISTERED and pred.is_cpu):
@@ -117,13 +132,16 @@ def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
 class _DenoisingLoss(torch.autograd.Function):
     """The loss with its gradient from one pass over pred.
 
-    In float32 and float64 the pass leaves the gradient for grad_output = 1 and backward multiplies it, in place, by the
-    real one (usually 1, which costs nothing). In half precisions a gradient without a GradScaler's factor would underflow,
-    so there, for reduction="none", and for a second backward through a retained graph, backward makes it anew.
+    In float32 and float64 the pass leaves the gradient for grad_output = 1 and backward multiplies
+    it, in place, by the real one (usually 1, which costs nothing). In half precisions a gradient
+    without a GradScaler's factor would underflow, so there, for reduction="none", and for a second
+    backward through a retained graph, backward makes it anew.
     """
 
     @staticmethod
-    def forward(ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
+    def forward(
+        ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]
+    ) -> Tensor:
         keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
         loss = _empty_loss(pred, reduction)
         grad = torch.empty_like(pred) if keep else None
@@ -147,8 +165,11 @@ class _DenoisingLoss(torch.autograd.Function):
         return grad, None, None, None, None
 
 
-def _composed_grad(grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: Sequence[Any]) -> Tensor:
-    """The gradient, to the same bits, from torch operations that autograd can go through again; only z is a kernel's."""
+def _composed_grad(
+    grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: Sequence[Any]
+) -> Tensor:
+    """The gradient, to the same bits, from torch operations that autograd can go through again;
+    only z is a kernel's."""
     *rows, z, x0, seeds, ids = tail
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)

@@ -1,9 +1,11 @@
-"""Is a derivative wanted, and how does it get through a kernel? Every public call asks here, and nowhere else.
+"""Is a derivative wanted, and how does it get through a kernel? Every public call asks here, and
+nowhere else.
 
-A kernel writes numbers into memory: PyTorch sees no operation in it, so neither autograd, nor forward mode, nor
-``torch.vmap`` can follow. A call therefore asks :func:`wanted` before it runs one. Where the answer is yes it takes
-*composed operations*, PyTorch's own, which every transform follows to any order, and :func:`exactly` gives their result
-the kernel's value where the two differ by rounding.
+A kernel writes numbers into memory: PyTorch sees no operation in it, so neither autograd, nor
+forward mode, nor ``torch.vmap`` can follow. A call therefore asks :func:`wanted` before it runs
+one. Where the answer is yes it takes *composed operations*, PyTorch's own, which every transform
+follows to any order, and :func:`exactly` gives their result the kernel's value where the two differ
+by rounding.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
     """Which derivatives follow a call with these tensors.
 
     Returns:
-        NOTHING (and so false); REVERSE, where autograd's reverse mode alone follows, and x alone, for which a call may have
-        a kernel; COMPOSED, where another tensor is followed too, or forward mode or a transform follows any.
+        NOTHING (and so false); REVERSE, where autograd's reverse mode alone follows, and x alone,
+        for which a call may have a kernel; COMPOSED, where another tensor is followed too, or
+        forward mode or a transform follows any.
     """
     grad = is_grad_enabled()
     if grad:
@@ -39,7 +42,9 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
             if tensor is not None and tensor.requires_grad:
                 return COMPOSED
     if is_compiling():
-        if forward_ad._current_level >= 0 or _inside():  # the first is a guard: compiled code does not outlive the level
+        if (
+            forward_ad._current_level >= 0 or _inside()
+        ):  # the first is a guard: compiled code does not outlive the level
             return COMPOSED
     elif (_level() is not None or forward_ad._current_level >= 0) and _transformed(x, *others):
         return COMPOSED
@@ -47,7 +52,8 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
 
 
 def reverse_alone(*tensors: Tensor | None) -> bool:
-    """Whether autograd's reverse mode is all that follows these, so that a call may have a kernel for its backward."""
+    """Whether autograd's reverse mode is all that follows these, so that a call may have a kernel
+    for its backward."""
     if is_compiling() or _level() is not None:
         return False
     return forward_ad._current_level < 0 or not _transformed(*tensors)
@@ -60,7 +66,8 @@ def _transformed(*tensors: Tensor | None) -> bool:
 
 
 def differentiated_again(grad: Tensor) -> bool:
-    """Whether a backward pass is itself followed, or has a batch of gradients to take at once (``is_grads_batched``)."""
+    """Whether a backward pass is itself followed, or has a batch of gradients to take at once
+    (``is_grads_batched``)."""
     return is_grad_enabled() or bool(wanted(grad)) or (not is_compiling() and _in_batch(grad))
 
 
@@ -69,7 +76,8 @@ def _in_batch(grad: Tensor) -> bool:
 
 
 def only_batched(*tensors: Tensor | None) -> bool:
-    """Whether ``torch.vmap`` is all that follows these tensors, so that no derivative is lost in a kernel."""
+    """Whether ``torch.vmap`` is all that follows these tensors, so that no derivative is lost in a
+    kernel."""
     if is_compiling() or _level() is None or forward_ad._current_level >= 0:
         return False
     for tensor in tensors:
@@ -93,8 +101,9 @@ def _inside() -> bool:
     return _level() is not None or bool(forward_ad._current_level >= 0)
 
 
-# torch.compiler.assume_constant_result without its import of the compiler, which takes seconds. The result is no constant of
-# the program's, but compiled code is guarded by the transforms that were active when it was traced.
+# torch.compiler.assume_constant_result without its import of the compiler, which takes seconds. The
+# result is no constant of the program's, but compiled code is guarded by the transforms that were
+# active when it was traced.
 _inside._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -103,15 +112,19 @@ def _has_tangent(tensor: Tensor | None) -> bool:
 
 
 def plain(op: str, name: str, tensor: Tensor) -> Tensor:
-    """The numbers themselves, for a call that is no function of its input to autograd: as under ``torch.no_grad``.
+    """The numbers themselves, for a call that is no function of its input to autograd: as under
+    ``torch.no_grad``.
 
-    Raises RuntimeError for a tangent, which ``torch.no_grad`` would not stop either, and for a batch dimension of vmap.
+    Raises RuntimeError for a tangent, which ``torch.no_grad`` would not stop either, and for a
+    batch dimension of vmap.
     """
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _has_tangent(tensor):
             break
         if _functorch.is_batchedtensor(tensor):
-            raise RuntimeError(f"{op}: {name} must not be a batch of torch.vmap; give all samples as one batch, (B, ...)")
+            raise RuntimeError(
+                f"{op}: {name} must not be a batch of torch.vmap; give all samples as one batch, (B, ...)"
+            )
         tensor = _functorch.get_unwrapped(tensor)
     if forward_ad._current_level >= 0 and _has_tangent(tensor):
         raise RuntimeError(
@@ -122,7 +135,8 @@ def plain(op: str, name: str, tensor: Tensor) -> Tensor:
 
 
 def checkable(tensor: Tensor) -> bool:
-    """Whether the host may look at the numbers: they are on the CPU, and no compiler, tracer or vmap hides them."""
+    """Whether the host may look at the numbers: they are on the CPU, and no compiler, tracer or
+    vmap hides them."""
     if not tensor.is_cpu or not readable(tensor) or torch._C._len_torch_dispatch_stack():
         return False
     while _functorch.is_functorch_wrapped_tensor(tensor):
@@ -133,10 +147,12 @@ def checkable(tensor: Tensor) -> bool:
 
 
 class BySample(NamedTuple):
-    """A kernel whose samples know nothing of each other, so that a batch dimension of vmap is more of them, in one launch.
+    """A kernel whose samples know nothing of each other, so that a batch dimension of vmap is more
+    of them, in one launch.
 
     Attributes:
-        kernel: its result, and its tensors but for the shared ones, have a first dimension of samples (or parts of them).
+        kernel: its result, and its tensors but for the shared ones, have a first dimension of
+            samples (or parts of them).
         shared: the places of tensors that serve all samples.
     """
 
@@ -174,7 +190,8 @@ def exactly(value: Callable[[], Tensor], composed: Tensor) -> Tensor:
 
 
 def launched(kernel: Kernel | BySample, *tensors: Tensor | None) -> Tensor:
-    """``kernel(*tensors)`` without derivatives; under vmap a launch for each entry of the batch, or one for all (BySample)."""
+    """``kernel(*tensors)`` without derivatives; under vmap a launch for each entry of the batch, or
+    one for all (BySample)."""
     detached = [None if tensor is None else tensor.detach() for tensor in tensors]
     if is_compiling() or _level() is None:
         made: Tensor = kernel(*detached)
@@ -184,7 +201,8 @@ def launched(kernel: Kernel | BySample, *tensors: Tensor | None) -> Tensor:
 
 
 class _Launch(torch.autograd.Function):
-    """A kernel as functorch takes one: it peels its levels off, and asks for what a batch dimension means."""
+    """A kernel as functorch takes one: it peels its levels off, and asks for what a batch dimension
+    means."""
 
     @staticmethod
     def forward(kernel: Any, *tensors: Tensor | None) -> Any:
@@ -204,13 +222,17 @@ class _Launch(torch.autograd.Function):
         return None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], kernel: Any, *tensors: Tensor | None) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], kernel: Any, *tensors: Tensor | None
+    ) -> tuple[Tensor, int]:
         if isinstance(kernel, BySample) and kernel.folds(in_dims[1:]) and info.batch_size:
             return kernel.folded(info.batch_size, in_dims[1:], tensors), 0
 
         def entry(i: int) -> list[Tensor | None]:
             pairs = zip(tensors, in_dims[1:], strict=True)
-            return [tensor if dim is None or tensor is None else tensor.select(dim, i) for tensor, dim in pairs]
+            return [
+                tensor if dim is None or tensor is None else tensor.select(dim, i) for tensor, dim in pairs
+            ]
 
         results = [launched(kernel, *entry(i)) for i in range(info.batch_size)]
         return torch.stack(results), 0

@@ -1,4 +1,5 @@
-"""Tensors of other types at the public calls: a DTensor is worked on shard by shard, what has operations of its own is refused."""
+"""Tensors of other types at the public calls: a DTensor is worked on shard by shard, what has
+operations of its own is refused."""
 
 from __future__ import annotations
 
@@ -17,12 +18,15 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def by_samples(function: Callable[_P, _R], composed: bool = False, samples: str | None = None) -> Callable[_P, _R]:
-    """A public function of samples that takes DTensors too: each rank does its own samples, whose noise is that of the whole.
+def by_samples(
+    function: Callable[_P, _R], composed: bool = False, samples: str | None = None
+) -> Callable[_P, _R]:
+    """A public function of samples that takes DTensors too: each rank does its own samples, whose
+    noise is that of the whole.
 
-    The samples are the argument of that name, by default the function's first (after self). A plain tensor has its way at the
-    price of one look at its type. composed: the function is made of torch's operations, so that other types of tensors may
-    come too.
+    The samples are the argument of that name, by default the function's first (after self). A plain
+    tensor has its way at the price of one look at its type. composed: the function is made of
+    torch's operations, so that other types of tensors may come too.
     """
     names = list(inspect.signature(function).parameters)
     at = names.index(samples) if samples is not None else 1 if names[0] == "self" else 0
@@ -52,7 +56,8 @@ def _sharded(function: Callable[..., Any], name: str, x: Any, args: Any, kwargs:
 
 
 class _Shard:
-    """This rank's samples of a DTensor that is sharded by samples, or replicated, over each dimension of its mesh."""
+    """This rank's samples of a DTensor that is sharded by samples, or replicated, over each
+    dimension of its mesh."""
 
     def __init__(self, op: str, name: str, x: Any) -> None:
         from torch.distributed.tensor import Partial, Replicate, Shard
@@ -60,10 +65,12 @@ class _Shard:
 
         self.op, self.name, self.x = op, name, x
         self.mesh, self.placements = x.device_mesh, tuple(x.placements)
-        if x.dim() == 0 or not all(type(p) is Replicate or (type(p) is Shard and p.dim == 0) for p in self.placements):
+        if x.dim() == 0 or not all(
+            type(p) is Replicate or (type(p) is Shard and p.dim == 0) for p in self.placements
+        ):
             raise ValueError(
-                f"{op}: {name} must be sharded by samples, Shard(0), or replicated, got the placements {self.placements}; "
-                "redistribute it"
+                f"{op}: {name} must be sharded by samples, Shard(0), or replicated, got the placements"
+                f" {self.placements}; redistribute it"
             )
         self.batch = x.shape[0]
         shape, offset = compute_local_shape_and_global_offset(x.shape, self.mesh, self.placements)
@@ -71,10 +78,11 @@ class _Shard:
         self.local = _waited(x.to_local())
         if tuple(self.local.shape) != tuple(shape):
             raise ValueError(
-                f"{op}: {name} must be split evenly, as distribute_tensor does; this rank should have {tuple(shape)}, "
-                f"got {tuple(self.local.shape)}"
+                f"{op}: {name} must be split evenly, as distribute_tensor does; this rank should have"
+                f" {tuple(shape)}, got {tuple(self.local.shape)}"
             )
-        # Of a replicated tensor each rank's gradient is what its own samples give, and of a loss each rank has a part.
+        # Of a replicated tensor each rank's gradient is what its own samples give, and of a loss
+        # each rank has a part.
         self.summed = [Partial() if type(p) is Shard else Replicate() for p in self.placements]
 
     def arguments(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +95,9 @@ class _Shard:
                 made[name] = self._noise(value)
             elif isinstance(value, Tensor):
                 by_step = "n_steps" in given and name != "mask"
-                made[name] = self._schedule(name, value, given["n_steps"]) if by_step else self._part(name, value)
+                made[name] = (
+                    self._schedule(name, value, given["n_steps"]) if by_step else self._part(name, value)
+                )
             elif isinstance(value, nn.Module) and not _is_constant(value, given):
                 self._check_frozen(name, value)
         return made
@@ -120,7 +130,8 @@ class _Shard:
         return self._part(name, value).tolist()
 
     def _part(self, name: str, value: Any) -> Any:
-        """The rows of a tensor that are this rank's, where it has a row for each sample of the whole."""
+        """The rows of a tensor that are this rank's, where it has a row for each sample of the
+        whole."""
         if is_dtensor(value):
             if value.device_mesh != self.mesh:
                 raise ValueError(f"{self.op}: {name} must be on {self.name}'s mesh")
@@ -133,14 +144,24 @@ class _Shard:
             value = _waited(value.to_local(grad_placements=self.summed))
         elif value.requires_grad and torch.is_grad_enabled():
             raise ValueError(
-                f"{self.op}: {name} must be a DTensor like {self.name} where it requires grad, or each rank has a part of it"
+                f"{self.op}: {name} must be a DTensor like {self.name} where it requires grad, or each rank"
+                " has a part of it"
             )
-        by_row = value.dim() > 0 and value.shape[0] == self.batch and (name != "mask" or value.dim() == self.x.dim())
+        by_row = (
+            value.dim() > 0
+            and value.shape[0] == self.batch
+            and (name != "mask" or value.dim() == self.x.dim())
+        )
         return value.narrow(0, self.first, self.count) if by_row else value
 
     def _check_frozen(self, name: str, module: nn.Module) -> None:
-        if torch.is_grad_enabled() and any(value.requires_grad for value in (*module.parameters(), *module.buffers())):
-            raise ValueError(f"{self.op}: {name} must not require grad where {self.name} is a DTensor: each rank has a part of it")
+        if torch.is_grad_enabled() and any(
+            value.requires_grad for value in (*module.parameters(), *module.buffers())
+        ):
+            raise ValueError(
+                f"{self.op}: {name} must not require grad where {self.name} is a DTensor: each rank has a"
+                " part of it"
+            )
 
     def results(self, made: Any, arguments: dict[str, Any]) -> Any:
         """What the function returned of this rank's samples, as part of the whole."""
@@ -152,7 +173,9 @@ class _Shard:
         from torch.distributed.tensor import DTensor, Shard
 
         if reduction in ("sum", "mean", "batchmean"):
-            if reduction != "sum" and self.batch:  # the whole's mean from the shards', exactly for 2, 4, 8, ... equal ones
+            if (
+                reduction != "sum" and self.batch
+            ):  # the whole's mean from the shards', exactly for 2, 4, 8, ... equal ones
                 made = made * (self.count / self.batch) if self.count else made.nan_to_num(0.0)
             return DTensor.from_local(made, self.mesh, self.summed)
         samples = 1 if made.dim() > self.x.dim() else 0  # a chain's kept states come first

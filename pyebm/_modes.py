@@ -12,13 +12,16 @@ Result = TypeVar("Result")
 
 
 def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) -> Result:
-    """``call()``, with autograd's reverse mode and inference mode on or off; the caller's modes come back, whatever is raised.
+    """``call()``, with autograd's reverse mode and inference mode on or off; the caller's modes
+    come back, whatever is raised.
 
-    ``torch.no_grad`` does not promise that: Ctrl-C between two lines of its ``__enter__`` or ``__exit__``, which are Python,
-    leaves the whole thread without gradients. Here each change of a mode is one call into C, and the interpreter looks for a
-    signal only after it.
+    ``torch.no_grad`` does not promise that: Ctrl-C between two lines of its ``__enter__`` or
+    ``__exit__``, which are Python, leaves the whole thread without gradients. Here each change of a
+    mode is one call into C, and the interpreter looks for a signal only after it.
     """
-    if is_compiling():  # no signal comes between the lines of compiled code, which inference mode does not change
+    if (
+        is_compiling()
+    ):  # no signal comes between the lines of compiled code, which inference mode does not change
         with torch.set_grad_enabled(grad):
             return call()
     if torch.is_inference_mode_enabled() == inference:

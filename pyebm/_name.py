@@ -32,7 +32,15 @@ class Name:
     _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
     _copies: dict[torch.device, Named]  # the same on other devices
 
-    def _set(self, seed: int | Tensor, first_sample: int, step: int, stream: int, seeds: Tensor | None, ids: Tensor | None) -> None:
+    def _set(
+        self,
+        seed: int | Tensor,
+        first_sample: int,
+        step: int,
+        stream: int,
+        seeds: Tensor | None,
+        ids: Tensor | None,
+    ) -> None:
         self._seed, self._first_sample, self._step, self._stream = seed, first_sample, step, stream
         self._seeds, self._ids = seeds, ids
         if seeds is None and isinstance(seed, Tensor):
@@ -44,7 +52,8 @@ class Name:
         self._copies = {}
 
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Any]:
-        """This noise at its step, the next, and so on: for samplers, whose every step would else build and move a tensor."""
+        """This noise at its step, the next, and so on: for samplers, whose every step would else
+        build and move a tensor."""
         for first in range(0, n_steps, _BLOCK):
             names = self._block(first, min(_BLOCK, n_steps - first), 1, self._name).squeeze(1)
             on_device = names.to(like.device)
@@ -58,14 +67,21 @@ class Name:
                 yield noise
 
     def _block(self, first: int, count: int, streams: int, like: Tensor) -> Tensor:
-        """The names of ``count`` steps from ``step + first`` on, each for ``streams`` streams: int64 (count, streams, 4).
+        """The names of ``count`` steps from ``step + first`` on, each for ``streams`` streams:
+        int64 (count, streams, 4).
 
         Filled on the device, with nothing to copy there and so nothing to wait for.
         """
         device = like.device
         begin = self._step + first
-        step = torch.arange(begin, begin + count, dtype=torch.int64, device=device).unsqueeze(1).expand(count, streams)
-        stream = torch.arange(self._stream, self._stream + streams, dtype=torch.int64, device=device).expand(count, streams)
+        step = (
+            torch.arange(begin, begin + count, dtype=torch.int64, device=device)
+            .unsqueeze(1)
+            .expand(count, streams)
+        )
+        stream = torch.arange(self._stream, self._stream + streams, dtype=torch.int64, device=device).expand(
+            count, streams
+        )
         if self._seeds is None and isinstance(self._seed, Tensor):
             seed = self._seed.to(device).expand_as(step)
         else:
@@ -73,17 +89,20 @@ class Name:
         return torch.stack((seed, torch.full_like(step, self._first_sample), step, stream), dim=-1)
 
     def _rows(self, batch: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch is known to fit."""
+        """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch
+        is known to fit."""
         if self._seeds is None and self._ids is None and self._first_sample + batch <= WORD:
             return None, None
         return self._named(batch, like)[1:]
 
     def _check_batch(self, batch: int) -> None:
         """Whether this names so many samples."""
-        # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's own check remains.
+        # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's
+        # own check remains.
         if self._ids is None and not torch.compiler.is_compiling() and self._first_sample + batch > WORD:
             raise ValueError(
-                f"noise: sample ids must be in [0, 2**32), got first_sample={self._first_sample} and {shown(batch)} samples"
+                f"noise: sample ids must be in [0, 2**32), got first_sample={self._first_sample} and"
+                f" {shown(batch)} samples"
             )
         if self._seeds is not None or self._ids is not None:
             for name, rows in (("seed", self._seeds), ("sample_ids", self._ids)):
@@ -91,11 +110,17 @@ class Name:
                     raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
 
     def _named(self, batch: int, like: Tensor) -> Named:
-        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch is known to fit."""
+        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch
+        is known to fit."""
         self._check_batch(batch)
         seeds, ids = self._seeds, self._ids
-        if type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs:  # tracers allow them, as constants
-            made = [None if t is None else like.fake_mode.from_tensor(t).to(like.device) for t in (self._name, seeds, ids)]
+        if (
+            type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs
+        ):  # tracers allow them, as constants
+            made = [
+                None if t is None else like.fake_mode.from_tensor(t).to(like.device)
+                for t in (self._name, seeds, ids)
+            ]
             return cast(Named, tuple(made))
         if like.is_cpu:
             return self._name, seeds, ids
@@ -123,7 +148,8 @@ def word(name: str, value: int) -> int:
 
 
 def per_sample(name: str, value: Tensor) -> Tensor:
-    """A copy on the CPU, (B,) in int64: a later write to the caller's tensor must not change a noise, nor its default device."""
+    """A copy on the CPU, (B,) in int64: a later write to the caller's tensor must not change a
+    noise, nor its default device."""
     if value.dtype != torch.int64:
         raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
     check_plain("Noise", name, value)
@@ -131,12 +157,15 @@ def per_sample(name: str, value: Tensor) -> Tensor:
     if value.dim() != 1:
         raise ValueError(f"Noise: {name} must have shape (B,), got {tuple(value.shape)}")
     if value.is_meta:
-        raise ValueError(f"Noise: {name} must hold numbers, got a tensor on the meta device, which holds none")
+        raise ValueError(
+            f"Noise: {name} must hold numbers, got a tensor on the meta device, which holds none"
+        )
     return value.detach().to(_CPU, copy=True)
 
 
 def drawn_seed() -> int | Tensor:
-    """A seed from the CPU's default generator; a tensor in traced code, where nobody knows it before it runs."""
+    """A seed from the CPU's default generator; a tensor in traced code, where nobody knows it
+    before it runs."""
     drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=_CPU)
     return drawn if torch.compiler.is_compiling() or type(drawn) is FakeTensor else int(drawn)
 
@@ -148,4 +177,6 @@ def readable(value: Tensor) -> bool:
 
 def _lasting(made: Tensor) -> bool:
     """Whether a tensor is good beyond the call: not a tracer's, nor a transform's."""
-    return readable(made) and type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made)
+    return (
+        readable(made) and type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made)
+    )

@@ -1,5 +1,5 @@
-"""The checks of an op's arguments before it touches any memory, from the table of them: those of csrc/common/op_checks.h, for
-the backends written in Python and for fake tensors."""
+"""The checks of an op's arguments before it touches any memory, from the table of them: those of
+csrc/common/op_checks.h, for the backends written in Python and for fake tensors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def check(op: Op, values: tuple[Any, ...], real: bool = True) -> None:
     """Raise ValueError, naming the argument, where one is not what the table says.
 
     Args:
-        real: False for fake tensors: they have no memory, and what is not known of their sizes is taken to fit.
+        real: False for fake tensors: they have no memory, and what is not known of their sizes is
+            taken to fit.
     """
     _Checks(op, values).run(real)
 
@@ -109,19 +110,26 @@ class _Checks:
 
     def _number(self, argument: Argument, value: Any) -> None:
         if not isinstance(value, _NUMBERS[argument.kind]):
-            raise TypeError(f"{self.op.name}: {argument.name} must be of type {argument.kind}, got {type(value).__name__}")
+            raise TypeError(
+                f"{self.op.name}: {argument.name} must be of type {argument.kind}, got {type(value).__name__}"
+            )
         if argument.no_nan and _known(value != value):
             self._fail(argument.name, "must not be NaN")
         rule = argument.number
         if rule is not None and self._given(argument.rows) is None:
-            below = _known(value < rule.low) or ((rule.low_open or rule.low == -math.inf) and _known(value == rule.low))
+            below = _known(value < rule.low) or (
+                (rule.low_open or rule.low == -math.inf) and _known(value == rule.low)
+            )
             if below or _known(value >= rule.high) or _known(value != value):
                 self._fail(argument.name, f"must be {rule.words}, got {value:g}")
         if argument.between is None:
             return
         low, high = argument.between.low, argument.between.high
         if _known(value < low) or _known(value >= high):
-            self._fail(argument.name, f"must be {f'>= {low}' if high == 2**63 - 1 else f'in [{low}, {high})'}, got {value}")
+            self._fail(
+                argument.name,
+                f"must be {f'>= {low}' if high == 2**63 - 1 else f'in [{low}, {high})'}, got {value}",
+            )
 
     def _kind(self, argument: Argument, tensor: Tensor, shape: Shape) -> None:
         """Device, layout and dtype."""
@@ -130,10 +138,13 @@ class _Checks:
         if rule.on_host and tensor.device.type != "cpu":
             self._fail(argument.label, f"must be on the CPU, got {tensor.device}")
         if not rule.on_host and tensor.device != self.device:
-            self._fail(argument.label, f"must be on {self.x_name}'s device, {self.device}, got {tensor.device}")
+            self._fail(
+                argument.label, f"must be on {self.x_name}'s device, {self.device}, got {tensor.device}"
+            )
         if tensor.layout is not torch.strided:
             self._fail(argument.label, f"must be a dense tensor, got layout {tensor.layout}")
-        # A loss, or the gradient of one, is of the dtype of the arithmetic where it goes element by element.
+        # A loss, or the gradient of one, is of the dtype of the arithmetic where it goes element by
+        # element.
         wanted = Dtype.WORK if rule.dtype is Dtype.REAL and shape in _ELEMENTWISE else rule.dtype
         allowed = self.same if wanted is Dtype.SAME else self.work if wanted is Dtype.WORK else DTYPES[wanted]
         if tensor.dtype not in allowed:
@@ -170,7 +181,10 @@ class _Checks:
             elements = self.x.numel()
             bad = _differ(elements, 0) if _known(count == 0) else _known(elements % count != 0)
             if not flat or bad:
-                one = "must have one value for all, or for each sample, token or element: a number of them that divides"
+                one = (
+                    "must have one value for all, or for each sample, token or element: a number of them that"
+                    " divides"
+                )
                 self._wrong(argument, shape, f"{one} {elements}, got {count} in")
         elif wanted is Shape.SCHEDULE:
             by_step = bool(self._value(f"{argument.label}_per_step"))
@@ -207,10 +221,16 @@ class _Checks:
             if end > begin:
                 held = tensor.untyped_storage().nbytes()
                 if not begin or tensor.storage_offset() * tensor.itemsize + end - begin > held:
-                    self._fail(f"{argument.label}'s", f"storage must hold its {tensor.numel()} elements, got {held} bytes")
+                    self._fail(
+                        f"{argument.label}'s",
+                        f"storage must hold its {tensor.numel()} elements, got {held} bytes",
+                    )
                 if argument.written and not tensor.is_contiguous() and overlaps_itself(tensor):
                     strides = tuple(tensor.stride())
-                    self._fail(argument.label, f"must not be expanded or overlap itself, got strides {strides}; clone it")
+                    self._fail(
+                        argument.label,
+                        f"must not be expanded or overlap itself, got strides {strides}; clone it",
+                    )
             spans.append((begin, end))
         for i, (a, a_tensor, a_shape) in enumerate(given):
             if not a.written:
@@ -219,10 +239,16 @@ class _Checks:
                 meet = spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]
                 if i == j or not meet or (b.written and j < i):
                     continue
-                part = a_shape in _ELEMENTWISE and b_shape in _ELEMENTWISE and not (b.written or a.apart or b.apart)
+                part = (
+                    a_shape in _ELEMENTWISE
+                    and b_shape in _ELEMENTWISE
+                    and not (b.written or a.apart or b.apart)
+                )
                 if (part and same(a_tensor, b_tensor)) or not share_memory(a_tensor, b_tensor):
                     continue
-                self._fail(b.label, f"must not overlap {a.label}{' in part' if part else ''}; clone one of them")
+                self._fail(
+                    b.label, f"must not overlap {a.label}{' in part' if part else ''}; clone one of them"
+                )
 
 
 def _known(wrong: Any) -> bool:
@@ -245,4 +271,8 @@ def _unlike(shape: Any, expected: Any) -> bool:
 def _has_memory(tensor: Tensor) -> bool:
     """Whether addresses can be compared: no subclass, transform or tracer hides them."""
     plain = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta
-    return plain and not _functorch.is_functorch_wrapped_tensor(tensor) and not torch._is_functional_tensor(tensor)
+    return (
+        plain
+        and not _functorch.is_functorch_wrapped_tensor(tensor)
+        and not torch._is_functional_tensor(tensor)
+    )

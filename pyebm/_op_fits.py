@@ -1,6 +1,8 @@
-"""Whether a call of an op is plainly right, in the fewest reads: contiguous tensors of torch's own type, in memory apart.
+"""Whether a call of an op is plainly right, in the fewest reads: contiguous tensors of torch's own
+type, in memory apart.
 
-What is not, _op_checks.py looks at in full: it has the rules and the words, this only spares the usual call their cost.
+What is not, _op_checks.py looks at in full: it has the rules and the words, this only spares the
+usual call their cost.
 """
 
 from __future__ import annotations
@@ -38,11 +40,16 @@ _SHAPES = {
 
 
 def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
-    """A function of the values of all arguments, in order. False says only that it is for the full checks to say."""
+    """A function of the values of all arguments, in order. False says only that it is for the full
+    checks to say."""
     first, place = op.place[op.samples.name], op.place
     numbers = [_number(op, argument) for argument in op.arguments if argument.tensor is None]
     tensors = [_tensor(op, argument) for argument in op.arguments if argument.tensor is not None]
-    partners = [(place[argument.name], place[argument.partner]) for argument in op.arguments if argument.partner is not None]
+    partners = [
+        (place[argument.name], place[argument.partner])
+        for argument in op.arguments
+        if argument.partner is not None
+    ]
     reduction = place.get("reduction", 0)
     count_of_arguments = len(op.arguments)
 
@@ -95,11 +102,15 @@ def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
             elif kind is _TABLE:
                 right = len(own) == 2
             else:
-                right = (count == 1 and kind in (_ONE, _ONE_OR_BATCH)) or (own == batch and kind is _ONE_OR_BATCH)
+                right = (count == 1 and kind in (_ONE, _ONE_OR_BATCH)) or (
+                    own == batch and kind is _ONE_OR_BATCH
+                )
             if not right:
                 return False
             begin, size = tensor.data_ptr(), tensor.itemsize
-            if count and (not begin or tensor.untyped_storage().nbytes() < (tensor.storage_offset() + count) * size):
+            if count and (
+                not begin or tensor.untyped_storage().nbytes() < (tensor.storage_offset() + count) * size
+            ):
                 return False
             end = begin + count * size
             for other_begin, other_end, other_written in spans:
@@ -118,23 +129,35 @@ def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
 
 
 def _number(op: Op, argument: Argument) -> tuple[Any, ...]:
-    """(place, types, may it be None, the place of what it stands for, low, high, is low itself out)."""
+    """(place, types, may it be None, the place of what it stands for, low, high, is low itself
+    out)."""
     unread, low, high, low_open = op.place.get(argument.rows), float("-inf"), float("inf"), False
     if argument.between is not None:
         low, high = argument.between.low, argument.between.high
     elif argument.number is not None:
-        low, high, low_open = argument.number.low, argument.number.high, argument.number.low_open or argument.number.low == low
+        low, high, low_open = (
+            argument.number.low,
+            argument.number.high,
+            argument.number.low_open or argument.number.low == low,
+        )
     return op.place[argument.name], _TYPES[argument.kind], argument.optional, unread, low, high, low_open
 
 
 def _tensor(op: Op, argument: Argument) -> tuple[Any, ...]:
-    """(place, may it be None, the dtypes for each of x's, kind of shape, is it written, is it the host's)."""
+    """(place, may it be None, the dtypes for each of x's, kind of shape, is it written, is it the
+    host's)."""
     rule = argument.tensor
     assert rule is not None
     allowed = {}
     for x in FLOATS:
         work = (torch.float64 if x == torch.float64 else torch.float32,)
         elementwise = rule.dtype is Dtype.REAL and rule.shape in (Shape.LOSS, Shape.ABOVE)
-        allowed[x] = (x,) if rule.dtype is Dtype.SAME else work if rule.dtype is Dtype.WORK or elementwise else DTYPES[rule.dtype]
+        allowed[x] = (
+            (x,)
+            if rule.dtype is Dtype.SAME
+            else work
+            if rule.dtype is Dtype.WORK or elementwise
+            else DTYPES[rule.dtype]
+        )
     kind = _SHAPES.get(rule.shape)
     return op.place[argument.name], argument.optional, allowed, kind, argument.written, rule.on_host

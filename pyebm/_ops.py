@@ -25,7 +25,9 @@ for _name, _schema in SCHEMAS.items():
 
 
 _C = Path(__file__).parent / "_C.abi3.so"
-HOW_TO_BUILD = "build it with `pip install -e . --no-build-isolation` in the source tree (needs a C++17 compiler)"
+HOW_TO_BUILD = (
+    "build it with `pip install -e . --no-build-isolation` in the source tree (needs a C++17 compiler)"
+)
 
 
 def implemented(op: str, device: str) -> bool:
@@ -39,7 +41,8 @@ def _lacks(ops: Iterable[str], library: Path, device: str, how: str) -> str | No
     if not missing:
         return None
     return (
-        f"{library.name} was loaded and lacks {len(missing)} of its ops, {missing[0]} among them: it is not of these sources; {how}"
+        f"{library.name} was loaded and lacks {len(missing)} of its ops, {missing[0]} among them: it is not"
+        f" of these sources; {how}"
     )
 
 
@@ -62,12 +65,14 @@ _OPS_OF_CUDA = (
     *("denoising_loss", "denoising_grad", "scale_"),
 )
 _HOW_TO_BUILD_CUDA = (
-    "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of CUDA 12 or later)"
+    "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"
+    " CUDA 12 or later)"
 )
 
 
 def _load_cuda() -> str | None:
-    """Load the compiled CUDA library; return why it can't be, or None. Its symbols are in no torch without CUDA."""
+    """Load the compiled CUDA library; return why it can't be, or None. Its symbols are in no torch
+    without CUDA."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA; install a CUDA build of torch"
     if not _C_CUDA.exists():
@@ -76,8 +81,8 @@ def _load_cuda() -> str | None:
         torch.ops.load_library(_C_CUDA)
     except OSError as error:
         return (
-            f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA {torch.version.cuda} ({error}); "
-            f"it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
+            f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA"
+            f" {torch.version.cuda} ({error}); it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
         )
     return _lacks(_OPS_OF_CUDA, _C_CUDA, "CUDA", _HOW_TO_BUILD_CUDA)
 
@@ -93,7 +98,10 @@ def _why_no_triton() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the triton package is missing; install it with `pip install triton` (tested: 3.6 to 3.9)"
     if not _interpreted() and not torch.cuda.is_available():
-        return "there is no CUDA device here; TRITON_INTERPRET=1, set before the start, runs it on CPU tensors, slowly"
+        return (
+            "there is no CUDA device here; TRITON_INTERPRET=1, set before the start, runs it on CPU tensors,"
+            " slowly"
+        )
     return None
 
 
@@ -108,7 +116,10 @@ def backends() -> dict[str, bool | str]:
     machine = platform.machine()
     why_no_cuda = _why_no_cuda
     if why_no_cuda is None and not torch.cuda.is_available():
-        why_no_cuda = "torch finds no CUDA device (torch.cuda.is_available() is False); check the driver with nvidia-smi"
+        why_no_cuda = (
+            "torch finds no CUDA device (torch.cuda.is_available() is False); check the driver with"
+            " nvidia-smi"
+        )
     return {
         "reference": True,
         "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {machine})",
@@ -126,12 +137,20 @@ class Table(dict[str, Callable[..., None]]):
         self.backend = backend
 
     def __missing__(self, op: str) -> Callable[..., None]:
-        raise RuntimeError(f"backend {self.backend!r} does not have the op {op} yet; backend='reference' runs it on any device")
+        raise RuntimeError(
+            f"backend {self.backend!r} does not have the op {op} yet; backend='reference' runs it on any"
+            " device"
+        )
 
 
-# The ops as torch dispatches them: CPU tensors to the compiled library, CUDA tensors to the compiled one or else to Triton.
-_REGISTERED: dict[str, Callable[..., None]] = {name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS}
-_TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}  # what the tests add: kernels emulated on CPU tensors
+# The ops as torch dispatches them: CPU tensors to the compiled library, CUDA tensors to the
+# compiled one or else to Triton.
+_REGISTERED: dict[str, Callable[..., None]] = {
+    name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS
+}
+_TEST_BACKENDS: dict[
+    str, dict[str, Callable[..., None]]
+] = {}  # what the tests add: kernels emulated on CPU tensors
 
 
 @functools.cache
@@ -160,14 +179,18 @@ def _on_cuda(name: str) -> Callable[..., None]:
 
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
-    if not implemented(f"pyebm::{_name}", "CUDA"):  # one implementation a device: the compiled library comes first
+    if not implemented(
+        f"pyebm::{_name}", "CUDA"
+    ):  # one implementation a device: the compiled library comes first
         _implementations.impl(_name, _on_cuda(_name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
-    """The table ``{op name: callable}`` that runs for ``backend`` on x's device, or an error that says what is missing.
+    """The table ``{op name: callable}`` that runs for ``backend`` on x's device, or an error that
+    says what is missing.
 
-    ``None`` lets the device decide. A backend that is there but fails is never replaced by another one.
+    ``None`` lets the device decide. A backend that is there but fails is never replaced by another
+    one.
     """
     if backend is not None and not isinstance(backend, str):
         raise TypeError(f"backend must be None or a name from pyebm.backends(), got {type(backend).__name__}")
@@ -195,7 +218,8 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
 
 
 def on_host(backend: str | None, x: Tensor) -> bool:
-    """Whether the CPU's kernels run, or the reference: they have ops and options that no other backend has."""
+    """Whether the CPU's kernels run, or the reference: they have ops and options that no other
+    backend has."""
     return x.is_cpu and (backend is None or (isinstance(backend, str) and backend in ("cpu", "reference")))
 
 
@@ -227,9 +251,11 @@ def library() -> ctypes.CDLL:
 
 
 def simd(level: str | None = None) -> str:
-    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512') forces one, for tests and benchmarks.
+    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512') forces one,
+    for tests and benchmarks.
 
-    Raises ValueError when this machine or this build does not have that level, RuntimeError when the library is missing.
+    Raises ValueError when this machine or this build does not have that level, RuntimeError when
+    the library is missing.
     """
     if _why_no_cpu is not None:
         raise RuntimeError(_why_no_cpu)

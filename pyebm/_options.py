@@ -1,4 +1,5 @@
-"""What a call takes besides tensors and coefficients: counts, flags, names, shapes, dtypes, devices. Messages as in _checks.py."""
+"""What a call takes besides tensors and coefficients: counts, flags, names, shapes, dtypes,
+devices. Messages as in _checks.py."""
 
 from __future__ import annotations
 
@@ -67,7 +68,11 @@ def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
 
 def checked_flag(op: str, name: str, value: Any) -> bool:
     """True or False; another type that has a truth is a mistake more often than not."""
-    if type(value) is not bool and type(value).__name__ not in ("bool", "bool_", "SymBool"):  # numpy's, a tracer's
+    if type(value) is not bool and type(value).__name__ not in (
+        "bool",
+        "bool_",
+        "SymBool",
+    ):  # numpy's, a tracer's
         raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
     return bool(value)
 
@@ -86,7 +91,10 @@ def checked_keys(op: str, name: str, value: Any, keys: Iterable[str], version: i
     if type(found) is not int or found != version:
         raise ValueError(f"{op}: {name} must be a state_dict of version {version}, got {shown(found)}")
     if set(value) != set(keys):
-        raise ValueError(f"{op}: {name} must have the keys {', '.join(sorted(keys))}, got {', '.join(sorted(map(str, value)))}")
+        raise ValueError(
+            f"{op}: {name} must have the keys {', '.join(sorted(keys))}, got"
+            f" {', '.join(sorted(map(str, value)))}"
+        )
     return value
 
 
@@ -128,7 +136,9 @@ def empty(op: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Ten
 def shown(value: object) -> str:
     """``value`` in a message: short, whatever it is."""
     if isinstance(value, Tensor):
-        return "a nested tensor" if value.is_nested else f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+        return (
+            "a nested tensor" if value.is_nested else f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+        )
     if type(value) is int and value.bit_length() > 128:
         return f"an int of {value.bit_length()} bits"
     try:

@@ -13,9 +13,12 @@ def reach(tensor: Tensor) -> int:
 
 
 def overlaps_itself(tensor: Tensor) -> bool:
-    """Whether two elements may have one address. Sorted by stride, every dimension must step over all of those below it."""
+    """Whether two elements may have one address. Sorted by stride, every dimension must step over
+    all of those below it."""
     below = 0
-    for stride, size in sorted((stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1):
+    for stride, size in sorted(
+        (stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1
+    ):
         if stride <= below:
             return True
         below += stride * (size - 1)
@@ -24,11 +27,17 @@ def overlaps_itself(tensor: Tensor) -> bool:
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Whether every element shares its address with the other's element of the same index."""
-    return a.data_ptr() == b.data_ptr() and a.dtype == b.dtype and a.shape == b.shape and _strides(a) == _strides(b)
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.dtype == b.dtype
+        and a.shape == b.shape
+        and _strides(a) == _strides(b)
+    )
 
 
 def share_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether the distance between the two is a sum of whole numbers of both tensors' strides, each within its dimension."""
+    """Whether the distance between the two is a sum of whole numbers of both tensors' strides, each
+    within its dimension."""
     terms: dict[int, list[int]] = {1: [1 - b.itemsize, a.itemsize - 1]}
     for tensor, sign in ((a, 1), (b, -1)):
         for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
@@ -36,7 +45,11 @@ def share_memory(a: Tensor, b: Tensor) -> bool:
                 term = terms.setdefault(stride * tensor.itemsize, [0, 0])
                 term[sign > 0] += sign * (size - 1)
     tried = [0]
-    return _reaches(sorted(((s, low, high) for s, (low, high) in terms.items()), reverse=True), b.data_ptr() - a.data_ptr(), tried)
+    return _reaches(
+        sorted(((s, low, high) for s, (low, high) in terms.items()), reverse=True),
+        b.data_ptr() - a.data_ptr(),
+        tried,
+    )
 
 
 def _reaches(terms: list[tuple[int, int, int]], distance: int, tried: list[int]) -> bool:

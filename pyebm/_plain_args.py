@@ -1,7 +1,9 @@
-"""The arguments of the ops' plain entries (samplers/_plain.py), for ctypes and, through tools/op_args.py, for C++.
+"""The arguments of the ops' plain entries (samplers/_plain.py), for ctypes and, through
+tools/op_args.py, for C++.
 
-They follow from the ops' records: the numbers that the op needs, after what names the samples and their noise. A library of other
-sources, which would read them elsewhere, says so by the text of its own layout.
+They follow from the ops' records: the numbers that the op needs, after what names the samples and
+their noise. A library of other sources, which would read them elsewhere, says so by the text of its
+own layout.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from ._schemas import OPS
 
 Fields = tuple[tuple[str, str], ...]  # (name, "int" or "float"), each of 8 bytes
 
-CALL: Fields = tuple((name, "int") for name in ("samples", "elements", "is_double", "seed", "first_sample", "stream"))
+CALL: Fields = tuple(
+    (name, "int") for name in ("samples", "elements", "is_double", "seed", "first_sample", "stream")
+)
 
 
 def numbers(op: str) -> Fields:
@@ -23,7 +27,9 @@ def numbers(op: str) -> Fields:
 
 
 STRUCTS = {"call": CALL, **{op: numbers(op) for op in ("affine_step", "corrector_step")}}
-LAYOUT = "; ".join(f"{name}: {', '.join(f'{kind} {field}' for field, kind in fields)}" for name, fields in STRUCTS.items())
+LAYOUT = "; ".join(
+    f"{name}: {', '.join(f'{kind} {field}' for field, kind in fields)}" for name, fields in STRUCTS.items()
+)
 
 
 def _structure(name: str, fields: Any) -> type[ctypes.Structure]:

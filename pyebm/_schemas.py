@@ -1,22 +1,28 @@
 """The ops by name, each a named tuple of its arguments; the targets and reductions that they count.
 
-A field's type gives the schema, its annotations say which tensors it takes (_arguments.py): from them come the checks of every
-backend (_op_checks.py, csrc/common/op_checks.h) and the structs that the C++ kernels are given (csrc/common/op_args.h, written by
-tools/op_args.py). The Triton kernels and the reference read the fields by name.
+A field's type gives the schema, its annotations say which tensors it takes (_arguments.py): from
+them come the checks of every backend (_op_checks.py, csrc/common/op_checks.h) and the structs that
+the C++ kernels are given (csrc/common/op_args.h, written by tools/op_args.py). The Triton kernels
+and the reference read the fields by name.
 
-A new op is a named tuple here, with its name in ``_RECORDS``; ``python tools/op_args.py``; then a function of its name that
-takes ``args::Record`` and ``PYEBM_IMPL`` in csrc/cpu (and csrc/cuda), or ``@entry(Record)`` in reference/ and kernels/. The
-tests of hostile calls find it by themselves. A group of arguments that several ops share is a named tuple of its own.
+A new op is a named tuple here, with its name in ``_RECORDS``; ``python tools/op_args.py``; then a
+function of its name that takes ``args::Record`` and ``PYEBM_IMPL`` in csrc/cpu (and csrc/cuda), or
+``@entry(Record)`` in reference/ and kernels/. The tests of hostile calls find it by themselves. A
+group of arguments that several ops share is a named tuple of its own.
 
-Every op writes into tensors that the caller allocated, so that memory format and dtype are decided in one place (the functional
-layer) and a kernel is only arithmetic. Conventions shared by all of them:
+Every op writes into tensors that the caller allocated, so that memory format and dtype are decided
+in one place (the functional layer) and a kernel is only arithmetic. Conventions shared by all of
+them:
 
-- a coefficient is a number ``c`` or, where given, ``c_rows``: n float32/float64 values, each of which serves the next
-  ``x.numel() / n`` elements of x in logical order: one for all, one per sample, per token of a sample, per element;
-- noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with ``Tensor? seeds`` and ``Tensor? ids``
-  (int64, one per sample) in place of the first two where given. It is data, never a launch argument, so that nothing is
-  compiled again, or replayed, when the seed or the step changes;
-- the arguments that most calls don't need come last and default to None: an argument costs 0.15 us (``_ops.call``).
+- a coefficient is a number ``c`` or, where given, ``c_rows``: n float32/float64 values, each of
+  which serves the next ``x.numel() / n`` elements of x in logical order: one for all, one per
+  sample, per token of a sample, per element;
+- noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with
+  ``Tensor? seeds`` and ``Tensor? ids`` (int64, one per sample) in place of the first two where
+  given. It is data, never a launch argument, so that nothing is compiled again, or replayed, when
+  the seed or the step changes;
+- the arguments that most calls don't need come last and default to None: an argument costs 0.15 us
+  (``_ops.call``).
 """
 
 from __future__ import annotations
@@ -27,14 +33,26 @@ from torch import Tensor
 
 from ._arguments import Apart, Between, Dtype, Is, NoNan, Number, Op, Shape, With, Written
 
-# The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has the same list.
+# The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has
+# the same list.
 TARGETS = (
     *("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel"),
     *("mixture", "mixture_diagonal", "gaussian_full"),
 )
 
 # What a network's layers may have: ``layout`` counts them. csrc/cpu/network.h has the same list.
-ACTIVATIONS = ("identity", "silu", "tanh", "softplus", "sigmoid", "gelu", "gelu_tanh", "elu", "relu", "leaky_relu")
+ACTIVATIONS = (
+    "identity",
+    "silu",
+    "tanh",
+    "softplus",
+    "sigmoid",
+    "gelu",
+    "gelu_tanh",
+    "elu",
+    "relu",
+    "leaky_relu",
+)
 
 REDUCTIONS = {"none": 0, "sample": 1, "sum": 2, "mean": 3, "batchmean": 4}
 
@@ -119,8 +137,8 @@ class AffineStep(NamedTuple):
 
 
 class CorrectorStep(NamedTuple):
-    """In place, a Langevin step of size factor |z|^2 / |score|^2, z its own noise: the norms each sample's or, together, their
-    means over the batch. It runs where metropolis does."""
+    """In place, a Langevin step of size factor |z|^2 / |score|^2, z its own noise: the norms each
+    sample's or, together, their means over the batch. It runs where metropolis does."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE]
@@ -135,7 +153,8 @@ class CorrectorStep(NamedTuple):
 
 
 class TargetScore(NamedTuple):
-    """The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is computed in."""
+    """The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is
+    computed in."""
 
     out: Annotated[Tensor, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
@@ -144,8 +163,8 @@ class TargetScore(NamedTuple):
 
 
 class TargetEnergy(NamedTuple):
-    """The same with the energies, to each of which constant is added. For the targets in reference.ENERGIES. A kernel on the CPU;
-    elsewhere the energy is torch's operations."""
+    """The same with the energies, to each of which constant is added. For the targets in
+    reference.ENERGIES. A kernel on the CPU; elsewhere the energy is torch's operations."""
 
     energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written]
     score: Annotated[Tensor, LIKE, Written]
@@ -156,8 +175,9 @@ class TargetEnergy(NamedTuple):
 
 
 class ChainSteps(NamedTuple):
-    """The steps of a chain and the numbers they leave. With thin, states gets the state after every thin-th step. per_step: the
-    rows hold one value per step, not per sample. A mask and a score_clip are the CPU's alone."""
+    """The steps of a chain and the numbers they leave. With thin, states gets the state after every
+    thin-th step. per_step: the rows hold one value per step, not per sample. A mask and a
+    score_clip are the CPU's alone."""
 
     n_steps: Annotated[int, Between(0)]
     step_size: Positive
@@ -167,7 +187,9 @@ class ChainSteps(NamedTuple):
     temperature_rows: Schedule = None
     step_size_per_step: bool | None = None
     temperature_per_step: bool | None = None
-    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = (
+        None
+    )
     thin: Annotated[int | None, Between(1)] = None
     diverged: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written] = None
     low: Limit = None
@@ -188,10 +210,12 @@ class LangevinChain(NamedTuple):
 
 
 class NetworkScore(NamedTuple):
-    """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and for each layer its outputs, its
-    index in ACTIVATIONS, residual?, skip?. params: for each layer W, row by row, b, and the activation's parameter (else 0); last
-    q, as q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1 or
-    B, all outputs), stand for all b. energy: of an energy only, and cheaper without the score. A kernel on the CPU."""
+    """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and
+    for each layer its outputs, its index in ACTIVATIONS, residual?, skip?. params: for each layer
+    W, row by row, b, and the activation's parameter (else 0); last q, as q |x|^2 is added to the
+    energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1
+    or B, all outputs), stand for all b. energy: of an energy only, and cheaper without the score. A
+    kernel on the CPU."""
 
     score: Annotated[Tensor | None, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
@@ -213,8 +237,9 @@ class NetworkHvp(NamedTuple):
 
 
 class NetworkGrad(NamedTuple):
-    """The gradient, as params lie, of energy_above . energies + score_above . scores; with grad_biases in the place of the biases'
-    own, where there are biases, and that of x. It sums over the batch in parts that the batch's size alone decides."""
+    """The gradient, as params lie, of energy_above . energies + score_above . scores; with
+    grad_biases in the place of the biases' own, where there are biases, and that of x. It sums over
+    the batch in parts that the batch's size alone decides."""
 
     grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
     x: Annotated[Tensor, SAMPLES, Apart]
@@ -228,9 +253,10 @@ class NetworkGrad(NamedTuple):
 
 
 class NetworkLoss(NamedTuple):
-    """A loss, of each sample or their sum, and where wanted its gradient, from one pass: weight (1/2 |kappa s + z|^2 + trace sum_k
-    v_k . (slope of s) v_k), where ``along`` puts the sum of (v_k . s)^2 in the place of the square; ``of_energy`` weight E +
-    square E^2. v: (1 or B, K D), K directions for all or for each sample. The gradients are those of NetworkGrad."""
+    """A loss, of each sample or their sum, and where wanted its gradient, from one pass: weight
+    (1/2 |kappa s + z|^2 + trace sum_k v_k . (slope of s) v_k), where ``along`` puts the sum of (v_k
+    . s)^2 in the place of the square; ``of_energy`` weight E + square E^2. v: (1 or B, K D), K
+    directions for all or for each sample. The gradients are those of NetworkGrad."""
 
     loss: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL, contiguous=True), Written]
     grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
@@ -274,7 +300,8 @@ class NetworkChain(NamedTuple):
 
 
 class Density(NamedTuple):
-    """A chain's target: TARGETS[target] or, where there is a layout, a network (NetworkScore), to which ``target`` is nothing."""
+    """A chain's target: TARGETS[target] or, where there is a layout, a network (NetworkScore), to
+    which ``target`` is nothing."""
 
     target: Target
     params: Params
@@ -283,8 +310,9 @@ class Density(NamedTuple):
 
 
 class UnderdampedChain(NamedTuple):
-    """Steps of underdamped dynamics in place: x = (x + b w) + c z, then w = (d w + e score) + f z, z the same in both. coefficients
-    has (b, c, d, e, f) for all steps or for each. The clamp is x's, the clip the score's. A kernel on the CPU."""
+    """Steps of underdamped dynamics in place: x = (x + b w) + c z, then w = (d w + e score) + f z,
+    z the same in both. coefficients has (b, c, d, e, f) for all steps or for each. The clamp is
+    x's, the clip the score's. A kernel on the CPU."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     velocity: Annotated[Tensor, LIKE, Written]
@@ -292,7 +320,9 @@ class UnderdampedChain(NamedTuple):
     coefficients: Annotated[Tensor, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True)]
     n_steps: Annotated[int, Between(0)]
     name: Name
-    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = (
+        None
+    )
     thin: Annotated[int | None, Between(1)] = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
     low: Limit = None
@@ -303,9 +333,9 @@ class UnderdampedChain(NamedTuple):
 
 
 class PredictorCorrector(NamedTuple):
-    """A reverse diffusion's times in place, with the score of a network: at each, corrector_steps whose noise is that of the next
-    streams, then, where it predicts, an affine_step. coefficients has (factor, a, b, c) for each time, biases a row for all or for
-    each. A kernel on the CPU."""
+    """A reverse diffusion's times in place, with the score of a network: at each, corrector_steps
+    whose noise is that of the next streams, then, where it predicts, an affine_step. coefficients
+    has (factor, a, b, c) for each time, biases a row for all or for each. A kernel on the CPU."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     layout: Layout
@@ -317,7 +347,9 @@ class PredictorCorrector(NamedTuple):
     predicts: bool
     together: bool
     name: Name
-    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = None
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = (
+        None
+    )
     thin: Annotated[int | None, Between(1)] = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
     low: Limit = None
@@ -327,8 +359,9 @@ class PredictorCorrector(NamedTuple):
 
 
 class Leapfrog(NamedTuple):
-    """HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size p; from_* = None means in place.
-    A step size that is a number is rounded to x's dtype with its product, one a sample is not. It runs where metropolis does."""
+    """HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size
+    p; from_* = None means in place. A step size that is a number is rounded to x's dtype with its
+    product, one a sample is not. It runs where metropolis does."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     p: Annotated[Tensor, LIKE, Written]
@@ -340,11 +373,13 @@ class Leapfrog(NamedTuple):
 
 
 class Metropolis(NamedTuple):
-    """x, score and energy become those of the proposal where log u < log_alpha = (energy - proposal_energy) / temperature +
-    (before - after) / scale, u the sample's uniform; accepted counts them. The last two are sums of squares as the loss kernel
-    makes them: MALA's |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
-    HMC's |first - step score|^2 and |last + step proposal_score|^2. A proposal_energy of -infinity is never taken. A kernel on the
-    CPU, whose tensors are contiguous; elsewhere the reference does it, around the backend's uniform_ and denoising_loss."""
+    """x, score and energy become those of the proposal where log u < log_alpha = (energy -
+    proposal_energy) / temperature + (before - after) / scale, u the sample's uniform; accepted
+    counts them. The last two are sums of squares as the loss kernel makes them: MALA's |proposal -
+    x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
+    HMC's |first - step score|^2 and |last + step proposal_score|^2. A proposal_energy of -infinity
+    is never taken. A kernel on the CPU, whose tensors are contiguous; elsewhere the reference does
+    it, around the backend's uniform_ and denoising_loss."""
 
     x: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.FLOATS, contiguous=True), Written]
     score: Annotated[Tensor, ROW, Written]
@@ -368,9 +403,10 @@ class Metropolis(NamedTuple):
 
 
 class MetropolisChain(NamedTuple):
-    """Steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one. ``name`` names the proposals'
-    noise; the tests draw from the next stream, and HMC's step sizes, where jitter > 0 spreads them around step_size, from the one
-    after that. A kernel on the CPU, for samples of 1 to 512 elements."""
+    """Steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one.
+    ``name`` names the proposals' noise; the tests draw from the next stream, and HMC's step sizes,
+    where jitter > 0 spreads them around step_size, from the one after that. A kernel on the CPU,
+    for samples of 1 to 512 elements."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE, Written]
@@ -392,8 +428,9 @@ class MetropolisChain(NamedTuple):
 
 
 class DualAveraging(NamedTuple):
-    """One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman 2014) of each sample or,
-    together, by their mean acceptance; nothing beyond the warm-up. It runs where metropolis does."""
+    """One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman
+    2014) of each sample or, together, by their mean acceptance; nothing beyond the warm-up. It runs
+    where metropolis does."""
 
     step_size: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.DOUBLE, contiguous=True), Written]
     log_average: Annotated[Tensor, ROW, Written]
@@ -407,8 +444,8 @@ class DualAveraging(NamedTuple):
 
 
 class LossTerms(NamedTuple):
-    """The arguments of the denoising losses after the prediction. The samples' coefficients and noise give the residual
-    (kappa pred + lam z) + mu x0."""
+    """The arguments of the denoising losses after the prediction. The samples' coefficients and
+    noise give the residual (kappa pred + lam z) + mu x0."""
 
     kappa: Finite
     lam: Finite

@@ -1,4 +1,5 @@
-"""A run of many steps in native calls of about a tenth of a second, so that Ctrl-C is heard between them."""
+"""A run of many steps in native calls of about a tenth of a second, so that Ctrl-C is heard between
+them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def clock() -> float:
 
 
 def first_stretch(x: Tensor, params: Tensor, n_steps: int) -> int:
-    """The steps of a chain that its first call may take; all of them on a GPU, where a call only queues work."""
+    """The steps of a chain that its first call may take; all of them on a GPU, where a call only
+    queues work."""
     if not x.is_cpu or isinstance(x, FakeTensor):
         return n_steps
     step = _STEP + _ELEMENT * x.numel() + _PARAMETER * x.shape[0] * params.numel()
@@ -32,7 +34,8 @@ def first_stretch(x: Tensor, params: Tensor, n_steps: int) -> int:
 def stretches(
     n_steps: int, first: int, thin: int | None = None, kept_inside: bool = True, most: int | None = None
 ) -> Iterator[tuple[int, int]]:
-    """(done, count) for each call in turn: where it begins, and how many steps it takes; n_steps in all.
+    """(done, count) for each call in turn: where it begins, and how many steps it takes; n_steps in
+    all.
 
     Args:
         first: steps of the first call; how many the next ones take follows from the time that

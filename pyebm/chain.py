@@ -42,43 +42,51 @@ def langevin_chain(
     differentiable: bool | None = None,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, ...]:
-    """``n_steps`` of ``x <- clamp(x + eta s(x) + sqrt(2 eta T) z)`` with the target's own score, fused into one kernel.
+    """``n_steps`` of ``x <- clamp(x + eta s(x) + sqrt(2 eta T) z)`` with the target's own score,
+    fused into one kernel.
 
-    Step k (from 0) draws ``z`` from ``noise.at(step=noise.step + k)``. Equivalent, bit for bit on the same backend, to a loop of
-    :func:`langevin_step` with ``target.score(x)`` (half precisions included: score and state are rounded at every step, as there),
-    and so to any way of cutting the run into calls; a sample's result does not depend on its batch or on the threads.
+    Step k (from 0) draws ``z`` from ``noise.at(step=noise.step + k)``. Equivalent, bit for bit on
+    the same backend, to a loop of :func:`langevin_step` with ``target.score(x)`` (half precisions
+    included: score and state are rounded at every step, as there), and so to any way of cutting the
+    run into calls; a sample's result does not depend on its batch or on the threads.
 
     Args:
-        x: the initial state (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
+        x: the initial state (B, ...), float16, bfloat16, float32 or float64; any strides, which the
+            result keeps.
         target: one of :mod:`pyebm.targets`, on x's device.
         n_steps: K >= 0.
-        step_size: eta > 0. A number; a tensor (B,) or (B, 1, ...), one per sample; or a schedule, one per step: a list of K
-            numbers, or a tensor (K,). A tensor (K,) with K = B is refused, since it could mean either: give (B, 1) or a list.
+        step_size: eta > 0. A number; a tensor (B,) or (B, 1, ...), one per sample; or a schedule,
+            one per step: a list of K numbers, or a tensor (K,). A tensor (K,) with K = B is
+            refused, since it could mean either: give (B, 1) or a list.
         noise: names the noise of the first step.
         temperature: T >= 0, like step_size.
-        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that broadcast to x, with which
-            the chain is a loop of steps.
+        clamp: (low, high), applied to every state: numbers, None for an open side, or tensors that
+            broadcast to x, with which the chain is a loop of steps.
         score_clip: clip the score elementwise to [-score_clip, score_clip] first.
-        mask: bool, broadcastable to x: where False, x stays as it is (inpainting). With one, or a score_clip, the chain of a
-            closed-form target is a loop of steps on other devices than the CPU.
+        mask: bool, broadcastable to x: where False, x stays as it is (inpainting). With one, or a
+            score_clip, the chain of a closed-form target is a loop of steps on other devices than
+            the CPU.
         thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
-        return_diverged: also return, for each sample, the first k whose step left its state not finite, int64 (B,), or -1.
-            A chain that diverges never influences another one.
-        differentiable: None follows what requires grad, but for a learned target (MLPEnergy, MLPScore), whose parameters always
-            do: its chain is a constant, as training on a chain's samples wants it. True follows it too, False nothing.
+        return_diverged: also return, for each sample, the first k whose step left its state not
+            finite, int64 (B,), or -1. A chain that diverges never influences another one.
+        differentiable: None follows what requires grad, but for a learned target (MLPEnergy,
+            MLPScore), whose parameters always do: its chain is a constant, as training on a chain's
+            samples wants it. True follows it too, False nothing.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        The last state, or a tuple of it, the states (with thin), and the report (with return_diverged), in this order.
-        Differentiable in x, step_size, temperature and the target's numbers, in both modes and to any order; then it is a
-        loop of differentiable steps.
+        The last state, or a tuple of it, the states (with thin), and the report (with
+        return_diverged), in this order. Differentiable in x, step_size, temperature and the
+        target's numbers, in both modes and to any order; then it is a loop of differentiable steps.
 
     Raises:
-        TypeError: x is not a dense real floating-point tensor; a target, number or Noise of another type.
-        ValueError: a target of another dimension or on another device; n_steps < 0, thin < 1; a schedule of another length;
-            coefficients out of range; steps beyond 2**32; a Noise that does not fit the batch.
-        RuntimeError: the backend is not available here, or lacks the op; a derivative in forward mode or by a transform of
-            torch.func of a chain that is a constant.
+        TypeError: x is not a dense real floating-point tensor; a target, number or Noise of another
+            type.
+        ValueError: a target of another dimension or on another device; n_steps < 0, thin < 1; a
+            schedule of another length; coefficients out of range; steps beyond 2**32; a Noise that
+            does not fit the batch.
+        RuntimeError: the backend is not available here, or lacks the op; a derivative in forward
+            mode or by a transform of torch.func of a chain that is a constant.
 
     Example:
         >>> import torch, pyebm
@@ -89,12 +97,26 @@ def langevin_chain(
     """
     if not isinstance(target, Target):
         raise TypeError(
-            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; MLPEnergy and MLPScore make one of a "
-            "network, and samplers.Langevin takes any score"
+            f"{_OP}: target must be one of pyebm.targets, got {type(target).__name__}; MLPEnergy and MLPScore"
+            " make one of a network, and samplers.Langevin takes any score"
         )
-    follows = target.follows if differentiable is None else checked_flag(_OP, "differentiable", differentiable)
+    follows = (
+        target.follows if differentiable is None else checked_flag(_OP, "differentiable", differentiable)
+    )
     limits = (clamp, score_clip, mask)
-    args = (x, target, n_steps, step_size, noise, temperature, *limits, thin, return_diverged, follows, backend)
+    args = (
+        x,
+        target,
+        n_steps,
+        step_size,
+        noise,
+        temperature,
+        *limits,
+        thin,
+        return_diverged,
+        follows,
+        backend,
+    )
     if follows or not torch.is_grad_enabled():
         return _chain(*args)
     return in_mode(lambda: _chain(*args), grad=False)
@@ -128,7 +150,9 @@ def _chain(
         element_bounds(_OP, clamp, x)  # checked before the first step
     options = step_options(_OP, x, None if clamps else clamp, score_clip, mask)
     name, seeds, ids = named(_OP, noise, x)
-    if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:  # under torch.compile it would be a guard on the step
+    if (
+        not torch.compiler.is_compiling() and noise.step + n_steps > 2**32
+    ):  # under torch.compile it would be a guard on the step
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
@@ -137,18 +161,28 @@ def _chain(
     followed = wanted(*tensors)
     if followed and not follows and not only_batched(*tensors):
         raise RuntimeError(
-            f"{_OP}: the chain is a constant, of which no derivative can be taken; give differentiable=True, or detach what has a "
-            "tangent or is differentiated by torch.func"
+            f"{_OP}: the chain is a constant, of which no derivative can be taken; give differentiable=True,"
+            " or detach what has a tangent or is differentiated by torch.func"
         )
     limited = mask is not None or score_clip is not None
     if clamps or followed or not target._has_chain(backend, x, limited):
-        kernel_only = followed and only_batched(*tensors) and not wanted(params, numbers.biases) and not clamps and not limited
+        kernel_only = (
+            followed
+            and only_batched(*tensors)
+            and not wanted(params, numbers.biases)
+            and not clamps
+            and not limited
+        )
         if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
-        return _composed(x, target, n_steps, eta, t, noise, clamp, score_clip, mask, thin, return_diverged, backend)
+        return _composed(
+            x, target, n_steps, eta, t, noise, clamp, score_clip, mask, thin, return_diverged, backend
+        )
     kernel, out = kernels[numbers.op], x.clone()
 
-    def advance(count: int, eta: _Row, t: _Row, name: Tensor, states: Tensor | None, diverged: Tensor | None) -> None:
+    def advance(
+        count: int, eta: _Row, t: _Row, name: Tensor, states: Tensor | None, diverged: Tensor | None
+    ) -> None:
         head = (out, numbers.which, params, count, eta.number, t.number, name)
         every = None if states is None else thin
         rows, (kept_mask, low, high, clip) = (eta.rows, t.rows, eta.per_step, t.per_step), options
@@ -163,14 +197,28 @@ def _chain(
 
 
 def _batched(
-    x: Tensor, target: Target, n_steps: int, eta: _Row, t: _Row, noise: Noise, clamp: Clamp | None, backend: str | None
+    x: Tensor,
+    target: Target,
+    n_steps: int,
+    eta: _Row,
+    t: _Row,
+    noise: Noise,
+    clamp: Clamp | None,
+    backend: str | None,
 ) -> Tensor:
-    """Under vmap alone: the chains of all entries in one launch, each with the noise that it has by itself."""
+    """Under vmap alone: the chains of all entries in one launch, each with the noise that it has by
+    itself."""
 
-    def chain(x: Tensor, eta_rows: Tensor | None, t_rows: Tensor | None, seeds: Tensor | None, ids: Tensor) -> Tensor:
-        named = Noise(noise.seed if seeds is None else seeds, sample_ids=ids, step=noise.step, stream=noise.stream)
+    def chain(
+        x: Tensor, eta_rows: Tensor | None, t_rows: Tensor | None, seeds: Tensor | None, ids: Tensor
+    ) -> Tensor:
+        named = Noise(
+            noise.seed if seeds is None else seeds, sample_ids=ids, step=noise.step, stream=noise.stream
+        )
         step_size, temperature = eta.given(eta_rows), t.given(t_rows)
-        made = langevin_chain(x, target, n_steps, step_size, named, temperature=temperature, clamp=clamp, backend=backend)
+        made = langevin_chain(
+            x, target, n_steps, step_size, named, temperature=temperature, clamp=clamp, backend=backend
+        )
         return cast(Tensor, made)
 
     batch = x.shape[0]
@@ -215,7 +263,8 @@ def _in_stretches(
 
 
 class _Row(NamedTuple):
-    """A step size or a temperature as the op takes it: a number, or one value per sample or per step."""
+    """A step size or a temperature as the op takes it: a number, or one value per sample or per
+    step."""
 
     number: float
     rows: Tensor | None = None
@@ -239,12 +288,16 @@ class _Row(NamedTuple):
         return self._replace(rows=self.rows.narrow(0, first, count))
 
 
-def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_steps: int, open_low: bool = False) -> _Row:
+def _coefficient(
+    name: str, value: Coefficient | Sequence[float], x: Tensor, n_steps: int, open_low: bool = False
+) -> _Row:
     if type(value) is float:
         return _Row(*coefficient(_OP, name, value, x, low=0.0, open_low=open_low))
     if isinstance(value, (list, tuple)):
         if len(value) != n_steps:
-            raise ValueError(f"{_OP}: {name} must have one number per step, {n_steps} of them, got {len(value)}")
+            raise ValueError(
+                f"{_OP}: {name} must have one number per step, {n_steps} of them, got {len(value)}"
+            )
         numbers = [checked_number(_OP, f"{name}[{k}]", one, 0.0, open_low) for k, one in enumerate(value)]
         return _Row(math.nan, torch.tensor(numbers, dtype=torch.float64, device=x.device), True)
     if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] == n_steps != 1:
@@ -256,7 +309,8 @@ def _coefficient(name: str, value: Coefficient | Sequence[float], x: Tensor, n_s
         return _Row(math.nan, rows_of(_OP, name, value, x, n_steps, "step"), True)
     if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] not in (1, x.shape[0]):
         raise ValueError(
-            f"{_OP}: {name} must have one value per sample, ({x.shape[0]},), or per step, ({n_steps},), got {tuple(value.shape)}"
+            f"{_OP}: {name} must have one value per sample, ({x.shape[0]},), or per step, ({n_steps},), got"
+            f" {tuple(value.shape)}"
         )
     return _Row(*coefficient(_OP, name, cast(Coefficient, value), x, low=0.0, open_low=open_low))
 
@@ -280,7 +334,8 @@ def _composed(
     return_diverged: bool,
     backend: str | None,
 ) -> Tensor | tuple[Tensor, ...]:
-    """The same bits step by step, for those who differentiate through the chain, and for clamps by element."""
+    """The same bits step by step, for those who differentiate through the chain, and for clamps by
+    element."""
     kept = []
     diverged = torch.full(x.shape[:1], -1, device=x.device)
     out = x.clone()
@@ -293,7 +348,11 @@ def _composed(
         if thin is not None and (k + 1) % thin == 0:
             kept.append(out)
         if return_diverged:
-            left = ~out.detach().reshape(x.shape[0], -1).isfinite().all(1) if x.numel() else torch.zeros_like(diverged).bool()
+            left = (
+                ~out.detach().reshape(x.shape[0], -1).isfinite().all(1)
+                if x.numel()
+                else torch.zeros_like(diverged).bool()
+            )
             diverged = torch.where(left & (diverged < 0), k, diverged)
     states = None if thin is None else torch.stack(kept) if kept else x.new_empty((0, *x.shape))
     return _together(out, states, diverged if return_diverged else None)

@@ -14,11 +14,12 @@ from .noise import Noise
 
 
 class NoiseCounter(Noise):
-    """A :class:`Noise` on one device whose step is advanced in place, without the host: the form that CUDA graphs need.
+    """A :class:`Noise` on one device whose step is advanced in place, without the host: the form
+    that CUDA graphs need.
 
-    A captured graph replays the same launches, so a step that the host counts would replay the same noise. Here the
-    advance is a launch of its own, captured too: each replay draws the next step's. On the CPU it is the same, without a
-    graph. The Noise it was made from stays as it is.
+    A captured graph replays the same launches, so a step that the host counts would replay the same
+    noise. Here the advance is a launch of its own, captured too: each replay draws the next step's.
+    On the CPU it is the same, without a graph. The Noise it was made from stays as it is.
 
     Args:
         noise: the sequence, and the step to begin at.
@@ -53,7 +54,8 @@ class NoiseCounter(Noise):
         return int(self._name[2])
 
     def advance_(self, steps: int = 1) -> NoiseCounter:
-        """Go on by so many steps >= 0, on the device; they must stay below 2**32, which is checked on the CPU. Returns itself."""
+        """Go on by so many steps >= 0, on the device; they must stay below 2**32, which is checked
+        on the CPU. Returns itself."""
         steps = checked_count("NoiseCounter", "steps", steps)
         if steps >= WORD or (self._name.is_cpu and readable(self._name) and self.step + steps >= WORD):
             raise ValueError(f"NoiseCounter: steps must stay below 2**32, got {shown(steps)} more")
@@ -61,11 +63,13 @@ class NoiseCounter(Noise):
         return self
 
     def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
-        """A plain Noise at another step or stream; without a step, at this one's, for which it waits for the device."""
+        """A plain Noise at another step or stream; without a step, at this one's, for which it
+        waits for the device."""
         return Noise.at(self, step=self.step if step is None else step, stream=stream)
 
     def shard(self, *, first_sample: int) -> Noise:
-        """As :meth:`Noise.shard`, of a plain Noise at this step, for which it waits for the device."""
+        """As :meth:`Noise.shard`, of a plain Noise at this step, for which it waits for the
+        device."""
         return self.at().shard(first_sample=first_sample)
 
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:
@@ -73,7 +77,9 @@ class NoiseCounter(Noise):
 
     def _named(self, batch: int, like: Tensor) -> Named:
         if like.device != self._name.device:
-            raise ValueError(f"noise: this NoiseCounter lives on {self._name.device}, got samples on {like.device}")
+            raise ValueError(
+                f"noise: this NoiseCounter lives on {self._name.device}, got samples on {like.device}"
+            )
         return super()._named(batch, like)
 
     __hash__ = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
@@ -83,5 +89,6 @@ class NoiseCounter(Noise):
 
 
 def _restored(noise: Noise, like: Tensor) -> NoiseCounter:
-    """A counter with a step of its own. A tensor says on which device, so that torch.load's map_location is heard."""
+    """A counter with a step of its own. A tensor says on which device, so that torch.load's
+    map_location is heard."""
     return NoiseCounter(noise, like.device)

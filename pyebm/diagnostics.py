@@ -1,7 +1,8 @@
-"""Has a sampler done its work? Acceptance, effective sample size, R-hat, the energy's trace, the kernel Stein discrepancy.
+"""Has a sampler done its work? Acceptance, effective sample size, R-hat, the energy's trace, the
+kernel Stein discrepancy.
 
-``states`` is a trajectory's, (n_kept, B, ...): draws first, then chains. ESS and R-hat are ArviZ's (Vehtari et al. 2021), which the
-extra ``diagnostics`` installs.
+``states`` is a trajectory's, (n_kept, B, ...): draws first, then chains. ESS and R-hat are ArviZ's
+(Vehtari et al. 2021), which the extra ``diagnostics`` installs.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ def _check_states(call: str, states: Tensor) -> None:
 
 
 def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
-    """``states`` as an ``xarray.DataTree`` with the groups ``posterior`` and, from a trajectory's info, ``sample_stats``.
+    """``states`` as an ``xarray.DataTree`` with the groups ``posterior`` and, from a trajectory's
+    info, ``sample_stats``.
 
-    Raises ImportError where arviz-base is missing, TypeError or ValueError where states is not (draws, chains, ...).
+    Raises ImportError where arviz-base is missing, TypeError or ValueError where states is not
+    (draws, chains, ...).
     """
     _check_states("to_arviz", states)
     if states.is_meta:
@@ -57,13 +60,17 @@ def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
     for key, values in given.items():
         check_tensor("to_arviz", f"info[{key!r}]", values)
         if values.shape not in ((draws,), (draws, chains)):
-            raise ValueError(f"to_arviz: info[{key!r}] must be ({draws},) or ({draws}, {chains}), got {tuple(values.shape)}")
+            raise ValueError(
+                f"to_arviz: info[{key!r}] must be ({draws},) or ({draws}, {chains}), got"
+                f" {tuple(values.shape)}"
+            )
     stats = {names[key]: by_chain(values) for key, values in given.items()}
     return base.from_dict(groups | ({"sample_stats": stats} if stats else {}))
 
 
 def ess(states: Tensor, *, method: str = "bulk", **options: Any) -> Tensor:
-    """The effective sample size over all chains of every element, shape ``states.shape[2:]``, float64 on the CPU.
+    """The effective sample size over all chains of every element, shape ``states.shape[2:]``,
+    float64 on the CPU.
 
     ``method`` and ``options`` are those of ``arviz_stats.ess``. Raises as :func:`to_arviz`.
     """
@@ -71,7 +78,8 @@ def ess(states: Tensor, *, method: str = "bulk", **options: Any) -> Tensor:
 
 
 def rhat(states: Tensor, *, method: str = "rank", **options: Any) -> Tensor:
-    """R-hat of every element, shape ``states.shape[2:]``: near 1 where the chains agree. Needs two chains or more.
+    """R-hat of every element, shape ``states.shape[2:]``: near 1 where the chains agree. Needs two
+    chains or more.
 
     ``method`` and ``options`` are those of ``arviz_stats.rhat``. Raises as :func:`to_arviz`.
     """
@@ -81,7 +89,9 @@ def rhat(states: Tensor, *, method: str = "rank", **options: Any) -> Tensor:
 def _statistic(name: str, states: Tensor, **options: Any) -> Tensor:
     _check_states(name, states)
     if not isinstance(options["method"], str):
-        raise TypeError(f"{name}: method must be one of arviz_stats.{name}'s, by its name, got {shown(options['method'])}")
+        raise TypeError(
+            f"{name}: method must be one of arviz_stats.{name}'s, by its name, got {shown(options['method'])}"
+        )
     if states.shape[0] < 4:
         raise ValueError(f"{name}: states must hold 4 draws or more, got {states.shape[0]}")
     stats = _arviz("arviz_stats")
@@ -92,26 +102,34 @@ def _statistic(name: str, states: Tensor, **options: Any) -> Tensor:
 
 
 def energy_trace(states: Tensor, energy_fn: Callable[[Tensor], Tensor]) -> Tensor:
-    """The energy of every state, (draws, chains), one draw at a time: a trace that drifts has not reached its law."""
+    """The energy of every state, (draws, chains), one draw at a time: a trace that drifts has not
+    reached its law."""
     _check_states("energy_trace", states)
     check_callable("energy_trace", "energy_fn", energy_fn, "a function of x")
-    rows = in_mode(lambda: [energy_fn(x).reshape(-1) for x in states], grad=False, inference=torch.is_inference_mode_enabled())
+    rows = in_mode(
+        lambda: [energy_fn(x).reshape(-1) for x in states],
+        grad=False,
+        inference=torch.is_inference_mode_enabled(),
+    )
     return torch.stack(rows) if rows else states.new_empty(states.shape[:2])
 
 
 def kernel_stein_discrepancy(
     x: Tensor, score: Tensor, *, c: float = 1.0, beta: float = -0.5, statistic: str = "u", block: int = 1024
 ) -> Tensor:
-    """The squared kernel Stein discrepancy between a sample and the density whose score it is given.
+    """The squared kernel Stein discrepancy between a sample and the density whose score it is
+    given.
 
-    ``mean of k0(x_i, x_j)`` for the Stein kernel k0 of the inverse multiquadric ``(c^2 + |x - y|^2)^beta``, which detects
-    non-convergence for beta in (-1, 0) (Gorham & Mackey 2017, "Measuring sample quality with kernels").
+    ``mean of k0(x_i, x_j)`` for the Stein kernel k0 of the inverse multiquadric
+    ``(c^2 + |x - y|^2)^beta``, which detects non-convergence for beta in (-1, 0) (Gorham & Mackey
+    2017, "Measuring sample quality with kernels").
 
     Args:
         x: the sample (n, ...), n points.
         score: grad log p at them, like x.
         c, beta: the kernel's, c > 0 and -1 < beta < 0.
-        statistic: "u" leaves i = j out (unbiased: around 0 for a sample of p, at times below; n >= 2); "v" keeps it (>= 0).
+        statistic: "u" leaves i = j out (unbiased: around 0 for a sample of p, at times below; n >=
+            2); "v" keeps it (>= 0).
         block: so many points at a time: memory is a few block^2 numbers, whatever n.
 
     Returns:
@@ -122,7 +140,8 @@ def kernel_stein_discrepancy(
     Example:
         >>> import torch, pyebm
         >>> x = pyebm.Noise(0).randn((500, 2))
-        >>> right, wrong = (float(pyebm.diagnostics.kernel_stein_discrepancy(x, -(x - m))) for m in (0.0, 0.5))
+        >>> discrepancy = pyebm.diagnostics.kernel_stein_discrepancy
+        >>> right, wrong = (float(discrepancy(x, -(x - m))) for m in (0.0, 0.5))
         >>> abs(right) < 0.02 < wrong
         True
     """
@@ -141,7 +160,14 @@ def kernel_stein_discrepancy(
     total = points.new_zeros(())
     for i in range(0, n, block):
         for j in range(0, i + 1, block):  # k0 is symmetric: the blocks above the diagonal are those below it
-            k0 = _stein_kernel(points[i : i + block], scores[i : i + block], points[j : j + block], scores[j : j + block], c, beta)
+            k0 = _stein_kernel(
+                points[i : i + block],
+                scores[i : i + block],
+                points[j : j + block],
+                scores[j : j + block],
+                c,
+                beta,
+            )
             total += k0.sum() * (1 if i == j else 2)
             if i == j and statistic == "u":
                 total -= k0.diagonal().sum()
@@ -149,10 +175,16 @@ def kernel_stein_discrepancy(
 
 
 def _stein_kernel(x: Tensor, sx: Tensor, y: Tensor, sy: Tensor, c: float, beta: float) -> Tensor:
-    """k0 between two blocks of points: sx.sy k + (sx.grad_y + sy.grad_x) k + div_x grad_y k for k = q^beta, q = c^2 + |x - y|^2."""
+    """k0 between two blocks of points: sx.sy k + (sx.grad_y + sy.grad_x) k + div_x grad_y k for k =
+    q^beta, q = c^2 + |x - y|^2."""
     square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     q = square + c * c
-    # (sy - sx).(x - y), from inner products: the points' distance itself is not taken from such a difference.
+    # (sy - sx).(x - y), from inner products: the points' distance itself is not taken from such a
+    # difference.
     across = (x @ sy.T) - (y * sy).sum(1) - (sx * x).sum(1, keepdim=True) + (sx @ y.T)
     outer = q ** (beta - 1)
-    return (sx @ sy.T) * outer * q + 2 * beta * outer * (across - x.shape[1]) - 4 * beta * (beta - 1) * outer / q * square
+    return (
+        (sx @ sy.T) * outer * q
+        + 2 * beta * outer * (across - x.shape[1])
+        - 4 * beta * (beta - 1) * outer / q * square
+    )

@@ -18,16 +18,20 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
     """``-grad E`` at every sample, for ``p(x) = exp(-E(x)) / Z``.
 
     Args:
-        energy_fn: maps (B, ...) to one energy a sample, (B,) or (B, 1); a sample's energy must depend on that sample only.
-        x: (B, ...), floating point. It need not require grad; if it does and create_graph is True, the score is
-            differentiable in it too.
-        create_graph: True to train an energy network through its score (Vincent 2011; Saremi et al. 2018): the result then
-            carries the graph to the network's parameters. False for sampling: the result is detached.
+        energy_fn: maps (B, ...) to one energy a sample, (B,) or (B, 1); a sample's energy must
+            depend on that sample only.
+        x: (B, ...), floating point. It need not require grad; if it does and create_graph is True,
+            the score is differentiable in it too.
+        create_graph: True to train an energy network through its score (Vincent 2011; Saremi et al.
+            2018): the result then carries the graph to the network's parameters. False for
+            sampling: the result is detached.
 
     Returns:
-        The score, shape and dtype of x. Works inside ``torch.no_grad()`` and ``torch.inference_mode()``: the gradient is taken
-        outside of both, and the result is an ordinary tensor. (Weights that were *made* in inference mode torch can't
-        differentiate through.) In forward mode and in the transforms of ``torch.func`` it is differentiable, always.
+        The score, shape and dtype of x. Works inside ``torch.no_grad()`` and
+        ``torch.inference_mode()``: the gradient is taken outside of both, and the result is an
+        ordinary tensor. (Weights that were *made* in inference mode torch can't differentiate
+        through.) In forward mode and in the transforms of ``torch.func`` it is differentiable,
+        always.
 
     Raises:
         TypeError: x is not a real floating-point tensor, or the energy is not a tensor.
@@ -41,7 +45,9 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
         True
     """
     check_callable("energy_score", "energy_fn", energy_fn, "a function of x")
-    return energy_and_score("energy_score", energy_fn, x, checked_flag("energy_score", "create_graph", create_graph))[1]
+    return energy_and_score(
+        "energy_score", energy_fn, x, checked_flag("energy_score", "create_graph", create_graph)
+    )[1]
 
 
 def energy_and_score(
@@ -53,7 +59,9 @@ def energy_and_score(
         return _composable(op, energy_fn, x, batch)
     if is_dynamo_compiling():  # which takes torch.func.grad, and not torch.autograd.grad
         if is_exporting():  # and here neither
-            raise RuntimeError(f"{op}: the gradient of energy_fn can't be exported with strict=True; use strict=False")
+            raise RuntimeError(
+                f"{op}: the gradient of energy_fn can't be exported with strict=True; use strict=False"
+            )
         energy, score = _composable(op, energy_fn, x if create_graph else x.detach(), batch)
         return energy.detach(), score if create_graph else score.detach()
 
@@ -63,14 +71,19 @@ def energy_and_score(
         _check_gradient(op, energy, batch)
         (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
         if grad is None:
-            raise ValueError(f"{op}: energy_fn must return an energy that depends on x, got one that does not")
+            raise ValueError(
+                f"{op}: energy_fn must return an energy that depends on x, got one that does not"
+            )
         return energy.detach().reshape(batch), -grad if create_graph else -grad.detach()
 
     return in_mode(differentiate, grad=True)
 
 
-def _composable(op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """The same by torch.func.grad, through which forward mode and other transforms go on, to the weights of the network too."""
+def _composable(
+    op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, batch: int
+) -> tuple[Tensor, Tensor]:
+    """The same by torch.func.grad, through which forward mode and other transforms go on, to the
+    weights of the network too."""
 
     def total(x: Tensor) -> tuple[Tensor, Tensor]:
         energy = energy_fn(x)
@@ -84,11 +97,14 @@ def _composable(op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, batch
 def _check_gradient(op: str, energy: Tensor, batch: int) -> None:
     check_energy(op, energy, batch)
     if not energy.requires_grad:
-        raise ValueError(f"{op}: energy_fn must return an energy that depends on x through autograd, got a constant")
+        raise ValueError(
+            f"{op}: energy_fn must return an energy that depends on x through autograd, got a constant"
+        )
 
 
 def _leaf(x: Tensor) -> Tensor:
-    """x with a graph that begins at it; a copy where autograd can't record what is done to x itself."""
+    """x with a graph that begins at it; a copy where autograd can't record what is done to x
+    itself."""
     return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
 
 
@@ -97,4 +113,6 @@ def check_energy(op: str, energy: Tensor, batch: int) -> None:
     if not isinstance(energy, Tensor):
         raise TypeError(f"{op}: energy_fn must return a tensor, got {type(energy).__name__}")
     if energy.shape not in ((batch,), (batch, 1)):
-        raise ValueError(f"{op}: energy_fn must return one energy per sample, shape ({batch},), got {tuple(energy.shape)}")
+        raise ValueError(
+            f"{op}: energy_fn must return one energy per sample, shape ({batch},), got {tuple(energy.shape)}"
+        )

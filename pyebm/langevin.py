@@ -1,4 +1,5 @@
-"""One Langevin step with any score: x' = x + eta s(x) + sqrt(2 eta T) z, and the affine step that covers its relatives."""
+"""One Langevin step with any score: x' = x + eta s(x) + sqrt(2 eta T) z, and the affine step that
+covers its relatives."""
 
 from __future__ import annotations
 
@@ -8,14 +9,25 @@ import torch
 from torch import Tensor
 
 from . import _ops, reference
-from ._checks import Coefficient, apart, bound, check_dense, check_like, check_plain, check_samples, coefficient
+from ._checks import (
+    Coefficient,
+    apart,
+    bound,
+    check_dense,
+    check_like,
+    check_plain,
+    check_samples,
+    coefficient,
+)
 from ._clamps import Clamp, by_element, changing, element_bounds
 from ._derivatives import wanted
 from ._dtensor import by_samples
 from ._options import checked_flag, shown
 from .noise import Noise, named
 
-_Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]  # the numbers, and the values per sample instead of them
+_Coefficients = tuple[
+    tuple[float, ...], tuple[Tensor | None, ...]
+]  # the numbers, and the values per sample instead of them
 
 
 @by_samples
@@ -32,34 +44,38 @@ def langevin_step(
     return_mean: bool = False,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """One step of unadjusted Langevin dynamics, ``x + step_size * score + sqrt(2 * step_size * temperature) * z``.
+    """One step of unadjusted Langevin dynamics,
+    ``x + step_size * score + sqrt(2 * step_size * temperature) * z``.
 
-    The convention is that of Roberts & Tweedie (1996) and Song & Ermon (2019, with step_size = alpha/2): for small steps the
-    chain's law is p(x)^(1/temperature), normalised. Equivalent to that expression with ``z = noise.randn(x.shape)``; the
-    noise is made inside the kernel. In half precisions the arithmetic is float32, rounded once.
+    The convention is that of Roberts & Tweedie (1996) and Song & Ermon (2019, with step_size =
+    alpha/2): for small steps the chain's law is p(x)^(1/temperature), normalised. Equivalent to
+    that expression with ``z = noise.randn(x.shape)``; the noise is made inside the kernel. In half
+    precisions the arithmetic is float32, rounded once.
 
     Args:
-        x: state (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
+        x: state (B, ...), float16, bfloat16, float32 or float64; any strides, which the result
+            keeps.
         score: grad log p at x, same shape; x's dtype or a narrower one (widened, exactly).
-        step_size: eta > 0: a number, a tensor of one value per sample, (B,) or (B, 1, ...), or one that broadcasts to x, such
-            as (B, T, 1).
+        step_size: eta > 0: a number, a tensor of one value per sample, (B,) or (B, 1, ...), or one
+            that broadcasts to x, such as (B, T, 1).
         noise: names z; give each step its own, ``noise.at(step=k)``.
         temperature: T >= 0, like step_size. 0 is gradient ascent on log p.
-        clamp: (low, high), applied to x': numbers, None for an open side, or tensors that broadcast to x, one bound an element;
-            those cost another pass over x.
+        clamp: (low, high), applied to x': numbers, None for an open side, or tensors that broadcast
+            to x, one bound an element; those cost another pass over x.
         score_clip: clip the score elementwise to [-score_clip, score_clip] first.
         mask: bool, broadcastable to x: where False, x stays as it is (inpainting).
         return_mean: also return ``x + step_size * score``, without noise and clamp (but masked).
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        x', or (x', mean). Differentiable in x, score, step_size, temperature and a clamp's tensors, in both modes and to any
-        order; then z is stored and the step is composed of torch operations. At a temperature of 0 its derivative, which is
-        infinite, is 0 by convention.
+        x', or (x', mean). Differentiable in x, score, step_size, temperature and a clamp's tensors,
+        in both modes and to any order; then z is stored and the step is composed of torch
+        operations. At a temperature of 0 its derivative, which is infinite, is 0 by convention.
 
     Raises:
         TypeError: tensors that are not dense real floating point, or a score wider than x.
-        ValueError: shapes, devices, bounds or coefficients that don't fit; a Noise that does not fit the batch.
+        ValueError: shapes, devices, bounds or coefficients that don't fit; a Noise that does not
+            fit the batch.
         RuntimeError: the backend is not available here.
 
     Example:
@@ -72,7 +88,9 @@ def langevin_step(
     """
     check_samples("langevin_step", "x", x)
     coefficients = _langevin_coefficients(step_size, temperature, x)
-    return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend)
+    return _step(
+        "langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend
+    )
 
 
 @by_samples
@@ -89,12 +107,14 @@ def langevin_step_(
     return_mean: bool = False,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """:func:`langevin_step` in place: x is overwritten and returned (with the mean, a new tensor, where asked for).
+    """:func:`langevin_step` in place: x is overwritten and returned (with the mean, a new tensor,
+    where asked for).
 
-    A step size, a temperature or a mask that shares memory with x is read before any of x is written.
+    A step size, a temperature or a mask that shares memory with x is read before any of x is
+    written.
 
-    Raises, besides what langevin_step raises, ValueError for an x that is expanded, overlaps itself or the score, or
-    that requires grad (as any in-place operation on a leaf).
+    Raises, besides what langevin_step raises, ValueError for an x that is expanded, overlaps itself
+    or the score, or that requires grad (as any in-place operation on a leaf).
 
     Example:
         >>> import torch, pyebm
@@ -105,7 +125,19 @@ def langevin_step_(
     check_samples("langevin_step_", "x", x)
     coefficients = _langevin_coefficients(step_size, temperature, x)
     _check_in_place(x, score, coefficients[1])
-    return _step("langevin_step", x, score, coefficients, noise, clamp, score_clip, mask, return_mean, backend, in_place=True)
+    return _step(
+        "langevin_step",
+        x,
+        score,
+        coefficients,
+        noise,
+        clamp,
+        score_clip,
+        mask,
+        return_mean,
+        backend,
+        in_place=True,
+    )
 
 
 @by_samples
@@ -122,16 +154,19 @@ def affine_step(
     return_mean: bool = False,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """``clamp((a x + b g) + c z)``: the form behind every predictor and corrector of the score-based samplers.
+    """``clamp((a x + b g) + c z)``: the form behind every predictor and corrector of the
+    score-based samplers.
 
-    With (a, b, c): (1, eta, sqrt(2 eta)) Langevin; (1, eps/2, sqrt(eps)) its half-step convention; (1, lr, std) JEM;
-    (1, G^2, G) the reverse-diffusion predictor of the VE SDE (Song et al. 2021); and so on.
+    With (a, b, c): (1, eta, sqrt(2 eta)) Langevin; (1, eps/2, sqrt(eps)) its half-step convention;
+    (1, lr, std) JEM; (1, G^2, G) the reverse-diffusion predictor of the VE SDE (Song et al. 2021);
+    and so on.
 
     Args:
         x, g: (B, ...) as in :func:`langevin_step`; g plays the score's part.
-        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite (tensors are checked on the CPU); rounded
-            once to float32 unless x is float64.
-        noise, clamp, mask, return_mean, backend: as in :func:`langevin_step`; the mean is ``a x + b g``.
+        a, b, c: numbers, or tensors as step_size is of :func:`langevin_step`, finite (tensors are
+            checked on the CPU); rounded once to float32 unless x is float64.
+        noise, clamp, mask, return_mean, backend: as in :func:`langevin_step`; the mean is
+            ``a x + b g``.
 
     Returns and raises as :func:`langevin_step`.
 
@@ -146,7 +181,17 @@ def affine_step(
     b, b_rows = coefficient("affine_step", "b", b, x)
     c, c_rows = coefficient("affine_step", "c", c, x)
     return _step(
-        "affine_step", x, g, ((a, b, c), (a_rows, b_rows, c_rows)), noise, clamp, None, mask, return_mean, backend, g_name="g"
+        "affine_step",
+        x,
+        g,
+        ((a, b, c), (a_rows, b_rows, c_rows)),
+        noise,
+        clamp,
+        None,
+        mask,
+        return_mean,
+        backend,
+        g_name="g",
     )
 
 
@@ -159,20 +204,30 @@ def _langevin_coefficients(step_size: Coefficient, temperature: Coefficient, x: 
 def _check_in_place(x: Tensor, score: Tensor, rows: tuple[Tensor | None, ...]) -> None:
     if x.requires_grad and torch.is_grad_enabled():
         if x.is_leaf:
-            raise ValueError("langevin_step_: x must not be a leaf that requires grad; detach it, or use torch.no_grad()")
-        raise ValueError("langevin_step_: x must not require grad; use langevin_step, which is differentiable")
+            raise ValueError(
+                "langevin_step_: x must not be a leaf that requires grad; detach it, or use torch.no_grad()"
+            )
+        raise ValueError(
+            "langevin_step_: x must not require grad; use langevin_step, which is differentiable"
+        )
     for name, value in (("score", score), ("step_size", rows[0]), ("temperature", rows[1])):
         if isinstance(value, Tensor) and value.requires_grad and torch.is_grad_enabled():
             raise ValueError(
-                f"langevin_step_: {name} must not require grad; detach it, or use langevin_step, which is differentiable"
+                f"langevin_step_: {name} must not require grad; detach it, or use langevin_step, which is"
+                " differentiable"
             )
     if x.is_contiguous() or torch.compiler.is_compiling():
         return
     # Sorted by stride, each dimension must step over all of the ones below it.
     reach = 0
-    for stride, size in sorted((stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1):
+    for stride, size in sorted(
+        (stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1
+    ):
         if stride <= reach:
-            raise ValueError(f"langevin_step_: x must not be expanded or overlap itself, got strides {x.stride()}; clone it")
+            raise ValueError(
+                f"langevin_step_: x must not be expanded or overlap itself, got strides {x.stride()};"
+                " clone it"
+            )
         reach += stride * (size - 1)
 
 
@@ -194,7 +249,9 @@ def _step(
         sides = element_bounds(op, clamp, x, None if mask is None else _expanded_mask(op, mask, x))
         if in_place:
             sides = (sides[0].clone(), sides[1].clone())  # which may lie in x
-        made = _step(op, x, score, coefficients, noise, None, score_clip, mask, return_mean, backend, in_place, g_name)
+        made = _step(
+            op, x, score, coefficients, noise, None, score_clip, mask, return_mean, backend, in_place, g_name
+        )
         value, mean = made if isinstance(made, tuple) else (made, None)
         value = value.clamp_(*sides) if in_place else value.clamp(*sides)
         return value if mean is None else (value, mean)
@@ -206,9 +263,12 @@ def _step(
     numbers, rows = coefficients
     limits = changing(x, low, high, score_clip)
     if limits is not None or wanted(x, score, *rows, mask, seeds, ids):
-        # The same bits from torch operations, for those who differentiate through the sampler; only the noise is a kernel's.
+        # The same bits from torch operations, for those who differentiate through the sampler; only
+        # the noise is a kernel's.
         z = noise.randn(x.shape, device=x.device, backend=backend)
-        exact_mean, exact = reference.UPDATES[op](x, score, z, numbers, *rows, mask, *(limits or (low, high, score_clip)))
+        exact_mean, exact = reference.UPDATES[op](
+            x, score, z, numbers, *rows, mask, *(limits or (low, high, score_clip))
+        )
         value = x.copy_(exact) if in_place else exact.to(x.dtype)
         return (value, exact_mean.to(x.dtype)) if return_mean else value
     if in_place:
@@ -223,7 +283,11 @@ def _step(
 
 
 def step_options(
-    op: str, x: Tensor, clamp: Clamp | None = None, score_clip: float | None = None, mask: Tensor | None = None
+    op: str,
+    x: Tensor,
+    clamp: Clamp | None = None,
+    score_clip: float | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor | None, float | None, float | None, float | None]:
     """(mask, low, high, score_clip) as the ops take them, checked."""
     low = high = None
@@ -242,7 +306,10 @@ def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
         low, high = clamp
     except (TypeError, ValueError):
         raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {shown(clamp)}") from None
-    low, high = -math.inf if low is None else bound(op, "clamp", low), math.inf if high is None else bound(op, "clamp", high)
+    low, high = (
+        -math.inf if low is None else bound(op, "clamp", low),
+        math.inf if high is None else bound(op, "clamp", high),
+    )
     if not low <= high:
         raise ValueError(f"{op}: clamp must be (low, high) with low <= high, got ({low}, {high})")
     return low, high
@@ -250,7 +317,10 @@ def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
 
 def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(f"{op}: mask must be a bool tensor, got {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}")
+        raise TypeError(
+            f"{op}: mask must be a bool tensor, got"
+            f" {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}"
+        )
     check_plain(op, "mask", mask)
     check_dense(op, "mask", mask)
     if mask.device != x.device:
@@ -258,4 +328,6 @@ def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
     try:
         return mask.expand(x.shape)
     except RuntimeError:
-        raise ValueError(f"{op}: mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}") from None
+        raise ValueError(
+            f"{op}: mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}"
+        ) from None

@@ -1,7 +1,8 @@
 """Noise as a pure function: a :class:`Noise` names a sequence of normals and holds none of them.
 
-The contract (docs/noise.md): ``z[b, i] = lane (i mod 4) of normals(Philox4x32-10(key = seed, counter = (i div 4,
-sample id of b, step, stream)))``, the same bits on every backend, batch split, thread count and process count.
+The contract (docs/noise.md): ``z[b, i] = lane (i mod 4) of normals(Philox4x32-10(key = seed,
+counter = (i div 4, sample id of b, step, stream)))``, the same bits on every backend, batch split,
+thread count and process count.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ class Noise(Name):
     """Names a sequence of standard normals; immutable, a few bytes, and safe to share.
 
     Args:
-        seed: an int of 64 bits (in [-2**63, 2**64)), or an int64 tensor (B,) with a seed per sample. ``None`` draws one
-            from torch's default generator for the CPU, so that ``torch.manual_seed`` governs it.
-        first_sample: the id of the first sample; sample ``b`` of a tensor has id ``first_sample + b``.
-        sample_ids: int64 tensor (B,), the ids themselves, for shuffled or gathered batches (``first_sample`` must be 0). Ids and
-            seeds on another device are copied to the CPU, once, and from there to wherever they are used.
-            With seeds per sample, ``sample_ids=torch.zeros(B)`` in int64 makes a sample depend on its seed alone.
+        seed: an int of 64 bits (in [-2**63, 2**64)), or an int64 tensor (B,) with a seed per
+            sample. ``None`` draws one from torch's default generator for the CPU, so that
+            ``torch.manual_seed`` governs it.
+        first_sample: the id of the first sample; sample ``b`` of a tensor has id
+            ``first_sample + b``.
+        sample_ids: int64 tensor (B,), the ids themselves, for shuffled or gathered batches
+            (``first_sample`` must be 0). Ids and seeds on another device are copied to the CPU,
+            once, and from there to wherever they are used. With seeds per sample,
+            ``sample_ids=torch.zeros(B)`` in int64 makes a sample depend on its seed alone.
         step: the Langevin or training step, in [0, 2**32).
-        stream: tells the uses of one seed apart, in [0, 2**32). Two uses that must be independent need two streams.
+        stream: tells the uses of one seed apart, in [0, 2**32). Two uses that must be independent
+            need two streams.
 
     Raises:
         TypeError: seed or sample_ids of another type or dtype.
@@ -67,16 +72,27 @@ class Noise(Name):
                 seed = checked_int("Noise", "seed", seed, ", an int64 tensor (B,) or None")
             if not -(2**63) <= seed < 2**64:
                 raise ValueError(f"Noise: seed must fit 64 bits, [-2**63, 2**64), got {shown(seed)}")
-        first_sample, step, stream = word("first_sample", first_sample), word("step", step), word("stream", stream)
+        first_sample, step, stream = (
+            word("first_sample", first_sample),
+            word("step", step),
+            word("stream", stream),
+        )
         if sample_ids is not None:
             if first_sample != 0:
-                raise ValueError(f"Noise: give first_sample or sample_ids, not both; got first_sample={first_sample}")
-            ids = per_sample("sample_ids", sample_ids if isinstance(sample_ids, Tensor) else _listed(sample_ids))
+                raise ValueError(
+                    f"Noise: give first_sample or sample_ids, not both; got first_sample={first_sample}"
+                )
+            ids = per_sample(
+                "sample_ids", sample_ids if isinstance(sample_ids, Tensor) else _listed(sample_ids)
+            )
             if readable(ids) and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < WORD:
-                raise ValueError(f"Noise: sample_ids must be in [0, 2**32), got {int(ids.min())} to {int(ids.max())}")
+                raise ValueError(
+                    f"Noise: sample_ids must be in [0, 2**32), got {int(ids.min())} to {int(ids.max())}"
+                )
         if seeds is not None and ids is not None and seeds.shape != ids.shape:
             raise ValueError(
-                f"Noise: seed and sample_ids must have one entry per sample each, got {seeds.shape[0]} and {ids.shape[0]}"
+                f"Noise: seed and sample_ids must have one entry per sample each, got {seeds.shape[0]} and"
+                f" {ids.shape[0]}"
             )
         self._set(seed, first_sample, step, stream, seeds, ids)
 
@@ -86,7 +102,9 @@ class Noise(Name):
         """The seed given, an int or int64 (B,)."""
         if self._seeds is not None:
             return self._seeds.clone()
-        return self._seed if isinstance(self._seed, int) else int(self._seed)  # a tensor where compiled code drew it
+        return (
+            self._seed if isinstance(self._seed, int) else int(self._seed)
+        )  # a tensor where compiled code drew it
 
     @property
     def first_sample(self) -> int:
@@ -128,12 +146,16 @@ class Noise(Name):
         return new
 
     def shard(self, *, first_sample: int) -> Noise:
-        """The same sequence for a shard whose first sample has the id ``first_sample`` in the whole.
+        """The same sequence for a shard whose first sample has the id ``first_sample`` in the
+        whole.
 
-        Raises ValueError for a Noise that lists its samples one by one (sample_ids, or a seed per sample): slice those.
+        Raises ValueError for a Noise that lists its samples one by one (sample_ids, or a seed per
+        sample): slice those.
         """
         if self._ids is not None or self._seeds is not None:
-            raise ValueError("Noise.shard: this Noise lists its samples one by one; slice its seed and sample_ids instead")
+            raise ValueError(
+                "Noise.shard: this Noise lists its samples one by one; slice its seed and sample_ids instead"
+            )
         new = object.__new__(Noise)
         new._set(self._seed, word("first_sample", first_sample), self._step, self._stream, None, None)
         return new
@@ -150,11 +172,13 @@ class Noise(Name):
 
         float16 and bfloat16 are the float32 normals rounded once; float64 the same normals widened.
 
-        Equivalent to ``torch.randn(shape)`` in law; the value at ``[b, i...]`` depends on nothing but this Noise, ``b`` and ``i``.
+        Equivalent to ``torch.randn(shape)`` in law; the value at ``[b, i...]`` depends on nothing
+        but this Noise, ``b`` and ``i``.
 
         Raises:
             TypeError: dtype is not float16, bfloat16, float32 or float64.
-            ValueError: an empty or negative shape, a batch that does not fit this Noise, an unknown backend.
+            ValueError: an empty or negative shape, a batch that does not fit this Noise, an unknown
+                backend.
 
         Example:
             >>> import pyebm
@@ -171,13 +195,15 @@ class Noise(Name):
         device: torch.device | str = "cpu",
         backend: str | None = None,
     ) -> Tensor:
-        """Uniforms in (0, 1], shape ``shape``, whose first dimension counts samples: word i mod 4 of the contract's Philox call.
+        """Uniforms in (0, 1], shape ``shape``, whose first dimension counts samples: word i mod 4
+        of the contract's Philox call.
 
-        They come from the same words as the normals of this Noise, so draw one of the two from a name, not both. float16 and
-        bfloat16 are the float32 numbers rounded once (in float16 those below 2**-25 become 0); float64 the same, widened.
+        They come from the same words as the normals of this Noise, so draw one of the two from a
+        name, not both. float16 and bfloat16 are the float32 numbers rounded once (in float16 those
+        below 2**-25 become 0); float64 the same, widened.
 
-        Equivalent to ``torch.rand(shape)`` in law; the value at ``[b, i...]`` depends on nothing but this Noise, ``b`` and ``i``.
-        Raises as :meth:`randn`.
+        Equivalent to ``torch.rand(shape)`` in law; the value at ``[b, i...]`` depends on nothing
+        but this Noise, ``b`` and ``i``. Raises as :meth:`randn`.
 
         Example:
             >>> import pyebm
@@ -188,7 +214,13 @@ class Noise(Name):
         return self._drawn("rand", "uniform_", shape, dtype, device, backend)
 
     def _drawn(
-        self, call: str, op: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, backend: str | None
+        self,
+        call: str,
+        op: str,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        backend: str | None,
     ) -> Tensor:
         shape = checked_shape(f"Noise.{call}", "shape", shape)
         out = empty(f"Noise.{call}", shape, dtype, device)
@@ -206,7 +238,8 @@ class Noise(Name):
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`from_state_dict` needs to name the same sequence again (plain ints and CPU tensors)."""
+        """What :meth:`from_state_dict` needs to name the same sequence again (plain ints and CPU
+        tensors)."""
         return {
             "version": _VERSION,
             "seed": self.seed,
@@ -221,7 +254,8 @@ class Noise(Name):
         """The Noise that ``state_dict()`` described.
 
         Raises:
-            TypeError: a value of another type than ``state_dict()`` gives, a seed of None among them.
+            TypeError: a value of another type than ``state_dict()`` gives, a seed of None among
+                them.
             ValueError: another version, keys missing, numbers out of range.
 
         Example:
@@ -235,7 +269,8 @@ class Noise(Name):
             raise TypeError("Noise: state_dict's seed must be an int or an int64 tensor (B,), got None")
         if not isinstance(state["sample_ids"], (Tensor, type(None))):
             raise TypeError(
-                f"Noise: state_dict's sample_ids must be an int64 tensor (B,) or None, got {shown(state['sample_ids'])}"
+                "Noise: state_dict's sample_ids must be an int64 tensor (B,) or None, got"
+                f" {shown(state['sample_ids'])}"
             )
         return cls(**{key: value for key, value in state.items() if key != "version"})
 
@@ -266,7 +301,9 @@ def _listed(ids: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(ids, (list, tuple)) and all(isinstance(one, int) for one in ids):
             raise ValueError("Noise: sample_ids must be in [0, 2**32), got ints beyond int64") from None
-        raise TypeError(f"Noise: sample_ids must be ints or an int64 tensor (B,), got {shown(ids)}: {error}") from None
+        raise TypeError(
+            f"Noise: sample_ids must be ints or an int64 tensor (B,), got {shown(ids)}: {error}"
+        ) from None
 
 
 def named(op: str, noise: Noise, x: Tensor) -> Named:
@@ -284,7 +321,9 @@ def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:
     if isinstance(noise, Noise):
         return noise
     if isinstance(noise, torch.Generator):
-        drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, generator=noise, device=noise.device)
+        drawn = torch.randint(
+            -(2**63), 2**63 - 1, (), dtype=torch.int64, generator=noise, device=noise.device
+        )
         return Noise(int(drawn))
     if isinstance(noise, (bool, Tensor)) or not hasattr(noise, "__index__"):
         got = type(noise).__name__

@@ -15,27 +15,34 @@ from .noise import Noise, named
 
 
 @by_samples
-def perturb(x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient = 1.0, backend: str | None = None) -> Tensor:
+def perturb(
+    x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient = 1.0, backend: str | None = None
+) -> Tensor:
     """``alpha x + sigma z`` with ``z = noise.randn(x.shape)``, which is never stored.
 
-    The perturbation of denoising score matching (Vincent 2011; ``alpha = 1``) and of variance-preserving diffusions
-    (``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``). Equivalent to ``alpha * x + sigma * noise.randn(x.shape)``.
+    The perturbation of denoising score matching (Vincent 2011; ``alpha = 1``) and of
+    variance-preserving diffusions (``alpha = sqrt(abar)``, ``sigma = sqrt(1 - abar)``). Equivalent
+    to ``alpha * x + sigma * noise.randn(x.shape)``.
 
     Args:
-        x: samples (B, ...), float16, bfloat16, float32 or float64; any strides, which the result keeps.
-        sigma: the noise's standard deviation >= 0, in x's units: a number, a tensor of one value per sample, (B,) or
-            (B, 1, ...), or one that broadcasts to x, such as (B, T, 1) for a noise level per token.
+        x: samples (B, ...), float16, bfloat16, float32 or float64; any strides, which the result
+            keeps.
+        sigma: the noise's standard deviation >= 0, in x's units: a number, a tensor of one value
+            per sample, (B,) or (B, 1, ...), or one that broadcasts to x, such as (B, T, 1) for a
+            noise level per token.
         noise: names the normals; the loss that is given the same Noise regenerates them.
-        alpha: the factor of x, like sigma but of any sign. Tensors are checked on the CPU, not on a GPU, which would be waited for.
+        alpha: the factor of x, like sigma but of any sign. Tensors are checked on the CPU, not on a
+            GPU, which would be waited for.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
         A new tensor like x; differentiable in x, sigma and alpha, in both modes and to any order.
 
     Raises:
-        TypeError: x is not a dense real floating-point tensor, or a coefficient is not a number or such a tensor.
-        ValueError: a coefficient out of range, of another shape or on another device; a Noise that does not fit the
-            batch; an unknown backend.
+        TypeError: x is not a dense real floating-point tensor, or a coefficient is not a number or
+            such a tensor.
+        ValueError: a coefficient out of range, of another shape or on another device; a Noise that
+            does not fit the batch; an unknown backend.
         RuntimeError: the backend is not available here.
 
     Example:

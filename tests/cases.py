@@ -9,8 +9,9 @@ from torch import Tensor
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
-# Empty, odd, samples whose size is not a multiple of the generator's 4 lanes, both sides of the sizes at which the kernels
-# cut samples into chunks (512 and 1024 elements), and more than 2^16 elements (where threads share the work).
+# Empty, odd, samples whose size is not a multiple of the generator's 4 lanes, both sides of the
+# sizes at which the kernels cut samples into chunks (512 and 1024 elements), and more than 2^16
+# elements (where threads share the work).
 SHAPES = (
     *((0,), (0, 3), (3, 0), (1,), (3,), (5, 1), (17,), (257,)),
     *((64, 2), (7, 17), (2, 257), (4, 3, 8, 8), (5, 3, 7, 3)),
@@ -18,7 +19,8 @@ SHAPES = (
 )
 LARGE = ((1, 65_539), (67, 1031), (22_001, 3))
 
-# Bits are promised: no tolerance, no NaN (which unwritten memory holds under the `poison` fixture), the same dtype.
+# Bits are promised: no tolerance, no NaN (which unwritten memory holds under the `poison` fixture),
+# the same dtype.
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
@@ -28,16 +30,24 @@ def name_of(value: object) -> str:
 
 
 def normal(
-    *shape: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", seed: int = 0, grad: bool = False
+    *shape: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    grad: bool = False,
 ) -> Tensor:
     """Test data from torch's own generator: the same numbers in every dtype, up to its rounding."""
     made = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return made.to(device, dtype).requires_grad_(grad)
 
 
-def levels(batch: int, device: torch.device | str = "cpu", seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+def levels(
+    batch: int, device: torch.device | str = "cpu", seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """One positive coefficient a sample, in [0.1, 1.1)."""
-    return (torch.rand(batch, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1).to(device, dtype)
+    return (torch.rand(batch, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1).to(
+        device, dtype
+    )
 
 
 def column(rows: Tensor, like: Tensor) -> Tensor:

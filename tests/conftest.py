@@ -1,4 +1,5 @@
-"""Fixtures: the kernel backends (at every SIMD level), threads, dtypes, shapes, and memory that is full of NaN until written."""
+"""Fixtures: the kernel backends (at every SIMD level), threads, dtypes, shapes, and memory that is
+full of NaN until written."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def _kernel_backends() -> Iterator[Any]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes run only when asked for: ``-m slow``; those of a device only where there is one."""
+    """Tests that take minutes run only when asked for: ``-m slow``; those of a device only where
+    there is one."""
     if not torch.cuda.is_available():
         no_device = pytest.mark.skip(reason="needs a CUDA device, and torch finds none here")
         for item in items:
@@ -54,12 +56,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _marked(backend: tuple[str, str | None]) -> object:
     """``-m gpu`` runs every test of the suite on a device's backends too."""
     on_a_device = backend[0] in ("cuda", "triton") and not _ops._interpreted()
-    return pytest.param(backend, marks=pytest.mark.gpu if on_a_device else [], id="-".join(filter(None, backend)))
+    return pytest.param(
+        backend, marks=pytest.mark.gpu if on_a_device else [], id="-".join(filter(None, backend))
+    )
 
 
 @pytest.fixture(autouse=True)
 def modes() -> Iterator[None]:
-    """Every test leaves autograd's modes as it found them: a lost gradient is to be blamed on the test that lost it."""
+    """Every test leaves autograd's modes as it found them: a lost gradient is to be blamed on the
+    test that lost it."""
     yield
     left = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     torch.set_grad_enabled(True)
@@ -68,7 +73,8 @@ def modes() -> Iterator[None]:
 
 @pytest.fixture(params=[_marked(backend) for backend in _kernel_backends()])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a kernel backend that runs here; the CPU's comes once for every SIMD level of this machine."""
+    """The name of a kernel backend that runs here; the CPU's comes once for every SIMD level of
+    this machine."""
     name, level = request.param
     if level is None:
         yield name
@@ -113,7 +119,8 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For the many small tests: on a busy machine, waiting for a second thread takes longer than their work."""
+    """For the many small tests: on a busy machine, waiting for a second thread takes longer than
+    their work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,5 @@
-"""What the tests of the dense targets share: mixtures of every kind, the truth in extended precision, docs/targets.md's bound."""
+"""What the tests of the dense targets share: mixtures of every kind, the truth in extended
+precision, docs/targets.md's bound."""
 
 from __future__ import annotations
 
@@ -11,8 +12,22 @@ import pyebm
 from pyebm.targets import Gaussian, GaussianMixture
 
 SCALES = ("number", "components", "dimensions", "both")
-# Below and above the kernels' 4 fused dimensions, 12 rows in registers, 96 components a tile and 128 dimensions a span.
-SIZES = ((1, 1), (3, 1), (2, 5), (13, 2), (100, 3), (97, 4), (211, 7), (96, 16), (130, 33), (40, 130), (20, 512), (30, 1027))
+# Below and above the kernels' 4 fused dimensions, 12 rows in registers, 96 components a tile and
+# 128 dimensions a span.
+SIZES = (
+    (1, 1),
+    (3, 1),
+    (2, 5),
+    (13, 2),
+    (100, 3),
+    (97, 4),
+    (211, 7),
+    (96, 16),
+    (130, 33),
+    (40, 130),
+    (20, 512),
+    (30, 1027),
+)
 
 
 def has_the_op(backend, op):
@@ -26,7 +41,8 @@ def has_the_op(backend, op):
 
 
 def emulates(backend, threads=1):
-    """Is it one of the backends that take a thousand times as long, without a device? Then threads are of no account: skips two."""
+    """Is it one of the backends that take a thousand times as long, without a device? Then threads
+    are of no account: skips two."""
     native = backend == "cpu" or (backend in ("cuda", "triton") and not pyebm._ops._interpreted())
     if not native and threads > 1:
         pytest.skip("its kernels know nothing of torch's threads")
@@ -46,13 +62,17 @@ def mixture(count, dim, scale="number", spread=1.0):
     """Components of uneven weight, one of them without any."""
     weights = levels(count, seed=3, dtype=torch.float64)
     weights[0] *= count <= 2
-    return GaussianMixture(spread * normal(count, dim, seed=2), scale_of(scale, count, dim), weights / weights.sum())
+    return GaussianMixture(
+        spread * normal(count, dim, seed=2), scale_of(scale, count, dim), weights / weights.sum()
+    )
 
 
 def correlated(dim):
     """A target whose covariance couples all dimensions, with eigenvalues from 1/2 on."""
     factor = normal(dim, dim, dtype=torch.float64, seed=11) / dim**0.5
-    return Gaussian(normal(dim, seed=12), covariance=factor @ factor.T + 0.5 * torch.eye(dim, dtype=torch.float64))
+    return Gaussian(
+        normal(dim, seed=12), covariance=factor @ factor.T + 0.5 * torch.eye(dim, dtype=torch.float64)
+    )
 
 
 MAKE = {
@@ -72,7 +92,8 @@ def _parameters(target, dtype):
 
 
 def truth(target, x):
-    """The score (B, D), and by how much an implementation in x's dtype may be off (docs/targets.md), both in extended precision."""
+    """The score (B, D), and by how much an implementation in x's dtype may be off
+    (docs/targets.md), both in extended precision."""
     means, variances, weights = _parameters(target, x.dtype)
     count, dim = means.shape
     at = np.asarray(x.double().numpy(), dtype=np.longdouble)
@@ -91,7 +112,9 @@ def truth(target, x):
         size = 1 + apart[:, None] + np.abs(np.where(np.isfinite(offsets), offsets, 0))[:, None]
         of_weights = (r * size * (np.abs(far) / variances + np.abs(pulls[b]))).sum(0)
         of_sums = (r * (np.abs(means) + np.abs(at[b])) / variances).sum(0)
-        roundings[b] = (min(dim, 128) + dim / 128 + 12) * of_weights + (min(count, 96) + count / 96 + 12) * of_sums
+        roundings[b] = (min(dim, 128) + dim / 128 + 12) * of_weights + (
+            min(count, 96) + count / 96 + 12
+        ) * of_sums
     return pulls, roundings * unit
 
 
@@ -103,7 +126,8 @@ def assert_within_bound(got, target, x):
 
 
 def energy_bound(target, x):
-    """The energy (B,), and by how much an implementation in x's dtype may be off (docs/targets.md), both in extended precision."""
+    """The energy (B,), and by how much an implementation in x's dtype may be off (docs/targets.md),
+    both in extended precision."""
     means, variances, weights = _parameters(target, x.dtype)
     count, dim = means.shape
     at = np.asarray(x.double().numpy(), dtype=np.longdouble)

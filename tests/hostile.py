@@ -1,4 +1,5 @@
-"""Values that no caller should give, and the kinds of arguments, which say what such a value may stand for."""
+"""Values that no caller should give, and the kinds of arguments, which say what such a value may
+stand for."""
 
 from __future__ import annotations
 
@@ -75,10 +76,15 @@ HOSTILE = {
     "device": lambda: "cuda:99",
 }
 
-UNNAMED = ("INTERNAL", "Internal error", "please report a bug")  # torch's own words where it met what it does not know
+UNNAMED = (
+    "INTERNAL",
+    "Internal error",
+    "please report a bug",
+)  # torch's own words where it met what it does not know
 
 
-# --- kinds: from a value, [] where it must be refused, else [the plain value that it stands for] ---
+# --- kinds: from a value, [] where it must be refused, else [the plain value that it stands for]
+# ---
 
 
 def count(least=0, most=2**32, none=False):
@@ -94,8 +100,18 @@ def count(least=0, most=2**32, none=False):
     return plain
 
 
-def number(low=-math.inf, open_low=False, high=math.inf, none=False, tensors=False, infinite=False, integers=False, meta=False):
-    """tensors: may be a tensor of one number too; integers: or of an int or a bool; meta: or of none."""
+def number(
+    low=-math.inf,
+    open_low=False,
+    high=math.inf,
+    none=False,
+    tensors=False,
+    infinite=False,
+    integers=False,
+    meta=False,
+):
+    """tensors: may be a tensor of one number too; integers: or of an int or a bool; meta: or of
+    none."""
 
     def plain(value):
         if value is None:
@@ -115,7 +131,9 @@ def number(low=-math.inf, open_low=False, high=math.inf, none=False, tensors=Fal
         except OverflowError:
             value = math.inf if value > 0 else -math.inf
         fine = (
-            (value > low or (value == low and not open_low)) and (value < high or infinite) and (infinite or math.isfinite(value))
+            (value > low or (value == low and not open_low))
+            and (value < high or infinite)
+            and (infinite or math.isfinite(value))
         )
         return [value] * fine
 
@@ -128,7 +146,12 @@ def flag(value):
 
 def samples(value):
     """A batch: any dense floating-point tensor of one dimension or more."""
-    fine = isinstance(value, Tensor) and value.dtype in FLOATS and value.layout is torch.strided and not value.is_nested
+    fine = (
+        isinstance(value, Tensor)
+        and value.dtype in FLOATS
+        and value.layout is torch.strided
+        and not value.is_nested
+    )
     return [value] if fine and value.dim() and value.numel() <= 2**34 else []
 
 
@@ -158,7 +181,12 @@ def dense():
 
     def plain(value):
         fine = isinstance(value, Tensor) and not (value.is_complex() or value.is_quantized or value.is_nested)
-        fine = fine and value.layout is torch.strided and value.dim() > 1 and value.dtype is not torch.float8_e4m3fn
+        fine = (
+            fine
+            and value.layout is torch.strided
+            and value.dim() > 1
+            and value.dtype is not torch.float8_e4m3fn
+        )
         return [value if value.is_meta else value.double()] if fine else []
 
     return plain
@@ -171,7 +199,11 @@ def seed(value):
 def same(a, b):
     """The same numbers, to the bit, of whatever a call gives."""
     if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype is b.dtype and (a.is_meta or torch.equal(a.nan_to_num(), b.nan_to_num()))
+        return (
+            isinstance(b, Tensor)
+            and a.dtype is b.dtype
+            and (a.is_meta or torch.equal(a.nan_to_num(), b.nan_to_num()))
+        )
     if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):

@@ -1,4 +1,5 @@
-"""Hostile calls of the registered ops, made from the table of their arguments (pyebm/_schemas.py)."""
+"""Hostile calls of the registered ops, made from the table of their arguments
+(pyebm/_schemas.py)."""
 
 from __future__ import annotations
 
@@ -72,7 +73,10 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
         yield from ((repr(bad), {name: bad}) for bad in NO_INTEGERS)
     if (rule := argument.number) is not None:
         unread = {argument.rows: None} if argument.rows in op.place else {}
-        yield from ((repr(bad), {name: bad, **unread}) for bad in (float("nan"), float("inf"), -float("inf"), rule.low - 1.0))
+        yield from (
+            (repr(bad), {name: bad, **unread})
+            for bad in (float("nan"), float("inf"), -float("inf"), rule.low - 1.0)
+        )
         if rule.low_open:
             yield repr(rule.low), {name: rule.low, **unread}
     if argument.no_nan:
@@ -93,7 +97,9 @@ def _tensors(argument: Argument, value: torch.Tensor) -> Iterator[tuple[str, tor
     yield "meta", value.to("meta")
     for dtype in WRONG_DTYPES:
         real = argument.tensor.dtype in (Dtype.REAL, Dtype.FLOATS) and dtype in (torch.float64, torch.float16)
-        if dtype != value.dtype and not (real and (dtype == torch.float64 or argument.tensor.dtype is Dtype.FLOATS)):
+        if dtype != value.dtype and not (
+            real and (dtype == torch.float64 or argument.tensor.dtype is Dtype.FLOATS)
+        ):
             yield str(dtype), value.to(dtype)
     yield "sparse", value.to_sparse()
     if argument.tensor.shape is not Shape.SAMPLES:
@@ -116,8 +122,11 @@ def _tensors(argument: Argument, value: torch.Tensor) -> Iterator[tuple[str, tor
     yield "too little memory", small
 
 
-def _overlapping(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """This tensor and one that is written share their last and first element, or all of their memory."""
+def _overlapping(
+    op: Op, argument: Argument, arguments: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """This tensor and one that is written share their last and first element, or all of their
+    memory."""
     value = arguments[argument.name]
     for other in op.arguments:
         if not other.written or other.name == argument.name:
@@ -132,5 +141,8 @@ def _overlapping(op: Op, argument: Argument, arguments: dict[str, Any]) -> Itera
         if value.dtype != written.dtype or value.nbytes > written.nbytes or argument.written:
             yield (
                 f"over {other.name}",
-                {argument.name: memory[: value.nbytes].view(value.dtype).view(value.shape), other.name: theirs},
+                {
+                    argument.name: memory[: value.nbytes].view(value.dtype).view(value.shape),
+                    other.name: theirs,
+                },
             )

@@ -1,6 +1,8 @@
-"""The dense targets' Triton kernels under Triton's interpreter, beyond what the suite's own tests ask of every backend.
+"""The dense targets' Triton kernels under Triton's interpreter, beyond what the suite's own tests
+ask of every backend.
 
-Not collected by itself: test_triton.py runs this file in a process of its own, with TRITON_INTERPRET=1.
+Not collected by itself: test_triton.py runs this file in a process of its own, with
+TRITON_INTERPRET=1.
 """
 
 import pytest
@@ -60,7 +62,8 @@ def test_chunks_of_per_sample_values_seeds_and_states():
 
 @pytest.fixture
 def one_order(monkeypatch):
-    """The interpreter's tl.dot is numpy's matrix product, whose order of adding depends on a row's place with some CPUs."""
+    """The interpreter's tl.dot is numpy's matrix product, whose order of adding depends on a row's
+    place with some CPUs."""
 
     def dot(_, a, b, total, *__):
         products = a.data[:, :, None].astype(total.data.dtype) * b.data[None]
@@ -70,7 +73,9 @@ def one_order(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_order")
-@pytest.mark.parametrize("make", [lambda: mixture(70, 5), lambda: mixture(70, 5, "both"), lambda: correlated(5)])
+@pytest.mark.parametrize(
+    "make", [lambda: mixture(70, 5), lambda: mixture(70, 5, "both"), lambda: correlated(5)]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_sample_does_not_depend_on_its_place(make, dtype):
     target, x = make(), 2 * normal(70, 5, dtype=dtype)
@@ -86,7 +91,15 @@ def test_wrong_parameters_are_refused_before_anything_is_written():
     out = torch.full_like(x, 7.0)
     for kind in ("mixture", "mixture_diagonal", "gaussian_full"):
         index = pyebm._schemas.TARGETS.index(kind)
-        for params in (torch.zeros(6), torch.zeros(0), torch.zeros(40, dtype=torch.float64), torch.zeros(80)[::2]):
-            with pytest.raises(ValueError, match=rf"target_score: params must be .* numbers of {kind} for samples of 4 elements"):
+        for params in (
+            torch.zeros(6),
+            torch.zeros(0),
+            torch.zeros(40, dtype=torch.float64),
+            torch.zeros(80)[::2],
+        ):
+            with pytest.raises(
+                ValueError,
+                match=rf"target_score: params must be .* numbers of {kind} for samples of 4 elements",
+            ):
                 pyebm.kernels.OPS["target_score"](out, x, index, params)
     assert (out == 7).all()

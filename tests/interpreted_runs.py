@@ -1,4 +1,5 @@
-"""Coefficients that change within a sample, in the Triton kernels under Triton's interpreter (see interpreted_triton.py)."""
+"""Coefficients that change within a sample, in the Triton kernels under Triton's interpreter (see
+interpreted_triton.py)."""
 
 from __future__ import annotations
 
@@ -36,5 +37,7 @@ def test_sums(case, reduction, dtype):
 @pytest.mark.parametrize("count", [4, 9, 36, 48])
 def test_a_number_of_values_that_does_not_divide_the_samples(count):
     x = normal(3, 8)
-    with pytest.raises(ValueError, match=f"perturb: sigma must have 1 value, one per sample, .* got {count} for 3 samples"):
+    with pytest.raises(
+        ValueError, match=f"perturb: sigma must have 1 value, one per sample, .* got {count} for 3 samples"
+    ):
         OPS["perturb"](torch.empty_like(x), x, 1.0, 0.5, NOISE._name, None, levels(count))

@@ -1,7 +1,7 @@
 """The Triton kernels under Triton's interpreter, on CPU tensors: the reference's bits.
 
-Not collected by itself: the interpreter has to be chosen before triton is imported, so test_triton.py runs this file in a process
-of its own, with TRITON_INTERPRET=1.
+Not collected by itself: the interpreter has to be chosen before triton is imported, so
+test_triton.py runs this file in a process of its own, with TRITON_INTERPRET=1.
 """
 
 import pytest
@@ -13,8 +13,23 @@ import pyebm
 from pyebm import _schemas
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# Empty; less than a group of 4, a vector of 8, a tile; several tiles of samples, and of a sample; sizes that 2, 4, 8, none divide.
-SHAPES = ((0,), (0, 3), (3, 0), (3,), (5, 1), (3, 7), (2, 6), (2, 3, 4, 5), (3, 72), (530, 2), (2, 1031), (1, 2052), (1, 2310))
+# Empty; less than a group of 4, a vector of 8, a tile; several tiles of samples, and of a sample;
+# sizes that 2, 4, 8, none divide.
+SHAPES = (
+    (0,),
+    (0, 3),
+    (3, 0),
+    (3,),
+    (5, 1),
+    (3, 7),
+    (2, 6),
+    (2, 3, 4, 5),
+    (3, 72),
+    (530, 2),
+    (2, 1031),
+    (1, 2052),
+    (1, 2310),
+)
 NOISE = pyebm.Noise(2**63 + 12345, step=7, stream=2**32 - 1, first_sample=11)
 
 
@@ -23,12 +38,17 @@ def data(shape, dtype, seed=0):
 
 
 def levels(batch, dtype=torch.float32):
-    return (torch.rand(batch, generator=torch.Generator().manual_seed(9), dtype=torch.float64) + 0.1).to(dtype)
+    return (torch.rand(batch, generator=torch.Generator().manual_seed(9), dtype=torch.float64) + 0.1).to(
+        dtype
+    )
 
 
 def assert_same(call, **tolerance):
-    """call("triton") and call("reference") give the same bits (sums: within tolerance), dtypes and strides."""
-    ours, theirs = (result if isinstance(result, tuple) else (result,) for result in map(call, ("triton", "reference")))
+    """call("triton") and call("reference") give the same bits (sums: within tolerance), dtypes and
+    strides."""
+    ours, theirs = (
+        result if isinstance(result, tuple) else (result,) for result in map(call, ("triton", "reference"))
+    )
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         assert a.stride() == b.stride()
@@ -91,13 +111,21 @@ def test_step_with_every_option(shape, dtype):
 
     assert_same(
         lambda backend: nan_as_number(
-            pyebm.langevin_step(x, score, rows, NOISE, temperature=0.3, score_clip=0.4, backend=backend, **options)
+            pyebm.langevin_step(
+                x, score, rows, NOISE, temperature=0.3, score_clip=0.4, backend=backend, **options
+            )
         )
     )
     assert_same(
-        lambda backend: nan_as_number(pyebm.affine_step(x, score, 0.9, rows, rows.float(), NOISE, backend=backend, **options))
+        lambda backend: nan_as_number(
+            pyebm.affine_step(x, score, 0.9, rows, rows.float(), NOISE, backend=backend, **options)
+        )
     )
-    assert_same(lambda backend: nan_as_number(pyebm.affine_step(x, score, 0.9, 0.2, 0.1, NOISE, backend=backend, **options)))
+    assert_same(
+        lambda backend: nan_as_number(
+            pyebm.affine_step(x, score, 0.9, 0.2, 0.1, NOISE, backend=backend, **options)
+        )
+    )
 
 
 def _loss_and_grad(loss, pred, *args, **kwargs):
@@ -192,8 +220,14 @@ def _layouts():
 def test_layouts(x: Tensor):
     score = x.flip(0)
     assert_same(lambda backend: pyebm.perturb(x, 0.3, NOISE, backend=backend))
-    assert_same(lambda backend: pyebm.langevin_step(x, score, 0.1, NOISE, return_mean=True, mask=x[:, :1] > 0, backend=backend))
-    assert_same(lambda backend: _loss_and_grad(pyebm.dsm_loss, x, 0.3, NOISE, reduction="none", backend=backend))
+    assert_same(
+        lambda backend: pyebm.langevin_step(
+            x, score, 0.1, NOISE, return_mean=True, mask=x[:, :1] > 0, backend=backend
+        )
+    )
+    assert_same(
+        lambda backend: _loss_and_grad(pyebm.dsm_loss, x, 0.3, NOISE, reduction="none", backend=backend)
+    )
     if x.is_contiguous() or x._is_view() is False:
         assert_same(lambda backend: pyebm.langevin_step_(x.clone(), score, 0.1, NOISE, backend=backend))
 
@@ -209,25 +243,36 @@ def test_a_samples_loss_does_not_depend_on_its_batch():
 @pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
 class TestLongSamplesOfCoupledTargets:
     @pytest.mark.parametrize(
-        ("shape", "dtype"), [((2, 1025), torch.float32), ((1, 3072), torch.bfloat16), ((1, 4100), torch.float64)], ids=str
+        ("shape", "dtype"),
+        [((2, 1025), torch.float32), ((1, 3072), torch.bfloat16), ((1, 4100), torch.float64)],
+        ids=str,
     )
     def test_score_and_chain(self, kind, shape, dtype):
         target, x = make(kind, shape[1]), start(shape, dtype)
         for backend in ("cpu", "triton"):
             assert torch.equal(target.score(x, backend=backend), target.score(x, backend="reference"))
         assert_same(lambda backend: pyebm.langevin_chain(x, target, 3, 0.003, NOISE, thin=2, backend=backend))
-        one = pyebm.langevin_chain(x[-1:], target, 2, 0.003, NOISE.shard(first_sample=10 + shape[0]), backend="triton")
+        one = pyebm.langevin_chain(
+            x[-1:], target, 2, 0.003, NOISE.shard(first_sample=10 + shape[0]), backend="triton"
+        )
         assert torch.equal(one, pyebm.langevin_chain(x, target, 2, 0.003, NOISE, backend="cpu")[-1:])
 
     @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of inf - inf
     def test_every_option(self, kind):
-        """Also an element that is not finite, which spreads by the sums or to its neighbours and is reported, in its sample."""
+        """Also an element that is not finite, which spreads by the sums or to its neighbours and is
+        reported, in its sample."""
         target, x = make(kind, 1100), start((3, 1100))
         x[1, 1000] = float("inf")
         step_size = torch.tensor([0.001, 0.002, 0.003])
-        options = {"temperature": [1.0, 0.0, 0.5, 2.0], "clamp": (-2.0, None), "thin": 1, "return_diverged": True}
+        options = {
+            "temperature": [1.0, 0.0, 0.5, 2.0],
+            "clamp": (-2.0, None),
+            "thin": 1,
+            "return_diverged": True,
+        }
         ours, theirs = (
-            pyebm.langevin_chain(x, target, 4, step_size, NOISE, backend=backend, **options) for backend in ("triton", "cpu")
+            pyebm.langevin_chain(x, target, 4, step_size, NOISE, backend=backend, **options)
+            for backend in ("triton", "cpu")
         )
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
@@ -245,7 +290,9 @@ def test_bad_input():
     with pytest.raises(ValueError, match="sigma must be >= 0 and finite, got -1 for sample 1"):
         pyebm.perturb(x, torch.tensor([1.0, -1.0, 0.0]), NOISE, backend="triton")
     with pytest.raises(ValueError, match="temperature must be >= 0 and finite, got nan for sample 0"):
-        pyebm.langevin_step(x, x, 0.1, NOISE, temperature=torch.tensor([float("nan"), 1.0, 1.0]), backend="triton")
+        pyebm.langevin_step(
+            x, x, 0.1, NOISE, temperature=torch.tensor([float("nan"), 1.0, 1.0]), backend="triton"
+        )
     both = data((2, 4), torch.float32).flatten()
     with pytest.raises(ValueError, match="must not overlap out in part"):
         pyebm.langevin_step_(both[:6].view(2, 3), both[2:].view(2, 3), 0.1, NOISE, backend="triton")

@@ -32,20 +32,35 @@ def seeded(net: nn.Module, dtype: torch.dtype = torch.float32, seed: int = 0) ->
     return net.to(dtype)
 
 
-def mlp(inputs: int, outputs: int, activation: str = "silu", width: int = 12, dtype: torch.dtype = torch.float32) -> nn.Module:
+def mlp(
+    inputs: int, outputs: int, activation: str = "silu", width: int = 12, dtype: torch.dtype = torch.float32
+) -> nn.Module:
     act = ACTIVATIONS[activation]
-    return seeded(nn.Sequential(nn.Linear(inputs, width), act, nn.Linear(width, width), act, nn.Linear(width, outputs)), dtype)
+    return seeded(
+        nn.Sequential(nn.Linear(inputs, width), act, nn.Linear(width, width), act, nn.Linear(width, outputs)),
+        dtype,
+    )
 
 
 def wired(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Everything a network may be wired of: nesting, a residual, input skips, no bias, no
     activation, what does nothing."""
     first = InputSkip(
-        *(nn.Dropout(0.1), nn.Linear(inputs, 7), nn.GELU(), nn.Dropout(0.5), nn.Linear(7 + inputs, 5, bias=False), nn.Tanh()),
+        *(
+            nn.Dropout(0.1),
+            nn.Linear(inputs, 7),
+            nn.GELU(),
+            nn.Dropout(0.5),
+            nn.Linear(7 + inputs, 5, bias=False),
+            nn.Tanh(),
+        ),
     )
     inner = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 6), nn.Identity(), nn.Softplus())
     return seeded(
-        nn.Sequential(nn.Flatten(), first, Residual(nn.Linear(5, 5), nn.SiLU()), inner, nn.Linear(6, outputs)), dtype
+        nn.Sequential(
+            nn.Flatten(), first, Residual(nn.Linear(5, 5), nn.SiLU()), inner, nn.Linear(6, outputs)
+        ),
+        dtype,
     ).eval()
 
 

@@ -1,4 +1,5 @@
-"""Real processes for the tests of pyebm.distributed: forked from a server that has torch and pyebm, so that they start at once."""
+"""Real processes for the tests of pyebm.distributed: forked from a server that has torch and pyebm,
+so that they start at once."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Processes:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.processes = [
-            context.Process(target=_work, args=(rank, world, port, self.queue, function, args)) for rank in range(world)
+            context.Process(target=_work, args=(rank, world, port, self.queue, function, args))
+            for rank in range(world)
         ]
         for process in self.processes:
             process.start()
@@ -55,7 +57,12 @@ def run(world, function, *args):
 
 def _work(rank, world, port, queue, function, args):
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     try:
         made = function(*args)
     except BaseException as error:

@@ -30,12 +30,18 @@ def run(monkeypatch: pytest.MonkeyPatch, fused: bool, sampler: Any, *args: Any, 
         return sampler(*args, **options)
 
 
-def both(monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise, thin: int = 3) -> Any:
+def both(
+    monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise, thin: int = 3
+) -> Any:
     """The Trajectory of the kernel, once everything in it is what the ops make."""
-    ours, theirs = (run(monkeypatch, fused, sampler, x0, n_steps, noise=noise, thin=thin) for fused in (True, False))
+    ours, theirs = (
+        run(monkeypatch, fused, sampler, x0, n_steps, noise=noise, thin=thin) for fused in (True, False)
+    )
     assert_equal(ours.x, theirs.x)
     assert_equal(ours.state.x, theirs.state.x)
     assert ours.info.keys() == theirs.info.keys()
     for name, value in ours.info.items():
-        torch.testing.assert_close(value, theirs.info[name], rtol=0, atol=0, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            value, theirs.info[name], rtol=0, atol=0, equal_nan=True, msg=lambda m, n=name: f"{n}: {m}"
+        )
     return ours

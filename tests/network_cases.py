@@ -1,4 +1,5 @@
-"""Networks for the tests of their ops: packed as the ops take them, and as plain PyTorch that autograd differentiates."""
+"""Networks for the tests of their ops: packed as the ops take them, and as plain PyTorch that
+autograd differentiates."""
 
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ class Network:
         numbers = []
         for layer in self.layers:
             layout += [len(layer.bias), ACTIVATIONS.index(layer.activation), layer.residual, layer.skip]
-            numbers += [layer.weight.flatten(), layer.bias, torch.tensor([PARAMETER.get(layer.activation, 0.0)])]
+            numbers += [
+                layer.weight.flatten(),
+                layer.bias,
+                torch.tensor([PARAMETER.get(layer.activation, 0.0)]),
+            ]
         numbers.append(torch.tensor([self.quadratic]))
         return torch.tensor(layout), torch.cat([n.to(dtype) for n in numbers])
 
@@ -58,9 +63,13 @@ class Network:
     def __call__(self, x: Tensor) -> Tensor:
         h = x
         for layer in self.layers:
-            made = FUNCTIONS[layer.activation](F.linear(torch.cat((h, x), 1) if layer.skip else h, layer.weight, layer.bias))
+            made = FUNCTIONS[layer.activation](
+                F.linear(torch.cat((h, x), 1) if layer.skip else h, layer.weight, layer.bias)
+            )
             h = h + made if layer.residual else made
-        return h[:, 0] + self.quadratic * (x * x).sum(1) if self.kind == "energy" else h - 2 * self.quadratic * x
+        return (
+            h[:, 0] + self.quadratic * (x * x).sum(1) if self.kind == "energy" else h - 2 * self.quadratic * x
+        )
 
     def truth(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The score and the energy in float64; the gradient is autograd's."""
@@ -86,7 +95,9 @@ def network(
     layers: list[Layer] = []
     names = (activations,) * len(widths) if isinstance(activations, str) else activations
     before = dim
-    for k, (out, name) in enumerate(zip((*widths, 1 if kind == "energy" else dim), (*names, last), strict=True)):
+    for k, (out, name) in enumerate(
+        zip((*widths, 1 if kind == "energy" else dim), (*names, last), strict=True)
+    ):
         inputs = before + dim * (k in skip)
         weight = 1.5 * torch.randn(out, inputs, generator=draw) / inputs**0.5
         bias = 0.3 * torch.randn(out, generator=draw)

@@ -8,7 +8,21 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from hostile import HOSTILE, UNNAMED, count, dense, flag, mask, number, optional, pair, refused, same, samples, seed
+from hostile import (
+    HOSTILE,
+    UNNAMED,
+    count,
+    dense,
+    flag,
+    mask,
+    number,
+    optional,
+    pair,
+    refused,
+    same,
+    samples,
+    seed,
+)
 
 import pyebm
 from pyebm import Noise, NoiseCounter, diagnostics, targets
@@ -23,14 +37,19 @@ class Call(NamedTuple):
         return self.function(**(self.good() | spoilt))
 
     def wrong(self, argument: str) -> list[str]:
-        """The hostile values that are neither refused by the argument's name nor taken for the plain value that they stand for."""
-        return [f"{label}: {said}" for label, make in HOSTILE.items() if (said := self._wrong(argument, make))]
+        """The hostile values that are neither refused by the argument's name nor taken for the
+        plain value that they stand for."""
+        return [
+            f"{label}: {said}" for label, make in HOSTILE.items() if (said := self._wrong(argument, make))
+        ]
 
     def _wrong(self, argument: str, make: Callable[[], Any]) -> str | None:
         try:
             result = self.run(**{argument: make()})
         except Exception as error:
-            named = isinstance(error, (TypeError, ValueError, RuntimeError)) and re.search(rf"\b{argument}\b", str(error))
+            named = isinstance(error, (TypeError, ValueError, RuntimeError)) and re.search(
+                rf"\b{argument}\b", str(error)
+            )
             fine = named and not any(text in str(error) for text in UNNAMED)
             return None if fine else f"{type(error).__name__}: {str(error)[:200]}"
         plain = self.kinds[argument](make())
@@ -45,7 +64,11 @@ def x(seed: int = 0) -> torch.Tensor:
 
 NOISE = Noise(5)
 BOUND = {"backend": optional}
-COEFFICIENT, POSITIVE, NOT_NEGATIVE = number(tensors=True), number(0, True, tensors=True), number(0, tensors=True)
+COEFFICIENT, POSITIVE, NOT_NEGATIVE = (
+    number(tensors=True),
+    number(0, True, tensors=True),
+    number(0, tensors=True),
+)
 CLIP = number(0, True, none=True, infinite=True, tensors=True, integers=True)
 STEP = {
     "x": samples,
@@ -156,15 +179,29 @@ CALLS: dict[str, Call] = {
         {"step": count(most=2**32 - 1, none=True), "stream": count(most=2**32 - 1, none=True)},
     ),
     "Noise.shard": Call(
-        lambda **given: NOISE.shard(**given).randn((3, 2)), lambda: {"first_sample": 1}, {"first_sample": count(most=2**32 - 1)}
+        lambda **given: NOISE.shard(**given).randn((3, 2)),
+        lambda: {"first_sample": 1},
+        {"first_sample": count(most=2**32 - 1)},
     ),
-    "Noise.randn": Call(NOISE.randn, lambda: {"shape": (3, 2)}, {"shape": refused, "dtype": refused, "device": optional, **BOUND}),
-    "Noise.rand": Call(NOISE.rand, lambda: {"shape": (3, 2)}, {"shape": refused, "dtype": refused, "device": optional, **BOUND}),
+    "Noise.randn": Call(
+        NOISE.randn,
+        lambda: {"shape": (3, 2)},
+        {"shape": refused, "dtype": refused, "device": optional, **BOUND},
+    ),
+    "Noise.rand": Call(
+        NOISE.rand,
+        lambda: {"shape": (3, 2)},
+        {"shape": refused, "dtype": refused, "device": optional, **BOUND},
+    ),
     "NoiseCounter": Call(
-        lambda **given: NoiseCounter(**given).randn((3, 2)), lambda: {"noise": NOISE}, {"noise": refused, "device": refused}
+        lambda **given: NoiseCounter(**given).randn((3, 2)),
+        lambda: {"noise": NOISE},
+        {"noise": refused, "device": refused},
     ),
     "NoiseCounter.advance_": Call(
-        lambda **given: NoiseCounter(NOISE).advance_(**given).randn((3, 2)), dict, {"steps": count(most=2**32 - 1)}
+        lambda **given: NoiseCounter(NOISE).advance_(**given).randn((3, 2)),
+        dict,
+        {"steps": count(most=2**32 - 1)},
     ),
     "kernel_stein_discrepancy": Call(
         diagnostics.kernel_stein_discrepancy,
@@ -182,7 +219,9 @@ CALLS: dict[str, Call] = {
         diagnostics.energy_trace,
         lambda: {"states": x().reshape(1, 3, 4), "energy_fn": energy},
         {
-            "states": lambda value: samples(value) if isinstance(value, torch.Tensor) and value.dim() > 1 else [],
+            "states": lambda value: (
+                samples(value) if isinstance(value, torch.Tensor) and value.dim() > 1 else []
+            ),
             "energy_fn": refused,
         },
     ),
@@ -206,9 +245,17 @@ TARGETS: dict[str, tuple[type, dict[str, Any], dict[str, Callable[[Any], list[An
     "Harmonic": (targets.Harmonic, {}, {"stiffness": PARAMETER, "center": ANY_PARAMETER}),
     "DoubleWell": (targets.DoubleWell, {}, {"barrier": PARAMETER, "width": PARAMETER}),
     "Polynomial": (targets.Polynomial, {"coefficients": [0.0, 0.5, 1.0]}, {"coefficients": refused}),
-    "Gaussian": (targets.Gaussian, {}, {"mean": ANY_PARAMETER, "std": number(0, True, none=True, **OF_A_TARGET)}),
+    "Gaussian": (
+        targets.Gaussian,
+        {},
+        {"mean": ANY_PARAMETER, "std": number(0, True, none=True, **OF_A_TARGET)},
+    ),
     "Gaussian full": (targets.Gaussian, {"covariance": torch.eye(4)}, {"covariance": optional}),
-    "Gaussian factor": (targets.Gaussian, {"scale_tril": torch.eye(4)}, {"scale_tril": optional, "mean": ANY_PARAMETER}),
+    "Gaussian factor": (
+        targets.Gaussian,
+        {"scale_tril": torch.eye(4)},
+        {"scale_tril": optional, "mean": ANY_PARAMETER},
+    ),
     "GaussianMixture": (
         targets.GaussianMixture,
         {"means": torch.eye(3, 4), "scale": 1.0},

@@ -33,7 +33,14 @@ def chains(value: Any) -> list[Any]:
 CALLS: dict[str, Call] = {
     "distributed.sample": Call(
         sampled,
-        lambda: {"sampler": Langevin(torch.neg, 0.1), "shape": (2,), "ids": range(3), "noise": NOISE, "batch": 2, "n_steps": 2},
+        lambda: {
+            "sampler": Langevin(torch.neg, 0.1),
+            "shape": (2,),
+            "ids": range(3),
+            "noise": NOISE,
+            "batch": 2,
+            "n_steps": 2,
+        },
         {
             "sampler": refused,
             "shape": empty_list,
@@ -51,9 +58,15 @@ CALLS: dict[str, Call] = {
     "distributed.noise_for": Call(
         lambda **given: (torch.manual_seed(0), distributed.noise_for(**given)),
         lambda: {"indices": [4, 2], "noise": NOISE},
-        {"indices": empty_list, "noise": lambda value: [None] if value is None else drawn(value), "check": flag},
+        {
+            "indices": empty_list,
+            "noise": lambda value: [None] if value is None else drawn(value),
+            "check": flag,
+        },
     ),
     "distributed.gather_chains": Call(
-        distributed.gather_chains, lambda: {"states": x().reshape(3, 4, 1)}, {"states": chains, "dim": count(-3, 2)}
+        distributed.gather_chains,
+        lambda: {"states": x().reshape(3, 4, 1)},
+        {"states": chains, "dim": count(-3, 2)},
     ),
 }

@@ -25,7 +25,14 @@ CALLS: dict[str, Call] = {
     "score_matching": Call(
         pyebm.score_matching,
         lambda: {"fn": cubed, "x": x()},
-        {"fn": refused, "x": samples, "method": refused, "noise": optional, "n_projections": count(1), **REDUCED},
+        {
+            "fn": refused,
+            "x": samples,
+            "method": refused,
+            "noise": optional,
+            "n_projections": count(1),
+            **REDUCED,
+        },
     ),
     "sliced_score_matching": Call(
         pyebm.sliced_score_matching,
@@ -94,6 +101,8 @@ CALLS: dict[str, Call] = {
         {"x": samples, "noise": refused},
     ),
     "LogUniform": Call(
-        pyebm.losses.LogUniform, lambda: {"low": 0.1, "high": 1e9}, {"low": number(0, True, 1e9), "high": number(0.1)}
+        pyebm.losses.LogUniform,
+        lambda: {"low": 0.1, "high": 1e9},
+        {"low": number(0, True, 1e9), "high": number(0.1)},
     ),
 }

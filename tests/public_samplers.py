@@ -27,7 +27,9 @@ METROPOLIS = {
     "temperature": number(0, True, tensors=True),
     "mass": number(0, True, none=True, tensors=True),
     "warmup": count(),
-    "adapt_mass": lambda value: [False] if not isinstance(value, torch.Tensor) and flag(value) == [False] else [],
+    "adapt_mass": lambda value: (
+        [False] if not isinstance(value, torch.Tensor) and flag(value) == [False] else []
+    ),
     "target_acceptance": number(0, True, 1),
     "per": refused,
     "mask": mask,
@@ -43,7 +45,12 @@ MADE: dict[str, tuple[type, Callable[[], dict[str, Any]], dict[str, Callable[[An
     "Langevin": (
         samplers.Langevin,
         lambda: {"score_fn": torch.neg, "step_size": 0.1},
-        {"score_fn": refused, "step_size": POSITIVE, "noise_scale": number(0, none=True, tensors=True), **OPTIONS},
+        {
+            "score_fn": refused,
+            "step_size": POSITIVE,
+            "noise_scale": number(0, none=True, tensors=True),
+            **OPTIONS,
+        },
     ),
     "AnnealedLangevin": (
         samplers.AnnealedLangevin,
@@ -67,7 +74,9 @@ MADE: dict[str, tuple[type, Callable[[], dict[str, Any]], dict[str, Callable[[An
     "UnderdampedLangevin": (
         samplers.UnderdampedLangevin,
         lambda: {"score_fn": torch.neg, "step_size": 0.1},
-        {"score_fn": refused, "step_size": number(0, True), "friction": number(0, True)} | OPTIONS | {"temperature": number(0)},
+        {"score_fn": refused, "step_size": number(0, True), "friction": number(0, True)}
+        | OPTIONS
+        | {"temperature": number(0)},
     ),
     "PredictorCorrector": (
         samplers.PredictorCorrector,
@@ -130,17 +139,27 @@ CALLS |= {
         lambda: {"sigma_min": 1e-3, "sigma_max": 50.0},
         {"sigma_min": number(0, True, 50), "sigma_max": number(1e-3)},
     ),
-    "sigma_at": Call(samplers.AnnealedLangevin(level_score, [1.0, 0.5], 0.1, 2).sigma_at, lambda: {"k": 0}, {"k": count(0, 3)}),
+    "sigma_at": Call(
+        samplers.AnnealedLangevin(level_score, [1.0, 0.5], 0.1, 2).sigma_at,
+        lambda: {"k": 0},
+        {"k": count(0, 3)},
+    ),
     "prior": Call(
         samplers.PredictorCorrector(level_score, samplers.VE(), 3).prior,
         lambda: {"shape": (3, 2), "noise": NOISE},
         {"shape": refused, "noise": drawn, "dtype": refused, "device": optional},
     ),
     "State": Call(
-        lambda **given: State(**given).x, lambda: {"x": x(), "noise": NOISE}, {"x": samples, "noise": drawn, "extra": empty_dict}
+        lambda **given: State(**given).x,
+        lambda: {"x": x(), "noise": NOISE},
+        {"x": samples, "noise": drawn, "extra": empty_dict},
     ),
-    "State.from_state_dict": Call(State.from_state_dict, lambda: {"state": State(x(), NOISE).state_dict()}, {"state": refused}),
-    "Noise.from_state_dict": Call(Noise.from_state_dict, lambda: {"state": NOISE.state_dict()}, {"state": refused}),
+    "State.from_state_dict": Call(
+        State.from_state_dict, lambda: {"state": State(x(), NOISE).state_dict()}, {"state": refused}
+    ),
+    "Noise.from_state_dict": Call(
+        Noise.from_state_dict, lambda: {"state": NOISE.state_dict()}, {"state": refused}
+    ),
     "Trajectory": Call(
         Trajectory,
         lambda: {"states": x().reshape(1, 3, 4), "state": State(x(), NOISE), "info": {}, "thin": 1},

@@ -1,4 +1,5 @@
-"""What the tests of bad input share: calls that work, and the check that spoiling one argument is refused with nothing touched."""
+"""What the tests of bad input share: calls that work, and the check that spoiling one argument is
+refused with nothing touched."""
 
 from __future__ import annotations
 
@@ -25,15 +26,32 @@ def good(op):
         "langevin_step_": step,
         "affine_step": {"x": x, "g": other, "a": 1.0, "b": 0.1, "c": 0.1, "noise": NOISE},
         "dsm_loss": {"score": x, "sigma": 0.5, "noise": NOISE, "weight": 1.0},
-        "denoising_loss": {"pred": x, "noise": NOISE, "kappa": 1.0, "lam": -1.0, "mu": 1.0, "x0": other, "weight": 1.0},
+        "denoising_loss": {
+            "pred": x,
+            "noise": NOISE,
+            "kappa": 1.0,
+            "lam": -1.0,
+            "mu": 1.0,
+            "x0": other,
+            "weight": 1.0,
+        },
     }[op]
 
 
 def refuses(op, error, message, **bad):
-    """The call fails like this, and neither the samples nor what was given instead of a good argument has changed."""
+    """The call fails like this, and neither the samples nor what was given instead of a good
+    argument has changed."""
     arguments = good(op) | bad
-    small = {key: value for key, value in arguments.items() if isinstance(value, torch.Tensor) and value.numel() < 99}
-    checked = {key: value for key, value in small.items() if value.layout is torch.strided and value.device.type == "cpu"}
+    small = {
+        key: value
+        for key, value in arguments.items()
+        if isinstance(value, torch.Tensor) and value.numel() < 99
+    }
+    checked = {
+        key: value
+        for key, value in small.items()
+        if value.layout is torch.strided and value.device.type == "cpu"
+    }
     before = {key: value.detach().clone() for key, value in checked.items()}
     with pytest.raises(error, match=message):
         getattr(pyebm, op)(**arguments)

@@ -1,4 +1,5 @@
-"""Calls of the ops whose coefficients change within a sample, for the tests of the GPU's kernels."""
+"""Calls of the ops whose coefficients change within a sample, for the tests of the GPU's
+kernels."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from pyebm import Noise, reference
 
 Ops = Mapping[str, Callable[..., None]]
 
-# The samples' shape, and the values of two coefficients: tokens of whole cells of four and eight elements, and of odd sizes;
-# one per element; one per token beside one per sample, per row and per element.
+# The samples' shape, and the values of two coefficients: tokens of whole cells of four and eight
+# elements, and of odd sizes; one per element; one per token beside one per sample, per row and per
+# element.
 CASES = (
     ((2, 3, 8), 6, 1),
     ((2, 4, 5, 5), 8, 8),
@@ -30,7 +32,8 @@ NOISE = Noise(2**63 + 12345, step=7, stream=3, first_sample=11)
 
 
 def calls(ops: Ops, x: Tensor, first: int, second: int) -> Iterator[tuple[str, Tensor]]:
-    """(which, result) of every op that takes coefficients, whose results are the reference's bits."""
+    """(which, result) of every op that takes coefficients, whose results are the reference's
+    bits."""
     batch, name = x.shape[0], NOISE._name
     one, other = levels(first), levels(second, seed=1, dtype=torch.float64)
     score, x0 = normal(*x.shape, dtype=x.dtype, seed=1), normal(*x.shape, dtype=x.dtype, seed=2)
@@ -48,19 +51,48 @@ def calls(ops: Ops, x: Tensor, first: int, second: int) -> Iterator[tuple[str, T
     yield "langevin", made("langevin_step", x, score, 0.1, 0.5, name, one, None, *plain)
     yield "langevin, temperature", made("langevin_step", x, score, 0.1, 0.5, name, one, other, *plain)
     mean, mask = torch.full_like(x, float("nan")), x0 > 0
-    yield "affine", made("affine_step", x, score, 0.9, 0.1, 0.2, name, None, one, other, mean, mask, -1.0, 1.0, 0.8, seeds, ids)
+    yield (
+        "affine",
+        made(
+            "affine_step",
+            x,
+            score,
+            0.9,
+            0.1,
+            0.2,
+            name,
+            None,
+            one,
+            other,
+            mean,
+            mask,
+            -1.0,
+            1.0,
+            0.8,
+            seeds,
+            ids,
+        ),
+    )
     yield "affine's mean", mean
     yield "affine, a", made("affine_step", x, score, 0.9, 0.1, 0.2, name, other, None, one, *plain)
     for above in (torch.tensor(1.5, dtype=wide), levels(batch, dtype=wide)):
         for over in (False, True):
             given = (above, x, 0.7, 1.0, 0.0, 1.5, 0.5, over, 1, name)
-            yield f"gradient, {over}", made("denoising_grad", *given, one, None, None, other, None, None, None, None, None)
+            yield (
+                f"gradient, {over}",
+                made("denoising_grad", *given, one, None, None, other, None, None, None, None, None),
+            )
     above = normal(*x.shape, dtype=wide, seed=4)
     given = (above, x, 0.7, -0.4, 0.6, 1.5, 1.0, False, 0, name)
-    yield "gradient of elements", made("denoising_grad", *given, other, one, one, None, None, x0, None, None, None)
+    yield (
+        "gradient of elements",
+        made("denoising_grad", *given, other, one, one, None, None, x0, None, None, None),
+    )
     for weight in (one, other):
         loss = torch.full_like(x, float("nan"), dtype=wide)
-        ops["denoising_loss"](loss, None, x, 0.7, 1.0, 0.0, 1.5, 0.5, False, 0, name, *[None] * 3, weight, *[None] * 5)
+        ops["denoising_loss"](
+            loss, None, x, 0.7, 1.0, 0.0, 1.5, 0.5, False, 0, name, *[None] * 3, weight, *[None] * 5
+        )
         yield "loss of elements", loss
 
 
@@ -71,7 +103,9 @@ def assert_the_references_bits(ops: Ops, x: Tensor, *counts: int) -> None:
 
 def assert_close_sums(ops: Ops, x: Tensor, *counts: int, reduction: int) -> None:
     """The gradients are the reference's bits."""
-    for got, want in zip(sums(ops, x, *counts, reduction), sums(reference.OPS, x, *counts, reduction), strict=True):
+    for got, want in zip(
+        sums(ops, x, *counts, reduction), sums(reference.OPS, x, *counts, reduction), strict=True
+    ):
         assert_equal(got[1], want[1])
         torch.testing.assert_close(got[0], want[0], rtol=3e-6, atol=0)
 

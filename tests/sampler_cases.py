@@ -1,4 +1,5 @@
-"""One of each sampler, small, with and without its options: what the tests of the samplers run over."""
+"""One of each sampler, small, with and without its options: what the tests of the samplers run
+over."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def _with_known(x: Tensor) -> dict[str, Any]:
 # Each made for a batch x, so that a part of the batch can be run alone.
 CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "langevin": lambda _: Langevin(score, 0.3),
-    "langevin-options": lambda _: Langevin(score, 0.3, temperature=0.5, clamp=(-1, 1), score_clip=0.7, mask=MASK_ROW),
+    "langevin-options": lambda _: Langevin(
+        score, 0.3, temperature=0.5, clamp=(-1, 1), score_clip=0.7, mask=MASK_ROW
+    ),
     "langevin-chain": lambda x: Langevin(DoubleWell().to(x.device), 0.05, clamp=(-2, None)),
     "annealed": lambda _: annealed(),
     "annealed-temperature": lambda _: annealed(temperature=[1 / (1 + k) for k in range(STEPS)]),
@@ -79,7 +82,9 @@ CASES: dict[str, Callable[[Tensor], Sampler]] = {
     ),
     "pc-network": lambda x: corrected(VE(0.1, 5.0), score_fn=MLPScore(mlp(6, 5), condition=1).to(x.device)),
     "mala-network": lambda x: MALA(MLPEnergy(mlp(5, 1), 0.5).to(x.device), 0.3),
-    "underdamped-chain": lambda x: UnderdampedLangevin(DoubleWell().to(x.device), 0.05, clamp=(-2, None), mask=MASK_ROW),
+    "underdamped-chain": lambda x: UnderdampedLangevin(
+        DoubleWell().to(x.device), 0.05, clamp=(-2, None), mask=MASK_ROW
+    ),
     "mala": lambda _: MALA(energy, 0.6),
     "hmc-mask": lambda _: HMC(energy, 0.7, 3, mask=MASK_ROW, temperature=0.5),
     "mala-warmup-mask": lambda _: MALA(energy, 0.6, score_fn=score, warmup=7, mask=MASK_ROW),

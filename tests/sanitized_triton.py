@@ -1,6 +1,7 @@
-"""Every Triton kernel, run by the semantics of ttsem, which reports what the interpreter hides: accesses out of bounds, races
-between threads and between programs, values used before they were written. ``make sanitize`` installs it and runs this file;
-pytest does not collect it by itself. Several programs a launch, and the reference's bits besides.
+"""Every Triton kernel, run by the semantics of ttsem, which reports what the interpreter hides:
+accesses out of bounds, races between threads and between programs, values used before they were
+written. ``make sanitize`` installs it and runs this file; pytest does not collect it by itself.
+Several programs a launch, and the reference's bits besides.
 """
 
 import pyebm.kernels
@@ -43,11 +44,38 @@ def test_ops(shape, dtype):
     same("uniform_", one, NAME)
     same("perturb", one, x, 0.7, 0.3, NAME, None, rows)
     same("langevin_step", one, x, score, 0.1, 0.5, NAME)
-    same("affine_step", one, x, score, 0.9, 0.1, 0.2, NAME, rows, None, None, None, x > 0, -1.0, 1.0, 0.8, None, None)
+    same(
+        "affine_step",
+        one,
+        x,
+        score,
+        0.9,
+        0.1,
+        0.2,
+        NAME,
+        rows,
+        None,
+        None,
+        None,
+        x > 0,
+        -1.0,
+        1.0,
+        0.8,
+        None,
+        None,
+    )
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     above = torch.tensor(1.5, dtype=wide)
     same("denoising_grad", one, above, x, *LOSS, 4, NAME)
-    same("denoising_loss", lambda: [torch.empty(shape[0], dtype=wide), torch.empty_like(x)], x, *LOSS, 1, NAME, rows)
+    same(
+        "denoising_loss",
+        lambda: [torch.empty(shape[0], dtype=wide), torch.empty_like(x)],
+        x,
+        *LOSS,
+        1,
+        NAME,
+        rows,
+    )
     same("denoising_loss", lambda: [torch.empty((), dtype=wide), torch.empty_like(x)], x, *LOSS, 4, NAME)
     same("scale_", lambda: [x.clone()], above)
 

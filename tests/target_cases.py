@@ -1,4 +1,5 @@
-"""What the tests of targets and chains share: one of each target for samples of a given size, and starting points."""
+"""What the tests of targets and chains share: one of each target for samples of a given size, and
+starting points."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ def make(kind: str, elements: int) -> targets.Target:
     }[kind]()
 
 
-# Of these every backend gives the same bits; the dense ones have tests of their own (test_mixture.py, test_gaussian_full.py).
-KINDS = tuple(kind for kind in pyebm._schemas.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full"))
+# Of these every backend gives the same bits; the dense ones have tests of their own
+# (test_mixture.py, test_gaussian_full.py).
+KINDS = tuple(
+    kind for kind in pyebm._schemas.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full")
+)
 
 
 def start(shape, dtype=torch.float32, device="cpu"):
@@ -37,12 +41,15 @@ def elements_of(shape):
 
 
 def loop(x, target, n_steps, step_size, noise, *, temperature=1.0, clamp=None, thin=None, backend=None):
-    """What the chain must equal: one step at a time. step_size, temperature: as langevin_step takes them, or a list."""
+    """What the chain must equal: one step at a time. step_size, temperature: as langevin_step takes
+    them, or a list."""
     states = []
     for k in range(n_steps):
         eta, t = (value[k] if isinstance(value, list) else value for value in (step_size, temperature))
         score = target.score(x, backend=backend)
-        x = pyebm.langevin_step(x, score, eta, noise.at(step=noise.step + k), temperature=t, clamp=clamp, backend=backend)
+        x = pyebm.langevin_step(
+            x, score, eta, noise.at(step=noise.step + k), temperature=t, clamp=clamp, backend=backend
+        )
         if thin and (k + 1) % thin == 0:
             states.append(x)
     kept = torch.stack(states) if states else x.new_empty((0, *x.shape))

@@ -1,4 +1,5 @@
-"""In place with arguments that share memory with x: the numbers of a call whose arguments lie apart, or a refusal."""
+"""In place with arguments that share memory with x: the numbers of a call whose arguments lie
+apart, or a refusal."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def test_scores(backend):
 
 
 @pytest.mark.parametrize(
-    "score", [lambda x: x, lambda x: x[:1].expand(6, 4), lambda x: x.flip(0), lambda x: x.as_strided((6, 4), (1, 6))]
+    "score",
+    [lambda x: x, lambda x: x[:1].expand(6, 4), lambda x: x.flip(0), lambda x: x.as_strided((6, 4), (1, 6))],
 )
 @pytest.mark.parametrize("kind", ["Langevin", "UnderdampedLangevin", "MALA", "HMC", "PredictorCorrector"])
 def test_a_score_function_that_returns_its_argument_in_another_way(kind, score):
@@ -109,6 +111,7 @@ def test_energies_that_lie_in_the_state():
 
     x0 = Noise(3).randn((6, 4)).double()
     sampler, want = (
-        pyebm.samplers.MALA(fn, 0.1, score_fn=lambda x: -torch.ones_like(x)) for fn in (first, lambda x: x[:, 0].clone())
+        pyebm.samplers.MALA(fn, 0.1, score_fn=lambda x: -torch.ones_like(x))
+        for fn in (first, lambda x: x[:, 0].clone())
     )
     assert_equal(sampler(x0, 5, noise=NOISE), want(x0, 5, noise=NOISE))

@@ -1,4 +1,5 @@
-"""AnnealedLangevin's temperature by a schedule: the loop of steps, resumed and in a graph's way too."""
+"""AnnealedLangevin's temperature by a schedule: the loop of steps, resumed and in a graph's way
+too."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def loop(x, temperatures):
     for k, t in enumerate(temperatures):
         sigma = SIGMAS[k // EACH]
         eta = 0.1 * (sigma / SIGMAS[-1]) ** 2
-        x = pyebm.langevin_step(x, score(x, torch.full((len(x),), sigma)), eta, Noise(3, step=k), temperature=t)
+        x = pyebm.langevin_step(
+            x, score(x, torch.full((len(x),), sigma)), eta, Noise(3, step=k), temperature=t
+        )
     return x
 
 
@@ -50,5 +53,7 @@ def test_one_a_sample_remains():
 
 def test_too_short():
     sampler = AnnealedLangevin(score, SIGMAS, 0.1, EACH, temperature=[1.0, 0.5])
-    with pytest.raises(ValueError, match="temperature must have one number for each of the noise's steps from 0 to 5, got 2"):
+    with pytest.raises(
+        ValueError, match="temperature must have one number for each of the noise's steps from 0 to 5, got 2"
+    ):
         sampler(normal(5, 2), noise=Noise(3))

@@ -1,4 +1,5 @@
-"""Bad coefficients: an error that names the argument and says what came, for numbers and tensors, before any sample is written."""
+"""Bad coefficients: an error that names the argument and says what came, for numbers and tensors,
+before any sample is written."""
 
 from __future__ import annotations
 
@@ -46,7 +47,19 @@ class TestCoefficients:
             (torch.ones(3, device="meta"), ValueError, "on cpu.*got meta"),
             (torch.ones(3).to_sparse(), TypeError, "torch.sparse_coo"),
         ],
-        ids=["str", "list", "complex", "int64", "complex64", "(2,)", "(1, 3)", "(3, 5)", "(0,)", "meta", "sparse"],
+        ids=[
+            "str",
+            "list",
+            "complex",
+            "int64",
+            "complex64",
+            "(2,)",
+            "(1, 3)",
+            "(3, 5)",
+            "(0,)",
+            "meta",
+            "sparse",
+        ],
     )
     def test_kind(self, op, name, value, error, message):
         if (op, name) == ("dsm_loss", "weight") and isinstance(value, str):
@@ -64,7 +77,13 @@ def test_out_of_range(op, name, value, form, backend):
     if value == low and closed:
         return
     rows = torch.tensor([0.5, 0.5, value])
-    given = {"number": value, "(B,)": rows, "0-dim": torch.tensor(value), "(B, 1)": rows[:, None], "float64": rows.double()}[form]
+    given = {
+        "number": value,
+        "(B,)": rows,
+        "0-dim": torch.tensor(value),
+        "(B, 1)": rows[:, None],
+        "float64": rows.double(),
+    }[form]
     sample = "" if form == "number" else f" for sample {0 if form == '0-dim' else 2}"
     bound = ">= 0" if closed else "> 0"
     number = "-?nan" if math.isnan(value) else rf"{value:g}" if form != "number" else str(value)

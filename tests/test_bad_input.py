@@ -1,4 +1,5 @@
-"""Bad input: an error that names the argument and says what came, on every op, with nothing touched. Coefficients: next door."""
+"""Bad input: an error that names the argument and says what came, on every op, with nothing
+touched. Coefficients: next door."""
 
 from __future__ import annotations
 
@@ -67,12 +68,19 @@ class TestSamples:
 
     @pytest.mark.parametrize("noise", [None, 0, torch.Generator()], ids=["None", "int", "Generator"])
     def test_noise_of_another_type(self, op, noise):
-        refuses(op, TypeError, rf"{op.rstrip('_')}.*noise must be a Noise.*got {type(noise).__name__}", noise=noise)
+        refuses(
+            op,
+            TypeError,
+            rf"{op.rstrip('_')}.*noise must be a Noise.*got {type(noise).__name__}",
+            noise=noise,
+        )
 
     def test_a_tensor_for_noise(self, op):
         """The losses take the caller's own noise; the others don't, which is easily confused."""
         if op not in LOSSES:
-            refuses(op, TypeError, rf"{op.rstrip('_')}.*noise must be a Noise.*got Tensor", noise=normal(3, 4))
+            refuses(
+                op, TypeError, rf"{op.rstrip('_')}.*noise must be a Noise.*got Tensor", noise=normal(3, 4)
+            )
 
 
 @pytest.mark.parametrize(("op", "name"), ELEMENTWISE)
@@ -117,7 +125,12 @@ class TestStepOptions:
             ("mask", normal(3, 4), TypeError, "bool.*got torch.float32"),
             ("mask", [True], TypeError, "bool.*got list"),
             ("mask", torch.ones(4, 4, dtype=torch.bool), ValueError, r"broadcast.*\(3, 4\), got \(4, 4\)"),
-            ("mask", torch.ones(2, 3, 4, dtype=torch.bool), ValueError, r"broadcast.*\(3, 4\), got \(2, 3, 4\)"),
+            (
+                "mask",
+                torch.ones(2, 3, 4, dtype=torch.bool),
+                ValueError,
+                r"broadcast.*\(3, 4\), got \(2, 3, 4\)",
+            ),
             ("mask", torch.ones(3, 4, dtype=torch.bool, device="meta"), ValueError, "device cpu, got meta"),
             ("mask", torch.ones(3, 4, dtype=torch.bool).to_sparse(), TypeError, "torch.sparse_coo"),
         ],
@@ -144,10 +157,20 @@ class TestInPlace:
         ids=["expanded", "expanded batch", "overlapping", "leaf", "graph"],
     )
     def test_x(self, x, message):
-        refuses("langevin_step_", ValueError, f"langevin_step_: x must not .*{message}|langevin_step_: x {message}", x=x)
+        refuses(
+            "langevin_step_",
+            ValueError,
+            f"langevin_step_: x must not .*{message}|langevin_step_: x {message}",
+            x=x,
+        )
 
     def test_score_that_requires_grad(self):
-        refuses("langevin_step_", ValueError, "langevin_step_: score must not require grad", score=normal(3, 4, grad=True))
+        refuses(
+            "langevin_step_",
+            ValueError,
+            "langevin_step_: score must not require grad",
+            score=normal(3, 4, grad=True),
+        )
 
     def test_without_grad_a_leaf_is_fine(self):
         x = normal(3, 4, grad=True)
@@ -159,12 +182,18 @@ class TestLossOptions:
     @pytest.mark.parametrize("op", LOSSES)
     @pytest.mark.parametrize("reduction", ["avg", "", None, 1])
     def test_reduction(self, op, reduction):
-        got = rf"{op}: reduction must be one of 'none', 'sample', 'sum', 'mean', 'batchmean', got {reduction!r}"
+        got = (
+            rf"{op}: reduction must be one of 'none', 'sample', 'sum', 'mean', 'batchmean', got {reduction!r}"
+        )
         refuses(op, ValueError, got, reduction=reduction)
 
     def test_weight(self):
-        refuses("dsm_loss", ValueError, "dsm_loss: weight must be None, 'sigma2', .*got 'sigma'", weight="sigma")
+        refuses(
+            "dsm_loss", ValueError, "dsm_loss: weight must be None, 'sigma2', .*got 'sigma'", weight="sigma"
+        )
 
     @pytest.mark.parametrize("mu", [1.0, torch.tensor([0.0, 1.0, 0.0])])
     def test_mu_needs_x0(self, mu):
-        refuses("denoising_loss", ValueError, "denoising_loss: x0 must be given where mu is not 0", mu=mu, x0=None)
+        refuses(
+            "denoising_loss", ValueError, "denoising_loss: x0 must be given where mu is not 0", mu=mu, x0=None
+        )

@@ -1,4 +1,5 @@
-"""The benchmark suite: every case's sides do the same work, and what the command promises. Nothing is timed for its time here."""
+"""The benchmark suite: every case's sides do the same work, and what the command promises. Nothing
+is timed for its time here."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ from pyebm.__main__ import main
 CASES = cli.load_cases()
 # Each group's cheapest case of each variant: the same code as its large ones.
 SMALLEST: dict[tuple[str, str], Case] = {}
-for one in sorted(CASES, key=lambda case: (torch.Size(case.setting.shape).numel() * case.setting.steps, case.setting.threads)):
+for one in sorted(
+    CASES,
+    key=lambda case: (torch.Size(case.setting.shape).numel() * case.setting.steps, case.setting.threads),
+):
     SMALLEST.setdefault((one.group, one.setting.variant), one)
 
 
@@ -40,7 +44,10 @@ def test_every_side_does_the_same(case):
 
 def test_names_are_unique_and_groups_have_quick_cases():
     assert len({case.name for case in CASES}) == len(CASES)
-    assert all(any(case.setting.quick for case in CASES if case.group == group) for group in {case.group for case in CASES})
+    assert all(
+        any(case.setting.quick for case in CASES if case.group == group)
+        for group in {case.group for case in CASES}
+    )
 
 
 def plain(ours, theirs, shape=(64, 2), **options):
@@ -55,8 +62,16 @@ def plain(ours, theirs, shape=(64, 2), **options):
 
 
 def run(capsys, *cases, **options):
-    """The cases under pytest-benchmark, as the command runs them: (exit code, report, what was said)."""
-    words = {"options": "bench", "seconds": 0.01, "quick": False, "device": "cpu", "budget": None, "check": False}
+    """The cases under pytest-benchmark, as the command runs them: (exit code, report, what was
+    said)."""
+    words = {
+        "options": "bench",
+        "seconds": 0.01,
+        "quick": False,
+        "device": "cpu",
+        "budget": None,
+        "check": False,
+    }
     code, reports = cli.measure(type("Options", (), {**words, **options}), list(cases))
     said = capsys.readouterr()
     return code, reports[-1] if reports else None, said.out + said.err
@@ -88,7 +103,9 @@ def test_a_record_has_what_a_reader_needs(capsys):
 
 def test_sides_take_turns():
     order = []
-    timing.take_turns({side: lambda side=side: order.append(side) for side in "abc"}, 0.0, lambda run, _: run() or 1.0)
+    timing.take_turns(
+        {side: lambda side=side: order.append(side) for side in "abc"}, 0.0, lambda run, _: run() or 1.0
+    )
     turns = order[6:]  # the first calls are the warm-up's
     assert len(turns) == 3 * timing.FEWEST
     assert [turns[k : k + 3] for k in range(0, 9, 3)] == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
@@ -96,7 +113,9 @@ def test_sides_take_turns():
 
 def test_scattered_times_are_taken_again_and_the_steadiest_kept():
     scales = iter([1.0] * 2 + [1.0, 2.0, 1.0, 2.0, 3.0] + [1.0] * 2 + [1.0, 1.1, 1.0, 1.1, 1.0])
-    samples, attempts = timing.steady_turns({"pyebm": lambda: None}, 0.0, lambda run, _: run() or next(scales))
+    samples, attempts = timing.steady_turns(
+        {"pyebm": lambda: None}, 0.0, lambda run, _: run() or next(scales)
+    )
     assert attempts == 2
     assert max(samples["pyebm"][1]) == 1.1
 
@@ -110,7 +129,10 @@ def test_a_red_check_shows_no_speed_up(capsys, tmp_path):
     report.write(tmp_path, found)
     text = (tmp_path / "report.md").read_text()
     assert "eager: check failed, no speed-up" in text
-    assert "CHECK FAILED, no speed-up is shown: test [64x2, float32, 1 thread]: eager: AssertionError: apart by 0.01" in text
+    assert (
+        "CHECK FAILED, no speed-up is shown: test [64x2, float32, 1 thread]: eager: AssertionError: apart by"
+        " 0.01" in text
+    )
     assert "x**" not in text
 
 
@@ -118,7 +140,9 @@ def test_a_case_that_breaks_is_named_and_the_others_go_on(capsys):
     def broken(_):
         raise RuntimeError("no such luck")
 
-    code, found, said = run(capsys, Case("broken", Setting((1,)), broken), plain(lambda: torch.ones(2), lambda: torch.ones(2)))
+    code, found, said = run(
+        capsys, Case("broken", Setting((1,)), broken), plain(lambda: torch.ones(2), lambda: torch.ones(2))
+    )
     assert code == cli.FAILED
     assert "broken [1, float32, 1 thread]: RuntimeError: no such luck" in said
     assert {record["group"] for record in found["benchmarks"]} == {"test [64x2, float32, 1 thread]"}
@@ -136,7 +160,9 @@ def test_a_missing_rival_is_named(capsys, monkeypatch, tmp_path):
     assert "nobody missing" in said
     report.write(tmp_path, found)
     text = (tmp_path / "report.md").read_text()
-    assert "nobody: no-such-package is not usable here (No module named 'no_such_module'); pip install" in text
+    assert (
+        "nobody: no-such-package is not usable here (No module named 'no_such_module'); pip install" in text
+    )
 
 
 def test_time_that_is_up_leaves_cases_for_resume(capsys):
@@ -164,19 +190,31 @@ def test_another_law_is_seen():
 
 
 def test_without_pytest_it_says_what_to_install():
-    code = "import sys; sys.modules['pytest'] = None; from pyebm.__main__ import main; sys.exit(main(['bench', '--only', 'noise']))"
+    code = (
+        "import sys; sys.modules['pytest'] = None; from pyebm.__main__ import main; sys.exit(main(['bench',"
+        " '--only', 'noise']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == cli.USAGE
     assert "the benchmarks need pytest: pip install 'pyebm-kernels[bench]'" in done.stderr
 
 
 def test_importing_pyebm_imports_none_of_it():
-    code = "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest', 'matplotlib'))])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest',"
+        " 'matplotlib'))])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_a_devices_events_time_what_runs_behind_a_flushed_cache(monkeypatch):
-    """The device is played: that the calls come in this order is all that can be seen without one."""
+    """The device is played: that the calls come in this order is all that can be seen without
+    one."""
     order = []
 
     class Event:

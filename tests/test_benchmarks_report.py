@@ -1,4 +1,5 @@
-"""What is made of the benchmarks' records: comparisons with a baseline, the README's part, the model of GPUs."""
+"""What is made of the benchmarks' records: comparisons with a baseline, the README's part, the
+model of GPUs."""
 
 from __future__ import annotations
 
@@ -16,8 +17,25 @@ from pyebm.__main__ import main
 
 def made_up(ratios: dict[str, float], version: int = SUITE) -> dict:
     """A report of cases with these ratios of eager to ours."""
-    info = {"suite": version, "elements": 1, "bytes": 8, "operations": 1, "peak": 1.0, "part of": None, "headline": False}
-    info |= {"machine": "m", "device": "cpu", "simd": "s", "versions": {}, "commit": "c", "load": 0.5, "steps": 1, "missing": {}}
+    info = {
+        "suite": version,
+        "elements": 1,
+        "bytes": 8,
+        "operations": 1,
+        "peak": 1.0,
+        "part of": None,
+        "headline": False,
+    }
+    info |= {
+        "machine": "m",
+        "device": "cpu",
+        "simd": "s",
+        "versions": {},
+        "commit": "c",
+        "load": 0.5,
+        "steps": 1,
+        "missing": {},
+    }
     info |= {"red": {}, "variant": "", "dtype": "float32", "threads": 1, "shape": [1], "quick": True}
     rows = []
     for case, ratio in ratios.items():
@@ -47,7 +65,9 @@ def test_compare_fails_above_ten_per_cent_of_the_ratio():
         (None, "can't be read"),
     ],
 )
-def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(content, said, tmp_path, capsys, monkeypatch):
+def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(
+    content, said, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(cli, "measure", lambda *_: pytest.fail("it was measured"))
     old = tmp_path / "old.json"
     if content is not None:

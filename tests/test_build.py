@@ -1,4 +1,5 @@
-"""The CUDA library's build and loading where something is missing or does not fit: what is said, and that pyebm works on."""
+"""The CUDA library's build and loading where something is missing or does not fit: what is said,
+and that pyebm works on."""
 
 from __future__ import annotations
 
@@ -35,11 +36,15 @@ def toolkit(tmp_path):
 
 
 def configure(cuda="13.0", **environment):
-    """What setup.py says before it builds anything, beside a torch with that CUDA, on a machine whose PATH has no nvcc."""
+    """What setup.py says before it builds anything, beside a torch with that CUDA, on a machine
+    whose PATH has no nvcc."""
     full = {**os.environ, "PATH": "/usr/bin:/bin", **environment}
     for name in ("CUDA_PATH", *(name for name in ("CUDA_HOME", "PYEBM_CUDA") if name not in environment)):
         full.pop(name, None)
-    code = f"import runpy, sys, torch; torch.version.cuda = {cuda!r}; sys.argv = ['setup.py', '--name']; runpy.run_path('setup.py')"
+    code = (
+        f"import runpy, sys, torch; torch.version.cuda = {cuda!r}; sys.argv = ['setup.py', '--name'];"
+        " runpy.run_path('setup.py')"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=full, capture_output=True, text=True, cwd=ROOT)
     return done.returncode == 0, done.stdout + done.stderr
 
@@ -50,7 +55,10 @@ RELEASE = "Cuda compilation tools, release {}, V{}.1"
 def test_no_nvcc():
     built, said = configure()
     assert built
-    assert "building without the CUDA kernels: nvcc was not found on the PATH; install the CUDA toolkit, or set CUDA_HOME" in said
+    assert (
+        "building without the CUDA kernels: nvcc was not found on the PATH; install the CUDA toolkit, or set"
+        " CUDA_HOME" in said
+    )
     built, said = configure(PYEBM_CUDA="1", CUDA_HOME="/nowhere")
     assert not built
     assert "PYEBM_CUDA=1 asks for the CUDA kernels, but nvcc was not found in /nowhere or on the PATH" in said
@@ -84,7 +92,9 @@ def test_an_nvcc_that_says_something_else(toolkit):
 
 @pytest.mark.parametrize("asked", ["9.9", "8.0;sm_90", "Hopper"])
 def test_an_unknown_architecture(toolkit, asked):
-    built, said = configure(CUDA_HOME=str(toolkit(RELEASE.format("12.4", "12.4"))), TORCH_CUDA_ARCH_LIST=asked)
+    built, said = configure(
+        CUDA_HOME=str(toolkit(RELEASE.format("12.4", "12.4"))), TORCH_CUDA_ARCH_LIST=asked
+    )
     assert not built
     assert f"TORCH_CUDA_ARCH_LIST names {asked.split(';')[-1]!r}, which" in said
     assert "it knows 8.0, 8.6, 8.9, 9.0, each with +PTX or without" in said
@@ -108,7 +118,10 @@ class TestLoading:
 
     def test_without_the_library(self, monkeypatch, tmp_path):
         monkeypatch.setattr(_ops, "_C_CUDA", tmp_path / "_C_cuda.abi3.so")
-        assert "_C_cuda.abi3.so is not beside pyebm; build it with `PYEBM_CUDA=1 pip install" in _ops._load_cuda()
+        assert (
+            "_C_cuda.abi3.so is not beside pyebm; build it with `PYEBM_CUDA=1 pip install"
+            in _ops._load_cuda()
+        )
 
     def test_a_library_of_another_torch(self, monkeypatch, tmp_path):
         broken = tmp_path / "_C_cuda.abi3.so"
@@ -130,7 +143,9 @@ def test_a_library_without_its_ops_is_none(tmp_path):
     subprocess.run(command, check=True)
     code = "import pyebm, torch; print(pyebm.backends()['cpu']); pyebm.Noise(0).randn((2, 2))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert f"_C.abi3.so was loaded and lacks {len(_ops.SCHEMAS)} of its ops, normal_ among them" in done.stdout
+    assert (
+        f"_C.abi3.so was loaded and lacks {len(_ops.SCHEMAS)} of its ops, normal_ among them" in done.stdout
+    )
     assert "RuntimeError: backend 'cpu' can't run: _C.abi3.so was loaded and lacks" in done.stderr
 
 
@@ -141,12 +156,16 @@ def test_the_ops_of_the_cuda_library():
 
 def test_a_torch_without_cuda():
     if torch.version.cuda is None:
-        assert f"torch {torch.__version__} is built without CUDA; install a CUDA build of torch" in _ops.backends()["cuda"]
+        assert (
+            f"torch {torch.__version__} is built without CUDA; install a CUDA build of torch"
+            in _ops.backends()["cuda"]
+        )
 
 
 @pytest.mark.parametrize("cuda", [None, "13.0"])
 def test_importing_never_fails_and_a_cpu_torch_never_loads_it(cuda):
-    """With torch's claim of CUDA and none of its symbols, the library can't load, if it is there at all."""
+    """With torch's claim of CUDA and none of its symbols, the library can't load, if it is there at
+    all."""
     code = f"import torch; torch.version.cuda = {cuda!r}; import pyebm; print(pyebm.backends()['cpu']); "
     code += "print('_C_cuda' in open('/proc/self/maps').read()); print(pyebm.backends()['cuda'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -1,4 +1,5 @@
-"""langevin_chain: the bits of the loop it stands for, with every option, and the law of what it samples."""
+"""langevin_chain: the bits of the loop it stands for, with every option, and the law of what it
+samples."""
 
 from __future__ import annotations
 
@@ -77,24 +78,34 @@ class TestOneRun:
         assert_equal(report, torch.full((13,), -1, device=device))
         for cut in (1, 6, 12):
             assert_equal(chain(x[:cut], target, backend=backend), whole[:cut])
-            assert_equal(chain(x[cut:], target, noise=NOISE.shard(first_sample=cut), backend=backend), whole[cut:])
+            assert_equal(
+                chain(x[cut:], target, noise=NOISE.shard(first_sample=cut), backend=backend), whole[cut:]
+            )
         order = torch.randperm(13, generator=torch.Generator().manual_seed(1))
         noise = Noise(3, step=4, sample_ids=order)
-        assert_equal(chain(x[order.to(device)], target, noise=noise, backend=backend), whole[order.to(device)])
+        assert_equal(
+            chain(x[order.to(device)], target, noise=noise, backend=backend), whole[order.to(device)]
+        )
 
     def test_seeds_of_each_sample(self, backend, device):
         target, x = make("double_well", 5).to(device), start((7, 5), device=device)
         seeds = torch.arange(7) * 2**40 - 3
-        got = chain(x, target, noise=Noise(seeds, sample_ids=torch.zeros(7, dtype=torch.int64)), backend=backend)
+        got = chain(
+            x, target, noise=Noise(seeds, sample_ids=torch.zeros(7, dtype=torch.int64)), backend=backend
+        )
         for b in range(7):
-            assert_equal(chain(x[b : b + 1], target, noise=Noise(int(seeds[b])), backend=backend), got[b : b + 1])
+            assert_equal(
+                chain(x[b : b + 1], target, noise=Noise(int(seeds[b])), backend=backend), got[b : b + 1]
+            )
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("shape", [(700, 2), (2001, 3), (4, 3000)], ids=name_of)
     def test_threads(self, backend, device, shape, kind):
         """Enough steps that the work is shared, which cuts the samples otherwise."""
         target, x = make(kind, shape[1]).to(device), start(shape, device=device)
-        want = chain(x, target, 20, 1e-4, thin=7, return_diverged=True, backend=backend)  # one thread, by a fixture
+        want = chain(
+            x, target, 20, 1e-4, thin=7, return_diverged=True, backend=backend
+        )  # one thread, by a fixture
         for threads in (2, 3):
             torch.set_num_threads(threads)
             got = chain(x, target, 20, 1e-4, thin=7, return_diverged=True, backend=backend)
@@ -121,13 +132,17 @@ class TestOneRun:
     def test_the_last_step_there_is(self, backend, device):
         target, x = make("double_well", 3).to(device), start((4, 3), device=device)
         noise = Noise(3, step=2**32 - 2)
-        assert_equal(chain(x, target, 2, noise=noise, backend=backend), chain(x, target, 2, noise=noise, backend="reference"))
+        assert_equal(
+            chain(x, target, 2, noise=noise, backend=backend),
+            chain(x, target, 2, noise=noise, backend="reference"),
+        )
 
 
 class TestDivergence:
     @pytest.mark.parametrize("shape", [(70, 3), (5, 1100), (2, 3, 400)], ids=name_of)
     def test_first_step_of_each_chain(self, backend, device, dtype, shape):
-        """Some chains start far out, where the quartic well throws them further out at each step; the others go on as alone."""
+        """Some chains start far out, where the quartic well throws them further out at each step;
+        the others go on as alone."""
         target, x = make("double_well", 0).to(device), start(shape, dtype, device)
         bad = torch.arange(shape[0], device=device) % 3 == 1
         x[bad] = x[bad] * 30
@@ -157,7 +172,12 @@ class TestGradient:
     @pytest.mark.parametrize("kind", KINDS)
     def test_same_bits(self, backend, device, dtype, kind):
         target, x = make(kind, 6).to(device), start((4, 6), dtype, device)
-        options = {"temperature": [1.0, 0.5, 0.0, 2.0, 1.0], "clamp": (-2, 2), "thin": 2, "return_diverged": True}
+        options = {
+            "temperature": [1.0, 0.5, 0.0, 2.0, 1.0],
+            "clamp": (-2, 2),
+            "thin": 2,
+            "return_diverged": True,
+        }
         want = chain(x, target, backend=backend, **options)
         got = chain(x.clone().requires_grad_(), target, backend=backend, **options)
         assert got[0].requires_grad
@@ -177,9 +197,28 @@ class TestGradient:
 
 
 def test_scores_at_the_ends_of_the_range(backend, device, dtype):
-    """Infinite and NaN states, and those where exp and the sums over- and underflow: as the reference."""
+    """Infinite and NaN states, and those where exp and the sums over- and underflow: as the
+    reference."""
     inf, nan = float("inf"), float("nan")
-    values = [0.0, -0.0, 1e-30, 1.0, 40.0, -40.0, 90.0, -90.0, 110.0, -110.0, 1e4, -1e4, 6e4, 1e30, inf, -inf, nan]
+    values = [
+        0.0,
+        -0.0,
+        1e-30,
+        1.0,
+        40.0,
+        -40.0,
+        90.0,
+        -90.0,
+        110.0,
+        -110.0,
+        1e4,
+        -1e4,
+        6e4,
+        1e30,
+        inf,
+        -inf,
+        nan,
+    ]
     values = torch.tensor(values, dtype=torch.float64)
     x = torch.cartesian_prod(values, values).to(device, dtype)
     for kind in KINDS:

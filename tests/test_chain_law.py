@@ -1,4 +1,5 @@
-"""The law of what chains sample: at every step, where it is known in closed form or by quadrature, and in the limit."""
+"""The law of what chains sample: at every step, where it is known in closed form or by quadrature,
+and in the limit."""
 
 from __future__ import annotations
 
@@ -24,17 +25,23 @@ def fits(samples, x, density):
     return stats.kstest(np.interp(samples.numpy(), x.numpy(), distribution), "uniform").pvalue
 
 
-@pytest.mark.parametrize("step_size", [0.1, [0.3, 0.05, 0.2, 0.6, 0.1, 0.1, 0.01, 0.4]], ids=["constant", "schedule"])
+@pytest.mark.parametrize(
+    "step_size", [0.1, [0.3, 0.05, 0.2, 0.6, 0.1, 0.1, 0.01, 0.4]], ids=["constant", "schedule"]
+)
 @pytest.mark.parametrize("temperature", [1.0, 0.4])
 def test_a_gaussian_at_every_step(step_size, temperature):
-    """From a point, the unadjusted chain stays normal: mean m + prod(1 - eta_j p) (x0 - m), and a variance with its own recursion.
+    """From a point, the unadjusted chain stays normal: mean m + prod(1 - eta_j p) (x0 - m), and a
+    variance with its own recursion.
 
-    Two steps' covariance is the earlier one's variance times the factors between them; elements and chains are independent.
+    Two steps' covariance is the earlier one's variance times the factors between them; elements and
+    chains are independent.
     """
     steps = 8
     target = targets.Gaussian(torch.tensor([0.3, -1.0, 2.0]), torch.tensor([0.7, 1.0, 2.0]))
     x0 = torch.tensor([2.0, -1.0, 0.0], dtype=torch.float64)
-    _, states = pyebm.langevin_chain(x0.expand(CHAINS, 3), target, steps, step_size, Noise(1), temperature=temperature, thin=1)
+    _, states = pyebm.langevin_chain(
+        x0.expand(CHAINS, 3), target, steps, step_size, Noise(1), temperature=temperature, thin=1
+    )
     etas = [step_size] * steps if isinstance(step_size, float) else step_size
     mean, variance, factors = x0, torch.zeros(3, dtype=torch.float64), []
     for k, eta in enumerate(etas):
@@ -43,7 +50,8 @@ def test_a_gaussian_at_every_step(step_size, temperature):
         variance = factor**2 * variance + 2 * eta * temperature
         factors.append(factor)
         x = (states[k] - mean) / variance.sqrt()
-        # The sample's mean and covariance matrix are off by no more than a few of their own standard deviations.
+        # The sample's mean and covariance matrix are off by no more than a few of their own
+        # standard deviations.
         assert (x.mean(0).abs() < 4.5 / math.sqrt(CHAINS)).all(), k
         assert ((x.T @ x / CHAINS - torch.eye(3)).abs() < 4.5 * math.sqrt(2 / CHAINS)).all(), k
         assert min(stats.kstest(x[:, i].numpy(), "norm").pvalue for i in range(3)) > CERTAIN, k
@@ -59,10 +67,13 @@ def test_a_gaussian_at_every_step(step_size, temperature):
 
 @pytest.mark.parametrize("kind", ["double_well", "polynomial", "rastrigin", "harmonic"])
 def test_a_well_after_each_of_a_few_steps(kind):
-    """The density after k steps, by quadrature: p_{k+1}(y) = integral of p_k(x) N(y; x + eta s(x), 2 eta T) dx."""
+    """The density after k steps, by quadrature: p_{k+1}(y) = integral of p_k(x) N(y; x + eta s(x),
+    2 eta T) dx."""
     eta, t, x0 = 0.03, 0.8, 0.4
     target = make(kind, 1)
-    _, states = pyebm.langevin_chain(torch.full((CHAINS, 1), x0), target, 40, eta, Noise(2), temperature=t, thin=1)
+    _, states = pyebm.langevin_chain(
+        torch.full((CHAINS, 1), x0), target, 40, eta, Noise(2), temperature=t, thin=1
+    )
     x = torch.linspace(-6, 6, 2001, dtype=torch.float64)
     width = math.sqrt(2 * eta * t)
     score = target.score(x.unsqueeze(1)).squeeze(1)
@@ -79,7 +90,8 @@ def test_a_well_after_each_of_a_few_steps(kind):
 
 
 def test_the_double_wells_stationary_law():
-    """Small steps, long enough: exp(-E / T) / Z, by quadrature; the bias of the step is below what the test can see."""
+    """Small steps, long enough: exp(-E / T) / Z, by quadrature; the bias of the step is below what
+    the test can see."""
     target, t = targets.DoubleWell(1.5, 1.2), 0.9
     x = pyebm.langevin_chain(torch.full((10_000, 2), 1.2), target, 4000, 0.003, Noise(3), temperature=t)
     grid = torch.linspace(-4, 4, 8001, dtype=torch.float64)
@@ -90,7 +102,8 @@ def test_the_double_wells_stationary_law():
 
 @pytest.mark.parametrize("step_size", [0.5, 0.1])
 def test_the_gaussians_stationary_law(step_size):
-    """The limit of the recursion, T / (p (1 - eta p / 2)): coarse steps are biased, by exactly that much."""
+    """The limit of the recursion, T / (p (1 - eta p / 2)): coarse steps are biased, by exactly that
+    much."""
     target = targets.Harmonic(1.5, -0.4)
     x = pyebm.langevin_chain(torch.zeros(CHAINS, 1), target, 200, step_size, Noise(4), temperature=0.6)
     deviation = math.sqrt(0.6 / (1.5 * (1 - step_size * 1.5 / 2)))

@@ -1,4 +1,5 @@
-"""Activation checkpointing: what is computed again in the backward pass is the same, the noise included."""
+"""Activation checkpointing: what is computed again in the backward pass is the same, the noise
+included."""
 
 from __future__ import annotations
 
@@ -89,7 +90,8 @@ def test_a_gradient_inside():
 
 @both
 def test_without_the_random_state(reentrant):
-    """Our noise is in no generator: nothing need be kept of it, and what torch draws in between changes nothing."""
+    """Our noise is in no generator: nothing need be kept of it, and what torch draws in between
+    changes nothing."""
     model, x = net(), normal(8, 2).requires_grad_()
     loss = checkpoint(dsm, model, x, use_reentrant=reentrant, preserve_rng_state=False)
     torch.randn(100)
@@ -119,7 +121,8 @@ def test_a_chain_of_segments(reentrant):
 
 @both
 def test_a_counter_is_read_when_it_is_computed_again(reentrant):
-    """A name that changes in place is another one in the backward pass; a plain Noise made of it stays."""
+    """A name that changes in place is another one in the backward pass; a plain Noise made of it
+    stays."""
     model, x = net(), normal(8, 2)
     counter = NoiseCounter(NOISE)
 

@@ -1,4 +1,5 @@
-"""Clamps by element in the step and the chain: the bits of a kernel's clamp where all bounds are the same, and derivatives."""
+"""Clamps by element in the step and the chain: the bits of a kernel's clamp where all bounds are
+the same, and derivatives."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ LOW, HIGH = torch.tensor([-0.5, -1.0, 0.1]), torch.tensor([[0.5], [0.2], [0.3], 
 def pairs():
     """Bounds by element, and the same as numbers."""
     full = [torch.full(shape, value, dtype=torch.float64) for shape, value in (((6, 3), 0.3), ((3,), 0.25))]
-    return [((-full[0], full[1]), (-0.3, 0.25)), ((None, full[0]), (None, 0.3)), ((-0.1, full[1]), (-0.1, 0.25))]
+    return [
+        ((-full[0], full[1]), (-0.3, 0.25)),
+        ((None, full[0]), (None, 0.3)),
+        ((-0.1, full[1]), (-0.1, 0.25)),
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
@@ -25,12 +30,16 @@ def test_same_bounds_have_the_kernel_s_bits(dtype, mask):
     x, s = X.to(dtype), S.to(dtype)
     for by_element, numbers in pairs():
         for call in (langevin_step, lambda x, *args, **kwargs: langevin_step_(x.clone(), *args, **kwargs)):
-            got, want = (call(x, s, 0.4, Noise(0), clamp=c, mask=mask, return_mean=True) for c in (by_element, numbers))
+            got, want = (
+                call(x, s, 0.4, Noise(0), clamp=c, mask=mask, return_mean=True) for c in (by_element, numbers)
+            )
             for one, other in zip(got, want, strict=True):
                 assert_equal(one, other)
         if mask is None:
             target = pyebm.targets.DoubleWell()
-            got, want = (langevin_chain(x, target, 6, 0.1, Noise(0), thin=2, clamp=c) for c in (by_element, numbers))
+            got, want = (
+                langevin_chain(x, target, 6, 0.1, Noise(0), thin=2, clamp=c) for c in (by_element, numbers)
+            )
             for one, other in zip(got, want, strict=True):
                 assert_equal(one, other)
 
@@ -47,17 +56,25 @@ def test_each_element_has_its_own():
 def test_derivatives():
     low = LOW.double().requires_grad_()
     x = X.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x, low: langevin_step(x, S.double(), 0.4, Noise(0), clamp=(low, None)), (x, low))
+    assert torch.autograd.gradcheck(
+        lambda x, low: langevin_step(x, S.double(), 0.4, Noise(0), clamp=(low, None)), (x, low)
+    )
     single = torch.tensor(-0.2, requires_grad=True)
     langevin_step(X, S, 0.4, Noise(0), clamp=(single, None)).sum().backward()
     made = langevin_step(X, S, 0.4, Noise(0))
     assert single.grad == (made < -0.2).sum()
     each = torch.vmap(lambda x: langevin_step(x[None], x[None], 0.4, Noise(0), clamp=(LOW, None)))(X)
-    assert_equal(each, torch.stack([langevin_step(x[None], x[None], 0.4, Noise(0), clamp=(LOW, None)) for x in X]))
+    assert_equal(
+        each, torch.stack([langevin_step(x[None], x[None], 0.4, Noise(0), clamp=(LOW, None)) for x in X])
+    )
 
 
 def test_compiled():
-    step = torch.compile(lambda x, low: langevin_step(x, S, 0.4, Noise(0), clamp=(low, None)), fullgraph=True, backend="aot_eager")
+    step = torch.compile(
+        lambda x, low: langevin_step(x, S, 0.4, Noise(0), clamp=(low, None)),
+        fullgraph=True,
+        backend="aot_eager",
+    )
     for low in (LOW, LOW * 2, torch.tensor(-0.2)):
         assert_equal(step(X, low), langevin_step(X, S, 0.4, Noise(0), clamp=(low, None)))
 

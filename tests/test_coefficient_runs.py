@@ -1,4 +1,5 @@
-"""Coefficients of runs of elements: one value per token of a sample, per element, or per sample, in every op that takes one."""
+"""Coefficients of runs of elements: one value per token of a sample, per element, or per sample, in
+every op that takes one."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from pyebm.reference import OPS as REFERENCE
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
-COMPILED = {name: getattr(torch.ops.pyebm, name).default for name in ("perturb", "langevin_step", "affine_step")} | {
-    name: getattr(torch.ops.pyebm, name).default for name in ("denoising_loss", "denoising_grad")
-}
+COMPILED = {
+    name: getattr(torch.ops.pyebm, name).default for name in ("perturb", "langevin_step", "affine_step")
+} | {name: getattr(torch.ops.pyebm, name).default for name in ("denoising_loss", "denoising_grad")}
 NAME = torch.tensor([3, 5, 2, 1])
 NAN = math.nan
 
@@ -37,8 +38,9 @@ def level(request: pytest.FixtureRequest):
 every_level = pytest.mark.usefixtures("level")
 
 
-# A shape, and how many values a coefficient has: per sample, token, element; runs of one to many, of samples that are narrow,
-# or cut into chunks of 1024, with runs that begin in one chunk and end in another.
+# A shape, and how many values a coefficient has: per sample, token, element; runs of one to many,
+# of samples that are narrow, or cut into chunks of 1024, with runs that begin in one chunk and end
+# in another.
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((300, 1), (300,)),
     ((600, 2), (600, 1200)),
@@ -58,7 +60,9 @@ ids = pytest.mark.parametrize(("shape", "count"), CASES, ids=lambda value: str(v
 
 def values(count: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """In [0.1, 1.1)."""
-    return (torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1).to(dtype)
+    return (torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1).to(
+        dtype
+    )
 
 
 def samples(shape: tuple[int, ...], dtype: torch.dtype, seed: int, strided: bool = False) -> Tensor:
@@ -83,7 +87,11 @@ class TestElementwise:
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("strided", [False, True], ids=["dense", "strided"])
     def test_perturb(self, shape, count, dtype, strided):
-        x, sigma, alpha = samples(shape, dtype, 0, strided), values(count, 1), values(shape[0], 2, torch.float64)
+        x, sigma, alpha = (
+            samples(shape, dtype, 0, strided),
+            values(count, 1),
+            values(shape[0], 2, torch.float64),
+        )
         seeds, names = torch.arange(shape[0]) * 3 + 2**40, torch.arange(shape[0]) * 7 + 1
         both("perturb", lambda op: perturbed(op, x, NAN, NAN, NAME, alpha, sigma))
         both("perturb", lambda op: perturbed(op, x, NAN, 0.5, NAME, sigma, None, seeds, names))
@@ -111,7 +119,8 @@ class TestElementwise:
 def loss_arguments(
     shape: tuple[int, ...], count: int, dtype: torch.dtype, reduction: int, over_kappa2: bool, finer: str
 ) -> tuple[Tensor, list[object]]:
-    """``pred``, and everything behind it: the coefficient ``finer`` has ``count`` values, the others one a sample."""
+    """``pred``, and everything behind it: the coefficient ``finer`` has ``count`` values, the
+    others one a sample."""
     names = ("kappa", "lam", "mu", "weight")
     rows = [values(count if name == finer else shape[0], 5 + i) for i, name in enumerate(names)]
     x0 = samples(shape, dtype, 9)
@@ -133,7 +142,9 @@ def loss_arguments(
     ]
 
 
-def of_loss(pred: Tensor, arguments: list[object], with_grad: bool, op: Callable[..., None]) -> tuple[Tensor, Tensor | None]:
+def of_loss(
+    pred: Tensor, arguments: list[object], with_grad: bool, op: Callable[..., None]
+) -> tuple[Tensor, Tensor | None]:
     work = torch.float64 if pred.dtype == torch.float64 else torch.float32
     shape = {0: pred.shape, 1: pred.shape[:1]}.get(arguments[6], ())
     loss, grad = torch.empty(shape, dtype=work), torch.empty_like(pred) if with_grad else None
@@ -177,7 +188,9 @@ class TestLoss:
             total = of_loss(pred, arguments, True, COMPILED["denoising_loss"])[0]
             want = of_loss(pred, arguments, True, REFERENCE["denoising_loss"])[0]
             if pred.numel() or reduction != 3:
-                torch.testing.assert_close(total, want, rtol=1e-13 if dtype == torch.float64 else 1e-5, atol=0)
+                torch.testing.assert_close(
+                    total, want, rtol=1e-13 if dtype == torch.float64 else 1e-5, atol=0
+                )
 
 
 @every_level
@@ -235,7 +248,9 @@ BAD = torch.ones(5)
 )
 def test_a_count_that_does_not_divide(op, name, arguments):
     out = torch.zeros(4, 3)
-    with pytest.raises(ValueError, match=rf"{op}: {name} must have one value for all, or .* divides 12, got 5"):
+    with pytest.raises(
+        ValueError, match=rf"{op}: {name} must have one value for all, or .* divides 12, got 5"
+    ):
         COMPILED[op](out, torch.ones(4, 3), *arguments)
     assert_equal(out, torch.zeros(4, 3))
 
@@ -244,7 +259,9 @@ def test_a_count_that_does_not_divide(op, name, arguments):
 def test_a_loss_coefficient_whose_count_does_not_divide(index, name):
     pred, arguments = loss_arguments((4, 3), 4, torch.float32, 4, False, "kappa")
     arguments[index] = BAD
-    with pytest.raises(ValueError, match=rf"denoising_loss: {name} must have one value for all, or .* divides 12, got 5"):
+    with pytest.raises(
+        ValueError, match=rf"denoising_loss: {name} must have one value for all, or .* divides 12, got 5"
+    ):
         of_loss(pred, arguments, True, COMPILED["denoising_loss"])
 
 
@@ -268,7 +285,8 @@ def test_sigma_of_zero():
 
 
 def test_the_public_noise_is_unchanged():
-    """Narrow samples, whose calls are laid out many at a time, have the noise that they have one by one."""
+    """Narrow samples, whose calls are laid out many at a time, have the noise that they have one by
+    one."""
     noise = pyebm.Noise(seed=9, first_sample=3)
     for width in (1, 2, 3, 4, 5):
         whole = noise.randn((700, width))

@@ -1,4 +1,5 @@
-"""Coefficients: a number, one value for all, or one per sample, in every form, for every op that takes one."""
+"""Coefficients: a number, one value for all, or one per sample, in every form, for every op that
+takes one."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ def _loss(loss, pred, noise, backend, **options):
 
 # For every op, the coefficients it takes and a call of it with keywords for them.
 OPS = {
-    "perturb": (("sigma", "alpha"), lambda x, noise, backend, **c: pyebm.perturb(x, noise=noise, backend=backend, **c)),
+    "perturb": (
+        ("sigma", "alpha"),
+        lambda x, noise, backend, **c: pyebm.perturb(x, noise=noise, backend=backend, **c),
+    ),
     "langevin_step": (
         ("step_size", "temperature"),
         lambda x, noise, backend, **c: pyebm.langevin_step(x, -x, noise=noise, backend=backend, **c),
@@ -47,11 +51,19 @@ OPS = {
         ("step_size", "temperature"),
         lambda x, noise, backend, **c: pyebm.langevin_step_(x.clone(), -x, noise=noise, backend=backend, **c),
     ),
-    "affine_step": (("a", "b", "c"), lambda x, noise, backend, **c: pyebm.affine_step(x, -x, noise=noise, backend=backend, **c)),
-    "dsm_loss": (("sigma", "weight"), lambda x, noise, backend, **c: _loss(pyebm.dsm_loss, x, noise, backend, **c)),
+    "affine_step": (
+        ("a", "b", "c"),
+        lambda x, noise, backend, **c: pyebm.affine_step(x, -x, noise=noise, backend=backend, **c),
+    ),
+    "dsm_loss": (
+        ("sigma", "weight"),
+        lambda x, noise, backend, **c: _loss(pyebm.dsm_loss, x, noise, backend, **c),
+    ),
     "denoising_loss": (
         ("kappa", "lam", "mu", "weight"),
-        lambda x, noise, backend, **c: _loss(pyebm.denoising_loss, x, noise, backend, x0=2 * x.detach() - 1, **c),
+        lambda x, noise, backend, **c: _loss(
+            pyebm.denoising_loss, x, noise, backend, x0=2 * x.detach() - 1, **c
+        ),
     ),
 }
 CASES = [(op, name) for op, (names, _) in OPS.items() for name in names]
@@ -85,7 +97,8 @@ def applied(op, name, value, x, noise, backend):
 class TestForms:
     @pytest.mark.parametrize("form", PER_SAMPLE)
     def test_per_sample(self, backend, device, op, name, form):
-        """As each sample by itself with its own number, which also shows that samples do not mix."""
+        """As each sample by itself with its own number, which also shows that samples do not
+        mix."""
         x, value = normal(5, 3, 7, device=device), PER_SAMPLE[form](levels(5, device))
         before = value.clone()
         got = applied(op, name, value, x, NOISE, backend)
@@ -98,7 +111,9 @@ class TestForms:
     def test_one_for_all(self, backend, device, op, name, form):
         x, value = normal(5, 3, 7, device=device), SINGLE[form](0.7)
         value = value.to(device) if isinstance(value, torch.Tensor) else value
-        assert_equal(applied(op, name, value, x, NOISE, backend), applied(op, name, float(value), x, NOISE, backend))
+        assert_equal(
+            applied(op, name, value, x, NOISE, backend), applied(op, name, float(value), x, NOISE, backend)
+        )
 
     def test_float64_samples(self, backend, device, op, name):
         """Their arithmetic is float64: a coefficient in float64 reaches them unrounded."""
@@ -127,7 +142,9 @@ def test_the_noise_scale_is_made_in_double():
     """c = sqrt(2 eta T) is rounded once: here a root taken in float32 would be an ulp off."""
     x = torch.zeros(1, 4096)
     eta = next(
-        eta for eta in levels(200, dtype=torch.float64).tolist() if np.sqrt(np.float32(2 * eta)) != np.float32(np.sqrt(2 * eta))
+        eta
+        for eta in levels(200, dtype=torch.float64).tolist()
+        if np.sqrt(np.float32(2 * eta)) != np.float32(np.sqrt(2 * eta))
     )
     want = np.float32(np.sqrt(2 * eta)) * NOISE.randn(x.shape).numpy()
     for value in (eta, torch.tensor([eta], dtype=torch.float64)):

@@ -1,4 +1,5 @@
-"""torch.compile(fullgraph=True), opcheck, and what a changed seed or step must not do: compile again."""
+"""torch.compile(fullgraph=True), opcheck, and what a changed seed or step must not do: compile
+again."""
 
 import pytest
 import torch
@@ -26,7 +27,11 @@ def _fresh_compiler():
         (OPS.normal_, (X.clone(), NAME), {}),
         (OPS.uniform_, (X.clone(), NAME), {}),
         (OPS.perturb, (torch.empty_like(X), X, 1.0, 0.5, NAME), {"sigma_rows": ROWS}),
-        (OPS.langevin_step, (torch.empty_like(X), X, -X, 0.1, 1.0, NAME), {"mean": torch.empty_like(X), "low": -1.0}),
+        (
+            OPS.langevin_step,
+            (torch.empty_like(X), X, -X, 0.1, 1.0, NAME),
+            {"mean": torch.empty_like(X), "low": -1.0},
+        ),
         (OPS.langevin_step, (X.clone(), None, -X, 0.1, 1.0, NAME), {}),
         (OPS.affine_step, (torch.empty_like(X), X, -X, 0.9, 0.1, 0.2, NAME), {"mask": X > 0}),
         (OPS.target_score, (torch.empty_like(X), X, 1, torch.ones(2)), {}),
@@ -36,7 +41,13 @@ def _fresh_compiler():
         (
             OPS.langevin_chain,
             (X.clone(), 5, torch.ones(3), 3, 0.1, 1.0, NAME),
-            {"temperature_rows": ROWS, "states": X.new_empty(1, 8, 5), "thin": 2, "diverged": torch.zeros(8).long(), "low": -1.0},
+            {
+                "temperature_rows": ROWS,
+                "states": X.new_empty(1, 8, 5),
+                "thin": 2,
+                "diverged": torch.zeros(8).long(),
+                "low": -1.0,
+            },
         ),
         (OPS.denoising_loss, (torch.empty(()), torch.empty_like(X), X, *LOSS), {}),
         (OPS.denoising_grad, (torch.empty_like(X), torch.ones(()), X, *LOSS), {}),
@@ -62,7 +73,9 @@ def test_training_step_compiles_once_for_all_noise():
         loss, expected = compiled(X, sigma, noise, net), _training_loss(X, sigma, noise, net)
         assert torch.equal(loss, expected)
         for ours, theirs in zip(
-            torch.autograd.grad(loss, net.parameters()), torch.autograd.grad(expected, net.parameters()), strict=True
+            torch.autograd.grad(loss, net.parameters()),
+            torch.autograd.grad(expected, net.parameters()),
+            strict=True,
         ):
             assert torch.equal(ours, theirs)
     assert compiles.frame_count == 1
@@ -89,11 +102,15 @@ WELL = pyebm.targets.DoubleWell()
 
 
 def _chain(x, noise):
-    return pyebm.langevin_chain(x, WELL, 5, 0.01, noise, temperature=[1.0, 0.5, 0.2, 0.1, 0.0], thin=2, return_diverged=True)
+    return pyebm.langevin_chain(
+        x, WELL, 5, 0.01, noise, temperature=[1.0, 0.5, 0.2, 0.1, 0.0], thin=2, return_diverged=True
+    )
 
 
 def _score(x, noise):
-    return pyebm.targets.Rosenbrock(0.5).score(x) + pyebm.langevin_chain(x, pyebm.targets.Funnel(), 2, 0.01, noise)
+    return pyebm.targets.Rosenbrock(0.5).score(x) + pyebm.langevin_chain(
+        x, pyebm.targets.Funnel(), 2, 0.01, noise
+    )
 
 
 @pytest.mark.parametrize("function", [_step, _affine, _named_inside, _eps_loss, _chain, _score])
@@ -121,7 +138,12 @@ def test_chains_compile_once_for_all_noise():
 def _all_that_differentiates(x, noise):
     step = pyebm.langevin_step(x, -x, 0.1, noise)
     loss = pyebm.denoising_loss(x, noise, reduction="none")
-    return step.sum() + pyebm.perturb(x, 0.3, noise, alpha=0.2).sum() + loss.sum() + pyebm.dsm_loss(x, 0.3, noise)
+    return (
+        step.sum()
+        + pyebm.perturb(x, 0.3, noise, alpha=0.2).sum()
+        + loss.sum()
+        + pyebm.dsm_loss(x, 0.3, noise)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
@@ -132,5 +154,8 @@ def test_compiled_gradients(dtype):
     (expected,) = torch.autograd.grad(_all_that_differentiates(x, noise), x)
     # The sum of four gradients: each is exact, their order of addition is the compiler's.
     torch.testing.assert_close(
-        ours, expected, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps * expected.abs().max().item()
+        ours,
+        expected,
+        rtol=4 * torch.finfo(dtype).eps,
+        atol=4 * torch.finfo(dtype).eps * expected.abs().max().item(),
     )

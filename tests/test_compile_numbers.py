@@ -1,4 +1,5 @@
-"""Numbers that change from call to call in compiled code: clamps, clips, and those of a sampler that is made in there."""
+"""Numbers that change from call to call in compiled code: clamps, clips, and those of a sampler
+that is made in there."""
 
 from __future__ import annotations
 
@@ -14,10 +15,14 @@ from pyebm.samplers import Langevin
 X, S, NOISE = normal(8, 3), normal(8, 3, seed=1), Noise(0)
 CALLS = {
     "clamp": lambda x, a: langevin_step(x, S, 0.1, NOISE, clamp=(-a, a)),
-    "a side": lambda x, a: langevin_step(x.bfloat16(), S.bfloat16(), 0.1, NOISE, clamp=(None, a), score_clip=0.5),
+    "a side": lambda x, a: langevin_step(
+        x.bfloat16(), S.bfloat16(), 0.1, NOISE, clamp=(None, a), score_clip=0.5
+    ),
     "score_clip": lambda x, a: langevin_step(x.half(), S.half(), 0.1, NOISE, score_clip=a),
     "a sampler's step size": lambda x, a: Langevin(lambda x: -x, a)(x, 2, noise=NOISE),
-    "a sampler's temperature": lambda x, a: Langevin(pyebm.targets.DoubleWell(), 0.1, temperature=a)(x, 2, noise=NOISE),
+    "a sampler's temperature": lambda x, a: Langevin(pyebm.targets.DoubleWell(), 0.1, temperature=a)(
+        x, 2, noise=NOISE
+    ),
 }
 
 

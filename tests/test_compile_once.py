@@ -1,4 +1,5 @@
-"""torch.compile(fullgraph=True) compiles at most twice, whatever numbers follow: once for the first, once for all the others."""
+"""torch.compile(fullgraph=True) compiles at most twice, whatever numbers follow: once for the
+first, once for all the others."""
 
 import pytest
 import torch
@@ -21,12 +22,15 @@ def _fresh_compiler():
 
 
 def _compiles(function, numbers, backend="aot_eager"):
-    """How often it was compiled, the first call counted once: there a module's buffers make torch trace twice."""
+    """How often it was compiled, the first call counted once: there a module's buffers make torch
+    trace twice."""
     first = None
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(function, fullgraph=True, backend=counter)
     for number in numbers:
-        for ours, expected in zip(_flat(compiled(X.clone(), number)), _flat(function(X.clone(), number)), strict=True):
+        for ours, expected in zip(
+            _flat(compiled(X.clone(), number)), _flat(function(X.clone(), number)), strict=True
+        ):
             assert torch.equal(ours, expected)
         first = first or counter.frame_count
     return 1 + counter.frame_count - first
@@ -38,12 +42,19 @@ def _flat(result):
 
 OF_A_NUMBER = {
     "perturb": lambda x, s: (pyebm.perturb(x, s, NOISE), pyebm.perturb(x, 1.0 - s, NOISE, alpha=-s)),
-    "dsm_loss": lambda x, s: (pyebm.dsm_loss(x, s, NOISE, weight=1 / s**2), pyebm.dsm_loss(x, s, NOISE, weight="sigma2")),
-    "denoising_loss": lambda x, s: pyebm.denoising_loss(x, NOISE, x0=x, kappa=s, lam=-s, mu=s, weight=s, reduction="none"),
+    "dsm_loss": lambda x, s: (
+        pyebm.dsm_loss(x, s, NOISE, weight=1 / s**2),
+        pyebm.dsm_loss(x, s, NOISE, weight="sigma2"),
+    ),
+    "denoising_loss": lambda x, s: pyebm.denoising_loss(
+        x, NOISE, x0=x, kappa=s, lam=-s, mu=s, weight=s, reduction="none"
+    ),
     "langevin_step": lambda x, s: pyebm.langevin_step(x, -x, s, NOISE, temperature=2 * s, return_mean=True),
     "langevin_step_": lambda x, s: pyebm.langevin_step_(x, x.cos(), s, NOISE),
     "affine_step": lambda x, s: pyebm.affine_step(x, -x, 1 - s, s, s * s, NOISE),
-    "langevin_chain": lambda x, s: pyebm.langevin_chain(x, WELL, 3, s, NOISE, temperature=s, return_diverged=True),
+    "langevin_chain": lambda x, s: pyebm.langevin_chain(
+        x, WELL, 3, s, NOISE, temperature=s, return_diverged=True
+    ),
     "score": lambda x, s: WELL.score(s * x),
 }
 OF_A_STEP = {
@@ -51,7 +62,9 @@ OF_A_STEP = {
     "stream": lambda x, k: pyebm.dsm_loss(x, 0.5, NOISE.at(stream=k)),
     "shard": lambda x, k: pyebm.langevin_step(x, -x, 0.1, NOISE.shard(first_sample=k)),
     "Noise": lambda x, k: pyebm.perturb(x, 0.5, Noise(k, step=k, first_sample=k, stream=k)),
-    "seeds and ids": lambda x, k: pyebm.perturb(x, 0.5, Noise(torch.arange(8) - k, sample_ids=torch.arange(8) * k)),
+    "seeds and ids": lambda x, k: pyebm.perturb(
+        x, 0.5, Noise(torch.arange(8) - k, sample_ids=torch.arange(8) * k)
+    ),
     "randn": lambda x, k: (NOISE.at(step=k).randn((4, 3)), NOISE.at(step=k).rand(x.shape)),
     "chain": lambda x, k: pyebm.langevin_chain(x, WELL, 3, 0.1, NOISE.at(step=k)),
 }
@@ -87,7 +100,9 @@ def test_gradients():
     x = X.clone().requires_grad_()
     for number in NUMBERS:
         (ours,), (expected,) = (torch.autograd.grad(f(x, number), x) for f in (compiled, function))
-        torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-6)  # three gradients are added in the compiler's order
+        torch.testing.assert_close(
+            ours, expected, rtol=1e-6, atol=1e-6
+        )  # three gradients are added in the compiler's order
     assert counter.frame_count <= 2
 
 
@@ -97,7 +112,9 @@ def test_seeds_beyond_an_int64():
 
 
 def test_numbers_out_of_range_are_refused():
-    compiled = torch.compile(lambda x, s: pyebm.langevin_step(x, -x, s, NOISE), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        lambda x, s: pyebm.langevin_step(x, -x, s, NOISE), fullgraph=True, backend="aot_eager"
+    )
     for number in NUMBERS:
         compiled(X, number)
     for number in (-0.5, float("nan"), float("inf")):
@@ -126,7 +143,8 @@ class _Counter(torch.nn.Module):
 
 @pytest.mark.parametrize(("module", "most"), [(_Counting, 2), (_Counter, 1)])
 def test_a_module_that_counts(module, most):
-    """torch takes a module's int for a constant, unless told otherwise; a NoiseCounter needs no telling."""
+    """torch takes a module's int for a constant, unless told otherwise; a NoiseCounter needs no
+    telling."""
     module, counter = module(), CompileCounterWithBackend("aot_eager")
     with torch._dynamo.config.patch(allow_unspec_int_on_nn_module=module.__class__ is _Counting):
         compiled = torch.compile(module, fullgraph=True, backend=counter)

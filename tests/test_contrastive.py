@@ -23,14 +23,25 @@ NOISE = Noise(3, step=2)
 
 
 def test_loss_is_the_definition():
-    energy, x, y = MLPEnergy(mlp(2, 1, dtype=torch.float64)), normal(6, 2).double(), normal(4, 2, seed=1).double()
+    energy, x, y = (
+        MLPEnergy(mlp(2, 1, dtype=torch.float64)),
+        normal(6, 2).double(),
+        normal(4, 2, seed=1).double(),
+    )
     for model in (y, normal(6, 2, seed=2).double()):
         up, down = energy(x), energy(model)
         want = up.mean() - down.mean() + 0.3 * (up.square().mean() + down.square().mean())
         torch.testing.assert_close(pyebm.contrastive_divergence(energy, x, model, l2=0.3), want)
-        torch.testing.assert_close(pyebm.contrastive_divergence(energy, x, model, reduction="mean"), up.mean() - down.mean())
+        torch.testing.assert_close(
+            pyebm.contrastive_divergence(energy, x, model, reduction="mean"), up.mean() - down.mean()
+        )
     each, weight = up - down, normal(6, seed=3).abs()
-    for reduction, want in (("sample", each), ("none", each), ("sum", each.sum()), ("batchmean", each.mean())):
+    for reduction, want in (
+        ("sample", each),
+        ("none", each),
+        ("sum", each.sum()),
+        ("batchmean", each.mean()),
+    ):
         torch.testing.assert_close(pyebm.contrastive_divergence(energy, x, model, reduction=reduction), want)
     got = pyebm.contrastive_divergence(energy, x, model, weight=weight, reduction="sample")
     torch.testing.assert_close(got, weight.double() * each)
@@ -46,37 +57,77 @@ def test_an_energy_may_be_any_function_and_column():
 
 
 REFUSED = {
-    "shape": (lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y[:, :1]), ValueError, "x_model must be samples like"),
-    "dtype": (lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y.double()), ValueError, "x_model must be samples like"),
+    "shape": (
+        lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y[:, :1]),
+        ValueError,
+        "x_model must be samples like",
+    ),
+    "dtype": (
+        lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y.double()),
+        ValueError,
+        "x_model must be samples like",
+    ),
     "sizes": (
         lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y[:2], reduction="sum"),
         ValueError,
         "x_model must have as many",
     ),
-    "energies": (lambda x, y: pyebm.contrastive_divergence(torch.neg, x, y), ValueError, "energy_fn must return one energy"),
-    "l2": (lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y, l2=-1), ValueError, "l2 must be >= 0"),
+    "energies": (
+        lambda x, y: pyebm.contrastive_divergence(torch.neg, x, y),
+        ValueError,
+        "energy_fn must return one energy",
+    ),
+    "l2": (
+        lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y, l2=-1),
+        ValueError,
+        "l2 must be >= 0",
+    ),
     "weight": (
         lambda x, y: pyebm.contrastive_divergence(DoubleWell(), x, y, weight=torch.ones(4, 2)),
         ValueError,
         "weight must",
     ),
-    "score": (lambda *_: ContrastiveDivergence(MLPScore(mlp(2, 2)), Langevin(torch.neg, 0.1), 2), TypeError, "energy must be one"),
-    "sampler": (lambda *_: ContrastiveDivergence(DoubleWell(), torch.neg, 2), TypeError, "sampler must be one of"),
+    "score": (
+        lambda *_: ContrastiveDivergence(MLPScore(mlp(2, 2)), Langevin(torch.neg, 0.1), 2),
+        TypeError,
+        "energy must be one",
+    ),
+    "sampler": (
+        lambda *_: ContrastiveDivergence(DoubleWell(), torch.neg, 2),
+        TypeError,
+        "sampler must be one of",
+    ),
     "schedule": (
         lambda *_: ContrastiveDivergence(DoubleWell(), AnnealedLangevin(torch.neg, [1.0], 0.1, 2), 2),
         ValueError,
         "sampler must take any number",
     ),
-    "kl": (lambda *_: ContrastiveDivergence(DoubleWell(), MALA(DoubleWell(), 0.1), 2, kl=1.0), ValueError, "kl must be 0"),
-    "steps": (lambda *_: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 0), ValueError, "n_steps must be >= 1"),
-    "noise": (lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, 3), TypeError, "noise must be"),
+    "kl": (
+        lambda *_: ContrastiveDivergence(DoubleWell(), MALA(DoubleWell(), 0.1), 2, kl=1.0),
+        ValueError,
+        "kl must be 0",
+    ),
+    "steps": (
+        lambda *_: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 0),
+        ValueError,
+        "n_steps must be >= 1",
+    ),
+    "noise": (
+        lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, 3),
+        TypeError,
+        "noise must be",
+    ),
     "buffer's shape": (
-        lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2, ReplayBuffer(9, (3,)))(x, NOISE),
+        lambda x, _: ContrastiveDivergence(
+            DoubleWell(), Langevin(DoubleWell(), 0.1), 2, ReplayBuffer(9, (3,))
+        )(x, NOISE),
         ValueError,
         "x must have samples of the buffer's shape",
     ),
     "late": (
-        lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(x, Noise(0, step=2**31)),
+        lambda x, _: ContrastiveDivergence(DoubleWell(), Langevin(DoubleWell(), 0.1), 2)(
+            x, Noise(0, step=2**31)
+        ),
         ValueError,
         "noise.step and n_steps",
     ),
@@ -101,7 +152,9 @@ def test_cd_k_begins_at_the_data():
     negatives = pyebm.langevin_chain(x, energy, 4, 0.05, chain_of(7, 4))
     want = pyebm.contrastive_divergence(energy, x, negatives, l2=0.1)
     assert_equal(cd(x, NOISE.at(step=7)), want)
-    assert cd.history["gap"][0] == pytest.approx(float((energy(x).mean() - energy(negatives).mean()).detach()), abs=1e-5)
+    assert cd.history["gap"][0] == pytest.approx(
+        float((energy(x).mean() - energy(negatives).mean()).detach()), abs=1e-5
+    )
     assert cd.history["moved"][0] == pytest.approx(float((negatives - x).square().mean().sqrt()), rel=1e-5)
 
 
@@ -170,7 +223,10 @@ def test_last_steps_gradient_is_that_of_its_definition():
         noise = NOISE.at(step=1)
         one, other = plain(x, noise), with_kl(x, noise)
         torch.testing.assert_close(other, one)  # its value is 0
-        difference = [b - a for a, b in zip(*(torch.autograd.grad(loss, parameters) for loss in (one, other)), strict=True)]
+        difference = [
+            b - a
+            for a, b in zip(*(torch.autograd.grad(loss, parameters) for loss in (one, other)), strict=True)
+        ]
 
         before = sampler(x, 3, noise=chain_of(1, 4))
         score = pyebm.energy_score(energy, before, create_graph=True)
@@ -185,13 +241,25 @@ def test_last_steps_gradient_is_that_of_its_definition():
 
 
 def test_any_energy_without_a_kernel_trains_too():
-    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(16, 1))
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(16, 1)
+    )
     score = functools.partial(pyebm.energy_score, net)
     cd = ContrastiveDivergence(net, Langevin(score, 0.05), 2, ReplayBuffer(8, (1, 4, 4)))
     cd(normal(4, 1, 4, 4), NOISE).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
-    assert cd.gradient_norm() == pytest.approx(float(torch.nn.utils.get_total_norm([p.grad for p in net.parameters()])))
-    assert set(cd.history) == {"energy_data", "energy_model", "gap", "moved", "diverged", "fresh", "gradient_norm"}
+    assert cd.gradient_norm() == pytest.approx(
+        float(torch.nn.utils.get_total_norm([p.grad for p in net.parameters()]))
+    )
+    assert set(cd.history) == {
+        "energy_data",
+        "energy_model",
+        "gap",
+        "moved",
+        "diverged",
+        "fresh",
+        "gradient_norm",
+    }
 
 
 def test_divergence_is_reported_not_hidden():

@@ -1,4 +1,5 @@
-"""The corrector's op on the CPU: the bits of the two sums and the Langevin step that it replaces; and its definition's numbers."""
+"""The corrector's op on the CPU: the bits of the two sums and the Langevin step that it replaces;
+and its definition's numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ FACTOR = 0.32
 OPS = _ops._REGISTERED
 FUSED = OPS["corrector_step"]
 COMPOSED = functools.partial(reference.corrector_step, loss=OPS["denoising_loss"], step=OPS["langevin_step"])
-# Norms over a batch are added in another order than torch's: a step size may differ by a few roundings of a float64.
+# Norms over a batch are added in another order than torch's: a step size may differ by a few
+# roundings of a float64.
 ROUNDINGS = {torch.float64: 1e-14, torch.float32: 2e-7, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
@@ -75,7 +77,10 @@ class TestBits:
         x, score = normal(6, 3, 5, 4, dtype=dtype), normal(6, 3, 5, 4, dtype=dtype, seed=1)
         noise, _ = given(x.shape)
         want = stepped(FUSED, x, score, noise, together)
-        for lay in (lambda t: t.contiguous(memory_format=torch.channels_last), lambda t: t.mT.contiguous().mT):
+        for lay in (
+            lambda t: t.contiguous(memory_format=torch.channels_last),
+            lambda t: t.mT.contiguous().mT,
+        ):
             got = lay(x).clone()
             FUSED(got, lay(score), FACTOR, noise._name, together)
             assert got.stride() == lay(x).stride()
@@ -101,7 +106,8 @@ class TestBits:
 
 
 def test_the_definition(shape, dtype, together):
-    """Whose sums are in float64: the kernel's norms are good to float32's rounding, or to float64's."""
+    """Whose sums are in float64: the kernel's norms are good to float32's rounding, or to
+    float64's."""
     if 0 in shape[1:]:
         pytest.skip("refused: no norms")
     x, score = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
@@ -127,7 +133,9 @@ def test_refusals_leave_x_as_it_was(op, dtype):
             if message is None:
                 op(held, score, FACTOR, Noise(3)._name, together)
                 continue
-            with pytest.raises((ValueError, RuntimeError), match=f"step_size must be > 0 and finite, {message}"):
+            with pytest.raises(
+                (ValueError, RuntimeError), match=f"step_size must be > 0 and finite, {message}"
+            ):
                 op(held, score, FACTOR, Noise(3)._name, together)
             assert_equal(held, x)
 
@@ -170,18 +178,24 @@ class TestSampler:
     @pytest.mark.parametrize("shape", [(64, 2), (1,), (3, 2500), (0, 3)])
     def test_the_same_bits(self, shape, dtype, per, outcomes, monkeypatch):
         x0, noise = normal(*shape, dtype=dtype), Noise(-5, first_sample=9, stream=2)
-        sampler = PredictorCorrector(lambda x, t: -torch.tanh(x) * (1 + t.mean()), VP(0.1, 4.0), 6, corrector_steps=2, per=per)
+        sampler = PredictorCorrector(
+            lambda x, t: -torch.tanh(x) * (1 + t.mean()), VP(0.1, 4.0), 6, corrector_steps=2, per=per
+        )
         plain, op, composed = self.three_ways(monkeypatch, lambda: sampler(x0, noise=noise))
         assert_equal(plain, op)
         assert outcomes == [True] * 18
         if per == "sample":
             assert_equal(plain, composed)
         else:
-            torch.testing.assert_close(plain, composed, rtol=10 * ROUNDINGS[dtype], atol=10 * ROUNDINGS[dtype])
+            torch.testing.assert_close(
+                plain, composed, rtol=10 * ROUNDINGS[dtype], atol=10 * ROUNDINGS[dtype]
+            )
         half = sampler(x0, 3, noise=noise)
         assert_equal(sampler(half, noise=noise.at(step=3)), plain)
 
-    @pytest.mark.parametrize("score", [lambda x, _: x.mT.contiguous().mT.neg(), lambda x, _: -x.to(torch.bfloat16)])
+    @pytest.mark.parametrize(
+        "score", [lambda x, _: x.mT.contiguous().mT.neg(), lambda x, _: -x.to(torch.bfloat16)]
+    )
     def test_scores_that_are_the_op_s(self, score, outcomes, monkeypatch):
         x0 = normal(6, 5)
         sampler = PredictorCorrector(score, SubVP(0.1, 4.0), 6, corrector_steps=2, per="sample")
@@ -190,7 +204,9 @@ class TestSampler:
         assert_equal(plain, composed)
         assert outcomes == [False] * 18
 
-    @pytest.mark.parametrize("options", [{"clamp": (-1, 1)}, {"mask": normal(6, 5) > 0}, {"backend": "reference"}])
+    @pytest.mark.parametrize(
+        "options", [{"clamp": (-1, 1)}, {"mask": normal(6, 5) > 0}, {"backend": "reference"}]
+    )
     def test_options_are_the_op_s(self, options, outcomes):
         sampler = PredictorCorrector(lambda x, _: -x, VE(), 6, **options)
         sampler(normal(6, 5), 2, noise=Noise(0))

@@ -14,7 +14,10 @@ def test_advances_through_the_steps_of_the_noise(backend, device):
     noise = Noise(3, first_sample=4, step=10, stream=2)
     counter = NoiseCounter(noise, device)
     for k in range(3):
-        assert_equal(counter.randn((5, 7), device=device, backend=backend), noise.at(step=10 + k).randn((5, 7), device=device))
+        assert_equal(
+            counter.randn((5, 7), device=device, backend=backend),
+            noise.at(step=10 + k).randn((5, 7), device=device),
+        )
         assert counter.advance_() is counter
     assert (counter.step, noise.step) == (13, 10)
     assert_equal(counter.advance_(4).at(stream=5).randn((5, 7)), noise.at(step=17, stream=5).randn((5, 7)))
@@ -24,7 +27,9 @@ def test_advances_through_the_steps_of_the_noise(backend, device):
 def test_seeds_and_ids_per_sample(backend, device):
     noise = Noise(torch.tensor([5, 6]), sample_ids=[9, 1])
     counter = NoiseCounter(noise, device).advance_(2)
-    assert_equal(counter.randn((2, 9), device=device, backend=backend), noise.at(step=2).randn((2, 9), device=device))
+    assert_equal(
+        counter.randn((2, 9), device=device, backend=backend), noise.at(step=2).randn((2, 9), device=device)
+    )
     assert Noise.from_state_dict(counter.state_dict()).step == 2
 
 

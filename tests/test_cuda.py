@@ -1,4 +1,5 @@
-"""The CUDA library on a device, beyond the tests of every op, which run there too (the fixture ``backend``): all marked ``gpu``."""
+"""The CUDA library on a device, beyond the tests of every op, which run there too (the fixture
+``backend``): all marked ``gpu``."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ def everything(backend, x, score, rows, noise):
     yield pyebm.langevin_step(x, score, rows, noise, clamp=(-1.0, 1.0), mask=x > 0, backend=backend)
     yield noise.randn(x.shape, device="cuda", backend=backend)
     if backend == "cuda":
-        yield pyebm.langevin_chain(x, pyebm.targets.DoubleWell().to("cuda"), STEPS, 0.01, noise, backend=backend)
+        yield pyebm.langevin_chain(
+            x, pyebm.targets.DoubleWell().to("cuda"), STEPS, 0.01, noise, backend=backend
+        )
 
 
 def test_nothing_waits_for_the_host(on_device):
@@ -56,7 +59,8 @@ def test_nothing_waits_for_the_host(on_device):
 
 
 def test_another_stream_is_the_one_that_runs(on_device):
-    """Work queued behind a long wait on a side stream: done on the default one it would be done too early."""
+    """Work queued behind a long wait on a side stream: done on the default one it would be done too
+    early."""
     x, score, rows = data(64, 300), data(64, 300, seed=1), levels(64, "cuda")
     want = [t.clone() for t in everything("reference", x, score, rows, NOISE)]
     late = torch.zeros_like(x)
@@ -82,7 +86,9 @@ def test_a_captured_graph_draws_fresh_noise_at_each_replay(on_device):
         counter.advance_()
     for step in range(STEPS):
         graph.replay()
-        assert_equal(out, pyebm.langevin_step(x, -x, 0.1, NOISE.at(step=NOISE.step + step), backend="reference"))
+        assert_equal(
+            out, pyebm.langevin_step(x, -x, 0.1, NOISE.at(step=NOISE.step + step), backend="reference")
+        )
     assert counter.step == NOISE.step + STEPS
 
 
@@ -113,7 +119,10 @@ pyebm.perturb(x, 0.5, pyebm.Noise(0), backend="cuda")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode != 0
-    assert "perturb: the kernel could not be launched on the GPU" in done.stderr or "device-side assert" in done.stderr
+    assert (
+        "perturb: the kernel could not be launched on the GPU" in done.stderr
+        or "device-side assert" in done.stderr
+    )
 
 
 def test_more_than_32_bits_of_elements(on_device):
@@ -122,7 +131,10 @@ def test_more_than_32_bits_of_elements(on_device):
     shape = (3, 2**30 + 5)
     whole = NOISE.randn(shape, dtype=torch.bfloat16, device="cuda", backend=on_device)
     last = NOISE.shard(first_sample=NOISE._first_sample + 2)
-    assert_equal(whole[2:, -1000:], last.randn((1, shape[1]), dtype=torch.bfloat16, device="cuda", backend=on_device)[:, -1000:])
+    assert_equal(
+        whole[2:, -1000:],
+        last.randn((1, shape[1]), dtype=torch.bfloat16, device="cuda", backend=on_device)[:, -1000:],
+    )
 
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck", "synccheck"])
@@ -130,7 +142,10 @@ def test_under_compute_sanitizer(tool):
     if shutil.which("compute-sanitizer") is None:
         pytest.skip("compute-sanitizer is not on the PATH")
     code = "import sys; sys.path.insert(0, 'tests'); import test_cuda as t; "
-    code += "x = t.data(5, 300); [list(t.everything('cuda', x[:, :n].contiguous(), x[:, :n].contiguous(), t.levels(5, 'cuda'), "
+    code += (
+        "x = t.data(5, 300); [list(t.everything('cuda', x[:, :n].contiguous(), x[:, :n].contiguous(),"
+        " t.levels(5, 'cuda'), "
+    )
     code += "t.NOISE)) for n in (3, 17, 300)]"
     command = ["compute-sanitizer", f"--tool={tool}", "--error-exitcode=9", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])

@@ -19,7 +19,8 @@ PICTURES = ("annealing", "denoising", "digits", "gibbs", "langevin", "loss", "sc
 
 @pytest.fixture
 def one_thread():
-    """As in the demo: threads that wait for each other on a busy machine cost far more than these small tensors."""
+    """As in the demo: threads that wait for each other on a busy machine cost far more than these
+    small tensors."""
     with demo._one_thread():
         yield
 
@@ -75,7 +76,12 @@ def test_mmd2_is_unbiased_and_sees_a_shift():
     generator = torch.Generator().manual_seed(0)
     same = torch.tensor([quality.mmd2(*torch.randn(2, 30, 4, generator=generator), 2.0) for _ in range(200)])
     assert same.mean().abs() < 4 * same.std() / 200**0.5
-    assert quality.mmd2(torch.randn(200, 4, generator=generator), 1 + torch.randn(200, 4, generator=generator), 2.0) > 0.1
+    assert (
+        quality.mmd2(
+            torch.randn(200, 4, generator=generator), 1 + torch.randn(200, 4, generator=generator), 2.0
+        )
+        > 0.1
+    )
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -93,7 +99,11 @@ def test_mixture_is_normalised_and_its_score_is_the_gradient():
 
 @pytest.mark.parametrize("missing", ["sklearn", "matplotlib", "rich"])
 def test_missing_dependency_says_what_to_install(monkeypatch, missing):
-    for name in [name for name in sys.modules if name == "pyebm.demo" or name.startswith(("pyebm.demo.", f"{missing}."))]:
+    for name in [
+        name
+        for name in sys.modules
+        if name == "pyebm.demo" or name.startswith(("pyebm.demo.", f"{missing}."))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=rf"needs {missing}.*pip install 'pyebm-kernels\[demo\]'"):
@@ -129,5 +139,9 @@ def test_quadrature_normalises():
             parameter.zero_()
     log_p, log_z = demo.energies.log_density(energy)
     assert log_z == pytest.approx(math.log(2 * math.pi), abs=1e-3)
-    assert float(log_p.exp().sum()) * (2 * demo.energies.REACH / demo.energies.POINTS) ** 2 == pytest.approx(1)
-    assert demo.energies.likelihood(energy, torch.zeros(1, 2)) == pytest.approx(-math.log(2 * math.pi), abs=1e-3)
+    assert float(log_p.exp().sum()) * (2 * demo.energies.REACH / demo.energies.POINTS) ** 2 == pytest.approx(
+        1
+    )
+    assert demo.energies.likelihood(energy, torch.zeros(1, 2)) == pytest.approx(
+        -math.log(2 * math.pi), abs=1e-3
+    )

@@ -1,4 +1,5 @@
-"""langevin_chain on mixtures and full covariances: the bits of the loop, and the law of what it samples, step by step."""
+"""langevin_chain on mixtures and full covariances: the bits of the loop, and the law of what it
+samples, step by step."""
 
 from __future__ import annotations
 
@@ -44,7 +45,11 @@ class TestEveryTarget:
         for shape in ((6, 2), (70, 17), (20, 600)):
             target, x = MAKE[make](shape[1]), normal(*shape)
             rows = levels(shape[0])
-            for step_size, temperature in ((0.01, rows), (0.02 * rows, 0.7), ([0.01, 0.02, 0.01, 0.03], [1.0, 0.5, 0.0, 2.0])):
+            for step_size, temperature in (
+                (0.01, rows),
+                (0.02 * rows, 0.7),
+                ([0.01, 0.02, 0.01, 0.03], [1.0, 0.5, 0.0, 2.0]),
+            ):
                 options = {"temperature": temperature, "clamp": (-1.0, 1.2), "thin": 2, "backend": backend}
                 got = pyebm.langevin_chain(x, target, 4, step_size, NOISE, **options)
                 assert_equal(got, loop(x, target, 4, step_size, NOISE, **options))
@@ -56,12 +61,16 @@ class TestEveryTarget:
             whole = pyebm.langevin_chain(x, target, 5, 0.01, NOISE, backend=backend)
             for size in (1, 9, 33):
                 parts = [
-                    pyebm.langevin_chain(part, target, 5, 0.01, NOISE.shard(first_sample=k * size), backend=backend)
+                    pyebm.langevin_chain(
+                        part, target, 5, 0.01, NOISE.shard(first_sample=k * size), backend=backend
+                    )
                     for k, part in enumerate(x.split(size))
                 ]
                 assert_equal(torch.cat(parts), whole)
             half = pyebm.langevin_chain(x, target, 2, 0.01, NOISE, backend=backend)
-            assert_equal(pyebm.langevin_chain(half, target, 3, 0.01, NOISE.at(step=6), backend=backend), whole)
+            assert_equal(
+                pyebm.langevin_chain(half, target, 3, 0.01, NOISE.at(step=6), backend=backend), whole
+            )
             strided = pyebm.langevin_chain(x.t().contiguous().t(), target, 5, 0.01, NOISE, backend=backend)
             assert_equal(strided, whole)
 
@@ -73,11 +82,15 @@ class TestEveryTarget:
 
     def test_a_diverging_chain_is_its_own(self, backend, make):
         target, x = MAKE[make](9), normal(40, 9)
-        expected, diverged = pyebm.langevin_chain(x, target, 4, 0.01, NOISE, return_diverged=True, backend=backend)
+        expected, diverged = pyebm.langevin_chain(
+            x, target, 4, 0.01, NOISE, return_diverged=True, backend=backend
+        )
         assert (diverged == -1).all()
         bad = x.clone()
         bad[7, 3], bad[21, 8] = torch.nan, torch.inf
-        got, diverged = pyebm.langevin_chain(bad, target, 4, 0.01, NOISE, return_diverged=True, backend=backend)
+        got, diverged = pyebm.langevin_chain(
+            bad, target, 4, 0.01, NOISE, return_diverged=True, backend=backend
+        )
         assert diverged.nonzero().flatten().tolist() != []
         assert (diverged[[7, 21]] == 0).all()
         rest = [b for b in range(40) if b not in (7, 21)]
@@ -105,14 +118,19 @@ def test_compiles(make):
     assert compiles.frame_count == 1
     params = target._checked("", x)
     opcheck(torch.ops.pyebm.target_score.default, (torch.empty_like(x), x, target._index, params))
-    opcheck(torch.ops.pyebm.langevin_chain.default, (x.clone(), target._index, params, 2, 0.01, 1.0, NOISE._name))
+    opcheck(
+        torch.ops.pyebm.langevin_chain.default, (x.clone(), target._index, params, 2, 0.01, 1.0, NOISE._name)
+    )
 
 
 def test_a_chain_finds_the_weights(backend):
-    """From the wrong weights over overlapping components to the right ones, in each of 8000 chains."""
+    """From the wrong weights over overlapping components to the right ones, in each of 8000
+    chains."""
     if emulates(backend):
         pytest.skip("32 million steps; that its chain is the loop of its steps is tested above")
-    target = GaussianMixture(torch.tensor([[-1.5, 0.0], [1.5, 0.5]]), torch.tensor([[0.8], [0.6]]), torch.tensor([0.3, 0.7]))
+    target = GaussianMixture(
+        torch.tensor([[-1.5, 0.0], [1.5, 0.5]]), torch.tensor([[0.8], [0.6]]), torch.tensor([0.3, 0.7])
+    )
     x = pyebm.langevin_chain(torch.full((8000, 2), -1.5), target, 4000, 0.02, Noise(0), backend=backend)
     exact = target.sample(200_000, Noise(1))
     share, expected = ((each[:, 0] > 0).double().mean().item() for each in (x, exact))
@@ -122,21 +140,34 @@ def test_a_chain_finds_the_weights(backend):
 
 
 def test_the_law_with_a_full_covariance_at_every_step(backend):
-    """The unadjusted chain on a Gaussian is Gaussian: m <- m + eta P (mean - m), S <- A S A + 2 eta T with A = 1 - eta P."""
+    """The unadjusted chain on a Gaussian is Gaussian: m <- m + eta P (mean - m), S <- A S A + 2 eta
+    T with A = 1 - eta P."""
     chains, steps, eta, temperature = 50_000, 12, 0.15, 0.7
     target = correlated(3)
     precision = torch.linalg.inv(target.covariance)
     start = torch.tensor([3.0, -2.0, 0.5], dtype=torch.float64)
     x, states = pyebm.langevin_chain(
-        start.float().expand(chains, 3), target, steps, eta, Noise(9), temperature=temperature, thin=1, backend=backend
+        start.float().expand(chains, 3),
+        target,
+        steps,
+        eta,
+        Noise(9),
+        temperature=temperature,
+        thin=1,
+        backend=backend,
     )
     mean, covariance = start, torch.zeros(3, 3, dtype=torch.float64)
     shrink = torch.eye(3, dtype=torch.float64) - eta * precision
     for state in states.double():
         mean = mean + eta * precision @ (target.mean - mean)
-        covariance = shrink @ covariance @ shrink.T + 2 * eta * temperature * torch.eye(3, dtype=torch.float64)
-        white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (state - mean).T, upper=False).T
+        covariance = shrink @ covariance @ shrink.T + 2 * eta * temperature * torch.eye(
+            3, dtype=torch.float64
+        )
+        white = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(covariance), (state - mean).T, upper=False
+        ).T
         assert (white.mean(0).abs() < 5 / chains**0.5).all()
-        # The law of the sample covariance of standard normals: entries deviate by 1, the diagonal by sqrt(2), over sqrt(chains).
+        # The law of the sample covariance of standard normals: entries deviate by 1, the diagonal
+        # by sqrt(2), over sqrt(chains).
         assert ((white.T @ white / chains - torch.eye(3)).abs() < 5 * 1.5 / chains**0.5).all()
     assert_equal(x, states[-1])

@@ -19,7 +19,9 @@ TARGETS = {
     "gaussian": pyebm.targets.Gaussian(torch.tensor([0.5, -1.0]), 2.0),
     "full": pyebm.targets.Gaussian(covariance=torch.tensor([[1.0, 0.5], [0.5, 2.0]])),
     "mixture": pyebm.targets.GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), 0.7),
-    "diagonal": pyebm.targets.GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), torch.tensor([[0.7, 1.0], [0.5, 0.8]])),
+    "diagonal": pyebm.targets.GaussianMixture(
+        torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), torch.tensor([[0.7, 1.0], [0.5, 0.8]])
+    ),
     "polynomial": pyebm.targets.Polynomial([0.0, 0.3, -1.0, 0.0, 0.25]),
     "rastrigin": pyebm.targets.Rastrigin(),
     "rosenbrock": pyebm.targets.Rosenbrock(),
@@ -30,12 +32,18 @@ CALLS: dict[str, Callable[[Tensor], Tensor]] = {
     "perturb": lambda x: pyebm.perturb(x, 0.5, NOISE, alpha=0.8),
     "perturb, rows": lambda x: pyebm.perturb(x, torch.tensor([0.5, 0.1, 0.0]), NOISE),
     "dsm_loss": lambda x: pyebm.dsm_loss(x, 0.5, NOISE),
-    "dsm_loss, z": lambda x: pyebm.dsm_loss(x, torch.tensor([0.5, 0.1, 2.0]), torch.ones_like(x), weight="sigma2"),
-    "denoising_loss": lambda x: pyebm.denoising_loss(x, NOISE, lam=-0.7, mu=0.5, x0=torch.ones_like(x), weight=2.0),
+    "dsm_loss, z": lambda x: pyebm.dsm_loss(
+        x, torch.tensor([0.5, 0.1, 2.0]), torch.ones_like(x), weight="sigma2"
+    ),
+    "denoising_loss": lambda x: pyebm.denoising_loss(
+        x, NOISE, lam=-0.7, mu=0.5, x0=torch.ones_like(x), weight=2.0
+    ),
     "denoising_loss, sample": lambda x: pyebm.denoising_loss(x, NOISE, reduction="sample"),
     "denoising_loss, none": lambda x: pyebm.denoising_loss(x, NOISE, reduction="none", half=True),
     "langevin_step": lambda x: pyebm.langevin_step(x, -x, 0.1, NOISE, clamp=(-3, 3)),
-    "langevin_step, rows": lambda x: pyebm.langevin_step(x, x.sin(), torch.tensor([0.1, 0.2, 0.3]), NOISE, temperature=0.5),
+    "langevin_step, rows": lambda x: pyebm.langevin_step(
+        x, x.sin(), torch.tensor([0.1, 0.2, 0.3]), NOISE, temperature=0.5
+    ),
     "affine_step": lambda x: pyebm.affine_step(x, x * x, 0.9, 0.1, 0.3, NOISE),
     "langevin_chain": lambda x: pyebm.langevin_chain(x, TARGETS["double_well"], 3, 0.01, NOISE),
     "mixture's chain": lambda x: pyebm.langevin_chain(x, TARGETS["mixture"], 3, 0.01, NOISE),
@@ -53,7 +61,9 @@ def samples(dtype: torch.dtype = torch.float64) -> Tensor:
 class TestTransforms:
     def test_gradcheck(self, call):
         x = samples().requires_grad_()
-        assert gradcheck(call, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+        assert gradcheck(
+            call, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+        )
 
     def test_second_order(self, call):
         x = samples().requires_grad_()
@@ -109,7 +119,9 @@ def test_compiled_before_the_tangent_came(backend):
     """Code that was compiled without forward mode is not run in it."""
     torch._dynamo.reset()
     x = samples()
-    compiled = torch.compile(lambda x: pyebm.langevin_step(x, -x, 0.1, NOISE), backend=backend, fullgraph=True)
+    compiled = torch.compile(
+        lambda x: pyebm.langevin_step(x, -x, 0.1, NOISE), backend=backend, fullgraph=True
+    )
     compiled(x)
     with forward_ad.dual_level():
         tangent = forward_ad.unpack_dual(compiled(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
@@ -136,17 +148,32 @@ LEARNED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
     "perturb's sigma, one": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.tensor(0.5)),
     "perturb's sigma, each": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.full(SHAPE, 0.5)),
     "dsm_loss's sigma": (lambda x, c: pyebm.dsm_loss(x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "dsm_loss's weighted sigma": (lambda x, c: pyebm.dsm_loss(x, c, NOISE, weight="sigma2"), torch.tensor([0.5, 0.1, 2.0])),
-    "dsm_loss's weight": (lambda x, c: pyebm.dsm_loss(x, 0.5, NOISE, weight=c), torch.tensor([0.5, 0.1, 2.0])),
+    "dsm_loss's weighted sigma": (
+        lambda x, c: pyebm.dsm_loss(x, c, NOISE, weight="sigma2"),
+        torch.tensor([0.5, 0.1, 2.0]),
+    ),
+    "dsm_loss's weight": (
+        lambda x, c: pyebm.dsm_loss(x, 0.5, NOISE, weight=c),
+        torch.tensor([0.5, 0.1, 2.0]),
+    ),
     "dsm_loss's z": (lambda x, c: pyebm.dsm_loss(x, 0.5, c), torch.ones(SHAPE)),
     "kappa": (lambda x, c: pyebm.denoising_loss(x, NOISE, kappa=c), torch.tensor([0.5, 0.1, 2.0])),
     "lam": (lambda x, c: pyebm.denoising_loss(x, NOISE, lam=c), torch.tensor([0.5, 0.1, 2.0])),
-    "mu": (lambda x, c: pyebm.denoising_loss(x, NOISE, mu=c, x0=torch.ones_like(x)), torch.tensor([0.5, 0.1, 2.0])),
+    "mu": (
+        lambda x, c: pyebm.denoising_loss(x, NOISE, mu=c, x0=torch.ones_like(x)),
+        torch.tensor([0.5, 0.1, 2.0]),
+    ),
     "x0": (lambda x, c: pyebm.denoising_loss(x, NOISE, mu=0.3, x0=c), torch.ones(SHAPE)),
     "weight, each": (lambda x, c: pyebm.denoising_loss(x, NOISE, weight=c), torch.full(SHAPE, 0.5)),
     "step_size": (lambda x, c: pyebm.langevin_step(x, -x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "temperature": (lambda x, c: pyebm.langevin_step(x, -x, 0.1, NOISE, temperature=c), torch.tensor([0.5, 0.1, 2.0])),
-    "step_size at T = 0": (lambda x, c: pyebm.langevin_step(x, -x, c, NOISE, temperature=0.0), torch.tensor([0.5, 0.1, 2.0])),
+    "temperature": (
+        lambda x, c: pyebm.langevin_step(x, -x, 0.1, NOISE, temperature=c),
+        torch.tensor([0.5, 0.1, 2.0]),
+    ),
+    "step_size at T = 0": (
+        lambda x, c: pyebm.langevin_step(x, -x, c, NOISE, temperature=0.0),
+        torch.tensor([0.5, 0.1, 2.0]),
+    ),
     "a": (lambda x, c: pyebm.affine_step(x, -x, c, 0.1, 0.2, NOISE), torch.tensor([0.5, 0.1, 2.0])),
     "c": (lambda x, c: pyebm.affine_step(x, -x, 1.0, 0.1, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
     "chain's step_size": (
@@ -179,7 +206,8 @@ class TestLearned:
 
 
 def test_one_sample_at_a_time():
-    """Gradients per sample by vmap(grad(...)): of the loop, to the bit, the noise being that which the loop names."""
+    """Gradients per sample by vmap(grad(...)): of the loop, to the bit, the noise being that which
+    the loop names."""
     x = samples(torch.float32)
 
     def loss(one: Tensor) -> Tensor:
@@ -223,7 +251,9 @@ class TestEnergyScore:
     def test_transforms(self):
         x = samples()
         assert torch.allclose(grad(lambda y: self.score(y).sum())(x), -3 * x**2)
-        assert torch.equal(vmap(self.score)(torch.stack([x, 2 * x])), torch.stack([self.score(x), self.score(2 * x)]))
+        assert torch.equal(
+            vmap(self.score)(torch.stack([x, 2 * x])), torch.stack([self.score(x), self.score(2 * x)])
+        )
         assert torch.allclose(jacfwd(self.score)(x), jacrev(self.score)(x))
 
     def test_weights_of_the_network(self):
@@ -240,17 +270,24 @@ class TestEnergyScore:
 
 
 @pytest.mark.parametrize("schedule", [False, True])
-@pytest.mark.parametrize("noise", [NOISE, pyebm.Noise(torch.arange(4), sample_ids=torch.tensor([5, 1, 2, 9]), step=3)])
+@pytest.mark.parametrize(
+    "noise", [NOISE, pyebm.Noise(torch.arange(4), sample_ids=torch.tensor([5, 1, 2, 9]), step=3)]
+)
 def test_chains_of_a_batch_are_one_launch(noise, schedule, monkeypatch):
-    """Each entry's chains have the noise that they have in the loop, and one launch serves all entries."""
+    """Each entry's chains have the noise that they have in the loop, and one launch serves all
+    entries."""
     x, sizes = NOISE.randn((5, 4, 2)), 0.01 + 0.01 * NOISE.rand((5, 4, 1))
     launches = []
     kernel = torch.ops.pyebm.langevin_chain.default
-    monkeypatch.setitem(pyebm._ops._REGISTERED, "langevin_chain", lambda *args: launches.append(1) or kernel(*args))
+    monkeypatch.setitem(
+        pyebm._ops._REGISTERED, "langevin_chain", lambda *args: launches.append(1) or kernel(*args)
+    )
 
     def chain(x: Tensor, size: Tensor) -> Tensor:
         step_size = [0.01, 0.02, 0.03] if schedule else size
-        return pyebm.langevin_chain(x, TARGETS["double_well"], 3, step_size, noise, temperature=0.5, clamp=(-2, None))
+        return pyebm.langevin_chain(
+            x, TARGETS["double_well"], 3, step_size, noise, temperature=0.5, clamp=(-2, None)
+        )
 
     made = vmap(chain)(x, sizes)
     assert len(launches) == 1
@@ -265,10 +302,14 @@ def test_losses_of_a_batch_are_one_launch(dtype, reduction, monkeypatch):
     kernel = torch.ops.pyebm.denoising_loss.default
 
     def loss(x: Tensor) -> Tensor:
-        return pyebm.denoising_loss(x, NOISE, kappa=torch.linspace(0.1, 2, 1000), weight=torch.tensor(0.7), reduction=reduction)
+        return pyebm.denoising_loss(
+            x, NOISE, kappa=torch.linspace(0.1, 2, 1000), weight=torch.tensor(0.7), reduction=reduction
+        )
 
     expected = torch.stack([loss(entry) for entry in x])
-    monkeypatch.setitem(pyebm._ops._REGISTERED, "denoising_loss", lambda *args: launches.append(1) or kernel(*args))
+    monkeypatch.setitem(
+        pyebm._ops._REGISTERED, "denoising_loss", lambda *args: launches.append(1) or kernel(*args)
+    )
     assert torch.equal(vmap(loss)(x), expected)
     assert len(launches) == 1
 
@@ -283,4 +324,6 @@ def test_names_and_masks_of_a_batch():
         noisy = pyebm.perturb(pyebm.langevin_step(x, -x, 0.1, noise, mask=mask), 0.5, noise)
         return noisy + noise.randn(SHAPE) + pyebm.dsm_loss(noisy, 0.5, noise)
 
-    assert torch.equal(vmap(step)(seeds, mask), torch.stack([step(*entry) for entry in zip(seeds, mask, strict=True)]))
+    assert torch.equal(
+        vmap(step)(seeds, mask), torch.stack([step(*entry) for entry in zip(seeds, mask, strict=True)])
+    )

@@ -1,4 +1,5 @@
-"""Diagnostics: ESS and R-hat where they are known, the Stein discrepancy against its definition, bounded memory, bad input."""
+"""Diagnostics: ESS and R-hat where they are known, the Stein discrepancy against its definition,
+bounded memory, bad input."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ class TestArviz:
 
     def test_a_trajectory(self):
         """Chains and draws are not exchanged, statistics of the run go along."""
-        run = MALA(lambda x: 0.5 * x.square().flatten(1).sum(1), 0.9)(normal(6, 3, 2), 300, noise=Noise(1), thin=3)
+        run = MALA(lambda x: 0.5 * x.square().flatten(1).sum(1), 0.9)(
+            normal(6, 3, 2), 300, noise=Noise(1), thin=3
+        )
         tree = run.to_arviz()
         assert dict(tree["posterior"]["x"].sizes) == {"chain": 6, "draw": 100, "x_dim_0": 3, "x_dim_1": 2}
         assert_equal(torch.from_numpy(tree["posterior"]["x"].values[2, 7].copy()), run.states[7, 2].double())
@@ -77,7 +80,9 @@ class TestArviz:
 @pytest.mark.parametrize("module", ["arviz_base", "arviz_stats"])
 def test_without_arviz_the_extra_is_named(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"this needs {module}: pip install 'pyebm-kernels\[diagnostics\]'"):
+    with pytest.raises(
+        ImportError, match=rf"this needs {module}: pip install 'pyebm-kernels\[diagnostics\]'"
+    ):
         diagnostics.ess(chains(0.5, draws=10))
 
 
@@ -150,16 +155,44 @@ class TestSteinDiscrepancy:
 
 
 BAD = {
-    "x": (lambda: ksd(torch.zeros(3, 2, dtype=torch.int32), torch.zeros(3, 2)), TypeError, "kernel_stein_discrepancy: x must be"),
-    "score": (lambda: ksd(normal(3, 2), normal(3, 1)), ValueError, r"score must have x's shape \(3, 2\), got \(3, 1\)"),
-    "statistic": (lambda: ksd(normal(3, 2), normal(3, 2), statistic="w"), ValueError, "statistic must be one of 'u', 'v', got 'w'"),
+    "x": (
+        lambda: ksd(torch.zeros(3, 2, dtype=torch.int32), torch.zeros(3, 2)),
+        TypeError,
+        "kernel_stein_discrepancy: x must be",
+    ),
+    "score": (
+        lambda: ksd(normal(3, 2), normal(3, 1)),
+        ValueError,
+        r"score must have x's shape \(3, 2\), got \(3, 1\)",
+    ),
+    "statistic": (
+        lambda: ksd(normal(3, 2), normal(3, 2), statistic="w"),
+        ValueError,
+        "statistic must be one of 'u', 'v', got 'w'",
+    ),
     "few": (lambda: ksd(normal(1, 2), normal(1, 2)), ValueError, "x must hold 2 points or more, got 1"),
-    "beta": (lambda: ksd(normal(3, 2), normal(3, 2), beta=-1.0), ValueError, r"beta must be in \(-1, 0\), got -1.0"),
+    "beta": (
+        lambda: ksd(normal(3, 2), normal(3, 2), beta=-1.0),
+        ValueError,
+        r"beta must be in \(-1, 0\), got -1.0",
+    ),
     "c": (lambda: ksd(normal(3, 2), normal(3, 2), c=0.0), ValueError, "c must be > 0"),
     "block": (lambda: ksd(normal(3, 2), normal(3, 2), block=0), ValueError, "block must be >= 1, got 0"),
-    "states": (lambda: diagnostics.ess(normal(5)), ValueError, r"ess: states must be \(draws, chains, ...\), got \(5,\)"),
-    "draws": (lambda: diagnostics.rhat(normal(3, 5)), ValueError, "rhat: states must hold 4 draws or more, got 3"),
-    "trace": (lambda: diagnostics.energy_trace(normal(3), torch.sum), ValueError, r"energy_trace: states must be \(draws"),
+    "states": (
+        lambda: diagnostics.ess(normal(5)),
+        ValueError,
+        r"ess: states must be \(draws, chains, ...\), got \(5,\)",
+    ),
+    "draws": (
+        lambda: diagnostics.rhat(normal(3, 5)),
+        ValueError,
+        "rhat: states must hold 4 draws or more, got 3",
+    ),
+    "trace": (
+        lambda: diagnostics.energy_trace(normal(3), torch.sum),
+        ValueError,
+        r"energy_trace: states must be \(draws",
+    ),
     "arviz": (lambda: diagnostics.to_arviz([1.0]), TypeError, "to_arviz: states must be a tensor, got list"),
 }
 

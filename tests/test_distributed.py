@@ -1,4 +1,5 @@
-"""Two gloo processes: DTensors sharded by samples have the bits of the whole; DDP and FSDP2 train as one process does.
+"""Two gloo processes: DTensors sharded by samples have the bits of the whole; DDP and FSDP2 train
+as one process does.
 
 The processes start once; each check runs in both of them, and a test says what it raised.
 """
@@ -18,7 +19,9 @@ from training_of_two import ddp, fsdp, replay, samplers
 import pyebm
 from pyebm import Noise
 
-pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here")
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here"
+)
 
 NAMES = {
     "ids": Noise(3, first_sample=5, step=2, stream=1),
@@ -33,7 +36,9 @@ EXACT = ("none", "sample")
 def placed(x, where="shards"):
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
 
-    return distribute_tensor(x, init_device_mesh("cpu", (2,)), [Shard(0) if where == "shards" else Replicate()])
+    return distribute_tensor(
+        x, init_device_mesh("cpu", (2,)), [Shard(0) if where == "shards" else Replicate()]
+    )
 
 
 def same(got, want):
@@ -66,7 +71,9 @@ def losses(where):
         calls = [
             lambda s, _, r=reduction: pyebm.dsm_loss(s, sigma, NAMES["ids"], weight="sigma2", reduction=r),
             lambda s, _, r=reduction: pyebm.dsm_loss(s, sigma, z, reduction=r),
-            lambda s, place, r=reduction: pyebm.denoising_loss(s, place(z), mu=sigma, x0=place(x0), weight=sigma, reduction=r),
+            lambda s, place, r=reduction: pyebm.denoising_loss(
+                s, place(z), mu=sigma, x0=place(x0), weight=sigma, reduction=r
+            ),
             lambda s, _, r=reduction: pyebm.losses.DSMLoss(reduction=r)(s, 0.5, NAMES["seeds"]),
         ]
         for call in calls:
@@ -103,7 +110,9 @@ def steps(where):
     for kept in (mask, mask[:1], mask[0]):
         want = pyebm.langevin_step(x, g, eta, noise, mask=kept, temperature=0.5, **options)
         for got, whole in zip(
-            pyebm.langevin_step(placed(x, where), placed(g, where), eta, noise, mask=kept, temperature=0.5, **options),
+            pyebm.langevin_step(
+                placed(x, where), placed(g, where), eta, noise, mask=kept, temperature=0.5, **options
+            ),
             want,
             strict=True,
         ):
@@ -134,9 +143,13 @@ def targets(where):
         same(one.score(placed(x, where)), one.score(x))
     schedule = torch.linspace(0.01, 0.001, 6)
     for eta in (0.01, [0.01] * 6, schedule, normal(7, seed=1).abs() / 100):
-        made = pyebm.langevin_chain(placed(x, where), target, 6, eta, NAMES["ids"], thin=2, return_diverged=True)
+        made = pyebm.langevin_chain(
+            placed(x, where), target, 6, eta, NAMES["ids"], thin=2, return_diverged=True
+        )
         for got, want in zip(
-            made, pyebm.langevin_chain(x, target, 6, eta, NAMES["ids"], thin=2, return_diverged=True), strict=True
+            made,
+            pyebm.langevin_chain(x, target, 6, eta, NAMES["ids"], thin=2, return_diverged=True),
+            strict=True,
         ):
             same(got, want)
     leaf, whole = placed(x, where).requires_grad_(), x.clone().requires_grad_()
@@ -158,7 +171,9 @@ def refused(where):
     noise, mesh = NAMES["ids"], x.device_mesh
     columns = distribute_tensor(normal(4, 4), mesh, [Shard(1)])
     target = pyebm.targets.DoubleWell()
-    uneven = DTensor.from_local(normal(1 + 2 * dist.get_rank(), 4), mesh, [Shard(0)], shape=(4, 4), stride=(4, 1))
+    uneven = DTensor.from_local(
+        normal(1 + 2 * dist.get_rank(), 4), mesh, [Shard(0)], shape=(4, 4), stride=(4, 1)
+    )
 
     def raises(error, message, call):
         with pytest.raises(error, match=message):
@@ -173,17 +188,35 @@ def refused(where):
             lambda bad=bad: pyebm.langevin_chain(bad, target, 2, 0.1, noise),
             lambda bad=bad: target.score(bad),
         ):
-            raises(ValueError, r"must be sharded by samples, Shard\(0\), or replicated, got the placements", call)
+            raises(
+                ValueError, r"must be sharded by samples, Shard\(0\), or replicated, got the placements", call
+            )
     raises(ValueError, "must be split evenly", lambda: pyebm.perturb(uneven, 0.5, noise))
     raises(ValueError, "score must be placed as x", lambda: pyebm.langevin_step(x, columns, 0.5, noise))
-    raises(TypeError, "score must be a plain tensor here, got a DTensor", lambda: pyebm.langevin_step(normal(4, 4), x, 0.5, noise))
-    raises(TypeError, "sigma must be a plain tensor here", lambda: pyebm.perturb(normal(4, 4), placed(normal(4).abs()), noise))
+    raises(
+        TypeError,
+        "score must be a plain tensor here, got a DTensor",
+        lambda: pyebm.langevin_step(normal(4, 4), x, 0.5, noise),
+    )
+    raises(
+        TypeError,
+        "sigma must be a plain tensor here",
+        lambda: pyebm.perturb(normal(4, 4), placed(normal(4).abs()), noise),
+    )
     few = Noise(0, sample_ids=[0, 1, 2])
     learned = torch.ones(4, requires_grad=True)
-    raises(ValueError, "sigma must be a DTensor like x where it requires grad", lambda: pyebm.perturb(x, learned, noise))
+    raises(
+        ValueError,
+        "sigma must be a DTensor like x where it requires grad",
+        lambda: pyebm.perturb(x, learned, noise),
+    )
     raises(ValueError, "sample_ids names 3 samples, got a batch of 4", lambda: pyebm.perturb(x, 0.5, few))
     sampler = pyebm.samplers.Langevin(torch.neg, 0.1)
-    raises(TypeError, r"Langevin: x0 must be a plain tensor here, got a DTensor; give its to_local\(\)", lambda: sampler(x, 2))
+    raises(
+        TypeError,
+        r"Langevin: x0 must be a plain tensor here, got a DTensor; give its to_local\(\)",
+        lambda: sampler(x, 2),
+    )
     target.barrier.requires_grad_()
     raises(ValueError, "self must not require grad", lambda: target.score(x))
 
@@ -191,7 +224,10 @@ def refused(where):
 CHECKS = {
     f"{check.__name__} {where}".strip(): (check, where)
     for checks, places in (
-        ((perturb, losses, uneven_losses, steps, replicated_operands, targets, energies, refused), ("shards", "copies")),
+        (
+            (perturb, losses, uneven_losses, steps, replicated_operands, targets, energies, refused),
+            ("shards", "copies"),
+        ),
         ((ddp, fsdp, samplers, replay), ("",)),
     )
     for check in checks
@@ -241,6 +277,13 @@ def test_two_processes(name, raised):
 
 def test_without_torch_distributed():
     """What is imported for DTensors is imported by those who have some."""
-    source = "import sys, torch, pyebm; pyebm.perturb(torch.nn.Parameter(torch.ones(2, 2)), 0.1, pyebm.Noise(0)); "
+    source = (
+        "import sys, torch, pyebm; pyebm.perturb(torch.nn.Parameter(torch.ones(2, 2)), 0.1, pyebm.Noise(0)); "
+    )
     source += "print('torch.distributed.tensor' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", source], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )

@@ -46,8 +46,22 @@ def test_torchrun(config, tmp_path, capsys):
     assert main([*arguments, str(tmp_path / "one")]) == 0
     assert "11 samples, 0 of them found, 11 made by 1 process(es)" in capsys.readouterr().out
     assert torch.get_num_threads() == 1
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pyebm"]
-    done = subprocess.run([*command, *arguments, str(tmp_path / "two")], capture_output=True, text=True, cwd=tmp_path, timeout=100)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "pyebm",
+    ]
+    done = subprocess.run(
+        [*command, *arguments, str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=100,
+    )
     assert done.returncode == 0, done.stderr
     assert "11 samples, 0 of them found, 11 made by 2 process(es)" in done.stdout
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -61,10 +75,14 @@ def test_config(config, tmp_path):
     with pytest.raises(ValueError, match="threads: it has 1, got 2"):
         main([*arguments, "--threads", "2"])
     config.write_text(CONFIG + "# the same, and yet another text\n")
-    with pytest.raises(ValueError, match="config: the config's text is not the one that this folder was begun with"):
+    with pytest.raises(
+        ValueError, match="config: the config's text is not the one that this folder was begun with"
+    ):
         main(arguments)
     config.write_text("shape = (2,)")
-    with pytest.raises(ValueError, match=r"config.py must set sampler, shape, noise, batch; it has no sampler, noise, batch"):
+    with pytest.raises(
+        ValueError, match=r"config.py must set sampler, shape, noise, batch; it has no sampler, noise, batch"
+    ):
         main(arguments)
     with pytest.raises(ValueError, match="--threads must be >= 1, got 0"):
         main([*arguments, "--threads", "0"])

@@ -1,4 +1,5 @@
-"""pyebm.distributed.sample, killed and called again: the bytes of a run that nobody disturbed, and nothing done twice."""
+"""pyebm.distributed.sample, killed and called again: the bytes of a run that nobody disturbed, and
+nothing done twice."""
 
 from __future__ import annotations
 
@@ -16,11 +17,14 @@ from sampled_jobs import IDS, contents, job
 from pyebm.distributed import Sampled, sample
 from pyebm.samplers import Langevin
 
-pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here")
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here"
+)
 
 
 def marks(out):
-    """Of what is finished, and of the states of chains: it changes when some rank has come further."""
+    """Of what is finished, and of the states of chains: it changes when some rank has come
+    further."""
     with os.scandir(out) as entries:
         there = [entry for entry in entries if not entry.name.endswith(".tmp")]
     found = {}
@@ -31,13 +35,17 @@ def marks(out):
 
 
 def came_further(before, now):
-    return any(name.startswith((".state", "samples")) and before.get(name) != when for name, when in now.items())
+    return any(
+        name.startswith((".state", "samples")) and before.get(name) != when for name, when in now.items()
+    )
 
 
 def killed(tmp_path, kills, n_steps):
-    """Calls killed at a random moment, most of them after they have come further than the one before; the bytes are compared.
+    """Calls killed at a random moment, most of them after they have come further than the one
+    before; the bytes are compared.
 
-    Returns how many calls ended before they were killed, how many kills left a chain in its middle, and what the last call did.
+    Returns how many calls ended before they were killed, how many kills left a chain in its middle,
+    and what the last call did.
     """
     chance, out = random.Random(0), tmp_path / "killed"
     options = {"kind": "slow", "n_steps": n_steps, "save_every": 0.02}
@@ -69,12 +77,16 @@ def test_killed(tmp_path):
 @pytest.mark.slow
 def test_killed_twenty_times(tmp_path):
     ended, in_the_middle, last = killed(tmp_path, 20, 600)
-    print(f"\n20 kills: {20 - ended} before the end, {in_the_middle} left a chain in its middle; the last call: {last}")
+    print(
+        f"\n20 kills: {20 - ended} before the end, {in_the_middle} left a chain in its middle; the last call:"
+        f" {last}"
+    )
     assert in_the_middle > 10
 
 
 def test_goes_on(tmp_path):
-    """Finished files are left as they are, and a chain goes on from its state: the steps before it are not done again."""
+    """Finished files are left as they are, and a chain goes on from its state: the steps before it
+    are not done again."""
     job(tmp_path / "calm")
     times = []
 
@@ -90,11 +102,15 @@ def test_goes_on(tmp_path):
 
     def call(score, out):
         score.__name__ = "score"
-        return sample(Langevin(score, 0.1), (3,), ids=IDS, noise=3, batch=3, out=out, n_steps=20, save_every=0.0)
+        return sample(
+            Langevin(score, 0.1), (3,), ids=IDS, noise=3, batch=3, out=out, n_steps=20, save_every=0.0
+        )
 
     with pytest.raises(KeyboardInterrupt):
         call(stop, tmp_path / "stopped")
-    before = {name: (tmp_path / "stopped" / name).stat().st_mtime_ns for name in contents(tmp_path / "stopped")}
+    before = {
+        name: (tmp_path / "stopped" / name).stat().st_mtime_ns for name in contents(tmp_path / "stopped")
+    }
     assert len(before) == 3  # two files and run.json
     times.clear()
     assert call(count, tmp_path / "stopped")[:3] == (13, 6, 1)

@@ -19,7 +19,9 @@ from pyebm import Noise
 from pyebm.distributed import _archive, sample
 from pyebm.samplers import Langevin, State
 
-pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here")
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here"
+)
 
 
 def test_other_run(tmp_path):
@@ -101,7 +103,9 @@ def test_damaged(ended, tmp_path):
         assert contents(out) == before | {name: bad}  # left as it is
     (out / name).unlink()
     assert job(out)[:2] == (13, 10)
-    assert {name: content for name, content in contents(out).items() if name != "SHA256SUMS" or ended} == before
+    assert {
+        name: content for name, content in contents(out).items() if name != "SHA256SUMS" or ended
+    } == before
 
 
 def test_other_numbers(tmp_path):
@@ -181,8 +185,16 @@ def test_never_overwritten(tmp_path):
         ({"ids": 5}, TypeError, "ids must be a range, ints, an int64 tensor or text"),
         ({"ids": [0.5]}, TypeError, "ids must be an int"),
         ({"noise": torch.Generator()}, TypeError, "noise must be a Noise or an int"),
-        ({"noise": Noise(0, first_sample=1)}, ValueError, "noise must have one seed and leave its samples to ids"),
-        ({"noise": Noise(torch.arange(3))}, ValueError, "noise must have one seed and leave its samples to ids"),
+        (
+            {"noise": Noise(0, first_sample=1)},
+            ValueError,
+            "noise must have one seed and leave its samples to ids",
+        ),
+        (
+            {"noise": Noise(torch.arange(3))},
+            ValueError,
+            "noise must have one seed and leave its samples to ids",
+        ),
         ({"noise": None}, TypeError, "noise must be a Noise, an int"),
         ({"batch": 0}, ValueError, "batch must be >= 1"),
         ({"n_steps": None}, TypeError, "n_steps must be an int, got None"),
@@ -190,7 +202,11 @@ def test_never_overwritten(tmp_path):
         ({"format": "jpeg"}, ValueError, "format must be one of 'npz', 'png'"),
         ({"format": "png"}, ValueError, r"shape must be \(1, H, W\) or \(3, H, W\)"),
         ({"init": 3}, TypeError, "init must be a function"),
-        ({"init": lambda _, noise: noise.randn((3, 4))}, ValueError, r"init must return \(3, 3\), got \(3, 4\)"),
+        (
+            {"init": lambda _, noise: noise.randn((3, 4))},
+            ValueError,
+            r"init must return \(3, 3\), got \(3, 4\)",
+        ),
         ({"any_batch": 1}, TypeError, "any_batch must be True or False"),
         ({"save_every": -1}, ValueError, "save_every must be seconds >= 0"),
         ({"out": None}, TypeError, "out must be a path"),

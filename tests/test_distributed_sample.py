@@ -1,4 +1,5 @@
-"""pyebm.distributed.sample: the same bytes for any number of processes, and the numbers of one call."""
+"""pyebm.distributed.sample: the same bytes for any number of processes, and the numbers of one
+call."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from pyebm import Noise
 from pyebm.distributed import sample
 from pyebm.samplers import MALA, AnnealedLangevin, Langevin
 
-pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here")
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here"
+)
 
 
 def whole(sampler, ids, noise, n_steps=None):
@@ -45,7 +48,9 @@ def test_values(tmp_path):
     assert sample(sampler, (3,), ids=ids, noise=noise, batch=3, out=tmp_path, n_steps=30)[:4] == (8, 0, 0, 1)
     files = [np.load(tmp_path / f"samples-{number:06d}.npz") for number in range(3)]
     assert [file["ids"].tolist() for file in files] == [[5, 6, 7], [8, 9, 10], [11, 2]]
-    assert_equal(torch.from_numpy(np.concatenate([file["x"] for file in files])), whole(sampler, ids, noise, 30))
+    assert_equal(
+        torch.from_numpy(np.concatenate([file["x"] for file in files])), whole(sampler, ids, noise, 30)
+    )
     assert all(file["run.json"] == (tmp_path / "run.json").read_bytes() for file in files)
 
 
@@ -55,7 +60,9 @@ def test_dtypes_and_init(dtype, tmp_path):
         assert noise == Noise(3, sample_ids=ids, stream=2**31)
         return ids[:, None].expand(-1, 2).to(dtype)
 
-    sample(Langevin(torch.neg, 0.1), [2], ids=range(3, 5), noise=3, batch=4, out=tmp_path, n_steps=0, init=init)
+    sample(
+        Langevin(torch.neg, 0.1), [2], ids=range(3, 5), noise=3, batch=4, out=tmp_path, n_steps=0, init=init
+    )
     x = np.load(tmp_path / "samples-000000.npz")["x"]
     assert x.tolist() == [[3, 3], [4, 4]]
     assert x.dtype == {torch.float64: np.float64, torch.float16: np.float16}.get(dtype, np.float32)
@@ -71,7 +78,10 @@ def test_micro_batches_are_full(tmp_path):
 def test_schedule(tmp_path):
     sampler = AnnealedLangevin(lambda x, sigma: -x / (1 + sigma[:, None] ** 2), [2.0, 1.0], 0.05, 10)
     sample(sampler, (3,), ids=range(4), noise=1, batch=4, out=tmp_path)
-    assert_equal(torch.from_numpy(np.load(tmp_path / "samples-000000.npz")["x"]), whole(sampler, list(range(4)), Noise(1)))
+    assert_equal(
+        torch.from_numpy(np.load(tmp_path / "samples-000000.npz")["x"]),
+        whole(sampler, list(range(4)), Noise(1)),
+    )
 
 
 def test_pictures(tmp_path):
@@ -80,8 +90,22 @@ def test_pictures(tmp_path):
     for channels in (1, 3):
         out = tmp_path / str(channels)
         shape = (channels, 2, 5)
-        wanted = (ramp[:channels].double() * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).squeeze(-1)
-        sample(lambda x0, **_: ramp[: x0.shape[1]].expand_as(x0), shape, ids=[7, 3], noise=0, batch=4, out=out, format="png")
+        wanted = (
+            (ramp[:channels].double() * 127.5 + 128)
+            .clamp(0, 255)
+            .to(torch.uint8)
+            .permute(1, 2, 0)
+            .squeeze(-1)
+        )
+        sample(
+            lambda x0, **_: ramp[: x0.shape[1]].expand_as(x0),
+            shape,
+            ids=[7, 3],
+            noise=0,
+            batch=4,
+            out=out,
+            format="png",
+        )
         with zipfile.ZipFile(out / "samples-000000.zip") as archive:
             assert archive.namelist() == ["0000000007.png", "0000000003.png", "ids.npy", "run.json"]
             with archive.open("0000000003.png") as file:
@@ -95,7 +119,17 @@ def test_pictures(tmp_path):
 def test_the_last_ids(tmp_path):
     """To the ends of 32 bits, no two (sample, step) share their numbers."""
     ids, steps = [0, 1, 2**31, 2**32 - 2, 2**32 - 1], (0, 1, 2**31, 2**32 - 1)
-    words = torch.cat([Noise(0, sample_ids=ids, step=step).rand((len(ids), 2), dtype=torch.float64) for step in steps])
+    words = torch.cat(
+        [Noise(0, sample_ids=ids, step=step).rand((len(ids), 2), dtype=torch.float64) for step in steps]
+    )
     assert len(words.unique(dim=0)) == len(ids) * len(steps)
-    sample(Langevin(torch.neg, 0.1), (3,), ids=ids, noise=Noise(0, step=2**32 - 4), batch=8, out=tmp_path, n_steps=3)
+    sample(
+        Langevin(torch.neg, 0.1),
+        (3,),
+        ids=ids,
+        noise=Noise(0, step=2**32 - 4),
+        batch=8,
+        out=tmp_path,
+        n_steps=3,
+    )
     assert np.load(tmp_path / "samples-000000.npz")["ids"].tolist() == ids

@@ -1,4 +1,5 @@
-"""Training and chains on three gloo ranks (test_distributed has two): what one process with the whole batch computes."""
+"""Training and chains on three gloo ranks (test_distributed has two): what one process with the
+whole batch computes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from pyebm import Noise
 from pyebm.distributed import gather_chains, noise_for
 from pyebm.samplers import MALA
 
-pytestmark = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here")
+pytestmark = pytest.mark.skipif(
+    not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here"
+)
 
 
 def network():
@@ -56,7 +59,9 @@ def ddp():
             )
             dist.all_reduce(value)
             # One process has the samples in an order of its own.
-            whole, wanted = trained(loss, data.flip(0), noise_for(range(11, -1, -1), noise, check=False), network())
+            whole, wanted = trained(
+                loss, data.flip(0), noise_for(range(11, -1, -1), noise, check=False), network()
+            )
             torch.testing.assert_close(value / dist.get_world_size(), whole)
             for got, want in zip(gradients, wanted, strict=True):
                 torch.testing.assert_close(got, want)
@@ -101,7 +106,9 @@ def drawn_seed():
 def shared():
     """A DistributedSampler fills up the last shares with the first samples."""
     indices = list(DistributedSampler(range(12 + dist.get_world_size() - 1), shuffle=False))
-    with pytest.warns(RuntimeWarning, match="noise_for: 1 of the batch's samples have their index more than once.*: 0"):
+    with pytest.warns(
+        RuntimeWarning, match="noise_for: 1 of the batch's samples have their index more than once.*: 0"
+    ):
         noise_for(indices, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -110,7 +117,8 @@ def shared():
 
 
 def chains():
-    """R-hat and ESS over all ranks' chains are those of one process; the ranks' shares may differ."""
+    """R-hat and ESS over all ranks' chains are those of one process; the ranks' shares may
+    differ."""
     x, rank, world = normal(7, 2), dist.get_rank(), dist.get_world_size()
     sampler = MALA(pyebm.targets.Gaussian(), 0.5)
     cuts = [0, *range(3, 3 + world - 1), 7]
@@ -176,7 +184,11 @@ def test_one_process():
         (lambda: noise_for([0], Noise(0, first_sample=1)), ValueError, "noise_for: noise must have one seed"),
         (lambda: noise_for([0], 0, check=1), TypeError, "noise_for: check must be True or False"),
         (lambda: gather_chains([1.0]), TypeError, "gather_chains: states must be"),
-        (lambda: gather_chains(torch.zeros(3)), ValueError, "gather_chains: dim must be one of states' 1 dimensions, got 1"),
+        (
+            lambda: gather_chains(torch.zeros(3)),
+            ValueError,
+            "gather_chains: dim must be one of states' 1 dimensions, got 1",
+        ),
         (lambda: gather_chains(torch.zeros(3, 2), dim="x"), TypeError, "gather_chains: dim must be an int"),
     ],
 )

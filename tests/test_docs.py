@@ -1,4 +1,5 @@
-"""The examples of the README and of the docs run, one after the other as a reader would run them."""
+"""The examples of the README and of the docs run, one after the other as a reader would run
+them."""
 
 from __future__ import annotations
 

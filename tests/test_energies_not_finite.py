@@ -1,4 +1,5 @@
-"""NaN, infinity and -infinity as energies of MALA and HMC, of a proposal and at the start: who stays, who leaves."""
+"""NaN, infinity and -infinity as energies of MALA and HMC, of a proposal and at the start: who
+stays, who leaves."""
 
 from __future__ import annotations
 
@@ -64,5 +65,8 @@ class TestEnergies:
 @pytest.mark.parametrize("value", [NAN, -INF])
 def test_a_start_that_is_never_left_is_told(kind, value):
     with pytest.warns(RuntimeWarning, match="8 of 8 chains"):
-        (MALA(at_zero(value, 1.0), 0.5, score_fn=torch.zeros_like) if kind == "MALA"
-         else HMC(at_zero(value, 1.0), 0.5, 2, score_fn=torch.zeros_like))(torch.zeros(8, 3), 1, noise=Noise(0))  # fmt: skip
+        (
+            MALA(at_zero(value, 1.0), 0.5, score_fn=torch.zeros_like)
+            if kind == "MALA"
+            else HMC(at_zero(value, 1.0), 0.5, 2, score_fn=torch.zeros_like)
+        )(torch.zeros(8, 3), 1, noise=Noise(0))

@@ -1,4 +1,5 @@
-"""energy_score: minus the gradient of the energy, detached for sampling or with its graph for training."""
+"""energy_score: minus the gradient of the energy, detached for sampling or with its graph for
+training."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ class TestGraph:
         assert_equal(x, normal(4, 3))
 
     def test_training_reaches_the_parameters(self):
-        """E = theta x^2 / 2, score -theta x, loss |score|^2 / 2: its derivative in theta is theta x^2."""
+        """E = theta x^2 / 2, score -theta x, loss |score|^2 / 2: its derivative in theta is theta
+        x^2."""
         theta = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
         x = normal(4, 3, dtype=torch.float64)
         score = pyebm.energy_score(lambda x: theta * quadratic(x), x, create_graph=True)
@@ -73,7 +75,8 @@ class TestGraph:
         assert torch.autograd.gradgradcheck(score, x)
 
     def test_trains_beneath_the_loss(self):
-        """The gradient in a network's parameters, against torch.autograd on the plain expression."""
+        """The gradient in a network's parameters, against torch.autograd on the plain
+        expression."""
         noise, x = pyebm.Noise(0), normal(6, 3, dtype=torch.float64)
         net = nn.Sequential(nn.Linear(3, 8), nn.Softplus(), nn.Linear(8, 1)).double()
         pyebm.dsm_loss(pyebm.energy_score(net, x, create_graph=True), 0.5, noise).backward()
@@ -89,14 +92,24 @@ class TestGraph:
 @pytest.mark.parametrize(
     ("energy", "x", "error", "message"),
     [
-        (quadratic, torch.ones(3, 2, dtype=torch.int64), TypeError, "energy_score: x must be .*got torch.int64"),
+        (
+            quadratic,
+            torch.ones(3, 2, dtype=torch.int64),
+            TypeError,
+            "energy_score: x must be .*got torch.int64",
+        ),
         (quadratic, torch.ones(3, 2).to_sparse(), TypeError, "energy_score: x must be .*sparse_coo"),
         (quadratic, [1.0], TypeError, "energy_score: x must be a tensor, got list"),
         (quadratic, torch.tensor(1.0), ValueError, "energy_score: x must .*0-dim"),
         (lambda _: 1.0, normal(3, 2), TypeError, "energy_fn must return a tensor, got float"),
         (torch.square, normal(3, 2), ValueError, r"energy_fn must return .*shape \(3,\), got \(3, 2\)"),
         (torch.sum, normal(3, 2), ValueError, r"energy_fn must return .*shape \(3,\), got \(\)"),
-        (lambda x: x.detach().sum(1), normal(3, 2), ValueError, "energy_fn must return an energy that depends on x"),
+        (
+            lambda x: x.detach().sum(1),
+            normal(3, 2),
+            ValueError,
+            "energy_fn must return an energy that depends on x",
+        ),
         (
             lambda _: torch.ones(3, requires_grad=True) * 2,
             normal(3, 2),

@@ -54,10 +54,15 @@ def test_a_network_s_weights():
     tangents = {name: torch.ones_like(value) for name, value in weights.items()}
 
     def of(weights):
-        return pyebm.energy_score(lambda x: torch.func.functional_call(net, weights, (x,)).square().squeeze(1), X)
+        return pyebm.energy_score(
+            lambda x: torch.func.functional_call(net, weights, (x,)).square().squeeze(1), X
+        )
 
     _, tangent = torch.func.jvp(of, (weights,), (tangents,))
-    ends = [of({name: value + sign * 1e-6 * tangents[name] for name, value in weights.items()}) for sign in (1, -1)]
+    ends = [
+        of({name: value + sign * 1e-6 * tangents[name] for name, value in weights.items()})
+        for sign in (1, -1)
+    ]
     torch.testing.assert_close(tangent, (ends[0] - ends[1]) / 2e-6, atol=1e-8, rtol=1e-6)
 
 

@@ -15,14 +15,20 @@ X = torch.linspace(-1, 1, 24).reshape(8, 3)
 class _Module(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.net, self.noise, self.target = torch.nn.Linear(3, 3), Noise(3, step=5), pyebm.targets.DoubleWell()
+        self.net, self.noise, self.target = (
+            torch.nn.Linear(3, 3),
+            Noise(3, step=5),
+            pyebm.targets.DoubleWell(),
+        )
         self.sampler, self.chain = samplers.Langevin(torch.neg, 0.1), samplers.Langevin(self.target, 0.1)
 
 
 class Loss(_Module):
     def forward(self, x):
         x = pyebm.perturb(x, 0.5, self.noise)
-        return pyebm.dsm_loss(self.net(x), 0.5, self.noise), pyebm.denoising_loss(x, self.noise, reduction="none")
+        return pyebm.dsm_loss(self.net(x), 0.5, self.noise), pyebm.denoising_loss(
+            x, self.noise, reduction="none"
+        )
 
 
 class Step(_Module):
@@ -83,7 +89,9 @@ def test_aot_inductor(module, tmp_path):
     module = module()
     with torch.no_grad():
         program = torch.export.export(module, (X,))
-        package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "package.pt2"))
+        package = torch._inductor.aoti_compile_and_package(
+            program, package_path=str(tmp_path / "package.pt2")
+        )
         loaded = torch._inductor.aoti_load_package(package)
         for x in (X, X.cos()):
             assert _equal(loaded(x), module(x))

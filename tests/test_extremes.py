@@ -1,4 +1,5 @@
-"""Losses at the ends of float32: every backend has the same numbers, and none is finite and wrong."""
+"""Losses at the ends of float32: every backend has the same numbers, and none is finite and
+wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +26,10 @@ def truth(sigma, weight):
 @pytest.mark.parametrize("weight", [1.0, 0.0])
 def test_the_loss_is_right_or_not_finite(sigma, form, weight):
     given = sigma if form == "number" else torch.full((5,), sigma)
-    made = [pyebm.dsm_loss(SCORE, given, NOISE, weight=weight, backend=backend) for backend in ("cpu", "reference")]
+    made = [
+        pyebm.dsm_loss(SCORE, given, NOISE, weight=weight, backend=backend)
+        for backend in ("cpu", "reference")
+    ]
     assert_equal(made[0], made[1], equal_nan=True)
     loss = made[0].item()
     assert not math.isfinite(loss) or math.isclose(loss, truth(sigma, weight), rel_tol=1e-4)
@@ -49,7 +53,9 @@ def test_float64_goes_further():
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("form", ["0-dim", "(B,)", "(B, 1)", "elements", "float64", "float16", "requires grad"])
+@pytest.mark.parametrize(
+    "form", ["0-dim", "(B,)", "(B, 1)", "elements", "float64", "float16", "requires grad"]
+)
 def test_tensors_are_finite_where_numbers_must_be(form, value, backend):
     rows = torch.ones(3)
     rows[1] = value
@@ -84,8 +90,11 @@ def test_large_coefficients_are_finite():
 
 
 @pytest.mark.parametrize(
-    "made", [lambda s: pyebm.samplers.HMC(lambda x: x.sum(1), s, 2), lambda s: pyebm.samplers.Langevin(torch.neg, s)]
+    "made",
+    [lambda s: pyebm.samplers.HMC(lambda x: x.sum(1), s, 2), lambda s: pyebm.samplers.Langevin(torch.neg, s)],
 )
 def test_a_sampler_says_so_before_its_first_step(made):
-    with pytest.raises(ValueError, match=r"(HMC|Langevin): step_size must be > 0 and finite, got nan for sample 1"):
+    with pytest.raises(
+        ValueError, match=r"(HMC|Langevin): step_size must be > 0 and finite, got nan for sample 1"
+    ):
         made(torch.tensor([0.1, math.nan, 0.1]))(torch.ones(3, 4), 1, noise=NOISE)

@@ -1,4 +1,5 @@
-"""exp, sine, cosine, roots and sums with fixed operations: accuracy, the ends of their ranges, derivatives, order."""
+"""exp, sine, cosine, roots and sums with fixed operations: accuracy, the ends of their ranges,
+derivatives, order."""
 
 from __future__ import annotations
 
@@ -16,11 +17,15 @@ REAL = (torch.float32, torch.float64)
 
 
 def points(low, high, dtype, count=1500):
-    return (torch.rand(count, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * (high - low) + low).to(dtype)
+    return (
+        torch.rand(count, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * (high - low)
+        + low
+    ).to(dtype)
 
 
 def ulps(got: torch.Tensor, truth: list) -> float:
-    """The largest error in units of the last place; it may be below one half where the result is rounded correctly."""
+    """The largest error in units of the last place; it may be below one half where the result is
+    rounded correctly."""
     kind = np.float32 if got.dtype == torch.float32 else np.float64
     return max(
         float(abs(mpmath.mpf(float(g)) - t) / mpmath.mpf(float(np.spacing(kind(abs(float(t)))))))
@@ -68,7 +73,8 @@ def test_root_is_rounded_correctly():
 
 
 @pytest.mark.parametrize(
-    "function", [exponential, lambda x: sine_cosine(x)[0], lambda x: sine_cosine(x)[1], lambda x: root(x * x + 1)]
+    "function",
+    [exponential, lambda x: sine_cosine(x)[0], lambda x: sine_cosine(x)[1], lambda x: root(x * x + 1)],
 )
 def test_derivatives(function):
     x = normal(20, dtype=torch.float64, grad=True)

@@ -1,4 +1,5 @@
-"""The objectives of learned targets come from the kernel where it takes them, and equal what is composed for a function."""
+"""The objectives of learned targets come from the kernel where it takes them, and equal what is
+composed for a function."""
 
 from __future__ import annotations
 
@@ -17,15 +18,23 @@ NOISE = pyebm.Noise(3)
 LEVELS = torch.linspace(0.2, 1.0, 21)
 CALLS: dict[str, Any] = {
     "exact": lambda fn, x, **options: pyebm.score_matching(fn, x, **options),
-    "hutchinson": lambda fn, x, **options: pyebm.score_matching(fn, x, "hutchinson", noise=NOISE, n_projections=3, **options),
+    "hutchinson": lambda fn, x, **options: pyebm.score_matching(
+        fn, x, "hutchinson", noise=NOISE, n_projections=3, **options
+    ),
     "sliced": lambda fn, x, **options: pyebm.sliced_score_matching(fn, x, NOISE, 2, "sphere", **options),
     "sliced, with its variance": lambda fn, x, **options: pyebm.sliced_score_matching(
         fn, x, NOISE, 2, "gaussian", False, **options
     ),
-    "Fisher": lambda fn, x, **options: pyebm.fisher_divergence(fn, pyebm.targets.Gaussian(torch.zeros(3)), x, **options),
+    "Fisher": lambda fn, x, **options: pyebm.fisher_divergence(
+        fn, pyebm.targets.Gaussian(torch.zeros(3)), x, **options
+    ),
     "denoising": lambda fn, x, **options: pyebm.denoising_score_matching(fn, x, 0.3, NOISE, **options),
-    "denoising, levels": lambda fn, x, **options: pyebm.denoising_score_matching(fn, x, LEVELS, NOISE, **options),
-    "denoising, EDM": lambda fn, x, **options: pyebm.denoising_score_matching(fn, x, LEVELS, NOISE, **{"weight": "edm"} | options),
+    "denoising, levels": lambda fn, x, **options: pyebm.denoising_score_matching(
+        fn, x, LEVELS, NOISE, **options
+    ),
+    "denoising, EDM": lambda fn, x, **options: pyebm.denoising_score_matching(
+        fn, x, LEVELS, NOISE, **{"weight": "edm"} | options
+    ),
     "denoising, Vincent": lambda fn, x, **options: pyebm.denoising_score_matching(
         fn, x, [0.3, 0.1], NOISE, **{"weight": None} | options
     ),
@@ -37,7 +46,12 @@ CALLS: dict[str, Any] = {
 class TestObjectives:
     @pytest.mark.parametrize(
         "options",
-        [{}, {"reduction": "sum"}, {"reduction": "mean", "weight": 0.7}, {"weight": torch.linspace(0.5, 2.0, 21)}],
+        [
+            {},
+            {"reduction": "sum"},
+            {"reduction": "mean", "weight": 0.7},
+            {"weight": torch.linspace(0.5, 2.0, 21)},
+        ],
         ids=["batchmean", "sum", "weighted", "weights"],
     )
     def test_are_the_composed_ones(self, launches, kind, name, options):  # noqa: F811
@@ -48,7 +62,9 @@ class TestObjectives:
         assert "network_score" not in launches
         want = CALLS[name](lambda x: target.score(x), x, **options)
         torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
-        found, right_ones = (torch.autograd.grad(one, parameters, materialize_grads=True) for one in (loss, want))
+        found, right_ones = (
+            torch.autograd.grad(one, parameters, materialize_grads=True) for one in (loss, want)
+        )
         for got, right in zip(found, right_ones, strict=True):
             torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
 
@@ -60,15 +76,23 @@ class TestObjectives:
         torch.testing.assert_close(each.mean(), CALLS[name](target, x), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("options", [{}, {"l2": 0.3}, {"reduction": "sum", "weight": 0.7}], ids=["plain", "l2", "sum"])
+@pytest.mark.parametrize(
+    "options", [{}, {"l2": 0.3}, {"reduction": "sum", "weight": 0.7}], ids=["plain", "l2", "sum"]
+)
 def test_contrastive_divergence(launches, options):  # noqa: F811
-    target, x, y = made("energy", torch.float64), normal(21, 3, dtype=torch.float64), normal(21, 3, dtype=torch.float64, seed=1)
+    target, x, y = (
+        made("energy", torch.float64),
+        normal(21, 3, dtype=torch.float64),
+        normal(21, 3, dtype=torch.float64, seed=1),
+    )
     parameters = list(target.net.parameters())
     loss = pyebm.contrastive_divergence(target, x, y, **options)
     assert launches == ["network_loss"]
     want = pyebm.contrastive_divergence(lambda x: target.energy(x), x, y, **options)
     torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
-    for got, right in zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters), strict=True):
+    for got, right in zip(
+        torch.autograd.grad(loss, parameters), torch.autograd.grad(want, parameters), strict=True
+    ):
         torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
     if not options:
         fewer = pyebm.contrastive_divergence(target, x, y[:5])
@@ -81,11 +105,18 @@ def test_images_and_strides():
     target = made("energy", torch.float64, dim=6)
     x = normal(5, 2, 3, dtype=torch.float64).transpose(1, 2)
     for call in (CALLS["exact"], CALLS["sliced"], CALLS["denoising"]):
-        torch.testing.assert_close(call(target, x), call(lambda x: target.score(x), x), rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(
+            call(target, x), call(lambda x: target.score(x), x), rtol=1e-11, atol=1e-11
+        )
 
 
 def test_a_condition_is_the_level(launches):  # noqa: F811
-    target, x = MLPScore(made("score", torch.float64, dim=4).net[:-1].append(torch.nn.Linear(12, 3).double()), condition=1), None
+    target, x = (
+        MLPScore(
+            made("score", torch.float64, dim=4).net[:-1].append(torch.nn.Linear(12, 3).double()), condition=1
+        ),
+        None,
+    )
     x = normal(21, 3, dtype=torch.float64)
     loss = pyebm.denoising_score_matching(target, x, LEVELS, NOISE)
     assert "network_loss" in launches

@@ -1,4 +1,5 @@
-"""fused_loss: a learned target's loss from network_loss is the composed one, once, again and differentiated."""
+"""fused_loss: a learned target's loss from network_loss is the composed one, once, again and
+differentiated."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from pyebm.targets._fused import Terms, fused_loss
 
 V = normal(21, 2 * 3, seed=4)
 LOSSES = {
-    "denoising": {"z": normal(21, 3, seed=2), "kappa_rows": normal(21, seed=3).abs(), "weight_rows": normal(21, seed=5).abs()},
+    "denoising": {
+        "z": normal(21, 3, seed=2),
+        "kappa_rows": normal(21, seed=3).abs(),
+        "weight_rows": normal(21, seed=5).abs(),
+    },
     "sliced": {"v": V, "trace": 0.5, "weight": 1 / 21},
     "without variance reduced": {"v": V, "trace": 1.0, "along": True, "weight": 1 / 42},
     "exact": {"v": torch.eye(3).reshape(1, 9), "trace": 1.0},
@@ -38,11 +43,23 @@ def value_of(score: Tensor, at: Tensor, terms: Terms) -> Tensor:
 class TestFused:
     def test_is_the_composed_loss(self, launches, kind, name):  # noqa: F811
         for dtype, bound in BOUND.items():
-            options = {key: value.to(dtype) if isinstance(value, Tensor) else value for key, value in LOSSES[name].items()}
-            target, x, terms = made(kind, dtype), normal(21, 3, dtype=dtype).requires_grad_(), Terms(**options)
+            options = {
+                key: value.to(dtype) if isinstance(value, Tensor) else value
+                for key, value in LOSSES[name].items()
+            }
+            target, x, terms = (
+                made(kind, dtype),
+                normal(21, 3, dtype=dtype).requires_grad_(),
+                Terms(**options),
+            )
             _, score, parameters = truth(target)
             at = x.detach().double().requires_grad_()
-            wide = Terms(**{key: value.double() if isinstance(value, Tensor) else value for key, value in options.items()})
+            wide = Terms(
+                **{
+                    key: value.double() if isinstance(value, Tensor) else value
+                    for key, value in options.items()
+                }
+            )
             want = value_of(score(at), at, wide)
             loss = fused_loss(target, x, terms)
             torch.testing.assert_close(loss.double(), want, rtol=bound, atol=bound)
@@ -53,7 +70,9 @@ class TestFused:
 
     def test_again(self, kind, name):
         """A second backward makes the gradient anew; a double one is composed."""
-        options = {key: value.double() if isinstance(value, Tensor) else value for key, value in LOSSES[name].items()}
+        options = {
+            key: value.double() if isinstance(value, Tensor) else value for key, value in LOSSES[name].items()
+        }
         target, x, terms = made(kind, torch.float64), normal(21, 3, dtype=torch.float64), Terms(**options)
         of = list(target.net.parameters())
         loss = fused_loss(target, x, terms)
@@ -63,7 +82,9 @@ class TestFused:
         assert_near(composed, first, 1e-11)
         _, score, parameters = truth(target)
         at = x.clone().requires_grad_()
-        want = torch.autograd.grad(value_of(score(at), at, terms), parameters, create_graph=True, materialize_grads=True)
+        want = torch.autograd.grad(
+            value_of(score(at), at, terms), parameters, create_graph=True, materialize_grads=True
+        )
         total, want_total = (sum(g.square().sum() for g in gs) for gs in (composed, want))
         found = torch.autograd.grad(total, of, materialize_grads=True)
         assert_near(found, torch.autograd.grad(want_total, parameters, materialize_grads=True), 1e-9)

@@ -1,4 +1,5 @@
-"""Gaussian with a full covariance: against torch's MultivariateNormal, the score against the truth, exact samples, bad input."""
+"""Gaussian with a full covariance: against torch's MultivariateNormal, the score against the truth,
+exact samples, bad input."""
 
 from __future__ import annotations
 
@@ -85,18 +86,46 @@ def test_samples(backend):
     ("arguments", "error", "message"),
     [
         ({"covariance": [[1.0]]}, TypeError, "covariance must be .*, got list"),
-        ({"covariance": torch.eye(2, dtype=torch.complex64)}, TypeError, "covariance must be .* got torch.complex64"),
-        ({"covariance": torch.eye(2)[:1]}, ValueError, r"covariance must be \(D, D\) with D >= 1, got \(1, 2\)"),
+        (
+            {"covariance": torch.eye(2, dtype=torch.complex64)},
+            TypeError,
+            "covariance must be .* got torch.complex64",
+        ),
+        (
+            {"covariance": torch.eye(2)[:1]},
+            ValueError,
+            r"covariance must be \(D, D\) with D >= 1, got \(1, 2\)",
+        ),
         ({"covariance": torch.ones(3)}, ValueError, r"covariance must be \(D, D\) .* got \(3,\)"),
-        ({"covariance": torch.tensor([[1.0, math.nan], [math.nan, 1.0]])}, ValueError, "covariance must be finite, got nan"),
-        ({"covariance": torch.tensor([[1.0, 0.5], [0.1, 1.0]])}, ValueError, "covariance must be symmetric, got entries 0.4 apart"),
-        ({"covariance": torch.ones(2, 2)}, ValueError, "positive definite, got one whose leading 2 x 2 block is singular"),
-        ({"covariance": torch.tensor([[1.0, 2.0], [2.0, 1.0]])}, ValueError, "positive definite, got one whose leading 2 x 2"),
+        (
+            {"covariance": torch.tensor([[1.0, math.nan], [math.nan, 1.0]])},
+            ValueError,
+            "covariance must be finite, got nan",
+        ),
+        (
+            {"covariance": torch.tensor([[1.0, 0.5], [0.1, 1.0]])},
+            ValueError,
+            "covariance must be symmetric, got entries 0.4 apart",
+        ),
+        (
+            {"covariance": torch.ones(2, 2)},
+            ValueError,
+            "positive definite, got one whose leading 2 x 2 block is singular",
+        ),
+        (
+            {"covariance": torch.tensor([[1.0, 2.0], [2.0, 1.0]])},
+            ValueError,
+            "positive definite, got one whose leading 2 x 2",
+        ),
         ({"covariance": torch.zeros(3, 3)}, ValueError, "positive definite, got one whose leading 1 x 1"),
         ({"covariance": torch.eye(2), "std": 1.0}, ValueError, "give std or covariance, not both"),
-        ({"covariance": torch.eye(2), "mean": torch.zeros(3)}, ValueError, r"mean must be .*\(2,\), got shape \(3,\)"),
+        (
+            {"covariance": torch.eye(2), "mean": torch.zeros(3)},
+            ValueError,
+            r"mean must be .*\(2,\), got shape \(3,\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused(arguments, error, message):
     with pytest.raises(error, match=f"Gaussian: .*{message}"):
         Gaussian(**arguments)

@@ -1,4 +1,5 @@
-"""torch.ops.pyebm is public: an op refuses an argument that it can't take, by name, and touches no memory that isn't its own.
+"""torch.ops.pyebm is public: an op refuses an argument that it can't take, by name, and touches no
+memory that isn't its own.
 
 Each op's calls run in a child process, so that one that crashes fails its test alone.
 """
@@ -25,11 +26,17 @@ BACKENDS = {
     "cuda-emulated": lambda: _ops._TEST_BACKENDS[emulated.BACKEND],
     "reference": _ops._reference,
 }
-CASES = [(backend, name) for backend in BACKENDS for name in OPS if backend != "cuda-emulated" or name in BACKENDS[backend]()]
+CASES = [
+    (backend, name)
+    for backend in BACKENDS
+    for name in OPS
+    if backend != "cuda-emulated" or name in BACKENDS[backend]()
+]
 
 
 def in_a_child(function):
-    """The list that function() returns, from a process of its own; what killed it, where something did."""
+    """The list that function() returns, from a process of its own; what killed it, where something
+    did."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of threads, which hostile calls don't start
@@ -59,7 +66,8 @@ def copies(values):
 
 
 def unrefused(op, kernel, reduction=1):
-    """The hostile calls that are not refused, or not by the argument's name, or that have changed something."""
+    """The hostile calls that are not refused, or not by the argument's name, or that have changed
+    something."""
     wrong = []
     for argument in op.arguments:
         for what, values in hostile_ops.spoiled(op, argument, hostile_ops.good(op, reduction)):
@@ -69,12 +77,16 @@ def unrefused(op, kernel, reduction=1):
             try:
                 kernel(*values.values())
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-                if argument.label not in str(error) and not isinstance(error, NotImplementedError):  # torch's: no such backend
+                if argument.label not in str(error) and not isinstance(
+                    error, NotImplementedError
+                ):  # torch's: no such backend
                     wrong.append(f"{call} was refused without its name: {error}")
             else:
                 wrong.append(f"{call} was taken")
             after = copies({name: values[name] for name in before})
-            wrong += [f"{call} changed {name}" for name in before if not torch.equal(before[name], after[name])]
+            wrong += [
+                f"{call} changed {name}" for name in before if not torch.equal(before[name], after[name])
+            ]
     return wrong
 
 
@@ -96,7 +108,8 @@ def test_hostile_calls_of_other_reductions(name, reduction):
 def on_meta(values):
     """But for a network's layout, which is always the host's."""
     return {
-        name: value.to("meta") if isinstance(value, torch.Tensor) and name != "layout" else value for name, value in values.items()
+        name: value.to("meta") if isinstance(value, torch.Tensor) and name != "layout" else value
+        for name, value in values.items()
     }
 
 

@@ -1,4 +1,5 @@
-"""torch.inference_mode, which Lightning validates and predicts in: energies, and every sampler on one, give no_grad's bits."""
+"""torch.inference_mode, which Lightning validates and predicts in: energies, and every sampler on
+one, give no_grad's bits."""
 
 from __future__ import annotations
 
@@ -10,7 +11,17 @@ from cases import assert_equal, normal
 
 import pyebm
 from pyebm import Noise, targets
-from pyebm.samplers import HMC, MALA, VE, VP, AnnealedLangevin, Langevin, PredictorCorrector, SubVP, UnderdampedLangevin
+from pyebm.samplers import (
+    HMC,
+    MALA,
+    VE,
+    VP,
+    AnnealedLangevin,
+    Langevin,
+    PredictorCorrector,
+    SubVP,
+    UnderdampedLangevin,
+)
 
 X = normal(5, 3)
 NET = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
@@ -24,7 +35,8 @@ SCORE = functools.partial(pyebm.energy_score, energy)
 
 
 def level_score(x, level):
-    """As annealed samplers and those of SDEs want it: what they pass to it ends up in the energy's graph."""
+    """As annealed samplers and those of SDEs want it: what they pass to it ends up in the energy's
+    graph."""
     return pyebm.energy_score(lambda y: energy(y) / (1 + level**2), x)
 
 
@@ -76,7 +88,9 @@ def test_a_callback_is_in_the_caller_s_mode():
         seen = torch.zeros(3)
 
         def callback(k, _, info):
-            seen[k - 1] = info["energy"].sum()  # no ordinary tensor: torch lets it be written to in inference mode alone
+            seen[k - 1] = info[
+                "energy"
+            ].sum()  # no ordinary tensor: torch lets it be written to in inference mode alone
             return not torch.is_inference_mode_enabled()
 
         MALA(energy, 0.1)(X, 3, noise=Noise(0), callback=callback)
@@ -110,7 +124,9 @@ def test_targets(name):
     with torch.inference_mode():
         inside = make()
         for target in (outside, inside):
-            assert all(torch.equal(call(target), expected) for call, expected in zip(calls, want, strict=True))
+            assert all(
+                torch.equal(call(target), expected) for call, expected in zip(calls, want, strict=True)
+            )
         assert_equal(pyebm.energy_score(outside, X), pyebm.energy_score(make(), X))
     # What was packed within is good outside, also in a graph.
     x = X.clone().requires_grad_()

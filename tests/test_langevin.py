@@ -1,4 +1,5 @@
-"""langevin_step, langevin_step_ and affine_step: every option, the same bits whatever computes them, and the gradient."""
+"""langevin_step, langevin_step_ and affine_step: every option, the same bits whatever computes
+them, and the gradient."""
 
 from __future__ import annotations
 
@@ -19,12 +20,19 @@ NOISE = Noise(3, step=4)
 def state(shape, dtype=torch.float32, device="cpu"):
     """(x, score, mask) of one shape."""
     mask = normal(*shape, device=device, seed=2) > -0.5
-    return normal(*shape, dtype=dtype, device=device), 3 * normal(*shape, dtype=dtype, device=device, seed=1), mask
+    return (
+        normal(*shape, dtype=dtype, device=device),
+        3 * normal(*shape, dtype=dtype, device=device, seed=1),
+        mask,
+    )
 
 
 def options(batch, mask, device="cpu"):
     """From nothing to everything at once."""
-    rows = {"step_size": levels(batch, device, seed=1), "temperature": levels(batch, device, seed=2, dtype=torch.float64)}
+    rows = {
+        "step_size": levels(batch, device, seed=1),
+        "temperature": levels(batch, device, seed=2, dtype=torch.float64),
+    }
     return {
         "plain": {"step_size": 0.1},
         "rows-mean": {**rows, "return_mean": True},
@@ -101,7 +109,9 @@ class TestEqualsPlainPyTorch:
         x, score, _ = state((6, 5, 7), dtype, device)
         chosen = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in chosen.items()}
         want = plain(x, score, 0.1, **chosen)
-        assert_equal(pyebm.langevin_step(x, score, 0.1, NOISE, return_mean=True, backend=backend, **chosen), want)
+        assert_equal(
+            pyebm.langevin_step(x, score, 0.1, NOISE, return_mean=True, backend=backend, **chosen), want
+        )
         assert_equal(pyebm.langevin_step(x, score, 0.1, NOISE, backend=backend, **chosen), want[0])
 
     def test_affine_step(self, backend, device, dtype):
@@ -109,7 +119,9 @@ class TestEqualsPlainPyTorch:
         a, b, c = (column(levels(6, device, seed=seed, dtype=dtype), x) for seed in range(3))
         mean = a * x - b * g
         value = (mean + c * NOISE.randn(x.shape, dtype=dtype, device=device)).clamp(-0.5, 2)
-        got = pyebm.affine_step(x, g, a, -b, c, NOISE, clamp=(-0.5, 2), mask=mask, return_mean=True, backend=backend)
+        got = pyebm.affine_step(
+            x, g, a, -b, c, NOISE, clamp=(-0.5, 2), mask=mask, return_mean=True, backend=backend
+        )
         assert_equal(got, (torch.where(mask, value, x), torch.where(mask, mean, x)))
 
 
@@ -122,7 +134,9 @@ def test_half_precision_is_float32_rounded_once(backend, device):
         assert_equal(got, tuple(t.to(dtype) for t in wide))
 
 
-@pytest.mark.parametrize(("wide", "narrow"), [(torch.float64, torch.float32), (torch.float32, torch.bfloat16)], ids=name_of)
+@pytest.mark.parametrize(
+    ("wide", "narrow"), [(torch.float64, torch.float32), (torch.float32, torch.bfloat16)], ids=name_of
+)
 def test_a_narrower_score_is_widened(backend, device, wide, narrow):
     """Networks under autocast give half-precision scores for float32 states."""
     x, score = normal(4, 9, dtype=wide, device=device), normal(4, 9, dtype=narrow, device=device, seed=1)
@@ -134,19 +148,29 @@ def test_batch_split_and_shuffle(backend, device):
     x, score, mask = state((7, 131), device=device)
     eta, order = levels(7, device), torch.tensor([3, 6, 0])
     whole = pyebm.langevin_step(x, score, eta, NOISE, mask=mask, backend=backend)
-    for rows, noise in ((slice(4, 7), NOISE.shard(first_sample=4)), (order, Noise(3, step=4, sample_ids=order))):
-        assert_equal(pyebm.langevin_step(x[rows], score[rows], eta[rows], noise, mask=mask[rows], backend=backend), whole[rows])
+    for rows, noise in (
+        (slice(4, 7), NOISE.shard(first_sample=4)),
+        (order, Noise(3, step=4, sample_ids=order)),
+    ):
+        assert_equal(
+            pyebm.langevin_step(x[rows], score[rows], eta[rows], noise, mask=mask[rows], backend=backend),
+            whole[rows],
+        )
 
 
 @pytest.mark.parametrize("where", ["x", "score"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_nan_and_infinities_stay_in_their_element(backend, device, dtype, where, value):
     x, score, _ = state((5, 300), dtype, device)
-    clean = pyebm.langevin_step(x, score, 0.1, NOISE, clamp=(-1, 1), score_clip=0.5, return_mean=True, backend=backend)
+    clean = pyebm.langevin_step(
+        x, score, 0.1, NOISE, clamp=(-1, 1), score_clip=0.5, return_mean=True, backend=backend
+    )
     at = torch.zeros(5, 300, dtype=torch.bool, device=device)
     at[[0, 2, 4], [0, 150, 299]] = True
     (x if where == "x" else score)[at] = value
-    got = pyebm.langevin_step(x, score, 0.1, NOISE, clamp=(-1, 1), score_clip=0.5, return_mean=True, backend=backend)
+    got = pyebm.langevin_step(
+        x, score, 0.1, NOISE, clamp=(-1, 1), score_clip=0.5, return_mean=True, backend=backend
+    )
     for new, old in zip(got, clean, strict=True):
         assert_equal(new[~at], old[~at])
         assert new[at].isnan().all() == math.isnan(value)
@@ -196,7 +220,8 @@ class TestInPlace:
             assert_equal(pyebm.langevin_step_(x.clone(), -x, 0.1, NOISE, backend=backend), want)
 
     def test_autograd_notices(self, backend, device):
-        """A tensor that a graph has saved must not change behind its back: torch raises at backward, as for x.add_."""
+        """A tensor that a graph has saved must not change behind its back: torch raises at
+        backward, as for x.add_."""
         x = normal(4, 9, device=device, grad=True) * 1.0
         energy = x.square().sum()
         with torch.no_grad():
@@ -234,7 +259,9 @@ class TestGradient:
                 x = step(x, -(x**3))
             return torch.autograd.grad(0.7 * x.square().sum(), start)[0]
 
-        got = gradient(lambda x, score: pyebm.langevin_step(x, score, 0.1, NOISE, clamp=(-1, 1), backend=backend))
+        got = gradient(
+            lambda x, score: pyebm.langevin_step(x, score, 0.1, NOISE, clamp=(-1, 1), backend=backend)
+        )
         want = gradient(lambda x, score: plain(x, score, 0.1, clamp=(-1, 1))[0])
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-7)
 
@@ -242,6 +269,10 @@ class TestGradient:
         x, score, mask = state((5, 33), dtype, device)
         for chosen in options(5, mask, device).values():
             without = pair(pyebm.langevin_step(x, score, noise=NOISE, backend=backend, **chosen))
-            with_x = pair(pyebm.langevin_step(x.clone().requires_grad_(), score, noise=NOISE, backend=backend, **chosen))
-            with_score = pair(pyebm.langevin_step(x, score.clone().requires_grad_(), noise=NOISE, backend=backend, **chosen))
+            with_x = pair(
+                pyebm.langevin_step(x.clone().requires_grad_(), score, noise=NOISE, backend=backend, **chosen)
+            )
+            with_score = pair(
+                pyebm.langevin_step(x, score.clone().requires_grad_(), noise=NOISE, backend=backend, **chosen)
+            )
             assert_equal([t.detach() for t in (*with_x, *with_score)], [*without, *without])

@@ -1,4 +1,5 @@
-"""Memory layouts: whatever the strides, an element's noise goes by its logical index, and results keep the input's layout."""
+"""Memory layouts: whatever the strides, an element's noise goes by its logical index, and results
+keep the input's layout."""
 
 from __future__ import annotations
 
@@ -25,8 +26,12 @@ def filler(x):
 
 def padded(x, *starts_and_steps):
     """x in the windows (start, step) of a larger tensor that holds NaN (or True) elsewhere."""
-    ends = [start + (size - 1) * step + 1 for (start, step), size in zip(starts_and_steps, x.shape, strict=True)]
-    windows = tuple(slice(start, end, step) for (start, step), end in zip(starts_and_steps, ends, strict=True))
+    ends = [
+        start + (size - 1) * step + 1 for (start, step), size in zip(starts_and_steps, x.shape, strict=True)
+    ]
+    windows = tuple(
+        slice(start, end, step) for (start, step), end in zip(starts_and_steps, ends, strict=True)
+    )
     return x.new_full([end + 1 for end in ends], filler(x))[windows].copy_(x)
 
 
@@ -62,7 +67,10 @@ def other(request, layout):
 
 def operands(dtype, device, layout, other):
     """(x, y) contiguous, and the same in these layouts."""
-    first, second = normal(*SHAPE, dtype=dtype, device=device), normal(*SHAPE, dtype=dtype, device=device, seed=1)
+    first, second = (
+        normal(*SHAPE, dtype=dtype, device=device),
+        normal(*SHAPE, dtype=dtype, device=device, seed=1),
+    )
     return first, second, layout(first), other(second)
 
 
@@ -77,7 +85,10 @@ def test_steps(backend, device, dtype, layout, other):
     first, second, x, score = operands(dtype, device, layout, other)
     mask = normal(*SHAPE, device=device, seed=2) > 0
     eta = levels(6, device)
-    for chosen, strided in (({}, {}), ({"mask": mask, "clamp": (-1, 1)}, {"mask": other(mask), "clamp": (-1, 1)})):
+    for chosen, strided in (
+        ({}, {}),
+        ({"mask": mask, "clamp": (-1, 1)}, {"mask": other(mask), "clamp": (-1, 1)}),
+    ):
         want = pyebm.langevin_step(first, second, eta, NOISE, return_mean=True, backend=backend, **chosen)
         got = pyebm.langevin_step(x, score, eta, NOISE, return_mean=True, backend=backend, **strided)
         assert_equal(got, want)
@@ -94,7 +105,9 @@ def test_losses(backend, device, dtype, layout, other):
 
     def loss_and_gradient(pred, noise, x0, reduction, arranged):
         pred = pred.detach().requires_grad_()
-        loss = pyebm.denoising_loss(pred, noise, mu=0.5, x0=x0, weight=levels(6, device), reduction=reduction, backend=backend)
+        loss = pyebm.denoising_loss(
+            pred, noise, mu=0.5, x0=x0, weight=levels(6, device), reduction=reduction, backend=backend
+        )
         above = normal(*loss.shape, dtype=loss.dtype, device=device, seed=4)
         (gradient,) = torch.autograd.grad(loss, pred, arranged(above))
         assert gradient.stride() == torch.empty_like(pred).stride()
@@ -112,7 +125,9 @@ def test_threads_and_strides(backend, device, threads, layout):
     want = pyebm.langevin_step(x, -x, 0.1, NOISE, return_mean=True, backend=backend)
     assert torch.get_num_threads() == threads
     strided = layout(x)
-    assert_equal(pyebm.langevin_step(strided, layout(-x), 0.1, NOISE, return_mean=True, backend=backend), want)
+    assert_equal(
+        pyebm.langevin_step(strided, layout(-x), 0.1, NOISE, return_mean=True, backend=backend), want
+    )
     assert_equal(pyebm.langevin_step_(strided, layout(-x), 0.1, NOISE, backend=backend), want[0])
 
 
@@ -120,7 +135,10 @@ def test_a_mask_broadcasts(backend, device):
     x, mask = normal(*SHAPE, device=device), normal(*SHAPE, device=device, seed=2) > 0
     for small in (mask[:, :1, :1, :1], mask[:1], mask[0, 0], mask[0, 0, :, :1]):
         got = pyebm.langevin_step(x, -x, 0.1, NOISE, mask=small, backend=backend)
-        assert_equal(got, pyebm.langevin_step(x, -x, 0.1, NOISE, mask=small.expand(SHAPE).contiguous(), backend=backend))
+        assert_equal(
+            got,
+            pyebm.langevin_step(x, -x, 0.1, NOISE, mask=small.expand(SHAPE).contiguous(), backend=backend),
+        )
 
 
 def test_expanded_inputs_are_read(backend, device, dtype):
@@ -129,15 +147,22 @@ def test_expanded_inputs_are_read(backend, device, dtype):
     score = normal(1, 5, 1, 10, dtype=dtype, device=device).expand(SHAPE)
     step = pyebm.langevin_step(x, score, 0.1, NOISE, backend=backend)
     assert_equal(step, pyebm.langevin_step(x.contiguous(), score.contiguous(), 0.1, NOISE, backend=backend))
-    assert_equal(pyebm.perturb(x, 0.1, NOISE, backend=backend), pyebm.perturb(x.contiguous(), 0.1, NOISE, backend=backend))
+    assert_equal(
+        pyebm.perturb(x, 0.1, NOISE, backend=backend),
+        pyebm.perturb(x.contiguous(), 0.1, NOISE, backend=backend),
+    )
     loss = pyebm.denoising_loss(x, score, reduction="none", backend=backend)
-    assert_equal(loss, pyebm.denoising_loss(x.contiguous(), score.contiguous(), reduction="none", backend=backend))
+    assert_equal(
+        loss, pyebm.denoising_loss(x.contiguous(), score.contiguous(), reduction="none", backend=backend)
+    )
 
 
 def test_an_expanded_gradient_is_read(backend, device):
     """loss.sum() hands back a gradient of stride 0."""
     pred = normal(*SHAPE, device=device, grad=True)
-    (got,) = torch.autograd.grad(pyebm.denoising_loss(pred, NOISE, reduction="none", backend=backend).sum(), pred)
+    (got,) = torch.autograd.grad(
+        pyebm.denoising_loss(pred, NOISE, reduction="none", backend=backend).sum(), pred
+    )
     (want,) = torch.autograd.grad(pyebm.denoising_loss(pred, NOISE, reduction="sum", backend=backend), pred)
     assert_equal(got, want)
 

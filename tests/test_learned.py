@@ -57,7 +57,12 @@ def test_wiring():
         assert target(x[:0]).shape == (0,)
         assert target.score(x[:0]).shape == (0, 2, 3)
     first = seeded(nn.Sequential(Residual(nn.Linear(6, 6), nn.Tanh()), nn.Linear(6, 1)), F64)  # of x itself
-    close(MLPEnergy(first).score(x), pyebm.energy_score(energy_of(nn.Sequential(nn.Flatten(), first)), x), rtol=1e-12, atol=1e-12)
+    close(
+        MLPEnergy(first).score(x),
+        pyebm.energy_score(energy_of(nn.Sequential(nn.Flatten(), first)), x),
+        rtol=1e-12,
+        atol=1e-12,
+    )
     score = MLPScore(wired(6, 6, F64))
     close(score(x), score.net(x).reshape(5, 2, 3), rtol=1e-12, atol=1e-12)
 
@@ -96,19 +101,32 @@ class TestDerivatives:
     def test_scores_gradient_by_the_parameters(self):
         """Which is what a denoising loss of an energy needs: double backward."""
         target, x = MLPEnergy(mlp(3, 1, dtype=F64), 0.2), normal(6, 3, dtype=F64)
-        got = torch.autograd.grad(target.score(x).square().sum(), tuple(target.parameters()), allow_unused=True)
+        got = torch.autograd.grad(
+            target.score(x).square().sum(), tuple(target.parameters()), allow_unused=True
+        )
         want = pyebm.energy_score(energy_of(target.net, 0.2), x, create_graph=True).square().sum()
         want = torch.autograd.grad(want, tuple(target.parameters()), allow_unused=True)
         for one, other in zip(got, want, strict=True):
             close(one, other)
 
     def test_transforms(self):
-        target, x, v = MLPEnergy(mlp(3, 1, dtype=F64)), normal(6, 3, dtype=F64), normal(6, 3, dtype=F64, seed=1)
+        target, x, v = (
+            MLPEnergy(mlp(3, 1, dtype=F64)),
+            normal(6, 3, dtype=F64),
+            normal(6, 3, dtype=F64, seed=1),
+        )
         eager = energy_of(target.net)
-        for function, plain in ((target, eager), (target.score, lambda x: pyebm.energy_score(eager, x, create_graph=True))):
-            for one, other in zip(torch.func.jvp(function, (x,), (v,)), torch.func.jvp(plain, (x,), (v,)), strict=True):
+        for function, plain in (
+            (target, eager),
+            (target.score, lambda x: pyebm.energy_score(eager, x, create_graph=True)),
+        ):
+            for one, other in zip(
+                torch.func.jvp(function, (x,), (v,)), torch.func.jvp(plain, (x,), (v,)), strict=True
+            ):
                 close(one, other)
-            assert_equal(torch.vmap(function)(x.reshape(2, 3, 3)), torch.stack([function(x[:3]), function(x[3:])]))
+            assert_equal(
+                torch.vmap(function)(x.reshape(2, 3, 3)), torch.stack([function(x[:3]), function(x[3:])])
+            )
         close(torch.func.grad(lambda x: target(x).sum())(x), -target.score(x))
 
     def test_an_ensemble(self):
@@ -122,9 +140,15 @@ class TestDerivatives:
 
     @pytest.mark.parametrize("activation", SMOOTH)
     def test_second_derivatives(self, activation):
-        target, x, v = MLPEnergy(mlp(3, 1, activation, dtype=F64), 0.4), normal(4, 3, dtype=F64), normal(4, 3, dtype=F64, seed=1)
+        target, x, v = (
+            MLPEnergy(mlp(3, 1, activation, dtype=F64), 0.4),
+            normal(4, 3, dtype=F64),
+            normal(4, 3, dtype=F64, seed=1),
+        )
         eager = energy_of(target.net, 0.4)
-        hessian = torch.stack([torch.autograd.functional.hessian(lambda one: eager(one[None])[0], row) for row in x])
+        hessian = torch.stack(
+            [torch.autograd.functional.hessian(lambda one: eager(one[None])[0], row) for row in x]
+        )
         close(target.hvp(x, v), (hessian @ v.unsqueeze(2)).squeeze(2))
         close(target.laplacian(x), hessian.diagonal(dim1=1, dim2=2).sum(1))
         with torch.no_grad():
@@ -258,14 +282,22 @@ class TestCondition:
         assert scale.grad.isfinite()
 
     def test_by_the_condition(self):
-        target, x, c = MLPEnergy(mlp(3, 1, dtype=F64), condition=1), normal(4, 2, dtype=F64), normal(4, 1, dtype=F64, grad=True)
+        target, x, c = (
+            MLPEnergy(mlp(3, 1, dtype=F64), condition=1),
+            normal(4, 2, dtype=F64),
+            normal(4, 1, dtype=F64, grad=True),
+        )
         torch.autograd.gradcheck(lambda c: target.given(c).score(x), c)
 
     def test_refusals(self):
         target, x = MLPScore(mlp(4, 2), condition=2), normal(4, 2)
         for call, error, match in (
             (lambda: target(x), ValueError, "takes a condition"),
-            (lambda: target.given(torch.zeros(3)), ValueError, r"c must have the shape \(2,\) or \(B, 2\), got \(3,\)"),
+            (
+                lambda: target.given(torch.zeros(3)),
+                ValueError,
+                r"c must have the shape \(2,\) or \(B, 2\), got \(3,\)",
+            ),
             (lambda: target(x, torch.zeros(3, 2)), ValueError, r"\(4, 2\), got \(3, 2\)"),
             (lambda: target(x, torch.zeros(4, 2, dtype=torch.int64)), TypeError, "floating-point"),
             (lambda: MLPScore(mlp(2, 2)).given(0.1), ValueError, "no condition"),
@@ -278,22 +310,28 @@ class TestCondition:
 
 class TestChain:
     def test_equals_the_loop(self):
-        """The loop is of score and langevin_step: in grad mode too, with a clamp, thinned, cut in two, in half
-        precision."""
+        """The loop is of score and langevin_step: in grad mode too, with a clamp, thinned, cut in
+        two, in half precision."""
         target, start = MLPEnergy(mlp(3, 1), 0.5), normal(6, 3)
         for x in (start, start.double(), start.bfloat16()):
             loop, kept = x, []
             for k in range(6):
                 score = target.score(loop).detach()
-                loop = pyebm.langevin_step(loop, score, 0.1, NOISE.at(step=2 + k), temperature=0.7, clamp=(-1, 1))
+                loop = pyebm.langevin_step(
+                    loop, score, 0.1, NOISE.at(step=2 + k), temperature=0.7, clamp=(-1, 1)
+                )
                 kept.append(loop)
-            made, states = pyebm.langevin_chain(x, target, 6, 0.1, NOISE, temperature=0.7, clamp=(-1, 1), thin=2)
+            made, states = pyebm.langevin_chain(
+                x, target, 6, 0.1, NOISE, temperature=0.7, clamp=(-1, 1), thin=2
+            )
             assert_equal(made, loop)
             assert_equal(states, torch.stack(kept[1::2]))
         half = pyebm.langevin_chain(start, target, 2, 0.1, NOISE)
         whole = pyebm.langevin_chain(half, target, 4, 0.1, NOISE.at(step=4))
         assert_equal(whole, pyebm.langevin_chain(start, target, 6, 0.1, NOISE))
-        assert_equal(whole[2:3], pyebm.langevin_chain(start[2:3], target, 6, 0.1, NOISE.shard(first_sample=2)))
+        assert_equal(
+            whole[2:3], pyebm.langevin_chain(start[2:3], target, 6, 0.1, NOISE.shard(first_sample=2))
+        )
 
     def test_with_a_condition(self):
         target, x, c = MLPScore(wired(5, 3), condition=2).given(normal(6, 2)), normal(6, 3), normal(6, 2)
@@ -303,7 +341,8 @@ class TestChain:
         assert_equal(pyebm.langevin_chain(x, target, 3, 0.1, NOISE), loop)
         one = target.given(c[0])
         assert_equal(
-            pyebm.langevin_chain(x, one, 3, 0.1, NOISE), pyebm.langevin_chain(x, target.given(c[:1].expand(6, 2)), 3, 0.1, NOISE)
+            pyebm.langevin_chain(x, one, 3, 0.1, NOISE),
+            pyebm.langevin_chain(x, target.given(c[:1].expand(6, 2)), 3, 0.1, NOISE),
         )
 
     def test_is_a_constant(self):
@@ -323,7 +362,10 @@ class TestChain:
         def chain(x):
             return pyebm.langevin_chain(x, target, 3, 0.1, NOISE)
 
-        for call in (lambda: torch.func.jvp(chain, (x,), (x,)), lambda: torch.func.grad(lambda x: chain(x).sum())(x)):
+        for call in (
+            lambda: torch.func.jvp(chain, (x,), (x,)),
+            lambda: torch.func.grad(lambda x: chain(x).sum())(x),
+        ):
             with pytest.raises(RuntimeError, match="differentiable=True"):
                 call()
         assert_equal(torch.vmap(chain)(x.reshape(2, 3, 3)), torch.stack([chain(x[:3]), chain(x[3:])]))
@@ -363,7 +405,13 @@ def test_without_a_kernel(monkeypatch):
             values = [target(x), target.score(x)]
         chain = pyebm.langevin_chain(x, target, 5, 0.1, NOISE)
         assert not chain.requires_grad
-        return [*values, chain, sampler(x, 5, noise=3), annealed(x, noise=3), pyebm.samplers.MALA(target, 0.1)(x, 5, noise=3)]
+        return [
+            *values,
+            chain,
+            sampler(x, 5, noise=3),
+            annealed(x, noise=3),
+            pyebm.samplers.MALA(target, 0.1)(x, 5, noise=3),
+        ]
 
     want = all_of()
     monkeypatch.setattr(Learned, "_has_chain", lambda *_: False)
@@ -418,7 +466,12 @@ class TestSurroundings:
         target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
 
         def all_of():
-            return [target(x), target.score(x), target.hvp(x, x), pyebm.langevin_chain(x, target, 3, 0.1, NOISE)]
+            return [
+                target(x),
+                target.score(x),
+                target.hvp(x, x),
+                pyebm.langevin_chain(x, target, 3, 0.1, NOISE),
+            ]
 
         want = all_of()
         with torch.autocast("cpu", torch.bfloat16):
@@ -448,9 +501,12 @@ class TestSurroundings:
             target.score(both)
         assert_equal(target.score(nn.Parameter(x)).detach(), target.score(x).detach())
 
-    @pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="torch has no gloo here")
+    @pytest.mark.skipif(
+        not (dist.is_available() and dist.is_gloo_available()), reason="torch has no gloo here"
+    )
     def test_dtensor(self, tmp_path):
-        """Sharded by samples: a chain, which is a constant; the energy where nothing is to be learned."""
+        """Sharded by samples: a chain, which is a constant; the energy where nothing is to be
+        learned."""
         from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
         dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
@@ -459,7 +515,11 @@ class TestSurroundings:
             sharded = distribute_tensor(x, init_device_mesh("cpu", (1,)), [Shard(0)])
             chain = pyebm.langevin_chain(sharded, target, 3, 0.1, NOISE)
             assert_equal(chain.to_local(), pyebm.langevin_chain(x, target, 3, 0.1, NOISE))
-            for call in (target, target.score, lambda x: pyebm.langevin_chain(x, target, 3, 0.1, NOISE, differentiable=True)):
+            for call in (
+                target,
+                target.score,
+                lambda x: pyebm.langevin_chain(x, target, 3, 0.1, NOISE, differentiable=True),
+            ):
                 with pytest.raises(ValueError, match="must not require grad where x is a DTensor"):
                     call(sharded)
                 with torch.no_grad():

@@ -1,5 +1,5 @@
-"""Gradients of learned energies, scores and losses on them by the kernels: autograd's, through backward, again, and beside what
-else may follow them."""
+"""Gradients of learned energies, scores and losses on them by the kernels: autograd's, through
+backward, again, and beside what else may follow them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def assert_near(got, want, bound: float) -> None:
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
-    """Autograd leaves None where nothing depends on it, as a score on the last bias of its energy."""
+    """Autograd leaves None where nothing depends on it, as a score on the last bias of its
+    energy."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
@@ -73,21 +74,33 @@ def gradient_of(parameter: Tensor) -> Tensor:
 @pytest.mark.parametrize("activation", SMOOTH)
 class TestBackward:
     def test_of_an_energy(self, launches, activation, dtype):
-        target, x, a = made("energy", dtype, activation), normal(21, 3, dtype=dtype), normal(21, dtype=dtype, seed=1)
+        target, x, a = (
+            made("energy", dtype, activation),
+            normal(21, 3, dtype=dtype),
+            normal(21, dtype=dtype, seed=1),
+        )
         energy, _, parameters = truth(target)
         at, of_truth = x.clone().requires_grad_(), x.double().requires_grad_()
         (a * target.energy(at)).sum().backward()
-        want = torch.autograd.grad((a.double() * energy(of_truth)).sum(), [*parameters, of_truth], materialize_grads=True)
+        want = torch.autograd.grad(
+            (a.double() * energy(of_truth)).sum(), [*parameters, of_truth], materialize_grads=True
+        )
         assert_near([*(gradient_of(p) for p in target.net.parameters()), at.grad], want, BOUND[dtype])
         assert launches == ["network_score", "network_grad"]
 
     @pytest.mark.parametrize("kind", ["energy", "score"])
     def test_of_a_score(self, launches, kind, activation, dtype):
-        target, x, u = made(kind, dtype, activation), normal(21, 3, dtype=dtype), normal(21, 3, dtype=dtype, seed=1)
+        target, x, u = (
+            made(kind, dtype, activation),
+            normal(21, 3, dtype=dtype),
+            normal(21, 3, dtype=dtype, seed=1),
+        )
         _, score, parameters = truth(target)
         at, of_truth = x.clone().requires_grad_(), x.double().requires_grad_()
         (u * target.score(at)).sum().backward()
-        want = torch.autograd.grad((u.double() * score(of_truth)).sum(), [*parameters, of_truth], materialize_grads=True)
+        want = torch.autograd.grad(
+            (u.double() * score(of_truth)).sum(), [*parameters, of_truth], materialize_grads=True
+        )
         assert_near([*(gradient_of(p) for p in target.net.parameters()), at.grad], want, BOUND[dtype])
         assert launches == ["network_score", "network_grad"]
 
@@ -120,7 +133,9 @@ class TestAgain:
         for s, of in ((target.score, list(target.net.parameters())), (score, parameters)):
             y = x + 0.1 * s(x)
             first = torch.autograd.grad(s(y).square().sum(), of, create_graph=True, materialize_grads=True)
-            found.append(torch.autograd.grad(sum(g.square().sum() for g in first), of, materialize_grads=True))
+            found.append(
+                torch.autograd.grad(sum(g.square().sum() for g in first), of, materialize_grads=True)
+            )
         assert_near(*found, 1e-10)
 
     def test_batched_gradients(self):
@@ -130,7 +145,11 @@ class TestAgain:
         torch.testing.assert_close(jacobian.sum(0), -target.score(x).detach(), rtol=1e-5, atol=1e-6)
 
     def test_hessian_by_create_graph(self):
-        target, x, v = made("energy", torch.float64), normal(4, 3, dtype=torch.float64).requires_grad_(), normal(4, 3, seed=2)
+        target, x, v = (
+            made("energy", torch.float64),
+            normal(4, 3, dtype=torch.float64).requires_grad_(),
+            normal(4, 3, seed=2),
+        )
         (gradient,) = torch.autograd.grad(target.energy(x).sum(), x, create_graph=True)
         (product,) = torch.autograd.grad((gradient * v).sum(), x)
         torch.testing.assert_close(product, target.hvp(x, v.double()).detach(), rtol=1e-10, atol=1e-11)
@@ -162,10 +181,16 @@ class TestWhatIsWanted:
     def test_wiring_and_no_bias(self):
         net = wired(4, 1, torch.float64)
         target, x = MLPEnergy(net), normal(9, 4, dtype=torch.float64)
-        got = torch.autograd.grad(target.score(x).square().sum(), list(net.parameters()), materialize_grads=True)
+        got = torch.autograd.grad(
+            target.score(x).square().sum(), list(net.parameters()), materialize_grads=True
+        )
         at = x.clone().requires_grad_()
         score = torch.autograd.grad(net(at).sum(), at, create_graph=True)[0]
-        assert_near(got, torch.autograd.grad(score.square().sum(), list(net.parameters()), materialize_grads=True), 1e-11)
+        assert_near(
+            got,
+            torch.autograd.grad(score.square().sum(), list(net.parameters()), materialize_grads=True),
+            1e-11,
+        )
 
     def test_half_precision(self):
         net = mlp(3, 1).to(torch.bfloat16)

@@ -47,17 +47,41 @@ def parametrized():
 
 S = nn.Sequential
 CASES = {
-    "LayerNorm": (S(L(2, 4), nn.LayerNorm(4), L(4, 1)), TypeError, "layer '1' of net, LayerNorm, is no layer"),
-    "convolution": (S(nn.Conv1d(1, 4, 3), nn.Flatten(), L(4, 1)), TypeError, "layer '0' of net, Conv1d, is no layer"),
-    "nested": (S(L(2, 4), S(nn.SiLU(), nn.Softmax(1)), L(4, 1)), TypeError, "layer '1.1' of net, Softmax, is no layer"),
+    "LayerNorm": (
+        S(L(2, 4), nn.LayerNorm(4), L(4, 1)),
+        TypeError,
+        "layer '1' of net, LayerNorm, is no layer",
+    ),
+    "convolution": (
+        S(nn.Conv1d(1, 4, 3), nn.Flatten(), L(4, 1)),
+        TypeError,
+        "layer '0' of net, Conv1d, is no layer",
+    ),
+    "nested": (
+        S(L(2, 4), S(nn.SiLU(), nn.Softmax(1)), L(4, 1)),
+        TypeError,
+        "layer '1.1' of net, Softmax, is no layer",
+    ),
     "own": (Own(), TypeError, "layer '' of net, Own, is no layer"),
     "hook": (hooked(), TypeError, "layer '2' of net, Linear, has hooks"),
     "forward": (own_forward(), TypeError, "layer '0' of net, Linear, has a forward of its own"),
     "parametrized": (parametrized(), TypeError, "layer '2' of net, ParametrizedLinear, has parametrizations"),
-    "dropout": (S(L(2, 4), nn.Dropout(0.5), L(4, 1)), ValueError, "layer '1' of net, Dropout, draws at random"),
-    "threshold": (S(L(2, 4), nn.Softplus(threshold=5), L(4, 1)), ValueError, "layer '1' of net, Softplus, must have beta > 0"),
+    "dropout": (
+        S(L(2, 4), nn.Dropout(0.5), L(4, 1)),
+        ValueError,
+        "layer '1' of net, Dropout, draws at random",
+    ),
+    "threshold": (
+        S(L(2, 4), nn.Softplus(threshold=5), L(4, 1)),
+        ValueError,
+        "layer '1' of net, Softplus, must have beta > 0",
+    ),
     "activation first": (S(nn.SiLU(), L(2, 1)), ValueError, "layer '0' of net, SiLU, must follow a Linear"),
-    "two activations": (S(L(2, 4), nn.SiLU(), nn.Tanh(), L(4, 1)), ValueError, "layer '2' of net, Tanh, must follow a Linear"),
+    "two activations": (
+        S(L(2, 4), nn.SiLU(), nn.Tanh(), L(4, 1)),
+        ValueError,
+        "layer '2' of net, Tanh, must follow a Linear",
+    ),
     "residual of two": (
         S(L(2, 4), Residual(L(4, 4), nn.SiLU(), L(4, 4)), L(4, 1)),
         ValueError,
@@ -68,23 +92,46 @@ CASES = {
         ValueError,
         r"layer '1.0' of net, Linear\(4, 1\), must leave the width 4",
     ),
-    "skip inside": (S(L(2, 4), InputSkip(L(4, 4)), L(4, 1)), ValueError, "layer '1' of net, InputSkip, must come first"),
+    "skip inside": (
+        S(L(2, 4), InputSkip(L(4, 4)), L(4, 1)),
+        ValueError,
+        "layer '1' of net, InputSkip, must come first",
+    ),
     "flatten": (S(nn.Flatten(0), L(2, 1)), ValueError, "must not mix the samples"),
     "after flatten": (S(L(2, 1), nn.Flatten(0), nn.Tanh()), ValueError, "comes after '1'"),
-    "widths": (S(L(2, 4), nn.SiLU(), L(5, 1)), ValueError, r"layer '2' of net, Linear\(5, 1\), must have 4 inputs"),
-    "last": (S(L(2, 4), nn.SiLU(), L(4, 2)), ValueError, r"layer '2' of net, Linear\(4, 2\), must have 1 outputs"),
+    "widths": (
+        S(L(2, 4), nn.SiLU(), L(5, 1)),
+        ValueError,
+        r"layer '2' of net, Linear\(5, 1\), must have 4 inputs",
+    ),
+    "last": (
+        S(L(2, 4), nn.SiLU(), L(4, 2)),
+        ValueError,
+        r"layer '2' of net, Linear\(4, 2\), must have 1 outputs",
+    ),
     "wide": (S(L(2, 513), L(513, 1)), ValueError, "must have at most 512 outputs"),
     "deep": (S(L(2, 4), *(L(4, 4) for _ in range(9)), L(4, 1)), ValueError, "at most 9 Linear"),
     "many elements": (L(4097, 1), ValueError, "1 to 4096 elements"),
     "empty": (S(), ValueError, "at least one Linear"),
     "dtype": (mixed(torch.float64), TypeError, "the first layer's dtype torch.float32, got torch.float64"),
     "complex": (L(2, 1, dtype=torch.complex64), TypeError, "must have a floating-point dtype"),
-    "device": (S(L(2, 4), L(4, 1, device="meta")), ValueError, "must be on cpu like the first layer, got meta"),
+    "device": (
+        S(L(2, 4), L(4, 1, device="meta")),
+        ValueError,
+        "must be on cpu like the first layer, got meta",
+    ),
     "no module": (torch.sin, TypeError, "net must be a torch.nn.Module"),
 }
 
 
-WRONG = ("residual's width", "widths", "last", "many elements", "empty", "no module")  # which nothing runs, or not as that
+WRONG = (
+    "residual's width",
+    "widths",
+    "last",
+    "many elements",
+    "empty",
+    "no module",
+)  # which nothing runs, or not as that
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -93,7 +140,10 @@ def test_refused(case):
     with pytest.raises(error, match=match) as caught:
         MLPEnergy(net)
     if case not in WRONG:
-        assert "pyebm.samplers.Langevin(functools.partial(pyebm.energy_score, net), ...) runs any network" in str(caught.value)
+        assert (
+            "pyebm.samplers.Langevin(functools.partial(pyebm.energy_score, net), ...) runs any network"
+            in str(caught.value)
+        )
 
 
 def test_says_what_runs_a_score():
@@ -106,7 +156,11 @@ def test_a_network_that_changes():
     net, x = mlp(2, 1), normal(3, 2)
     target = MLPEnergy(net)
     net[1] = nn.LayerNorm(12)
-    for call in (lambda: target(x), lambda: target.score(x), lambda: pyebm.langevin_chain(x, target, 2, 0.1, pyebm.Noise(0))):
+    for call in (
+        lambda: target(x),
+        lambda: target.score(x),
+        lambda: pyebm.langevin_chain(x, target, 2, 0.1, pyebm.Noise(0)),
+    ):
         with pytest.raises(TypeError, match="LayerNorm"):
             call()
     net[1] = nn.SiLU()
@@ -118,7 +172,9 @@ def test_a_network_that_changes():
         target(x)
     trained = MLPEnergy(wired(2, 1))
     trained.train()
-    with pytest.raises(ValueError, match=r"'1.0' of net, Dropout, draws at random in training mode; call net.eval\(\)"):
+    with pytest.raises(
+        ValueError, match=r"'1.0' of net, Dropout, draws at random in training mode; call net.eval\(\)"
+    ):
         trained(x)
 
 
@@ -138,7 +194,9 @@ def test_what_does_not_fit():
             call()
 
 
-@pytest.mark.parametrize("sampler", [pyebm.samplers.MALA, lambda score, eta: pyebm.samplers.HMC(score, eta, 2)])
+@pytest.mark.parametrize(
+    "sampler", [pyebm.samplers.MALA, lambda score, eta: pyebm.samplers.HMC(score, eta, 2)]
+)
 def test_a_score_has_no_test(sampler):
     """In one dimension too, where its (B, 1) could pass for an energy."""
     with pytest.raises(TypeError, match="energy_fn must have an energy, got MLPScore"):

@@ -14,7 +14,16 @@ from scipy import stats
 
 import pyebm
 from pyebm import Noise
-from pyebm.samplers import HMC, MALA, VE, AnnealedLangevin, Langevin, PredictorCorrector, State, UnderdampedLangevin
+from pyebm.samplers import (
+    HMC,
+    MALA,
+    VE,
+    AnnealedLangevin,
+    Langevin,
+    PredictorCorrector,
+    State,
+    UnderdampedLangevin,
+)
 from pyebm.targets import MLPEnergy, MLPScore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,7 +49,9 @@ PAIRS = {
     "mask": lambda e, _: Langevin(e, 0.1, mask=MASK),
     "underdamped": lambda e, _: UnderdampedLangevin(e, 0.3),
     "annealed": lambda _, s: AnnealedLangevin(s, [1.0, 0.5, 0.2], 0.05, 2),
-    "annealed, options": lambda _, s: AnnealedLangevin(s, [1.0, 0.5, 0.2], 0.05, 2, clamp=(-1, 1), score_clip=0.4, temperature=0.5),
+    "annealed, options": lambda _, s: AnnealedLangevin(
+        s, [1.0, 0.5, 0.2], 0.05, 2, clamp=(-1, 1), score_clip=0.4, temperature=0.5
+    ),
     "annealed, known": lambda _, s: AnnealedLangevin(s, [1.0, 0.5, 0.2], 0.05, 2, known=X, mask=MASK),
     "predictor-corrector": lambda _, s: PredictorCorrector(s, VE(0.1, 2.0), 6, per="sample"),
 }
@@ -58,13 +69,17 @@ def test_has_the_bits_of_a_function(case):
         assert_equal(made(X[2:4], 6, noise=Noise(5, first_sample=2)), want.x[2:4])
 
 
-@pytest.mark.parametrize("make", [lambda e: MALA(e, 0.2), lambda e: HMC(e, 0.3, 3), lambda e: HMC(e, 0.3, 2, mass=2.0, warmup=3)])
+@pytest.mark.parametrize(
+    "make", [lambda e: MALA(e, 0.2), lambda e: HMC(e, 0.3, 3), lambda e: HMC(e, 0.3, 2, mass=2.0, warmup=3)]
+)
 def test_metropolis(make):
     """Around the target: energy and score from one launch."""
     got, want = make(ENERGY)(X, 6, noise=5, thin=2), make(energy)(X, 6, noise=5, thin=2)
     torch.testing.assert_close(got.states, want.states, rtol=1e-4, atol=1e-4)
     assert_equal(got.info["accepted"], want.info["accepted"])
-    torch.testing.assert_close(got.info["energy"], ENERGY(got.states.reshape(-1, 3)).double().reshape(3, 6), check_dtype=False)
+    torch.testing.assert_close(
+        got.info["energy"], ENERGY(got.states.reshape(-1, 3)).double().reshape(3, 6), check_dtype=False
+    )
 
 
 def test_an_energys_levels():
@@ -140,7 +155,9 @@ def _nothing(inputs):
 def test_law_of_a_conditional_score():
     """N(c, 1) for each sample's c, and annealed down to a level that is the mean."""
     c = torch.linspace(-3, 3, 2000).reshape(-1, 1)
-    x = pyebm.langevin_chain(torch.zeros(2000, 1), MLPScore(shifted(1), condition=1).given(c), 300, 0.05, Noise(1))
+    x = pyebm.langevin_chain(
+        torch.zeros(2000, 1), MLPScore(shifted(1), condition=1).given(c), 300, 0.05, Noise(1)
+    )
     assert law_of(x - c, stats.norm(scale=(1 - 0.05 / 2) ** -0.5)) > 0.001
     annealed = AnnealedLangevin(MLPScore(shifted(1), condition=1), [5.0, 2.0], 0.05, 150, denoise=False)
     x = annealed(torch.zeros(2000, 1), noise=1)

@@ -1,4 +1,5 @@
-"""The edge of 2**32 of steps, streams and ids: the last one works, the next is a ValueError that names it, on every backend."""
+"""The edge of 2**32 of steps, streams and ids: the last one works, the next is a ValueError that
+names it, on every backend."""
 
 from __future__ import annotations
 
@@ -32,10 +33,19 @@ SAMPLERS = {
     "HMC": (lambda backend: samplers.HMC(energy, 0.1, 2, backend=backend), 2),
     "HMC jitter": (lambda backend: samplers.HMC(energy, 0.1, 2, jitter=0.1, backend=backend), 3),
     "Underdamped": (lambda backend: samplers.UnderdampedLangevin(torch.neg, 0.1, backend=backend), 2),
-    "Annealed": (lambda backend: samplers.AnnealedLangevin(level_score, [1.0, 0.5], 0.1, 2, backend=backend), 1),
-    "Annealed known": (lambda backend: samplers.AnnealedLangevin(level_score, [1.0], 0.1, 2, **KNOWN, backend=backend), 2),
+    "Annealed": (
+        lambda backend: samplers.AnnealedLangevin(level_score, [1.0, 0.5], 0.1, 2, backend=backend),
+        1,
+    ),
+    "Annealed known": (
+        lambda backend: samplers.AnnealedLangevin(level_score, [1.0], 0.1, 2, **KNOWN, backend=backend),
+        2,
+    ),
     "PC": (lambda backend: samplers.PredictorCorrector(level_score, samplers.VE(), 3, backend=backend), 2),
-    "PC known": (lambda backend: samplers.PredictorCorrector(level_score, samplers.VE(), 3, **KNOWN, backend=backend), 4),
+    "PC known": (
+        lambda backend: samplers.PredictorCorrector(level_score, samplers.VE(), 3, **KNOWN, backend=backend),
+        4,
+    ),
 }
 SEEDS = torch.arange(3)
 
@@ -57,14 +67,18 @@ class TestSamplers:
         sampler(X, 2, noise=Noise(0, step=LAST - 1))
         for start, options in ((X, {}), (X, {"thin": 1}), (samplers.State(X, Noise(0, step=LAST)), {})):
             noise = {} if isinstance(start, samplers.State) else {"noise": Noise(0, step=LAST)}
-            with pytest.raises(ValueError, match=r"steps must stay below 2\*\*32, got step=4294967295 and n_steps=[12]"):
+            with pytest.raises(
+                ValueError, match=r"steps must stay below 2\*\*32, got step=4294967295 and n_steps=[12]"
+            ):
                 sampler(start, 2 - bool(options) - isinstance(start, samplers.State), **noise, **options)
 
     def test_ids(self, make, streams, backend):
         del streams
         for seed in (0, SEEDS):
             make(backend)(X, 1, noise=Noise(seed, first_sample=LAST - 2))
-            with pytest.raises(ValueError, match=r"sample ids must be in \[0, 2\*\*32\), got first_sample=4294967294"):
+            with pytest.raises(
+                ValueError, match=r"sample ids must be in \[0, 2\*\*32\), got first_sample=4294967294"
+            ):
                 make(backend)(X, 1, noise=Noise(seed, first_sample=LAST - 1))
 
 
@@ -74,7 +88,9 @@ CALLS = {
     "perturb": lambda noise, backend: pyebm.perturb(X, 0.5, noise, backend=backend),
     "langevin_step": lambda noise, backend: pyebm.langevin_step(X, X, 0.5, noise, backend=backend),
     "dsm_loss": lambda noise, backend: pyebm.dsm_loss(X, 0.5, noise, backend=backend),
-    "langevin_chain": lambda noise, backend: pyebm.langevin_chain(X, targets.Harmonic(), 1, 0.1, noise, backend=backend),
+    "langevin_chain": lambda noise, backend: pyebm.langevin_chain(
+        X, targets.Harmonic(), 1, 0.1, noise, backend=backend
+    ),
     "sample": lambda noise, backend: targets.Gaussian(torch.zeros(4)).sample(3, noise, backend=backend),
 }
 
@@ -82,7 +98,10 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("seed", [0, SEEDS], ids=["one seed", "seeds"])
 def test_ids(call, seed):
-    made = [call(Noise(seed, first_sample=LAST - 2, step=LAST, stream=LAST), backend) for backend in ("cpu", "reference")]
+    made = [
+        call(Noise(seed, first_sample=LAST - 2, step=LAST, stream=LAST), backend)
+        for backend in ("cpu", "reference")
+    ]
     assert_equal(made[0], made[1])
     for backend in ("cpu", "reference"):
         with pytest.raises(ValueError, match=r"sample ids must be in \[0, 2\*\*32\)"):
@@ -120,7 +139,9 @@ def test_draws():
     draws = Draws(Noise(0, step=LAST - 2))
     assert [draws(X).step for _ in range(3)] == [LAST - 2, LAST - 1, LAST]
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"noise: steps must stay below 2\*\*32, got step=4294967293 and 3 draws before"):
+        with pytest.raises(
+            ValueError, match=r"noise: steps must stay below 2\*\*32, got step=4294967293 and 3 draws before"
+        ):
             draws(X)
 
 

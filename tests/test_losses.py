@@ -1,4 +1,5 @@
-"""dsm_loss and denoising_loss: values, and the gradient of one backward pass. More on autograd in test_losses_autograd.py."""
+"""dsm_loss and denoising_loss: values, and the gradient of one backward pass. More on autograd in
+test_losses_autograd.py."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def calls(x, device="cpu"):
         "dsm-sigma2": lambda pred, noise, **kw: pyebm.dsm_loss(pred, sigma, noise, weight="sigma2", **kw),
         "dsm-rows": lambda pred, noise, **kw: pyebm.dsm_loss(pred, sigma, noise, weight=sigma, **kw),
         "epsilon": lambda pred, noise, **kw: pyebm.denoising_loss(pred, noise, **kw),
-        "affine": lambda pred, noise, **kw: pyebm.denoising_loss(pred, noise, x0=x0, half=True, **affine(batch, device), **kw),
+        "affine": lambda pred, noise, **kw: pyebm.denoising_loss(
+            pred, noise, x0=x0, half=True, **affine(batch, device), **kw
+        ),
     }
 
 
@@ -42,7 +45,8 @@ KINDS = tuple(calls(normal(1, 1)))
 
 
 def formula(kind, pred, z, dtype, device="cpu"):
-    """The elementwise loss in plain PyTorch, from the docstrings, of a float64 pred; x0 came in dtype."""
+    """The elementwise loss in plain PyTorch, from the docstrings, of a float64 pred; x0 came in
+    dtype."""
     sigma, x0 = (
         column(levels(pred.shape[0], device, seed=4), pred).double(),
         normal(*pred.shape, dtype=dtype, device=device, seed=7),
@@ -54,7 +58,10 @@ def formula(kind, pred, z, dtype, device="cpu"):
         return 0.5 * (sigma**2 if kind == "dsm-sigma2" else sigma) * (pred + z / sigma) ** 2
     if kind == "epsilon":
         return (pred - z) ** 2
-    c = {k: column(v, pred).double() if isinstance(v, torch.Tensor) else v for k, v in affine(pred.shape[0], device).items()}
+    c = {
+        k: column(v, pred).double() if isinstance(v, torch.Tensor) else v
+        for k, v in affine(pred.shape[0], device).items()
+    }
     return 0.5 * c["weight"] * (c["kappa"] * pred + c["lam"] * z + c["mu"] * x0) ** 2
 
 
@@ -76,7 +83,8 @@ def with_gradient(loss, pred, noise, seed=9, **options):
 @pytest.mark.parametrize("own", [False, True], ids=["noise", "own-noise"])
 @pytest.mark.parametrize("kind", ["dsm-rows", "affine"])
 def test_equals_the_reference(backend, device, dtype, shape, kind, own):
-    """Gradients and elementwise losses to the bit; sums, which are not promised to agree, closely."""
+    """Gradients and elementwise losses to the bit; sums, which are not promised to agree,
+    closely."""
     pred = normal(*shape, dtype=dtype, device=device)
     loss = calls(pred, device)[kind]
     noise = normal(*shape, dtype=dtype, device=device, seed=5) if own else NOISE
@@ -86,7 +94,9 @@ def test_equals_the_reference(backend, device, dtype, shape, kind, own):
         assert_equal(gradient, other)
         assert gradient.dtype == dtype
         rtol = 0 if reduction == "none" else 1e-14 if dtype == torch.float64 else 1e-6
-        torch.testing.assert_close(got, want, rtol=rtol, atol=0, equal_nan=shape[0] == 0)  # the mean of nothing is NaN
+        torch.testing.assert_close(
+            got, want, rtol=rtol, atol=0, equal_nan=shape[0] == 0
+        )  # the mean of nothing is NaN
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -95,9 +105,12 @@ class TestEqualsTheFormula:
     def test_value(self, backend, device, dtype, kind, reduction):
         pred = normal(6, 5, 33, dtype=dtype, device=device)
         got = calls(pred, device)[kind](pred, NOISE, reduction=reduction, backend=backend)
-        want = reduced(formula(kind, pred.double(), NOISE.randn(pred.shape, device=device), dtype, device), reduction)
+        want = reduced(
+            formula(kind, pred.double(), NOISE.randn(pred.shape, device=device), dtype, device), reduction
+        )
         assert got.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        # float32 sums to 1e-6; single elements lose more to cancellation, which their own size does not show.
+        # float32 sums to 1e-6; single elements lose more to cancellation, which their own size does
+        # not show.
         rtol, atol = (1e-13, 1e-14) if dtype == torch.float64 else (1e-6, 2e-6 if reduction == "none" else 0)
         torch.testing.assert_close(got.double(), want, rtol=rtol, atol=atol)
 
@@ -106,9 +119,13 @@ class TestEqualsTheFormula:
         _, got = with_gradient(calls(pred, device)[kind], pred, NOISE, reduction=reduction, backend=backend)
         at = pred.double().requires_grad_()
         loss = reduced(formula(kind, at, NOISE.randn(pred.shape, device=device), dtype, device), reduction)
-        above = normal(*loss.shape, dtype=got.dtype if dtype == torch.float64 else torch.float32, device=device, seed=9)
+        above = normal(
+            *loss.shape, dtype=got.dtype if dtype == torch.float64 else torch.float32, device=device, seed=9
+        )
         (want,) = torch.autograd.grad(loss, at, above.double())
-        rtol = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}[dtype]
+        rtol = {torch.float64: 1e-13, torch.float32: 1e-6, torch.float16: 2**-11, torch.bfloat16: 2**-8}[
+            dtype
+        ]
         tiny = 2.0**-24 if dtype == torch.float16 else 0  # the least positive float16
         torch.testing.assert_close(got.double(), want, rtol=rtol, atol=rtol * want.abs().max().item() + tiny)
 
@@ -123,7 +140,8 @@ def test_float32_elementwise_is_the_plain_expression(backend, device):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_noise_equals_the_regenerated(backend, device, dtype, kind):
-    """float64 tensors are regenerated from the same float32 normals; half ones would round them, so float32 is given."""
+    """float64 tensors are regenerated from the same float32 normals; half ones would round them, so
+    float32 is given."""
     pred = normal(6, 5, 33, dtype=dtype, device=device)
     z = NOISE.randn(pred.shape, dtype=torch.promote_types(dtype, torch.float32), device=device)
     for reduction in ("none", "sample", "mean"):
@@ -142,7 +160,10 @@ def test_a_sample_does_not_depend_on_its_batch(backend, device, size):
         return loss.detach(), torch.autograd.grad(loss.sum(), part)[0]
 
     whole = loss_and_gradient(slice(None), NOISE)
-    for rows, noise in ((slice(4, 7), NOISE.shard(first_sample=4)), (order, Noise(3, step=4, sample_ids=order))):
+    for rows, noise in (
+        (slice(4, 7), NOISE.shard(first_sample=4)),
+        (order, Noise(3, step=4, sample_ids=order)),
+    ):
         assert_equal(loss_and_gradient(rows, noise), tuple(t[rows] for t in whole))
 
 
@@ -154,7 +175,11 @@ def test_threads_change_nothing(backend, device, shape, reduction):
     try:
         for threads in (1, 2, 2):
             torch.set_num_threads(threads)
-            results.append(with_gradient(calls(pred, device)["affine"], pred, NOISE, reduction=reduction, backend=backend))
+            results.append(
+                with_gradient(
+                    calls(pred, device)["affine"], pred, NOISE, reduction=reduction, backend=backend
+                )
+            )
     finally:
         torch.set_num_threads(before)
     assert_equal(results[1:], results[:1] * 2)
@@ -163,12 +188,17 @@ def test_threads_change_nothing(backend, device, shape, reduction):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nan_stays_in_its_sample(backend, device, dtype, kind):
     pred = normal(5, 300, dtype=dtype, device=device)
-    clean = {r: with_gradient(calls(pred, device)[kind], pred, NOISE, reduction=r, backend=backend) for r in ("none", "sample")}
+    clean = {
+        r: with_gradient(calls(pred, device)[kind], pred, NOISE, reduction=r, backend=backend)
+        for r in ("none", "sample")
+    }
     at = torch.zeros(5, 300, dtype=torch.bool, device=device)
     at[[1, 4], [7, 299]] = True
     pred[at] = torch.nan
     for reduction, (loss, gradient) in clean.items():
-        got, slope = with_gradient(calls(pred, device)[kind], pred, NOISE, reduction=reduction, backend=backend)
+        got, slope = with_gradient(
+            calls(pred, device)[kind], pred, NOISE, reduction=reduction, backend=backend
+        )
         ill = at if reduction == "none" else at.any(1)
         assert got[ill].isnan().all()
         assert slope[at].isnan().all()
@@ -191,7 +221,10 @@ def test_empty_samples_with_coefficients_by_element(backend, device):
     """A sum of nothing is 0, whatever weighs it."""
     pred = torch.empty(3, 0, device=device)
     nothing = torch.empty(3, 0, device=device)
-    assert_equal(pyebm.dsm_loss(pred, nothing, NOISE, reduction="sample", backend=backend), torch.zeros(3, device=device))
+    assert_equal(
+        pyebm.dsm_loss(pred, nothing, NOISE, reduction="sample", backend=backend),
+        torch.zeros(3, device=device),
+    )
     weighed = pyebm.denoising_loss(pred, NOISE, weight=nothing, reduction="sum", backend=backend)
     assert_equal(weighed, torch.zeros((), device=device))
 
@@ -199,9 +232,14 @@ def test_empty_samples_with_coefficients_by_element(backend, device):
 def test_modules_are_the_functions():
     pred, x0, sigma = normal(4, 9), normal(4, 9, seed=1), levels(4)
     module = pyebm.losses.DSMLoss(weight="sigma2", reduction="sample")
-    assert_equal(module(pred, sigma, NOISE), pyebm.dsm_loss(pred, sigma, NOISE, weight="sigma2", reduction="sample"))
+    assert_equal(
+        module(pred, sigma, NOISE), pyebm.dsm_loss(pred, sigma, NOISE, weight="sigma2", reduction="sample")
+    )
     assert repr(module) == "DSMLoss(weight='sigma2', reduction='sample')"
     options = {"kappa": sigma, "lam": 0.5, "mu": -1.0, "x0": x0, "weight": sigma}
     module = pyebm.losses.DenoisingLoss(half=True, reduction="sum")
-    assert_equal(module(pred, NOISE, **options), pyebm.denoising_loss(pred, NOISE, half=True, reduction="sum", **options))
+    assert_equal(
+        module(pred, NOISE, **options),
+        pyebm.denoising_loss(pred, NOISE, half=True, reduction="sum", **options),
+    )
     assert not list(module.parameters())

@@ -1,4 +1,5 @@
-"""The losses under autograd: beneath other layers, twice, accumulated, scaled, in low precision, and under autocast."""
+"""The losses under autograd: beneath other layers, twice, accumulated, scaled, in low precision,
+and under autocast."""
 
 from __future__ import annotations
 
@@ -19,24 +20,38 @@ X0 = normal(4, 7, dtype=torch.float64, seed=7)
 LOSSES = {
     "dsm": lambda pred, noise, **kw: pyebm.dsm_loss(pred, levels(4, pred.device), noise, **kw),
     "affine": lambda pred, noise, **kw: pyebm.denoising_loss(
-        pred, noise, kappa=levels(4, pred.device), mu=-0.3, x0=X0.to(pred), weight=levels(4, pred.device, seed=1), **kw
+        pred,
+        noise,
+        kappa=levels(4, pred.device),
+        mu=-0.3,
+        x0=X0.to(pred),
+        weight=levels(4, pred.device, seed=1),
+        **kw,
     ),
 }
 
 
 def plain(name, pred, reduction):
     """The same in plain PyTorch, with the noise in pred's dtype."""
-    z, (s, w) = NOISE.randn(pred.shape, dtype=pred.dtype), (column(levels(4, seed=seed), pred).to(pred) for seed in (0, 1))
+    z, (s, w) = (
+        NOISE.randn(pred.shape, dtype=pred.dtype),
+        (column(levels(4, seed=seed), pred).to(pred) for seed in (0, 1)),
+    )
     loss = 0.5 * (pred + z / s) ** 2 if name == "dsm" else w * (s * pred - z - 0.3 * X0.to(pred)) ** 2
     sums = loss.sum(1)
-    return {"none": loss, "sample": sums, "sum": sums.sum(), "mean": loss.mean(), "batchmean": sums.mean()}[reduction]
+    return {"none": loss, "sample": sums, "sum": sums.sum(), "mean": loss.mean(), "batchmean": sums.mean()}[
+        reduction
+    ]
 
 
-LOSS_AND_REDUCTION = [pytest.param(loss, r, id=f"{name}-{r}") for name, loss in LOSSES.items() for r in REDUCTIONS]
+LOSS_AND_REDUCTION = [
+    pytest.param(loss, r, id=f"{name}-{r}") for name, loss in LOSSES.items() for r in REDUCTIONS
+]
 
 
 def given(own, pred):
-    """The noise: named, or the same numbers given (in float32 and float64, where they are the same)."""
+    """The noise: named, or the same numbers given (in float32 and float64, where they are the
+    same)."""
     return NOISE.randn(pred.shape, dtype=pred.dtype, device=pred.device) if own else NOISE
 
 
@@ -49,7 +64,9 @@ class TestDerivatives:
 
     def test_gradgradcheck(self, loss, reduction, own):
         pred = normal(4, 7, dtype=torch.float64, grad=True)
-        assert torch.autograd.gradgradcheck(lambda pred: loss(pred, given(own, pred), reduction=reduction), pred)
+        assert torch.autograd.gradgradcheck(
+            lambda pred: loss(pred, given(own, pred), reduction=reduction), pred
+        )
 
     def test_create_graph_changes_no_bit(self, backend, device, loss, reduction, own):
         pred = normal(4, 7, device=device, grad=True)
@@ -63,21 +80,25 @@ class TestDerivatives:
         assert_equal(grads[1].detach(), grads[0])
 
     def test_retained_graph(self, backend, device, dtype, loss, reduction, own):
-        """Backward three times with different gradients from above: each as if it were the first."""
+        """Backward three times with different gradients from above: each as if it were the
+        first."""
         pred = normal(4, 7, dtype=dtype, device=device, grad=True)
         noise = given(own, pred)
         value = loss(pred, noise, reduction=reduction, backend=backend)
         for scale in (3.0, 1.0, -0.5):
             above = scale * normal(*value.shape, dtype=value.dtype, device=device, seed=5)
             (got,) = torch.autograd.grad(value, pred, above, retain_graph=True)
-            (want,) = torch.autograd.grad(loss(pred, noise, reduction=reduction, backend=backend), pred, above)
+            (want,) = torch.autograd.grad(
+                loss(pred, noise, reduction=reduction, backend=backend), pred, above
+            )
             assert_equal(got, want)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_not_the_last_layer(backend, device, dtype, name, reduction):
-    """In the middle of a graph, beside another use of the same tensor, with gradients accumulating in the leaf."""
+    """In the middle of a graph, beside another use of the same tensor, with gradients accumulating
+    in the leaf."""
 
     def gradient(dtype, loss):
         leaf = normal(4, 7, dtype=torch.float64, device=device).to(dtype).requires_grad_()
@@ -109,18 +130,24 @@ def test_gradient_penalty_trains(backend, device):
 
 class TestLowPrecision:
     def test_a_scaler_saves_small_gradients(self, backend, device):
-        """Gradients below float16's least number survive when scaled by 65536, as under torch.amp.GradScaler."""
+        """Gradients below float16's least number survive when scaled by 65536, as under
+        torch.amp.GradScaler."""
         pred = normal(64, 1024, dtype=torch.float16, device=device, grad=True)
         (plain,) = torch.autograd.grad(pyebm.denoising_loss(pred, NOISE, weight=1e-4, backend=backend), pred)
-        (scaled,) = torch.autograd.grad(65536 * pyebm.denoising_loss(pred, NOISE, weight=1e-4, backend=backend), pred)
-        exact = 2e-4 / pred.numel() * (pred.detach().double() - NOISE.randn(pred.shape, device=device).double())
+        (scaled,) = torch.autograd.grad(
+            65536 * pyebm.denoising_loss(pred, NOISE, weight=1e-4, backend=backend), pred
+        )
+        exact = (
+            2e-4 / pred.numel() * (pred.detach().double() - NOISE.randn(pred.shape, device=device).double())
+        )
         assert (plain == 0).double().mean() > 0.9  # they do underflow without
         torch.testing.assert_close(scaled.double() / 65536, exact, rtol=2**-11, atol=2.0**-25 / 65536)
 
     @pytest.mark.parametrize("dtype", HALVES, ids=name_of)
     @pytest.mark.parametrize("weight", [None, "sigma2"])
     def test_small_sigma_does_not_overflow(self, backend, device, dtype, weight):
-        """(score + z / sigma)^2 exceeds float16's 65504 here; the loss is nevertheless as good as its input."""
+        """(score + z / sigma)^2 exceeds float16's 65504 here; the loss is nevertheless as good as
+        its input."""
         sigma = torch.tensor([1e-4, 1e-3, 1e-2, 10.0], device=device)
         z = NOISE.randn((4, 4096), device=device)
         exact_score = -z / sigma[:, None]
@@ -128,7 +155,9 @@ class TestLowPrecision:
         loss = pyebm.dsm_loss(score, sigma, NOISE, weight=weight, reduction="sample", backend=backend)
         s, t = score.detach().double(), sigma.double()[:, None]
         factor = 0.5 * (1.0 if weight is None else t**2)
-        torch.testing.assert_close(loss.double(), (factor * (s + z.double() / t) ** 2).sum(1), rtol=1e-5, atol=0)
+        torch.testing.assert_close(
+            loss.double(), (factor * (s + z.double() / t) ** 2).sum(1), rtol=1e-5, atol=0
+        )
         (grad,) = torch.autograd.grad(loss.sum(), score)
         # The residual is a small difference: its float32 error is relative to z / sigma.
         want, eps = 2 * factor * (s + z.double() / t), torch.finfo(dtype).eps
@@ -136,7 +165,8 @@ class TestLowPrecision:
         assert error.max() < (2.0**-25 if dtype == torch.float16 else 0.0) + 1e-30
 
     def test_a_wider_target_widens(self, backend, device):
-        """float32 noise or x0 with a half-precision prediction: nothing is rounded but the gradient."""
+        """float32 noise or x0 with a half-precision prediction: nothing is rounded but the
+        gradient."""
         pred = normal(4, 7, dtype=torch.bfloat16, device=device, grad=True)
         z, x0 = normal(4, 7, device=device, seed=1), normal(4, 7, device=device, seed=2)
         wide = pred.detach().float().requires_grad_()
@@ -148,7 +178,8 @@ class TestLowPrecision:
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_autocast(self, backend, device, reduction):
-        """Like torch's losses: a half-precision prediction in, a float32 loss out, and gradients for float32 parameters."""
+        """Like torch's losses: a half-precision prediction in, a float32 loss out, and gradients
+        for float32 parameters."""
         net, x = torch.nn.Linear(7, 7, device=device), normal(4, 7, device=device)
         with torch.no_grad():
             net.weight.copy_(normal(7, 7, seed=1))
@@ -165,13 +196,20 @@ class TestLowPrecision:
         pyebm.dsm_loss(pred, sigma, NOISE, reduction=reduction, backend=backend).sum().backward()
         noisy = pyebm.perturb(x, sigma, NOISE, backend=backend).bfloat16()
         want = pred.grad.double().T @ noisy.double()
-        torch.testing.assert_close(net.weight.grad.double(), want, rtol=1e-2, atol=1e-2 * want.abs().max().item())
+        torch.testing.assert_close(
+            net.weight.grad.double(), want, rtol=1e-2, atol=1e-2 * want.abs().max().item()
+        )
 
 
 @pytest.mark.parametrize("changed", ["pred", "noise", "x0", "kappa", "weight"])
 def test_what_backward_needs_must_not_change_unseen(backend, device, changed):
-    """torch refuses a backward whose saved tensors were written to since; either that, or the right gradient."""
-    tensors = {"noise": normal(4, 7, device=device, seed=1), "x0": normal(4, 7, device=device, seed=2), "kappa": levels(4, device)}
+    """torch refuses a backward whose saved tensors were written to since; either that, or the right
+    gradient."""
+    tensors = {
+        "noise": normal(4, 7, device=device, seed=1),
+        "x0": normal(4, 7, device=device, seed=2),
+        "kappa": levels(4, device),
+    }
     tensors["weight"] = levels(4, device, seed=1)
     pred = normal(4, 7, device=device, grad=True) * 1.0
     leaf = pred

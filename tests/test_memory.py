@@ -1,4 +1,5 @@
-"""Memory: measured from torch's allocator and, since the kernels could allocate beside it, from the process."""
+"""Memory: measured from torch's allocator and, since the kernels could allocate beside it, from the
+process."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ SHAPE = (64, 1000)
 
 
 def small(backend: str) -> int:
-    """Sums and coefficients, (B,); the CUDA kernels keep a table of the latter, some 56 bytes a sample."""
+    """Sums and coefficients, (B,); the CUDA kernels keep a table of the latter, some 56 bytes a
+    sample."""
     return (8 if backend == "cpu" else 64) * SHAPE[0] + (256 if backend == "cpu" else 512)
 
 
@@ -45,10 +47,13 @@ def tensors(dtype):
 
 
 def test_the_measure_sees_what_eager_code_allocates():
-    """The same loss in plain PyTorch takes several tensors: a measure that missed them would prove nothing."""
+    """The same loss in plain PyTorch takes several tensors: a measure that missed them would prove
+    nothing."""
     x, z, sigma, size = tensors(torch.float32)
     x.requires_grad_()
-    assert peak(lambda: torch.autograd.grad((0.5 * (x + z / sigma[:, None]) ** 2).sum(1).mean(), x)) > 2.9 * size
+    assert (
+        peak(lambda: torch.autograd.grad((0.5 * (x + z / sigma[:, None]) ** 2).sum(1).mean(), x)) > 2.9 * size
+    )
 
 
 def test_perturb_is_one_tensor(backend, dtype):
@@ -60,9 +65,15 @@ def test_perturb_is_one_tensor(backend, dtype):
 
 def test_steps_are_the_result(backend, dtype):
     x, score, eta, size = tensors(dtype)
-    assert peak(lambda: pyebm.langevin_step(x, score, eta, Noise(0), backend=backend)) <= size + small(backend)
-    assert peak(lambda: pyebm.affine_step(x, score, 1.0, eta, 0.1, Noise(0), backend=backend)) <= size + small(backend)
-    assert peak(lambda: (pyebm.langevin_step_(x, score, eta, Noise(0), backend=backend), torch.empty(1))) <= small(backend)
+    assert peak(lambda: pyebm.langevin_step(x, score, eta, Noise(0), backend=backend)) <= size + small(
+        backend
+    )
+    assert peak(
+        lambda: pyebm.affine_step(x, score, 1.0, eta, 0.1, Noise(0), backend=backend)
+    ) <= size + small(backend)
+    assert peak(
+        lambda: (pyebm.langevin_step_(x, score, eta, Noise(0), backend=backend), torch.empty(1))
+    ) <= small(backend)
 
 
 @pytest.mark.parametrize("reduction", ["sample", "mean", "batchmean"])
@@ -85,7 +96,9 @@ def test_an_elementwise_loss_is_the_loss_and_its_gradient(backend):
     above = normal(*SHAPE, seed=2)
 
     def gradient():
-        return torch.autograd.grad(pyebm.dsm_loss(pred, sigma, Noise(0), reduction="none", backend=backend), pred, above)
+        return torch.autograd.grad(
+            pyebm.dsm_loss(pred, sigma, Noise(0), reduction="none", backend=backend), pred, above
+        )
 
     assert peak(gradient) <= 2 * size + small(backend)
 
@@ -146,9 +159,12 @@ MIXTURE = """
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("count", "dim", "batch"), [(100_000, 8, 2048), (10_000, 3072, 48)])
 def test_a_mixture_takes_no_matrix_of_samples_and_components(count, dim, batch):
-    """Beside the two results, only a thread's tile: some 40 bytes for each of its 16 samples' elements."""
+    """Beside the two results, only a thread's tile: some 40 bytes for each of its 16 samples'
+    elements."""
     command = [sys.executable, "-c", textwrap.dedent(MIXTURE), str(count), str(dim), str(batch)]
-    grown = 1024 * int(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout)
+    grown = 1024 * int(
+        subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+    )
     tiles = torch.get_num_threads() * 16 * dim * 40
     assert grown < 2 * 4 * batch * dim + tiles + 4 * 2**20
     assert 4 * count * dim > 3 * 2**20  # a copy of the means would show, and so would the matrix
@@ -159,4 +175,6 @@ def test_targets_scores_are_the_result(dtype):
     x = normal(64, 100, dtype=dtype)
     target = pyebm.targets.GaussianMixture(normal(3000, 100), 0.7)
     assert peak(lambda: target.score(x)) <= x.numel() * x.element_size() + small("cpu")
-    assert peak(lambda: pyebm.langevin_chain(x, target, 3, 0.01, Noise(0))) <= x.numel() * x.element_size() + small("cpu")
+    assert peak(
+        lambda: pyebm.langevin_chain(x, target, 3, 0.01, Noise(0))
+    ) <= x.numel() * x.element_size() + small("cpu")

@@ -1,4 +1,5 @@
-"""Meta and fake tensors go through every call: shapes, dtypes and devices are the real call's, and nothing is computed."""
+"""Meta and fake tensors go through every call: shapes, dtypes and devices are the real call's, and
+nothing is computed."""
 
 # ruff: noqa: ARG005 -- every call of the table is given the same three
 
@@ -28,12 +29,17 @@ CALLS = {
     "perturb": lambda x, r, t: (pyebm.perturb(x, 0.5, NOISE), pyebm.perturb(x, r, LISTED, alpha=r)),
     "perturb grad": lambda x, r, t: _grad(lambda x: pyebm.perturb(x, r, NOISE, alpha=r), x),
     "dsm_loss": lambda x, r, t: tuple(
-        pyebm.dsm_loss(x, r, NOISE, reduction=reduction) for reduction in ("none", "sample", "sum", "mean", "batchmean")
+        pyebm.dsm_loss(x, r, NOISE, reduction=reduction)
+        for reduction in ("none", "sample", "sum", "mean", "batchmean")
     ),
     "dsm_loss grad": lambda x, r, t: _grad(lambda x: pyebm.dsm_loss(x, 0.5, LISTED), x),
     "denoising_loss": lambda x, r, t: pyebm.denoising_loss(x, NOISE, x0=x, kappa=r, mu=0.5, weight=r),
-    "langevin_step": lambda x, r, t: pyebm.langevin_step(x, -x, r, NOISE, clamp=(-1.0, 1.0), mask=x > 0, return_mean=True),
-    "langevin_step grad": lambda x, r, t: _grad(lambda x: pyebm.langevin_step(x, -x, r, NOISE, temperature=r), x),
+    "langevin_step": lambda x, r, t: pyebm.langevin_step(
+        x, -x, r, NOISE, clamp=(-1.0, 1.0), mask=x > 0, return_mean=True
+    ),
+    "langevin_step grad": lambda x, r, t: _grad(
+        lambda x: pyebm.langevin_step(x, -x, r, NOISE, temperature=r), x
+    ),
     "langevin_step_": lambda x, r, t: pyebm.langevin_step_(x.clone(), -x, 0.1, LISTED),
     "affine_step": lambda x, r, t: pyebm.affine_step(x, -x, r, 0.5, 0.1, NOISE),
     "energy_score": lambda x, r, t: pyebm.energy_score(_energy, x),
@@ -43,11 +49,19 @@ CALLS = {
     "target": lambda x, r, t: (t.score(x), t.energy(x)),
     "Langevin": lambda x, r, t: samplers.Langevin(torch.neg, 0.1)(x, 4, noise=NOISE),
     "Langevin of a target": lambda x, r, t: samplers.Langevin(t, 0.1)(x, 4, noise=LISTED, thin=2).states,
-    "UnderdampedLangevin": lambda x, r, t: samplers.UnderdampedLangevin(torch.neg, 0.1)(x, 4, noise=NOISE, thin=2).states,
-    "MALA": lambda x, r, t: tuple(samplers.MALA(_energy, 0.1, warmup=2)(x, 4, noise=NOISE, thin=2).info.values()),
+    "UnderdampedLangevin": lambda x, r, t: (
+        samplers.UnderdampedLangevin(torch.neg, 0.1)(x, 4, noise=NOISE, thin=2).states
+    ),
+    "MALA": lambda x, r, t: tuple(
+        samplers.MALA(_energy, 0.1, warmup=2)(x, 4, noise=NOISE, thin=2).info.values()
+    ),
     "HMC": lambda x, r, t: tuple(samplers.HMC(t, 0.1, 3, warmup=2)(x, 4, noise=NOISE, thin=2).info.values()),
-    "AnnealedLangevin": lambda x, r, t: samplers.AnnealedLangevin(lambda x, s: -x, [1.0, 0.5], 0.1, 3)(x, noise=NOISE),
-    "PredictorCorrector": lambda x, r, t: samplers.PredictorCorrector(lambda x, s: -x, samplers.VE(), 4)(x, noise=NOISE),
+    "AnnealedLangevin": lambda x, r, t: samplers.AnnealedLangevin(lambda x, s: -x, [1.0, 0.5], 0.1, 3)(
+        x, noise=NOISE
+    ),
+    "PredictorCorrector": lambda x, r, t: samplers.PredictorCorrector(lambda x, s: -x, samplers.VE(), 4)(
+        x, noise=NOISE
+    ),
 }
 
 
@@ -57,7 +71,11 @@ def _described(result):
 
 
 def _inputs(dtype, device):
-    return torch.ones(4, 3, dtype=dtype, device=device), torch.ones(4, device=device), pyebm.targets.DoubleWell().to(device)
+    return (
+        torch.ones(4, 3, dtype=dtype, device=device),
+        torch.ones(4, device=device),
+        pyebm.targets.DoubleWell().to(device),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -1,4 +1,5 @@
-"""MALA and HMC step by step against their definitions in plain float64, the test's decisions, and the adaptation's formulas."""
+"""MALA and HMC step by step against their definitions in plain float64, the test's decisions, and
+the adaptation's formulas."""
 
 from __future__ import annotations
 
@@ -36,14 +37,20 @@ def log_q(to: Tensor, at: Tensor, eta: float | Tensor, t: float, mask: Tensor) -
 
 def mala(x: Tensor, eta: float | Tensor, t: float, mask: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
     z = noise.randn(x.shape).double()
-    y = torch.where(mask, x + column(eta) * score(x) + column((2 * torch.as_tensor(eta, dtype=torch.float64) * t).sqrt()) * z, x)
+    y = torch.where(
+        mask,
+        x + column(eta) * score(x) + column((2 * torch.as_tensor(eta, dtype=torch.float64) * t).sqrt()) * z,
+        x,
+    )
     log_alpha = (energy(x) - energy(y)) / t + log_q(x, y, eta, t, mask) - log_q(y, x, eta, t, mask)
     u = noise.at(stream=noise.stream + 1).rand((len(x), 1)).double().flatten()
     accept = u.log() < log_alpha
     return torch.where(accept[:, None], y, x), accept
 
 
-def hmc(x: Tensor, eps: float | Tensor, t: float, mask: Tensor, noise: Noise, steps: int) -> tuple[Tensor, Tensor]:
+def hmc(
+    x: Tensor, eps: float | Tensor, t: float, mask: Tensor, noise: Noise, steps: int
+) -> tuple[Tensor, Tensor]:
     p, q, eps_ = noise.randn(x.shape).double() * math.sqrt(t) * mask, x, column(eps)
     before = energy(x) + 0.5 * p.square().sum(1)
     for _ in range(steps):
@@ -69,7 +76,13 @@ def test_step_by_step(kind, t, closed, step, mask):
     options = {"score_fn": score if closed else None, "temperature": t, "mask": mask}
     sampler = MALA(energy, step, **options) if kind == "mala" else HMC(energy, step, 4, **options)
     decided = []
-    run = sampler(x, 8, noise=Noise(3, stream=2), thin=1, callback=lambda *args: decided.append(args[2]["accepted"].clone()))
+    run = sampler(
+        x,
+        8,
+        noise=Noise(3, stream=2),
+        thin=1,
+        callback=lambda *args: decided.append(args[2]["accepted"].clone()),
+    )
     for k in range(8):
         noise = Noise(3, step=k, stream=2)
         want, accept = mala(x, step, t, dense, noise) if kind == "mala" else hmc(x, step, t, dense, noise, 4)
@@ -83,7 +96,11 @@ def test_step_by_step(kind, t, closed, step, mask):
 def test_accept_prob_and_info():
     x, seen = normal(200, 3, dtype=torch.float64), []
     run = MALA(energy, 0.4)(
-        x, 30, noise=Noise(1), thin=1, callback=lambda _, x, info: seen.append((x.clone(), info["accepted"].clone()))
+        x,
+        30,
+        noise=Noise(1),
+        thin=1,
+        callback=lambda _, x, info: seen.append((x.clone(), info["accepted"].clone())),
     )
     moved = torch.stack([x, *run.states]).diff(dim=0).abs().flatten(2).sum(2) > 0
     assert_equal(torch.stack([accepted for _, accepted in seen]), moved)
@@ -97,22 +114,29 @@ def test_accept_prob_and_info():
 
 
 def test_mala_is_hmc_of_one_leapfrog_step():
-    """eta = eps^2 / 2, the same normals and uniforms: the same decisions and, up to rounding, the same states."""
+    """eta = eps^2 / 2, the same normals and uniforms: the same decisions and, up to rounding, the
+    same states."""
     x, eps = normal(500, 3, dtype=torch.float64), 0.8
-    one, other = (sampler(x, 20, noise=Noise(2)) for sampler in (MALA(energy, eps**2 / 2), HMC(energy, eps, 1)))
+    one, other = (
+        sampler(x, 20, noise=Noise(2)) for sampler in (MALA(energy, eps**2 / 2), HMC(energy, eps, 1))
+    )
     torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
 
 
 def test_jitter():
-    """Each chain and step its own eps, from stream + 2; what it cures: half a period mirrors x for ever."""
+    """Each chain and step its own eps, from stream + 2; what it cures: half a period mirrors x for
+    ever."""
     x = normal(200, 3, dtype=torch.float64)
     got = HMC(energy, 0.4, 4, jitter=0.5)(x, 1, noise=Noise(3, step=5, stream=2))
     eps = 0.4 * (0.5 + Noise(3, step=5, stream=4).rand((200, 1)).double().flatten())
-    torch.testing.assert_close(got, hmc(x, eps, 1.0, ALL, Noise(3, step=5, stream=2), 4)[0], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        got, hmc(x, eps, 1.0, ALL, Noise(3, step=5, stream=2), 4)[0], rtol=1e-9, atol=1e-9
+    )
     far, half_period = torch.full((500, 1), 3.0, dtype=torch.float64), math.pi / 5 / 2
     size = 2 * math.sin(half_period)  # 5 leapfrog steps of this size turn a standard normal's phase by pi
     stuck, free = (
-        HMC(lambda x: 0.5 * x.square().sum(1), size, 5, jitter=j)(far, 20, noise=Noise(1)).abs().mean() for j in (0.0, 0.3)
+        HMC(lambda x: 0.5 * x.square().sum(1), size, 5, jitter=j)(far, 20, noise=Noise(1)).abs().mean()
+        for j in (0.0, 0.3)
     )
     assert stuck > 2.9
     assert free < 1.5
@@ -120,7 +144,8 @@ def test_jitter():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_proposal_without_a_finite_energy_is_refused(bad):
-    """A wall at 1: nobody ends beyond it, whoever was at a finite energy; the other chains go on."""
+    """A wall at 1: nobody ends beyond it, whoever was at a finite energy; the other chains go
+    on."""
 
     def walled(x: Tensor) -> Tensor:
         return torch.where(x.amax(1) > 1, bad, 0.5 * x.square().sum(1))
@@ -142,7 +167,8 @@ def test_a_score_that_explodes_does_not_take_others_along():
 
 class TestAdaptation:
     def test_dual_averaging(self):
-        """Hoffman & Gelman (2014), algorithm 5, chain by chain, from the acceptance that the sampler reports."""
+        """Hoffman & Gelman (2014), algorithm 5, chain by chain, from the acceptance that the
+        sampler reports."""
         warmup, start, target = 25, 0.3, 0.65
         run = HMC(energy, start, 3, warmup=warmup, target_acceptance=target)(
             normal(6, 3, dtype=torch.float64), 40, noise=Noise(6), thin=1
@@ -175,7 +201,9 @@ class TestAdaptation:
     def test_per_batch_is_one_step_size(self):
         end = MALA(energy, levels(6), warmup=10, per="batch")(State(normal(6, 3), Noise(7)), 10)
         ratio = end.extra["step_size"] / levels(6).double()
-        torch.testing.assert_close(ratio, ratio[:1].expand(6), rtol=1e-12, atol=0)  # they keep their proportions
+        torch.testing.assert_close(
+            ratio, ratio[:1].expand(6), rtol=1e-12, atol=0
+        )  # they keep their proportions
 
 
 def test_targets_bring_their_score():
@@ -189,6 +217,8 @@ def test_targets_bring_their_score():
 
 def test_float32_decides_as_float64_does():
     x = normal(2000, 3)
-    run32, run64 = (MALA(energy, 0.3)(x.to(dtype), 1, noise=Noise(9), thin=1) for dtype in (torch.float32, torch.float64))
+    run32, run64 = (
+        MALA(energy, 0.3)(x.to(dtype), 1, noise=Noise(9), thin=1) for dtype in (torch.float32, torch.float64)
+    )
     assert (run32.info["acceptance"] != run64.info["acceptance"]).sum() <= 1
     torch.testing.assert_close(run32.info["accept_prob"], run64.info["accept_prob"], rtol=1e-4, atol=1e-5)

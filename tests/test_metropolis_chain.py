@@ -1,4 +1,5 @@
-"""MALA and HMC on closed-form targets in one launch: the bits of the same steps by several ops each."""
+"""MALA and HMC on closed-form targets in one launch: the bits of the same steps by several ops
+each."""
 
 from __future__ import annotations
 
@@ -43,11 +44,14 @@ def test_a_step_size_for_each_chain(of, rows, monkeypatch):
 
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_after_the_warm_up(of, monkeypatch):
-    """The steps of the warm-up are ops; those behind it the kernel's, whose step size is the one that was found."""
+    """The steps of the warm-up are ops; those behind it the kernel's, whose step size is the one
+    that was found."""
     sampler = SAMPLERS[of](make("gaussian", 3), 0.1, warmup=10)
     steps = []
     original = Metropolis.decide
-    monkeypatch.setattr(Metropolis, "decide", lambda self, *args: (steps.append(args[5]), original(self, *args))[1])
+    monkeypatch.setattr(
+        Metropolis, "decide", lambda self, *args: (steps.append(args[5]), original(self, *args))[1]
+    )
     ours = sampler(normal(40, 3), 30, noise=NAMED, thin=3)
     assert steps == list(range(2, 12))
     monkeypatch.setattr(Metropolis, "_fits_a_chain", lambda _: False)
@@ -78,14 +82,22 @@ def test_proposals_without_an_energy_are_never_taken(of, start, monkeypatch):
 
 @pytest.mark.parametrize("n_leapfrog", [0, 1, 3])
 def test_the_reference(n_leapfrog):
-    """In float64, step by step in torch's own operations: another order of the squares' sums, and nothing else."""
+    """In float64, step by step in torch's own operations: another order of the squares' sums, and
+    nothing else."""
     target, x = make("rosenbrock", 4), 0.3 * normal(20, 4, dtype=torch.float64)
     made = []
     for op in (_ops._REGISTERED["metropolis_chain"], reference.OPS["metropolis_chain"]):
         score, energy = torch.empty_like(x), torch.empty(20, dtype=torch.float64)
         numbers = target._checked("test", x)
         reference.OPS["target_energy"](energy, score, x, target._index, numbers, 0.0)
-        held = [x.clone(), score, energy, torch.zeros(20, dtype=torch.int64), torch.zeros(20, dtype=torch.bool), energy.clone()]
+        held = [
+            x.clone(),
+            score,
+            energy,
+            torch.zeros(20, dtype=torch.int64),
+            torch.zeros(20, dtype=torch.bool),
+            energy.clone(),
+        ]
         steps = (6, n_leapfrog, 0.01, 1.3, NAMED._name.clone(), 0.25 if n_leapfrog else 0.0)
         op(*held, target._index, numbers, None, None, 0.0, *steps)
         made.append(held)

@@ -67,6 +67,17 @@ def test_a_score_has_no_energy():
     for op in (_ops._REGISTERED["metropolis_chain"], reference.OPS["metropolis_chain"]):
         with pytest.raises((RuntimeError, ValueError), match="no energy"):
             op(
-                *(x, x.clone(), energy, counts, counts.bool(), energy.clone(), 0, torch.zeros(14), layout, None),
+                *(
+                    x,
+                    x.clone(),
+                    energy,
+                    counts,
+                    counts.bool(),
+                    energy.clone(),
+                    0,
+                    torch.zeros(14),
+                    layout,
+                    None,
+                ),
                 *(0.0, 2, 0, 0.1, 1.0, NAMED._name.clone(), 0.0),
             )

@@ -1,4 +1,5 @@
-"""The ops behind HMC's leapfrog and Metropolis' test with its warm-up: the CPU's kernels against their definitions."""
+"""The ops behind HMC's leapfrog and Metropolis' test with its warm-up: the CPU's kernels against
+their definitions."""
 
 from __future__ import annotations
 
@@ -13,19 +14,36 @@ from pyebm import Noise, _ops, reference
 
 pytestmark = pytest.mark.usefixtures("poison")
 BATCHES = [0, 1, 5, 300, 5000]
-# Every number of elements that is summed in its own way; samples of several chunks; many samples; nothing.
-SHAPES = [(0, 3), (1, 3), (4, 0), (300, 1), (300, 2), (5000, 3), (300, 4), (300, 5), (40, 16), (40, 37), (12, 700), (6, 2, 1300)]
+# Every number of elements that is summed in its own way; samples of several chunks; many samples;
+# nothing.
+SHAPES = [
+    (0, 3),
+    (1, 3),
+    (4, 0),
+    (300, 1),
+    (300, 2),
+    (5000, 3),
+    (300, 4),
+    (300, 5),
+    (40, 16),
+    (40, 37),
+    (12, 700),
+    (6, 2, 1300),
+]
 KERNELS = _ops._REGISTERED
 
 
 def state(shape, dtype):
-    """x, score, energy, accepted, accept, log_alpha; proposal, its score and energy; two momenta."""
+    """x, score, energy, accepted, accept, log_alpha; proposal, its score and energy; two
+    momenta."""
     batch = shape[0]
     each = [normal(*shape, dtype=dtype, seed=k) for k in range(6)]
     each[2] = (each[0].double() + 0.5 * each[2].double()).to(dtype)  # near, so that large samples move too
     for close, to in ((3, 1), (5, 4)):
         each[close] = (each[to].double() + 0.02 * each[close].double()).to(dtype)
-    energy, proposed, log_alpha = (normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in range(6, 9))
+    energy, proposed, log_alpha = (
+        normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in range(6, 9)
+    )
     proposed = proposed.to(torch.float64 if dtype == torch.float64 else torch.float32)
     if batch > 4:
         proposed[1], proposed[2], proposed[3] = math.nan, math.inf, -math.inf
@@ -42,9 +60,14 @@ def test_metropolis(of, shape, dtype, rows):
     """The reference around the loss kernel's sums, bit for bit: decisions, states and log_alpha."""
     batch = shape[0]
     name, seeds, ids = Noise(3, first_sample=7, step=2, stream=1)._named(batch, torch.empty(batch))
-    step_rows, scale_rows = (levels(batch, seed=k, dtype=torch.float64) for k in (1, 2)) if rows else (None, None)
+    step_rows, scale_rows = (
+        (levels(batch, seed=k, dtype=torch.float64) for k in (1, 2)) if rows else (None, None)
+    )
     made = []
-    for op in (KERNELS["metropolis"], partial(reference.metropolis, draw=KERNELS["uniform_"], loss=KERNELS["denoising_loss"])):
+    for op in (
+        KERNELS["metropolis"],
+        partial(reference.metropolis, draw=KERNELS["uniform_"], loss=KERNELS["denoising_loss"]),
+    ):
         held, given, momenta = state(shape, dtype)
         pair = momenta if of == "hmc" else (None, None)
         op(*held, *given, 0.3, 2.7, 1.3, name, *pair, step_rows, scale_rows, seeds, ids)
@@ -68,23 +91,48 @@ def test_the_squares_by_hand(of):
     x, s, energy = (each.clone() for each in held[:3])
     y, s_y, energy_y = given
     if of == "mala":
-        before, after = (y - x - eta[:, None] * s).square().sum(1), (x - y - eta[:, None] * s_y).square().sum(1)
+        before, after = (
+            (y - x - eta[:, None] * s).square().sum(1),
+            (x - y - eta[:, None] * s_y).square().sum(1),
+        )
     else:
-        before, after = (first - eta[:, None] * s).square().sum(1), (last + eta[:, None] * s_y).square().sum(1)
+        before, after = (
+            (first - eta[:, None] * s).square().sum(1),
+            (last + eta[:, None] * s_y).square().sum(1),
+        )
     want = (energy - energy_y) / temperature + (before - after) / 2.7
     want[3] = -math.inf  # its proposal's energy is -infinity
     for op in (KERNELS["metropolis"], reference.metropolis):
         held, given, momenta = state((200, 7), torch.float64)
-        op(*held, *given, math.nan, 2.7, temperature, Noise(3)._name, *(momenta if of == "hmc" else (None, None)), eta)
+        op(
+            *held,
+            *given,
+            math.nan,
+            2.7,
+            temperature,
+            Noise(3)._name,
+            *(momenta if of == "hmc" else (None, None)),
+            eta,
+        )
         torch.testing.assert_close(held[5], want, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 def test_decisions_are_those_of_the_logarithm():
     """Also at its bounds, 1 - 1/u and u - 1, by which most samples do without it."""
     u = Noise(5).rand((4000, 1), dtype=torch.float64).flatten()
-    log_u = torch.tensor([math.log(each) for each in u.tolist()], dtype=torch.float64)  # torch's own may differ in the last bit
-    near = torch.stack([1 - 1 / u, u - 1, log_u]).unsqueeze(1) + torch.tensor([-1e-9, 0.0, 1e-9], dtype=torch.float64)[:, None]
-    for alpha in (*near.flatten(0, 1), torch.full_like(u, -math.inf), torch.full_like(u, math.inf), torch.full_like(u, math.nan)):
+    log_u = torch.tensor(
+        [math.log(each) for each in u.tolist()], dtype=torch.float64
+    )  # torch's own may differ in the last bit
+    near = (
+        torch.stack([1 - 1 / u, u - 1, log_u]).unsqueeze(1)
+        + torch.tensor([-1e-9, 0.0, 1e-9], dtype=torch.float64)[:, None]
+    )
+    for alpha in (
+        *near.flatten(0, 1),
+        torch.full_like(u, -math.inf),
+        torch.full_like(u, math.inf),
+        torch.full_like(u, math.nan),
+    ):
         held, given, _ = state((4000, 1), torch.float64)
         held[2].copy_(alpha)
         given[2].zero_()

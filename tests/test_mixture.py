@@ -1,4 +1,5 @@
-"""GaussianMixture: energy and log_prob against torch's own mixture, the score against the truth, exact samples, bad input."""
+"""GaussianMixture: energy and log_prob against torch's own mixture, the score against the truth,
+exact samples, bad input."""
 
 from __future__ import annotations
 
@@ -35,10 +36,18 @@ class TestEveryKind:
     def test_the_score_is_within_the_bound(self, backend, size, scale):
         target = mixture(*size, scale)
         for dtype in (torch.float32, torch.float64):
-            # Near the components, between them, and so far out that every density is 0 in float64 (e^-10^4 and less).
-            x = torch.cat([each[: 40 if size[1] < 500 else 6] for each in (
-                target.sample(45, Noise(1)).double(), normal(20, size[1]).double(), 200 * normal(7, size[1], seed=4).double()
-            )]).to(dtype)  # fmt: skip
+            # Near the components, between them, and so far out that every density is 0 in float64
+            # (e^-10^4 and less).
+            x = torch.cat(
+                [
+                    each[: 40 if size[1] < 500 else 6]
+                    for each in (
+                        target.sample(45, Noise(1)).double(),
+                        normal(20, size[1]).double(),
+                        200 * normal(7, size[1], seed=4).double(),
+                    )
+                ]
+            ).to(dtype)
             got = target.score(x, backend=backend)
             assert got.isfinite().all()
             assert_within_bound(got, target, x)
@@ -66,7 +75,9 @@ class TestEveryKind:
         target, x = mixture(21, 6, scale), normal(9, 6)
         for dtype in (torch.float16, torch.bfloat16):
             low = x.to(dtype)
-            assert_equal(target.score(low, backend=backend), target.score(low.float(), backend=backend).to(dtype))
+            assert_equal(
+                target.score(low, backend=backend), target.score(low.float(), backend=backend).to(dtype)
+            )
 
     def test_a_sample_does_not_depend_on_its_batch(self, backend, threads, scale):
         batch = 18 if emulates(backend, threads) else 41
@@ -74,7 +85,9 @@ class TestEveryKind:
             target, x = mixture(50, dim, scale, spread=3.0), 2 * normal(batch, dim)
             whole = target.score(x, backend=backend)
             for size in (1, 3, 8, 9, 16, 17, 40):
-                assert_equal(torch.cat([target.score(part, backend=backend) for part in x.split(size)]), whole)
+                assert_equal(
+                    torch.cat([target.score(part, backend=backend) for part in x.split(size)]), whole
+                )
             spread = x.t().contiguous().t()
             assert_equal(target.score(spread, backend=backend), whole)
             assert_equal(target.score(x[::2], backend=backend), whole[::2])
@@ -93,7 +106,8 @@ class TestEveryKind:
 
 
 def test_weights_are_right_to_a_few_ulps(backend, dtype):
-    """Two components of one dimension, whose score is a hyperbolic tangent: only the exponential can be wrong."""
+    """Two components of one dimension, whose score is a hyperbolic tangent: only the exponential
+    can be wrong."""
     if dtype not in (torch.float32, torch.float64):
         return
     x = torch.linspace(-9, 9, 20_001, dtype=dtype)[:, None]
@@ -112,7 +126,9 @@ def test_samples_choose_components_by_weight():
     counts = torch.bincount(chosen, minlength=5).double()
     assert counts[1] == 0
     expected = weights[weights > 0].double() * 100_000
-    assert ((counts[weights > 0] - expected).square() / expected).sum() < 18.5  # chi squared, 3 degrees: p = 0.0003
+    assert (
+        (counts[weights > 0] - expected).square() / expected
+    ).sum() < 18.5  # chi squared, 3 degrees: p = 0.0003
 
 
 def test_rare_components_are_not_lost():
@@ -138,7 +154,9 @@ def test_from_data_is_the_score_of_the_perturbed_data(backend):
 def test_small_scales_are_no_worse_than_the_expanded_form(backend):
     """|x|^2 - 2 x mean + |mean|^2 loses all digits where the scale is small; differences don't."""
     data = 20 * normal(500, 16, seed=8)
-    close = torch.cat((data, data + 0.02 * normal(500, 16, seed=9)))  # pairs of components some 8 scales apart
+    close = torch.cat(
+        (data, data + 0.02 * normal(500, 16, seed=9))
+    )  # pairs of components some 8 scales apart
     target = GaussianMixture.from_data(close, 0.01)
     x = (0.5 * (data + close[500:]))[:200]  # in the middle of each pair, where the weights decide
     assert_within_bound(target.score(x, backend=backend), target, x)
@@ -195,13 +213,29 @@ class TestBadInput:
             ((means, 0.0), ValueError, "scale must be > 0 and finite, got 0"),
             ((means, -1.0), ValueError, "scale must be > 0 and finite, got -1"),
             ((means, math.inf), ValueError, "scale must be > 0 and finite, got inf"),
-            ((means, torch.ones(4)), ValueError, r"scale must be .* for means \(M, D\) = \(4, 3\), got \(4,\)"),
+            (
+                (means, torch.ones(4)),
+                ValueError,
+                r"scale must be .* for means \(M, D\) = \(4, 3\), got \(4,\)",
+            ),
             ((means, torch.ones(1, 4, 3)), ValueError, r"scale must be .* got \(1, 4, 3\)"),
             ((means, None), TypeError, "scale must be .* got NoneType"),
-            ((means, 1.0, torch.ones(3) / 3), ValueError, r"weights must be one a component, \(4,\), got \(3,\)"),
+            (
+                (means, 1.0, torch.ones(3) / 3),
+                ValueError,
+                r"weights must be one a component, \(4,\), got \(3,\)",
+            ),
             ((means, 1.0, torch.ones(4)), ValueError, "weights must sum to 1, got 4; divide them by it"),
-            ((means, 1.0, torch.tensor([0.5, 0.8, -0.3, 0.0])), ValueError, "weights must be >= 0 and finite, got -0.3"),
-            ((means, 1.0, torch.tensor([0.5, 0.5, math.nan, 0.0])), ValueError, "weights must be >= 0 and finite, got nan"),
+            (
+                (means, 1.0, torch.tensor([0.5, 0.8, -0.3, 0.0])),
+                ValueError,
+                "weights must be >= 0 and finite, got -0.3",
+            ),
+            (
+                (means, 1.0, torch.tensor([0.5, 0.5, math.nan, 0.0])),
+                ValueError,
+                "weights must be >= 0 and finite, got nan",
+            ),
             ((means, 1.0, [0.25] * 4), TypeError, "weights must be .* got list"),
         ],
     )
@@ -211,7 +245,9 @@ class TestBadInput:
 
     def test_scales_that_the_dtype_has_not(self):
         target = GaussianMixture(self.means, 1e-20)
-        with pytest.raises(ValueError, match=r"scale\^2 must be normal numbers of torch.float32, .* got scale from 1e-20"):
+        with pytest.raises(
+            ValueError, match=r"scale\^2 must be normal numbers of torch.float32, .* got scale from 1e-20"
+        ):
             target.score(self.means)
         assert target.score(self.means.double()).isfinite().all()
 
@@ -223,15 +259,25 @@ class TestBadInput:
         x = torch.zeros(2, 3)
         for kind in ("mixture", "mixture_diagonal", "gaussian_full"):
             with pytest.raises(ValueError, match=f"{kind} with 11 parameters has no samples of 3 elements"):
-                torch.ops.pyebm.target_score(x.clone(), x, pyebm._schemas.TARGETS.index(kind), torch.zeros(11))
+                torch.ops.pyebm.target_score(
+                    x.clone(), x, pyebm._schemas.TARGETS.index(kind), torch.zeros(11)
+                )
 
 
 def test_scales_of_every_shape_mean_what_they_say():
     means, x = normal(5, 4), normal(6, 4, seed=1)
     full = GaussianMixture(means, scale_of("both", 5, 4) * 0 + 0.7).score(x)
-    for scale in (0.7, torch.tensor(0.7), torch.full((5, 1), 0.7), torch.full((4,), 0.7), torch.full((1, 4), 0.7)):
+    for scale in (
+        0.7,
+        torch.tensor(0.7),
+        torch.full((5, 1), 0.7),
+        torch.full((4,), 0.7),
+        torch.full((1, 4), 0.7),
+    ):
         torch.testing.assert_close(GaussianMixture(means, scale).score(x), full, rtol=2e-5, atol=2e-5)
     uneven = levels(5)[:, None]
     by_components = GaussianMixture(means, uneven).score(x)
-    torch.testing.assert_close(by_components, GaussianMixture(means, uneven.expand(5, 4)).score(x), rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(
+        by_components, GaussianMixture(means, uneven.expand(5, 4)).score(x), rtol=2e-5, atol=2e-5
+    )
     assert (by_components - full).abs().max() > 0.1

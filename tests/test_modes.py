@@ -62,7 +62,8 @@ def test_a_signal_leaves_the_caller_s_modes(grad, inference):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("inference", [False, True])
 def test_every_change_of_mode_is_one(name, inference, monkeypatch):
-    """torch's own managers, which a signal can break, are not used by the calls that people interrupt."""
+    """torch's own managers, which a signal can break, are not used by the calls that people
+    interrupt."""
     x = normal(6, 5)
     CALLS[name](x)
 

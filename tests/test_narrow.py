@@ -1,4 +1,5 @@
-"""Narrow samples, whose coefficients, noise and sums the CPU kernels make many samples at a time: the bits of one at a time."""
+"""Narrow samples, whose coefficients, noise and sums the CPU kernels make many samples at a time:
+the bits of one at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def level(request: pytest.FixtureRequest):
 
 
 def sums_in_order(terms: Tensor) -> Tensor:
-    """What the loss kernel promises of a sample: sixteen sums, of every sixteenth element each, added one after another."""
+    """What the loss kernel promises of a sample: sixteen sums, of every sixteenth element each,
+    added one after another."""
     rows, width = terms.shape
     lanes = torch.zeros(rows, LANES, dtype=terms.dtype)
     for i in range(width):
@@ -51,8 +53,13 @@ def test_sums_keep_their_order(width, per_sample, dtype):
     total, losses = 0.0, (0.5 * sums_in_order(residual * residual).double()).tolist()
     for block in (losses[k : k + 64] for k in range(0, len(losses), 64)):
         lanes = [sum(block[lane::8]) for lane in range(8)]
-        total += ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
-    assert_equal(denoising_loss(pred, z, kappa=kappa, lam=-1.0, weight=0.5, reduction="sum"), torch.tensor(total, dtype=dtype))
+        total += ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + (
+            (lanes[1] + lanes[5]) + (lanes[3] + lanes[7])
+        )
+    assert_equal(
+        denoising_loss(pred, z, kappa=kappa, lam=-1.0, weight=0.5, reduction="sum"),
+        torch.tensor(total, dtype=dtype),
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -74,7 +81,10 @@ def test_more_sums_than_are_kept_at_once():
     pred, sigma = normal(300_000, 1), levels(300_000)
     noise = Noise(1)
     each = dsm_loss(pred, sigma, noise, reduction="sample")
-    assert_equal(each[262_000:], dsm_loss(pred[262_000:], sigma[262_000:], noise.shard(first_sample=262_000), reduction="sample"))
+    assert_equal(
+        each[262_000:],
+        dsm_loss(pred[262_000:], sigma[262_000:], noise.shard(first_sample=262_000), reduction="sample"),
+    )
     total = dsm_loss(pred, sigma, noise, reduction="sum")
     torch.testing.assert_close(total, each.double().sum().float(), rtol=1e-6, atol=0)
 
@@ -83,11 +93,22 @@ def test_more_sums_than_are_kept_at_once():
 @pytest.mark.parametrize("rows", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("reduction", ["none", "sample", "sum"])
 def test_coefficients_of_samples(width, rows, reduction):
-    """Losses and gradients whose coefficients differ between samples have the reference's bits, in the order of the sums."""
+    """Losses and gradients whose coefficients differ between samples have the reference's bits, in
+    the order of the sums."""
     z, x0 = normal(2100, width, seed=1), normal(2100, width, seed=2)
     kappa, lam, mu, weight = (levels(2100, seed=seed).to(rows) for seed in range(4))
-    above = normal(2100, width) if reduction == "none" else normal(2100) if reduction == "sample" else torch.tensor(0.5)
-    for options in ({"kappa": kappa}, {"kappa": kappa, "lam": lam, "mu": mu, "weight": weight, "x0": x0}, {"x0": x0, "mu": mu}):
+    above = (
+        normal(2100, width)
+        if reduction == "none"
+        else normal(2100)
+        if reduction == "sample"
+        else torch.tensor(0.5)
+    )
+    for options in (
+        {"kappa": kappa},
+        {"kappa": kappa, "lam": lam, "mu": mu, "weight": weight, "x0": x0},
+        {"x0": x0, "mu": mu},
+    ):
         got = normal(2100, width).requires_grad_()
         loss = denoising_loss(got, z, reduction=reduction, **options)
         loss.backward(above)
@@ -114,7 +135,8 @@ DEFAULTS = {"kappa": 1.0, "lam": -1.0, "mu": 0.0, "weight": 1.0}
 @pytest.mark.parametrize("width", [*WIDTHS, 1500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_leapfrog_and_scale(width, dtype):
-    """HMC's kick and drift, and a kept gradient times what came from above, with a number for each sample or one for all."""
+    """HMC's kick and drift, and a kept gradient times what came from above, with a number for each
+    sample or one for all."""
     x, p, s = (normal(1100, width, seed=seed).to(dtype) for seed in range(3))
     for rows in (None, levels(1100).double(), levels(1100), levels(2200)[::2]):
         got, want = (x.clone(), p.clone()), (x.clone(), p.clone())

@@ -1,5 +1,5 @@
-"""network_grad and network_loss: gradients of functions of energies and scores, beside autograd's in float64; the same bits
-whatever the threads."""
+"""network_grad and network_loss: gradients of functions of energies and scores, beside autograd's
+in float64; the same bits whatever the threads."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def slopes_along(net: Network, x: Tensor, v: Tensor) -> Tensor:
 
 
 def parts_of(net: Network, flat: Tensor) -> list[Tensor]:
-    """Weights and biases from numbers that lie as params, whose others must be zero, but for q's."""
+    """Weights and biases from numbers that lie as params, whose others must be zero, but for
+    q's."""
     found, at = [], 0
     for layer in net.layers:
         for shape in (layer.weight.shape, layer.bias.shape):
@@ -97,7 +98,9 @@ def assert_grad(net: Network, x: Tensor, of_energy: bool, of_score: bool) -> Non
     u = normal(*x.shape, dtype=x.dtype, seed=4) if of_score else None
     leaf, (copy, leaves) = x.double().requires_grad_(), followed(net)
     energy, score = energies_and_scores(copy, leaf)
-    total = (0.0 if a is None else (a.double() * energy).sum()) + (0.0 if u is None else (u.double() * score).sum())
+    total = (0.0 if a is None else (a.double() * energy).sum()) + (
+        0.0 if u is None else (u.double() * score).sum()
+    )
     want = torch.autograd.grad(total, [*leaves, leaf], materialize_grads=True)
     for name, ops in backends():
         grad, grad_x = graded(net, x, a, u, ops)
@@ -113,14 +116,18 @@ class TestGradTruth:
         assert_grad(network("score", 3, (20, 20), (activation, "silu"), last=activation), x, False, True)
 
     @pytest.mark.parametrize(
-        ("residual", "skip"), [((1,), ()), ((1, 2), ()), ((), (1, 2, 3)), ((1,), (0, 3)), ((0, 1, 2), (0, 2))], ids=str
+        ("residual", "skip"),
+        [((1,), ()), ((1, 2), ()), ((), (1, 2, 3)), ((1,), (0, 3)), ((0, 1, 2), (0, 2))],
+        ids=str,
     )
     def test_residuals_and_skips(self, dtype, residual, skip):
         dim = 18 if 0 in residual else 5
         for batch in (1, 3, 35):
             x = normal(batch, dim, dtype=dtype)
             for kind in ("energy", "score"):
-                assert_grad(network(kind, dim, (18, 18, 18), "tanh", residual, skip), x, kind == "energy", True)
+                assert_grad(
+                    network(kind, dim, (18, 18, 18), "tanh", residual, skip), x, kind == "energy", True
+                )
 
     def test_energies_and_scores_alone(self, dtype):
         net, x = network("energy", 7, (33, 10), ("silu", "gelu")), normal(40, 7, dtype=dtype)
@@ -130,4 +137,6 @@ class TestGradTruth:
     @pytest.mark.parametrize("widths", [(), (1,), (7, 130, 33), (5,) * 8, (300,)], ids=str)
     def test_widths_and_depths(self, dtype, widths):
         for kind in ("energy", "score"):
-            assert_grad(network(kind, 2, widths, last="softplus"), normal(19, 2, dtype=dtype), kind == "energy", True)
+            assert_grad(
+                network(kind, 2, widths, last="softplus"), normal(19, 2, dtype=dtype), kind == "energy", True
+            )

@@ -1,4 +1,5 @@
-"""network_grad and network_loss: the same bits whatever the threads, a sample's own whatever is beside it; what they refuse."""
+"""network_grad and network_loss: the same bits whatever the threads, a sample's own whatever is
+beside it; what they refuse."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ class TestOrder:
     def test_a_samples_own(self, level):
         """Its loss and its gradient by x depend on nothing but itself."""
         _ops.simd(level)
-        net, x, v = network("energy", 3, (33, 33), residual=(1,)), normal(41, 3), directions(1, 3, torch.float32, 41)
+        net, x, v = (
+            network("energy", 3, (33, 33), residual=(1,)),
+            normal(41, 3),
+            directions(1, 3, torch.float32, 41),
+        )
         whole = lost(net, x, each=True, trace=1.0, v=v)
         for first, count in ((0, 1), (5, 1), (3, 2), (7, 5), (4, 20), (8, 33)):
             part = lost(net, x[first : first + count], each=True, trace=1.0, v=v[first : first + count])
@@ -51,7 +56,9 @@ class TestOrder:
         at = network("energy", 6, (9,))
         for one in (strided, strided.to(torch.bfloat16)):
             grad, grad_x = graded(at, one, None, one)
-            same, same_x = graded(net, one.float().contiguous().flatten(1), None, one.float().contiguous().flatten(1))
+            same, same_x = graded(
+                net, one.float().contiguous().flatten(1), None, one.float().contiguous().flatten(1)
+            )
             assert_equal(grad, same)
             assert_equal(grad_x, same_x.view(one.shape).to(one.dtype))
 
@@ -81,7 +88,20 @@ class TestRefused:
             with pytest.raises(ValueError, match="v must be given"):
                 loss_op(torch.empty(()), grad, x, layout, params, False, 1.0, 1.0, 0.0, 0.0, True)
             with pytest.raises(ValueError, match="v must have rows"):
-                loss_op(torch.empty(()), grad, x, layout, params, False, 1.0, 1.0, 0.0, 0.0, False, v=torch.empty(3, 3))
+                loss_op(
+                    torch.empty(()),
+                    grad,
+                    x,
+                    layout,
+                    params,
+                    False,
+                    1.0,
+                    1.0,
+                    0.0,
+                    0.0,
+                    False,
+                    v=torch.empty(3, 3),
+                )
             with pytest.raises(ValueError, match="grad_biases must have"):
                 grad_op(grad, x, layout, params, None, x, torch.zeros(1, 7), torch.zeros(1, 6))
 

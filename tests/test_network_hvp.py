@@ -1,4 +1,5 @@
-"""network_hvp: an energy's Hessian times vectors, beside autograd's in float64; a sample's bits depend on nothing but itself."""
+"""network_hvp: an energy's Hessian times vectors, beside autograd's in float64; a sample's bits
+depend on nothing but itself."""
 
 from __future__ import annotations
 
@@ -53,34 +54,50 @@ def assert_right(net: Network, x: Tensor) -> None:
 class TestTruth:
     @pytest.mark.parametrize("activation", FUNCTIONS)
     def test_every_activation(self, dtype, activation):
-        assert_right(network("energy", 3, (20, 20), (activation, "silu"), last=activation), normal(21, 3, dtype=dtype))
+        assert_right(
+            network("energy", 3, (20, 20), (activation, "silu"), last=activation), normal(21, 3, dtype=dtype)
+        )
 
     @pytest.mark.parametrize(
-        ("residual", "skip"), [((1,), ()), ((1, 2), ()), ((), (1, 2, 3)), ((1,), (0, 3)), ((0, 1, 2), (0, 2))], ids=str
+        ("residual", "skip"),
+        [((1,), ()), ((1, 2), ()), ((), (1, 2, 3)), ((1,), (0, 3)), ((0, 1, 2), (0, 2))],
+        ids=str,
     )
     def test_residuals_and_skips(self, dtype, residual, skip):
         dim = 18 if 0 in residual else 5
         for batch in (1, 3, 35):
-            assert_right(network("energy", dim, (18, 18, 18), "tanh", residual, skip), normal(batch, dim, dtype=dtype))
+            assert_right(
+                network("energy", dim, (18, 18, 18), "tanh", residual, skip), normal(batch, dim, dtype=dtype)
+            )
 
     def test_a_layer_alone(self, dtype):
         assert_right(network("energy", 4, (), last="softplus"), normal(5, 4, dtype=dtype))
 
     def test_batches(self, dtype):
-        net, x, v = network("energy", 7, (33, 33), residual=(1,), skip=(2,)), normal(41, 7, dtype=dtype), normal(41, 7, dtype=dtype)
+        net, x, v = (
+            network("energy", 7, (33, 33), residual=(1,), skip=(2,)),
+            normal(41, 7, dtype=dtype),
+            normal(41, 7, dtype=dtype),
+        )
         for level in LEVELS:
             _ops.simd(level)
             whole = hvp(net, x, v)
             for first, count in ((5, 1), (3, 2), (1, 11), (4, 20)):
-                assert_equal(hvp(net, x[first : first + count], v[first : first + count]), whole[first : first + count])
+                assert_equal(
+                    hvp(net, x[first : first + count], v[first : first + count]), whole[first : first + count]
+                )
 
 
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
 @pytest.mark.parametrize("batch", [1, 3, 41])
 def test_the_laplacian(batch, dtype):
-    """The bits of its products with unit vectors, one after another; a sample's, of nothing else."""
+    """The bits of its products with unit vectors, one after another; a sample's, of nothing
+    else."""
     net, x = network("energy", 18, (18, 33), residual=(0,), skip=(2,)), normal(41, 18, dtype=dtype)[:batch]
-    packed, unit = net.packed(torch.float64 if dtype == torch.float64 else torch.float32), torch.eye(18, dtype=dtype)
+    packed, unit = (
+        net.packed(torch.float64 if dtype == torch.float64 else torch.float32),
+        torch.eye(18, dtype=dtype),
+    )
     for level in LEVELS:
         _ops.simd(level)
         trace, total = torch.empty(batch, dtype=dtype), torch.zeros(batch, dtype=dtype)

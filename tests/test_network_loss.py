@@ -36,7 +36,9 @@ def keep_level() -> Iterator[None]:
 LOSS = {"weight": 0.5, "kappa": 1.0, "trace": 0.0, "square": 0.0, "along": False}
 
 
-def lost(net: Network, x: Tensor, ops=None, each: bool = False, gradient: bool = True, **options) -> tuple[Tensor, ...]:
+def lost(
+    net: Network, x: Tensor, ops=None, each: bool = False, gradient: bool = True, **options
+) -> tuple[Tensor, ...]:
     """The loss, and the gradients by params and by x."""
     layout, params = net.packed(work(x))
     numbers = [options.pop(name, value) for name, value in LOSS.items()]
@@ -50,7 +52,10 @@ def lost(net: Network, x: Tensor, ops=None, each: bool = False, gradient: bool =
 def losses(net: Network, x: Tensor, **options) -> Tensor:
     """In float64, as autograd follows it."""
     of = LOSS | options
-    rows = {name: options.get(f"{name}_rows", torch.tensor(of[name], dtype=torch.float64)).double() for name in ("weight", "kappa")}
+    rows = {
+        name: options.get(f"{name}_rows", torch.tensor(of[name], dtype=torch.float64)).double()
+        for name in ("weight", "kappa")
+    }
     energy, score = energies_and_scores(net, x)
     if of.get("of_energy"):
         return energy * (rows["weight"] + of["square"] * energy)
@@ -95,7 +100,9 @@ class TestLossTruth:
         assert_loss(net, normal(21, 3, dtype=dtype), trace=0.7, v=v)
 
     @pytest.mark.parametrize("kind", ["energy", "score"])
-    @pytest.mark.parametrize(("residual", "skip"), [((1, 2), ()), ((1,), (0, 3)), ((0, 1, 2), (0, 2))], ids=str)
+    @pytest.mark.parametrize(
+        ("residual", "skip"), [((1, 2), ()), ((1,), (0, 3)), ((0, 1, 2), (0, 2))], ids=str
+    )
     def test_residuals_and_skips(self, dtype, kind, residual, skip):
         dim = 18 if 0 in residual else 5
         net = network(kind, dim, (18, 18, 18), "tanh", residual, skip)
@@ -105,7 +112,8 @@ class TestLossTruth:
 
     @pytest.mark.parametrize("kind", ["energy", "score"])
     def test_the_terms(self, dtype, kind):
-        """Denoising, sliced with its variance reduced and without, exact; with numbers of each sample, of either sign."""
+        """Denoising, sliced with its variance reduced and without, exact; with numbers of each
+        sample, of either sign."""
         net, x = network(kind, 3, (20, 33), ("gelu", "silu")), normal(37, 3, dtype=dtype)
         weight, kappa = normal(37, dtype=dtype, seed=6), normal(37, dtype=dtype, seed=7)
         z = normal(37, 3, dtype=dtype, seed=2)
@@ -137,9 +145,19 @@ def test_biases(kind, rows):
     want = torch.autograd.grad(values.sum(), [biases, leaf])
     layout, params = net.packed(torch.float64)
     for _, ops in backends():
-        grad, grad_biases, grad_x, loss = torch.empty_like(params), torch.empty_like(biases), torch.empty_like(x), torch.empty(())
+        grad, grad_biases, grad_x, loss = (
+            torch.empty_like(params),
+            torch.empty_like(biases),
+            torch.empty_like(x),
+            torch.empty(()),
+        )
         held = biases.detach()
-        options = {"v": directions(1, 3, torch.float64, 37), "biases": held, "grad_biases": grad_biases, "grad_x": grad_x}
+        options = {
+            "v": directions(1, 3, torch.float64, 37),
+            "biases": held,
+            "grad_biases": grad_biases,
+            "grad_x": grad_x,
+        }
         ops["network_loss"](loss, grad, x, layout, params, False, 0.5, 1.0, 1.0, 0.0, False, **options)
         torch.testing.assert_close((grad_biases, grad_x), want, rtol=1e-11, atol=1e-12)
         assert all(not one.any() for one in parts_of(net, grad)[1::2])

@@ -41,7 +41,9 @@ def keep_level() -> Iterator[None]:
     _ops.simd(before)
 
 
-def scored(net: Network, x: Tensor, biases: Tensor | None = None, op=OPS.network_score) -> tuple[Tensor, Tensor | None]:
+def scored(
+    net: Network, x: Tensor, biases: Tensor | None = None, op=OPS.network_score
+) -> tuple[Tensor, Tensor | None]:
     layout, params = net.packed(torch.float64 if x.dtype == torch.float64 else torch.float32)
     score = torch.empty_like(x)
     energy = x.new_empty(x.shape[:1], dtype=params.dtype) if net.kind == "energy" else None
@@ -49,8 +51,11 @@ def scored(net: Network, x: Tensor, biases: Tensor | None = None, op=OPS.network
     return score, energy
 
 
-def at_levels(net: Network, x: Tensor, biases: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """Of every level, and of the reference; all that have a fused multiply-add give the same bits."""
+def at_levels(
+    net: Network, x: Tensor, biases: Tensor | None = None
+) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """Of every level, and of the reference; all that have a fused multiply-add give the same
+    bits."""
     found = {"reference": scored(net, x, biases, reference.OPS["network_score"])}
     for level in LEVELS:
         _ops.simd(level)
@@ -81,10 +86,14 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Te
 class TestTruth:
     @pytest.mark.parametrize("activation", FUNCTIONS)
     def test_every_activation(self, kind, dtype, activation):
-        assert_right(network(kind, 3, (20, 20), (activation, "silu"), last=activation), normal(21, 3, dtype=dtype))
+        assert_right(
+            network(kind, 3, (20, 20), (activation, "silu"), last=activation), normal(21, 3, dtype=dtype)
+        )
 
     @pytest.mark.parametrize(
-        ("residual", "skip"), [((1,), ()), ((1, 2), ()), ((), (1, 2, 3)), ((1,), (0, 3)), ((0, 1, 2), (0, 2))], ids=str
+        ("residual", "skip"),
+        [((1,), ()), ((1, 2), ()), ((), (1, 2, 3)), ((1,), (0, 3)), ((0, 1, 2), (0, 2))],
+        ids=str,
     )
     def test_residuals_and_skips(self, kind, dtype, residual, skip):
         dim = 18 if 0 in residual else 5  # a residual layer has as many outputs as inputs
@@ -95,11 +104,15 @@ class TestTruth:
     def test_widths_and_depths(self, kind, dtype, widths, dim):
         for batch in (1, 6, 19):
             assert_right(
-                network(kind, dim, widths, ("silu", "gelu") * 4 if len(widths) == 8 else "silu"), normal(batch, dim, dtype=dtype)
+                network(kind, dim, widths, ("silu", "gelu") * 4 if len(widths) == 8 else "silu"),
+                normal(batch, dim, dtype=dtype),
             )
 
     def test_many_dimensions(self, kind, dtype):
-        assert_right(network(kind, 4096, (40,), "elu", skip=(1,) if kind == "energy" else ()), normal(3, 4096, dtype=dtype))
+        assert_right(
+            network(kind, 4096, (40,), "elu", skip=(1,) if kind == "energy" else ()),
+            normal(3, 4096, dtype=dtype),
+        )
 
     def test_a_layer_alone(self, kind, dtype):
         assert_right(network(kind, 4, (), last="softplus"), normal(5, 4, dtype=dtype))
@@ -108,10 +121,17 @@ class TestTruth:
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
 @pytest.mark.parametrize("activation", FUNCTIONS)
 def test_activation_and_slope_everywhere(activation, dtype):
-    """A network whose score is act(x), and one whose score is -act'(x): to the last digits, far out too."""
-    z = torch.cat((torch.logspace(-12, 1.6, 300), torch.linspace(0, 30, 301), torch.tensor([80.0, 200.0, 1e4, 1e18])))
+    """A network whose score is act(x), and one whose score is -act'(x): to the last digits, far out
+    too."""
+    z = torch.cat(
+        (torch.logspace(-12, 1.6, 300), torch.linspace(0, 30, 301), torch.tensor([80.0, 200.0, 1e4, 1e18]))
+    )
     z = torch.cat((z, -z)).to(dtype)
-    eye, none, one = torch.eye(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    eye, none, one = (
+        torch.eye(1, dtype=torch.float64),
+        torch.zeros(1, dtype=torch.float64),
+        torch.ones(1, 1, dtype=torch.float64),
+    )
     layer = Layer(eye, none, activation)
     truth = z.double().requires_grad_()
     value = FUNCTIONS[activation](truth)
@@ -120,7 +140,9 @@ def test_activation_and_slope_everywhere(activation, dtype):
     values = Network("score", 1, [layer])
     slopes = Network("energy", 1, [layer, Layer(one, none, "identity")])
     eps = torch.finfo(dtype).eps
-    accuracy = dict.fromkeys(LEVELS, 4 * eps) | {"reference": 16 * eps}  # torch's own GELU has twice our errors
+    accuracy = dict.fromkeys(LEVELS, 4 * eps) | {
+        "reference": 16 * eps
+    }  # torch's own GELU has twice our errors
     for level, (got, _) in at_levels(values, z[:, None]).items():
         allowed = accuracy[level] * (value.abs() + z.double().abs().clamp(max=1))
         assert (got[:, 0] - value).abs().le(allowed).all(), level
@@ -148,10 +170,15 @@ class TestOneSample:
 
     @pytest.mark.parametrize("level", LEVELS)
     @pytest.mark.parametrize("dtype", BOUND, ids=str)
-    @pytest.mark.parametrize(("kind", "dim", "widths"), [("energy", 2, (33, 33)), ("score", 7, (33, 10)), ("energy", 40, (66,))])
+    @pytest.mark.parametrize(
+        ("kind", "dim", "widths"), [("energy", 2, (33, 33)), ("score", 7, (33, 10)), ("energy", 40, (66,))]
+    )
     def test_batches(self, level, dtype, kind, dim, widths):
         _ops.simd(level)
-        net, x = network(kind, dim, widths, residual=(1,) if widths[-1] == 33 else (), skip=(1,)), normal(41, dim, dtype=dtype)
+        net, x = (
+            network(kind, dim, widths, residual=(1,) if widths[-1] == 33 else (), skip=(1,)),
+            normal(41, dim, dtype=dtype),
+        )
         whole = scored(net, x)
         for first, count in ((0, 1), (5, 1), (3, 2), (7, 5), (1, 11), (2, 16), (4, 20), (8, 33)):
             part = scored(net, x[first : first + count])
@@ -178,7 +205,9 @@ class TestOneSample:
             assert_equal(scored(net, strided)[0], want)
 
 
-def chain(net: Network, x: Tensor, steps: int = 5, op=OPS.network_chain, biases: Tensor | None = None, **options) -> Tensor:
+def chain(
+    net: Network, x: Tensor, steps: int = 5, op=OPS.network_chain, biases: Tensor | None = None, **options
+) -> Tensor:
     layout, params = net.packed(torch.float64 if x.dtype == torch.float64 else torch.float32)
     out = x.clone()
     numbers = options.pop("step_size", 0.01), options.pop("temperature", 1.0)
@@ -212,7 +241,10 @@ class TestChain:
         for options in (
             {},
             {"low": -0.8, "high": 0.9, "score_clip": 0.5},
-            {"step_size_rows": torch.rand(batch, generator=draw), "temperature_rows": torch.rand(batch, generator=draw)},
+            {
+                "step_size_rows": torch.rand(batch, generator=draw),
+                "temperature_rows": torch.rand(batch, generator=draw),
+            },
             {"step_size_rows": torch.rand(5, generator=draw).double() / 50, "step_size_per_step": True},
             {"seeds": torch.arange(batch) * 2**40, "ids": torch.arange(batch).flip(0).contiguous()},
         ):
@@ -233,7 +265,10 @@ class TestChain:
 
         def with_biases(biases: Tensor) -> Network:
             parts = biases.split([len(layer.bias) for layer in net.layers])
-            layers = [Layer(layer.weight, part, layer.activation) for layer, part in zip(net.layers, parts, strict=True)]
+            layers = [
+                Layer(layer.weight, part, layer.activation)
+                for layer, part in zip(net.layers, parts, strict=True)
+            ]
             return Network(net.kind, net.dim, layers, net.quadratic)
 
         assert_equal(scored(net, x, all_of_them[:1])[0], scored(with_biases(all_of_them[0]), x)[0])
@@ -317,7 +352,9 @@ def test_what_else_is_refused():
     with pytest.raises(ValueError, match="biases must have one row of 11"):
         OPS.network_score(score, x, LAYOUT, PARAMS, torch.zeros(2, 11))
     with pytest.raises(ValueError, match="for each of 4 steps"):
-        OPS.network_chain(x.clone(), LAYOUT, PARAMS, 4, 0.01, 1.0, NAME, biases=torch.zeros(3, 11), biases_per_step=True)
+        OPS.network_chain(
+            x.clone(), LAYOUT, PARAMS, 4, 0.01, 1.0, NAME, biases=torch.zeros(3, 11), biases_per_step=True
+        )
     with pytest.raises(ValueError, match="energy must have one value"):
         OPS.network_score(score, x, LAYOUT, PARAMS, None, energy[:2])
     with pytest.raises(ValueError, match="has no energy"):

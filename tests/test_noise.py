@@ -1,4 +1,5 @@
-"""Noise as a name: which bits it stands for, that nothing else changes them, and what can't be named."""
+"""Noise as a name: which bits it stands for, that nothing else changes them, and what can't be
+named."""
 
 from __future__ import annotations
 
@@ -91,12 +92,22 @@ class TestSamples:
 
 
 def test_only_the_flat_index_inside_the_sample_counts(backend):
-    assert_equal(Noise(5).randn((4, 3, 8, 8), backend=backend).flatten(1), Noise(5).randn((4, 192), backend=backend))
+    assert_equal(
+        Noise(5).randn((4, 3, 8, 8), backend=backend).flatten(1), Noise(5).randn((4, 192), backend=backend)
+    )
 
 
 def test_every_word_of_the_name_matters():
     """Each change of the name gives other numbers everywhere, not just somewhere."""
-    names = [{}, {"seed": 1}, {"seed": 1 << 32}, {"step": 1}, {"stream": 1}, {"first_sample": 8}, {"step": 1 << 31}]
+    names = [
+        {},
+        {"seed": 1},
+        {"seed": 1 << 32},
+        {"step": 1},
+        {"stream": 1},
+        {"first_sample": 8},
+        {"step": 1 << 31},
+    ]
     drawn = torch.stack([Noise(**{"seed": 0, **name}).randn((8, 500)).flatten() for name in names])
     clashes = (drawn[:, None] == drawn[None]).sum(2) - torch.eye(len(names), dtype=torch.int64) * 4000
     assert clashes.max() < 5  # by chance: two float32 normals agree once in some 10^7
@@ -105,7 +116,10 @@ def test_every_word_of_the_name_matters():
 @pytest.mark.parametrize(("seed", "same"), [(-1, 2**64 - 1), (-(2**63), 2**63), (0, -0), (2**64 - 5, -5)])
 def test_seed_is_64_bits(seed, same):
     assert_equal(Noise(seed).randn((2, 5)), Noise(same).randn((2, 5)))
-    assert_equal(Noise(torch.tensor([same - 2**64 if same >= 2**63 else same] * 2)).randn((2, 5)), Noise(seed).randn((2, 5)))
+    assert_equal(
+        Noise(torch.tensor([same - 2**64 if same >= 2**63 else same] * 2)).randn((2, 5)),
+        Noise(seed).randn((2, 5)),
+    )
 
 
 def test_no_seed_follows_torch_manual_seed():
@@ -136,7 +150,9 @@ def test_state_dict_round_trip(kind, tmp_path):
     assert repr(again) == repr(noise)
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda noise: pickle.loads(pickle.dumps(noise))])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda noise: pickle.loads(pickle.dumps(noise))]
+)
 def test_copies_and_pickles(copied):
     """What a loader's worker process, and a checkpoint that holds a sampler, need."""
     noise = named("seeds-ids", 6)
@@ -153,11 +169,17 @@ class TestImmutable:
 
     @pytest.mark.parametrize("write", ["caller's seed", "caller's ids", "seed", "sample_ids", "state_dict"])
     def test_written_tensors(self, write):
-        """Whatever the caller does to a tensor it gave or was given, the noise and its state stay what they were."""
+        """Whatever the caller does to a tensor it gave or was given, the noise and its state stay
+        what they were."""
         seeds, ids = SEEDS.clone(), IDS.clone()
         noise = Noise(seeds, sample_ids=ids)
         before = noise.randn((6, 5))
-        tensor = {"caller's seed": seeds, "caller's ids": ids, "seed": noise.seed, "sample_ids": noise.sample_ids}
+        tensor = {
+            "caller's seed": seeds,
+            "caller's ids": ids,
+            "seed": noise.seed,
+            "sample_ids": noise.sample_ids,
+        }
         tensor.get(write, noise.state_dict()["seed"]).zero_()
         assert_equal(noise.randn((6, 5)), before)
         assert_equal(Noise.from_state_dict(noise.state_dict()).randn((6, 5)), before)
@@ -175,7 +197,11 @@ def test_shared_between_threads(backend, device):
     """One Noise, many callers at once."""
     noise = Noise(SEEDS, sample_ids=IDS)
     with ThreadPoolExecutor(4) as pool:
-        drawn = list(pool.map(lambda k: noise.at(step=k % 3).randn((6, 9001), device=device, backend=backend), range(12)))
+        drawn = list(
+            pool.map(
+                lambda k: noise.at(step=k % 3).randn((6, 9001), device=device, backend=backend), range(12)
+            )
+        )
     for k, z in enumerate(drawn):
         assert_equal(z, noise.at(step=k % 3).randn((6, 9001), device=device, backend="reference"))
 
@@ -204,20 +230,44 @@ BAD = {
     "ids-high": (lambda: Noise(0, sample_ids=[1, WORD]), ValueError, r"sample_ids.*2\*\*32.*4294967296"),
     "ids-dtype": (lambda: Noise(0, sample_ids=IDS.int()), TypeError, "sample_ids.*int64.*got torch.int32"),
     "ids-dim": (lambda: Noise(0, sample_ids=IDS[None]), ValueError, r"sample_ids.*\(B,\)"),
-    "ids-and-first": (lambda: Noise(0, sample_ids=IDS, first_sample=1), ValueError, "first_sample or sample_ids"),
-    "ids-and-seeds": (lambda: Noise(SEEDS, sample_ids=IDS[:5]), ValueError, "one entry per sample each, got 6 and 5"),
-    "ids-overflow": (lambda: Noise(0, first_sample=WORD - 1).randn((2, 3)), ValueError, "first_sample=4294967295 and 2 samples"),
+    "ids-and-first": (
+        lambda: Noise(0, sample_ids=IDS, first_sample=1),
+        ValueError,
+        "first_sample or sample_ids",
+    ),
+    "ids-and-seeds": (
+        lambda: Noise(SEEDS, sample_ids=IDS[:5]),
+        ValueError,
+        "one entry per sample each, got 6 and 5",
+    ),
+    "ids-overflow": (
+        lambda: Noise(0, first_sample=WORD - 1).randn((2, 3)),
+        ValueError,
+        "first_sample=4294967295 and 2 samples",
+    ),
     "batch-seeds": (lambda: Noise(SEEDS).randn((5, 3)), ValueError, "seed names 6 samples, got a batch of 5"),
-    "batch-ids": (lambda: Noise(0, sample_ids=IDS).randn((7, 3)), ValueError, "sample_ids names 6 samples, got a batch of 7"),
+    "batch-ids": (
+        lambda: Noise(0, sample_ids=IDS).randn((7, 3)),
+        ValueError,
+        "sample_ids names 6 samples, got a batch of 7",
+    ),
     "dtype": (lambda: Noise(0).randn((2, 3), dtype=torch.int32), TypeError, "dtype.*got torch.int32"),
     "shape-empty": (lambda: Noise(0).randn(()), ValueError, r"shape.*got \(\)"),
     "shape-int": (lambda: Noise(0).randn(5), TypeError, "shape"),
     "shape-negative": (lambda: Noise(0).randn((2, -1)), ValueError, r"shape.*got \(2, -1\)"),
     "elements": (lambda: Noise(0).randn((1, 2**34 + 4)), ValueError, r"shape.*2\*\*34.*got 17179869188"),
     "backend": (lambda: Noise(0).randn((2, 3), backend="gpu"), ValueError, "backend.*'cpu'.*got 'gpu'"),
-    "state-version": (lambda: Noise.from_state_dict({**Noise(0).state_dict(), "version": 99}), ValueError, "version 1, got 99"),
+    "state-version": (
+        lambda: Noise.from_state_dict({**Noise(0).state_dict(), "version": 99}),
+        ValueError,
+        "version 1, got 99",
+    ),
     "state-empty": (lambda: Noise.from_state_dict({}), ValueError, "version 1, got None"),
-    "state-keys": (lambda: Noise.from_state_dict({"version": 1, "seed": 0}), ValueError, "keys.*first_sample"),
+    "state-keys": (
+        lambda: Noise.from_state_dict({"version": 1, "seed": 0}),
+        ValueError,
+        "keys.*first_sample",
+    ),
 }
 
 

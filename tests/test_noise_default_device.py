@@ -1,4 +1,5 @@
-"""A noise's name belongs to no default device: what is built under one, or with another default dtype, names the same numbers."""
+"""A noise's name belongs to no default device: what is built under one, or with another default
+dtype, names the same numbers."""
 
 import contextlib
 
@@ -71,10 +72,15 @@ def _calls():
     noise, x, target = Noise(3, step=1), X.clone(), WELL
     for thin in (None, 2):
         yield pyebm.langevin_chain(x, target, 4, 0.1, noise, thin=thin, return_diverged=True)
-    yield pyebm.langevin_chain(x.requires_grad_(), target, 4, [0.1, 0.2, 0.3, 0.4], noise, return_diverged=True)
+    yield pyebm.langevin_chain(
+        x.requires_grad_(), target, 4, [0.1, 0.2, 0.3, 0.4], noise, return_diverged=True
+    )
     x = x.detach()
     yield (pyebm.dsm_loss(x, 0.5, noise), pyebm.denoising_loss(x, noise, reduction="none"))
-    yield (pyebm.langevin_step(x, -x, 0.1, noise, clamp=(-1.0, 1.0)), pyebm.affine_step(x, -x, 1.0, 0.1, 0.2, noise))
+    yield (
+        pyebm.langevin_step(x, -x, 0.1, noise, clamp=(-1.0, 1.0)),
+        pyebm.affine_step(x, -x, 1.0, 0.1, 0.2, noise),
+    )
     yield (noise.randn((2, 5)), noise.rand((2, 5)), target.score(x))
     for sampler in SAMPLERS:
         run = sampler(x, 4, noise=noise, thin=2)

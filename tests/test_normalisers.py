@@ -1,4 +1,5 @@
-"""The normalisers that come from a quadrature: right to float64's precision for every legal parameter, or refused."""
+"""The normalisers that come from a quadrature: right to float64's precision for every legal
+parameter, or refused."""
 
 from __future__ import annotations
 
@@ -18,13 +19,16 @@ def log_z(target, at=0.0):
 
 
 def normal(mean, std):
-    """The coefficients of a normal's energy, and the log of the integral, for the coefficients as they were rounded."""
+    """The coefficients of a normal's energy, and the log of the integral, for the coefficients as
+    they were rounded."""
     c = [mean * mean / (2 * std * std), -mean / std / std, 1 / (2 * std * std)]
     a, b, q = map(Fraction, c)
     return c, float(b * b / (4 * q) - a) + 0.5 * math.log(math.pi / c[2])
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0, 1), (50, 1), (-50, 0.1), (1e6, 1), (3, 1e-4), (-1e3, 1e5), (1e-3, 1e-150)])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0, 1), (50, 1), (-50, 0.1), (1e6, 1), (3, 1e-4), (-1e3, 1e5), (1e-3, 1e-150)]
+)
 def test_normals(mean, std):
     """Also where the lowest energy is far from 0 and from x = 0."""
     c, want = normal(mean, std)
@@ -36,12 +40,15 @@ def test_normals(mean, std):
 
 def test_the_one_that_was_off():
     x = torch.linspace(48, 52, 9, dtype=torch.float64)[:, None]
-    torch.testing.assert_close(Polynomial([1250.0, -50.0, 0.5]).log_prob(x), Gaussian(50.0, 1.0).log_prob(x), rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        Polynomial([1250.0, -50.0, 0.5]).log_prob(x), Gaussian(50.0, 1.0).log_prob(x), rtol=0, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("barrier", [1e-300, 1e-3, 0.5, 2.0, 744.0, 746.0, 1e4, 1e8, 1e12, 1e30, 1e300])
 def test_double_wells(barrier):
-    """Below, the series of the integral at 0, in barrier^(1/2); above, that of a sharp well; between, as a polynomial."""
+    """Below, the series of the integral at 0, in barrier^(1/2); above, that of a sharp well;
+    between, as a polynomial."""
     got = log_z(DoubleWell(barrier), 1.0)
     if barrier < 1e-100:
         want = math.log(2 * math.gamma(1.25)) - 0.25 * math.log(barrier)
@@ -70,7 +77,9 @@ def test_polynomials_of_extreme_numbers(coefficients, want):
 
 @pytest.mark.parametrize("coefficients", [[0.0, 1e300, 1e-300], [0.0, 1e200, 1e-30]])
 def test_what_float64_can_t_hold_is_refused(coefficients):
-    with pytest.raises(ValueError, match=r"Polynomial.log_prob: the normaliser of the coefficients .* can't be told"):
+    with pytest.raises(
+        ValueError, match=r"Polynomial.log_prob: the normaliser of the coefficients .* can't be told"
+    ):
         Polynomial(coefficients).log_prob(torch.zeros(1, 1))
 
 
@@ -83,4 +92,6 @@ def test_derivatives():
     (grad,) = torch.autograd.grad(z, c)
     grid = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
     p = torch.softmax(-target(grid[:, None]).detach(), 0)
-    torch.testing.assert_close(grad, -torch.stack([(p * grid**k).sum() for k in range(5)]), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        grad, -torch.stack([(p * grid**k).sum() for k in range(5)]), rtol=1e-10, atol=1e-10
+    )

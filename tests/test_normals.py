@@ -1,4 +1,5 @@
-"""The numbers themselves: Philox's known answers, the contract's definition written a second time, accuracy, statistics."""
+"""The numbers themselves: Philox's known answers, the contract's definition written a second time,
+accuracy, statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from scipy import stats
 
 from pyebm import Noise, reference
 
-# counter, key, output, of Philox4x32-10. Source: Random123 (D. E. Shaw Research), tests/kat_vectors.
+# counter, key, output, of Philox4x32-10. Source: Random123 (D. E. Shaw Research),
+# tests/kat_vectors.
 KNOWN_ANSWERS = """
 00000000 00000000 00000000 00000000  00000000 00000000  6627e8d5 e169c58d bc57ac4c 9b00dbd8
 ffffffff ffffffff ffffffff ffffffff  ffffffff ffffffff  408f276d 41c83b0e a20bc7c6 6d5451fd
@@ -26,13 +28,19 @@ Doubles = NDArray[np.float64]
 
 
 def philox(counter: list[Words | int], key: list[int]) -> list[Words]:
-    """Philox4x32-10 once more, from Salmon et al. (2011) and in numpy, so that nothing is shared with the library."""
+    """Philox4x32-10 once more, from Salmon et al. (2011) and in numpy, so that nothing is shared
+    with the library."""
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     a, b, c, d = (np.asarray(word, np.uint64) for word in counter)
     for k in range(10):
         bump0, bump1 = ((key[i] + k * step) % 2**32 for i, step in enumerate((0x9E3779B9, 0xBB67AE85)))
         p, q = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
-        a, b, c, d = (q >> shift) ^ b ^ np.uint64(bump0), q & low, (p >> shift) ^ d ^ np.uint64(bump1), p & low
+        a, b, c, d = (
+            (q >> shift) ^ b ^ np.uint64(bump0),
+            q & low,
+            (p >> shift) ^ d ^ np.uint64(bump1),
+            p & low,
+        )
     return [a, b, c, d]
 
 
@@ -48,9 +56,11 @@ def by_definition(elements: int, seed: int, sample: int, step: int, stream: int)
 
 
 def errors(z: NDArray[np.float32], exact: Doubles, radius: Doubles) -> tuple[float, float]:
-    """The largest error: in ulp of the normal itself, where it is not tiny, and of its radius R, everywhere.
+    """The largest error: in ulp of the normal itself, where it is not tiny, and of its radius R,
+    everywhere.
 
-    Near a zero of the cosine a relative error says more about the float64 angle here than about the library.
+    Near a zero of the cosine a relative error says more about the float64 angle here than about the
+    library.
     """
     error = np.abs(z - exact)
     plain = np.abs(exact) > 1e-6
@@ -68,10 +78,16 @@ def test_philox_known_answers(vector):
 
 @pytest.mark.parametrize(
     ("seed", "sample", "step", "stream"),
-    [(0, 0, 0, 0), (2**64 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1), (-(2**63), 5, 1, 2), (0x0123456789ABCDEF, 10**9, 7, 2**31)],
+    [
+        (0, 0, 0, 0),
+        (2**64 - 1, 2**32 - 1, 2**32 - 1, 2**32 - 1),
+        (-(2**63), 5, 1, 2),
+        (0x0123456789ABCDEF, 10**9, 7, 2**31),
+    ],
 )
 def test_contract(backend, device, seed, sample, step, stream):
-    """Measured over 2 x 10^8 normals: 4.55 ulp of the normal, 2.98 ulp of R, 8.8e-7 in absolute terms."""
+    """Measured over 2 x 10^8 normals: 4.55 ulp of the normal, 2.98 ulp of R, 8.8e-7 in absolute
+    terms."""
     noise = Noise(seed, first_sample=sample, step=step, stream=stream)
     z = noise.randn((1, 200_003), device=device, backend=backend)[0].cpu().numpy()
     of_normal, of_radius = errors(z, *by_definition(200_003, seed, sample, step, stream))
@@ -87,7 +103,8 @@ def test_contract_holds_for_every_size(backend, device, elements):
 
 
 def test_ends_of_the_radius():
-    """u = 2^-33 gives the longest radius; the largest words round to u = 1, whose radius is 0 and not NaN."""
+    """u = 2^-33 gives the longest radius; the largest words round to u = 1, whose radius is 0 and
+    not NaN."""
     radius = torch.tensor([0, 1, 2**32 - 129, 2**32 - 1])
     cos, sin = reference.box_muller(radius, torch.tensor([0, 2**30, 0, 2**31]))
     torch.testing.assert_close(cos[0].item(), math.sqrt(66 * math.log(2)), rtol=2e-7, atol=0)
@@ -113,7 +130,8 @@ BINS, TAILS = 4096, (1, 2, 3, 4, 5, 6)
 
 
 class Tally:
-    """Sums over blocks of normals, and how many standard deviations each is from what N(0, 1) makes of it."""
+    """Sums over blocks of normals, and how many standard deviations each is from what N(0, 1) makes
+    of it."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
@@ -131,7 +149,12 @@ class Tally:
         for t in TAILS:
             self.tails[t] += int((z.abs() > t).sum())
         square = z * z
-        for name, values, variance in (("z", z, 1), ("z^2", square - 1, 2), ("z^3", square * z, 15), ("z^4", square**2 - 3, 96)):
+        for name, values, variance in (
+            ("z", z, 1),
+            ("z^2", square - 1, 2),
+            ("z^3", square * z, 15),
+            ("z^4", square**2 - 3, 96),
+        ):
             self.add(name, values, variance)
         others = {
             "step": noise.at(step=noise.step ^ 1),
@@ -151,7 +174,10 @@ class Tally:
     def tail_probabilities(self) -> dict[int, float]:
         n = int(self.counts.sum())
         law = {t: stats.binom(n, 2 * stats.norm.sf(t)) for t in TAILS}
-        return {t: float(min(1.0, 2 * min(law[t].cdf(count), law[t].sf(count - 1)))) for t, count in self.tails.items()}
+        return {
+            t: float(min(1.0, 2 * min(law[t].cdf(count), law[t].sf(count - 1))))
+            for t, count in self.tails.items()
+        }
 
     def kolmogorov(self) -> tuple[float, float]:
         """Kolmogorov's distance at the bins' edges, and the chance of a larger one."""
@@ -169,7 +195,10 @@ def check(blocks: int, capsys: pytest.CaptureFixture[str] | None = None) -> None
     chi2 = stats.chisquare(tally.counts.numpy()).pvalue
     if capsys:
         with capsys.disabled():
-            print(f"\n{blocks} x 10^6 normals; KS distance {distance:.2e} (p = {chance:.2f}), chi2 of {BINS} bins p = {chi2:.2f}")
+            print(
+                f"\n{blocks} x 10^6 normals; KS distance {distance:.2e} (p = {chance:.2f}), chi2 of {BINS}"
+                f" bins p = {chi2:.2f}"
+            )
             print("standard scores:", {name: round(value, 2) for name, value in scores.items()})
             print("beyond t:", tally.tails, "p:", {t: round(p, 3) for t, p in tails.items()})
     assert max(map(abs, scores.values())) < 4.5  # 20 scores: by chance once in 7,000 seeds
@@ -189,10 +218,15 @@ def test_statistics_of_1e8(capsys):
 
 @pytest.mark.slow
 def test_every_radius(capsys):
-    """R against float64 at every float32 that a word rounds to: all words below 2^24, then 2^23 in each binade."""
+    """R against float64 at every float32 that a word rounds to: all words below 2^24, then 2^23 in
+    each binade."""
     worst = 0.0
     for binade in range(24, 33):
-        words = torch.arange(2**24) if binade == 24 else torch.arange(2**23) * 2 ** (binade - 24) + 2 ** (binade - 1)
+        words = (
+            torch.arange(2**24)
+            if binade == 24
+            else torch.arange(2**23) * 2 ** (binade - 24) + 2 ** (binade - 1)
+        )
         for part in words.split(1 << 21):
             radius = reference.box_muller(part, torch.zeros_like(part))[0].double()  # cos 0 = 1
             exact = (-2 * (part.float() * 2.0**-32 + 2.0**-33).double().log()).sqrt()

@@ -24,7 +24,9 @@ def mixture(scale: float) -> GaussianMixture:
 
 
 def gradient(loss: Tensor, net: nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)])
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)]
+    )
 
 
 @pytest.mark.parametrize("kind", ["score", "energy"])
@@ -74,7 +76,9 @@ OBJECTIVES = {
     "exact": lambda fn, x: pyebm.score_matching(fn, x),
     "hutchinson": lambda fn, x: pyebm.score_matching(fn, x, "hutchinson", noise=Noise(1)),
     "sliced": lambda fn, x: pyebm.sliced_score_matching(fn, x, Noise(1), 4, "sphere"),
-    "sliced, not reduced": lambda fn, x: pyebm.sliced_score_matching(fn, x, Noise(1), 4, variance_reduced=False),
+    "sliced, not reduced": lambda fn, x: pyebm.sliced_score_matching(
+        fn, x, Noise(1), 4, variance_reduced=False
+    ),
     "denoising": lambda fn, x: pyebm.denoising_score_matching(fn, x, SIGMA, Noise(1)),
 }
 
@@ -85,7 +89,9 @@ def test_on_a_gaussian_every_minimiser_is_its_mean_and_variance(objective):
     and Monte Carlo error)."""
     x = torch.tensor([0.5, -1.0]) + torch.tensor([0.8, 1.3]) * normal(20_000, 2, dtype=torch.float64)
     fn = Affine()
-    optimiser = torch.optim.LBFGS(fn.parameters(), max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+    optimiser = torch.optim.LBFGS(
+        fn.parameters(), max_iter=60, line_search_fn="strong_wolfe", tolerance_grad=1e-9
+    )
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -140,7 +146,8 @@ def learnt(objective: str, steps: int = 400) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         energy = MLPEnergy(
-            nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)), quadratic=0.1
+            nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1)),
+            quadratic=0.1,
         )
     start = Gaussian(torch.zeros(2), torch.tensor(1.5))
     buffer = pyebm.ReplayBuffer(1024, (2,), reinit=0.0, init=start) if objective == "PCD" else None
@@ -152,7 +159,9 @@ def learnt(objective: str, steps: int = 400) -> float:
         noisy = pyebm.perturb(x, sigma, noise)
         if objective == "exact":
             return pyebm.score_matching(energy, noisy)
-        return pyebm.sliced_score_matching(energy, noisy, noise) if objective == "sliced" else cd(noisy, noise)
+        return (
+            pyebm.sliced_score_matching(energy, noisy, noise) if objective == "sliced" else cd(noisy, noise)
+        )
 
     lr, momentum = (5e-3, 0.0) if "CD" in objective else (1e-2, 0.9)
     optimiser = torch.optim.Adam(energy.parameters(), lr=lr, betas=(momentum, 0.999))
@@ -173,7 +182,8 @@ def learnt(objective: str, steps: int = 400) -> float:
 
 
 @pytest.mark.parametrize(
-    ("objective", "most"), [("denoising", 0.01), ("exact", 0.01), ("sliced", 0.01), ("CD", 0.05), ("PCD", 0.08)]
+    ("objective", "most"),
+    [("denoising", 0.01), ("exact", 0.01), ("sliced", 0.01), ("CD", 0.05), ("PCD", 0.08)],
 )
 def test_a_density_is_learnt(objective, most):
     kl = learnt(objective)

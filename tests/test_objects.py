@@ -1,4 +1,5 @@
-"""Public objects are copied, pickled and called functionally as torch's are: type and behaviour stay."""
+"""Public objects are copied, pickled and called functionally as torch's are: type and behaviour
+stay."""
 
 from __future__ import annotations
 
@@ -15,7 +16,18 @@ from torch.func import functional_call
 
 import pyebm
 from pyebm import Noise
-from pyebm.samplers import HMC, MALA, VE, VP, AnnealedLangevin, Langevin, PredictorCorrector, State, SubVP, UnderdampedLangevin
+from pyebm.samplers import (
+    HMC,
+    MALA,
+    VE,
+    VP,
+    AnnealedLangevin,
+    Langevin,
+    PredictorCorrector,
+    State,
+    SubVP,
+    UnderdampedLangevin,
+)
 
 X = normal(6, 2)
 T = pyebm.targets
@@ -125,7 +137,9 @@ def test_states_and_trajectories(how):
 
 
 @by
-@pytest.mark.parametrize("loss", [pyebm.losses.DSMLoss(weight="sigma2", reduction="sum"), pyebm.losses.DenoisingLoss(half=True)])
+@pytest.mark.parametrize(
+    "loss", [pyebm.losses.DSMLoss(weight="sigma2", reduction="sum"), pyebm.losses.DenoisingLoss(half=True)]
+)
 def test_losses(loss, how):
     made = COPIES[how](loss)
     assert type(made) is type(loss)

@@ -1,4 +1,5 @@
-"""Samplers around a target, all steps of a call in one launch: the bits of the same sampler, step by step."""
+"""Samplers around a target, all steps of a call in one launch: the bits of the same sampler, step
+by step."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ UNDERDAMPED = {
     "limits": lambda t: UnderdampedLangevin(t, 0.2, 2.0, clamp=(-1.5, None), score_clip=0.5, temperature=0.7),
     "mask": lambda t: UnderdampedLangevin(t, 0.2, mask=MASK, clamp=(None, 1.0)),
     "one row": lambda t: UnderdampedLangevin(t, 0.2, mask=MASK[0]),
-    "schedules": lambda t: UnderdampedLangevin(t, [0.1 + 0.01 * k for k in range(20)], temperature=lambda k: 1 / (1 + k)),
+    "schedules": lambda t: UnderdampedLangevin(
+        t, [0.1 + 0.01 * k for k in range(20)], temperature=lambda k: 1 / (1 + k)
+    ),
 }
 OVERDAMPED = {
     "mask": lambda t: Langevin(t, 0.05, mask=MASK),
@@ -55,12 +58,21 @@ LEVELS = {
     "two": lambda t: PredictorCorrector(t, VP(), 25, corrector_steps=2, predictor="ancestral", clamp=(-2, 2)),
     "two, sample": lambda t: PredictorCorrector(t, VP(), 25, corrector_steps=2, per="sample", mask=MASK),
     "no predictor": lambda t: PredictorCorrector(t, VE(0.1, 2.0), 12, predictor=None),
-    "no corrector": lambda t: PredictorCorrector(t, VE(0.1, 2.0), 12, corrector_steps=0, predictor="euler_maruyama", mask=MASK),
+    "no corrector": lambda t: PredictorCorrector(
+        t, VE(0.1, 2.0), 12, corrector_steps=0, predictor="euler_maruyama", mask=MASK
+    ),
 }
-BODIES = {UnderdampedLangevin: underdamped, Langevin: langevin, AnnealedLangevin: annealed, PredictorCorrector: predictor_corrector}
+BODIES = {
+    UnderdampedLangevin: underdamped,
+    Langevin: langevin,
+    AnnealedLangevin: annealed,
+    PredictorCorrector: predictor_corrector,
+}
 
 
-def both(monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise = NAMED) -> torch.Tensor:
+def both(
+    monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise = NAMED
+) -> torch.Tensor:
     """The end of the kernel's run, once all that it leaves is what the steps leave."""
     steps, runs = BODIES[type(sampler)]._Steps, []
     for fused in (True, False):
@@ -71,7 +83,15 @@ def both(monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_step
                 patch.setattr(type(sampler), "_body", lambda self, run: steps(run, self))
             whole = sampler(State(x0, noise), n_steps, thin=2)
             first = sampler(State(x0, noise), 3)
-            runs.append((whole.states, whole.x, *whole.info.values(), *whole.state.extra.values(), sampler(first, n_steps - 3).x))
+            runs.append(
+                (
+                    whole.states,
+                    whole.x,
+                    *whole.info.values(),
+                    *whole.state.extra.values(),
+                    sampler(first, n_steps - 3).x,
+                )
+            )
     for ours, theirs in zip(*runs, strict=True):
         assert_equal(ours, theirs, equal_nan=True)
     assert_equal(runs[0][1], runs[0][-1], equal_nan=True)
@@ -127,7 +147,10 @@ def test_levels(of, monkeypatch):
 @pytest.mark.parametrize("per", ["sample", "batch"])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3, 7), (3, 1100), (0, 3)], ids=str)
 def test_predictor_corrector_shapes_and_dtypes(shape, per, dtype, monkeypatch):
-    dim, work = max(normal(1, *shape[1:]).numel(), 1), torch.float64 if dtype == torch.float64 else torch.float32
+    dim, work = (
+        max(normal(1, *shape[1:]).numel(), 1),
+        torch.float64 if dtype == torch.float64 else torch.float32,
+    )
     target = MLPScore(mlp(dim + 1, dim, dtype=work), condition=1)
     both(monkeypatch, PredictorCorrector(target, VE(0.1, 2.0), 8, per=per), normal(*shape).to(dtype), 6)
 
@@ -147,7 +170,9 @@ def test_a_score_of_zero_has_no_step_size(per, monkeypatch):
     sampler, messages = PredictorCorrector(MLPScore(net, condition=1), VE(), 5, per=per), []
     for fused in (True, False):
         if not fused:
-            monkeypatch.setattr(PredictorCorrector, "_body", lambda self, run: predictor_corrector._Steps(run, self))
+            monkeypatch.setattr(
+                PredictorCorrector, "_body", lambda self, run: predictor_corrector._Steps(run, self)
+            )
         with pytest.raises(ValueError, match="step_size must be > 0 and finite") as error:
             sampler(X, noise=NAMED.at(step=0))
         messages.append(str(error.value))
@@ -160,12 +185,16 @@ def test_the_references():
     x, w = normal(20, 4, dtype=torch.float64), normal(20, 4, seed=2, dtype=torch.float64)
     density = MLPEnergy(mlp(4, 1, dtype=torch.float64), 0.5)._numbers_for("test", x).density
     table, name = torch.tensor([[0.1, 0.2, 0.9, 0.1, 0.3]] * 6, dtype=torch.float64), NAMED._name
-    levels = MLPScore(mlp(5, 4, dtype=torch.float64), condition=1)._at_levels("test", x, torch.linspace(0, 1, 6).double())
+    levels = MLPScore(mlp(5, 4, dtype=torch.float64), condition=1)._at_levels(
+        "test", x, torch.linspace(0, 1, 6).double()
+    )
     for given in (density, make("rosenbrock", 4)._numbers_for("test", x).density):
         made = []
         for ops in (_ops._REGISTERED, reference.OPS):
             held = [0.3 * x, w.clone(), torch.empty(3, 20, 4, dtype=torch.float64)]
-            ops["underdamped_chain"](*held[:2], *given, 0.1 * table, 6, name.clone(), held[2], 2, x > -1, -2.0, 2.0, 1.0)
+            ops["underdamped_chain"](
+                *held[:2], *given, 0.1 * table, 6, name.clone(), held[2], 2, x > -1, -2.0, 2.0, 1.0
+            )
             made.append(held)
         torch.testing.assert_close(made[0], made[1], rtol=1e-9, atol=1e-9)
     for together in (False, True):
@@ -173,14 +202,20 @@ def test_the_references():
         for ops in (_ops._REGISTERED, reference.OPS):
             held = [x.clone(), torch.empty(3, 20, 4, dtype=torch.float64)]
             numbers = (levels.which, levels.params, levels.biases, table[:, :4].contiguous())
-            ops["predictor_corrector"](held[0], *numbers, 6, 2, True, together, name.clone(), held[1], 2, x > -1, -3.0, 3.0)
+            ops["predictor_corrector"](
+                held[0], *numbers, 6, 2, True, together, name.clone(), held[1], 2, x > -1, -3.0, 3.0
+            )
             made.append(held)
         torch.testing.assert_close(made[0], made[1], rtol=1e-9, atol=1e-9)
 
 
 def test_the_chain_with_a_mask(monkeypatch):
-    """The public call: one launch on the CPU, elsewhere and where derivatives are wanted a loop of steps."""
-    target, options = make("double_well", 3), {"mask": MASK, "score_clip": 0.4, "thin": 2, "return_diverged": True}
+    """The public call: one launch on the CPU, elsewhere and where derivatives are wanted a loop of
+    steps."""
+    target, options = (
+        make("double_well", 3),
+        {"mask": MASK, "score_clip": 0.4, "thin": 2, "return_diverged": True},
+    )
     got = pyebm.langevin_chain(X, target, 6, 0.05, NAMED, **options)
     x = X
     for k in range(6):
@@ -199,7 +234,9 @@ def test_the_chain_with_a_mask(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "sampler", [UNDERDAMPED["limits"](ENERGY), LEVELS["two"](LEVEL), HMC(ENERGY, 0.3, 2)], ids=["w", "pc", "hmc"]
+    "sampler",
+    [UNDERDAMPED["limits"](ENERGY), LEVELS["two"](LEVEL), HMC(ENERGY, 0.3, 2)],
+    ids=["w", "pc", "hmc"],
 )
 def test_compiled(sampler):
     function = lambda x: sampler(x, 3, noise=NAMED)  # noqa: E731

@@ -1,4 +1,5 @@
-"""The quick look at an op's arguments: it takes the usual call, and nothing that the full checks refuse."""
+"""The quick look at an op's arguments: it takes the usual call, and nothing that the full checks
+refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from pyebm import _op_checks
 from pyebm._op_fits import fits
 from pyebm._schemas import OPS
 
-SLOW = ("langevin_chain", "network_chain")  # whose states and schedules are left to the full checks, a chain being long
+SLOW = (
+    "langevin_chain",
+    "network_chain",
+)  # whose states and schedules are left to the full checks, a chain being long
 
 
 def values_of(op: str, arguments: dict[str, Any]) -> tuple[Any, ...]:
@@ -45,13 +49,16 @@ NUMBERS = [
     for op, table in OPS.items()
     for argument in table.arguments
     if (rule := argument.number) is not None
-    for bad in dict.fromkeys((math.nan, math.inf, -math.inf, rule.low - 1, rule.high, *([rule.low] if rule.low_open else [])))
+    for bad in dict.fromkeys(
+        (math.nan, math.inf, -math.inf, rule.low - 1, rule.high, *([rule.low] if rule.low_open else []))
+    )
 ]
 
 
 @pytest.mark.parametrize(("op", "name", "bad"), NUMBERS)
 def test_a_number_out_of_range(op, name, bad):
-    """Refused by the compiled op, the fake and the Python backends, in the same words; where the rows are given it is not read."""
+    """Refused by the compiled op, the fake and the Python backends, in the same words; where the
+    rows are given it is not read."""
     table, rows = OPS[op], f"{name}_rows"
     good = hostile_ops.good(table) | {name: bad} | ({rows: None} if rows in table.place else {})
     words = next(argument.number.words for argument in table.arguments if argument.name == name)
@@ -60,9 +67,14 @@ def test_a_number_out_of_range(op, name, bad):
     for call in (called, getattr(torch.ops.pyebm, op)):
         with pytest.raises(ValueError, match=said):
             call(*values_of(op, good))
-    hosts = {argument.name for argument in table.arguments if argument.tensor is not None and argument.tensor.on_host}
+    hosts = {
+        argument.name
+        for argument in table.arguments
+        if argument.tensor is not None and argument.tensor.on_host
+    }
     fakes = {
-        key: value.to("meta") if isinstance(value, torch.Tensor) and key not in hosts else value for key, value in good.items()
+        key: value.to("meta") if isinstance(value, torch.Tensor) and key not in hosts else value
+        for key, value in good.items()
     }
     with pytest.raises(ValueError, match=said):
         _op_checks.check(table, values_of(op, fakes), real=False)

@@ -1,4 +1,5 @@
-"""The ops refuse tensors that share memory with a written one, and those alone: against a list of every element's address."""
+"""The ops refuse tensors that share memory with a written one, and those alone: against a list of
+every element's address."""
 
 import random
 
@@ -24,7 +25,9 @@ def views(rng):
 
 
 def addresses(tensor):
-    rows, columns = (range(0, size * stride, stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    rows, columns = (
+        range(0, size * stride, stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
     return {tensor.data_ptr() + 4 * (row + column) for row in rows for column in columns}
 
 

@@ -1,7 +1,8 @@
-"""The losses of the field's libraries, written out in plain PyTorch, and that ours with the right coefficients are the same.
+"""The losses of the field's libraries, written out in plain PyTorch, and that ours with the right
+coefficients are the same.
 
-Formulas and conventions only, from the papers and the public code's mathematics. "The same" means: no further from the formula in
-float64 than twice what the formula's own evaluation in float32 is.
+Formulas and conventions only, from the papers and the public code's mathematics. "The same" means:
+no further from the formula in float64 than twice what the formula's own evaluation in float32 is.
 """
 
 from __future__ import annotations
@@ -151,8 +152,18 @@ PEERS = {
         lambda p, z, _: score_sde(p, *as_in(p, SIGMA), z, False),
         lambda p, _: loss(p, kappa=SIGMA, lam=1, **SUM),
     ),
-    "score_sde vp mean": (ROOT, STD, lambda p, z, _: score_sde_vp(p, z, True), lambda p, _: loss(p, kappa=-1, lam=1, **MEAN)),
-    "score_sde vp sum": (ROOT, STD, lambda p, z, _: score_sde_vp(p, z, False), lambda p, _: loss(p, kappa=-1, lam=1, **SUM)),
+    "score_sde vp mean": (
+        ROOT,
+        STD,
+        lambda p, z, _: score_sde_vp(p, z, True),
+        lambda p, _: loss(p, kappa=-1, lam=1, **MEAN),
+    ),
+    "score_sde vp sum": (
+        ROOT,
+        STD,
+        lambda p, z, _: score_sde_vp(p, z, False),
+        lambda p, _: loss(p, kappa=-1, lam=1, **SUM),
+    ),
     "score_sde likelihood mean": (
         *(ROOT, STD, lambda p, z, _: score_sde_likelihood(p, z, True)),
         lambda p, _: loss(p, kappa=STD, lam=1, weight=G2.double() / STD.double() ** 2, **MEAN),
@@ -163,7 +174,9 @@ PEERS = {
     ),
     "edm": (
         *(ONE, SIGMA, lambda pred, _, x0: edm(pred, x0)),
-        lambda pred, x0: loss(pred, lam=0, mu=-1, x0=x0, weight=(S**2 + DATA**2) / (S * DATA) ** 2, reduction="none"),
+        lambda pred, x0: loss(
+            pred, lam=0, mu=-1, x0=x0, weight=(S**2 + DATA**2) / (S * DATA) ** 2, reduction="none"
+        ),
     ),
     "k-diffusion": (ONE, SIGMA, k_diffusion, ours_k_diffusion),
     "diffusers epsilon": (ROOT, STD, lambda pred, z, _: mse_loss(pred, z), lambda pred, _: loss(pred)),
@@ -175,9 +188,24 @@ PEERS = {
         *(ROOT, STD, velocity),
         lambda pred, x0: loss(pred, lam=-ROOT, mu=STD, x0=x0, weight=SNR.clamp(max=GAMMA) / (SNR + 1)),
     ),
-    "diffusers sample": (ROOT, STD, lambda pred, _, x0: mse_loss(pred, x0), lambda pred, x0: loss(pred, lam=0, mu=-1, x0=x0)),
-    "torchebm": (ONE, SIGMA, lambda pred, z, _: torchebm(pred, z), lambda pred, _: loss(pred, lam=-1 / S, reduction="batchmean")),
-    "flow matching": (1 - TIME, TIME, lambda pred, z, x0: mse_loss(pred, z - x0), lambda pred, x0: loss(pred, mu=1, x0=x0)),
+    "diffusers sample": (
+        ROOT,
+        STD,
+        lambda pred, _, x0: mse_loss(pred, x0),
+        lambda pred, x0: loss(pred, lam=0, mu=-1, x0=x0),
+    ),
+    "torchebm": (
+        ONE,
+        SIGMA,
+        lambda pred, z, _: torchebm(pred, z),
+        lambda pred, _: loss(pred, lam=-1 / S, reduction="batchmean"),
+    ),
+    "flow matching": (
+        1 - TIME,
+        TIME,
+        lambda pred, z, x0: mse_loss(pred, z - x0),
+        lambda pred, x0: loss(pred, mu=1, x0=x0),
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""The steps of the field's samplers in plain PyTorch, and that ours are the same (in the sense of test_peers.py)."""
+"""The steps of the field's samplers in plain PyTorch, and that ours are the same (in the sense of
+test_peers.py)."""
 
 from __future__ import annotations
 
@@ -124,11 +125,17 @@ G2 = S**2 - T**2
 ONE = torch.ones(BATCH)
 
 STEPS = {
-    "score_sde-euler-maruyama-vp": (euler_maruyama_vp, lambda: affine(1 + 0.5 * R / N, R / N, (R / N).sqrt())),
+    "score_sde-euler-maruyama-vp": (
+        euler_maruyama_vp,
+        lambda: affine(1 + 0.5 * R / N, R / N, (R / N).sqrt()),
+    ),
     "score_sde-reverse-diffusion-ve": (reverse_diffusion_ve, lambda: affine(1.0, G2, G2.sqrt())),
     "score_sde-reverse-diffusion-vp": (reverse_diffusion_vp, lambda: affine(2 - (1 - B).sqrt(), B, B.sqrt())),
     "score_sde-ancestral-ve": (ancestral_ve, lambda: affine(1.0, G2, (T**2 * G2 / S**2).sqrt())),
-    "score_sde-ancestral-vp": (ancestral_vp, lambda: affine(1 / (1 - B).sqrt(), B / (1 - B).sqrt(), B.sqrt())),
+    "score_sde-ancestral-vp": (
+        ancestral_vp,
+        lambda: affine(1 / (1 - B).sqrt(), B / (1 - B).sqrt(), B.sqrt()),
+    ),
     "score_sde-langevin-ve": (lambda *a: corrector(*a, ONE), lambda: langevin(corrector_step(ONE))),
     "score_sde-langevin-vp": (lambda *a: corrector(*a, 1 - BETA), lambda: langevin(corrector_step(1 - BETA))),
     "score_sde-annealed-langevin": (annealed_corrector, lambda: langevin((SNR * S) ** 2 * 2)),
@@ -151,7 +158,8 @@ def test_step(name):
 
 
 def test_ncsnv2_final_denoising():
-    """x + sigma_L^2 score: the last of AnnealedLangevin's steps, and an affine step without noise."""
+    """x + sigma_L^2 score: the last of AnnealedLangevin's steps, and an affine step without
+    noise."""
     want = X.double() + 0.01**2 * SCORE.double()
     for got in (
         pyebm.affine_step(X, SCORE, 1.0, 0.01**2, 0.0, NOISE),
@@ -165,4 +173,6 @@ def test_posterior_temperature():
     lr, temperature, beta = 0.05, 0.7, 1.3
     c = math.sqrt(temperature * lr * (2 - temperature * lr * beta))
     want = X.double() + lr * SCORE.double() + c * NOISE.randn(SHAPE).double()
-    torch.testing.assert_close(pyebm.affine_step(X, SCORE, 1.0, lr, c, NOISE).double(), want, rtol=2**-22, atol=2**-22)
+    torch.testing.assert_close(
+        pyebm.affine_step(X, SCORE, 1.0, lr, c, NOISE).double(), want, rtol=2**-22, atol=2**-22
+    )

@@ -21,7 +21,8 @@ def test_equals_the_reference(backend, device, dtype, shape):
 
 
 def test_equals_plain_pytorch(backend, device, dtype, shape):
-    """In float32 and float64 the very expression; half precisions by way of float32, rounded once."""
+    """In float32 and float64 the very expression; half precisions by way of float32, rounded
+    once."""
     x = normal(*shape, dtype=dtype, device=device)
     work = torch.promote_types(dtype, torch.float32)
     z = Noise(3).randn(shape, device=device, backend=backend).to(work)
@@ -46,7 +47,9 @@ def test_batch_split_and_shuffle(backend, device):
     tail = pyebm.perturb(x[4:], sigma[4:], Noise(0).shard(first_sample=4), backend=backend)
     assert_equal(tail, whole[4:])
     order = torch.tensor([3, 6, 0])
-    assert_equal(pyebm.perturb(x[order], sigma[order], Noise(0, sample_ids=order), backend=backend), whole[order])
+    assert_equal(
+        pyebm.perturb(x[order], sigma[order], Noise(0, sample_ids=order), backend=backend), whole[order]
+    )
 
 
 def test_nan_stays_in_its_element(backend, device, dtype):
@@ -62,7 +65,8 @@ def test_nan_stays_in_its_element(backend, device, dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=name_of)
 @pytest.mark.parametrize("alpha", [1.0, 0.5, 1 + 2**-11, 1 + 2**-8, 1 / 3, 7.7, 2**-20 / 3, 3e4])
 def test_every_half_precision_value(backend, device, dtype, alpha):
-    """All 65,536 are read, and rounded to nearest even: ties, subnormals, overflow to infinity, NaN."""
+    """All 65,536 are read, and rounded to nearest even: ties, subnormals, overflow to infinity,
+    NaN."""
     bits = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
     x = bits.view(dtype).to(device)
     got = pyebm.perturb(x, 1e-30, Noise(0), alpha=alpha, backend=backend)
@@ -79,7 +83,8 @@ def test_every_nan_is_rounded_to_a_nan(backend, device, dtype):
 
 class TestGradient:
     def test_is_alpha_times_what_came(self, backend, device, dtype):
-        """Computed in float32 and rounded once, like everything else, for alpha as a number and per sample."""
+        """Computed in float32 and rounded once, like everything else, for alpha as a number and per
+        sample."""
         work = torch.promote_types(dtype, torch.float32)
         above = normal(5, 3, 7, dtype=dtype, device=device, seed=1)
         for alpha in (1.0, -0.7, levels(5, device)):

@@ -1,4 +1,5 @@
-"""The plain entries' arguments have one definition, and a library that was built of another one says so."""
+"""The plain entries' arguments have one definition, and a library that was built of another one
+says so."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ def run():
 @pytest.mark.usefixtures("fresh_entries")
 def test_a_library_of_other_sources(monkeypatch):
     monkeypatch.setattr(_plain_args, "LAYOUT", "affine_step: float a")
-    with pytest.raises(RuntimeError, match="affine_step: the compiled library is of other sources than pyebm's Python; build it"):
+    with pytest.raises(
+        RuntimeError,
+        match="affine_step: the compiled library is of other sources than pyebm's Python; build it",
+    ):
         run()
 
 
@@ -35,5 +39,7 @@ def test_a_library_that_does_not_say(monkeypatch):
 
 
 def test_the_layout_has_every_field():
-    assert _plain_args.LAYOUT.endswith("; affine_step: float a, float b, float c; corrector_step: float factor, int together")
+    assert _plain_args.LAYOUT.endswith(
+        "; affine_step: float a, float b, float c; corrector_step: float factor, int together"
+    )
     assert _plain_args.STRUCTS.keys() == {"call", _plain.PlainStep.op, _plain.PlainCorrector.op}

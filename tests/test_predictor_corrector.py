@@ -1,4 +1,5 @@
-"""PredictorCorrector against the published formulas (Song et al. 2021), transcribed in plain PyTorch with the noise given."""
+"""PredictorCorrector against the published formulas (Song et al. 2021), transcribed in plain
+PyTorch with the noise given."""
 
 from __future__ import annotations
 
@@ -68,7 +69,10 @@ class Published:
             return (mean if flow else mean + g[:, None] * z), mean
         k = self.at(t)
         if self.name == "ve":
-            sigma, below = self.sigmas[k], torch.where(k == 0, torch.zeros_like(t), self.sigmas[(k - 1).clamp(min=0)])
+            sigma, below = (
+                self.sigmas[k],
+                torch.where(k == 0, torch.zeros_like(t), self.sigmas[(k - 1).clamp(min=0)]),
+            )
             mean = x + s * (sigma**2 - below**2)[:, None]
             return mean + (below**2 * (sigma**2 - below**2) / sigma**2).sqrt()[:, None] * z, mean
         beta = self.betas[k][:, None]
@@ -120,14 +124,18 @@ def test_the_published_loop(name, kind, flow, per):
     steps = sampler(x, noise=Noise(3, stream=5), thin=1).states
     for k, at in enumerate(torch.linspace(1, sde.eps, N, dtype=torch.float64)):
         t = at.expand(7)
-        if k == 0 and name == "ve":  # truncation of t (N - 1) must not fall a step short at the very first time
+        if (
+            k == 0 and name == "ve"
+        ):  # truncation of t (N - 1) must not fall a step short at the very first time
             assert published.at(t)[0] == N - 1
         for j in range(2):
             x = published.correct(x, t, z(1 + j, k), per)
         x, mean = published.predict(kind, x, t, z(0, k), flow)
         torch.testing.assert_close(steps[k], x, rtol=1e-9, atol=1e-9)
         x = steps[k]  # so that rounding does not add up
-    denoised = PredictorCorrector(score, sde, N, **options)(normal(7, 4, dtype=torch.float64), noise=Noise(3, stream=5))
+    denoised = PredictorCorrector(score, sde, N, **options)(
+        normal(7, 4, dtype=torch.float64), noise=Noise(3, stream=5)
+    )
     torch.testing.assert_close(denoised, mean, rtol=1e-9, atol=1e-9)
 
 
@@ -135,7 +143,11 @@ def test_the_published_loop(name, kind, flow, per):
 def test_inpainting(name):
     """score_sde's: known elements follow the forward process, and the unknown ones see them."""
     sde, published = SDES[name]
-    mask, known, x = normal(7, 4, seed=3) > 0, normal(7, 4, dtype=torch.float64, seed=4), normal(7, 4, dtype=torch.float64)
+    mask, known, x = (
+        normal(7, 4, seed=3) > 0,
+        normal(7, 4, dtype=torch.float64, seed=4),
+        normal(7, 4, dtype=torch.float64),
+    )
     sampler = PredictorCorrector(score, sde, N, snr=SNR, mask=mask, known=known)
     got = sampler(x, 3, noise=Noise(3, stream=5))
     for k in range(3):
@@ -146,21 +158,27 @@ def test_inpainting(name):
         x = torch.where(mask, x, mean + std[:, None] * z(3, k))
         x = torch.where(mask, published.predict("reverse_diffusion", x, t, z(0, k), False)[0], x)
     torch.testing.assert_close(got, x, rtol=1e-9, atol=1e-9)
-    assert_equal(torch.where(mask, 0.0, sampler(got, noise=Noise(3, stream=5, step=3))), torch.where(mask, 0.0, known))
+    assert_equal(
+        torch.where(mask, 0.0, sampler(got, noise=Noise(3, stream=5, step=3))), torch.where(mask, 0.0, known)
+    )
 
 
 @pytest.mark.parametrize("name", SDES)
 def test_marginals(name):
     sde, published = SDES[name]
     for t in (sde.eps, 0.3, 1.0):
-        mean, std = published.marginal(torch.ones(1, 1, dtype=torch.float64), torch.tensor([t], dtype=torch.float64))
+        mean, std = published.marginal(
+            torch.ones(1, 1, dtype=torch.float64), torch.tensor([t], dtype=torch.float64)
+        )
         assert sde.alpha(t) == pytest.approx(float(mean), rel=1e-12)
         assert sde.sigma(t) == pytest.approx(float(std), rel=1e-9)
         # d sigma^2 / dt = 2 f sigma^2 + g^2, d alpha / dt = f alpha.
         h = 1e-6
         rate = (sde.sigma(t + h) ** 2 - sde.sigma(t - h) ** 2) / (2 * h)
         assert rate == pytest.approx(2 * sde.f(t) * sde.sigma(t) ** 2 + sde.g(t) ** 2, rel=1e-5, abs=1e-7)
-        assert (sde.alpha(t + h) - sde.alpha(t - h)) / (2 * h) == pytest.approx(sde.f(t) * sde.alpha(t), rel=1e-6, abs=1e-9)
+        assert (sde.alpha(t + h) - sde.alpha(t - h)) / (2 * h) == pytest.approx(
+            sde.f(t) * sde.alpha(t), rel=1e-6, abs=1e-9
+        )
 
 
 def test_prior_and_info():
@@ -175,22 +193,54 @@ def test_prior_and_info():
 
 BAD = {
     "sde": (lambda: PredictorCorrector(score, "ve", 10), TypeError, "sde must be VE, VP or SubVP, got str"),
-    "score_fn": (lambda: PredictorCorrector(3, VE(), 10), TypeError, "score_fn must be a function of x and t, got int"),
+    "score_fn": (
+        lambda: PredictorCorrector(3, VE(), 10),
+        TypeError,
+        "score_fn must be a function of x and t, got int",
+    ),
     "n": (lambda: PredictorCorrector(score, VE(), 1), ValueError, "n must be >= 2, got 1"),
     "beta": (lambda: PredictorCorrector(score, VP(), 20), ValueError, "VP needs n > beta_max = 20, got 20"),
-    "predictor": (lambda: PredictorCorrector(score, VE(), 10, predictor="ddim"), ValueError, "predictor must be one of .*'ddim'"),
-    "nothing": (lambda: PredictorCorrector(score, VE(), 10, predictor=None, corrector_steps=0), ValueError, "corrector_steps"),
-    "corrector_steps": (lambda: PredictorCorrector(score, VE(), 10, corrector_steps=-1), ValueError, "corrector_steps .* got -1"),
-    "snr": (lambda: PredictorCorrector(score, VE(), 10, snr=0.0), ValueError, "snr must be > 0 and finite, got 0"),
-    "per": (lambda: PredictorCorrector(score, VE(), 10, per="x"), ValueError, "per must be one of 'batch', 'sample', got 'x'"),
+    "predictor": (
+        lambda: PredictorCorrector(score, VE(), 10, predictor="ddim"),
+        ValueError,
+        "predictor must be one of .*'ddim'",
+    ),
+    "nothing": (
+        lambda: PredictorCorrector(score, VE(), 10, predictor=None, corrector_steps=0),
+        ValueError,
+        "corrector_steps",
+    ),
+    "corrector_steps": (
+        lambda: PredictorCorrector(score, VE(), 10, corrector_steps=-1),
+        ValueError,
+        "corrector_steps .* got -1",
+    ),
+    "snr": (
+        lambda: PredictorCorrector(score, VE(), 10, snr=0.0),
+        ValueError,
+        "snr must be > 0 and finite, got 0",
+    ),
+    "per": (
+        lambda: PredictorCorrector(score, VE(), 10, per="x"),
+        ValueError,
+        "per must be one of 'batch', 'sample', got 'x'",
+    ),
     "flow": (
         lambda: PredictorCorrector(score, VE(), 10, predictor="ancestral", probability_flow=True),
         ValueError,
         "probability_flow needs .* got 'ancestral'",
     ),
-    "sigma": (lambda: VE(1.0, 0.5), ValueError, "VE: sigma_min and sigma_max must be 0 < min <= max and finite, got 1.0 and 0.5"),
+    "sigma": (
+        lambda: VE(1.0, 0.5),
+        ValueError,
+        "VE: sigma_min and sigma_max must be 0 < min <= max and finite, got 1.0 and 0.5",
+    ),
     "betas": (lambda: SubVP(0.0, 1.0), ValueError, "SubVP: beta_min must be > 0"),
-    "known": (lambda: PredictorCorrector(score, VE(), 10, known=torch.zeros(2, 4))(torch.zeros(2, 4)), ValueError, "known needs a"),
+    "known": (
+        lambda: PredictorCorrector(score, VE(), 10, known=torch.zeros(2, 4))(torch.zeros(2, 4)),
+        ValueError,
+        "known needs a",
+    ),
     "beyond": (
         lambda: PredictorCorrector(score, VE(), 9)(torch.zeros(2, 4), noise=Noise(0, step=10)),
         ValueError,

@@ -1,8 +1,9 @@
-"""A rule for every public call: what an argument can't be is refused by name, and what it can be has the value that it says.
+"""A rule for every public call: what an argument can't be is refused by name, and what it can be
+has the value that it says.
 
-Every argument of every call gets all of the hostile values. There are two ways to pass: a TypeError, ValueError or
-RuntimeError whose message has the argument's name, or the result of the plain value that the hostile one stands for (its kind
-says which).
+Every argument of every call gets all of the hostile values. There are two ways to pass: a
+TypeError, ValueError or RuntimeError whose message has the argument's name, or the result of the
+plain value that the hostile one stands for (its kind says which).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ CALLS = FUNCTIONS | OBJECTIVES | SAMPLERS | DISTRIBUTED
 
 
 @pytest.mark.filterwarnings("ignore")  # of chains that can't move, and of torch's prototypes
-@pytest.mark.parametrize(("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds])
+@pytest.mark.parametrize(
+    ("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds]
+)
 def test_is_refused_by_name_or_right(call, argument):
     wrong = CALLS[call].wrong(argument)
     assert not wrong, "\n".join([f"{call}({argument}=...)", *wrong])

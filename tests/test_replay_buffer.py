@@ -120,11 +120,27 @@ REFUSED = {
     "no data": (lambda: ReplayBuffer(4, (2,), init=normal(0, 2)), ValueError, "init must be data"),
     "dtype": (lambda: ReplayBuffer(4, (2,), dtype=torch.int64), TypeError, "dtype must be"),
     "count": (lambda: ReplayBuffer(4, (2,)).draw(5, NOISE), ValueError, "ids below size, 4, got an id of 4"),
-    "shard": (lambda: ReplayBuffer(4, (2,)).draw(2, NOISE.shard(first_sample=3)), ValueError, "got an id of 4"),
-    "twice": (lambda: ReplayBuffer(4, (2,)).draw(2, Noise(0, sample_ids=[1, 1])), ValueError, "different samples"),
-    "seeds": (lambda: ReplayBuffer(4, (2,)).draw(2, Noise(torch.arange(2))), ValueError, "noise must have one seed"),
+    "shard": (
+        lambda: ReplayBuffer(4, (2,)).draw(2, NOISE.shard(first_sample=3)),
+        ValueError,
+        "got an id of 4",
+    ),
+    "twice": (
+        lambda: ReplayBuffer(4, (2,)).draw(2, Noise(0, sample_ids=[1, 1])),
+        ValueError,
+        "different samples",
+    ),
+    "seeds": (
+        lambda: ReplayBuffer(4, (2,)).draw(2, Noise(torch.arange(2))),
+        ValueError,
+        "noise must have one seed",
+    ),
     "noise": (lambda: ReplayBuffer(4, (2,)).draw(2, 0), TypeError, "noise must be a Noise"),
-    "start": (lambda: ReplayBuffer(4, (2,), init=lambda *_: torch.zeros(3)).draw(2, NOISE), ValueError, "init must return"),
+    "start": (
+        lambda: ReplayBuffer(4, (2,), init=lambda *_: torch.zeros(3)).draw(2, NOISE),
+        ValueError,
+        "init must return",
+    ),
     "put": (
         lambda: (buffer := ReplayBuffer(4, (2,))).put(buffer.draw(2, NOISE), torch.zeros(3, 2)),
         ValueError,

@@ -1,4 +1,5 @@
-"""Langevin and AnnealedLangevin: the loops by hand, stopping and resuming, and what they must leave alone."""
+"""Langevin and AnnealedLangevin: the loops by hand, stopping and resuming, and what they must leave
+alone."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def sampler(request):
 class TestEqualsTheLoop:
     """The samplers are loops around langevin_step and nothing else."""
 
-    @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "clamp": (-1, 1), "score_clip": 0.7, "mask": MASK}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"temperature": 0.5, "clamp": (-1, 1), "score_clip": 0.7, "mask": MASK}]
+    )
     def test_langevin(self, dtype, options):
         x0, noise = normal(6, 5, dtype=dtype), Noise(1, step=7, stream=2)
         x = x0
@@ -65,7 +68,9 @@ class TestEqualsTheLoop:
         assert_equal(Langevin(score, levels(6), **options)(x0, 10, noise=noise), x)
 
     @pytest.mark.parametrize("denoise", [True, False])
-    @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "clamp": (-1, 1), "score_clip": 0.7, "mask": MASK}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"temperature": 0.5, "clamp": (-1, 1), "score_clip": 0.7, "mask": MASK}]
+    )
     def test_annealed(self, dtype, options, denoise):
         x0, work = normal(6, 5, dtype=dtype), torch.promote_types(dtype, torch.float32)
         x, step = x0, 0
@@ -75,20 +80,31 @@ class TestEqualsTheLoop:
 
         for sigma in SIGMAS:
             for _ in range(EACH):
-                x = pyebm.langevin_step(x, score_at(x, sigma), LR * (sigma / SIGMAS[-1]) ** 2, Noise(1, step=step), **options)
+                x = pyebm.langevin_step(
+                    x, score_at(x, sigma), LR * (sigma / SIGMAS[-1]) ** 2, Noise(1, step=step), **options
+                )
                 step += 1
         if denoise:
             cold = {**options, "temperature": 0.0}
             x = pyebm.langevin_step(x, score_at(x, SIGMAS[-1]), SIGMAS[-1] ** 2, Noise(1), **cold)
-        sampler = AnnealedLangevin(lambda x, s: level_score(x, s).to(dtype), SIGMAS, LR, EACH, denoise, **options)
+        sampler = AnnealedLangevin(
+            lambda x, s: level_score(x, s).to(dtype), SIGMAS, LR, EACH, denoise, **options
+        )
         assert_equal(sampler(x0, noise=Noise(1)), x)
         assert len(sampler) == STEPS
 
     @pytest.mark.parametrize(
-        "noise", [Noise(1, step=5), Noise(1, step=2**32 - 2100), Noise(torch.arange(3)), Noise(1, sample_ids=[7, 0, 7])]
+        "noise",
+        [
+            Noise(1, step=5),
+            Noise(1, step=2**32 - 2100),
+            Noise(torch.arange(3)),
+            Noise(1, sample_ids=[7, 0, 7]),
+        ],
     )
     def test_a_long_run(self, noise):
-        """However many steps a sampler prepares at once, in long runs and up to the last step there is."""
+        """However many steps a sampler prepares at once, in long runs and up to the last step there
+        is."""
         x = y = normal(3, 2)
         for k in range(2100):
             x = pyebm.langevin_step(x, score(x), 0.1, noise.at(step=noise.step + k))
@@ -96,22 +112,36 @@ class TestEqualsTheLoop:
 
     @pytest.mark.parametrize("options", [{}, {"temperature": levels(6, seed=3), "clamp": (-1, 1)}])
     def test_a_target_s_chain(self, backend, device, dtype, options, monkeypatch):
-        """One launch for all steps and kept states, one from callback to callback: the bits of the loop."""
+        """One launch for all steps and kept states, one from callback to callback: the bits of the
+        loop."""
         target = pyebm.targets.DoubleWell().to(device)
         if "langevin_chain" not in _ops.kernels(backend, torch.empty(0, device=device)):
             pytest.skip(f"backend {backend} has no langevin_chain yet")
-        options = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in options.items()} | {"backend": backend}
-        x0, noise, calls = normal(6, 5, dtype=dtype, device=device), Noise(1, step=7, sample_ids=[5, 0, 3, 2, 9, 9]), []
-        chain, loop = Langevin(target, 0.01, **options), Langevin(partial(target.score, backend=backend), 0.01, **options)
+        options = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in options.items()} | {
+            "backend": backend
+        }
+        x0, noise, calls = (
+            normal(6, 5, dtype=dtype, device=device),
+            Noise(1, step=7, sample_ids=[5, 0, 3, 2, 9, 9]),
+            [],
+        )
+        chain, loop = (
+            Langevin(target, 0.01, **options),
+            Langevin(partial(target.score, backend=backend), 0.01, **options),
+        )
         kernels = dict(_ops.kernels(backend, x0))
-        counted = kernels | {"langevin_chain": lambda *args: calls.append(args[3]) or kernels["langevin_chain"](*args)}
+        counted = kernels | {
+            "langevin_chain": lambda *args: calls.append(args[3]) or kernels["langevin_chain"](*args)
+        }
         monkeypatch.setattr(_ops, "kernels", lambda *_: counted)
         assert_equal(chain(x0, 10, noise=noise), loop(x0, 10, noise=noise))
         for thin in (1, 3, 10, 11):
             one, many = (sampler(x0, 10, noise=noise, thin=thin) for sampler in (chain, loop))
             assert_equal((one.x, one.states), (many.x, many.states))
         assert calls == [10] * 5
-        seen = [sampler(x0, 10, noise=noise, thin=2, callback=lambda k, *_: k == 5) for sampler in (chain, loop)]
+        seen = [
+            sampler(x0, 10, noise=noise, thin=2, callback=lambda k, *_: k == 5) for sampler in (chain, loop)
+        ]
         assert_equal((seen[0].x, seen[0].states), (seen[1].x, seen[1].states))
         assert calls[5:] == [1] * 5
 
@@ -122,14 +152,17 @@ class TestEqualsTheLoop:
         torch.testing.assert_close(annealed()(x0, noise=Noise(1)), want, rtol=1e-6, atol=1e-7)
 
     def test_inpainting(self):
-        """ncsnv2's: known elements carry the level's own noise, from stream + 1, when the score looks at them; at last none."""
+        """ncsnv2's: known elements carry the level's own noise, from stream + 1, when the score
+        looks at them; at last none."""
         x, known = normal(6, 5), normal(6, 5, seed=4)
         sampler = annealed(mask=MASK, known=known)
         got = sampler(x, noise=Noise(1), thin=1).states
         for k in range(STEPS):
             sigma = sampler.sigma_at(k)
             x = torch.where(MASK, x, pyebm.perturb(known, sigma, Noise(1, step=k, stream=1)))
-            step = pyebm.langevin_step(x, level_score(x, torch.full((6,), sigma)), sampler.step_size_at(k), Noise(1, step=k))
+            step = pyebm.langevin_step(
+                x, level_score(x, torch.full((6,), sigma)), sampler.step_size_at(k), Noise(1, step=k)
+            )
             x = torch.where(MASK, step, x)
             if k < STEPS - 1:
                 assert_equal(got[k], x)
@@ -158,7 +191,9 @@ class TestStopAndResume:
         """True stops after that step; the run goes on from there with the same bits."""
         stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, *_: k == 5)
         assert_equal(stopped, sampler(normal(6, 5), 5, noise=Noise(1)))
-        assert_equal(sampler(stopped, STEPS - 5, noise=Noise(1, step=5)), sampler(normal(6, 5), STEPS, noise=Noise(1)))
+        assert_equal(
+            sampler(stopped, STEPS - 5, noise=Noise(1, step=5)), sampler(normal(6, 5), STEPS, noise=Noise(1))
+        )
 
     def test_the_schedule_knows_its_end(self):
         sampler = annealed()
@@ -168,7 +203,9 @@ class TestStopAndResume:
         assert_equal(sampler(half, noise=Noise(1, step=STEPS)), half)
 
 
-@pytest.mark.parametrize("sampler", [Langevin(score, 0.1, clamp=(-1, 1)), annealed(score_clip=0.7)], ids=["langevin", "annealed"])
+@pytest.mark.parametrize(
+    "sampler", [Langevin(score, 0.1, clamp=(-1, 1)), annealed(score_clip=0.7)], ids=["langevin", "annealed"]
+)
 def test_batch_split(sampler):
     """The last chains on their own, with their own ids, as another process would run them."""
     whole = sampler(normal(6, 5), STEPS, noise=Noise(1))
@@ -189,7 +226,9 @@ class TestWhatComesBack:
 
     def test_callback_sees_every_step(self, sampler):
         seen = []
-        last = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, x, _: seen.append((k, x.clone())))
+        last = sampler(
+            normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, x, _: seen.append((k, x.clone()))
+        )
         assert [k for k, _ in seen] == list(range(1, STEPS + 1))
         assert_equal(seen[-1][1], last)
         assert_equal(seen[2][1], sampler(normal(6, 5), 3, noise=Noise(1)))
@@ -202,7 +241,10 @@ class TestWhatComesBack:
 
     def test_progress(self, sampler, capsys):
         pytest.importorskip("rich")
-        assert_equal(sampler(normal(6, 5), STEPS, noise=Noise(1), progress=True), sampler(normal(6, 5), STEPS, noise=Noise(1)))
+        assert_equal(
+            sampler(normal(6, 5), STEPS, noise=Noise(1), progress=True),
+            sampler(normal(6, 5), STEPS, noise=Noise(1)),
+        )
         assert "angevin" in capsys.readouterr().out
 
     def test_without_a_noise_each_run_is_fresh_but_follows_manual_seed(self, sampler):
@@ -226,7 +268,8 @@ class TestLeftAlone:
             assert_equal(x0.detach(), before)
 
     def test_no_graph(self):
-        """A network's score under the sampler: nothing to differentiate is kept, with x0 or parameters that require grad."""
+        """A network's score under the sampler: nothing to differentiate is kept, with x0 or
+        parameters that require grad."""
         net, states = nn.Linear(5, 5), []
         sampler = Langevin(net, 0.1)
         last = sampler(normal(6, 5, grad=True), 5, callback=lambda _, x, __: states.append(x.requires_grad))

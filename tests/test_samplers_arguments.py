@@ -41,24 +41,30 @@ def begin(dtype=torch.float32):
 
 
 class TestClamps:
-    """By element: the bits of the kernel's clamp where the bounds are the same number everywhere."""
+    """By element: the bits of the kernel's clamp where the bounds are the same number
+    everywhere."""
 
     MAKES = (
         lambda clamp: Langevin(score, 0.3, clamp=clamp, mask=MASK),
         lambda clamp: Langevin(TARGET, 0.01, clamp=clamp),
         lambda clamp: UnderdampedLangevin(score, 0.5, clamp=clamp, mask=MASK),
         lambda clamp: AnnealedLangevin(sampler_cases.level_score, [2.0, 1.0], 0.1, 5, clamp=clamp, mask=MASK),
-        lambda clamp: PredictorCorrector(sampler_cases.time_score, VP(0.1, 6.0), 10, clamp=clamp, per="sample", mask=MASK),
+        lambda clamp: PredictorCorrector(
+            sampler_cases.time_score, VP(0.1, 6.0), 10, clamp=clamp, per="sample", mask=MASK
+        ),
     )
 
     @pytest.mark.parametrize("make", MAKES)
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
     def test_as_numbers(self, make, dtype):
-        """In half precisions too, where the kernel clamps before it rounds: 0.3 and 0.7 are numbers of none of them."""
+        """In half precisions too, where the kernel clamps before it rounds: 0.3 and 0.7 are numbers
+        of none of them."""
         start = State(normal(6, 5, dtype=dtype), Noise(2))
         for low, high in ((-0.3, 0.7), (None, 0.7), (-0.3, None)):
             want = make((low, high))(start, 8)
-            rows = [None if side is None else torch.full((5,), side, dtype=torch.float64) for side in (low, high)]
+            rows = [
+                None if side is None else torch.full((5,), side, dtype=torch.float64) for side in (low, high)
+            ]
             same(make(tuple(rows))(start, 8), want)
             assert not torch.equal(want.x, make(None)(start, 8).x)
 
@@ -98,7 +104,11 @@ class TestNoises:
 
     def test_a_generator_gives_a_seed_drawn_from_it(self):
         sampler, x = Langevin(score, 0.1), normal(6, 5)
-        seed = int(torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, generator=torch.Generator().manual_seed(3)))
+        seed = int(
+            torch.randint(
+                -(2**63), 2**63 - 1, (), dtype=torch.int64, generator=torch.Generator().manual_seed(3)
+            )
+        )
         generator, default = torch.Generator().manual_seed(3), torch.get_rng_state()
         first = sampler(x, 3, noise=generator)
         assert_equal(first, sampler(x, 3, noise=Noise(seed)))
@@ -119,7 +129,9 @@ class TestNoises:
 
 
 class TestObjects:
-    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))], ids=["deepcopy", "pickle"])
+    @pytest.mark.parametrize(
+        "copied", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))], ids=["deepcopy", "pickle"]
+    )
     def test_copies(self, copied):
         samplers = [
             *(

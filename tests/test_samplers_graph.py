@@ -1,4 +1,5 @@
-"""graph=True: the step that a graph replays is the host's, waits for nothing, and on a device draws fresh noise every time."""
+"""graph=True: the step that a graph replays is the host's, waits for nothing, and on a device draws
+fresh noise every time."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def make(request):
 
 @pytest.fixture
 def replayed(monkeypatch):
-    """graph=True as on a GPU, but for the graph: the same calls in the same order, the "replay" being the call itself."""
+    """graph=True as on a GPU, but for the graph: the same calls in the same order, the "replay"
+    being the call itself."""
     captured = []
     monkeypatch.setattr(_graph, "on_the_side", lambda once: once())
     monkeypatch.setattr(_graph, "capture", lambda once: captured.append(once) or once)
@@ -70,17 +72,28 @@ class TestGraph:
     @pytest.mark.usefixtures("replayed")
     @pytest.mark.parametrize("graph", [False, True])
     def test_on_a_device_s_fake_tensors(self, make, graph, monkeypatch):
-        """Every tensor of a step is on x's device, and none is read: fake CUDA tensors have no values."""
-        if make in [CASES[name] for name in ("langevin-chain", "underdamped-chain", "pc-network", "mala-network")]:
+        """Every tensor of a step is on x's device, and none is read: fake CUDA tensors have no
+        values."""
+        if make in [
+            CASES[name] for name in ("langevin-chain", "underdamped-chain", "pc-network", "mala-network")
+        ]:
             pytest.skip("making a target reads its numbers")
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
-        monkeypatch.setattr(torch.Tensor, "copy_", lambda self, other: self.zero_().add_(other))  # copy_ asks for the real device
+        monkeypatch.setattr(
+            torch.Tensor, "copy_", lambda self, other: self.zero_().add_(other)
+        )  # copy_ asks for the real device
         # Autograd on a device that torch is not built for aborts the process.
-        monkeypatch.setattr(_body, "energy_and_score", lambda _, energy, x: (energy(x), sampler_cases.score(x)))
+        monkeypatch.setattr(
+            _body, "energy_and_score", lambda _, energy, x: (energy(x), sampler_cases.score(x))
+        )
         with FakeTensorMode(allow_non_fake_inputs=False):
             x0 = torch.empty(6, 5, device="cuda")
             for name in ("MASK_ROW", "KNOWN"):
-                monkeypatch.setattr(sampler_cases, name, torch.ones(1, 5, device="cuda", dtype=getattr(sampler_cases, name).dtype))
+                monkeypatch.setattr(
+                    sampler_cases,
+                    name,
+                    torch.ones(1, 5, device="cuda", dtype=getattr(sampler_cases, name).dtype),
+                )
             monkeypatch.setattr(sampler_cases, "KNOWN", torch.ones(6, 5, device="cuda"))
             out = make(x0)(begin(x0), STEPS, graph=graph, thin=4)
         assert out.states.shape == (3, 6, 5)
@@ -88,7 +101,9 @@ class TestGraph:
 
     def test_needs_a_device(self, make):
         x0 = normal(6, 5)
-        with pytest.raises(ValueError, match="graph=True captures a CUDA graph and so needs x0 on a CUDA device, got cpu"):
+        with pytest.raises(
+            ValueError, match="graph=True captures a CUDA graph and so needs x0 on a CUDA device, got cpu"
+        ):
             make(x0)(begin(x0), STEPS, graph=True)
 
 

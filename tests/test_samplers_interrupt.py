@@ -1,4 +1,5 @@
-"""Ctrl-C: a chain is cut into short calls, with the bits of one; what an interrupted run leaves is of use."""
+"""Ctrl-C: a chain is cut into short calls, with the bits of one; what an interrupted run leaves is
+of use."""
 
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ class TestStretches:
                 if thin is not None:
                     over = at // thin - done // thin  # the kept states of this call
                     last = at % thin == 0 or at == n_steps
-                    assert over == 0 or (over == 1 and at % thin == 0) or (kept_inside and done % thin == 0 and last)
+                    assert (
+                        over == 0
+                        or (over == 1 and at % thin == 0)
+                        or (kept_inside and done % thin == 0 and last)
+                    )
             assert at == n_steps
             if seconds == 1e-9 and n_steps:
                 assert max(counts[1:], default=1) == 1
@@ -59,7 +64,10 @@ class TestStretches:
         """Most calls there are: nothing is to be paid for what they don't need."""
         assert _stretches.first_stretch(torch.empty(64, 2), torch.empty(2), 200) >= 200
         assert _stretches.first_stretch(torch.empty(1000, 2), torch.empty(16 * 4), 10**9) < 2000
-        assert _stretches.first_stretch(torch.empty(10**5, 64, device="meta"), torch.empty(10**6), 10**9) == 10**9
+        assert (
+            _stretches.first_stretch(torch.empty(10**5, 64, device="meta"), torch.empty(10**6), 10**9)
+            == 10**9
+        )
 
 
 class TestBits:
@@ -78,16 +86,21 @@ class TestBits:
             )
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    @pytest.mark.parametrize("noise", [Noise(3, step=5), Noise(torch.arange(6)), Noise(3, sample_ids=[5, 0, 3, 2, 9, 9])])
+    @pytest.mark.parametrize(
+        "noise", [Noise(3, step=5), Noise(torch.arange(6)), Noise(3, sample_ids=[5, 0, 3, 2, 9, 9])]
+    )
     @pytest.mark.parametrize(
         "options",
         [{}, {"clamp": (-1, 1), "temperature": [0.01 * k for k in range(40)]}, {"temperature": levels(6)}],
     )
     def test_langevin_chain(self, options, noise, dtype, cut_chain):
-        """With kept states, and a divergence's step counted from the call's first: two chains leave for infinity on the way."""
+        """With kept states, and a divergence's step counted from the call's first: two chains leave
+        for infinity on the way."""
         x = normal(6, 5, dtype=dtype)
         x[1], x[4] = 1.03 / 0.02**0.5, 1e4
-        call = partial(pyebm.langevin_chain, x, TARGET, 40, [0.02] * 40, noise, **options, return_diverged=True)
+        call = partial(
+            pyebm.langevin_chain, x, TARGET, 40, [0.02] * 40, noise, **options, return_diverged=True
+        )
         want = {thin: call(thin=thin) for thin in (None, 1, 7, 40, 41)}
         if "clamp" not in options:
             assert want[None][1][4] >= 0
@@ -105,7 +118,8 @@ class TestBits:
         return cut
 
     def test_a_late_divergence(self, cut_chain):
-        """The walk by hand: the first step that is not finite, though later calls find the state not finite too."""
+        """The walk by hand: the first step that is not finite, though later calls find the state
+        not finite too."""
         x, size = torch.full((1, 2), 0.5), [0.01] * 29 + [1e30] + [0.01] * 10
         whole = pyebm.langevin_chain(x, TARGET, 40, size, Noise(0), return_diverged=True)
         cut_chain()
@@ -145,7 +159,9 @@ def alarm():
 
 RUNS = {
     "chain": lambda x: pyebm.langevin_chain(x, TARGET, MANY, 0.01, Noise(0)),
-    "chain-thin": lambda x: pyebm.langevin_chain(x, TARGET, MANY, 0.01, Noise(0), thin=MANY // 3, return_diverged=True),
+    "chain-thin": lambda x: pyebm.langevin_chain(
+        x, TARGET, MANY, 0.01, Noise(0), thin=MANY // 3, return_diverged=True
+    ),
     "langevin": lambda x: Langevin(TARGET, 0.01)(x, MANY, noise=0),
     "langevin-schedule": lambda x: Langevin(TARGET, lambda _: 0.01)(x, MANY, noise=0),
     "langevin-thin": lambda x: Langevin(TARGET, 0.01)(x, MANY, noise=0, thin=MANY // 3),
@@ -171,7 +187,8 @@ class TestWhatIsLeft:
     @pytest.mark.parametrize("thin", [None, 5])
     @pytest.mark.parametrize("name", CASES)
     def test_after_a_signal(self, name, thin, monkeypatch):
-        """Wherever it comes: the state that is left is one of the run's, and the run goes on from there with its bits."""
+        """Wherever it comes: the state that is left is one of the run's, and the run goes on from
+        there with its bits."""
         monkeypatch.setattr(_progress, "_REMEMBER", 0.0)
         x = normal(6, 5)
         sampler = CASES[name](x)
@@ -192,7 +209,9 @@ class TestWhatIsLeft:
             same(state, sampler(begin(x), done) if done else begin(x))
             same(sampler(state, STEPS - done), sampler(begin(x), STEPS))
             if thin is not None:
-                assert_equal(left.states, sampler(begin(x), done, thin=thin).states if done else left.states[:0])
+                assert_equal(
+                    left.states, sampler(begin(x), done, thin=thin).states if done else left.states[:0]
+                )
 
     @pytest.mark.parametrize("thin", [None, 5])
     @pytest.mark.parametrize("name", CASES)
@@ -217,7 +236,8 @@ class TestWhatIsLeft:
             assert_equal(left.info, {key: value for key, value in want.info.items() if key != "acceptance"})
 
     def test_after_a_score_function(self):
-        """Whatever it raises, also of a run that was given a tensor: the last copy, here the start."""
+        """Whatever it raises, also of a run that was given a tensor: the last copy, here the
+        start."""
         calls = []
 
         def score(x):

@@ -12,7 +12,18 @@ from torch import Tensor
 
 from pyebm import Noise
 from pyebm.reference.metropolis import mean
-from pyebm.samplers import HMC, MALA, VE, VP, Langevin, PredictorCorrector, State, SubVP, UnderdampedLangevin, _metropolis
+from pyebm.samplers import (
+    HMC,
+    MALA,
+    VE,
+    VP,
+    Langevin,
+    PredictorCorrector,
+    State,
+    SubVP,
+    UnderdampedLangevin,
+    _metropolis,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CHAINS = 20_000
@@ -28,7 +39,8 @@ def gaussian_score(x: Tensor) -> Tensor:
 
 
 def deviation(x: Tensor, scales: Tensor = SCALES) -> float:
-    """How many standard errors the worst of the means, variances and correlations is from N(0, scales^2)'s."""
+    """How many standard errors the worst of the means, variances and correlations is from N(0,
+    scales^2)'s."""
     z = x.double() / scales
     n = len(z)
     scores = [z.mean(0) * math.sqrt(n), (z.square().mean(0) - 1) * math.sqrt(n / 2)]
@@ -62,12 +74,15 @@ def test_metropolis_leaves_no_bias(name):
 
 
 def test_without_the_test_the_bias_shows(monkeypatch):
-    """The same steps, always accepted: ULA's variance is s^2 / (1 - eta / (2 s^2)), leapfrog's s^2 / (1 - (eps / s)^2 / 4)."""
+    """The same steps, always accepted: ULA's variance is s^2 / (1 - eta / (2 s^2)), leapfrog's s^2
+    / (1 - (eps / s)^2 / 4)."""
     x = Langevin(gaussian_score, 0.25)(START, 250, noise=Noise(2))
     assert deviation(x) > 20
     assert deviation(x, SCALES / (1 - 0.25 / (2 * SCALES.square())).sqrt()) < 4.5
     before = _metropolis.Metropolis.decide
-    monkeypatch.setattr(_metropolis.Metropolis, "decide", lambda self, _, *rest: before(self, self.energy - 1e6, *rest))
+    monkeypatch.setattr(
+        _metropolis.Metropolis, "decide", lambda self, _, *rest: before(self, self.energy - 1e6, *rest)
+    )
     run = HMC(gaussian, 0.7, 3, score_fn=gaussian_score)(START, 30, noise=Noise(2), thin=30)
     assert run.info["acceptance"].min() == 1
     assert deviation(run.x) > 20
@@ -107,17 +122,23 @@ def test_mixture_s_weights(sampler):
 
 class TestUnderdamped:
     def test_a_gaussian_s_positions_are_exact_at_coarse_steps(self):
-        """BAOAB's configurational law of a harmonic well has no error in h; h = 0.9 of a limit of 1 (2 x 0.5)."""
+        """BAOAB's configurational law of a harmonic well has no error in h; h = 0.9 of a limit of 1
+        (2 x 0.5)."""
         x = UnderdampedLangevin(gaussian_score, 0.9, 0.8)(START, 150, noise=Noise(5))
         assert deviation(x) < 4.5
         assert kolmogorov(x) > 1e-4
-        assert deviation(Langevin(gaussian_score, 0.9**2 / 2)(START, 150, noise=Noise(5))) > 100  # the same time step, no inertia
+        assert (
+            deviation(Langevin(gaussian_score, 0.9**2 / 2)(START, 150, noise=Noise(5))) > 100
+        )  # the same time step, no inertia
 
     def test_velocities(self):
-        """The harmonic well's law under BAOAB is exp(-x^2 / 2 s^2 - v^2 / 2 (1 - h^2 / 4 s^2)): a velocity a little too cold."""
+        """The harmonic well's law under BAOAB is exp(-x^2 / 2 s^2 - v^2 / 2 (1 - h^2 / 4 s^2)): a
+        velocity a little too cold."""
         h = 0.4
         end = UnderdampedLangevin(gaussian_score, h, 0.8)(State(START, Noise(6)), 150)
-        v = end.extra["velocity"] - 0.5 * h * gaussian_score(end.x)  # half a kick ahead of the position: taken back
+        v = end.extra["velocity"] - 0.5 * h * gaussian_score(
+            end.x
+        )  # half a kick ahead of the position: taken back
         assert deviation(v) > 10
         assert deviation(v, (1 - h**2 / (4 * SCALES**2)).sqrt()) < 4.5
 
@@ -126,8 +147,14 @@ class TestUnderdamped:
         grid = torch.linspace(-6, 6, 20_001, dtype=torch.float64)
         p = torch.exp(-(grid**4) / 4)
         truth, fourth = (float((p * grid**power).sum() / p.sum()) for power in (2, 4))
-        square = UnderdampedLangevin(lambda x: -(x**3), 0.3, 1.0)(0.7 * normal(CHAINS, 3), 80, noise=Noise(7)).double().square()
-        assert abs(square.mean() - truth) < 0.005 * truth + 4.5 * math.sqrt((fourth - truth**2) / square.numel())
+        square = (
+            UnderdampedLangevin(lambda x: -(x**3), 0.3, 1.0)(0.7 * normal(CHAINS, 3), 80, noise=Noise(7))
+            .double()
+            .square()
+        )
+        assert abs(square.mean() - truth) < 0.005 * truth + 4.5 * math.sqrt(
+            (fourth - truth**2) / square.numel()
+        )
 
 
 class TestAdaptation:
@@ -154,7 +181,9 @@ class TestAdaptation:
 
     def test_higher_targets_give_smaller_steps(self):
         def adapted(target):
-            sampler = HMC(gaussian, 0.5, 3, score_fn=gaussian_score, warmup=200, target_acceptance=target, per="batch")
+            sampler = HMC(
+                gaussian, 0.5, 3, score_fn=gaussian_score, warmup=200, target_acceptance=target, per="batch"
+            )
             return float(sampler(START[:500], 201, noise=Noise(9), thin=201).info["step_size"].mean())
 
         assert adapted(0.9) < 0.9 * adapted(0.6)
@@ -188,10 +217,17 @@ PREDICTED = {
 class TestPredictorCorrector:
     @pytest.mark.parametrize("name", PREDICTED)
     def test_a_gaussian_comes_back(self, name):
-        """Exact score, no corrector: the variance that the data have, up to the predictor's own O(1/n)."""
+        """Exact score, no corrector: the variance that the data have, up to the predictor's own
+        O(1/n)."""
         sde, predictor, flow = PREDICTED[name]
         sampler = PredictorCorrector(
-            marginal_score(sde), sde, 400, predictor=predictor, corrector_steps=0, probability_flow=flow, denoise=False
+            marginal_score(sde),
+            sde,
+            400,
+            predictor=predictor,
+            corrector_steps=0,
+            probability_flow=flow,
+            denoise=False,
         )
         x = sampler(sampler.prior((40, 500), Noise(10)), noise=Noise(11))
         assert abs(float(x.double().std()) / S - 1) < 0.03 + 4.5 / math.sqrt(2 * x.numel())
@@ -207,7 +243,9 @@ class TestPredictorCorrector:
     def test_the_corrector_alone_reaches_each_marginal(self):
         """No predictor: Langevin steps that follow the score down."""
         sde = VE(0.05, 5.0)
-        sampler = PredictorCorrector(marginal_score(sde), sde, 300, predictor=None, corrector_steps=4, snr=0.3)
+        sampler = PredictorCorrector(
+            marginal_score(sde), sde, 300, predictor=None, corrector_steps=4, snr=0.3
+        )
         x = sampler(sampler.prior((40, 500), Noise(10)), noise=Noise(11))
         assert abs(float(x.double().std()) / S - 1) < 0.08
 
@@ -219,7 +257,8 @@ class TestPredictorCorrector:
         assert abs(float(x.double().std()) / S - 1) > 0.08
 
     def test_inpainting_follows_the_conditional(self):
-        """Two correlated elements, one known: the other's law given it, which replacement approximates at small steps."""
+        """Two correlated elements, one known: the other's law given it, which replacement
+        approximates at small steps."""
         rho, known = 0.8, 1.0
         covariance = torch.tensor([[1.0, rho], [rho, 1.0]])
         sde = VE(0.01, 10.0)

@@ -55,7 +55,9 @@ def hmc_by_hand(x, eps, t, mass, mask, noise, n_leapfrog):
         p = p + 0.5 * eps * score(q) * mask
         q = q + eps * p / mass
         p = p + 0.5 * eps * score(q) * mask
-    log_alpha = (energy(x) - energy(q) + 0.5 * (begun.square() / mass).sum(1) - 0.5 * (p.square() / mass).sum(1)) / t
+    log_alpha = (
+        energy(x) - energy(q) + 0.5 * (begun.square() / mass).sum(1) - 0.5 * (p.square() / mass).sum(1)
+    ) / t
     u = noise.at(stream=noise.stream + 1).rand((len(x), 1)).double().flatten()
     accept = u.log() < log_alpha
     return torch.where(accept[:, None], q, x), log_alpha
@@ -88,7 +90,9 @@ def test_step_by_step(kind, mass, step, mask, backend):
         else:
             want, log_alpha = hmc_by_hand(x, by, t, m, dense, noise.at(step=k), leaps)
         torch.testing.assert_close(run.states[k], want, rtol=1e-9, atol=1e-9)
-        torch.testing.assert_close(run.info["accept_prob"][k], log_alpha.clamp(max=0).exp(), rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(
+            run.info["accept_prob"][k], log_alpha.clamp(max=0).exp(), rtol=1e-8, atol=1e-8
+        )
         x = run.states[k]
     assert 0.1 < run.info["acceptance"].mean() < 0.9999
 
@@ -97,7 +101,9 @@ def test_a_mass_of_one_is_none():
     """Up to the rounding of MALA's squares, which are summed another way."""
     x = normal(200, 3, dtype=torch.float64)
     for make in (lambda m: MALA(energy, 0.4, mass=m), lambda m: HMC(energy, 0.5, 3, mass=m)):
-        torch.testing.assert_close(make(1.0)(x, 20, noise=2), make(None)(x, 20, noise=2), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            make(1.0)(x, 20, noise=2), make(None)(x, 20, noise=2), rtol=1e-9, atol=1e-9
+        )
 
 
 def test_mass_and_scale_are_one():
@@ -110,12 +116,15 @@ def test_mass_and_scale_are_one():
 
 @pytest.mark.parametrize("kind", ["mala", "hmc"])
 def test_the_law_of_a_badly_scaled_gaussian(kind):
-    """Scales from 0.1 to 30: with the mass learned, no bias, and several times the ESS in the wide direction."""
+    """Scales from 0.1 to 30: with the mass learned, no bias, and several times the ESS in the wide
+    direction."""
     x0 = Noise(8).randn((64, 3)) * SCALES
 
     def run(**options):
         options |= {"warmup": 400, "per": "batch"}
-        sampler = MALA(narrow, 0.05, **options) if kind == "mala" else HMC(narrow, 0.05, 4, jitter=0.3, **options)
+        sampler = (
+            MALA(narrow, 0.05, **options) if kind == "mala" else HMC(narrow, 0.05, 4, jitter=0.3, **options)
+        )
         warm = sampler(State(x0, 1), 400)
         return warm, sampler(warm, 300, thin=1)
 
@@ -147,7 +156,9 @@ def test_every_chain_learns_its_own():
 
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
-@pytest.mark.parametrize("make", [lambda **o: MALA(narrow, 0.1, **o), lambda **o: HMC(narrow, 0.1, 3, jitter=0.1, **o)])
+@pytest.mark.parametrize(
+    "make", [lambda **o: MALA(narrow, 0.1, **o), lambda **o: HMC(narrow, 0.1, 3, jitter=0.1, **o)]
+)
 def test_learned_in_pieces(make, per):
     """A run cut anywhere, also within a window, has the same bits."""
     sampler = make(warmup=60, adapt_mass=True, per=per)
@@ -163,7 +174,9 @@ def test_what_is_learned(per):
     """The variance of the last window's states, as Stan shrinks it."""
     warmup = 150
     begin, end = windows(warmup)[-2:]
-    sampler = MALA(energy, 0.3, warmup=warmup, adapt_mass=True, per=per, mask=torch.tensor([[True, True, False]]))
+    sampler = MALA(
+        energy, 0.3, warmup=warmup, adapt_mass=True, per=per, mask=torch.tensor([[True, True, False]])
+    )
     run = sampler(State(normal(6, 3, dtype=torch.float64), 2), warmup, thin=1)
     states = run.states[begin:end]
     n = len(states)
@@ -175,7 +188,8 @@ def test_what_is_learned(per):
 
 
 def test_the_step_size_begins_anew():
-    """Where a window ends: dual averaging from ten times the step size it found, as if nothing had been learned."""
+    """Where a window ends: dual averaging from ten times the step size it found, as if nothing had
+    been learned."""
     warmup, target = 60, 0.65
     end = windows(warmup)[-1]
     sampler = HMC(energy, 0.3, 3, warmup=warmup, adapt_mass=True, target_acceptance=target)

@@ -1,4 +1,5 @@
-"""The samplers' step without the dispatcher: the op's bits where it runs, the op where it can't, the op's errors."""
+"""The samplers' step without the dispatcher: the op's bits where it runs, the op where it can't,
+the op's errors."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def outcomes(monkeypatch):
     """What each plain step answered."""
     seen: list[bool] = []
     call = PlainStep.__call__
-    monkeypatch.setattr(PlainStep, "__call__", lambda self, score, k: seen.append(call(self, score, k)) or seen[-1])
+    monkeypatch.setattr(
+        PlainStep, "__call__", lambda self, score, k: seen.append(call(self, score, k)) or seen[-1]
+    )
     return seen
 
 
@@ -67,7 +70,9 @@ def test_shapes(shape, outcomes, monkeypatch):
 def test_inpainting_too(outcomes, monkeypatch):
     """Its first stream is the step's own; a mask is an option, and so the op's."""
     x0, mask = normal(6, 5), normal(6, 5, seed=2) > 0
-    sampler = AnnealedLangevin(lambda x, s: -x * s.mean(), [2.0, 1.0], 0.05, 3, mask=mask, known=normal(6, 5, seed=3))
+    sampler = AnnealedLangevin(
+        lambda x, s: -x * s.mean(), [2.0, 1.0], 0.05, 3, mask=mask, known=normal(6, 5, seed=3)
+    )
     got, want = both(monkeypatch, lambda: sampler(x0, noise=Noise(5)))
     assert_equal(got, want)
     assert not outcomes
@@ -78,12 +83,20 @@ def test_inpainting_too(outcomes, monkeypatch):
     [
         (lambda x: x[:, :4].clone(), ValueError, r"score must have x's shape \(6, 5\), got \(6, 4\)"),
         (lambda x: x.reshape(5, 6), ValueError, r"score must have x's shape \(6, 5\), got \(5, 6\)"),
-        (lambda x: x.double(), TypeError, "score must have x's dtype torch.float32 or a narrower one, got torch.float64"),
+        (
+            lambda x: x.double(),
+            TypeError,
+            "score must have x's dtype torch.float32 or a narrower one, got torch.float64",
+        ),
         (lambda x: x.to_sparse(), TypeError, "score must be a dense tensor"),
         (lambda x: x.to_sparse_csr(), TypeError, "score must be a dense tensor"),
         (lambda x: x.to("meta"), ValueError, "score must be on x's device cpu, got meta"),
         (lambda x: x.tolist(), TypeError, "score must be a tensor, got list"),
-        (lambda x: x.as_strided((6, 5), (5, 1), 1) if x.untyped_storage().resize_(124) else x, ValueError, "must not overlap"),
+        (
+            lambda x: x.as_strided((6, 5), (5, 1), 1) if x.untyped_storage().resize_(124) else x,
+            ValueError,
+            "must not overlap",
+        ),
     ],
     ids=["shape", "as many elements", "dtype", "sparse", "csr", "device", "list", "overlap"],
 )
@@ -100,7 +113,8 @@ def test_a_profile_shows_the_steps():
 
 
 @pytest.mark.parametrize(
-    "options", [{"clamp": (-1, 1)}, {"score_clip": 0.5}, {"temperature": torch.ones(6)}, {"backend": "reference"}]
+    "options",
+    [{"clamp": (-1, 1)}, {"score_clip": 0.5}, {"temperature": torch.ones(6)}, {"backend": "reference"}],
 )
 def test_options_are_the_op_s(options, outcomes):
     Langevin(torch.neg, 0.1, **options)(normal(6, 5), 2, noise=Noise(0))

@@ -54,7 +54,9 @@ def test_without_more_state_x_and_the_noise_are_enough(make):
 def test_a_callback_stops_and_the_run_goes_on(make):
     x0 = normal(6, 5)
     sampler, seen = make(x0), []
-    stopped = sampler(begin(x0), STEPS, callback=lambda k, x, info: seen.append((k, x.clone(), info)) or k == 5)
+    stopped = sampler(
+        begin(x0), STEPS, callback=lambda k, x, info: seen.append((k, x.clone(), info)) or k == 5
+    )
     same(stopped, sampler(begin(x0), 5))
     assert [k for k, *_ in seen] == [1, 2, 3, 4, 5]
     assert_equal(seen[-1][1], stopped.x)
@@ -88,7 +90,8 @@ def test_threads(make):
 
 @pytest.mark.parametrize("name", ["pc-vp-batch", "mala-warmup-batch"])
 def test_threads_and_means_over_a_batch(name):
-    """So many chains that torch's own sums over them differ in their last bits, about every third time."""
+    """So many chains that torch's own sums over them differ in their last bits, about every third
+    time."""
     x0 = normal(60_001, 2, dtype=torch.float64)
     same(*runs_on_threads(CASES[name](x0), x0, 12))
 
@@ -141,7 +144,9 @@ def test_nothing_is_lost_at_the_last_step_there_is():
 def test_sigma_at():
     sampler = CASES["annealed"](X0)
     seen = []
-    sampler(X0, noise=Noise(0), callback=lambda k, _, info: seen.append((sampler.sigma_at(k - 1), *info.values())))
+    sampler(
+        X0, noise=Noise(0), callback=lambda k, _, info: seen.append((sampler.sigma_at(k - 1), *info.values()))
+    )
     assert [s for s, *_ in seen] == [s for _, s, _ in seen] == [3.0] * 4 + [1.0] * 4 + [0.3] * 4
     assert seen[0][2] == pytest.approx(0.02 * 100)
 

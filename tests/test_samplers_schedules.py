@@ -24,7 +24,9 @@ from pyebm.samplers import (
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 STEPS, FIRST = 9, 4
-SIZES = [0.05 + 0.03 * math.sin(k) for k in range(FIRST + STEPS + 1)]  # one more: a function is asked one step ahead
+SIZES = [
+    0.05 + 0.03 * math.sin(k) for k in range(FIRST + STEPS + 1)
+]  # one more: a function is asked one step ahead
 TEMPERATURES = [1.0 - 0.05 * k for k in range(FIRST + STEPS)]
 NOISE = Noise(1, step=FIRST, stream=3)
 MASK = normal(6, 5, seed=9) > 0
@@ -97,14 +99,17 @@ class TestSchedules:
     def test_langevin_is_the_loop(self, dtype):
         x = normal(6, 5, dtype=dtype)
         for k in range(FIRST, FIRST + STEPS):
-            x = pyebm.langevin_step(x, TARGET.score(x), SIZES[k], NOISE.at(step=k), temperature=TEMPERATURES[k])
+            x = pyebm.langevin_step(
+                x, TARGET.score(x), SIZES[k], NOISE.at(step=k), temperature=TEMPERATURES[k]
+            )
         for fn in (TARGET, TARGET.score):
             assert_equal(Langevin(fn, SIZES, temperature=TEMPERATURES)(begin(dtype), STEPS).x, x)
         start, sizes, temperatures = normal(6, 5, dtype=dtype), SIZES[FIRST:-1], TEMPERATURES[FIRST:]
         assert_equal(pyebm.langevin_chain(start, TARGET, STEPS, sizes, NOISE, temperature=temperatures), x)
 
     def test_underdamped_by_hand(self):
-        """BAOAB in float64, each step with its own h: the kick at the end of one and the one that begins the next."""
+        """BAOAB in float64, each step with its own h: the kick at the end of one and the one that
+        begins the next."""
         x, friction = normal(6, 5, dtype=torch.float64), 0.7
         v = TEMPERATURES[FIRST] ** 0.5 * NOISE.at(stream=4).randn((6, 5), dtype=torch.float64)
         for k in range(FIRST, FIRST + STEPS):
@@ -115,9 +120,13 @@ class TestSchedules:
             v = c * v + math.sqrt((1 - c * c) * t) * NOISE.at(step=k).randn((6, 5), dtype=torch.float64)
             x = x + h / 2 * v
             v = v + h / 2 * score(x)
-        got = UnderdampedLangevin(score, SIZES, friction, temperature=TEMPERATURES)(begin(torch.float64), STEPS)
+        got = UnderdampedLangevin(score, SIZES, friction, temperature=TEMPERATURES)(
+            begin(torch.float64), STEPS
+        )
         torch.testing.assert_close(got.x, x, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(got.extra["velocity"], v + SIZES[-1] / 2 * score(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            got.extra["velocity"], v + SIZES[-1] / 2 * score(x), rtol=1e-10, atol=1e-10
+        )
 
     def test_it_is_asked_for_the_steps_to_be_done_only(self):
         asked = []
@@ -203,7 +212,9 @@ class TestSchedules:
 
 
 class TestNoiseScale:
-    @pytest.mark.parametrize("scale", [0.3, levels(6), [0.01 * k for k in range(20)]], ids=["number", "rows", "list"])
+    @pytest.mark.parametrize(
+        "scale", [0.3, levels(6), [0.01 * k for k in range(20)]], ids=["number", "rows", "list"]
+    )
     @pytest.mark.parametrize("options", [{}, {"clamp": (-1, 1), "mask": MASK}], ids=["plain", "options"])
     @pytest.mark.parametrize("fn", [score, TARGET], ids=["score", "target"])
     def test_it_is_the_affine_step(self, fn, scale, options):

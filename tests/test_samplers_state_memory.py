@@ -1,4 +1,5 @@
-"""A score function may do anything to the state it is given: one that is not what it was is never written."""
+"""A score function may do anything to the state it is given: one that is not what it was is never
+written."""
 
 from __future__ import annotations
 
@@ -79,7 +80,9 @@ STEPS = {
 
 
 @pytest.mark.parametrize(
-    "score", [freed, cut, smaller, larger, turned, widened, viewed, another, cut_score], ids=lambda f: f.__name__
+    "score",
+    [freed, cut, smaller, larger, turned, widened, viewed, another, cut_score],
+    ids=lambda f: f.__name__,
 )
 @pytest.mark.parametrize("name", STEPS)
 def test_a_state_that_is_not_what_it_was(name, score):
@@ -92,7 +95,9 @@ def test_a_state_that_is_not_what_it_was(name, score):
             calls += 1
             return -x.clone() if calls <= begin else score(x)
 
-        with pytest.raises(ValueError, match=r"must leave the state's shape and dtype as they are|storage must hold its"):
+        with pytest.raises(
+            ValueError, match=r"must leave the state's shape and dtype as they are|storage must hold its"
+        ):
             STEPS[name](late)(X, 6, noise=NOISE)
 
 
@@ -110,5 +115,8 @@ def test_a_state_elsewhere():
 @pytest.mark.parametrize("name", ["Langevin", "AnnealedLangevin", "UnderdampedLangevin", "MALA", "HMC"])
 def test_zeros_without_memory(name):
     """As autograd makes them."""
-    run = [STEPS[name](score)(X, 4, noise=NOISE) for score in (lambda x: torch._efficientzerotensor(x.shape), torch.zeros_like)]
+    run = [
+        STEPS[name](score)(X, 4, noise=NOISE)
+        for score in (lambda x: torch._efficientzerotensor(x.shape), torch.zeros_like)
+    ]
     assert_equal(*run)

@@ -1,4 +1,5 @@
-"""Every sampler on every closed-form target: runs, splits, threads; and one chain each against exact samples."""
+"""Every sampler on every closed-form target: runs, splits, threads; and one chain each against
+exact samples."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def test_neither_batch_nor_threads_matter(threads, target, sampler):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("target", ["double well", "rastrigin"])
 def test_threads_that_share_one_sample(target):
-    """One chain of so many elements that torch would sum its energy in parts: the same energies, decisions and states."""
+    """One chain of so many elements that torch would sum its energy in parts: the same energies,
+    decisions and states."""
     runs = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -66,9 +68,11 @@ def test_threads_that_share_one_sample(target):
 def test_against_exact_samples(target, sampler):
     """From exact samples a chain must stay at its law; from a far place it must come there."""
     exact = TARGETS[target]()
-    run = {"mala": MALA(exact, 0.15), "hmc": HMC(exact, 0.3, 5, jitter=0.3), "underdamped": UnderdampedLangevin(exact, 0.25)}[
-        sampler
-    ]
+    run = {
+        "mala": MALA(exact, 0.15),
+        "hmc": HMC(exact, 0.3, 5, jitter=0.3),
+        "underdamped": UnderdampedLangevin(exact, 0.25),
+    }[sampler]
     steps = {"mala": 250, "hmc": 40, "underdamped": 120}[sampler]
     direct = exact.sample(2000, Noise(1))
     for x0 in (exact.sample(2000, Noise(2)), torch.full((2000, 3), 1.5)):

@@ -1,4 +1,5 @@
-"""Samplers run under no_grad: their result is a constant to reverse mode, and a tangent is refused."""
+"""Samplers run under no_grad: their result is a constant to reverse mode, and a tangent is
+refused."""
 
 from __future__ import annotations
 
@@ -40,19 +41,25 @@ def test_a_tangent_is_refused(run):
     x = torch.ones(4, 2)
     with pytest.raises(RuntimeError, match="x0 must not have a forward-mode tangent"):
         jvp(run, (x,), (x,))
-    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="x0 must not have a forward-mode tangent"):
+    with (
+        forward_ad.dual_level(),
+        pytest.raises(RuntimeError, match="x0 must not have a forward-mode tangent"),
+    ):
         run(forward_ad.make_dual(x, x))
 
 
 @every_run
 def test_vmap_is_refused(run):
-    with pytest.raises(RuntimeError, match=r"x0 must not be a batch of torch.vmap; give all samples as one batch"):
+    with pytest.raises(
+        RuntimeError, match=r"x0 must not be a batch of torch.vmap; give all samples as one batch"
+    ):
         vmap(run)(torch.ones(3, 4, 2))
 
 
 @every_run
 def test_a_constant_to_reverse_mode(run):
-    """As under torch.no_grad, which samplers are: contrastive divergence differentiates around them."""
+    """As under torch.no_grad, which samplers are: contrastive divergence differentiates around
+    them."""
     x = torch.ones(4, 2)
     expected = run(x)
     gradient = grad(lambda x: (run(x) * x).sum())(x)

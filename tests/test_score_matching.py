@@ -63,7 +63,12 @@ def test_weights_and_reductions_are_those_of_dsm_loss():
             got = pyebm.fisher_divergence(mixed, lambda _: -z / sigma, x, **options)
             torch.testing.assert_close(got, pyebm.dsm_loss(mixed(x), sigma, NOISE, **options))
             terms = pyebm.score_matching(mixed, x, weight=weight, reduction="none")
-            want = {"none": terms, "sample": terms.flatten(1).sum(1), "sum": terms.sum(), "mean": terms.mean()}
+            want = {
+                "none": terms,
+                "sample": terms.flatten(1).sum(1),
+                "sum": terms.sum(),
+                "mean": terms.mean(),
+            }
             want["batchmean"] = terms.sum() / 4
             torch.testing.assert_close(pyebm.score_matching(mixed, x, **options), want[reduction])
 
@@ -83,7 +88,9 @@ def test_sliced_is_its_formula_and_in_the_mean_the_exact_loss(projection, varian
     bent = torch.stack([(each * vjp(each)[0]).flatten(1).sum(1) for each in v])
     second = s.square().flatten(1).sum(1) if variance_reduced else (v * s).flatten(2).sum(2).square()
     each = bent + 0.5 * second
-    got = pyebm.sliced_score_matching(mixed, x, NOISE, count, projection, variance_reduced, reduction="sample")
+    got = pyebm.sliced_score_matching(
+        mixed, x, NOISE, count, projection, variance_reduced, reduction="sample"
+    )
     torch.testing.assert_close(got, each.mean(0))
     scatter = each.std(0) / count**0.5
     assert ((got - hyvarinen(mixed, x)).abs() < 4 * scatter + 1e-9).all()
@@ -95,14 +102,18 @@ def test_projections():
         v = directions(kind, NOISE, x, 3)
         assert v.shape == (3, 500, 3, 2)
         flat = v.flatten(2).double().flatten(0, 1)
-        torch.testing.assert_close(flat.T @ flat / len(flat), torch.eye(6, dtype=torch.float64), atol=0.15, rtol=0)
+        torch.testing.assert_close(
+            flat.T @ flat / len(flat), torch.eye(6, dtype=torch.float64), atol=0.15, rtol=0
+        )
         assert_equal(directions(kind, NOISE, x, 1), v[:1])
         part = directions(kind, NOISE.shard(first_sample=100), x[100:], 3)
         assert_equal(part, v[:, 100:])
         if kind == "rademacher":
             assert (v.abs() == 1).all()
         if kind == "sphere":
-            torch.testing.assert_close(flat.square().sum(1), torch.full((1500,), 6.0, dtype=torch.float64), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                flat.square().sum(1), torch.full((1500,), 6.0, dtype=torch.float64), atol=1e-5, rtol=0
+            )
     perturbation, uniform = NOISE.randn(x.shape), NOISE.rand(x.shape)
     assert not torch.equal(directions("gaussian", NOISE, x, 1)[0], perturbation)
     rademacher = directions("rademacher", NOISE, x, 1)[0]
@@ -118,7 +129,9 @@ def test_hutchinson_is_sliced_rademacher():
 OBJECTIVES = {
     "exact": lambda fn, x, **o: pyebm.score_matching(fn, x, **o),
     "sliced": lambda fn, x, **o: pyebm.sliced_score_matching(fn, x, NOISE, 2, "gaussian", **o),
-    "sliced, not reduced": lambda fn, x, **o: pyebm.sliced_score_matching(fn, x, NOISE, 2, "sphere", False, **o),
+    "sliced, not reduced": lambda fn, x, **o: pyebm.sliced_score_matching(
+        fn, x, NOISE, 2, "sphere", False, **o
+    ),
     "fisher": lambda fn, x, **o: pyebm.fisher_divergence(fn, Harmonic(2.0), x, **o),
     "denoising": lambda fn, x, **o: pyebm.denoising_score_matching(fn, x, [0.5, 1.0], NOISE, **o),
 }
@@ -133,7 +146,9 @@ def test_gradients_are_those_of_finite_differences(objective):
 
     def loss(x: Tensor, *values: Tensor) -> Tensor:
         state = dict(zip(parameters, values, strict=True))
-        score = functools.partial(pyebm.energy_score, lambda x: torch.func.functional_call(energy, state, (x,)), create_graph=True)
+        score = functools.partial(
+            pyebm.energy_score, lambda x: torch.func.functional_call(energy, state, (x,)), create_graph=True
+        )
         return OBJECTIVES[objective](score, x)
 
     inputs = [x.requires_grad_(), *(p.detach().clone().requires_grad_() for p in parameters.values())]
@@ -147,11 +162,20 @@ def test_fn_may_be_a_target_a_score_or_an_energy_of_functions(objective):
     energy = MLPEnergy(net)
     x = normal(6, 3, dtype=torch.float64)
     found = []
-    for fn in (energy, energy.score, functools.partial(pyebm.energy_score, lambda x: net(x), create_graph=True)):
+    for fn in (
+        energy,
+        energy.score,
+        functools.partial(pyebm.energy_score, lambda x: net(x), create_graph=True),
+    ):
         net.zero_grad()
         loss = OBJECTIVES[objective](fn, x)
         loss.backward()
-        found.append((loss.detach(), [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()]))
+        found.append(
+            (
+                loss.detach(),
+                [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in net.parameters()],
+            )
+        )
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
 
@@ -187,7 +211,9 @@ def test_a_ladder_and_densities_of_levels():
 
     x = torch.empty(20_000, 1)
     ladder = _levels([0.1, 1.0, 3.0], x, NOISE)
-    assert [float((ladder == level).float().mean()) for level in (0.1, 1.0, 3.0)] == pytest.approx([1 / 3] * 3, abs=0.02)
+    assert [float((ladder == level).float().mean()) for level in (0.1, 1.0, 3.0)] == pytest.approx(
+        [1 / 3] * 3, abs=0.02
+    )
     uniform = _levels(LogUniform(0.1, 10.0), x, NOISE).log10()
     assert (float(uniform.mean()), float(uniform.std())) == pytest.approx((0.0, 2 / 12**0.5), abs=0.02)
     assert (uniform.abs() <= 1.0001).all()
@@ -221,7 +247,9 @@ def test_a_conditional_network_gets_the_levels():
     score, x, ladder = MLPScore(net, condition=1), normal(5, 2), [0.3, 1.0]
     got = pyebm.denoising_score_matching(score, x, ladder, NOISE)
     by_function = lambda x, sigma: net(torch.cat((x, sigma[:, None]), 1))  # noqa: E731
-    torch.testing.assert_close(got, pyebm.denoising_score_matching(by_function, x, ladder, NOISE, conditional=True))
+    torch.testing.assert_close(
+        got, pyebm.denoising_score_matching(by_function, x, ladder, NOISE, conditional=True)
+    )
     energy = MLPEnergy(mlp(2 + 1, 1), condition=1)
     want = pyebm.denoising_score_matching(lambda x, c: energy.score(x, c), x, ladder, NOISE, conditional=True)
     torch.testing.assert_close(pyebm.denoising_score_matching(energy, x, ladder, NOISE), want)
@@ -241,15 +269,25 @@ REFUSED = {
         r"score of x's shape \(4, 3\).*energy_score",
     ),
     "partial without a graph": (
-        lambda: pyebm.fisher_divergence(functools.partial(pyebm.energy_score, lambda x: x.square().sum(1)), torch.neg, X),
+        lambda: pyebm.fisher_divergence(
+            functools.partial(pyebm.energy_score, lambda x: x.square().sum(1)), torch.neg, X
+        ),
         ValueError,
         "score_fn must keep the graph.*create_graph=True",
     ),
-    "no graph": (lambda: pyebm.score_matching(detached, X), ValueError, "depends on x through autograd.*create_graph=True"),
+    "no graph": (
+        lambda: pyebm.score_matching(detached, X),
+        ValueError,
+        "depends on x through autograd.*create_graph=True",
+    ),
     "constant": (lambda: pyebm.sliced_score_matching(torch.ones_like, X, NOISE), ValueError, "depends on x"),
     "no function": (lambda: pyebm.score_matching(3, X), TypeError, "fn must be a score function"),
     "target": (lambda: pyebm.fisher_divergence(torch.neg, 3, X), TypeError, "target must be"),
-    "target's shape": (lambda: pyebm.fisher_divergence(torch.neg, lambda x: x[:, :1], X), ValueError, "target must return"),
+    "target's shape": (
+        lambda: pyebm.fisher_divergence(torch.neg, lambda x: x[:, :1], X),
+        ValueError,
+        "target must return",
+    ),
     "no noise": (lambda: pyebm.score_matching(torch.neg, X, "hutchinson"), ValueError, "noise must be given"),
     "noise": (lambda: pyebm.score_matching(torch.neg, X, noise=NOISE), ValueError, "noise must be None"),
     "by element": (
@@ -272,7 +310,11 @@ REFUSED = {
         ValueError,
         "sample_ids names 2 samples",
     ),
-    "ladder": (lambda: pyebm.denoising_score_matching(torch.neg, X, [1.0, 0.0], NOISE), ValueError, "sigma must be a ladder"),
+    "ladder": (
+        lambda: pyebm.denoising_score_matching(torch.neg, X, [1.0, 0.0], NOISE),
+        ValueError,
+        "sigma must be a ladder",
+    ),
     "weight's name": (
         lambda: pyebm.denoising_score_matching(torch.neg, X, 1.0, NOISE, weight="vp"),
         ValueError,
@@ -292,5 +334,9 @@ def test_fisher_divergence_of_two_gaussians_is_closed_form():
     """1/2 E |(x - m) / v - x|^2 for x of a standard normal: 1/2 ((1/v - 1)^2 + m^2 / v^2) an
     element."""
     x = normal(200_000, 1, dtype=torch.float64)
-    got = float(pyebm.fisher_divergence(Gaussian(torch.tensor([0.5]), torch.tensor([2.0])), Gaussian(torch.zeros(1)), x))
+    got = float(
+        pyebm.fisher_divergence(
+            Gaussian(torch.tensor([0.5]), torch.tensor([2.0])), Gaussian(torch.zeros(1)), x
+        )
+    )
     assert got == pytest.approx(0.5 * ((1 / 4 - 1) ** 2 + 0.25 / 16), rel=0.02)

@@ -38,7 +38,11 @@ def tree(tmp_path):
 
 def setup(folder, *arguments):
     done = subprocess.run(
-        [sys.executable, "setup.py", *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | NOT_BUILT
+        [sys.executable, "setup.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | NOT_BUILT,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -57,7 +61,16 @@ def test_it_is_the_tree(tree):
 @pytest.mark.parametrize(("room", "asked"), [("cpu", "0"), ("cuda", "1")])
 def test_a_tree_without_sources_builds_nothing(tmp_path, room, asked):
     """An empty list of sources would make a library that loads and has no op."""
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc", "pyebm", "benchmarks", "kernels"):
+    for name in (
+        "setup.py",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "csrc",
+        "pyebm",
+        "benchmarks",
+        "kernels",
+    ):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "csrc").unlink()
     other = "cuda" if room == "cpu" else "cpu"
@@ -68,7 +81,9 @@ def test_a_tree_without_sources_builds_nothing(tmp_path, room, asked):
     nvcc.write_text('#!/bin/sh\necho "Cuda compilation tools, release 12.4, V12.4.1"\n')
     nvcc.chmod(0o755)
     environment = os.environ | {"PYEBM_CUDA": asked, "CUDA_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "setup.py", "--name"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--name"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode
     assert f"there are no sources csrc/{room}/" in done.stderr
 
@@ -82,13 +97,16 @@ def test_a_tree_without_sources_builds_nothing(tmp_path, room, asked):
     ],
 )
 def test_what_it_needs_is_said_first(name, found, said):
-    """As in a fresh environment, where --no-build-isolation leaves an old setuptools and no torch."""
+    """As in a fresh environment, where --no-build-isolation leaves an old setuptools and no
+    torch."""
     pretended = f"lambda name: {found!r} if name == {name!r} else real(name)"
     if found is None:
         pretended = f"lambda name: real('nothing-of-this-name' if name == {name!r} else name)"
     code = f"import importlib.metadata as m, runpy, sys; real = m.version; m.version = {pretended}; "
     code += "sys.argv = ['setup.py', '--name']; runpy.run_path('setup.py')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ | NOT_BUILT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ | NOT_BUILT
+    )
     assert done.returncode
     assert said in done.stderr
     assert 'pip install "setuptools>=77" "torch>=2.10"' in done.stderr

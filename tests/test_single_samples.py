@@ -1,4 +1,5 @@
-"""The dense targets at one sample alone, which the CPU's kernels score by another way: the bits that it has in a batch."""
+"""The dense targets at one sample alone, which the CPU's kernels score by another way: the bits
+that it has in a batch."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import pyebm
 
 pytestmark = pytest.mark.usefixtures("poison")
 
-# Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes, of the 16 bytes that are read of
-# a row, and of the 128 dimensions of a span.
+# Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes,
+# of the 16 bytes that are read of a row, and of the 128 dimensions of a span.
 COUNTS = (1, 2, 7, 8, 15, 16, 17, 33, 96, 97, 111, 191, 192, 193, 290)
 DIMS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 66, 127, 128, 129, 130, 145, 256, 259, 512)
 
@@ -23,8 +24,11 @@ def backend(backend):
 
 
 def samples(dim, dtype):
-    """As many as fill a tile of every level, and more: near the components, far out, and not finite."""
-    x = torch.cat((2 * normal(14, dim, seed=4), 300 * normal(3, dim, seed=5), torch.zeros(1, dim), normal(1, dim))).to(dtype)
+    """As many as fill a tile of every level, and more: near the components, far out, and not
+    finite."""
+    x = torch.cat(
+        (2 * normal(14, dim, seed=4), 300 * normal(3, dim, seed=5), torch.zeros(1, dim), normal(1, dim))
+    ).to(dtype)
     x[18, -1] = torch.nan
     return x
 
@@ -56,12 +60,17 @@ class TestAloneAsInABatch:
         for dim in DIMS:
             assert_alone_as_in_the_batch(correlated(dim), dim, dtype, backend)
 
-    @pytest.mark.parametrize("scale", [1.0, torch.ones(290, 1) + torch.eye(290, 5)], ids=("isotropic", "diagonal"))
+    @pytest.mark.parametrize(
+        "scale", [1.0, torch.ones(290, 1) + torch.eye(290, 5)], ids=("isotropic", "diagonal")
+    )
     def test_the_sign_of_0(self, backend, one_thread, dtype, scale):  # noqa: ARG002
-        """Sums that underflow leave it to components of weight 0, of which a sample alone adds none: so it is always +."""
+        """Sums that underflow leave it to components of weight 0, of which a sample alone adds
+        none: so it is always +."""
         means = torch.ones(290, 5, dtype=torch.float64)
         means[:, 0] = 1000.0
-        means[[0, 96, 192]] = 0.0  # one in each of three tiles: -tiny, that times the second's factor, and -tiny times a weight
+        means[[0, 96, 192]] = (
+            0.0  # one in each of three tiles: -tiny, that times the second's factor, and -tiny times a weight
+        )
         means[[0, 192], 1:] = -torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
         weights = torch.zeros(290, dtype=torch.float64)
         weights[[0, 96, 192]] = torch.tensor([0.1, 0.8, 0.1], dtype=torch.float64)

@@ -1,4 +1,5 @@
-"""States and trajectories as somebody may have tampered with them: refused by name, or what they were."""
+"""States and trajectories as somebody may have tampered with them: refused by name, or what they
+were."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ TAMPERED = {
 def sampler_of(kind):
     if kind == "velocity":
         return UnderdampedLangevin(torch.neg, 0.3)
-    return MALA(energy, 0.3, warmup=20) if kind == "step" else HMC(energy, 0.3, 2, warmup=100, adapt_mass=True)
+    return (
+        MALA(energy, 0.3, warmup=20) if kind == "step" else HMC(energy, 0.3, 2, warmup=100, adapt_mass=True)
+    )
 
 
 @pytest.mark.parametrize("kind", NAMES)

@@ -178,7 +178,10 @@ HALVES = {
 
 @pytest.mark.parametrize("name", [*CALLS, *RUNS])
 def test_operations_of_their_own(name):
-    with pytest.raises(TypeError, match=r"must be a plain tensor or a DTensor, got TwoTensor, which has operations of its own"):
+    with pytest.raises(
+        TypeError,
+        match=r"must be a plain tensor or a DTensor, got TwoTensor, which has operations of its own",
+    ):
         {**CALLS, **RUNS}[name](two(X))
 
 

@@ -1,4 +1,5 @@
-"""target_energy: the targets' energies by the CPU's kernel, against the reference, the energies, and their own samples alone."""
+"""target_energy: the targets' energies by the CPU's kernel, against the reference, the energies,
+and their own samples alone."""
 
 from __future__ import annotations
 
@@ -72,11 +73,15 @@ def test_a_mixture_s_is_within_the_bound(size, scale):
         truth, bound = energy_bound(target, x)
         assert ((energy.numpy() - truth).__abs__() <= bound).all()
         assert_equal(score, target.score(x))
-        torch.testing.assert_close(both(reference.target_energy, target, x)[0], target(x.double()), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(
+            both(reference.target_energy, target, x)[0], target(x.double()), rtol=1e-5, atol=1e-4
+        )
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("target", [mixture(50, 2), mixture(50, 9, "both"), make("double_well", 9), make("ackley", 9)], ids=repr)
+@pytest.mark.parametrize(
+    "target", [mixture(50, 2), mixture(50, 9, "both"), make("double_well", 9), make("ackley", 9)], ids=repr
+)
 def test_a_sample_does_not_depend_on_its_batch(target):
     x = 2 * normal(41, target.dim or 9)
     whole = both(KERNEL, target, x)[0]
@@ -97,7 +102,9 @@ def test_far_away_and_not_finite():
 
 class TestTheSamplersUseIt:
     @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("sampler", [lambda t: MALA(t, 0.01), lambda t: HMC(t, 0.05, 3)], ids=["mala", "hmc"])
+    @pytest.mark.parametrize(
+        "sampler", [lambda t: MALA(t, 0.01), lambda t: HMC(t, 0.05, 3)], ids=["mala", "hmc"]
+    )
     def test_as_the_energy_is(self, sampler, kind, monkeypatch):
         """The same decisions and, up to rounding, energies as by torch's operations."""
         target, x = make(kind, 4), start((50, 4), torch.float64)
@@ -132,7 +139,9 @@ class TestTheSamplersUseIt:
             assert energy_and_score_of(_run(x), cls(), None) is None, cls
         for target in (Same(), make("funnel", 2), mixture(5, 2)):
             assert energy_and_score_of(_run(x), target, None) is not None
-        assert energy_and_score_of(_run(x), targets.Gaussian(covariance=torch.eye(2)), None) is None  # Cholesky's is more exact
+        assert (
+            energy_and_score_of(_run(x), targets.Gaussian(covariance=torch.eye(2)), None) is None
+        )  # Cholesky's is more exact
         assert energy_and_score_of(_run(x), lambda x: x.sum(1), None) is None
         run = MALA(OtherEnergy(), 0.01)(x, 1, noise=Noise(0), thin=1)
         torch.testing.assert_close(run.info["energy"][0], 2 * targets.DoubleWell()(run.x).double())

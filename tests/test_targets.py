@@ -1,4 +1,5 @@
-"""The closed-form targets: energy against formula, score against the energy's gradient, laws, and what a module promises."""
+"""The closed-form targets: energy against formula, score against the energy's gradient, laws, and
+what a module promises."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def test_python_and_cpp_count_the_targets_alike():
     library.pyebm_target.restype = ctypes.c_char_p
     library.pyebm_target.argtypes = [ctypes.c_int64]
     names = pyebm._schemas.TARGETS
-    assert [library.pyebm_target(k) for k in range(len(names) + 1)] == [*(name.encode() for name in names), None]
+    assert [library.pyebm_target(k) for k in range(len(names) + 1)] == [
+        *(name.encode() for name in names),
+        None,
+    ]
     assert tuple(pyebm.reference.SCORES) == names
 
 
@@ -85,7 +89,8 @@ class TestScore:
 
 
 def quadrature(target, low, high):
-    """The integral of exp(log_prob) over one or two elements, by the trapezoidal rule: nothing is left at the ends."""
+    """The integral of exp(log_prob) over one or two elements, by the trapezoidal rule: nothing is
+    left at the ends."""
     count = 100_001 if len(low) == 1 else 1501
     axes = [torch.linspace(a, b, count, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
     density = target.log_prob(torch.cartesian_prod(*axes).reshape(-1, len(axes))).exp()
@@ -124,7 +129,9 @@ def test_log_prob_of_several_elements(kind):
     difference = target.log_prob(x) + target(x)
     torch.testing.assert_close(difference, difference[:1].expand(5))
     if kind in ("harmonic", "double_well", "polynomial", "rastrigin"):
-        torch.testing.assert_close(target.log_prob(x), sum(target.log_prob(x[:, i : i + 1]) for i in range(3)))
+        torch.testing.assert_close(
+            target.log_prob(x), sum(target.log_prob(x[:, i : i + 1]) for i in range(3))
+        )
     torch.autograd.gradcheck(target.log_prob, x.requires_grad_())
 
 
@@ -166,7 +173,12 @@ class TestSampling:
             targets.Harmonic().sample(4, Noise(0))
         with pytest.raises(ValueError, match="samples of 6 elements"):
             targets.Gaussian(torch.zeros(6)).sample((4, 5), Noise(0))
-        for target in (targets.DoubleWell(), targets.Ackley(), targets.Rastrigin(), targets.Polynomial([0.0, 0.0, 1.0])):
+        for target in (
+            targets.DoubleWell(),
+            targets.Ackley(),
+            targets.Rastrigin(),
+            targets.Polynomial([0.0, 0.0, 1.0]),
+        ):
             with pytest.raises(NotImplementedError, match="no exact sampling"):
                 target.sample((4, 2), Noise(0))
 
@@ -234,15 +246,51 @@ class TestModule:
 
 
 BAD = {
-    "stiffness": (lambda: targets.Harmonic(0.0), ValueError, "Harmonic: stiffness must be > 0 and finite, got 0"),
-    "center": (lambda: targets.Harmonic(1.0, math.nan), ValueError, "Harmonic: center must be finite, got nan"),
-    "barrier": (lambda: targets.DoubleWell(-1.0), ValueError, "DoubleWell: barrier must be > 0 and finite, got -1"),
-    "width": (lambda: targets.DoubleWell(1.0, math.inf), ValueError, "DoubleWell: width must be > 0 and finite, got inf"),
-    "text": (lambda: targets.DoubleWell("2"), TypeError, "DoubleWell: barrier must be a number or a tensor, got str"),
-    "std": (lambda: targets.Gaussian(0.0, T([1.0, -2.0])), ValueError, "Gaussian: std must be > 0 and finite, got -2"),
-    "lengths": (lambda: targets.Gaussian(torch.zeros(3), torch.ones(2)), ValueError, "the same length, got 3 and 2"),
-    "matrix": (lambda: targets.Gaussian(torch.zeros(3, 3)), ValueError, r"mean must be .*\(D,\), got shape \(3, 3\)"),
-    "odd": (lambda: targets.Polynomial([0.0, 1.0]), ValueError, r"Polynomial: coefficients must be .*, got \[0.0, 1.0\]"),
+    "stiffness": (
+        lambda: targets.Harmonic(0.0),
+        ValueError,
+        "Harmonic: stiffness must be > 0 and finite, got 0",
+    ),
+    "center": (
+        lambda: targets.Harmonic(1.0, math.nan),
+        ValueError,
+        "Harmonic: center must be finite, got nan",
+    ),
+    "barrier": (
+        lambda: targets.DoubleWell(-1.0),
+        ValueError,
+        "DoubleWell: barrier must be > 0 and finite, got -1",
+    ),
+    "width": (
+        lambda: targets.DoubleWell(1.0, math.inf),
+        ValueError,
+        "DoubleWell: width must be > 0 and finite, got inf",
+    ),
+    "text": (
+        lambda: targets.DoubleWell("2"),
+        TypeError,
+        "DoubleWell: barrier must be a number or a tensor, got str",
+    ),
+    "std": (
+        lambda: targets.Gaussian(0.0, T([1.0, -2.0])),
+        ValueError,
+        "Gaussian: std must be > 0 and finite, got -2",
+    ),
+    "lengths": (
+        lambda: targets.Gaussian(torch.zeros(3), torch.ones(2)),
+        ValueError,
+        "the same length, got 3 and 2",
+    ),
+    "matrix": (
+        lambda: targets.Gaussian(torch.zeros(3, 3)),
+        ValueError,
+        r"mean must be .*\(D,\), got shape \(3, 3\)",
+    ),
+    "odd": (
+        lambda: targets.Polynomial([0.0, 1.0]),
+        ValueError,
+        r"Polynomial: coefficients must be .*, got \[0.0, 1.0\]",
+    ),
     "falling": (lambda: targets.Polynomial([0.0, 1.0, -1.0]), ValueError, "c_n > 0"),
     "dimension": (
         lambda: targets.Gaussian(torch.zeros(3))(torch.zeros(2, 4)),
@@ -255,14 +303,22 @@ BAD = {
         r"Gaussian.score: x must have samples of 3 elements",
     ),
     "least": (lambda: targets.Funnel().score(torch.zeros(2, 1)), ValueError, "at least 2 elements"),
-    "int": (lambda: targets.Funnel().score(torch.zeros(2, 3).int()), TypeError, "Funnel.score: x must be float16.*int32"),
+    "int": (
+        lambda: targets.Funnel().score(torch.zeros(2, 3).int()),
+        TypeError,
+        "Funnel.score: x must be float16.*int32",
+    ),
     "list": (lambda: targets.Funnel()([1.0, 2.0]), TypeError, "Funnel: x must be a tensor, got list"),
     "device": (
         lambda: targets.Funnel().to("meta").score(torch.zeros(2, 3)),
         ValueError,
         r"x must be on the target's device meta, got cpu; move it with target.to\(x.device\)",
     ),
-    "backend": (lambda: targets.Funnel().score(torch.zeros(2, 3), backend="tpu"), ValueError, "backend must be None or one of"),
+    "backend": (
+        lambda: targets.Funnel().score(torch.zeros(2, 3), backend="tpu"),
+        ValueError,
+        "backend must be None or one of",
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""A target's score follows its numbers, whatever wrote them: nothing that was packed is ever stale."""
+"""A target's score follows its numbers, whatever wrote them: nothing that was packed is ever
+stale."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ T = functools.partial(torch.tensor, dtype=torch.float64)
 
 
 def mixture(*, scale=0.5, dtype=torch.float32, dim=3):
-    return targets.GaussianMixture(normal(7, dim, seed=3).to(dtype), scale, torch.softmax(normal(7, seed=4), 0))
+    return targets.GaussianMixture(
+        normal(7, dim, seed=3).to(dtype), scale, torch.softmax(normal(7, seed=4), 0)
+    )
 
 
 TARGETS = {
@@ -28,7 +31,9 @@ TARGETS = {
     "mixture_stretched": functools.partial(mixture, scale=torch.tensor([0.5, 1.0, 2.0])),
     "mixture_diagonal": functools.partial(mixture, scale=normal(7, 3, seed=5).abs() + 0.5),
     "mixture_padded": functools.partial(mixture, dim=512),
-    "gaussian_full": lambda: targets.Gaussian(covariance=T([[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 3.0]])),
+    "gaussian_full": lambda: targets.Gaussian(
+        covariance=T([[2.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 3.0]])
+    ),
 }
 
 
@@ -68,7 +73,8 @@ WRITERS = (by_data, by_numpy, by_storage, by_swap, by_other_data, in_inference_m
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("name", TARGETS)
 def test_follows(name, write, dtype):
-    """The score, the chain, the energy and the rest are those of a new target with the new numbers."""
+    """The score, the chain, the energy and the rest are those of a new target with the new
+    numbers."""
     target = TARGETS[name]()
     x = start((5, target.dim or 3), dtype)
     calls = {
@@ -91,7 +97,9 @@ def test_follows(name, write, dtype):
     for key, call in calls.items():
         got = call(target)
         assert_equal(got, call(fresh))
-        if write is not one_number or (key == "score" and name != "mixture_padded"):  # one component's, which may be far away
+        if write is not one_number or (
+            key == "score" and name != "mixture_padded"
+        ):  # one component's, which may be far away
             assert not torch.equal(got, before[key]), key
 
 
@@ -124,7 +132,10 @@ def test_the_shape_changes():
     means = normal(6, 2)
     target, x = targets.GaussianMixture(means, 0.5, torch.full((6,), 1 / 6)), normal(4, 2)
     target.score(x)
-    target.means.data, target.weights.data = target.means.data[:3], target.weights.data[:3]  # pruned: the same addresses
+    target.means.data, target.weights.data = (
+        target.means.data[:3],
+        target.weights.data[:3],
+    )  # pruned: the same addresses
     assert_equal(target.score(x), targets.GaussianMixture(means[:3], 0.5).score(x))
 
 
@@ -203,7 +214,8 @@ def test_a_subclass_of_somebody_s():
 
 
 def test_a_sampler_s_run_has_the_numbers_of_its_start():
-    """A callback changes the target: the run goes on as it began, in every sampler; the next run follows."""
+    """A callback changes the target: the run goes on as it began, in every sampler; the next run
+    follows."""
     x = normal(4, 2, dtype=torch.float64)
     for make_sampler in (
         lambda t: pyebm.samplers.Langevin(t, 0.1),
@@ -214,7 +226,9 @@ def test_a_sampler_s_run_has_the_numbers_of_its_start():
     ):
         target = targets.DoubleWell()
         want = make_sampler(target)(x, 5, noise=Noise(1))
-        got = make_sampler(target)(x, 5, noise=Noise(1), callback=lambda *_, t=target: t.barrier.data.fill_(5.0) and None)
+        got = make_sampler(target)(
+            x, 5, noise=Noise(1), callback=lambda *_, t=target: t.barrier.data.fill_(5.0) and None
+        )
         assert_equal(got, want)
         follows = make_sampler(target)(x, 5, noise=Noise(1))
         assert_equal(follows, make_sampler(targets.DoubleWell(5.0))(x, 5, noise=Noise(1)))
@@ -222,7 +236,8 @@ def test_a_sampler_s_run_has_the_numbers_of_its_start():
 
 
 def test_beside_other_threads():
-    """Writes and scores in turn, from several threads: each sees its own target's numbers as they are."""
+    """Writes and scores in turn, from several threads: each sees its own target's numbers as they
+    are."""
     from concurrent.futures import ThreadPoolExecutor
 
     def many(seed):

@@ -1,4 +1,5 @@
-"""Targets built on the meta device and moved, under another default device or dtype: their numbers are those that were given."""
+"""Targets built on the meta device and moved, under another default device or dtype: their numbers
+are those that were given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Learned targets: a Parameter stays itself, and energy, log_prob, score, samples and chains carry its gradient."""
+"""Learned targets: a Parameter stays itself, and energy, log_prob, score, samples and chains carry
+its gradient."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ from pyebm import Noise, targets
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 T = functools.partial(torch.tensor, dtype=torch.float64)
-MEANS, PER_ELEMENT = normal(3, 2, dtype=torch.float64, seed=3), normal(3, 2, dtype=torch.float64, seed=5).abs() + 0.5
+MEANS, PER_ELEMENT = (
+    normal(3, 2, dtype=torch.float64, seed=3),
+    normal(3, 2, dtype=torch.float64, seed=5).abs() + 0.5,
+)
 FACTOR = T([[1.31, 0.0], [0.4, 0.8]])
 
 # How the target is made of its parameters, and their values.
@@ -26,7 +30,10 @@ CASES = {
     "harmonic": (targets.Harmonic, [T(1.7), T(0.3)]),
     "gaussian": (targets.Gaussian, [T([0.3, -0.4]), T([0.6, 1.4])]),
     "gaussian_numbers": (targets.Gaussian, [T(0.3), T(1.4)]),
-    "gaussian_full": (lambda mean, factor: targets.Gaussian(mean, scale_tril=factor), [T([0.3, -0.4]), FACTOR]),
+    "gaussian_full": (
+        lambda mean, factor: targets.Gaussian(mean, scale_tril=factor),
+        [T([0.3, -0.4]), FACTOR],
+    ),
     "mixture": (targets.GaussianMixture, [MEANS, T(0.7), T([0.2, 0.5, 0.3])]),
     "mixture_components": (targets.GaussianMixture, [MEANS, T([[0.7], [1.2], [0.9]]), T([0.2, 0.5, 0.3])]),
     "mixture_dimensions": (targets.GaussianMixture, [MEANS, T([0.7, 1.1]), T([0.2, 0.5, 0.3])]),
@@ -63,11 +70,14 @@ def test_parameters_are_registered_as_they_are(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_values_are_those_of_buffers(name):
-    """To the bit, with a derivative wanted or not (mixtures and full covariances: within their bound)."""
+    """To the bit, with a derivative wanted or not (mixtures and full covariances: within their
+    bound)."""
     cls, values = CASES[name]
     fixed, (target, _) = cls(*values), learned(name)
     same = (
-        functools.partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12) if "m" in name[:1] or "full" in name else assert_equal
+        functools.partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
+        if "m" in name[:1] or "full" in name
+        else assert_equal
     )
     for x in (X, X.float(), X.bfloat16()):
         close = (
@@ -107,7 +117,11 @@ def test_gradients(name, method):
     cls, values = CASES[name]
     inputs = [X.clone().requires_grad_(), *(value.clone().requires_grad_() for value in values)]
     # The weights are divided by their sum, which the numbers may leave.
-    call = calls(cls)(method) if "mixture" not in name else lambda x, m, s, w: calls(cls)(method)(x, m, s, w / w.sum())
+    call = (
+        calls(cls)(method)
+        if "mixture" not in name
+        else lambda x, m, s, w: calls(cls)(method)(x, m, s, w / w.sum())
+    )
     gradcheck(call, inputs, check_forward_ad=True)
     gradgradcheck(call, inputs)
 
@@ -156,7 +170,8 @@ def test_a_step_of_an_optimiser_is_followed(name):
         after = target.score(X)
         torch.testing.assert_close(after, fresh.score(X), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(
-            pyebm.samplers.MALA(target, 0.1)(X, 3, noise=Noise(1)), pyebm.samplers.MALA(fresh, 0.1)(X, 3, noise=Noise(1))
+            pyebm.samplers.MALA(target, 0.1)(X, 3, noise=Noise(1)),
+            pyebm.samplers.MALA(fresh, 0.1)(X, 3, noise=Noise(1)),
         )
     assert not torch.equal(after, before)
 
@@ -236,18 +251,42 @@ def test_parametrised():
 
 
 BAD = {
-    "per_sample": (lambda: targets.Harmonic(torch.ones(4)), "Harmonic: stiffness must be a number or a tensor (), got shape (4,)"),
-    "one": (lambda: targets.Funnel(nn.Parameter(torch.ones(1))), "Funnel: std must be a number or a tensor (), got shape (1,)"),
-    "column": (lambda: targets.DoubleWell(1.0, torch.ones(4, 1)), "DoubleWell: width must be a number or a tensor ()"),
-    "negative": (lambda: targets.Harmonic(nn.Parameter(T(-1.0))), "Harmonic: stiffness must be > 0 and finite, got -1"),
+    "per_sample": (
+        lambda: targets.Harmonic(torch.ones(4)),
+        "Harmonic: stiffness must be a number or a tensor (), got shape (4,)",
+    ),
+    "one": (
+        lambda: targets.Funnel(nn.Parameter(torch.ones(1))),
+        "Funnel: std must be a number or a tensor (), got shape (1,)",
+    ),
+    "column": (
+        lambda: targets.DoubleWell(1.0, torch.ones(4, 1)),
+        "DoubleWell: width must be a number or a tensor ()",
+    ),
+    "negative": (
+        lambda: targets.Harmonic(nn.Parameter(T(-1.0))),
+        "Harmonic: stiffness must be > 0 and finite, got -1",
+    ),
     "weights": (
         lambda: targets.GaussianMixture(MEANS, 1.0, nn.Parameter(T([0.5, 0.5, 0.5]))),
         "GaussianMixture: weights must sum to 1, got 1.5",
     ),
-    "covariance": (lambda: targets.Gaussian(covariance=nn.Parameter(torch.eye(2))), "covariance must not be a Parameter"),
-    "both": (lambda: targets.Gaussian(covariance=FACTOR, scale_tril=FACTOR), "give covariance or scale_tril, not both"),
-    "diagonal": (lambda: targets.Gaussian(scale_tril=-FACTOR), "Gaussian: scale_tril must have a diagonal > 0, got -1.31 in it"),
-    "square": (lambda: targets.Gaussian(scale_tril=FACTOR[:1]), r"Gaussian: scale_tril must be (D, D) with D >= 1, got (1, 2)"),
+    "covariance": (
+        lambda: targets.Gaussian(covariance=nn.Parameter(torch.eye(2))),
+        "covariance must not be a Parameter",
+    ),
+    "both": (
+        lambda: targets.Gaussian(covariance=FACTOR, scale_tril=FACTOR),
+        "give covariance or scale_tril, not both",
+    ),
+    "diagonal": (
+        lambda: targets.Gaussian(scale_tril=-FACTOR),
+        "Gaussian: scale_tril must have a diagonal > 0, got -1.31 in it",
+    ),
+    "square": (
+        lambda: targets.Gaussian(scale_tril=FACTOR[:1]),
+        r"Gaussian: scale_tril must be (D, D) with D >= 1, got (1, 2)",
+    ),
 }
 
 

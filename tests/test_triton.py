@@ -1,4 +1,5 @@
-"""The Triton backend as far as a machine without a GPU can go, and what a machine with one adds (marked ``gpu``).
+"""The Triton backend as far as a machine without a GPU can go, and what a machine with one adds
+(marked ``gpu``).
 
 Values: interpreted_*.py, in processes of their own. Compiled kernels: gpuless/.
 """
@@ -41,7 +42,10 @@ SOME = (
 
 
 def test_interpreted():
-    files = [HERE / name for name in ("interpreted_triton.py", "interpreted_runs.py", "test_chain.py", "test_uniforms.py")]
+    files = [
+        HERE / name
+        for name in ("interpreted_triton.py", "interpreted_runs.py", "test_chain.py", "test_uniforms.py")
+    ]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", SOME],
         env={**os.environ, "TRITON_INTERPRET": "1"},
@@ -54,13 +58,21 @@ def test_interpreted():
 
 
 DENSE = (
-    "triton and (test_the_score_is_within_the_bound and 13 or from_data or not_finite or few_ulps and float32 "
-    "or diverging or test_equals_the_loop and 7x17 and (float32 or bfloat16)) or interpreted_dense"
+    "triton and (test_the_score_is_within_the_bound and 13 or from_data or not_finite or few_ulps and float32"
+    " or diverging or test_equals_the_loop and 7x17 and (float32 or bfloat16)) or interpreted_dense"
 )
 
 
 def test_interpreted_dense_targets():
-    files = [HERE / name for name in ("interpreted_dense.py", "test_mixture.py", "test_gaussian_full.py", "test_dense_chains.py")]
+    files = [
+        HERE / name
+        for name in (
+            "interpreted_dense.py",
+            "test_mixture.py",
+            "test_gaussian_full.py",
+            "test_dense_chains.py",
+        )
+    ]
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
@@ -77,7 +89,9 @@ def test_interpreted_dense_targets():
 
 
 def test_importing_pyebm_imports_no_triton():
-    result = python("import sys, pyebm, pyebm.samplers; print([m for m in sys.modules if m.split('.')[0] == 'triton'])")
+    result = python(
+        "import sys, pyebm, pyebm.samplers; print([m for m in sys.modules if m.split('.')[0] == 'triton'])"
+    )
     assert result.stdout.strip() == "[]", result.stderr
 
 
@@ -88,7 +102,9 @@ def test_kernels_have_one_name_only():
 
 def test_without_triton():
     code = "import importlib.util as u, torch, pyebm; u.find_spec = lambda name: None\n"
-    result = python(code + "print(pyebm.backends()['triton'])\npyebm.Noise(0).randn((2, 2), backend='triton')")
+    result = python(
+        code + "print(pyebm.backends()['triton'])\npyebm.Noise(0).randn((2, 2), backend='triton')"
+    )
     assert "pip install triton" in result.stdout
     assert "RuntimeError" in result.stderr
     assert "pip install triton" in result.stderr
@@ -119,7 +135,9 @@ def test_public_calls_trace_on_cuda_fake_tensors():
     """Each call is one registered op in the graph; no kernel is looked for, no device asked."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         x = torch.empty(8, 5, device="cuda")
-        graph = make_fx(lambda x: pyebm.langevin_step(pyebm.perturb(x, 0.5, pyebm.Noise(3)), -x, 0.1, pyebm.Noise(4)))(x)
+        graph = make_fx(
+            lambda x: pyebm.langevin_step(pyebm.perturb(x, 0.5, pyebm.Noise(3)), -x, 0.1, pyebm.Noise(4))
+        )(x)
     called = [str(node.target) for node in graph.graph.nodes if "pyebm" in str(node.target)]
     assert called == ["pyebm.perturb.default", "pyebm.langevin_step.default"]
 
@@ -127,16 +145,22 @@ def test_public_calls_trace_on_cuda_fake_tensors():
 def _everything(x, rows):
     noise = pyebm.Noise(3)
     noisy = pyebm.perturb(x, rows, noise)
-    state, mean = pyebm.langevin_step(noisy, -noisy, 0.1, noise.at(step=1), clamp=(-1.0, 1.0), mask=x > 0, return_mean=True)
+    state, mean = pyebm.langevin_step(
+        noisy, -noisy, 0.1, noise.at(step=1), clamp=(-1.0, 1.0), mask=x > 0, return_mean=True
+    )
     state = pyebm.affine_step(state, mean, 0.9, rows, 0.2, noise.at(step=2))
     pyebm.langevin_step_(state, -state, rows, noise.at(step=3), temperature=0.5)
-    losses = pyebm.dsm_loss(state, rows, noise), pyebm.denoising_loss(state, noise, lam=-1.0, mu=0.5, x0=x, reduction="sample")
+    losses = (
+        pyebm.dsm_loss(state, rows, noise),
+        pyebm.denoising_loss(state, noise, lam=-1.0, mu=0.5, x0=x, reduction="sample"),
+    )
     return state, *losses, noise.randn(x.shape, device=x.device), noise.rand(x.shape, device=x.device)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
 def test_public_calls_compile_in_one_graph_for_cuda():
-    """As far as that goes without a device: Dynamo traces CUDA tensors that hold nothing, and may not break the graph."""
+    """As far as that goes without a device: Dynamo traces CUDA tensors that hold nothing, and may
+    not break the graph."""
     torch._dynamo.reset()
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, rows = torch.empty(8, 5, device="cuda"), torch.ones(8, device="cuda")
@@ -158,9 +182,13 @@ def test_device_bits(shape, dtype):
     sigma = torch.rand(shape[0], device="cuda") + 0.1
     for call in (
         lambda backend: pyebm.perturb(x, sigma, NOISE, backend=backend),
-        lambda backend: pyebm.langevin_step(x, score, 0.1, NOISE, clamp=(-1.0, 1.0), mask=x > 0, backend=backend),
+        lambda backend: pyebm.langevin_step(
+            x, score, 0.1, NOISE, clamp=(-1.0, 1.0), mask=x > 0, backend=backend
+        ),
         lambda backend: pyebm.dsm_loss(score, sigma, NOISE, reduction="none", backend=backend),
-        lambda backend: pyebm.langevin_chain(x, pyebm.targets.DoubleWell().to("cuda"), 5, 0.01, NOISE, backend=backend),
+        lambda backend: pyebm.langevin_chain(
+            x, pyebm.targets.DoubleWell().to("cuda"), 5, 0.01, NOISE, backend=backend
+        ),
     ):
         assert torch.equal(call("triton"), call("reference"))
 
@@ -207,7 +235,9 @@ def test_a_large_tensor():
 @gpu
 def test_compiled_on_a_device():
     x, rows = torch.randn(8, 5, device="cuda"), torch.linspace(0.1, 1, 8, device="cuda")
-    for ours, theirs in zip(torch.compile(_everything, fullgraph=True)(x, rows), _everything(x, rows), strict=True):
+    for ours, theirs in zip(
+        torch.compile(_everything, fullgraph=True)(x, rows), _everything(x, rows), strict=True
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -229,6 +259,10 @@ def test_compute_sanitizer(tool):
         HERE / "test_triton.py",
     ]
     result = subprocess.run(
-        [*command, "-k", "test_device_bits and (17 or 4099)"], capture_output=True, text=True, check=False, cwd=HERE.parent
+        [*command, "-k", "test_device_bits and (17 or 4099)"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=HERE.parent,
     )
     assert result.returncode == 0, result.stdout[-5000:]

@@ -1,4 +1,5 @@
-"""Truths in closed form: what the losses are minimised by, and what the chains' laws are. Not one line of ours says these.
+"""Truths in closed form: what the losses are minimised by, and what the chains' laws are. Not one
+line of ours says these.
 
 That every backend gives the same bits is proved elsewhere; here the device decides.
 """
@@ -45,13 +46,15 @@ class TestDenoisingScoreMatching:
 
         minimiser = slope(0.0) / (slope(0.0) - slope(1.0))
         truth = 1 / (t**2 + sigma**2)
-        # Regression of z / sigma on x~: the residual is independent of x~ with variance t^2 / (sigma^2 (t^2 + sigma^2)).
+        # Regression of z / sigma on x~: the residual is independent of x~ with variance t^2 /
+        # (sigma^2 (t^2 + sigma^2)).
         error = math.sqrt(t**2 / sigma**2) / (t**2 + sigma**2) / math.sqrt(len(x))
         within(minimiser, truth, error)
 
     @pytest.mark.parametrize("sigma", [0.2, 1.0])
     def test_gradient_is_that_of_explicit_score_matching(self, sigma):
-        """Vincent (2011): on a Gaussian mixture both objectives have the same gradient in the model's parameters."""
+        """Vincent (2011): on a Gaussian mixture both objectives have the same gradient in the
+        model's parameters."""
         n, noise = 400_000, Noise(2)
         means = torch.tensor([[-1.0, 0.5], [1.5, 0.0], [0.0, -2.0]], dtype=torch.float64)
         spread = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
@@ -67,17 +70,26 @@ class TestDenoisingScoreMatching:
         hidden = torch.tanh(noisy @ normal(2, 8, dtype=torch.float64, seed=1))
         head = normal(8, 2, dtype=torch.float64, seed=2, grad=True)
         got = torch.autograd.grad(pyebm.dsm_loss(hidden @ head, sigma, noise), head)[0]
-        explicit = torch.autograd.grad(0.5 * (hidden @ head - true_score[:, 0]).square().sum(1).mean(), head)[0]
+        explicit = torch.autograd.grad(0.5 * (hidden @ head - true_score[:, 0]).square().sum(1).mean(), head)[
+            0
+        ]
 
         z = noise.randn(x.shape)
-        per_sample = hidden[:, :, None] * (true_score + (z / sigma)[:, None])  # the difference of the two gradients
+        per_sample = hidden[:, :, None] * (
+            true_score + (z / sigma)[:, None]
+        )  # the difference of the two gradients
         within(got, explicit, per_sample.std(0) / math.sqrt(n))
-        assert (explicit.abs() > 20 * per_sample.std(0) / math.sqrt(n)).any()  # it is not all zero within the error
+        assert (
+            explicit.abs() > 20 * per_sample.std(0) / math.sqrt(n)
+        ).any()  # it is not all zero within the error
 
     def test_value_at_the_true_score(self):
-        """The loss of the perturbed density's own score is what denoising can't tell: t^2 / (2 sigma^2 (t^2 + sigma^2))."""
+        """The loss of the perturbed density's own score is what denoising can't tell: t^2 / (2
+        sigma^2 (t^2 + sigma^2))."""
         t, sigma, x, noise = 1.0, 0.5, normal(1_000_000, 1), Noise(3)
-        losses = pyebm.dsm_loss(-pyebm.perturb(x, sigma, noise) / (t**2 + sigma**2), sigma, noise, reduction="sample")
+        losses = pyebm.dsm_loss(
+            -pyebm.perturb(x, sigma, noise) / (t**2 + sigma**2), sigma, noise, reduction="sample"
+        )
         within(losses.mean(), t**2 / (2 * sigma**2 * (t**2 + sigma**2)), losses.std() / math.sqrt(len(x)))
 
 
@@ -88,9 +100,12 @@ def chain(score, x, eta, steps, **options):
 
 
 class TestUnadjustedChain:
-    """Its law on a Gaussian is Gaussian at every step: the discretisation's own, not the target's."""
+    """Its law on a Gaussian is Gaussian at every step: the discretisation's own, not the
+    target's."""
 
-    @pytest.mark.parametrize(("eta", "temperature"), [(0.1, 1.0), (0.5, 1.0), (1.5, 1.0), (0.5, 0.25), (1.0, 4.0)])
+    @pytest.mark.parametrize(
+        ("eta", "temperature"), [(0.1, 1.0), (0.5, 1.0), (1.5, 1.0), (0.5, 0.25), (1.0, 4.0)]
+    )
     def test_stationary_variance(self, eta, temperature):
         """T / (1 - eta / 2) on N(0, 1), from a start that is far away."""
         steps = math.ceil(14 / -math.log(abs(1 - eta) + 1e-9)) + 1  # what is left of the start: e^-14
@@ -101,7 +116,8 @@ class TestUnadjustedChain:
 
     @pytest.mark.parametrize("steps", [1, 2, 5, 20])
     def test_law_after_k_steps(self, steps):
-        """x_k = (1 - eta)^k x_0 + noise of variance 2 eta T (1 + q + ... + q^(k-1)) with q = (1 - eta)^2."""
+        """x_k = (1 - eta)^k x_0 + noise of variance 2 eta T (1 + q + ... + q^(k-1)) with q = (1 -
+        eta)^2."""
         eta, temperature, start = 0.3, 0.5, 2.0
         x = chain(torch.neg, torch.full((CHAINS,), start), eta, steps, temperature=temperature).double()
         variance = 2 * eta * temperature * sum((1 - eta) ** (2 * j) for j in range(steps))
@@ -117,7 +133,9 @@ class TestUnadjustedChain:
         x = chain(lambda x: -x @ precision.float(), torch.zeros(CHAINS, 3), eta, 60).double()
         truth = torch.linalg.inv(precision - eta / 2 * precision @ precision)
         within(x.T.cov(), truth, covariance_error(truth, CHAINS))
-        assert (truth - torch.linalg.inv(precision)).abs().max() > 20 * covariance_error(truth, CHAINS).max()  # not the target's
+        assert (truth - torch.linalg.inv(precision)).abs().max() > 20 * covariance_error(
+            truth, CHAINS
+        ).max()  # not the target's
 
     def test_step_sizes_and_temperatures_per_chain(self):
         eta, temperature = torch.tensor([0.2, 0.5, 1.0, 0.5]), torch.tensor([1.0, 1.0, 1.0, 0.1])
@@ -134,7 +152,8 @@ class TestUnadjustedChain:
         within(products.mean(), (1 - eta) * truth, products.std() / math.sqrt(CHAINS))
 
     def test_annealed_chain(self):
-        """The whole schedule on N(0, t^2) smoothed at each level, followed variance by variance, with the final denoising."""
+        """The whole schedule on N(0, t^2) smoothed at each level, followed variance by variance,
+        with the final denoising."""
         t, sigmas, step_lr, each = 0.7, [2.0, 1.0, 0.4], 0.02, 7
         sampler = pyebm.samplers.AnnealedLangevin(lambda x, s: -x / (t**2 + s**2), sigmas, step_lr, each)
         x = sampler(3 * normal(CHAINS), noise=Noise(5)).double()
@@ -148,7 +167,8 @@ class TestUnadjustedChain:
 
 
 def test_an_energy_network_learns_the_energy():
-    """Trained by DSM through its own gradient on N(0, 1), it is x^2 / (2 (1 + sigma^2)) up to a constant: mind the sign."""
+    """Trained by DSM through its own gradient on N(0, 1), it is x^2 / (2 (1 + sigma^2)) up to a
+    constant: mind the sign."""
     sigma = 0.5
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -41,7 +41,9 @@ def test_equals_the_reference(backend, device, dtype, shape, kind):
 
 @pytest.mark.parametrize("elements", [1, 2, 3, 5, 1023, 1026, 20_003])
 def test_contract(backend, device, elements):
-    u = Noise(-3, first_sample=2**32 - 2, step=2**32 - 1, stream=2**31).rand((2, elements), device=device, backend=backend)
+    u = Noise(-3, first_sample=2**32 - 2, step=2**32 - 1, stream=2**31).rand(
+        (2, elements), device=device, backend=backend
+    )
     for row in range(2):
         assert_equal(u[row].cpu(), by_definition(elements, -3, 2**32 - 2 + row, 2**32 - 1, 2**31))
 
@@ -49,7 +51,10 @@ def test_contract(backend, device, elements):
 @pytest.mark.parametrize("shape", LARGE, ids=name_of)
 def test_threads_change_nothing(backend, device, threads, shape):
     assert torch.get_num_threads() == threads
-    assert_equal(Noise(0).rand(shape, device=device, backend=backend), Noise(0).rand(shape, device=device, backend="reference"))
+    assert_equal(
+        Noise(0).rand(shape, device=device, backend=backend),
+        Noise(0).rand(shape, device=device, backend="reference"),
+    )
 
 
 def test_low_precision_is_float32_rounded_once(backend, device, dtype):
@@ -91,11 +96,19 @@ def test_every_name_draws_other_numbers_at_the_next_step(kind):
 
 
 BAD = {
-    "dtype": (lambda: Noise(0).rand((2, 3), dtype=torch.int32), TypeError, "Noise.rand: dtype.*got torch.int32"),
+    "dtype": (
+        lambda: Noise(0).rand((2, 3), dtype=torch.int32),
+        TypeError,
+        "Noise.rand: dtype.*got torch.int32",
+    ),
     "shape": (lambda: Noise(0).rand(5), TypeError, "Noise.rand: shape"),
     "negative": (lambda: Noise(0).rand((2, -1)), ValueError, r"Noise.rand: shape.*got \(2, -1\)"),
     "elements": (lambda: Noise(0).rand((1, 2**34 + 4)), ValueError, r"Noise.rand: shape.*2\*\*34"),
-    "batch": (lambda: Noise(0, sample_ids=[1]).rand((2, 3)), ValueError, "sample_ids names 1 samples, got a batch of 2"),
+    "batch": (
+        lambda: Noise(0, sample_ids=[1]).rand((2, 3)),
+        ValueError,
+        "sample_ids names 1 samples, got a batch of 2",
+    ),
     "backend": (lambda: Noise(0).rand((2, 3), backend="gpu"), ValueError, "backend.*'cpu'.*got 'gpu'"),
 }
 

@@ -1,4 +1,5 @@
-"""The warm-up of MALA and HMC: one order for its sums, so that backends, SIMD levels and threads agree to the last bit."""
+"""The warm-up of MALA and HMC: one order for its sums, so that backends, SIMD levels and threads
+agree to the last bit."""
 
 from __future__ import annotations
 
@@ -69,16 +70,23 @@ def test_the_mean_of_any_batch():
         log_alpha = Noise(count).randn((count,), dtype=torch.float64) * 3
         made = []
         for op in (_ops.kernels("cpu", log_alpha)["dual_averaging"], reference.dual_averaging):
-            held = [torch.full((count,), 0.1, dtype=torch.float64) for _ in range(3)] + [torch.zeros((), dtype=torch.float64)]
+            held = [torch.full((count,), 0.1, dtype=torch.float64) for _ in range(3)] + [
+                torch.zeros((), dtype=torch.float64)
+            ]
             for _ in range(5):
                 op(*held, log_alpha, torch.zeros_like(log_alpha), 5, 0.6, True)
             made.append(held)
         assert_equal(*made)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (4, 16), (4, 17), (3, 1024), (3, 1025), (2, 3, 900), (0, 4), (4, 0)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (5, 3), (4, 16), (4, 17), (3, 1024), (3, 1025), (2, 3, 900), (0, 4), (4, 0)]
+)
 @pytest.mark.parametrize("reduction", ["sample", "sum", "mean", "batchmean"])
 def test_losses_have_the_kernels_order_in_the_reference_too(shape, reduction):
     pred, scale = Noise(1).randn(shape), Noise(2).rand(shape[:1]) + 0.1
-    made = [pyebm.dsm_loss(pred, scale, Noise(0), reduction=reduction, backend=backend) for backend in ("cpu", "reference")]
+    made = [
+        pyebm.dsm_loss(pred, scale, Noise(0), reduction=reduction, backend=backend)
+        for backend in ("cpu", "reference")
+    ]
     assert_equal(made[0], made[1], equal_nan=True)

@@ -23,7 +23,8 @@ SEED = 5
 
 
 class Perturbed(Dataset):
-    """Each item is perturbed in its worker, with the noise of its number in the data set; the target's score comes with it."""
+    """Each item is perturbed in its worker, with the noise of its number in the data set; the
+    target's score comes with it."""
 
     def __init__(self, x, noise):
         self.x, self.noise, self.target = x, noise, TARGET
@@ -65,7 +66,8 @@ def everything():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork_with_one_thread():
-    """After kernels have run here. With more threads a forked process waits for ever, in torch's own operations as in ours."""
+    """After kernels have run here. With more threads a forked process waits for ever, in torch's
+    own operations as in ours."""
     want = everything()
     read, write = os.pipe()
     child = os.fork()
@@ -95,7 +97,8 @@ def test_threads():
 
 
 def test_a_sampler_is_shared_by_threads():
-    """A run's state is its own: one object may run in many threads at once, and be called again from a callback."""
+    """A run's state is its own: one object may run in many threads at once, and be called again
+    from a callback."""
     sampler = Langevin(lambda x: -x, 0.1)
     starts = [normal(32, 2, seed=k) for k in range(8)]
     want = [sampler(x, 50, noise=Noise(k)) for k, x in enumerate(starts)]

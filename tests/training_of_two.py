@@ -41,7 +41,8 @@ def mine(x):
 
 
 def ddp(_):
-    """DDP broadcasts rank 0's buffers, and averages the ranks' gradients: those of the whole batch."""
+    """DDP broadcasts rank 0's buffers, and averages the ranks' gradients: those of the whole
+    batch."""
     x = normal(8, 2)
     model = nn.parallel.DistributedDataParallel(Residual())
     for step in range(2):
@@ -67,7 +68,8 @@ def fsdp(_):
 
 
 def samplers(_):
-    """A rank's chains, with the noise of their ids, are those of one process that has all of them."""
+    """A rank's chains, with the noise of their ids, are those of one process that has all of
+    them."""
     from pyebm.samplers import HMC, MALA, Langevin
 
     x, target = normal(8, 2), pyebm.targets.DoubleWell()
@@ -77,11 +79,14 @@ def samplers(_):
 
 
 def replay(_):
-    """Ranks that draw parts of a batch from buffers of one group have the chains, and at last the buffer, of one process."""
+    """Ranks that draw parts of a batch from buffers of one group have the chains, and at last the
+    buffer, of one process."""
     energy = pyebm.targets.DoubleWell()
     sampler, x = pyebm.samplers.Langevin(energy, 0.05), normal(8, 2)
     both, alone = (
-        pyebm.losses.ContrastiveDivergence(energy, sampler, 3, pyebm.ReplayBuffer(20, (2,), reinit=0.2, group=group))
+        pyebm.losses.ContrastiveDivergence(
+            energy, sampler, 3, pyebm.ReplayBuffer(20, (2,), reinit=0.2, group=group)
+        )
         for group in (dist.group.WORLD, None)
     )
     for step in range(4):

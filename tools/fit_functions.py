@@ -1,7 +1,9 @@
-"""How the polynomials of csrc/common/functions.h were found: ``python tools/fit_functions.py`` prints them, with their errors.
+"""How the polynomials of csrc/common/functions.h were found: ``python tools/fit_functions.py``
+prints them, with their errors.
 
-Each is the least-squares fit of the relative error at Chebyshev points, which is nearly minimax, in 60 digits. The coefficients
-are rounded one at a time, from the lowest power up, and the rest fitted again, so that rounding costs little.
+Each is the least-squares fit of the relative error at Chebyshev points, which is nearly minimax, in
+60 digits. The coefficients are rounded one at a time, from the lowest power up, and the rest fitted
+again, so that rounding costs little.
 """
 
 from collections.abc import Callable
@@ -16,15 +18,27 @@ def to_float32(x: mpf) -> float:
     return float(np.float32(float(x)))
 
 
-def fit(function: Callable[[mpf], mpf], low: float, high: float, degree: int, round_to: Callable, fixed: tuple = ()) -> tuple:
+def fit(
+    function: Callable[[mpf], mpf],
+    low: float,
+    high: float,
+    degree: int,
+    round_to: Callable,
+    fixed: tuple = (),
+) -> tuple:
     """Rounded coefficients, lowest power first, and the largest relative error on a grid."""
     low, high = mpf(low), mpf(high)
     done = [mpf(c) for c in fixed]
     nodes = [(low + high) / 2 + (high - low) / 2 * mp.cos((2 * k + 1) * mp.pi / 80) for k in range(40)]
     values = [function(x) for x in nodes]
     while len(done) <= degree:
-        left = mp.matrix([1 - mp.polyval(done[::-1] or [0], x) / value for x, value in zip(nodes, values, strict=True)])
-        powers = [[x**k / value for k in range(len(done), degree + 1)] for x, value in zip(nodes, values, strict=True)]
+        left = mp.matrix(
+            [1 - mp.polyval(done[::-1] or [0], x) / value for x, value in zip(nodes, values, strict=True)]
+        )
+        powers = [
+            [x**k / value for k in range(len(done), degree + 1)]
+            for x, value in zip(nodes, values, strict=True)
+        ]
         done.append(mpf(round_to(mp.lu_solve(mp.matrix(powers), left)[0])))
     grid = [low + (high - low) * k / 997 for k in range(998)]
     error = max(abs(mp.polyval(done[::-1], x) / function(x) - 1) for x in grid)
@@ -57,13 +71,23 @@ if __name__ == "__main__":
     ):
         for label, (made, error) in {
             "sin(pi/2 q) / q in q^2, |q| <= 1/2": fit(half_turn_sine, 0, 0.25, sine, round_to),
-            "cos(pi/2 q) in q^2": fit(lambda y: mp.cos(mp.pi / 2 * mp.sqrt(abs(y))), 0, 0.25, cosine, round_to, (1,)),
+            "cos(pi/2 q) in q^2": fit(
+                lambda y: mp.cos(mp.pi / 2 * mp.sqrt(abs(y))), 0, 0.25, cosine, round_to, (1,)
+            ),
             "(e^r - 1 - r) / r^2, |r| <= ln 2 / 2": fit(exp_rest, -half_ln2, half_ln2, exp, round_to, (0.5,)),
-            f"Phi(-u) e^(u^2 / 2) / t, 0 <= u <= {furthest}": fit(normal_tail, 1 / mpf(1 + furthest / 4), 1, tail, round_to),
+            f"Phi(-u) e^(u^2 / 2) / t, 0 <= u <= {furthest}": fit(
+                normal_tail, 1 / mpf(1 + furthest / 4), 1, tail, round_to
+            ),
         }.items():
             print(f"{name}: {label}: relative error {float(error / ulp):.3f} ulp/2")
             print("   ", *(c.hex() for c in made))
     for name, bits in (("float", 15), ("double", 33)):
         high = mp.floor(mp.log(2) * mpf(2) ** bits) / mpf(2) ** bits
         low = mp.log(2) - high
-        print(name, "ln 2 =", float(high).hex(), "+", (float(low) if name == "double" else to_float32(low)).hex())
+        print(
+            name,
+            "ln 2 =",
+            float(high).hex(),
+            "+",
+            (float(low) if name == "double" else to_float32(low)).hex(),
+        )

@@ -1,7 +1,9 @@
-"""How the polynomials of csrc/common/normal.h were found: ``python tools/fit_normals.py`` prints them, with their errors.
+"""How the polynomials of csrc/common/normal.h were found: ``python tools/fit_normals.py`` prints
+them, with their errors.
 
-Each is the minimax polynomial in relative error, by linear programming on Chebyshev points. The coefficients are rounded to
-float32 one at a time, from the lowest power up, and the rest fitted again, so that rounding costs little.
+Each is the minimax polynomial in relative error, by linear programming on Chebyshev points. The
+coefficients are rounded to float32 one at a time, from the lowest power up, and the rest fitted
+again, so that rounding costs little.
 """
 
 import numpy as np
@@ -11,7 +13,8 @@ ULP = 2.0**-24  # half the spacing of float32 below 1: what one rounding may cos
 
 
 def minimax(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Coefficients that minimise max |columns @ c - target|: a linear program on what least squares leaves, scaled up."""
+    """Coefficients that minimise max |columns @ c - target|: a linear program on what least squares
+    leaves, scaled up."""
     scale = np.abs(columns).max(0)
     scaled = columns / scale
     start = np.linalg.lstsq(scaled, target, rcond=None)[0]
@@ -27,7 +30,9 @@ def minimax(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
     return (start + found.x[:count] / 1e7) / scale
 
 
-def fit(function, low: float, high: float, degree: int, fixed: tuple[float, ...] = ()) -> tuple[list[float], float]:
+def fit(
+    function, low: float, high: float, degree: int, fixed: tuple[float, ...] = ()
+) -> tuple[list[float], float]:
     """float32 coefficients, lowest power first, and the largest relative error."""
     x = np.cos(np.linspace(0, np.pi, 1501)) * (high - low) / 2 + (low + high) / 2
     y = function(x)

@@ -1,4 +1,5 @@
-"""Writes csrc/common/op_args.h from pyebm/_schemas.py: run it after a change there; tests/test_op_args.py fails until then."""
+"""Writes csrc/common/op_args.h from pyebm/_schemas.py: run it after a change there;
+tests/test_op_args.py fails until then."""
 
 from __future__ import annotations
 
@@ -72,7 +73,10 @@ def _plain(name: str, fields: _plain_args.Fields) -> str:
 
 
 def _tag(op: Op) -> str:
-    return f'struct {op.name} {{ using Args = args::{op.record.__name__}; static constexpr const char* kName = "{op.name}"; }};'
+    return (
+        f"struct {op.name} {{ using Args = args::{op.record.__name__}; static constexpr const char* kName ="
+        f' "{op.name}"; }};'
+    )
 
 
 def _add_structs(record: Any, structs: dict[str, str]) -> None:
@@ -127,20 +131,33 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
                 if given
             ]
             extra = [everywhere[other.format(label=label)] for other in _EXTRA.get(argument.tensor.shape, ())]
-            given = [f'"{label}"', name, f"Dtype::{_dtype(argument.tensor.dtype)}", " | ".join(flags) or "0", *extra]
+            given = [
+                f'"{label}"',
+                name,
+                f"Dtype::{_dtype(argument.tensor.dtype)}",
+                " | ".join(flags) or "0",
+                *extra,
+            ]
             lines.append(f"is.{argument.tensor.shape.value}({', '.join(given)});")
         if argument.between is not None:
             high = "INT64_MAX" if argument.between.high == 2**63 - 1 else argument.between.high
             lines.append(f'is.between("{name}", {name}, {argument.between.low}, {high});')
         if argument.number is not None:
-            lines.append(_number(argument, f"{argument.rows}.has_value() || " if argument.rows in everywhere else ""))
+            lines.append(
+                _number(argument, f"{argument.rows}.has_value() || " if argument.rows in everywhere else "")
+            )
         if argument.no_nan:
             lines.append(f'is.no_nan("{name}", {name});')
         if argument.partner is not None:
-            lines.append(f'is.together("{name}", {name}.has_value(), "{argument.partner}", {argument.partner}.has_value());')
+            lines.append(
+                f'is.together("{name}", {name}.has_value(), "{argument.partner}",'
+                f" {argument.partner}.has_value());"
+            )
     lines += [f"{name}.check(is);" for name in record._fields if name not in {a.name for a in own}]
     # States depend on numbers that must be right first.
-    return sorted(lines, key=lambda line: line.startswith(("is.states", "is.schedule", "is.loss", "is.above(")))
+    return sorted(
+        lines, key=lambda line: line.startswith(("is.states", "is.schedule", "is.loss", "is.above("))
+    )
 
 
 def _number(argument: Argument, unless: str) -> str:

@@ -1,4 +1,5 @@
-// Bad input, as Python's ValueError, before any memory is touched; and what a machine could not do, as RuntimeError.
+// Bad input, as Python's ValueError, before any memory is touched; and what a machine could not do,
+// as RuntimeError.
 #pragma once
 
 #include <sstream>

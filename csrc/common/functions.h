@@ -1,6 +1,6 @@
-// exp, and sine and cosine of a number of turns, without libm: the same IEEE operations in the same order on every backend, in
-// float and in double. tools/fit_functions.py made the polynomials; docs/targets.md has the errors. The roots are normal.h's, or
-// IEEE's.
+// exp, and sine and cosine of a number of turns, without libm: the same IEEE operations in the same
+// order on every backend, in float and in double. tools/fit_functions.py made the polynomials;
+// docs/targets.md has the errors. The roots are normal.h's, or IEEE's.
 #pragma once
 
 #include "normal.h"
@@ -34,8 +34,8 @@ PYEBM_HD T horner(const T (&coefficients)[kCount], T x) {  // lowest power first
   return value;
 }
 
-// kToInteger: x + kToInteger has no room for a fraction: its last bits are the integer nearest to x, and less kToInteger it is
-// that.
+// kToInteger: x + kToInteger has no room for a fraction: its last bits are the integer nearest to
+// x, and less kToInteger it is that.
 template <class T>
 struct Real;
 
@@ -72,7 +72,8 @@ struct Real<double> {
   static constexpr int kMantissa = 52, kBias = 1023;
   static constexpr double kToInteger = 0x1.8p52;
   static constexpr double kExpLow = -746.0, kExpHigh = 710.0;
-  static constexpr double kLog2E = 0x1.71547652b82fep0, kLn2 = 0x1.62e42fefp-1, kLn2Rest = 0x1.473de6af278edp-34;
+  static constexpr double kLog2E = 0x1.71547652b82fep0, kLn2 = 0x1.62e42fefp-1,
+                          kLn2Rest = 0x1.473de6af278edp-34;
 
   PYEBM_HD static Bits bits(double x) { return double_bits(x); }
   PYEBM_HD static double from(Bits bits) { return bits_double(bits); }
@@ -93,8 +94,9 @@ struct Real<double> {
     return horner(rest.coefficients, r);
   }
   PYEBM_HD static double sine_of(double y) {
-    constexpr double c[] = {0x1.921fb54442d18p+0,  -0x1.4abbce625be01p-1,  0x1.466bc67753d4ep-4,  -0x1.32d2ccde110d9p-8,
-                            0x1.50782aac71d00p-13, -0x1.e2fa7535e8e73p-19, 0x1.e0685fa63de7ep-25, 0x1.af71d882650f9p-32};
+    constexpr double c[] = {0x1.921fb54442d18p+0,  -0x1.4abbce625be01p-1, 0x1.466bc67753d4ep-4,
+                            -0x1.32d2ccde110d9p-8, 0x1.50782aac71d00p-13, -0x1.e2fa7535e8e73p-19,
+                            0x1.e0685fa63de7ep-25, 0x1.af71d882650f9p-32};
     return horner(c, y);
   }
   PYEBM_HD static double cosine_of(double y) {
@@ -111,7 +113,8 @@ struct Real<double> {
   }
 };
 
-// e^x = 2^n e^r with |r| <= ln 2 / 2; 2^n in two factors, so that results overflow and underflow as they should.
+// e^x = 2^n e^r with |r| <= ln 2 / 2; 2^n in two factors, so that results overflow and underflow as
+// they should.
 template <class T>
 PYEBM_HD T exponential(T x) {
   using R = Real<T>;
@@ -121,11 +124,13 @@ PYEBM_HD T exponential(T x) {
   const T n = shifted - R::kToInteger;
   const T r = (x - n * R::kLn2) - n * R::kLn2Rest;
   const T power = T(1) + (r + (r * r) * R::exp_rest(r));
-  const typename R::Bits biased = R::bits(shifted) - (R::bits(R::kToInteger) - 2 * (R::kBias + 1)), half = biased >> 1;
+  const typename R::Bits biased = R::bits(shifted) - (R::bits(R::kToInteger) - 2 * (R::kBias + 1)),
+                         half = biased >> 1;
   return (power * R::from((half - 1) << R::kMantissa)) * R::from((biased - half - 1) << R::kMantissa);
 }
 
-// sin(2 pi t) and cos(2 pi t): the nearest quarter turn from the last bits of 4 t, exactly, and polynomials for the rest.
+// sin(2 pi t) and cos(2 pi t): the nearest quarter turn from the last bits of 4 t, exactly, and
+// polynomials for the rest.
 template <class T>
 PYEBM_HD void sine_cosine(T t, T& sine, T& cosine) {
   using R = Real<T>;
@@ -140,27 +145,30 @@ PYEBM_HD void sine_cosine(T t, T& sine, T& cosine) {
   cosine = (quadrant + 1) & 2 ? -of_cosine : of_cosine;
 }
 
-// 2^f for |f| <= 1/2 as a polynomial, highest power first: minimax, with relative errors of 9.2e-8 and 3.4e-18. For the dense
-// targets, whose sums keep a bound and promise no bits: each backend adds its terms with its own a b + c, of numbers or vectors.
+// 2^f for |f| <= 1/2 as a polynomial, highest power first: minimax, with relative errors of 9.2e-8
+// and 3.4e-18. For the dense targets, whose sums keep a bound and promise no bits: each backend
+// adds its terms with its own a b + c, of numbers or vectors.
 template <class T>
 struct Exp2;
 
 template <>
 struct Exp2<float> {
   static constexpr int kTerms = 6;
-  float coefficients[kTerms] = {0x1.5bba18p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
+  float coefficients[kTerms] = {0x1.5bba18p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f,
+                                0x1.ebf9bcp-3f,  0x1.62e42ap-1f, 1.0f};
 };
 
 template <>
 struct Exp2<double> {
   static constexpr int kTerms = 12;
-  double coefficients[kTerms] = {0x1.e79ba5e93da52p-32, 0x1.e61b4f5049cdcp-28, 0x1.b5267cea5f68ep-24, 0x1.62bfc79d7642ap-20,
-                                 0x1.ffcbfba97c6d7p-17, 0x1.4309130ed8bc8p-13, 0x1.5d87fe78cd6dcp-10, 0x1.3b2ab6fba011ap-7,
-                                 0x1.c6b08d7049fe8p-5,  0x1.ebfbdff82c5a4p-3,  0x1.62e42fefa39efp-1,  1.0};
+  double coefficients[kTerms] = {0x1.e79ba5e93da52p-32, 0x1.e61b4f5049cdcp-28, 0x1.b5267cea5f68ep-24,
+                                 0x1.62bfc79d7642ap-20, 0x1.ffcbfba97c6d7p-17, 0x1.4309130ed8bc8p-13,
+                                 0x1.5d87fe78cd6dcp-10, 0x1.3b2ab6fba011ap-7,  0x1.c6b08d7049fe8p-5,
+                                 0x1.ebfbdff82c5a4p-3,  0x1.62e42fefa39efp-1,  1.0};
 };
 
-// Phi(-u) = e^(-u^2 / 2) t P(t) at t = 1 / (1 + stretch u) for u >= 0, up to where it underflows: lowest power first, with relative
-// errors of 8.4e-9 and 2.0e-17.
+// Phi(-u) = e^(-u^2 / 2) t P(t) at t = 1 / (1 + stretch u) for u >= 0, up to where it underflows:
+// lowest power first, with relative errors of 8.4e-9 and 2.0e-17.
 template <class T>
 struct NormalTail;
 
@@ -174,12 +182,13 @@ struct NormalTail<float> {
 template <>
 struct NormalTail<double> {
   double stretch = 0.25;
-  double coefficients[23] = {0x1.9884533d708d4p-4,  0x1.9884533035a1fp-4,  0x1.7efc0fc59aea7p-4,  0x1.4beb5f8ac9a7cp-4,
-                             0x1.041e43a78e501p-4,  0x1.6218f80ddfbc3p-5,  0x1.81f2924da1b22p-6,  0x1.98705450a122bp-8,
-                             0x1.8328a677b1c52p-10, -0x1.844459b30c5e8p-6, 0x1.768a70fb41cp-5,    -0x1.e4af9a5ad15cfp-4,
-                             0x1.ae90bbfff82ep-3,   -0x1.07b8f1d10be1p-2,  0x1.78723dc1f0b2dp-3,  0x1.e0fea4b794ec8p-5,
-                             -0x1.6a1f399d15cc7p-2, 0x1.f1813d495ff34p-2,  -0x1.90898870f5907p-2, 0x1.a280ae15c57c3p-3,
-                             -0x1.19ae3b045943p-4,  0x1.c016f1538586ep-7,  -0x1.42451bd205199p-10};
+  double coefficients[23] = {
+      0x1.9884533d708d4p-4,  0x1.9884533035a1fp-4,  0x1.7efc0fc59aea7p-4,  0x1.4beb5f8ac9a7cp-4,
+      0x1.041e43a78e501p-4,  0x1.6218f80ddfbc3p-5,  0x1.81f2924da1b22p-6,  0x1.98705450a122bp-8,
+      0x1.8328a677b1c52p-10, -0x1.844459b30c5e8p-6, 0x1.768a70fb41cp-5,    -0x1.e4af9a5ad15cfp-4,
+      0x1.ae90bbfff82ep-3,   -0x1.07b8f1d10be1p-2,  0x1.78723dc1f0b2dp-3,  0x1.e0fea4b794ec8p-5,
+      -0x1.6a1f399d15cc7p-2, 0x1.f1813d495ff34p-2,  -0x1.90898870f5907p-2, 0x1.a280ae15c57c3p-3,
+      -0x1.19ae3b045943p-4,  0x1.c016f1538586ep-7,  -0x1.42451bd205199p-10};
 };
 
 }  // namespace

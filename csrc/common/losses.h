@@ -1,4 +1,5 @@
-// The affine denoising loss f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and its gradient 2 f w_b kappa r.
+// The affine denoising loss f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and its
+// gradient 2 f w_b kappa r.
 #pragma once
 
 #include "platform.h"
@@ -19,7 +20,8 @@ namespace {
 
 using pyebm::LossRow;
 
-// over_kappa2: the weight is that of the unscaled residual pred + z / kappa (the DSM loss, where kappa is sigma).
+// over_kappa2: the weight is that of the unscaled residual pred + z / kappa (the DSM loss, where
+// kappa is sigma).
 PYEBM_HD double loss_weight(double kappa, double weight, double factor, bool over_kappa2) {
   return factor * (over_kappa2 ? weight / (kappa * kappa) : weight);
 }

@@ -1,5 +1,6 @@
-// The checks that every registered op makes of its arguments before it touches any memory: torch.ops.pyebm is as public as the
-// functions above it. op_args.h says which argument must be what; pyebm/_op_checks.py makes the same checks for other backends.
+// The checks that every registered op makes of its arguments before it touches any memory:
+// torch.ops.pyebm is as public as the functions above it. op_args.h says which argument must be
+// what; pyebm/_op_checks.py makes the same checks for other backends.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -16,7 +17,8 @@ class OpChecks {
 
   void samples(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     const Operand& x = look(name, tensor, dtype, flags | kLike);
-    if (x.memory.dims == 0) fail(op_, ": ", name, " must have a first dimension of samples, got a 0-dim tensor");
+    if (x.memory.dims == 0)
+      fail(op_, ": ", name, " must have a first dimension of samples, got a 0-dim tensor");
     batch_ = x.memory.sizes[0];
     if (batch_ && x.count / batch_ > kMostElements) {
       fail(op_, ": ", name, " must have at most 2**34 elements a sample, got ", x.count / batch_);
@@ -25,7 +27,9 @@ class OpChecks {
   void like(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     require_like(look(name, tensor, dtype, flags | kLike));
   }
-  void batch(const char* name, const Tensor& tensor, Dtype dtype, int flags) { require_batch(look(name, tensor, dtype, flags)); }
+  void batch(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
+    require_batch(look(name, tensor, dtype, flags));
+  }
   void name(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     const Operand& words = look(name, tensor, dtype, flags);
     if (words.memory.dims != 1 || words.count != 4) fail_shape(words, "must have shape (4,)");
@@ -34,28 +38,33 @@ class OpChecks {
     const Operand& values = look(name, tensor, dtype, flags);
     const int64_t elements = x().count, count = values.count;
     if (values.memory.dims != 1 || (count ? elements % count : elements)) {
-      fail(op_, ": ", name, " must have one value for all, or for each sample, token or element: a number of them that divides ",
+      fail(op_, ": ", name,
+           " must have one value for all, or for each sample, token or element: a number of them that "
+           "divides ",
            elements, ", got ", count, " in shape ", Listed{values.memory.sizes, values.memory.dims});
     }
   }
-  void schedule(const char* name, const Tensor& tensor, Dtype dtype, int flags, std::optional<bool> per_step, int64_t n_steps) {
+  void schedule(const char* name, const Tensor& tensor, Dtype dtype, int flags, std::optional<bool> per_step,
+                int64_t n_steps) {
     const Operand& values = look(name, tensor, dtype, flags);
     const bool by_step = per_step.value_or(false);
     const int64_t expected = by_step ? n_steps : batch_;
     if (values.memory.dims != 1 || (values.count != 1 && values.count != expected)) {
-      fail(op_, ": ", name, " must have one value, or one for each of ", expected, by_step ? " steps" : " samples", ", got shape ",
-           Listed{values.memory.sizes, values.memory.dims});
+      fail(op_, ": ", name, " must have one value, or one for each of ", expected,
+           by_step ? " steps" : " samples", ", got shape ", Listed{values.memory.sizes, values.memory.dims});
     }
   }
   void above_rows(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     require_one_or_batch(look(name, tensor, dtype, flags));
   }
   void above(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t reduction) {
-    const Operand& values = look(name, tensor, reduction ? dtype : Dtype::kWork, reduction ? flags : flags | kLike);
+    const Operand& values =
+        look(name, tensor, reduction ? dtype : Dtype::kWork, reduction ? flags : flags | kLike);
     reduction ? require_one_or_batch(values) : require_like(values);
   }
   void loss(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t reduction) {
-    const Operand& values = look(name, tensor, reduction ? dtype : Dtype::kWork, reduction ? flags | kContiguous : flags | kLike);
+    const Operand& values =
+        look(name, tensor, reduction ? dtype : Dtype::kWork, reduction ? flags | kContiguous : flags | kLike);
     if (reduction == 0) {
       require_like(values);
     } else if (reduction == 1) {
@@ -64,7 +73,8 @@ class OpChecks {
       fail_shape(values, "must have one element");
     }
   }
-  void states(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t n_steps, std::optional<int64_t> thin) {
+  void states(const char* name, const Tensor& tensor, Dtype dtype, int flags, int64_t n_steps,
+              std::optional<int64_t> thin) {
     const Operand& kept = look(name, tensor, dtype, flags);
     const Memory& one = x().memory;
     bool fits = kept.memory.dims == one.dims + 1 && kept.memory.sizes[0] == n_steps / thin.value_or(1);
@@ -118,24 +128,29 @@ class OpChecks {
   PYEBM_WHERE_GIVEN(table)
 #undef PYEBM_WHERE_GIVEN
 
-  // What is written must not be read under another name, but for an element that goes with it; after all other checks.
+  // What is written must not be read under another name, but for an element that goes with it;
+  // after all other checks.
   void overlaps() const {
     for (int i = 0; i < count_; ++i) {
       const Operand& a = operands_[i];
       if (!(a.flags & kWritten) || !a.count) continue;
       for (int j = 0; j < count_; ++j) {
         const Operand& b = operands_[j];
-        if (j == i || a.end <= b.memory.data || b.end <= a.memory.data || ((b.flags & kWritten) && j < i)) continue;
-        const bool elementwise = (a.flags & b.flags & kLike) && !((a.flags | b.flags) & kApart) && !(b.flags & kWritten);
+        if (j == i || a.end <= b.memory.data || b.end <= a.memory.data || ((b.flags & kWritten) && j < i))
+          continue;
+        const bool elementwise =
+            (a.flags & b.flags & kLike) && !((a.flags | b.flags) & kApart) && !(b.flags & kWritten);
         if ((elementwise && a.memory.is(b.memory)) || !SharedBytes::exist(a.memory, b.memory)) continue;
-        fail(op_, ": ", b.name, " must not overlap ", a.name, elementwise ? " in part" : "", "; clone one of them");
+        fail(op_, ": ", b.name, " must not overlap ", a.name, elementwise ? " in part" : "",
+             "; clone one of them");
       }
     }
   }
 
  private:
   static constexpr int kLike = 8, kMostOperands = 24;
-  static constexpr int64_t kMostElements = int64_t{1} << 34;  // the counter holds the element's index div 4 in 32 bits
+  static constexpr int64_t kMostElements = int64_t{1}
+                                           << 34;  // the counter holds the element's index div 4 in 32 bits
 
   struct Operand {
     const char* name;
@@ -157,7 +172,8 @@ class OpChecks {
 
   const Operand& x() const { return operands_[0]; }
 
-  // A tensor that the op may use: on the device, of the dtype, with the memory that its sizes and strides promise.
+  // A tensor that the op may use: on the device, of the dtype, with the memory that its sizes and
+  // strides promise.
   const Operand& look(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     if (count_ == kMostOperands) fail(op_, ": has too many tensors");
     Operand& it = operands_[count_++];
@@ -192,18 +208,22 @@ class OpChecks {
     it.end = nullptr;
     if (!it.count) return it;
     if (!contiguous) {
-      if (flags & kContiguous) fail(op_, ": ", name, " must be contiguous, got strides ", Listed{strides, memory.dims});
+      if (flags & kContiguous)
+        fail(op_, ": ", name, " must be contiguous, got strides ", Listed{strides, memory.dims});
       if ((flags & kWritten) && memory.overlaps_itself()) {
-        fail(op_, ": ", name, " must not be expanded or overlap itself, got strides ", Listed{strides, memory.dims}, "; clone it");
+        fail(op_, ": ", name, " must not be expanded or overlap itself, got strides ",
+             Listed{strides, memory.dims}, "; clone it");
       }
     }
-    // A tensor of zeros that autograd made has no memory; anybody may have resized a storage under its tensor.
+    // A tensor of zeros that autograd made has no memory; anybody may have resized a storage under
+    // its tensor.
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &held));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(handle, &offset));
     const int64_t bytes = (contiguous ? it.count : memory.reach() + 1) * memory.item;
     if (!data || offset * memory.item + bytes > held) {
-      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? held : 0, " bytes");
+      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? held : 0,
+           " bytes");
     }
     memory.data = static_cast<const char*>(data);
     it.end = memory.data + bytes;

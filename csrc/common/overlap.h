@@ -18,13 +18,15 @@ struct Memory {
     return sum;
   }
 
-  // Is each element an address of its own? Sorted by stride, every dimension must step over all of those below it.
+  // Is each element an address of its own? Sorted by stride, every dimension must step over all of
+  // those below it.
   bool overlaps_itself() const {
     for (int64_t d = 0; d < dims; ++d) {
       if (sizes[d] <= 1) continue;
       int64_t below = 0;
       for (int64_t e = 0; e < dims; ++e) {
-        if (strides[e] < strides[d] || (strides[e] == strides[d] && e > d)) below += (sizes[e] - 1) * strides[e];
+        if (strides[e] < strides[d] || (strides[e] == strides[d] && e > d))
+          below += (sizes[e] - 1) * strides[e];
       }
       if (strides[d] <= below) return true;
     }
@@ -40,8 +42,8 @@ struct Memory {
   }
 };
 
-// Is the distance between two tensors = sum_k c_k stride_k with whole numbers low_k <= c_k <= high_k? Those are both tensors'
-// dimensions, and the bytes of an element.
+// Is the distance between two tensors = sum_k c_k stride_k with whole numbers low_k <= c_k <=
+// high_k? Those are both tensors' dimensions, and the bytes of an element.
 class SharedBytes {
  public:
   // Of tensors that are not empty; in doubt, after kMost trials, true.
@@ -50,7 +52,8 @@ class SharedBytes {
     search.add(1, 1 - b.item, a.item - 1);
     for (int64_t d = 0; d < a.dims; ++d) search.add(a.strides[d] * a.item, 0, a.sizes[d] - 1);
     for (int64_t d = 0; d < b.dims; ++d) search.add(b.strides[d] * b.item, 1 - b.sizes[d], 0);
-    std::sort(search.terms_, search.terms_ + search.count_, [](const Term& s, const Term& t) { return s.stride > t.stride; });
+    std::sort(search.terms_, search.terms_ + search.count_,
+              [](const Term& s, const Term& t) { return s.stride > t.stride; });
     return search.reaches(0, b.data - a.data);
   }
 
@@ -73,7 +76,8 @@ class SharedBytes {
   bool reaches(int from, int64_t distance) {
     if (from == count_) return distance == 0;
     int64_t low = 0, high = 0;  // of the smaller strides' sum
-    for (int k = from + 1; k < count_; ++k) low += terms_[k].low * terms_[k].stride, high += terms_[k].high * terms_[k].stride;
+    for (int k = from + 1; k < count_; ++k)
+      low += terms_[k].low * terms_[k].stride, high += terms_[k].high * terms_[k].stride;
     const Term& term = terms_[from];
     const int64_t first = std::max(term.low, -floor_div(high - distance, term.stride));
     const int64_t last = std::min(term.high, floor_div(distance - low, term.stride));

@@ -1,7 +1,8 @@
-// Torch-free headers that g++, clang++ and nvcc all compile: the arithmetic of every op, written once.
+// Torch-free headers that g++, clang++ and nvcc all compile: the arithmetic of every op, written
+// once.
 //
-// Bits are promised (docs/noise.md), so every product and sum must be rounded by itself: compile with
-// -ffp-contract=off (nvcc: --fmad=false).
+// Bits are promised (docs/noise.md), so every product and sum must be rounded by itself: compile
+// with -ffp-contract=off (nvcc: --fmad=false).
 #pragma once
 
 #include <cstdint>

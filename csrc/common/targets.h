@@ -1,5 +1,6 @@
-// The closed-form targets: the score, grad log p, of each, and its energy, -log p, up to what Target._constant in Python adds.
-// pyebm/reference/targets.py has the same operations in the same order.
+// The closed-form targets: the score, grad log p, of each, and its energy, -log p, up to what
+// Target._constant in Python adds. pyebm/reference/targets.py has the same operations in the same
+// order.
 #pragma once
 
 #include "functions.h"
@@ -24,20 +25,23 @@ enum Target : int64_t {
 constexpr const char* kTargetNames[kTargets] = {"harmonic",  "double_well",      "gaussian",     "polynomial",
                                                 "rastrigin", "rosenbrock",       "ackley",       "funnel",
                                                 "mixture",   "mixture_diagonal", "gaussian_full"};
-// A sum over a sample: element i goes to lane i mod kSumLanes; then the upper half of the lanes is added to the lower one, until
-// one is left. So it does not depend on who adds.
+// A sum over a sample: element i goes to lane i mod kSumLanes; then the upper half of the lanes is
+// added to the lower one, until one is left. So it does not depend on who adds.
 constexpr int64_t kSumLanes = 32;
-// An energy that is a sum over the elements adds so many at a time in that way, and what they give in double, one by one.
+// An energy that is a sum over the elements adds so many at a time in that way, and what they give
+// in double, one by one.
 constexpr int64_t kEnergySpan = 1024;
 
 }  // namespace pyebm
 
 namespace {
 
-// From one row of a packed matrix to the next: rows a multiple of 4 KB apart would all want the same places in a cache.
+// From one row of a packed matrix to the next: rows a multiple of 4 KB apart would all want the
+// same places in a cache.
 PYEBM_HD int64_t row_stride(int64_t dim) { return dim % 512 ? dim : dim + 16; }
 
-// Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the score or energy of one element.
+// Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the
+// score or energy of one element.
 
 template <class T>
 struct Harmonic {
@@ -90,8 +94,8 @@ PYEBM_HD T gaussian_energy(T x, T mean, T precision) {
   return T(0.5) * (precision * ((x - mean) * (x - mean)));
 }
 
-// A polynomial's score is one too, lowest power first; this is a step of Horner's rule. Its coefficient k, over -(k + 1), is the
-// energy's k + 1.
+// A polynomial's score is one too, lowest power first; this is a step of Horner's rule. Its
+// coefficient k, over -(k + 1), is the energy's k + 1.
 template <class T>
 PYEBM_HD T polynomial_step(T value, T x, T coefficient) {
   return value * x + coefficient;
@@ -121,11 +125,13 @@ struct Ackley {
   static constexpr int64_t kScalars = 4;
   T slope, decay, turns, c;  // A b, b, c / 2 pi, c
 
-  PYEBM_HD explicit Ackley(const T* params) : slope(params[0]), decay(params[1]), turns(params[2]), c(params[3]) {}
+  PYEBM_HD explicit Ackley(const T* params)
+      : slope(params[0]), decay(params[1]), turns(params[2]), c(params[3]) {}
   PYEBM_HD void sine_and_cosine(T x, T& sine, T& cosine) const { sine_cosine(turns * x, sine, cosine); }
   PYEBM_HD void coefficients(T squares, T cosines, T elements, T& pull, T& turn) const {
     const T radius = sqrt_rounded(squares / elements);
-    pull = radius > T(0) ? -(slope * exponential(-(decay * radius))) / (elements * radius) : T(0);  // the minimum is a cusp
+    pull = radius > T(0) ? -(slope * exponential(-(decay * radius))) / (elements * radius)
+                         : T(0);  // the minimum is a cusp
     turn = -(c * exponential(cosines / elements)) / elements;
   }
   PYEBM_HD T score(T x, T sine, T pull, T turn) const { return pull * x + turn * sine; }
@@ -135,7 +141,8 @@ struct Ackley {
   }
 };
 
-// The first element v is the logarithm of the others' variance. squares: the sum over the others, whose place v takes with a zero.
+// The first element v is the logarithm of the others' variance. squares: the sum over the others,
+// whose place v takes with a zero.
 template <class T>
 struct Funnel {
   static constexpr int64_t kScalars = 1;

@@ -1,5 +1,5 @@
-// The mean of a number a sample, added in one order on every backend (pyebm/reference/metropolis.py has it too), whatever the
-// threads: the second half is added to the first, until one is left.
+// The mean of a number a sample, added in one order on every backend (pyebm/reference/metropolis.py
+// has it too), whatever the threads: the second half is added to the first, until one is left.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The loop of a chain, in which a block of samples stays in the cache through all steps; and the steps of Langevin's, each the bits
-// of the score and langevin_step.
+// The loop of a chain, in which a block of samples stays in the cache through all steps; and the
+// steps of Langevin's, each the bits of the score and langevin_step.
 #pragma once
 
 #include <limits>
@@ -46,10 +46,12 @@ struct Rows {
   }
 };
 
-// What a chain leaves on its way: the states after every `thin` steps, and of each sample the first step that left it not finite.
+// What a chain leaves on its way: the states after every `thin` steps, and of each sample the first
+// step that left it not finite.
 class Kept {
  public:
-  Kept(const Tensor& x, const MaybeTensor& states, std::optional<int64_t> thin, const MaybeTensor& diverged = std::nullopt)
+  Kept(const Tensor& x, const MaybeTensor& states, std::optional<int64_t> thin,
+       const MaybeTensor& diverged = std::nullopt)
       : states_(states), every_(states ? thin.value_or(0) : 0), elements_(x.numel()) {
     if (!diverged || !x.size(0)) return;
     bad_ = static_cast<int64_t*>(diverged->data_ptr());
@@ -75,7 +77,8 @@ class Kept {
   int64_t* bad_ = nullptr;
 };
 
-// Calls make() once a thread for its steps, and takes each block through all of them before the next one begins.
+// Calls make() once a thread for its steps, and takes each block through all of them before the
+// next one begins.
 template <class Make>
 void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make make) {
   for_each_block(blocks, [&] {
@@ -96,12 +99,14 @@ struct Given {
   NoiseSource noise;
 };
 
-// What the steps of all samplers have: one thread's state and score of a block, in `work`, the block's noise and mask.
+// What the steps of all samplers have: one thread's state and score of a block, in `work`, the
+// block's noise and mask.
 template <class T, class Work>
 class StepsOfBlock {
  public:
   template <class Make>
-  StepsOfBlock(const Shape& shape, Make make, const Given& given) : shape_(shape), given_(given), work_(make()) {}
+  StepsOfBlock(const Shape& shape, Make make, const Given& given)
+      : shape_(shape), given_(given), work_(make()) {}
 
   T* x() const { return work_.x(); }
   void begin(const Block& block) { work_.read(given_.x, block); }
@@ -122,12 +127,14 @@ class StepsOfBlock {
   // Where a block is one chunk, what was laid out for its first step serves the others.
   static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
 
-  const float* draw(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k, NoiseBuffer& buffer,
-                    decltype(ChunkKernels::normals) of = chunk_kernels().normals) const {
+  const float* draw(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
+                    NoiseBuffer& buffer, decltype(ChunkKernels::normals) of = chunk_kernels().normals) const {
     if (!as_before(block, k)) noise.lay_out(chunk, buffer.calls);
     return noise.drawn(chunk, k, buffer, of);
   }
-  const float* draw(const Chunk& chunk, const Block& block, int64_t k) { return draw(given_.noise, chunk, block, k, buffer_); }
+  const float* draw(const Chunk& chunk, const Block& block, int64_t k) {
+    return draw(given_.noise, chunk, block, k, buffer_);
+  }
 
   const uint8_t* mask(const Chunk& chunk) {
     return given_.mask ? given_.mask.read(chunk.first, chunk.count, mask_work_.data) : nullptr;
@@ -179,7 +186,9 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
   void take(int64_t k, const Chunk& chunk, bool each, T* x, const T* score, const float* z) {
     const auto& kernels = kernels_of<T>();
     const uint8_t* mask = this->mask(chunk);
-    if (each) return kernels.step_each(chunk.count, x, score, z, mask, nullptr, b_.data, c_.data, bounds_, x, nullptr);
+    if (each)
+      return kernels.step_each(chunk.count, x, score, z, mask, nullptr, b_.data, c_.data, bounds_, x,
+                               nullptr);
     T b, c;
     rows_.at(k, chunk.sample, b, c);
     kernels.step(chunk.count, x, score, z, mask, T(1), b, c, bounds_, x, nullptr);
@@ -207,10 +216,12 @@ class Chain {
   template <class T, class Make>
   void run(const Blocks& blocks, Make make) const {
     constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(steps_.low.value_or(-kNone)), static_cast<T>(steps_.high.value_or(kNone)),
+    const Bounds<T> bounds{static_cast<T>(steps_.low.value_or(-kNone)),
+                           static_cast<T>(steps_.high.value_or(kNone)),
                            static_cast<T>(steps_.score_clip.value_or(kNone))};
-    run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged),
-              [&] { return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, rows_, bounds); });
+    run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged), [&] {
+      return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, rows_, bounds);
+    });
   }
 
  private:

@@ -1,4 +1,5 @@
-// What runs on one chunk of samples in the L1 cache, compiled once per SIMD level; everything around it is plain C++.
+// What runs on one chunk of samples in the L1 cache, compiled once per SIMD level; everything
+// around it is plain C++.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,11 @@ namespace pyebm {
 
 constexpr int64_t kChunk = 1024;  // normals a chunk; 4 KB of float32 per operand
 constexpr int64_t kCalls = kChunk / 4;
-constexpr int64_t kLanes = 16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
+constexpr int64_t kLanes =
+    16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
 
-// The Philox calls of a chunk: counter words 0 and 1 of each (the others are shared), and its key where samples differ in it.
+// The Philox calls of a chunk: counter words 0 and 1 of each (the others are shared), and its key
+// where samples differ in it.
 struct Calls {
   alignas(64) uint32_t group[kCalls];
   alignas(64) uint32_t sample[kCalls];
@@ -35,7 +38,8 @@ struct Calls {
   int64_t wanted;  // numbers of each call: 4, or of narrow samples the first 1 or 2
 };
 
-// Elementwise operands of a loss; null where there is none. Z is float for regenerated noise, T for the caller's own.
+// Elementwise operands of a loss; null where there is none. Z is float for regenerated noise, T for
+// the caller's own.
 template <class T, class Z>
 struct LossOperands {
   const T* pred;
@@ -49,8 +53,8 @@ struct LossRows {
   const T *kappa, *lambda, *mu, *weight, *grad;
 };
 
-// What the score of a target sees: `rows` whole samples of `width` elements or, of an elementwise target, `width` elements of one
-// sample, from `element` on.
+// What the score of a target sees: `rows` whole samples of `width` elements or, of an elementwise
+// target, `width` elements of one sample, from `element` on.
 template <class T>
 struct Samples {
   int64_t rows, width;
@@ -62,15 +66,16 @@ struct Samples {
 
 template <class T>
 struct TargetOf {
-  bool elementwise;                                     // samples may be cut
-  bool (*fits)(int64_t elements, int64_t param_count);  // may a sample have so many elements, given so many parameters?
-  int64_t (*scratch)(const Samples<T>&);                // elements of room that the other two want; null: none
-  void (*prepare)(const Samples<T>&);                   // once, before the scores of these samples; may be null
+  bool elementwise;  // samples may be cut
+  bool (*fits)(int64_t elements,
+               int64_t param_count);      // may a sample have so many elements, given so many parameters?
+  int64_t (*scratch)(const Samples<T>&);  // elements of room that the other two want; null: none
+  void (*prepare)(const Samples<T>&);     // once, before the scores of these samples; may be null
   void (*score)(const Samples<T>&, const T* x, T* out);
-  // The score, and one energy a row; of an elementwise target, what these elements add to it. room: an element for each of x and
-  // one a row. Null: this target has none.
+  // The score, and one energy a row; of an elementwise target, what these elements add to it. room:
+  // an element for each of x and one a row. Null: this target has none.
   void (*both)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
-  int64_t lanes = 0;                            // samples that take no longer than two; 0: there are no such lanes
+  int64_t lanes = 0;  // samples that take no longer than two; 0: there are no such lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications for an element of the score; null: a few
 };
 
@@ -88,15 +93,17 @@ struct ChunkKernels {
   struct Of {
     void (*perturb)(int64_t n, const T* x, const float* z, T alpha, T sigma, T* out);
     // mean and mask may be null; out may be x.
-    void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T>, T* out, T* mean);
+    void (*step)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c,
+                 Bounds<T>, T* out, T* mean);
     // The same with coefficients for each element; a may be null: 1.
     void (*perturb_each)(int64_t n, const T* x, const float* z, const T* alpha, const T* sigma, T* out);
-    void (*step_each)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, const T* a, const T* b, const T* c,
-                      Bounds<T>, T* out, T* mean);
+    void (*step_each)(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, const T* a,
+                      const T* b, const T* c, Bounds<T>, T* out, T* mean);
     // Each value `length` times, but the first `skip` times less; n in all.
     void (*repeat)(int64_t n, int64_t length, int64_t skip, const T* values, T* out);
     // LossRow's numbers of n runs and a sixth as it is, from kappa, lambda, mu, weight and that.
-    void (*loss_rows)(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale, T* const* out);
+    void (*loss_rows)(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale,
+                      T* const* out);
     // Of rows of numbers one after another, in the order of LossOf::sums.
     void (*sums)(int64_t rows, int64_t width, const T* numbers, T* out);
     bool (*all_finite)(int64_t n, const T* x);
@@ -111,14 +118,17 @@ struct ChunkKernels {
   Of<float> f32;
   Of<double> f64;
 
-  // What a loss does with the residuals r of some rows, which have coefficients for each row, or of n elements that have their own.
+  // What a loss does with the residuals r of some rows, which have coefficients for each row, or of
+  // n elements that have their own.
   template <class T, class Z>
   struct LossOf {
     // sum r^2 of each row, and grad r, unless null.
     void (*sums)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, T* sums, T* grad);
-    void (*elementwise)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, T* out);  // weight r^2
+    void (*elementwise)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&,
+                        T* out);  // weight r^2
     // (grad r) grad_output, which is one number a row or one per element
-    void (*grad)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, const T* grad_output, bool each, T* out);
+    void (*grad)(int64_t rows, int64_t width, LossOperands<T, Z>, const LossRows<T>&, const T* grad_output,
+                 bool each, T* out);
     // r^2 or, where weighted, weight r^2; and grad r, unless null.
     void (*terms_each)(int64_t n, LossOperands<T, Z>, const LossRows<T>&, bool weighted, T* terms, T* grad);
     void (*grad_each)(int64_t n, LossOperands<T, Z>, const LossRows<T>&, const T* grad_output, T* out);

@@ -1,7 +1,9 @@
-// The bodies behind ChunkKernels: included once by each level_*.cpp, after its target pragma. No include guard, no other
-// includes: standard headers under a target pragma would leave illegal instructions in shared inline functions.
+// The bodies behind ChunkKernels: included once by each level_*.cpp, after its target pragma. No
+// include guard, no other includes: standard headers under a target pragma would leave illegal
+// instructions in shared inline functions.
 //
-// Everything has internal linkage. The plain loops are left to the auto-vectoriser; noise_kernels.h is not.
+// Everything has internal linkage. The plain loops are left to the auto-vectoriser; noise_kernels.h
+// is not.
 
 namespace {
 
@@ -13,7 +15,8 @@ struct Flag {
   static constexpr bool value = kValue;
 };
 
-// Half precisions by integer arithmetic and exact scaling: the same bits with and without the machine's own conversions.
+// Half precisions by integer arithmetic and exact scaling: the same bits with and without the
+// machine's own conversions.
 void from_bfloat16(const uint16_t* in, int64_t n, float* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) out[i] = bits_float(static_cast<uint32_t>(in[i]) << 16);
@@ -23,7 +26,7 @@ void to_bfloat16(const float* in, int64_t n, uint16_t* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t bits = float_bits(in[i]);
-    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;            // to nearest, ties to even
+    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;  // to nearest, ties to even
     out[i] = static_cast<uint16_t>(in[i] == in[i] ? rounded : (bits >> 16) | 0x40u);  // NaN stays NaN
   }
 }
@@ -33,7 +36,8 @@ void from_half(const uint16_t* in, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t magnitude = in[i] & 0x7FFFu, sign = static_cast<uint32_t>(in[i] & 0x8000u) << 16;
     const uint32_t subnormal = float_bits(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
-    const uint32_t normal = (magnitude << 13) + (magnitude >= 0x7C00u ? 224u << 23 : 112u << 23);  // infinities, NaN; the rest
+    const uint32_t normal =
+        (magnitude << 13) + (magnitude >= 0x7C00u ? 224u << 23 : 112u << 23);  // infinities, NaN; the rest
     out[i] = bits_float((magnitude < 0x400u ? subnormal : normal) | sign);
   }
 }
@@ -42,9 +46,11 @@ void to_half(const float* in, int64_t n, uint16_t* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t bits = float_bits(in[i]), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
-    // Normal results: rebias, round to nearest even on the 13 bits that go. Carries run into the exponent, up to infinity.
+    // Normal results: rebias, round to nearest even on the 13 bits that go. Carries run into the
+    // exponent, up to infinity.
     const uint32_t normal = (magnitude - (112u << 23) + 0xFFFu + ((magnitude >> 13) & 1u)) >> 13;
-    // Below 2^-14: adding 0.5 puts the result's last bit at the float's last bit, and the addition rounds.
+    // Below 2^-14: adding 0.5 puts the result's last bit at the float's last bit, and the addition
+    // rounds.
     const uint32_t subnormal = float_bits(bits_float(magnitude) + 0.5f) - 0x3F000000u;
     const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
     const uint32_t large = magnitude > 0x7F800000u ? 0x7E00u : 0x7C00u;
@@ -79,23 +85,25 @@ template <class T>
 constexpr T kInfinity = std::numeric_limits<T>::infinity();
 
 template <bool kMask, bool kMean, bool kBounds, class T, class A, class B>
-void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c, Bounds<T> bounds, T* out,
-               T* mean) {
+void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c,
+               Bounds<T> bounds, T* out, T* mean) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const T old = x[i];
-    const T m = kBounds ? step_mean(old, g[i], a[i], b[i], bounds.score_clip) : affine_mean(old, g[i], a[i], b[i]);
-    const T value =
-        kBounds ? step_value(m, static_cast<T>(z[i]), c[i], bounds.low, bounds.high) : affine_value(m, static_cast<T>(z[i]), c[i]);
+    const T m =
+        kBounds ? step_mean(old, g[i], a[i], b[i], bounds.score_clip) : affine_mean(old, g[i], a[i], b[i]);
+    const T value = kBounds ? step_value(m, static_cast<T>(z[i]), c[i], bounds.low, bounds.high)
+                            : affine_value(m, static_cast<T>(z[i]), c[i]);
     out[i] = kMask && !mask[i] ? old : value;
     if (kMean) mean[i] = kMask && !mask[i] ? old : m;
   }
 }
 
 template <class T, class A, class B>
-void step_by(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c, Bounds<T> bounds, T* out,
-             T* mean) {
-  const bool bounded = bounds.low > -kInfinity<T> || bounds.high < kInfinity<T> || bounds.score_clip < kInfinity<T>;
+void step_by(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c,
+             Bounds<T> bounds, T* out, T* mean) {
+  const bool bounded =
+      bounds.low > -kInfinity<T> || bounds.high < kInfinity<T> || bounds.score_clip < kInfinity<T>;
   if (mask && mean) return step_loop<true, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mask) return step_loop<true, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mean) return step_loop<false, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
@@ -104,14 +112,14 @@ void step_by(int64_t n, const T* x, const T* g, const float* z, const uint8_t* m
 }
 
 template <class T>
-void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c, Bounds<T> bounds, T* out,
-          T* mean) {
+void step(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, T a, T b, T c,
+          Bounds<T> bounds, T* out, T* mean) {
   step_by(n, x, g, z, mask, Same<T>{a}, Same<T>{b}, Same<T>{c}, bounds, out, mean);
 }
 
 template <class T>
-void step_each(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, const T* a, const T* b, const T* c,
-               Bounds<T> bounds, T* out, T* mean) {
+void step_each(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, const T* a, const T* b,
+               const T* c, Bounds<T> bounds, T* out, T* mean) {
   if (a) return step_by(n, x, g, z, mask, a, b, c, bounds, out, mean);
   step_by(n, x, g, z, mask, Same<T>{T(1)}, b, c, bounds, out, mean);
 }
@@ -151,7 +159,8 @@ bool all_finite(int64_t n, const T* x) {
   return largest != kInfinite;
 }
 
-// Calls body(i, row) for the elements i of each row; narrow rows, for which a loop each is too much, go side by side.
+// Calls body(i, row) for the elements i of each row; narrow rows, for which a loop each is too
+// much, go side by side.
 template <int kWidth, class Body>
 PYEBM_HD void over_narrow_rows(int64_t rows, Body body) {
   PYEBM_VECTOR_LOOP
@@ -199,8 +208,8 @@ void choose_short(int64_t rows, int64_t any_width, const bool* chosen, const T* 
   }
 }
 
-// The processor can't predict which rows those are, so short ones are chosen by bit masks; for a long one the copy that is saved
-// outweighs a mispredicted branch.
+// The processor can't predict which rows those are, so short ones are chosen by bit masks; for a
+// long one the copy that is saved outweighs a mispredicted branch.
 template <class T>
 void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to) {
   constexpr int64_t kLong = 4 * PYEBM_VECTOR_BYTES / sizeof(T);

@@ -19,7 +19,8 @@ class Coefficient {
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
   // Of n values each serves the next elements / n of a tensor of so many, in logical order.
-  Coefficient(double number, const std::optional<Tensor>& rows, int64_t elements) : Coefficient(number, rows) {
+  Coefficient(double number, const std::optional<Tensor>& rows, int64_t elements)
+      : Coefficient(number, rows) {
     run_ = count_ > 1 ? elements / count_ : 0;
   }
   Coefficient(const double* rows, int64_t count, int64_t elements)
@@ -35,7 +36,8 @@ class Coefficient {
 
   double operator[](int64_t index) const {
     if (!data_) return number_;
-    return is_double_ ? static_cast<const double*>(data_)[index * stride_] : static_cast<const float*>(data_)[index * stride_];
+    return is_double_ ? static_cast<const double*>(data_)[index * stride_]
+                      : static_cast<const float*>(data_)[index * stride_];
   }
 
   // The values of n runs of `length` elements, which divides run(), from the run `first` on.
@@ -80,15 +82,18 @@ class Coefficient {
   void require_finite(const char* op, const char* name) const {
     if (is_double_ ? all_finite<double>() : all_finite<float>()) return;
     for (int64_t b = 0; b < count_; ++b) {
-      if (!std::isfinite((*this)[b])) fail(op, ": ", name, " must be finite, got ", (*this)[b], " for sample ", b);
+      if (!std::isfinite((*this)[b]))
+        fail(op, ": ", name, " must be finite, got ", (*this)[b], " for sample ", b);
     }
   }
-  const Coefficient& require(const char* op, const char* name, bool positive, const char* one = "sample") const {
+  const Coefficient& require(const char* op, const char* name, bool positive,
+                             const char* one = "sample") const {
     if (is_double_ ? all_within<double>(positive) : all_within<float>(positive)) return *this;
     for (int64_t b = 0; b < count_; ++b) {
       const double value = (*this)[b];
       if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
-        fail(op, ": ", name, " must be ", positive ? "> 0" : ">= 0", " and finite, got ", value, " for ", one, " ", b);
+        fail(op, ": ", name, " must be ", positive ? "> 0" : ">= 0", " and finite, got ", value, " for ", one,
+             " ", b);
       }
     }
     return *this;
@@ -120,10 +125,13 @@ class Coefficient {
   bool all_within(bool positive) const {
     if (stride_ > 1) return false;
     const S* values = static_cast<const S*>(data_);
-    const int64_t count = stride_ ? count_ : std::min<int64_t>(count_, 1);  // an expanded tensor has one value, and no other memory
+    const int64_t count =
+        stride_ ? count_
+                : std::min<int64_t>(count_, 1);  // an expanded tensor has one value, and no other memory
     int good = 1;
     for (int64_t b = 0; b < count; ++b) {
-      good &= ((values[b] > 0) | (!positive & (values[b] == 0))) & (values[b] <= std::numeric_limits<S>::max());
+      good &=
+          ((values[b] > 0) | (!positive & (values[b] == 0))) & (values[b] <= std::numeric_limits<S>::max());
     }
     return good;
   }

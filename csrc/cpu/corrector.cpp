@@ -1,4 +1,5 @@
-// corrector_step: a Langevin step whose step size is factor |z|^2 / |g|^2, of each sample or of the means of a batch's norms.
+// corrector_step: a Langevin step whose step size is factor |z|^2 / |g|^2, of each sample or of the
+// means of a batch's norms.
 #include <vector>
 
 #include "batch_mean.h"
@@ -16,7 +17,8 @@ struct Squares {
 template <class T>
 Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape) {
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
-  Squares sums{std::vector<double>(shape.samples * parts, 0.0), std::vector<double>(shape.samples * parts, 0.0)};
+  Squares sums{std::vector<double>(shape.samples * parts, 0.0),
+               std::vector<double>(shape.samples * parts, 0.0)};
   for_each_chunk(shape, [&] {
     return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
       const float* z = noise.fill(chunk, buffer);
@@ -45,8 +47,8 @@ double mean_root(std::vector<double> squares) {
   return batch_mean(std::move(squares));
 }
 
-void corrector(const View& x, const View& slope, double factor, bool together, const StepOptions& options, const NoiseSource& noise,
-               const Shape& shape) {
+void corrector(const View& x, const View& slope, double factor, bool together, const StepOptions& options,
+               const NoiseSource& noise, const Shape& shape) {
   if (!shape.samples) return;  // nothing to take a mean of
   Squares sums;
   with_compute_type(x.type(), [&](auto type) { sums = squares<decltype(type)>(slope, noise, shape); });
@@ -57,7 +59,8 @@ void corrector(const View& x, const View& slope, double factor, bool together, c
   } else {
     for (int64_t b = 0; b < shape.samples; ++b) step_size[b] = sums.noise[b] / sums.score[b] * factor;
   }
-  const Coefficient eta(step_size.data(), static_cast<int64_t>(step_size.size()), shape.samples * shape.elements);
+  const Coefficient eta(step_size.data(), static_cast<int64_t>(step_size.size()),
+                        shape.samples * shape.elements);
   eta.require("corrector_step", "step_size", true);
   step(x, x, slope, Runs<2>({eta, Coefficient(1.0)}), LangevinStep(), options, noise, shape);
 }
@@ -65,8 +68,8 @@ void corrector(const View& x, const View& slope, double factor, bool together, c
 void corrector_step(const args::CorrectorStep& args) {
   const Shape shape(args.x);
   corrector(View(args.x), View(args.score), args.factor, args.together,
-            {View(), View(args.mask), args.low, args.high, std::nullopt}, NoiseSource(args.name, args.seeds, args.ids, shape),
-            shape);
+            {View(), View(args.mask), args.low, args.high, std::nullopt},
+            NoiseSource(args.name, args.seeds, args.ids, shape), shape);
 }
 
 }  // namespace
@@ -74,8 +77,8 @@ void corrector_step(const args::CorrectorStep& args) {
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, corrector_step); }
 
-extern "C" __attribute__((visibility("default"))) bool pyebm_corrector_step(const pyebm::plain::corrector_step* plain, void* x,
-                                                                            void* score, int64_t step) {
+extern "C" __attribute__((visibility("default"))) bool pyebm_corrector_step(
+    const pyebm::plain::corrector_step* plain, void* x, void* score, int64_t step) {
   using namespace pyebm;
   return run_plain(plain->call, x, score, step,
                    [&](const View& state, const View& slope, const NoiseSource& noise, const Shape& shape) {

@@ -1,4 +1,5 @@
-// The score of a Gaussian with a full covariance: one product with its inverse. Included once by each level, after sample_tiles.h.
+// The score of a Gaussian with a full covariance: one product with its inverse. Included once by
+// each level, after sample_tiles.h.
 
 namespace {
 
@@ -8,13 +9,17 @@ using pyebm::TargetOf;
 // params: the mean (dim), then the rows of the precision matrix. The score is precision (mean - x).
 template <class T>
 struct FullGaussian {
-  static bool fits(int64_t elements, int64_t count) { return count == elements + elements * row_stride(elements); }
+  static bool fits(int64_t elements, int64_t count) {
+    return count == elements + elements * row_stride(elements);
+  }
 
   static int64_t scratch(const Samples<T>& samples) { return 2 * samples.width * kWidth<Wide<T>>; }
 
   static double cost(const Samples<T>& samples) { return static_cast<double>(samples.width); }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, nullptr, kWidth<Wide<T>>, cost}; }
+  static constexpr TargetOf<T> table() {
+    return {false, fits, scratch, nullptr, score, nullptr, kWidth<Wide<T>>, cost};
+  }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
     const int64_t dim = samples.width, stride = row_stride(dim);

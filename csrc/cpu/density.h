@@ -1,11 +1,13 @@
-// A chain's target, in closed form or a network: either gives blocks of samples, and one thread's state and score of a block.
+// A chain's target, in closed form or a network: either gives blocks of samples, and one thread's
+// state and score of a block.
 #pragma once
 
 #include "network_buffers.h"
 
 namespace pyebm {
 
-// How a chain goes about its samples: whether one may be cut, whether it wants energies, and how many scores of each it makes.
+// How a chain goes about its samples: whether one may be cut, whether it wants energies, and how
+// many scores of each it makes.
 struct Needs {
   bool whole_samples, energy;
   int64_t scores;
@@ -13,9 +15,11 @@ struct Needs {
 
 // Calls run(blocks, make), where make() makes one thread's buffers.
 template <class T, class Run>
-void on_target(const char* op, const Tensor& x, int64_t target, const Tensor& params, const Needs& needs, Run run) {
+void on_target(const char* op, const Tensor& x, int64_t target, const Tensor& params, const Needs& needs,
+               Run run) {
   const TargetOf<T>& kernels = checked_target<T>(op, target, params, Shape(x));
-  if (needs.energy && !kernels.both) fail(op, ": the target ", kTargetNames[target], " has no energy of its own");
+  if (needs.energy && !kernels.both)
+    fail(op, ": the target ", kTargetNames[target], " has no energy of its own");
   const int64_t at_once = samples_at_once(kernels, x.size(0));
   Shape shape(x, at_once);
   if (!at_once) shape.share(torch::stable::get_num_threads(), needs.scores);
@@ -25,8 +29,9 @@ void on_target(const char* op, const Tensor& x, int64_t target, const Tensor& pa
 }
 
 template <class T, class Run>
-void on_network(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params, const MaybeTensor& biases,
-                int64_t n_steps, bool biases_per_step, const Needs& needs, Run run) {
+void on_network(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
+                const MaybeTensor& biases, int64_t n_steps, bool biases_per_step, const Needs& needs,
+                Run run) {
   const PackedNetwork<T> network(op, x, layout, params, biases, n_steps, biases_per_step);
   if (needs.energy && !network.net.is_energy) fail(op, ": layout: a network that gives scores has no energy");
   const Shape shape(x, network.at_once);

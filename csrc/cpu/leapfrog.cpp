@@ -11,7 +11,8 @@ void leapfrog(const args::Leapfrog& args) {
   const Coefficient eps(args.step_size, args.step_size_rows);
   const View place(x), momentum(args.p), slope(args.score);
   const View old_place(args.from_x ? *args.from_x : x), old_momentum(args.from_p ? *args.from_p : args.p);
-  const bool rounds = !args.step_size_rows;  // a number's product is rounded to x's dtype, one of many numbers is not
+  const bool rounds =
+      !args.step_size_rows;  // a number's product is rounded to x's dtype, one of many numbers is not
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     // from + by v, rounded to x's dtype.
@@ -25,7 +26,8 @@ void leapfrog(const args::Leapfrog& args) {
       place.round(chunk.count, out);
     };
     for_each_chunk(shape, [&] {
-      return [&, p_work = Buffer<T>(), x_work = Buffer<T>(), score_work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
+      return [&, p_work = Buffer<T>(), x_work = Buffer<T>(), score_work = Buffer<T>()](const Chunk& chunk,
+                                                                                       int64_t) mutable {
         const T* speed = old_momentum.read(chunk.first, chunk.count, p_work.data);
         if (slope) {
           T* kicked = momentum.target(chunk.first, p_work.data);

@@ -18,7 +18,8 @@
 
 namespace {
 
-// Four calls at once, one 32-bit word in the low half of each 64-bit lane; the high halves hold what the multiply ignores.
+// Four calls at once, one 32-bit word in the low half of each 64-bit lane; the high halves hold
+// what the multiply ignores.
 struct PhiloxLanes {
   static constexpr int64_t kCount = 4;
   __m256i lanes;

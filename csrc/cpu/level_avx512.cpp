@@ -9,7 +9,8 @@
 #include <cstring>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
 #endif
@@ -21,7 +22,8 @@
 
 namespace {
 
-// Eight calls at once, one 32-bit word in the low half of each 64-bit lane; the high halves hold what the multiply ignores.
+// Eight calls at once, one 32-bit word in the low half of each 64-bit lane; the high halves hold
+// what the multiply ignores.
 struct PhiloxLanes {
   static constexpr int64_t kCount = 8;
   __m512i lanes;
@@ -32,7 +34,9 @@ struct PhiloxLanes {
   explicit PhiloxLanes(const uint32_t* words)
       : lanes(_mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)))) {}
 
-  void store(uint32_t* out) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(lanes)); }
+  void store(uint32_t* out) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(lanes));
+  }
 
   // first, second of call 0, first, second of call 1, ...
   static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {

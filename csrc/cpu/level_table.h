@@ -1,4 +1,5 @@
-// All kernels of one level: the last include of each level_*.cpp, once, after its target pragma (see chunk_kernels.h).
+// All kernels of one level: the last include of each level_*.cpp, once, after its target pragma
+// (see chunk_kernels.h).
 #include "vectors.h"
 
 #if defined(PYEBM_PHILOX_LANES)
@@ -46,7 +47,8 @@ namespace {
 #define PYEBM_ELEMENTS_OF(T)                                                           \
   {perturb<T>, step<T>,       perturb_each<T>, step_each<T>, repeat<T>,  loss_rows<T>, \
    sums<T>,    all_finite<T>, moved<T>,        scaled<T>,    squares<T>, choose<T>}
-#define PYEBM_LOSS_OF(T, Z) {loss_sums<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
+#define PYEBM_LOSS_OF(T, Z) \
+  {loss_sums<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
 
 constexpr ChunkKernels kernels_of(const char* name) {
   return {name,

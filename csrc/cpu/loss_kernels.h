@@ -1,5 +1,5 @@
-// Sums of squares of residuals or of numbers, and the losses' gradients, of a chunk. Included once by each level, after
-// chunk_kernels.h.
+// Sums of squares of residuals or of numbers, and the losses' gradients, of a chunk. Included once
+// by each level, after chunk_kernels.h.
 
 namespace {
 
@@ -10,7 +10,8 @@ using pyebm::LossRows;
 template <bool kX0, class T, class Z>
 PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>& row) {
   const T z = static_cast<T>(in.z[i]);
-  return kX0 ? residual(in.pred[i], z, in.x0[i], row.kappa, row.lambda, row.mu) : residual(in.pred[i], z, row.kappa, row.lambda);
+  return kX0 ? residual(in.pred[i], z, in.x0[i], row.kappa, row.lambda, row.mu)
+             : residual(in.pred[i], z, row.kappa, row.lambda);
 }
 
 // What is added: squares of a loss's residuals or of numbers, or numbers as they are.
@@ -37,7 +38,8 @@ struct Numbers {
 template <class T, class Terms>
 PYEBM_HD T sum_of(int64_t n, const Terms terms) {
   T total = 0;
-  if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a toy problem
+  if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a
+                     // toy problem
     for (int64_t i = 0; i < n; ++i) total += terms(i);
     return total;
   }
@@ -52,7 +54,8 @@ PYEBM_HD T sum_of(int64_t n, const Terms terms) {
   return total;
 }
 
-// The same sum, with the gradients left on the way: a loop of its own, as one that could do either ran a fifth slower (gcc 12).
+// The same sum, with the gradients left on the way: a loop of its own, as one that could do either
+// ran a fifth slower (gcc 12).
 template <bool kX0, class T, class Z>
 T sum_and_grad_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& row, T* out) {
   if (n < kLanes) {
@@ -91,7 +94,8 @@ PYEBM_HD LossRow<T> row_at(int64_t i, const LossRows<T>& rows, bool with_grad) {
 }
 
 template <bool kX0, bool kGrad, int kWidth, class T, class Z>
-PYEBM_HD void narrow_sums(int64_t rows, const LossOperands<T, Z>& in, const LossRows<T>& numbers, T* sums, T* out) {
+PYEBM_HD void narrow_sums(int64_t rows, const LossOperands<T, Z>& in, const LossRows<T>& numbers, T* sums,
+                          T* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t row = 0; row < rows; ++row) {
     const LossRow<T> of = row_at(row, numbers, kGrad);
@@ -106,7 +110,8 @@ PYEBM_HD void narrow_sums(int64_t rows, const LossOperands<T, Z>& in, const Loss
 }
 
 template <bool kX0, bool kGrad, class T, class Z>
-PYEBM_HD void sums_of_rows(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, T* sums, T* out) {
+PYEBM_HD void sums_of_rows(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers,
+                           T* sums, T* out) {
   if (width == 1) return narrow_sums<kX0, kGrad, 1>(rows, in, numbers, sums, out);
   if (width == 2) return narrow_sums<kX0, kGrad, 2>(rows, in, numbers, sums, out);
   if (width == 3) return narrow_sums<kX0, kGrad, 3>(rows, in, numbers, sums, out);
@@ -123,7 +128,8 @@ PYEBM_HD void sums_of_rows(int64_t rows, int64_t width, LossOperands<T, Z> in, c
 }
 
 template <class T, class Z>
-void loss_sums(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, T* sums, T* out) {
+void loss_sums(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, T* sums,
+               T* out) {
   if (out) {
     in.x0 ? sums_of_rows<true, true>(rows, width, in, numbers, sums, out)
           : sums_of_rows<false, true>(rows, width, in, numbers, sums, out);
@@ -153,7 +159,8 @@ void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa
 }
 
 template <bool kX0, class T>
-void squares_of_rows(int64_t rows, int64_t width, const LossOperands<T, T>& in, const T* kappa, T lambda, T mu, T* out) {
+void squares_of_rows(int64_t rows, int64_t width, const LossOperands<T, T>& in, const T* kappa, T lambda,
+                     T mu, T* out) {
   using V = Wide<T>;
   constexpr int64_t kVectors = kLanes / kWidth<V>;
   const int64_t whole = width / kLanes * kLanes;
@@ -208,7 +215,8 @@ void elementwise(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossR
 }
 
 template <class T, class Z>
-void grad(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers, const T* grad_output, bool each, T* out) {
+void grad(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>& numbers,
+          const T* grad_output, bool each, T* out) {
   const auto loop = [&](auto x0, auto elementwise) {
     over_rows(rows, width, [&](int64_t i, int64_t row) {
       const LossRow<T> of = row_at(row, numbers, true);
@@ -224,15 +232,19 @@ void grad(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>&
 }
 
 template <class T>
-void loss_rows(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale, T* const* out) {
-  const double *kappa = values[0], *lambda = values[1], *mu = values[2], *weight = values[3], *above = values[4];
-  T *to_kappa = out[0], *to_lambda = out[1], *to_mu = out[2], *to_weight = out[3], *to_grad = out[4], *to_above = out[5];
+void loss_rows(int64_t n, const double* const* values, double factor, bool over_kappa2, double scale,
+               T* const* out) {
+  const double *kappa = values[0], *lambda = values[1], *mu = values[2], *weight = values[3],
+               *above = values[4];
+  T *to_kappa = out[0], *to_lambda = out[1], *to_mu = out[2], *to_weight = out[3], *to_grad = out[4],
+    *to_above = out[5];
   const auto loop = [&](auto over) {
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) {
       const double weighs = loss_weight(kappa[i], weight[i], factor, decltype(over)::value);
       const LossRow<T> row = loss_row<T>(kappa[i], lambda[i], mu[i], weighs, scale);
-      to_kappa[i] = row.kappa, to_lambda[i] = row.lambda, to_mu[i] = row.mu, to_weight[i] = row.weight, to_grad[i] = row.grad;
+      to_kappa[i] = row.kappa, to_lambda[i] = row.lambda, to_mu[i] = row.mu, to_weight[i] = row.weight,
+      to_grad[i] = row.grad;
       to_above[i] = static_cast<T>(above[i]);
     }
   };
@@ -253,7 +265,9 @@ void terms_each(int64_t n, LossOperands<T, Z> in, const LossRows<T>& rows, bool 
   const auto with_grad = [&](auto x0, auto with_weight) {
     out ? loop(x0, with_weight, Flag<true>()) : loop(x0, with_weight, Flag<false>());
   };
-  const auto with_weight = [&](auto x0) { weighted ? with_grad(x0, Flag<true>()) : with_grad(x0, Flag<false>()); };
+  const auto with_weight = [&](auto x0) {
+    weighted ? with_grad(x0, Flag<true>()) : with_grad(x0, Flag<false>());
+  };
   in.x0 ? with_weight(Flag<true>()) : with_weight(Flag<false>());
 }
 

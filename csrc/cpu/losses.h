@@ -1,4 +1,5 @@
-// A chunk of a loss: its coefficients, its noise and its operands, as the kernels of loss_kernels.h take them.
+// A chunk of a loss: its coefficients, its noise and its operands, as the kernels of loss_kernels.h
+// take them.
 #pragma once
 
 #include "runs.h"
@@ -33,14 +34,16 @@ struct Coefficients {
 
   bool by_parts(const Chunk& chunk) const { return runs.by_rows(chunk) || runs.are_long(chunk); }
 
-  // Calls visit(at, rows, width, numbers) for the chunk, some rows or one run at a time, whose elements begin at `at`. `wanted` are
-  // the kernel's numbers: those of the residuals, and a weight that is one for all, need no making.
+  // Calls visit(at, rows, width, numbers) for the chunk, some rows or one run at a time, whose
+  // elements begin at `at`. `wanted` are the kernel's numbers: those of the residuals, and a weight
+  // that is one for all, need no making.
   template <class T, class Visit>
   void for_each_part(LossNumbers<T>& numbers, const Chunk& chunk, Wanted wanted, Visit visit) const {
     if (runs.by_rows(chunk)) {
       if (wanted == kResiduals || (wanted == kWeights && !over_kappa2 && !runs[3].run())) {
         const auto of = numbers.of_rows(runs, chunk);
-        const T* weight = wanted == kWeights ? numbers.of_all(static_cast<T>(factor * runs[3][0]), chunk.rows) : nullptr;
+        const T* weight =
+            wanted == kWeights ? numbers.of_all(static_cast<T>(factor * runs[3][0]), chunk.rows) : nullptr;
         return visit(0, chunk.rows, chunk.width, Rows<T>{{of[0], of[1], of[2], weight, nullptr}, nullptr});
       }
       return numbers.for_some_rows(runs, chunk, make<T>(), [&](int64_t row, int64_t n, const T* const* of) {
@@ -56,7 +59,8 @@ struct Coefficients {
     return rows(numbers.of_each(runs, chunk, make<T>()).data());
   }
 
-  // Does the weight of the squares change within samples? Then it is in the sums, and else before them.
+  // Does the weight of the squares change within samples? Then it is in the sums, and else before
+  // them.
   bool weighs_elements(const Shape& shape) const {
     const auto changes = [&](const Coefficient& one) { return one.run() && one.run() % shape.elements; };
     return changes(runs[3]) || (over_kappa2 && changes(runs[0]));
@@ -69,7 +73,8 @@ struct Coefficients {
     double kappa[kSamplesAtOnce];
     runs[3].read(sample, n, shape.elements, out);
     if (over_kappa2) runs[0].read(sample, n, shape.elements, kappa);
-    for (int64_t i = 0; i < n; ++i) out[i] = loss_weight(over_kappa2 ? kappa[i] : 1.0, out[i], factor, over_kappa2);
+    for (int64_t i = 0; i < n; ++i)
+      out[i] = loss_weight(over_kappa2 ? kappa[i] : 1.0, out[i], factor, over_kappa2);
   }
 
  private:
@@ -107,14 +112,17 @@ class LossNoise {
 
 // Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
 template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred, const std::optional<Tensor>& z,
-                         const std::optional<Tensor>& x0, const NoiseSource* noise, Work work) {
+void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred,
+                         const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
+                         const NoiseSource* noise, Work work) {
   const View pred_view(pred), z_view(z), x0_view(x0);
   for_each_chunk(shape, begin, end, [&] {
-    return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(), out_work = Buffer<T>(),
-            extra_work = Buffer<T>(), numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
-      const LossOperands<T, Z> operands{pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
-                                        x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
+    return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(),
+            out_work = Buffer<T>(), extra_work = Buffer<T>(),
+            numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
+      const LossOperands<T, Z> operands{
+          pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
+          x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
       work(chunk, operands, numbers, out_work.data, extra_work.data);
     };
   });
@@ -125,7 +133,8 @@ LossOperands<T, Z> shifted(const LossOperands<T, Z>& in, int64_t at) {
   return {in.pred + at, in.z + at, in.x0 ? in.x0 + at : nullptr};
 }
 
-// Calls body(T(), Z()): the type of the arithmetic, and that of z as it lies in memory or comes from the generator.
+// Calls body(T(), Z()): the type of the arithmetic, and that of z as it lies in memory or comes
+// from the generator.
 template <class Body>
 void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
   if (pred.scalar_type() != ScalarType::Double) return body(float(), float());

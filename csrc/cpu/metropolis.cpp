@@ -1,5 +1,6 @@
-// metropolis: take proposals or stay, with all that follows from it; dual_averaging: the next step sizes. The arithmetic is a few
-// numbers a sample; in torch's own operations calling them would take ten times as long.
+// metropolis: take proposals or stay, with all that follows from it; dual_averaging: the next step
+// sizes. The arithmetic is a few numbers a sample; in torch's own operations calling them would
+// take ten times as long.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -18,7 +19,8 @@ class Rows {
  public:
   explicit Rows(const Tensor& tensor)
       : data_(static_cast<char*>(tensor.numel() ? tensor.data_ptr() : nullptr)),
-        bytes_(tensor.size(0) ? tensor.numel() / tensor.size(0) * static_cast<int64_t>(tensor.element_size()) : 0) {}
+        bytes_(tensor.size(0) ? tensor.numel() / tensor.size(0) * static_cast<int64_t>(tensor.element_size())
+                              : 0) {}
   void copy(int64_t sample, const Rows& from) const {
     char* to = data_ + sample * bytes_;
     if (bytes_ == 8) return void(std::memcpy(to, from.data_ + sample * 8, 8));  // two float32, without a call
@@ -35,9 +37,10 @@ T* numbers(const Tensor& tensor) {
   return static_cast<T*>(tensor.numel() ? tensor.data_ptr() : nullptr);
 }
 
-// The sums of squares that the proposal's density comes down to. MALA's, at the steps' ends: |y - x - eta s(x)|^2 and
-// |x - y - eta s(y)|^2, of x and y as they were rounded. HMC's, of the momenta half a step before and behind: |p - eps/2 s(x)|^2
-// and |p' + eps/2 s(y)|^2, so its `step` is half of one.
+// The sums of squares that the proposal's density comes down to. MALA's, at the steps' ends: |y - x
+// - eta s(x)|^2 and |x - y - eta s(y)|^2, of x and y as they were rounded. HMC's, of the momenta
+//   half a step before
+// and behind: |p - eps/2 s(x)|^2 and |p' + eps/2 s(y)|^2, so its `step` is half of one.
 template <class T>
 class Squares {
  public:
@@ -58,7 +61,9 @@ class Squares {
       kappa[row] = static_cast<T>(step_[chunk.sample + row]);
       minus[row] = -kappa[row];
     }
-    const auto at = [&](const View& view, Buffer<T>& work) { return view.read(chunk.first, chunk.count, work.data); };
+    const auto at = [&](const View& view, Buffer<T>& work) {
+      return view.read(chunk.first, chunk.count, work.data);
+    };
     const T lambda = is_mala_ ? T(-1) : T(1), mu = is_mala_ ? T(1) : T(0);
     const T* y = is_mala_ ? at(proposal_, proposal_work_) : nullptr;
     const T* z = at(is_mala_ ? x_ : first_, work_);
@@ -111,7 +116,8 @@ void metropolis(const args::Metropolis& args) {
       });
       return;
     }
-    // Large samples: the sums of their chunks first, of the shape alone, as is the order in which they are added.
+    // Large samples: the sums of their chunks first, of the shape alone, as is the order in which
+    // they are added.
     const int64_t parts = shape.chunks_per_sample;
     std::vector<T> partial(2 * samples * parts);
     for_each_chunk(shape, [&] {
@@ -139,14 +145,16 @@ void metropolis(const args::Metropolis& args) {
 
 void dual_averaging(const args::DualAveraging& args) {
   const int64_t samples = args.step_size.numel();
-  double *sizes = numbers<double>(args.step_size), *averages = numbers<double>(args.log_average), *gaps = numbers<double>(args.gap);
+  double *sizes = numbers<double>(args.step_size), *averages = numbers<double>(args.log_average),
+         *gaps = numbers<double>(args.gap);
   const double *alphas = numbers<double>(args.log_alpha), *middles = numbers<double>(args.middle);
   double& m = *numbers<double>(args.steps);
   const double warmup = static_cast<double>(args.warmup);
   const bool together = args.together;
   if (++m > warmup) return;
   // weight: m^-3/4. By operations that IEEE rounds, so that all backends have the same bits.
-  const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep, weight = 1.0 / std::sqrt(m * root);
+  const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep,
+               weight = 1.0 / std::sqrt(m * root);
   const ChunkKernels& kernels = chunk_kernels();
   double shared = 0;
   if (together) {
@@ -162,7 +170,8 @@ void dual_averaging(const args::DualAveraging& args) {
       if (!together) kernels.probabilities(n, alphas + at, acceptance);
       for (int64_t b = at; b < at + n; ++b) {
         gaps[b] = (1.0 - share) * gaps[b] + share * (args.target - (together ? shared : acceptance[b - at]));
-        // A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+        // A chain that never moves, or always does, must not end with a step of 0 or infinity,
+        // which the kernels refuse.
         const double log_step = middles[b] - std::clamp(slope * gaps[b], -kReach, kReach);
         averages[b] = weight * log_step + (1.0 - weight) * averages[b];
         sizes[b] = m < warmup ? log_step : averages[b];

@@ -6,9 +6,11 @@
 
 namespace pyebm {
 
-// log of the acceptance: the energies' difference over T, and the difference of two sums of squares over `scale`. A proposal whose
-// energy is -infinity would be accepted, and then never left; so it is refused.
-inline double log_acceptance(double energy, double proposed, double temperature, double squares, double scale) {
+// log of the acceptance: the energies' difference over T, and the difference of two sums of squares
+// over `scale`. A proposal whose energy is -infinity would be accepted, and then never left; so it
+// is refused.
+inline double log_acceptance(double energy, double proposed, double temperature, double squares,
+                             double scale) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   return proposed == -kInfinity ? -kInfinity : (energy - proposed) / temperature + squares / scale;
 }

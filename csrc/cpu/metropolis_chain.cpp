@@ -1,5 +1,5 @@
-// metropolis_chain: many steps of MALA or HMC, each the bits of the ops that take one step by step (pyebm/samplers/mala.py,
-// hmc.py). A block of samples stays in the cache through all of them.
+// metropolis_chain: many steps of MALA or HMC, each the bits of the ops that take one step by step
+// (pyebm/samplers/mala.py, hmc.py). A block of samples stays in the cache through all of them.
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -11,8 +11,8 @@
 namespace pyebm {
 namespace {
 
-// A chain's step size, and the numbers of Metropolis' test that follow from it. With jitter each step draws its size from
-// size (1 - jitter, 1 + jitter).
+// A chain's step size, and the numbers of Metropolis' test that follow from it. With jitter each
+// step draws its size from size (1 - jitter, 1 + jitter).
 struct Steps {
   Coefficient size;
   double temperature, jitter;
@@ -20,7 +20,8 @@ struct Steps {
 
   bool per_sample() const { return size.per_sample() || jitter > 0; }
   double at(int64_t sample, const float* uniforms, int64_t row) const {
-    return jitter > 0 ? (1.0 + jitter * (2.0 * static_cast<double>(uniforms[row]) - 1.0)) * size[sample] : size[sample];
+    return jitter > 0 ? (1.0 + jitter * (2.0 * static_cast<double>(uniforms[row]) - 1.0)) * size[sample]
+                      : size[sample];
   }
   // The step size whose squares the test compares, and what divides them.
   double tested(double step) const { return is_mala ? step : 0.5 * step; }
@@ -43,8 +44,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
 
  public:
   template <class Make>
-  MetropolisSteps(const Blocks& blocks, Make make, const Given& given, const Steps& steps, int64_t n_leapfrog, double constant,
-                  const View& score, const Held& held)
+  MetropolisSteps(const Blocks& blocks, Make make, const Given& given, const Steps& steps, int64_t n_leapfrog,
+                  double constant, const View& score, const Held& held)
       : Base(blocks.shape, make, given),
         steps_(steps),
         n_leapfrog_(n_leapfrog),
@@ -108,15 +109,16 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     const int64_t row = at / shape_.elements;
     if (!steps_.per_sample()) {
       const auto [b, c] = make(sizes_[row]);
-      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, nullptr, a, b, c, {-kNone, kNone, kNone}, out + at, nullptr);
+      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, nullptr, a, b, c,
+                           {-kNone, kNone, kNone}, out + at, nullptr);
     } else {
       T b_each[kCalls], c_each[kCalls];
       for (int64_t i = 0; i < chunk.rows; ++i) std::tie(b_each[i], c_each[i]) = make(sizes_[row + i]);
       std::fill(a_.data, a_.data + chunk.count, a);
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, b_each, b_.data);
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, c_each, c_.data);
-      kernels_of<T>().step_each(chunk.count, x + at, score_.data() + at, z, nullptr, a_.data, b_.data, c_.data,
-                                {-kNone, kNone, kNone}, out + at, nullptr);
+      kernels_of<T>().step_each(chunk.count, x + at, score_.data() + at, z, nullptr, a_.data, b_.data,
+                                c_.data, {-kNone, kNone, kNone}, out + at, nullptr);
     }
     given_.x.round(chunk.count, out + at);
   }
@@ -146,7 +148,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     }
   }
 
-  // out = from + step v. A step size that is a number is rounded to x's dtype with its product, as the op leapfrog does.
+  // out = from + step v. A step size that is a number is rounded to x's dtype with its product, as
+  // the op leapfrog does.
   void move(const Chunk& chunk, int64_t at, const T* from, const T* v, T* out) {
     const bool each = steps_.per_sample();
     const int64_t rows = each ? chunk.rows : 1, width = each ? chunk.width : chunk.count;
@@ -171,7 +174,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
       minus[row] = -plus[row];
     }
     const auto& squares = kernels_of<T>().squares;
-    const T *x = x_.data() + at, *y = work_.x() + at, *score = score_.data() + at, *new_score = work_.score() + at;
+    const T *x = x_.data() + at, *y = work_.x() + at, *score = score_.data() + at,
+            *new_score = work_.score() + at;
     if (steps_.is_mala) {
       squares(chunk.rows, chunk.width, {score, x, y}, minus, T(-1), T(1), before);
       squares(chunk.rows, chunk.width, {new_score, x, y}, plus, T(-1), T(1), after);
@@ -181,13 +185,14 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
       squares(chunk.rows, chunk.width, {new_score, last, nullptr}, plus, T(1), T(0), after);
     }
     const float* uniforms = draw_uniforms(tests_, chunk, block, k, test_buffer_);
-    double *energy = held_.energy + chunk.sample, *log_alpha = held_.log_alpha + chunk.sample, *proposed = &proposed_[first];
+    double *energy = held_.energy + chunk.sample, *log_alpha = held_.log_alpha + chunk.sample,
+           *proposed = &proposed_[first];
     bool* accept = held_.accept + chunk.sample;
     for (int64_t row = 0; row < chunk.rows; ++row) {
       const double difference = static_cast<double>(before[row]) - static_cast<double>(after[row]);
       proposed[row] += constant_;
-      log_alpha[row] =
-          log_acceptance(energy[row], proposed[row], steps_.temperature, difference, steps_.divisor(sizes_[first + row]));
+      log_alpha[row] = log_acceptance(energy[row], proposed[row], steps_.temperature, difference,
+                                      steps_.divisor(sizes_[first + row]));
     }
     for (int64_t row = 0; row < chunk.rows; ++row) accept[row] = accepts(log_alpha[row], uniforms[row]);
     for (int64_t row = 0; row < chunk.rows; ++row) held_.accepted[chunk.sample + row] += accept[row];
@@ -223,7 +228,8 @@ void metropolis_chain(const args::MetropolisChain& args) {
   steps.size.require(op, "step_size", true);
   const Given given{View(x), View(), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
   given.noise.require_steps(n_steps);
-  if (Shape(x).chunks_per_sample) fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", x.numel() / samples);
+  if (Shape(x).chunks_per_sample)
+    fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", x.numel() / samples);
   const View slope(args.score);
   const int64_t scores = n_steps * (n_leapfrog + 2);  // a step costs about as much as so many of Langevin's
   with_compute_type(x, [&](auto type) {

@@ -1,4 +1,5 @@
-// The mixtures in the table of targets. Included once by each level, after mixture_tiles.h and mixture_of_one.h.
+// The mixtures in the table of targets. Included once by each level, after mixture_tiles.h and
+// mixture_of_one.h.
 
 namespace {
 
@@ -12,16 +13,22 @@ struct MixtureTarget {
     return mix.components > 0 && mix.numbers() == count;
   }
 
-  static int64_t scratch(const Samples<T>& samples) { return (kDiagonal ? 3 : 2) * samples.width * kWidth<Wide<T>>; }
+  static int64_t scratch(const Samples<T>& samples) {
+    return (kDiagonal ? 3 : 2) * samples.width * kWidth<Wide<T>>;
+  }
 
   static double cost(const Samples<T>& samples) {
     const Mixture<T, kDiagonal> mix(samples.width, samples.params, samples.param_count);
     return static_cast<double>(mix.components) * (kDiagonal ? 4 : 2);
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, both, kWidth<Wide<T>>, cost}; }
+  static constexpr TargetOf<T> table() {
+    return {false, fits, scratch, nullptr, score, both, kWidth<Wide<T>>, cost};
+  }
 
-  static void score(const Samples<T>& samples, const T* x, T* out) { both(samples, x, out, nullptr, nullptr); }
+  static void score(const Samples<T>& samples, const T* x, T* out) {
+    both(samples, x, out, nullptr, nullptr);
+  }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const int64_t dim = samples.width;

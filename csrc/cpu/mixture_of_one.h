@@ -1,5 +1,6 @@
-// The score of a mixture at one sample, bit for bit what a tile of samples gives: the lanes are components while the dimensions
-// come past, and dimensions while the components do. Included once by each level, after one_sample.h and mixture_tiles.h.
+// The score of a mixture at one sample, bit for bit what a tile of samples gives: the lanes are
+// components while the dimensions come past, and dimensions while the components do. Included once
+// by each level, after one_sample.h and mixture_tiles.h.
 
 namespace {
 
@@ -9,7 +10,8 @@ struct GatheredOne {
   T most;
   Least<T> sum, total;
   const T* x;
-  T *mean, *precision;  // in vectors of dimensions; where the last has too few, it has some of those before it again
+  T *mean, *precision;  // in vectors of dimensions; where the last has too few, it has some of those before
+                        // it again
 };
 
 // log2 q of kGroups kWidth<V> components from m on.
@@ -18,10 +20,11 @@ PYEBM_HD void logs_of_one(const Mixture<T, kDiagonal>& mix, int64_t m, const T* 
   const T *mean = mix.mean + m * mix.stride, *precision = kDiagonal ? mix.precision + m * mix.stride : mean;
   const bool last = m + kGroups * kWidth<V> + kPiece<V> > mix.components;
   V sum[kGroups];
-  sum_columns<V, kGroups, kDiagonal>(mix.dim, mix.stride, mean, precision, last, x, sum, [](V at, V mean, V precision, V& to) {
-    const V far = at - mean;
-    to = fma(kDiagonal ? far * precision : far, far, to);
-  });
+  sum_columns<V, kGroups, kDiagonal>(mix.dim, mix.stride, mean, precision, last, x, sum,
+                                     [](V at, V mean, V precision, V& to) {
+                                       const V far = at - mean;
+                                       to = fma(kDiagonal ? far * precision : far, far, to);
+                                     });
   PYEBM_UNROLL
   for (int g = 0; g < kGroups; ++g, m += kWidth<V>, out += kWidth<V>) {
     const V scale = kDiagonal ? all<V>(T(-0x1.71547652b82fep-1)) : -load<V>(mix.scale + m);
@@ -44,8 +47,9 @@ struct Weights {
     alignas(64) T logs_room[kTile + kWidth<V>];
     T *logs = logs_room + kWidth<V>, *weights = data();
     V most = all<V>(to.most);
-    by_lanes<V, kGroupsAtOnce<V>>(
-        n, [&](auto count, int64_t m) { logs_of_one<V, decltype(count)::value>(mix, first + m, to.x, logs + m, most); });
+    by_lanes<V, kGroupsAtOnce<V>>(n, [&](auto count, int64_t m) {
+      logs_of_one<V, decltype(count)::value>(mix, first + m, to.x, logs + m, most);
+    });
     T top = to.most;
     for (int64_t i = 0; i < kWidth<V>; ++i) top = most[i] > top ? most[i] : top;
     by_lanes<V, 1>(n, [&](auto, int64_t m) { store(weights + m, exp2_of(load<V>(logs + m) - all<V>(top))); });
@@ -70,14 +74,16 @@ struct Listed {
   }
 };
 
-// Adds the listed components of the tile that begins at `first` to kCount vectors of dimensions, d on, of which the gathered are at
-// `at`; with kSums, to the sums too. What is there is scaled before.
+// Adds the listed components of the tile that begins at `first` to kCount vectors of dimensions, d
+// on, of which the gathered are at `at`; with kSums, to the sums too. What is there is scaled
+// before.
 template <class V, int kCount, bool kSums, bool kDiagonal, class T>
-PYEBM_HD void add_listed(const Mixture<T, kDiagonal>& mix, int64_t first, const Listed<T>& listed, int64_t d, int64_t at,
-                         Least<T> factor, GatheredOne<T>& to) {
+PYEBM_HD void add_listed(const Mixture<T, kDiagonal>& mix, int64_t first, const Listed<T>& listed, int64_t d,
+                         int64_t at, Least<T> factor, GatheredOne<T>& to) {
   V sum[kCount] = {}, weights[kDiagonal ? kCount : 1] = {};
   Least<T> all_sum{}, all_total{};
-  const T *mean = mix.mean + first * mix.stride + d, *precision = kDiagonal ? mix.precision + first * mix.stride + d : mean;
+  const T *mean = mix.mean + first * mix.stride + d,
+          *precision = kDiagonal ? mix.precision + first * mix.stride + d : mean;
   for (int64_t k = 0; k < listed.count; ++k) {
     const int64_t m = listed.which[k];
     const T *row = mean + m * mix.stride, *row_precision = precision + m * mix.stride;
@@ -121,18 +127,22 @@ PYEBM_HD void gather_one(const Mixture<T, kDiagonal>& mix, int64_t first, int64_
   const Listed<T> listed(weights.data(), n);
   if (!listed.count) return;  // then the factor is 1 too
   const int64_t whole = mix.dim / kWidth<V> * kWidth<V>;
-  by_rows<kDiagonal ? 4 : 8>(whole / kWidth<V>, [&](auto count, int64_t i) {  // diagonal: two sums a dimension
-    constexpr int kCount = decltype(count)::value;
-    const int64_t d = i * kWidth<V>;
-    if (d == 0) return add_listed<V, kCount, true>(mix, first, listed, d, d, weights.factor, to);
-    add_listed<V, kCount, false>(mix, first, listed, d, d, weights.factor, to);
-  });
-  if (whole < mix.dim) add_listed<V, 1, false>(mix, first, listed, mix.dim - kWidth<V>, whole, weights.factor, to);
+  by_rows<kDiagonal ? 4 : 8>(
+      whole / kWidth<V>, [&](auto count, int64_t i) {  // diagonal: two sums a dimension
+        constexpr int kCount = decltype(count)::value;
+        const int64_t d = i * kWidth<V>;
+        if (d == 0) return add_listed<V, kCount, true>(mix, first, listed, d, d, weights.factor, to);
+        add_listed<V, kCount, false>(mix, first, listed, d, d, weights.factor, to);
+      });
+  if (whole < mix.dim)
+    add_listed<V, 1, false>(mix, first, listed, mix.dim - kWidth<V>, whole, weights.factor, to);
 }
 
-// kTiles of them where the dimensions are few, each with a sum to itself: side by side, as one sum waits for its last addition.
+// kTiles of them where the dimensions are few, each with a sum to itself: side by side, as one sum
+// waits for its last addition.
 template <int kDims, int kTiles, class T>
-PYEBM_HD void gather_few(const Mixture<T, false>& mix, int64_t first, int64_t n, GatheredOne<T>& to, Least<T> (&out)[kDims]) {
+PYEBM_HD void gather_few(const Mixture<T, false>& mix, int64_t first, int64_t n, GatheredOne<T>& to,
+                         Least<T> (&out)[kDims]) {
   using V = Least<T>;
   Weights<T> weights[kTiles];
   const T *at[kTiles], *variance = mix.variance + first, *mean = mix.mean + first * mix.stride;
@@ -148,7 +158,8 @@ PYEBM_HD void gather_few(const Mixture<T, false>& mix, int64_t first, int64_t n,
       sum[t] = sum[t] + weight;
       total[t] = fma(weight, all<V>(variance[t * kTile]), total[t]);
       PYEBM_UNROLL
-      for (int d = 0; d < kDims; ++d) few[t][d] = fma(weight, all<V>(mean[t * kTile * mix.stride + d]), few[t][d]);
+      for (int d = 0; d < kDims; ++d)
+        few[t][d] = fma(weight, all<V>(mean[t * kTile * mix.stride + d]), few[t][d]);
     }
   }
   PYEBM_UNROLL

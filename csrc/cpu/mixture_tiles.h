@@ -1,4 +1,5 @@
-// The scores of Gaussian mixtures: two products with a softmax between them. Included once by each level, after sample_tiles.h.
+// The scores of Gaussian mixtures: two products with a softmax between them. Included once by each
+// level, after sample_tiles.h.
 
 namespace {
 
@@ -8,9 +9,11 @@ constexpr int kFewDims = 4;    // up to here a component's mean is added as soon
 template <class T>
 constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
 
-// The packed parameters of a mixture (docs/targets.md). log2 of component m's weight in the score at y, which is x times `inverse`:
+// The packed parameters of a mixture (docs/targets.md). log2 of component m's weight in the score
+// at y, which is x times `inverse`:
 //   isotropic  log2(w_m p_m(x) / variance_m) = offset_m - scale_m |y - mean_m|^2
-//   diagonal   log2(w_m p_m(x)) = offset_m - scale sum_d precision_md (x_d - mean_md)^2, scale = log2(e) / 2, inverse = 1
+//   diagonal   log2(w_m p_m(x)) = offset_m - scale sum_d precision_md (x_d - mean_md)^2, scale =
+//   log2(e) / 2, inverse = 1
 template <class T, bool kDiagonal>
 struct Mixture {
   static constexpr int kVectors = kDiagonal ? 1 : 3;   // of as many numbers as components
@@ -31,8 +34,8 @@ struct Mixture {
   int64_t numbers() const { return components * (kVectors + kMatrices * stride) + (kDiagonal ? 0 : dim); }
 };
 
-// What a tile of samples gathers: sum q and sum q variance (isotropic), relative to the largest q; in memory, (dim, lanes), x,
-// sum q mean (or sum q precision mean) and, diagonal, sum q precision.
+// What a tile of samples gathers: sum q and sum q variance (isotropic), relative to the largest q;
+// in memory, (dim, lanes), x, sum q mean (or sum q precision mean) and, diagonal, sum q precision.
 template <class V>
 struct Gathered {
   V most, sum, total;
@@ -66,7 +69,8 @@ PYEBM_HD void logs(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* o
   }
 }
 
-// Adds q times the means of the listed components to kCount dimensions, after scaling what is there.
+// Adds q times the means of the listed components to kCount dimensions, after scaling what is
+// there.
 template <class V, int kCount, class T>
 PYEBM_HD void add_means(const T* mean, const T* q, const int64_t* starts, int64_t n, V factor, T* out) {
   V sum[kCount] = {};
@@ -78,13 +82,14 @@ PYEBM_HD void add_means(const T* mean, const T* q, const int64_t* starts, int64_
     for (int r = 0; r < kCount; ++r) sum[r] = fma(weight, all<V>(row[r]), sum[r]);
   }
   PYEBM_UNROLL
-  for (int r = 0; r < kCount; ++r) store(out + r * kWidth<V>, fma(load<V>(out + r * kWidth<V>), factor, sum[r]));
+  for (int r = 0; r < kCount; ++r)
+    store(out + r * kWidth<V>, fma(load<V>(out + r * kWidth<V>), factor, sum[r]));
 }
 
 // The same with q precision and q precision mean.
 template <class V, int kCount, class T>
-PYEBM_HD void add_means(const T* mean, const T* precision, const T* q, const int64_t* starts, int64_t n, V factor, T* out,
-                        T* weights_out) {
+PYEBM_HD void add_means(const T* mean, const T* precision, const T* q, const int64_t* starts, int64_t n,
+                        V factor, T* out, T* weights_out) {
   V sum[kCount] = {}, weights[kCount] = {};
   for (int64_t k = 0; k < n; ++k) {
     const V weight = load<V>(q + k * kWidth<V>);
@@ -106,16 +111,22 @@ PYEBM_HD void add_means(const T* mean, const T* precision, const T* q, const int
   }
 }
 
-// The energy, up to a constant: sum q variance (isotropic) or sum q (diagonal) is the density, relative to 2^most.
-PYEBM_HD double mixture_energy(double most, double density) { return -(most * 0x1.62e42fefa39efp-1 + __builtin_log(density)); }
+// The energy, up to a constant: sum q variance (isotropic) or sum q (diagonal) is the density,
+// relative to 2^most.
+PYEBM_HD double mixture_energy(double most, double density) {
+  return -(most * 0x1.62e42fefa39efp-1 + __builtin_log(density));
+}
 
-// The tile of components [first, first + n). kDims: all of the dimensions where they are few, 0 where they are not.
+// The tile of components [first, first + n). kDims: all of the dimensions where they are few, 0
+// where they are not.
 template <class V, int kDims, bool kDiagonal, class T>
 PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n, Gathered<V>& to) {
   alignas(64) T q[kTile * kWidth<V>];
   int64_t starts[kTile];
   V most = to.most;
-  by_rows(n, [&](auto count, int64_t m) { logs<V, decltype(count)::value>(mix, first + m, to.x, q + m * kWidth<V>, most); });
+  by_rows(n, [&](auto count, int64_t m) {
+    logs<V, decltype(count)::value>(mix, first + m, to.x, q + m * kWidth<V>, most);
+  });
 
   // Components with weight 0 in every lane are left out: they would add 0, bit for bit.
   const T* mean = mix.mean + first * mix.stride;
@@ -140,33 +151,39 @@ PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n,
   if (!kDiagonal) to.total = fma(to.total, factor, total);
   if (kDims) {
     PYEBM_UNROLL
-    for (int d = 0; d < kDims; ++d) store(to.mean + d * kWidth<V>, fma(load<V>(to.mean + d * kWidth<V>), factor, few[d]));
+    for (int d = 0; d < kDims; ++d)
+      store(to.mean + d * kWidth<V>, fma(load<V>(to.mean + d * kWidth<V>), factor, few[d]));
     return;
   }
-  if (!listed) return;                                                          // then the factor is 1 too
-  by_rows<kDiagonal ? kRows / 2 : kRows>(mix.dim, [&](auto count, int64_t d) {  // diagonal: two sums a dimension
-    constexpr int kCount = decltype(count)::value;
-    T* out = to.mean + d * kWidth<V>;
-    if constexpr (kDiagonal) {
-      const T* precision = mix.precision + first * mix.stride;
-      add_means<V, kCount>(mean + d, precision + d, q, starts, listed, factor, out, to.precision + d * kWidth<V>);
-    } else {
-      add_means<V, kCount>(mean + d, q, starts, listed, factor, out);
-    }
-  });
+  if (!listed) return;  // then the factor is 1 too
+  by_rows<kDiagonal ? kRows / 2 : kRows>(mix.dim,
+                                         [&](auto count, int64_t d) {  // diagonal: two sums a dimension
+                                           constexpr int kCount = decltype(count)::value;
+                                           T* out = to.mean + d * kWidth<V>;
+                                           if constexpr (kDiagonal) {
+                                             const T* precision = mix.precision + first * mix.stride;
+                                             add_means<V, kCount>(mean + d, precision + d, q, starts, listed,
+                                                                  factor, out, to.precision + d * kWidth<V>);
+                                           } else {
+                                             add_means<V, kCount>(mean + d, q, starts, listed, factor, out);
+                                           }
+                                         });
 }
 
 template <class V, int kDims, bool kDiagonal, class T>
-void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T* scratch, T* out, double* energy) {
+void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T* scratch, T* out,
+                  double* energy) {
   const int64_t dim = mix.dim, size = dim * kWidth<V>;
   T *at = scratch, *mean = at + size, *precision = mean + size;
-  to_lanes<V>(rows, dim, x, at, [&](V value, int64_t d) { return kDiagonal ? value : value * all<V>(mix.inverse[d]); });
+  to_lanes<V>(rows, dim, x, at,
+              [&](V value, int64_t d) { return kDiagonal ? value : value * all<V>(mix.inverse[d]); });
   for (int64_t i = 0; i < (kDiagonal ? 2 : 1) * size; ++i) mean[i] = 0;
   Gathered<V> gathered{all<V>(kLowest<T>), V{}, V{}, at, mean, precision};
   for (int64_t m = 0; m < mix.components; m += kTile) {
     gather<V, kDims>(mix, m, mix.components - m < kTile ? mix.components - m : kTile, gathered);
   }
-  // The score is (sum q mean - x sum q) / sum q variance, or (sum q precision mean - x sum q precision) / sum q.
+  // The score is (sum q mean - x sum q) / sum q variance, or (sum q precision mean - x sum q
+  // precision) / sum q.
   const V density = kDiagonal ? gathered.sum : gathered.total, over = 1 / density;
   if (energy) {
     for (int64_t i = 0; i < rows; ++i) energy[i] = mixture_energy(gathered.most[i], density[i]);
@@ -174,7 +191,8 @@ void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T*
   for (int64_t d = 0; d < dim; ++d) {
     const V weight = kDiagonal ? load<V>(precision + d * kWidth<V>) : gathered.sum;
     const V pull = fma(-load<V>(at + d * kWidth<V>), weight, load<V>(mean + d * kWidth<V>)) * over;
-    // + 0: where sums underflowed, the sign of 0 hangs on components of weight 0, which one sample alone leaves out.
+    // + 0: where sums underflowed, the sign of 0 hangs on components of weight 0, which one sample
+    // alone leaves out.
     store(mean + d * kWidth<V>, (kDiagonal ? pull : pull * mix.inverse[d]) + V{});
   }
   from_lanes<V>(rows, dim, mean, out);

@@ -1,5 +1,5 @@
-// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors; network_laplacian: the trace of
-// that; network_chain: many Langevin steps.
+// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors;
+// network_laplacian: the trace of that; network_chain: many Langevin steps.
 #include "chain.h"
 #include "density.h"
 
@@ -10,7 +10,8 @@ void put(const Tensor& energy, const std::vector<double>& values) {
   if (energy.scalar_type() == ScalarType::Double)
     std::copy(values.begin(), values.end(), static_cast<double*>(energy.data_ptr()));
   else
-    std::transform(values.begin(), values.end(), static_cast<float*>(energy.data_ptr()), [](double e) { return float(e); });
+    std::transform(values.begin(), values.end(), static_cast<float*>(energy.data_ptr()),
+                   [](double e) { return float(e); });
 }
 
 void network_score(const args::NetworkScore& args) {
@@ -22,7 +23,8 @@ void network_score(const args::NetworkScore& args) {
   if (!args.score && !energy) fail(op, ": score or energy must be given");
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false, result ? Use::kSamples : Use::kEnergies);
+    const PackedNetwork<T> network(op, x, args.layout, args.params, args.biases, 1, false,
+                                   result ? Use::kSamples : Use::kEnergies);
     if (energy && !network.net.is_energy) fail(op, ": a network that gives scores has no energy");
     std::vector<double> energies(energy ? samples : 0);
     const Shape shape(x, network.at_once);
@@ -87,8 +89,9 @@ void network_chain(const args::NetworkChain& args) {
   const Chain chain(op, args.x, args.steps);
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
-    on_network<T>(op, args.x, args.layout, args.params, args.biases, n_steps, args.biases_per_step.value_or(false),
-                  {true, false, n_steps}, [&](const Blocks& blocks, auto make) { chain.run<T>(blocks, make); });
+    on_network<T>(op, args.x, args.layout, args.params, args.biases, n_steps,
+                  args.biases_per_step.value_or(false), {true, false, n_steps},
+                  [&](const Blocks& blocks, auto make) { chain.run<T>(blocks, make); });
   });
 }
 
@@ -96,9 +99,11 @@ void network_chain(const args::NetworkChain& args) {
 }  // namespace pyebm
 
 // The bytes of some tensors one after the other, as params lie.
-extern "C" __attribute__((visibility("default"))) void pyebm_pack(const void* const* from, const int64_t* bytes, int64_t count,
+extern "C" __attribute__((visibility("default"))) void pyebm_pack(const void* const* from,
+                                                                  const int64_t* bytes, int64_t count,
                                                                   char* to) {
-  for (int64_t k = 0; k < count; to += bytes[k++]) std::copy_n(static_cast<const char*>(from[k]), bytes[k], to);
+  for (int64_t k = 0; k < count; to += bytes[k++])
+    std::copy_n(static_cast<const char*>(from[k]), bytes[k], to);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {

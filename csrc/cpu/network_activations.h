@@ -1,5 +1,5 @@
-// The activations of networks and their derivatives. Included once by each level, after vectors.h. Levels with a fused multiply-add
-// all give the same bits.
+// The activations of networks and their derivatives. Included once by each level, after vectors.h.
+// Levels with a fused multiply-add all give the same bits.
 
 namespace {
 
@@ -16,7 +16,8 @@ PYEBM_HD V fused_horner(const T (&coefficients)[kCount], V x) {  // lowest power
   return value;
 }
 
-// e^x = scale (1 + rest), |rest| < 1/2, where neither it nor e^-x leaves the normal numbers; beyond, as at the border.
+// e^x = scale (1 + rest), |rest| < 1/2, where neither it nor e^-x leaves the normal numbers;
+// beyond, as at the border.
 template <class V>
 struct Power {
   using R = Real<Element<V>>;
@@ -131,7 +132,8 @@ PYEBM_HD Activated<V> activated(V z, [[maybe_unused]] Element<V> p) {
     const V density = s.of * s.rest, lean = s.rest - s.of, square_of = steepness * steepness;
     const V bent = fma(square_of, lean, steeper), whole = fma(near, bent, 2 * steepness);
     curve = density * whole;
-    const V turn = fma(-2 * density, square_of * steepness, fma(2 * lean, steepness * steeper, all<V>(6 * kScale * kCubic)));
+    const V turn = fma(-2 * density, square_of * steepness,
+                       fma(2 * lean, steepness * steeper, all<V>(6 * kScale * kCubic)));
     third = density * fma(near, turn, fma(lean * steepness, whole, 2 * steeper + bent));
   } else if constexpr (kActivation == pyebm::kElu) {
     const Power<V> e(z > 0 ? V{} : z);
@@ -162,10 +164,12 @@ PYEBM_HD void activate_all(T parameter, int64_t n, T* values, T* slopes, T* curv
 }
 
 template <class T, int64_t kActivation = 0>
-void activate(int64_t activation, T parameter, int derivatives, int64_t n, T* values, T* slopes, T* curves, T* thirds) {
+void activate(int64_t activation, T parameter, int derivatives, int64_t n, T* values, T* slopes, T* curves,
+              T* thirds) {
   if constexpr (kActivation < pyebm::kActivations) {
     if (activation != kActivation) {
-      return activate<T, kActivation + 1>(activation, parameter, derivatives, n, values, slopes, curves, thirds);
+      return activate<T, kActivation + 1>(activation, parameter, derivatives, n, values, slopes, curves,
+                                          thirds);
     }
     const auto run = [&](auto count) {
       activate_all<kActivation, decltype(count)::value>(parameter, n, values, slopes, curves, thirds);

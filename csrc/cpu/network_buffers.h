@@ -17,20 +17,27 @@ template <class T>
 class NetworkBuffers {
  public:
   NetworkBuffers(const PackedNetwork<T>& network, const Blocks& blocks)
-      : network_(network), x_(blocks[0].count), score_(blocks[0].count), scratch_(network.kernels.scratch(network.net)) {}
+      : network_(network),
+        x_(blocks[0].count),
+        score_(blocks[0].count),
+        scratch_(network.kernels.scratch(network.net)) {}
 
   T* x() const { return x_.data(); }
   T* score() const { return score_.data(); }
 
   void read(const View& view, const Block& block) { read_numbers(view, block.first, block.count, x()); }
   void make_score(const View& view, const Block& block, int64_t step = 0, double* energy = nullptr) {
-    network_.kernels.score(network_.net, {block.sample, block.rows, step}, x(), scratch_.data(), score(), energy);
+    network_.kernels.score(network_.net, {block.sample, block.rows, step}, x(), scratch_.data(), score(),
+                           energy);
     view.round(block.count, score());
   }
   void make_energy(const Block& block, double* energy) {
-    network_.kernels.score(network_.net, {block.sample, block.rows, 0}, x(), scratch_.data(), nullptr, energy);
+    network_.kernels.score(network_.net, {block.sample, block.rows, 0}, x(), scratch_.data(), nullptr,
+                           energy);
   }
-  void make_both(const View& view, const Block& block, T* /* room */, double* energy) { make_score(view, block, 0, energy); }
+  void make_both(const View& view, const Block& block, T* /* room */, double* energy) {
+    make_score(view, block, 0, energy);
+  }
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
     write_numbers(view, first, block.count, values);
   }
@@ -56,10 +63,18 @@ class HvpBuffers {
     rows_ = {block.sample, block.rows, 0};
     read_numbers(x, block.first, block.count, x_.data());
   }
-  void read_vector(const View& v, const Block& block) { read_numbers(v, block.first, block.count, v_.data()); }
-  void make_laplacian(T* out) { network_.kernels.laplacian(network_.net, rows_, x_.data(), scratch_.data(), out); }
-  void make() { network_.kernels.hvp(network_.net, rows_, x_.data(), v_.data(), scratch_.data(), out_.data()); }
-  void write(const View& out, const Block& block) const { write_numbers(out, block.first, block.count, out_.data()); }
+  void read_vector(const View& v, const Block& block) {
+    read_numbers(v, block.first, block.count, v_.data());
+  }
+  void make_laplacian(T* out) {
+    network_.kernels.laplacian(network_.net, rows_, x_.data(), scratch_.data(), out);
+  }
+  void make() {
+    network_.kernels.hvp(network_.net, rows_, x_.data(), v_.data(), scratch_.data(), out_.data());
+  }
+  void write(const View& out, const Block& block) const {
+    write_numbers(out, block.first, block.count, out_.data());
+  }
 
  private:
   const PackedNetwork<T>& network_;

@@ -1,4 +1,5 @@
-// network_grad: the gradient of a function of a network's energies and scores; network_loss: a loss of them with its gradient.
+// network_grad: the gradient of a function of a network's energies and scores; network_loss: a loss
+// of them with its gradient.
 #include <numeric>
 
 #include "network_buffers.h"
@@ -6,12 +7,14 @@
 namespace pyebm {
 namespace {
 
-// The batch in parts, each of which has sums of its own: as many as one of its blocks makes worth it, whatever the threads.
+// The batch in parts, each of which has sums of its own: as many as one of its blocks makes worth
+// it, whatever the threads.
 struct Parts {
   static constexpr int64_t kMost = 32;
   int64_t samples, at_once, blocks, count = 1;
 
-  Parts(int64_t samples, int64_t at_once) : samples(samples), at_once(at_once), blocks((samples + at_once - 1) / at_once) {
+  Parts(int64_t samples, int64_t at_once)
+      : samples(samples), at_once(at_once), blocks((samples + at_once - 1) / at_once) {
     while (count * count < blocks && count < kMost) ++count;
   }
   int64_t begin(int64_t part) const { return blocks * part / count; }
@@ -20,8 +23,9 @@ struct Parts {
 template <class T>
 class Gradient {
  public:
-  Gradient(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params, const MaybeTensor& biases,
-           const MaybeTensor& grad, const MaybeTensor& grad_biases, const MaybeTensor& grad_x)
+  Gradient(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
+           const MaybeTensor& biases, const MaybeTensor& grad, const MaybeTensor& grad_biases,
+           const MaybeTensor& grad_x)
       : network_(op, x, layout, params, biases, 1, false, Use::kSums),
         parts_(x.size(0), network_.at_once),
         dim_(network_.net.dim),
@@ -40,21 +44,24 @@ class Gradient {
       grad_biases_ = static_cast<T*>(grad_biases->numel() ? grad_biases->data_ptr() : nullptr);
     }
     sums_biases_ = biases && (!grad_biases || biases->size(0) == 1);
-    if (!grad && grad_biases && sums_biases_) fail(op, ": grad must be given where grad_biases is, unless each sample has its own");
+    if (!grad && grad_biases && sums_biases_)
+      fail(op, ": grad must be given where grad_biases is, unless each sample has its own");
   }
 
   const Network<T>& net() const { return network_.net; }
 
-  // Calls take(first sample, samples, task, room) for each block, to complete the task. `room` holds as many numbers as x and two
-  // more of each sample.
+  // Calls take(first sample, samples, task, room) for each block, to complete the task. `room`
+  // holds as many numbers as x and two more of each sample.
   template <class Take>
   void run(int64_t directions, Take take) {
     const auto& kernels = network_.kernels;
     const int64_t size = kernels.sums_of_gradient(net()), at_once = network_.at_once;
     const Zeros<T> sums(grad_ ? size * parts_.count : 0);
     // A thread more is woken for what takes some 20 us.
-    const double microseconds = parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
-    const int64_t grain = std::clamp<int64_t>(static_cast<int64_t>(20 / std::max(microseconds, 0.1)), 1, parts_.count);
+    const double microseconds =
+        parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
+    const int64_t grain =
+        std::clamp<int64_t>(static_cast<int64_t>(20 / std::max(microseconds, 0.1)), 1, parts_.count);
     torch::stable::parallel_for(0, parts_.count, grain, [&](int64_t begin, int64_t end) {
       const Zeros<T> scratch(kernels.scratch_of_gradient(net(), directions));
       const Line<T> x(at_once * dim_), grad_x(grad_x_ ? at_once * dim_ : 0), room(at_once * (dim_ + 2));
@@ -116,9 +123,11 @@ void network_grad(const args::NetworkGrad& args) {
   const View above(score_above);
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
-    Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases, args.grad_x);
+    Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases,
+                         args.grad_x);
     if (energy_above && !gradient.net().is_energy) fail(op, ": a network that gives scores has no energy");
-    const T* a = energy_above && energy_above->numel() ? static_cast<const T*>(energy_above->data_ptr()) : nullptr;
+    const T* a =
+        energy_above && energy_above->numel() ? static_cast<const T*>(energy_above->data_ptr()) : nullptr;
     const int64_t dim = gradient.net().dim;
     gradient.run(0, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
       if (a) task.energy_above = a + sample;
@@ -136,13 +145,16 @@ void network_loss(const args::NetworkLoss& args) {
   const View z(args.z);
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
-    Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases, args.grad_x);
+    Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases,
+                         args.grad_x);
     const int64_t dim = gradient.net().dim, directions = args.v ? args.v->size(1) / dim : 0;
     if (args.of_energy && (!gradient.net().is_energy || args.v || args.z || args.kappa_rows)) {
       fail(op, ": of_energy is for the energy of a network that gives one, without kappa, z and v");
     }
-    if (args.v && (args.v->size(1) != directions * dim || (args.v->size(0) != 1 && args.v->size(0) != samples))) {
-      fail(op, ": v must have rows of whole directions of ", dim, " elements, one for all or for each of ", samples, " samples");
+    if (args.v &&
+        (args.v->size(1) != directions * dim || (args.v->size(0) != 1 && args.v->size(0) != samples))) {
+      fail(op, ": v must have rows of whole directions of ", dim, " elements, one for all or for each of ",
+           samples, " samples");
     }
     if (args.along && !args.v) fail(op, ": v must be given where the loss is along it");
     const T* v = args.v && args.v->numel() ? static_cast<const T*>(args.v->data_ptr()) : nullptr;

@@ -1,13 +1,15 @@
-// The gradient of a function of a network's energies and scores, with respect to its weights, its biases and x. Included once by
-// each level, after network_losses.h.
+// The gradient of a function of a network's energies and scores, with respect to its weights, its
+// biases and x. Included once by each level, after network_losses.h.
 //
-// Along a curve x(t) = x + t v + t^2/2 w an energy's second derivative at t = 0 is v . H v + w . grad E. So three numbers at each
-// neuron, the value and its first and second derivative along the curve, carried forward and then back, give the gradients of
-// u . s (w = -u, without a v), of the trace of s's slope (several v), and of E itself.
+// Along a curve x(t) = x + t v + t^2/2 w an energy's second derivative at t = 0 is v . H v + w .
+// grad E. So three numbers at each neuron, the value and its first and second derivative along the
+// curve, carried forward and then back, give the gradients of u . s (w = -u, without a v), of the
+// trace of s's slope (several v), and of E itself.
 
 namespace {
 
-// A derivative on its way back: at the layer's outputs, later its sums; at its inputs; and its part at x.
+// A derivative on its way back: at the layer's outputs, later its sums; at its inputs; and its part
+// at x.
 template <class T>
 struct Back {
   T *now, *next, *to_x;
@@ -16,10 +18,13 @@ struct Back {
 template <class Lanes, class T>
 struct GradientPass : LossPass<Lanes, T> {
   using Base = LossPass<Lanes, T>;
-  using Base::add_quadratic, Base::add_to_loss, Base::read_direction, Base::read_rows, Base::take_above, Base::take_energies;
-  using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::slopes, Base::thirds, Base::values;
+  using Base::add_quadratic, Base::add_to_loss, Base::read_direction, Base::read_rows, Base::take_above,
+      Base::take_energies;
+  using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::slopes, Base::thirds,
+      Base::values;
   using Base::Base;
-  using Base::changes, Base::gradients, Base::of_direction, Base::seconds, Base::squares, Base::tangents, Base::trace_of;
+  using Base::changes, Base::gradients, Base::of_direction, Base::seconds, Base::squares, Base::tangents,
+      Base::trace_of;
   using Base::count, Base::dim, Base::directions, Base::last, Base::row_room, Base::rows, Base::s, Base::task;
 
   void run() const {
@@ -47,7 +52,8 @@ struct GradientPass : LossPass<Lanes, T> {
   }
   void through(Back<T>& back, int64_t l, bool to_x = true) const {
     const Layer<T>& layer = net.layers[l];
-    if (l || to_x) lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, back.now, l ? back.next : back.to_x);
+    if (l || to_x)
+      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, back.now, l ? back.next : back.to_x);
     if (layer.skip && to_x) lanes.multiply_add(dim, layer.outputs, layer.to_x, back.now, back.to_x);
     std::swap(back.now, back.next);
   }
@@ -59,7 +65,8 @@ struct GradientPass : LossPass<Lanes, T> {
     const int64_t n = layer.inputs + (layer.skip ? dim : 0);
     int64_t row = 0;
     const T* h = lanes.rows(count, n, inputs, beside(4), row);
-    add_outer(count, layer.outputs, n, sums, lanes.of_neuron(), lanes.of_sample(), h, row, task.sums + weights_at(net, l));
+    add_outer(count, layer.outputs, n, sums, lanes.of_neuron(), lanes.of_sample(), h, row,
+              task.sums + weights_at(net, l));
   }
   void add_to_biases(int64_t l, const T* sums) const {
     if (!task.sums && !task.grad_biases) return;
@@ -123,7 +130,8 @@ struct GradientPass : LossPass<Lanes, T> {
   }
 
   Back<T> at_layer(int64_t k, int64_t l) const {
-    Back<T> along{of_direction(k, 2 * net.count + 1), of_direction(k, 2 * net.count + 2), of_direction(k, 2 * net.count + 3)};
+    Back<T> along{of_direction(k, 2 * net.count + 1), of_direction(k, 2 * net.count + 2),
+                  of_direction(k, 2 * net.count + 3)};
     if ((last - l) % 2) std::swap(along.now, along.next);
     return along;
   }
@@ -137,13 +145,15 @@ struct GradientPass : LossPass<Lanes, T> {
 
   // --- the two ways ---
 
-  // Of an energy's score: `sign` E goes back in the place of E, so that the curve's second derivative may count either way.
+  // Of an energy's score: `sign` E goes back in the place of E, so that the curve's second
+  // derivative may count either way.
   void of_energys_score() const {
     const auto sign = [&](int64_t r) { return trace_of(r) < 0 ? T(1) : T(-1); };
     const T twice = 2 * net.quadratic;
     this->forward(rows, net.count, directions ? 3 : 2);
     read_rows(1, [&](int64_t r, int64_t) { return sign(r); }, gradients(last));
-    read_rows(dim, [&](int64_t r, int64_t i) { return sign(r) * twice * task.x[r * dim + i]; }, gradients(-1));
+    read_rows(
+        dim, [&](int64_t r, int64_t i) { return sign(r) * twice * task.x[r * dim + i]; }, gradients(-1));
     for (int64_t l = last; l >= 0; --l) {
       Back<T> sums{beside(4), gradients(l - 1), gradients(-1)};
       begin({gradients(l), sums.next, sums.to_x}, l);
@@ -160,13 +170,16 @@ struct GradientPass : LossPass<Lanes, T> {
       forward_along(k, task.differentiate);
       const Back<T> along = at_layer(k, last);
       clear_all(1, along.now);
-      read_rows(dim, [&](int64_t r, int64_t i) { return sign(r) * twice * row_room[r * dim + i]; }, along.to_x);
+      read_rows(
+          dim, [&](int64_t r, int64_t i) { return sign(r) * twice * row_room[r * dim + i]; }, along.to_x);
     }
     Back<T> second{beside(6), beside(7), beside(8)};
     if (task.differentiate) {
       const auto a = [&](int64_t r) { return task.energy_above ? task.energy_above[r] : T(0); };
       read_rows(dim, [&](int64_t r, int64_t i) { return -sign(r) * s[r * dim + i]; }, seconds(-1));
-      read_rows(dim, [&](int64_t r, int64_t i) { return twice * (a(r) * task.x[r * dim + i] - s[r * dim + i]); }, second.to_x);
+      read_rows(
+          dim, [&](int64_t r, int64_t i) { return twice * (a(r) * task.x[r * dim + i] - s[r * dim + i]); },
+          second.to_x);
       read_rows(1, [&](int64_t r, int64_t) { return a(r); }, second.now);
       add_quadratic();
       forward_second();
@@ -234,7 +247,11 @@ struct GradientPass : LossPass<Lanes, T> {
       forward_along(k, false);
       const Back<T> along = at_layer(k, last);
       read_rows(
-          dim, [&](int64_t r, int64_t i) { return trace_of(r) < 0 ? -row_room[r * dim + i] : row_room[r * dim + i]; }, along.now);
+          dim,
+          [&](int64_t r, int64_t i) {
+            return trace_of(r) < 0 ? -row_room[r * dim + i] : row_room[r * dim + i];
+          },
+          along.now);
       const T *out = tangents(k, last), *of_v = tangents(k, -1);
       lanes.each(dim, [&](int64_t at, int64_t n) {
         for (int64_t i = at; i < at + n; ++i) along.next[i] = along.now[i] * (out[i] - twice * of_v[i]);
@@ -246,7 +263,9 @@ struct GradientPass : LossPass<Lanes, T> {
       const Layer<T>& layer = net.layers[l];
       const bool has_slopes = directions || layer.activation != pyebm::kIdentity;
       begin(first, l);
-      if (has_slopes) lanes.each(layer.outputs, [&](int64_t at, int64_t n) { multiply(n, slopes(l) + at, first.now + at); });
+      if (has_slopes)
+        lanes.each(layer.outputs,
+                   [&](int64_t at, int64_t n) { multiply(n, slopes(l) + at, first.now + at); });
       for (int64_t k = 0; k < directions; ++k) {
         Back<T> along = at_layer(k, l);
         begin(along, l);

@@ -1,9 +1,10 @@
-// The product of an energy's Hessian with a vector: the derivative of the gradient along it, by one more sweep forward and back.
-// Included once by each level, after network_kernels.h.
+// The product of an energy's Hessian with a vector: the derivative of the gradient along it, by one
+// more sweep forward and back. Included once by each level, after network_kernels.h.
 
 namespace {
 
-constexpr int64_t kRoomsOfHvp = 6;  // a layer: values, slopes, curves, tangents, gradients, and how the slopes change
+constexpr int64_t kRoomsOfHvp =
+    6;  // a layer: values, slopes, curves, tangents, gradients, and how the slopes change
 
 template <class Lanes, class T>
 struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
@@ -30,7 +31,8 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
         clear(n, next + at);
         if (layer.residual) add(n, gradient + at, next + at);
       });
-      lanes.each(layer.outputs, [&](int64_t at, int64_t n) { product(n, slopes(l) + at, gradient + at, pulled + at); });
+      lanes.each(layer.outputs,
+                 [&](int64_t at, int64_t n) { product(n, slopes(l) + at, gradient + at, pulled + at); });
       lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, pulled, next);
     }
   }
@@ -49,7 +51,8 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
       const Layer<T>& layer = net.layers[l];
       T *before = tangents(l - 1), *out = tangents(l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) { clear(n, out + at); });
-      lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? net.dim : 0), layer.forward, before, out);
+      lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? net.dim : 0), layer.forward, before,
+                         out);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
         product(n, out + at, curves(l) + at, bends(l) + at);
         multiply(n, slopes(l) + at, out + at);
@@ -93,7 +96,8 @@ void hvp_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, con
   pass.lanes.write(rows.count, net.dim, pass.times(), out);
 }
 
-// The Hessian's trace: of its product with each unit vector that one's element, added first to last.
+// The Hessian's trace: of its product with each unit vector that one's element, added first to
+// last.
 template <class Lanes, class T>
 void laplacian_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T* scratch, T* out) {
   const HvpPass<Lanes, T> pass(net, scratch);

@@ -1,5 +1,5 @@
-// A network's score and energy: forward through the layers, and back. Included once by each level, after network_lanes.h,
-// network_activations.h and target_sums.h.
+// A network's score and energy: forward through the layers, and back. Included once by each level,
+// after network_lanes.h, network_activations.h and target_sums.h.
 
 namespace {
 
@@ -8,14 +8,16 @@ using pyebm::Network;
 using pyebm::NetworkKernels;
 using pyebm::NetworkRows;
 
-// The widest run of numbers that a sample needs in one place: the inputs of a layer, [h; x], or its outputs.
+// The widest run of numbers that a sample needs in one place: the inputs of a layer, [h; x], or its
+// outputs.
 template <class Lanes, class T>
 int64_t widest(const Network<T>& net) {
   int64_t most = Lanes::rounded(net.dim);
   for (int64_t l = 0; l < net.count; ++l) {
     const Layer<T>& layer = net.layers[l];
     const int64_t inputs = layer.inputs + (layer.skip ? net.dim : 0);
-    for (const int64_t n : {Lanes::rounded(inputs), Lanes::rounded(layer.outputs)}) most = n > most ? n : most;
+    for (const int64_t n : {Lanes::rounded(inputs), Lanes::rounded(layer.outputs)})
+      most = n > most ? n : most;
   }
   return most;
 }
@@ -63,7 +65,8 @@ void add_scaled(int64_t n, const T* from, T c, const T* x, T* to) {
   }
 }
 
-// One pass of kSamples samples. kRooms a layer: its values and slopes, and what network_hvp.h and network_gradient.h add.
+// One pass of kSamples samples. kRooms a layer: its values and slopes, and what network_hvp.h and
+// network_gradient.h add.
 template <class Lanes, class T, int64_t kRooms = 2>
 struct NetworkPass {
   static constexpr int64_t kBeside = 7;  // rooms beside those
@@ -74,9 +77,15 @@ struct NetworkPass {
   T *const x, *const rooms;
 
   NetworkPass(const Network<T>& network, T* scratch)
-      : net(network), lanes{widest<Lanes>(network)}, size(lanes.width * Lanes::kSamples), x(scratch), rooms(scratch + size) {}
+      : net(network),
+        lanes{widest<Lanes>(network)},
+        size(lanes.width * Lanes::kSamples),
+        x(scratch),
+        rooms(scratch + size) {}
 
-  static int64_t scratch(const Network<T>& net) { return (kRooms * net.count + kBeside) * widest<Lanes>(net) * Lanes::kSamples; }
+  static int64_t scratch(const Network<T>& net) {
+    return (kRooms * net.count + kBeside) * widest<Lanes>(net) * Lanes::kSamples;
+  }
 
   T* room(int64_t k) const { return rooms + k * size; }
   T* beside(int64_t k) const { return room(kRooms * net.count + k); }
@@ -87,7 +96,8 @@ struct NetworkPass {
 
   // x behind h, where layer l is given both.
   void append(const T* to_append, int64_t l, T* h) const {
-    if (l < net.count && net.layers[l].skip) lanes.copy(net.dim, to_append, Lanes::at(h, net.layers[l].inputs));
+    if (l < net.count && net.layers[l].skip)
+      lanes.copy(net.dim, to_append, Lanes::at(h, net.layers[l].inputs));
   }
 
   // With so many of the activations' derivatives.
@@ -138,7 +148,8 @@ struct NetworkPass {
 };
 
 template <class Lanes, class T>
-void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T* scratch, T* score, double* energy) {
+void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T* scratch, T* score,
+                   double* energy) {
   const NetworkPass<Lanes, T> pass(net, scratch);
   const auto& lanes = pass.lanes;
   const int64_t dim = net.dim, last = net.count - 1;
@@ -160,7 +171,9 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
     out = pass.backward();
     lanes.each(dim, [&](int64_t at, int64_t n) { scale(n, T(-1), out + at, out + at); });
   } else if (net.quadratic != 0) {
-    lanes.each(dim, [&](int64_t at, int64_t n) { add_scaled(n, out + at, -2 * net.quadratic, pass.x + at, out + at); });
+    lanes.each(dim, [&](int64_t at, int64_t n) {
+      add_scaled(n, out + at, -2 * net.quadratic, pass.x + at, out + at);
+    });
   }
   lanes.write(rows.count, dim, out, score);
 }

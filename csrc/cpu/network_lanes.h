@@ -1,8 +1,10 @@
-// Activations of some samples in the lanes of vectors, and products of matrices with them. Where samples are many each has a lane;
-// where they are few, neurons do. Included once by each level, after sample_tiles.h.
+// Activations of some samples in the lanes of vectors, and products of matrices with them. Where
+// samples are many each has a lane; where they are few, neurons do. Included once by each level,
+// after sample_tiles.h.
 //
-// An output is one chain of fused multiply-adds: from what is there already (a bias), over the inputs in their order. Who is in the
-// lanes and what else is computed beside it changes nothing about it. So a sample's bits depend on nothing but itself.
+// An output is one chain of fused multiply-adds: from what is there already (a bias), over the
+// inputs in their order. Who is in the lanes and what else is computed beside it changes nothing
+// about it. So a sample's bits depend on nothing but itself.
 
 namespace {
 
@@ -13,10 +15,11 @@ PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
   if constexpr (kMost > 1) by_groups<(kMost > 4 ? 4 : kMost / 2)>(n, body, first);
 }
 
-// sum[b][v] += vectors[v] broadcast[b] for all inputs, at each of which these are `step` and `broadcast_step` numbers further.
+// sum[b][v] += vectors[v] broadcast[b] for all inputs, at each of which these are `step` and
+// `broadcast_step` numbers further.
 template <class V, int kBroadcast, int kVectors, class T>
-PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast, int64_t broadcast_step,
-                           int64_t apart, T* out, int64_t out_apart) {
+PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast,
+                           int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart) {
   V sum[kBroadcast][kVectors];
   PYEBM_UNROLL
   for (int b = 0; b < kBroadcast; ++b) {
@@ -41,7 +44,8 @@ PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const
   }
 }
 
-// A packed matrix: its outputs in groups of units, and in each group, input by input, the weights of the group's outputs.
+// A packed matrix: its outputs in groups of units, and in each group, input by input, the weights
+// of the group's outputs.
 template <class T, int kMost, int64_t kUnit>
 struct Packed {
   template <class Body>
@@ -49,21 +53,26 @@ struct Packed {
     by_groups<kMost>((outputs + kUnit - 1) / kUnit, body);
   }
 
-  static int64_t size(int64_t outputs, int64_t inputs) { return (outputs + kUnit - 1) / kUnit * kUnit * inputs; }
+  static int64_t size(int64_t outputs, int64_t inputs) {
+    return (outputs + kUnit - 1) / kUnit * kUnit * inputs;
+  }
 
-  static void pack(int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride, T* to) {
+  static void pack(int64_t outputs, int64_t inputs, const T* w, int64_t output_stride, int64_t input_stride,
+                   T* to) {
     by_outputs(outputs, [&](auto count, int64_t unit) {
       constexpr int64_t kGroup = decltype(count)::value * kUnit;
       using V = std::conditional_t<kUnit == 1, Least<T>, Wide<T>>;
       const int64_t first = unit * kUnit;
       const T* from = w + first * output_stride;
       if (output_stride == 1 && first + kGroup <= outputs) {
-        for (int64_t i = 0; i < inputs; ++i) memcpy(to + i * kGroup, from + i * input_stride, kGroup * sizeof(T));
+        for (int64_t i = 0; i < inputs; ++i)
+          memcpy(to + i * kGroup, from + i * input_stride, kGroup * sizeof(T));
       } else if (input_stride == 1 && kGroup % kWidth<V> == 0) {
-        for (int64_t j = 0; j < kGroup; j += kWidth<V>) {  // a group's last outputs may be nobody's: copies of the one before
+        for (int64_t j = 0; j < kGroup;
+             j += kWidth<V>) {  // a group's last outputs may be nobody's: copies of the one before
           const int64_t output = first + j < outputs ? j : outputs - 1 - first;
-          to_lanes<V>(outputs - first - output, inputs, from + output * output_stride, output_stride, to + j, kGroup,
-                      [&](V x, int64_t) { return x; });
+          to_lanes<V>(outputs - first - output, inputs, from + output * output_stride, output_stride, to + j,
+                      kGroup, [&](V x, int64_t) { return x; });
         }
       } else {
         for (int64_t i = 0; i < inputs; ++i) {
@@ -129,7 +138,8 @@ struct SampleLanes {
   void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out) const {
     Matrix::by_outputs(outputs, [&](auto count, int64_t first) {
       constexpr int kGroup = decltype(count)::value;
-      ::multiply_add<V, kGroup, kVectors>(inputs, x, kSamples, matrix, kGroup, 1, out + first * kSamples, kSamples);
+      ::multiply_add<V, kGroup, kVectors>(inputs, x, kSamples, matrix, kGroup, 1, out + first * kSamples,
+                                          kSamples);
       matrix += inputs * kGroup;
     });
   }
@@ -152,7 +162,8 @@ struct NeuronLanes {
   }
 
   void read(int64_t rows, int64_t neurons, const T* from, int64_t stride, T* to) const {
-    for (int64_t r = 0; r < kCount; ++r) memcpy(to + r * width, from + (r < rows ? r : rows - 1) * stride, neurons * sizeof(T));
+    for (int64_t r = 0; r < kCount; ++r)
+      memcpy(to + r * width, from + (r < rows ? r : rows - 1) * stride, neurons * sizeof(T));
   }
   void write(int64_t rows, int64_t neurons, const T* from, T* to) const {
     for (int64_t r = 0; r < rows; ++r) memcpy(to + r * neurons, from + r * width, neurons * sizeof(T));
@@ -172,7 +183,8 @@ struct NeuronLanes {
     Matrix::by_outputs(outputs, [&](auto count, int64_t first) {
       constexpr int kGroup = decltype(count)::value;
       constexpr int64_t kOutputs = kGroup * kWidth<V>;
-      ::multiply_add<V, kCount, kGroup>(inputs, matrix, kOutputs, x, 1, width, out + first * kWidth<V>, width);
+      ::multiply_add<V, kCount, kGroup>(inputs, matrix, kOutputs, x, 1, width, out + first * kWidth<V>,
+                                        width);
       matrix += inputs * kOutputs;
     });
   }

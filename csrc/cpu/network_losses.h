@@ -1,16 +1,18 @@
-// The functions of energies and scores that a gradient is taken of: their values, and their derivatives by a sample's score or
-// energy. Included once by each level, after network_sums.h.
+// The functions of energies and scores that a gradient is taken of: their values, and their
+// derivatives by a sample's score or energy. Included once by each level, after network_sums.h.
 
 namespace {
 
 using pyebm::NetworkGradient;
 
-constexpr int64_t kRoomsOfGradient = 7;  // a layer: values, slopes, curves, thirds, squares, seconds, gradients
+constexpr int64_t kRoomsOfGradient =
+    7;  // a layer: values, slopes, curves, thirds, squares, seconds, gradients
 
 template <class Lanes, class T>
 struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
   using Base = NetworkPass<Lanes, T, kRoomsOfGradient>;
-  using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::room, Base::slopes, Base::thirds, Base::values;
+  using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::room, Base::slopes,
+      Base::thirds, Base::values;
   static constexpr int64_t kBesideOfGradient = 12, kOfDirection = 5;
 
   const NetworkRows& rows;
@@ -22,14 +24,17 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
       : Base(network, scratch), rows(some), task(wanted) {}
 
   static int64_t scratch(const Network<T>& net, int64_t directions) {
-    const int64_t rooms = 1 + kRoomsOfGradient * net.count + kBesideOfGradient + directions * (2 * net.count + kOfDirection);
+    const int64_t rooms =
+        1 + kRoomsOfGradient * net.count + kBesideOfGradient + directions * (2 * net.count + kOfDirection);
     return (rooms + 1) * widest<Lanes>(net) * Lanes::kSamples;
   }
 
   T* squares(int64_t l) const { return room(kRoomsOfGradient * l + 4); }
   T* seconds(int64_t l) const { return l < 0 ? beside(2) : room(kRoomsOfGradient * l + 5); }
   T* gradients(int64_t l) const { return l < 0 ? beside(3) : room(kRoomsOfGradient * l + 6); }
-  T* of_direction(int64_t k, int64_t i) const { return beside(kBesideOfGradient + k * (2 * net.count + kOfDirection) + i); }
+  T* of_direction(int64_t k, int64_t i) const {
+    return beside(kBesideOfGradient + k * (2 * net.count + kOfDirection) + i);
+  }
   T* tangents(int64_t k, int64_t l) const { return of_direction(k, l + 1); }
   T* changes(int64_t k, int64_t l) const { return of_direction(k, net.count + 1 + l); }  // of the slopes
 
@@ -48,13 +53,15 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
   // v' = sqrt(several |trace|) v stands for v, and a sign for the trace's.
   void read_direction(int64_t k, T several) const {
     T by[Lanes::kSamples];
-    for (int64_t r = 0; r < count; ++r) by[r] = static_cast<T>(__builtin_sqrt(several * __builtin_fabs(trace_of(r))));
+    for (int64_t r = 0; r < count; ++r)
+      by[r] = static_cast<T>(__builtin_sqrt(several * __builtin_fabs(trace_of(r))));
     read_rows(dim, [&](int64_t r, int64_t i) { return by[r] * v(r, k)[i]; }, tangents(k, -1));
   }
 
   void sums_of_rows(const T* terms, double* sums) const { energies_of(count, dim, terms, beside(9), sums); }
 
-  // factor times the sum of a neuron's numbers over its first ones, for each sample, is added to the loss.
+  // factor times the sum of a neuron's numbers over its first ones, for each sample, is added to
+  // the loss.
   void add_to_loss(double factor, const T* terms) const {
     double sums[Lanes::kSamples];
     lanes.write(count, dim, terms, row_room);
@@ -106,7 +113,8 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     sums_of_rows(row_room, squares_of);
     for (int64_t r = 0; r < count; ++r) {
       const double energy = s[r] + net.quadratic * squares_of[r];
-      const double slope = task.square ? task.square * energy : 0.0;  // an infinite energy times 0 would be NaN
+      const double slope =
+          task.square ? task.square * energy : 0.0;  // an infinite energy times 0 would be NaN
       if (task.loss) task.loss[r] = energy * (task.energy_above[r] + slope);
       s[r] = task.energy_above[r] + static_cast<T>(2 * slope);
       if (task.sums) *by_quadratic() += s[r] * static_cast<T>(squares_of[r]);

@@ -1,5 +1,5 @@
-// A network from its tensors: checked, and its weights laid out as the kernels walk them. Made anew at each call, as an optimiser
-// may have changed them.
+// A network from its tensors: checked, and its weights laid out as the kernels walk them. Made anew
+// at each call, as an optimiser may have changed them.
 #pragma once
 
 #include <vector>
@@ -20,7 +20,8 @@ const NetworkKernels<T>& network_kernels() {
 template <class T>
 class Reader {
  public:
-  Reader(const char* op, const char* name, const Tensor& tensor) : op_(op), name_(name), left_(tensor.numel()) {
+  Reader(const char* op, const char* name, const Tensor& tensor)
+      : op_(op), name_(name), left_(tensor.numel()) {
     constexpr ScalarType kType = std::is_same_v<T, int64_t>  ? ScalarType::Long
                                  : std::is_same_v<T, double> ? ScalarType::Double
                                                              : ScalarType::Float;
@@ -39,7 +40,8 @@ class Reader {
   T one() { return *take(1); }
   int64_t within(const char* what, int64_t low, int64_t high) {
     const int64_t value = one();
-    if (value < low || value > high) fail(op_, ": layout: ", what, " must be in [", low, ", ", high, "], got ", value);
+    if (value < low || value > high)
+      fail(op_, ": layout: ", what, " must be in [", low, ", ", high, "], got ", value);
     return value;
   }
   void finished() const {
@@ -52,8 +54,8 @@ class Reader {
   int64_t left_;
 };
 
-// What a network is made for. Energies alone need no way back through the weights, a score's gradient does; sums over the batch are
-// cut where its size alone says so.
+// What a network is made for. Energies alone need no way back through the weights, a score's
+// gradient does; sums over the batch are cut where its size alone says so.
 enum class Use { kSamples, kEnergies, kSums };
 
 template <class T>
@@ -63,9 +65,11 @@ class PackedNetwork {
   const NetworkKernels<T>& kernels = network_kernels<T>();
   const int64_t at_once;  // samples
 
-  PackedNetwork(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params, const std::optional<Tensor>& biases,
-                int64_t n_steps, bool biases_per_step, Use use = Use::kSamples)
-      : at_once(use == Use::kSums ? std::clamp<int64_t>(x.size(0), 1, kernels.lanes) : samples_for(kernels.lanes, x.size(0))) {
+  PackedNetwork(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
+                const std::optional<Tensor>& biases, int64_t n_steps, bool biases_per_step,
+                Use use = Use::kSamples)
+      : at_once(use == Use::kSums ? std::clamp<int64_t>(x.size(0), 1, kernels.lanes)
+                                  : samples_for(kernels.lanes, x.size(0))) {
     Reader<int64_t> shape(op, "layout", layout);
     Reader<T> numbers(op, "params", params);
     net.is_energy = !shape.within("kind", 0, 1);
@@ -87,7 +91,8 @@ class PackedNetwork {
       layer.residual = shape.within("residual", 0, 1);
       layer.skip = shape.within("skip", 0, 1);
       if (layer.residual && layer.outputs != layer.inputs) {
-        fail(op, ": layout: a residual layer must have as many outputs as inputs, got ", layer.outputs, " of ", layer.inputs);
+        fail(op, ": layout: a residual layer must have as many outputs as inputs, got ", layer.outputs,
+             " of ", layer.inputs);
       }
       weights[l] = numbers.take(layer.outputs * inputs_of(layer));
       layer.bias = static_cast<int64_t>(biases_.size());
@@ -111,14 +116,16 @@ class PackedNetwork {
   // Blocks of samples; a thread more is woken for what takes some 100 us.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
     Blocks made(shape, true, at_once, 1);
-    const double microseconds = at_once * microseconds_of_sweep() * (net.is_energy ? 2 : 1) * std::max<int64_t>(steps, 1);
+    const double microseconds =
+        at_once * microseconds_of_sweep() * (net.is_energy ? 2 : 1) * std::max<int64_t>(steps, 1);
     made.share(std::max<int64_t>(1, static_cast<int64_t>(100 / microseconds)));
     return made;
   }
   // One sample once through all layers.
   double microseconds_of_sweep() const {
     double products = 0;
-    for (int64_t l = 0; l < net.count; ++l) products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
+    for (int64_t l = 0; l < net.count; ++l)
+      products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
     return products * sizeof(T) * 5e-6;
   }
   // Of all layers, and so of a row of biases.
@@ -128,12 +135,15 @@ class PackedNetwork {
   // As many as the lanes hold, or fewer, so that all threads have as many.
   static int64_t samples_for(int64_t lanes, int64_t samples) {
     const int64_t threads = torch::stable::get_num_threads();
-    const int64_t each = std::max<int64_t>(1, (samples + threads - 1) / threads), blocks = (each + lanes - 1) / lanes;
+    const int64_t each = std::max<int64_t>(1, (samples + threads - 1) / threads),
+                  blocks = (each + lanes - 1) / lanes;
     return std::min(lanes, (each + blocks - 1) / blocks);
   }
 
   int64_t inputs_of(const Layer<T>& layer) const { return layer.inputs + (layer.skip ? net.dim : 0); }
-  int64_t to_h_of(const Layer<T>& layer) const { return kernels.packed(net.neurons_in_lanes, layer.inputs, layer.outputs); }
+  int64_t to_h_of(const Layer<T>& layer) const {
+    return kernels.packed(net.neurons_in_lanes, layer.inputs, layer.outputs);
+  }
   int64_t to_x_of(const Layer<T>& layer) const {
     return layer.skip ? kernels.packed(net.neurons_in_lanes, net.dim, layer.outputs) : 0;
   }
@@ -144,9 +154,11 @@ class PackedNetwork {
     for (int64_t l = 0; l < net.count; ++l) {
       Layer<T>& layer = net.layers[l];
       const int64_t inputs = inputs_of(layer);
-      const auto put = [&](int64_t outputs, int64_t n, const T* w, int64_t output_stride, int64_t input_stride) {
+      const auto put = [&](int64_t outputs, int64_t n, const T* w, int64_t output_stride,
+                           int64_t input_stride) {
         kernels.pack(net.neurons_in_lanes, outputs, n, w, output_stride, input_stride, to);
-        return (to += kernels.packed(net.neurons_in_lanes, outputs, n)) - kernels.packed(net.neurons_in_lanes, outputs, n);
+        return (to += kernels.packed(net.neurons_in_lanes, outputs, n)) -
+               kernels.packed(net.neurons_in_lanes, outputs, n);
       };
       layer.forward = put(layer.outputs, inputs, weights[l], inputs, 1);
       if (!goes_back) continue;
@@ -159,8 +171,9 @@ class PackedNetwork {
     const int64_t each = static_cast<int64_t>(biases_.size()), rows = biases.size(0);
     Reader<T> numbers(op, "biases", biases);
     if (biases.size(1) != each || (rows != 1 && rows != (per_step ? n_steps : samples))) {
-      fail(op, ": biases must have one row of ", each, " for all or for each of ", per_step ? n_steps : samples,
-           per_step ? " steps" : " samples", ", got ", biases.numel(), " numbers");
+      fail(op, ": biases must have one row of ", each, " for all or for each of ",
+           per_step ? n_steps : samples, per_step ? " steps" : " samples", ", got ", biases.numel(),
+           " numbers");
     }
     net.biases = numbers.take(biases.numel());
     if (rows > 1) (per_step ? net.bias_of_step : net.bias_of_sample) = each;

@@ -1,9 +1,10 @@
-// A gradient's sums over a part of the batch: where they lie, how a sample's are added, and how the parts' become one. Included
-// once by each level, after network_kernels.h.
+// A gradient's sums over a part of the batch: where they lie, how a sample's are added, and how the
+// parts' become one. Included once by each level, after network_kernels.h.
 
 namespace {
 
-// The sums of a part of the batch: each layer's weights, row by row, and its biases; last q's. All rows are whole vectors.
+// The sums of a part of the batch: each layer's weights, row by row, and its biases; last q's. All
+// rows are whole vectors.
 template <class T>
 int64_t gradient_stride(int64_t n) {
   return (n + kWidth<Wide<T>> - 1) / kWidth<Wide<T>> * kWidth<Wide<T>>;
@@ -30,7 +31,8 @@ int64_t gradient_size(const Network<T>& net) {
   return weights_at(net, net.count) + gradient_stride<T>(1);
 }
 
-// The parts' sums, added in their order, as params lie. The activations' parameters have no derivative.
+// The parts' sums, added in their order, as params lie. The activations' parameters have no
+// derivative.
 template <class T>
 void gather_gradient(const Network<T>& net, int64_t parts, const T* sums, T* out) {
   const int64_t size = gradient_size(net);
@@ -45,17 +47,19 @@ void gather_gradient(const Network<T>& net, int64_t parts, const T* sums, T* out
   };
   for (int64_t l = 0; l < net.count; ++l) {
     const int64_t inputs = inputs_of(net, l);
-    for (int64_t j = 0; j < net.layers[l].outputs; ++j) add_row(weights_at(net, l) + j * gradient_stride<T>(inputs), inputs);
+    for (int64_t j = 0; j < net.layers[l].outputs; ++j)
+      add_row(weights_at(net, l) + j * gradient_stride<T>(inputs), inputs);
     add_row(biases_at(net, l), net.layers[l].outputs);
     *out++ = 0;
   }
   add_row(size - gradient_stride<T>(1), 1);
 }
 
-// sums (outputs x inputs, their rows a multiple of vectors) += g h^T over samples, one after the other.
+// sums (outputs x inputs, their rows a multiple of vectors) += g h^T over samples, one after the
+// other.
 template <class T>
-void add_outer(int64_t samples, int64_t outputs, int64_t inputs, const T* g, int64_t of_neuron, int64_t of_sample, const T* h,
-               int64_t row, T* sums) {
+void add_outer(int64_t samples, int64_t outputs, int64_t inputs, const T* g, int64_t of_neuron,
+               int64_t of_sample, const T* h, int64_t row, T* sums) {
   using V = Wide<T>;
   constexpr int kVectors = kManyRegisters ? 4 : 2;
   const int64_t stride = gradient_stride<T>(inputs);
@@ -63,7 +67,8 @@ void add_outer(int64_t samples, int64_t outputs, int64_t inputs, const T* g, int
     const int64_t input = first * kWidth<V>;
     by_groups<6>(outputs, [&](auto count, int64_t output) {
       ::multiply_add<V, decltype(count)::value, decltype(vectors)::value>(
-          samples, h + input, row, g + output * of_neuron, of_sample, of_neuron, sums + output * stride + input, stride);
+          samples, h + input, row, g + output * of_neuron, of_sample, of_neuron,
+          sums + output * stride + input, stride);
     });
   });
 }

@@ -1,5 +1,6 @@
-// Philox's words of a chunk of calls, and the normals and uniforms that they make. Included once by each level_*.cpp, under the
-// rules of chunk_kernels.h. A level with PhiloxLanes works on several vectors at once; the baseline is left to the auto-vectoriser.
+// Philox's words of a chunk of calls, and the normals and uniforms that they make. Included once by
+// each level_*.cpp, under the rules of chunk_kernels.h. A level with PhiloxLanes works on several
+// vectors at once; the baseline is left to the auto-vectoriser.
 
 namespace {
 
@@ -50,7 +51,8 @@ PYEBM_HD int64_t philox_words(const Calls& calls, int64_t i, int64_t n, uint32_t
   return i;
 }
 
-// Philox for all calls, its words sorted: 0 and 2 of a call are even, 1 and 3 odd; or 0 and 1 alone.
+// Philox for all calls, its words sorted: 0 and 2 of a call are even, 1 and 3 odd; or 0 and 1
+// alone.
 template <bool kSameKey, bool kOnePair>
 void philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   const int64_t left = philox_words<kSideBySide, kSameKey, kOnePair>(calls, 0, n, even, odd);
@@ -133,10 +135,12 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   n = (n + 15) / 16 * 16;
   if (calls.wanted <= 2) {
-    calls.same_key ? philox_words<true, true>(calls, n, even, odd) : philox_words<false, true>(calls, n, even, odd);
+    calls.same_key ? philox_words<true, true>(calls, n, even, odd)
+                   : philox_words<false, true>(calls, n, even, odd);
     return n;
   }
-  calls.same_key ? philox_words<true, false>(calls, n, even, odd) : philox_words<false, false>(calls, n, even, odd);
+  calls.same_key ? philox_words<true, false>(calls, n, even, odd)
+                 : philox_words<false, false>(calls, n, even, odd);
   return 2 * n;
 }
 

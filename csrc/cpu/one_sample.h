@@ -1,20 +1,21 @@
-// One sample at a time, for when there are too few to fill the lanes of a tile: the lanes are then rows of the matrix, whose
-// columns come past. Each row's sum has the order that it has in a tile, so its bits too. Included once by each level, after
-// sample_tiles.h.
+// One sample at a time, for when there are too few to fill the lanes of a tile: the lanes are then
+// rows of the matrix, whose columns come past. Each row's sum has the order that it has in a tile,
+// so its bits too. Included once by each level, after sample_tiles.h.
 
 namespace {
 
 template <class V>
 constexpr int kPiece = 16 / sizeof(Element<V>);  // columns that are loaded together: 16 bytes of each row
 
-// Vectors of rows that are summed at once: 16 rows, where there are streams enough for memory and sums enough for an addition's
-// time.
+// Vectors of rows that are summed at once: 16 rows, where there are streams enough for memory and
+// sums enough for an addition's time.
 template <class V>
 constexpr int kGroupsAtOnce = sizeof(V) == 64 ? 1 : 2;
 
 #if PYEBM_VECTOR_BYTES >= 32
 PYEBM_HD __m256 two_pieces(const void* first, const void* second) {
-  const auto low = _mm_loadu_ps(static_cast<const float*>(first)), high = _mm_loadu_ps(static_cast<const float*>(second));
+  const auto low = _mm_loadu_ps(static_cast<const float*>(first)),
+             high = _mm_loadu_ps(static_cast<const float*>(second));
   return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
 #endif
@@ -39,7 +40,8 @@ PYEBM_HD V pieces(const Walk<T, kCount>& rows, int first) {
 template <bool kSecond, class V, int64_t... kLane>
 PYEBM_HD V take_turns(V a, V b, std::integer_sequence<int64_t, kLane...>) {
   constexpr int64_t kCount = sizeof...(kLane), kHalf = kPiece<V> / 2;
-  return lanes_of<(kLane / kPiece<V> * kPiece<V> + kLane % kPiece<V> / 2 + kSecond * kHalf + kLane % 2 * kCount)...>(a, b);
+  return lanes_of<(kLane / kPiece<V> * kPiece<V> + kLane % kPiece<V> / 2 + kSecond * kHalf +
+                   kLane % 2 * kCount)...>(a, b);
 }
 template <bool kSecond, class V>
 PYEBM_HD V take_turns(V a, V b) {
@@ -65,8 +67,8 @@ PYEBM_HD void load_columns(const Walk<T, kWidth<V>>& rows, V (&column)[kPiece<V>
   }
 }
 
-// Calls body(Count, first) for kMost or 1 times as many of n rows as V has lanes. What is left is done with some before it, again:
-// the last `first` is n - kWidth<V>, below 0 where n is less.
+// Calls body(Count, first) for kMost or 1 times as many of n rows as V has lanes. What is left is
+// done with some before it, again: the last `first` is n - kWidth<V>, below 0 where n is less.
 template <class V, int kMost, class Body>
 PYEBM_HD void by_lanes(int64_t n, Body body) {
   int64_t first = 0;
@@ -112,11 +114,11 @@ struct RowGroups {
   }
 };
 
-// Calls add(x of a dimension, the rows' elements in it, their sums) for all dimensions; spans as in sum_rows. last: nothing may be
-// read behind the rows.
+// Calls add(x of a dimension, the rows' elements in it, their sums) for all dimensions; spans as in
+// sum_rows. last: nothing may be read behind the rows.
 template <class V, int kGroups, bool kTwo, class T, class Add>
-PYEBM_HD void sum_columns(int64_t dim, int64_t stride, const T* rows, const T* others, bool last, const T* x, V (&total)[kGroups],
-                          Add add) {
+PYEBM_HD void sum_columns(int64_t dim, int64_t stride, const T* rows, const T* others, bool last, const T* x,
+                          V (&total)[kGroups], Add add) {
   using Groups = RowGroups<V, kGroups, kTwo>;
   Groups groups(rows, others, stride);
   PYEBM_UNROLL

@@ -18,8 +18,8 @@ void perturb(const args::Perturb& args) {
       for (int64_t k = 0; k < 2; ++k) std::copy(values[k], values[k] + n, made[k]);
     };
     for_each_chunk(shape, [&] {
-      return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>(), numbers = RunNumbers<T, 2, 2>()](
-                 const Chunk& chunk, int64_t) mutable {
+      return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>(),
+              numbers = RunNumbers<T, 2, 2>()](const Chunk& chunk, int64_t) mutable {
         const float* z = noise.fill(chunk, buffer);
         const T* in = source.read(chunk.first, chunk.count, x_work.data);
         T* target = result.target(chunk.first, out_work.data);

@@ -1,6 +1,7 @@
-// predictor_corrector: many times of a reverse diffusion, each the bits of the scores, corrector_steps and the affine_step that one
-// is (pyebm/samplers/predictor_corrector.py). Where step sizes follow the norms of each sample, a block goes through all times by
-// itself; where they follow the batch's means, all blocks wait for each of those.
+// predictor_corrector: many times of a reverse diffusion, each the bits of the scores,
+// corrector_steps and the affine_step that one is (pyebm/samplers/predictor_corrector.py). Where
+// step sizes follow the norms of each sample, a block goes through all times by itself; where they
+// follow the batch's means, all blocks wait for each of those.
 #include <atomic>
 #include <vector>
 
@@ -39,7 +40,8 @@ struct Norms {
   void require() const {
     if (first_bad == INT64_MAX) return;
     const auto sample = static_cast<size_t>(first_bad) % bad.size();
-    fail("corrector_step: step_size must be > 0 and finite, got ", bad[sample], " for sample ", static_cast<int64_t>(sample));
+    fail("corrector_step: step_size must be > 0 and finite, got ", bad[sample], " for sample ",
+         static_cast<int64_t>(sample));
   }
 };
 
@@ -54,9 +56,13 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
   using Base::x;
 
   template <class Make>
-  PredictorCorrectorSteps(const Blocks& blocks, Make make, const Given& given, const Times& times, const Bounds<T>& bounds,
-                          Norms& norms)
-      : Base(blocks.shape, make, given), times_(times), bounds_(bounds), norms_(norms), sizes_(blocks[0].rows) {}
+  PredictorCorrectorSteps(const Blocks& blocks, Make make, const Given& given, const Times& times,
+                          const Bounds<T>& bounds, Norms& norms)
+      : Base(blocks.shape, make, given),
+        times_(times),
+        bounds_(bounds),
+        norms_(norms),
+        sizes_(blocks[0].rows) {}
 
   T* score() const { return work_.score(); }
 
@@ -113,7 +119,8 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
         for (int64_t row = 0; row < chunk.rows; ++row) {
           const int64_t begin = row * chunk.width;
           const double size = sizes_[chunk.sample + row - block.sample];
-          take(chunk.width, at + begin, z + begin, mask ? mask + begin : nullptr, 1.0, size, std::sqrt(2.0 * size));
+          take(chunk.width, at + begin, z + begin, mask ? mask + begin : nullptr, 1.0, size,
+               std::sqrt(2.0 * size));
         }
       });
       given_.x.round(block.count, x());
@@ -129,8 +136,8 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
   }
 
   void take(int64_t n, int64_t at, const float* z, const uint8_t* mask, double a, double b, double c) {
-    kernels_of<T>().step(n, x() + at, work_.score() + at, z, mask, static_cast<T>(a), static_cast<T>(b), static_cast<T>(c), bounds_,
-                         x() + at, nullptr);
+    kernels_of<T>().step(n, x() + at, work_.score() + at, z, mask, static_cast<T>(a), static_cast<T>(b),
+                         static_cast<T>(c), bounds_, x() + at, nullptr);
   }
 
   const Times& times_;
@@ -147,7 +154,8 @@ double mean_root(std::vector<double> squares) {
 
 // All blocks up to each mean, from which the next step of all follows.
 template <class T, class Make>
-void run_together(const Blocks& blocks, int64_t n_steps, const Times& times, const Kept& kept, Norms& norms, Make make) {
+void run_together(const Blocks& blocks, int64_t n_steps, const Times& times, const Kept& kept, Norms& norms,
+                  Make make) {
   const Line<T> scores(blocks.shape.samples * blocks.shape.elements);
   double size = 0;
   for (int64_t i = 0, all = n_steps * times.correctors; i <= all; ++i) {
@@ -186,10 +194,11 @@ void predictor_corrector(const args::PredictorCorrector& args) {
   const Tensor &x = args.x, &table = args.coefficients;
   const int64_t n_steps = args.n_steps;
   if (table.size(0) != n_steps || table.size(1) != Times::kCount) {
-    fail(op, ": coefficients must have a row of ", Times::kCount, " for each of ", n_steps, " steps, got (", table.size(0), ", ",
-         table.size(1), ")");
+    fail(op, ": coefficients must have a row of ", Times::kCount, " for each of ", n_steps, " steps, got (",
+         table.size(0), ", ", table.size(1), ")");
   }
-  const Times times{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr), args.correctors, args.predicts};
+  const Times times{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr), args.correctors,
+                    args.predicts};
   const Given given{View(x), View(args.mask), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
   given.noise.require_steps(n_steps);
   given.noise.on_stream(args.correctors);
@@ -198,18 +207,20 @@ void predictor_corrector(const args::PredictorCorrector& args) {
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)), static_cast<T>(args.high.value_or(kNone)),
-                           static_cast<T>(kNone)};
+    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
+                           static_cast<T>(args.high.value_or(kNone)), static_cast<T>(kNone)};
     const bool together = args.together && args.correctors > 0;
     const Needs needs{true, false, together ? 1 : n_steps * (args.correctors + 1)};
-    on_network<T>(op, x, args.layout, args.params, args.biases, n_steps, true, needs, [&](const Blocks& blocks, auto buffers) {
-      const auto make = [&] {
-        using Made = PredictorCorrectorSteps<T, decltype(buffers())>;
-        return std::make_unique<Made>(blocks, buffers, given, times, bounds, norms);
-      };
-      if (!together || !x.size(0)) return run_chain(blocks, n_steps, kept, make);  // without samples there is no mean
-      run_together<T>(blocks, n_steps, times, kept, norms, make);
-    });
+    on_network<T>(op, x, args.layout, args.params, args.biases, n_steps, true, needs,
+                  [&](const Blocks& blocks, auto buffers) {
+                    const auto make = [&] {
+                      using Made = PredictorCorrectorSteps<T, decltype(buffers())>;
+                      return std::make_unique<Made>(blocks, buffers, given, times, bounds, norms);
+                    };
+                    if (!together || !x.size(0))
+                      return run_chain(blocks, n_steps, kept, make);  // without samples there is no mean
+                    run_together<T>(blocks, n_steps, times, kept, norms, make);
+                  });
   });
   norms.require();
 }

@@ -1,5 +1,6 @@
-// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes to a kernel that takes numbers;
-// for short ones each element's numbers are laid out, so that they cost no calls.
+// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes
+// to a kernel that takes numbers; for short ones each element's numbers are laid out, so that they
+// cost no calls.
 #pragma once
 
 #include <array>
@@ -20,12 +21,16 @@ class Runs {
   const Coefficient& operator[](size_t k) const { return all_[k]; }
   int64_t length() const { return length_; }  // 0: none ever changes
 
-  bool change_in(const Chunk& chunk) const { return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_; }
+  bool change_in(const Chunk& chunk) const {
+    return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_;
+  }
   // Is a call for each of the chunk's runs less than the laying out?
   bool are_long(const Chunk& chunk) const { return length_ >= kLong || !change_in(chunk); }
 
   // Do they change between the chunk's rows alone?
-  bool by_rows(const Chunk& chunk) const { return chunk.rows > 1 ? length_ % chunk.width == 0 : !change_in(chunk); }
+  bool by_rows(const Chunk& chunk) const {
+    return chunk.rows > 1 ? length_ % chunk.width == 0 : !change_in(chunk);
+  }
 
   static constexpr int64_t kLong = 32;
 
@@ -34,7 +39,8 @@ class Runs {
   int64_t length_ = 0;
 };
 
-// One thread's numbers for a kernel, kCount of each run: make(n, values, out) makes those of n runs from the coefficients' values.
+// One thread's numbers for a kernel, kCount of each run: make(n, values, out) makes those of n runs
+// from the coefficients' values.
 template <class T, size_t kCoefficients, size_t kCount>
 class RunNumbers {
  public:
@@ -56,7 +62,8 @@ class RunNumbers {
     });
   }
 
-  // Calls visit(row, n, numbers) for some of the chunk's rows at a time, between which alone the coefficients change.
+  // Calls visit(row, n, numbers) for some of the chunk's rows at a time, between which alone the
+  // coefficients change.
   template <class Make, class Visit>
   void for_some_rows(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
     const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
@@ -71,7 +78,8 @@ class RunNumbers {
     }
   }
 
-  // The coefficients themselves, rounded to T, of the chunk's rows, between which alone they change.
+  // The coefficients themselves, rounded to T, of the chunk's rows, between which alone they
+  // change.
   std::array<const T*, kCoefficients> of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {
     const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
     std::array<const T*, kCoefficients> found;
@@ -106,7 +114,8 @@ class RunNumbers {
       T* made[kCount];
       for (size_t k = 0; k < kCount; ++k) made[k] = length == 1 ? each_[k].data + at : made_[k];
       make(n, values_of_, made);
-      for (size_t k = 0; k < kCount && length > 1; ++k) kernels_of<T>().repeat(elements, length, skip, made[k], each_[k].data + at);
+      for (size_t k = 0; k < kCount && length > 1; ++k)
+        kernels_of<T>().repeat(elements, length, skip, made[k], each_[k].data + at);
     });
     std::array<const T*, kCount> each;
     for (size_t k = 0; k < kCount; ++k) each[k] = each_[k].data;
@@ -120,14 +129,16 @@ class RunNumbers {
     return chunk.rows > 1 ? chunk.width : std::max<int64_t>(runs.length(), 1);
   }
 
-  // Reads the values of some runs at a time, and calls take for them: those of `elements` elements from the chunk's `at` on, which
-  // begin `skip` elements into the first of n runs.
+  // Reads the values of some runs at a time, and calls take for them: those of `elements` elements
+  // from the chunk's `at` on, which begin `skip` elements into the first of n runs.
   template <class Take>
   void for_some_runs(const Runs<kCoefficients>& runs, const Chunk& chunk, Take take) {
-    const int64_t end = chunk.first + chunk.count, length = runs.length() ? runs.length() : end, last = (end - 1) / length;
+    const int64_t end = chunk.first + chunk.count, length = runs.length() ? runs.length() : end,
+                  last = (end - 1) / length;
     for (int64_t run = chunk.first / length, at = 0; run <= last; run += kAtOnce) {
       const int64_t n = std::min(kAtOnce, last + 1 - run);
-      const int64_t skip = chunk.first + at - run * length, elements = std::min(n * length - skip, chunk.count - at);
+      const int64_t skip = chunk.first + at - run * length,
+                    elements = std::min(n * length - skip, chunk.count - at);
       read(runs, run, n, length);
       take(at, n, length, skip, elements);
       at += elements;
@@ -137,7 +148,8 @@ class RunNumbers {
   // The values of n runs of `length` elements.
   void read(const Runs<kCoefficients>& runs, int64_t first, int64_t n, int64_t length) {
     for (size_t k = 0; k < kCoefficients; ++k) {
-      if (runs[k].run() || read_ < n) runs[k].read(first, n, length, values_[k]);  // what serves all is read once
+      if (runs[k].run() || read_ < n)
+        runs[k].read(first, n, length, values_[k]);  // what serves all is read once
       values_of_[k] = values_[k];
     }
     read_ = std::max(read_, n);

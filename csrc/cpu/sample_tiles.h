@@ -1,5 +1,6 @@
-// Tiles of samples, transposed so that a lane is a sample, and products of them with the rows of a matrix. What a sample gets can't
-// depend on the others in its tile, nor on how many there are. Included once by each level, after vectors.h.
+// Tiles of samples, transposed so that a lane is a sample, and products of them with the rows of a
+// matrix. What a sample gets can't depend on the others in its tile, nor on how many there are.
+// Included once by each level, after vectors.h.
 
 namespace {
 
@@ -41,7 +42,8 @@ struct Count {
   static constexpr int value = kCount;
 };
 
-// Calls body(Count, first) for kMost, 4 or 1 rows at once until n are done. How they are grouped does not change their sums.
+// Calls body(Count, first) for kMost, 4 or 1 rows at once until n are done. How they are grouped
+// does not change their sums.
 template <int kMost = kRows, class Body>
 PYEBM_HD void by_rows(int64_t n, Body body) {
   int64_t first = 0;
@@ -50,24 +52,26 @@ PYEBM_HD void by_rows(int64_t n, Body body) {
   for (; first < n; ++first) body(Count<1>(), first);
 }
 
-// Calls add(x of a dimension, sums) for all dimensions, in spans whose sums are summed: a long sum would lose digits that a softmax
-// needs.
+// Calls add(x of a dimension, sums) for all dimensions, in spans whose sums are summed: a long sum
+// would lose digits that a softmax needs.
 template <class V, int kCount, class T, class Add>
 PYEBM_HD void sum_rows(int64_t dim, const T* x, V (&total)[kCount], Add add) {
   PYEBM_UNROLL
   for (int r = 0; r < kCount; ++r) total[r] = V{};
   for (int64_t d = 0; d < dim;) {
     V sum[kCount] = {};
-    for (const int64_t end = dim - d < kSpan ? dim : d + kSpan; d < end; ++d) add(load<V>(x + d * kWidth<V>), sum);
+    for (const int64_t end = dim - d < kSpan ? dim : d + kSpan; d < end; ++d)
+      add(load<V>(x + d * kWidth<V>), sum);
     PYEBM_UNROLL
     for (int r = 0; r < kCount; ++r) total[r] = total[r] + sum[r];
   }
 }
 
-// `rows` samples, `row` apart, into the lanes: as many or more. Idle lanes repeat the last sample, which costs nothing new. A
-// dimension's lanes are `apart` from those of the one before.
+// `rows` samples, `row` apart, into the lanes: as many or more. Idle lanes repeat the last sample,
+// which costs nothing new. A dimension's lanes are `apart` from those of the one before.
 template <class V, class T, class Change>
-PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, int64_t row, T* out, int64_t apart, Change change) {
+PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, int64_t row, T* out, int64_t apart,
+                       Change change) {
   V block[kWidth<V>];
   int64_t d = 0;
   for (; d + kWidth<V> <= dim; d += kWidth<V>) {
@@ -108,7 +112,8 @@ PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out, int64_t
   }
 }
 
-// Calls tile(one V, first sample, samples) for all of them, or alone(sample) for one that is left over, where one can be.
+// Calls tile(one V, first sample, samples) for all of them, or alone(sample) for one that is left
+// over, where one can be.
 template <class T, class Alone, class Tile>
 PYEBM_HD void by_tiles(int64_t rows, bool can_be_alone, Alone alone, Tile tile) {
   for (int64_t row = 0; row < rows;) {

@@ -7,18 +7,21 @@
 
 namespace pyebm {
 
-// Chunks that are worth another thread, as beside other work it can wait long for its turn: some 30 us in one pass, and some 3 ms
-// where many steps are taken on each, every one of which is too small by itself.
+// Chunks that are worth another thread, as beside other work it can wait long for its turn: some 30
+// us in one pass, and some 3 ms where many steps are taken on each, every one of which is too small
+// by itself.
 constexpr int64_t kGrain = 32, kGrainOfSteps = 4096;
 
-// The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole small ones.
+// The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole
+// small ones.
 struct Shape {
   int64_t samples, elements;
 
   // at_once: samples that go together; small ones are cut so that chunks make up that many.
   explicit Shape(const Tensor& tensor, int64_t at_once = 0)
       : Shape(tensor.size(0), tensor.size(0) ? tensor.numel() / tensor.size(0) : 0, at_once) {}
-  Shape(int64_t samples, int64_t elements, int64_t at_once) : samples(samples), elements(elements), groups((elements + 3) / 4) {
+  Shape(int64_t samples, int64_t elements, int64_t at_once)
+      : samples(samples), elements(elements), groups((elements + 3) / 4) {
     if (4 * groups > kChunk / 2) {
       chunks_per_sample = (elements + kChunk - 1) / kChunk;
       chunks = samples * chunks_per_sample;
@@ -36,10 +39,12 @@ struct Shape {
     chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
   }
 
-  // Cuts small samples into as many chunks for each thread, where `steps` on each are worth waking one. No bits depend on it.
+  // Cuts small samples into as many chunks for each thread, where `steps` on each are worth waking
+  // one. No bits depend on it.
   void share(int64_t threads, int64_t steps) {
     constexpr int64_t kLeast = 32;  // Philox calls, below which a chunk costs more per call
-    const int64_t calls = samples * groups, worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1)) * kCalls;
+    const int64_t calls = samples * groups,
+                  worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1)) * kCalls;
     if (!samples_per_chunk || calls < worth) return;
     const int64_t wanted = (chunks + threads - 1) / threads * threads;
     const int64_t least = std::min((kLeast + groups - 1) / groups, samples_per_chunk);
@@ -92,7 +97,8 @@ struct Buffer {
   Buffer() {}  // left as it is: zeros would cost more than most chunks
 };
 
-// Calls body(rows, width, numbers) for the whole chunk: with one number a row, or as one row where one serves all.
+// Calls body(rows, width, numbers) for the whole chunk: with one number a row, or as one row where
+// one serves all.
 template <class T, class Body>
 void with_rows(const Chunk& chunk, const Coefficient& of, Body body) {
   alignas(64) T room[kChunk];
@@ -128,8 +134,8 @@ struct NoiseBuffer {
 // The name of the noise (pyebm/_schemas.py) and the normals it stands for.
 class NoiseSource {
  public:
-  NoiseSource(const std::optional<Tensor>& name, const std::optional<Tensor>& seeds, const std::optional<Tensor>& ids,
-              const Shape& shape) {
+  NoiseSource(const std::optional<Tensor>& name, const std::optional<Tensor>& seeds,
+              const std::optional<Tensor>& ids, const Shape& shape) {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
     take(static_cast<const int64_t*>(name->data_ptr()));
     if (seeds) seeds_ = static_cast<const int64_t*>(seeds->data_ptr());
@@ -146,8 +152,10 @@ class NoiseSource {
     require_samples(shape);
   }
 
-  // z for the chunk's elements, in their logical order; or what another kernel makes of the same words.
-  const float* fill(const Chunk& chunk, NoiseBuffer& buffer, decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
+  // z for the chunk's elements, in their logical order; or what another kernel makes of the same
+  // words.
+  const float* fill(const Chunk& chunk, NoiseBuffer& buffer,
+                    decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
     lay_out(chunk, buffer.calls);
     return drawn(chunk, 0, buffer, draw);
   }
@@ -160,7 +168,8 @@ class NoiseSource {
     const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
     calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
-    // Calls word(sample, group) for every call; of small samples, which have one each, many at a time.
+    // Calls word(sample, group) for every call; of small samples, which have one each, many at a
+    // time.
     const auto lay = [&](uint32_t* words, auto word) {
       if (groups == 1) {
         for (int64_t row = 0; row < chunk.rows; ++row) words[row] = word(chunk.sample + row, first_group);
@@ -178,7 +187,8 @@ class NoiseSource {
     }
     if (calls.same_key) return;
     lay(calls.key0, [&](int64_t b, int64_t) { return static_cast<uint32_t>(seeds_[b]); });
-    lay(calls.key1, [&](int64_t b, int64_t) { return static_cast<uint32_t>(static_cast<uint64_t>(seeds_[b]) >> 32); });
+    lay(calls.key1,
+        [&](int64_t b, int64_t) { return static_cast<uint32_t>(static_cast<uint64_t>(seeds_[b]) >> 32); });
   }
 
   // The numbers of the calls laid out, `ahead` steps after the one that was named.
@@ -191,7 +201,8 @@ class NoiseSource {
     return buffer.normals;
   }
 
-  // The last lanes of each sample are nobody's: `width` of every `lanes` numbers move up. What is written too much is written over.
+  // The last lanes of each sample are nobody's: `width` of every `lanes` numbers move up. What is
+  // written too much is written over.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
     for (int64_t row = 1; row < rows; ++row) {
       for (int64_t i = 0; i < lanes; i += 4) {
@@ -211,7 +222,8 @@ class NoiseSource {
 
   // Chains count on from the step that was named.
   void require_steps(int64_t n_steps) const {
-    if (n_steps > (int64_t{1} << 32) - step_) fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
+    if (n_steps > (int64_t{1} << 32) - step_)
+      fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
   }
 
  private:
@@ -226,7 +238,8 @@ class NoiseSource {
   }
 
   static uint32_t word(const char* name, int64_t value) {
-    if (value < 0 || value > int64_t{0xFFFFFFFF}) fail("noise: ", name, " must be in [0, 2**32), got ", value);
+    if (value < 0 || value > int64_t{0xFFFFFFFF})
+      fail("noise: ", name, " must be in [0, 2**32), got ", value);
     return static_cast<uint32_t>(value);
   }
 
@@ -236,8 +249,8 @@ class NoiseSource {
   const int64_t* ids_ = nullptr;
 };
 
-// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The result never depends on the
-// threads.
+// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The
+// result never depends on the threads.
 template <class Make>
 void for_each_chunk(const Shape& shape, int64_t begin, int64_t end, Make make) {
   const auto some = [&](int64_t from, int64_t to) {

@@ -1,6 +1,7 @@
-// Several vectors side by side, an operation on all of them before the next: a vector of normals is one long chain of operations,
-// and where it waits for the result before, the others keep the processor's units busy. Included once by each level_*.cpp that has
-// PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
+// Several vectors side by side, an operation on all of them before the next: a vector of normals is
+// one long chain of operations, and where it waits for the result before, the others keep the
+// processor's units busy. Included once by each level_*.cpp that has PhiloxLanes, after vectors.h,
+// under the rules of chunk_kernels.h.
 
 namespace {
 
@@ -23,7 +24,8 @@ PYEBM_HD const V& at(const Several<V, kCount>& several, int i) {
   return several.each[i];
 }
 
-// Each of `several`, whose operands may be one number for all. (No lambdas: gcc gives them no target.)
+// Each of `several`, whose operands may be one number for all. (No lambdas: gcc gives them no
+// target.)
 #define PYEBM_EACH(V, expression)                                  \
   Several<V, kCount> several;                                      \
   PYEBM_UNROLL                                                     \
@@ -50,14 +52,15 @@ PYEBM_HD Several<V, kCount> operator-(Element<V> a, const Several<V, kCount>& b)
 
 // What philox4x32_10 and box_muller want of their words and floats.
 template <int kCount>
-PYEBM_HD void multiply(uint32_t constant, const Several<PhiloxLanes, kCount>& word, Several<PhiloxLanes, kCount>& high,
-                       Several<PhiloxLanes, kCount>& low) {
+PYEBM_HD void multiply(uint32_t constant, const Several<PhiloxLanes, kCount>& word,
+                       Several<PhiloxLanes, kCount>& high, Several<PhiloxLanes, kCount>& low) {
   PYEBM_UNROLL
   for (int i = 0; i < kCount; ++i) multiply(constant, word.each[i], high.each[i], low.each[i]);
 }
 
 template <int kCount, class Key>
-PYEBM_HD auto xor3(const Several<PhiloxLanes, kCount>& a, const Several<PhiloxLanes, kCount>& b, const Key& key) {
+PYEBM_HD auto xor3(const Several<PhiloxLanes, kCount>& a, const Several<PhiloxLanes, kCount>& b,
+                   const Key& key) {
   PYEBM_EACH(PhiloxLanes, xor3(a.each[i], b.each[i], at(key, i)));
 }
 
@@ -87,8 +90,8 @@ PYEBM_HD auto root_of_log(const Several<Wide<float>, kCount>& floats) {
 }
 
 template <class Floats, int kCount>
-PYEBM_HD void rotated(const Floats& r, const Floats& c, const Floats& s, const Several<Words, kCount>& turn, Floats& even,
-                      Floats& odd) {
+PYEBM_HD void rotated(const Floats& r, const Floats& c, const Floats& s, const Several<Words, kCount>& turn,
+                      Floats& even, Floats& odd) {
   PYEBM_UNROLL
   for (int i = 0; i < kCount; ++i) {
     const auto turned = turn.each[i] != 0;

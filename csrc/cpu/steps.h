@@ -1,5 +1,5 @@
-// The affine step clamp((a x + b g) + c z) over all samples, which every op that takes one shares; and what a step needs to know
-// that comes without torch's dispatcher.
+// The affine step clamp((a x + b g) + c z) over all samples, which every op that takes one shares;
+// and what a step needs to know that comes without torch's dispatcher.
 #pragma once
 
 #include <limits>
@@ -21,7 +21,8 @@ struct LangevinStep {
     const double *step_size = values[0], *temperature = values[1];
     std::fill(made[0], made[0] + n, T(1));
     std::copy(step_size, step_size + n, made[1]);
-    for (int64_t i = 0; i < n; ++i) made[2][i] = static_cast<T>(std::sqrt(2.0 * step_size[i] * temperature[i]));
+    for (int64_t i = 0; i < n; ++i)
+      made[2][i] = static_cast<T>(std::sqrt(2.0 * step_size[i] * temperature[i]));
   }
 };
 
@@ -30,25 +31,27 @@ struct StepOptions {
   View mean, mask;
   std::optional<double> low, high, score_clip;
 
-  StepOptions(const View& mean = {}, const View& mask = {}, std::optional<double> low = {}, std::optional<double> high = {},
-              std::optional<double> score_clip = {})
+  StepOptions(const View& mean = {}, const View& mask = {}, std::optional<double> low = {},
+              std::optional<double> high = {}, std::optional<double> score_clip = {})
       : mean(mean), mask(mask), low(low), high(high), score_clip(score_clip) {}
   explicit StepOptions(const args::StepOptions& given)
       : StepOptions(View(given.mean), View(given.mask), given.low, given.high, given.score_clip) {}
 };
 
 template <size_t kCoefficients, class Make>
-void step(const View& result, const View& state, const View& slope, const Runs<kCoefficients>& runs, Make make,
-          const StepOptions& options, const NoiseSource& noise, const Shape& shape) {
+void step(const View& result, const View& state, const View& slope, const Runs<kCoefficients>& runs,
+          Make make, const StepOptions& options, const NoiseSource& noise, const Shape& shape) {
   const View &mean_result = options.mean, &keep = options.mask;
   constexpr double kNone = std::numeric_limits<double>::infinity();
   with_compute_type(result.type(), [&](auto type) {
     using T = decltype(type);
-    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
+    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)),
+                           static_cast<T>(options.high.value_or(kNone)),
                            static_cast<T>(options.score_clip.value_or(kNone))};
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
-              mask_work = Buffer<uint8_t>(), numbers = RunNumbers<T, kCoefficients, 3>()](const Chunk& chunk, int64_t) mutable {
+              mask_work = Buffer<uint8_t>(),
+              numbers = RunNumbers<T, kCoefficients, 3>()](const Chunk& chunk, int64_t) mutable {
         const float* z = noise.fill(chunk, buffer);
         const T* in = state.read(chunk.first, chunk.count, x_work.data);
         const T* g = slope.read(chunk.first, chunk.count, g_work.data);
@@ -57,8 +60,8 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
         T* mean_target = mean_result ? mean_result.target(chunk.first, mean_work.data) : nullptr;
         if (runs.are_long(chunk)) {
           numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
-            kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, of[0], of[1], of[2], bounds, target + at,
-                                 mean_target ? mean_target + at : nullptr);
+            kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, of[0], of[1], of[2],
+                                 bounds, target + at, mean_target ? mean_target + at : nullptr);
           });
         } else {
           const auto [a, b, c] = numbers.of_each(runs, chunk, make);
@@ -71,14 +74,16 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
   });
 }
 
-// A step in place, of contiguous float32 or float64 tensors, without options and without torch's dispatcher: its code has left the
-// caches by the time a sampler comes back from a network (docs/performance.md).
-// Calls take(x, score, noise, shape). What can't be so done is left to the op: false.
+// A step in place, of contiguous float32 or float64 tensors, without options and without torch's
+// dispatcher: its code has left the caches by the time a sampler comes back from a network
+// (docs/performance.md). Calls take(x, score, noise, shape). What can't be so done is left to the
+// op: false.
 template <class Take>
 bool run_plain(const plain::call& call, void* x, void* score, int64_t step, Take take) try {
   const int64_t count = call.samples * call.elements;
   if (count && !(x && score)) return false;  // autograd's tensors of zeros have no memory
-  const int64_t bytes = count * (call.is_double ? 8 : 4), apart = static_cast<char*>(x) - static_cast<char*>(score);
+  const int64_t bytes = count * (call.is_double ? 8 : 4),
+                apart = static_cast<char*>(x) - static_cast<char*>(score);
   if (apart != 0 && -bytes < apart && apart < bytes) return false;  // they overlap in part
   const Shape shape(call.samples, call.elements, 0);
   const int64_t name[] = {call.seed, call.first_sample, step, call.stream};

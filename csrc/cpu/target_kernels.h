@@ -1,4 +1,5 @@
-// The scores and energies behind ChunkKernels::targets; included once by each level, after target_sums.h.
+// The scores and energies behind ChunkKernels::targets; included once by each level, after
+// target_sums.h.
 
 namespace {
 
@@ -40,7 +41,8 @@ struct Gaussian {
     T* out = samples.scratch;
     for (int64_t vector = 0; vector < 2; ++vector) {
       const T* in = samples.params + vector * samples.elements + samples.element;
-      for (int64_t row = 0; row < samples.rows; ++row, out += samples.width) memcpy(out, in, samples.width * sizeof(T));
+      for (int64_t row = 0; row < samples.rows; ++row, out += samples.width)
+        memcpy(out, in, samples.width * sizeof(T));
     }
   }
 
@@ -93,11 +95,13 @@ struct Polynomial {
   static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
 };
 
-// Where a sample begins and ends is looked up, so that the loop runs over all samples at once. It looks one element past both ends
-// of the block, which has room there.
+// Where a sample begins and ends is looked up, so that the loop runs over all samples at once. It
+// looks one element past both ends of the block, which has room there.
 template <class T>
 struct Neighbours {
-  static bool fits(int64_t elements, int64_t params) { return params == Rosenbrock<T>::kScalars && elements >= 2; }
+  static bool fits(int64_t elements, int64_t params) {
+    return params == Rosenbrock<T>::kScalars && elements >= 2;
+  }
   static int64_t scratch(const Samples<T>& samples) { return 2 * samples.rows * samples.width; }
 
   static void prepare(const Samples<T>& samples) {
@@ -115,7 +119,8 @@ struct Neighbours {
     const int64_t n = samples.rows * samples.width;
     const T *has_before = samples.scratch, *has_after = has_before + n;
     PYEBM_VECTOR_LOOP
-    for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i - 1], x[i], x[i + 1], has_before[i] != 0, has_after[i] != 0);
+    for (int64_t i = 0; i < n; ++i)
+      out[i] = target.score(x[i - 1], x[i], x[i + 1], has_before[i] != 0, has_after[i] != 0);
   }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
@@ -133,15 +138,20 @@ struct Neighbours {
 
 template <class T>
 struct AckleySums {
-  static bool fits(int64_t elements, int64_t params) { return params == Ackley<T>::kScalars && elements >= 1; }
+  static bool fits(int64_t elements, int64_t params) {
+    return params == Ackley<T>::kScalars && elements >= 1;
+  }
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (3 * samples.width + 2); }
 
-  static void score(const Samples<T>& samples, const T* x, T* out) { both(samples, x, out, nullptr, nullptr); }
+  static void score(const Samples<T>& samples, const T* x, T* out) {
+    both(samples, x, out, nullptr, nullptr);
+  }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const Ackley<T> target(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
-    T *square = samples.scratch, *cosine = square + n, *sine = cosine + n, *pull = sine + n, *turn = pull + rows;
+    T *square = samples.scratch, *cosine = square + n, *sine = cosine + n, *pull = sine + n,
+      *turn = pull + rows;
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) {
       square[i] = x[i] * x[i];
@@ -154,7 +164,8 @@ struct AckleySums {
       for (int64_t row = 0; row < rows; ++row) energy[row] = target.energy(pull[row], turn[row], T(width));
     }
     PYEBM_VECTOR_LOOP
-    for (int64_t row = 0; row < rows; ++row) target.coefficients(pull[row], turn[row], T(width), pull[row], turn[row]);
+    for (int64_t row = 0; row < rows; ++row)
+      target.coefficients(pull[row], turn[row], T(width), pull[row], turn[row]);
     spread(rows, width, pull, square);
     spread(rows, width, turn, cosine);
     PYEBM_VECTOR_LOOP
@@ -166,10 +177,14 @@ struct AckleySums {
 
 template <class T>
 struct FunnelSums {
-  static bool fits(int64_t elements, int64_t params) { return params == Funnel<T>::kScalars && elements >= 2; }
+  static bool fits(int64_t elements, int64_t params) {
+    return params == Funnel<T>::kScalars && elements >= 2;
+  }
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (samples.width + 2); }
 
-  static void score(const Samples<T>& samples, const T* x, T* out) { both(samples, x, out, nullptr, nullptr); }
+  static void score(const Samples<T>& samples, const T* x, T* out) {
+    both(samples, x, out, nullptr, nullptr);
+  }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const Funnel<T> target(samples.params);

@@ -1,5 +1,5 @@
-// Sums over the elements of a target's samples, in a fixed order (../common/targets.h). Included once by each level, after
-// chunk_kernels.h and under the same rules.
+// Sums over the elements of a target's samples, in a fixed order (../common/targets.h). Included
+// once by each level, after chunk_kernels.h and under the same rules.
 
 namespace {
 
@@ -55,7 +55,8 @@ void sums_of(int64_t rows, int64_t width, const T* terms, T* sums) {
   sum_rows_of_lanes<kHalf>(rows, sums, fill, [&](auto& lane) { return sum_of_lanes(lane, kHalf); });
 }
 
-// One energy a row: the terms of its elements, spans of kEnergySpan in T and what they give in double. room: one a row.
+// One energy a row: the terms of its elements, spans of kEnergySpan in T and what they give in
+// double. room: one a row.
 template <class T>
 void energies_of(int64_t rows, int64_t width, const T* terms, T* room, double* energy) {
   if (width <= kEnergySpan) {

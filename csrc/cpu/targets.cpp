@@ -52,7 +52,8 @@ void target_energy(const args::TargetEnergy& args) {
       return [&, work = BlockBuffers<T>(blocks, kernels, params),
               room = Line<T>(largest.count + largest.rows)](const Block& block) mutable {
         work.read(state, block);
-        work.make_both(state, block, room.data(), partial.data() + block.sample * each + block.element / kChunk);
+        work.make_both(state, block, room.data(),
+                       partial.data() + block.sample * each + block.element / kChunk);
         work.write(result, block.first, block, work.score());
       };
     });
@@ -83,11 +84,12 @@ extern "C" __attribute__((visibility("default"))) const char* pyebm_target(int64
   return index >= 0 && index < pyebm::kTargets ? pyebm::kTargetNames[index] : nullptr;
 }
 
-// Whether rows of memory are the same as those that begin at every `stride`-th byte of another (pyebm/targets/_kept.py): at the
-// memory's speed, on several threads where worth it.
-extern "C" __attribute__((visibility("default"))) bool pyebm_same(const char* a, const char* b, int64_t rows, int64_t width,
-                                                                  int64_t stride) {
-  constexpr int64_t kWorthAThread = 1 << 19;  // a thread wakes in some 5 us, in which another compares as many bytes
+// Whether rows of memory are the same as those that begin at every `stride`-th byte of another
+// (pyebm/targets/_kept.py): at the memory's speed, on several threads where worth it.
+extern "C" __attribute__((visibility("default"))) bool pyebm_same(const char* a, const char* b, int64_t rows,
+                                                                  int64_t width, int64_t stride) {
+  constexpr int64_t kWorthAThread =
+      1 << 19;  // a thread wakes in some 5 us, in which another compares as many bytes
   if (a == b && width == stride) return true;
   std::atomic<bool> same{true};
   const auto compare = [&](int64_t begin, int64_t end) {
@@ -102,6 +104,7 @@ extern "C" __attribute__((visibility("default"))) bool pyebm_same(const char* a,
     rows = all / kRow;
     width = stride = kRow;
   }
-  torch::stable::parallel_for(0, rows, std::max<int64_t>(kWorthAThread / std::max<int64_t>(width, 1), 1), compare);
+  torch::stable::parallel_for(0, rows, std::max<int64_t>(kWorthAThread / std::max<int64_t>(width, 1), 1),
+                              compare);
   return same;
 }

@@ -1,4 +1,5 @@
-// What the ops on closed-form targets share: blocks of samples that one thread keeps in its cache, and its buffers.
+// What the ops on closed-form targets share: blocks of samples that one thread keeps in its cache,
+// and its buffers.
 #pragma once
 
 #include <algorithm>
@@ -18,14 +19,14 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
       return kernels.targets_f32[target];
   }();
   if (shape.chunks && !found.fits(shape.elements, params.numel())) {
-    fail(op, ": params: the target ", kTargetNames[target], " with ", params.numel(), " parameters has no samples of ",
-         shape.elements, " elements");
+    fail(op, ": params: the target ", kTargetNames[target], " with ", params.numel(),
+         " parameters has no samples of ", shape.elements, " elements");
   }
   return found;
 }
 
-// How many samples a thread should take at once, so that the target's lanes are filled, and every thread's too where samples are
-// few.
+// How many samples a thread should take at once, so that the target's lanes are filled, and every
+// thread's too where samples are few.
 template <class T>
 int64_t samples_at_once(const TargetOf<T>& target, int64_t samples) {
   if (!target.lanes) return 0;
@@ -46,11 +47,14 @@ class Blocks {
   const Shape& shape;
   int64_t count;
 
-  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an elementwise step's each of the
-  // steps is.
+  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an
+  // elementwise step's each of the steps is.
   Blocks(const Shape& s, bool whole_samples, int64_t at_once, double work, int64_t steps = 1)
       : shape(s), each_(whole_samples && s.chunks_per_sample ? s.chunks_per_sample : 1) {
-    if (at_once) each_ *= s.chunks_per_sample ? at_once : std::max<int64_t>(1, at_once / std::max<int64_t>(1, s.samples_per_chunk));
+    if (at_once)
+      each_ *= s.chunks_per_sample
+                   ? at_once
+                   : std::max<int64_t>(1, at_once / std::max<int64_t>(1, s.samples_per_chunk));
     count = (shape.chunks + each_ - 1) / each_;
     const int64_t worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1));
     grain_ = std::max<int64_t>(1, static_cast<int64_t>(worth / std::max(1.0, each_ * work)));
@@ -77,7 +81,8 @@ class Blocks {
   int64_t each_, grain_;
 };
 
-// Calls make() once a thread for a body(block), and that for every block. The result never depends on the threads.
+// Calls make() once a thread for a body(block), and that for every block. The result never depends
+// on the threads.
 template <class Make>
 void for_each_block(const Blocks& blocks, Make make) {
   torch::stable::parallel_for(0, blocks.count, blocks.grain(), [&](int64_t begin, int64_t end) {
@@ -86,18 +91,21 @@ void for_each_block(const Blocks& blocks, Make make) {
   });
 }
 
-// The work of a step of the chain, counted in elementwise steps, which take as long as some 60 multiplications an element.
+// The work of a step of the chain, counted in elementwise steps, which take as long as some 60
+// multiplications an element.
 template <class T>
 double work_of(const TargetOf<T>& target, const Shape& shape, const Tensor& params) {
   if (!target.cost || !shape.chunks) return 1;
   return 1 + target.cost({1, shape.elements, 0, shape.elements, nullptr, params.numel(), nullptr}) / 60;
 }
 
-// n elements of uninitialised memory at a cache line's start, and a line of zeros before and behind, for those who look one ahead.
+// n elements of uninitialised memory at a cache line's start, and a line of zeros before and
+// behind, for those who look one ahead.
 template <class T>
 class Line {
  public:
-  explicit Line(int64_t n) : memory_(static_cast<T*>(::operator new((n + 2 * kPad) * sizeof(T), std::align_val_t(64)))) {
+  explicit Line(int64_t n)
+      : memory_(static_cast<T*>(::operator new((n + 2 * kPad) * sizeof(T), std::align_val_t(64)))) {
     std::fill(memory_, memory_ + kPad, T(0));
     std::fill(memory_ + kPad + n, memory_ + 2 * kPad + n, T(0));
   }
@@ -140,7 +148,8 @@ class BlockBuffers {
         elements_(blocks.shape.elements),
         x_(blocks[0].count),
         score_(blocks[0].count),
-        scratch_(target.scratch ? target.scratch(samples_of(blocks[0])) : 0) {}  // no block is larger than the first
+        scratch_(target.scratch ? target.scratch(samples_of(blocks[0])) : 0) {
+  }  // no block is larger than the first
 
   T* x() const { return x_.data(); }
   T* score() const { return score_.data(); }
@@ -153,7 +162,8 @@ class BlockBuffers {
     read_numbers(view, block.first, block.count, x());
   }
 
-  // The score at x, rounded to the precision of the tensor behind `view`. A target is the same at every step of a chain.
+  // The score at x, rounded to the precision of the tensor behind `view`. A target is the same at
+  // every step of a chain.
   void make_score(const View& view, const Block& block, int64_t = 0) {
     target_.score(samples_, x(), score());
     view.round(block.count, score());

@@ -1,4 +1,5 @@
-// A tensor as the chunk loops see it: flat runs of logical (row-major) elements, whatever the memory layout and the dtype.
+// A tensor as the chunk loops see it: flat runs of logical (row-major) elements, whatever the
+// memory layout and the dtype.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -26,7 +27,8 @@ class View {
         contiguous_(tensor.is_contiguous()),
         count_(tensor.numel()) {
     if (!contiguous_) {
-      if (tensor.dim() > kMaxDims) fail("pyebm: tensors must have at most ", kMaxDims, " dimensions, got ", tensor.dim());
+      if (tensor.dim() > kMaxDims)
+        fail("pyebm: tensors must have at most ", kMaxDims, " dimensions, got ", tensor.dim());
       for (int64_t d = 0; d < tensor.dim(); ++d) {
         if (tensor.size(d) == 1) continue;
         sizes_[dims_] = tensor.size(d);
@@ -36,13 +38,17 @@ class View {
   }
   explicit View(const std::optional<Tensor>& tensor) : View(tensor ? View(*tensor) : View()) {}
   View(void* data, ScalarType type, int64_t count)  // contiguous
-      : data_(static_cast<char*>(data)), type_(type), bytes_(type == ScalarType::Double ? 8 : 4), count_(count) {}
+      : data_(static_cast<char*>(data)),
+        type_(type),
+        bytes_(type == ScalarType::Double ? 8 : 4),
+        count_(count) {}
 
   explicit operator bool() const { return count_ > 0; }
   ScalarType type() const { return type_; }
   bool is_half() const { return bytes_ == 2; }
 
-  // Elements [first, first + n) as T, in `buffer` or, where they lie there already, in the tensor itself.
+  // Elements [first, first + n) as T, in `buffer` or, where they lie there already, in the tensor
+  // itself.
   template <class T>
   const T* read(int64_t first, int64_t n, T* buffer) const {
     if (contiguous_ && same<T>()) return reinterpret_cast<const T*>(data_) + first;
@@ -54,12 +60,14 @@ class View {
       alignas(64) uint16_t narrow[kChunk];
       const uint16_t* source = reinterpret_cast<const uint16_t*>(data_) + first;
       if (!contiguous_) gather(first, n, reinterpret_cast<char*>(narrow)), source = narrow;
-      (type_ == ScalarType::Half ? chunk_kernels().from_half : chunk_kernels().from_bfloat16)(source, n, buffer);
+      (type_ == ScalarType::Half ? chunk_kernels().from_half : chunk_kernels().from_bfloat16)(source, n,
+                                                                                              buffer);
     }
     return buffer;
   }
 
-  // Where to write elements [first, first + n): the tensor itself or `buffer`, which `written` then puts in place.
+  // Where to write elements [first, first + n): the tensor itself or `buffer`, which `written` then
+  // puts in place.
   template <class T>
   T* target(int64_t first, T* buffer) const {
     return contiguous_ && same<T>() ? reinterpret_cast<T*>(data_) + first : buffer;
@@ -128,7 +136,8 @@ class View {
 
   template <class Word>
   void gather_words(int64_t first, int64_t n, char* out) const {
-    walk(first, n, [&](const char* address, int64_t k) { std::memcpy(out + k * sizeof(Word), address, sizeof(Word)); });
+    walk(first, n,
+         [&](const char* address, int64_t k) { std::memcpy(out + k * sizeof(Word), address, sizeof(Word)); });
   }
   void gather(int64_t first, int64_t n, char* out) const {
     if (bytes_ == 1) return gather_words<uint8_t>(first, n, out);
@@ -139,7 +148,8 @@ class View {
 
   template <class Word>
   void scatter_words(int64_t first, int64_t n, const char* in) const {
-    walk(first, n, [&](char* address, int64_t k) { std::memcpy(address, in + k * sizeof(Word), sizeof(Word)); });
+    walk(first, n,
+         [&](char* address, int64_t k) { std::memcpy(address, in + k * sizeof(Word), sizeof(Word)); });
   }
   void scatter(int64_t first, int64_t n, const char* in) const {
     if (bytes_ == 2) return scatter_words<uint16_t>(first, n, in);

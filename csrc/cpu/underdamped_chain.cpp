@@ -1,5 +1,5 @@
-// underdamped_chain: many steps of underdamped Langevin dynamics, each the bits of the two affine steps and the score between them
-// that one step is (pyebm/samplers/underdamped.py).
+// underdamped_chain: many steps of underdamped Langevin dynamics, each the bits of the two affine
+// steps and the score between them that one step is (pyebm/samplers/underdamped.py).
 #include "chain.h"
 #include "density.h"
 
@@ -24,8 +24,8 @@ class UnderdampedSteps : public StepsOfBlock<T, Work> {
   using Base::x;
 
   template <class Make>
-  UnderdampedSteps(const Blocks& blocks, Make make, const Given& given, const View& velocity, const Coefficients& coefficients,
-                   const Bounds<T>& bounds)
+  UnderdampedSteps(const Blocks& blocks, Make make, const Given& given, const View& velocity,
+                   const Coefficients& coefficients, const Bounds<T>& bounds)
       : Base(blocks.shape, make, given),
         velocity_(velocity),
         coefficients_(coefficients),
@@ -41,8 +41,8 @@ class UnderdampedSteps : public StepsOfBlock<T, Work> {
     const double* of = coefficients_.at(k);
     const auto affine = [&](const Chunk& chunk, int64_t at, T* out, const T* along, T a, double b, double c,
                             const Bounds<T>& bounds) {
-      kernels_of<T>().step(chunk.count, out + at, along + at, z_.data() + at, this->mask(chunk), a, static_cast<T>(b),
-                           static_cast<T>(c), bounds, out + at, nullptr);
+      kernels_of<T>().step(chunk.count, out + at, along + at, z_.data() + at, this->mask(chunk), a,
+                           static_cast<T>(b), static_cast<T>(c), bounds, out + at, nullptr);
     };
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
       const float* z = this->draw(chunk, block, k);
@@ -52,7 +52,8 @@ class UnderdampedSteps : public StepsOfBlock<T, Work> {
     given_.x.round(block.count, x());
     work_.make_score(given_.x, block);
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
-      affine(chunk, at, w_.data(), work_.score(), static_cast<T>(of[2]), of[3], of[4], {-kNone, kNone, bounds_.score_clip});
+      affine(chunk, at, w_.data(), work_.score(), static_cast<T>(of[2]), of[3], of[4],
+             {-kNone, kNone, bounds_.score_clip});
     });
     given_.x.round(block.count, w_.data());
   }
@@ -73,10 +74,11 @@ void underdamped_chain(const args::UnderdampedChain& args) {
   const char* op = "underdamped_chain";
   const Tensor &x = args.x, &table = args.coefficients;
   const int64_t n_steps = args.n_steps;
-  const Coefficients coefficients{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr), table.size(0) > 1};
+  const Coefficients coefficients{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr),
+                                  table.size(0) > 1};
   if (table.size(1) != Coefficients::kCount || (table.size(0) != 1 && table.size(0) != n_steps)) {
-    fail(op, ": coefficients must have a row of ", Coefficients::kCount, " for all or for each of ", n_steps, " steps, got (",
-         table.size(0), ", ", table.size(1), ")");
+    fail(op, ": coefficients must have a row of ", Coefficients::kCount, " for all or for each of ", n_steps,
+         " steps, got (", table.size(0), ", ", table.size(1), ")");
   }
   const Given given{View(x), View(args.mask), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
   given.noise.require_steps(n_steps);
@@ -85,7 +87,8 @@ void underdamped_chain(const args::UnderdampedChain& args) {
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)), static_cast<T>(args.high.value_or(kNone)),
+    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
+                           static_cast<T>(args.high.value_or(kNone)),
                            static_cast<T>(args.score_clip.value_or(kNone))};
     on_density<T>(op, x, args.density, {false, false, n_steps}, [&](const Blocks& blocks, auto make) {
       run_chain(blocks, n_steps, kept, [&] {

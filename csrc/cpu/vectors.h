@@ -1,5 +1,6 @@
-// Vectors of the level's width, for the kernels that the auto-vectoriser can't be left: included once by each level_*.cpp, which
-// defines PYEBM_VECTOR_BYTES, under the rules of chunk_kernels.h. The arithmetic is that of GCC's and clang's vector types.
+// Vectors of the level's width, for the kernels that the auto-vectoriser can't be left: included
+// once by each level_*.cpp, which defines PYEBM_VECTOR_BYTES, under the rules of chunk_kernels.h.
+// The arithmetic is that of GCC's and clang's vector types.
 
 namespace {
 
@@ -14,7 +15,8 @@ struct VectorOf {
   typedef T type __attribute__((vector_size(kBytes)));
 };
 
-// The widest vector, and one for when half of that is enough: as many elements a second where the machine halves the wide one.
+// The widest vector, and one for when half of that is enough: as many elements a second where the
+// machine halves the wide one.
 template <class T>
 using Wide = typename VectorOf<T, PYEBM_VECTOR_BYTES>::type;
 template <class T>
@@ -51,11 +53,13 @@ template <class V>
 PYEBM_HD V fma(V a, V b, V c) {
 #if PYEBM_VECTOR_BYTES == 64
   if constexpr (std::is_same_v<V, Wide<float>>) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-  if constexpr (std::is_same_v<V, Wide<double>>) return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+  if constexpr (std::is_same_v<V, Wide<double>>)
+    return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
 #endif
 #if PYEBM_VECTOR_BYTES >= 32
   if constexpr (std::is_same_v<V, Narrow<float>>) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-  if constexpr (std::is_same_v<V, Narrow<double>>) return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+  if constexpr (std::is_same_v<V, Narrow<double>>)
+    return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
   if constexpr (std::is_same_v<V, Least<float>>) return (V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
   if constexpr (std::is_same_v<V, Least<double>>) return (V)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c);
 #else
@@ -142,13 +146,14 @@ template <class V, int kStep = kWidth<V> / 2>
 PYEBM_HD void transpose(V (&rows)[kWidth<V>]) {
   PYEBM_UNROLL
   for (int64_t r = 0; r < kWidth<V>; ++r) {
-    if (!(r & kStep)) swap_quarters<kStep>(rows[r], rows[r | kStep], std::make_integer_sequence<int64_t, kWidth<V>>());
+    if (!(r & kStep))
+      swap_quarters<kStep>(rows[r], rows[r | kStep], std::make_integer_sequence<int64_t, kWidth<V>>());
   }
   if constexpr (kStep > 1) transpose<V, kStep / 2>(rows);
 }
 
-// 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be subnormal, NaN stays NaN. The whole
-// part of y is added to the exponent.
+// 2^y for y <= 0, within 2^-23 (float) or 2^-52 (double) of it; 1 at 0, 0 where it would be
+// subnormal, NaN stays NaN. The whole part of y is added to the exponent.
 template <class V>
 PYEBM_HD V exp2_of(V y) {
   using T = Element<V>;

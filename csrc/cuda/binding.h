@@ -1,4 +1,5 @@
-// From torch's tensors to a launch, on LibTorch's stable ABI: device, stream, dtype, layout, and what a GPU op checks first.
+// From torch's tensors to a launch, on LibTorch's stable ABI: device, stream, dtype, layout, and
+// what a GPU op checks first.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -38,7 +39,8 @@ class Call {
 
   // Beside op_checks.h, where a kernel takes one dtype of two.
   void expect(const char* name, const Tensor& tensor, ScalarType type) const {
-    if (tensor.scalar_type() != type) fail(op, ": ", name, " must have the dtype that the samples are computed in");
+    if (tensor.scalar_type() != type)
+      fail(op, ": ", name, " must have the dtype that the samples are computed in");
   }
 
   template <class... Parameters, class... Arguments>
@@ -87,7 +89,9 @@ Tensor workspace(const Tensor& like, int64_t count) {
   return made;
 }
 
-inline int64_t elements_of(const Tensor& tensor) { return tensor.size(0) ? tensor.numel() / tensor.size(0) : 0; }
+inline int64_t elements_of(const Tensor& tensor) {
+  return tensor.size(0) ? tensor.numel() / tensor.size(0) : 0;
+}
 
 // Operands by their place in the kernel; null where there is none. The first gives the shape.
 using Operands = std::initializer_list<const Tensor*>;
@@ -103,14 +107,19 @@ inline bool has_dense_rows(const Tensor& tensor) {
   return true;
 }
 
-inline int64_t sample_stride(const Tensor* tensor) { return tensor && tensor->size(0) > 1 ? tensor->stride(0) : 0; }
+inline int64_t sample_stride(const Tensor* tensor) {
+  return tensor && tensor->size(0) > 1 ? tensor->stride(0) : 0;
+}
 
-// All but the last operand have samples at the same distances, and every operand each sample's elements side by side.
+// All but the last operand have samples at the same distances, and every operand each sample's
+// elements side by side.
 inline bool are_rows(Operands operands) {
   size_t index = 0;
   for (const Tensor* tensor : operands) {
     const bool last = ++index == kMaxOperands;
-    if (tensor && !(has_dense_rows(*tensor) && (last || sample_stride(tensor) == sample_stride(*operands.begin())))) return false;
+    if (tensor &&
+        !(has_dense_rows(*tensor) && (last || sample_stride(tensor) == sample_stride(*operands.begin()))))
+      return false;
   }
   return true;
 }
@@ -124,9 +133,11 @@ Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
     layout.last_stride = static_cast<uint64_t>(sample_stride(operands.begin()[kMaxOperands - 1]));
   for (const Tensor* tensor : operands) {
     if (!tensor) continue;
-    const uint64_t bytes = kGranule * static_cast<uint64_t>(tensor->element_size()), aligned = bytes < 16 ? bytes : 16;
+    const uint64_t bytes = kGranule * static_cast<uint64_t>(tensor->element_size()),
+                   aligned = bytes < 16 ? bytes : 16;
     const auto misfit = static_cast<uint32_t>(sample_stride(tensor)) & (kGranule - 1);
-    if (misfit != layout.misfit || reinterpret_cast<uint64_t>(tensor->data_ptr()) % aligned) layout.narrow = 1;
+    if (misfit != layout.misfit || reinterpret_cast<uint64_t>(tensor->data_ptr()) % aligned)
+      layout.narrow = 1;
   }
   return layout;
 }
@@ -148,18 +159,21 @@ inline Strided strided_layout(const char* op, const Pieces& pieces, Operands ope
     if (merges) {
       inner_size *= first.size(d);
     } else {
-      if (layout.dims == kMaxDims) fail(op, ": tensors must have at most ", kMaxDims, " dimensions, got ", first.dim());
+      if (layout.dims == kMaxDims)
+        fail(op, ": tensors must have at most ", kMaxDims, " dimensions, got ", first.dim());
       inner_size = first.size(d);
       ++layout.dims;
       index = 0;
-      for (const Tensor* tensor : operands) layout.strides[index++][layout.dims - 1] = tensor ? tensor->stride(d) : 0;
+      for (const Tensor* tensor : operands)
+        layout.strides[index++][layout.dims - 1] = tensor ? tensor->stride(d) : 0;
     }
     layout.sizes[layout.dims - 1] = Divider(inner_size);
   }
   return layout;
 }
 
-// Calls body(layout) with the layout that fits the operands, of dtype S; kStrided: the one that fits all.
+// Calls body(layout) with the layout that fits the operands, of dtype S; kStrided: the one that
+// fits all.
 template <class S, bool kStrided = false, class Body>
 void with_layout(const Call& call, Operands operands, Body body) {
   const Tensor& first = **operands.begin();

@@ -1,5 +1,6 @@
-// langevin_chain: many Langevin steps on a closed-form target, each the bits of target_score and langevin_step. The state is read
-// once and written once: in between it is in registers, or where a sample's elements need each other, in a warp's shared memory.
+// langevin_chain: many Langevin steps on a closed-form target, each the bits of target_score and
+// langevin_step. The state is read once and written once: in between it is in registers, or where a
+// sample's elements need each other, in a warp's shared memory.
 #include <limits>
 
 #include "dense.h"
@@ -49,11 +50,13 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
 
 constexpr int kPerWarp = 4096;  // bytes of shared memory: two states of 512 floats
 
-// A warp a sample, in two states that change places, in shared memory or, where they don't fit, in `spare`.
+// A warp a sample, in two states that change places, in shared memory or, where they don't fit, in
+// `spare`.
 template <class S>
 __global__ void __launch_bounds__(kThreads)
     coupled_chain_kernel(S* data, Compute<S>* spare, TargetNumbers<Compute<S>> in, Steps<Compute<S>> steps,
-                         Samples<ChainRow<Compute<S>>> samples, KeptStates<S> kept, Report report, Strided layout) {
+                         Samples<ChainRow<Compute<S>>> samples, KeptStates<S> kept, Report report,
+                         Strided layout) {
   using T = Compute<S>;
   PYEBM_SHARED(T, shared, kThreads / 32 * kPerWarp / sizeof(T));
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
@@ -79,7 +82,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 1
     for (int64_t first = 4 * lane; first < in.elements; first += 4 * 32) {
       T z[4];
-      draw(noise, Place{sample, static_cast<uint32_t>(first / 4), 0, 4, false}, z, static_cast<uint32_t>(step));
+      draw(noise, Place{sample, static_cast<uint32_t>(first / 4), 0, 4, false}, z,
+           static_cast<uint32_t>(step));
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         if (first + k >= in.elements) break;
@@ -113,15 +117,17 @@ void langevin_chain(const args::LangevinChain& args) {
   const Call call("langevin_chain", x);
   if (given.mask || given.score_clip) {
     fail(call.op,
-         ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as pyebm's functions do");
+         ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as "
+         "pyebm's functions do");
   }
   const NoiseName noise = call.noise(given.name, given.seeds, given.ids);
   Schedule schedule;
-  schedule.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows, given.step_size_per_step.value_or(false),
-                              n_steps, count, schedule.eta_step, schedule.eta_sample);
-  schedule.temperature =
-      chain_source(call, "temperature", given.temperature, given.temperature_rows, given.temperature_per_step.value_or(false),
-                   n_steps, count, schedule.temperature_step, schedule.temperature_sample);
+  schedule.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows,
+                              given.step_size_per_step.value_or(false), n_steps, count, schedule.eta_step,
+                              schedule.eta_sample);
+  schedule.temperature = chain_source(call, "temperature", given.temperature, given.temperature_rows,
+                                      given.temperature_per_step.value_or(false), n_steps, count,
+                                      schedule.temperature_step, schedule.temperature_sample);
   const Report report{reinterpret_cast<unsigned long long*>(pointer<int64_t>(given.diverged))};
   const auto forget = [&] {
     if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
@@ -131,11 +137,16 @@ void langevin_chain(const args::LangevinChain& args) {
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    const TargetNumbers<T> in = is_dense(target) ? TargetNumbers<T>() : checked_target<T>(call, target, params, x);
+    const TargetNumbers<T> in =
+        is_dense(target) ? TargetNumbers<T>() : checked_target<T>(call, target, params, x);
     if (is_dense(target)) checked_dense<T>(call, target, params, x);
     forget();
     const bool both = schedule.per_step() && schedule.per_sample();
-    Steps<T> steps{n_steps, static_cast<T>(given.low.value_or(-kNone)), static_cast<T>(given.high.value_or(kNone)), nullptr, both,
+    Steps<T> steps{n_steps,
+                   static_cast<T>(given.low.value_or(-kNone)),
+                   static_cast<T>(given.high.value_or(kNone)),
+                   nullptr,
+                   both,
                    schedule};
     RowTable<ChainRow<T>> table{};
     MaybeTensor memory;  // of a table by steps or by samples
@@ -143,7 +154,8 @@ void langevin_chain(const args::LangevinChain& args) {
       memory = workspace<ChainRow<T>>(x, n_steps);
       steps.by_step = fill_rows<ChainRow<T>>(call, MakeChainRow<T>{schedule, true}, *memory, n_steps);
     } else if (!both) {
-      table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature}, MakeChainRow<T>{schedule, false}, memory);
+      table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature},
+                                     MakeChainRow<T>{schedule, false}, memory);
     }
     const Samples<ChainRow<T>> samples(noise, table);
     if (is_dense(target)) {
@@ -153,17 +165,19 @@ void langevin_chain(const args::LangevinChain& args) {
     if (in.is_coupled() && in.elements > 4) {
       const Pieces pieces(count, in.elements, 4);
       MaybeTensor spare;
-      if (2 * in.elements * static_cast<int64_t>(sizeof(T)) > kPerWarp) spare = workspace<T>(x, 2 * count * in.elements);
+      if (2 * in.elements * static_cast<int64_t>(sizeof(T)) > kPerWarp)
+        spare = workspace<T>(x, 2 * count * in.elements);
       call.launch(coupled_chain_kernel<S>, ceil_div(count * 32, kThreads), pointer<S>(x),
                   static_cast<T*>(spare ? spare->data_ptr() : nullptr), in, steps, samples,
-                  kept_states<S>(pieces, given.states, given.thin), report, strided_layout(call.op, pieces, {&x}));
+                  kept_states<S>(pieces, given.states, given.thin), report,
+                  strided_layout(call.op, pieces, {&x}));
       return;
     }
     with_layout<S>(call, {&x}, [&](const auto& layout) {
       using Layout = std::decay_t<decltype(layout)>;
       const Pieces pieces(count, in.elements, kCountOf<S, Layout>);
-      call.launch(chain_kernel<S, Layout>, pieces.blocks(), pointer<S>(x), in, in.is_coupled(), steps, samples,
-                  kept_states<S>(pieces, given.states, given.thin), report, layout);
+      call.launch(chain_kernel<S, Layout>, pieces.blocks(), pointer<S>(x), in, in.is_coupled(), steps,
+                  samples, kept_states<S>(pieces, given.states, given.thin), report, layout);
     });
   });
 }

@@ -1,4 +1,5 @@
-// What surrounds a chain's steps: its schedule, the states that are kept, and the report of those that diverge.
+// What surrounds a chain's steps: its schedule, the states that are kept, and the report of those
+// that diverge.
 #pragma once
 
 #include "../common/langevin.h"
@@ -33,7 +34,9 @@ template <class T>
 struct MakeChainRow {
   Schedule schedule;
   bool per_step;
-  PYEBM_HD ChainRow<T> operator()(int64_t i) const { return schedule.at<T>(per_step ? i : 0, per_step ? 0 : i); }
+  PYEBM_HD ChainRow<T> operator()(int64_t i) const {
+    return schedule.at<T>(per_step ? i : 0, per_step ? 0 : i);
+  }
 };
 
 template <class T>
@@ -64,7 +67,9 @@ struct KeptStates {
 
   // Where the state after a step goes, or null.
   S* after(int64_t step) const {
-    return every && (step + 1) % every == 0 ? states + ((step + 1) / every - 1) * static_cast<int64_t>(bytes / sizeof(S)) : nullptr;
+    return every && (step + 1) % every == 0
+               ? states + ((step + 1) / every - 1) * static_cast<int64_t>(bytes / sizeof(S))
+               : nullptr;
   }
 };
 
@@ -82,8 +87,9 @@ __device__ __forceinline__ bool is_finite(T x) {
   return x - x == T(0);
 }
 
-inline RowSource chain_source(const Call& call, const char* name, double number, const MaybeTensor& rows, bool per_step,
-                              int64_t n_steps, int64_t samples, int64_t& of_step, int64_t& of_sample) {
+inline RowSource chain_source(const Call& call, const char* name, double number, const MaybeTensor& rows,
+                              bool per_step, int64_t n_steps, int64_t samples, int64_t& of_step,
+                              int64_t& of_sample) {
   const RowSource source = row_source(call, name, number, rows, per_step ? n_steps : samples);
   of_step = source.stride && per_step, of_sample = source.stride && !per_step;
   return source;
@@ -98,7 +104,8 @@ KeptStates<S> kept_states(const Pieces& pieces, const MaybeTensor& states, std::
   return {data,
           data ? thin.value_or(0) : 0,
           static_cast<uint64_t>(size * kItem),
-          {pieces, static_cast<uint64_t>(pieces.elements * kItem), 0, static_cast<uint32_t>(pieces.elements % kFit), narrow}};
+          {pieces, static_cast<uint64_t>(pieces.elements * kItem), 0,
+           static_cast<uint32_t>(pieces.elements % kFit), narrow}};
 }
 
 }  // namespace pyebm

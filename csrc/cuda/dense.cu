@@ -1,5 +1,6 @@
-// target_score and langevin_chain of the dense targets. A step is two launches: one gathers what the samples' scores are made of
-// (mixture.h, or the product with an inverse covariance), the other makes of it the scores, or the step. docs/targets.md says why.
+// target_score and langevin_chain of the dense targets. A step is two launches: one gathers what
+// the samples' scores are made of (mixture.h, or the product with an inverse covariance), the other
+// makes of it the scores, or the step. docs/targets.md says why.
 #include <algorithm>
 
 #include "dense_steps.h"
@@ -8,9 +9,10 @@
 namespace pyebm {
 namespace {
 
-constexpr int64_t kPartComponents = 128, kMostParts = 32;  // how components are split depends on their number alone
-constexpr int64_t kEnoughBlocks = 256;                     // from here on large tiles, which read less
-#if !defined(PYEBM_DENSE_WORKSPACE)                        // the tests want it small
+constexpr int64_t kPartComponents = 128,
+                  kMostParts = 32;      // how components are split depends on their number alone
+constexpr int64_t kEnoughBlocks = 256;  // from here on large tiles, which read less
+#if !defined(PYEBM_DENSE_WORKSPACE)     // the tests want it small
 #define PYEBM_DENSE_WORKSPACE 134217728
 #endif
 constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes; or one tile of samples
@@ -22,10 +24,13 @@ constexpr int kChainBlocks = 2, kScoreBlocks = 4;
 
 template <class S>
 __global__ void __launch_bounds__(kThreads)
-    dense_begin_kernel(const S* x, Dense<Compute<S>> dense, Gathered<Compute<S>> to, Window window, Divider groups) {
-  const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x, row = groups.divide(index);
+    dense_begin_kernel(const S* x, Dense<Compute<S>> dense, Gathered<Compute<S>> to, Window window,
+                       Divider groups) {
+  const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x,
+                 row = groups.divide(index);
   if (row >= static_cast<uint64_t>(to.rows)) return;
-  begin_at(x, dense, to, window, static_cast<uint32_t>(row), static_cast<uint32_t>(index - row * groups.divisor));
+  begin_at(x, dense, to, window, static_cast<uint32_t>(row),
+           static_cast<uint32_t>(index - row * groups.divisor));
 }
 
 template <class T, class Way>
@@ -33,13 +38,16 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) gather_kernel(Dense<T> d
   using Four = Pack<T, 4>;
   PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
   const auto tiles = static_cast<uint32_t>(to.rows / Way::kSamples), part = blockIdx.x / tiles;
-  Way::gather(memory[0].values, dense, to, static_cast<int>(part), static_cast<int64_t>(blockIdx.x - part * tiles) * Way::kSamples);
+  Way::gather(memory[0].values, dense, to, static_cast<int>(part),
+              static_cast<int64_t>(blockIdx.x - part * tiles) * Way::kSamples);
 }
 
-// All steps of a tile of samples whose components are one part: nobody else has any of what they need.
+// All steps of a tile of samples whose components are one part: nobody else has any of what they
+// need.
 template <class S, class Way>
 __global__ void __launch_bounds__(kThreads, kChainBlocks)
-    dense_chain_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> to, DenseChain<S> chain, KeptStates<S> kept, Divider groups) {
+    dense_chain_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> to, DenseChain<S> chain,
+                       KeptStates<S> kept, Divider groups) {
   using Four = Pack<Compute<S>, 4>;
   PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
   const uint32_t first = blockIdx.x * Way::kSamples, end = first + Way::kSamples;
@@ -51,8 +59,9 @@ __global__ void __launch_bounds__(kThreads, kChainBlocks)
       body(first + row, i + row * divider.minus);
     }
   };
-  every_group(Way::kSamples, groups,
-              [&](uint32_t row, uint32_t group) { begin_at(chain.data, dense, to, chain.window, row, group); });
+  every_group(Way::kSamples, groups, [&](uint32_t row, uint32_t group) {
+    begin_at(chain.data, dense, to, chain.window, row, group);
+  });
   int64_t until_kept = kept.every;
   S* keep = kept.states;
 #pragma unroll 1
@@ -62,7 +71,9 @@ __global__ void __launch_bounds__(kThreads, kChainBlocks)
     __syncthreads();
     const bool keeps = --until_kept == 0;
     every_group((samples < end ? samples : end) - first, chain.window.layout.pieces.per_sample,
-                [&](uint32_t row, uint32_t group) { chain.take(dense, to, row, group, step, keeps ? keep : nullptr); });
+                [&](uint32_t row, uint32_t group) {
+                  chain.take(dense, to, row, group, step, keeps ? keep : nullptr);
+                });
     if (keeps) keep += kept.bytes / sizeof(S), until_kept = kept.every;
   }
 }
@@ -80,12 +91,15 @@ __global__ void __launch_bounds__(kThreads, kScoreBlocks)
 
 template <class S>
 __global__ void __launch_bounds__(kThreads, kScoreBlocks)
-    dense_step_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> from, DenseChain<S> chain, int64_t step, S* keep) {
+    dense_step_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> from, DenseChain<S> chain, int64_t step,
+                      S* keep) {
   Place piece;
-  if (find_place<S>(chain.window.layout, piece)) chain.take(dense, from, piece.sample, piece.group, step, keep);
+  if (find_place<S>(chain.window.layout, piece))
+    chain.take(dense, from, piece.sample, piece.group, step, keep);
 }
 
-// Calls body(Type<a way to gather>()). The larger tiles read less, the smaller ones are more; what a sample gets is the same.
+// Calls body(Type<a way to gather>()). The larger tiles read less, the smaller ones are more; what
+// a sample gets is the same.
 template <int kRows, class T, class Body>
 void with_tiles(const Dense<T>& dense, Body body) {
   if (dense.target == kMixture) return body(Type<GatherMixture<T, false, kRows>>());
@@ -100,20 +114,25 @@ void with_way(const Dense<T>& dense, bool large, Body body) {
   with_tiles<kFewRows>(dense, body);
 }
 
-// Calls body(Type<way>(), gathered, window, groups a row) for some samples after the other, as many as the workspace takes.
+// Calls body(Type<way>(), gathered, window, groups a row) for some samples after the other, as many
+// as the workspace takes.
 template <class S, class Body>
-void by_windows(const Call& call, const Tensor& out, const Tensor& x, const Dense<Compute<S>>& dense, Body body) {
+void by_windows(const Call& call, const Tensor& out, const Tensor& x, const Dense<Compute<S>>& dense,
+                Body body) {
   using T = Compute<S>;
   const bool is_full = dense.target == kGaussianFull;
   const int64_t samples = x.size(0), pitch = ceil_div(dense.dim, 16) * 16;
-  const int64_t parts =
-      is_full ? ceil_div(dense.dim, kTile) : std::clamp(dense.components / kPartComponents, int64_t{1}, kMostParts);
+  const int64_t parts = is_full ? ceil_div(dense.dim, kTile)
+                                : std::clamp(dense.components / kPartComponents, int64_t{1}, kMostParts);
   const int64_t sums = is_full ? 1 : parts, matrices = dense.target == kMixtureDiagonal ? 2 : 1;
-  const int64_t a_row = pitch + sums * (matrices * pitch + 3), fit = kWorkspace / (a_row * static_cast<int64_t>(sizeof(T)));
-  const bool large = std::min(samples, fit) / (256 / static_cast<int64_t>(sizeof(T))) * parts >= kEnoughBlocks;
+  const int64_t a_row = pitch + sums * (matrices * pitch + 3),
+                fit = kWorkspace / (a_row * static_cast<int64_t>(sizeof(T)));
+  const bool large =
+      std::min(samples, fit) / (256 / static_cast<int64_t>(sizeof(T))) * parts >= kEnoughBlocks;
   with_way(dense, large, [&](auto way) {
     constexpr int64_t kSamples = decltype(way)::type::kSamples;
-    const int64_t rows = std::min(std::max(fit / kSamples, int64_t{1}), ceil_div(samples, kSamples)) * kSamples;
+    const int64_t rows =
+        std::min(std::max(fit / kSamples, int64_t{1}), ceil_div(samples, kSamples)) * kSamples;
     const Tensor memory = workspace<T>(x, rows * a_row);
     Window window{0, strided_layout(call.op, Pieces(samples, dense.dim, 4), {&out, &x})};
     for (int64_t first = 0; first < samples; first += rows) {
@@ -122,7 +141,8 @@ void by_windows(const Call& call, const Tensor& out, const Tensor& x, const Dens
       to.rows = ceil_div(count, kSamples) * kSamples, to.pitch = pitch, to.parts = static_cast<int>(parts);
       to.at = static_cast<T*>(memory.data_ptr());
       to.means = to.at + rows * pitch, to.precisions = to.means + sums * rows * pitch;
-      to.most = to.means + matrices * sums * rows * pitch, to.sum = to.most + sums * rows, to.total = to.sum + sums * rows;
+      to.most = to.means + matrices * sums * rows * pitch, to.sum = to.most + sums * rows,
+      to.total = to.sum + sums * rows;
       window.first = static_cast<uint32_t>(first);
       window.layout.pieces = Pieces(count, dense.dim, 4);
       body(way, to, window, Divider(pitch / 4));
@@ -131,9 +151,10 @@ void by_windows(const Call& call, const Tensor& out, const Tensor& x, const Dens
 }
 
 template <class S, class T>
-void launch_begin(const Call& call, const Tensor& x, const Dense<T>& dense, const Gathered<T>& to, const Window& window,
-                  const Divider& groups) {
-  call.launch(dense_begin_kernel<S>, ceil_div(to.rows * to.pitch / 4, kThreads), pointer<S>(x), dense, to, window, groups);
+void launch_begin(const Call& call, const Tensor& x, const Dense<T>& dense, const Gathered<T>& to,
+                  const Window& window, const Divider& groups) {
+  call.launch(dense_begin_kernel<S>, ceil_div(to.rows * to.pitch / 4, kThreads), pointer<S>(x), dense, to,
+              window, groups);
 }
 
 template <class Way, class T>
@@ -147,33 +168,39 @@ void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t t
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     const auto dense = checked_dense<Compute<S>>(call, target, params, x);
-    by_windows<S>(call, out, x, dense, [&](auto way, const auto& gathered, const Window& window, const Divider& groups) {
-      launch_begin<S>(call, x, dense, gathered, window, groups);
-      launch_gather<typename decltype(way)::type>(call, dense, gathered);
-      call.launch(dense_score_kernel<S>, window.layout.pieces.blocks(), pointer<S>(out), dense, gathered, window);
-    });
+    by_windows<S>(call, out, x, dense,
+                  [&](auto way, const auto& gathered, const Window& window, const Divider& groups) {
+                    launch_begin<S>(call, x, dense, gathered, window, groups);
+                    launch_gather<typename decltype(way)::type>(call, dense, gathered);
+                    call.launch(dense_score_kernel<S>, window.layout.pieces.blocks(), pointer<S>(out), dense,
+                                gathered, window);
+                  });
   });
 }
 
 template <class S>
-void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params, const Steps<Compute<S>>& steps,
-                 const Samples<ChainRow<Compute<S>>>& samples, const KeptStates<S>& kept, const Report& report) {
+void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params,
+                 const Steps<Compute<S>>& steps, const Samples<ChainRow<Compute<S>>>& samples,
+                 const KeptStates<S>& kept, const Report& report) {
   const auto dense = checked_dense<Compute<S>>(call, target, params, x);
-  by_windows<S>(call, x, x, dense, [&](auto way, const auto& gathered, const Window& window, const Divider& groups) {
-    using Way = typename decltype(way)::type;
-    const DenseChain<S> chain{pointer<S>(x), window, steps, samples, report};
-    if constexpr (Way::kSmall) {
-      if (gathered.parts == 1) {
-        call.launch(dense_chain_kernel<S, Way>, gathered.rows / Way::kSamples, dense, gathered, chain, kept, groups);
-        return;
-      }
-    }
-    launch_begin<S>(call, x, dense, gathered, window, groups);
-    for (int64_t step = 0; step < steps.count; ++step) {
-      launch_gather<Way>(call, dense, gathered);
-      call.launch(dense_step_kernel<S>, window.layout.pieces.blocks(), dense, gathered, chain, step, kept.after(step));
-    }
-  });
+  by_windows<S>(call, x, x, dense,
+                [&](auto way, const auto& gathered, const Window& window, const Divider& groups) {
+                  using Way = typename decltype(way)::type;
+                  const DenseChain<S> chain{pointer<S>(x), window, steps, samples, report};
+                  if constexpr (Way::kSmall) {
+                    if (gathered.parts == 1) {
+                      call.launch(dense_chain_kernel<S, Way>, gathered.rows / Way::kSamples, dense, gathered,
+                                  chain, kept, groups);
+                      return;
+                    }
+                  }
+                  launch_begin<S>(call, x, dense, gathered, window, groups);
+                  for (int64_t step = 0; step < steps.count; ++step) {
+                    launch_gather<Way>(call, dense, gathered);
+                    call.launch(dense_step_kernel<S>, window.layout.pieces.blocks(), dense, gathered, chain,
+                                step, kept.after(step));
+                  }
+                });
 }
 
 #define PYEBM_DENSE_CHAIN(S)                                                                              \

@@ -1,11 +1,14 @@
-// Mixtures and full covariances on a GPU: what they are given, and what is in memory between their kernels.
+// Mixtures and full covariances on a GPU: what they are given, and what is in memory between their
+// kernels.
 #pragma once
 
 #include "chain.h"
 
 namespace pyebm {
 
-inline bool is_dense(int64_t target) { return target == kMixture || target == kMixtureDiagonal || target == kGaussianFull; }
+inline bool is_dense(int64_t target) {
+  return target == kMixture || target == kMixtureDiagonal || target == kGaussianFull;
+}
 
 // The packed parameters (docs/targets.md), and where in them everything is.
 template <class T>
@@ -15,12 +18,17 @@ struct Dense {
   const T *offset, *scale, *variance, *inverse, *mean, *precision;
 
   Dense(int64_t target, int64_t elements, const T* params, int64_t count)
-      : target(static_cast<int>(target)), dim(static_cast<int>(elements)), components(elements), stride(row_stride(elements)) {
+      : target(static_cast<int>(target)),
+        dim(static_cast<int>(elements)),
+        components(elements),
+        stride(row_stride(elements)) {
     if (target == kMixture) components = (count - elements) / (3 + stride);
     if (target == kMixtureDiagonal) components = count / (1 + 2 * stride);
     offset = params;
     scale = offset + components, variance = scale + components, inverse = variance + components;
-    mean = target == kMixture ? inverse + elements : target == kMixtureDiagonal ? offset + components : params;
+    mean = target == kMixture           ? inverse + elements
+           : target == kMixtureDiagonal ? offset + components
+                                        : params;
     precision = target == kGaussianFull ? mean + elements : mean + components * stride;
   }
 
@@ -35,8 +43,8 @@ struct Dense {
   }
 };
 
-// In memory, for a number of samples: where they are, and what was gathered of each part of the components; of a full covariance
-// `means` are the scores.
+// In memory, for a number of samples: where they are, and what was gathered of each part of the
+// components; of a full covariance `means` are the scores.
 template <class T>
 struct Gathered {
   int64_t rows, pitch;  // rows: whole tiles of samples; pitch: the dimensions, rounded up
@@ -48,16 +56,17 @@ struct Gathered {
 void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t target, const Tensor& params);
 
 template <class S>
-void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params, const Steps<Compute<S>>& steps,
-                 const Samples<ChainRow<Compute<S>>>& samples, const KeptStates<S>& kept, const Report& report);
+void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params,
+                 const Steps<Compute<S>>& steps, const Samples<ChainRow<Compute<S>>>& samples,
+                 const KeptStates<S>& kept, const Report& report);
 
 template <class T>
 Dense<T> checked_dense(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
   const int64_t elements = elements_of(x), count = params.numel();
   const Dense<T> dense(target, elements, pointer<T>(params), count);
   if (elements > 0x7FFFFFFF - 1024 || dense.components < 1 || dense.numbers() != count) {
-    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements,
-         " elements");
+    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count,
+         " parameters has no samples of ", elements, " elements");
   }
   return dense;
 }

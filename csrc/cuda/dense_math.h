@@ -8,7 +8,8 @@ namespace pyebm {
 
 constexpr int kAcross = 16;  // threads that share a sample
 
-// a b + c, rounded once. Only here: the bits of the dense targets are asked to keep a bound, not to be the same everywhere.
+// a b + c, rounded once. Only here: the bits of the dense targets are asked to keep a bound, not to
+// be the same everywhere.
 __device__ __forceinline__ float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
@@ -65,7 +66,8 @@ __device__ __forceinline__ T summed_across(T value) {
 template <class T>
 __device__ __forceinline__ T largest_across(T value) {
 #pragma unroll
-  for (int half = kAcross / 2; half > 0; half /= 2) value = larger(__shfl_xor_sync(0xFFFFFFFFu, value, half), value);
+  for (int half = kAcross / 2; half > 0; half /= 2)
+    value = larger(__shfl_xor_sync(0xFFFFFFFFu, value, half), value);
   return value;
 }
 

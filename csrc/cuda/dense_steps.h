@@ -18,10 +18,12 @@ struct Window {
 
 // A sample's group of four elements, or zeros beyond its end, to where the kernels want it.
 template <class S>
-__device__ __forceinline__ void begin_at(const S* x, const Dense<Compute<S>>& dense, const Gathered<Compute<S>>& to,
-                                         const Window& window, uint32_t row, uint32_t group) {
+__device__ __forceinline__ void begin_at(const S* x, const Dense<Compute<S>>& dense,
+                                         const Gathered<Compute<S>>& to, const Window& window, uint32_t row,
+                                         uint32_t group) {
   Compute<S> at[4] = {};
-  if (row < static_cast<uint64_t>(window.layout.pieces.samples) && group < window.layout.pieces.per_sample.divisor) {
+  if (row < static_cast<uint64_t>(window.layout.pieces.samples) &&
+      group < window.layout.pieces.per_sample.divisor) {
     const Place place = window.place(row, group);
     window.layout.template load<1>(x, place, at);
 #pragma unroll
@@ -32,10 +34,11 @@ __device__ __forceinline__ void begin_at(const S* x, const Dense<Compute<S>>& de
   write(to.at + row * to.pitch + group * 4, at);
 }
 
-// The score of four elements of a sample: the parts' weights relative to the largest of all, added in the parts' order.
+// The score of four elements of a sample: the parts' weights relative to the largest of all, added
+// in the parts' order.
 template <class T>
-__device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T>& from, uint32_t row, const Place& at,
-                                         T (&out)[4]) {
+__device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T>& from, uint32_t row,
+                                         const Place& at, T (&out)[4]) {
   const int64_t place = row * from.pitch + at.element(), next = from.rows * from.pitch;
   if (dense.target == kGaussianFull) return read(from.means + place, out);
   const bool is_diagonal = dense.target == kMixtureDiagonal;
@@ -58,7 +61,8 @@ __device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T
       total = fused(weight, from.total[at_part], total);
     }
   }
-  // (sum q precision mean - x sum q precision) / sum q, or inverse (sum q mean - x sum q) / sum q variance.
+  // (sum q precision mean - x sum q precision) / sum q, or inverse (sum q mean - x sum q) / sum q
+  // variance.
   const T over = T(1) / (is_diagonal ? sum : total);
   read(from.at + place, out);
 #pragma unroll
@@ -78,8 +82,8 @@ struct DenseChain {
   Report report;
 
   // keep: where the state goes too, or null.
-  __device__ __forceinline__ void take(const Dense<Compute<S>>& dense, const Gathered<Compute<S>>& from, uint32_t row,
-                                       uint32_t group, int64_t step, S* keep) const {
+  __device__ __forceinline__ void take(const Dense<Compute<S>>& dense, const Gathered<Compute<S>>& from,
+                                       uint32_t row, uint32_t group, int64_t step, S* keep) const {
     using T = Compute<S>;
     const Place at = window.place(row, group);
     T x[4], g[4], z[4];

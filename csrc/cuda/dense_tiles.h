@@ -1,7 +1,9 @@
-// The products of the dense targets: a tile of samples times 64 rows of a matrix, through shared memory, summed in registers.
+// The products of the dense targets: a tile of samples times 64 rows of a matrix, through shared
+// memory, summed in registers.
 //
-// A block's threads stand in 8 rows of 16. A thread has kRows neighbouring samples and 4 of the 64 columns, so that sixteen threads
-// share a sample. Who has which of a sample's sums, and in which order they are added, does not depend on kRows.
+// A block's threads stand in 8 rows of 16. A thread has kRows neighbouring samples and 4 of the 64
+// columns, so that sixteen threads share a sample. Who has which of a sample's sums, and in which
+// order they are added, does not depend on kRows.
 #pragma once
 
 #include "dense_math.h"
@@ -11,7 +13,7 @@ namespace pyebm {
 
 constexpr int kSide = 4;                // columns a thread
 constexpr int kTile = kAcross * kSide;  // components, or rows of a matrix, at once
-constexpr int kSpan = 128;              // dimensions summed in one go: a long sum would lose digits that a softmax needs
+constexpr int kSpan = 128;  // dimensions summed in one go: a long sum would lose digits that a softmax needs
 
 // What is summed over that is in shared memory at once: 64 bytes of each row.
 template <class T>
@@ -39,10 +41,11 @@ __device__ __forceinline__ void write(T* to, const T (&from)[kCount]) {
   }
 }
 
-// A thread's share of a window of a matrix, kWidth columns wide: of column threadIdx % kWidth every so many'th row; 0 beyond `rows`
-// and `columns`. `matrix` is where the window begins.
+// A thread's share of a window of a matrix, kWidth columns wide: of column threadIdx % kWidth every
+// so many'th row; 0 beyond `rows` and `columns`. `matrix` is where the window begins.
 template <int kWidth, int kCount, class T>
-__device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows, int columns, T (&out)[kCount]) {
+__device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows, int columns,
+                                      T (&out)[kCount]) {
   constexpr int kStep = kThreads / kWidth;
   const int column = static_cast<int>(threadIdx.x) % kWidth, first = static_cast<int>(threadIdx.x) / kWidth;
   const T* from = matrix + first * stride + column;
@@ -51,16 +54,18 @@ __device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows,
   for (int i = 0; i < kCount; ++i, from += kStep * stride) out[i] = i * kStep < left ? *from : T(0);
 }
 
-// Column c of the 64 is in thread c % 16, as its c / 16'th, and so lies at 4 (c % 16) + c / 16: what sixteen threads then write of
-// one sample lies side by side.
+// Column c of the 64 is in thread c % 16, as its c / 16'th, and so lies at 4 (c % 16) + c / 16:
+// what sixteen threads then write of one sample lies side by side.
 __device__ __forceinline__ int place_of(int c) { return c % kAcross * kSide + c / kAcross; }
 
-// Shared memory of a block, and where a thread stands in it. kMatrices: 2 where the rows have a precision beside them.
+// Shared memory of a block, and where a thread stands in it. kMatrices: 2 where the rows have a
+// precision beside them.
 template <class T, int kRows, int kMatrices>
 struct Tiles {
   static constexpr int kSamples = kThreads / kAcross * kRows;
-  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;                                        // 4 more: banks
-  static constexpr int kOfSamples = kSamples * kDepth<T> / kThreads, kOfMatrix = kTile * kDepth<T> / kThreads;  // a thread's share
+  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;  // 4 more: banks
+  static constexpr int kOfSamples = kSamples * kDepth<T> / kThreads,
+                       kOfMatrix = kTile * kDepth<T> / kThreads;  // a thread's share
   static constexpr int kNumbers = kDepth<T> * kPitch + kMatrices * kDepth<T> * kWide + kTile * kPitch;
 
   T *samples, *matrix, *second, *products;  // (depth, samples), (depth, 64) once or twice, (64, samples)
@@ -75,26 +80,31 @@ struct Tiles {
         column(static_cast<int>(threadIdx.x) % kAcross) {}
 
   // products of the thread's column c, for its samples.
-  __device__ __forceinline__ T* own(int c) const { return products + (column + kAcross * c) * kPitch + row * kRows; }
+  __device__ __forceinline__ T* own(int c) const {
+    return products + (column + kAcross * c) * kPitch + row * kRows;
+  }
 
   template <int kCount>
   __device__ __forceinline__ void put_transposed(const T (&values)[kCount], T* to) const {
-    const int d = static_cast<int>(threadIdx.x) % kDepth<T>, first = static_cast<int>(threadIdx.x) / kDepth<T>;
+    const int d = static_cast<int>(threadIdx.x) % kDepth<T>,
+              first = static_cast<int>(threadIdx.x) / kDepth<T>;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) to[d * kWide + place_of(first + i * (kThreads / kDepth<T>))] = values[i];
   }
   __device__ __forceinline__ void put_samples(const T (&values)[kOfSamples]) const {
-    const int d = static_cast<int>(threadIdx.x) % kDepth<T>, first = static_cast<int>(threadIdx.x) / kDepth<T>;
+    const int d = static_cast<int>(threadIdx.x) % kDepth<T>,
+              first = static_cast<int>(threadIdx.x) / kDepth<T>;
 #pragma unroll
     for (int i = 0; i < kOfSamples; ++i) samples[d * kPitch + first + i * (kThreads / kDepth<T>)] = values[i];
   }
 
-  // sum[r][c] = the sum over all dimensions of add(sample r's number, column c's, and the second matrix's). `at`: the tile's first
-  // sample, rows `pitch` apart, padded with zeros; rows[0] and rows[1]: the matrices' first row of the tile, of which there are
-  // `count`.
+  // sum[r][c] = the sum over all dimensions of add(sample r's number, column c's, and the second
+  // matrix's). `at`: the tile's first sample, rows `pitch` apart, padded with zeros; rows[0] and
+  // rows[1]: the matrices' first row of the tile, of which there are `count`.
   template <class Add>
-  __device__ __forceinline__ void sum_dimensions(const T* at, int64_t pitch, const T* const (&rows)[2], int64_t stride, int count,
-                                                 int dim, T (&sum)[kRows][kSide], Add add) const {
+  __device__ __forceinline__ void sum_dimensions(const T* at, int64_t pitch, const T* const (&rows)[2],
+                                                 int64_t stride, int count, int dim, T (&sum)[kRows][kSide],
+                                                 Add add) const {
     T next_samples[kOfSamples], next_rows[kMatrices][kOfMatrix];
     const auto fetch_from = [&](int d) {
       fetch<kDepth<T>>(at + d, pitch, kSamples, kDepth<T>, next_samples);
@@ -125,7 +135,8 @@ struct Tiles {
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-          for (int c = 0; c < kSide; ++c) sum[r][c] = add(x[r], m[c], kMatrices == 2 ? p[c] : T(1), sum[r][c]);
+          for (int c = 0; c < kSide; ++c)
+            sum[r][c] = add(x[r], m[c], kMatrices == 2 ? p[c] : T(1), sum[r][c]);
         }
       }
       if (next % kSpan == 0 && next < dim) end_span(next == kSpan, sum);
@@ -152,11 +163,12 @@ struct Tiles {
     }
   }
 
-  // out = out factor + products^T matrix, (samples, dim), a thread's samples by 4 dimensions; fetch_rows(first, d, share) gets a
-  // thread's share of kDepth rows of the matrix, 64 dimensions from d on; `used`, bit by bit: which of those rows have any weight.
+  // out = out factor + products^T matrix, (samples, dim), a thread's samples by 4 dimensions;
+  // fetch_rows(first, d, share) gets a thread's share of kDepth rows of the matrix, 64 dimensions
+  // from d on; `used`, bit by bit: which of those rows have any weight.
   template <class FetchRows>
-  __device__ __forceinline__ void add_products(uint32_t used, bool is_first, const T (&factor)[kRows], int dim, T* out,
-                                               int64_t pitch, FetchRows fetch_rows) const {
+  __device__ __forceinline__ void add_products(uint32_t used, bool is_first, const T (&factor)[kRows],
+                                               int dim, T* out, int64_t pitch, FetchRows fetch_rows) const {
     constexpr int kParts = kTile / kDepth<T>;
     const auto next_used = [&](int part) {
       do ++part;
@@ -178,7 +190,8 @@ struct Tiles {
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < kOfMatrix; ++i) {
-          matrix[(static_cast<int>(threadIdx.x) / kTile + i * (kThreads / kTile)) * kWide + threadIdx.x % kTile] = next[i];
+          matrix[(static_cast<int>(threadIdx.x) / kTile + i * (kThreads / kTile)) * kWide +
+                 threadIdx.x % kTile] = next[i];
         }
         __syncthreads();
         const int following = next_used(part);

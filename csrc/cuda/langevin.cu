@@ -87,20 +87,24 @@ void step(const Call& call, const Args& args, bool unit, Sources... sources) {
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)), static_cast<T>(options.high.value_or(kNone)),
+    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)),
+                           static_cast<T>(options.high.value_or(kNone)),
                            static_cast<T>(options.score_clip.value_or(kNone))};
-    const StepOperands<S> operands{pointer<S>(out),
-                                   pointer<S>(state),
-                                   pointer<S>(g),
-                                   pointer<S>(options.mean),
-                                   pointer<bool>(options.mask),
-                                   bounds,
-                                   unit && !(options.mean || options.mask || options.low || options.high || options.score_clip)};
+    const StepOperands<S> operands{
+        pointer<S>(out),
+        pointer<S>(state),
+        pointer<S>(g),
+        pointer<S>(options.mean),
+        pointer<bool>(options.mask),
+        bounds,
+        unit && !(options.mean || options.mask || options.low || options.high || options.score_clip)};
     const auto launch = [&](const auto& samples) {
       using Known = std::decay_t<decltype(samples)>;
-      with_layout<S, Known::kFine>(call, {&out, &state, &g, get(options.mean), get(options.mask)}, [&](const auto& layout) {
-        call.launch(step_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), operands, samples, layout);
-      });
+      with_layout<S, Known::kFine>(call, {&out, &state, &g, get(options.mean), get(options.mask)},
+                                   [&](const auto& layout) {
+                                     call.launch(step_kernel<S, std::decay_t<decltype(layout)>, Known>,
+                                                 layout.pieces.blocks(), operands, samples, layout);
+                                   });
     };
     with_rows<StepRow<T>>(call, out, noise, {sources...}, run, Make<T>{sources...}, launch);
   });
@@ -119,7 +123,8 @@ void langevin_step(const args::LangevinStep& args) {
   const Call call("langevin_step", args.out);
   const int64_t samples = args.out.size(0), elements = elements_of(args.out);
   const RowSource eta = row_source(call, "step_size", args.step_size, args.step_size_rows, samples, elements),
-                  t = row_source(call, "temperature", args.temperature, args.temperature_rows, samples, elements);
+                  t = row_source(call, "temperature", args.temperature, args.temperature_rows, samples,
+                                 elements);
   step<MakeLangevinRow>(call, args, true, eta, t);
 }
 

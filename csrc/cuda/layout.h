@@ -1,8 +1,10 @@
-// Which elements are a thread's, and where they lie. A thread takes kCount consecutive elements of one sample, in logical
-// (row-major) order, so that the groups of four that share a Philox call are never split.
+// Which elements are a thread's, and where they lie. A thread takes kCount consecutive elements of
+// one sample, in logical (row-major) order, so that the groups of four that share a Philox call are
+// never split.
 //
-// Two layouts: Rows, where every operand holds each sample's elements side by side (any distance between samples), and Strided:
-// anything else, and samples of two groups or fewer. Offsets are 64 bits everywhere.
+// Two layouts: Rows, where every operand holds each sample's elements side by side (any distance
+// between samples), and Strided: anything else, and samples of two groups or fewer. Offsets are 64
+// bits everywhere.
 #pragma once
 
 #include "pack.h"
@@ -12,19 +14,21 @@ namespace pyebm {
 constexpr int kMaxDims = 16;
 constexpr int kMaxOperands = 5;
 
-// Elements that make 16 bytes of dtype S; what goes with them (a mask's bytes, float32 losses) moves in the same numbers.
+// Elements that make 16 bytes of dtype S; what goes with them (a mask's bytes, float32 losses)
+// moves in the same numbers.
 template <class S>
 constexpr int kGranule = 16 / static_cast<int>(sizeof(S));
 
-// n / divisor for n < 2^62, without a division: n * ceil(2^(63 + l) / divisor) >> (63 + l) with l = ceil(log2 divisor); for
-// n < 2^31 the same with 32 bits fewer.
+// n / divisor for n < 2^62, without a division: n * ceil(2^(63 + l) / divisor) >> (63 + l) with l =
+// ceil(log2 divisor); for n < 2^31 the same with 32 bits fewer.
 struct Divider {
   uint64_t divisor = 1, magic = 0;
   uint32_t shift = 0, small_shift = 31, small_magic = 1u << 31;
   uint32_t minus = ~0u;  // -divisor: a remainder is one multiply-add
 
   Divider() = default;
-  explicit Divider(int64_t by) : divisor(static_cast<uint64_t>(by < 1 ? 1 : by)), minus(0u - static_cast<uint32_t>(divisor)) {
+  explicit Divider(int64_t by)
+      : divisor(static_cast<uint64_t>(by < 1 ? 1 : by)), minus(0u - static_cast<uint32_t>(divisor)) {
     uint32_t log = 0;
     while ((uint64_t{1} << log) < divisor) ++log;
     if (log == 0) return;
@@ -36,7 +40,9 @@ struct Divider {
     small_shift = 31 + log;
   }
 
-  __device__ __forceinline__ uint64_t divide(uint64_t n) const { return divisor == 1 ? n : __umul64hi(n, magic) >> shift; }
+  __device__ __forceinline__ uint64_t divide(uint64_t n) const {
+    return divisor == 1 ? n : __umul64hi(n, magic) >> shift;
+  }
   __device__ __forceinline__ uint32_t divide_small(uint32_t n) const {
     return static_cast<uint32_t>(static_cast<uint64_t>(n) * small_magic >> small_shift);
   }
@@ -78,10 +84,11 @@ struct Rows {
   static constexpr int kCount = kElements<S>;
   static constexpr int kItem = 16 / kGranule;  // bytes of an element of the samples' dtype
   Pieces pieces;
-  // Of all operands but the last in bytes; of that one, a mask that may serve all samples or a factor, in elements.
+  // Of all operands but the last in bytes; of that one, a mask that may serve all samples or a
+  // factor, in elements.
   uint64_t sample_stride, last_stride;
-  // Row b of every operand starts b * misfit elements after a 16-byte boundary, and is moved in wide accesses where that is a
-  // multiple of the granule; narrow = 1: no row is.
+  // Row b of every operand starts b * misfit elements after a 16-byte boundary, and is moved in
+  // wide accesses where that is a multiple of the granule; narrow = 1: no row is.
   uint32_t misfit, narrow;
 
   template <int kThread>
@@ -121,7 +128,8 @@ struct Rows {
   template <int kOperand, class S>
   __device__ __forceinline__ S* first(S* data, const Place& at) const {
     using Byte = std::conditional_t<std::is_const_v<S>, const char, char>;
-    if constexpr (kOperand == kMaxOperands - 1) return data + at.sample * last_stride + static_cast<uint64_t>(at.group) * 4;
+    if constexpr (kOperand == kMaxOperands - 1)
+      return data + at.sample * last_stride + static_cast<uint64_t>(at.group) * 4;
     const uint64_t bytes = sizeof(S) == kItem ? at.bytes : at.bytes / kItem * sizeof(S);
     return reinterpret_cast<S*>(reinterpret_cast<Byte*>(data) + bytes);
   }
@@ -129,7 +137,8 @@ struct Rows {
 
 struct Strided {
   template <class S>
-  static constexpr int kCount = 4;  // every element's offset is worked out by itself: more would not fit the registers
+  static constexpr int kCount =
+      4;  // every element's offset is worked out by itself: more would not fit the registers
   Pieces pieces;
   int64_t sample_strides[kMaxOperands];
   int dims;
@@ -157,7 +166,8 @@ struct Strided {
 #pragma unroll
     for (int k = 0; k < kN; ++k) {
       values[k] = T(0);
-      if (k < at.count) values[k] = static_cast<T>(widened(data[offset(kOperand, at.sample, at.element() + k)]));
+      if (k < at.count)
+        values[k] = static_cast<T>(widened(data[offset(kOperand, at.sample, at.element() + k)]));
     }
   }
 

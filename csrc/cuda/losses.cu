@@ -1,5 +1,6 @@
-// denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass its gradient;
-// denoising_grad: the gradient by itself; scale_: a kept gradient times what came from above.
+// denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass
+// its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times what came
+// from above.
 #include "losses.h"
 
 namespace pyebm {
@@ -7,8 +8,9 @@ namespace {
 
 // The residuals of a thread's elements; 0 beyond the sample's end.
 template <class S, class Layout, class Known>
-__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known& samples, const LossRow<Compute<S>>& row,
-                                          const SampleNoise& noise, const Layout& layout, const Place& at,
+__device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known& samples,
+                                          const LossRow<Compute<S>>& row, const SampleNoise& noise,
+                                          const Layout& layout, const Place& at,
                                           Compute<S> (&r)[kCountOf<S, Layout>]) {
   constexpr int kCount = kCountOf<S, Layout>;
   Compute<S> z[kCount];
@@ -35,8 +37,10 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known
 
 // One partial sum of r^2 per team, and the gradient where `grad` is given.
 template <class S, class Layout, class Known>
-__global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
-    sum_kernel(double* partial, S* grad, LossOperands<S> in, Known samples, Layout layout, Teams teams, Divider parts) {
+__global__ void __launch_bounds__(kThreads,
+                                  4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
+    sum_kernel(double* partial, S* grad, LossOperands<S> in, Known samples, Layout layout, Teams teams,
+               Divider parts) {
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
@@ -44,7 +48,8 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
   const int64_t share = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
   const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
   const bool real = share < layout.pieces.samples;
-  // No branch around the work and as many turns for every thread: where there is nothing to do, there are 0 elements.
+  // No branch around the work and as many turns for every thread: where there is nothing to do,
+  // there are 0 elements.
   const auto sample = real ? static_cast<uint32_t>(share) : 0;
   SampleNoise noise;
   LossRow<T> row;
@@ -58,7 +63,8 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
 #pragma unroll 1
   for (int turn = 0; turn < teams.steps * kParts; ++turn) {
     const int ahead = (turn / kParts * kParts << teams.log) + turn % kParts;
-    Place at = layout.template place<kCount>(sample, static_cast<uint32_t>(first) + static_cast<uint32_t>(ahead));
+    Place at =
+        layout.template place<kCount>(sample, static_cast<uint32_t>(first) + static_cast<uint32_t>(ahead));
     if (ahead >= left) at.count = 0, at.wide = false;
     T r[kCount];
     residuals(in, samples, row, noise, layout, at, r);
@@ -85,7 +91,8 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
 }
 
 template <class S, class Layout, class Known>
-__global__ void __launch_bounds__(kThreads) elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Known samples, Layout layout) {
+__global__ void __launch_bounds__(kThreads)
+    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Known samples, Layout layout) {
   Place at;
   if (!find_place<S>(layout, at)) return;
   SampleNoise noise;
@@ -146,7 +153,8 @@ void denoising_loss(const args::DenoisingLoss& args) {
   const int64_t reduction = args.terms.reduction;
   const Call call("denoising_loss", pred);
   const LossCoefficients c(call, pred, args.terms);
-  call.expect("loss", loss, pred.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float);
+  call.expect("loss", loss,
+              pred.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float);
   const NoiseName noise = noise_of(call, args.terms);
   with_dtype(call.op, pred, [&](auto type) {
     using S = typename decltype(type)::type;
@@ -156,8 +164,8 @@ void denoising_loss(const args::DenoisingLoss& args) {
       using Known = std::decay_t<decltype(samples)>;
       if (reduction == kNone) {
         with_layout<S, Known::kFine>(call, {&loss, &pred, get(z), get(x0)}, [&](const auto& layout) {
-          call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), pointer<T>(loss),
-                      operands, samples, layout);
+          call.launch(elementwise_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(),
+                      pointer<T>(loss), operands, samples, layout);
         });
         return;
       }
@@ -168,8 +176,9 @@ void denoising_loss(const args::DenoisingLoss& args) {
         const Teams teams(ceil_div(layout.pieces.elements, kElements<S>));
         parts = teams.parts;
         partial = workspace<double>(pred, layout.pieces.samples * parts);
-        call.launch(sum_kernel<S, Layout, Known>, teams.blocks(layout.pieces.samples), pointer<double>(partial), pointer<S>(grad),
-                    operands, samples, layout, teams, Divider(parts));
+        call.launch(sum_kernel<S, Layout, Known>, teams.blocks(layout.pieces.samples),
+                    pointer<double>(partial), pointer<S>(grad), operands, samples, layout, teams,
+                    Divider(parts));
       };
       if (pred.numel()) {
         with_layout<S, Known::kFine>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
@@ -197,8 +206,8 @@ void denoising_grad(const args::DenoisingGrad& args) {
     c.with<T>(call, pred, noise, [&](const auto& samples) {
       using Known = std::decay_t<decltype(samples)>;
       with_layout<S, Known::kFine>(call, tensors, [&](const auto& layout) {
-        call.launch(grad_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), pointer<S>(grad), above,
-                    operands, samples, layout);
+        call.launch(grad_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(),
+                    pointer<S>(grad), above, operands, samples, layout);
       });
     });
   });
@@ -211,7 +220,8 @@ void scale_(const args::Scale& args) {
     using S = typename decltype(type)::type;
     const Above<Compute<S>> above = from_above<Compute<S>>(call, grad_output, false);
     with_layout<S>(call, {&grad}, [&](const auto& layout) {
-      call.launch(scale_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad), above, layout);
+      call.launch(scale_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(grad),
+                  above, layout);
     });
   });
 }

@@ -1,4 +1,5 @@
-// What surrounds a loss's pass over the elements: its coefficients, what came from above, and the sums' second stage.
+// What surrounds a loss's pass over the elements: its coefficients, what came from above, and the
+// sums' second stage.
 #pragma once
 
 #include "../common/losses.h"
@@ -27,8 +28,10 @@ struct Above {
 template <class T>
 Above<T> from_above(const Call& call, const Tensor& grad_output, bool elementwise) {
   call.expect("grad_output", grad_output, std::is_same_v<T, double> ? ScalarType::Double : ScalarType::Float);
-  bool one_a_sample = true;  // an expanded tensor, as sum().backward() gives it, is not read element by element
-  for (int64_t d = 1; elementwise && d < grad_output.dim(); ++d) one_a_sample = one_a_sample && (grad_output.stride(d) == 0);
+  bool one_a_sample =
+      true;  // an expanded tensor, as sum().backward() gives it, is not read element by element
+  for (int64_t d = 1; elementwise && d < grad_output.dim(); ++d)
+    one_a_sample = one_a_sample && (grad_output.stride(d) == 0);
   const int64_t count = elementwise ? grad_output.size(0) : grad_output.numel();
   return {pointer<T>(grad_output), count == 1 ? 0 : grad_output.stride(0), elementwise && !one_a_sample};
 }
@@ -62,9 +65,12 @@ struct LossCoefficients {
     lambda = row_source(call, "lam", terms.lam, terms.lam_rows, samples, elements);
     mu = row_source(call, "mu", terms.mu, terms.mu_rows, samples, elements);
     weight = {row_source(call, "kappa", terms.kappa, terms.kappa_rows, samples, elements),
-              row_source(call, "weight", terms.weight, terms.weight_rows, samples, elements), terms.factor, terms.over_kappa2};
+              row_source(call, "weight", terms.weight, terms.weight_rows, samples, elements), terms.factor,
+              terms.over_kappa2};
     const double batch = static_cast<double>(samples);
-    divisor = reduction == kMean ? batch * static_cast<double>(elements) : reduction == kBatchMean ? batch : 1.0;
+    divisor = reduction == kMean        ? batch * static_cast<double>(elements)
+              : reduction == kBatchMean ? batch
+                                        : 1.0;
     run = run_of(pred, {&lambda, &mu, &weight.kappa, &weight.weight});
   }
 
@@ -98,10 +104,12 @@ __global__ void __launch_bounds__(kThreads)
   if (sample < samples && lane == 0) loss[sample] = static_cast<T>(weight.at(sample) * sum);
 }
 
-// Block k adds the terms [k * chunk, (k + 1) * chunk); weighted: partial sums by their samples' weights.
+// Block k adds the terms [k * chunk, (k + 1) * chunk); weighted: partial sums by their samples'
+// weights.
 template <class Out>
-__global__ void __launch_bounds__(kThreads) total_kernel(Out* out, const double* terms, int64_t count, int64_t chunk, bool weighted,
-                                                         LossWeight weight, Divider parts, double divisor) {
+__global__ void __launch_bounds__(kThreads)
+    total_kernel(Out* out, const double* terms, int64_t count, int64_t chunk, bool weighted,
+                 LossWeight weight, Divider parts, double divisor) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * chunk;
   const int64_t end = first + chunk < count ? first + chunk : count;
   double sum = 0;
@@ -114,12 +122,13 @@ __global__ void __launch_bounds__(kThreads) total_kernel(Out* out, const double*
 }
 
 template <class T>
-void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossCoefficients& c, const Tensor& partial,
-            int64_t samples, int64_t parts) {
+void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossCoefficients& c,
+            const Tensor& partial, int64_t samples, int64_t parts) {
   const double* sums = pointer<double>(partial);
   const LossWeight weight = c.of_sums();
   if (reduction == kSample) {
-    call.launch(sample_kernel<T>, ceil_div(samples * 32, kThreads), pointer<T>(loss), sums, weight, samples, parts);
+    call.launch(sample_kernel<T>, ceil_div(samples * 32, kThreads), pointer<T>(loss), sums, weight, samples,
+                parts);
     return;
   }
   constexpr int64_t kChunk = 4096;
@@ -131,8 +140,10 @@ void finish(const Call& call, const Tensor& loss, int64_t reduction, const LossC
   }
   const int64_t chunk = blocks <= kChunk ? kChunk : ceil_div(count, kChunk), used = ceil_div(count, chunk);
   const Tensor totals = workspace<double>(partial, used);
-  call.launch(total_kernel<double>, used, pointer<double>(totals), sums, count, chunk, true, weight, divider, 1.0);
-  call.launch(total_kernel<T>, 1, pointer<T>(loss), pointer<double>(totals), used, used, false, weight, divider, c.divisor);
+  call.launch(total_kernel<double>, used, pointer<double>(totals), sums, count, chunk, true, weight, divider,
+              1.0);
+  call.launch(total_kernel<T>, 1, pointer<T>(loss), pointer<double>(totals), used, used, false, weight,
+              divider, c.divisor);
 }
 
 }  // namespace pyebm

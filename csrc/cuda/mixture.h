@@ -1,8 +1,9 @@
-// What a block gathers of a mixture for a tile of samples: one pass over a part of the components, whose weights are relative to
-// the largest so far (Milakov & Gimelshein 2018).
+// What a block gathers of a mixture for a tile of samples: one pass over a part of the components,
+// whose weights are relative to the largest so far (Milakov & Gimelshein 2018).
 //
-// A way to gather has the samples of its tile, kSamples; the numbers of shared memory that it needs, kNumbers; whether it
-// is for few samples, kSmall; and gather(shared memory, target, to, part, the tile's first sample).
+// A way to gather has the samples of its tile, kSamples; the numbers of shared memory that it
+// needs, kNumbers; whether it is for few samples, kSmall; and gather(shared memory, target, to,
+// part, the tile's first sample).
 #pragma once
 
 #include "dense.h"
@@ -12,7 +13,8 @@ namespace pyebm {
 
 constexpr int kFewRows = 2;  // samples a thread, where they are few
 
-// Of a part's components and a sample: the largest log2 q, and relative to it sum q and sum q variance.
+// Of a part's components and a sample: the largest log2 q, and relative to it sum q and sum q
+// variance.
 template <class T>
 struct Weights {
   T most = lowest<T>(), sum = 0, total = 0;
@@ -23,7 +25,9 @@ struct Weights {
     most = to, sum = sum * factor, total = total * factor;
     return factor;
   }
-  __device__ __forceinline__ void add(T weight, T variance) { sum = sum + weight, total = fused(weight, variance, total); }
+  __device__ __forceinline__ void add(T weight, T variance) {
+    sum = sum + weight, total = fused(weight, variance, total);
+  }
   // What sixteen threads have together, relative to the same `most`.
   __device__ __forceinline__ void store(const Gathered<T>& to, int64_t at) {
     sum = summed_across(sum), total = summed_across(total);
@@ -37,19 +41,24 @@ struct Part {
   int64_t first, end, row;  // row: of the tile's first sample in what is gathered
 
   __device__ __forceinline__ Part(const Dense<T>& mix, const Gathered<T>& to, int part, int64_t first_row)
-      : first(mix.components * part / to.parts), end(mix.components * (part + 1) / to.parts), row(part * to.rows + first_row) {}
-  __device__ __forceinline__ int count(int64_t m) const { return end - m < kTile ? static_cast<int>(end - m) : kTile; }
+      : first(mix.components * part / to.parts),
+        end(mix.components * (part + 1) / to.parts),
+        row(part * to.rows + first_row) {}
+  __device__ __forceinline__ int count(int64_t m) const {
+    return end - m < kTile ? static_cast<int>(end - m) : kTile;
+  }
 };
 
-// The sums of the means stay in memory; registers have those of one tile of components and 64 dimensions.
+// The sums of the means stay in memory; registers have those of one tile of components and 64
+// dimensions.
 template <class T, bool kDiagonal, int kRows>
 struct GatherMixture {
   using Shared = Tiles<T, kRows, kDiagonal ? 2 : 1>;
   static constexpr int kSamples = Shared::kSamples, kNumbers = Shared::kNumbers + kThreads / 32;
   static constexpr bool kSmall = kRows <= kFewRows;
 
-  __device__ __forceinline__ static void gather(T* memory, const Dense<T>& mix, const Gathered<T>& to, int part_index,
-                                                int64_t first_row) {
+  __device__ __forceinline__ static void gather(T* memory, const Dense<T>& mix, const Gathered<T>& to,
+                                                int part_index, int64_t first_row) {
     const Shared tiles(memory);
     auto* const used_by_warps = reinterpret_cast<uint32_t*>(memory + Shared::kNumbers);
     const Part<T> part(mix, to, part_index, first_row);
@@ -60,9 +69,10 @@ struct GatherMixture {
       const T *mean = mix.mean + m * mix.stride, *precision = mix.precision + m * mix.stride;
       T log[kRows][kSide];
       const T* const rows[] = {mean, precision};
-      tiles.sum_dimensions(
-          to.at + first_row * to.pitch, to.pitch, rows, mix.stride, count, mix.dim, log,
-          [](T x, T mu, T p, T sum) { return kDiagonal ? fused((x - mu) * p, x - mu, sum) : fused(x - mu, x - mu, sum); });
+      tiles.sum_dimensions(to.at + first_row * to.pitch, to.pitch, rows, mix.stride, count, mix.dim, log,
+                           [](T x, T mu, T p, T sum) {
+                             return kDiagonal ? fused((x - mu) * p, x - mu, sum) : fused(x - mu, x - mu, sum);
+                           });
       T factor[kRows];
 #pragma unroll
       for (int r = 0; r < kRows; ++r) factor[r] = have[r].most;
@@ -106,15 +116,16 @@ struct GatherMixture {
       const auto get = [&](const T* matrix, int k, int d, auto& share) {
         fetch<kTile>(matrix + k * mix.stride + d, mix.stride, count - k, mix.dim - d, share);
       };
-      tiles.add_products(used, is_first, factor, mix.dim, to.means + part.row * to.pitch, to.pitch, [&](int k, int d, auto& share) {
-        get(mean, k, d, share);
-        if constexpr (kDiagonal) {
-          std::remove_reference_t<decltype(share)> more;
-          get(precision, k, d, more);
+      tiles.add_products(used, is_first, factor, mix.dim, to.means + part.row * to.pitch, to.pitch,
+                         [&](int k, int d, auto& share) {
+                           get(mean, k, d, share);
+                           if constexpr (kDiagonal) {
+                             std::remove_reference_t<decltype(share)> more;
+                             get(precision, k, d, more);
 #pragma unroll
-          for (int i = 0; i < tiles.kOfMatrix; ++i) share[i] = share[i] * more[i];
-        }
-      });
+                             for (int i = 0; i < tiles.kOfMatrix; ++i) share[i] = share[i] * more[i];
+                           }
+                         });
       if constexpr (kDiagonal) {
         tiles.add_products(used, is_first, factor, mix.dim, to.precisions + part.row * to.pitch, to.pitch,
                            [&](int k, int d, auto& share) { get(precision, k, d, share); });
@@ -125,8 +136,8 @@ struct GatherMixture {
   }
 };
 
-// In a few dimensions everything stays in registers, and no thread waits for another before the end: each has its own components
-// and its own largest.
+// In a few dimensions everything stays in registers, and no thread waits for another before the
+// end: each has its own components and its own largest.
 template <class T, int kDims>
 struct GatherFew {
   static constexpr int kRows = 16 / static_cast<int>(sizeof(T)), kSamples = kThreads / kAcross * kRows;
@@ -134,10 +145,11 @@ struct GatherFew {
   static constexpr int kWidth = 4, kPitch = kTile + kSide, kNumbers = kWidth * kPitch;
   static_assert(kDims <= kWidth);
 
-  __device__ __forceinline__ static void gather(T* memory, const Dense<T>& mix, const Gathered<T>& to, int part_index,
-                                                int64_t first_row) {
+  __device__ __forceinline__ static void gather(T* memory, const Dense<T>& mix, const Gathered<T>& to,
+                                                int part_index, int64_t first_row) {
     const Part<T> part(mix, to, part_index, first_row);
-    const int row = static_cast<int>(threadIdx.x) / kAcross * kRows, column = static_cast<int>(threadIdx.x) % kAcross;
+    const int row = static_cast<int>(threadIdx.x) / kAcross * kRows,
+              column = static_cast<int>(threadIdx.x) % kAcross;
     T x[kRows][kWidth], means[kRows][kDims];
     Weights<T> have[kRows];
 #pragma unroll
@@ -154,8 +166,8 @@ struct GatherFew {
       __syncthreads();
 #pragma unroll
       for (int i = 0; i < kTile * kWidth / kThreads; ++i) {
-        memory[threadIdx.x % kWidth * kPitch + place_of(static_cast<int>(threadIdx.x) / kWidth + i * (kThreads / kWidth))] =
-            share[i];
+        memory[threadIdx.x % kWidth * kPitch +
+               place_of(static_cast<int>(threadIdx.x) / kWidth + i * (kThreads / kWidth))] = share[i];
       }
       __syncthreads();
       T mean[kDims][kSide], log[kRows][kSide], most[kRows];
@@ -166,7 +178,8 @@ struct GatherFew {
 #pragma unroll
       for (int c = 0; c < kSide; ++c) {
         const int i = column + kAcross * c;
-        const T scale = i < count ? -mix.scale[m + i] : T(0), offset = i < count ? mix.offset[m + i] : -infinity<T>();
+        const T scale = i < count ? -mix.scale[m + i] : T(0),
+                offset = i < count ? mix.offset[m + i] : -infinity<T>();
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
           T sum = 0;
@@ -215,15 +228,15 @@ struct GatherCovariance {
   static constexpr int kSamples = Shared::kSamples, kNumbers = Shared::kNumbers;
   static constexpr bool kSmall = kRows <= kFewRows;
 
-  __device__ __forceinline__ static void gather(T* memory, const Dense<T>& dense, const Gathered<T>& to, int part,
-                                                int64_t first_row) {
+  __device__ __forceinline__ static void gather(T* memory, const Dense<T>& dense, const Gathered<T>& to,
+                                                int part, int64_t first_row) {
     const Shared tiles(memory);
     const int first = part * kTile;
     const T* const row = dense.precision + first * dense.stride;
     const int count = dense.dim - first;
     T score[kRows][kSide];
-    tiles.sum_dimensions(to.at + first_row * to.pitch, to.pitch, {row, row}, dense.stride, count, dense.dim, score,
-                         [](T far, T p, T, T sum) { return fused(far, p, sum); });
+    tiles.sum_dimensions(to.at + first_row * to.pitch, to.pitch, {row, row}, dense.stride, count, dense.dim,
+                         score, [](T far, T p, T, T sum) { return fused(far, p, sum); });
 #pragma unroll
     for (int c = 0; c < kSide; ++c) {
       const int i = tiles.column + kAcross * c;

@@ -30,7 +30,8 @@ void fill(const char* op, const args::Fill& args) {
     using S = typename decltype(type)::type;
     with_layout<S>(call, {&out}, [&](const auto& layout) {
       using Layout = std::decay_t<decltype(layout)>;
-      call.launch(noise_kernel<S, Layout, kUniform>, layout.pieces.blocks(), pointer<S>(out), samples, layout);
+      call.launch(noise_kernel<S, Layout, kUniform>, layout.pieces.blocks(), pointer<S>(out), samples,
+                  layout);
     });
   });
 }

@@ -1,5 +1,5 @@
-// The noise that a device tensor names (pyebm/_schemas.py): nothing about it is a launch argument, so that a captured CUDA graph
-// draws what the tensor says at each replay.
+// The noise that a device tensor names (pyebm/_schemas.py): nothing about it is a launch argument,
+// so that a captured CUDA graph draws what the tensor says at each replay.
 #pragma once
 
 #include "../common/normal.h"
@@ -8,19 +8,22 @@
 
 namespace pyebm {
 
-// One word each of kCalls Philox calls, which share their keys, and whatever else the compiler finds to be the same.
+// One word each of kCalls Philox calls, which share their keys, and whatever else the compiler
+// finds to be the same.
 template <int kCalls>
 struct Words {
   uint32_t call[kCalls];
 };
 
 template <int kCalls>
-__device__ __forceinline__ void multiply(uint32_t constant, const Words<kCalls>& words, Words<kCalls>& high, Words<kCalls>& low) {
+__device__ __forceinline__ void multiply(uint32_t constant, const Words<kCalls>& words, Words<kCalls>& high,
+                                         Words<kCalls>& low) {
 #pragma unroll
   for (int k = 0; k < kCalls; ++k) ::multiply(constant, words.call[k], high.call[k], low.call[k]);
 }
 template <int kCalls>
-__device__ __forceinline__ Words<kCalls> xor3(const Words<kCalls>& a, const Words<kCalls>& b, const Words<kCalls>& c) {
+__device__ __forceinline__ Words<kCalls> xor3(const Words<kCalls>& a, const Words<kCalls>& b,
+                                              const Words<kCalls>& c) {
   Words<kCalls> result;
 #pragma unroll
   for (int k = 0; k < kCalls; ++k) result.call[k] = ::xor3(a.call[k], b.call[k], c.call[k]);
@@ -58,9 +61,11 @@ struct NoiseName {
   }
 };
 
-// The words of a thread's elements, four of each Philox call; `ahead` steps after the one that is named.
+// The words of a thread's elements, four of each Philox call; `ahead` steps after the one that is
+// named.
 template <int kCalls>
-__device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place& at, uint32_t ahead, Words<kCalls> (&words)[4]) {
+__device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place& at, uint32_t ahead,
+                                           Words<kCalls> (&words)[4]) {
   Words<kCalls> k0, k1;
 #pragma unroll
   for (int k = 0; k < kCalls; ++k) {
@@ -73,7 +78,8 @@ __device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place
 
 // z of a thread's elements; T is float, or double to which the float32 normals are widened.
 template <class T, int kCount>
-__device__ __forceinline__ void draw(const SampleNoise& noise, const Place& at, T (&z)[kCount], uint32_t ahead = 0) {
+__device__ __forceinline__ void draw(const SampleNoise& noise, const Place& at, T (&z)[kCount],
+                                     uint32_t ahead = 0) {
   Words<kCount / 4> words[4];
   draw_words(noise, at, ahead, words);
 #pragma unroll

@@ -1,4 +1,5 @@
-// Elements in memory and in registers: 16-byte accesses, and half precisions widened at the load and rounded once at the store.
+// Elements in memory and in registers: 16-byte accesses, and half precisions widened at the load
+// and rounded once at the store.
 #pragma once
 
 #include <type_traits>
@@ -12,8 +13,8 @@ namespace pyebm {
 template <class S>
 using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Elements a thread, where they lie side by side: so many Philox calls as share their keys, and what a thread must find out
-// before it can begin. Fewer doubles, whose registers count twice.
+// Elements a thread, where they lie side by side: so many Philox calls as share their keys, and
+// what a thread must find out before it can begin. Fewer doubles, whose registers count twice.
 template <class S>
 constexpr int kElements = std::is_same_v<S, double> ? 8 : 16;
 

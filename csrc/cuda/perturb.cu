@@ -13,7 +13,9 @@ struct alignas(2 * sizeof(T)) PerturbRow {
 template <class T>
 struct MakePerturbRow {
   RowSource alpha, sigma;
-  PYEBM_HD PerturbRow<T> operator()(int64_t b) const { return {static_cast<T>(alpha.at(b)), static_cast<T>(sigma.at(b))}; }
+  PYEBM_HD PerturbRow<T> operator()(int64_t b) const {
+    return {static_cast<T>(alpha.at(b)), static_cast<T>(sigma.at(b))};
+  }
 };
 
 template <class S, class Layout, class Known>
@@ -50,8 +52,8 @@ void perturb(const args::Perturb& args) {
     with_rows<PerturbRow<T>>(call, x, noise, {a, s}, run, MakePerturbRow<T>{a, s}, [&](const auto& all) {
       using Known = std::decay_t<decltype(all)>;
       with_layout<S, Known::kFine>(call, {&out, &x}, [&](const auto& layout) {
-        call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(), pointer<S>(out),
-                    pointer<S>(x), all, layout);
+        call.launch(perturb_kernel<S, std::decay_t<decltype(layout)>, Known>, layout.pieces.blocks(),
+                    pointer<S>(out), pointer<S>(x), all, layout);
       });
     });
   });

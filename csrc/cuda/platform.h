@@ -1,6 +1,8 @@
-// What the kernels need around them: CUDA itself, or the tests' emulator, under which g++ compiles the same sources.
+// What the kernels need around them: CUDA itself, or the tests' emulator, under which g++ compiles
+// the same sources.
 //
-// A kernel uses no inline assembly and no intrinsic that the emulator lacks; a launch goes through `launch`.
+// A kernel uses no inline assembly and no intrinsic that the emulator lacks; a launch goes through
+// `launch`.
 #pragma once
 
 #include "../common/fail.h"
@@ -27,19 +29,24 @@ using Stream = cudaStream_t;
 #define PYEBM_CUDA_ARCHS "unknown architectures"
 #endif
 
-// Errors come from the launch itself, never from cudaGetLastError alone, which may hold somebody else's.
+// Errors come from the launch itself, never from cudaGetLastError alone, which may hold somebody
+// else's.
 template <class... Parameters>
-void launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, Stream stream, Parameters... arguments) {
+void launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, Stream stream,
+            Parameters... arguments) {
   if (blocks == 0) return;
-  if (blocks > 0x7FFFFFFF) fail(op, ": too many elements for one launch, ", blocks, " blocks of ", kThreads, " threads");
+  if (blocks > 0x7FFFFFFF)
+    fail(op, ": too many elements for one launch, ", blocks, " blocks of ", kThreads, " threads");
   void* pointers[] = {&arguments...};
-  const cudaError_t status = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                                              dim3(kThreads), pointers, 0, stream);
+  const cudaError_t status =
+      cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+                       dim3(kThreads), pointers, 0, stream);
   if (status == cudaSuccess) return;
   cudaGetLastError();  // reported here; it must not come up again in a later call
   if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorUnsupportedPtxVersion) {
     fail_to_run(op, ": pyebm was built for ", PYEBM_CUDA_ARCHS, ", which this GPU or its driver can't run (",
-                cudaGetErrorString(status), "); build again with TORCH_CUDA_ARCH_LIST set to the GPU's compute capability");
+                cudaGetErrorString(status),
+                "); build again with TORCH_CUDA_ARCH_LIST set to the GPU's compute capability");
   }
   fail_to_run(op, ": the kernel could not be launched on the GPU: ", cudaGetErrorString(status));
 }
@@ -48,12 +55,14 @@ using Stream = void*;
 
 template <class... Parameters>
 void launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, Stream, Parameters... arguments) {
-  if (blocks > 0x7FFFFFFF) fail(op, ": too many elements for one launch, ", blocks, " blocks of ", kThreads, " threads");
+  if (blocks > 0x7FFFFFFF)
+    fail(op, ": too many elements for one launch, ", blocks, " blocks of ", kThreads, " threads");
   if (blocks == 0) return;
   if (cuda_on_cpu::recorder) {
     const void* pointers[] = {&arguments...};
     const size_t sizes[] = {sizeof(arguments)...};
-    cuda_on_cpu::recorder(reinterpret_cast<const void*>(kernel), blocks, kThreads, sizeof...(arguments), pointers, sizes);
+    cuda_on_cpu::recorder(reinterpret_cast<const void*>(kernel), blocks, kThreads, sizeof...(arguments),
+                          pointers, sizes);
   } else {
     cuda_on_cpu::launch(static_cast<unsigned>(blocks), kThreads, [&] { kernel(arguments...); });
   }

@@ -1,5 +1,5 @@
-// Sums whose order is fixed by the shape alone: in a thread, across a team of threads by shuffles, across teams in double by
-// a second kernel. No atomics, so the same bits on every run.
+// Sums whose order is fixed by the shape alone: in a thread, across a team of threads by shuffles,
+// across teams in double by a second kernel. No atomics, so the same bits on every run.
 #pragma once
 
 #include "platform.h"
@@ -9,7 +9,8 @@ namespace pyebm {
 constexpr int kWarps = kThreads / 32;
 constexpr int kSteps = 4;  // pieces a thread of a team takes, one after the other
 
-// How a sample's pieces are shared out: `parts` teams of 2^log threads, each with kSteps pieces a thread.
+// How a sample's pieces are shared out: `parts` teams of 2^log threads, each with kSteps pieces a
+// thread.
 struct Teams {
   int log = 0, steps = 0;  // steps: the turns that any thread needs
   int64_t parts = 1;
@@ -25,10 +26,12 @@ struct Teams {
   int64_t blocks(int64_t samples) const { return ceil_div(samples * parts, kThreads >> log); }
 };
 
-// The sum over each team of 2^log threads, whole in its first thread. Every thread of the block must call.
+// The sum over each team of 2^log threads, whole in its first thread. Every thread of the block
+// must call.
 template <class T>
 __device__ __forceinline__ T team_sum(T value, int log) {
-  for (int width = log < 5 ? 1 << log : 32; width > 1; width >>= 1) value += __shfl_down_sync(0xFFFFFFFFu, value, width / 2, width);
+  for (int width = log < 5 ? 1 << log : 32; width > 1; width >>= 1)
+    value += __shfl_down_sync(0xFFFFFFFFu, value, width / 2, width);
   if (log <= 5) return value;
   PYEBM_SHARED(T, warps, kWarps);
   const int warp = static_cast<int>(threadIdx.x) / 32;

@@ -1,6 +1,6 @@
-// Coefficients. A number is rounded on the host, once; values in a device tensor, one per sample or one for each of the equal
-// runs of a sample's elements, by a kernel of one thread per row into a table, so that the loops over elements never touch
-// float64.
+// Coefficients. A number is rounded on the host, once; values in a device tensor, one per sample or
+// one for each of the equal runs of a sample's elements, by a kernel of one thread per row into a
+// table, so that the loops over elements never touch float64.
 #pragma once
 
 #include <numeric>
@@ -20,21 +20,25 @@ struct RowSource {
   PYEBM_HD double at(int64_t row) const {
     if (!data) return number;
     if (share != 1) row /= share;
-    return is_double ? static_cast<const double*>(data)[row * stride] : static_cast<const float*>(data)[row * stride];
+    return is_double ? static_cast<const double*>(data)[row * stride]
+                     : static_cast<const float*>(data)[row * stride];
   }
 };
 
 // elements: of a sample; 1 where only one value per sample will do.
-inline RowSource row_source(const Call& call, const char* name, double number, const MaybeTensor& rows, int64_t samples,
-                            int64_t elements = 1) {
+inline RowSource row_source(const Call& call, const char* name, double number, const MaybeTensor& rows,
+                            int64_t samples, int64_t elements = 1) {
   if (!rows || rows->numel() == 0) return {number};
   const int64_t count = rows->numel();
-  const bool fits = count == 1 || count == samples || (samples && count % samples == 0 && elements % (count / samples) == 0);
+  const bool fits = count == 1 || count == samples ||
+                    (samples && count % samples == 0 && elements % (count / samples) == 0);
   if (!fits) {
     fail(call.op, ": ", name, " must be one value, one per sample",
-         elements == 1 ? "" : " or one for each of the equal parts of a sample", "; got ", count, " for ", samples, " samples");
+         elements == 1 ? "" : " or one for each of the equal parts of a sample", "; got ", count, " for ",
+         samples, " samples");
   }
-  return {number, rows->data_ptr(), count == 1 ? 0 : rows->stride(0), rows->scalar_type() == ScalarType::Double, count};
+  return {number, rows->data_ptr(), count == 1 ? 0 : rows->stride(0),
+          rows->scalar_type() == ScalarType::Double, count};
 }
 
 // One Row for all samples, or a table of them.
@@ -56,10 +60,12 @@ struct Samples {
   Samples(const NoiseName& noise, const RowTable<Row>& table)
       : noise(noise), table(table), own(table.rows || noise.seeds || noise.ids) {}
 
-  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row, bool is_drawn = true) const {
+  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row,
+                                       bool is_drawn = true) const {
     drawn = is_drawn ? noise.of_all(sample) : SampleNoise{};
     row = table.same;
-    // A loop of at most one turn: of an `if` ptxas makes predicated instructions, for which everybody pays.
+    // A loop of at most one turn: of an `if` ptxas makes predicated instructions, for which
+    // everybody pays.
 #pragma unroll 1
     for (uint32_t turn = 0; turn < own; ++turn) {
       noise.make_own(sample, drawn);
@@ -71,7 +77,8 @@ struct Samples {
   __device__ __forceinline__ const Row& of(const Row& row, const Place&, int) const { return row; }
 };
 
-// The same where rows change within a sample: row k serves the k'th run of elements, counted through all samples.
+// The same where rows change within a sample: row k serves the k'th run of elements, counted
+// through all samples.
 template <class Row>
 struct Runs {
   static constexpr bool kFine = true;
@@ -80,12 +87,14 @@ struct Runs {
   int64_t elements;  // of a sample
   Divider run;
 
-  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row, bool is_drawn = true) const {
+  __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row,
+                                       bool is_drawn = true) const {
     samples.find(sample, drawn, row, is_drawn);
   }
   // Beyond the sample's end there may be no row.
   __device__ __forceinline__ const Row& of(const Row&, const Place& at, int k) const {
-    return rows[k < at.count ? run.divide(static_cast<uint64_t>(at.sample * elements + at.element() + k)) : 0];
+    return rows[k < at.count ? run.divide(static_cast<uint64_t>(at.sample * elements + at.element() + k))
+                             : 0];
   }
 };
 
@@ -102,11 +111,11 @@ const Row* fill_rows(const Call& call, Make make, const Tensor& memory, int64_t 
   return rows;
 }
 
-// make(sample) gives a sample's Row from its sources, here or on the device. The table lives as long as `memory`, and longer on
-// this stream, which is all that a launch needs.
+// make(sample) gives a sample's Row from its sources, here or on the device. The table lives as
+// long as `memory`, and longer on this stream, which is all that a launch needs.
 template <class Row, class Make>
-RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_list<RowSource> sources, Make make,
-                        MaybeTensor& memory) {
+RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_list<RowSource> sources,
+                        Make make, MaybeTensor& memory) {
   bool from_tensors = false, per_sample = false;
   for (const RowSource& source : sources) {
     from_tensors = from_tensors || source.data;
@@ -118,13 +127,15 @@ RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_l
   return {Row{}, fill_rows<Row>(call, make, *memory, count), per_sample};
 }
 
-// Where some coefficients change within a sample: the elements of the longest runs in which none does, one row of the table each;
-// else 0. The sources are told which rows of the table have their values.
+// Where some coefficients change within a sample: the elements of the longest runs in which none
+// does, one row of the table each; else 0. The sources are told which rows of the table have their
+// values.
 inline int64_t run_of(const Tensor& like, std::initializer_list<RowSource*> sources) {
   const int64_t samples = like.size(0), elements = elements_of(like);
   int64_t run = elements;
   for (const RowSource* source : sources) {
-    if (source->count > samples && source->count > 1) run = std::gcd(run, elements / (source->count / samples));
+    if (source->count > samples && source->count > 1)
+      run = std::gcd(run, elements / (source->count / samples));
   }
   if (run == elements) return 0;
   for (RowSource* source : sources) source->share = like.numel() / run / source->count;
@@ -133,8 +144,8 @@ inline int64_t run_of(const Tensor& like, std::initializer_list<RowSource*> sour
 
 // Calls body(samples) with what the kernels know about each sample.
 template <class Row, class Make, class Body>
-void with_rows(const Call& call, const Tensor& like, const NoiseName& noise, std::initializer_list<RowSource> sources, int64_t run,
-               Make make, Body body) {
+void with_rows(const Call& call, const Tensor& like, const NoiseName& noise,
+               std::initializer_list<RowSource> sources, int64_t run, Make make, Body body) {
   MaybeTensor memory;
   if (!run) return body(Samples<Row>(noise, row_table<Row>(call, like, sources, make, memory)));
   const int64_t count = like.numel() / run;

@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // A warp a sample.
 template <class S>
-__global__ void __launch_bounds__(kThreads) coupled_score_kernel(S* out, const S* x, TargetNumbers<Compute<S>> in, Strided layout) {
+__global__ void __launch_bounds__(kThreads)
+    coupled_score_kernel(S* out, const S* x, TargetNumbers<Compute<S>> in, Strided layout) {
   const auto sample = static_cast<uint32_t>((static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32);
   if (sample >= layout.pieces.samples) return;
   const auto get = [&](int64_t i) { return widened(x[layout.offset(1, sample, i)]); };
@@ -39,12 +40,13 @@ void target_score(const args::TargetScore& args) {
     const TargetNumbers<Compute<S>> in = checked_target<Compute<S>>(call, target, params, x);
     if (in.is_coupled() && in.elements > 4) {
       const Strided layout = strided_layout(call.op, Pieces(x.size(0), in.elements, 4), {&out, &x});
-      call.launch(coupled_score_kernel<S>, ceil_div(x.size(0) * 32, kThreads), pointer<S>(out), pointer<S>(x), in, layout);
+      call.launch(coupled_score_kernel<S>, ceil_div(x.size(0) * 32, kThreads), pointer<S>(out), pointer<S>(x),
+                  in, layout);
       return;
     }
     with_layout<S>(call, {&out, &x}, [&](const auto& layout) {
-      call.launch(score_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out), pointer<S>(x), in,
-                  in.is_coupled(), layout);
+      call.launch(score_kernel<S, std::decay_t<decltype(layout)>>, layout.pieces.blocks(), pointer<S>(out),
+                  pointer<S>(x), in, in.is_coupled(), layout);
     });
   });
 }

@@ -1,5 +1,6 @@
-// What the ops on closed-form targets share: the scores of csrc/common/targets.h, for a thread's elements where each stands for
-// itself, and for the elements of a whole sample where they need each other.
+// What the ops on closed-form targets share: the scores of csrc/common/targets.h, for a thread's
+// elements where each stands for itself, and for the elements of a whole sample where they need
+// each other.
 #pragma once
 
 #include "../common/targets.h"
@@ -36,7 +37,8 @@ class ElementTarget {
     } else if (in_.target == kGaussian) {
       const T *mean = in_.params + at.element(), *precision = mean + in_.elements;
 #pragma unroll
-      for (int k = 0; k < kCount; ++k) out[k] = k < at.count ? gaussian_score(x[k], mean[k], precision[k]) : T(0);
+      for (int k = 0; k < kCount; ++k)
+        out[k] = k < at.count ? gaussian_score(x[k], mean[k], precision[k]) : T(0);
     } else {
 #pragma unroll
       for (int k = 0; k < kCount; ++k) out[k] = in_.params[in_.count - 1];
@@ -62,8 +64,8 @@ class ElementTarget {
   T first_ = 0, second_ = 0;
 };
 
-// Targets whose elements need each other. get(i) is element i of the sample; sum(term) adds term(i) over all of them, in the order
-// that kSumLanes promises.
+// Targets whose elements need each other. get(i) is element i of the sample; sum(term) adds term(i)
+// over all of them, in the order that kSumLanes promises.
 template <class T>
 class SampleTarget {
  public:
@@ -100,7 +102,8 @@ class SampleTarget {
       return target.score(get(i), sine, first_, second_);
     }
     const Funnel<T> target(in_.params);
-    return i ? target.other(get(i), second_) : target.first(get(i), first_, second_, static_cast<T>(in_.elements - 1));
+    return i ? target.other(get(i), second_)
+             : target.first(get(i), first_, second_, static_cast<T>(in_.elements - 1));
   }
 
  private:
@@ -108,7 +111,8 @@ class SampleTarget {
   T first_ = 0, second_ = 0;  // of the sample: pull and turn, or the sum of squares and e^-v
 };
 
-// By a warp: lane l adds the elements l, l + 32, ..., then the upper lanes go to the lower ones; every lane gets the sum.
+// By a warp: lane l adds the elements l, l + 32, ..., then the upper lanes go to the lower ones;
+// every lane gets the sum.
 template <class T>
 struct WarpSum {
   int64_t elements;
@@ -138,10 +142,12 @@ struct SmallSum {
   }
 };
 
-// The scores of a thread's elements, which are the whole sample (at most four) if the target is coupled.
+// The scores of a thread's elements, which are the whole sample (at most four) if the target is
+// coupled.
 template <class T, int kCount>
-__device__ __forceinline__ void score_elements(const TargetNumbers<T>& in, const ElementTarget<T>& each, bool coupled,
-                                               const Place& at, const T (&x)[kCount], T (&out)[kCount]) {
+__device__ __forceinline__ void score_elements(const TargetNumbers<T>& in, const ElementTarget<T>& each,
+                                               bool coupled, const Place& at, const T (&x)[kCount],
+                                               T (&out)[kCount]) {
   if constexpr (kCount == 4) {
     if (coupled) {
       SampleTarget<T> target(in);
@@ -164,12 +170,13 @@ __device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
 template <class T>
 TargetNumbers<T> checked_target(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
   const int64_t elements = elements_of(x), count = params.numel();
-  const int64_t scalars[kFunnel + 1] = {Harmonic<T>::kScalars,  DoubleWell<T>::kScalars, 2 * elements,        count ? count : 1,
-                                        Rastrigin<T>::kScalars, Rosenbrock<T>::kScalars, Ackley<T>::kScalars, Funnel<T>::kScalars};
+  const int64_t scalars[kFunnel + 1] = {
+      Harmonic<T>::kScalars,  DoubleWell<T>::kScalars, 2 * elements,        count ? count : 1,
+      Rastrigin<T>::kScalars, Rosenbrock<T>::kScalars, Ackley<T>::kScalars, Funnel<T>::kScalars};
   const int64_t least = target == kRosenbrock || target == kFunnel ? 2 : 0;
   if (x.numel() && (count != scalars[target] || elements < least)) {
-    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count, " parameters has no samples of ", elements,
-         " elements");
+    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count,
+         " parameters has no samples of ", elements, " elements");
   }
   return {static_cast<int>(target), static_cast<int>(count), pointer<T>(params), elements};
 }

@@ -1,4 +1,5 @@
-"""The demo: digits learnt from scikit-learn's by denoising score matching and sampled by annealed Langevin dynamics.
+"""The demo: digits learnt from scikit-learn's by denoising score matching and sampled by annealed
+Langevin dynamics.
 
 python -m pyebm demo [--energy] [--out DIR] [--quick] [--seed N]
 """
@@ -19,7 +20,9 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 except ModuleNotFoundError as error:
-    raise ImportError(f"the demo needs {error.name}, which is not installed: pip install 'pyebm-kernels[demo]'") from error
+    raise ImportError(
+        f"the demo needs {error.name}, which is not installed: pip install 'pyebm-kernels[demo]'"
+    ) from error
 
 from . import digits, energies, energy_digits, energy_pictures, pictures, quality, toy
 
@@ -28,7 +31,8 @@ __all__ = ["run", "run_energies"]
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Layers this small gain nothing from a second thread, and on one the numbers are the same on any number of cores."""
+    """Layers this small gain nothing from a second thread, and on one the numbers are the same on
+    any number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -38,12 +42,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def run(out: Path = Path("out"), *, quick: bool = False, seed: int = 0) -> dict[str, float]:
-    """Train, sample, draw and measure; a minute or two on one core, or seconds and poor digits with ``quick``.
+    """Train, sample, draw and measure; a minute or two on one core, or seconds and poor digits with
+    ``quick``.
 
     Args:
         out: the folder for the pictures (\\*.png) and ``quality.json``; made where it is missing.
         quick: a tiny version of everything, to see that it runs.
-        seed: governs the split, the initial weights, the batches and all noise: the same seed gives the same digits.
+        seed: governs the split, the initial weights, the batches and all noise: the same seed gives
+            the same digits.
 
     Returns:
         The numbers that were printed, as written to ``quality.json``.
@@ -80,10 +86,17 @@ def _run(out: Path, quick: bool, seed: int) -> dict[str, float]:
             data.train,
             steps,
             seed=seed,
-            report=lambda k, loss: progress.update(training, completed=k, description=f"training on 8x8 digits, loss {loss:5.2f}"),
+            report=lambda k, loss: progress.update(
+                training, completed=k, description=f"training on 8x8 digits, loss {loss:5.2f}"
+            ),
         )
         states = digits.sample(
-            net, count, seed=seed, levels=levels, steps_each=steps_each, report=lambda k, *_: progress.update(sampling, completed=k)
+            net,
+            count,
+            seed=seed,
+            levels=levels,
+            steps_each=steps_each,
+            report=lambda k, *_: progress.update(sampling, completed=k),
         )
         samples = states[-1]
 
@@ -103,8 +116,8 @@ def _run(out: Path, quick: bool, seed: int) -> dict[str, float]:
     (out / "quality.json").write_text(json.dumps(numbers, indent=2) + "\n")
     console.print(quality.table(numbers))
     console.print(
-        f"loss {numbers['loss_train']:.2f} on training digits, {numbers['loss_held_out']:.2f} on held-out digits; "
-        f"the classifier is right on {numbers['classifier_accuracy']:.1%} of these."
+        f"loss {numbers['loss_train']:.2f} on training digits, {numbers['loss_held_out']:.2f} on held-out"
+        f" digits; the classifier is right on {numbers['classifier_accuracy']:.1%} of these."
     )
     console.print(f"{numbers['seconds']:.0f} s; the pictures and quality.json are in {out}/")
     return numbers
@@ -163,7 +176,8 @@ def _run_energies(out: Path, steps: int, count: int, seed: int) -> Numbers:
     energy_pictures.losses(out / "energy_losses.png", results)
     for name, row in numbers.items():
         shown = ", ".join(
-            f"{objective} {one['likelihood']:.2f} ({one['seconds']:.1f} s, eager {one['eager_seconds']:.1f} s)"
+            f"{objective} {one['likelihood']:.2f} ({one['seconds']:.1f} s, eager"
+            f" {one['eager_seconds']:.1f} s)"
             for objective, one in row.items()
         )
         console.print(f"{name}, held-out nats: {shown}")
@@ -176,7 +190,9 @@ def _run_energy_of_digits(out: Path, steps: int, seed: int) -> dict[str, float]:
     began = time.perf_counter()
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("an energy of 8x8 digits by PCD", total=steps)
-        cd = energy_digits.train(data.train, steps, seed=seed, report=lambda k: progress.update(task, completed=k))
+        cd = energy_digits.train(
+            data.train, steps, seed=seed, report=lambda k: progress.update(task, completed=k)
+        )
     seconds = time.perf_counter() - began
     samples = energy_digits.sample(cd, 512, steps // 2, seed=seed)
     pictures.digits(out / "energy_digits.png", data.held_out, samples, "energy by PCD")

@@ -1,4 +1,5 @@
-"""Handwritten digits: the data, a small network for their score, its training and the annealed sampling."""
+"""Handwritten digits: the data, a small network for their score, its training and the annealed
+sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 import pyebm
 
 SHAPE = (1, 8, 8)
-# At the largest sigma the smoothed digits hang together, so that a chain finds any of them; the smallest hides below a grey level.
+# At the largest sigma the smoothed digits hang together, so that a chain finds any of them; the
+# smallest hides below a grey level.
 SIGMA_MAX, SIGMA_MIN = 3.0, 0.1
 # Uses of one seed that must be independent have a stream each.
 PERTURB, START, CHAIN, HELD_OUT = range(4)
@@ -23,7 +25,8 @@ PERTURB, START, CHAIN, HELD_OUT = range(4)
 
 @dataclass(frozen=True)
 class Digits:
-    """Real digits (B, 1, 8, 8) in [-1, 1] with their labels (B,), split once into a training and a held-out part."""
+    """Real digits (B, 1, 8, 8) in [-1, 1] with their labels (B,), split once into a training and a
+    held-out part."""
 
     train: Tensor
     train_labels: Tensor
@@ -63,11 +66,14 @@ class SigmaEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual pair of 3x3 convolutions, shifted per channel by the noise level; the identity at first."""
+    """A residual pair of 3x3 convolutions, shifted per channel by the noise level; the identity at
+    first."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1))
+        self.first = nn.Sequential(
+            nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
         self.shift = nn.Linear(embedding, channels)
         last = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), last)
@@ -81,8 +87,9 @@ class Block(nn.Module):
 class ScoreNet(nn.Module):
     """A small U-Net (8x8, 4x4, 2x2) for the score of the digits smoothed by sigma.
 
-    ``-x / (sigma^2 + deviation^2)`` would be the score of a Gaussian as wide as the data; the network adds what digits have
-    beyond it, divided by sigma, so that its own output stays of order one at every noise level.
+    ``-x / (sigma^2 + deviation^2)`` would be the score of a Gaussian as wide as the data; the
+    network adds what digits have beyond it, divided by sigma, so that its own output stays of order
+    one at every noise level.
     """
 
     position: Tensor
@@ -101,7 +108,8 @@ class ScoreNet(nn.Module):
         last = nn.Conv2d(c, 1, 3, padding=1)
         self.leave = nn.Sequential(nn.GroupNorm(8, c), nn.SiLU(), last)
         nn.init.zeros_(last.weight)
-        # Digits are centred: the pixel's place, which a convolution cannot see, is part of the input.
+        # Digits are centred: the pixel's place, which a convolution cannot see, is part of the
+        # input.
         line = torch.linspace(-1, 1, SHAPE[-1])
         self.register_buffer("position", torch.stack(torch.meshgrid(line, line, indexing="ij"))[None])
 
@@ -134,18 +142,25 @@ def train(
     decay: float = 0.998,
     report: Callable[[int, float], None] | None = None,
 ) -> tuple[ScoreNet, list[float]]:
-    """Denoising score matching over a ladder of noise levels; returns the averaged network and the loss of every step."""
-    with torch.random.fork_rng(devices=[]):  # the initial weights follow the seed, the caller's generator stays as it is
+    """Denoising score matching over a ladder of noise levels; returns the averaged network and the
+    loss of every step."""
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the initial weights follow the seed, the caller's generator stays as it is
         torch.manual_seed(seed)
         net = ScoreNet(float(digits.std()))
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     noise = pyebm.Noise(seed, stream=PERTURB)
-    sigma = ladder(levels)[torch.arange(batch) % levels]  # dealt evenly to every batch: a steadier loss than drawn at random
+    sigma = ladder(levels)[
+        torch.arange(batch) % levels
+    ]  # dealt evenly to every batch: a steadier loss than drawn at random
     batches = torch.Generator().manual_seed(seed)
     losses = []
     for k in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * min(1.0, (k + 1) / 100) * 0.5 * (1 + math.cos(math.pi * k / steps))
+        optimizer.param_groups[0]["lr"] = (
+            lr * min(1.0, (k + 1) / 100) * 0.5 * (1 + math.cos(math.pi * k / steps))
+        )
         x = digits[torch.randint(len(digits), (batch,), generator=batches)]
         z = noise.at(step=k)
         loss = pyebm.dsm_loss(net(pyebm.perturb(x, sigma, z), sigma), sigma, z, weight="sigma2")
@@ -162,7 +177,8 @@ def train(
 
 @torch.no_grad()
 def mean_loss(net: ScoreNet, digits: Tensor, *, seed: int, levels: int = 32, rounds: int = 4) -> float:
-    """The loss on digits at all noise levels evenly, each digit under fresh noise in every round."""
+    """The loss on digits at all noise levels evenly, each digit under fresh noise in every
+    round."""
     sigmas, noise = ladder(levels), pyebm.Noise(seed, stream=HELD_OUT)
     total = 0.0
     for k in range(rounds):
@@ -182,15 +198,21 @@ def sample(
     kept: int = 12,
     report: Callable[[int, Tensor, dict[str, Any]], None] | None = None,
 ) -> Tensor:
-    """New digits by annealed Langevin dynamics: ``kept`` states on the way, (kept, count, 1, 8, 8); the last is the result.
+    """New digits by annealed Langevin dynamics: ``kept`` states on the way, (kept, count, 1, 8, 8);
+    the last is the result.
 
     ``kept`` must divide the number of steps.
     """
     sigmas = ladder(levels)
-    # With steps of a tenth of sigma^2 a dozen bring the noise that the state carries to within 5 % of the level's sigma.
-    sampler = pyebm.samplers.AnnealedLangevin(net, sigmas, step_lr=0.1 * SIGMA_MIN**2, n_steps_each=steps_each, denoise=True)
+    # With steps of a tenth of sigma^2 a dozen bring the noise that the state carries to within 5 %
+    # of the level's sigma.
+    sampler = pyebm.samplers.AnnealedLangevin(
+        net, sigmas, step_lr=0.1 * SIGMA_MIN**2, n_steps_each=steps_each, denoise=True
+    )
     x0 = SIGMA_MAX * pyebm.Noise(seed, stream=START).randn((count, *SHAPE))
-    return sampler(x0, noise=pyebm.Noise(seed, stream=CHAIN), thin=len(sampler) // kept, callback=report).states
+    return sampler(
+        x0, noise=pyebm.Noise(seed, stream=CHAIN), thin=len(sampler) // kept, callback=report
+    ).states
 
 
 def sigmas_of(states: Tensor, levels: int) -> list[float]:

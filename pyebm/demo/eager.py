@@ -24,7 +24,9 @@ def _moved(energy: Energy, x: Tensor, step_size: float, n_steps: int) -> Tensor:
     return x
 
 
-def _loss(objective: str, energy: Energy, x: Tensor, sigma: float, buffer: Tensor, step_size: float, n_steps: int) -> Tensor:
+def _loss(
+    objective: str, energy: Energy, x: Tensor, sigma: float, buffer: Tensor, step_size: float, n_steps: int
+) -> Tensor:
     z = torch.randn_like(x)
     noisy = x + sigma * z
     if objective == "DSM":
@@ -46,7 +48,14 @@ def _loss(objective: str, energy: Energy, x: Tensor, sigma: float, buffer: Tenso
 
 
 def seconds(
-    objective: str, net: torch.nn.Module, quadratic: float, data: Tensor, batch: int, step_size: float, n_steps: int, of: int = 10
+    objective: str,
+    net: torch.nn.Module,
+    quadratic: float,
+    data: Tensor,
+    batch: int,
+    step_size: float,
+    n_steps: int,
+    of: int = 10,
 ) -> float:
     """Of one training step, from so many of them."""
 
@@ -60,7 +69,9 @@ def seconds(
         for k in range(of + 2):
             if k == 2:
                 began = time.perf_counter()
-            loss = _loss(objective, energy, data[torch.randint(len(data), (batch,))], 0.5, buffer, step_size, n_steps)
+            loss = _loss(
+                objective, energy, data[torch.randint(len(data), (batch,))], 0.5, buffer, step_size, n_steps
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -45,10 +45,16 @@ def pinwheel(count: int, seed: int, arms: int = 5) -> Tensor:
     z = noise.at(step=1).randn((count, 2))
     along, across = 1.0 + 0.32 * z[:, 0], 0.1 * z[:, 1]
     turn = 2 * math.pi / arms * arm + 0.55 * along.exp() * 0.75
-    return 1.75 * torch.stack([turn.cos() * along - turn.sin() * across, turn.sin() * along + turn.cos() * across], 1)
+    return 1.75 * torch.stack(
+        [turn.cos() * along - turn.sin() * across, turn.sin() * along + turn.cos() * across], 1
+    )
 
 
-DATA_SETS: dict[str, Callable[[int, int], Tensor]] = {"two moons": moons, "rings": rings, "pinwheel": pinwheel}
+DATA_SETS: dict[str, Callable[[int, int], Tensor]] = {
+    "two moons": moons,
+    "rings": rings,
+    "pinwheel": pinwheel,
+}
 
 
 @dataclass
@@ -122,7 +128,9 @@ def _sliced(energy: pyebm.targets.MLPEnergy) -> Loss:
 
 
 def _cd(energy: pyebm.targets.MLPEnergy, buffer: pyebm.ReplayBuffer | None = None) -> Loss:
-    cd = ContrastiveDivergence(energy, pyebm.samplers.Langevin(energy, STEP), n_steps=CHAIN, buffer=buffer, l2=0.001)
+    cd = ContrastiveDivergence(
+        energy, pyebm.samplers.Langevin(energy, STEP), n_steps=CHAIN, buffer=buffer, l2=0.001
+    )
     return lambda x, noise, sigma: cd(pyebm.perturb(x, sigma, noise), noise)
 
 
@@ -154,7 +162,9 @@ def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: i
     optimizer = torch.optim.Adam(energy.parameters(), lr=lr, betas=(recipe.momentum, 0.999), fused=True)
     noise, batches = pyebm.Noise(seed, stream=TRAIN), torch.Generator().manual_seed(seed)
     for k in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * min(1.0, (k + 1) / 50) * 0.5 * (1 + math.cos(math.pi * k / steps))
+        optimizer.param_groups[0]["lr"] = (
+            lr * min(1.0, (k + 1) / 50) * 0.5 * (1 + math.cos(math.pi * k / steps))
+        )
         sigma = SIGMA ** min(1.0, k / (0.7 * steps))
         began = time.perf_counter()
         x = data[torch.randint(len(data), (BATCH,), generator=batches)]

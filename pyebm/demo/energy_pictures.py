@@ -33,7 +33,9 @@ def _density(axes: Any, learnt: Learnt, high: float, title: str) -> None:
     _square(axes, title)
 
 
-def page(path: Path, data: dict[str, Tensor], results: Results, samples: dict[str, dict[str, Tensor]]) -> None:
+def page(
+    path: Path, data: dict[str, Tensor], results: Results, samples: dict[str, dict[str, Tensor]]
+) -> None:
     """Two rows a data set: the densities, on one scale, and the samples below."""
     figure = _figure(15.5, 6.3 * len(results))
     rows = figure.subplots(2 * len(results), 1 + len(OBJECTIVES), squeeze=False)
@@ -46,7 +48,8 @@ def page(path: Path, data: dict[str, Tensor], results: Results, samples: dict[st
                 axes,
                 one,
                 high,
-                f"{objective}: {one.likelihoods[-1]:.2f} nats\n{one.seconds:.1f} s, eager {one.eager_seconds:.1f} s",
+                f"{objective}: {one.likelihoods[-1]:.2f} nats\n{one.seconds:.1f} s, eager"
+                f" {one.eager_seconds:.1f} s",
             )
             _points(low, samples[name][objective], f"samples of {objective}")
         _curves(below[0], learnt)

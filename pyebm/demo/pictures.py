@@ -21,7 +21,8 @@ INK, POINT, ARROW, EXACT = "#26323f", "#1f77b4", "#d1382c", "#f2a33a"
 
 
 def _figure(width: float, height: float) -> Any:
-    # A Figure of its own, without pyplot: no window, no global state, whatever backend the caller uses.
+    # A Figure of its own, without pyplot: no window, no global state, whatever backend the caller
+    # uses.
     figure: Any = Figure(figsize=(width, height), dpi=130, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     return figure
@@ -35,7 +36,14 @@ def _grid(points: int) -> tuple[Tensor, Tensor]:
 
 
 def _plane(axes: Any, title: str) -> None:
-    axes.set(title=title, xlabel="$x_1$", ylabel="$x_2$", xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    axes.set(
+        title=title,
+        xlabel="$x_1$",
+        ylabel="$x_2$",
+        xlim=(-REACH, REACH),
+        ylim=(-REACH, REACH),
+        aspect="equal",
+    )
     axes.set_xticks(range(-3, 4))
     axes.set_yticks(range(-3, 4))
 
@@ -63,7 +71,13 @@ def draw_density(axes: Any, mixture: Mixture) -> None:
     energy = mixture.energy(points).view(241, 241)
     gibbs = torch.exp(-(energy - energy.min()))
     z = float(gibbs.sum() * (line[1] - line[0]) ** 2)
-    image = axes.imshow((gibbs / z).numpy(), origin="lower", extent=(-REACH, REACH) * 2, cmap="magma", interpolation="bilinear")
+    image = axes.imshow(
+        (gibbs / z).numpy(),
+        origin="lower",
+        extent=(-REACH, REACH) * 2,
+        cmap="magma",
+        interpolation="bilinear",
+    )
     axes.figure.colorbar(image, ax=axes, shrink=0.85).set_label("density $p(x)$")
     _plane(axes, f"Its Gibbs measure $p(x) = e^{{-E(x)}} / Z$,  $Z = {z:.2f}$")
 
@@ -73,49 +87,97 @@ def draw_score(axes: Any, mixture: Mixture) -> None:
     line = torch.linspace(-3.2, 3.2, 21)
     points = torch.cartesian_prod(line, line)
     score = pyebm.energy_score(mixture.energy, points)
-    # Far out the score is long: the square root of its length keeps the arrows in the valleys visible.
+    # Far out the score is long: the square root of its length keeps the arrows in the valleys
+    # visible.
     arrows = (score / score.norm(dim=1, keepdim=True).sqrt().clamp(min=1e-6)).numpy()
     axes.quiver(*points.T.numpy(), *arrows.T, color=ARROW, width=0.004, pivot="tail", scale=75, zorder=3)
     box = {"facecolor": "white", "alpha": 0.9, "edgecolor": "none"}
     axes.text(
-        0.02, 0.02, r"arrow length $\propto |\mathrm{score}|^{1/2}$", transform=axes.transAxes, fontsize=8.5, bbox=box, zorder=4
+        0.02,
+        0.02,
+        r"arrow length $\propto |\mathrm{score}|^{1/2}$",
+        transform=axes.transAxes,
+        fontsize=8.5,
+        bbox=box,
+        zorder=4,
     )
     _plane(axes, r"The score $\nabla \log p(x) = -\nabla E(x)$ leads downhill")
 
 
 def _arrow(axes: Any, start: Tensor, end: Tensor, colour: str, **options: Any) -> None:
-    style = {"arrowstyle": "-|>", "color": colour, "lw": 2.0, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 14} | options
+    style = {
+        "arrowstyle": "-|>",
+        "color": colour,
+        "lw": 2.0,
+        "shrinkA": 0,
+        "shrinkB": 0,
+        "mutation_scale": 14,
+    } | options
     axes.annotate("", xy=tuple(end.tolist()), xytext=tuple(start.tolist()), arrowprops=style, zorder=4)
 
 
 def draw_noisy_point(axes: Any, mixture: Mixture, seed: int) -> None:
-    """x, x~ = x + sigma z, and the vector sigma^2 (-(x~ - x) / sigma^2) back, amid what x could also have become."""
+    """x, x~ = x + sigma z, and the vector sigma^2 (-(x~ - x) / sigma^2) back, amid what x could
+    also have become."""
     _contours(axes, mixture, colour_bar=False)
     x = mixture.means[:1]
     cloud = pyebm.perturb(x.repeat(300, 1), SIGMA, pyebm.Noise(seed, stream=2))
-    noisy = cloud[(cloud[:30, 1] - x[0, 1]).argmax()]  # one that lies well apart, where there is room for its name
+    noisy = cloud[
+        (cloud[:30, 1] - x[0, 1]).argmax()
+    ]  # one that lies well apart, where there is room for its name
     away = (noisy - x[0]) / (noisy - x[0]).norm()
-    axes.scatter(*cloud.T.numpy(), s=9, color="white", edgecolor=INK, lw=0.4, zorder=3, label=r"other $x + \sigma z$ of this $x$")
+    axes.scatter(
+        *cloud.T.numpy(),
+        s=9,
+        color="white",
+        edgecolor=INK,
+        lw=0.4,
+        zorder=3,
+        label=r"other $x + \sigma z$ of this $x$",
+    )
     axes.scatter(*x.T.numpy(), s=90, color=EXACT, edgecolor=INK, zorder=5, label="clean point $x$")
-    axes.scatter(*noisy.numpy(), s=90, color=ARROW, edgecolor=INK, zorder=5, label=r"noisy point $\tilde x = x + \sigma z$")
+    axes.scatter(
+        *noisy.numpy(),
+        s=90,
+        color=ARROW,
+        edgecolor=INK,
+        zorder=5,
+        label=r"noisy point $\tilde x = x + \sigma z$",
+    )
     arrow = {"arrowstyle": "-|>", "color": ARROW, "lw": 2.6, "mutation_scale": 18, "shrinkA": 4, "shrinkB": 4}
     axes.annotate("", xy=x[0].tolist(), xytext=noisy.tolist(), arrowprops=arrow, zorder=4)
-    axes.plot([], [], color=ARROW, lw=2.6, label=r"target $\sigma^2\,(-(\tilde x - x)\,/\,\sigma^2) = x - \tilde x = -\sigma z$")
+    axes.plot(
+        [],
+        [],
+        color=ARROW,
+        lw=2.6,
+        label=r"target $\sigma^2\,(-(\tilde x - x)\,/\,\sigma^2) = x - \tilde x = -\sigma z$",
+    )
     name: dict[str, Any] = {"fontsize": 15, "color": INK, "ha": "center", "va": "center", "zorder": 6}
     name["bbox"] = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "alpha": 0.85, "edgecolor": "none"}
     axes.text(*(x[0] - 0.24 * away).tolist(), "$x$", **name)
     axes.text(*(noisy + 0.24 * away).tolist(), r"$\tilde x$", **name)
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
     _plane(axes, rf"One noisy point and the way back ($\sigma = {SIGMA}$)")
-    left, below = (x[0] - torch.tensor([1.75, 1.9])).tolist()  # near the point, with room for the legend below
+    left, below = (
+        x[0] - torch.tensor([1.75, 1.9])
+    ).tolist()  # near the point, with room for the legend below
     axes.set(xlim=(left, left + 3.5), ylim=(below, below + 3.5))
 
 
 def draw_denoising(axes: Any, mixture: Mixture, net: nn.Module, seed: int) -> None:
-    """Many noisy points: their targets, whose mean at each place is the score of the smoothed density."""
+    """Many noisy points: their targets, whose mean at each place is the score of the smoothed
+    density."""
     smooth = mixture.smoothed(SIGMA)
     line, points = _grid(161)
-    axes.contour(line.numpy(), line.numpy(), smooth.energy(points).view(161, 161).numpy(), 14, colors="#b8c7d6", linewidths=0.8)
+    axes.contour(
+        line.numpy(),
+        line.numpy(),
+        smooth.energy(points).view(161, 161).numpy(),
+        14,
+        colors="#b8c7d6",
+        linewidths=0.8,
+    )
     x = mixture.sample(48, torch.Generator().manual_seed(seed))
     noisy = pyebm.perturb(x, SIGMA, pyebm.Noise(seed, stream=3))
     exact, learnt = SIGMA**2 * smooth.score(noisy), SIGMA**2 * net(noisy)
@@ -124,7 +186,13 @@ def draw_denoising(axes: Any, mixture: Mixture, net: nn.Module, seed: int) -> No
         (exact, EXACT, 0.011, r"exact $\sigma^2\,\nabla\log p_\sigma(\tilde x)$"),
         (learnt, INK, 0.004, r"learnt $\sigma^2\,s(\tilde x)$"),
     ):
-        flat = {"angles": "xy", "scale_units": "xy", "scale": 1, "zorder": 3, "headwidth": 4.5 if colour == ARROW else 3}
+        flat = {
+            "angles": "xy",
+            "scale_units": "xy",
+            "scale": 1,
+            "zorder": 3,
+            "headwidth": 4.5 if colour == ARROW else 3,
+        }
         axes.quiver(*noisy.T.numpy(), *arrows.T.numpy(), color=colour, width=width, label=label, **flat)
     axes.scatter(*noisy.T.numpy(), s=14, color=INK, zorder=4, label=r"noisy point $\tilde x$")
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
@@ -148,7 +216,10 @@ def toy(out: Path, mixture: Mixture, net: nn.Module, chains: Tensor, seed: int) 
     parts: dict[str, list[Callable[[Any], None]]] = {
         "gibbs": [lambda a: draw_energy(a, mixture), lambda a: draw_density(a, mixture)],
         "score_field": [lambda a: draw_score(a, mixture)],
-        "denoising": [lambda a: draw_noisy_point(a, mixture, seed), lambda a: draw_denoising(a, mixture, net, seed)],
+        "denoising": [
+            lambda a: draw_noisy_point(a, mixture, seed),
+            lambda a: draw_denoising(a, mixture, net, seed),
+        ],
         "langevin": [lambda a: draw_chains(a, mixture, chains)],
     }
     for name, draws in parts.items():
@@ -157,7 +228,9 @@ def toy(out: Path, mixture: Mixture, net: nn.Module, chains: Tensor, seed: int) 
             draw(axes)
         figure.savefig(out / f"{name}.png")
     page = _figure(17.5, 10.5)
-    for axes, draw in zip(page.subplots(2, 3).flat, (draw for draws in parts.values() for draw in draws), strict=True):
+    for axes, draw in zip(
+        page.subplots(2, 3).flat, (draw for draws in parts.values() for draw in draws), strict=True
+    ):
         draw(axes)
     page.savefig(out / "score_matching.png")
 
@@ -177,7 +250,9 @@ def _show(axes: Any, images: Tensor, columns: int, title: str) -> None:
     axes.set(title=title, xticks=[], yticks=[])
 
 
-def digits(path: Path, real: Tensor, sampled: Tensor, how: str = "annealed Langevin", columns: int = 12) -> None:
+def digits(
+    path: Path, real: Tensor, sampled: Tensor, how: str = "annealed Langevin", columns: int = 12
+) -> None:
     figure = _figure(12.4, 6.7)
     left, right = figure.subplots(1, 2)
     _show(left, real[: columns**2], columns, "Real digits (held out)")
@@ -189,23 +264,35 @@ def annealing(path: Path, states: Tensor, sigmas: Sequence[float], chains: int =
     """A few chains from noise to digits, left to right."""
     figure = _figure(0.95 * len(states) + 0.5, 0.95 * chains)
     axes = figure.subplots()
-    _show(axes, states[:, :chains].transpose(0, 1).flatten(0, 1), len(states), "From noise to digits: annealed Langevin dynamics")
+    _show(
+        axes,
+        states[:, :chains].transpose(0, 1).flatten(0, 1),
+        len(states),
+        "From noise to digits: annealed Langevin dynamics",
+    )
     axes.set_xticks([9 * i + 4.5 for i in range(len(states))], [f"{s:.2g}" for s in sigmas])
     axes.set_xlabel(r"noise level $\sigma$ of the state shown")
     figure.savefig(path)
 
 
 def loss(path: Path, losses: list[float], held_out: float) -> None:
-    """The loss of every step, its running mean, and where the averaged network ends on unseen digits."""
+    """The loss of every step, its running mean, and where the averaged network ends on unseen
+    digits."""
     figure = _figure(7.6, 4.6)
     axes = figure.subplots()
     raw = torch.tensor(losses)
     window = max(1, min(50, len(losses) // 4))
     smooth = raw.unfold(0, window, 1).mean(1)
     axes.plot(range(1, len(raw) + 1), raw.numpy(), color=POINT, alpha=0.25, lw=0.7, label="every batch")
-    axes.plot(range(window, len(raw) + 1), smooth.numpy(), color=POINT, lw=1.8, label=f"mean of {window} batches")
-    axes.axhline(held_out, color=ARROW, lw=1.2, ls="--", label=f"held-out digits, averaged weights: {held_out:.2f}")
-    axes.set(yscale="log", xlabel="training step", ylabel=r"$\frac{1}{2}\,\|\sigma s(\tilde x) + z\|^2$ per digit")
+    axes.plot(
+        range(window, len(raw) + 1), smooth.numpy(), color=POINT, lw=1.8, label=f"mean of {window} batches"
+    )
+    axes.axhline(
+        held_out, color=ARROW, lw=1.2, ls="--", label=f"held-out digits, averaged weights: {held_out:.2f}"
+    )
+    axes.set(
+        yscale="log", xlabel="training step", ylabel=r"$\frac{1}{2}\,\|\sigma s(\tilde x) + z\|^2$ per digit"
+    )
     axes.set(title="Denoising score matching on 8x8 digits", xlim=(1, len(raw)))
     axes.set_yticks([6, 8, 10, 15, 20, 30], ["6", "8", "10", "15", "20", "30"])
     axes.minorticks_off()

@@ -1,4 +1,5 @@
-"""How good the new digits are, in numbers that stand beside the same for real digits and for noise."""
+"""How good the new digits are, in numbers that stand beside the same for real digits and for
+noise."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def mmd2(a: Tensor, b: Tensor, median: float) -> float:
-    """The unbiased estimate of MMD^2 (Gretton et al. 2012) with the kernel exp(-d^2 / median^2); below 0 by chance if a ~ b."""
+    """The unbiased estimate of MMD^2 (Gretton et al. 2012) with the kernel exp(-d^2 / median^2);
+    below 0 by chance if a ~ b."""
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return torch.exp(-(_distances(x, y) / median).square()).double()
@@ -33,7 +35,8 @@ def nearest(a: Tensor, b: Tensor) -> float:
 
 
 def matched_noise(real: Tensor, count: int, seed: int) -> Tensor:
-    """Gaussian noise with every pixel's own mean and standard deviation: what a model without structure would draw."""
+    """Gaussian noise with every pixel's own mean and standard deviation: what a model without
+    structure would draw."""
     z = torch.randn(count, *real.shape[1:], generator=torch.Generator().manual_seed(seed))
     return real.mean(0) + real.std(0) * z
 
@@ -42,7 +45,9 @@ def measure(samples: Tensor, digits: Digits, *, seed: int, threshold: float = 0.
     """All the numbers, each for the samples, for real digits and for noise."""
     noise = matched_noise(digits.train, len(samples), seed)
     median = float(torch.pdist(digits.train.flatten(1)).median())
-    classifier = LogisticRegression(max_iter=5000).fit(digits.train.flatten(1).numpy(), digits.train_labels.numpy())
+    classifier = LogisticRegression(max_iter=5000).fit(
+        digits.train.flatten(1).numpy(), digits.train_labels.numpy()
+    )
 
     def probabilities(x: Tensor) -> Tensor:
         return torch.as_tensor(classifier.predict_proba(x.flatten(1).numpy()))
@@ -51,7 +56,8 @@ def measure(samples: Tensor, digits: Digits, *, seed: int, threshold: float = 0.
     for name, x in {"samples": samples, "real": digits.train, "noise": noise}.items():
         numbers[f"mmd2_{name}"] = mmd2(x, digits.held_out, median)
         numbers[f"nearest_held_out_{name}"] = nearest(x, digits.held_out)
-    # From here on the real digits are the held-out ones: the classifier and a copying model have seen the others.
+    # From here on the real digits are the held-out ones: the classifier and a copying model have
+    # seen the others.
     for name, x in {"samples": samples, "real": digits.held_out, "noise": noise}.items():
         numbers[f"nearest_train_{name}"] = nearest(x, digits.train)
         p = probabilities(x)

@@ -1,4 +1,5 @@
-"""Score matching where it can be seen: a density in the plane whose energy, score and smoothed score are known exactly."""
+"""Score matching where it can be seen: a density in the plane whose energy, score and smoothed
+score are known exactly."""
 
 from __future__ import annotations
 
@@ -45,17 +46,23 @@ class Mixture:
 
 
 def petals(count: int = 5) -> Mixture:
-    """Long Gaussians around the origin, like the petals of a pinwheel; every other one is deeper."""
+    """Long Gaussians around the origin, like the petals of a pinwheel; every other one is
+    deeper."""
     around = torch.arange(count) * (2 * math.pi / count) + 0.5 * math.pi
     along = around + 0.9
-    axes = torch.stack([torch.stack([along.cos(), -along.sin()], 1), torch.stack([along.sin(), along.cos()], 1)], 1)
+    axes = torch.stack(
+        [torch.stack([along.cos(), -along.sin()], 1), torch.stack([along.sin(), along.cos()], 1)], 1
+    )
     covariance = axes @ torch.diag(torch.tensor([0.62, 0.22]).square()) @ axes.mT
     weights = 1.0 + torch.arange(count) % 2
     return Mixture(weights / weights.sum(), 1.75 * torch.stack([around.cos(), around.sin()], 1), covariance)
 
 
-def learn_score(mixture: Mixture, steps: int, *, seed: int, sigma: float = SIGMA, batch: int = 512, lr: float = 5e-3) -> nn.Module:
-    """The same lesson as for the digits, at one noise level: a network sees points, noise, and never the density."""
+def learn_score(
+    mixture: Mixture, steps: int, *, seed: int, sigma: float = SIGMA, batch: int = 512, lr: float = 5e-3
+) -> nn.Module:
+    """The same lesson as for the digits, at one noise level: a network sees points, noise, and
+    never the density."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
@@ -73,14 +80,18 @@ def learn_score(mixture: Mixture, steps: int, *, seed: int, sigma: float = SIGMA
 
 
 def relative_error(net: nn.Module, mixture: Mixture, *, seed: int, sigma: float = SIGMA) -> float:
-    """E |s - s*|^2 / E |s*|^2 over the noisy points, for s* the exact score of the smoothed density."""
+    """E |s - s*|^2 / E |s*|^2 over the noisy points, for s* the exact score of the smoothed
+    density."""
     x = mixture.smoothed(sigma).sample(4096, torch.Generator().manual_seed(seed + 1))
     exact = mixture.smoothed(sigma).score(x)
     return float((net(x) - exact).square().sum() / exact.square().sum())
 
 
-def chains(mixture: Mixture, count: int, steps: int, *, seed: int, step_size: float = 0.003, radius: float = 2.9) -> Tensor:
-    """Langevin chains from a circle around the modes: the starts and every state after, (steps + 1, count, 2)."""
+def chains(
+    mixture: Mixture, count: int, steps: int, *, seed: int, step_size: float = 0.003, radius: float = 2.9
+) -> Tensor:
+    """Langevin chains from a circle around the modes: the starts and every state after, (steps + 1,
+    count, 2)."""
     angle = torch.arange(count) * (2 * math.pi / count)
     x0 = radius * torch.stack([angle.cos(), angle.sin()], 1)
     sampler = pyebm.samplers.Langevin(mixture.score, step_size)

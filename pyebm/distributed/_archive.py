@@ -1,4 +1,5 @@
-"""Files whose bytes are a function of what is in them: zip archives without times, .npy arrays, PNG pictures."""
+"""Files whose bytes are a function of what is in them: zip archives without times, .npy arrays, PNG
+pictures."""
 
 from __future__ import annotations
 
@@ -28,17 +29,22 @@ def packed(members: dict[str, bytes]) -> bytes:
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """The members; zipfile.BadZipFile where the archive is cut short or one's CRC-32 is not that of its bytes."""
+    """The members; zipfile.BadZipFile where the archive is cut short or one's CRC-32 is not that of
+    its bytes."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def npy(values: Tensor) -> bytes:
-    """As numpy.save writes it (format 1.0). numpy has no bfloat16: that becomes float32, which holds it exactly."""
+    """As numpy.save writes it (format 1.0). numpy has no bfloat16: that becomes float32, which
+    holds it exactly."""
     if values.dtype is torch.bfloat16:
         values = values.float()
     order = "<" if sys.byteorder == "little" else ">"
-    header = f"{{'descr': '{order}{_DTYPES[values.dtype]}', 'fortran_order': False, 'shape': {tuple(values.shape)!r}, }}"
+    header = (
+        f"{{'descr': '{order}{_DTYPES[values.dtype]}', 'fortran_order': False, 'shape':"
+        f" {tuple(values.shape)!r}, }}"
+    )
     length = len(header) + 1
     header += " " * (-(10 + length) % 64) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + raw(values)
@@ -47,16 +53,26 @@ def npy(values: Tensor) -> bytes:
 def raw(values: Tensor) -> bytes:
     """The bytes of a tensor's elements, in order."""
     values = values.detach().cpu().contiguous()
-    return ctypes.string_at(values.data_ptr(), values.numel() * values.element_size()) if values.numel() else b""
+    return (
+        ctypes.string_at(values.data_ptr(), values.numel() * values.element_size()) if values.numel() else b""
+    )
 
 
 def png(image: Tensor) -> bytes:
-    """A picture (1 or 3, H, W) of numbers from -1, black, to 1, white; those beyond are cut off, as EDM's generate.py does."""
+    """A picture (1 or 3, H, W) of numbers from -1, black, to 1, white; those beyond are cut off, as
+    EDM's generate.py does."""
     channels, height, width = image.shape
-    pixels = (image.double() * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).reshape(height, width * channels)
+    pixels = (
+        (image.double() * 127.5 + 128)
+        .clamp(0, 255)
+        .to(torch.uint8)
+        .permute(1, 2, 0)
+        .reshape(height, width * channels)
+    )
     rows = torch.cat((pixels.new_zeros(height, 1), pixels), 1)  # each row begins with its filter, 0 for none
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw(rows), 6)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )

@@ -1,7 +1,8 @@
 """The folder of a run: what is finished in it, and how a file gets there whole or not at all.
 
-``run.json`` says which run it is; ``samples-000000.npz``, ... are its micro-batches; ``SHA256SUMS`` is written when all are there.
-Names with a dot in front are the run's own: a lock, files on their way, the states of unfinished chains.
+``run.json`` says which run it is; ``samples-000000.npz``, ... are its micro-batches; ``SHA256SUMS``
+is written when all are there. Names with a dot in front are the run's own: a lock, files on their
+way, the states of unfinished chains.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from . import _archive
 
 _SUMS = "SHA256SUMS"
 _WHY = {
-    "first_step": "the first step has other bits than when this folder was begun (other weights, code, threads or machine)",
+    "first_step": (
+        "the first step has other bits than when this folder was begun (other weights, code, threads or"
+        " machine)"
+    ),
     "config": "the config's text is not the one that this folder was begun with",
 }
 
@@ -50,7 +54,8 @@ class Folder:
             self._check_same(begun.read_bytes())
         elif names := sorted(name for name in os.listdir(self.path) if not name.startswith(".")):
             raise FileExistsError(
-                f"sample: out must be a new folder or one that a run began, got {self.path}, which has {names[0]}"
+                f"sample: out must be a new folder or one that a run began, got {self.path}, which has"
+                f" {names[0]}"
             )
         else:
             self._write("run.json", self.run)
@@ -59,7 +64,8 @@ class Folder:
                 (self.path / name).unlink(missing_ok=True)
 
     def _take_lock(self) -> None:
-        """One run at a time. The system gives the lock back when a process ends, however it ends."""
+        """One run at a time. The system gives the lock back when a process ends, however it
+        ends."""
         try:
             import fcntl
         except ImportError:
@@ -69,18 +75,25 @@ class Folder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BlockingIOError(error.errno, f"sample: another run is writing to {self.path}; wait for it") from None
-            # A file system without locks: what follows holds, as runs that are the same write the same bytes.
+                raise BlockingIOError(
+                    error.errno, f"sample: another run is writing to {self.path}; wait for it"
+                ) from None
+            # A file system without locks: what follows holds, as runs that are the same write the
+            # same bytes.
 
     def _check_same(self, begun: bytes) -> None:
         try:
             before = json.loads(begun)
         except ValueError:
-            raise ValueError(f"sample: {self.path / 'run.json'} is damaged; see what the files' own run.json say") from None
+            raise ValueError(
+                f"sample: {self.path / 'run.json'} is damaged; see what the files' own run.json say"
+            ) from None
         other = [key for key in before.keys() | self.about.keys() if before.get(key) != self.about.get(key)]
         if other:
             lines = [f"{key}: {_WHY.get(key) or self._difference(key, before)}" for key in sorted(other)]
-            raise ValueError(f"sample: {self.path} holds another run; take another folder\n  " + "\n  ".join(lines))
+            raise ValueError(
+                f"sample: {self.path} holds another run; take another folder\n  " + "\n  ".join(lines)
+            )
 
     def _difference(self, key: str, before: dict[str, Any]) -> str:
         return f"it has {shown(before.get(key))}, got {shown(self.about.get(key))}"
@@ -94,7 +107,8 @@ class Folder:
         return sum(name.startswith("samples-") for name in os.listdir(self.path))
 
     def found(self, numbers: Iterable[int], ids_of: Any) -> tuple[dict[int, str], list[str]]:
-        """The checksums of the micro-batches that are there, and what is wrong with those that are not whole."""
+        """The checksums of the micro-batches that are there, and what is wrong with those that are
+        not whole."""
         sums, wrong = self._sums(), []
         made: dict[int, str] = {}
         for number in numbers:
@@ -106,7 +120,9 @@ class Folder:
             made[number] = hashlib.sha256(content).hexdigest()
             try:
                 members = _archive.unpacked(content)
-                whole = members["run.json"] == self.run and members["ids.npy"] == _archive.npy(torch.tensor(ids_of(number)))
+                whole = members["run.json"] == self.run and members["ids.npy"] == _archive.npy(
+                    torch.tensor(ids_of(number))
+                )
             except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, OSError):
                 whole = False
             if not whole or sums.get(name, made[number]) != made[number]:
@@ -121,7 +137,8 @@ class Folder:
         return {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
 
     def add(self, number: int, members: dict[str, bytes], ids: torch.Tensor) -> str:
-        """Write a micro-batch's file; its checksum. One that is there by now must have the same bytes."""
+        """Write a micro-batch's file; its checksum. One that is there by now must have the same
+        bytes."""
         content = _archive.packed(members | {"ids.npy": _archive.npy(ids), "run.json": self.run})
         self._write(self.file(number), content)
         self.state(number).unlink(missing_ok=True)
@@ -129,7 +146,9 @@ class Folder:
 
     def end(self, sums: dict[int, str]) -> None:
         """All is there: the checksums, as ``sha256sum --check`` reads them."""
-        self._write(_SUMS, "".join(f"{sums[number]}  {self.file(number)}\n" for number in sorted(sums)).encode())
+        self._write(
+            _SUMS, "".join(f"{sums[number]}  {self.file(number)}\n" for number in sorted(sums)).encode()
+        )
         for state in self.path.glob(".state-*.pt"):  # of files that were written before a kill came
             state.unlink(missing_ok=True)
 
@@ -147,7 +166,9 @@ class Folder:
                     os.fsync(file.fileno())
                 if not name.startswith(".") and path.exists():
                     if path.read_bytes() != content:
-                        raise FileExistsError(f"sample: {path} is there with other bytes, and is left as it is")
+                        raise FileExistsError(
+                            f"sample: {path} is there with other bytes, and is left as it is"
+                        )
                     return
                 os.replace(on_its_way, path)
                 self._sync()
@@ -156,7 +177,10 @@ class Folder:
         except FileExistsError:
             raise
         except OSError as error:
-            said = f"sample: {path} could not be written ({error.strerror}); what is finished stays: the same call goes on"
+            said = (
+                f"sample: {path} could not be written ({error.strerror}); what is finished stays: the same"
+                " call goes on"
+            )
             raise OSError(error.errno, said) from None
 
     def _sync(self) -> None:
@@ -186,7 +210,9 @@ class Folder:
             return None
         checksum, saved = content[:32], content[32:]
         if hashlib.sha256(saved).digest() != checksum:
-            raise ValueError(f"sample: {path} is cut short or damaged; delete it, and these chains begin anew")
+            raise ValueError(
+                f"sample: {path} is cut short or damaged; delete it, and these chains begin anew"
+            )
         left = torch.load(io.BytesIO(saved), map_location=like.x.device, weights_only=True)
         state = State.from_state_dict(left["state"])
         ours = left["run"] == self.name and state.x.shape == like.x.shape and state.x.dtype is like.x.dtype

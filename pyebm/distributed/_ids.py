@@ -22,7 +22,8 @@ class Ids(Sequence[int]):
 
     Args:
         call: who asks, for messages.
-        given: a range, ints in a sequence or an int64 tensor, or text such as "0-49999" or "0-9,20,30-39".
+        given: a range, ints in a sequence or an int64 tensor, or text such as "0-49999" or
+            "0-9,20,30-39".
     """
 
     def __init__(self, call: str, given: Any) -> None:
@@ -36,7 +37,10 @@ class Ids(Sequence[int]):
         ordered = sorted(self.parts, key=lambda part: part.start)
         for before, after in pairwise(ordered):
             if after.start < before.stop:
-                raise ValueError(f"{call}: ids must name a sample once, got {_text(before)} and {_text(after)}, which overlap")
+                raise ValueError(
+                    f"{call}: ids must name a sample once, got {_text(before)} and {_text(after)}, which"
+                    " overlap"
+                )
         self.ends = list(accumulate(map(len, self.parts)))
 
     def _read(self, given: Any) -> Iterator[range]:
@@ -49,7 +53,10 @@ class Ids(Sequence[int]):
         if isinstance(given, Tensor):
             plain = given.dtype is torch.int64 and given.dim() == 1 and given.layout is torch.strided
             if not plain or given.is_nested or given.is_meta:
-                raise TypeError(f"{self.call}: ids must be an int64 tensor (n,) where they are a tensor, got {shown(given)}")
+                raise TypeError(
+                    f"{self.call}: ids must be an int64 tensor (n,) where they are a tensor, got"
+                    f" {shown(given)}"
+                )
             given = given.tolist()
         elif hasattr(given, "tolist"):  # numpy's
             given = given.tolist()

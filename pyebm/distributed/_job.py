@@ -61,10 +61,19 @@ class Job:
         self.ids, self.batch = Ids(call, ids), checked_count(call, "batch", batch, 1)
         self.batches = -(-len(self.ids) // self.batch)
         if isinstance(noise, torch.Generator):
-            raise TypeError(f"{call}: noise must be a Noise or an int (its seed), got a Generator, which draws anew for each call")
+            raise TypeError(
+                f"{call}: noise must be a Noise or an int (its seed), got a Generator, which draws anew for"
+                " each call"
+            )
         self.noise = as_noise(call, noise)
-        if not isinstance(self.noise.seed, int) or self.noise.sample_ids is not None or self.noise.first_sample:
-            raise ValueError(f"{call}: noise must have one seed and leave its samples to ids, got {self.noise!r}")
+        if (
+            not isinstance(self.noise.seed, int)
+            or self.noise.sample_ids is not None
+            or self.noise.first_sample
+        ):
+            raise ValueError(
+                f"{call}: noise must have one seed and leave its samples to ids, got {self.noise!r}"
+            )
         self.any_batch = checked_flag(call, "any_batch", any_batch)
         self.save_every = bound(call, "save_every", save_every)
         if not self.save_every >= 0:
@@ -86,12 +95,17 @@ class Job:
     def _steps(self, n_steps: Any) -> int | None:
         if not isinstance(self.sampler, Sampler):
             if n_steps is not None:
-                raise ValueError(f"sample: n_steps must be None for a sampler that is a function, got {shown(n_steps)}")
+                raise ValueError(
+                    f"sample: n_steps must be None for a sampler that is a function, got {shown(n_steps)}"
+                )
             return None
         length, first = self.sampler.length, self.noise.step
         if n_steps is None:
             if length is None:
-                raise TypeError("sample: n_steps must be an int, got None; this sampler has no schedule that ends by itself")
+                raise TypeError(
+                    "sample: n_steps must be an int, got None; this sampler has no schedule that ends by"
+                    " itself"
+                )
             n_steps = length - first
         count = checked_count("sample", "n_steps", n_steps)
         return count if length is None else min(count, length - first)
@@ -118,11 +132,18 @@ class Job:
         return State(x0, noise)
 
     def first_step(self) -> str:
-        """A checksum of the first micro-batch after one step: another network, or a machine with other bits, has another."""
+        """A checksum of the first micro-batch after one step: another network, or a machine with
+        other bits, has another."""
         start = self.start(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will say it
-            x = self._advanced(start, 1).x if self.n_steps else self._drawn(start) if self.n_steps is None else start.x
+            x = (
+                self._advanced(start, 1).x
+                if self.n_steps
+                else self._drawn(start)
+                if self.n_steps is None
+                else start.x
+            )
         return hashlib.sha256(_archive.raw(start.x) + _archive.raw(x)).hexdigest()
 
     def samples(self, number: int, folder: Folder) -> tuple[Tensor, bool]:
@@ -152,7 +173,9 @@ class Job:
             x: Tensor = self.sampler(start.x, noise=start.noise)
         check_samples("sample", "the sampler's result", x)
         if x.shape != start.x.shape:
-            raise ValueError(f"sample: sampler must return {tuple(start.x.shape)} like x0, got {tuple(x.shape)}")
+            raise ValueError(
+                f"sample: sampler must return {tuple(start.x.shape)} like x0, got {tuple(x.shape)}"
+            )
         return x
 
     def members(self, x: Tensor, ids: list[int]) -> dict[str, bytes]:
@@ -161,9 +184,14 @@ class Job:
         if self.format == "npz":
             return {"x.npy": _archive.npy(x)}
         if not bool(x.isfinite().all()):
-            bad = [one for one, fine in zip(ids, x.flatten(1).isfinite().all(1).tolist(), strict=True) if not fine]
+            bad = [
+                one
+                for one, fine in zip(ids, x.flatten(1).isfinite().all(1).tolist(), strict=True)
+                if not fine
+            ]
             raise ValueError(
-                f"sample: a PNG can't show numbers that are not finite, as samples {shown(bad)} have; take format='npz'"
+                f"sample: a PNG can't show numbers that are not finite, as samples {shown(bad)} have; take"
+                " format='npz'"
             )
         return {f"{one:010d}.png": _archive.png(image) for one, image in zip(ids, x, strict=True)}
 

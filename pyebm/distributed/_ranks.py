@@ -11,16 +11,21 @@ from datetime import timedelta
 from typing import Any
 
 _POLL = 0.5  # seconds between two looks at how far the others are
-_PATIENCE = timedelta(days=365)  # a rank may be slow; one that died closes its connections, which the others notice at once
+_PATIENCE = timedelta(
+    days=365
+)  # a rank may be slow; one that died closes its connections, which the others notice at once
 
 
 class Ranks:
-    """This process among the others. What moves between them is a few numbers, so gloo carries it on GPUs too."""
+    """This process among the others. What moves between them is a few numbers, so gloo carries it
+    on GPUs too."""
 
     def __init__(self) -> None:
         self.rank, self.size = 0, 1
         self._dist = _initialised()
-        if self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun's
+        if (
+            self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+        ):  # torchrun's
             import torch.distributed as dist
 
             # It stays: torchrun's store is there for one set-up in a process's life.

@@ -1,7 +1,8 @@
-"""``python -m pyebm sample CONFIG --ids 0-49999 --out DIR``: :func:`pyebm.distributed.sample` from the command line.
+"""``python -m pyebm sample CONFIG --ids 0-49999 --out DIR``: :func:`pyebm.distributed.sample` from
+the command line.
 
-CONFIG is a Python file, whose names are the arguments of that function: ``sampler``, ``shape``, ``noise``, ``batch``, and where
-they are wanted ``n_steps``, ``init`` and ``format``.
+CONFIG is a Python file, whose names are the arguments of that function: ``sampler``, ``shape``,
+``noise``, ``batch``, and where they are wanted ``n_steps``, ``init`` and ``format``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,22 @@ _NEEDED, _MORE = ("sampler", "shape", "noise", "batch"), {"n_steps": None, "init
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, help="a Python file that sets sampler, shape, noise, batch; n_steps, init, format")
+    parser.add_argument(
+        "config",
+        type=Path,
+        help="a Python file that sets sampler, shape, noise, batch; n_steps, init, format",
+    )
     parser.add_argument("--ids", required=True, help="the samples: 0-49999, or 0-9,20,30-39")
-    parser.add_argument("--out", required=True, type=Path, help="a new folder, or that of the same run, which then goes on")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="a new folder, or that of the same run, which then goes on"
+    )
     parser.add_argument("--any-batch", action="store_true", help="don't fill up the last micro-batch")
-    parser.add_argument("--save-every", type=float, default=60.0, metavar="S", help="seconds between a chain's states (60)")
-    parser.add_argument("--threads", type=int, default=1, help="of each process (1); a network's bits may depend on it")
+    parser.add_argument(
+        "--save-every", type=float, default=60.0, metavar="S", help="seconds between a chain's states (60)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of each process (1); a network's bits may depend on it"
+    )
     parser.add_argument("--progress", action="store_true", help="a bar for all processes (needs rich)")
 
 
@@ -38,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
     names = runpy.run_path(str(options.config), run_name="pyebm_config")
     missing = [name for name in _NEEDED if name not in names]
     if missing:
-        raise ValueError(f"sample: {options.config} must set {', '.join(_NEEDED)}; it has no {', '.join(missing)}")
+        raise ValueError(
+            f"sample: {options.config} must set {', '.join(_NEEDED)}; it has no {', '.join(missing)}"
+        )
     made = run_job(
         **{name: names[name] for name in _NEEDED},
         **{name: names.get(name, default) for name, default in _MORE.items()},
@@ -51,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if os.environ.get("RANK", "0") == "0":
         print(
-            f"{options.out}: {made.samples} samples, {made.found} of them found, {made.samples - made.found} made by "
-            f"{made.ranks} process(es) in {made.seconds:.1f} s; {made.resumed} micro-batch(es) went on from the middle"
+            f"{options.out}: {made.samples} samples, {made.found} of them found, {made.samples - made.found}"
+            f" made by {made.ranks} process(es) in {made.seconds:.1f} s; {made.resumed} micro-batch(es) went"
+            " on from the middle"
         )
     return 0

@@ -1,4 +1,5 @@
-"""Many samples by many processes, into files whose bytes don't depend on how many, or on how often they were killed."""
+"""Many samples by many processes, into files whose bytes don't depend on how many, or on how often
+they were killed."""
 
 from __future__ import annotations
 
@@ -44,26 +45,34 @@ def sample(
     save_every: float = 60.0,
     progress: bool = False,
 ) -> Sampled:
-    """Draw samples into the files of a folder: the same bytes for any number of processes, killed and called again or not.
+    """Draw samples into the files of a folder: the same bytes for any number of processes, killed
+    and called again or not.
 
-    Call it in one process, or in all of torchrun's. The ids are cut into micro-batches, which the ranks take in turn; a file
-    has one of them and appears whole. The same call goes on where an earlier one ended: it leaves out what is finished, and
-    long chains go on from their last state. docs/distributed.md has the guarantee and its limits.
+    Call it in one process, or in all of torchrun's. The ids are cut into micro-batches, which the
+    ranks take in turn; a file has one of them and appears whole. The same call goes on where an
+    earlier one ended: it leaves out what is finished, and long chains go on from their last state.
+    docs/distributed.md has the guarantee and its limits.
 
     Args:
-        sampler: one of :mod:`pyebm.samplers`, or a function ``sampler(x0, noise=noise)`` that returns samples like x0, where
-            ``noise`` has their ids; such a one begins a micro-batch anew after a kill.
+        sampler: one of :mod:`pyebm.samplers`, or a function ``sampler(x0, noise=noise)`` that
+            returns samples like x0, where ``noise`` has their ids; such a one begins a micro-batch
+            anew after a kill.
         shape: that of one sample.
-        ids: of the samples, each in [0, 2**32) and once: a range, ints, an int64 tensor or text, "0-9,20,30-39".
-        noise: names the noise of the first step; a sample's is that of its id. An int n is ``Noise(n)``.
-        batch: samples of a micro-batch. The last one is filled up with its last id, whose copies are dropped.
+        ids: of the samples, each in [0, 2**32) and once: a range, ints, an int64 tensor or text,
+            "0-9,20,30-39".
+        noise: names the noise of the first step; a sample's is that of its id. An int n is
+            ``Noise(n)``.
+        batch: samples of a micro-batch. The last one is filled up with its last id, whose copies
+            are dropped.
         out: a folder: a new one, or that of the same run.
         n_steps: steps of the sampler; None for all of its schedule.
-        init: ``init(ids, noise)`` makes x0 (B, *shape) from int64 ids (B,) and a Noise on a stream of its own, on the device
-            where the sampler is to run; None for ``noise.randn((B, *shape))``.
-        format: "npz" has x (B, *shape), ids (B,) and run.json in each file; "png" has a zip archive of pictures (1 or 3, H, W)
-            from -1 to 1, named by their ids, with the same.
-        any_batch: don't fill up the last micro-batch; a network's bits may depend on how many samples it is given.
+        init: ``init(ids, noise)`` makes x0 (B, *shape) from int64 ids (B,) and a Noise on a stream
+            of its own, on the device where the sampler is to run; None for
+            ``noise.randn((B, *shape))``.
+        format: "npz" has x (B, *shape), ids (B,) and run.json in each file; "png" has a zip archive
+            of pictures (1 or 3, H, W) from -1 to 1, named by their ids, with the same.
+        any_batch: don't fill up the last micro-batch; a network's bits may depend on how many
+            samples it is given.
         save_every: seconds between two states that are kept of a chain.
         progress: rank 0 shows a bar for all ranks (needs rich).
 
@@ -71,16 +80,18 @@ def sample(
         :class:`Sampled`, once all ranks are done.
 
     Raises:
-        TypeError, ValueError: what an argument can't be; a folder of another run, or files that are damaged; a first step whose
-            bits differ between ranks, or from the folder's.
-        OSError: a folder that another run is writing to, that holds other things, or whose disk is full. Nothing that was
-            finished is lost, and nothing overwritten.
+        TypeError, ValueError: what an argument can't be; a folder of another run, or files that are
+            damaged; a first step whose bits differ between ranks, or from the folder's.
+        OSError: a folder that another run is writing to, that holds other things, or whose disk is
+            full. Nothing that was finished is lost, and nothing overwritten.
 
     Example:
         >>> import tempfile, pyebm
         >>> sampler = pyebm.samplers.Langevin(pyebm.targets.DoubleWell(), 0.01)
         >>> with tempfile.TemporaryDirectory() as out:
-        ...     pyebm.distributed.sample(sampler, (2,), ids=range(100), noise=0, batch=32, out=out, n_steps=10).samples
+        ...     pyebm.distributed.sample(
+        ...         sampler, (2,), ids=range(100), noise=0, batch=32, out=out, n_steps=10
+        ...     ).samples
         100
     """
     return run(
@@ -100,7 +111,9 @@ def sample(
     )
 
 
-def run(sampler: Any, shape: Any, *, out: Any, progress: Any, about: dict[str, Any], **options: Any) -> Sampled:
+def run(
+    sampler: Any, shape: Any, *, out: Any, progress: Any, about: dict[str, Any], **options: Any
+) -> Sampled:
     """:func:`sample`; about: what else the files depend on, for run.json."""
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"sample: out must be a path, got {shown(out)}")
@@ -135,7 +148,9 @@ def run(sampler: Any, shape: Any, *, out: Any, progress: Any, about: dict[str, A
         look(True)
         parts_made = ranks.gathered((made, resumed))
         if ranks.rank == 0:
-            folder.end(sums | {number: checksum for part, _ in parts_made for number, checksum in part.items()})
+            folder.end(
+                sums | {number: checksum for part, _ in parts_made for number, checksum in part.items()}
+            )
         ranks.wait(_no_look)  # all return once all is there
         seconds = time.perf_counter() - began
         return Sampled(len(job.ids), found, sum(part[1] for part in parts_made), ranks.size, seconds)
@@ -149,7 +164,11 @@ def _agree(ranks: Ranks, folder: Folder) -> None:
             keys = [key for key in other if other[key] != runs[0].get(key)]
             raise ValueError(
                 f"sample: ranks 0 and {rank} must run the same, but differ in {', '.join(keys)}"
-                + ("; their weights, code, threads or machines are not the same" if "first_step" in keys else "")
+                + (
+                    "; their weights, code, threads or machines are not the same"
+                    if "first_step" in keys
+                    else ""
+                )
             )
     error: Exception | None = None
     if ranks.rank == 0:

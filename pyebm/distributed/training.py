@@ -1,4 +1,5 @@
-"""Training and chains over ranks: the noise of a rank's samples, and all ranks' chains in one tensor for diagnostics."""
+"""Training and chains over ranks: the noise of a rank's samples, and all ranks' chains in one
+tensor for diagnostics."""
 
 from __future__ import annotations
 
@@ -15,24 +16,32 @@ from ..noise import Noise, as_noise
 from ._ranks import _initialised
 
 
-def noise_for(indices: Tensor | Sequence[int], noise: Noise | int | None = None, *, check: bool = True) -> Noise:
-    """The noise of this rank's samples, by the indices that they have in the data set: what one process with all of them draws.
+def noise_for(
+    indices: Tensor | Sequence[int], noise: Noise | int | None = None, *, check: bool = True
+) -> Noise:
+    """The noise of this rank's samples, by the indices that they have in the data set: what one
+    process with all of them draws.
 
     With it, DDP's gradient is that of one process on the whole batch, whatever the number of ranks.
 
     Args:
-        indices: (B,) of this rank's batch, ints or an int64 tensor, as a DistributedSampler gives them.
-        noise: names the seed, step and stream, the same on all ranks; an int n is ``Noise(n)``. None draws a seed on rank 0
-            from torch's default generator, for all ranks, and another one for each call.
-        check: warn where samples share their noise; the ranks then tell each other their indices, 8 bytes a sample.
+        indices: (B,) of this rank's batch, ints or an int64 tensor, as a DistributedSampler gives
+            them.
+        noise: names the seed, step and stream, the same on all ranks; an int n is ``Noise(n)``.
+            None draws a seed on rank 0 from torch's default generator, for all ranks, and another
+            one for each call.
+        check: warn where samples share their noise; the ranks then tell each other their indices, 8
+            bytes a sample.
 
     Returns:
         A :class:`pyebm.Noise` with ``sample_ids=indices``.
 
-    Raises TypeError or ValueError for what is no index, and for a noise that lists samples of its own.
+    Raises TypeError or ValueError for what is no index, and for a noise that lists samples of its
+    own.
 
-    Warns (RuntimeWarning) where an index is twice in the batch of all ranks: both samples get the same noise. A
-    DistributedSampler without ``drop_last`` fills the ranks' shares up with such copies.
+    Warns (RuntimeWarning) where an index is twice in the batch of all ranks: both samples get the
+    same noise. A DistributedSampler without ``drop_last`` fills the ranks' shares up with such
+    copies.
 
     Example:
         >>> import torch, pyebm
@@ -55,7 +64,9 @@ def noise_for(indices: Tensor | Sequence[int], noise: Noise | int | None = None,
         if isinstance(indices, (str, bytes, dict, set)):
             raise TypeError(f"got {shown(indices)}")
         if not isinstance(indices, Tensor):
-            listed = torch.tensor([checked_int(call, "indices", one) for one in indices], dtype=torch.int64, device="cpu")
+            listed = torch.tensor(
+                [checked_int(call, "indices", one) for one in indices], dtype=torch.int64, device="cpu"
+            )
         made = Noise(noise.seed, sample_ids=listed, step=noise.step, stream=noise.stream)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -77,23 +88,27 @@ def _warn_of_shared(noise: Noise, dist: Any) -> None:
     if len(twice):
         some = ", ".join(map(str, twice[:5].tolist())) + (", ..." if len(twice) > 5 else "")
         warnings.warn(
-            f"noise_for: {len(twice)} of the batch's samples have their index more than once, and so the same noise: {some}",
+            f"noise_for: {len(twice)} of the batch's samples have their index more than once, and so the same"
+            f" noise: {some}",
             RuntimeWarning,
             stacklevel=3,
         )
 
 
 def gather_chains(states: Tensor, dim: int = 1) -> Tensor:
-    """All ranks' chains in one tensor, in the order of the ranks, on every rank: for R-hat and ESS over all of them.
+    """All ranks' chains in one tensor, in the order of the ranks, on every rank: for R-hat and ESS
+    over all of them.
 
     Args:
         states: (n_kept, B, ...) as a trajectory has them; B may differ between ranks.
         dim: that of the chains.
 
     Returns:
-        (n_kept, the ranks' B together, ...) on the device of states. Without torch.distributed, states.
+        (n_kept, the ranks' B together, ...) on the device of states. Without torch.distributed,
+        states.
 
-    Raises TypeError or ValueError where states are no dense floating-point tensor with such a dimension.
+    Raises TypeError or ValueError where states are no dense floating-point tensor with such a
+    dimension.
 
     Example:
         >>> import torch, pyebm

@@ -1,7 +1,9 @@
-"""What the adapters share: where their normals come from, and the core's operations for either kind of noise.
+"""What the adapters share: where their normals come from, and the core's operations for either kind
+of noise.
 
-Noise is a :class:`pyebm.Noise` (ours: regenerated wherever it is needed, never stored) or a tensor of normals (the caller's own,
-for the same run as before). A tensor goes through torch operations with the kernels' arithmetic, rounded once.
+Noise is a :class:`pyebm.Noise` (ours: regenerated wherever it is needed, never stored) or a tensor
+of normals (the caller's own, for the same run as before). A tensor goes through torch operations
+with the kernels' arithmetic, rounded once.
 """
 
 from __future__ import annotations
@@ -31,14 +33,18 @@ class Draws:
     """An adapter's normals, one draw after another.
 
     Args:
-        source: a Noise, whose step k + its own is the k-th draw; a function that is given a tensor and returns normals like it,
-            such as ``torch.randn_like``, for the bits of a run without pyebm; or None for a Noise with a fresh seed, drawn
-            from torch's default generator at the first draw.
+        source: a Noise, whose step k + its own is the k-th draw; a function that is given a tensor
+            and returns normals like it, such as ``torch.randn_like``, for the bits of a run without
+            pyebm; or None for a Noise with a fresh seed, drawn from torch's default generator at
+            the first draw.
     """
 
     def __init__(self, source: Source = None) -> None:
         if not (source is None or isinstance(source, Noise) or callable(source)):
-            raise TypeError(f"noise: must be a Noise, a function such as torch.randn_like, or None, got {type(source).__name__}")
+            raise TypeError(
+                "noise: must be a Noise, a function such as torch.randn_like, or None, got"
+                f" {type(source).__name__}"
+            )
         self.source = source
         self.count = 0
         self._walk: tuple[torch.device, Iterator[Noise]] | None = None
@@ -60,11 +66,16 @@ class Draws:
             return self.source(like)
         step = self.source.step + self.count
         if step >= WORD:
-            raise ValueError(f"noise: steps must stay below 2**32, got step={self.source.step} and {self.count} draws before this")
+            raise ValueError(
+                f"noise: steps must stay below 2**32, got step={self.source.step} and {self.count} draws"
+                " before this"
+            )
         self.count += 1
         if self.count == 1:
             return self.source
-        if self._walk is None or self._walk[0] != like.device:  # it names a thousand steps at once, too many for one draw
+        if (
+            self._walk is None or self._walk[0] != like.device
+        ):  # it names a thousand steps at once, too many for one draw
             self._walk = like.device, self.source.at(step=step)._walk(WORD - step, like)
         return next(self._walk[1])
 
@@ -82,7 +93,14 @@ def add_noise(x: Tensor, sigma: Coefficient, noise: Normals, alpha: Coefficient 
 
 
 def step(
-    x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals, *, clamp: Clamp | None = None
+    x: Tensor,
+    g: Tensor,
+    a: Coefficient,
+    b: Coefficient,
+    c: Coefficient,
+    noise: Normals,
+    *,
+    clamp: Clamp | None = None,
 ) -> Tensor:
     """``clamp((a x + b g) + c z)``, like x."""
     if not isinstance(noise, Noise):
@@ -92,7 +110,9 @@ def step(
     return stepped
 
 
-def step_and_mean(x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals) -> tuple[Tensor, Tensor]:
+def step_and_mean(
+    x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals
+) -> tuple[Tensor, Tensor]:
     """``(a x + b g) + c z``, and the same without the noise."""
     if not isinstance(noise, Noise):
         return _composed(x, g, a, b, c, noise, None)
@@ -114,7 +134,8 @@ def _composed(
 
 
 def checked_scale(op: str, name: str, value: Coefficient, open_low: bool = False) -> Coefficient:
-    """A number or a tensor, not negative (with open_low: above 0), finite; a tensor on a GPU is not waited for."""
+    """A number or a tensor, not negative (with open_low: above 0), finite; a tensor on a GPU is not
+    waited for."""
     if not isinstance(value, Tensor):
         return checked_number(op, name, value, 0.0, open_low)
     check_tensor(op, name, value)
@@ -127,7 +148,8 @@ def checked_scale(op: str, name: str, value: Coefficient, open_low: bool = False
 
 
 def noise_norms(noise: Normals, like: Tensor) -> Tensor:
-    """Each sample's ``|z|``, (B,); of a Noise as the root of the loss of a prediction that is 0, so that z is not stored."""
+    """Each sample's ``|z|``, (B,); of a Noise as the root of the loss of a prediction that is 0, so
+    that z is not stored."""
     if isinstance(noise, Noise):
         return denoising_loss(like.detach(), noise, kappa=0.0, lam=1.0, reduction="sample").sqrt()
     return norms(noise)
@@ -135,7 +157,9 @@ def noise_norms(noise: Normals, like: Tensor) -> Tensor:
 
 def norms(x: Tensor) -> Tensor:
     """Each sample's norm, (B,), summed in float32 at least."""
-    root: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
+    root: Tensor = torch.linalg.vector_norm(
+        x.flatten(1), dim=1, dtype=torch.promote_types(x.dtype, torch.float32)
+    )
     return root
 
 

@@ -1,4 +1,5 @@
-"""Other people's packages: which versions the adapters were tested with, and what to say where one is missing or unknown."""
+"""Other people's packages: which versions the adapters were tested with, and what to say where one
+is missing or unknown."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import warnings
 from importlib.metadata import version
 from types import ModuleType
 
-# module: (distribution, first version tested, first version beyond, extra that installs it). pyproject.toml says the same.
+# module: (distribution, first version tested, first version beyond, extra that installs it).
+# pyproject.toml says the same.
 TESTED = {
     "diffusers": ("diffusers", "0.35", "0.43", "integrations"),
     "torchebm": ("torchebm", "0.8.9", "0.9", "integrations"),
@@ -21,17 +23,21 @@ TESTED = {
 def require(module: str) -> ModuleType:
     """Import a package that an adapter is made for.
 
-    Raises ImportError where it is missing, naming the extra that installs it; warns of a version that was not tested.
+    Raises ImportError where it is missing, naming the extra that installs it; warns of a version
+    that was not tested.
     """
     distribution, first, beyond, extra = TESTED[module]
     if importlib.util.find_spec(module) is None:
         raise ImportError(
-            f"this adapter needs {distribution}, which is not installed: pip install 'pyebm-kernels[{extra}]', or {distribution}"
+            f"this adapter needs {distribution}, which is not installed: pip install"
+            f" 'pyebm-kernels[{extra}]', or {distribution}"
         )
     found = version(distribution)
     if not _numbers(first) <= _numbers(found) < _numbers(beyond):
         warnings.warn(
-            f"pyebm's adapter was tested with {distribution} >= {first}, < {beyond}; found {found}", RuntimeWarning, stacklevel=3
+            f"pyebm's adapter was tested with {distribution} >= {first}, < {beyond}; found {found}",
+            RuntimeWarning,
+            stacklevel=3,
         )
     return importlib.import_module(module)
 

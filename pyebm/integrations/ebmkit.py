@@ -1,4 +1,5 @@
-"""For ebmkit: a LangevinDynamics whose update is one fused step, and whose chains are a function of their noise's name."""
+"""For ebmkit: a LangevinDynamics whose update is one fused step, and whose chains are a function of
+their noise's name."""
 
 from __future__ import annotations
 
@@ -21,12 +22,13 @@ class LangevinDynamics(theirs.LangevinDynamics):
     """ebmkit's ``LangevinDynamics``: ``x' = clamp(x - eps grad E(x) + sigma z)``.
 
     Args:
-        step_size, steps, noise_scale, grad_clip, clamp: as theirs (eps, steps a call, sigma, ...); noise_scale=None is
-            sqrt(2 eps).
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken by this object; ``torch.randn_like`` for the
-            bits of their own class; or None for a fresh seed.
+        step_size, steps, noise_scale, grad_clip, clamp: as theirs (eps, steps a call, sigma, ...);
+            noise_scale=None is sqrt(2 eps).
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken by this object;
+            ``torch.randn_like`` for the bits of their own class; or None for a fresh seed.
 
-    It differs in one thing: their class asks torch's generator, so that a chain depends on what else was drawn.
+    It differs in one thing: their class asks torch's generator, so that a chain depends on what
+    else was drawn.
 
     Example:
         >>> import torch, pyebm

@@ -1,7 +1,8 @@
-"""For repositories of EDM's shape (Karras et al. 2022): its loss, named in their options, and its sampler's random generator.
+"""For repositories of EDM's shape (Karras et al. 2022): its loss, named in their options, and its
+sampler's random generator.
 
-``loss_kwargs.class_name = "pyebm.integrations.edm.EDMLoss"``, and ``StackedRandomGenerator`` in place of theirs in generate.py.
-Written from the published formulas.
+``loss_kwargs.class_name = "pyebm.integrations.edm.EDMLoss"``, and ``StackedRandomGenerator`` in
+place of theirs in generate.py. Written from the published formulas.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from torch import Tensor
 
 from .._checks import check_samples, check_tensor, checked_number
 from .._name import to_int64
-from .._options import check_callable, check_choice, check_dtype, checked_device, checked_int, checked_shape, shown
+from .._options import (
+    check_callable,
+    check_choice,
+    check_dtype,
+    checked_device,
+    checked_int,
+    checked_shape,
+    shown,
+)
 from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
 from ..noise import Noise
@@ -22,16 +31,19 @@ from ._draws import Draws, Source, add_noise
 
 
 class EDMLoss:
-    """``w(sigma) (D(y + sigma z, sigma) - y)^2``, w = (sigma^2 + sd^2) / (sigma sd)^2, log sigma ~ N(P_mean, P_std^2).
+    """``w(sigma) (D(y + sigma z, sigma) - y)^2``, w = (sigma^2 + sd^2) / (sigma sd)^2, log sigma ~
+    N(P_mean, P_std^2).
 
     Args:
         P_mean, P_std, sigma_data: theirs.
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th call's (sigma comes from its next stream, so that it
-            depends on the sample alone too); ``torch.randn_like`` for the bits of a run without pyebm; or None for a fresh seed.
-        reduction: "none", elementwise, as theirs; with "sum" the training loop's own ``.sum()`` changes nothing, and the
-            elementwise losses are never made.
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th call's (sigma comes from
+            its next stream, so that it depends on the sample alone too); ``torch.randn_like`` for
+            the bits of a run without pyebm; or None for a fresh seed.
+        reduction: "none", elementwise, as theirs; with "sum" the training loop's own ``.sum()``
+            changes nothing, and the elementwise losses are never made.
 
-    Calling it: ``loss(net, images, labels=None, augment_pipe=None)``. Picklable; a copy goes on where it was.
+    Calling it: ``loss(net, images, labels=None, augment_pipe=None)``. Picklable; a copy goes on
+    where it was.
 
     Example:
         >>> import torch, pyebm
@@ -82,17 +94,21 @@ class EDMLoss:
         denoised = net(add_noise(clean, sigma, noise), sigma, labels, augment_labels=augment_labels)
         s, data = sigma.double(), self.sigma_data
         # No noise is left in the residual D - y: the clean images stand in its place.
-        return denoising_loss(denoised, clean, weight=(s**2 + data**2) / (s * data) ** 2, reduction=self.reduction)
+        return denoising_loss(
+            denoised, clean, weight=(s**2 + data**2) / (s * data) ** 2, reduction=self.reduction
+        )
 
 
 class StackedRandomGenerator:
-    """A seed for each sample: its numbers are the same whatever batch it is generated in, and on every device.
+    """A seed for each sample: its numbers are the same whatever batch it is generated in, and on
+    every device.
 
     Args:
         device: where the tensors are made.
         seeds: one a sample.
 
-    Each call takes the next step of ``pyebm.Noise(seeds)``. ``edm_sampler(net, latents, randn_like=rnd.randn_like)``.
+    Each call takes the next step of ``pyebm.Noise(seeds)``.
+    ``edm_sampler(net, latents, randn_like=rnd.randn_like)``.
 
     Example:
         >>> import torch
@@ -114,9 +130,14 @@ class StackedRandomGenerator:
         return self.noise.at(step=self._step - 1)
 
     def _sizes(self, call: str, size: Any, name: str = "size") -> tuple[int, ...]:
-        sizes = checked_shape(f"StackedRandomGenerator.{call}", name, list(size) if isinstance(size, torch.Size) else size)
+        sizes = checked_shape(
+            f"StackedRandomGenerator.{call}", name, list(size) if isinstance(size, torch.Size) else size
+        )
         if sizes[0] != self._samples:
-            raise ValueError(f"StackedRandomGenerator.{call}: {name} must begin with {self._samples}, a sample a seed, got {sizes}")
+            raise ValueError(
+                f"StackedRandomGenerator.{call}: {name} must begin with {self._samples}, a sample a seed, got"
+                f" {sizes}"
+            )
         return sizes
 
     def randn(self, size: Sequence[int], *, dtype: torch.dtype = torch.float32, **_: Any) -> Tensor:
@@ -131,16 +152,22 @@ class StackedRandomGenerator:
         return self._next().randn(tuple(input.shape), dtype=input.dtype, device=input.device)
 
     def randint(self, *args: int, size: Sequence[int], **_: Any) -> Tensor:
-        """Integers in [low, high), as ``randint(high, size=...)`` or ``randint(low, high, size=...)``, in int64."""
+        """Integers in [low, high), as ``randint(high, size=...)`` or
+        ``randint(low, high, size=...)``, in int64."""
         call = "StackedRandomGenerator.randint"
         if len(args) not in (1, 2):
             raise TypeError(f"{call}: low, high or high alone must be given, got {len(args)} numbers")
-        low, high = (checked_int(call, name, value) for name, value in zip(("low", "high"), (0, *args)[-2:], strict=True))
+        low, high = (
+            checked_int(call, name, value)
+            for name, value in zip(("low", "high"), (0, *args)[-2:], strict=True)
+        )
         if not -(2**63) <= low < 2**63:
             raise ValueError(f"{call}: low must fit 64 bits, got {shown(low)}")
         if not low < high <= low + 2**32:
             raise ValueError(f"{call}: high must be above low={low}, by at most 2**32, got {shown(high)}")
-        uniform = self._next().rand(self._sizes("randint", size), dtype=torch.float64, device=self.device)  # in (0, 1]
+        uniform = self._next().rand(
+            self._sizes("randint", size), dtype=torch.float64, device=self.device
+        )  # in (0, 1]
         return low + (uniform * (high - low)).ceil().long() - 1
 
 
@@ -151,7 +178,12 @@ def _named(seeds: Sequence[int] | Tensor) -> Tensor:
         if seeds.is_floating_point() or seeds.dim() != 1 or seeds.is_meta:
             raise TypeError(f"{call}: seeds must be ints, one a sample, got {shown(seeds)}")
         return seeds.to("cpu", torch.int64)
-    if isinstance(seeds, (str, bytes)) or not hasattr(seeds, "__iter__") or not hasattr(seeds, "__len__") or not len(seeds):
+    if (
+        isinstance(seeds, (str, bytes))
+        or not hasattr(seeds, "__iter__")
+        or not hasattr(seeds, "__len__")
+        or not len(seeds)
+    ):
         raise TypeError(f"{call}: seeds must be ints, one a sample, got {shown(seeds)}")
     numbers = [checked_int(call, "seeds", seed) for seed in seeds]
     if not all(-(2**63) <= seed < 2**64 for seed in numbers):

@@ -19,11 +19,13 @@ from k_diffusion import layers  # noqa: E402
 
 
 class Denoiser(layers.Denoiser):
-    """k-diffusion's Denoiser (Karras et al. 2022) with ``loss`` in two passes: input and target are never made.
+    """k-diffusion's Denoiser (Karras et al. 2022) with ``loss`` in two passes: input and target are
+    never made.
 
-    ``loss(input, noise, sigma, **kwargs)`` is theirs, (B,), and takes a :class:`pyebm.Noise` where they take a tensor of normals
-    (which it takes too). Its target is ``(x0 - c_skip (x0 + sigma z)) / c_out``; with ``scales`` other than 1, where the
-    error is weighted by frequency, the loss stays theirs.
+    ``loss(input, noise, sigma, **kwargs)`` is theirs, (B,), and takes a :class:`pyebm.Noise` where
+    they take a tensor of normals (which it takes too). Its target is
+    ``(x0 - c_skip (x0 + sigma z)) / c_out``; with ``scales`` other than 1, where the error is
+    weighted by frequency, the loss stays theirs.
 
     Example:
         >>> import torch, pyebm
@@ -40,13 +42,18 @@ class Denoiser(layers.Denoiser):
         check_tensor(call, "sigma", sigma)
         if sigma.shape != (batch,) or sigma.device != input.device:
             raise ValueError(
-                f"{call}: sigma must be ({batch},), one for each sample of input and on its device, got {shown(sigma)}"
+                f"{call}: sigma must be ({batch},), one for each sample of input and on its device, got"
+                f" {shown(sigma)}"
             )
         checked_scale(call, "sigma", sigma, open_low=True)
         if not isinstance(noise, (Noise, Tensor)):
             raise TypeError(f"{call}: noise must be a Noise or a tensor, got {type(noise).__name__}")
         if self.scales != 1:
-            z = noise.randn(input.shape, dtype=input.dtype, device=input.device) if isinstance(noise, Noise) else noise
+            z = (
+                noise.randn(input.shape, dtype=input.dtype, device=input.device)
+                if isinstance(noise, Noise)
+                else noise
+            )
             losses: Tensor = super().loss(input, z, sigma, **kwargs)
             return losses
         s = sigma.double()
@@ -64,11 +71,13 @@ class Denoiser(layers.Denoiser):
 
 
 def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor], Tensor]:
-    """What the ancestral samplers take as ``noise_sampler``: normals like x, the k-th call's of ``noise`` at its step + k.
+    """What the ancestral samplers take as ``noise_sampler``: normals like x, the k-th call's of
+    ``noise`` at its step + k.
 
-    ``sample_euler_ancestral(model, x, sigmas, noise_sampler=noise_sampler(x, pyebm.Noise(0)))``; a sample's noise then depends
-    neither on its batch nor on the device. With ``pyebm.Noise(seeds, sample_ids=torch.zeros_like(seeds))`` it is a function of the
-    sample's own seed. The samplers named SDE want a Brownian path instead; leave them theirs.
+    ``sample_euler_ancestral(model, x, sigmas, noise_sampler=noise_sampler(x, pyebm.Noise(0)))``; a
+    sample's noise then depends neither on its batch nor on the device. With
+    ``pyebm.Noise(seeds, sample_ids=torch.zeros_like(seeds))`` it is a function of the sample's own
+    seed. The samplers named SDE want a Brownian path instead; leave them theirs.
 
     Example:
         >>> import torch, pyebm

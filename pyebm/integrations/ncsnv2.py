@@ -1,8 +1,10 @@
-"""For repositories of ncsnv2's shape (Song & Ermon 2019, 2020): its loss and its samplers, by their names and arguments.
+"""For repositories of ncsnv2's shape (Song & Ermon 2019, 2020): its loss and its samplers, by their
+names and arguments.
 
-``from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation, anneal_Langevin_dynamics`` in place of their own. Written
-from the published formulas. Each takes one argument more, ``noise``, after theirs: a :class:`pyebm.Noise` (regenerated; draw k
-is its step + k), a function like ``torch.randn_like`` (then the run has the bits it had), or None for a fresh seed.
+``from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation, anneal_Langevin_dynamics`` in
+place of their own. Written from the published formulas. Each takes one argument more, ``noise``,
+after theirs: a :class:`pyebm.Noise` (regenerated; draw k is its step + k), a function like
+``torch.randn_like`` (then the run has the bits it had), or None for a fresh seed.
 """
 
 from __future__ import annotations
@@ -32,17 +34,19 @@ def anneal_dsm_score_estimation(
     *,
     noise: Source | Tensor = None,
 ) -> Tensor:
-    """Denoising score matching over noise levels: ``mean_b sigma_b^p 1/2 sum_i (s(x + sigma z, label) + z / sigma)^2``.
+    """Denoising score matching over noise levels:
+    ``mean_b sigma_b^p 1/2 sum_i (s(x + sigma z, label) + z / sigma)^2``.
 
     Args:
         scorenet: ``scorenet(x, labels)``, the score.
         samples: (B, ...).
         sigmas: the noise levels (L,).
-        labels: the level of each sample, (B,) in int64; None draws them from torch's default generator.
+        labels: the level of each sample, (B,) in int64; None draws them from torch's default
+            generator.
         anneal_power: p.
         hook: called as ``hook(losses, labels)`` with the loss of each sample, (B,).
-        noise: as the module says; or the normals themselves, like samples. A Noise is used as it is: give each training
-            step its own, ``noise.at(step=k)``.
+        noise: as the module says; or the normals themselves, like samples. A Noise is used as it
+            is: give each training step its own, ``noise.at(step=k)``.
 
     Example:
         >>> import torch, pyebm
@@ -58,7 +62,9 @@ def anneal_dsm_score_estimation(
     if sigmas.dim() != 1 or not len(sigmas):
         raise ValueError(f"{call}: sigmas must be one noise level or more, (L,), got {shown(sigmas)}")
     if sigmas.device != samples.device:
-        raise ValueError(f"{call}: sigmas must be on the device of samples, {samples.device}, got {sigmas.device}")
+        raise ValueError(
+            f"{call}: sigmas must be on the device of samples, {samples.device}, got {sigmas.device}"
+        )
     checked_scale(call, "sigmas", sigmas, open_low=True)
     anneal_power = checked_number(call, "anneal_power", anneal_power)
     if hook is not None:
@@ -89,7 +95,8 @@ def anneal_Langevin_dynamics(
     *,
     noise: Source = None,
 ) -> list[Tensor]:
-    """Annealed Langevin dynamics: at each sigma n times ``x + eta s + sqrt(2 eta) z``, eta = step_lr (sigma / sigma_L)^2.
+    """Annealed Langevin dynamics: at each sigma n times ``x + eta s + sqrt(2 eta) z``, eta =
+    step_lr (sigma / sigma_L)^2.
 
     Args:
         x_mod: the initial state (B, ...), left as it is.
@@ -106,7 +113,8 @@ def anneal_Langevin_dynamics(
     Example:
         >>> import torch, pyebm
         >>> from pyebm.integrations.ncsnv2 import anneal_Langevin_dynamics
-        >>> images = anneal_Langevin_dynamics(torch.zeros(4, 2), lambda x, labels: -x, [1.0, 0.1], 5, noise=pyebm.Noise(0))
+        >>> x, noise = torch.zeros(4, 2), pyebm.Noise(0)
+        >>> images = anneal_Langevin_dynamics(x, lambda x, labels: -x, [1.0, 0.1], 5, noise=noise)
         >>> len(images)
         11
     """
@@ -128,7 +136,10 @@ def anneal_Langevin_dynamics(
             if not final_only:
                 images.append(x.to("cpu"))
             if verbose:
-                print(f"level: {c}, step_size: {eta:g}, grad_norm: {norms(grad).mean():g}, image_norm: {norms(x).mean():g}")
+                print(
+                    f"level: {c}, step_size: {eta:g}, grad_norm: {norms(grad).mean():g}, image_norm:"
+                    f" {norms(x).mean():g}"
+                )
     if denoise:
         x = x + levels[-1] ** 2 * scorenet(x, torch.full((x.shape[0],), len(levels) - 1, device=x.device))
         images.append(x.to("cpu"))
@@ -147,10 +158,12 @@ def anneal_Langevin_dynamics_inpainting(
     *,
     noise: Source = None,
 ) -> list[Tensor]:
-    """The same with the left half of every image known: before each step it is the reference, perturbed at the level's sigma.
+    """The same with the left half of every image known: before each step it is the reference,
+    perturbed at the level's sigma.
 
     Args:
-        x_mod: (R, N, C, image_size, image_size), N images to complete for each of R references; overwritten, as theirs is.
+        x_mod: (R, N, C, image_size, image_size), N images to complete for each of R references;
+            overwritten, as theirs is.
         refer_image: (R, C, image_size, image_size).
         noise: as the module says; the known half takes one draw and the step the next.
 
@@ -161,13 +174,18 @@ def anneal_Langevin_dynamics_inpainting(
         >>> import torch, pyebm
         >>> from pyebm.integrations.ncsnv2 import anneal_Langevin_dynamics_inpainting
         >>> x, known = torch.rand(2, 3, 1, 8, 8), torch.rand(2, 1, 8, 8)
-        >>> images = anneal_Langevin_dynamics_inpainting(x, known, lambda x, labels: -x, [1.0, 0.1], 8, 5, noise=pyebm.Noise(0))
+        >>> images = anneal_Langevin_dynamics_inpainting(
+        ...     x, known, lambda x, labels: -x, [1.0, 0.1], 8, 5, noise=pyebm.Noise(0)
+        ... )
         >>> len(images), images[0].shape
         (10, torch.Size([6, 1, 8, 8]))
     """
     call = "anneal_Langevin_dynamics_inpainting"
     check_callable(call, "scorenet", scorenet)
-    n_steps_each, image_size = checked_count(call, "n_steps_each", n_steps_each), checked_count(call, "image_size", image_size)
+    n_steps_each, image_size = (
+        checked_count(call, "n_steps_each", n_steps_each),
+        checked_count(call, "image_size", image_size),
+    )
     references = _check_images(call, "refer_image", refer_image)
     _check_images(call, "x_mod", x_mod)
     if refer_image.dim() != 4 or refer_image.shape[3] != image_size:
@@ -176,7 +194,9 @@ def anneal_Langevin_dynamics_inpainting(
             f"got {tuple(refer_image.shape)}"
         )
     if x_mod.dim() != 5 or (references, *refer_image.shape[1:]) != (x_mod.shape[0], *x_mod.shape[2:]):
-        raise ValueError(f"{call}: x_mod must be (R, N, ...) for a refer_image (R, ...), got {tuple(x_mod.shape)}")
+        raise ValueError(
+            f"{call}: x_mod must be (R, N, ...) for a refer_image (R, ...), got {tuple(x_mod.shape)}"
+        )
     check_like(call, "x_mod", x_mod[:, 0], "refer_image", refer_image)
     step_lr = checked_number(call, "step_lr", step_lr, 0.0)
     draws, levels, columns = Draws(noise), _levels(call, sigmas), image_size // 2
@@ -202,15 +222,33 @@ def _check_images(call: str, name: str, images: Tensor) -> int:
 
 
 def _check_labels(call: str, labels: Any, batch: int, count: int) -> None:
-    """A level of each sample; on a GPU their range is the indexing's to see, which stops the process there."""
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.is_nested or labels.shape != (batch,):
-        raise TypeError(f"{call}: labels must be int64, the level of each of {batch} samples, got {shown(labels)}")
-    if readable(labels) and labels.is_cpu and batch and not (int(labels.min()) >= 0 and int(labels.max()) < count):
-        raise ValueError(f"{call}: labels must be in [0, {count}), got {int(labels.min())} to {int(labels.max())}")
+    """A level of each sample; on a GPU their range is the indexing's to see, which stops the
+    process there."""
+    if (
+        not isinstance(labels, Tensor)
+        or labels.dtype != torch.int64
+        or labels.is_nested
+        or labels.shape != (batch,)
+    ):
+        raise TypeError(
+            f"{call}: labels must be int64, the level of each of {batch} samples, got {shown(labels)}"
+        )
+    if (
+        readable(labels)
+        and labels.is_cpu
+        and batch
+        and not (int(labels.min()) >= 0 and int(labels.max()) < count)
+    ):
+        raise ValueError(
+            f"{call}: labels must be in [0, {count}), got {int(labels.min())} to {int(labels.max())}"
+        )
 
 
 def _levels(call: str, sigmas: Any) -> list[float]:
-    levels = [checked_number(call, "sigmas", sigma, 0.0, open_low=True) for sigma in checked_list(call, "sigmas", sigmas)]
+    levels = [
+        checked_number(call, "sigmas", sigma, 0.0, open_low=True)
+        for sigma in checked_list(call, "sigmas", sigmas)
+    ]
     if not levels:
         raise ValueError(f"{call}: sigmas must be one noise level or more, got none")
     return levels

@@ -1,4 +1,5 @@
-"""For torchebm: an integrator for its LangevinDynamics, which takes one as an argument, and its denoising score matching."""
+"""For torchebm: an integrator for its LangevinDynamics, which takes one as an argument, and its
+denoising score matching."""
 
 from __future__ import annotations
 
@@ -20,17 +21,19 @@ from torchebm import integrators, losses  # noqa: E402
 
 
 class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
-    """torchebm's integrator of that name with the whole update in one step: ``x' = x + h f(x) + noise_scale sqrt(2 h) z``.
+    """torchebm's integrator of that name with the whole update in one step:
+    ``x' = x + h f(x) + noise_scale sqrt(2 h) z``.
 
-    ``LangevinDynamics(model, step_size=..., integrator=EulerMaruyamaIntegrator(noise=pyebm.Noise(0)))``.
+    ``LangevinDynamics(model, integrator=EulerMaruyamaIntegrator(noise=pyebm.Noise(0)))``.
 
     Args:
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken; a function like ``torch.randn_like``; or
-            None for a fresh seed. A generator given to ``sample`` comes before it, and gives the bits of torchebm's own.
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken; a function
+            like ``torch.randn_like``; or None for a fresh seed. A generator given to ``sample``
+            comes before it, and gives the bits of torchebm's own.
         device, dtype, ...: as theirs.
 
-    The fixed step ``step`` is ours; ``integrate``, which follows a time grid, and steps without noise or with a diffusion
-    that is not a number stay theirs.
+    The fixed step ``step`` is ours; ``integrate``, which follows a time grid, and steps without
+    noise or with a diffusion that is not a number stay theirs.
 
     Example:
         >>> import torch, pyebm
@@ -38,7 +41,8 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         >>> from torchebm.samplers import LangevinDynamics
         >>> from pyebm.integrations.torchebm import EulerMaruyamaIntegrator
         >>> model = GaussianModel(torch.zeros(2), torch.eye(2))
-        >>> sampler = LangevinDynamics(model, step_size=0.1, integrator=EulerMaruyamaIntegrator(noise=pyebm.Noise(0)))
+        >>> integrator = EulerMaruyamaIntegrator(noise=pyebm.Noise(0))
+        >>> sampler = LangevinDynamics(model, step_size=0.1, integrator=integrator)
         >>> x = sampler.sample(torch.zeros(1000, 2), n_steps=200)
         >>> bool(0.9 < x.std() < 1.15)
         True
@@ -62,9 +66,20 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
     ) -> dict[str, Tensor]:
         """One step; arguments as theirs, where noise may be a :class:`pyebm.Noise` too."""
         if diffusion is not None or noise_scale is None:
-            z = noise.randn(state["x"].shape, dtype=self.dtype, device=self.device) if isinstance(noise, Noise) else noise
+            z = (
+                noise.randn(state["x"].shape, dtype=self.dtype, device=self.device)
+                if isinstance(noise, Noise)
+                else noise
+            )
             stepped: dict[str, Tensor] = super().step(
-                state, step_size, drift=drift, diffusion=diffusion, noise=z, noise_scale=noise_scale, t=t, generator=generator
+                state,
+                step_size,
+                drift=drift,
+                diffusion=diffusion,
+                noise=z,
+                noise_scale=noise_scale,
+                t=t,
+                generator=generator,
             )
             return stepped
         call = f"{type(self).__name__}.step"
@@ -75,7 +90,11 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         if isinstance(step_size, Tensor):
             rows_for(call, "step_size", step_size, x)
         # Theirs takes the square of it.
-        noise_scale = abs(noise_scale) if isinstance(noise_scale, Tensor) else abs(checked_number(call, "noise_scale", noise_scale))
+        noise_scale = (
+            abs(noise_scale)
+            if isinstance(noise_scale, Tensor)
+            else abs(checked_number(call, "noise_scale", noise_scale))
+        )
         checked_scale(call, "noise_scale", noise_scale)
         t = torch.zeros(x.shape[0], device=x.device, dtype=x.dtype) if t is None else t
         slope = self._resolve_drift(drift)(x, t)
@@ -85,18 +104,21 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
 
 
 class DenoisingScoreMatching(losses.DenoisingScoreMatching):
-    """torchebm's loss of that name: ``mean_b 1/2 sum_i (grad E(x + sigma z) - z / sigma)^2``, as its ``score`` is +grad E.
+    """torchebm's loss of that name: ``mean_b 1/2 sum_i (grad E(x + sigma z) - z / sigma)^2``, as
+    its ``score`` is +grad E.
 
     Args:
         model, noise_scale, ...: as theirs.
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th evaluation's; a function like ``torch.randn_like``; or
-            None for a fresh seed. A generator given to the call comes before it, and gives the bits of torchebm's own.
+        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th evaluation's; a function
+            like ``torch.randn_like``; or None for a fresh seed. A generator given to the call comes
+            before it, and gives the bits of torchebm's own.
 
     Example:
         >>> import torch, pyebm
         >>> from torchebm.core import GaussianModel
         >>> from pyebm.integrations.torchebm import DenoisingScoreMatching
-        >>> loss = DenoisingScoreMatching(GaussianModel(torch.zeros(2), torch.eye(2)), noise_scale=0.1, noise=pyebm.Noise(0))
+        >>> model = GaussianModel(torch.zeros(2), torch.eye(2))
+        >>> loss = DenoisingScoreMatching(model, noise_scale=0.1, noise=pyebm.Noise(0))
         >>> loss(torch.randn(64, 2)).shape
         torch.Size([])
     """
@@ -115,7 +137,8 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
         noise: Normals | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The loss, without the regularisation that ``forward`` adds; noise, where given, is this evaluation's."""
+        """The loss, without the regularisation that ``forward`` adds; noise, where given, is this
+        evaluation's."""
         check_tensor("DenoisingScoreMatching", "x", x)
         if x.is_meta and self.device.type != "meta":
             raise ValueError("DenoisingScoreMatching: x must hold numbers, got a tensor on meta")
@@ -126,4 +149,6 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
         if noise is None:
             noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
         slope = self.compute_score(add_noise(x, sigma, noise), model_kwargs=resolved)
-        return denoising_loss(slope, noise, kappa=sigma, lam=-1.0, weight=sigma**-2, half=True, reduction="batchmean")
+        return denoising_loss(
+            slope, noise, kappa=sigma, lam=-1.0, weight=sigma**-2, half=True, reduction="batchmean"
+        )

@@ -7,7 +7,12 @@ docs/training.md says which one when. A function's module, where it has one, is 
 
 from .contrastive import ContrastiveDivergence, contrastive_divergence
 from .denoising import DenoisingLoss, DSMLoss, denoising_loss, dsm_loss
-from .denoising_score_matching import DenoisingScoreMatchingLoss, LogNormal, LogUniform, denoising_score_matching
+from .denoising_score_matching import (
+    DenoisingScoreMatchingLoss,
+    LogNormal,
+    LogUniform,
+    denoising_score_matching,
+)
 from .replay import Drawn, ReplayBuffer
 from .score_matching import (
     FisherDivergenceLoss,

@@ -42,5 +42,7 @@ def sliced_by_sample(score: Tensor, pull: Pull, projections: Tensor) -> Tensor:
     for v in projections:
         bent = work_of(v) * work_of(pull(v.to(score.dtype)))
         along = work_of(v) * work_of(score)
-        terms.append(bent.reshape(batch, elements).sum(1) + 0.5 * along.reshape(batch, elements).sum(1).square())
+        terms.append(
+            bent.reshape(batch, elements).sum(1) + 0.5 * along.reshape(batch, elements).sum(1).square()
+        )
     return torch.stack(terms).mean(0)

@@ -25,7 +25,9 @@ class Reduction:
         self.number, self.rows = coefficient(op, "weight", 1.0 if weight is None else weight, x)
         require_finite(op, weight=self.rows)
         self.name, self.x = reduction, x
-        self.by_element = reduction == "none" or (self.rows is not None and self.rows.numel() not in (1, x.shape[0]))
+        self.by_element = reduction == "none" or (
+            self.rows is not None and self.rows.numel() not in (1, x.shape[0])
+        )
 
     def __call__(self, terms: Tensor) -> Tensor:
         """The loss, in float32, or float64 for float64 terms. Sums are in float64, whose rounding
@@ -39,10 +41,13 @@ class Reduction:
         return weighted.to(torch.float64 if terms.dtype is torch.float64 else torch.float32)
 
     def in_one_sum(self) -> tuple[float, Tensor | None] | None:
-        """The weight of each sample in a loss that is one number, a number or (B,), for a kernel that adds them up; else None."""
+        """The weight of each sample in a loss that is one number, a number or (B,), for a kernel
+        that adds them up; else None."""
         if self.by_element or self.name == "sample":
             return None
         divisor = reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
         if not divisor:  # the mean of nothing
             return None
-        return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(self.x.shape[0])
+        return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(
+            self.x.shape[0]
+        )

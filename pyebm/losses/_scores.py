@@ -26,9 +26,16 @@ def score_of(op: str, name: str, fn: Any) -> ScoreFn:
     if isinstance(fn, Target):
         return fn.score
     check_callable(op, name, fn, "a score function or one of pyebm.targets")
-    constant = isinstance(fn, functools.partial) and fn.func is energy_score and not fn.keywords.get("create_graph")
-    if constant and torch.is_grad_enabled():  # the loss would have no gradient, and beside another one nobody would notice
-        raise ValueError(f"{op}: {name} must keep the graph to the energy's parameters, unless under torch.no_grad: {_ENERGY}")
+    constant = (
+        isinstance(fn, functools.partial) and fn.func is energy_score and not fn.keywords.get("create_graph")
+    )
+    if (
+        constant and torch.is_grad_enabled()
+    ):  # the loss would have no gradient, and beside another one nobody would notice
+        raise ValueError(
+            f"{op}: {name} must keep the graph to the energy's parameters, unless under torch.no_grad:"
+            f" {_ENERGY}"
+        )
     return fn  # type: ignore[no-any-return]
 
 
@@ -36,7 +43,10 @@ def checked_score(op: str, name: str, score: Any, x: Tensor) -> Tensor:
     if not isinstance(score, Tensor):
         raise TypeError(f"{op}: {name} must return a tensor, got {type(score).__name__}")
     if score.shape != x.shape:
-        raise ValueError(f"{op}: {name} must return a score of x's shape {tuple(x.shape)}, got {tuple(score.shape)}; {_ENERGY}")
+        raise ValueError(
+            f"{op}: {name} must return a score of x's shape {tuple(x.shape)}, got {tuple(score.shape)};"
+            f" {_ENERGY}"
+        )
     return score
 
 
@@ -62,7 +72,9 @@ def with_jacobian(op: str, fn: ScoreFn, x: Tensor, loss: Callable[[Tensor, Pull]
         if score.requires_grad:
             with torch.inference_mode(False), torch.enable_grad():
                 v = v.clone() if v.is_inference() else v
-                (product,) = torch.autograd.grad(score, at, v, create_graph=follows, retain_graph=True, allow_unused=True)
+                (product,) = torch.autograd.grad(
+                    score, at, v, create_graph=follows, retain_graph=True, allow_unused=True
+                )
         if product is None:
             must = "fn must return a score that depends on x through autograd"
             raise ValueError(f"{op}: {must}, got one that does not; {_ENERGY}")

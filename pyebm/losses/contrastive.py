@@ -68,7 +68,8 @@ def contrastive_divergence(
 
     Example:
         >>> import torch, pyebm
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.SiLU(), torch.nn.Linear(32, 1))
+        >>> nn = torch.nn
+        >>> net = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 1))
         >>> energy = pyebm.targets.MLPEnergy(net)
         >>> x = torch.randn(64, 2)
         >>> negatives = pyebm.langevin_chain(x, energy, 10, 0.01, pyebm.Noise(0))
@@ -81,17 +82,31 @@ def contrastive_divergence(
 
 
 class _Reduced:
-    def __init__(self, op: str, x_data: Tensor, x_model: Tensor, l2: Any, weight: Any, reduction: str) -> None:
+    def __init__(
+        self, op: str, x_data: Tensor, x_model: Tensor, l2: Any, weight: Any, reduction: str
+    ) -> None:
         batches = [check_samples(op, name, x) for name, x in (("x_data", x_data), ("x_model", x_model))]
         check_plain(op, "x_model", x_model)
-        if x_data.shape[1:] != x_model.shape[1:] or x_data.dtype is not x_model.dtype or x_data.device != x_model.device:
+        if (
+            x_data.shape[1:] != x_model.shape[1:]
+            or x_data.dtype is not x_model.dtype
+            or x_data.device != x_model.device
+        ):
             wanted = f"samples like x_data's, {tuple(x_data.shape[1:])}, {x_data.dtype} on {x_data.device}"
-            raise ValueError(f"{op}: x_model must be {wanted}, got {tuple(x_model.shape[1:])}, {x_model.dtype} on {x_model.device}")
+            raise ValueError(
+                f"{op}: x_model must be {wanted}, got {tuple(x_model.shape[1:])}, {x_model.dtype} on"
+                f" {x_model.device}"
+            )
         self.l2 = checked_number(op, "l2", l2, 0.0)
         data, model = (x.new_empty(x.shape[:1]) for x in (x_data, x_model))
         self.of_data = Reduction(op, data, weight, reduction)
-        if batches[0] != batches[1] and (reduction not in ("batchmean", "mean") or self.of_data.rows is not None):
-            raise ValueError(f"{op}: x_model must have as many samples as x_data for this weight or reduction, got {batches}")
+        if batches[0] != batches[1] and (
+            reduction not in ("batchmean", "mean") or self.of_data.rows is not None
+        ):
+            raise ValueError(
+                f"{op}: x_model must have as many samples as x_data for this weight or reduction, got"
+                f" {batches}"
+            )
         self.of_model = Reduction(op, model, weight, reduction)
 
     def __call__(self, data: Tensor, model: Tensor) -> Tensor:
@@ -101,9 +116,16 @@ class _Reduced:
 
 
 def _fused(energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: _Reduced) -> Tensor | None:
-    """The loss from the kernel, where that takes the energy, and the halves' weights are numbers."""
+    """The loss from the kernel, where that takes the energy, and the halves' weights are
+    numbers."""
     of_data, of_model = (one.in_one_sum() for one in (reduced.of_data, reduced.of_model))
-    if not isinstance(energy_fn, Target) or not x_data.is_cpu or of_data is None or of_model is None or of_data[1] is not None:
+    if (
+        not isinstance(energy_fn, Target)
+        or not x_data.is_cpu
+        or of_data is None
+        or of_model is None
+        or of_data[1] is not None
+    ):
         return None
     data, model = of_data[0], of_model[0]
     if reduced.l2 and data != model:  # squares have one weight
@@ -169,10 +191,14 @@ class ContrastiveDivergence(nn.Module):
 
     Example:
         >>> import torch, pyebm
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.SiLU(), torch.nn.Linear(32, 1))
+        >>> nn = torch.nn
+        >>> net = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 1))
         >>> energy = pyebm.targets.MLPEnergy(net, quadratic=0.1)
         >>> cd = pyebm.losses.ContrastiveDivergence(
-        ...     energy, pyebm.samplers.Langevin(energy, 0.05), n_steps=10, buffer=pyebm.ReplayBuffer(1000, (2,))
+        ...     energy,
+        ...     pyebm.samplers.Langevin(energy, 0.05),
+        ...     n_steps=10,
+        ...     buffer=pyebm.ReplayBuffer(1000, (2,)),
         ... )
         >>> optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
         >>> for k in range(3):
@@ -201,14 +227,22 @@ class ContrastiveDivergence(nn.Module):
         if not isinstance(sampler, Sampler):
             raise TypeError(f"{_OP}: sampler must be one of pyebm.samplers, got {type(sampler).__name__}")
         if sampler.length is not None:
-            raise ValueError(f"{_OP}: sampler must take any number of steps, got {type(sampler).__name__}, which has a schedule")
+            raise ValueError(
+                f"{_OP}: sampler must take any number of steps, got {type(sampler).__name__}, which has a"
+                " schedule"
+            )
         if buffer is not None and not isinstance(buffer, ReplayBuffer):
             raise TypeError(f"{_OP}: buffer must be a ReplayBuffer or None, got {type(buffer).__name__}")
         self.energy, self.sampler, self.buffer = energy, sampler, buffer
         self.n_steps = checked_count(_OP, "n_steps", n_steps, 1)
         self.l2, self.kl = checked_number(_OP, "l2", l2, 0.0), checked_number(_OP, "kl", kl, 0.0)
-        if self.kl and not (isinstance(sampler, Langevin) and isinstance(sampler.step_size, (int, float, Tensor))):
-            raise ValueError(f"{_OP}: kl must be 0 but for samplers.Langevin with a step_size that is no schedule, got {kl}")
+        if self.kl and not (
+            isinstance(sampler, Langevin) and isinstance(sampler.step_size, (int, float, Tensor))
+        ):
+            raise ValueError(
+                f"{_OP}: kl must be 0 but for samplers.Langevin with a step_size that is no schedule, got"
+                f" {kl}"
+            )
         self.history: dict[str, list[Any]] = {}
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
@@ -216,7 +250,10 @@ class ContrastiveDivergence(nn.Module):
         if not isinstance(noise, Noise):
             raise TypeError(f"{_OP}: noise must be a Noise, got {type(noise).__name__}")
         if (noise.step + 1) * self.n_steps > 2**32:
-            raise ValueError(f"{_OP}: noise.step and n_steps must stay below 2**32 together, got {noise.step} and {self.n_steps}")
+            raise ValueError(
+                f"{_OP}: noise.step and n_steps must stay below 2**32 together, got {noise.step} and"
+                f" {self.n_steps}"
+            )
         if self.buffer is not None and x.shape[1:] != self.buffer.states.shape[1:]:
             must = f"samples of the buffer's shape, {tuple(self.buffer.states.shape[1:])}"
             raise ValueError(f"{_OP}: x must have {must}, got {tuple(x.shape)}")
@@ -244,7 +281,9 @@ class ContrastiveDivergence(nn.Module):
         Raises TypeError for an energy that is no module.
         """
         if not isinstance(self.energy, nn.Module):
-            raise TypeError(f"{_OP}.gradient_norm: energy must be a torch.nn.Module, got {type(self.energy).__name__}")
+            raise TypeError(
+                f"{_OP}.gradient_norm: energy must be a torch.nn.Module, got {type(self.energy).__name__}"
+            )
         gradients = [p.grad for p in self.energy.parameters() if p.grad is not None]
         norm = _number(torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(()))
         self.history.setdefault("gradient_norm", []).append(norm)
@@ -290,14 +329,16 @@ class ContrastiveDivergence(nn.Module):
         moved = seen["moved"] = _number((model - begin).square().mean().sqrt())
         lost: Any = 0
         if isinstance(moved, Tensor) or not math.isfinite(moved):  # only then is there something to count
-            lost = _number((~model.isfinite()).reshape(model.shape[0], math.prod(model.shape[1:])).any(1).sum())
+            lost = _number(
+                (~model.isfinite()).reshape(model.shape[0], math.prod(model.shape[1:])).any(1).sum()
+            )
         seen["diverged"] = lost
         for name, value in seen.items():
             self.history.setdefault(name, []).append(value)
         if not isinstance(lost, Tensor) and lost:
             warnings.warn(
-                f"{_OP}: {int(lost)} of {model.shape[0]} chains are not finite after {self.n_steps} steps: smaller steps, a clamp, "
-                "or an energy that grows far from the data (quadratic=) keep them",
+                f"{_OP}: {int(lost)} of {model.shape[0]} chains are not finite after {self.n_steps} steps:"
+                " smaller steps, a clamp, or an energy that grows far from the data (quadratic=) keep them",
                 RuntimeWarning,
                 stacklevel=3,
             )

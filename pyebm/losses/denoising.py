@@ -1,4 +1,5 @@
-"""Denoising losses whose target is never stored: the DSM loss, and the affine loss that covers its relatives."""
+"""Denoising losses whose target is never stored: the DSM loss, and the affine loss that covers its
+relatives."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ def dsm_loss(
     reduction: str = "batchmean",
     backend: str | None = None,
 ) -> Tensor:
-    """Denoising score matching: ``1/2 w_b sum_i (score + z / sigma)^2`` for ``score = s(x + sigma z)``.
+    """Denoising score matching: ``1/2 w_b sum_i (score + z / sigma)^2`` for
+    ``score = s(x + sigma z)``.
 
-    Vincent (2011), eq. 9, with the Gaussian target ``grad log q(x~|x) = -(x~ - x) / sigma^2 = -z / sigma``; over many noise
-    levels with ``weight="sigma2"`` Song & Ermon (2019), eq. 5. It is computed as ``1/2 (w_b / sigma^2) sum_i (sigma score + z)^2``,
-    which neither cancels at small sigma nor overflows in half precision.
+    Vincent (2011), eq. 9, with the Gaussian target
+    ``grad log q(x~|x) = -(x~ - x) / sigma^2 = -z / sigma``; over many noise levels with
+    ``weight="sigma2"`` Song & Ermon (2019), eq. 5. It is computed as
+    ``1/2 (w_b / sigma^2) sum_i (sigma score + z)^2``, which neither cancels at small sigma nor
+    overflows in half precision.
 
     Equivalent to::
 
@@ -35,26 +39,31 @@ def dsm_loss(
         (0.5 * w * ((score + z / sigma) ** 2).flatten(1).sum(1)).mean()
 
     Args:
-        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or float64; any strides. Where
-            ``|sigma score|`` exceeds 1.8e19 its square is beyond float32 and the loss is infinite (NaN with a weight of 0).
-        sigma: the noise's standard deviation, in x's units, > 0, or >= 0 with weight="sigma2", which divides by nothing: a
-            number, a tensor of one value per sample, (B,) or (B, 1, ...), or one that broadcasts to score, such as
-            (B, T, 1) for a noise level per token.
-        noise: the Noise given to :func:`pyebm.perturb` (z is regenerated), or z itself, a tensor like score.
-        weight: None for 1 (Vincent), "sigma2" for sigma^2 (Song & Ermon), or a number or tensor like sigma; one that
-            differs between the elements of a sample (a mask) weighs each of them.
-        reduction: "batchmean" (sum over elements, mean over samples), "sample" (one value per sample), "sum", "mean"
-            (over all elements) or "none" (elementwise). As in torch, the mean of an empty batch is NaN, its sum 0.
+        score: the network's score at the perturbed samples, (B, ...), float16, bfloat16, float32 or
+            float64; any strides. Where ``|sigma score|`` exceeds 1.8e19 its square is beyond
+            float32 and the loss is infinite (NaN with a weight of 0).
+        sigma: the noise's standard deviation, in x's units, > 0, or >= 0 with weight="sigma2",
+            which divides by nothing: a number, a tensor of one value per sample, (B,) or (B, 1,
+            ...), or one that broadcasts to score, such as (B, T, 1) for a noise level per token.
+        noise: the Noise given to :func:`pyebm.perturb` (z is regenerated), or z itself, a tensor
+            like score.
+        weight: None for 1 (Vincent), "sigma2" for sigma^2 (Song & Ermon), or a number or tensor
+            like sigma; one that differs between the elements of a sample (a mask) weighs each of
+            them.
+        reduction: "batchmean" (sum over elements, mean over samples), "sample" (one value per
+            sample), "sum", "mean" (over all elements) or "none" (elementwise). As in torch, the
+            mean of an empty batch is NaN, its sum 0.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
-        The loss, float64 for a float64 score and float32 otherwise. Differentiable in every tensor, in both modes, any
-        number of times. With respect to score alone the gradient is made in the same pass as the loss, and is the one
-        tensor that is kept.
+        The loss, float64 for a float64 score and float32 otherwise. Differentiable in every tensor,
+        in both modes, any number of times. With respect to score alone the gradient is made in the
+        same pass as the loss, and is the one tensor that is kept.
 
     Raises:
         TypeError: tensors that are not dense real floating point.
-        ValueError: shapes, devices, coefficients, weight or reduction that don't fit; a Noise that does not fit the batch.
+        ValueError: shapes, devices, coefficients, weight or reduction that don't fit; a Noise that
+            does not fit the batch.
         RuntimeError: the backend is not available here.
 
     Example:
@@ -71,7 +80,9 @@ def dsm_loss(
         weight = 1.0
     elif isinstance(weight, str):
         if weight != "sigma2":
-            raise ValueError(f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}")
+            raise ValueError(
+                f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}"
+            )
         weight = 1.0
         check_sigma = None if kappa_rows is None else True  # nothing is divided by it, but a sigma it must be
     weight, weight_rows = coefficient("dsm_loss", "weight", weight, score)
@@ -94,7 +105,8 @@ def denoising_loss(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> Tensor:
-    """The affine denoising loss ``w_b (kappa pred + lam z + mu x0)^2``, optionally halved, which covers the field's losses.
+    """The affine denoising loss ``w_b (kappa pred + lam z + mu x0)^2``, optionally halved, which
+    covers the field's losses.
 
     ============================  ======  ==============  ==================
     prediction                    kappa   lam             mu
@@ -110,12 +122,16 @@ def denoising_loss(
 
     Args:
         pred: the network's prediction (B, ...), float16, bfloat16, float32 or float64; any strides.
-        noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like pred.
-        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`, which are finite too (checked on the CPU).
+        noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like
+            pred.
+        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`, which are finite
+            too (checked on the CPU).
         x0: the clean samples, like pred; needed where mu is not 0.
-        weight: w, likewise; one that differs between the elements of a sample (a mask) weighs each of them. None is 1.
+        weight: w, likewise; one that differs between the elements of a sample (a mask) weighs each
+            of them. None is 1.
         half: multiply by 1/2.
-        reduction: "mean" (over all elements), "batchmean", "sample", "sum" or "none", as in :func:`dsm_loss`.
+        reduction: "mean" (over all elements), "batchmean", "sample", "sum" or "none", as in
+            :func:`dsm_loss`.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns and raises as :func:`dsm_loss`; ValueError too where mu is given without x0.
@@ -123,19 +139,26 @@ def denoising_loss(
     Example:
         >>> import torch, pyebm
         >>> noise = pyebm.Noise(0)
-        >>> pyebm.denoising_loss(noise.randn((4, 3)), noise).item()  # the perfect epsilon prediction
+        >>> pyebm.denoising_loss(noise.randn((4, 3)), noise).item()  # the perfect prediction
         0.0
     """
     op = "denoising_loss"
     check_samples(op, "pred", pred)
     pairs = [
         coefficient(op, name, value, pred)
-        for name, value in (("kappa", kappa), ("lam", lam), ("mu", mu), ("weight", 1.0 if weight is None else weight))
+        for name, value in (
+            ("kappa", kappa),
+            ("lam", lam),
+            ("mu", mu),
+            ("weight", 1.0 if weight is None else weight),
+        )
     ]
     if x0 is None and (isinstance(mu, Tensor) or mu != 0.0):
         raise ValueError("denoising_loss: x0 must be given where mu is not 0, got None")
     numbers = (*(number for number, _ in pairs), 0.5 if checked_flag(op, "half", half) else 1.0, False)
-    return denoising(op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend)
+    return denoising(
+        op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend
+    )
 
 
 class DSMLoss(nn.Module):
@@ -148,19 +171,24 @@ class DSMLoss(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, *, weight: Weight = None, reduction: str = "batchmean", backend: str | None = None) -> None:
+    def __init__(
+        self, *, weight: Weight = None, reduction: str = "batchmean", backend: str | None = None
+    ) -> None:
         super().__init__()
         self.weight, self.reduction, self.backend = weight, reduction, backend
 
     def forward(self, score: Tensor, sigma: Coefficient, noise: Noise | Tensor) -> Tensor:
-        return dsm_loss(score, sigma, noise, weight=self.weight, reduction=self.reduction, backend=self.backend)
+        return dsm_loss(
+            score, sigma, noise, weight=self.weight, reduction=self.reduction, backend=self.backend
+        )
 
     def extra_repr(self) -> str:
         return f"weight={self.weight!r}, reduction={self.reduction!r}"
 
 
 class DenoisingLoss(nn.Module):
-    """:func:`denoising_loss` as a module; the coefficients, which follow the noise level, are given with each call.
+    """:func:`denoising_loss` as a module; the coefficients, which follow the noise level, are given
+    with each call.
 
     Example:
         >>> import torch, pyebm

@@ -120,9 +120,11 @@ def denoising_score_matching(
 
     Example:
         >>> import torch, pyebm
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1))
+        >>> nn = torch.nn
+        >>> net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 1))
         >>> energy = pyebm.targets.MLPEnergy(net)
-        >>> loss = pyebm.denoising_score_matching(energy, torch.randn(64, 2), [1.0, 0.5, 0.25], pyebm.Noise(0))
+        >>> sigmas, noise = [1.0, 0.5, 0.25], pyebm.Noise(0)
+        >>> loss = pyebm.denoising_score_matching(energy, torch.randn(64, 2), sigmas, noise)
         >>> loss.backward()
     """
     check_samples(_OP, "x", x)
@@ -145,16 +147,26 @@ def denoising_score_matching(
         score = fn(noisy, _by_sample(levels, x))
     else:
         score = score_of(_OP, "fn", fn)(noisy)
-    return dsm_loss(checked_score(_OP, "fn", score, x), levels, noise, weight=weight, reduction=reduction, backend=backend)
+    return dsm_loss(
+        checked_score(_OP, "fn", score, x), levels, noise, weight=weight, reduction=reduction, backend=backend
+    )
 
 
 def _fused(
-    fn: Learned, noisy: Tensor, sigma: Coefficient, noise: Noise, weight: Coefficient | str | None, reduction: str
+    fn: Learned,
+    noisy: Tensor,
+    sigma: Coefficient,
+    noise: Noise,
+    weight: Coefficient | str | None,
+    reduction: str,
 ) -> Tensor | None:
-    """The loss from the kernel, where levels and weight are a sample's: ``1/2 w / sigma^2 |sigma s + z|^2``."""
+    """The loss from the kernel, where levels and weight are a sample's:
+    ``1/2 w / sigma^2 |sigma s + z|^2``."""
     batch = noisy.shape[0]
     rows = [one for one in (sigma, weight) if isinstance(one, Tensor)]
-    if noisy.dtype not in (torch.float32, torch.float64) or any(one.numel() not in (1, batch) for one in rows):
+    if noisy.dtype not in (torch.float32, torch.float64) or any(
+        one.numel() not in (1, batch) for one in rows
+    ):
         return None
     positive = weight != "sigma2" if isinstance(weight, str) else True  # else it is divided by
     kappa, kappas = coefficient(_OP, "sigma", sigma, noisy, low=0.0, open_low=positive)
@@ -190,7 +202,10 @@ def _levels(sigma: Any, x: Tensor, noise: Noise) -> Coefficient:
 
 def _weight(name: str, sigma: Coefficient, spread: float) -> Coefficient | str:
     if name not in _WEIGHTS:
-        raise ValueError(f"{_OP}: weight must be one of {', '.join(map(repr, _WEIGHTS))}, None, a number or a tensor, got {name!r}")
+        raise ValueError(
+            f"{_OP}: weight must be one of {', '.join(map(repr, _WEIGHTS))}, None, a number or a tensor, got"
+            f" {name!r}"
+        )
     if name == "ncsn":
         return "sigma2"
     sigma = sigma.double() if isinstance(sigma, Tensor) else float(sigma)
@@ -203,7 +218,9 @@ def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
     if not isinstance(sigma, Tensor):
         return x.new_full((batch,), sigma)
     if sigma.numel() not in (1, batch):
-        raise ValueError(f"{_OP}: sigma must be one level a sample for a score that is given it, got {tuple(sigma.shape)}")
+        raise ValueError(
+            f"{_OP}: sigma must be one level a sample for a score that is given it, got {tuple(sigma.shape)}"
+        )
     return sigma.reshape(-1).expand(batch).to(x.dtype)
 
 
@@ -233,9 +250,16 @@ class DenoisingScoreMatchingLoss(nn.Module):
         self.weight, self.reduction, self.backend = weight, reduction, backend
 
     def forward(self, fn: Target | Callable[..., Tensor], x: Tensor, noise: Noise) -> Tensor:
-        options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction, "backend": self.backend}
+        options: dict[str, Any] = {
+            "weight": self.weight,
+            "reduction": self.reduction,
+            "backend": self.backend,
+        }
         levels: dict[str, Any] = {"conditional": self.conditional, "sigma_data": self.sigma_data}
         return denoising_score_matching(fn, x, self.sigma, noise, **levels, **options)
 
     def extra_repr(self) -> str:
-        return f"{self.sigma!r}, conditional={self.conditional}, weight={self.weight!r}, reduction={self.reduction!r}"
+        return (
+            f"{self.sigma!r}, conditional={self.conditional}, weight={self.weight!r},"
+            f" reduction={self.reduction!r}"
+        )

@@ -93,9 +93,13 @@ class ReplayBuffer(nn.Module):
         own = checked_shape(_OP, "shape", (self.size, *shape) if isinstance(shape, (tuple, list)) else shape)
         self.register_buffer("states", empty(_OP, own, dtype, device).zero_())
         self.register_buffer("ages", torch.zeros(self.size, dtype=torch.int64, device=self.states.device))
-        self.register_buffer("data", self._checked(init) if isinstance(init, Tensor) else None, persistent=False)
+        self.register_buffer(
+            "data", self._checked(init) if isinstance(init, Tensor) else None, persistent=False
+        )
         if init is not None and not isinstance(init, Tensor):
-            check_callable(_OP, "init", init, "None, data, one of pyebm.targets or a function of (shape, noise)")
+            check_callable(
+                _OP, "init", init, "None, data, one of pyebm.targets or a function of (shape, noise)"
+            )
         self.init = None if isinstance(init, Tensor) else init
         self.group = group
 
@@ -119,7 +123,9 @@ class ReplayBuffer(nn.Module):
             ids = (a * samples + c) % self.size  # on the CPU, where names are made
             chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
             ids = ids.to(device)
-            fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (self.ages[ids] == 0)
+            fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (
+                self.ages[ids] == 0
+            )
             start = self._start((count, *self.states.shape[1:]), beside(chains, START))
             x = torch.where(fresh.reshape(-1, *[1] * (start.dim() - 1)), start, self.states[ids])
         return Drawn(ids, x, fresh, chains)
@@ -133,7 +139,10 @@ class ReplayBuffer(nn.Module):
         """
         op = f"{_OP}.put"
         if not isinstance(x, Tensor) or x.shape != drawn.x.shape:
-            raise ValueError(f"{op}: x must have the shape that was drawn, {tuple(drawn.x.shape)}, got {getattr(x, 'shape', x)}")
+            raise ValueError(
+                f"{op}: x must have the shape that was drawn, {tuple(drawn.x.shape)}, got"
+                f" {getattr(x, 'shape', x)}"
+            )
         ids, fresh, x = drawn.ids, drawn.fresh, x.detach().to(self.states)
         if self.group is not None:
             ids, fresh, x = (_gathered(part, self.group) for part in (ids, fresh, x))
@@ -153,7 +162,10 @@ class ReplayBuffer(nn.Module):
         check_plain(_OP, "init", data)
         shape, dtype = self.states.shape[1:], self.states.dtype
         if data.shape[1:] != shape or not data.shape[0]:
-            raise ValueError(f"{_OP}: init must be data (N, {', '.join(map(str, shape))}), got {data.dtype} {tuple(data.shape)}")
+            raise ValueError(
+                f"{_OP}: init must be data (N, {', '.join(map(str, shape))}), got {data.dtype}"
+                f" {tuple(data.shape)}"
+            )
         return data.detach().to(self.states.device, dtype)
 
     def _samples(self, op: str, count: int, noise: Noise) -> Tensor:
@@ -165,11 +177,16 @@ class ReplayBuffer(nn.Module):
         noise._check_batch(count)
         ids = noise.sample_ids
         if ids is None:
-            ids = torch.arange(noise.first_sample, noise.first_sample + count, dtype=torch.int64, device="cpu")
+            ids = torch.arange(
+                noise.first_sample, noise.first_sample + count, dtype=torch.int64, device="cpu"
+            )
         elif ids.unique().numel() < count:
             raise ValueError(f"{op}: noise must name different samples, got some of the sample_ids twice")
         if count and int(ids.max()) >= self.size:
-            raise ValueError(f"{op}: count must leave the samples' ids below size, {self.size}, got an id of {int(ids.max())}")
+            raise ValueError(
+                f"{op}: count must leave the samples' ids below size, {self.size}, got an id of"
+                f" {int(ids.max())}"
+            )
         return ids
 
     def _permutation(self, noise: Noise) -> tuple[int, int]:
@@ -192,7 +209,10 @@ class ReplayBuffer(nn.Module):
         made = self.init(shape, noise)
         if not isinstance(made, Tensor) or made.shape != torch.Size(shape):
             got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ValueError(f"{_OP}.draw: init must return a tensor of the shape that it is given, {tuple(shape)}, got {got}")
+            raise ValueError(
+                f"{_OP}.draw: init must return a tensor of the shape that it is given, {tuple(shape)}, got"
+                f" {got}"
+            )
         return made.to(device, dtype)
 
 

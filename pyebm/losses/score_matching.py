@@ -121,7 +121,8 @@ def score_matching(
 
     Example:
         >>> import torch, pyebm
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
+        >>> nn = torch.nn
+        >>> net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 2))
         >>> loss = pyebm.score_matching(net, torch.randn(64, 2))
         >>> loss.backward()
     """
@@ -182,7 +183,9 @@ def sliced_score_matching(
 
     Example:
         >>> import functools, torch, pyebm
-        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1))
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)
+        ... )
         >>> score = functools.partial(pyebm.energy_score, net, create_graph=True)
         >>> loss = pyebm.sliced_score_matching(score, torch.randn(16, 1, 8, 8), pyebm.Noise(0))
         >>> loss.backward()
@@ -217,7 +220,12 @@ def _sliced(
     if n_projections <= _MOST_DIRECTIONS:
         trace, along = (1 / n_projections, False) if variance_reduced else (1.0, True)
         rows = v.flatten(2).movedim(0, 1).flatten(1) if x.dim() > 1 else v.movedim(0, 1)
-        of_terms = Terms(weight=1.0 if variance_reduced else 1 / n_projections, trace=trace, along=along, v=rows.contiguous())
+        of_terms = Terms(
+            weight=1.0 if variance_reduced else 1 / n_projections,
+            trace=trace,
+            along=along,
+            v=rows.contiguous(),
+        )
         fused = _fused(fn, x, reduced, of_terms)
         if fused is not None:
             return fused
@@ -269,17 +277,30 @@ class ScoreMatchingLoss(nn.Module):
     """
 
     def __init__(
-        self, method: str = "exact", *, n_projections: int = 1, weight: Coefficient | None = None, reduction: str = "batchmean"
+        self,
+        method: str = "exact",
+        *,
+        n_projections: int = 1,
+        weight: Coefficient | None = None,
+        reduction: str = "batchmean",
     ) -> None:
         super().__init__()
-        self.method, self.n_projections, self.weight, self.reduction = method, n_projections, weight, reduction
+        self.method, self.n_projections, self.weight, self.reduction = (
+            method,
+            n_projections,
+            weight,
+            reduction,
+        )
 
     def forward(self, fn: Fn, x: Tensor, noise: Noise | None = None) -> Tensor:
         options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction}
         return score_matching(fn, x, self.method, noise=noise, n_projections=self.n_projections, **options)
 
     def extra_repr(self) -> str:
-        return f"{self.method!r}, n_projections={self.n_projections}, weight={self.weight!r}, reduction={self.reduction!r}"
+        return (
+            f"{self.method!r}, n_projections={self.n_projections}, weight={self.weight!r},"
+            f" reduction={self.reduction!r}"
+        )
 
 
 class SlicedScoreMatchingLoss(nn.Module):
@@ -302,15 +323,21 @@ class SlicedScoreMatchingLoss(nn.Module):
         reduction: str = "batchmean",
     ) -> None:
         super().__init__()
-        self.n_projections, self.projection, self.variance_reduced = n_projections, projection, variance_reduced
+        self.n_projections, self.projection, self.variance_reduced = (
+            n_projections,
+            projection,
+            variance_reduced,
+        )
         self.weight, self.reduction = weight, reduction
 
     def forward(self, fn: Fn, x: Tensor, noise: Noise) -> Tensor:
         options: dict[str, Any] = {"weight": self.weight, "reduction": self.reduction}
-        return sliced_score_matching(fn, x, noise, self.n_projections, self.projection, self.variance_reduced, **options)
+        return sliced_score_matching(
+            fn, x, noise, self.n_projections, self.projection, self.variance_reduced, **options
+        )
 
     def extra_repr(self) -> str:
         return (
-            f"n_projections={self.n_projections}, projection={self.projection!r}, variance_reduced={self.variance_reduced}, "
-            f"weight={self.weight!r}, reduction={self.reduction!r}"
+            f"n_projections={self.n_projections}, projection={self.projection!r},"
+            f" variance_reduced={self.variance_reduced}, weight={self.weight!r}, reduction={self.reduction!r}"
         )

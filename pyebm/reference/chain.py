@@ -33,7 +33,8 @@ def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: Chain
     state, bounds = x.clone(), (steps.mask, steps.low, steps.high, steps.score_clip)
     for k in range(steps.n_steps):
         now = [
-            rows[k : k + 1] if per_step and rows is not None and rows.numel() > 1 else rows for _, rows, per_step, _ in schedules
+            rows[k : k + 1] if per_step and rows is not None and rows.numel() > 1 else rows
+            for _, rows, per_step, _ in schedules
         ]
         z = normals(x.shape, steps.name + k * a_step, steps.seeds, steps.ids)
         numbers = (steps.step_size, steps.temperature)
@@ -42,7 +43,11 @@ def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: Chain
         if steps.states is not None and steps.thin is not None and (k + 1) % steps.thin == 0:
             steps.states[(k + 1) // steps.thin - 1] = state
         if first_bad is not None:
-            finite = state.isfinite().reshape(x.shape[0], -1).all(1) if x.numel() else torch.ones_like(first_bad, dtype=torch.bool)
+            finite = (
+                state.isfinite().reshape(x.shape[0], -1).all(1)
+                if x.numel()
+                else torch.ones_like(first_bad, dtype=torch.bool)
+            )
             first_bad[~finite & (first_bad < 0)] = k
     x.copy_(state)
     if steps.diverged is not None and first_bad is not None:

@@ -1,4 +1,5 @@
-"""The Langevin step that finds its own size: the corrector of score-based models (Song et al. 2021, algorithms 4 and 5)."""
+"""The Langevin step that finds its own size: the corrector of score-based models (Song et al. 2021,
+algorithms 4 and 5)."""
 
 from __future__ import annotations
 
@@ -32,10 +33,13 @@ def corrector_step(
     loss: Callable[..., None] = denoising_loss,
     step: Callable[..., None] = langevin_step,
 ) -> None:
-    """On any device, without waiting for it; ``loss`` makes the sums and ``step`` the step, by kernels where there are."""
+    """On any device, without waiting for it; ``loss`` makes the sums and ``step`` the step, by
+    kernels where there are."""
     if not x.shape[0]:  # nothing to take a mean of
         return
-    sums = torch.empty((2, x.shape[0]), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device)
+    sums = torch.empty(
+        (2, x.shape[0]), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device
+    )
     of_noise, of_score = sums.unbind()
     rows = (None, None, None, None)
     # Of the normals, which are made in the kernel and nowhere kept, and of the score.

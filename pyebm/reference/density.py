@@ -9,7 +9,9 @@ from .network import network_score
 from .targets import target_energy, target_score
 
 
-def evaluate(density: Density, x: Tensor, score: Tensor, energy: Tensor | None = None, constant: float = 0.0) -> None:
+def evaluate(
+    density: Density, x: Tensor, score: Tensor, energy: Tensor | None = None, constant: float = 0.0
+) -> None:
     """Into ``score`` and, where given, ``energy``, to which a closed form adds ``constant``."""
     target, params, layout, biases = density
     if layout is not None:

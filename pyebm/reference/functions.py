@@ -1,4 +1,5 @@
-"""exp, sine and cosine, roots and sums with fixed operations: csrc/common/functions.h in PyTorch, differentiable to any order."""
+"""exp, sine and cosine, roots and sums with fixed operations: csrc/common/functions.h in PyTorch,
+differentiable to any order."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ def _floats(text: str) -> list[float]:
 
 
 class _Real(NamedTuple):
-    """The constants of csrc/common/functions.h Real<float> and Real<double>; polynomials lowest power first."""
+    """The constants of csrc/common/functions.h Real<float> and Real<double>; polynomials lowest
+    power first."""
 
     bits: torch.dtype
     mantissa: int
@@ -53,8 +55,9 @@ _REAL = {
         float.fromhex("0x1.71547652b82fep0"),
         (float.fromhex("0x1.62e42fefp-1"), float.fromhex("0x1.473de6af278edp-34")),
         _floats(
-            "0x1p-1 0x1.5555555555549p-3 0x1.55555555543d7p-5 0x1.1111111116071p-7 0x1.6c16c17706bd8p-10 "
-            "0x1.a01a017f4d7d8p-13 0x1.a019bd48744adp-16 0x1.71de7db7ce8e3p-19 0x1.288d99b63a775p-22 0x1.ae69b5c5d7d09p-26"
+            "0x1p-1 0x1.5555555555549p-3 0x1.55555555543d7p-5 0x1.1111111116071p-7 0x1.6c16c17706bd8p-10"
+            " 0x1.a01a017f4d7d8p-13 0x1.a019bd48744adp-16 0x1.71de7db7ce8e3p-19 0x1.288d99b63a775p-22"
+            " 0x1.ae69b5c5d7d09p-26"
         ),
         _floats(
             "0x1.921fb54442d18p0 -0x1.4abbce625be01p-1 0x1.466bc67753d4ep-4 -0x1.32d2ccde110d9p-8 "

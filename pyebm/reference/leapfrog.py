@@ -17,9 +17,14 @@ def leapfrog(
     from_p: Tensor | None = None,
     step_size_rows: Tensor | None = None,
 ) -> None:
-    """On any device. In no case ``add_(alpha=step_size)``: fused, its bits would depend on an element's place."""
+    """On any device. In no case ``add_(alpha=step_size)``: fused, its bits would depend on an
+    element's place."""
     rows = step_size_rows
-    eps = step_size if rows is None else column(step_size, rows, x).to(torch.promote_types(x.dtype, torch.float32))
+    eps = (
+        step_size
+        if rows is None
+        else column(step_size, rows, x).to(torch.promote_types(x.dtype, torch.float32))
+    )
     if from_p is None:
         from_p = p
     if score is not None:

@@ -20,13 +20,20 @@ def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Ten
 
 
 def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
-    """(residual, loss weight, gradient coefficient), the last two in float64, shaped to go with the residual."""
+    """(residual, loss weight, gradient coefficient), the last two in float64, shaped to go with the
+    residual."""
     p = work_of(pred)
     k, la = column(terms.kappa, terms.kappa_rows, pred), column(terms.lam, terms.lam_rows, pred)
     m, w = column(terms.mu, terms.mu_rows, pred), column(terms.weight, terms.weight_rows, pred)
     if terms.over_kappa2 or terms.kappa_positive:
         require("dsm_loss", "sigma", k, positive=terms.over_kappa2)
-    require_finite("denoising_loss", kappa=terms.kappa_rows, lam=terms.lam_rows, mu=terms.mu_rows, weight=terms.weight_rows)
+    require_finite(
+        "denoising_loss",
+        kappa=terms.kappa_rows,
+        lam=terms.lam_rows,
+        mu=terms.mu_rows,
+        weight=terms.weight_rows,
+    )
     if terms.over_kappa2:
         w = w / (k * k)
     w = terms.factor * w
@@ -41,7 +48,8 @@ def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def divisor(pred: Tensor, reduction: int) -> int:
-    """What the reduction divides the sum by: nothing, all elements (mean) or the samples (batchmean)."""
+    """What the reduction divides the sum by: nothing, all elements (mean) or the samples
+    (batchmean)."""
     return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
 
 
@@ -54,7 +62,8 @@ def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
 
 
 def composed_loss(pred: Tensor, terms: LossTerms) -> Tensor:
-    """The loss from operations that autograd, forward mode and vmap follow, in the dtype that the op gives."""
+    """The loss from operations that autograd, forward mode and vmap follow, in the dtype that the
+    op gives."""
     r, w, _ = loss_terms(pred, terms)
     return reduced(pred, terms.reduction, r, w).to(r.dtype)
 
@@ -75,8 +84,9 @@ def denoising_loss(args: DenoisingLoss) -> None:
 
 
 def batch_sum(losses: Tensor) -> Tensor:
-    """The sum of (B,) losses in the CPU kernels' order: in blocks of 64, which are added one after another, and a block in
-    eight lanes. An order that is fixed gives the same bits for any threads and cuts; lanes don't wait for each other."""
+    """The sum of (B,) losses in the CPU kernels' order: in blocks of 64, which are added one after
+    another, and a block in eight lanes. An order that is fixed gives the same bits for any threads
+    and cuts; lanes don't wait for each other."""
     blocks = torch.nn.functional.pad(losses, (0, -losses.shape[0] % 64)).reshape(-1, 8, 8)
     lanes = _one_by_one(blocks.movedim(1, -1))
     while lanes.shape[1] > 1:
@@ -98,7 +108,8 @@ CHUNK, LANES = 1024, 16  # elements that a kernel takes at once, and the partial
 
 
 def kernel_sums(r: Tensor, w: Tensor) -> Tensor:
-    """The same in the CPU kernels' order, float32's squares and partial sums included: csrc/cpu/loss_kernels.h sum_of."""
+    """The same in the CPU kernels' order, float32's squares and partial sums included:
+    csrc/cpu/loss_kernels.h sum_of."""
     batch, elements = r.shape[0], math.prod(r.shape[1:])
     whole = w.numel() in (1, batch)
     terms = (r * r if whole else w.to(r.dtype) * (r * r)).reshape(batch, elements)
@@ -129,6 +140,7 @@ def scale_(grad: Tensor, grad_output: Tensor) -> None:
 
 
 def spread(grad_output: Tensor, r: Tensor) -> Tensor:
-    """A loss of shape () or (B,) has a gradient per batch or per sample; an elementwise one has one per element."""
+    """A loss of shape () or (B,) has a gradient per batch or per sample; an elementwise one has one
+    per element."""
     g = grad_output.to(r.dtype)
     return g if g.shape == r.shape else g.reshape(-1, *[1] * (r.dim() - 1))

@@ -40,7 +40,8 @@ def metropolis(
     draw: Callable[..., None] = uniform_,
     loss: Callable[..., None] = denoising_loss,
 ) -> None:
-    """On any device; ``draw`` makes the uniforms and ``loss`` the sums of squares, in kernels where there are some."""
+    """On any device; ``draw`` makes the uniforms and ``loss`` the sums of squares, in kernels where
+    there are some."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
 
     def squares(a: Tensor, sign: float, momentum: Tensor | None) -> Tensor:
@@ -56,8 +57,12 @@ def metropolis(
     uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # float32's numbers, widened
     draw(uniform, name, seeds, ids)
     torch.sub(energy, proposal_energy, out=log_alpha)
-    log_alpha.div_(temperature).add_((before - after).div_(scale if scale_rows is None else scale_rows.double()))
-    log_alpha.masked_fill_(proposal_energy == -math.inf, -math.inf)  # it would be accepted, and then never left
+    log_alpha.div_(temperature).add_(
+        (before - after).div_(scale if scale_rows is None else scale_rows.double())
+    )
+    log_alpha.masked_fill_(
+        proposal_energy == -math.inf, -math.inf
+    )  # it would be accepted, and then never left
     torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # never where it is NaN
     accepted.add_(accept)
     chosen = accept.reshape(-1, *[1] * (x.dim() - 1))
@@ -77,7 +82,8 @@ def dual_averaging(
     target: float,
     together: bool,
 ) -> None:
-    """On any device, without waiting for it; on the CPU by operations that IEEE rounds, with the kernel's bits."""
+    """On any device, without waiting for it; on the CPU by operations that IEEE rounds, with the
+    kernel's bits."""
     exp = exponential if log_alpha.is_cpu else torch.exp  # some sixty launches would cost more than a step
     m = steps.add_(1.0)
     root = sqrt64(m)  # torch's own may be off by the last bit
@@ -87,7 +93,8 @@ def dual_averaging(
     learning = m <= warmup
     share, weight = 1.0 / (m + SLOW_START), 1.0 / sqrt64(m * root)
     new_gap = (1.0 - share) * gap + share * (target - acceptance)
-    # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the kernels refuse.
+    # A chain that never moves, or always does, must not end with a step of 0 or infinity, which the
+    # kernels refuse.
     log_step = middle - (root * STEEP * new_gap).clamp(-REACH, REACH)
     torch.where(learning, weight * log_step + (1.0 - weight) * log_average, log_average, out=log_average)
     torch.where(learning, new_gap, gap, out=gap)
@@ -95,9 +102,11 @@ def dual_averaging(
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over the last dimension, on the CPU in one order, csrc/cpu/batch_mean.h's: half is added to half, until one is left.
+    """Over the last dimension, on the CPU in one order, csrc/cpu/batch_mean.h's: half is added to
+    half, until one is left.
 
-    Elsewhere torch's own, in one launch; in compiled code too, where the halves would be compiled anew for every count.
+    Elsewhere torch's own, in one launch; in compiled code too, where the halves would be compiled
+    anew for every count.
     """
     if not values.is_cpu or torch.compiler.is_compiling():
         return values.mean(-1)

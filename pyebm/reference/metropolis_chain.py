@@ -19,27 +19,46 @@ from .steps import affine_step, langevin_step
 @entry(MetropolisChain)
 def metropolis_chain(args: MetropolisChain) -> None:
     momenta: tuple[Tensor | None, Tensor | None]
-    x, score, temperature, jitter, seeds, ids = args.x, args.score, args.temperature, args.jitter, args.seeds, args.ids
+    x, score, temperature, jitter, seeds, ids = (
+        args.x,
+        args.score,
+        args.temperature,
+        args.jitter,
+        args.seeds,
+        args.ids,
+    )
     held = (x, score, args.energy, args.accepted, args.accept, args.log_alpha)
     none = (None,) * 5  # mean, mask, low, high, score_clip
-    proposal, new_score, new_energy = torch.empty_like(x), torch.empty_like(score), torch.empty_like(args.energy)
+    proposal, new_score, new_energy = (
+        torch.empty_like(x),
+        torch.empty_like(score),
+        torch.empty_like(args.energy),
+    )
     names = [args.name + torch.tensor([0, 0, 0, stream]) for stream in range(3)]
     for _ in range(args.n_steps):
         size, rows = args.step_size, args.step_size_rows
         if jitter > 0:
             uniform = torch.empty((x.shape[0], 1), dtype=torch.float64)
             uniform_(uniform, names[2], seeds, ids)
-            size, rows = math.nan, (1.0 + jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)
+            size, rows = (
+                math.nan,
+                (1.0 + jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows),
+            )
         if args.n_leapfrog == 0:
             langevin_step(proposal, x, score, size, temperature, names[0], rows, None, *none, seeds, ids)
             evaluate(args.density, proposal, new_score, new_energy, args.constant)
-            scale, scale_rows = 4.0 * temperature * size, None if rows is None else 4.0 * temperature * rows.double()
+            scale, scale_rows = (
+                4.0 * temperature * size,
+                None if rows is None else 4.0 * temperature * rows.double(),
+            )
             tested, momenta = (size, rows), (None, None)
         else:
             half = (0.5 * size, None if rows is None else 0.5 * rows)
             fresh, p = torch.empty_like(x), torch.empty_like(x)
             spread = math.sqrt(temperature)
-            affine_step(fresh, score, score, 0.0, half[0], spread, names[0], None, half[1], None, *none, seeds, ids)
+            affine_step(
+                fresh, score, score, 0.0, half[0], spread, names[0], None, half[1], None, *none, seeds, ids
+            )
             leapfrog(proposal, fresh, size, None, x, None, rows)
             for i in range(1, args.n_leapfrog):
                 evaluate(args.density, proposal, new_score)

@@ -1,5 +1,6 @@
-"""The score and the energy of a network of dense layers, forward and back by hand. PyTorch's matrix products and activations:
-the kernels are held to a bound here, not to the bits, and a sample's digits may depend on its batch."""
+"""The score and the energy of a network of dense layers, forward and back by hand. PyTorch's matrix
+products and activations: the kernels are held to a bound here, not to the bits, and a sample's
+digits may depend on its batch."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
     "identity": (lambda z, _: z, lambda z, _: torch.ones_like(z)),
     "silu": (lambda z, _: F.silu(z), _silu_slope),
     "tanh": (lambda z, _: z.tanh(), lambda z, _: 1 - z.tanh() ** 2),
-    "softplus": (lambda z, p: F.softplus(z, p), lambda z, p: torch.where(p * z > 20, 1.0, torch.sigmoid(p * z))),
+    "softplus": (
+        lambda z, p: F.softplus(z, p),
+        lambda z, p: torch.where(p * z > 20, 1.0, torch.sigmoid(p * z)),
+    ),
     "sigmoid": (lambda z, _: z.sigmoid(), lambda z, _: z.sigmoid() * (1 - z.sigmoid())),
     "gelu": (lambda z, _: F.gelu(z), _gelu_slope),
     "gelu_tanh": (lambda z, _: F.gelu(z, approximate="tanh"), _gelu_tanh_slope),
@@ -63,7 +67,9 @@ class _Network(NamedTuple):
     quadratic: Tensor
 
 
-def _checked(layout: list[int], elements: int, params: Tensor, biases: Tensor | None, rows: tuple[int, ...]) -> None:
+def _checked(
+    layout: list[int], elements: int, params: Tensor, biases: Tensor | None, rows: tuple[int, ...]
+) -> None:
     """The kernel's checks, but for limits of its own."""
     if len(layout) < 3 or len(layout) != 3 + 4 * layout[2]:
         raise ValueError("network: layout must have 3 numbers and 4 for each of its layers")
@@ -73,15 +79,24 @@ def _checked(layout: list[int], elements: int, params: Tensor, biases: Tensor | 
     width, count, outs = dim, 1, rest[0::4]
     for out, activation, residual, skip in zip(outs, rest[1::4], rest[2::4], rest[3::4], strict=True):
         if out < 1 or not 0 <= activation < len(ACTIVATIONS) or residual not in (0, 1) or skip not in (0, 1):
-            raise ValueError(f"network: layout has a layer {(out, activation, residual, skip)}, which is none")
+            raise ValueError(
+                f"network: layout has a layer {(out, activation, residual, skip)}, which is none"
+            )
         count += out * (width + dim * skip) + out + 1
         width = out
     if kind not in (0, 1) or outs[-1] != (dim if kind else 1):
-        raise ValueError("network: layout's last layer must have 1 output for an energy, as many as x has elements for a score")
+        raise ValueError(
+            "network: layout's last layer must have 1 output for an energy, as many as x has elements for a"
+            " score"
+        )
     if params.numel() != count:
-        raise ValueError(f"network: params must have the {count} numbers that the layout asks for, got {params.numel()}")
+        raise ValueError(
+            f"network: params must have the {count} numbers that the layout asks for, got {params.numel()}"
+        )
     if biases is not None and (biases.shape[1] != sum(outs) or biases.shape[0] not in rows):
-        raise ValueError(f"network: biases must have a row of {sum(outs)} for all or each, got {tuple(biases.shape)}")
+        raise ValueError(
+            f"network: biases must have a row of {sum(outs)} for all or each, got {tuple(biases.shape)}"
+        )
 
 
 def _unpacked(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None) -> _Network:
@@ -109,8 +124,11 @@ def _with(activation: str, parameter: float) -> tuple[Callable[[Tensor], Tensor]
     return lambda z: value(z, parameter), lambda z: slope(z, parameter)
 
 
-def network_score_of(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """The score at x, (B, ...), in its dtype, and the energies, (B,), in that of params; None where the output is the score."""
+def network_score_of(
+    x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The score at x, (B, ...), in its dtype, and the energies, (B,), in that of params; None where
+    the output is the score."""
     net = _unpacked(x, layout, params.to(x.device), biases)
     start = work_of(x).reshape(x.shape[0], -1)
     h, sums = start, []
@@ -177,10 +195,17 @@ def _hessian_times(args: NetworkHvp | NetworkLaplacian, v: Tensor) -> Tensor:
 def network_chain(args: NetworkChain) -> None:
     biases, n_steps = args.biases, args.steps.n_steps
     if args.biases_per_step and biases is not None and len(biases) not in (1, n_steps):
-        raise ValueError(f"network_chain: biases must have one row for all or for each of {n_steps} steps, got {len(biases)}")
+        raise ValueError(
+            f"network_chain: biases must have one row for all or for each of {n_steps} steps, got"
+            f" {len(biases)}"
+        )
 
     def score(state: Tensor, step: int) -> Tensor:
-        now = biases[step : step + 1] if args.biases_per_step and biases is not None and len(biases) > 1 else biases
+        now = (
+            biases[step : step + 1]
+            if args.biases_per_step and biases is not None and len(biases) > 1
+            else biases
+        )
         return network_score_of(state, args.layout, args.params, now)[0]
 
     run("network_chain", args.x, score, args.steps)

@@ -1,5 +1,5 @@
-"""Gradients of functions of a network's energies and scores, by autograd through the plain evaluation; held to a bound, as that
-is."""
+"""Gradients of functions of a network's energies and scores, by autograd through the plain
+evaluation; held to a bound, as that is."""
 
 from __future__ import annotations
 
@@ -52,11 +52,16 @@ def losses_of(at: Callable[[Tensor], _Values], x: Tensor, args: NetworkLoss) -> 
     weight = torch.as_tensor(args.weight if args.weight_rows is None else args.weight_rows, dtype=x.dtype)
     if args.of_energy:
         if energy is None or args.v is not None or args.z is not None or args.kappa_rows is not None:
-            raise ValueError("network_loss: of_energy is for the energy of a network that gives one, without kappa, z and v")
+            raise ValueError(
+                "network_loss: of_energy is for the energy of a network that gives one, without kappa, z"
+                " and v"
+            )
         return energy * (weight + args.square * energy)
     batch, dim = x.shape[0], x[:1].numel()
     score = score.reshape(batch, dim)
-    kappa = torch.as_tensor(args.kappa if args.kappa_rows is None else args.kappa_rows, dtype=x.dtype).reshape(-1, 1)
+    kappa = torch.as_tensor(
+        args.kappa if args.kappa_rows is None else args.kappa_rows, dtype=x.dtype
+    ).reshape(-1, 1)
     if args.v is None:
         if args.along:
             raise ValueError("network_loss: v must be given where the loss is along it")
@@ -64,12 +69,19 @@ def losses_of(at: Callable[[Tensor], _Values], x: Tensor, args: NetworkLoss) -> 
         return 0.5 * weight * residual.square().sum(1)
     rows, count = args.v.shape
     if count % max(dim, 1) or rows not in (1, batch):
-        raise ValueError(f"network_loss: v must have rows of whole directions of {dim} elements, one for all or for each sample")
+        raise ValueError(
+            f"network_loss: v must have rows of whole directions of {dim} elements, one for all or for each"
+            " sample"
+        )
     v = args.v.reshape(rows, -1, dim).expand(batch, -1, dim)
     if args.along:
         squares = (score.unsqueeze(1) * v).sum(2).square().sum(1)
     else:
-        squares = (kappa * score if args.z is None else kappa * score + work_of(args.z).reshape(batch, dim)).square().sum(1)
+        squares = (
+            (kappa * score if args.z is None else kappa * score + work_of(args.z).reshape(batch, dim))
+            .square()
+            .sum(1)
+        )
     slopes = [_slope_along(score, x, v[:, k]) for k in range(v.shape[1])]
     return weight * (0.5 * squares + args.trace * torch.stack(slopes).sum(0) if slopes else 0.5 * squares)
 
@@ -85,7 +97,9 @@ def _slope_along(score: Tensor, x: Tensor, v: Tensor) -> Tensor:
 def _differentiate(op: str, args: NetworkGrad | NetworkLoss, total: Callable[..., Tensor]) -> None:
     """Write the derivatives of total(the network, x) by the numbers that are wanted."""
     if args.grad is not None and args.grad.shape != args.params.shape:
-        raise ValueError(f"{op}: grad must have {args.params.numel()} numbers, as params, got {args.grad.numel()}")
+        raise ValueError(
+            f"{op}: grad must have {args.params.numel()} numbers, as params, got {args.grad.numel()}"
+        )
     if args.grad_biases is not None and (args.biases is None or args.grad_biases.shape != args.biases.shape):
         raise ValueError(f"{op}: grad_biases must have the shape of biases")
     if args.grad is None and args.grad_biases is not None and len(args.grad_biases) != len(args.x):

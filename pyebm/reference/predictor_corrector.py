@@ -13,12 +13,21 @@ from .steps import affine_step
 
 @entry(PredictorCorrector)
 def predictor_corrector(args: PredictorCorrector) -> None:
-    x, table, n_steps, biases, named = args.x, args.coefficients, args.n_steps, args.biases, (args.seeds, args.ids)
+    x, table, n_steps, biases, named = (
+        args.x,
+        args.coefficients,
+        args.n_steps,
+        args.biases,
+        (args.seeds, args.ids),
+    )
     if table.shape != (n_steps, 4):
         must = f"coefficients must have a row of 4 for each of {n_steps} steps"
         raise ValueError(f"predictor_corrector: {must}, got {tuple(table.shape)}")
     if len(biases) not in (1, n_steps):
-        raise ValueError(f"predictor_corrector: biases must have one row for all or for each of {n_steps} steps, got {len(biases)}")
+        raise ValueError(
+            f"predictor_corrector: biases must have one row for all or for each of {n_steps} steps, got"
+            f" {len(biases)}"
+        )
     score, bounds = torch.empty_like(x), (args.mask, args.low, args.high)
     for k in range(n_steps):
         factor, a, b, c = table[k].tolist()

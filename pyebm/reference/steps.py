@@ -24,8 +24,8 @@ def work_of(x: Tensor) -> Tensor:
 def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
     """A coefficient in float64, shaped to go with ``like``.
 
-    Of n rows each serves the next ``like.numel() / n`` elements, in logical order: one for all, one per sample, one per
-    token of each sample, one per element.
+    Of n rows each serves the next ``like.numel() / n`` elements, in logical order: one for all, one
+    per sample, one per token of each sample, one per element.
     """
     if rows is None:
         rows = torch.tensor([number], dtype=torch.float64, device=like.device)
@@ -36,13 +36,17 @@ def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
 
 
 def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sample") -> None:
-    """The kernels check coefficients before they write; so does their twin (on the CPU: no wait for a device)."""
+    """The kernels check coefficients before they write; so does their twin (on the CPU: no wait for
+    a device)."""
     if checkable(value):
         ok = torch.isfinite(value) & ((value > 0) if positive else (value >= 0))
         if not ok.all():
             worst = int((~ok.flatten()).nonzero()[0])
             bound = ">" if positive else ">="
-            raise ValueError(f"{op}: {name} must be {bound} 0 and finite, got {float(value.flatten()[worst]):g} for {one} {worst}")
+            raise ValueError(
+                f"{op}: {name} must be {bound} 0 and finite, got {float(value.flatten()[worst]):g} for {one}"
+                f" {worst}"
+            )
 
 
 def require_finite(op: str, **rows: Tensor | None) -> None:
@@ -50,7 +54,10 @@ def require_finite(op: str, **rows: Tensor | None) -> None:
     for name, row in rows.items():
         if row is not None and checkable(row) and (bad := ~row.isfinite().flatten()).any():
             worst = int(bad.nonzero()[0])
-            raise ValueError(f"{op}: {name} must be finite, got {row.detach().flatten()[worst].item():g} for sample {worst}")
+            raise ValueError(
+                f"{op}: {name} must be finite, got {row.detach().flatten()[worst].item():g} for sample"
+                f" {worst}"
+            )
 
 
 def clamp(x: Tensor, low: float | None, high: float | None) -> Tensor:
@@ -70,10 +77,14 @@ def affine_update(
     high: float | None = None,
     clip: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(mean, value) = (a x + b g, clamp((a x + b g) + c z)), every product and sum rounded by itself; differentiable."""
+    """(mean, value) = (a x + b g, clamp((a x + b g) + c z)), every product and sum rounded by
+    itself; differentiable."""
     require_finite("affine_step", a=a_rows, b=b_rows, c=c_rows)
     work = work_of(x)
-    a, b, c = (column(number, rows, x).to(work.dtype) for number, rows in zip(numbers, (a_rows, b_rows, c_rows), strict=True))
+    a, b, c = (
+        column(number, rows, x).to(work.dtype)
+        for number, rows in zip(numbers, (a_rows, b_rows, c_rows), strict=True)
+    )
     g = clamp(work_of(g).to(work.dtype), None if clip is None else -clip, clip)
     mean = a * work + b * g
     value = clamp(mean + c * z.to(work.dtype), low, high)
@@ -97,14 +108,18 @@ def langevin_update(
     require("langevin_step", "step_size", eta_rows, positive=True)
     require("langevin_step", "temperature", t_rows, positive=False)
     c_rows = _spread_of(eta_rows, t_rows)
-    return affine_update(x, score, z, (1.0, math.nan, math.nan), None, eta_rows.reshape(-1), c_rows.reshape(-1), *rest)
+    return affine_update(
+        x, score, z, (1.0, math.nan, math.nan), None, eta_rows.reshape(-1), c_rows.reshape(-1), *rest
+    )
 
 
 def _spread_of(eta: Tensor, t: Tensor) -> Tensor:
-    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, which the root's derivative, infinite there, would not say.
+    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, which the root's derivative, infinite there,
+    would not say.
 
-    The derivative by T is infinite there too; it is 0 by convention, as that of torch's norms at 0, so that a temperature which
-    a schedule takes to 0 leaves no NaN in what the schedule was made of.
+    The derivative by T is infinite there too; it is 0 by convention, as that of torch's norms at 0,
+    so that a temperature which a schedule takes to 0 leaves no NaN in what the schedule was made
+    of.
     """
     square = 2.0 * eta * t
     if not wanted(eta, t):
@@ -112,10 +127,15 @@ def _spread_of(eta: Tensor, t: Tensor) -> Tensor:
     return torch.where(t == 0, 0.0, root(torch.where(t == 0, 1.0, square)))
 
 
-UPDATES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"affine_step": affine_update, "langevin_step": langevin_update}
+UPDATES: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "affine_step": affine_update,
+    "langevin_step": langevin_update,
+}
 
 
-def perturbed(x: Tensor, z: Tensor, alpha: float, sigma: float, alpha_rows: Tensor | None, sigma_rows: Tensor | None) -> Tensor:
+def perturbed(
+    x: Tensor, z: Tensor, alpha: float, sigma: float, alpha_rows: Tensor | None, sigma_rows: Tensor | None
+) -> Tensor:
     """alpha x + sigma z, both products and the sum rounded by themselves; differentiable."""
     work = work_of(x)
     a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
@@ -145,7 +165,12 @@ def affine_step(args: AffineStep) -> None:
 
 @entry(LangevinStep)
 def langevin_step(args: LangevinStep) -> None:
-    _step(langevin_update, args, (args.step_size, args.temperature), (args.step_size_rows, args.temperature_rows))
+    _step(
+        langevin_update,
+        args,
+        (args.step_size, args.temperature),
+        (args.step_size_rows, args.temperature_rows),
+    )
 
 
 def _step(
@@ -156,7 +181,9 @@ def _step(
 ) -> None:
     x, options = args.out if args.x is None else args.x, args.options
     z = normals(x.shape, args.name, options.seeds, options.ids)
-    mean, value = update(x, args.score, z, numbers, *rows, options.mask, options.low, options.high, options.score_clip)
+    mean, value = update(
+        x, args.score, z, numbers, *rows, options.mask, options.low, options.high, options.score_clip
+    )
     if options.mean is not None:
         options.mean.copy_(mean)
     args.out.copy_(value)

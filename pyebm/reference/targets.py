@@ -1,5 +1,5 @@
-"""The scores and energies of the closed-form targets: csrc/common/targets.h in PyTorch, operation by operation, so the scores are
-differentiable too.
+"""The scores and energies of the closed-form targets: csrc/common/targets.h in PyTorch, operation
+by operation, so the scores are differentiable too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from .dense import gaussian_full, mixture, mixture_diagonal, mixture_diagonal_en
 from .functions import exponential, root, sine_cosine, sum_of
 from .steps import work_of
 
-# Each takes samples (B, D) and the target's packed parameters, in the same dtype, and gives the score (B, D).
+# Each takes samples (B, D) and the target's packed parameters, in the same dtype, and gives the
+# score (B, D).
 
 
 def harmonic(x: Tensor, params: Tensor) -> Tensor:
@@ -84,7 +85,9 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-DENSE = frozenset({"mixture", "mixture_diagonal", "gaussian_full"})  # whose kernels differ by rounding (reference/dense.py)
+DENSE = frozenset(
+    {"mixture", "mixture_diagonal", "gaussian_full"}
+)  # whose kernels differ by rounding (reference/dense.py)
 
 
 def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
@@ -97,7 +100,10 @@ def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
     try:
         score = SCORES[kind](work.reshape(work.shape[0], elements), params)
     except ValueError as error:  # as many numbers as another target has
-        message = f"params: the target {kind} with {params.numel()} parameters has no samples of {elements} elements"
+        message = (
+            f"params: the target {kind} with {params.numel()} parameters has no samples of {elements}"
+            " elements"
+        )
         raise ValueError(message) from error
     return score.reshape(x.shape).to(x.dtype)
 
@@ -169,7 +175,14 @@ def funnel_energy(x: Tensor, params: Tensor) -> Tensor:
 ENERGIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     energy.__name__.removesuffix("_energy"): energy
     for energy in (
-        *(harmonic_energy, double_well_energy, gaussian_energy, polynomial_energy, rastrigin_energy, rosenbrock_energy),
+        *(
+            harmonic_energy,
+            double_well_energy,
+            gaussian_energy,
+            polynomial_energy,
+            rastrigin_energy,
+            rosenbrock_energy,
+        ),
         *(ackley_energy, funnel_energy, mixture_energy, mixture_diagonal_energy),
     )
 }
@@ -178,11 +191,15 @@ ENERGIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 # --- the ops ---
 
 
-def target_energy(energy: Tensor, score: Tensor, x: Tensor, target: int, params: Tensor, constant: float) -> None:
+def target_energy(
+    energy: Tensor, score: Tensor, x: Tensor, target: int, params: Tensor, constant: float
+) -> None:
     target_score(score, x, target, params)
     work = work_of(x)
     work = work.reshape(work.shape[0], math.prod(work.shape[1:]))
-    energy.copy_(ENERGIES[TARGETS[target]](work, params) + constant if x.numel() else torch.full_like(energy, constant))
+    energy.copy_(
+        ENERGIES[TARGETS[target]](work, params) + constant if x.numel() else torch.full_like(energy, constant)
+    )
 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:

@@ -12,10 +12,18 @@ from .steps import affine_step
 
 @entry(UnderdampedChain)
 def underdamped_chain(args: UnderdampedChain) -> None:
-    x, w, n_steps, table, mask, named = args.x, args.velocity, args.n_steps, args.coefficients, args.mask, (args.seeds, args.ids)
+    x, w, n_steps, table, mask, named = (
+        args.x,
+        args.velocity,
+        args.n_steps,
+        args.coefficients,
+        args.mask,
+        (args.seeds, args.ids),
+    )
     if table.shape[1] != 5 or table.shape[0] not in (1, n_steps):
         raise ValueError(
-            f"underdamped_chain: coefficients must have a row of 5 for all or for each of {n_steps} steps, got {tuple(table.shape)}"
+            f"underdamped_chain: coefficients must have a row of 5 for all or for each of {n_steps} steps,"
+            f" got {tuple(table.shape)}"
         )
     score, name, rows = torch.empty_like(x), args.name.clone(), (None, None, None)
     evaluate(args.density, x, score)  # which refuses what can't be before anything is written

@@ -1,6 +1,9 @@
-"""Samplers around a score or an energy: loops that do nothing but call the kernels. docs/samplers.md says which one when.
+"""Samplers around a score or an energy: loops that do nothing but call the kernels.
+docs/samplers.md says which one when.
 
-All are called alike, ``sampler(x0, n_steps, noise=..., thin=..., callback=..., progress=..., graph=...)``, and resume alike.
+All are called alike,
+``sampler(x0, n_steps, noise=..., thin=..., callback=..., progress=..., graph=...)``, and resume
+alike.
 """
 
 from ._loop import Sampler

@@ -1,4 +1,5 @@
-"""One run of a sampler: what its steps share, checked once, so that a step is its arithmetic and nothing else."""
+"""One run of a sampler: what its steps share, checked once, so that a step is its arithmetic and
+nothing else."""
 
 from __future__ import annotations
 
@@ -34,10 +35,17 @@ Number = tuple[float, Tensor | None]  # as the ops take a coefficient: a number,
 
 
 class Run:
-    """What a body needs to know of the call: a copy of the state, the noise's rows, how long the run is."""
+    """What a body needs to know of the call: a copy of the state, the noise's rows, how long the
+    run is."""
 
     def __init__(self, call: str, start: State, length: int | None, n_steps: int, graph: bool) -> None:
-        self.call, self.extra, self.length, self.n_steps, self.graph = call, start.extra, length, n_steps, graph
+        self.call, self.extra, self.length, self.n_steps, self.graph = (
+            call,
+            start.extra,
+            length,
+            n_steps,
+            graph,
+        )
         check_numbers(call, start.extra)
         self.followed = inside()  # by a transform, of which no sampler is part
         self.x = self.numbers("x0", self.numbers("x0", start.x).detach().clone())
@@ -51,13 +59,17 @@ class Run:
 
     @property
     def steps(self) -> range:
-        """By their numbers in the noise; only where asked for, since it would be a guard on the first of them in compiled code."""
+        """By their numbers in the noise; only where asked for, since it would be a guard on the
+        first of them in compiled code."""
         return range(self.first, self.first + self.n_steps)
 
     def need_streams(self, count: int) -> None:
         """The noise's own stream and those after it, which must exist."""
         if self.noise.stream + count > 2**32:
-            raise ValueError(f"{self.call}: stream must leave room for {count} streams below 2**32, got {self.noise.stream}")
+            raise ValueError(
+                f"{self.call}: stream must leave room for {count} streams below 2**32, got"
+                f" {self.noise.stream}"
+            )
 
     def kernels(self, backend: str | None) -> dict[str, Callable[..., None]]:
         return _ops.kernels(backend, self.x)
@@ -79,7 +91,8 @@ class Run:
         return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
 
     def numbers(self, name: str, tensor: Tensor) -> Tensor:
-        """What a user gave, as samplers take it, who run under no_grad: a constant. A tangent is refused (plain)."""
+        """What a user gave, as samplers take it, who run under no_grad: a constant. A tangent is
+        refused (plain)."""
         return plain(self.call, name, tensor) if self.followed else tensor
 
     def coefficient(self, name: str, value: Coefficient, open_low: bool = False) -> Number:
@@ -87,7 +100,9 @@ class Run:
             return checked_number(self.call, name, value, 0.0, open_low), None
         value = self.numbers(name, value)
         made = coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
-        if self.may_look and made[1] is not None:  # some kernels would check it too, but each in its own words
+        if (
+            self.may_look and made[1] is not None
+        ):  # some kernels would check it too, but each in its own words
             require(self.call, name, made[1], open_low)
         return made
 
@@ -99,7 +114,8 @@ class Run:
         return numbers._replace(params=self.numbers("the target", numbers.params), biases=biases)
 
     def of_step(self, table: Tensor, name: Tensor) -> Tensor:
-        """The row of a table that begins with the run's first step; a graph has its number in ``name``."""
+        """The row of a table that begins with the run's first step; a graph has its number in
+        ``name``."""
         return table.index_select(0, name.narrow(0, 2, 1) - self.first)
 
     def carried(self, name: str) -> Tensor | None:
@@ -109,7 +125,8 @@ class Run:
 
 
 class Body:
-    """A sampler's step, with the tensors it works on; all of them stay where they are, so that a graph can replay it."""
+    """A sampler's step, with the tensors it works on; all of them stay where they are, so that a
+    graph can replay it."""
 
     streams = 1  # draws a step; draw j takes the noise's stream + j
     fused = False  # has an ``advance``, many steps in one kernel
@@ -122,15 +139,18 @@ class Body:
         self._shape, self._dtype, self._device = run.x.shape, run.x.dtype, run.x.device
 
     def at_once(self) -> int:
-        """The steps of the first call of ``advance``; the next ones' follow from the time it takes."""
+        """The steps of the first call of ``advance``; the next ones' follow from the time it
+        takes."""
         return 16
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
-        """Advance ``x`` in place. k is the step's number in the noise, or None in a graph, where only names[0][2] knows it."""
+        """Advance ``x`` in place. k is the step's number in the noise, or None in a graph, where
+        only names[0][2] knows it."""
         raise NotImplementedError
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        """``count`` steps at once; where it ``keeps``, states after multiples of thin go to ``kept``, where given."""
+        """``count`` steps at once; where it ``keeps``, states after multiples of thin go to
+        ``kept``, where given."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -142,8 +162,8 @@ class Body:
         return type(self).info is not Body.info
 
     def info(self, k: int) -> dict[str, Any]:
-        """For callbacks and trajectories, after step k: numbers, and tensors on the device. Of one that ``keeps`` states inside a
-        call, k alone decides it."""
+        """For callbacks and trajectories, after step k: numbers, and tensors on the device. Of one
+        that ``keeps`` states inside a call, k alone decides it."""
         del k
         return {}
 
@@ -168,8 +188,9 @@ class Body:
         given = self.x if at is None else at
         if given.shape != self._shape or given.dtype is not self._dtype:
             raise ValueError(
-                f"{self.run.call}: a score function or callback must leave the state's shape and dtype as they are, "
-                f"{tuple(self._shape)} and {self._dtype}, got {tuple(given.shape)} and {given.dtype}"
+                f"{self.run.call}: a score function or callback must leave the state's shape and dtype as"
+                f" they are, {tuple(self._shape)} and {self._dtype}, got {tuple(given.shape)} and"
+                f" {given.dtype}"
             )
         if self.run.followed and isinstance(score, Tensor):
             score = plain(self.run.call, name, score)
@@ -182,10 +203,13 @@ class Body:
 
 
 def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
-    """The score function that fn is, or that the target fn has: then straight to its kernel, checked here once."""
+    """The score function that fn is, or that the target fn has: then straight to its kernel,
+    checked here once."""
     if not isinstance(fn, Target):
         if not callable(fn):
-            raise TypeError(f"{run.call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}")
+            raise TypeError(
+                f"{run.call}: score_fn must be a function or one of pyebm.targets, got {type(fn).__name__}"
+            )
         return fn  # type: ignore[no-any-return]
     if not fn._has_score_kernel(backend, run.x):
         return functools.partial(fn.score, backend=backend)
@@ -206,11 +230,16 @@ def score_at(run: Run, fn: Any, backend: str | None) -> ScoreFn:
     if not isinstance(fn, Learned):
         return fn  # type: ignore[no-any-return]
     if not fn.condition:
-        raise ValueError(f"{run.call}: score_fn must be a function of x and a level; make the {type(fn).__name__} with condition=C")
+        raise ValueError(
+            f"{run.call}: score_fn must be a function of x and a level; make the {type(fn).__name__} with"
+            " condition=C"
+        )
     return functools.partial(fn.score, backend=backend)
 
 
-def energy_and_score_of(run: Run, fn: Any, backend: str | None) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+def energy_and_score_of(
+    run: Run, fn: Any, backend: str | None
+) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
     """Both by a target's kernel, in the same two tensors each time; None where there is none."""
     kernels = run.kernels(backend)
     known = run.x.is_cpu and "target_energy" in kernels and isinstance(fn, Target)
@@ -237,16 +266,22 @@ def energy_and_score_of(run: Run, fn: Any, backend: str | None) -> Callable[[Ten
 
 
 class Potential:
-    """An energy with its score: a target's, a user's two functions, or one function and its gradient by autograd."""
+    """An energy with its score: a target's, a user's two functions, or one function and its
+    gradient by autograd."""
 
     def __init__(self, run: Run, energy_fn: Any, score_fn: ScoreFn | None, backend: str | None) -> None:
         call = run.call
         if not callable(energy_fn):
-            raise TypeError(f"{call}: energy_fn must be a function or one of pyebm.targets, got {type(energy_fn).__name__}")
+            raise TypeError(
+                f"{call}: energy_fn must be a function or one of pyebm.targets, got"
+                f" {type(energy_fn).__name__}"
+            )
         if score_fn is not None:
             check_callable(call, "score_fn", score_fn, "a function of x, or None")
         if isinstance(energy_fn, Target) and not energy_fn.has_energy:
-            raise TypeError(f"{call}: energy_fn must have an energy, got {type(energy_fn).__name__}, a score alone")
+            raise TypeError(
+                f"{call}: energy_fn must have an energy, got {type(energy_fn).__name__}, a score alone"
+            )
         self.call, self.energy_fn, self.run = call, energy_fn, run
         self.kernel = energy_and_score_of(run, energy_fn, backend) if score_fn is None else None
         if score_fn is None and isinstance(energy_fn, Target):
@@ -264,7 +299,8 @@ class Potential:
             energy, score = energy_and_score(self.call, self.energy_fn, x)
             return self.run.numbers("energy", energy), score
         if x.shape[0] == 1 and isinstance(self.energy_fn, Target):
-            # torch sums a single long row in as many parts as there are threads, two rows one by one.
+            # torch sums a single long row in as many parts as there are threads, two rows one by
+            # one.
             energy = self.energy_fn(x.expand(2, *x.shape[1:]))[:1]
         else:
             energy = self.energy_fn(x)
@@ -290,22 +326,32 @@ class StepOptions:
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        self.temperature, self.clamp, self.score_clip, self.mask, self.backend = temperature, clamp, score_clip, mask, backend
+        self.temperature, self.clamp, self.score_clip, self.mask, self.backend = (
+            temperature,
+            clamp,
+            score_clip,
+            mask,
+            backend,
+        )
 
     def tail(self, run: Run, *rows: Tensor | None) -> tuple[Any, ...]:
-        """What follows an update's name: rows, mean, mask, low, high, score_clip, seeds, ids; empty where all of it is None."""
+        """What follows an update's name: rows, mean, mask, low, high, score_clip, seeds, ids; empty
+        where all of it is None."""
         options = step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
         tail = (*rows, None, *options, run.seeds, run.ids)
         return tail if any(value is not None for value in tail) else ()
 
     def of_a_chain(self, run: Run) -> tuple[Tensor | None, float | None, float | None, float | None]:
-        """(mask, low, high, score_clip) as a chain's op takes them: the clamp, where the kernels do it."""
+        """(mask, low, high, score_clip) as a chain's op takes them: the clamp, where the kernels do
+        it."""
         return step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
 
     def fits_a_chain(self, target: Target, run: Run) -> bool:
         """Whether the target has a chain's op here, and that has all that is asked for."""
         limited = self.mask is not None or self.score_clip is not None
-        return (self.clamp is None or self._numbers() is not None) and target._has_chain(self.backend, run.x, limited)
+        return (self.clamp is None or self._numbers() is not None) and target._has_chain(
+            self.backend, run.x, limited
+        )
 
     def after(self, run: Run) -> Clamped | None:
         """The clamp, where it is to be done after a step."""

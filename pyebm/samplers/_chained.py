@@ -20,10 +20,15 @@ class Chained(Body):
         super().__init__(run, *rest)
         # Of the noise; on a GPU it is filled in over there, with nothing to wait for.
         on_host, batch = run.x.is_cpu, run.x.shape[0]
-        self._noise_name = run.noise._named(batch, run.x)[0].clone() if on_host else run.noise._block(0, 1, 1, run.x).flatten()
+        self._noise_name = (
+            run.noise._named(batch, run.x)[0].clone()
+            if on_host
+            else run.noise._block(0, 1, 1, run.x).flatten()
+        )
 
     def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
-        """The steps first, ..., first + count - 1 by one call of an op; with thin, every thin-th state goes to ``states``."""
+        """The steps first, ..., first + count - 1 by one call of an op; with thin, every thin-th
+        state goes to ``states``."""
         raise NotImplementedError
 
     def at_once(self) -> int:

@@ -17,7 +17,10 @@ class Clamped:
     """A clamp whose bounds differ between elements, done after a step."""
 
     def __init__(self, run: Run, options: StepOptions) -> None:
-        sides = [run.numbers("clamp", side).detach() if isinstance(side, Tensor) else side for side in options.clamp or ()]
+        sides = [
+            run.numbers("clamp", side).detach() if isinstance(side, Tensor) else side
+            for side in options.clamp or ()
+        ]
         self.x = run.x
         self.low, self.high = element_bounds(run.call, sides, run.x, options.expanded_mask(run), "x0")
 

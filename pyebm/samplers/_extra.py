@@ -15,7 +15,8 @@ _ANY, _FINITE, _POSITIVE = "any", "finite", "> 0 and finite"
 _NUMBERS, _ROWS = "shape of x", "one per sample"
 _COUNT = "an int64 number in [0, 2**32]"
 
-# What belongs together: all of it is there, or none. A chain that diverges leaves a velocity and a window that are not finite.
+# What belongs together: all of it is there, or none. A chain that diverges leaves a velocity and a
+# window that are not finite.
 _GROUPS: tuple[dict[str, tuple[str, str]], ...] = (
     {"velocity": (_NUMBERS, _ANY)},
     {
@@ -25,7 +26,11 @@ _GROUPS: tuple[dict[str, tuple[str, str]], ...] = (
         "adapted_steps": (_COUNT, _ANY),
     },
     {"restarted_at": (_COUNT, _ANY), "step_size_middle": (_ROWS, _FINITE)},
-    {"inverse_mass": (_NUMBERS, _POSITIVE), "window_mean": (_NUMBERS, _ANY), "window_square": (_NUMBERS, _ANY)},
+    {
+        "inverse_mass": (_NUMBERS, _POSITIVE),
+        "window_mean": (_NUMBERS, _ANY),
+        "window_square": (_NUMBERS, _ANY),
+    },
 )
 _KINDS = {name: kind for group in _GROUPS for name, kind in group.items()}
 
@@ -44,19 +49,29 @@ def check_extra(extra: Any, x: Tensor) -> None:
         check_plain("State", f"extra's {name}", value)
         if kind == _COUNT:
             if value.dtype is not torch.int64 or value.dim():
-                raise ValueError(f"State: extra's {name} must be {_COUNT}, got {tuple(value.shape)} of {value.dtype}")
+                raise ValueError(
+                    f"State: extra's {name} must be {_COUNT}, got {tuple(value.shape)} of {value.dtype}"
+                )
             continue
         if value.dtype not in FLOATS:
-            raise TypeError(f"State: extra's {name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
+            raise TypeError(
+                f"State: extra's {name} must be float16, bfloat16, float32 or float64, got {value.dtype}"
+            )
         shape = x.shape if kind == _NUMBERS else x.shape[:1]
         if value.shape != shape:
-            raise ValueError(f"State: the State's {name} must have the shape {tuple(shape)}, got {tuple(value.shape)}")
+            raise ValueError(
+                f"State: the State's {name} must have the shape {tuple(shape)}, got {tuple(value.shape)}"
+            )
     for group in _GROUPS:
         missing = [name for name in group if name not in extra]
         if missing and len(missing) < len(group):
-            raise ValueError(f"State: extra must have {', '.join(group)} together, got none for {', '.join(missing)}")
+            raise ValueError(
+                f"State: extra must have {', '.join(group)} together, got none for {', '.join(missing)}"
+            )
     if "adapted_steps" not in extra and ("restarted_at" in extra or "inverse_mass" in extra):
-        raise ValueError("State: extra must have adapted_steps beside what was learned in a warm-up, got none")
+        raise ValueError(
+            "State: extra must have adapted_steps beside what was learned in a warm-up, got none"
+        )
 
 
 def check_numbers(call: str, extra: dict[str, Tensor]) -> None:
@@ -71,8 +86,12 @@ def check_numbers(call: str, extra: dict[str, Tensor]) -> None:
         elif must != _ANY:
             fine = value.isfinite() & (value > 0) if must == _POSITIVE else value.isfinite()
             if not fine.all():
-                raise ValueError(f"{call}: extra's {name} must be {must}, got {float(value[~fine].flatten()[0]):g}")
+                raise ValueError(
+                    f"{call}: extra's {name} must be {must}, got {float(value[~fine].flatten()[0]):g}"
+                )
     if "restarted_at" in extra and all(checkable(extra[name]) for name in ("restarted_at", "adapted_steps")):
         restarted, steps = int(extra["restarted_at"]), int(extra["adapted_steps"])
         if restarted > steps:
-            raise ValueError(f"{call}: extra's restarted_at must be at most adapted_steps, {steps}, got {restarted}")
+            raise ValueError(
+                f"{call}: extra's restarted_at must be at most adapted_steps, {steps}, got {restarted}"
+            )

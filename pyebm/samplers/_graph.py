@@ -1,4 +1,5 @@
-"""One step of a sampler captured in a CUDA graph and replayed; the noise's step advances on the device."""
+"""One step of a sampler captured in a CUDA graph and replayed; the noise's step advances on the
+device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Inpainting: elements that are known are set to the data at the current noise level before every look at the score."""
+"""Inpainting: elements that are known are set to the data at the current noise level before every
+look at the score."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ class Known:
     def __init__(self, run: Run, known: Tensor, options: StepOptions) -> None:
         mask = options.expanded_mask(run)
         if mask is None:
-            raise ValueError(f"{run.call}: known needs a mask that says which elements are not: True where x is to be sampled")
+            raise ValueError(
+                f"{run.call}: known needs a mask that says which elements are not: True where x is to be"
+                " sampled"
+            )
         self.x, self.mask, self.seeds, self.ids = run.x, mask, run.seeds, run.ids
         self.known = check_like(run.call, "known", run.numbers("known", known), "x0", run.x)
         self.buffer = torch.empty_like(run.x)

@@ -1,4 +1,5 @@
-"""The one loop that every sampler is: noise by the step, kept states, callbacks, stopping, a progress bar, CUDA graphs."""
+"""The one loop that every sampler is: noise by the step, kept states, callbacks, stopping, a
+progress bar, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ _TICKS = 100  # times that a bar moves
 
 
 def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Without gradients, and outside of inference mode: autograd must be able to keep what a run hands to an energy.
+    """Without gradients, and outside of inference mode: autograd must be able to keep what a run
+    hands to an energy.
 
-    Callbacks see the mode that the caller set. (As a decorator no_grad would keep a sampler from being made in compiled code.)
+    Callbacks see the mode that the caller set. (As a decorator no_grad would keep a sampler from
+    being made in compiled code.)
     """
 
     @functools.wraps(call)
@@ -109,17 +112,20 @@ class Sampler:
         """Run the sampler: docs/samplers.md says what all of them have in common.
 
         Args:
-            x0: the initial state (B, ...), left as it is, or a :class:`State` from which an earlier run goes on. If a Noise drew
-                x0, give the run another seed or stream: two uses of one (seed, step, stream) share their numbers.
+            x0: the initial state (B, ...), left as it is, or a :class:`State` from which an earlier
+                run goes on. If a Noise drew x0, give the run another seed or stream: two uses of
+                one (seed, step, stream) share their numbers.
             n_steps: how many steps; None, for a sampler with a schedule, for all that remain of it.
             noise: step k of the run draws from ``noise.at(step=noise.step + k)``. An int n is
                 ``Noise(n)``; a torch.Generator gives the seed, drawn from it; None draws a fresh
                 one from torch's default generator. A State brings its own.
             thin: keep the states after steps thin, 2 thin, ... and return a :class:`Trajectory`.
-            callback: called as ``callback(k, x, info)`` after step k = 1, 2, ...; x and the tensors in info are the sampler's own
-                (copy what you keep). A callback that returns True stops the run after that step.
+            callback: called as ``callback(k, x, info)`` after step k = 1, 2, ...; x and the tensors
+                in info are the sampler's own (copy what you keep). A callback that returns True
+                stops the run after that step.
             progress: show a bar (needs rich).
-            graph: on CUDA, capture one step in a CUDA graph and replay it; the noise's step advances on the device.
+            graph: on CUDA, capture one step in a CUDA graph and replay it; the noise's step
+                advances on the device.
 
         Returns:
             The last state: a tensor for a tensor, a State for a State; with thin, a Trajectory.
@@ -129,7 +135,8 @@ class Sampler:
                 graph=True off CUDA.
             ImportError: progress=True without rich.
             KeyboardInterrupt, and whatever a score function or a callback raises: with an attribute
-                ``so_far``, the State (with thin, the Trajectory) of the work done (docs/samplers.md).
+                ``so_far``, the State (with thin, the Trajectory) of the work done
+                (docs/samplers.md).
 
         Warns (RuntimeWarning), on the CPU: chains of MALA or HMC that start where the energy is not
         finite, or accepted nothing.
@@ -150,7 +157,9 @@ class Sampler:
         run = Run(call, start, self.length, n_steps, graph)
         body = self._body(run)
         run.need_streams(body.streams)
-        progressed = Progress(run, body, start, None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape)), thin)
+        progressed = Progress(
+            run, body, start, None if thin is None else run.x.new_empty((n_steps // thin, *run.x.shape)), thin
+        )
         try:
             self._advance(body, run, progressed, callback, progress)
         except BaseException as error:
@@ -161,7 +170,9 @@ class Sampler:
         if thin is None and start is not x0:
             return run.x
         end = progressed.state()
-        return end if thin is None else progressed.trajectory(end, progressed.done, body.totals(progressed.done))
+        return (
+            end if thin is None else progressed.trajectory(end, progressed.done, body.totals(progressed.done))
+        )
 
     @staticmethod
     def _advance(body: Body, run: Run, at: Progress, callback: Callback | None, progress: bool) -> None:
@@ -200,7 +211,10 @@ class Sampler:
             raise ValueError(f"{call}: noise.step must be within the schedule's {length} steps, got {first}")
         if n_steps is None:
             if length is None:
-                raise TypeError(f"{call}: n_steps must be an int, got None; this sampler has no schedule that ends by itself")
+                raise TypeError(
+                    f"{call}: n_steps must be an int, got None; this sampler has no schedule that ends by"
+                    " itself"
+                )
             n_steps = length - first
         n_steps = checked_count(call, "n_steps", n_steps)
         if length is not None:
@@ -211,7 +225,10 @@ class Sampler:
         if first + n_steps > 2**32 - (thin is not None or stateful):
             raise ValueError(f"{call}: steps must stay below 2**32, got step={first} and n_steps={n_steps}")
         if graph and not _capturable(start.x):
-            raise ValueError(f"{call}: graph=True captures a CUDA graph and so needs x0 on a CUDA device, got {start.x.device}")
+            raise ValueError(
+                f"{call}: graph=True captures a CUDA graph and so needs x0 on a CUDA device, got"
+                f" {start.x.device}"
+            )
         return n_steps, thin
 
 
@@ -243,7 +260,9 @@ def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | N
         for k in range(done, done + count):
             if (k - begin) * streams == len(block):
                 begin = k
-                block = list(noise._block(k, min(_BLOCK, run.n_steps - k), streams, run.x).flatten(0, 1).unbind())
+                block = list(
+                    noise._block(k, min(_BLOCK, run.n_steps - k), streams, run.x).flatten(0, 1).unbind()
+                )
             at = (k - begin) * streams
             step(block[at : at + streams], run.first + k)
 
@@ -265,7 +284,9 @@ def _bar(call: str, n_steps: int) -> Iterator[Callable[[int], Any]]:
     try:
         from rich.progress import Progress as Bar
     except ImportError:
-        raise ImportError("progress=True needs rich: pip install 'pyebm-kernels[demo]' or pip install rich") from None
+        raise ImportError(
+            "progress=True needs rich: pip install 'pyebm-kernels[demo]' or pip install rich"
+        ) from None
     with Bar() as bar:
         task = bar.add_task(call, total=n_steps)
         yield lambda count: bar.advance(task, count)

@@ -1,4 +1,5 @@
-"""A mass for every element: given, or learned in the warm-up from the variances that chains show."""
+"""A mass for every element: given, or learned in the warm-up from the variances that chains
+show."""
 
 from __future__ import annotations
 
@@ -65,8 +66,8 @@ class Mass:
         self.root = self.inverse.sqrt()
         if edges and run.graph and int(run.extra.get("adapted_steps", 0)) < edges[-1]:
             raise ValueError(
-                f"{run.call}: graph=True can't learn a mass, whose windows the host counts; warm up without it, then go on "
-                "from the State"
+                f"{run.call}: graph=True can't learn a mass, whose windows the host counts; warm up without"
+                " it, then go on from the State"
             )
         if edges:
             mean, square = (run.carried(name) for name in ("window_mean", "window_square"))
@@ -101,7 +102,9 @@ class Mass:
             batch = self.run.x.shape[0]
             fine = (square.isfinite() & mean.isfinite()).flatten(1).all(1)
             chains = fine.sum().double().clamp(min=1)
-            square, mean = (self._by_element(torch.where(self.run.column(fine), each, 0.0)) for each in (square, mean))
+            square, mean = (
+                self._by_element(torch.where(self.run.column(fine), each, 0.0)) for each in (square, mean)
+            )
             share = batch / chains
             middle = mean_of(mean) * share
             off = torch.where(fine, mean - middle.unsqueeze(-1), 0.0).square()
@@ -140,7 +143,9 @@ def _checked(run: Run, given: float | Tensor) -> Tensor:
     try:
         given.expand(x.shape)
     except RuntimeError:
-        raise ValueError(f"{run.call}: mass must broadcast to x0's shape {tuple(x.shape)}, got {tuple(given.shape)}") from None
+        raise ValueError(
+            f"{run.call}: mass must broadcast to x0's shape {tuple(x.shape)}, got {tuple(given.shape)}"
+        ) from None
     if run.may_look and not bool(((given > 0) & given.isfinite()).all()):
         raise ValueError(f"{run.call}: mass must be > 0 and finite in every element")
     return given.detach().to(x.dtype)

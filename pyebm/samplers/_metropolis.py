@@ -52,11 +52,26 @@ class Metropolis(Body):
         self.log_alpha = run.rows(0.0)
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
         self.named = (run.seeds, run.ids)
-        fused = run.x.is_cpu and self.score.is_contiguous() and run.x.is_contiguous() and "metropolis" in self.kernels
+        fused = (
+            run.x.is_cpu
+            and self.score.is_contiguous()
+            and run.x.is_contiguous()
+            and "metropolis" in self.kernels
+        )
         fused = fused and not (run.graph and self.temperatures.varies)  # the kernel's temperature is a number
-        composed = functools.partial(reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"])
+        composed = functools.partial(
+            reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"]
+        )
         self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
-        self.held = (run.x, self.score, self.energy, self.accepted, self.accept, self.log_alpha, self.proposal)
+        self.held = (
+            run.x,
+            self.score,
+            self.energy,
+            self.accepted,
+            self.accept,
+            self.log_alpha,
+            self.proposal,
+        )
         warn_of_starts(run, self.energy)
         self.fused = fused and self._fits_a_chain()
         if self.fused:
@@ -100,7 +115,9 @@ class Metropolis(Body):
         size = self.sizes.on_device(names[0]) if k is None else self.sizes.at(k)
         if self.adapted is None:
             self.eta = size
-        self.temperature, self.temperature_rows = self.temperatures.on_device(names[0]) if k is None else self.temperatures.at(k)
+        self.temperature, self.temperature_rows = (
+            self.temperatures.on_device(names[0]) if k is None else self.temperatures.at(k)
+        )
 
     def twice_temperature(self) -> Number:
         return 2.0 * self.temperature, None if self.temperature_rows is None else 2.0 * self.temperature_rows
@@ -115,9 +132,17 @@ class Metropolis(Body):
         return score if self.mask is None else torch.where(self.mask, score, 0.0)
 
     def decide(
-        self, energy: Tensor, score: Tensor, step: Number, scale: Number, name: Tensor, k: int | None, *momenta: Tensor
+        self,
+        energy: Tensor,
+        score: Tensor,
+        step: Number,
+        scale: Number,
+        name: Tensor,
+        k: int | None,
+        *momenta: Tensor,
     ) -> None:
-        """Take the proposal, with its energy and score, or stay: the op ``metropolis``, whose first and last the momenta are."""
+        """Take the proposal, with its energy and score, or stay: the op ``metropolis``, whose first
+        and last the momenta are."""
         if energy.dtype not in (torch.float32, torch.float64):
             energy = energy.double()
         temperature = self.temperature if self.temperature_rows is None else self.temperature_rows
@@ -153,7 +178,8 @@ class Metropolis(Body):
 
 
 class Adaptation:
-    """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target acceptance; then the average.
+    """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target
+    acceptance; then the average.
 
     Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean
     acceptance. The count of steps is on the device too, so that a captured step adapts as well. A
@@ -162,7 +188,10 @@ class Adaptation:
 
     def __init__(self, run: Run, sampler: Any, sizes: Scheduled) -> None:
         if sizes.varies:
-            raise ValueError(f"{run.call}: warmup finds a step size of its own; give step_size as one number, or one per sample")
+            raise ValueError(
+                f"{run.call}: warmup finds a step size of its own; give step_size as one number, or one per"
+                " sample"
+            )
         self.warmup, self.target = sampler.warmup, sampler.target_acceptance
         self.together = sampler.per == "batch"
         first, rows = sizes.constant
@@ -175,10 +204,16 @@ class Adaptation:
         self.step_size = _or(run.carried("step_size"), start)
         self.middle = _or(run.carried("step_size_middle"), (10.0 * start).log())
         kernels = run.kernels(sampler.options.backend)
-        self.update = kernels["dual_averaging"] if run.x.is_cpu and "dual_averaging" in kernels else reference.dual_averaging
+        self.update = (
+            kernels["dual_averaging"]
+            if run.x.is_cpu and "dual_averaging" in kernels
+            else reference.dual_averaging
+        )
         restarted = run.extra.get("restarted_at")
         self.restarted = 0 if restarted is None else int(restarted)
-        self.steps = torch.full((), float(self.begun - self.restarted), dtype=torch.float64, device=run.x.device)
+        self.steps = torch.full(
+            (), float(self.begun - self.restarted), dtype=torch.float64, device=run.x.device
+        )
 
     def count(self, k: int) -> int:
         """The steps of the whole warm-up, once step k is done."""
@@ -187,7 +222,9 @@ class Adaptation:
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
         if k is None or self.count(k) <= self.warmup:
             held = (self.step_size, self.log_average, self.gap, self.steps)
-            self.update(*held, log_alpha, self.middle, self.warmup - self.restarted, self.target, self.together)
+            self.update(
+                *held, log_alpha, self.middle, self.warmup - self.restarted, self.target, self.together
+            )
 
     def restart(self, k: int) -> None:
         """After step k."""
@@ -197,7 +234,11 @@ class Adaptation:
         self.steps.zero_()
 
     def carried(self, done: int) -> dict[str, Tensor]:
-        begun = {} if not self.restarted else {"restarted_at": torch.tensor(self.restarted), "step_size_middle": self.middle}
+        begun = (
+            {}
+            if not self.restarted
+            else {"restarted_at": torch.tensor(self.restarted), "step_size_middle": self.middle}
+        )
         return begun | {
             "step_size": self.step_size,
             "log_step_size_average": self.log_average,
@@ -210,7 +251,9 @@ def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
     return fresh if carried is None else carried.double().contiguous()
 
 
-def checked_warmup(call: str, warmup: int, adapt_mass: bool, target: float, per: str) -> tuple[int, bool, float]:
+def checked_warmup(
+    call: str, warmup: int, adapt_mass: bool, target: float, per: str
+) -> tuple[int, bool, float]:
     warmup, adapt_mass = checked_count(call, "warmup", warmup), checked_flag(call, "adapt_mass", adapt_mass)
     if adapt_mass and warmup < LEAST_WARMUP:
         raise ValueError(f"{call}: adapt_mass needs a warmup of {LEAST_WARMUP} steps or more, got {warmup}")

@@ -1,4 +1,5 @@
-"""The steps of a loop on the CPU that need nothing else: the ops' kernels, without the way through torch's dispatcher."""
+"""The steps of a loop on the CPU that need nothing else: the ops' kernels, without the way through
+torch's dispatcher."""
 
 from __future__ import annotations
 
@@ -21,14 +22,24 @@ def _entry(op: str) -> Any:
     if layout is not None:
         layout.restype = ctypes.c_char_p
     if layout is None or layout().decode() != _plain_args.LAYOUT:
-        raise RuntimeError(f"{op}: the compiled library is of other sources than pyebm's Python; {_ops.HOW_TO_BUILD}")
+        raise RuntimeError(
+            f"{op}: the compiled library is of other sources than pyebm's Python; {_ops.HOW_TO_BUILD}"
+        )
     entry = getattr(library, f"pyebm_{op}")
-    entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], ctypes.c_bool
+    entry.argtypes, entry.restype = (
+        [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64],
+        ctypes.c_bool,
+    )
     return entry
 
 
-# How many modes (a tracer, a counter of operations, a fake device) are to see every op; by names of their own, as a step asks.
-_dispatch_modes, _function_modes, _strided = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack, torch.strided
+# How many modes (a tracer, a counter of operations, a fake device) are to see every op; by names of
+# their own, as a step asks.
+_dispatch_modes, _function_modes, _strided = (
+    torch._C._len_torch_dispatch_stack,
+    torch._C._len_torch_function_stack,
+    torch.strided,
+)
 
 
 _Plain = TypeVar("_Plain", bound="Plain")
@@ -37,18 +48,22 @@ _Plain = TypeVar("_Plain", bound="Plain")
 class Plain:
     """A step in place, the noise that of step k: the bits of an op.
 
-    Between two calls of a small network the dispatcher costs ten times the kernel (docs/performance.md). A call that is not for it
-    (a score of another dtype or layout, on another device, numbers that the op refuses) does nothing and returns False: the op
-    takes it, or says what is wrong. The same for a state that is no longer the tensor it was, since score functions and callbacks
-    may do anything with it, and while a mode watches, since a mode sees ops only.
+    Between two calls of a small network the dispatcher costs ten times the kernel
+    (docs/performance.md). A call that is not for it (a score of another dtype or layout, on another
+    device, numbers that the op refuses) does nothing and returns False: the op takes it, or says
+    what is wrong. The same for a state that is no longer the tensor it was, since score functions
+    and callbacks may do anything with it, and while a mode watches, since a mode sees ops only.
     """
 
     op: str
     arguments: type[Any]
 
     @classmethod
-    def of(cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0) -> _Plain | None:
-        """None where the op is needed: other backends, devices and types, half precisions, options, compilers, what watches.
+    def of(
+        cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0
+    ) -> _Plain | None:
+        """None where the op is needed: other backends, devices and types, half precisions, options,
+        compilers, what watches.
 
         stream: counted from the noise's own.
         """
@@ -56,7 +71,9 @@ class Plain:
             return None
         x = run.x
         watched = run.followed or torch._C._autograd._profiler_enabled()
-        plain = type(x) is Tensor and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()
+        plain = (
+            type(x) is Tensor and x.is_cpu and x.dtype in (torch.float32, torch.float64) and x.is_contiguous()
+        )
         simple = plain and not tail and not watched and not (_dispatch_modes() or _function_modes())
         return cls(run, stream) if simple and run.kernels(backend) is _ops._REGISTERED else None
 
@@ -65,7 +82,9 @@ class Plain:
         self.pointer, self.storage, self.bytes = run.x.data_ptr(), run.x.untyped_storage(), run.x.nbytes
         key, first_sample, _, own = run.noise._name.tolist()
         elements = run.x.numel() // max(run.x.shape[0], 1)
-        call = _plain_args.Call(run.x.shape[0], elements, run.x.dtype == torch.float64, key, first_sample, own + stream)
+        call = _plain_args.Call(
+            run.x.shape[0], elements, run.x.dtype == torch.float64, key, first_sample, own + stream
+        )
         self.plain = self.arguments(call)
         self.address = ctypes.addressof(self.plain)
 

@@ -58,14 +58,18 @@ class Progress:
     def trajectory(self, state: State, done: int, totals: dict[str, Tensor]) -> Trajectory:
         assert self.kept is not None and self.thin is not None  # noqa: PT018
         count = done // self.thin
-        return Trajectory(self.kept.narrow(0, 0, count), state, self.reports.stacked(self.run.x, count) | totals, self.thin)
+        return Trajectory(
+            self.kept.narrow(0, 0, count), state, self.reports.stacked(self.run.x, count) | totals, self.thin
+        )
 
     def remember(self) -> None:
         """Make the copy, if it is time."""
         if self.done == self.run.n_steps or (now := clock()) < self.due:
             return
         state = self.state()
-        self.copied = State(state.x.clone(), state.noise, {name: value.clone() for name, value in state.extra.items()})
+        self.copied = State(
+            state.x.clone(), state.noise, {name: value.clone() for name, value in state.extra.items()}
+        )
         after = clock()
         self.due = after + max(_REMEMBER, 100 * (after - now))
 

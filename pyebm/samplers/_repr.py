@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 
 def shown(made: Any, *inside: str) -> str:
-    """``Name(first, name=value)`` from the attributes called as the constructor's arguments, but for defaults.
+    """``Name(first, name=value)`` from the attributes called as the constructor's arguments, but
+    for defaults.
 
     inside: attributes whose own attributes are looked at too.
     """
@@ -19,7 +20,9 @@ def shown(made: Any, *inside: str) -> str:
         values = [getattr(home, name) for home in homes if hasattr(home, name)]
         value = next((value for value in values if value is not None), None)
         default = parameter.default
-        if default is not inspect.Parameter.empty and (value is default or (_plain(value) and value == default)):
+        if default is not inspect.Parameter.empty and (
+            value is default or (_plain(value) and value == default)
+        ):
             continue
         first = default is inspect.Parameter.empty and not parts
         parts.append(_short(value) if first else f"{name}={_short(value)}")
@@ -32,7 +35,9 @@ def _plain(value: Any) -> bool:
 
 def _short(value: Any) -> str:
     if isinstance(value, Tensor):
-        return f"{value.item():g}" if value.numel() == 1 and value.is_cpu else f"<tensor {tuple(value.shape)}>"
+        return (
+            f"{value.item():g}" if value.numel() == 1 and value.is_cpu else f"<tensor {tuple(value.shape)}>"
+        )
     if isinstance(value, nn.Module):
         text = repr(value)
         return text if len(text) <= 60 and "\n" not in text else f"{type(value).__name__}(...)"

@@ -28,7 +28,9 @@ class Scheduled:
         by_sample: may be one a sample.
     """
 
-    def __init__(self, run: Run, name: str, value: Schedule, open_low: bool = False, by_sample: bool = True) -> None:
+    def __init__(
+        self, run: Run, name: str, value: Schedule, open_low: bool = False, by_sample: bool = True
+    ) -> None:
         self.run, self.name, self.open_low = run, name, open_low
         self.table: Tensor | None
         self.numbers: Sequence[float] | None = None
@@ -88,7 +90,9 @@ class Scheduled:
 
     def _on_host(self, value: Tensor) -> list[float]:
         if not value.is_cpu:
-            raise ValueError(f"{self.run.call}: {self.name} with one value per step must be on the CPU, got {value.device}")
+            raise ValueError(
+                f"{self.run.call}: {self.name} with one value per step must be on the CPU, got {value.device}"
+            )
         numbers: list[float] = self.run.numbers(self.name, value).detach().to(torch.float64).tolist()
         return numbers
 
@@ -117,7 +121,8 @@ class Scheduled:
 
 
 def is_schedule(value: object) -> bool:
-    """Whether only a run can tell its numbers: a list, a function, a tensor (K,) of steps or samples."""
+    """Whether only a run can tell its numbers: a list, a function, a tensor (K,) of steps or
+    samples."""
     if isinstance(value, Tensor):
         return value.dim() == 1 and value.numel() != 1
     return callable(value) or isinstance(value, (list, tuple))

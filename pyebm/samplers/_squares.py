@@ -1,4 +1,5 @@
-"""Per-sample sums of squares by the loss kernel: one pass, nothing elementwise stored, a sample's sum its own to the last bit."""
+"""Per-sample sums of squares by the loss kernel: one pass, nothing elementwise stored, a sample's
+sum its own to the last bit."""
 
 from __future__ import annotations
 
@@ -23,5 +24,17 @@ class Squares:
         """``sum (kappa a + lam z + x0)^2``: kappa a number or one a sample."""
         number, rows = kappa
         mu = 0.0 if x0 is None else 1.0
-        head = (self.rows[row], None, a, number if rows is None else NAN, lam, mu, 1.0, 1.0, False, _SAMPLE, None)
+        head = (
+            self.rows[row],
+            None,
+            a,
+            number if rows is None else NAN,
+            lam,
+            mu,
+            1.0,
+            1.0,
+            False,
+            _SAMPLE,
+            None,
+        )
         _ops.call(self.kernel, head, (rows, None, None, None, z, x0, *self.ids))

@@ -1,4 +1,5 @@
-"""What a run hands back: where a chain stands, so that it can go on, and the states it kept on the way."""
+"""What a run hands back: where a chain stands, so that it can go on, and the states it kept on the
+way."""
 
 from __future__ import annotations
 
@@ -18,16 +19,19 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to one truth
 class State:
-    """Where a run stands: give it to a sampler in place of x0, and the run goes on with the same bits.
+    """Where a run stands: give it to a sampler in place of x0, and the run goes on with the same
+    bits.
 
     Attributes:
         x: the chains' state (B, ...).
-        noise: names the noise of the next step; an int or a torch.Generator as for a sampler's ``noise``.
-        extra: what the sampler carries beyond x (a velocity, an adapted step size, a mass), by name;
-            empty for those that carry nothing. A sampler leaves what another one carried unread.
+        noise: names the noise of the next step; an int or a torch.Generator as for a sampler's
+            ``noise``.
+        extra: what the sampler carries beyond x (a velocity, an adapted step size, a mass), by
+            name; empty for those that carry nothing. A sampler leaves what another one carried
+            unread.
 
-    Raises TypeError or ValueError where x is no floating-point tensor (B, ...), or extra has other names, kinds or shapes
-    than a sampler leaves.
+    Raises TypeError or ValueError where x is no floating-point tensor (B, ...), or extra has other
+    names, kinds or shapes than a sampler leaves.
 
     Example:
         >>> import torch, pyebm
@@ -59,8 +63,8 @@ class State:
     def from_state_dict(cls, state: dict[str, Any]) -> State:
         """The State that ``state_dict()`` described.
 
-        Raises TypeError or ValueError for anything that no run leaves: another version, other keys, tensors of another kind or
-        shape, a step size or a mass that is not > 0 and finite.
+        Raises TypeError or ValueError for anything that no run leaves: another version, other keys,
+        tensors of another kind or shape, a step size or a mass that is not > 0 and finite.
         """
         checked_keys("State", "state", state, ("version", "x", "noise", "extra"), _VERSION)
         made = cls(state["x"], Noise.from_state_dict(state["noise"]), state["extra"])
@@ -74,10 +78,12 @@ class Trajectory:
 
     Attributes:
         states: (n_kept, B, ...), after steps thin, 2 thin, ...
-        state: the :class:`State` at the run's end, from which it resumes; ``x`` and ``noise`` are short for its own.
-        info: what the sampler reports with each kept state, (n_kept, ...): ``energy`` and ``accept_prob`` (n_kept, B) and
-            ``step_size`` for MALA and HMC, ``sigma`` and ``step_size`` for annealed sampling. ``acceptance`` (B,) is the share
-            of the whole run's proposals that each chain accepted.
+        state: the :class:`State` at the run's end, from which it resumes; ``x`` and ``noise`` are
+            short for its own.
+        info: what the sampler reports with each kept state, (n_kept, ...): ``energy`` and
+            ``accept_prob`` (n_kept, B) and ``step_size`` for MALA and HMC, ``sigma`` and
+            ``step_size`` for annealed sampling. ``acceptance`` (B,) is the share of the whole run's
+            proposals that each chain accepted.
         thin: steps between kept states.
     """
 
@@ -94,7 +100,10 @@ class Trajectory:
         x = self.state.x
         if self.states.shape[1:] != x.shape or self.states.dtype is not x.dtype:
             got = f"{tuple(self.states.shape)} of {self.states.dtype}"
-            raise ValueError(f"{call}: states must be (n_kept, *x.shape) of x's dtype, x {tuple(x.shape)} of {x.dtype}, got {got}")
+            raise ValueError(
+                f"{call}: states must be (n_kept, *x.shape) of x's dtype, x {tuple(x.shape)} of {x.dtype},"
+                f" got {got}"
+            )
         if not isinstance(self.info, dict):
             raise TypeError(f"{call}: info must be a dict of tensors, got {type(self.info).__name__}")
         for name, value in self.info.items():
@@ -108,22 +117,25 @@ class Trajectory:
 
     @property
     def noise(self) -> Noise:
-        """Names the noise of the next step: ``sampler(trajectory.x, ..., noise=trajectory.noise)`` goes on."""
+        """Names the noise of the next step: ``sampler(trajectory.x, ..., noise=trajectory.noise)``
+        goes on."""
         return self.state.noise
 
     def __len__(self) -> int:
         return len(self.states)
 
     def to_arviz(self) -> Any:
-        """An ``xarray.DataTree`` as ArviZ 1.x takes it: ``x`` in ``posterior`` (chain, draw, ...), ``energy``, ``acceptance_rate``
-        and ``step_size``, where the sampler reports them, in ``sample_stats``.
+        """An ``xarray.DataTree`` as ArviZ 1.x takes it: ``x`` in ``posterior`` (chain, draw, ...),
+        ``energy``, ``acceptance_rate`` and ``step_size``, where the sampler reports them, in
+        ``sample_stats``.
 
         Raises ImportError where arviz-base is missing: it comes with the extra ``diagnostics``.
         """
         return diagnostics.to_arviz(self.states, self.info)
 
     def ess(self, **options: Any) -> Tensor:
-        """The effective sample size of every element of x over all chains; as :func:`pyebm.diagnostics.ess`."""
+        """The effective sample size of every element of x over all chains; as
+        :func:`pyebm.diagnostics.ess`."""
         return diagnostics.ess(self.states, **options)
 
     def rhat(self, **options: Any) -> Tensor:

@@ -23,8 +23,8 @@ def warn_of_starts(run: Run, energy: Tensor) -> None:
     stuck = ~(energy > -torch.inf)
     if stuck.any():
         _warn(
-            f"{run.call}: the energy at the start is NaN or -infinity for {_chains(run, stuck)}; they will never move: start "
-            "them where the energy is finite"
+            f"{run.call}: the energy at the start is NaN or -infinity for {_chains(run, stuck)}; they will"
+            " never move: start them where the energy is finite"
         )
 
 
@@ -34,8 +34,8 @@ def warn_of_stuck(run: Run, accepted: Tensor, energy: Tensor, done: int) -> None
     still = (accepted == 0) & (energy > -torch.inf)  # of the others it is said already
     if still.any():
         _warn(
-            f"{run.call}: nothing was accepted in {done} steps for {_chains(run, still)}; try a smaller step_size, or start them "
-            "where the energy and the score are finite"
+            f"{run.call}: nothing was accepted in {done} steps for {_chains(run, still)}; try a smaller"
+            " step_size, or start them where the energy and the score are finite"
         )
 
 
@@ -48,8 +48,11 @@ def _chains(run: Run, chosen: Tensor) -> str:
 
 
 def _warn(message: str) -> None:
-    """At the line that called the sampler: beyond this package and torch's wrapper around its calls."""
-    level = next((k for k, name in enumerate(_modules(), 1) if name.partition(".")[0] not in ("pyebm", "torch")), 1)
+    """At the line that called the sampler: beyond this package and torch's wrapper around its
+    calls."""
+    level = next(
+        (k for k, name in enumerate(_modules(), 1) if name.partition(".")[0] not in ("pyebm", "torch")), 1
+    )
     warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 

@@ -24,33 +24,37 @@ from .langevin import Chain
 class AnnealedLangevin(Sampler):
     """Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1; 2020 with the final denoising).
 
-    For each noise level sigma_l, from the largest to the smallest, ``n_steps_each`` Langevin steps with
-    ``step_size = step_lr (sigma_l / sigma_L)^2`` in ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z``; at last, with
-    ``denoise``, ``x + sigma_L^2 s(x, sigma_L)`` (Tweedie's mean).
+    For each noise level sigma_l, from the largest to the smallest, ``n_steps_each`` Langevin steps
+    with ``step_size = step_lr (sigma_l / sigma_L)^2`` in
+    ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z``; at last, with ``denoise``,
+    ``x + sigma_L^2 s(x, sigma_L)`` (Tweedie's mean).
 
     Args:
-        score_fn: ``score_fn(x, sigma)`` with sigma a tensor (B,) of x's dtype (float32 for half precisions); returns
-            grad log p_sigma(x).
+        score_fn: ``score_fn(x, sigma)`` with sigma a tensor (B,) of x's dtype (float32 for half
+            precisions); returns grad log p_sigma(x).
         sigmas: the noise levels, decreasing and > 0; a sequence or a 1-dim tensor.
         step_lr: the step size at the smallest sigma, > 0.
         n_steps_each: steps at each level, >= 1.
         denoise: end with the noise-free step.
-        known: data (B, ...) to paint in (ncsnv2's inpainting): before every step, elements where ``mask`` is False are set to
-            ``known + sigma_l z``, at the end to ``known``.
-        temperature: T >= 0: a number, one per sample, or one per step k of the schedule: a list, a tensor (K,) on the CPU
-            with K other than B, or a function of k (docs/samplers.md).
+        known: data (B, ...) to paint in (ncsnv2's inpainting): before every step, elements where
+            ``mask`` is False are set to ``known + sigma_l z``, at the end to ``known``.
+        temperature: T >= 0: a number, one per sample, or one per step k of the schedule: a list, a
+            tensor (K,) on the CPU with K other than B, or a function of k (docs/samplers.md).
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
         clamp: (low, high), numbers or tensors that broadcast to x.
 
-    Called as every sampler (docs/samplers.md). Step k of a run is number ``noise.step + k`` of the schedule's
-    ``len(sigmas) * n_steps_each``, which is how a stopped run is resumed: ``sampler(x, noise=noise.at(step=k))`` goes on after k
-    steps. ``n_steps`` limits the run to that many; the final denoising happens only when the schedule's end is reached.
-    Draws from the noise's own stream, for ``known`` from stream + 1.
+    Called as every sampler (docs/samplers.md). Step k of a run is number ``noise.step + k`` of the
+    schedule's ``len(sigmas) * n_steps_each``, which is how a stopped run is resumed:
+    ``sampler(x, noise=noise.at(step=k))`` goes on after k steps. ``n_steps`` limits the run to that
+    many; the final denoising happens only when the schedule's end is reached. Draws from the
+    noise's own stream, for ``known`` from stream + 1.
 
     Example:
         >>> import torch, pyebm
         >>> score = lambda x, sigma: -x / (1 + sigma[:, None] ** 2)  # a standard normal's, smoothed
-        >>> sampler = pyebm.samplers.AnnealedLangevin(score, sigmas=[3.0, 1.0, 0.3], step_lr=0.02, n_steps_each=100)
+        >>> sampler = pyebm.samplers.AnnealedLangevin(
+        ...     score, sigmas=[3.0, 1.0, 0.3], step_lr=0.02, n_steps_each=100
+        ... )
         >>> x = sampler(3 * torch.randn(500, 2), noise=pyebm.Noise(0))
         >>> bool(0.85 < x.std() < 1.15)
         True
@@ -74,14 +78,22 @@ class AnnealedLangevin(Sampler):
         call = "AnnealedLangevin"
         self.sigmas = checked_list(call, "sigmas", sigmas)
         if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
-            raise ValueError(f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}")
+            raise ValueError(
+                f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}"
+            )
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
             raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {self.sigmas}")
         step_lr = number(call, "step_lr", step_lr)
         n_steps_each = checked_count(call, "n_steps_each", n_steps_each, 1)
         denoise = checked_flag(call, "denoise", denoise)
         check_callable(call, "score_fn", score_fn, "a function of x and sigma")
-        self.score_fn, self.step_lr, self.n_steps_each, self.denoise, self.known = score_fn, step_lr, n_steps_each, denoise, known
+        self.score_fn, self.step_lr, self.n_steps_each, self.denoise, self.known = (
+            score_fn,
+            step_lr,
+            n_steps_each,
+            denoise,
+            known,
+        )
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
         self.length = len(self.sigmas) * n_steps_each
 
@@ -102,7 +114,12 @@ class AnnealedLangevin(Sampler):
 
     def _body(self, run: Run) -> Body:
         target, simple = self.score_fn, self.known is None and not run.graph
-        if simple and isinstance(target, Learned) and target.condition and self.options.fits_a_chain(target, run):
+        if (
+            simple
+            and isinstance(target, Learned)
+            and target.condition
+            and self.options.fits_a_chain(target, run)
+        ):
             return _Chain(run, self, target)
         return _Steps(run, self)
 
@@ -121,7 +138,9 @@ class _Steps(Body):
         self.streams = 1 if self.known is None else 2
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
-        self.ends = -1  # the first step beyond the level; with a temperature that changes, every step begins one
+        self.ends = (
+            -1
+        )  # the first step beyond the level; with a temperature that changes, every step begins one
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:
             steps = range(len(sampler))
@@ -147,7 +166,9 @@ class _Steps(Body):
     def _begin(self, k: int) -> None:
         """The level of step k."""
         sampler = self.sampler
-        self.ends = k + 1 if self.temperature.varies else (k // sampler.n_steps_each + 1) * sampler.n_steps_each
+        self.ends = (
+            k + 1 if self.temperature.varies else (k // sampler.n_steps_each + 1) * sampler.n_steps_each
+        )
         self.t = self.temperature.at(k)[0]
         self.level, self.eta = sampler.sigma_at(k), sampler.step_size_at(k)
         self.sigma = self.run.rows(self.level, self.run.work)
@@ -172,7 +193,9 @@ class _Steps(Body):
             smallest = sampler.sigmas[-1]
             score = self.fits(self.score_fn(self.x, self.run.rows(smallest, self.run.work)))
             tail = sampler.options.tail(self.run, None, None)
-            self.kernel(self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail)  # any: temperature 0
+            self.kernel(
+                self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail
+            )  # any: temperature 0
             if self.after is not None:
                 self.after()
         if self.known is not None:
@@ -183,7 +206,8 @@ class _Steps(Body):
 
 
 class _Chain(Chain):
-    """Around a learned target: the steps of all levels in one kernel, in which a level is another row of biases."""
+    """Around a learned target: the steps of all levels in one kernel, in which a level is another
+    row of biases."""
 
     def __init__(self, run: Run, sampler: AnnealedLangevin, target: Learned) -> None:
         self.steps, self.each = _Steps(run, sampler), sampler.n_steps_each

@@ -16,7 +16,8 @@ from ._schedule import Schedule
 
 
 class HMC(Sampler):
-    """Hamiltonian Monte Carlo: a fresh momentum, a leapfrog trajectory, Metropolis' test (Duane et al. 1987; Neal 2011).
+    """Hamiltonian Monte Carlo: a fresh momentum, a leapfrog trajectory, Metropolis' test (Duane et
+    al. 1987; Neal 2011).
 
     One step is ``p ~ N(0, T m)``, then ``n_leapfrog`` times ``p + eps/2 s``, ``x + eps p / m``,
     ``p + eps/2 s``, taken with probability ``min(1, exp(-(H' - H) / T))`` for
@@ -27,21 +28,24 @@ class HMC(Sampler):
     Args:
         step_size: eps > 0: as for :class:`MALA`.
         n_leapfrog: >= 1; with 1 it is MALA with eta = eps^2 / 2.
-        jitter: in [0, 1): every chain draws each step's eps uniformly from step_size (1 - jitter, 1 + jitter). Without it a
-            trajectory that takes half a period of one of p's directions mirrors x there, a whole one brings it back, for ever:
+        jitter: in [0, 1): every chain draws each step's eps uniformly from step_size (1 - jitter, 1
+            + jitter). Without it a trajectory that takes half a period of one of p's directions
+              mirrors x there, a whole one brings it back, for ever:
             pi s and 2 pi s, for a direction of standard deviation s.
         target_acceptance: 0.8, as the adaptation's authors advise.
         energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, mask, backend: as for
             :class:`MALA`.
 
-    Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. Draws the momentum from the noise's own stream,
-    the uniform of the test from stream + 1, with ``jitter`` that of eps from stream + 2.
+    Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. Draws the
+    momentum from the noise's own stream, the uniform of the test from stream + 1, with ``jitter``
+    that of eps from stream + 2.
 
     Raises TypeError and ValueError for arguments that are not so.
 
     Example:
         >>> import torch, pyebm
-        >>> sampler = pyebm.samplers.HMC(lambda x: 0.5 * x.square().sum(1), step_size=0.4, n_leapfrog=4)
+        >>> energy = lambda x: 0.5 * x.square().sum(1)
+        >>> sampler = pyebm.samplers.HMC(energy, step_size=0.4, n_leapfrog=4)
         >>> chains = sampler(torch.zeros(500, 2), 20, noise=pyebm.Noise(0), thin=1)
         >>> bool(chains.info["acceptance"].mean() > 0.9 and 0.9 < chains.x.std() < 1.1)
         True
@@ -64,12 +68,19 @@ class HMC(Sampler):
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        warmup, adapt_mass, target_acceptance = checked_warmup("HMC", warmup, adapt_mass, target_acceptance, per)
+        warmup, adapt_mass, target_acceptance = checked_warmup(
+            "HMC", warmup, adapt_mass, target_acceptance, per
+        )
         n_leapfrog = checked_count("HMC", "n_leapfrog", n_leapfrog, 1)
         self.jitter = number("HMC", "jitter", jitter, open_low=False)
         if not self.jitter < 1:
             raise ValueError(f"HMC: jitter must be in [0, 1), got {jitter}")
-        self.energy_fn, self.score_fn, self.step_size, self.n_leapfrog = energy_fn, score_fn, step_size, n_leapfrog
+        self.energy_fn, self.score_fn, self.step_size, self.n_leapfrog = (
+            energy_fn,
+            score_fn,
+            step_size,
+            n_leapfrog,
+        )
         self.mass, self.adapt_mass = mass, adapt_mass
         self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
         self.options = StepOptions(temperature, mask=mask, backend=backend)
@@ -99,7 +110,9 @@ class _Steps(Metropolis):
         # The fresh momentum and its first half kick in one pass: 0 s + eps/2 s + sqrt(T) z.
         spread = NAN if self.temperature_rows is not None else math.sqrt(self.temperature)
         rows = None if self.temperature_rows is None else self.temperature_rows.sqrt()
-        self.kernels["affine_step"](fresh, self.score, self.score, 0.0, half[0], spread, names[0], None, half[1], rows, *self.tail)
+        self.kernels["affine_step"](
+            fresh, self.score, self.score, 0.0, half[0], spread, names[0], None, half[1], rows, *self.tail
+        )
         # With a mass, momenta and scores are those of x / root, where it is 1. In x the trajectory
         # goes by velocities, root p.
         begun = fresh if mass is None else mass.root * fresh
@@ -114,7 +127,9 @@ class _Steps(Metropolis):
         self.decide(energy, score, half, self.twice_temperature(), names[1], k, fresh, last)
 
     def _jittered(self, name: Tensor) -> Number:
-        uniform = torch.empty((self.x.shape[0], 1), dtype=torch.float64, device=self.x.device)  # float32's numbers, widened
+        uniform = torch.empty(
+            (self.x.shape[0], 1), dtype=torch.float64, device=self.x.device
+        )  # float32's numbers, widened
         _ops.call(self.kernels["uniform_"], (uniform, name), self.named)
         size, rows = self.eta
         return NAN, (1.0 + self.jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)

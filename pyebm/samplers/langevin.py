@@ -18,10 +18,12 @@ from ._schedule import Schedule, Scheduled
 
 
 class Langevin(Sampler):
-    """The unadjusted Langevin algorithm: ``x <- x + eta s(x) + sqrt(2 eta T) z``, n times (Roberts & Tweedie 1996).
+    """The unadjusted Langevin algorithm: ``x <- x + eta s(x) + sqrt(2 eta T) z``, n times (Roberts
+    & Tweedie 1996).
 
-    Around a closed-form target it runs :func:`pyebm.langevin_chain`, one launch from one callback to the next; the bits are those
-    of the loop of steps. Without Metropolis' test its law is biased by O(eta); :class:`MALA` is not.
+    Around a closed-form target it runs :func:`pyebm.langevin_chain`, one launch from one callback
+    to the next; the bits are those of the loop of steps. Without Metropolis' test its law is biased
+    by O(eta); :class:`MALA` is not.
 
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`. For an energy:
@@ -38,8 +40,9 @@ class Langevin(Sampler):
             broadcast to x. With tensors a target's chain is a loop of steps.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
-    Called as every sampler (docs/samplers.md); a run of n + m steps equals, bit for bit, a run of n from ``noise`` followed by one
-    of m from its result with ``noise.at(step=noise.step + n)``. Draws from the noise's own stream.
+    Called as every sampler (docs/samplers.md); a run of n + m steps equals, bit for bit, a run of n
+    from ``noise`` followed by one of m from its result with ``noise.at(step=noise.step + n)``.
+    Draws from the noise's own stream.
 
     Raises as :func:`pyebm.langevin_step`; ValueError for a schedule that is too short for the run,
     and for noise_scale beside a temperature.
@@ -65,13 +68,21 @@ class Langevin(Sampler):
         backend: str | None = None,
     ) -> None:
         if noise_scale is not None and (isinstance(temperature, Tensor) or temperature != 1.0):
-            raise ValueError(f"Langevin: give temperature or noise_scale, not both; got {temperature!r} and {noise_scale!r}")
+            raise ValueError(
+                f"Langevin: give temperature or noise_scale, not both; got {temperature!r} and"
+                f" {noise_scale!r}"
+            )
         self.score_fn, self.step_size, self.noise_scale = score_fn, step_size, noise_scale
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
 
     def _body(self, run: Run) -> Body:
         options, target = self.options, self.score_fn
-        if isinstance(target, Target) and not run.graph and self.noise_scale is None and options.fits_a_chain(target, run):
+        if (
+            isinstance(target, Target)
+            and not run.graph
+            and self.noise_scale is None
+            and options.fits_a_chain(target, run)
+        ):
             return Chain(run, options, run.target(target), self.step_size)
         return _Steps(run, self)
 
@@ -116,7 +127,10 @@ class _Steps(Body):
         """The coefficients of step k."""
         if k is None:
             numbers, rows = zip(*(each.on_device(names[0]) for each in self.coefficients), strict=True)
-            self.numbers, self.tail = (*self.fixed, *numbers), (*(None for _ in self.fixed), *rows, *self.rest)
+            self.numbers, self.tail = (
+                (*self.fixed, *numbers),
+                (*(None for _ in self.fixed), *rows, *self.rest),
+            )
             return
         self.numbers = (*self.fixed, *(each.at(k)[0] for each in self.coefficients))
         if self.plain is not None:

@@ -14,18 +14,19 @@ from ._schedule import Schedule
 
 
 class MALA(Sampler):
-    """Langevin steps that are accepted or rejected, so that the law is exact at any step size (Roberts & Tweedie 1996).
+    """Langevin steps that are accepted or rejected, so that the law is exact at any step size
+    (Roberts & Tweedie 1996).
 
     The proposal is :class:`Langevin`'s step; it is taken with probability
     ``min(1, p(y) q(x|y) / (p(x) q(y|x)))``, for p^(1/T) at temperature T. A chain whose proposal
-    has no finite energy (NaN, infinity or -infinity) stays. One that starts at an energy of infinity
-    (with a finite score there) takes the first proposal whose energy is finite; one that starts at NaN
-    or -infinity never moves, which is warned of on the CPU. With a mass m the proposal is
-    ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
+    has no finite energy (NaN, infinity or -infinity) stays. One that starts at an energy of
+    infinity (with a finite score there) takes the first proposal whose energy is finite; one that
+    starts at NaN or -infinity never moves, which is warned of on the CPU. With a mass m the
+    proposal is ``x + eta s(x) / m + sqrt(2 eta T / m) z``, elementwise.
 
     Args:
-        energy_fn: E: (B, ...) -> (B,), for p(x) = exp(-E(x)) / Z, or one of :mod:`pyebm.targets`. A sample's energy must depend on
-            that sample alone.
+        energy_fn: E: (B, ...) -> (B,), for p(x) = exp(-E(x)) / Z, or one of :mod:`pyebm.targets`. A
+            sample's energy must depend on that sample alone.
         step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per
             step: a list, a tensor (K,) on the CPU with K other than B, or a function of the noise's
             step k (docs/samplers.md).
@@ -33,17 +34,20 @@ class MALA(Sampler):
         temperature: T > 0, a number or one per step.
         mass: m > 0 (on a GPU not checked), a number or a tensor that broadcasts to x; best near
             1 / the variance of each element, so that one step size suits all of them.
-        warmup: for so many steps the step size is adapted to ``target_acceptance``, by dual averaging (Hoffman & Gelman 2014),
-            then held. States of the warm-up are not samples of p: drop them.
+        warmup: for so many steps the step size is adapted to ``target_acceptance``, by dual
+            averaging (Hoffman & Gelman 2014), then held. States of the warm-up are not samples of
+            p: drop them.
         adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``.
             It takes a warmup of 20 or more.
         target_acceptance: 0.574 is best for MALA in high dimension (Roberts & Rosenthal 1998).
         per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch"
             all chains together, which knows the mass much sooner.
-        mask, backend: as in :func:`pyebm.langevin_step`; the chain lives on the elements where the mask is True.
+        mask, backend: as in :func:`pyebm.langevin_step`; the chain lives on the elements where the
+            mask is True.
 
-    Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State, which carries the adaptation. Draws the
-    proposal from the noise's own stream, the uniform of the test from stream + 1, element 0 of each sample.
+    Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State, which carries
+    the adaptation. Draws the proposal from the noise's own stream, the uniform of the test from
+    stream + 1, element 0 of each sample.
 
     Raises TypeError and ValueError for arguments that are not so.
 
@@ -70,7 +74,9 @@ class MALA(Sampler):
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
-        warmup, adapt_mass, target_acceptance = checked_warmup("MALA", warmup, adapt_mass, target_acceptance, per)
+        warmup, adapt_mass, target_acceptance = checked_warmup(
+            "MALA", warmup, adapt_mass, target_acceptance, per
+        )
         self.energy_fn, self.score_fn, self.step_size = energy_fn, score_fn, step_size
         self.mass, self.adapt_mass = mass, adapt_mass
         self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
@@ -93,7 +99,10 @@ class _Steps(Metropolis):
 
     def _scale(self) -> Number:
         """4 eta T."""
-        (eta, rows), four = self.eta, 4.0 * (self.temperature if self.temperature_rows is None else self.temperature_rows)
+        (eta, rows), four = (
+            self.eta,
+            4.0 * (self.temperature if self.temperature_rows is None else self.temperature_rows),
+        )
         scale = four * (eta if rows is None else rows.double())
         return (NAN, scale) if isinstance(scale, Tensor) else (scale, None)
 
@@ -105,7 +114,8 @@ class _Steps(Metropolis):
         if self.mass is None:
             propose(y, x, self.score, self.eta[0], self.temperature, names[0], *tail)
             energy, score = self.both(y)
-            # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they were rounded.
+            # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they
+            # were rounded.
             self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)
             return
         # The same in x / root, whose score is root s:

@@ -1,4 +1,5 @@
-"""PredictorCorrector: the reverse diffusion, step by step, with Langevin steps that correct each time's marginal."""
+"""PredictorCorrector: the reverse diffusion, step by step, with Langevin steps that correct each
+time's marginal."""
 
 from __future__ import annotations
 
@@ -24,11 +25,13 @@ PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)
 
 
 class PredictorCorrector(Sampler):
-    """Predictor-corrector sampling of a diffusion's reverse (Song et al. 2021, "Score-based generative modeling through SDEs").
+    """Predictor-corrector sampling of a diffusion's reverse (Song et al. 2021, "Score-based
+    generative modeling through SDEs").
 
-    At each of n times from 1 down to ``sde.eps``: ``corrector_steps`` steps of Langevin dynamics, then the predictor's step to
-    the next time. A corrector's step is ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, where alpha is 1
-    for VE and ``1 - beta`` for VP and subVP. The norms are reduced on the device by the loss kernel.
+    At each of n times from 1 down to ``sde.eps``: ``corrector_steps`` steps of Langevin dynamics,
+    then the predictor's step to the next time. A corrector's step is ``x + eps s + sqrt(2 eps) z``
+    with ``eps = 2 alpha (snr |z| / |s|)^2``, where alpha is 1 for VE and ``1 - beta`` for VP and
+    subVP. The norms are reduced on the device by the loss kernel.
 
     Args:
         score_fn: ``score_fn(x, t)`` with t a tensor (B,) in [0, 1]; returns grad log p_t(x).
@@ -37,18 +40,19 @@ class PredictorCorrector(Sampler):
         predictor: "reverse_diffusion", "euler_maruyama", "ancestral" (VE and VP), or None for none.
         corrector_steps: Langevin steps at each time, >= 0.
         snr: the corrector's signal-to-noise ratio, > 0.
-        per: "batch" takes the norms' means over the batch, as published; "sample" each sample's own norms, so that a
-            sample does not depend on its batch.
+        per: "batch" takes the norms' means over the batch, as published; "sample" each sample's own
+            norms, so that a sample does not depend on its batch.
         probability_flow: the predictor follows the probability-flow ODE (half the score, no noise).
         denoise: the predictor's last step adds no noise.
-        known: data (B, ...) to paint in (score_sde's controllable generation): before every look at the score, elements where
-            ``mask`` is False are set to ``alpha(t) known + sigma(t) z``, at the end to ``known``.
+        known: data (B, ...) to paint in (score_sde's controllable generation): before every look at
+            the score, elements where ``mask`` is False are set to ``alpha(t) known + sigma(t) z``,
+            at the end to ``known``.
         clamp: (low, high), numbers or tensors that broadcast to x.
         mask, backend: as in :func:`pyebm.affine_step`.
 
-    Called as every sampler (docs/samplers.md), and resumed as :class:`AnnealedLangevin`; start it from :meth:`prior`.
-    The predictor draws from the noise's own stream, the correctors from stream + 1, ..., + corrector_steps, ``known`` from the
-    corrector_steps + 1 streams after those.
+    Called as every sampler (docs/samplers.md), and resumed as :class:`AnnealedLangevin`; start it
+    from :meth:`prior`. The predictor draws from the noise's own stream, the correctors from stream
+    + 1, ..., + corrector_steps, ``known`` from the corrector_steps + 1 streams after those.
 
     Raises TypeError and ValueError for arguments that are not so.
 
@@ -94,16 +98,28 @@ class PredictorCorrector(Sampler):
         probability_flow = checked_flag(call, "probability_flow", probability_flow)
         denoise = checked_flag(call, "denoise", denoise)
         if probability_flow and predictor not in ("reverse_diffusion", "euler_maruyama"):
-            raise ValueError(f"{call}: probability_flow needs the reverse_diffusion or euler_maruyama predictor, got {predictor!r}")
-        self.score_fn, self.sde, self.corrector_steps, self.per, self.known = score_fn, sde, corrector_steps, per, known
+            raise ValueError(
+                f"{call}: probability_flow needs the reverse_diffusion or euler_maruyama predictor, got"
+                f" {predictor!r}"
+            )
+        self.score_fn, self.sde, self.corrector_steps, self.per, self.known = (
+            score_fn,
+            sde,
+            corrector_steps,
+            per,
+            known,
+        )
         self.snr = number(call, "snr", snr)
         self.predictor, self.probability_flow, self.denoise = predictor, probability_flow, denoise
         self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
         self.n = self.length = n
         self.times = [1.0 + k * (sde.eps - 1.0) / (n - 1) for k in range(n)]
-        # Of each time: what the corrector's |z|^2 / |s|^2 is multiplied by, and the marginal's alpha and sigma.
+        # Of each time: what the corrector's |z|^2 / |s|^2 is multiplied by, and the marginal's
+        # alpha and sigma.
         corrected = sde.corrector_alpha if corrector_steps else lambda _t, _n: 1.0
-        self.marginals = [(2.0 * self.snr**2 * corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times]
+        self.marginals = [
+            (2.0 * self.snr**2 * corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times
+        ]
         self.updates = [self._update(t) for t in self.times]
         if denoise:
             self.updates[-1] = self.updates[-1]._replace(c=0.0)
@@ -113,7 +129,9 @@ class PredictorCorrector(Sampler):
             return Coefficients(1.0, 0.0, 0.0)
         if self.predictor == "ancestral":
             return self.sde.ancestral(t, len(self))
-        step = self.sde.reverse_diffusion if self.predictor == "reverse_diffusion" else self.sde.euler_maruyama
+        step = (
+            self.sde.reverse_diffusion if self.predictor == "reverse_diffusion" else self.sde.euler_maruyama
+        )
         return step(t, len(self), self.probability_flow)
 
     def __len__(self) -> int:
@@ -128,9 +146,12 @@ class PredictorCorrector(Sampler):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Where sampling starts: ``prior_std`` times the noise's normals. Give the run another seed or stream."""
+        """Where sampling starts: ``prior_std`` times the noise's normals. Give the run another seed
+        or stream."""
         noise = as_noise("PredictorCorrector.prior", noise)
-        return self.sde.prior_std * noise.randn(shape, dtype=dtype, device=device, backend=self.options.backend)
+        return self.sde.prior_std * noise.randn(
+            shape, dtype=dtype, device=device, backend=self.options.backend
+        )
 
     def _body(self, run: Run) -> Body:
         target, options = self.score_fn, self.options
@@ -144,10 +165,16 @@ class _Steps(Body):
     def __init__(self, run: Run, sampler: PredictorCorrector) -> None:
         super().__init__(run)
         options, kernels = sampler.options, run.kernels(sampler.options.backend)
-        self.sampler, self.correctors, self.together = sampler, sampler.corrector_steps, sampler.per == "batch"
+        self.sampler, self.correctors, self.together = (
+            sampler,
+            sampler.corrector_steps,
+            sampler.per == "batch",
+        )
         self.score_fn = score_at(run, sampler.score_fn, options.backend)
         self.affine, self.after = kernels["affine_step"], options.after(run)
-        composed = functools.partial(reference.corrector_step, loss=kernels["denoising_loss"], step=kernels["langevin_step"])
+        composed = functools.partial(
+            reference.corrector_step, loss=kernels["denoising_loss"], step=kernels["langevin_step"]
+        )
         fused = run.x.is_cpu and not run.graph and "corrector_step" in kernels
         self.corrector: Callable[..., None] = kernels["corrector_step"] if fused else composed
         one = run.rows(1.0)
@@ -167,7 +194,8 @@ class _Steps(Body):
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         sampler = self.sampler
-        # Numbers where the host counts; in a graph the same as tensors of one element, from the table.
+        # Numbers where the host counts; in a graph the same as tensors of one element, from the
+        # table.
         factor: Any
         mean: Any
         std: Any
@@ -223,7 +251,8 @@ class _Steps(Body):
 
 
 class _Chain(Chained, _Steps):
-    """Around a learned target: many times in one kernel, in which a time is another row of biases."""
+    """Around a learned target: many times in one kernel, in which a time is another row of
+    biases."""
 
     def __init__(self, run: Run, sampler: PredictorCorrector, target: Learned) -> None:
         super().__init__(run, sampler)

@@ -1,6 +1,8 @@
-"""The diffusions of score-based generative models (Song et al. 2021), and what one reverse step of each multiplies by.
+"""The diffusions of score-based generative models (Song et al. 2021), and what one reverse step of
+each multiplies by.
 
-Everything is a number of the step alone, so it is worked out on the host, in float64, before a run begins.
+Everything is a number of the step alone, so it is worked out on the host, in float64, before a run
+begins.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ class Coefficients(NamedTuple):
 
 
 class SDE:
-    """A forward diffusion ``dx = f(t) x dt + g(t) dw`` on [0, 1], from data at 0 to (nearly) pure noise at 1.
+    """A forward diffusion ``dx = f(t) x dt + g(t) dw`` on [0, 1], from data at 0 to (nearly) pure
+    noise at 1.
 
-    Subclasses say f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``; and, where the literature has one, the
-    discrete chain of n steps whose continuous limit they are.
+    Subclasses say f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``; and, where the
+    literature has one, the discrete chain of n steps whose continuous limit they are.
     """
 
     def __repr__(self) -> str:
@@ -56,7 +59,8 @@ class SDE:
         return 1.0
 
     def discretize(self, t: float, n: int) -> tuple[float, float]:
-        """(F, G) of the forward chain ``x <- (1 + F) x + G z`` at t, n steps in all; by default Euler and Maruyama's."""
+        """(F, G) of the forward chain ``x <- (1 + F) x + G z`` at t, n steps in all; by default
+        Euler and Maruyama's."""
         return self.f(t) / n, self.g(t) / math.sqrt(n)
 
     def reverse_diffusion(self, t: float, n: int, flow: bool) -> Coefficients:
@@ -65,30 +69,43 @@ class SDE:
         return Coefficients(1.0 - f, g * g * (0.5 if flow else 1.0), 0.0 if flow else g)
 
     def euler_maruyama(self, t: float, n: int, flow: bool) -> Coefficients:
-        """``x - (f x - g^2 s) dt + g sqrt(dt) z`` with dt = 1 / n; with ``flow`` the probability-flow ODE by Euler."""
+        """``x - (f x - g^2 s) dt + g sqrt(dt) z`` with dt = 1 / n; with ``flow`` the
+        probability-flow ODE by Euler."""
         f, g = self.f(t), self.g(t)
-        return Coefficients(1.0 - f / n, g * g / n * (0.5 if flow else 1.0), 0.0 if flow else g / math.sqrt(n))
+        return Coefficients(
+            1.0 - f / n, g * g / n * (0.5 if flow else 1.0), 0.0 if flow else g / math.sqrt(n)
+        )
 
     def ancestral(self, t: float, n: int) -> Coefficients:
         """The chain's exact reverse for a Gaussian, where the literature has one."""
         del t, n
-        raise ValueError(f"PredictorCorrector: ancestral sampling is not defined for {type(self).__name__}; it is for VE and VP")
+        raise ValueError(
+            f"PredictorCorrector: ancestral sampling is not defined for {type(self).__name__}; it is for VE"
+            " and VP"
+        )
 
 
 def _index(t: float, n: int) -> int:
-    """The discrete chain's step at time t; times lie a little above their grid point, so truncation finds it."""
+    """The discrete chain's step at time t; times lie a little above their grid point, so truncation
+    finds it."""
     return min(int(t * (n - 1) + 1e-9), n - 1)
 
 
 def _range(name: str, low: float, high: float, low_name: str, high_name: str) -> tuple[float, float]:
-    low, high = checked_number(name, low_name, low, 0.0, open_low=True), checked_number(name, high_name, high, 0.0, open_low=True)
+    low, high = (
+        checked_number(name, low_name, low, 0.0, open_low=True),
+        checked_number(name, high_name, high, 0.0, open_low=True),
+    )
     if not low <= high:
-        raise ValueError(f"{name}: {low_name} and {high_name} must be 0 < min <= max and finite, got {low} and {high}")
+        raise ValueError(
+            f"{name}: {low_name} and {high_name} must be 0 < min <= max and finite, got {low} and {high}"
+        )
     return low, high
 
 
 class VE(SDE):
-    """Variance exploding: ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1; the limit of SMLD's noise ladder.
+    """Variance exploding: ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1; the limit
+    of SMLD's noise ladder.
 
     Example:
         >>> import pyebm
@@ -135,7 +152,8 @@ class VE(SDE):
 
 
 class VP(SDE):
-    """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's chain."""
+    """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's
+    chain."""
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
         self.beta_min, self.beta_max = _range(type(self).__name__, beta_min, beta_max, "beta_min", "beta_max")
@@ -150,7 +168,9 @@ class VP(SDE):
     def _beta_of_step(self, t: float, n: int) -> float:
         beta = self._beta(_index(t, n) / max(n - 1, 1)) / n
         if not beta < 1:
-            raise ValueError(f"PredictorCorrector: {type(self).__name__} needs n > beta_max = {self.beta_max:g}, got {n}")
+            raise ValueError(
+                f"PredictorCorrector: {type(self).__name__} needs n > beta_max = {self.beta_max:g}, got {n}"
+            )
         return beta
 
     def f(self, t: float) -> float:
@@ -179,7 +199,8 @@ class VP(SDE):
 
 
 class SubVP(VP):
-    """Sub-variance preserving (Song et al. 2021, eq. 13): VP's mean, and the square of its variance."""
+    """Sub-variance preserving (Song et al. 2021, eq. 13): VP's mean, and the square of its
+    variance."""
 
     def g(self, t: float) -> float:
         return math.sqrt(-self._beta(t) * math.expm1(-2 * self._integral(t)))

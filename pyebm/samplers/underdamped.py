@@ -18,27 +18,31 @@ from ._schedule import Schedule, Scheduled, is_schedule
 
 
 class UnderdampedLangevin(Sampler):
-    """Underdamped (kinetic) Langevin dynamics ``dx = v dt, dv = s(x) dt - friction v dt + sqrt(2 friction T) dw``, unit masses.
+    """Underdamped (kinetic) Langevin dynamics
+    ``dx = v dt, dv = s(x) dt - friction v dt + sqrt(2 friction T) dw``, unit masses.
 
-    The BAOAB splitting (Leimkuhler & Matthews 2013): half a kick, half a drift, the exact Ornstein-Uhlenbeck step
-    ``v <- c v + sqrt((1 - c^2) T) z`` with ``c = exp(-friction h)``, half a drift, half a kick. Its positions are far more accurate
-    than :class:`Langevin`'s (exact for a Gaussian at any stable h), and it costs one score a step.
+    The BAOAB splitting (Leimkuhler & Matthews 2013): half a kick, half a drift, the exact
+    Ornstein-Uhlenbeck step ``v <- c v + sqrt((1 - c^2) T) z`` with ``c = exp(-friction h)``, half a
+    drift, half a kick. Its positions are far more accurate than :class:`Langevin`'s (exact for a
+    Gaussian at any stable h), and it costs one score a step.
 
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`.
         step_size: h > 0, a time; stable for h < 2 / (the largest frequency of p, 1 / its smallest
             standard deviation). A number; or one per step: a list, a tensor (K,) on the CPU, or a
             function of the noise's step k (docs/samplers.md).
-        friction: > 0; near the smallest frequency it mixes fastest, large values approach :class:`Langevin` with eta = h^2 / 2.
+        friction: > 0; near the smallest frequency it mixes fastest, large values approach
+            :class:`Langevin` with eta = h^2 / 2.
         temperature: T >= 0, like step_size.
         clamp: (low, high) for the positions: numbers, None for an open side, or tensors that
             broadcast to x.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
     Called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from
-    stream + 1; steps draw from the noise's own stream. Resume from a State: its ``extra["velocity"]`` is
-    half a kick ahead of the position, as BAOAB's steps meet there: of the next step's size, which a
-    function is asked for one step ahead (after a list's last number, that one again).
+    stream + 1; steps draw from the noise's own stream. Resume from a State: its
+    ``extra["velocity"]`` is half a kick ahead of the position, as BAOAB's steps meet there: of the
+    next step's size, which a function is asked for one step ahead (after a list's last number, that
+    one again).
 
     Raises TypeError and ValueError for arguments that are not so.
 
@@ -46,7 +50,7 @@ class UnderdampedLangevin(Sampler):
         >>> import torch, pyebm
         >>> sampler = pyebm.samplers.UnderdampedLangevin(lambda x: -x, step_size=1.0, friction=1.0)
         >>> x = sampler(torch.zeros(1000, 2), 100, noise=pyebm.Noise(0))
-        >>> bool(0.9 < x.std() < 1.1)  # exact, where Langevin's step of 1.0 would give a standard deviation of 1.41
+        >>> bool(0.9 < x.std() < 1.1)  # exact; Langevin's step of 1.0 would give 1.41
         True
     """
 
@@ -79,10 +83,12 @@ class UnderdampedLangevin(Sampler):
 
 
 class _Steps(Body):
-    """With ``w`` the velocity after a step's first half kick, one step is two updates that share their noise::
+    """With ``w`` the velocity after a step's first half kick, one step is two updates that share
+    their noise::
 
     x' = x + h/2 (1 + c) w + h/2 d z        drift, O, drift, for O: w -> c w + d z
-    w' = (c w + (h + h')/2 s(x')) + d z     O, this step's second half kick and the next one's first, h' being its size
+    w' = (c w + (h + h')/2 s(x')) + d z     O, this step's second half kick and the next one's
+    first, h' being its size
     """
 
     def __init__(self, run: Run, sampler: UnderdampedLangevin) -> None:
@@ -99,7 +105,10 @@ class _Steps(Body):
         if self.varies and run.graph:
             self.table = run.table([self._numbers(k) for k in run.steps])
             one = run.rows(1.0)
-            self.rests = (sampler.options.tail(run, one, one, one)[3:], sampler.score_options.tail(run, one, one, one)[3:])
+            self.rests = (
+                sampler.options.tail(run, one, one, one)[3:],
+                sampler.score_options.tail(run, one, one, one)[3:],
+            )
         self.drift, self.kick = [(NAN, NAN, NAN)] * 2
         if not self.varies:
             self._set(self._numbers(run.first))
@@ -119,7 +128,8 @@ class _Steps(Body):
         self.drift, self.kick = (a, b, c), (kick[0], kick[1], kick[2])
 
     def _begin(self) -> Tensor:
-        """The first velocity and its half kick: 0 x + h/2 s + sqrt(T) z; at rest where the mask is False."""
+        """The first velocity and its half kick: 0 x + h/2 s + sqrt(T) z; at rest where the mask is
+        False."""
         run = self.run
         carried = run.carried("velocity")
         if carried is not None:

@@ -1,6 +1,7 @@
 """Energies with their scores, in closed form or learned, for chains that run inside one kernel.
 
-Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``; the score is ``grad log p = -grad energy``; a call gives the energy.
+Conventions (docs/targets.md): ``p(x) = exp(-energy(x)) / Z``; the score is
+``grad log p = -grad energy``; a call gives the energy.
 """
 
 from ._target import Target

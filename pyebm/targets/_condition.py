@@ -18,13 +18,19 @@ def rows_of(call: str, c: Tensor, condition: int, batch: int | None = None) -> T
     Raises TypeError for what is no floating-point tensor, ValueError for another shape.
     """
     if not isinstance(c, Tensor) or not c.is_floating_point():
-        raise TypeError(f"{call}: c must be a number or a floating-point tensor, got {c.dtype if isinstance(c, Tensor) else c!r}")
+        raise TypeError(
+            f"{call}: c must be a number or a floating-point tensor, got"
+            f" {c.dtype if isinstance(c, Tensor) else c!r}"
+        )
     rows = c.reshape(-1, 1) if condition == 1 and c.dim() < 2 else c.reshape(1, -1) if c.dim() < 2 else c
     many = rows.dim() == 2 and rows.shape[1] == condition
     if not many or (batch is not None and rows.shape[0] not in (1, batch)):
         first = "B" if batch is None else batch
         one_each = f", ({first},)" if condition == 1 else ""
-        raise ValueError(f"{call}: c must have the shape ({condition},){one_each} or ({first}, {condition}), got {tuple(c.shape)}")
+        raise ValueError(
+            f"{call}: c must have the shape ({condition},){one_each} or ({first}, {condition}), got"
+            f" {tuple(c.shape)}"
+        )
     return rows
 
 

@@ -1,5 +1,5 @@
-"""The derivatives of a learned energy and of its score: from the kernels, in one pass over the batch, where autograd asks for
-them once; from plain operations where it goes on from them."""
+"""The derivatives of a learned energy and of its score: from the kernels, in one pass over the
+batch, where autograd asks for them once; from plain operations where it goes on from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class Evaluation(torch.autograd.Function):
     """The energies (B,), or the score, by network_score. Its backward is network_grad."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, biases: Tensor | None, wiring: Wiring, kernels: Any, energy: bool, *parts: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, biases: Tensor | None, wiring: Wiring, kernels: Any, energy: bool, *parts: Tensor
+    ) -> Tensor:
         params = copied(parts, wiring)
         ctx.kept = Kept(ctx, wiring, x, biases, params, parts)
         ctx.kernels, ctx.energy = kernels, energy
@@ -54,8 +56,9 @@ class Into(NamedTuple):
 
 
 class Kept:
-    """What a backward pass needs: x, the biases that stand for the network's, and its parameters. The function's first arguments
-    are x and biases, its last the parts of params; autograd notices where one is overwritten before the pass."""
+    """What a backward pass needs: x, the biases that stand for the network's, and its parameters.
+    The function's first arguments are x and biases, its last the parts of params; autograd notices
+    where one is overwritten before the pass."""
 
     def __init__(
         self,
@@ -88,7 +91,9 @@ class Kept:
         if grad is None:
             return (None,) * self.count
         found: list[Tensor | None] = list(grad.split_with_sizes(self.wiring.sizes))
-        for place, (shape, need) in enumerate(zip(self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)):
+        for place, (shape, need) in enumerate(
+            zip(self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)
+        ):
             part = found[place]
             if not need or (place == self.wiring.idle and not of_energy):
                 found[place] = None
@@ -105,19 +110,28 @@ class Kept:
         needed = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[-self.count :])
         with torch.enable_grad():
             # Views, since x may depend on the same parameters: that way is not this function's.
-            at = [None if tensor is None else tensor.view_as(tensor) for tensor in (x, biases, *saved[-self.count :])]
+            at = [
+                None if tensor is None else tensor.view_as(tensor)
+                for tensor in (x, biases, *saved[-self.count :])
+            ]
             with exact(x):
                 params = torch.cat([part.reshape(-1) for part in at[2:] if part is not None])
                 made = value(at[0], params, at[1])
-            followed = [tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None]
-            found = iter(torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True))
+            followed = [
+                tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None
+            ]
+            found = iter(
+                torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True)
+            )
         grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
         if self.wiring.idle is not None and not of_energy:
             grads[self.wiring.idle] = None
         return grad_x, grad_biases, grads
 
 
-def evaluated(kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tensor | None, energy: bool) -> Tensor:
+def evaluated(
+    kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tensor | None, energy: bool
+) -> Tensor:
     made = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else torch.empty_like(x)
     score, energies = (None, made) if energy else (made, None)
     _ops.call(kernels["network_score"], (score, x, layout, params), (biases, energies))

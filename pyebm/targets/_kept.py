@@ -1,7 +1,9 @@
-"""The numbers that a target's kernels take, kept for as long as its tensors hold the values that they were made of.
+"""The numbers that a target's kernels take, kept for as long as its tensors hold the values that
+they were made of.
 
-A version counter does not know of a write through ``.data`` or ``.numpy()``, of a collective or of ``swap_tensors``. So the values
-themselves are looked at in every call, which docs/targets.md has the price of.
+A version counter does not know of a write through ``.data`` or ``.numpy()``, of a collective or of
+``swap_tensors``. So the values themselves are looked at in every call, which docs/targets.md has
+the price of.
 """
 
 from __future__ import annotations
@@ -25,13 +27,23 @@ _dispatch_modes, _transform = torch._C._len_torch_dispatch_stack, torch._C._func
 
 
 def readable(tensors: Sequence[Tensor]) -> bool:
-    """Whether Python may look at the values: on the CPU, and not those of a tracer, a transform or a subclass."""
-    return not is_compiling() and _eager() and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
+    """Whether Python may look at the values: on the CPU, and not those of a tracer, a transform or
+    a subclass."""
+    return (
+        not is_compiling()
+        and _eager()
+        and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
+    )
 
 
 def traced(tensor: Tensor) -> bool:
-    """Whether it is more than its values: it has a graph, a tangent, or stands for what a transform of torch.func gave."""
-    return tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor) or bool(wanted(tensor))
+    """Whether it is more than its values: it has a graph, a tangent, or stands for what a transform
+    of torch.func gave."""
+    return (
+        tensor.requires_grad
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or bool(wanted(tensor))
+    )
 
 
 def _eager() -> bool:
@@ -44,8 +56,8 @@ class Kept:
 
     Args:
         make: gives the numbers.
-        contained: one of the tensors, (M, D), whose rows are in the numbers as they are, so that no copy is needed to compare with,
-            and what finds them there.
+        contained: one of the tensors, (M, D), whose rows are in the numbers as they are, so that no
+            copy is needed to compare with, and what finds them there.
     """
 
     def __init__(
@@ -58,14 +70,23 @@ class Kept:
         # The values first: a write by another thread in between is then seen by the next call.
         values = [None if t is own else _copied(t) if t.dim() else t.item() for t in tensors]
         self.numbers = make()
-        self.values = [rows_in(self.numbers) if value is None and rows_in is not None else value for value in values]
+        self.values = [
+            rows_in(self.numbers) if value is None and rows_in is not None else value for value in values
+        ]
 
     def still(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether these tensors, on the CPU, hold the same values, to the bit, and nobody wants a derivative or traces them.
+        """Whether these tensors, on the CPU, hold the same values, to the bit, and nobody wants a
+        derivative or traces them.
 
-        With two numbers it takes some 0.9 us of the smallest call's 8: hence one loop, and no look at what can't differ.
+        With two numbers it takes some 0.9 us of the smallest call's 8: hence one loop, and no look
+        at what can't differ.
         """
-        if forward_ad._current_level >= 0 or _dispatch_modes() or _transform() is not None or len(tensors) != len(self.values):
+        if (
+            forward_ad._current_level >= 0
+            or _dispatch_modes()
+            or _transform() is not None
+            or len(tensors) != len(self.values)
+        ):
             return False
         grad = torch.is_grad_enabled()
         for tensor, then in zip(tensors, self.values):  # noqa: B905 (strict costs as much as a comparison)
@@ -98,7 +119,15 @@ def _same(now: Tensor, then: Tensor) -> bool:
         return torch.equal(now, then)
     now, count = now.contiguous(), 1 if then.is_contiguous() else then.shape[0]
     width = now.nbytes // count
-    return bool(_entry()(now.data_ptr(), then.data_ptr(), count, width, width if count == 1 else then.stride(0) * then.itemsize))
+    return bool(
+        _entry()(
+            now.data_ptr(),
+            then.data_ptr(),
+            count,
+            width,
+            width if count == 1 else then.stride(0) * then.itemsize,
+        )
+    )
 
 
 @functools.cache

@@ -48,7 +48,9 @@ class Layer(NamedTuple):
 
     @property
     def weight(self) -> Tensor:
-        return cast(Tensor, self.linear._parameters["weight"])  # by torch's __getattr__ it takes twice as long
+        return cast(
+            Tensor, self.linear._parameters["weight"]
+        )  # by torch's __getattr__ it takes twice as long
 
     @property
     def bias(self) -> Tensor | None:
@@ -102,7 +104,8 @@ def read(owner: str, net: nn.Module) -> tuple[list[Layer], list[Seen]]:
         raise ValueError(f"{owner}: net must have at least one Linear, got {type(net).__name__}")
     if len(reader.layers) > MAX_LAYERS:
         raise ValueError(
-            f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)}; {runs_anyway(owner)}"
+            f"{owner}: net must have at most {MAX_LAYERS} Linear layers, got {len(reader.layers)};"
+            f" {runs_anyway(owner)}"
         )
     return reader.layers, reader.seen
 
@@ -118,7 +121,9 @@ class _Reader:
     def take(self, name: str, module: nn.Module, skip: bool = False) -> None:
         self._check_own(name, module)
         own, names = module.__dict__, _ATTRIBUTES.get(type(module).forward, ())
-        self.seen.append(Seen(module, type(module), tuple(own["_modules"].values()), names, tuple(map(own.get, names))))
+        self.seen.append(
+            Seen(module, type(module), tuple(own["_modules"].values()), names, tuple(map(own.get, names)))
+        )
         forward = type(module).forward
         if self.ended:
             self._refuse(name, module, f"comes after {self.ended!r}, which must be the last")
@@ -141,7 +146,9 @@ class _Reader:
         elif forward in _FUNCTIONS:
             self._take_activation(name, module, *_FUNCTIONS[forward](module))
         else:
-            self._refuse(name, module, "is no layer that the kernels take (docs/learned.md has the list)", TypeError)
+            self._refuse(
+                name, module, "is no layer that the kernels take (docs/learned.md has the list)", TypeError
+            )
 
     def _take_all(self, name: str, module: nn.Module, skip: bool = False) -> None:
         for key, child in module._modules.items():
@@ -154,13 +161,21 @@ class _Reader:
         self.takes_activation = False
         self._take_all(name, module)
         if len(self.layers) != before + 1:
-            self._refuse(name, module, f"must hold one Linear and its activation, got {len(self.layers) - before} Linear layers")
+            self._refuse(
+                name,
+                module,
+                f"must hold one Linear and its activation, got {len(self.layers) - before} Linear layers",
+            )
         self.layers[-1] = self.layers[-1]._replace(residual=True)
         self.takes_activation = False
 
     def _take_flatten(self, name: str, module: nn.Flatten) -> None:
         if module.end_dim != -1 or module.start_dim not in (0, 1) or (module.start_dim == 1 and self.layers):
-            self._refuse(name, module, "must flatten a sample, before the first Linear, or an energy (B, 1), after the last")
+            self._refuse(
+                name,
+                module,
+                "must flatten a sample, before the first Linear, or an energy (B, 1), after the last",
+            )
         if module.start_dim == 0:
             if not self.layers:
                 self._refuse(name, module, "must not mix the samples")
@@ -169,8 +184,14 @@ class _Reader:
     def _take_activation(self, name: str, module: nn.Module, activation: str, number: float) -> None:
         if activation == "identity":
             return
-        if activation == "softplus" and not (number > 0 and cast(float, module.threshold) == SOFTPLUS_THRESHOLD):
-            self._refuse(name, module, f"must have beta > 0 and the threshold {SOFTPLUS_THRESHOLD:g}, as the kernels do")
+        if activation == "softplus" and not (
+            number > 0 and cast(float, module.threshold) == SOFTPLUS_THRESHOLD
+        ):
+            self._refuse(
+                name,
+                module,
+                f"must have beta > 0 and the threshold {SOFTPLUS_THRESHOLD:g}, as the kernels do",
+            )
         if not self.takes_activation:
             self._refuse(name, module, "must follow a Linear")
         self.layers[-1] = self.layers[-1]._replace(activation=activation, number=number)
@@ -179,12 +200,26 @@ class _Reader:
     def _check_own(self, name: str, module: nn.Module) -> None:
         """That the module does what its type says, and no more."""
         own = module.__dict__
-        if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+        if (
+            own["_forward_hooks"]
+            or own["_forward_pre_hooks"]
+            or own["_backward_hooks"]
+            or own["_backward_pre_hooks"]
+        ):
             self._refuse(name, module, "has hooks, which a kernel does not call", TypeError)
         if "parametrizations" in own["_modules"]:
-            self._refuse(name, module, "has parametrizations; remove_parametrizations(..., leave_parametrized=True)", TypeError)
+            self._refuse(
+                name,
+                module,
+                "has parametrizations; remove_parametrizations(..., leave_parametrized=True)",
+                TypeError,
+            )
         if "forward" in own:
             self._refuse(name, module, "has a forward of its own", TypeError)
 
-    def _refuse(self, name: str, module: nn.Module, why: str, error: type[Exception] = ValueError) -> NoReturn:
-        raise error(f"{self.owner}: layer {name!r} of net, {type(module).__name__}, {why}; {runs_anyway(self.owner)}")
+    def _refuse(
+        self, name: str, module: nn.Module, why: str, error: type[Exception] = ValueError
+    ) -> NoReturn:
+        raise error(
+            f"{self.owner}: layer {name!r} of net, {type(module).__name__}, {why}; {runs_anyway(self.owner)}"
+        )

@@ -42,8 +42,8 @@ class Learned(Target):
         changed = {"energy", "score", "forward"} & vars(cls).keys()
         if changed and not cls.__module__.startswith(f"{__package__}."):
             raise TypeError(
-                f"{cls.__name__}: {changed.pop()} can't be another one than the network's, which is what the kernels run; "
-                "write a function around the target, for pyebm.samplers.Langevin"
+                f"{cls.__name__}: {changed.pop()} can't be another one than the network's, which is what the"
+                " kernels run; write a function around the target, for pyebm.samplers.Langevin"
             )
 
     def __init__(self, net: nn.Module, quadratic: float, condition: int, embedding: Embedding | None) -> None:
@@ -52,9 +52,14 @@ class Learned(Target):
         if not isinstance(net, nn.Module):
             raise TypeError(f"{own}: net must be a torch.nn.Module, got {type(net).__name__}")
         if not isinstance(condition, int) or condition < 0:
-            raise ValueError(f"{own}: condition must be how many of the net's inputs are a condition, >= 0, got {condition!r}")
+            raise ValueError(
+                f"{own}: condition must be how many of the net's inputs are a condition, >= 0, got"
+                f" {condition!r}"
+            )
         if embedding is not None and not (condition and callable(embedding)):
-            raise ValueError(f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}")
+            raise ValueError(
+                f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}"
+            )
         self.net, self.condition, self.embedding = net, condition, embedding
         reading = Reading(own, net, condition, self.width)
         self.dim = reading.dim
@@ -84,7 +89,9 @@ class Learned(Target):
         return made
 
     def extra_repr(self) -> str:
-        shown = [] if self.quadratic.is_meta or not self.quadratic else [f"quadratic={self.quadratic.item():g}"]
+        shown = (
+            [] if self.quadratic.is_meta or not self.quadratic else [f"quadratic={self.quadratic.item():g}"]
+        )
         if self.condition:
             shown.append(f"condition={self.condition}")
         if self.c is not None:
@@ -96,7 +103,9 @@ class Learned(Target):
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
         """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of
         torch's operations."""
-        c = self._buffers["c"] if c is None else self._condition(call, c)  # by torch's __getattr__ it takes a microsecond
+        c = (
+            self._buffers["c"] if c is None else self._condition(call, c)
+        )  # by torch's __getattr__ it takes a microsecond
         reading = self._fitting(call, x, c)
         with exact(x):
             if not self._has_chain(backend, x) or _has_operations(x):
@@ -115,10 +124,13 @@ class Learned(Target):
 
             by_sample = biases is not None and biases.shape[0] > 1
             value = BySample(launch, shared=(1,) if by_sample else (1, 2))
-            return exactly(lambda: launched(value, x, packed(parts, wiring), biases), self._composed(x, c, energy))
+            return exactly(
+                lambda: launched(value, x, packed(parts, wiring), biases), self._composed(x, c, energy)
+            )
 
     def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
-        """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's, counts on its forward."""
+        """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's,
+        counts on its forward."""
         net = self._modules["net"]
         plain = readable(parts) and not (x.is_inference() and torch.is_grad_enabled())
         return plain and reverse_alone(x, biases, *parts) and net is not None and unwrapped(net) is net
@@ -145,14 +157,21 @@ class Learned(Target):
         parameters = dict(net.named_parameters())
         if all(tensor.dtype is work.dtype for tensor in parameters.values()):
             return cast(Tensor, self.net(inputs))  # with what wraps it: DDP's backward counts on its forward
-        return cast(Tensor, functional_call(net, {name: tensor.to(work.dtype) for name, tensor in parameters.items()}, (inputs,)))
+        return cast(
+            Tensor,
+            functional_call(
+                net, {name: tensor.to(work.dtype) for name, tensor in parameters.items()}, (inputs,)
+            ),
+        )
 
     # --- the condition ---
 
     def _condition(self, call: str, c: Any) -> Tensor:
         """The c that a caller gave, as a tensor."""
         if not self.condition:
-            raise ValueError(f"{call}: the target has no condition; make it with condition=C for a net of [x; c]")
+            raise ValueError(
+                f"{call}: the target has no condition; make it with condition=C for a net of [x; c]"
+            )
         if not isinstance(c, Tensor):
             c = torch.tensor(float(c), dtype=torch.float64, device=self.quadratic.device)
         if self.embedding is None:
@@ -178,7 +197,9 @@ class Learned(Target):
             levels = self._condition(call, levels)
             return self._numbers_at(call, x, levels, self._fitting(call, x, levels), levels.shape[0])
 
-    def _numbers_at(self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None) -> Numbers:
+    def _numbers_at(
+        self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
+    ) -> Numbers:
         """count: rows of the condition, where it is not one a sample."""
         wiring, parts, biases = self._parts_at(call, x, c, reading, count)
         return Numbers("network_chain", wiring.layout, packed(parts, wiring), biases)
@@ -211,14 +232,21 @@ class Learned(Target):
         own = type(self).__name__
         reading = self._read_again(own)
         if reading.dim != self.dim:
-            raise ValueError(f"{call}: net must take samples of {self.dim} elements, as when the target was made")
+            raise ValueError(
+                f"{call}: net must take samples of {self.dim} elements, as when the target was made"
+            )
         if batch and x.numel() // batch != self.dim:
-            raise ValueError(f"{call}: x must have samples of {self.dim} elements, the network's dimension, got {tuple(x.shape)}")
+            raise ValueError(
+                f"{call}: x must have samples of {self.dim} elements, the network's dimension, got"
+                f" {tuple(x.shape)}"
+            )
         if reading.device != x.device:
             must = f"x must be on the network's device {reading.device}, got {x.device}"
             raise ValueError(f"{call}: {must}; move it with target.to(x.device)")
         if self.condition and c is None:
-            raise ValueError(f"{call}: the network takes a condition beside x; take target.given(c), or give c")
+            raise ValueError(
+                f"{call}: the network takes a condition beside x; take target.given(c), or give c"
+            )
         return reading
 
     def _read_again(self, own: str) -> Reading:

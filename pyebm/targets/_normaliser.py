@@ -1,7 +1,8 @@
-"""log of the integral of exp(-energy) over one element, for the energies whose integral has no closed form.
+"""log of the integral of exp(-energy) over one element, for the energies whose integral has no
+closed form.
 
-The trapezoidal rule, which converges geometrically for analytic functions that vanish at both ends, between points where nothing is
-left of the integrand.
+The trapezoidal rule, which converges geometrically for analytic functions that vanish at both ends,
+between points where nothing is left of the integrand.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ _NODES = 20_001
 
 
 def double_well(barrier: Tensor) -> Tensor:
-    """For ``barrier (u^2 - 1)^2``, barrier a float64. No number is looked at: it works on meta tensors and under transforms."""
+    """For ``barrier (u^2 - 1)^2``, barrier a float64. No number is looked at: it works on meta
+    tensors and under transforms."""
     fixed = barrier.detach()
     reach = (_NOTHING_LEFT / fixed).sqrt()  # of u^2 around 1
     grid = torch.linspace(0, 1, _NODES, dtype=torch.float64, device=barrier.device)
-    # Two wells, with nothing left between them: one of them, in d = u - 1, which float64 resolves however narrow it is.
+    # Two wells, with nothing left between them: one of them, in d = u - 1, which float64 resolves
+    # however narrow it is.
     left, right = reach / (1 + (1 - reach).clamp(min=0).sqrt()), reach / (1 + (1 + reach).sqrt())
     d = (left + right) * grid - left
     # Else both together.
@@ -38,7 +41,8 @@ def double_well(barrier: Tensor) -> Tensor:
 
 
 def polynomial(coefficients: Tensor) -> Tensor:
-    """For ``sum_k c_k x^k``, c a float64 (n + 1,). Raises ValueError where it can't be told to float64's precision."""
+    """For ``sum_k c_k x^k``, c a float64 (n + 1,). Raises ValueError where it can't be told to
+    float64's precision."""
     if coefficients.is_meta:
         return coefficients.new_empty(())
     value, lows, spans = _integrated(tuple(coefficients.tolist()))
@@ -61,7 +65,8 @@ def horner(coefficients: Tensor, x: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _integrated(coefficients: tuple[float, ...]) -> tuple[float, list[float], list[float]]:
-    """The log of the integral, and the intervals outside of which nothing is left of the integrand: where they begin, how long."""
+    """The log of the integral, and the intervals outside of which nothing is left of the integrand:
+    where they begin, how long."""
     try:
         turns = sorted((_shifted(coefficients, x)[0], x) for x in _roots(_derivative(list(coefficients))))
         lowest = turns[0][0]
@@ -72,7 +77,8 @@ def _integrated(coefficients: tuple[float, ...]) -> tuple[float, list[float], li
             within = any(low <= middle <= low + span for low, span in zip(lows, spans, strict=True))
             if within or value - lowest >= _NOTHING_LEFT:
                 continue
-            # Around each minimum the coefficients of p(middle + y) - lowest are exact, rounded once: nothing cancels.
+            # Around each minimum the coefficients of p(middle + y) - lowest are exact, rounded
+            # once: nothing cancels.
             around = [float(value - lowest), *map(float, _shifted(coefficients, middle)[1:])]
             ends = _roots([around[0] - _NOTHING_LEFT, *around[1:]])
             low, high = max(end for end in ends if end <= 0), min(end for end in ends if end >= 0)
@@ -84,7 +90,8 @@ def _integrated(coefficients: tuple[float, ...]) -> tuple[float, list[float], li
         return float(Fraction(total) - lowest), lows, spans
     except (OverflowError, ValueError) as error:
         raise ValueError(
-            f"Polynomial.log_prob: the normaliser of the coefficients {list(coefficients)} can't be told to float64's precision"
+            f"Polynomial.log_prob: the normaliser of the coefficients {list(coefficients)} can't be told to"
+            " float64's precision"
         ) from error
 
 
@@ -108,14 +115,18 @@ def _shifted(coefficients: tuple[float, ...], by: float) -> list[Fraction]:
 
 
 def _roots(coefficients: list[float]) -> list[float]:
-    """The real roots where the sign changes, in order: between two neighbouring turns there is one or none."""
+    """The real roots where the sign changes, in order: between two neighbouring turns there is one
+    or none."""
     while coefficients and not coefficients[-1]:
         coefficients = coefficients[:-1]
     degree = len(coefficients) - 1
     if degree < 1:
         return []
     # Within half of that are all roots (Fujiwara 1916).
-    reach = 4 * max(abs(c / coefficients[-1]) ** (1 / (degree - k)) for k, c in enumerate(coefficients[:-1])) or 1.0
+    reach = (
+        4 * max(abs(c / coefficients[-1]) ** (1 / (degree - k)) for k, c in enumerate(coefficients[:-1]))
+        or 1.0
+    )
     if not math.isfinite(reach):
         raise OverflowError
     at = [-reach, *_roots(_derivative(coefficients)), reach] if degree > 1 else [-reach, reach]

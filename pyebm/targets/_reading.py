@@ -38,7 +38,9 @@ class Reading:
         self.dim = dim_of(owner, self.layers, condition, last)
         first = self.layers[0].weight
         self.dtype, self.device = first.dtype, first.device
-        self._places = [(layer.linear._parameters, name) for layer in self.layers for name in ("weight", "bias")]
+        self._places = [
+            (layer.linear._parameters, name) for layer in self.layers for name in ("weight", "bias")
+        ]
         self._shapes = [None if tensor is None else tensor.shape for tensor in self.tensors()]
         self._wirings: dict[torch.dtype, Wiring] = {}
 
@@ -56,15 +58,27 @@ class Reading:
             if tensor is None or shape is None:
                 if not (tensor is None and shape is None):
                     return False
-            elif tensor.shape != shape or tensor.dtype is not dtype or tensor.device != device or type(tensor) not in _PLAIN:
+            elif (
+                tensor.shape != shape
+                or tensor.dtype is not dtype
+                or tensor.device != device
+                or type(tensor) not in _PLAIN
+            ):
                 return False
         for module, kind, children, names, values in self._seen:
             own = module.__dict__
             if module.__class__ is not kind or "forward" in own:
                 return False
-            if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+            if (
+                own["_forward_hooks"]
+                or own["_forward_pre_hooks"]
+                or own["_backward_hooks"]
+                or own["_backward_pre_hooks"]
+            ):
                 return False
-            if own["_modules"] and tuple(own["_modules"].values()) != children:  # modules are equal where they are the same
+            if (
+                own["_modules"] and tuple(own["_modules"].values()) != children
+            ):  # modules are equal where they are the same
                 return False
             if names and tuple(map(own.get, names)) != values:
                 return False
@@ -98,7 +112,10 @@ def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None
     inputs = first.shape[-1]
     dim, width = inputs - condition, 0
     if not 1 <= dim <= MAX_DIM:
-        raise ValueError(f"{owner}: {layers[0].shown} must take 1 to {MAX_DIM} elements of x and {condition} of a condition")
+        raise ValueError(
+            f"{owner}: {layers[0].shown} must take 1 to {MAX_DIM} elements of x and {condition} of a"
+            " condition"
+        )
     for layer in layers:
         weight, bias = layer.weight, layer.bias
         _check(owner, layer, weight, first)
@@ -107,16 +124,25 @@ def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None
         if len(shape) != 2 or shape[1] != expected:
             raise ValueError(f"{owner}: {layer.shown} must have {expected} inputs")
         if layer.residual and shape[0] != (width or inputs):
-            raise ValueError(f"{owner}: {layer.shown} must leave the width {width or inputs} as it is, in a Residual")
+            raise ValueError(
+                f"{owner}: {layer.shown} must leave the width {width or inputs} as it is, in a Residual"
+            )
         width = shape[0]
         if bias is not None:
             _check(owner, layer, bias, first)
             if bias.shape != shape[:1]:
-                raise ValueError(f"{owner}: {layer.shown} must have a bias ({width},), got {tuple(bias.shape)}")
+                raise ValueError(
+                    f"{owner}: {layer.shown} must have a bias ({width},), got {tuple(bias.shape)}"
+                )
         if width > MAX_WIDTH and layer is not layers[-1]:
-            raise ValueError(f"{owner}: {layer.shown} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}")
+            raise ValueError(
+                f"{owner}: {layer.shown} must have at most {MAX_WIDTH} outputs; {runs_anyway(owner)}"
+            )
     if width != (dim if last is None else last):
-        raise ValueError(f"{owner}: {layers[-1].shown} must have {dim if last is None else last} outputs, as the last layer")
+        raise ValueError(
+            f"{owner}: {layers[-1].shown} must have {dim if last is None else last} outputs, as the last"
+            " layer"
+        )
     return dim
 
 
@@ -125,7 +151,9 @@ def _check(owner: str, layer: Layer, tensor: Tensor, first: Tensor) -> None:
         check_plain(owner, f"{layer.shown} its number", tensor)
     dtype = tensor.dtype
     if dtype is not first.dtype or dtype not in FLOATS:
-        expected = "a floating-point dtype" if dtype is first.dtype else f"the first layer's dtype {first.dtype}"
+        expected = (
+            "a floating-point dtype" if dtype is first.dtype else f"the first layer's dtype {first.dtype}"
+        )
         raise TypeError(f"{owner}: {layer.shown} must have {expected}, got {dtype}; {runs_anyway(owner)}")
     if tensor.device != first.device:
         must = f"must be on {first.device} like the first layer, got {tensor.device}"
@@ -147,14 +175,19 @@ class Wiring(NamedTuple):
     sizes: tuple[int, ...]
     total: int
     idle: int | None
-    """The place of the bias that an energy's score does not depend on: the last one's, where no activation follows it. As in
-    autograd it then has no derivative."""
+    """The place of the bias that an energy's score does not depend on: the last one's, where no
+    activation follows it. As in autograd it then has no derivative."""
 
 
 def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Wiring:
     """kind: 0 for an energy, 1 for a score."""
-    each = ((layer.weight.shape[0], ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip)) for layer in layers)
-    layout = torch.tensor([kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu")
+    each = (
+        (layer.weight.shape[0], ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip))
+        for layer in layers
+    )
+    layout = torch.tensor(
+        [kind, dim, len(layers), *(number for layer in each for number in layer)], device="cpu"
+    )
     device = layers[0].weight.device
     numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=device)
     seen: list[int | None] = []
@@ -175,8 +208,9 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
 
 
 def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor]:
-    """What params is made of, in its order: each layer's weight, without the columns that a condition is multiplied by, its bias
-    and its activation's number; last q. In the dtype of params."""
+    """What params is made of, in its order: each layer's weight, without the columns that a
+    condition is multiplied by, its bias and its activation's number; last q. In the dtype of
+    params."""
     parts: list[Tensor] = []
     tensors = iter(reading.tensors())
     dtype = wiring.numbers[0].dtype

@@ -1,4 +1,5 @@
-"""The base class of the closed-form targets: what they share, so that one of them is an energy and a few numbers."""
+"""The base class of the closed-form targets: what they share, so that one of them is an energy and
+a few numbers."""
 
 from __future__ import annotations
 
@@ -48,14 +49,17 @@ class Numbers(NamedTuple):
 
 
 class Target(nn.Module):
-    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of :mod:`pyebm.targets`.
+    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of
+    :mod:`pyebm.targets`.
 
-    Calling one, ``target(x)``, returns the energy. Its parameters are buffers in float64 (``.to(device)`` and ``state_dict`` work),
-    rounded once to the dtype that x is computed in (float32 for half precisions). One that is given as an ``nn.Parameter`` is
-    registered as it is, to be learned; one that is given as another tensor that requires grad keeps its graph.
+    Calling one, ``target(x)``, returns the energy. Its parameters are buffers in float64
+    (``.to(device)`` and ``state_dict`` work), rounded once to the dtype that x is computed in
+    (float32 for half precisions). One that is given as an ``nn.Parameter`` is registered as it is,
+    to be learned; one that is given as another tensor that requires grad keeps its graph.
 
-    A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels' table, and ``dim``, and defines
-    :meth:`energy` and :meth:`_numbers`, the parameters as the kernels take them; docs/targets.md shows one from start to end.
+    A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels'
+    table, and ``dim``, and defines :meth:`energy` and :meth:`_numbers`, the parameters as the
+    kernels take them; docs/targets.md shows one from start to end.
     """
 
     kind: str
@@ -70,7 +74,8 @@ class Target(nn.Module):
 
     _kept: dict[torch.dtype, Kept]
     _keeps = True
-    """Whether the numbers are a function of the tensors alone. Of a subclass from elsewhere that makes its own, nobody knows."""
+    """Whether the numbers are a function of the tensors alone. Of a subclass from elsewhere that
+    makes its own, nobody knows."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -88,9 +93,11 @@ class Target(nn.Module):
         return self.__dict__ | {"_kept": {}}
 
     def energy(self, x: Tensor) -> Tensor:
-        """The energy of each sample, (B,), by torch operations, differentiable; float32 for half precisions, else x's dtype.
+        """The energy of each sample, (B,), by torch operations, differentiable; float32 for half
+        precisions, else x's dtype.
 
-        Raises TypeError and ValueError for an x that is not a floating-point tensor (B, ...) of this target's dimension and device.
+        Raises TypeError and ValueError for an x that is not a floating-point tensor (B, ...) of
+        this target's dimension and device.
         """
         raise NotImplementedError
 
@@ -98,29 +105,41 @@ class Target(nn.Module):
         return self.energy(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """``log p(x)``, (B,), normalised; differentiable. Raises NotImplementedError where the normaliser is not known."""
+        """``log p(x)``, (B,), normalised; differentiable. Raises NotImplementedError where the
+        normaliser is not known."""
         raise NotImplementedError(
             f"{type(self).__name__}: log_prob needs the normaliser, which has no closed form; energy is there"
         )
 
     def sample(
-        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+        self,
+        n: int | Sequence[int],
+        noise: Noise,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
     ) -> Tensor:
-        """n exact samples, (n, dim), on the target's device; made from the noise, so that the same Noise gives them again.
+        """n exact samples, (n, dim), on the target's device; made from the noise, so that the same
+        Noise gives them again.
 
-        A chain that starts from them takes another stream of the noise. n may be a shape (n, ...), and must be for a target whose
-        dim is None.
+        A chain that starts from them takes another stream of the noise. n may be a shape (n, ...),
+        and must be for a target whose dim is None.
 
-        Raises NotImplementedError where exact sampling does not exist, ValueError for a shape that is not the target's.
+        Raises NotImplementedError where exact sampling does not exist, ValueError for a shape that
+        is not the target's.
         """
-        raise NotImplementedError(f"{type(self).__name__}: there is no exact sampling of it; run a chain, pyebm.langevin_chain")
+        raise NotImplementedError(
+            f"{type(self).__name__}: there is no exact sampling of it; run a chain, pyebm.langevin_chain"
+        )
 
     @by_samples
     def score(self, x: Tensor, *, backend: str | None = None) -> Tensor:
-        """``grad log p(x) = -grad energy(x)`` in closed form, x's shape and dtype; no autograd is needed.
+        """``grad log p(x) = -grad energy(x)`` in closed form, x's shape and dtype; no autograd is
+        needed.
 
-        In half precisions the arithmetic is float32, rounded once. Where x (or a buffer) requires grad it is composed of torch
-        operations: the same bits (mixtures and full covariances: within their bound), and differentiable.
+        In half precisions the arithmetic is float32, rounded once. Where x (or a buffer) requires
+        grad it is composed of torch operations: the same bits (mixtures and full covariances:
+        within their bound), and differentiable.
 
         Args:
             x: (B, ...), float16, bfloat16, float32 or float64; any strides.
@@ -153,7 +172,10 @@ class Target(nn.Module):
         return exactly(lambda: launched(BySample(launch, shared=(1,)), x, params), composed)
 
     def extra_repr(self) -> str:
-        shown = ((name, f"{t.item():g}" if t.dim() == 0 and not t.is_meta else f"<{tuple(t.shape)}>") for name, t in self._own())
+        shown = (
+            (name, f"{t.item():g}" if t.dim() == 0 and not t.is_meta else f"<{tuple(t.shape)}>")
+            for name, t in self._own()
+        )
         return ", ".join(f"{name}={value}" for name, value in shown)
 
     # --- for subclasses ---
@@ -167,12 +189,14 @@ class Target(nn.Module):
         return self._numbers().to(dtype)
 
     def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
-        """A parameter (M, D) whose rows are in the numbers of that dtype as they are, and what finds them there."""
+        """A parameter (M, D) whose rows are in the numbers of that dtype as they are, and what
+        finds them there."""
         del dtype
         return None
 
     def _constant(self, elements: int) -> float:
-        """What these numbers don't say of the energy of a sample of so many elements: the kernels' is less by that."""
+        """What these numbers don't say of the energy of a sample of so many elements: the kernels'
+        is less by that."""
         del elements
         return 0.0
 
@@ -186,21 +210,30 @@ class Target(nn.Module):
         dims: int = 0,
         like: object = None,
     ) -> None:
-        """``value`` as the parameter or float64 buffer ``name``; all of it finite and, where given, passing the check.
+        """``value`` as the parameter or float64 buffer ``name``; all of it finite and, where given,
+        passing the check.
 
-        dims: a tensor may have so many dimensions. like: a number goes to this one's device, where it is a tensor.
+        dims: a tensor may have so many dimensions. like: a number goes to this one's device, where
+        it is a tensor.
         """
         own = type(self).__name__
         if isinstance(value, Tensor):
             check_tensor(own, name, value)
             if isinstance(like, Tensor) and like.device != value.device:
-                raise ValueError(f"{own}: {name} must be on the device of the other tensors, {like.device}, got {value.device}")
+                raise ValueError(
+                    f"{own}: {name} must be on the device of the other tensors, {like.device}, got"
+                    f" {value.device}"
+                )
             if value.dim() > dims:
                 shape = ("()", "(D,)", "(M, D)")[dims]
-                raise ValueError(f"{own}: {name} must be a number or a tensor {shape}, got shape {tuple(value.shape)}")
+                raise ValueError(
+                    f"{own}: {name} must be a number or a tensor {shape}, got shape {tuple(value.shape)}"
+                )
             self._check_values(name, value, check, must)
             self._hold(name, value)
-        elif isinstance(value, numbers.Real):  # no tensor decides, so that targets can be made in compiled code
+        elif isinstance(
+            value, numbers.Real
+        ):  # no tensor decides, so that targets can be made in compiled code
             number = as_float(value)
             if not math.isfinite(number) or (check is not None and not check(number)):
                 raise ValueError(f"{own}: {name} must {must}, got {number:g}")
@@ -209,21 +242,28 @@ class Target(nn.Module):
         else:
             raise TypeError(f"{own}: {name} must be a number or a tensor, got {type(value).__name__}")
 
-    def _check_values(self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite") -> None:
+    def _check_values(
+        self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite"
+    ) -> None:
         check_tensor(type(self).__name__, name, value)
         if value.is_meta:
             return
         found = value.detach()  # of the means of a mixture, which may be large, no copy is made
         bad = ~(found.isfinite() if check is None else found.isfinite() & check(found))
         if bad.any():
-            raise ValueError(f"{type(self).__name__}: {name} must {must}, got {float(found[bad].flatten()[0]):g}")
+            raise ValueError(
+                f"{type(self).__name__}: {name} must {must}, got {float(found[bad].flatten()[0]):g}"
+            )
 
     def _hold(self, name: str, value: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        """A Parameter stays itself, another tensor with a derivative does too; of all others a copy is made."""
+        """A Parameter stays itself, another tensor with a derivative does too; of all others a copy
+        is made."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
-            self.register_buffer(name, value if traced(value) else value.detach().to(dtype, copy=True).contiguous())
+            self.register_buffer(
+                name, value if traced(value) else value.detach().to(dtype, copy=True).contiguous()
+            )
 
     def _wide(self, name: str) -> Tensor:
         """The parameter or buffer of this name in float64."""
@@ -235,7 +275,8 @@ class Target(nn.Module):
         return [*self.named_parameters(), *self.named_buffers()]
 
     def _work(self, x: Tensor) -> tuple[Tensor, Callable[[str], Tensor]]:
-        """x as (B, elements) in the dtype of the computation, and the parameters, by name, in it."""
+        """x as (B, elements) in the dtype of the computation, and the parameters, by name, in
+        it."""
         self._check(f"{type(self).__name__}", x)
         work = reference.work_of(x).reshape(x.shape[0], _elements(x))
         return work, lambda name: getattr(self, name).to(work.dtype)
@@ -243,7 +284,8 @@ class Target(nn.Module):
     def _normals(
         self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
     ) -> tuple[Tensor, Callable[[str], Tensor], Callable[[Tensor], Tensor]]:
-        """For :meth:`sample`: normals (n, elements), the parameters by name, and what brings a result to its shape and dtype."""
+        """For :meth:`sample`: normals (n, elements), the parameters by name, and what brings a
+        result to its shape and dtype."""
         call = f"{type(self).__name__}.sample"
         if isinstance(n, (tuple, list)):
             shape = checked_shape(call, "n", n)
@@ -251,13 +293,19 @@ class Target(nn.Module):
             shape = (checked_count(call, "n", n), self.dim)
         else:
             raise ValueError(
-                f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got {shown(n)}"
+                f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got"
+                f" {shown(n)}"
             )
         if not isinstance(noise, Noise):
             raise TypeError(f"{call}: noise must be a Noise, got {type(noise).__name__}")
         check_dtype(call, dtype)
         device = self._tensors()[0].device
-        z = noise.randn(shape, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device=device, backend=backend)
+        z = noise.randn(
+            shape,
+            dtype=torch.float64 if dtype == torch.float64 else torch.float32,
+            device=device,
+            backend=backend,
+        )
         work, of = self._work(z)
         return work, of, lambda made: made.reshape(shape).to(dtype)
 
@@ -269,12 +317,15 @@ class Target(nn.Module):
 
     @property
     def _has_energy_kernel(self) -> bool:
-        """Whether the kernels know the energy: not where a subclass has another energy with the same numbers, or the reverse."""
+        """Whether the kernels know the energy: not where a subclass has another energy with the
+        same numbers, or the reverse."""
 
         def owner(*names: str) -> type:
             return next(base for base in type(self).__mro__ if any(name in vars(base) for name in names))
 
-        return self.kind in reference.ENERGIES and owner("energy", "forward") is owner("_numbers", "_numbers_in")
+        return self.kind in reference.ENERGIES and owner("energy", "forward") is owner(
+            "_numbers", "_numbers_in"
+        )
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:
         """All parameters and buffers, once x is known to fit them."""
@@ -282,18 +333,25 @@ class Target(nn.Module):
         if batch and (self.dim is not None or self.least_dim):
             elements = x.numel() // batch
             if self.dim is not None and elements != self.dim:
-                raise ValueError(f"{op}: x must have samples of {self.dim} elements, the target's dimension, got {tuple(x.shape)}")
+                raise ValueError(
+                    f"{op}: x must have samples of {self.dim} elements, the target's dimension, got"
+                    f" {tuple(x.shape)}"
+                )
             if elements < self.least_dim:
-                raise ValueError(f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}")
+                raise ValueError(
+                    f"{op}: x must have samples of at least {self.least_dim} elements, got {tuple(x.shape)}"
+                )
         tensors = self._tensors()
         if tensors and not (tensors[0].is_cpu and x.is_cpu) and tensors[0].device != x.device:
             raise ValueError(
-                f"{op}: x must be on the target's device {tensors[0].device}, got {x.device}; move it with target.to(x.device)"
+                f"{op}: x must be on the target's device {tensors[0].device}, got {x.device}; move it with"
+                " target.to(x.device)"
             )
         return tensors
 
     def _checked(self, op: str, x: Tensor) -> Tensor:
-        """The parameters for a kernel that works on x, once x is known to fit. They stay as they are: nobody writes to them."""
+        """The parameters for a kernel that works on x, once x is known to fit. They stay as they
+        are: nobody writes to them."""
         tensors = self._check(op, x)
         dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
         if is_compiling():  # before a look at what is kept, which would be a guard
@@ -312,7 +370,8 @@ class Target(nn.Module):
         return Numbers("langevin_chain", self._index, self._checked(call, x))
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
-        """Whether there is a kernel for its chains where x is; limited: for those with a mask or a score_clip."""
+        """Whether there is a kernel for its chains where x is; limited: for those with a mask or a
+        score_clip."""
         return not limited or _ops.on_host(backend, x)
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
@@ -321,10 +380,15 @@ class Target(nn.Module):
         return type(self).score is Target.score
 
     def _tensors(self) -> list[Tensor]:
-        """All parameters and buffers. Where no modules are inside, without torch's walk, which takes longer than small kernels."""
+        """All parameters and buffers. Where no modules are inside, without torch's walk, which
+        takes longer than small kernels."""
         if self._modules:
             return [*self.parameters(), *self.buffers()]
-        own = [*self._parameters.values(), *self._buffers.values()] if self._parameters else self._buffers.values()
+        own = (
+            [*self._parameters.values(), *self._buffers.values()]
+            if self._parameters
+            else self._buffers.values()
+        )
         return [tensor for tensor in own if tensor is not None]
 
 

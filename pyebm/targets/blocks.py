@@ -35,7 +35,9 @@ class InputSkip(nn.Sequential):
     Example:
         >>> import torch, pyebm
         >>> from torch import nn
-        >>> net = pyebm.targets.InputSkip(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64 + 2, 64), nn.SiLU(), nn.Linear(64 + 2, 1))
+        >>> net = pyebm.targets.InputSkip(
+        ...     nn.Linear(2, 64), nn.SiLU(), nn.Linear(64 + 2, 64), nn.SiLU(), nn.Linear(64 + 2, 1)
+        ... )
         >>> net(torch.randn(5, 2)).shape
         torch.Size([5, 1])
     """

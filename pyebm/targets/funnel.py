@@ -13,9 +13,11 @@ from ._target import Target, positive
 
 
 class Funnel(Target):
-    """The first element v is normal with deviation ``std``; given v, the others are normal with variance e^v (Neal 2003).
+    """The first element v is normal with deviation ``std``; given v, the others are normal with
+    variance e^v (Neal 2003).
 
-    ``energy(x) = v^2 / (2 std^2) + (D - 1) v / 2 + e^-v sum_{i > 1} x_i^2 / 2``, x of D >= 2 elements.
+    ``energy(x) = v^2 / (2 std^2) + (D - 1) v / 2 + e^-v sum_{i > 1} x_i^2 / 2``, x of D >= 2
+    elements.
 
     Args:
         std: the standard deviation of v, > 0.
@@ -39,14 +41,23 @@ class Funnel(Target):
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
         v, others = work[:, 0], work[:, 1:]
-        return 0.5 * (v / of("std")).square() + 0.5 * others.shape[1] * v + 0.5 * (-v).exp() * others.square().sum(1)
+        return (
+            0.5 * (v / of("std")).square()
+            + 0.5 * others.shape[1] * v
+            + 0.5 * (-v).exp() * others.square().sum(1)
+        )
 
     def log_prob(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
         return -self.energy(x) - (of("std").log() + 0.5 * math.log(2 * math.pi) * work.shape[1])
 
     def sample(
-        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+        self,
+        n: int | Sequence[int],
+        noise: Noise,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
     ) -> Tensor:
         z, of, made = self._normals(n, noise, dtype, backend)
         v = of("std") * z[:, :1]

@@ -18,23 +18,28 @@ from ._target import Target, positive
 
 
 class Gaussian(Target):
-    """A normal distribution: independent elements with the standard deviation ``std``, or any ``covariance``.
+    """A normal distribution: independent elements with the standard deviation ``std``, or any
+    ``covariance``.
 
-    ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels multiply by its inverse, made once
-    in float64 from the Cholesky factor (``scale_tril``); their bits are a backend's own, within docs/targets.md's bound.
+    ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels
+    multiply by its inverse, made once in float64 from the Cholesky factor (``scale_tril``); their
+    bits are a backend's own, within docs/targets.md's bound.
 
     Args:
         mean: a number for all elements, or a tensor (D,).
-        std: the standard deviation, > 0, likewise; 1 if not given. Where mean and std are numbers, x may have any shape (B, ...).
+        std: the standard deviation, > 0, likewise; 1 if not given. Where mean and std are numbers,
+            x may have any shape (B, ...).
         covariance: (D, D), symmetric and positive definite, in place of std.
-        scale_tril: (D, D), the Cholesky factor of the covariance, in place of it: lower triangular, its diagonal > 0. To learn a
-            covariance make this an ``nn.Parameter``; what is above the diagonal is not read and gets no gradient.
+        scale_tril: (D, D), the Cholesky factor of the covariance, in place of it: lower triangular,
+            its diagonal > 0. To learn a covariance make this an ``nn.Parameter``; what is above the
+            diagonal is not read and gets no gradient.
 
     Raises:
         TypeError: what is neither a number nor a tensor.
-        ValueError: numbers outside these ranges, tensors of more dimensions or of different lengths; two of std, covariance and
-            scale_tril given; a covariance that is an ``nn.Parameter``, not square, not symmetric, singular or not positive
-            definite; a scale_tril that is not square or has a diagonal that is not positive.
+        ValueError: numbers outside these ranges, tensors of more dimensions or of different
+            lengths; two of std, covariance and scale_tril given; a covariance that is an
+            ``nn.Parameter``, not square, not symmetric, singular or not positive definite; a
+            scale_tril that is not square or has a diagonal that is not positive.
 
     Example:
         >>> import torch, pyebm
@@ -65,13 +70,17 @@ class Gaussian(Target):
         if len(names) > 1:
             raise ValueError(f"Gaussian: give {names[0]} or {names[1]}, not both")
         if covariance is not None or scale_tril is not None:
-            self._set_factor(mean, _factor_of(covariance) if covariance is not None else _checked_factor(scale_tril))
+            self._set_factor(
+                mean, _factor_of(covariance) if covariance is not None else _checked_factor(scale_tril)
+            )
             return
         self._register("mean", mean, dims=1, like=std)
         self._register("std", 1.0 if std is None else std, positive, "be > 0 and finite", dims=1, like=mean)
         sizes = {name: value.shape[0] for name, value in self._own() if value.dim()}
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"Gaussian: mean and std must have the same length, got {sizes['mean']} and {sizes['std']}")
+            raise ValueError(
+                f"Gaussian: mean and std must have the same length, got {sizes['mean']} and {sizes['std']}"
+            )
         for name, size in sizes.items():
             if size == 0:
                 raise ValueError(f"Gaussian: {name} must have one element or more, got shape (0,)")
@@ -83,7 +92,9 @@ class Gaussian(Target):
         if isinstance(mean, Tensor):
             check_tensor("Gaussian", "mean", mean)
         if isinstance(mean, Tensor) and (mean.dim() > 1 or mean.numel() not in (1, self.dim)):
-            raise ValueError(f"Gaussian: mean must be a number or a tensor ({self.dim},), got shape {tuple(mean.shape)}")
+            raise ValueError(
+                f"Gaussian: mean must be a number or a tensor ({self.dim},), got shape {tuple(mean.shape)}"
+            )
         self._register("mean", mean, dims=1, like=factor)
         if not traced(self.mean):
             self.register_buffer("mean", self.get_buffer("mean").expand(self.dim).clone())
@@ -113,11 +124,17 @@ class Gaussian(Target):
         return -self.energy(x) - (log_std + 0.5 * math.log(2 * math.pi) * work.shape[1])
 
     def sample(
-        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+        self,
+        n: int | Sequence[int],
+        noise: Noise,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
     ) -> Tensor:
         z, of, made = self._normals(n, noise, dtype, backend)
         if self.kind == "gaussian_full":
-            # factor z by the score's kernel, which is (matrix) (0 - x): torch's own product has other bits in another batch.
+            # factor z by the score's kernel, which is (matrix) (0 - x): torch's own product has
+            # other bits in another batch.
             factor = of("scale_tril").tril()
             out, packed = torch.empty_like(z), torch.cat((z.new_zeros(z.shape[1]), padded(factor)))
             _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed.detach())
@@ -142,8 +159,8 @@ def _factor_of(covariance: Tensor) -> Tensor:
     check_tensor("Gaussian", "covariance", covariance)
     if isinstance(covariance, nn.Parameter):
         raise ValueError(
-            "Gaussian: covariance must not be a Parameter, since a step of an optimiser can leave the positive definite matrices; "
-            "give scale_tril=nn.Parameter(torch.linalg.cholesky(covariance))"
+            "Gaussian: covariance must not be a Parameter, since a step of an optimiser can leave the"
+            " positive definite matrices; give scale_tril=nn.Parameter(torch.linalg.cholesky(covariance))"
         )
     _check_square("covariance", covariance)
     wide = covariance.double()
@@ -153,16 +170,20 @@ def _factor_of(covariance: Tensor) -> Tensor:
         raise ValueError(f"Gaussian: covariance must be finite, got {wide[~wide.isfinite()][0].item():g}")
     uneven = (wide - wide.T).abs().max().item()
     if uneven > 1e-5 * wide.abs().max().item():
-        raise ValueError(f"Gaussian: covariance must be symmetric, got entries {uneven:g} apart from their mirror images")
+        raise ValueError(
+            f"Gaussian: covariance must be symmetric, got entries {uneven:g} apart from their mirror images"
+        )
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex((wide + wide.T) / 2)
     diagonal = factor.diagonal()
     resolution = torch.finfo(covariance.dtype if covariance.is_floating_point() else torch.float64).eps
-    # A factor within rounding of 0 means a direction without variance, though the decomposition may have got through.
+    # A factor within rounding of 0 means a direction without variance, though the decomposition may
+    # have got through.
     if failed or (diagonal.square() <= resolution * wide.diagonal()).any():
         at = int(failed) if failed else int((diagonal.square() / wide.diagonal()).argmin()) + 1
         raise ValueError(
-            f"Gaussian: covariance must be positive definite, got one whose leading {at} x {at} block is singular or indefinite"
+            f"Gaussian: covariance must be positive definite, got one whose leading {at} x {at} block is"
+            " singular or indefinite"
         )
     return factor
 
@@ -174,7 +195,9 @@ def _checked_factor(factor: Tensor | None) -> Tensor:
         raise TypeError(f"Gaussian: scale_tril must be a floating-point tensor, got {factor.dtype}")
     _check_square("scale_tril", factor)
     if not factor.is_meta and not (factor.diagonal() > 0).all():
-        raise ValueError(f"Gaussian: scale_tril must have a diagonal > 0, got {factor.diagonal().min().item():g} in it")
+        raise ValueError(
+            f"Gaussian: scale_tril must have a diagonal > 0, got {factor.diagonal().min().item():g} in it"
+        )
     return factor
 
 
@@ -185,8 +208,11 @@ def _check_square(name: str, matrix: Tensor) -> None:
 
 
 def _inverse(factor: Tensor) -> Tensor:
-    """``(factor factor^T)^-1``. The forward-mode derivative of torch's own is wrong (2.13), so derivatives are those of a solve."""
+    """``(factor factor^T)^-1``. The forward-mode derivative of torch's own is wrong (2.13), so
+    derivatives are those of a solve."""
     if not wanted(factor):
         return torch.cholesky_inverse(factor)
-    root = torch.linalg.solve_triangular(factor, torch.eye(len(factor), dtype=factor.dtype, device=factor.device), upper=False)
+    root = torch.linalg.solve_triangular(
+        factor, torch.eye(len(factor), dtype=factor.dtype, device=factor.device), upper=False
+    )
     return exactly(lambda: torch.cholesky_inverse(factor.detach()), root.T @ root)

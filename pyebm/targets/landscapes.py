@@ -1,4 +1,5 @@
-"""Test functions of optimisation, as energies: a curved valley, and two that are full of local minima."""
+"""Test functions of optimisation, as energies: a curved valley, and two that are full of local
+minima."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ _ONE = "be > 0 and finite"
 
 
 class Rosenbrock(Target):
-    """``energy(x) = sum_{i < D} b (x_{i+1} - x_i^2)^2 + (a - x_i)^2``: a curved valley, x of D >= 2 elements.
+    """``energy(x) = sum_{i < D} b (x_{i+1} - x_i^2)^2 + (a - x_i)^2``: a curved valley, x of D >= 2
+    elements.
 
-    With D = 2, :meth:`log_prob` and :meth:`sample` exist: x_1 is normal around a with variance 1/2, and x_2 around x_1^2 with
-    variance 1 / (2 b).
+    With D = 2, :meth:`log_prob` and :meth:`sample` exist: x_1 is normal around a with variance 1/2,
+    and x_2 around x_1^2 with variance 1 / (2 b).
 
     Args:
         a: where the minimum is, x = (a, a^2, ...) for a in {0, 1}.
@@ -48,15 +50,24 @@ class Rosenbrock(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
         if work.shape[1] != 2:
-            raise NotImplementedError(f"Rosenbrock: log_prob is known for samples of 2 elements only, got {work.shape[1]}")
+            raise NotImplementedError(
+                f"Rosenbrock: log_prob is known for samples of 2 elements only, got {work.shape[1]}"
+            )
         return -self.energy(x) - (math.log(math.pi) - 0.5 * of("b").log())
 
     def sample(
-        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+        self,
+        n: int | Sequence[int],
+        noise: Noise,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
     ) -> Tensor:
         z, of, made = self._normals((n, 2) if isinstance(n, int) else n, noise, dtype, backend)
         if z.shape[1] != 2:
-            raise NotImplementedError(f"Rosenbrock: sampling is known for samples of 2 elements only, got {z.shape[1]}")
+            raise NotImplementedError(
+                f"Rosenbrock: sampling is known for samples of 2 elements only, got {z.shape[1]}"
+            )
         first = of("a") + math.sqrt(0.5) * z[:, 0]
         return made(torch.stack((first, first.square() + z[:, 1] / (2 * of("b")).sqrt()), 1))
 
@@ -66,7 +77,8 @@ class Rosenbrock(Target):
 
 
 class Rastrigin(Target):
-    """``energy(x) = sum_i x_i^2 + A (1 - cos(2 pi x_i))``: a bowl with a local minimum near every integer point, any (B, ...).
+    """``energy(x) = sum_i x_i^2 + A (1 - cos(2 pi x_i))``: a bowl with a local minimum near every
+    integer point, any (B, ...).
 
     Args:
         amplitude: A > 0.
@@ -91,7 +103,8 @@ class Rastrigin(Target):
         return (work.square() + of("amplitude") * (1 - (2 * math.pi * turns).cos())).sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Z per element is sqrt(pi) e^-A sum_k I_k(A) exp(-pi^2 k^2); beyond k = 1 nothing is left in float64."""
+        """Z per element is sqrt(pi) e^-A sum_k I_k(A) exp(-pi^2 k^2); beyond k = 1 nothing is left
+        in float64."""
         work, of = self._work(x)
         a = of("amplitude")
         one = math.sqrt(math.pi) * (torch.special.i0e(a) + 2 * math.exp(-(math.pi**2)) * torch.special.i1e(a))
@@ -102,10 +115,11 @@ class Rastrigin(Target):
 
 
 class Ackley(Target):
-    """``energy(x) = A (1 - exp(-b sqrt(mean x_i^2))) + e - exp(mean cos(c x_i))``: a funnel full of local minima, any (B, ...).
+    """``energy(x) = A (1 - exp(-b sqrt(mean x_i^2))) + e - exp(mean cos(c x_i))``: a funnel full of
+    local minima, any (B, ...).
 
-    It is flat far away from its minimum 0 at the origin, so exp(-energy) has no finite integral: chains need a clamp. At the
-    origin, a cusp, the score is 0.
+    It is flat far away from its minimum 0 at the origin, so exp(-energy) has no finite integral:
+    chains need a clamp. At the origin, a cusp, the score is 0.
 
     Args:
         a, b, c: A, b, c > 0.

@@ -1,4 +1,5 @@
-"""Mixtures of Gaussians, and with them the exact score of a data set that was perturbed with Gaussian noise."""
+"""Mixtures of Gaussians, and with them the exact score of a data set that was perturbed with
+Gaussian noise."""
 
 from __future__ import annotations
 
@@ -19,30 +20,37 @@ from ._target import Target, positive
 
 
 class GaussianMixture(Target):
-    """``p(x) = sum_m weights_m N(x; means_m, diag(scale_m^2))``; samples of any shape (B, ...) with D elements each.
+    """``p(x) = sum_m weights_m N(x; means_m, diag(scale_m^2))``; samples of any shape (B, ...) with
+    D elements each.
 
-    The score is ``sum_m r_m(x) (means_m - x) / scale_m^2`` with the responsibilities ``r_m(x)``, the softmax of the components'
-    log densities. The kernels stream the components past a few samples in the cache, once, with an online softmax (Milakov &
-    Gimelshein 2018): no (B, M) matrix is ever in memory. Far from all components the score stays right: no density underflows.
+    The score is ``sum_m r_m(x) (means_m - x) / scale_m^2`` with the responsibilities ``r_m(x)``,
+    the softmax of the components' log densities. The kernels stream the components past a few
+    samples in the cache, once, with an online softmax (Milakov & Gimelshein 2018): no (B, M) matrix
+    is ever in memory. Far from all components the score stays right: no density underflows.
 
-    Kernels differ from the exact score by rounding only, within the bound that docs/targets.md states; on one backend the bits do
-    not depend on the batch, the threads or how a chain is cut.
+    Kernels differ from the exact score by rounding only, within the bound that docs/targets.md
+    states; on one backend the bits do not depend on the batch, the threads or how a chain is cut.
 
     Args:
         means: (M, D), real numbers.
-        scale: standard deviations > 0: a number, or a tensor that broadcasts against the means: (M, 1) one a component,
-            (D,) or (1, D) one a dimension, (M, D) one of each. (M,) would mean dimensions, so it is an error unless M = D.
-        weights: (M,), >= 0, with the sum 1 to within 1e-5; None for equal ones. A weight of 0 is legal. They are divided by their
-            sum in every use, so those that are learned need not keep it at 1; below 0 they give NaN.
+        scale: standard deviations > 0: a number, or a tensor that broadcasts against the means: (M,
+            1) one a component, (D,) or (1, D) one a dimension, (M, D) one of each. (M,) would mean
+            dimensions, so it is an error unless M = D.
+        weights: (M,), >= 0, with the sum 1 to within 1e-5; None for equal ones. A weight of 0 is
+            legal. They are divided by their sum in every use, so those that are learned need not
+            keep it at 1; below 0 they give NaN.
 
     Raises:
         TypeError: means, scale or weights that aren't real tensors (scale: or a number).
-        ValueError: shapes that don't fit together, NaN or infinity, a scale <= 0, weights that are negative or don't sum to 1.
+        ValueError: shapes that don't fit together, NaN or infinity, a scale <= 0, weights that are
+            negative or don't sum to 1.
 
     Example:
         >>> import torch, pyebm
-        >>> target = pyebm.targets.GaussianMixture(torch.tensor([[-2.0], [2.0]]), 0.5, torch.tensor([0.25, 0.75]))
-        >>> x = pyebm.langevin_chain(target.sample(4000, pyebm.Noise(0)), target, 100, 0.01, pyebm.Noise(1))
+        >>> means, weights = torch.tensor([[-2.0], [2.0]]), torch.tensor([0.25, 0.75])
+        >>> target = pyebm.targets.GaussianMixture(means, 0.5, weights)
+        >>> x = target.sample(4000, pyebm.Noise(0))
+        >>> x = pyebm.langevin_chain(x, target, 100, 0.01, pyebm.Noise(1))
         >>> round((x > 0).double().mean().item(), 1)
         0.8
     """
@@ -55,25 +63,35 @@ class GaussianMixture(Target):
         super().__init__()
         self._check_values("means", self._tensor("means", means))
         if means.dim() != 2 or not means.numel():
-            raise ValueError(f"GaussianMixture: means must be (M, D) with M, D >= 1, got {tuple(means.shape)}")
-        self._hold("means", means, means.dtype if means.dtype in (torch.float32, torch.float64) else torch.float64)
+            raise ValueError(
+                f"GaussianMixture: means must be (M, D) with M, D >= 1, got {tuple(means.shape)}"
+            )
+        self._hold(
+            "means", means, means.dtype if means.dtype in (torch.float32, torch.float64) else torch.float64
+        )
         count, dim = means.shape
         if not isinstance(scale, numbers.Real):
             shape = self._tensor("scale", scale).shape
-            if len(shape) > 2 or any(n not in (1, full) for n, full in zip(shape[::-1], (dim, count), strict=False)):
+            if len(shape) > 2 or any(
+                n not in (1, full) for n, full in zip(shape[::-1], (dim, count), strict=False)
+            ):
                 raise ValueError(
-                    f"GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M, D) = "
-                    f"{tuple(means.shape)}, got {tuple(shape)}"
+                    "GaussianMixture: scale must be a number, (M, 1), (D,), (1, D) or (M, D) for means (M,"
+                    f" D) = {tuple(means.shape)}, got {tuple(shape)}"
                 )
         self._register("scale", scale, positive, "be > 0 and finite", dims=2, like=means)
         self.dim, self.kind = dim, "mixture_diagonal" if min(self._rows().shape) > 1 else "mixture"
         if isinstance(weights, Tensor) and weights.device != means.device:
-            raise ValueError(f"GaussianMixture: weights must be on the means' device {means.device}, got {weights.device}")
+            raise ValueError(
+                f"GaussianMixture: weights must be on the means' device {means.device}, got {weights.device}"
+            )
         if weights is None:
             self.register_buffer("weights", means.new_full((count,), 1 / count, dtype=torch.float64))
             return
         if self._tensor("weights", weights).shape != (count,):
-            raise ValueError(f"GaussianMixture: weights must be one a component, ({count},), got {tuple(weights.shape)}")
+            raise ValueError(
+                f"GaussianMixture: weights must be one a component, ({count},), got {tuple(weights.shape)}"
+            )
         self._check_values("weights", weights, lambda w: w >= 0, "be >= 0 and finite")
         total = 1.0 if weights.is_meta else weights.detach().double().sum().item()
         if abs(total - 1) > 1e-5:
@@ -82,9 +100,11 @@ class GaussianMixture(Target):
 
     @classmethod
     def from_data(cls, x: Tensor, sigma: float | Tensor) -> GaussianMixture:
-        """The data set ``x`` (N, ...) smoothed with noise of scale ``sigma``: every sample a component of the same weight.
+        """The data set ``x`` (N, ...) smoothed with noise of scale ``sigma``: every sample a
+        component of the same weight.
 
-        Its score at sigma is what a network trained on x by denoising score matching approximates: the optimum of that loss.
+        Its score at sigma is what a network trained on x by denoising score matching approximates:
+        the optimum of that loss.
 
         Args:
             x: (N, ...), real numbers; the target's samples are (B, ...) with as many elements.
@@ -94,7 +114,8 @@ class GaussianMixture(Target):
 
         Example:
             >>> import torch, pyebm
-            >>> target = pyebm.targets.GaussianMixture.from_data(torch.randn(1000, 1, 8, 8), sigma=0.5)
+            >>> data = torch.randn(1000, 1, 8, 8)
+            >>> target = pyebm.targets.GaussianMixture.from_data(data, sigma=0.5)
             >>> target.score(torch.randn(16, 1, 8, 8)).shape
             torch.Size([16, 1, 8, 8])
         """
@@ -105,11 +126,16 @@ class GaussianMixture(Target):
         try:
             return cls(x, sigma)
         except (TypeError, ValueError) as error:  # by this call's names
-            message = str(error).replace("GaussianMixture: means", f"{call}: x").replace("GaussianMixture: scale", f"{call}: sigma")
+            message = (
+                str(error)
+                .replace("GaussianMixture: means", f"{call}: x")
+                .replace("GaussianMixture: scale", f"{call}: sigma")
+            )
             raise type(error)(message) from None
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """``log p(x)``, (B,), computed in float64, rounded once; differentiable. Unlike the score it has B x M terms in memory."""
+        """``log p(x)``, (B,), computed in float64, rounded once; differentiable. Unlike the score
+        it has B x M terms in memory."""
         work, _ = self._work(x)
         means, scale = self._wide("means"), self._rows()
         log_norm = scale.expand_as(means).log().sum(1) + 0.5 * means.shape[1] * math.log(2 * math.pi)
@@ -121,18 +147,27 @@ class GaussianMixture(Target):
         return -self.log_prob(x)
 
     def sample(
-        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+        self,
+        n: int | Sequence[int],
+        noise: Noise,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
     ) -> Tensor:
-        """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next one chooses the components."""
+        """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next
+        one chooses the components."""
         if wanted(self.weights):
             raise RuntimeError(
-                "GaussianMixture.sample: the weights require grad, and which component a sample comes from has no derivative by "
-                "them; call it under torch.no_grad(), or give weights that don't require grad"
+                "GaussianMixture.sample: the weights require grad, and which component a sample comes from"
+                " has no derivative by them; call it under torch.no_grad(), or give weights that don't"
+                " require grad"
             )
         means, scale = self.means, self._wide("scale")
         z, _, made = self._normals(n, noise, dtype, backend)
         # 40 bits of two words: a float32 alone would be too coarse for 10^5 components.
-        u = noise.at(stream=noise.stream + 1).rand((z.shape[0], 2), dtype=torch.float64, device=means.device, backend=backend)
+        u = noise.at(stream=noise.stream + 1).rand(
+            (z.shape[0], 2), dtype=torch.float64, device=means.device, backend=backend
+        )
         u = ((u[:, 0] * 65536).floor().clamp(max=65535) + u[:, 1]) / 65536
         edges = self._log_weights().exp().cumsum(0)
         chosen = torch.searchsorted(edges, u * edges[-1]).clamp(max=means.shape[0] - 1)
@@ -143,8 +178,9 @@ class GaussianMixture(Target):
         weights = self._wide("weights")
         if wanted(weights) and checkable(weights) and bool((weights == 0).any()):
             raise ValueError(
-                f"GaussianMixture: weights must be > 0 where they require grad, as the logarithm of 0 has no derivative, got 0 for "
-                f"component {int((weights == 0).nonzero()[0])}; learn logits, weights = softmax(logits), or detach the weights"
+                "GaussianMixture: weights must be > 0 where they require grad, as the logarithm of 0 has no"
+                f" derivative, got 0 for component {int((weights == 0).nonzero()[0])}; learn logits, weights"
+                " = softmax(logits), or detach the weights"
             )
         return (weights / weights.sum()).log()
 
@@ -156,22 +192,33 @@ class GaussianMixture(Target):
 
     def _constant(self, elements: int) -> float:
         largest = float(self._offsets().max()) * math.log(2)
-        return 0.5 * elements * math.log(2 * math.pi) + (float(self._rows().log().sum()) if self._shared else 0.0) - largest
+        return (
+            0.5 * elements * math.log(2 * math.pi)
+            + (float(self._rows().log().sum()) if self._shared else 0.0)
+            - largest
+        )
 
     @property
     def _shared(self) -> bool:
-        """One scale a dimension for all components: to the kernels space is stretched so that all are 1."""
+        """One scale a dimension for all components: to the kernels space is stretched so that all
+        are 1."""
         return self.kind == "mixture" and self._rows().shape != (self.means.shape[0], 1)
 
     def _offsets(self) -> Tensor:
-        """log2 of what the components' terms in the score are multiplied by; of interest are their differences."""
+        """log2 of what the components' terms in the score are multiplied by; of interest are their
+        differences."""
         scale, log_weight = self._rows(), self._log_weights() / math.log(2)
         if self.kind == "mixture_diagonal":
             return log_weight - scale.log2().sum(1)
-        return log_weight if self._shared else log_weight - (0.5 * self.means.shape[1] + 1) * scale[:, 0].square().log2()
+        return (
+            log_weight
+            if self._shared
+            else log_weight - (0.5 * self.means.shape[1] + 1) * scale[:, 0].square().log2()
+        )
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
-        """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to ``dtype`` at once."""
+        """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to
+        ``dtype`` at once."""
         means, scale, offsets = self.means, self._rows(), self._offsets()
         dim, offset = means.shape[1], offsets - offsets.max()
         if self.kind == "mixture_diagonal":
@@ -184,7 +231,9 @@ class GaussianMixture(Target):
             offset = self._in_range(offset, dtype, variance.reciprocal(), variance, inverse)
             vectors = [offset, 0.5 / math.log(2) / variance, variance, inverse]
             matrices = [means * inverse if shared else means]
-        return torch.cat([*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)])
+        return torch.cat(
+            [*(each.to(dtype) for each in vectors), *(padded(each.to(dtype)) for each in matrices)]
+        )
 
     def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
         means, (count, dim) = self.means, self.means.shape
@@ -194,18 +243,21 @@ class GaussianMixture(Target):
         return means, lambda numbers: numbers[first : first + count * stride].reshape(count, stride)[:, :dim]
 
     def _in_range(self, offset: Tensor, dtype: torch.dtype, *made: Tensor) -> Tensor:
-        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the score is computed in.
+        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the
+        score is computed in.
 
         That is an error, or, where nobody can look without waiting for a device, a score of NaN.
         """
         limits, scale = torch.finfo(dtype), self.scale
-        fits = torch.stack([((each >= limits.tiny) & (each <= 0.25 * limits.max)).all() for each in made]).all()
+        fits = torch.stack(
+            [((each >= limits.tiny) & (each <= 0.25 * limits.max)).all() for each in made]
+        ).all()
         if not readable([scale]):
             return torch.where(fits, offset, math.nan)
         if not fits:
             raise ValueError(
-                f"GaussianMixture: scale^2 and 1 / scale^2 must be normal numbers of {dtype}, in which the score is computed, "
-                f"got scale from {scale.min().item():g} to {scale.max().item():g}"
+                f"GaussianMixture: scale^2 and 1 / scale^2 must be normal numbers of {dtype}, in which the"
+                f" score is computed, got scale from {scale.min().item():g} to {scale.max().item():g}"
             )
         return offset
 

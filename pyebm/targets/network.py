@@ -18,11 +18,15 @@ from ._gradients import exact
 from ._learned import Embedding, Learned
 from ._reading import Reading
 
-_AT_ONCE = 2**30  # products of dimensions and parameters in a call for the Laplacian: about a tenth of a second
+_AT_ONCE = (
+    2**30
+)  # products of dimensions and parameters in a call for the Laplacian: about a tenth of a second
 _CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once
 
 
-def _trace(kernel: Callable[..., None], x: Tensor, layout: Any, params: Tensor, biases: Tensor | None) -> Tensor:
+def _trace(
+    kernel: Callable[..., None], x: Tensor, layout: Any, params: Tensor, biases: Tensor | None
+) -> Tensor:
     """The Hessian's, in calls of some samples each, so that Ctrl-C is heard between them."""
     out = x.new_empty(x.shape[0])
     some = max(int(_AT_ONCE / max(x.shape[1] * params.numel(), 1)), 1)
@@ -61,7 +65,9 @@ class MLPEnergy(Learned):
     Example:
         >>> import torch, pyebm
         >>> from torch import nn
-        >>> net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+        >>> net = nn.Sequential(
+        ...     nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)
+        ... )
         >>> energy = pyebm.targets.MLPEnergy(net, quadratic=0.5)
         >>> x = pyebm.langevin_chain(torch.zeros(256, 2), energy, 60, 0.01, pyebm.Noise(0))
         >>> energy(x).mean().backward()  # the network's gradient, x being a constant
@@ -71,7 +77,14 @@ class MLPEnergy(Learned):
 
     width = 1
 
-    def __init__(self, net: nn.Module, quadratic: float = 0.0, *, condition: int = 0, embedding: Embedding | None = None) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        quadratic: float = 0.0,
+        *,
+        condition: int = 0,
+        embedding: Embedding | None = None,
+    ) -> None:
         super().__init__(net, quadratic, condition, embedding)
 
     def energy(self, x: Tensor, c: Any = None) -> Tensor:
@@ -107,7 +120,8 @@ class MLPEnergy(Learned):
 
         Example:
             >>> import torch, pyebm
-            >>> energy = pyebm.targets.MLPEnergy(torch.nn.Linear(3, 1), quadratic=0.5)  # its Hessian is 1
+            >>> linear = torch.nn.Linear(3, 1)
+            >>> energy = pyebm.targets.MLPEnergy(linear, quadratic=0.5)  # its Hessian is 1
             >>> v = torch.randn(4, 3)
             >>> torch.allclose(energy.hvp(torch.randn(4, 3), v), v)
             True
@@ -147,8 +161,11 @@ class MLPEnergy(Learned):
         with exact(x):
             return self._by_kernel(reading, work, None, composed)
 
-    def _by_kernel(self, reading: Reading, work: Tensor, v: Tensor | None, composed: Callable[[], Tensor]) -> Tensor:
-        """The Hessian times v or, without one, its trace: the kernel's value, with the derivatives of the composed operations."""
+    def _by_kernel(
+        self, reading: Reading, work: Tensor, v: Tensor | None, composed: Callable[[], Tensor]
+    ) -> Tensor:
+        """The Hessian times v or, without one, its trace: the kernel's value, with the derivatives
+        of the composed operations."""
         if not self._has_chain(None, work) or type(work) is not Tensor:
             return composed()
         kernels = _ops.kernels(None, work)
@@ -177,7 +194,9 @@ class MLPEnergy(Learned):
         return product
 
     def _energy(self, work: Tensor, c: Tensor | None) -> Tensor:
-        return self._run(work, c).reshape(work.shape[0]) + self.quadratic.to(work.dtype) * work.square().sum(1)
+        return self._run(work, c).reshape(work.shape[0]) + self.quadratic.to(work.dtype) * work.square().sum(
+            1
+        )
 
     def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
         return energy_score(lambda at: self._energy(at, c), work, create_graph=torch.is_grad_enabled())
@@ -199,8 +218,11 @@ class MLPScore(Learned):
     Example:
         >>> import torch, pyebm
         >>> from torch import nn
-        >>> score = pyebm.targets.MLPScore(nn.Sequential(nn.Linear(2 + 1, 64), nn.Softplus(), nn.Linear(64, 2)), condition=1)
-        >>> sampler = pyebm.samplers.AnnealedLangevin(score, sigmas=[1.0, 0.1], step_lr=0.001, n_steps_each=10)
+        >>> net = nn.Sequential(nn.Linear(2 + 1, 64), nn.Softplus(), nn.Linear(64, 2))
+        >>> score = pyebm.targets.MLPScore(net, condition=1)
+        >>> sampler = pyebm.samplers.AnnealedLangevin(
+        ...     score, sigmas=[1.0, 0.1], step_lr=0.001, n_steps_each=10
+        ... )
         >>> sampler(torch.randn(5, 2), noise=0).shape
         torch.Size([5, 2])
         >>> x = pyebm.langevin_chain(torch.randn(5, 2), score.given(0.1), 10, 0.001, pyebm.Noise(0))
@@ -231,7 +253,9 @@ class MLPScore(Learned):
 
     def energy(self, x: Tensor) -> Tensor:
         """Raises NotImplementedError: a score's energy is not known."""
-        raise NotImplementedError("MLPScore: a network of scores has no energy; MLPEnergy has one, and its score")
+        raise NotImplementedError(
+            "MLPScore: a network of scores has no energy; MLPEnergy has one, and its score"
+        )
 
     def _score(self, work: Tensor, c: Tensor | None) -> Tensor:
         return self._run(work, c)

@@ -15,7 +15,8 @@ from ._target import Target, positive
 
 
 class Harmonic(Target):
-    """``energy(x) = stiffness / 2 * sum_i (x_i - center)^2``: a normal with variance 1 / stiffness, of any shape (B, ...).
+    """``energy(x) = stiffness / 2 * sum_i (x_i - center)^2``: a normal with variance 1 / stiffness,
+    of any shape (B, ...).
 
     Args:
         stiffness: > 0.
@@ -45,7 +46,12 @@ class Harmonic(Target):
         return -self.energy(x) - 0.5 * (math.log(2 * math.pi) - of("stiffness").log()) * work.shape[1]
 
     def sample(
-        self, n: int | Sequence[int], noise: Noise, *, dtype: torch.dtype = torch.float32, backend: str | None = None
+        self,
+        n: int | Sequence[int],
+        noise: Noise,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: str | None = None,
     ) -> Tensor:
         z, of, made = self._normals(n, noise, dtype, backend)
         return made(of("center") + z / of("stiffness").sqrt())
@@ -55,9 +61,11 @@ class Harmonic(Target):
 
 
 class DoubleWell(Target):
-    """``energy(x) = barrier * sum_i ((x_i / width)^2 - 1)^2``: minima at x_i = -width and width, barriers of that height between.
+    """``energy(x) = barrier * sum_i ((x_i / width)^2 - 1)^2``: minima at x_i = -width and width,
+    barriers of that height between.
 
-    With width = 1 it is the double well of torchebm (its default barrier is 2 too). Any shape (B, ...).
+    With width = 1 it is the double well of torchebm (its default barrier is 2 too). Any shape (B,
+    ...).
 
     Args:
         barrier: the energy at x_i = 0, > 0.
@@ -97,12 +105,15 @@ class DoubleWell(Target):
 
 
 class Polynomial(Target):
-    """``energy(x) = sum_i sum_k c_k x_i^k``: every element in the same polynomial, any shape (B, ...).
+    """``energy(x) = sum_i sum_k c_k x_i^k``: every element in the same polynomial, any shape (B,
+    ...).
 
     Args:
-        coefficients: (c_0, ..., c_n), lowest power first; n even and >= 2, c_n > 0, so that exp(-energy) has an integral.
+        coefficients: (c_0, ..., c_n), lowest power first; n even and >= 2, c_n > 0, so that
+            exp(-energy) has an integral.
 
-    Raises TypeError for what is no list of numbers, ValueError for numbers that are not finite or a polynomial of another kind.
+    Raises TypeError for what is no list of numbers, ValueError for numbers that are not finite or a
+    polynomial of another kind.
 
     Example:
         >>> import torch, pyebm
@@ -117,7 +128,9 @@ class Polynomial(Target):
     def __init__(self, coefficients: Sequence[float] | Tensor) -> None:
         super().__init__()
         if not isinstance(coefficients, Tensor):
-            coefficients = torch.tensor(checked_list("Polynomial", "coefficients", coefficients), dtype=torch.float64)
+            coefficients = torch.tensor(
+                checked_list("Polynomial", "coefficients", coefficients), dtype=torch.float64
+            )
         self._register("coefficients", coefficients, dims=1)
         c = self.coefficients.detach()
         if c.dim() != 1 or c.shape[0] < 3 or c.shape[0] % 2 == 0 or not (c.is_meta or c[-1] > 0):

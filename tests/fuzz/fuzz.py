@@ -1,7 +1,9 @@
-"""Random cases against the promises of docs/reliability.md: ``python tests/fuzz/fuzz.py calls --cases 100000 --seed 7``.
+"""Random cases against the promises of docs/reliability.md:
+``python tests/fuzz/fuzz.py calls --cases 100000 --seed 7``.
 
-A case is a function of (fuzzer, seed, number), so that ``--case 1234`` makes one again, alone and in this process. The cases run
-in forked children: one that dies or hangs is a failure like others, and the rest goes on.
+A case is a function of (fuzzer, seed, number), so that ``--case 1234`` makes one again, alone and
+in this process. The cases run in forked children: one that dies or hangs is a failure like others,
+and the rest goes on.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait take the time of other cases
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # threads that spin while they wait take the time of other cases
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cases, sampler_cases
 
 import guarded
 import torch
-import torch.distributed.tensor  # what pyebm imports at need takes half a second: once here, not in each child
+
+# what pyebm imports at need takes half a second: once here, not in each child
+import torch.distributed.tensor
 
 # Their cases in `make test` (about half a minute in all), and how many share a child.
 FUZZERS = {
@@ -68,7 +74,9 @@ class Child:
                     case(dice(fuzzer, seed, number))
                 except BaseException as error:
                     trace = "".join(traceback.format_exception(error)[-3:])
-                    self.report.write(json.dumps([number, f"{type(error).__name__}: {str(error)[:2000]}\n{trace}"]) + "\n")
+                    self.report.write(
+                        json.dumps([number, f"{type(error).__name__}: {str(error)[:2000]}\n{trace}"]) + "\n"
+                    )
                     self.report.flush()
             code = 0
         finally:
@@ -91,7 +99,10 @@ class Child:
         code = os.waitstatus_to_exitcode(status)
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         what = self.at[8:].rstrip(b"\0").decode(errors="replace")
-        return [*found, (number, f"the process {end} at this case, or by the damage of one before it: {what}")], number + 1
+        return [
+            *found,
+            (number, f"the process {end} at this case, or by the damage of one before it: {what}"),
+        ], number + 1
 
 
 def blocks(numbers: range, size: int) -> Iterator[range]:
@@ -100,7 +111,8 @@ def blocks(numbers: range, size: int) -> Iterator[range]:
 
 
 def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int, seconds: float) -> int:
-    """The number of failures, each of them told. What is not begun when the time is over is left."""
+    """The number of failures, each of them told. What is not begun when the time is over is
+    left."""
     case: Case = importlib.import_module(f"fuzz_{fuzzer}").case
     waiting = list(blocks(range(cases), FUZZERS[fuzzer][1]))[::-1]
     running: list[Child] = []
@@ -127,16 +139,25 @@ def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int, seconds: float
                 print(f"--- {fuzzer}, case {number} ({again})\n{said}", flush=True)
             if failed >= most:
                 waiting = []
-    print(f"{fuzzer}: {made} cases of seed {seed}, {failed} failed, {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"{fuzzer}: {made} cases of seed {seed}, {failed} failed, {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     return failed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fuzzers", nargs="*", metavar="fuzzer", default=list(FUZZERS), help=", ".join(FUZZERS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "fuzzers", nargs="*", metavar="fuzzer", default=list(FUZZERS), help=", ".join(FUZZERS)
+    )
     parser.add_argument("--cases", type=int, help="of each; default: as many as make test runs")
     parser.add_argument("--share", type=float, default=1.0, help="of that many")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="for each; what is then left is not made")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="for each; what is then left is not made"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", type=int, help="only this one, in this process")
     parser.add_argument("--jobs", type=int, default=1, help="children at a time")

@@ -1,4 +1,5 @@
-"""Random public calls: functions, losses, targets, chains, noise. The reference's bits, or a refusal in the reference's words."""
+"""Random public calls: functions, losses, targets, chains, noise. The reference's bits, or a
+refusal in the reference's words."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def same_bits(got: Any, want: Any) -> None:
         differs = ~((a == b) & (a.signbit() == b.signbit()) | (a.isnan() & b.isnan()))
         if differs.any():
             at = tuple(differs.nonzero()[0].tolist())
-            raise AssertionError(f"{int(differs.sum())} of {a.numel()} differ; at {at}: {a[at].item()!r}, not {b[at].item()!r}")
+            raise AssertionError(
+                f"{int(differs.sum())} of {a.numel()} differ; at {at}: {a[at].item()!r}, not {b[at].item()!r}"
+            )
 
 
 def flat(result: Any) -> list[Tensor]:
@@ -63,7 +66,8 @@ def flat(result: Any) -> list[Tensor]:
 
 
 def on_threads(threads: int, level: str, run: Callable[[], Any]) -> Any:
-    """The outcome on that many threads and at this SIMD level. All else runs on one: there is nothing to gain from more."""
+    """The outcome on that many threads and at this SIMD level. All else runs on one: there is
+    nothing to gain from more."""
     torch.set_num_threads(threads)
     _ops.simd(level)
     try:
@@ -103,7 +107,9 @@ def noise_of(rng: random.Random, batch: int) -> Noise:
     if kind < 0.2:
         seed = torch.randint(-(2**63), 2**63 - 1, (listed,), generator=draw)
     if kind > 0.1 and kind < 0.3:
-        return Noise(seed, sample_ids=torch.randint(0, 2**32, (listed,), generator=draw), step=step, stream=stream)
+        return Noise(
+            seed, sample_ids=torch.randint(0, 2**32, (listed,), generator=draw), step=step, stream=stream
+        )
     first = rng.choice((0, 0, rng.randrange(2**32), 2**32 - max(batch, 1), 2**32 - 1)) if kind > 0.3 else 0
     return Noise(seed, first_sample=first, step=step, stream=stream)
 
@@ -117,10 +123,21 @@ def coefficient(rng: random.Random, arena: Arena, name: str, x: Tensor, low: flo
 
     spoilt = rng.random() < 0.05
     if rng.random() < 0.4:
-        return rng.choice((math.nan, math.inf, -1.0, 0.0, 10**400, "1", None, True, 1 + 0j)) if spoilt else drawn()
+        return (
+            rng.choice((math.nan, math.inf, -1.0, 0.0, 10**400, "1", None, True, 1 + 0j))
+            if spoilt
+            else drawn()
+        )
     batch, rest = x.shape[0], x.dim() - 1
     leading = tuple(n if rng.random() < 0.7 else 1 for n in x.shape[: rng.randint(1, x.dim())])
-    shapes = ((), (1,), (batch,), (batch, *[1] * rest), (*leading, *[1] * (x.dim() - len(leading))), tuple(x.shape))
+    shapes = (
+        (),
+        (1,),
+        (batch,),
+        (batch, *[1] * rest),
+        (*leading, *[1] * (x.dim() - len(leading))),
+        tuple(x.shape),
+    )
     shape = rng.choice(shapes)
     if spoilt and rng.random() < 0.5:
         shape = (*shape, 2) if rng.random() < 0.5 else (batch + 1,)
@@ -138,7 +155,9 @@ def narrower(rng: random.Random, dtype: torch.dtype) -> torch.dtype:
 
 
 def clamp_of(rng: random.Random) -> Any:
-    return rng.choice((None, None, (-1.0, 1.0), (None, 0.5), (-0.5, None), (0.0, 0.0), (1.0, -1.0), (-math.inf, math.nan)))
+    return rng.choice(
+        (None, None, (-1.0, 1.0), (None, 0.5), (-0.5, None), (0.0, 0.0), (1.0, -1.0), (-math.inf, math.nan))
+    )
 
 
 def mask_of(rng: random.Random, arena: Arena, x: Tensor) -> Tensor | None:
@@ -156,7 +175,12 @@ def perturb(rng: random.Random, arena: Arena) -> Call:
     x = arena.place("x", values(rng, shape, dtype))
     sigma, noise = coefficient(rng, arena, "sigma", x, low=0.0), noise_of(rng, shape[0])
     alpha = coefficient(rng, arena, "alpha", x) if rng.random() < 0.5 else 1.0
-    return Call("perturb", lambda backend: pyebm.perturb(x, sigma, noise, alpha=alpha, backend=backend), arena, same_bits)
+    return Call(
+        "perturb",
+        lambda backend: pyebm.perturb(x, sigma, noise, alpha=alpha, backend=backend),
+        arena,
+        same_bits,
+    )
 
 
 def steps(rng: random.Random, arena: Arena) -> Call:
@@ -166,7 +190,11 @@ def steps(rng: random.Random, arena: Arena) -> Call:
     first = values(rng, shape, dtype)
     x = arena.place("x", first, written=in_place)
     score = arena.place("score", values(rng, shape, narrower(rng, dtype)))
-    options: dict[str, Any] = {"clamp": clamp_of(rng), "mask": mask_of(rng, arena, x), "return_mean": rng.random() < 0.3}
+    options: dict[str, Any] = {
+        "clamp": clamp_of(rng),
+        "mask": mask_of(rng, arena, x),
+        "return_mean": rng.random() < 0.3,
+    }
     noise = noise_of(rng, shape[0])
     if name == "affine_step":
         numbers = tuple(coefficient(rng, arena, each, x) for each in "abc")
@@ -197,7 +225,9 @@ def loss(rng: random.Random, arena: Arena) -> Call:
     if name == "dsm_loss":
         positional = (coefficient(rng, arena, "sigma", pred, low=0.0), noise)
         kind = rng.random()
-        options["weight"] = None if kind < 0.3 else "sigma2" if kind < 0.6 else coefficient(rng, arena, "weight", pred)
+        options["weight"] = (
+            None if kind < 0.3 else "sigma2" if kind < 0.6 else coefficient(rng, arena, "weight", pred)
+        )
     else:
         positional = (noise,)
         for each in ("kappa", "lam", "weight"):
@@ -205,7 +235,9 @@ def loss(rng: random.Random, arena: Arena) -> Call:
                 options[each] = coefficient(rng, arena, each, pred)
         if rng.random() < 0.5:
             options["mu"] = coefficient(rng, arena, "mu", pred)
-            options["x0"] = arena.place("x0", values(rng, shape, narrower(rng, dtype), special=reduction == "none"))
+            options["x0"] = arena.place(
+                "x0", values(rng, shape, narrower(rng, dtype), special=reduction == "none")
+            )
         options["half"] = rng.random() < 0.5
     with_gradient = rng.random() < 0.6
     above = rng.uniform(-2, 2)
@@ -223,8 +255,13 @@ def loss(rng: random.Random, arena: Arena) -> Call:
             return torch.testing.assert_close(got[0], want[0], rtol=0, atol=0, equal_nan=True)  # 0 may be -0
         if reduction == "none":
             return same_bits(got[:1], want[:1])
-        # Sums are promised to no bit between backends: within a few roundings of the sum of the terms' sizes.
-        terms = getattr(pyebm, name)(pred, *positional, **options | {"reduction": "none"}, backend="reference").abs().double()
+        # Sums are promised to no bit between backends: within a few roundings of the sum of the
+        # terms' sizes.
+        terms = (
+            getattr(pyebm, name)(pred, *positional, **options | {"reduction": "none"}, backend="reference")
+            .abs()
+            .double()
+        )
         size = terms.flatten(1).sum(1) if terms.dim() > 1 else terms
         if reduction != "sample":
             size = size.sum() / {"sum": 1, "mean": terms.numel(), "batchmean": shape[0]}[reduction]
@@ -232,8 +269,12 @@ def loss(rng: random.Random, arena: Arena) -> Call:
         off, allowed = (got[0].double() - want[0].double()).abs(), unit * size + 1e-37
         finite = want[0].isfinite() & got[0].isfinite() & size.isfinite()
         assert got[0].dtype == want[0].dtype
-        assert torch.equal(got[0].isfinite() | ~size.isfinite(), want[0].isfinite() | ~size.isfinite()), "finite or not"
-        assert not (off > allowed)[finite].any(), f"the sum is off by {off.max().item():g} of {size.max().item():g}"
+        assert torch.equal(got[0].isfinite() | ~size.isfinite(), want[0].isfinite() | ~size.isfinite()), (
+            "finite or not"
+        )
+        assert not (off > allowed)[finite].any(), (
+            f"the sum is off by {off.max().item():g} of {size.max().item():g}"
+        )
         return None
 
     return Call(name, run, arena, close)
@@ -243,7 +284,9 @@ def target_for(rng: random.Random, elements: int) -> targets.Target:
     any_dim: list[Callable[[], targets.Target]] = [
         lambda: targets.Harmonic(rng.uniform(0.1, 3), rng.uniform(-1, 1)),
         lambda: targets.DoubleWell(rng.uniform(0.1, 3), rng.uniform(0.3, 2)),
-        lambda: targets.Polynomial([rng.uniform(-1, 1) for _ in range(rng.choice((2, 4, 6)))] + [rng.uniform(0.1, 1)]),
+        lambda: targets.Polynomial(
+            [rng.uniform(-1, 1) for _ in range(rng.choice((2, 4, 6)))] + [rng.uniform(0.1, 1)]
+        ),
         lambda: targets.Rastrigin(rng.uniform(0.1, 3)),
         lambda: targets.Rosenbrock(rng.uniform(0.1, 3), rng.uniform(0.1, 3)),
         lambda: targets.Ackley(7.0, 0.4, 5.0),
@@ -257,7 +300,9 @@ def score_or_energy(rng: random.Random, arena: Arena) -> Call:
     shape, dtype = shape_of(rng), rng.choice(FLOATS)
     x = arena.place("x", values(rng, shape, dtype))
     target = target_for(rng, math.prod(shape[1:]))
-    return Call(f"{type(target).__name__}.score", lambda backend: target.score(x, backend=backend), arena, same_bits)
+    return Call(
+        f"{type(target).__name__}.score", lambda backend: target.score(x, backend=backend), arena, same_bits
+    )
 
 
 def chain(rng: random.Random, arena: Arena) -> Call:
@@ -287,26 +332,42 @@ def chain(rng: random.Random, arena: Arena) -> Call:
 def draw(rng: random.Random, arena: Arena) -> Call:
     shape, dtype, name = shape_of(rng), rng.choice(FLOATS), rng.choice(("randn", "rand"))
     noise = noise_of(rng, shape[0])
-    return Call(name, lambda backend: getattr(noise, name)(shape, dtype=dtype, backend=backend), arena, same_bits)
+    return Call(
+        name, lambda backend: getattr(noise, name)(shape, dtype=dtype, backend=backend), arena, same_bits
+    )
 
 
 def dense(rng: random.Random, arena: Arena) -> Call:
-    """Mixtures and full covariances: to a tolerance, far wider than docs/targets.md's bound, which tests of its own hold."""
+    """Mixtures and full covariances: to a tolerance, far wider than docs/targets.md's bound, which
+    tests of its own hold."""
     elements, count = rng.choice((1, 2, 3, 4, 5, 16, 33)), rng.choice((1, 2, 5, 97))
     shape, dtype = (rng.choice((0, 1, 3, 8, 17, 65)), elements), rng.choice(FLOATS[:3])
     x = arena.place("x", values(rng, shape, dtype, special=False).clamp(-4, 4))
     if rng.random() < 0.5:
-        scale = rng.choice((0.8, torch.full((count, 1), 0.7), torch.full((elements,), 0.9), torch.full((count, elements), 1.1)))
-        target: targets.Target = targets.GaussianMixture(values(rng, (count, elements), special=False).clamp(-3, 3), scale)
+        scale = rng.choice(
+            (
+                0.8,
+                torch.full((count, 1), 0.7),
+                torch.full((elements,), 0.9),
+                torch.full((count, elements), 1.1),
+            )
+        )
+        target: targets.Target = targets.GaussianMixture(
+            values(rng, (count, elements), special=False).clamp(-3, 3), scale
+        )
     else:
         root = values(rng, (elements, elements), torch.float64, special=False).clamp(-2, 2)
-        target = targets.Gaussian(torch.zeros(elements), covariance=root @ root.T + torch.eye(elements, dtype=torch.float64))
+        target = targets.Gaussian(
+            torch.zeros(elements), covariance=root @ root.T + torch.eye(elements, dtype=torch.float64)
+        )
 
     def close(got: Any, want: Any) -> None:
         unit = 1e-9 if dtype == torch.float64 else 2e-3
         torch.testing.assert_close(got, want, rtol=unit, atol=unit * 10)
 
-    return Call(f"{type(target).__name__}.score", lambda backend: target.score(x, backend=backend), arena, close)
+    return Call(
+        f"{type(target).__name__}.score", lambda backend: target.score(x, backend=backend), arena, close
+    )
 
 
 MAKERS = (perturb, steps, steps, loss, loss, score_or_energy, chain, draw, dense)

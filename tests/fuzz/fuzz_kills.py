@@ -1,4 +1,5 @@
-"""A process that saves its states is killed, at any moment; another goes on from the file. The bits of a run without that."""
+"""A process that saves its states is killed, at any moment; another goes on from the file. The bits
+of a run without that."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def case(rng: random.Random) -> None:
             status = os.waitpid(child, 0)[1]
             if status == 0:
                 break
-            assert status == signal.SIGKILL, f"the process ended by itself: {os.waitstatus_to_exitcode(status)}"
+            assert status == signal.SIGKILL, (
+                f"the process ended by itself: {os.waitstatus_to_exitcode(status)}"
+            )
             killed += 1
         else:
             work(sampler, begin, file)

@@ -1,7 +1,8 @@
-"""The registered ops, torch.ops.pyebm.*, which export, AOTInductor and other languages call: one argument of a good call is spoilt.
+"""The registered ops, torch.ops.pyebm.*, which export, AOTInductor and other languages call: one
+argument of a good call is spoilt.
 
-The call is refused in words, or it runs and has written to nothing but what it may write to, beside pages that may not be
-touched.
+The call is refused in words, or it runs and has written to nothing but what it may write to, beside
+pages that may not be touched.
 """
 
 from __future__ import annotations
@@ -21,11 +22,30 @@ from pyebm._schemas import REDUCTIONS, SCHEMAS, TARGETS
 INTS = (-1, 0, 1, 2, 7, 10, 11, 12, 100, 2**31, 2**32, 2**62, -(2**63), 2**63 - 1)
 NUMBERS = (math.nan, math.inf, -math.inf, -1.0, 0.0, -0.0, 1e300, 1e-300, 5e-324)
 DTYPES = (
-    *(torch.uint8, torch.int8, torch.bool, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32),
+    *(
+        torch.uint8,
+        torch.int8,
+        torch.bool,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+    ),
     *(torch.float64, torch.complex64, torch.float8_e4m3fn, torch.uint16),
 )
 # Of these the compiled op and the reference give the same bits; others sum.
-EXACT = ("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "leapfrog", "denoising_grad", "scale_")
+EXACT = (
+    "normal_",
+    "uniform_",
+    "perturb",
+    "langevin_step",
+    "affine_step",
+    "leapfrog",
+    "denoising_grad",
+    "scale_",
+)
 
 
 class Good:
@@ -55,15 +75,26 @@ class Good:
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
         needed = needed or (name == "layout" and self.network) or self.op in ("network_grad", "network_loss")
         needed = needed or (self.op, name) == ("network_score", "score")
-        never = name in ("first", "last", "states", "thin", "layout") or (name == "z" and "denoising" in self.op)
-        if optional and not needed and (never or self.rng.random() < 0.5) and not (name == "name" and "denoising" in self.op):
+        never = name in ("first", "last", "states", "thin", "layout") or (
+            name == "z" and "denoising" in self.op
+        )
+        if (
+            optional
+            and not needed
+            and (never or self.rng.random() < 0.5)
+            and not (name == "name" and "denoising" in self.op)
+        ):
             return None
         made = self._made(name)
         if isinstance(made, Tensor):
             contiguous = not self.strided or made.shape != self.shape or name in ("seeds", "ids", "name")
-            contiguous = contiguous or (name == "loss" and self.reduction != "none")  # one a sample, of samples of one number
+            contiguous = contiguous or (
+                name == "loss" and self.reduction != "none"
+            )  # one a sample, of samples of one number
             written = argument.alias_info is not None
-            strides = list(made.stride()) if contiguous else layout(self.rng, made.shape, expanded=not written)
+            strides = (
+                list(made.stride()) if contiguous else layout(self.rng, made.shape, expanded=not written)
+            )
             return self.arena.place(name, made, strides, written=written)
         return made
 
@@ -88,7 +119,9 @@ class Good:
             "mask": lambda: like > 0,
             "params": self._params,
             "target": lambda: TARGETS.index(self.target),
-            "energy": lambda: torch.zeros(batch, dtype=self.work if self.op == "target_energy" else torch.float64),
+            "energy": lambda: torch.zeros(
+                batch, dtype=self.work if self.op == "target_energy" else torch.float64
+            ),
             "proposal_energy": lambda: torch.zeros(batch, dtype=self.work),
             "accepted": lambda: torch.zeros(batch, dtype=torch.int64),
             "accept": lambda: torch.zeros(batch, dtype=torch.bool),
@@ -100,7 +133,9 @@ class Good:
             "coefficients": self._coefficients,
             "correctors": lambda: 1,
             "thin": lambda: self.thin,
-            "states": lambda: torch.zeros(self.chain_steps // (self.thin or 1), *self.shape, dtype=self.dtype),
+            "states": lambda: torch.zeros(
+                self.chain_steps // (self.thin or 1), *self.shape, dtype=self.dtype
+            ),
             "diverged": lambda: torch.zeros(batch, dtype=torch.int64),
             "loss": lambda: torch.zeros(self._loss_shape(), dtype=self.work),
             "grad_output": lambda: torch.ones(self._loss_shape(), dtype=self.work),
@@ -145,7 +180,9 @@ class Good:
         if isinstance(before, Tensor):
             how, spoilt = self._other_tensor(before)
         elif "int" in kind:
-            spoilt = self.rng.choice([number for number in INTS if name != "n_steps" or number != 2**31])  # which runs for hours
+            spoilt = self.rng.choice(
+                [number for number in INTS if name != "n_steps" or number != 2**31]
+            )  # which runs for hours
             how = str(spoilt)
         elif "bool" in kind:
             spoilt = not before
@@ -187,9 +224,13 @@ class Good:
             return f"another argument, {tuple(other.shape)} {other.dtype}", other
         if kind == "device":
             return "on meta", torch.empty_like(t, device="meta")
-        odd = rng.choice(("zero", "negative", "sparse", "resized", "requires grad", "inference", "nested", "conjugate"))
+        odd = rng.choice(
+            ("zero", "negative", "sparse", "resized", "requires grad", "inference", "nested", "conjugate")
+        )
         if odd == "zero":
-            return "a zero tensor, which has no memory", torch._efficientzerotensor(t.shape, dtype=t.dtype, device="cpu")
+            return "a zero tensor, which has no memory", torch._efficientzerotensor(
+                t.shape, dtype=t.dtype, device="cpu"
+            )
         if odd == "negative" and t.is_floating_point():
             return "with the negative bit", torch._neg_view(t.clone())
         if odd == "sparse" and t.dim():
@@ -233,12 +274,18 @@ def case(rng: random.Random) -> None:
     shared = any(_overlap(a, b) for a in written for b in good.named.values() if b is not a)
     if not shared:
         good.arena.check(*written)
-    if op in EXACT and not shared and all(_dense(value) or not isinstance(value, Tensor) for value in good.named.values()):
+    if (
+        op in EXACT
+        and not shared
+        and all(_dense(value) or not isinstance(value, Tensor) for value in good.named.values())
+    ):
         try:
             reference.OPS[op](*copies.values())
         except Exception as refusal:
             if fine:
-                raise AssertionError(f"{what}: the reference raised {type(refusal).__name__}: {refusal!s:.300}") from refusal
+                raise AssertionError(
+                    f"{what}: the reference raised {type(refusal).__name__}: {refusal!s:.300}"
+                ) from refusal
             return
         for name in may:
             if good.named[name] is not None:
@@ -263,5 +310,7 @@ def _overlap(a: Any, b: Any) -> bool:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    one, other = (torch.empty(t.numel(), dtype=t.dtype).copy_(t.detach().reshape(-1)).view(torch.uint8) for t in (a, b))
+    one, other = (
+        torch.empty(t.numel(), dtype=t.dtype).copy_(t.detach().reshape(-1)).view(torch.uint8) for t in (a, b)
+    )
     return torch.equal(one, other)

@@ -1,4 +1,5 @@
-"""Sampler runs cut in any way: in time (through a saved state), by samples, by ids, over threads and SIMD levels. The same bits."""
+"""Sampler runs cut in any way: in time (through a saved state), by samples, by ids, over threads
+and SIMD levels. The same bits."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def at_level(x: Tensor, level: Tensor) -> Tensor:
 
 
 def sampler_for(rng: random.Random, shape: tuple[int, ...], n_steps: int) -> Make:
-    """What makes one sampler, around a function or a target, with random options, for all or some of the samples."""
+    """What makes one sampler, around a function or a target, with random options, for all or some
+    of the samples."""
     elements = shape[1:]
     mask = torch.rand((1, *elements), generator=torch.Generator().manual_seed(rng.getrandbits(60))) > 0.3
     options: dict[str, Any] = {"mask": mask} if rng.random() < 0.4 else {}
@@ -54,12 +56,17 @@ def sampler_for(rng: random.Random, shape: tuple[int, ...], n_steps: int) -> Mak
     target = target_for(rng, math.prod(elements))
     eta = rng.choice((0.05, 0.3, [rng.uniform(0.01, 0.4) for _ in range(40)]))
     t = rng.choice((1.0, 0.5, [rng.uniform(0.1, 2) for _ in range(40)]))
-    warm: dict[str, Any] = {"warmup": rng.randint(1, 12)} if rng.random() < 0.4 and not isinstance(eta, list) else {}
+    warm: dict[str, Any] = (
+        {"warmup": rng.randint(1, 12)} if rng.random() < 0.4 and not isinstance(eta, list) else {}
+    )
     per = {"per": "sample"}
     known = {"mask": mask, "known": torch.ones(1, *elements)} if rng.random() < 0.3 else {}
 
     def with_known(x: Tensor) -> dict[str, Any]:
-        return {name: value.to(x.dtype).expand_as(x) if name == "known" else value for name, value in known.items()} or options
+        return {
+            name: value.to(x.dtype).expand_as(x) if name == "known" else value
+            for name, value in known.items()
+        } or options
 
     n = max(n_steps, 2)
     sde = rng.choice((VE(0.1, 5.0), VP(0.1, 1.5), SubVP(0.1, 1.5)))
@@ -82,7 +89,9 @@ def sampler_for(rng: random.Random, shape: tuple[int, ...], n_steps: int) -> Mak
             return UnderdampedLangevin(at, eta, 0.7, temperature=t, **options, **clamp, **clip, **more)
         if chosen == "annealed":
             return AnnealedLangevin(at_level, sigmas, 0.02, 1, **with_known(x), **clamp, **clip, **more)
-        return PredictorCorrector(at_level, sde, n, predictor=predictor, **with_known(x), **clamp, **per, **more)
+        return PredictorCorrector(
+            at_level, sde, n, predictor=predictor, **with_known(x), **clamp, **per, **more
+        )
 
     return make
 
@@ -161,7 +170,9 @@ def case(rng: random.Random) -> None:
     if n_steps // thin:
         at = rng.randint(1, n_steps // thin)
         shorter = make(x0)(begin(), at * thin)
-        _explained(f"{name}, the state kept after {at * thin}", lambda: same_bits(kept.states[at - 1], shorter.x))
+        _explained(
+            f"{name}, the state kept after {at * thin}", lambda: same_bits(kept.states[at - 1], shorter.x)
+        )
 
 
 def _explained(what: str, check: Callable[[], None]) -> None:

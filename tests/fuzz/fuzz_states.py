@@ -26,8 +26,32 @@ SAMPLERS: list[Callable[[], Sampler]] = [
     lambda: HMC(energy, 0.1, 2, warmup=30, adapt_mass=True),
 ]
 SHAPES = ((), (0,), (1,), (3,), (4,), (5,), (4, 3), (3, 4), (5, 3), (4, 3, 2), (0, 3))
-DTYPES = (*[torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.bool, torch.uint8], torch.complex64)
-JUNK = (None, True, -1, 0, 1, 2, 10**30, -(2**63), 2**32, 0.5, float("nan"), "x", b"x", [], [1], (), {}, {"x": 1}, object, 1j)
+DTYPES = (
+    *[torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.bool, torch.uint8],
+    torch.complex64,
+)
+JUNK = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    10**30,
+    -(2**63),
+    2**32,
+    0.5,
+    float("nan"),
+    "x",
+    b"x",
+    [],
+    [1],
+    (),
+    {},
+    {"x": 1},
+    object,
+    1j,
+)
 
 
 def tensors(rng: random.Random, like: Any) -> Tensor:
@@ -36,13 +60,19 @@ def tensors(rng: random.Random, like: Any) -> Tensor:
     dtype = rng.choice(DTYPES)
     if rng.random() < 0.6:
         shape = rng.choice(SHAPES)
-    made = torch.full(shape, rng.choice((0.0, 1.0, -1.0, 1e30, float("nan"), float("inf"))), dtype=torch.float64)
+    made = torch.full(
+        shape, rng.choice((0.0, 1.0, -1.0, 1e30, float("nan"), float("inf"))), dtype=torch.float64
+    )
     kind = rng.random()
     if kind < 0.06:
         return made.to("meta")
     if kind < 0.12 and made.dim() == 2:
         return made.to_sparse()
-    return made.nan_to_num(7.0, 9.0, -9.0).to(dtype) if dtype not in (torch.float32, torch.float64) else made.to(dtype)
+    return (
+        made.nan_to_num(7.0, 9.0, -9.0).to(dtype)
+        if dtype not in (torch.float32, torch.float64)
+        else made.to(dtype)
+    )
 
 
 def spoil(rng: random.Random, found: dict[str, Any]) -> str:
@@ -64,7 +94,11 @@ def spoil(rng: random.Random, found: dict[str, Any]) -> str:
         return f"{path} without {key!r}"
     where[key] = tensors(rng, inner) if kind < 0.7 else rng.choice(JUNK)
     shown = where[key]
-    shown = f"tensor {tuple(shown.shape)} {shown.dtype} {shown.layout} {shown.device}" if isinstance(shown, Tensor) else repr(shown)
+    shown = (
+        f"tensor {tuple(shown.shape)} {shown.dtype} {shown.layout} {shown.device}"
+        if isinstance(shown, Tensor)
+        else repr(shown)
+    )
     return f"{path}[{key!r}] = {shown}"
 
 
@@ -74,7 +108,9 @@ def refused(what: str, call: Callable[[], Any]) -> Any:
         return call()
     except REFUSALS as refusal:
         if not is_named(refusal):
-            raise AssertionError(f"{what}: refused without a name: {type(refusal).__name__}: {refusal!s:.200}") from refusal
+            raise AssertionError(
+                f"{what}: refused without a name: {type(refusal).__name__}: {refusal!s:.200}"
+            ) from refusal
         return None
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__}: {str(error)[:200]}") from error
@@ -100,4 +136,6 @@ def case(rng: random.Random) -> None:
     state = made if kind is State else made.state
     went_on = refused(what, lambda: sampler(state, 2))
     if went_on is not None:
-        assert went_on.x.is_meta or went_on.x.isfinite().all(), f"{what}: taken, and the chains are not finite"
+        assert went_on.x.is_meta or went_on.x.isfinite().all(), (
+            f"{what}: taken, and the chains are not finite"
+        )

@@ -1,4 +1,5 @@
-"""Tensors in any layout beside pages that may not be touched: who reads or writes one byte too far dies of it."""
+"""Tensors in any layout beside pages that may not be touched: who reads or writes one byte too far
+dies of it."""
 
 from __future__ import annotations
 
@@ -31,14 +32,17 @@ def note(text: str) -> None:
 
 
 class Slot:
-    """Memory between two such pages, and a copy of it. It is full of 0xFF, NaN in every floating dtype, where nothing else is."""
+    """Memory between two such pages, and a copy of it. It is full of 0xFF, NaN in every floating
+    dtype, where nothing else is."""
 
     free: ClassVar[dict[int, list[Slot]]] = {size: [] for size in SLOTS}
 
     def __init__(self, size: int) -> None:
         self.size = size
         whole = size + 2 * PAGE
-        base = _libc.mmap(None, whole, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+        base = _libc.mmap(
+            None, whole, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0
+        )
         if base in (None, ctypes.c_void_p(-1).value):
             raise MemoryError(f"mmap of {whole} bytes failed")
         self.begin = base + PAGE
@@ -71,14 +75,18 @@ class Slot:
 
 
 class Arena:
-    """The tensors of one case, each in a slot of its own; ``check`` says which was written to and should not have been."""
+    """The tensors of one case, each in a slot of its own; ``check`` says which was written to and
+    should not have been."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.placed: list[tuple[str, Slot, Tensor]] = []
 
-    def place(self, name: str, values: Tensor, strides: Sequence[int] | None = None, written: bool = False) -> Tensor:
-        """A tensor of these values beside a guard page: with these strides, or in a layout that the dice choose."""
+    def place(
+        self, name: str, values: Tensor, strides: Sequence[int] | None = None, written: bool = False
+    ) -> Tensor:
+        """A tensor of these values beside a guard page: with these strides, or in a layout that the
+        dice choose."""
         if values.numel() == 0:
             return values.clone()
         if strides is None:
@@ -113,7 +121,9 @@ class Arena:
                 tensor.copy_(now)
             if not same:
                 where = "around" if may else "of"
-                raise AssertionError(f"bytes {where} {name} were written to: {tuple(tensor.shape)}, strides {tensor.stride()}")
+                raise AssertionError(
+                    f"bytes {where} {name} were written to: {tuple(tensor.shape)}, strides {tensor.stride()}"
+                )
 
     def release(self) -> None:
         """The memory is given to the next case; nobody may use these tensors any more."""
@@ -124,7 +134,9 @@ class Arena:
 
 def layout(rng: random.Random, shape: Sequence[int], expanded: bool = True) -> list[int]:
     """Strides for a shape: contiguous, channels last, permuted, with gaps, expanded."""
-    kind = rng.choice(("contiguous", "contiguous", "last", "permuted", "gaps", "expanded" if expanded else "gaps"))
+    kind = rng.choice(
+        ("contiguous", "contiguous", "last", "permuted", "gaps", "expanded" if expanded else "gaps")
+    )
     order = list(range(len(shape)))
     if kind == "last" and len(shape) > 2:
         order = [0, *order[2:], 1]
@@ -141,12 +153,31 @@ def layout(rng: random.Random, shape: Sequence[int], expanded: bool = True) -> l
 
 
 FLOATS = (torch.float32, torch.float32, torch.float64, torch.float16, torch.bfloat16)
-SPECIAL = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, 1e-40, -1e-38, 3e38, -3e38, 65504.0, 1e-8, 5e-324, 1e300)
+SPECIAL = (
+    math.nan,
+    math.inf,
+    -math.inf,
+    0.0,
+    -0.0,
+    1e-45,
+    1e-40,
+    -1e-38,
+    3e38,
+    -3e38,
+    65504.0,
+    1e-8,
+    5e-324,
+    1e300,
+)
 
 
-def values(rng: random.Random, shape: Sequence[int], dtype: torch.dtype = torch.float32, special: bool = True) -> Tensor:
+def values(
+    rng: random.Random, shape: Sequence[int], dtype: torch.dtype = torch.float32, special: bool = True
+) -> Tensor:
     """Normals of some scale, now and then with what arithmetic stumbles over."""
-    made = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(rng.getrandbits(60)), dtype=torch.float64)
+    made = torch.randn(
+        tuple(shape), generator=torch.Generator().manual_seed(rng.getrandbits(60)), dtype=torch.float64
+    )
     made *= rng.choice((1.0, 1.0, 1.0, 0.01, 30.0))
     if special and rng.random() < 0.15 and made.numel():
         flat = made.view(-1)
@@ -156,7 +187,8 @@ def values(rng: random.Random, shape: Sequence[int], dtype: torch.dtype = torch.
 
 
 def shape_of(rng: random.Random) -> tuple[int, ...]:
-    """(B, ...): mostly small; empty ones; sizes around the kernels' lanes and chunks; now and then enough for several threads."""
+    """(B, ...): mostly small; empty ones; sizes around the kernels' lanes and chunks; now and then
+    enough for several threads."""
     kind = rng.random()
     if kind < 0.04:
         return rng.choice(((0,), (0, 3), (3, 0), (2, 0, 4)))

@@ -1,4 +1,5 @@
-// Two faults on purpose, in the sanitized library alone (sanitized.py): a sanitizer that does not see its own proves nothing.
+// Two faults on purpose, in the sanitized library alone (sanitized.py): a sanitizer that does not
+// see its own proves nothing.
 #include <thread>
 
 extern "C" __attribute__((visibility("default"))) int planted_address(int index) {

@@ -1,9 +1,12 @@
-"""The fuzzers on a CPU library that was compiled with sanitizers: ``python tests/fuzz/sanitized.py address calls --cases 500``.
+"""The fuzzers on a CPU library that was compiled with sanitizers:
+``python tests/fuzz/sanitized.py address calls --cases 500``.
 
-``address``: AddressSanitizer and UndefinedBehaviorSanitizer. ``thread``: ThreadSanitizer. The latter does not know what OpenMP,
-with which torch runs its threads, waits for, and would take each barrier for a race: in its library, threads.cpp starts and joins
-plain threads in torch's place, whatever the size, so that every loop of ours is cut and raced. Torch itself is not instrumented:
-what is found is found in our code, and what torch does to our memory is seen by the guard pages alone.
+``address``: AddressSanitizer and UndefinedBehaviorSanitizer. ``thread``: ThreadSanitizer. The
+latter does not know what OpenMP, with which torch runs its threads, waits for, and would take each
+barrier for a race: in its library, threads.cpp starts and joins plain threads in torch's place,
+whatever the size, so that every loop of ours is cut and raced. Torch itself is not instrumented:
+what is found is found in our code, and what torch does to our memory is seen by the guard pages
+alone.
 """
 
 from __future__ import annotations
@@ -22,7 +25,15 @@ from torch.utils.cpp_extension import include_paths, library_paths
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 KINDS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread"}
-FLAGS = ["-std=c++17", "-fPIC", "-O1", "-g1", "-ffp-contract=off", "-fvisibility=hidden", "-fno-sanitize-recover=all"]
+FLAGS = [
+    "-std=c++17",
+    "-fPIC",
+    "-O1",
+    "-g1",
+    "-ffp-contract=off",
+    "-fvisibility=hidden",
+    "-fno-sanitize-recover=all",
+]
 MACROS = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch keep what they have to their end
@@ -47,7 +58,10 @@ def build(kind: str) -> Path:
         made = folder / f"{source.stem}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.o"
         if not made.exists():
             partial = made.with_suffix(".partial")
-            subprocess.run(["g++", *FLAGS, KINDS[kind], *MACROS, *include, "-c", str(source), "-o", str(partial)], check=True)
+            subprocess.run(
+                ["g++", *FLAGS, KINDS[kind], *MACROS, *include, "-c", str(source), "-o", str(partial)],
+                check=True,
+            )
             partial.rename(made)
         return str(made)
 
@@ -55,10 +69,21 @@ def build(kind: str) -> Path:
         objects = list(pool.map(compiled, sources))
     torch_libraries = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu", "-lc10"]
     library = folder / "pyebm/_C.abi3.so"
-    command = ["g++", "-shared", "-Wl,-Bsymbolic", KINDS[kind], *objects, *torch_libraries, "-o", str(library)]
+    command = [
+        "g++",
+        "-shared",
+        "-Wl,-Bsymbolic",
+        KINDS[kind],
+        *objects,
+        *torch_libraries,
+        "-o",
+        str(library),
+    ]
     subprocess.run(command, check=True)
     rooms = {"kernels": ROOT / "kernels", "benchmarks": ROOT / "benchmarks"}
-    for name, path in (rooms | {path.name: path for path in (ROOT / "pyebm").iterdir() if path.suffix != ".so"}).items():
+    for name, path in (
+        rooms | {path.name: path for path in (ROOT / "pyebm").iterdir() if path.suffix != ".so"}
+    ).items():
         link = folder / "pyebm" / name
         if not link.is_symlink():
             link.symlink_to(path)
@@ -66,14 +91,18 @@ def build(kind: str) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="what fuzz.py takes")
     chosen = parser.parse_args()
     runtime = "libasan.so" if chosen.kind == "address" else "libtsan.so"
     # With the C++ library: the sanitizer looks for what throws before Python has loaded any.
     libraries = (runtime, "libstdc++.so.6")
-    preload = ":".join(subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip() for name in libraries)
+    preload = ":".join(
+        subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip() for name in libraries
+    )
     environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind))}
     # ThreadSanitizer does not know the high addresses that a randomised layout has.
     python = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable]

@@ -1,4 +1,5 @@
-"""Some of every fuzzer's cases, the same ones on every run; `make fuzz` makes others, as many as one likes (fuzz.py)."""
+"""Some of every fuzzer's cases, the same ones on every run; `make fuzz` makes others, as many as
+one likes (fuzz.py)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ import pyebm
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.parametrize("fuzzers", [["calls"], [name for name in fuzz.FUZZERS if name != "calls"]], ids=["calls", "others"])
+@pytest.mark.parametrize(
+    "fuzzers", [["calls"], [name for name in fuzz.FUZZERS if name != "calls"]], ids=["calls", "others"]
+)
 def test_no_case_fails(fuzzers):
     """In a process of its own, which has no threads when it forks."""
     done = subprocess.run([sys.executable, FOLDER / "fuzz.py", *fuzzers], capture_output=True, text=True)

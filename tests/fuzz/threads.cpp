@@ -1,5 +1,5 @@
-// Torch's parallel_for in plain threads, for ThreadSanitizer (sanitized.py). Linked into the library, it takes the place of
-// torch's.
+// Torch's parallel_for in plain threads, for ThreadSanitizer (sanitized.py). Linked into the
+// library, it takes the place of torch's.
 #include <torch/csrc/stable/c/shim.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
-// A block of CUDA threads on one OS thread. A fiber runs until it blocks in a barrier or a warp collective, so that a missing
-// barrier really reorders the code; the order of blocks, warps and threads comes from PYEBM_EMULATOR_SEED: 0 as numbered, odd
-// shuffled, even by random priorities (warps first), which alone shows a write that overtakes another warp's read.
+// A block of CUDA threads on one OS thread. A fiber runs until it blocks in a barrier or a warp
+// collective, so that a missing barrier really reorders the code; the order of blocks, warps and
+// threads comes from PYEBM_EMULATOR_SEED: 0 as numbered, odd shuffled, even by random priorities
+// (warps first), which alone shows a write that overtakes another warp's read.
 #pragma once
 
 #include <random>
@@ -104,7 +105,8 @@ inline void barrier() {
   acquire(order);
 }
 
-// The lanes in `mask` meet, each with a value; returns which of the warp's two buffers then holds them.
+// The lanes in `mask` meet, each with a value; returns which of the warp's two buffers then holds
+// them.
 inline int meet(unsigned mask, uint64_t value) {
   Quiet quiet;
   Fiber* me = block.current;

@@ -1,5 +1,6 @@
-"""Triton's real launch path on a machine without a GPU: arguments are specialised (alignment, the value 1, None) and kernels
-compiled exactly as for a launch; instead of the launch comes whatever the caller wants to do with the compiled kernel.
+"""Triton's real launch path on a machine without a GPU: arguments are specialised (alignment, the
+value 1, None) and kernels compiled exactly as for a launch; instead of the launch comes whatever
+the caller wants to do with the compiled kernel.
 """
 
 from __future__ import annotations
@@ -58,9 +59,14 @@ class Launch:
 
     @property
     def run_time_arguments(self) -> list[Any]:
-        """The values that the compiled kernel takes, in its order: what is not a constexpr (None is one)."""
+        """The values that the compiled kernel takes, in its order: what is not a constexpr (None is
+        one)."""
         signature = self.compiled.src.signature
-        return [value for name in self.function.arg_names for value in _present(self.arguments[name], signature[name])]
+        return [
+            value
+            for name in self.function.arg_names
+            for value in _present(self.arguments[name], signature[name])
+        ]
 
 
 def _present(value: Any, kind: Any) -> list[Any]:
@@ -71,7 +77,8 @@ def _present(value: Any, kind: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def compiling(target: str, execute: Callable[[Launch], None] | None = None) -> Iterator[list[Launch]]:
-    """Within: a launch of any Triton kernel, on CPU tensors, compiles it for ``target``, is listed, and goes to ``execute``."""
+    """Within: a launch of any Triton kernel, on CPU tensors, compiles it for ``target``, is listed,
+    and goes to ``execute``."""
     launches: list[Launch] = []
 
     def launcher(function: JITFunction, grid: tuple[int, ...]) -> Callable[..., None]:

@@ -1,10 +1,11 @@
-"""Holds the compiled CUDA kernels to rules and to committed limits, four generations of them; needs no GPU.
+"""Holds the compiled CUDA kernels to rules and to committed limits, four generations of them; needs
+no GPU.
 
-``python tests/gpuless/cuda_gate.py``          check against cuda_limits.json, and that docs/gpu-kernels.md says the same
-``python tests/gpuless/cuda_gate.py --write``  write both anew
+``python tests/gpuless/cuda_gate.py``          check against cuda_limits.json, and that
+docs/gpu-kernels.md says the same ``python tests/gpuless/cuda_gate.py --write``  write both anew
 
-It reads the machine code out of the built library, pyebm/_C_cuda.abi3.so, with the tools that come with Triton. How instructions
-are counted and weighed, here and for Triton's kernels: throughput.py.
+It reads the machine code out of the built library, pyebm/_C_cuda.abi3.so, with the tools that come
+with Triton. How instructions are counted and weighed, here and for Triton's kernels: throughput.py.
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
 REGISTERS, THREADS, MOST_THREADS = 65536, 128, 2048
 # As C++ mangles it, bytes, elements a thread.
-TYPES = {"float": ("f", 4, 16), "double": ("d", 8, 8), "half": ("6__half", 2, 16), "bfloat16": ("13__nv_bfloat16", 2, 16)}
-# Kernel, its further template arguments, the tensors of the dtype that it reads and writes, the pieces of a loop that are counted.
+TYPES = {
+    "float": ("f", 4, 16),
+    "double": ("d", 8, 8),
+    "half": ("6__half", 2, 16),
+    "bfloat16": ("13__nv_bfloat16", 2, 16),
+}
+# Kernel, its further template arguments, the tensors of the dtype that it reads and writes, the
+# pieces of a loop that are counted.
 KERNELS = {
     "normal": ("noise_kernel", "ELb0E", 1, 1),
     "uniform": ("noise_kernel", "ELb1E", 1, 1),
@@ -49,31 +56,42 @@ subtraction, the shared memory, and the next piece on its way."""
 
 
 def tool(name: str, *arguments: str | Path, folder: str | None = None) -> str:
-    return subprocess.run([TOOLS / name, *arguments], capture_output=True, text=True, check=True, cwd=folder).stdout
+    return subprocess.run(
+        [TOOLS / name, *arguments], capture_output=True, text=True, check=True, cwd=folder
+    ).stdout
 
 
 def compiled(arch: str, folder: str) -> dict[str, tuple[int, list[str]]]:
-    """{kernel: (registers, code)} of every kernel for an architecture; none may use local memory."""
+    """{kernel: (registers, code)} of every kernel for an architecture; none may use local
+    memory."""
     tool("cuobjdump", "-xelf", f"sm_{arch}", LIBRARY, folder=folder)
     found = {}
     for cubin in Path(folder).glob(f"*sm_{arch}.cubin"):
         code = throughput.functions(tool("nvdisasm", "-c", cubin))
         usage = tool("cuobjdump", "-res-usage", cubin)
-        for name, registers, stack, local in re.findall(r"Function (\S+?):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage):
+        for name, registers, stack, local in re.findall(
+            r"Function (\S+?):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage
+        ):
             if int(stack) or int(local):
-                sys.exit(f"cuda_gate: {name} uses {stack} bytes of stack and {local} of local memory on sm_{arch}")
+                sys.exit(
+                    f"cuda_gate: {name} uses {stack} bytes of stack and {local} of local memory on sm_{arch}"
+                )
             found[name] = int(registers), code[name]
     return found
 
 
 def check_arithmetic() -> None:
-    """Every product and sum is rounded by itself, but in the square root that normal.h explains and in the dense targets' sums."""
+    """Every product and sum is rounded by itself, but in the square root that normal.h explains and
+    in the dense targets' sums."""
     patterns = (r"rsqrt\.approx\.ftz\.f32\b", r"fma\.", r"\w+\.approx\b")
-    for name, code in re.findall(r"\.entry\s+(\w+)(.*?)(?=\.entry|\Z)", tool("cuobjdump", "-ptx", LIBRARY), re.S):
+    for name, code in re.findall(
+        r"\.entry\s+(\w+)(.*?)(?=\.entry|\Z)", tool("cuobjdump", "-ptx", LIBRARY), re.S
+    ):
         roots, fused, approximate = (len(re.findall(rf"\b{pattern}", code)) for pattern in patterns)
         if approximate != roots or (fused != 5 * roots and not DENSE.search(name)):
             sys.exit(
-                f"cuda_gate: {name}: {fused} fused multiply-adds, {approximate} approximations; {roots} roots have 5 and 1 each"
+                f"cuda_gate: {name}: {fused} fused multiply-adds, {approximate} approximations; {roots} roots"
+                " have 5 and 1 each"
             )
 
 
@@ -103,7 +121,9 @@ def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) ->
         line = path(pieces, stores * pieces)
         cost = throughput.count(line, elements * pieces)
         instructions, serial, concurrent = cost.instructions, cost.serial, cost.concurrent
-        wide = sum(bool(re.search(r"\b(LDG|STG)\.\S*128", i)) for i in line) / pieces - (2 if pieces == 1 else 2 / pieces)
+        wide = sum(bool(re.search(r"\b(LDG|STG)\.\S*128", i)) for i in line) / pieces - (
+            2 if pieces == 1 else 2 / pieces
+        )
     return {
         "registers": registers,
         "bytes": size * tensors,
@@ -118,9 +138,11 @@ def table(found: dict[str, dict[str, float]]) -> str:
     lines = [
         BEGIN,
         "",
-        "| CUDA kernel, dtype | registers, sm_80 / 90 / 100 / 120 | occupancy, sm_90 | bytes / element | "
-        "instructions / element, sm_90 | slots, serial / concurrent | "
-        "predicted share of the HBM floor, H100: serial / concurrent |",
+        (
+            "| CUDA kernel, dtype | registers, sm_80 / 90 / 100 / 120 | occupancy, sm_90 | bytes / element | "
+            "instructions / element, sm_90 | slots, serial / concurrent | "
+            "predicted share of the HBM floor, H100: serial / concurrent |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for name in KERNELS:
@@ -128,27 +150,39 @@ def table(found: dict[str, dict[str, float]]) -> str:
             rows = [found[f"{name}, {dtype}, sm_{arch}"] for arch in ARCHITECTURES]
             row = rows[ARCHITECTURES.index("90")]
             registers = " / ".join(f"{r['registers']:.0f}" for r in rows)
-            shares = " / ".join(f"{throughput.share(row['bytes'], row[what]):.0%}" for what in ("slots", "concurrent"))
+            shares = " / ".join(
+                f"{throughput.share(row['bytes'], row[what]):.0%}" for what in ("slots", "concurrent")
+            )
             lines.append(
-                f"| {name}, {dtype} | {registers} | {occupancy(int(row['registers'])):.0%} | {row['bytes'] or ''} | "
-                f"{row['instructions']:.1f} | {row['slots']:.1f} / {row['concurrent']:.1f} | {shares if row['bytes'] else ''} |"
+                f"| {name}, {dtype} | {registers} | {occupancy(int(row['registers'])):.0%} |"
+                f" {row['bytes'] or ''} | {row['instructions']:.1f} | {row['slots']:.1f} /"
+                f" {row['concurrent']:.1f} | {shares if row['bytes'] else ''} |"
             )
     return "\n".join([*lines, "", DENSE_TEXT, "", dense_gate.table(found, ARCHITECTURES), "", END])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--write", action="store_true")
     write = parser.parse_args().write
     sources = [path for room in ("common", "cuda") for path in (ROOT / "csrc" / room).iterdir()]
     if not LIBRARY.exists() or LIBRARY.stat().st_mtime < max(path.stat().st_mtime for path in sources):
-        sys.exit(f"cuda_gate: {LIBRARY.name} is missing or older than its sources; build it: PYEBM_CUDA=1 pip install -e .")
+        sys.exit(
+            f"cuda_gate: {LIBRARY.name} is missing or older than its sources; build it: PYEBM_CUDA=1 pip"
+            " install -e ."
+        )
     check_arithmetic()
     found = {}
     for arch in ARCHITECTURES:
         with tempfile.TemporaryDirectory() as folder:
             kernels = compiled(arch, folder)
-        found |= {f"{name}, {dtype}, sm_{arch}": measure(name, dtype, kernels) for name in KERNELS for dtype in TYPES}
+        found |= {
+            f"{name}, {dtype}, sm_{arch}": measure(name, dtype, kernels)
+            for name in KERNELS
+            for dtype in TYPES
+        }
         found |= {
             f"{name}, {dtype}, sm_{arch}": dense_gate.measure(name, dtype, kernels)
             for name in dense_gate.WAYS
@@ -157,7 +191,9 @@ def main() -> None:
     if write:
         LIMITS.write_text(json.dumps(found, indent=1) + "\n")
         before = TABLE.read_text()
-        TABLE.write_text(before[: before.index(BEGIN)] + table(found) + before[before.index(END) + len(END) :])
+        TABLE.write_text(
+            before[: before.index(BEGIN)] + table(found) + before[before.index(END) + len(END) :]
+        )
         return
     limits = json.loads(LIMITS.read_text())
     worse = [

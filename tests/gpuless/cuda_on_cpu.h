@@ -1,7 +1,9 @@
-// CUDA C++ for g++ and clang++: as much of the language as the project's kernels use, on fibers (scheduler.h).
+// CUDA C++ for g++ and clang++: as much of the language as the project's kernels use, on fibers
+// (scheduler.h).
 //
-// -fsanitize=address finds accesses out of bounds, -fsanitize=alignment misaligned ones, -fsanitize=thread races between CUDA
-// threads, also of different blocks; NaN-filled shared memory and PYEBM_EMULATOR_SEED's orders find what a barrier left out.
+// -fsanitize=address finds accesses out of bounds, -fsanitize=alignment misaligned ones,
+// -fsanitize=thread races between CUDA threads, also of different blocks; NaN-filled shared memory
+// and PYEBM_EMULATOR_SEED's orders find what a barrier left out.
 #pragma once
 
 #include <cmath>
@@ -9,8 +11,9 @@
 #include "scheduler.h"
 
 namespace cuda_on_cpu {
-// Where set, gets every launch instead of the emulator: kernel, blocks, threads, and its arguments' number, addresses and sizes; and
-// every workspace, with its address for the kernel, its bytes for the blocks, and no threads.
+// Where set, gets every launch instead of the emulator: kernel, blocks, threads, and its arguments'
+// number, addresses and sizes; and every workspace, with its address for the kernel, its bytes for
+// the blocks, and no threads.
 using Recorder = void (*)(const void*, int64_t, int64_t, int64_t, const void* const*, const size_t*);
 inline Recorder recorder = nullptr;
 inline void allocated(const void* memory, int64_t bytes) {
@@ -67,7 +70,8 @@ T __shfl_xor_sync(unsigned mask, T value, int flipped) {
 }
 inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { cuda_on_cpu::meet(mask, 0); }
 
-// TSan knows no fences: here a fence is ordered after all earlier ones, which shows one that is missing before a ticket.
+// TSan knows no fences: here a fence is ordered after all earlier ones, which shows one that is
+// missing before a ticket.
 inline char emulated_fence;
 inline void __threadfence() {
 #if defined(__SANITIZE_THREAD__)
@@ -129,7 +133,8 @@ inline __half __float2half_rn(float x) {
   if (x != x) return {0x7FFF};
   const float magnitude = std::fabs(x);
   if (magnitude >= 65520.0f) return {static_cast<uint16_t>(sign | 0x7C00u)};
-  // The spacing of halves around x; what rounds up to the next power of two carries into the exponent.
+  // The spacing of halves around x; what rounds up to the next power of two carries into the
+  // exponent.
   const int exponent = magnitude < 0x1p-14f ? -14 : std::ilogb(magnitude);
   const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
   return {static_cast<uint16_t>(sign | (steps + (static_cast<uint32_t>(exponent + 14) << 10)))};

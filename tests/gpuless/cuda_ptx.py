@@ -1,7 +1,8 @@
-"""The CUDA ops as nvcc compiles them: the host's half runs as in the emulator, but each launch executes the kernel's PTX (ptx.py).
+"""The CUDA ops as nvcc compiles them: the host's half runs as in the emulator, but each launch
+executes the kernel's PTX (ptx.py).
 
-The PTX is that of the built library, pyebm/_C_cuda.abi3.so, where there is one of these sources; else nvcc makes it from them, once
-for each content.
+The PTX is that of the built library, pyebm/_C_cuda.abi3.so, where there is one of these sources;
+else nvcc makes it from them, once for each content.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from pyebm import _ops
 
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _RECORDER = ctypes.CFUNCTYPE(
-    None, *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64), *[ctypes.POINTER(ctypes.c_size_t)] * 2
+    None,
+    *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64),
+    *[ctypes.POINTER(ctypes.c_size_t)] * 2,
 )
 
 
@@ -51,7 +54,10 @@ def _is_built() -> bool:
 def _demangled(names: list[str]) -> list[str]:
     """Names without parameters, which the two compilers write differently."""
     done = subprocess.run(["c++filt"], input="\n".join(names), capture_output=True, text=True, check=True)
-    return [name.removeprefix("void ").replace("(anonymous namespace)::", "").split("(")[0] for name in done.stdout.splitlines()]
+    return [
+        name.removeprefix("void ").replace("(anonymous namespace)::", "").split("(")[0]
+        for name in done.stdout.splitlines()
+    ]
 
 
 @functools.cache
@@ -59,9 +65,18 @@ def _modules() -> list[str]:
     if _is_built():
         done = subprocess.run([_CUOBJDUMP, "-ptx", _ops._C_CUDA], capture_output=True, text=True, check=True)
         return re.split(r"\n(?=\.version)", done.stdout)[1:]
-    flags = ["-std=c++17", "-O3", "--fmad=false", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-arch=compute_80"]
+    flags = [
+        "-std=c++17",
+        "-O3",
+        "--fmad=false",
+        "-DUSE_CUDA",
+        "-DTORCH_TARGET_VERSION=0x020a000000000000",
+        "-arch=compute_80",
+    ]
     include = [f"-isystem={path}" for path in include_paths()]
-    texts = [path.read_text() for room in ("common", "cuda") for path in sorted((ROOT / "csrc" / room).iterdir())]
+    texts = [
+        path.read_text() for room in ("common", "cuda") for path in sorted((ROOT / "csrc" / room).iterdir())
+    ]
     content = "\0".join([torch.__version__, *flags, *texts])
     folder = ROOT / "build/ptx" / hashlib.sha256(content.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +85,11 @@ def _modules() -> list[str]:
         ptx_file = folder / f"{source.stem}.ptx"
         if not ptx_file.exists():
             partial = ptx_file.with_suffix(f".{os.getpid()}")
-            subprocess.run(["nvcc", *flags, *include, "-ptx", str(source), "-o", str(partial)], capture_output=True, check=True)
+            subprocess.run(
+                ["nvcc", *flags, *include, "-ptx", str(source), "-o", str(partial)],
+                capture_output=True,
+                check=True,
+            )
             partial.rename(ptx_file)
         return ptx_file.read_text()
 
@@ -95,8 +114,12 @@ def kernel(name: str) -> ptx.Kernel:
 def _functions() -> dict[int, str]:
     """{address less the library's: demangled name} of the emulator's kernels."""
     done = subprocess.run(["nm", build()], capture_output=True, text=True, check=True)
-    found = re.findall(r"^([0-9a-f]+) [tTwWuV] (\w*kernel\w*|\w*make_rows\w*|pyebm_record)$", done.stdout, re.M)
-    return dict(zip((int(address, 16) for address, _ in found), _demangled([name for _, name in found]), strict=True))
+    found = re.findall(
+        r"^([0-9a-f]+) [tTwWuV] (\w*kernel\w*|\w*make_rows\w*|pyebm_record)$", done.stdout, re.M
+    )
+    return dict(
+        zip((int(address, 16) for address, _ in found), _demangled([name for _, name in found]), strict=True)
+    )
 
 
 def _view(address: int, size: int) -> np.ndarray:
@@ -105,7 +128,8 @@ def _view(address: int, size: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def executing() -> Iterator[list[str]]:
-    """Within: the backend "cuda-emulated" runs its kernels' PTX; the names of the kernels that ran."""
+    """Within: the backend "cuda-emulated" runs its kernels' PTX; the names of the kernels that
+    ran."""
     library = ctypes.CDLL(str(build()))
     base = ctypes.cast(library.pyebm_record, ctypes.c_void_p).value - next(
         a for a, n in _functions().items() if n == "pyebm_record"

@@ -1,7 +1,9 @@
-"""What the inner loops of the dense targets' CUDA kernels cost, for cuda_gate.py: counted and weighed by throughput.py.
+"""What the inner loops of the dense targets' CUDA kernels cost, for cuda_gate.py: counted and
+weighed by throughput.py.
 
-The floor is the arithmetic, so a loop is measured by the multiply-adds that it is there for: two for a sample, a component and a
-dimension of a mixture (the distance, the mean), four where components have a precision of their own, one for a full covariance.
+The floor is the arithmetic, so a loop is measured by the multiply-adds that it is there for: two
+for a sample, a component and a dimension of a mixture (the distance, the mean), four where
+components have a precision of their own, one for a full covariance.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import re
 import throughput
 
 FMA, LOAD = r"\b[FD]FMA\b", r"\bLDG\b"
-# Way to gather, its further template arguments in float and double, multiply-adds, samples a thread in float and double.
+# Way to gather, its further template arguments in float and double, multiply-adds, samples a thread
+# in float and double.
 WAYS = {
     "mixture": ("GatherMixture", ("Lb0ELi8", "Lb0ELi4"), 2, (8, 4)),
     "mixture, few samples": ("GatherMixture", ("Lb0ELi2", "Lb0ELi2"), 2, (2, 2)),
@@ -49,11 +52,16 @@ def _turn(loop: list[str]) -> list[str]:
 
 
 def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) -> dict[str, float]:
-    """Of a sample, a component and a dimension (of 2 and 4 dimensions: of all of them); `share` of the peak is a prediction."""
+    """Of a sample, a component and a dimension (of 2 and 4 dimensions: of all of them); `share` of
+    the peak is a prediction."""
     way, arguments, useful, rows = WAYS[name]
     mangled, size = TYPES[dtype]
     which = list(TYPES).index(dtype)
-    (full,) = [key for key in kernels if re.search(rf"gather_kernelI{mangled}NS_\d+{way}I{mangled}{arguments[which]}E", key)]
+    (full,) = [
+        key
+        for key in kernels
+        if re.search(rf"gather_kernelI{mangled}NS_\d+{way}I{mangled}{arguments[which]}E", key)
+    ]
     registers, code = kernels[full]
     loops = _loops(code)
     pairs = rows[which] * COLUMNS
@@ -77,8 +85,10 @@ def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) ->
 
 def table(found: dict[str, dict[str, float]], architectures: tuple[str, ...]) -> str:
     lines = [
-        "| what is gathered, dtype | registers, sm_80 / 90 / 100 / 120 | multiply-adds | instructions, sm_90 | "
-        "slots, serial / concurrent | predicted share of the peak of multiply-adds, H100 |",
+        (
+            "| what is gathered, dtype | registers, sm_80 / 90 / 100 / 120 | multiply-adds | instructions,"
+            " sm_90 | slots, serial / concurrent | predicted share of the peak of multiply-adds, H100 |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for name, (_, _, useful, _) in WAYS.items():
@@ -87,7 +97,7 @@ def table(found: dict[str, dict[str, float]], architectures: tuple[str, ...]) ->
             row = rows[architectures.index("90")]
             registers = " / ".join(f"{r['registers']:.0f}" for r in rows)
             lines.append(
-                f"| {name}, {dtype} | {registers} | {useful} | {row['instructions']:.2f} | {row['slots']:.2f} / "
-                f"{row['concurrent']:.2f} | {row['share']:.0%} |"
+                f"| {name}, {dtype} | {registers} | {useful} | {row['instructions']:.2f} | {row['slots']:.2f}"
+                f" / {row['concurrent']:.2f} | {row['share']:.0%} |"
             )
     return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""The CUDA sources compiled by g++ on the emulator (cuda_on_cpu.h), as the backend "cuda-emulated" for CPU tensors."""
+"""The CUDA sources compiled by g++ on the emulator (cuda_on_cpu.h), as the backend "cuda-emulated"
+for CPU tensors."""
 
 from __future__ import annotations
 
@@ -15,14 +16,28 @@ from pyebm import _op_checks, _ops, _schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
-HEADERS = [path for folder in ("csrc/cuda", "csrc/common", "tests/gpuless") for path in sorted((ROOT / folder).glob("*.h"))]
-FLAGS = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror"]
+HEADERS = [
+    path
+    for folder in ("csrc/cuda", "csrc/common", "tests/gpuless")
+    for path in sorted((ROOT / folder).glob("*.h"))
+]
+FLAGS = [
+    "-std=c++17",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unknown-pragmas",
+    "-Werror",
+]
 BACKEND = "cuda-emulated"
 _NAMESPACE = "pyebm_cuda_emulated"
 
 
 def build(*flags: str, sources: list[Path] = SOURCES) -> Path:
-    """Compile the CUDA sources for the CPU with these further flags, once for each content, and return the library."""
+    """Compile the CUDA sources for the CPU with these further flags, once for each content, and
+    return the library."""
     text = "\0".join([torch.__version__, *flags, *(path.read_text() for path in [*sources, *HEADERS])])
     folder = ROOT / "build" / "emulated" / hashlib.sha256(text.encode()).hexdigest()[:16]
     library = folder / "pyebm_cuda_emulated.so"
@@ -34,7 +49,19 @@ def build(*flags: str, sources: list[Path] = SOURCES) -> Path:
 
     def compile_one(source: Path) -> str:
         made = str(folder / f"{source.stem}.o")
-        run("g++", *FLAGS, *(flags or ("-O2", "-g1")), *macros, *include, "-x", "c++", "-c", str(source), "-o", made)
+        run(
+            "g++",
+            *FLAGS,
+            *(flags or ("-O2", "-g1")),
+            *macros,
+            *include,
+            "-x",
+            "c++",
+            "-c",
+            str(source),
+            "-o",
+            made,
+        )
         return made
 
     with ThreadPoolExecutor(2) as pool:
@@ -64,17 +91,22 @@ _library = None
 
 
 def register(library: Path | None = None) -> str:
-    """Make the backend known to pyebm and return its name; with ``library``, from one that was built with other flags."""
+    """Make the backend known to pyebm and return its name; with ``library``, from one that was
+    built with other flags."""
     global _library
     if _library is None:
         _library = torch.library.Library(_NAMESPACE, "DEF")
         for name, schema in _schemas.SCHEMAS.items():
             _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-            torch.library.register_fake(f"{_NAMESPACE}::{name}", _op_checks.fake(_schemas.OPS[name]), lib=_library)
+            torch.library.register_fake(
+                f"{_NAMESPACE}::{name}", _op_checks.fake(_schemas.OPS[name]), lib=_library
+            )
         torch.ops.load_library(library or _wanted())
         namespace = getattr(torch.ops, _NAMESPACE)
         built = [name for name in _schemas.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
-        _ops._TEST_BACKENDS[BACKEND] = _ops.Table(BACKEND, {name: getattr(namespace, name).default for name in built})
+        _ops._TEST_BACKENDS[BACKEND] = _ops.Table(
+            BACKEND, {name: getattr(namespace, name).default for name in built}
+        )
     return BACKEND
 
 

@@ -1,4 +1,5 @@
-// One CUDA thread as a fiber: its own stack, switched to and from by hand, in a way that ASan and TSan understand.
+// One CUDA thread as a fiber: its own stack, switched to and from by hand, in a way that ASan and
+// TSan understand.
 #pragma once
 
 #include <sys/mman.h>
@@ -35,7 +36,8 @@ void AnnotateBenignRaceSized(const char*, int, const volatile void*, long, const
 
 namespace cuda_on_cpu {
 
-// While one of these lives, TSan looks away: the emulator's own bookkeeping is no business of the kernel's.
+// While one of these lives, TSan looks away: the emulator's own bookkeeping is no business of the
+// kernel's.
 struct Quiet {
 #if defined(__SANITIZE_THREAD__)
   Quiet() {
@@ -51,7 +53,8 @@ struct Quiet {
 #endif
 };
 
-// What happened before a release of `at` is ordered before what follows an acquire of it. For TSan alone.
+// What happened before a release of `at` is ordered before what follows an acquire of it. For TSan
+// alone.
 EMULATOR_OWN inline void release([[maybe_unused]] void* at) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(at);

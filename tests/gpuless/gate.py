@@ -1,8 +1,9 @@
 """The compile gate of the Triton kernels: ``python tests/gpuless/gate.py [--write]``.
 
-Compiles every kernel for every dtype and target through the launch path, holds what came out to the rules and to limits.json, and
-writes the Triton part of docs/gpu-kernels.md. With --write the limits become what is measured now (registers and instructions of
-sm_90 only; the rules are not negotiable). Needs triton and no GPU.
+Compiles every kernel for every dtype and target through the launch path, holds what came out to the
+rules and to limits.json, and writes the Triton part of docs/gpu-kernels.md. With --write the limits
+become what is measured now (registers and instructions of sm_90 only; the rules are not
+negotiable). Needs triton and no GPU.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def _samples(size: int) -> Callable[[torch.dtype], Tensor]:
     return lambda dtype: torch.empty(SAMPLES, size, dtype=dtype)
 
 
-# Whole tiles; the last one cut; two elements an access; one; strides that are not a contiguous tensor's.
+# Whole tiles; the last one cut; two elements an access; one; strides that are not a contiguous
+# tensor's.
 LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...]]] = {
     "3072": (_samples(3072), DTYPES),
     "3000": (_samples(3000), (torch.float32,)),
@@ -92,29 +94,67 @@ def _wide(x: Tensor, *shape: int) -> Tensor:
 CASES: dict[str, Op] = {
     "normal": lambda ops, x: ops["normal_"](x, _name()),
     "perturb": lambda ops, x: ops["perturb"](torch.empty_like(x), x, 0.9, 0.5, _name()),
-    "perturb per sample": lambda ops, x: ops["perturb"](torch.empty_like(x), x, 0.9, 0.5, _name(), sigma_rows=_rows()),
+    "perturb per sample": lambda ops, x: ops["perturb"](
+        torch.empty_like(x), x, 0.9, 0.5, _name(), sigma_rows=_rows()
+    ),
     "step": lambda ops, x: ops["langevin_step"](torch.empty_like(x), x, x, 0.1, 1.0, _name()),
     "step, every option": lambda ops, x: ops["langevin_step"](
-        torch.empty_like(x), x, x, 0.1, 1.0, _name(), _rows(), None, torch.empty_like(x), x > 0, -1.0, 1.0, 2.0
+        torch.empty_like(x),
+        x,
+        x,
+        0.1,
+        1.0,
+        _name(),
+        _rows(),
+        None,
+        torch.empty_like(x),
+        x > 0,
+        -1.0,
+        1.0,
+        2.0,
     ),
-    "affine per sample": lambda ops, x: ops["affine_step"](torch.empty_like(x), x, x, 0.9, 0.1, 0.2, _name(), _rows()),
-    "loss+grad": lambda ops, x: ops["denoising_loss"](_wide(x), torch.empty_like(x), x, *_loss_arguments("batchmean")),
+    "affine per sample": lambda ops, x: ops["affine_step"](
+        torch.empty_like(x), x, x, 0.9, 0.1, 0.2, _name(), _rows()
+    ),
+    "loss+grad": lambda ops, x: ops["denoising_loss"](
+        _wide(x), torch.empty_like(x), x, *_loss_arguments("batchmean")
+    ),
     "loss+grad per sample": lambda ops, x: ops["denoising_loss"](
         _wide(x, SAMPLES), torch.empty_like(x), x, *_loss_arguments("sample"), kappa_rows=_rows()
     ),
-    "elementwise loss": lambda ops, x: ops["denoising_loss"](_wide(x, *x.shape), None, x, *_loss_arguments("none")),
-    "perturb per token": lambda ops, x: ops["perturb"](torch.empty_like(x), x, 0.9, 0.5, _name(), sigma_rows=_tokens(x)),
-    "step, every option, per element": lambda ops, x: ops["langevin_step"](
-        torch.empty_like(x), x, x, 0.1, 1.0, _name(), _elements(x), None, torch.empty_like(x), x > 0, -1.0, 1.0, 2.0
+    "elementwise loss": lambda ops, x: ops["denoising_loss"](
+        _wide(x, *x.shape), None, x, *_loss_arguments("none")
     ),
-    "affine per element": lambda ops, x: ops["affine_step"](torch.empty_like(x), x, x, 0.9, 0.1, 0.2, _name(), _elements(x)),
+    "perturb per token": lambda ops, x: ops["perturb"](
+        torch.empty_like(x), x, 0.9, 0.5, _name(), sigma_rows=_tokens(x)
+    ),
+    "step, every option, per element": lambda ops, x: ops["langevin_step"](
+        torch.empty_like(x),
+        x,
+        x,
+        0.1,
+        1.0,
+        _name(),
+        _elements(x),
+        None,
+        torch.empty_like(x),
+        x > 0,
+        -1.0,
+        1.0,
+        2.0,
+    ),
+    "affine per element": lambda ops, x: ops["affine_step"](
+        torch.empty_like(x), x, x, 0.9, 0.1, 0.2, _name(), _elements(x)
+    ),
     "loss+grad per token": lambda ops, x: ops["denoising_loss"](
         _wide(x, SAMPLES), torch.empty_like(x), x, *_loss_arguments("sample"), kappa_rows=_tokens(x)
     ),
     "loss+grad, weight per element": lambda ops, x: ops["denoising_loss"](
         _wide(x), torch.empty_like(x), x, *_loss_arguments("batchmean"), weight_rows=_elements(x)
     ),
-    "grad": lambda ops, x: ops["denoising_grad"](torch.empty_like(x), _wide(x), x, *_loss_arguments("batchmean")),
+    "grad": lambda ops, x: ops["denoising_grad"](
+        torch.empty_like(x), _wide(x), x, *_loss_arguments("batchmean")
+    ),
     "scale": lambda ops, x: ops["scale_"](x, _wide(x)),
 }
 
@@ -122,7 +162,10 @@ CASES: dict[str, Op] = {
 # Chains: what a step costs.
 CHAINS = {"sm_90": KINDS}
 CHAIN_SIZES = (2, 100)
-LONG_KINDS, LONG_SIZES = ("rosenbrock", "ackley", "funnel"), (3072, 3000)  # no tile holds a sample: their state is in memory
+LONG_KINDS, LONG_SIZES = (
+    ("rosenbrock", "ackley", "funnel"),
+    (3072, 3000),
+)  # no tile holds a sample: their state is in memory
 
 
 def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
@@ -132,7 +175,11 @@ def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
 
 
 # Dense targets: components, dimensions.
-DENSE = {"mixture": (1797, (2, 64, 784)), "mixture_diagonal": (1797, (64, 784)), "gaussian_full": (1, (64, 784))}
+DENSE = {
+    "mixture": (1797, (2, 64, 784)),
+    "mixture_diagonal": (1797, (64, 784)),
+    "gaussian_full": (1, (64, 784)),
+}
 
 
 def _dense(kind: str, components: int, size: int) -> None:
@@ -185,7 +232,9 @@ def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]
     if size == EVEN and kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles"):
         floor = FLOOR.get(case, 0) * getattr(torch, dtype).itemsize
         if floor and target.startswith("sm") and cost.bytes_per_element != floor:
-            found.append(f"{cost.bytes_per_element} bytes an element by 128-bit accesses, the floor is {floor}")
+            found.append(
+                f"{cost.bytes_per_element} bytes an element by 128-bit accesses, the floor is {floor}"
+            )
     if target == "sm_90":
         limit = limits.get(key)
         if limit is None:
@@ -201,7 +250,9 @@ def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]
 def main() -> int:
     with ProcessPoolExecutor(2) as pool:
         results = dict(zip(TARGETS, pool.map(measured, TARGETS), strict=True))
-    costs = {target: {key: Cost(**values) for key, values in table.items()} for target, table in results.items()}
+    costs = {
+        target: {key: Cost(**values) for key, values in table.items()} for target, table in results.items()
+    }
     if "--write" in sys.argv:
         limits = {
             key: {"registers": cost.registers, "instructions": round(cost.instructions + 0.05, 1)}

@@ -1,6 +1,8 @@
-"""What the kernels of the dense targets execute for a block of samples and components: their loops, read off the machine code.
+"""What the kernels of the dense targets execute for a block of samples and components: their loops,
+read off the machine code.
 
-throughput.py's usual path goes through each loop once; here a loop counts as often as the sizes say.
+throughput.py's usual path goes through each loop once; here a loop counts as often as the sizes
+say.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ _SPAN = 128  # dimensions summed in one go
 
 
 def loops(lines: list[str]) -> list[list[str]]:
-    """The bodies of the loops, in the order of their ends: an inner one comes before the one around it."""
+    """The bodies of the loops, in the order of their ends: an inner one comes before the one around
+    it."""
     labels = {line[:-1]: at for at, line in enumerate(lines) if line.endswith(":")}
     found = []
     for at, line in enumerate(lines):
@@ -33,8 +36,8 @@ def _without(body: list[str], *inner: list[str]) -> list[str]:
 
 
 def path(lines: list[str], launch: Launch) -> tuple[list[str], float, dict[str, float]]:
-    """(what a thread executes for one block, the products (sample, component or column, dimension) of it, the instructions of each
-    of its loops for such a product)."""
+    """(what a thread executes for one block, the products (sample, component or column, dimension)
+    of it, the instructions of each of its loops for such a product)."""
     arguments = launch.arguments
     elements, threads = arguments["elements"], 32 * launch.compiled.metadata.num_warps
     spans = -(-elements // _SPAN)
@@ -50,7 +53,9 @@ def path(lines: list[str], launch: Launch) -> tuple[list[str], float, dict[str, 
     inner, span = multiplies[:2]
     means = next(body for body in multiplies if any(opcode(one) == "STG" for one in body))
     whole = max(multiplies, key=len)
-    made = inner * -(-elements // block.K) + _without(span, inner) * spans + means * -(-elements // block.COLS)
+    made = (
+        inner * -(-elements // block.K) + _without(span, inner) * spans + means * -(-elements // block.COLS)
+    )
     rest = _without(whole, span, means)
     each = block.samples * block.components / threads
     shares = {

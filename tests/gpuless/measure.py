@@ -1,4 +1,5 @@
-"""What a compiled kernel costs, read off its code: resources, instructions an element, by the rules of throughput.py."""
+"""What a compiled kernel costs, read off its code: resources, instructions an element, by the rules
+of throughput.py."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import throughput
 import triton
 from compiled import Launch
 
-# Kernels with sums whose bits are not promised; what of a finish is promised, the executed PTX shows.
+# Kernels with sums whose bits are not promised; what of a finish is promised, the executed PTX
+# shows.
 FUSED = ("gather_kernel", "product_kernel", "finish_kernel")
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -34,7 +36,9 @@ class Cost:
     concurrent: float  # in those of the slowest unit
     slowest: str
     forbidden: list[str]
-    parts: dict[str, float] = field(default_factory=dict)  # of a dense target's product: the instructions of each loop
+    parts: dict[str, float] = field(
+        default_factory=dict
+    )  # of a dense target's product: the instructions of each loop
 
 
 def _tool(name: str, *arguments: str) -> str:
@@ -42,18 +46,24 @@ def _tool(name: str, *arguments: str) -> str:
 
 
 def _forbidden(ptx: str, fused: bool) -> list[str]:
-    """Instructions that would change the promised bits; where sums may be fused, those that would round a factor."""
+    """Instructions that would change the promised bits; where sums may be fused, those that would
+    round a factor."""
     wrong = r"approx|ftz|full\.|^w?g?mma.*(tf32|f16)" if fused else r"^fma|approx|ftz|full\."
-    return sorted({op for op in re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*)", ptx, re.M) if re.search(wrong, op)})
+    return sorted(
+        {op for op in re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*)", ptx, re.M) if re.search(wrong, op)}
+    )
 
 
 def _elements_a_thread(launch: Launch) -> tuple[float, int]:
-    """(elements that a thread makes in one turn of its loop, turns); (1, 1) for the small kernels without tiles."""
+    """(elements that a thread makes in one turn of its loop, turns); (1, 1) for the small kernels
+    without tiles."""
     if "TILE" not in launch.arguments:
         return 1, 1
     threads = launch.compiled.metadata.target.warp_size * launch.compiled.metadata.num_warps
     # A chain's loop counts steps: of those, one; of a long sample's tiles, one too.
-    return launch.arguments["TILE"].elements / threads, 1 if "n_steps" in launch.arguments else launch.arguments["turns"]
+    return launch.arguments[
+        "TILE"
+    ].elements / threads, 1 if "n_steps" in launch.arguments else launch.arguments["turns"]
 
 
 def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, turns: int) -> throughput.Count:
@@ -75,11 +85,15 @@ def nvidia(launch: Launch) -> Cost:
         cubin.flush()
         usage = {
             key: int(value)
-            for key, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", _tool("cuobjdump", "-res-usage", cubin.name))
+            for key, value in re.findall(
+                r"(REG|STACK|SHARED|LOCAL):(\d+)", _tool("cuobjdump", "-res-usage", cubin.name)
+            )
         }
         sass = _tool("nvdisasm", "-c", cubin.name)
     (lines,) = throughput.functions(sass).values()
-    hot = list(itertools.takewhile(lambda line: not line.startswith("$"), lines))  # behind it: the square root's slow path
+    hot = list(
+        itertools.takewhile(lambda line: not line.startswith("$"), lines)
+    )  # behind it: the square root's slow path
     shares = {}
     if launch.name in ("gather_kernel", "product_kernel"):
         made, products, shares = loops.path(lines, launch)
@@ -91,7 +105,9 @@ def nvidia(launch: Launch) -> Cost:
         registers=usage["REG"],
         shared=compiled.metadata.shared,
         local=usage["STACK"] + usage["LOCAL"],
-        local_accesses=sum(throughput.opcode(line) in ("LDL", "STL") for line in lines if not line.endswith(":")),
+        local_accesses=sum(
+            throughput.opcode(line) in ("LDL", "STL") for line in lines if not line.endswith(":")
+        ),
         wide=wide,
         narrow=len(re.findall(r"(?:ld|st)\.global", ptx)) - wide,
         bytes_per_element=16 * wide / elements,

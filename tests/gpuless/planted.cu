@@ -1,4 +1,5 @@
-// Kernels with faults that PLANT_... switches on, for the tests of the checkers. Without one the program must come to the end.
+// Kernels with faults that PLANT_... switches on, for the tests of the checkers. Without one the
+// program must come to the end.
 #include "../../csrc/cuda/pack.h"
 
 #include <cstdio>

@@ -1,8 +1,10 @@
-"""Runs the PTX that Triton and nvcc emit, with numpy: the compiled meaning of a kernel, on a machine without a GPU.
+"""Runs the PTX that Triton and nvcc emit, with numpy: the compiled meaning of a kernel, on a
+machine without a GPU.
 
-All threads of some blocks are one vector; where they part ways, the group with the smallest program counter goes first. Every
-access is checked: bounds of the tensors, alignment, and races between barriers: all of those in shared memory, in global memory the
-reads of what another thread has written. Errors name the kernel's source line. Instructions that they do not emit for kernels like
+All threads of some blocks are one vector; where they part ways, the group with the smallest program
+counter goes first. Every access is checked: bounds of the tensors, alignment, and races between
+barriers: all of those in shared memory, in global memory the reads of what another thread has
+written. Errors name the kernel's source line. Instructions that they do not emit for kernels like
 ours are refused, not guessed (ptx_ops.py).
 """
 
@@ -63,7 +65,9 @@ def _up_to_brace(text: str) -> str:
 def parse(text: str, name: str = r"[\w$]+") -> Kernel:
     """The kernel of a PTX module of that name, or its only one."""
     text = re.sub(r"//[^\n]*", "", text)
-    files = {number: path.rsplit("/", 1)[-1] for number, path in re.findall(r'\.file\s+(\d+)\s+"([^"]+)"', text)}
+    files = {
+        number: path.rsplit("/", 1)[-1] for number, path in re.findall(r'\.file\s+(\d+)\s+"([^"]+)"', text)
+    }
     found = re.search(rf"\.entry\s+({name})\s*\((.*?)\)[^{{]*\{{", text, re.S)
     if found is None:
         raise PtxError(f"there is no kernel {name} in this PTX")
@@ -99,13 +103,17 @@ def parse(text: str, name: str = r"[\w$]+") -> Kernel:
             parts = re.match(r"(?:@(!?)([%\w$]+)\s+)?([\w.:]+)\s*(.*)$", line)
             if parts is None:
                 raise PtxError(f"{kernel.name}: cannot read {line!r}")
-            kernel.code.append(Instruction(parts[2], bool(parts[1]), parts[3].split("."), _operands(parts[4]), where, line))
+            kernel.code.append(
+                Instruction(parts[2], bool(parts[1]), parts[3].split("."), _operands(parts[4]), where, line)
+            )
     return kernel
 
 
 def _packed(kernel: Kernel, arguments: list[Any]) -> bytes:
     data = bytearray(kernel.size)
-    values = arguments + [0] * (len(kernel.parameters) - len(arguments))  # Triton's scratch pointers come last
+    values = arguments + [0] * (
+        len(kernel.parameters) - len(arguments)
+    )  # Triton's scratch pointers come last
     for (offset, size), value in zip(kernel.parameters.values(), values, strict=True):
         if isinstance(value, bytes):
             data[offset : offset + size] = value
@@ -126,7 +134,8 @@ def launch(
     blocks: Sequence[int] | None = None,
     memory: Global | None = None,
 ) -> None:
-    """Run the kernel over its grid, or only ``blocks`` of it, on the tensors among ``arguments``, or in ``memory``, in place."""
+    """Run the kernel over its grid, or only ``blocks`` of it, on the tensors among ``arguments``,
+    or in ``memory``, in place."""
     kernel = text if isinstance(text, Kernel) else parse(text)
     data = _packed(kernel, arguments)
     memory = memory or Global.of([value for value in arguments if isinstance(value, Tensor)])

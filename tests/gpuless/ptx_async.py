@@ -1,4 +1,5 @@
-"""cp.async for ptx_ops.py: what is copied to shared memory is there only once its group has been waited for, and no earlier."""
+"""cp.async for ptx_ops.py: what is copied to shared memory is there only once its group has been
+waited for, and no earlier."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from ptx_threads import Threads
 
 
 def copy_async(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
-    """Groups are taken to be the same for all threads: no kernel of ours commits or waits where they part ways."""
+    """Groups are taken to be the same for all threads: no kernel of ours commits or waits where
+    they part ways."""
     if op[2] == "commit_group":
         threads.copies.append([])
     elif op[2] == "wait_group":

@@ -31,7 +31,13 @@ class Global:
 
     @classmethod
     def of(cls, tensors: list[Tensor]) -> Global:
-        return cls({tensor.data_ptr(): _memory_of(tensor).view(uint8).numpy() for tensor in tensors if tensor.numel()})
+        return cls(
+            {
+                tensor.data_ptr(): _memory_of(tensor).view(uint8).numpy()
+                for tensor in tensors
+                if tensor.numel()
+            }
+        )
 
     def find(self, address: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Which buffer each access of ``size`` bytes falls into, and where there."""
@@ -60,7 +66,8 @@ class Global:
 
 
 class Unsettled:
-    """Which thread wrote a byte of global memory since its block's last barrier: no other may read it before the next one."""
+    """Which thread wrote a byte of global memory since its block's last barrier: no other may read
+    it before the next one."""
 
     PAGE = 4096
 
@@ -68,7 +75,9 @@ class Unsettled:
         self.threads = threads  # of a block
         self.pages: dict[int, np.ndarray] = {}  # of the writers, -1 where there is none
 
-    def _pages(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int) -> Iterator[tuple[int, Any, Any]]:
+    def _pages(
+        self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int
+    ) -> Iterator[tuple[int, Any, Any]]:
         """(page, where in it, who) of the bytes that these threads touch."""
         every = (address.astype(np.int64)[:, None] + np.arange(size)).ravel()
         own = np.repeat(block * self.threads + thread, size)
@@ -84,7 +93,9 @@ class Unsettled:
         for page, at, own in self._pages(block, thread, address, size) if self.pages else ():
             writer = self.pages[page][at] if page in self.pages else own
             if ((writer != -1) & (writer != own)).any():
-                raise PtxError("a race in global memory: what another thread has written since the last barrier is read")
+                raise PtxError(
+                    "a race in global memory: what another thread has written since the last barrier is read"
+                )
 
     def barrier(self, blocks: np.ndarray) -> None:
         for writer in self.pages.values():
@@ -98,7 +109,8 @@ class Unsettled:
 
 
 class Shared:
-    """Shared memory of each block, 0xFF (NaN) until written; remembers who touched a word since the last barrier."""
+    """Shared memory of each block, 0xFF (NaN) until written; remembers who touched a word since the
+    last barrier."""
 
     def __init__(self, blocks: int, size: int) -> None:
         self.data = np.full((blocks, size), 0xFF, np.uint8)
@@ -129,7 +141,10 @@ class Shared:
             cell = block, (at + word) // 4
             writer = self.writer[cell]
             if ((writer != -1) & (writer != thread)).any():
-                raise PtxError("a race in shared memory: a word is read that another thread has written since the last barrier")
+                raise PtxError(
+                    "a race in shared memory: a word is read that another thread has written since the last"
+                    " barrier"
+                )
             for warp in np.unique(thread // 32):  # lanes of one warp may read one word in one instruction
                 own = thread // 32 == warp
                 here = cell[0][own], cell[1][own]
@@ -138,7 +153,9 @@ class Shared:
                 in_warp = (reader >= 0) & (reader // 32 == warp) | (reader == -2 - warp)
                 self.reader[here] = np.where(same, thread[own], np.where(in_warp, -2 - warp, _MANY))
                 several = self.reader[here] != thread[own]
-                self.reader[here[0][several], here[1][several]] = np.where(self.reader[here][several] == _MANY, _MANY, -2 - warp)
+                self.reader[here[0][several], here[1][several]] = np.where(
+                    self.reader[here][several] == _MANY, _MANY, -2 - warp
+                )
         return self.data[block[:, None], at[:, None] + np.arange(size)]
 
     def store(self, block: np.ndarray, thread: np.ndarray, offset: np.ndarray, data: np.ndarray) -> None:
@@ -148,9 +165,13 @@ class Shared:
             cell = block, (at + word) // 4
             writer, reader = self.writer[cell], self.reader[cell]
             if ((writer != -1) & (writer != thread)).any() or ((reader != -1) & (reader != thread)).any():
-                raise PtxError("a race in shared memory: a word is written that another thread has touched since the last barrier")
+                raise PtxError(
+                    "a race in shared memory: a word is written that another thread has touched since the"
+                    " last barrier"
+                )
             self.writer[cell] = thread
         self.data[block[:, None], at[:, None] + np.arange(size)] = data
-        # Several threads that store to one word at once must at least agree, as Triton's redundant lanes do.
+        # Several threads that store to one word at once must at least agree, as Triton's redundant
+        # lanes do.
         if (self.data[block[:, None], at[:, None] + np.arange(size)] != data).any():
             raise PtxError("a race in shared memory: two threads store different values to a word at once")

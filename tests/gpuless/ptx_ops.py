@@ -1,7 +1,8 @@
 """The instructions that ptx.py knows, each on a vector of threads.
 
-Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as such (through float64, float32 only),
-so that a kernel with one shows other bits than the contract's, as it would on a device.
+Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as such
+(through float64, float32 only), so that a kernel with one shows other bits than the contract's, as
+it would on a device.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ def _otherwise(compare: Any) -> Any:
     return lambda a, b: ~compare(a, b)
 
 
-_COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+_COMPARE = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
 _COMPARE |= {"neu": np.not_equal}  # with u: true where an operand is NaN too
 _OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
 _COMPARE |= {f"{name}u": _otherwise(_COMPARE[opposite]) for name, opposite in _OPPOSITE.items()}
@@ -46,7 +54,13 @@ def _memory(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         raw = every[address.astype(np.int64)[:, None] + np.arange(width * len(names))]
         words = np.ascontiguousarray(raw).view((SIGNED if kind == "s" else UNSIGNED)[bits])
         for k, name in enumerate(names):
-            threads.put(name, words[:, k].astype((SIGNED if kind == "s" else UNSIGNED)[8 * threads.registers[name].itemsize]), mask)
+            threads.put(
+                name,
+                words[:, k].astype(
+                    (SIGNED if kind == "s" else UNSIGNED)[8 * threads.registers[name].itemsize]
+                ),
+                mask,
+            )
         return
     shared = "shared" in op
     if not shared and "global" not in op:  # a generic address
@@ -106,7 +120,8 @@ def _convert(threads: Threads, op: list[str], operands: list[str]) -> np.ndarray
 
 
 def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a b + c of float32, rounded once: through float64, whose last bit is set where it had to round (rounding to odd)."""
+    """a b + c of float32, rounded once: through float64, whose last bit is set where it had to
+    round (rounding to odd)."""
     product, addend = a.astype(np.float64) * b, c.astype(np.float64)
     total = product + addend
     part = total - product
@@ -114,7 +129,11 @@ def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     bits = total.view(np.int64)
     inexact = (error != 0) & np.isfinite(total) & (bits & 1 == 0)
     towards_zero = (error > 0) != (total > 0)
-    return np.where(inexact, np.where(towards_zero, bits - 1, bits + 1), bits).view(np.float64).astype(np.float32)
+    return (
+        np.where(inexact, np.where(towards_zero, bits - 1, bits + 1), bits)
+        .view(np.float64)
+        .astype(np.float32)
+    )
 
 
 def _high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -154,7 +173,10 @@ def _shift(threads: Threads, op: list[str], operands: list[str], kind: str, bits
 def _permute(threads: Threads, operands: list[str]) -> np.ndarray:
     low, high = (threads.value(name, "u", 32).astype(np.uint64) for name in operands[1:3])
     both, selector = high << np.uint64(32) | low, int(operands[3].rstrip("U"), 0)
-    picked = [(both >> np.uint64(8 * (selector >> 4 * k & 7)) & np.uint64(255)) << np.uint64(8 * k) for k in range(4)]
+    picked = [
+        (both >> np.uint64(8 * (selector >> 4 * k & 7)) & np.uint64(255)) << np.uint64(8 * k)
+        for k in range(4)
+    ]
     return sum(picked[1:], picked[0]).astype(np.uint32)
 
 
@@ -215,7 +237,9 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
             result &= ~(np.isnan(value(1)) | np.isnan(value(2)))
     elif name == "selp":
         result = np.where(
-            threads.value(operands[3], "p", 1), threads.value(operands[1], "u", bits), threads.value(operands[2], "u", bits)
+            threads.value(operands[3], "p", 1),
+            threads.value(operands[1], "u", bits),
+            threads.value(operands[2], "u", bits),
         )
     elif name in _LOGIC:
         result = _LOGIC[name](value(1), value(2))
@@ -223,10 +247,13 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = _multiply(threads, op, operands, kind, bits)
     elif name == "fma" and bits == 32:
         result = _fused(value(1), value(2), value(3))
-    elif name == "fma" and bits == 64:  # in 64 bits of mantissa, then rounded again: no kernel promises these bits
+    elif (
+        name == "fma" and bits == 64
+    ):  # in 64 bits of mantissa, then rounded again: no kernel promises these bits
         result = (value(1).astype(np.longdouble) * value(2) + value(3)).astype(np.float64)
     elif name == "rsqrt" and op[1:] == ["approx", "ftz", "f32"]:
-        # Anything within the error that PTX states, 2^-22.9, would do; here it is another one at every call.
+        # Anything within the error that PTX states, 2^-22.9, would do; here it is another one at
+        # every call.
         spread = 1 + np.exp2(-22.9) * np.random.default_rng(len(operands[0])).uniform(-1, 1, threads.count)
         result = (spread / np.sqrt(value(1).astype(np.float64))).astype(np.float32)
     elif name in _ARITHMETIC:

@@ -27,7 +27,14 @@ class Threads:
     """Registers and memory of some blocks of a launch."""
 
     def __init__(
-        self, kernel: Kernel, data: bytes, grid: tuple[int, ...], size: int, blocks: np.ndarray, memory: Global, shared: Shared
+        self,
+        kernel: Kernel,
+        data: bytes,
+        grid: tuple[int, ...],
+        size: int,
+        blocks: np.ndarray,
+        memory: Global,
+        shared: Shared,
     ) -> None:
         self.kernel, self.data, self.memory, self.shared = kernel, data, memory, shared
         self.unsettled = Unsettled(size)
@@ -44,7 +51,8 @@ class Threads:
             **{f"%nctaid.{axis}": np.full(self.count, n) for axis, n in zip("xyz", grid, strict=True)},
         }
         self.registers: dict[str, Any] = {
-            name: np.zeros(self.count, bool if bits == 1 else UNSIGNED[bits]) for name, bits in kernel.registers.items()
+            name: np.zeros(self.count, bool if bits == 1 else UNSIGNED[bits])
+            for name, bits in kernel.registers.items()
         }
 
     def load(self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int) -> np.ndarray:
@@ -62,7 +70,8 @@ class Threads:
         return here[self.block]
 
     def whole_warps(self, mask: np.ndarray) -> bool:
-        """Whether every warp is in the mask with all of its lanes or with none; blocks are whole warps."""
+        """Whether every warp is in the mask with all of its lanes or with none; blocks are whole
+        warps."""
         lanes = mask.reshape(-1, 32).sum(1)
         return bool(((lanes == 0) | (lanes == 32)).all())
 

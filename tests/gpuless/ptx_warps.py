@@ -1,4 +1,5 @@
-"""What the threads of a warp do together, for ptx_ops.py: shuffles, reductions, matrices of shared memory."""
+"""What the threads of a warp do together, for ptx_ops.py: shuffles, reductions, matrices of shared
+memory."""
 
 from __future__ import annotations
 
@@ -11,14 +12,18 @@ def names_of(operand: str) -> list[str]:
     return [name.strip() for name in operand.strip("{}").split(",")]
 
 
-def shuffle(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def shuffle(
+    threads: Threads, op: list[str], operands: list[str], mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The values, and whether they came from the lane that was asked for."""
     if op[2] not in ("bfly", "idx", "down") or not threads.whole_warps(mask):
         raise PtxError("only a shuffle of whole warps, by butterfly, index or down, is known here")
     value, other, limit = (threads.value(name, "u", 32).astype(np.int64) for name in operands[1:4])
     thread = np.arange(threads.count)  # blocks are whole warps
     lane, segment = thread % 32, limit >> 8 & 31
-    source = {"bfly": lane ^ other, "down": lane + other, "idx": lane & segment | other & ~segment & 31}[op[2]]
+    source = {"bfly": lane ^ other, "down": lane + other, "idx": lane & segment | other & ~segment & 31}[
+        op[2]
+    ]
     inside = source <= (lane & segment | limit & ~segment & 31)
     return value[np.where(inside, thread - lane + source, thread)].astype(np.uint32), inside
 
@@ -31,8 +36,9 @@ def redux(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray
 
 
 def matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
-    """ldmatrix and stmatrix of 8 x 8 elements of 16 bits: lanes 8 m to 8 m + 7 give the rows' addresses of matrix m, and lane t has
-    the elements 2 (t mod 4) and the next of row t div 4, in register m."""
+    """ldmatrix and stmatrix of 8 x 8 elements of 16 bits: lanes 8 m to 8 m + 7 give the rows'
+    addresses of matrix m, and lane t has the elements 2 (t mod 4) and the next of row t div 4, in
+    register m."""
     if "trans" in op or op[-1] != "b16" or not threads.whole_warps(mask):
         return False
     load = op[0] == "ldmatrix"
@@ -52,15 +58,22 @@ def matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarra
 
 
 def product(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
-    """mma.m8n8k4 of float64, D = A B + C, whose steps are fused as fma's: lane t has A[t div 4, t mod 4], B[t mod 4, t div 4], and
-    of C and D the elements 2 (t mod 4) and the next of row t div 4."""
+    """mma.m8n8k4 of float64, D = A B + C, whose steps are fused as fma's: lane t has A[t div 4, t
+    mod 4], B[t mod 4, t div 4], and of C and D the elements 2 (t mod 4) and the next of row t div
+    4."""
     if op[3:] != ["m8n8k4", "row", "col", "f64", "f64", "f64", "f64"] or not threads.whole_warps(mask):
         return False
-    a, b = (threads.value(names_of(operands[k])[0], "f", 64).reshape(-1, 8, 4) for k in (1, 2))  # B transposed
+    a, b = (
+        threads.value(names_of(operands[k])[0], "f", 64).reshape(-1, 8, 4) for k in (1, 2)
+    )  # B transposed
     c = [threads.value(name, "f", 64) for name in names_of(operands[3])]
     total = np.stack(c, axis=1).reshape(-1, 8, 8).astype(np.longdouble)
     for k in range(4):
-        total = (a[:, :, None, k].astype(np.longdouble) * b[:, None, :, k] + total).astype(np.float64).astype(np.longdouble)
+        total = (
+            (a[:, :, None, k].astype(np.longdouble) * b[:, None, :, k] + total)
+            .astype(np.float64)
+            .astype(np.longdouble)
+        )
     parts = total.astype(np.float64).reshape(-1, 2)
     for i, name in enumerate(names_of(operands[0])):
         threads.put(name, np.ascontiguousarray(parts[:, i]), mask)

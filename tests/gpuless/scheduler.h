@@ -1,4 +1,5 @@
-// Runs a grid: block after block, and in each block whichever thread the seed's order picks among those that can go on.
+// Runs a grid: block after block, and in each block whichever thread the seed's order picks among
+// those that can go on.
 #pragma once
 
 #include "block.h"

@@ -58,7 +58,11 @@ def _costs(costs: dict[str, Cost]) -> str:
             continue
         tiled = kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles")
         modelled = tiled and size in ("3072", "3000")
-        shares = [share(cost.bytes_per_element, slots) for slots in (cost.serial, cost.concurrent)] if modelled else [0, 0]
+        shares = (
+            [share(cost.bytes_per_element, slots) for slots in (cost.serial, cost.concurrent)]
+            if modelled
+            else [0, 0]
+        )
         text += _row(
             [
                 *(case, f"`{kernel}`", dtype, size, cost.registers, cost.shared, cost.local),
@@ -74,15 +78,35 @@ def _costs(costs: dict[str, Cost]) -> str:
 
 
 def _chains(costs: dict[str, Cost]) -> str:
-    head = ["target", "elements a sample", "registers", "shared", "instructions", "slots", "bound by", "G element steps/s, H100"]
+    head = [
+        "target",
+        "elements a sample",
+        "registers",
+        "shared",
+        "instructions",
+        "slots",
+        "bound by",
+        "G element steps/s, H100",
+    ]
     text = _row(list(head)) + _row(["---"] * len(head))
     for key, cost in costs.items():
         case, _, _, size = key.split("/")
         if case.startswith("chain"):
-            speeds = " to ".join(f"{LANES_A_SECOND / slots / 1e9:.0f}" for slots in (cost.serial, cost.concurrent))
+            speeds = " to ".join(
+                f"{LANES_A_SECOND / slots / 1e9:.0f}" for slots in (cost.serial, cost.concurrent)
+            )
             name = case.removeprefix("chain, ")
             text += _row(
-                [name, size, cost.registers, cost.shared, f"{cost.instructions:.1f}", f"{cost.serial:.1f}", cost.slowest, speeds]
+                [
+                    name,
+                    size,
+                    cost.registers,
+                    cost.shared,
+                    f"{cost.instructions:.1f}",
+                    f"{cost.serial:.1f}",
+                    cost.slowest,
+                    speeds,
+                ]
             )
     return text
 
@@ -112,12 +136,22 @@ def _dense(costs: dict[str, Cost]) -> str:
             continue
         target, parts = case.removeprefix("dense, "), cost.parts
         shares = [_USEFUL[target] / slots for slots in (cost.serial, cost.concurrent)] if parts else []
-        shown = [f"{parts[name]:.2f}" if name in parts else "" for name in ("distances", "means", "a component")]
+        shown = [
+            f"{parts[name]:.2f}" if name in parts else "" for name in ("distances", "means", "a component")
+        ]
         if "product" in parts:
             shown[1] = f"{parts['product']:.2f}"
         text += _row(
             [
-                *(target, size, f"`{kernel}`", cost.registers, cost.shared, *shown, f"{cost.instructions:.2f}"),
+                *(
+                    target,
+                    size,
+                    f"`{kernel}`",
+                    cost.registers,
+                    cost.shared,
+                    *shown,
+                    f"{cost.instructions:.2f}",
+                ),
                 " to ".join(f"{one:.0%}" for one in shares),
             ]
         )
@@ -143,7 +177,9 @@ def write_table(costs: dict[str, dict[str, Cost]]) -> None:
     part = "\n".join(
         [
             BEGIN,
-            INTRODUCTION.format(version=triton.__version__, bandwidth=BYTES_A_SECOND / 1e12, lanes=LANES_A_SECOND / 1e12),
+            INTRODUCTION.format(
+                version=triton.__version__, bandwidth=BYTES_A_SECOND / 1e12, lanes=LANES_A_SECOND / 1e12
+            ),
             _costs(costs["sm_90"]),
             CHAINS,
             _chains(costs["sm_90"]),

@@ -38,7 +38,8 @@ def test_nor_for_their_values_per_sample():
 
 
 def test_nor_for_the_number_of_tokens():
-    """That number changes from batch to batch: one kernel where tokens are whole cells of a tile, one where they are not."""
+    """That number changes from batch to batch: one kernel where tokens are whole cells of a tile,
+    one where they are not."""
     calls = [step(4, pyebm.Noise(0), rows=torch.ones(4 * tokens)) for tokens in (2, 3, 4, 6, 12)]
     assert compilations(calls) == {"step_kernel": 1, "step_rows": 1}
     calls += [step(4, pyebm.Noise(0), rows=torch.ones(4 * tokens)) for tokens in (8, 16, 24, 48)]
@@ -51,7 +52,17 @@ def test_nor_for_a_loss(reduction):
         pred = torch.empty(batch, 4800)
         out = torch.empty(batch) if reduction == 1 else torch.empty(())
         return lambda: OPS["denoising_loss"](
-            out, torch.empty_like(pred), pred, sigma, 1.0, 0.0, 1.0, 0.5, True, reduction, pyebm.Noise(batch)._name
+            out,
+            torch.empty_like(pred),
+            pred,
+            sigma,
+            1.0,
+            0.0,
+            1.0,
+            0.5,
+            True,
+            reduction,
+            pyebm.Noise(batch)._name,
         )
 
     sums = "add_samples" if reduction == 1 else "add_tiles"
@@ -63,4 +74,6 @@ def test_another_dtype_or_alignment_is_another_kernel():
     memory = torch.empty(1 + 4 * 48)
     aligned, shifted = memory[:-1].view(4, 48), memory[1:].view(4, 48)
     name = pyebm.Noise(0)._name
-    assert compilations([lambda x=x: OPS["normal_"](x, name) for x in (aligned, shifted)]) == {"noise_kernel": 2}
+    assert compilations([lambda x=x: OPS["normal_"](x, name) for x in (aligned, shifted)]) == {
+        "noise_kernel": 2
+    }

@@ -37,7 +37,10 @@ def test_every_op(ran, dtype, shape):
 
 
 def test_a_strided_layout(ran):
-    x, score = normal(4, 6, 5, dtype=torch.bfloat16).transpose(1, 2), normal(4, 5, 6, dtype=torch.bfloat16, seed=1)
+    x, score = (
+        normal(4, 6, 5, dtype=torch.bfloat16).transpose(1, 2),
+        normal(4, 5, 6, dtype=torch.bfloat16, seed=1),
+    )
     options = {"noise": NOISE, "return_mean": True}
     assert_equal(
         pyebm.langevin_step(x, score, 0.1, backend=BACKEND, **options),
@@ -49,7 +52,9 @@ def test_a_strided_layout(ran):
 def test_the_sums(ran):
     x, rows = normal(3, 4500), levels(3)
     for reduction in ("sample", "mean"):
-        (got, got_grad), (want, want_grad) = (losses(backend, x, rows, reduction, NOISE) for backend in (BACKEND, "reference"))
+        (got, got_grad), (want, want_grad) = (
+            losses(backend, x, rows, reduction, NOISE) for backend in (BACKEND, "reference")
+        )
         torch.testing.assert_close(got, want, rtol=1e-6, atol=0)
         assert_equal(got_grad, want_grad)
     assert any("sum_kernel" in name for name in ran)
@@ -60,7 +65,13 @@ def test_the_sums(ran):
 def test_chains(ran, kind, dtype):
     for elements in (3, 37):
         target, x = make(kind, elements), start((3, elements), dtype)
-        options = {"n_steps": 2, "step_size": [0.01, 0.02], "noise": NOISE, "thin": 1, "return_diverged": True}
+        options = {
+            "n_steps": 2,
+            "step_size": [0.01, 0.02],
+            "noise": NOISE,
+            "thin": 1,
+            "return_diverged": True,
+        }
         assert_equal(
             pyebm.langevin_chain(x, target, backend=BACKEND, **options),
             pyebm.langevin_chain(x, target, backend="reference", **options),
@@ -94,7 +105,10 @@ class TestPlanted:
 
     def test_a_fused_multiply_add(self, monkeypatch):
         """The first product of the sine, fused with the sum that follows it."""
-        product, total = r"mul\.rn\.f32\s+(%f\d+), (%f\d+), (%f\d+);", r"add\.rn\.f32\s+(%f\d+), \1, (%f\d+|0f\w+);"
+        product, total = (
+            r"mul\.rn\.f32\s+(%f\d+), (%f\d+), (%f\d+);",
+            r"add\.rn\.f32\s+(%f\d+), \1, (%f\d+|0f\w+);",
+        )
         self.spoil(monkeypatch, rf"{product}\s+{total}", r"fma.rn.f32 \4, \2, \3, \5;")
         with cuda_ptx.executing():
             got = NOISE.randn((3, 512), backend=BACKEND)
@@ -103,7 +117,8 @@ class TestPlanted:
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
     def test_one_element_too_far(self, monkeypatch):
-        """Memory beyond the end that the executor knows of; the op itself refuses a storage that is too small."""
+        """Memory beyond the end that the executor knows of; the op itself refuses a storage that is
+        too small."""
         x, short = normal(3, 48), torch.empty(3, 48)
         view, end = cuda_ptx._view, short.nbytes - 4
         monkeypatch.setattr(cuda_ptx, "_view", lambda at, n: view(at, end if at == short.data_ptr() else n))

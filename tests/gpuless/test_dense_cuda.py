@@ -1,4 +1,5 @@
-"""The dense targets' CUDA kernels, emulated, at the sizes where they change their ways: parts, large tiles, several windows."""
+"""The dense targets' CUDA kernels, emulated, at the sizes where they change their ways: parts,
+large tiles, several windows."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def test_every_thread_order_gives_the_same_bits(monkeypatch, make):
         target, x = MAKE[make](shape[1]), normal(*shape)
 
         def run(target=target, x=x):
-            return target.score(x, backend=BACKEND), pyebm.langevin_chain(x, target, 2, 0.01, NOISE, backend=BACKEND)
+            return target.score(x, backend=BACKEND), pyebm.langevin_chain(
+                x, target, 2, 0.01, NOISE, backend=BACKEND
+            )
 
         monkeypatch.setenv("PYEBM_EMULATOR_SEED", "0")
         first = run()
@@ -70,7 +73,8 @@ for make in MAKE:
         target = MAKE[make](shape[1])
         for dtype in (torch.float32, torch.float64):
             x = normal(*shape, dtype=dtype)
-            got = pyebm.langevin_chain(x, target, 2, 0.01, NOISE, thin=1, return_diverged=True, backend=t.BACKEND)
+            options = {'thin': 1, 'return_diverged': True, 'backend': t.BACKEND}
+            got = pyebm.langevin_chain(x, target, 2, 0.01, NOISE, **options)
             assert target.score(got[0], backend=t.BACKEND).isfinite().all()
 many = pyebm.targets.GaussianMixture(normal(300, 20), 0.7)
 assert pyebm.langevin_chain(normal(18, 20), many, 2, 0.01, NOISE, backend=t.BACKEND).isfinite().all()

@@ -1,4 +1,5 @@
-"""The CUDA kernels, compiled by g++: equal to the reference in every thread order, under sanitizers, and far apart in memory.
+"""The CUDA kernels, compiled by g++: equal to the reference in every thread order, under
+sanitizers, and far apart in memory.
 
 The tests of every op (../test_*.py) run with this backend too; here is what is special about it.
 """
@@ -44,7 +45,13 @@ def every_op(backend, shape, dtype):
     for reduction in ("sample", "mean"):
         yield losses(backend, x, rows, reduction)[1]
     for target in (pyebm.targets.DoubleWell(), pyebm.targets.Rosenbrock(), pyebm.targets.Ackley()):
-        options = {"n_steps": 2, "step_size": 0.01 * rows.unsqueeze(1), "noise": NOISE, "thin": 1, "return_diverged": True}
+        options = {
+            "n_steps": 2,
+            "step_size": 0.01 * rows.unsqueeze(1),
+            "noise": NOISE,
+            "thin": 1,
+            "return_diverged": True,
+        }
         yield from pyebm.langevin_chain(x, target, backend=backend, **options)
 
 
@@ -52,17 +59,22 @@ def every_op(backend, shape, dtype):
 @pytest.mark.parametrize("shape", [(3, 5), (2, 4099), (70, 17), (5, 3, 7, 3)], ids=str)
 def test_every_thread_order_gives_the_same_bits(monkeypatch, order, shape):
     monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
-    for got, want in zip(every_op(BACKEND, shape, torch.float32), every_op("reference", shape, torch.float32), strict=True):
+    for got, want in zip(
+        every_op(BACKEND, shape, torch.float32), every_op("reference", shape, torch.float32), strict=True
+    ):
         assert_equal(got, want)
 
 
 @pytest.mark.parametrize("reduction", ["sample", "sum", "mean", "batchmean"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 9), (40, 300), (2, 40_001), (900, 2)], ids=str)
 def test_sums_do_not_depend_on_the_order(monkeypatch, reduction, shape):
-    """Per-sample sums and totals: the same bits in every thread order, and close to the reference's."""
+    """Per-sample sums and totals: the same bits in every thread order, and close to the
+    reference's."""
     x, rows = normal(*shape), levels(shape[0])
     first = pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend=BACKEND)
-    torch.testing.assert_close(first, pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend="reference"), rtol=3e-6, atol=0)
+    torch.testing.assert_close(
+        first, pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend="reference"), rtol=3e-6, atol=0
+    )
     for order in range(1, 9):
         monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
         assert_equal(pyebm.dsm_loss(x, rows, NOISE, reduction=reduction, backend=BACKEND), first)
@@ -71,12 +83,15 @@ def test_sums_do_not_depend_on_the_order(monkeypatch, reduction, shape):
 def test_a_sample_does_not_depend_on_its_batch():
     x, rows = normal(50, 2049), levels(50)
     whole = pyebm.dsm_loss(x, rows, NOISE, reduction="sample", backend=BACKEND)
-    part = pyebm.dsm_loss(x[17:20], rows[17:20], NOISE.shard(first_sample=17), reduction="sample", backend=BACKEND)
+    part = pyebm.dsm_loss(
+        x[17:20], rows[17:20], NOISE.shard(first_sample=17), reduction="sample", backend=BACKEND
+    )
     assert_equal(part, whole[17:20])
 
 
 def test_rows_more_than_32_bits_apart():
-    """Memory that is never touched costs nothing: two rows 2^31 elements apart need 64-bit offsets."""
+    """Memory that is never touched costs nothing: two rows 2^31 elements apart need 64-bit
+    offsets."""
     far = torch.empty(2**31 + 16, dtype=torch.bfloat16).as_strided((2, 16), (2**31, 1))
     x = normal(2, 16, dtype=torch.bfloat16)
     want = pyebm.langevin_step(x, x, 0.1, NOISE, backend="reference")
@@ -89,22 +104,37 @@ def test_rows_more_than_32_bits_apart():
 EQUAL = """
 for shape in {shapes!r}:
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
-        for got, want in zip(t.every_op("cuda-emulated", shape, dtype), t.every_op("reference", shape, dtype), strict=True):
+        both = (t.every_op(backend, shape, dtype) for backend in ("cuda-emulated", "reference"))
+        for got, want in zip(*both, strict=True):
             assert torch.equal(got, want), (shape, dtype)
 print("equal")
 """
 
 
 def in_a_process(flags, code, sources="", preload="", command=(), **environment):
-    """Run ``code`` with the emulated sources of these names (all of them if none) compiled with these flags."""
-    full = os.environ | {"PYEBM_EMULATED_FLAGS": " ".join(flags), "PYEBM_EMULATED_SOURCES": sources, "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, ROOT / "tests/gpuless/emulated.py"], env=full, check=True, stdout=subprocess.DEVNULL)
+    """Run ``code`` with the emulated sources of these names (all of them if none) compiled with
+    these flags."""
+    full = os.environ | {
+        "PYEBM_EMULATED_FLAGS": " ".join(flags),
+        "PYEBM_EMULATED_SOURCES": sources,
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run(
+        [sys.executable, ROOT / "tests/gpuless/emulated.py"], env=full, check=True, stdout=subprocess.DEVNULL
+    )
     if preload:
-        full["LD_PRELOAD"] = subprocess.check_output(["g++", f"-print-file-name={preload}"], text=True).strip()
+        full["LD_PRELOAD"] = subprocess.check_output(
+            ["g++", f"-print-file-name={preload}"], text=True
+        ).strip()
     paths = [str(ROOT / "tests"), str(ROOT / "tests/gpuless")]
-    script = f"import sys; sys.path[:0] = {paths!r}; import torch, emulated; emulated.register(); import test_emulated as t\n{code}"
+    script = (
+        f"import sys; sys.path[:0] = {paths!r}; import torch, emulated; emulated.register(); import"
+        f" test_emulated as t\n{code}"
+    )
     command = [*command, sys.executable, "-c", script]
-    return subprocess.run(command, env=full | environment, capture_output=True, text=True, timeout=900, cwd=ROOT)
+    return subprocess.run(
+        command, env=full | environment, capture_output=True, text=True, timeout=900, cwd=ROOT
+    )
 
 
 @pytest.mark.slow
@@ -112,7 +142,12 @@ def test_under_address_and_undefined_behaviour_sanitizers():
     flags = ["-O1", "-g1", "-fsanitize=address,undefined"]
     options = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1"}
     done = in_a_process(
-        flags, EQUAL.format(shapes=[(3, 5), (2, 4099), (5, 3, 7, 3)]), "", "libasan.so", PYEBM_EMULATOR_SEED="3", **options
+        flags,
+        EQUAL.format(shapes=[(3, 5), (2, 4099), (5, 3, 7, 3)]),
+        "",
+        "libasan.so",
+        PYEBM_EMULATOR_SEED="3",
+        **options,
     )
     assert done.returncode == 0, done.stderr[-5000:]
     assert "equal" in done.stdout
@@ -120,25 +155,40 @@ def test_under_address_and_undefined_behaviour_sanitizers():
 
 @pytest.mark.slow
 def test_under_the_thread_sanitizer():
-    """Small grids; without the randomisation of addresses, whose high mappings this TSan does not know."""
+    """Small grids; without the randomisation of addresses, whose high mappings this TSan does not
+    know."""
     flags = ["-O1", "-g1", "-fsanitize=thread"]
     options = {"TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1", "PYEBM_EMULATOR_SEED": "2"}
-    done = in_a_process(flags, EQUAL.format(shapes=[(3, 5), (5, 37), (1, 6000)]), "", "libtsan.so", ["setarch", "-R"], **options)
+    done = in_a_process(
+        flags,
+        EQUAL.format(shapes=[(3, 5), (5, 37), (1, 6000)]),
+        "",
+        "libtsan.so",
+        ["setarch", "-R"],
+        **options,
+    )
     assert done.returncode == 0, done.stderr[-5000:]
     assert "equal" in done.stdout
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="asks g++ for x86's fused multiply-add")
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="asks g++ for x86's fused multiply-add"
+)
 def test_a_fused_multiply_add_is_noticed():
     """The same sources with contraction allowed must not pass for equal."""
     assert "-ffp-contract=off" in FLAGS
-    code = "n = t.NOISE\nassert torch.equal(n.randn((2, 4099), backend=t.BACKEND), n.randn((2, 4099), backend='reference'))"
+    code = (
+        "n = t.NOISE\nassert torch.equal(n.randn((2, 4099), backend=t.BACKEND), n.randn((2, 4099),"
+        " backend='reference'))"
+    )
     done = in_a_process(["-O2", "-mfma", "-ffp-contract=fast"], code, "noise")
     assert done.returncode != 0
     assert "AssertionError" in done.stderr
 
 
-@pytest.mark.parametrize(("flags", "right"), [(["-O2"], True), (["-O2", "-DPYEBM_PLANT_32_BIT_OFFSET"], False)], ids=str)
+@pytest.mark.parametrize(
+    ("flags", "right"), [(["-O2"], True), (["-O2", "-DPYEBM_PLANT_32_BIT_OFFSET"], False)], ids=str
+)
 def test_a_32_bit_offset_is_noticed(flags, right):
     """The far-apart test above must fail where an offset is cut to 32 bits."""
     done = in_a_process(flags, "t.test_rows_more_than_32_bits_apart()", "langevin")

@@ -1,4 +1,5 @@
-"""Coefficients that change within a sample, in the CUDA kernels as g++ compiles them (see test_emulated.py)."""
+"""Coefficients that change within a sample, in the CUDA kernels as g++ compiles them (see
+test_emulated.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The checkers are checked: faults planted in kernels must be found, by the tool that is there for them."""
+"""The checkers are checked: faults planted in kernels must be found, by the tool that is there for
+them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def program(tmp_path_factory):
             output = folder / f"{sanitizer}-{fault}"
             command = ["g++", *FLAGS, "-Og", "-g1", *SANITIZERS[sanitizer], f"-I{ROOT / 'tests/gpuless'}"]
             command += [f"-DPLANT_{fault}"] if fault else []
-            subprocess.run([*command, "-x", "c++", str(ROOT / "tests/gpuless/planted.cu"), "-o", str(output)], check=True)
+            subprocess.run(
+                [*command, "-x", "c++", str(ROOT / "tests/gpuless/planted.cu"), "-o", str(output)], check=True
+            )
             made[sanitizer, fault] = output
         return made[sanitizer, fault]
 
@@ -51,7 +54,9 @@ def test_a_missing_barrier_gives_wrong_results(program, fault):
     assert not all(run(program("none", fault), order)[0] for order in ORDERS)
 
 
-@pytest.mark.parametrize("fault", ["BARRIER_BEFORE_READ", "BARRIER_IN_TREE", "BARRIER_AT_REUSE", "FENCE", "BLOCKS"])
+@pytest.mark.parametrize(
+    "fault", ["BARRIER_BEFORE_READ", "BARRIER_IN_TREE", "BARRIER_AT_REUSE", "FENCE", "BLOCKS"]
+)
 def test_a_race_is_seen_by_the_thread_sanitizer(program, fault):
     well, said = run(program("thread", fault), 0)
     assert not well

@@ -1,4 +1,5 @@
-"""Planted faults that the checkers must report: one that is silent here proves nothing elsewhere."""
+"""Planted faults that the checkers must report: one that is silent here proves nothing
+elsewhere."""
 
 import re
 
@@ -79,7 +80,9 @@ def _draw(out, name, STREAM: tl.constexpr, LANE: tl.constexpr, TILE: tl.constexp
     tl.store(out + cell[:, None] * 4 + (tl.arange(0, 4)[None, :] + LANE) % 4, z)
 
 
-@pytest.mark.parametrize(("stream", "lane", "right"), [(6, 0, True), (4, 0, False), (6, 1, False)], ids=["none", "stream", "lane"])
+@pytest.mark.parametrize(
+    ("stream", "lane", "right"), [(6, 0, True), (4, 0, False), (6, 1, False)], ids=["none", "stream", "lane"]
+)
 def test_a_wrong_stream_or_lane(stream, lane, right):
     out = torch.empty(1, 512)
     run(compiled(_draw, (1,), out, NOISE._name, STREAM=stream, LANE=lane, TILE=Tiling(out).tile))
@@ -100,7 +103,9 @@ def _double_unmasked(out, x, N: tl.constexpr):
 
 def test_a_missing_mask():
     x = torch.ones(1000)
-    with pytest.raises(PtxError, match=r"_double_unmasked at test_planted\w*.py:\d+: an access of \d+ bytes out of bounds"):
+    with pytest.raises(
+        PtxError, match=r"_double_unmasked at test_planted\w*.py:\d+: an access of \d+ bytes out of bounds"
+    ):
         run(compiled(_double_unmasked, (4,), torch.empty(1000), x, N=256))
 
 
@@ -159,6 +164,8 @@ def test_our_own_offsets_beyond_int32():
     count = shape[1] - (tiling.programs - 1) * tiling.arguments["turns"] * tiling.tile.COLS * tiling.tile.VEC
     groups = torch.arange((shape[1] - count) // 4, shape[1] // 4)
     seed, _, step, stream = NOISE._name
-    words = reference.philox4x32_10((groups, torch.ones_like(groups), step, stream), (seed & 0xFFFFFFFF, seed >> 32))
+    words = reference.philox4x32_10(
+        (groups, torch.ones_like(groups), step, stream), (seed & 0xFFFFFFFF, seed >> 32)
+    )
     lanes = torch.stack((*reference.box_muller(*words[:2]), *reference.box_muller(*words[2:])), dim=-1)
     assert torch.equal(out[1, -count:], lanes.flatten().to(out.dtype))

@@ -18,11 +18,14 @@ LOSS = (0.3, 1.0, 0.0, 1.0, 0.5, True)
 def execute(launch):
     warp, warps = launch.compiled.metadata.target.warp_size, launch.compiled.metadata.num_warps
     metadata = launch.compiled.metadata
-    ptx.launch(launch.compiled.asm["ptx"], launch.grid, warp * warps, launch.run_time_arguments, metadata.shared)
+    ptx.launch(
+        launch.compiled.asm["ptx"], launch.grid, warp * warps, launch.run_time_arguments, metadata.shared
+    )
 
 
 def both(target, op, results, *args, **kwargs):
-    """The results of the op as compiled and of its reference, from ``results`` () -> tensors to write."""
+    """The results of the op as compiled and of its reference, from ``results`` () -> tensors to
+    write."""
     ours, theirs = results(), results()
     with compiling(target, execute):
         pyebm.kernels.OPS[op](*ours, *args, **kwargs)
@@ -58,7 +61,13 @@ def test_ops(target, dtype, shape):
         ("affine_step", (x, score, 0.9, 0.1, 0.2, NAME, rows), {"mask": None}),
         (
             "denoising_grad",
-            (torch.tensor(1.5, dtype=torch.float64 if dtype == torch.float64 else torch.float32), x, *LOSS, 4, NAME),
+            (
+                torch.tensor(1.5, dtype=torch.float64 if dtype == torch.float64 else torch.float32),
+                x,
+                *LOSS,
+                4,
+                NAME,
+            ),
             {},
         ),
     ):
@@ -79,7 +88,10 @@ def test_loss_and_gradient(target, reduction, per_sample):
     rows = torch.linspace(0.1, 1.1, 5) if per_sample else None
 
     def results():
-        return [torch.full((5,) if reduction == "sample" else (), float("nan")), torch.full_like(pred, float("nan"))]
+        return [
+            torch.full((5,) if reduction == "sample" else (), float("nan")),
+            torch.full_like(pred, float("nan")),
+        ]
 
     (loss, expected), (grad, expected_grad) = both(
         target, "denoising_loss", results, pred, *LOSS, pyebm._schemas.REDUCTIONS[reduction], NAME, rows
@@ -89,7 +101,8 @@ def test_loss_and_gradient(target, reduction, per_sample):
 
 
 def test_misaligned_tensors(target):
-    """Their kernels load and store one element at a time: the checker would report a wide access."""
+    """Their kernels load and store one element at a time: the checker would report a wide
+    access."""
     x = data((4 * 72 + 1,), torch.float32)[1:].view(4, 72)
     for a, b in both(target, "perturb", lambda: [torch.empty(4 * 72 + 1)[1:].view(4, 72)], x, 0.7, 0.3, NAME):
         assert torch.equal(a, b)
@@ -102,7 +115,9 @@ def test_scale(target):
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(("shape", "counts"), [((2, 3, 24), (6, 2)), ((2, 3, 17), (6, 102)), ((2, 24), (48, 2))], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "counts"), [((2, 3, 24), (6, 2)), ((2, 3, 17), (6, 102)), ((2, 24), (48, 2))], ids=str
+)
 def test_coefficients_that_change_within_a_sample(target, shape, counts):
     with compiling(target, execute):
         assert_the_references_bits(pyebm.kernels.OPS, data(shape, torch.float32), *counts)

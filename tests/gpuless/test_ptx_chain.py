@@ -1,4 +1,5 @@
-"""langevin_chain and target_score as compiled: the PTX that Triton emits, executed, gives the reference's bits."""
+"""langevin_chain and target_score as compiled: the PTX that Triton emits, executed, gives the
+reference's bits."""
 
 import re
 
@@ -20,7 +21,11 @@ NAME = pyebm.Noise(2**63 + 12345, step=7, stream=3, first_sample=11)._name
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("target", "shape", "dtype"),
-    [("sm_80", (2, 100), torch.float32), ("sm_90", (5, 17), torch.bfloat16), ("sm_90", (6, 2), torch.float64)],
+    [
+        ("sm_80", (2, 100), torch.float32),
+        ("sm_90", (5, 17), torch.bfloat16),
+        ("sm_90", (6, 2), torch.float64),
+    ],
     ids=str,
 )
 def test_a_chain(kind, target, shape, dtype):
@@ -36,7 +41,24 @@ def test_a_chain(kind, target, shape, dtype):
         )
         with compiling(target, execute):
             rows = torch.linspace(0.001, 0.003, 3)
-            op(state, density._index, numbers, 3, 0.0, 0.7, NAME, rows, None, True, None, states, 2, diverged, None, 1e30)
+            op(
+                state,
+                density._index,
+                numbers,
+                3,
+                0.0,
+                0.7,
+                NAME,
+                rows,
+                None,
+                True,
+                None,
+                states,
+                2,
+                diverged,
+                None,
+                1e30,
+            )
         results.append((state, states, diverged))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
@@ -60,13 +82,17 @@ def test_nothing_is_compiled_again_for_steps_seed_or_step_size():
     with compiling("sm_90") as launches:
         for n_steps, step_size in ((1, 0.1), (16, 1.0), (17, 0.5)):
             name = pyebm.Noise(n_steps, step=n_steps)._name
-            pyebm.kernels.OPS["langevin_chain"](x, density._index, density._checked("", x), n_steps, step_size, 1.0, name)
+            pyebm.kernels.OPS["langevin_chain"](
+                x, density._index, density._checked("", x), n_steps, step_size, 1.0, name
+            )
     assert len({launch.compiled.hash for launch in launches}) == 1
 
 
 @pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
 @pytest.mark.parametrize(
-    ("target", "shape", "dtype"), [("sm_90", (2, 1100), torch.float32), ("sm_80", (1, 1032), torch.bfloat16)], ids=str
+    ("target", "shape", "dtype"),
+    [("sm_90", (2, 1100), torch.float32), ("sm_80", (1, 1032), torch.bfloat16)],
+    ids=str,
 )
 def test_long_samples(kind, target, shape, dtype):
     """No tile holds one; the number of steps is odd, so the last state is in the other buffer."""
@@ -86,7 +112,8 @@ def test_long_samples(kind, target, shape, dtype):
 
 
 def test_a_missing_barrier_between_two_steps_is_reported():
-    """Rosenbrock's: the only barriers of its kernel are those between writing one state and reading it."""
+    """Rosenbrock's: the only barriers of its kernel are those between writing one state and reading
+    it."""
     x, density = start((1, 1100)), make("rosenbrock", 1100)
     numbers = density._checked("test", x)
 

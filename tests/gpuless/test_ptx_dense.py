@@ -1,4 +1,5 @@
-"""The dense targets as compiled: the PTX that Triton emits, executed, keeps the bound, and a chain is the loop of its steps."""
+"""The dense targets as compiled: the PTX that Triton emits, executed, keeps the bound, and a chain
+is the loop of its steps."""
 
 import re
 
@@ -25,7 +26,12 @@ MAKE = {
     "mixture-diagonal": lambda count, dim: mixture(count, dim, "both"),
     "gaussian-full": lambda _, dim: correlated(dim),
 }
-CASES = [("sm_80", torch.float32, 5), ("sm_90", torch.bfloat16, 17), ("sm_90", torch.float64, 6), ("sm_90", torch.float32, 132)]
+CASES = [
+    ("sm_80", torch.float32, 5),
+    ("sm_90", torch.bfloat16, 17),
+    ("sm_90", torch.float64, 6),
+    ("sm_90", torch.float32, 132),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -80,19 +86,26 @@ def test_a_chain_is_the_loop(make, dtype):
     density, x = MAKE[make](70, 5), start((3, 2, 5), dtype).transpose(0, 1)
     x = x[:, :, :].reshape(2, 15)[:, ::3]  # strides of its own
     assert not x.is_contiguous()
-    rows, heat = torch.linspace(0.01, 0.03, 3, dtype=torch.float64), torch.tensor([0.5, 1.5], dtype=torch.float64)
+    rows, heat = (
+        torch.linspace(0.01, 0.03, 3, dtype=torch.float64),
+        torch.tensor([0.5, 1.5], dtype=torch.float64),
+    )
     params, name = density._checked("test", x), NOISE._named(2, x)[0]
     got, states, diverged = x.clone(), torch.full((1, 2, 5), float("nan"), dtype=dtype), torch.full((2,), 77)
     got[1, 2] = torch.inf
     expected = got.clone()
     schedule = (rows, heat, True, None)
     with compiling("sm_90", execute):
-        OPS["langevin_chain"](got, density._index, params, 3, 0.0, 0.0, name, *schedule, states, 2, diverged, -1.5, 1.5)
+        OPS["langevin_chain"](
+            got, density._index, params, 3, 0.0, 0.0, name, *schedule, states, 2, diverged, -1.5, 1.5
+        )
         for k in range(3):
             score, before = torch.empty_like(expected), expected.clone()
             OPS["target_score"](score, before, density._index, params)
             step = NOISE.at(step=NOISE.step + k)._named(2, x)[0]
-            OPS["langevin_step"](expected, before, score, 0.0, 0.0, step, rows[k : k + 1], heat, None, None, -1.5, 1.5)
+            OPS["langevin_step"](
+                expected, before, score, 0.0, 0.0, step, rows[k : k + 1], heat, None, None, -1.5, 1.5
+            )
             if k == 1:
                 torch.testing.assert_close(states[0], expected, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
@@ -129,7 +142,9 @@ def test_a_planted_copy_that_is_not_waited_for(wrong):
             assert re.search(wrong, text)
             text = re.sub(wrong, "", text)
         shared = launch.compiled.metadata.shared
-        ptx.launch(text, launch.grid, 32 * launch.compiled.metadata.num_warps, launch.run_time_arguments, shared)
+        ptx.launch(
+            text, launch.grid, 32 * launch.compiled.metadata.num_warps, launch.run_time_arguments, shared
+        )
 
     def score():
         with compiling("sm_90", spoiled):

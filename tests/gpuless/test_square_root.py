@@ -1,4 +1,5 @@
-"""The square root that the CUDA kernels make of the hardware's estimate is the rounded one, whatever the estimate."""
+"""The square root that the CUDA kernels make of the hardware's estimate is the rounded one,
+whatever the estimate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The model's table of rates against what ptxas itself knows: it spaces instructions of one unit by the clocks that they take."""
+"""The model's table of rates against what ptxas itself knows: it spaces instructions of one unit by
+the clocks that they take."""
 
 import itertools
 import re
@@ -24,7 +25,9 @@ def scheduled():
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(launches[0].compiled.asm["cubin"])
         cubin.flush()
-        done = subprocess.run([measure._BIN / "nvdisasm", "-c", "-hex", cubin.name], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [measure._BIN / "nvdisasm", "-c", "-hex", cubin.name], capture_output=True, text=True, check=True
+        )
     blocks, current = [[]], None
     for line in done.stdout.splitlines():
         if re.match(r"[.$]\S+:", line):
@@ -32,7 +35,9 @@ def scheduled():
         elif found := re.match(r"\s+/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", line):
             current = found[1]
         elif current and (word := re.search(r"/\* 0x([0-9a-f]{16}) \*/", line)):
-            blocks[-1].append((current, int(word[1], 16) >> 41 & 15))  # the upper word's bits 41 to 44: the stall
+            blocks[-1].append(
+                (current, int(word[1], 16) >> 41 & 15)
+            )  # the upper word's bits 41 to 44: the stall
             current = None
     return blocks
 
@@ -55,7 +60,10 @@ def test_the_compiler_spaces_instructions_as_the_table_says(scheduled):
 def test_conversions_of_32_bits_are_not_those_of_the_slow_unit(scheduled):
     """What has a variable latency is waited for by a barrier; I2FP is not, so it is the ALU's."""
     followers = [
-        b for block in scheduled for (a, stall), (b, _) in itertools.pairwise(block) if a.startswith("I2FP") and stall == 1
+        b
+        for block in scheduled
+        for (a, stall), (b, _) in itertools.pairwise(block)
+        if a.startswith("I2FP") and stall == 1
     ]
     assert any("I2FP" in i for block in scheduled for i, _ in block)
     assert all(throughput.unit(follower) != "alu" for follower in followers)
@@ -81,7 +89,16 @@ $slow:
 def test_paths_and_slots():
     (lines,) = throughput.functions(CODE).values()
     once = throughput.usual_path(lines, {throughput.WIDE_STORE: 1, throughput.ROOT: 1})
-    assert [throughput.opcode(i) for i in once] == ["LDG", "MUFU", "BRA", "IMAD", "FMUL", "STG", "BRA", "EXIT"]
+    assert [throughput.opcode(i) for i in once] == [
+        "LDG",
+        "MUFU",
+        "BRA",
+        "IMAD",
+        "FMUL",
+        "STG",
+        "BRA",
+        "EXIT",
+    ]
     assert throughput.count(once, 1) == throughput.Count(8, 4 + 8 + 1 + 4 + 1 + 4 + 1 + 1, 8, "issue")
     thrice = throughput.usual_path(lines, {throughput.WIDE_STORE: 3, throughput.ROOT: 1})
     assert len(thrice) == 8 + 2 * 4

@@ -1,18 +1,22 @@
-"""A model of a kernel's speed on a GPU that nobody has at hand: what its machine code (nvdisasm -c) executes on its usual path,
-and how long an H100 would take for that. Triton's and nvcc's kernels are counted by the same rules; nothing here was timed.
+"""A model of a kernel's speed on a GPU that nobody has at hand: what its machine code (nvdisasm -c)
+executes on its usual path, and how long an H100 would take for that. Triton's and nvcc's kernels
+are counted by the same rules; nothing here was timed.
 
-**What is counted.** The usual path is the shortest one from a kernel's entry to its end that does what the kernel is there for: so
-many stores, so many reciprocal square roots (one for every two normals). It leaves out what only odd cases take: scalar edges, the
-square root's slow path. Loops count by their turns.
+**What is counted.** The usual path is the shortest one from a kernel's entry to its end that does
+what the kernel is there for: so many stores, so many reciprocal square roots (one for every two
+normals). It leaves out what only odd cases take: scalar edges, the square root's slow path. Loops
+count by their turns.
 
-**What it costs.** An instruction takes 128 / (results a clock and multiprocessor) issue slots of a lane, by the table "Throughput
-of Native Arithmetic Instructions" of NVIDIA's CUDA C++ Programming Guide, compute capability 9.0. A wide product (IMAD.WIDE) is two
-results of 32 bits, so it takes four slots, not two. What the table does not name (memory, moves) goes by the width of the unit that
-runs it. ptxas knows the rates too and spaces instructions by them: test_throughput.py holds this table against what it does.
+**What it costs.** An instruction takes 128 / (results a clock and multiprocessor) issue slots of a
+lane, by the table "Throughput of Native Arithmetic Instructions" of NVIDIA's CUDA C++ Programming
+Guide, compute capability 9.0. A wide product (IMAD.WIDE) is two results of 32 bits, so it takes
+four slots, not two. What the table does not name (memory, moves) goes by the width of the unit that
+runs it. ptxas knows the rates too and spaces instructions by them: test_throughput.py holds this
+table against what it does.
 
-**The two predictions.** *Serial*: all slots one after the other, which is what the targets in the gates are measured against.
-*Concurrent*: the units work side by side, as they do; the slowest of them, or the scheduler (one instruction a clock), decides.
-The truth lies between.
+**The two predictions.** *Serial*: all slots one after the other, which is what the targets in the
+gates are measured against. *Concurrent*: the units work side by side, as they do; the slowest of
+them, or the scheduler (one instruction a clock), decides. The truth lies between.
 """
 
 from __future__ import annotations
@@ -22,21 +26,24 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-# An H100 SXM: 132 multiprocessors at 1.755 GHz, each of which issues to 128 lanes a clock; 3.35 TB/s.
+# An H100 SXM: 132 multiprocessors at 1.755 GHz, each of which issues to 128 lanes a clock; 3.35
+# TB/s.
 FULL_RATE = 128
 LANES_A_SECOND = 132 * FULL_RATE * 1.755e9
 BYTES_A_SECOND = 3.35e12
 
-# Unit: lanes a clock, and its instructions. Whatever is not named takes an issue slot and no more (branches, barriers of
-# convergence, the uniform unit, which works once for a warp).
+# Unit: lanes a clock, and its instructions. Whatever is not named takes an issue slot and no more
+# (branches, barriers of convergence, the uniform unit, which works once for a warp).
 _UNITS = {
     "fma": (128, "FADD FMUL FFMA HFMA2 HADD2 HMUL2"),
     "imad": (64, "IMAD"),  # one half of the fma unit
     "wide": (32, "IMAD.WIDE IMAD.HI"),  # by the same half
     "alu": (
         64,
-        "LOP3 PLOP3 IADD3 IADD VIADD SHF LEA ISETP FSETP SEL FSEL PRMT MOV I2FP F2FP P2R R2P VOTE SGXT BFE IABS "
-        "IMNMX FMNMX VIMNMX CS2R",
+        (
+            "LOP3 PLOP3 IADD3 IADD VIADD SHF LEA ISETP FSETP SEL FSEL PRMT MOV I2FP F2FP P2R R2P VOTE SGXT"
+            " BFE IABS IMNMX FMNMX VIMNMX CS2R"
+        ),
     ),
     "fp64": (64, "DADD DMUL DFMA DSETP"),
     "xu": (16, "MUFU I2F F2F F2I I2I POPC FLO BREV S2R"),
@@ -126,7 +133,9 @@ def _blocks(lines: list[str]) -> list[_Block]:
         name, conditional = (opcode(last) if last else ""), bool(re.search(r"^@|BRA\S*\s+!?U?P\d", last))
         target = re.search(r"`\(([^)]+)\)", last)
         if name in ("BRA", "CALL") and target and target[1] in names and not target[1].startswith("$"):
-            block.next.append(names[target[1]])  # sm_80's compiler leaves some loops by a call that never comes back
+            block.next.append(
+                names[target[1]]
+            )  # sm_80's compiler leaves some loops by a call that never comes back
         if name == "EXIT":
             block.next.append(-1)
         # A call of a function, $..., is the slow path of a square root.
@@ -140,10 +149,13 @@ WIDE_STORE = r"\bSTG\.\S*128\b"
 
 
 def usual_path(lines: list[str], wanted: dict[str, int]) -> list[str]:
-    """The instructions of the shortest path that executes exactly so many of each pattern: {WIDE_STORE: 2, ROOT: 4}."""
+    """The instructions of the shortest path that executes exactly so many of each pattern:
+    {WIDE_STORE: 2, ROOT: 4}."""
     graph = _blocks(lines)
     goal = tuple(wanted.values())
-    does = [tuple(sum(bool(re.search(pattern, i)) for i in block.code) for pattern in wanted) for block in graph]
+    does = [
+        tuple(sum(bool(re.search(pattern, i)) for i in block.code) for pattern in wanted) for block in graph
+    ]
     start = (0, (0,) * len(goal))
     best, came, queue = {start: 0}, {}, [(0, start)]
     while queue:

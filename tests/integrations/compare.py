@@ -1,4 +1,5 @@
-"""What "the same" means: no further from the float64 value than twice what the package's own evaluation is."""
+"""What "the same" means: no further from the float64 value than twice what the package's own
+evaluation is."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ DTYPES = (torch.float32, *HALF)
 
 
 def assert_as_good(got: Tensor, theirs: Tensor, exact: Tensor, scale: float = 0.0) -> None:
-    """A lucky evaluation of theirs counts as half an ulp of the largest value: of the result, or of what it is a difference of.
+    """A lucky evaluation of theirs counts as half an ulp of the largest value: of the result, or of
+    what it is a difference of.
 
     A single number, which is a sum, is lucky more often; there it counts as an ulp.
     """

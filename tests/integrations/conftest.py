@@ -1,4 +1,5 @@
-"""One thread for these tests: their tensors are small, and on a busy machine waiting for a second thread takes longer."""
+"""One thread for these tests: their tensors are small, and on a busy machine waiting for a second
+thread takes longer."""
 
 from __future__ import annotations
 

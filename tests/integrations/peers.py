@@ -1,4 +1,5 @@
-"""The real packages, for the tests that compare with them: skipped where one is missing, failing under `make integrations`."""
+"""The real packages, for the tests that compare with them: skipped where one is missing, failing
+under `make integrations`."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ import pytest
 
 REQUIRED = "PYEBM_REQUIRE_INTEGRATIONS" in os.environ
 
-# What k-diffusion imports besides what its losses and samplers use: tools for images and their evaluation. Empty modules stand in
-# for those that are missing, while it is imported.
+# What k-diffusion imports besides what its losses and samplers use: tools for images and their
+# evaluation. Empty modules stand in for those that are missing, while it is imported.
 _IMAGE_TOOLS = (
     "skimage",
     "jsonmerge",
@@ -52,9 +53,12 @@ def _stand_ins() -> Iterator[None]:
 
 
 def package(name: str) -> types.ModuleType:
-    """Import ``name``; skip the importing test module, saying what to run, where it is missing and not required."""
+    """Import ``name``; skip the importing test module, saying what to run, where it is missing and
+    not required."""
     if importlib.util.find_spec(name.partition(".")[0]) is None and not REQUIRED:
-        pytest.skip(f"{name} is not installed; `make integrations` installs it and runs this", allow_module_level=True)
+        pytest.skip(
+            f"{name} is not installed; `make integrations` installs it and runs this", allow_module_level=True
+        )
     if name == "k_diffusion":
         with _stand_ins():
             return importlib.import_module(name)

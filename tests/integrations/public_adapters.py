@@ -17,7 +17,9 @@ from pyebm.integrations import edm, ncsnv2, score_sde
 Kinds = dict[str, Callable[[Any], list[Any]]]
 
 
-def network(x: torch.Tensor, sigma: torch.Tensor, labels: Any = None, augment_labels: Any = None) -> torch.Tensor:
+def network(
+    x: torch.Tensor, sigma: torch.Tensor, labels: Any = None, augment_labels: Any = None
+) -> torch.Tensor:
     del sigma, labels, augment_labels
     return -x
 
@@ -58,12 +60,25 @@ CALLS: dict[str, Call] = {
     "anneal_dsm_score_estimation": Call(
         ncsnv2.anneal_dsm_score_estimation,
         lambda: {"scorenet": level_score, "samples": x(), "sigmas": torch.tensor([1.0, 0.5]), "noise": NOISE},
-        {"scorenet": refused, "samples": samples, "sigmas": refused, "labels": optional, "anneal_power": number(), "hook": optional}
+        {
+            "scorenet": refused,
+            "samples": samples,
+            "sigmas": refused,
+            "labels": optional,
+            "anneal_power": number(),
+            "hook": optional,
+        }
         | {"noise": optional},
     ),
     "anneal_Langevin_dynamics": Call(
         ncsnv2.anneal_Langevin_dynamics,
-        lambda: {"x_mod": x(), "scorenet": level_score, "sigmas": [1.0, 0.5], "n_steps_each": 1, "noise": NOISE},
+        lambda: {
+            "x_mod": x(),
+            "scorenet": level_score,
+            "sigmas": [1.0, 0.5],
+            "n_steps_each": 1,
+            "noise": NOISE,
+        },
         {
             "x_mod": with_numbers,
             "scorenet": refused,
@@ -101,7 +116,13 @@ CALLS: dict[str, Call] = {
     "EDMLoss": Call(
         lambda **given: edm.EDMLoss(**given)(network, images()),
         lambda: {"noise": NOISE},
-        {"P_mean": number(), "P_std": number(0), "sigma_data": number(0, True), "noise": optional, "reduction": refused},
+        {
+            "P_mean": number(),
+            "P_std": number(0),
+            "sigma_data": number(0, True),
+            "noise": optional,
+            "reduction": refused,
+        },
     ),
     "EDMLoss.__call__": Call(
         lambda **given: edm.EDMLoss(noise=NOISE)(**given),
@@ -119,19 +140,30 @@ CALLS: dict[str, Call] = {
         {"size": refused, "dtype": refused},
     ),
     "StackedRandomGenerator.randn_like": Call(
-        lambda **given: edm.StackedRandomGenerator("cpu", [1, 2, 3]).randn_like(**given), lambda: {"input": x()}, {"input": samples}
+        lambda **given: edm.StackedRandomGenerator("cpu", [1, 2, 3]).randn_like(**given),
+        lambda: {"input": x()},
+        {"input": samples},
     ),
     "StackedRandomGenerator.randint": Call(
-        lambda low=0, high=9, size=(3, 2): edm.StackedRandomGenerator("cpu", [1, 2, 3]).randint(low, high, size=size),
+        lambda low=0, high=9, size=(3, 2): edm.StackedRandomGenerator("cpu", [1, 2, 3]).randint(
+            low, high, size=size
+        ),
         dict,
         {"low": count(-(2**63), 8), "high": count(1, 2**32), "size": refused},
     ),
-    "ess": Call(diagnostics.ess, lambda: {"states": x().reshape(4, 3)}, {"states": refused, "method": refused}),
-    "rhat": Call(diagnostics.rhat, lambda: {"states": x().reshape(4, 3)}, {"states": refused, "method": refused}),
+    "ess": Call(
+        diagnostics.ess, lambda: {"states": x().reshape(4, 3)}, {"states": refused, "method": refused}
+    ),
+    "rhat": Call(
+        diagnostics.rhat, lambda: {"states": x().reshape(4, 3)}, {"states": refused, "method": refused}
+    ),
     "to_arviz": Call(
         lambda **given: torch.as_tensor(diagnostics.to_arviz(**given)["posterior"]["x"].values),
         lambda: {"states": x()},
-        {"states": lambda value: [states for states in with_numbers(value) if states.dim() > 1], "info": info},
+        {
+            "states": lambda value: [states for states in with_numbers(value) if states.dim() > 1],
+            "info": info,
+        },
     ),
 }
 

@@ -9,7 +9,8 @@ from cases import column
 
 
 class VE:
-    """dx = sigma(t) sqrt(2 log(sigma_max / sigma_min)) dw, sigma(t) = sigma_min (sigma_max / sigma_min)^t."""
+    """dx = sigma(t) sqrt(2 log(sigma_max / sigma_min)) dw, sigma(t) = sigma_min (sigma_max /
+    sigma_min)^t."""
 
     T = 1
 
@@ -47,7 +48,9 @@ class SubVP:
         return -0.25 * t**2 * (self.beta_1 - self.beta_0) - 0.5 * t * self.beta_0
 
     def sde(self, x, t):
-        return -0.5 * column(self._beta(t), x) * x, (self._beta(t) * (1 - (4 * self._log_mean(t)).exp())).sqrt()
+        return -0.5 * column(self._beta(t), x) * x, (
+            self._beta(t) * (1 - (4 * self._log_mean(t)).exp())
+        ).sqrt()
 
     def marginal_prob(self, x, t):
         return column(self._log_mean(t).exp(), x) * x, 1 - (2 * self._log_mean(t)).exp()
@@ -65,7 +68,10 @@ class VP(SubVP):
         self.discrete_betas = torch.linspace(low / n, high / n, n)
         self.alphas = 1 - self.discrete_betas
         self.alphas_cumprod = self.alphas.cumprod(0)
-        self.sqrt_alphas_cumprod, self.sqrt_1m_alphas_cumprod = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
+        self.sqrt_alphas_cumprod, self.sqrt_1m_alphas_cumprod = (
+            self.alphas_cumprod.sqrt(),
+            (1 - self.alphas_cumprod).sqrt(),
+        )
 
     def sde(self, x, t):
         return -0.5 * column(self._beta(t), x) * x, self._beta(t).sqrt()

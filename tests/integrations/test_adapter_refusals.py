@@ -7,7 +7,9 @@ from public_adapters import CALLS
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's prototypes, and of statistics of few draws
-@pytest.mark.parametrize(("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds])
+@pytest.mark.parametrize(
+    ("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds]
+)
 def test_is_refused_by_name_or_right(call, argument):
     wrong = CALLS[call].wrong(argument)
     assert not wrong, "\n".join([f"{call}({argument}=...)", *wrong])

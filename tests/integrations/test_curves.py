@@ -1,4 +1,5 @@
-"""200 training steps with their loss and with ours, from the same start and the same noise, give the same curve."""
+"""200 training steps with their loss and with ours, from the same start and the same noise, give
+the same curve."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def edm_losses():
 
 
 def edm_with(loss, sigma, net, x):
-    """Ours at a given sigma: its own draw of the level is put to 0, and the mean of its log to log sigma."""
+    """Ours at a given sigma: its own draw of the level is put to 0, and the mean of its log to log
+    sigma."""
     loss.P_std, loss.P_mean = 0.0, sigma.log()
     return loss(net, x).mean()
 
@@ -132,7 +134,8 @@ def curve(loss, noise_of):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_curve(name):
-    """The rounding errors of 200 steps grow, but to a thousandth at most; the losses fall by far more than that."""
+    """The rounding errors of 200 steps grow, but to a thousandth at most; the losses fall by far
+    more than that."""
     ours, theirs = LOSSES[name]()
     noise = Noise(4)
 

@@ -23,7 +23,12 @@ OPTIONS = {
     "RFD4ProteinaScheduler": {"schedule_mode": "log", "noise_mode": "tan", "tsr_k": 1.0, "tsr_sigma": 1.0},
     "VQDiffusionScheduler": {"num_vec_classes": 10},
 }
-SIGMA = ("EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler")
+SIGMA = (
+    "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "HeunDiscreteScheduler",
+)
 
 
 def classes():
@@ -98,7 +103,9 @@ def test_half_precision(name, dtype):
     x0, z = normal(*SHAPE, dtype=dtype), NOISE.randn(SHAPE, dtype=dtype)
     got, _ = add_noise(scheduler, x0, z, times)
     assert got.dtype == dtype
-    assert_as_good(got, scheduler.add_noise(x0, z, times), scheduler.add_noise(x0.double(), z.double(), times))
+    assert_as_good(
+        got, scheduler.add_noise(x0, z, times), scheduler.add_noise(x0.double(), z.double(), times)
+    )
 
 
 @pytest.mark.parametrize("name", [*SIGMA, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
@@ -133,11 +140,15 @@ def test_the_target_is_what_a_step_takes_for_x0(name, kind):
     t = scheduler.timesteps[6]
     noisy, noised = add_noise(scheduler, x0, NOISE, t)
     sigma = noised.sigma[0]
-    target = {"epsilon": z, "sample": x0, "v_prediction": ((z - sigma * x0) / (1 + sigma**2).sqrt()).float()}[kind]
+    target = {"epsilon": z, "sample": x0, "v_prediction": ((z - sigma * x0) / (1 + sigma**2).sqrt()).float()}[
+        kind
+    ]
     assert loss(target, noised).item() < 1e-12
     assert loss(target, noised, snr_gamma=5.0).item() < 1e-12
     scheduler.scale_model_input(noisy, t)
-    torch.testing.assert_close(scheduler.step(target, t, noisy).pred_original_sample, x0, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        scheduler.step(target, t, noisy).pred_original_sample, x0, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_one_timestep_for_all():
@@ -149,9 +160,12 @@ def test_one_timestep_for_all():
             assert_equal(add_noise(scheduler, x0, NOISE, one)[0], whole)
 
 
-@pytest.mark.parametrize("name", ["EDMEulerScheduler", "CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler"])
+@pytest.mark.parametrize(
+    "name", ["EDMEulerScheduler", "CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler"]
+)
 def test_predictions_are_not_guessed(name):
-    """EDM's "epsilon" is the output of a preconditioned network; others don't say what is predicted."""
+    """EDM's "epsilon" is the output of a preconditioned network; others don't say what is
+    predicted."""
     scheduler, times = made(name)
     _, noised = add_noise(scheduler, normal(*SHAPE), NOISE, times)
     with pytest.raises(ValueError, match=r"prediction_type must be one of 'epsilon', .* got None"):
@@ -177,16 +191,24 @@ class Louder(diffusers.DDPMScheduler):
 def test_subclasses():
     x0, times = normal(*SHAPE), torch.tensor([0, 3, 40, 400, 999])
     for bad in (Clipped, Shifted):
-        with pytest.raises(ValueError, match=f"must add a multiple of the noise to one of the samples; {bad.__name__} does"):
+        with pytest.raises(
+            ValueError, match=f"must add a multiple of the noise to one of the samples; {bad.__name__} does"
+        ):
             add_noise(bad(), x0, NOISE, times)
-    torch.testing.assert_close(add_noise(Louder(), x0, NOISE, times)[0], Louder().add_noise(x0, NOISE.randn(SHAPE), times))
+    torch.testing.assert_close(
+        add_noise(Louder(), x0, NOISE, times)[0], Louder().add_noise(x0, NOISE.randn(SHAPE), times)
+    )
 
 
 def test_bad_input():
     scheduler, times = made("EulerDiscreteScheduler")
-    with pytest.raises(ValueError, match=r"timesteps must be \(5,\), one a sample, or one for all, got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"timesteps must be \(5,\), one a sample, or one for all, got \(3,\)"
+    ):
         add_noise(scheduler, normal(*SHAPE), NOISE, times[:3])
-    with pytest.raises(ValueError, match=r"latents must be \(B, ...\) with two dimensions at least, got \(5,\)"):
+    with pytest.raises(
+        ValueError, match=r"latents must be \(B, ...\) with two dimensions at least, got \(5,\)"
+    ):
         add_noise(scheduler, normal(5), NOISE, times)
     with pytest.raises(IndexError):  # its own
         add_noise(scheduler, normal(*SHAPE), NOISE, times + 0.5)

@@ -1,4 +1,5 @@
-"""A tiny UNet2DModel, trained on real digits with the fused loss, in the stock pipelines with our schedulers."""
+"""A tiny UNet2DModel, trained on real digits with the fused loss, in the stock pipelines with our
+schedulers."""
 
 from __future__ import annotations
 
@@ -57,14 +58,17 @@ def test_it_learns(trained):
 
 
 def test_the_stock_ddpm_pipeline(trained):
-    """With a generator, ours makes the pictures that theirs makes; with a Noise, pictures of the same kind."""
+    """With a generator, ours makes the pictures that theirs makes; with a Noise, pictures of the
+    same kind."""
     unet, _ = trained
     pictures = {}
     for name, cls in (("ours", DDPMScheduler), ("theirs", diffusers.DDPMScheduler)):
         pipeline = diffusers.DDPMPipeline(unet, cls(num_train_timesteps=100, beta_end=0.15))
         pipeline.set_progress_bar_config(disable=True)
         generator = torch.Generator().manual_seed(1)
-        pictures[name] = pipeline(batch_size=16, generator=generator, num_inference_steps=25, output_type="np").images
+        pictures[name] = pipeline(
+            batch_size=16, generator=generator, num_inference_steps=25, output_type="np"
+        ).images
     np.testing.assert_allclose(pictures["ours"], pictures["theirs"], atol=1e-3)
     pipeline.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     pipeline.scheduler.noise = Noise(0)
@@ -82,6 +86,8 @@ def test_the_stock_ve_pipeline():
         scheduler = cls(num_train_timesteps=10, sigma_max=2.0)
         pipeline = diffusers.ScoreSdeVePipeline(unet, scheduler)
         pipeline.set_progress_bar_config(disable=True)
-        images = pipeline(batch_size=4, generator=torch.Generator().manual_seed(1), num_inference_steps=10, output_type="np").images
+        images = pipeline(
+            batch_size=4, generator=torch.Generator().manual_seed(1), num_inference_steps=10, output_type="np"
+        ).images
         pictures.append(images)
     np.testing.assert_allclose(*pictures, atol=1e-3)

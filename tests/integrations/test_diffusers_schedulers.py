@@ -1,4 +1,5 @@
-"""The schedulers' steps against diffusers' own, with the same normals; then with generators, with a Noise, in stock pipelines."""
+"""The schedulers' steps against diffusers' own, with the same normals; then with generators, with a
+Noise, in stock pipelines."""
 
 from __future__ import annotations
 
@@ -39,7 +40,11 @@ OPTIONS = {
     "v": {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
     "sample": {"prediction_type": "sample", "variance_type": "fixed_large"},
     "sample, not clipped": {"prediction_type": "sample", "clip_sample": False},
-    "log": {"variance_type": "fixed_small_log", "beta_schedule": "squaredcos_cap_v2", "clip_sample_range": 0.7},
+    "log": {
+        "variance_type": "fixed_small_log",
+        "beta_schedule": "squaredcos_cap_v2",
+        "clip_sample_range": 0.7,
+    },
     "thresholding": {"thresholding": True, "sample_max_value": 1.5, "timestep_spacing": "linspace"},
 }
 
@@ -78,7 +83,8 @@ def test_ddpm_step(dtype, options, steps, given):
 
 
 @pytest.mark.parametrize(
-    "generator", [lambda: torch.Generator().manual_seed(3), lambda: [torch.Generator().manual_seed(k) for k in range(4)]]
+    "generator",
+    [lambda: torch.Generator().manual_seed(3), lambda: [torch.Generator().manual_seed(k) for k in range(4)]],
 )
 def test_ddpm_generators(generator):
     """The same numbers in the same order, the last step's none included."""
@@ -87,7 +93,9 @@ def test_ddpm_generators(generator):
     mine, other = generator(), generator()
     for t in theirs.timesteps:
         got = ours.step(output, t, x, generator=mine, return_dict=False)
-        torch.testing.assert_close(got, theirs.step(output, t, x, generator=other, return_dict=False), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            got, theirs.step(output, t, x, generator=other, return_dict=False), rtol=1e-4, atol=1e-5
+        )
     if isinstance(mine, torch.Generator):
         assert_equal(mine.get_state(), other.get_state())
 
@@ -203,7 +211,8 @@ def test_configurations_go_both_ways(cls, tmp_path):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ve_steps(dtype, given):
-    """Theirs comes back in float32 for half-precision samples; ours in their dtype. The error is compared after that rounding."""
+    """Theirs comes back in float32 for half-precision samples; ours in their dtype. The error is
+    compared after that rounding."""
     ours, theirs, exact = pair(ScoreSdeVeScheduler, diffusers.ScoreSdeVeScheduler, {"sigma_max": 20.0}, None)
     for scheduler in (ours, theirs, exact):
         scheduler.set_timesteps(10)

@@ -1,4 +1,5 @@
-"""The training step against diffusers' own: add_noise, the target, mse_loss and compute_snr's weights, as in their scripts."""
+"""The training step against diffusers' own: add_noise, the target, mse_loss and compute_snr's
+weights, as in their scripts."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def schedule(dtype=torch.float32, **options):
 
 
 def theirs(scheduler, pred, x0, z, kind, gamma):
-    target = {"epsilon": lambda: z, "v_prediction": lambda: scheduler.get_velocity(x0, z, TIMES), "sample": lambda: x0}[kind]()
+    target = {
+        "epsilon": lambda: z,
+        "v_prediction": lambda: scheduler.get_velocity(x0, z, TIMES),
+        "sample": lambda: x0,
+    }[kind]()
     work = torch.float64 if pred.dtype == torch.float64 else torch.float32
     if gamma is None:
         return mse_loss(pred.to(work), target.to(work))
@@ -65,7 +70,8 @@ def test_loss_and_gradient(dtype, kind, gamma, ours):
 
 
 def test_the_scheduler_keeps_its_precision():
-    """Theirs rounds alphas_cumprod to the latents' dtype; in float16 that loses the first steps' noise."""
+    """Theirs rounds alphas_cumprod to the latents' dtype; in float16 that loses the first steps'
+    noise."""
     scheduler = diffusers.DDPMScheduler()
     add_noise(scheduler, normal(*SHAPE, dtype=torch.float16), NOISE, TIMES)
     assert scheduler.alphas_cumprod.dtype == torch.float32
@@ -109,7 +115,8 @@ def test_input_perturbation_of_the_callers_noise():
 
 
 def test_offset_and_perturbation_of_ours(dtype):
-    """They come from the next streams, for each sample its own: a half of the batch gets the same."""
+    """They come from the next streams, for each sample its own: a half of the batch gets the
+    same."""
     x0, scheduler = normal(*SHAPE, dtype=dtype), schedule(torch.float64)
     options = {"noise_offset": 0.1, "input_perturbation": 0.2}
     noisy, noised = add_noise(scheduler, x0, NOISE, TIMES, **options)
@@ -117,7 +124,9 @@ def test_offset_and_perturbation_of_ours(dtype):
     z = NOISE.randn(SHAPE, dtype=dtype).double() + 0.1 * offset.double()
     tolerance = {"rtol": 0, "atol": 8 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)}
     torch.testing.assert_close(noised.noise.double(), z, **tolerance)
-    torch.testing.assert_close(noisy.double(), scheduler.add_noise(x0.double(), z + 0.2 * further.double(), TIMES), **tolerance)
+    torch.testing.assert_close(
+        noisy.double(), scheduler.add_noise(x0.double(), z + 0.2 * further.double(), TIMES), **tolerance
+    )
     half, _ = add_noise(scheduler, x0[3:], NOISE.shard(first_sample=3), TIMES[3:], **options)
     assert_equal(half, noisy[3:])
 
@@ -131,10 +140,14 @@ def test_sums_of_each_sample():
 
 def test_bad_input():
     x0 = normal(*SHAPE)
-    with pytest.raises(TypeError, match=r"scheduler must have an add_noise.* got FlowMatchEulerDiscreteScheduler"):
+    with pytest.raises(
+        TypeError, match=r"scheduler must have an add_noise.* got FlowMatchEulerDiscreteScheduler"
+    ):
         add_noise(diffusers.FlowMatchEulerDiscreteScheduler(), x0, NOISE, TIMES)
     _, noised = add_noise(schedule(), x0, NOISE, TIMES)
-    with pytest.raises(ValueError, match="prediction_type must be one of 'epsilon', 'v_prediction', 'sample', got 'flow'"):
+    with pytest.raises(
+        ValueError, match="prediction_type must be one of 'epsilon', 'v_prediction', 'sample', got 'flow'"
+    ):
         loss(x0, noised, "flow")
     with pytest.raises(ValueError, match="snr_gamma must be > 0 and finite, got 0"):
         loss(x0, noised, snr_gamma=0)

@@ -67,11 +67,15 @@ def test_shared_draws():
 
 
 def test_neither_noise_nor_function():
-    with pytest.raises(TypeError, match=r"noise: must be a Noise, a function such as torch\.randn_like, or None, got int"):
+    with pytest.raises(
+        TypeError, match=r"noise: must be a Noise, a function such as torch\.randn_like, or None, got int"
+    ):
         Draws(0)
 
 
-@pytest.mark.parametrize("coefficients", [(0.9, 0.3, 0.7), tuple(torch.rand(3, 5, dtype=torch.float64) + 0.1)])
+@pytest.mark.parametrize(
+    "coefficients", [(0.9, 0.3, 0.7), tuple(torch.rand(3, 5, dtype=torch.float64) + 0.1)]
+)
 def test_tensor_and_noise_give_the_same_bits(dtype, coefficients):
     a, b, c = coefficients
     x, g = normal(*SHAPE, dtype=dtype), normal(*SHAPE, dtype=dtype, seed=1)
@@ -83,13 +87,16 @@ def test_tensor_and_noise_give_the_same_bits(dtype, coefficients):
 
 def test_norms_of_the_noise(dtype):
     x = normal(*SHAPE, dtype=dtype)
-    torch.testing.assert_close(noise_norms(NOISE, x), norms(NOISE.randn(SHAPE, dtype=torch.float64)).to(norms(x).dtype))
+    torch.testing.assert_close(
+        noise_norms(NOISE, x), norms(NOISE.randn(SHAPE, dtype=torch.float64)).to(norms(x).dtype)
+    )
 
 
 def test_noise_of_another_shape_or_kind():
     x = torch.zeros(SHAPE)
     with pytest.raises(
-        ValueError, match=r"add_noise: noise must have the samples' shape \(5, 3, 4, 4\), on cpu, got \(5, 1, 4, 4\)"
+        ValueError,
+        match=r"add_noise: noise must have the samples' shape \(5, 3, 4, 4\), on cpu, got \(5, 1, 4, 4\)",
     ):
         add_noise(x, 1.0, torch.zeros(5, 1, 4, 4))
     with pytest.raises(TypeError, match="step: noise must be a Noise or a tensor, got float"):

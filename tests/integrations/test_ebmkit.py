@@ -46,7 +46,9 @@ def test_step(options):
 def test_a_named_chain():
     x = normal(64, 3)
     whole = LangevinDynamics(noise=NOISE, steps=20).sample(energy, x, return_trajectory=True)
-    half = LangevinDynamics(noise=NOISE.shard(first_sample=32), steps=20).sample(energy, x[32:], return_trajectory=True)
+    half = LangevinDynamics(noise=NOISE.shard(first_sample=32), steps=20).sample(
+        energy, x[32:], return_trajectory=True
+    )
     assert_equal(half, whole[:, 32:])
     z = NOISE.at(step=NOISE.step + 1).randn(x.shape)
     slope = 4 * whole[1] * (whole[1] ** 2 - 1)
@@ -56,5 +58,7 @@ def test_a_named_chain():
 def test_the_stationary_law():
     """It is a Sampler like any of theirs."""
     assert isinstance(LangevinDynamics(), ebm.Sampler)
-    x = LangevinDynamics(step_size=0.1, steps=100, noise=NOISE).sample(lambda x: 0.5 * x.square().sum(1), torch.zeros(20_000, 2))
+    x = LangevinDynamics(step_size=0.1, steps=100, noise=NOISE).sample(
+        lambda x: 0.5 * x.square().sum(1), torch.zeros(20_000, 2)
+    )
     torch.testing.assert_close(x.var(0), torch.full((2,), 1 / (1 - 0.05)), atol=0.04, rtol=0)

@@ -1,4 +1,5 @@
-"""The loss and the random generator of EDM's shape against the published formulas in plain PyTorch."""
+"""The loss and the random generator of EDM's shape against the published formulas in plain
+PyTorch."""
 
 from __future__ import annotations
 
@@ -52,21 +53,27 @@ def test_loss_and_gradient(dtype, ours):
         wide = z.double()
     plain = published(net, y, z, sigma.to(dtype))
     truth = published(exact, y.double(), wide, sigma.double())
-    for triple in zip(gradient(got, net.weight), gradient(plain, net.weight), gradient(truth, exact.weight), strict=True):
+    for triple in zip(
+        gradient(got, net.weight), gradient(plain, net.weight), gradient(truth, exact.weight), strict=True
+    ):
         assert_as_good(*triple)
 
 
 def test_sum_instead_of_elements():
     y = normal(*SHAPE)
-    values = [gradient(EDMLoss(noise=NOISE, reduction=reduction)(net := Net(torch.float32), y).sum(), net.weight)
-              for reduction in ("none", "sum")]  # fmt: skip
+    values = [
+        gradient(EDMLoss(noise=NOISE, reduction=reduction)(net := Net(torch.float32), y).sum(), net.weight)
+        for reduction in ("none", "sum")
+    ]
     torch.testing.assert_close(*values)
 
 
 def test_labels_and_augmentation():
     """The loss is about the augmented images."""
     y, net = normal(*SHAPE), Net(torch.float32)
-    got = EDMLoss(noise=NOISE)(net, y, labels="labels", augment_pipe=lambda images: (images.flip(-1), "augmented"))
+    got = EDMLoss(noise=NOISE)(
+        net, y, labels="labels", augment_pipe=lambda images: (images.flip(-1), "augmented")
+    )
     assert net.labels == ("labels", "augmented")
     assert_equal(got, EDMLoss(noise=NOISE)(net, y.flip(-1)))
 
@@ -89,7 +96,10 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 def test_random_generator():
     """Seed for seed the same whatever the batch, in every call, in every dtype."""
-    whole, part = StackedRandomGenerator("cpu", [5, 6, 7]), StackedRandomGenerator("cpu", torch.tensor([7, 5]))
+    whole, part = (
+        StackedRandomGenerator("cpu", [5, 6, 7]),
+        StackedRandomGenerator("cpu", torch.tensor([7, 5])),
+    )
     for call in (
         lambda rnd, b: rnd.randn([b, 3, 4], device="cpu"),
         lambda rnd, b: rnd.randn_like(torch.empty(b, 3, 4, dtype=torch.float64)),
@@ -108,7 +118,12 @@ def test_random_generator():
 
 
 def test_random_integers_are_uniform():
-    counts = StackedRandomGenerator("cpu", range(100)).randint(10, size=[100, 1000]).flatten().bincount(minlength=10)
+    counts = (
+        StackedRandomGenerator("cpu", range(100))
+        .randint(10, size=[100, 1000])
+        .flatten()
+        .bincount(minlength=10)
+    )
     assert len(counts) == 10
     assert ((counts - 10_000).abs() < 5 * 95).all()
 

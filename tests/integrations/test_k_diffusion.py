@@ -20,7 +20,8 @@ SIGMA = torch.tensor([0.02, 0.1, 0.7, 5.0, 60.0])
 
 
 class Inner(torch.nn.Module):
-    """A network that shows what it was given: the input it saw, and a parameter to differentiate by."""
+    """A network that shows what it was given: the input it saw, and a parameter to differentiate
+    by."""
 
     def __init__(self, dtype):
         super().__init__()
@@ -71,13 +72,20 @@ def model(x, sigma):
     return x / (1 + sigma[:, None, None, None] ** 2)
 
 
-@pytest.mark.parametrize("sampler", ["sample_euler_ancestral", "sample_dpm_2_ancestral", "sample_dpmpp_2s_ancestral"])
+@pytest.mark.parametrize(
+    "sampler", ["sample_euler_ancestral", "sample_dpm_2_ancestral", "sample_dpmpp_2s_ancestral"]
+)
 def test_noise_sampler(sampler):
     """A sample is the same in every batch; with torch.randn_like it is theirs to the last bit."""
-    sample, sigmas = getattr(k_diffusion.sampling, sampler), k_diffusion.sampling.get_sigmas_karras(6, 0.1, 10.0)
+    sample, sigmas = (
+        getattr(k_diffusion.sampling, sampler),
+        k_diffusion.sampling.get_sigmas_karras(6, 0.1, 10.0),
+    )
     x = normal(*SHAPE) * 10
     whole = sample(model, x, sigmas, disable=True, noise_sampler=noise_sampler(x, NOISE))
-    part = sample(model, x[2:], sigmas, disable=True, noise_sampler=noise_sampler(x[2:], NOISE.shard(first_sample=2)))
+    part = sample(
+        model, x[2:], sigmas, disable=True, noise_sampler=noise_sampler(x[2:], NOISE.shard(first_sample=2))
+    )
     assert_equal(part, whole[2:])
     torch.manual_seed(3)
     same = sample(model, x, sigmas, disable=True, noise_sampler=noise_sampler(x, torch.randn_like))

@@ -56,24 +56,34 @@ def test_loss_and_gradient(dtype, power, ours):
     plain, truth = published_loss(net, x, z, power), published_loss(exact, x.double(), exact_z, power)
     ((losses, labels),) = seen
     assert labels is LABELS
-    results = zip(gradient(got, net.weight), gradient(plain.mean(), net.weight), gradient(truth.mean(), exact.weight), strict=True)
+    results = zip(
+        gradient(got, net.weight),
+        gradient(plain.mean(), net.weight),
+        gradient(truth.mean(), exact.weight),
+        strict=True,
+    )
     for triple in ((losses.detach(), plain.detach(), truth.detach()), *results):
         if triple[1].isfinite().all():
             assert_as_good(*triple)
         else:  # the published form overflows float16 at small sigma; ours must not
             assert dtype == torch.float16
-            torch.testing.assert_close(triple[0].double(), triple[2], rtol=2e-2, atol=1e-3 * triple[2].abs().max().item())
+            torch.testing.assert_close(
+                triple[0].double(), triple[2], rtol=2e-2, atol=1e-3 * triple[2].abs().max().item()
+            )
 
 
 def test_labels_and_noise_as_in_their_run():
-    """torch.manual_seed, then labels, then noise: with torch.randn_like the run is the one it was."""
+    """torch.manual_seed, then labels, then noise: with torch.randn_like the run is the one it
+    was."""
     x, net = normal(*SHAPE), Net(torch.float32)
     torch.manual_seed(3)
     got = anneal_dsm_score_estimation(net, x, SIGMAS, noise=torch.randn_like)
     torch.manual_seed(3)
     labels = torch.randint(0, 4, (6,))
     z = torch.randn_like(x)
-    torch.testing.assert_close(got, anneal_dsm_score_estimation(net, x, SIGMAS, labels, noise=z), rtol=0, atol=0)
+    torch.testing.assert_close(
+        got, anneal_dsm_score_estimation(net, x, SIGMAS, labels, noise=z), rtol=0, atol=0
+    )
 
 
 def score(x, labels):
@@ -130,7 +140,8 @@ def test_verbose(capsys):
 
 
 def test_inpainting():
-    """Each level's known half is the reference with fresh noise of the level; the other half is a chain."""
+    """Each level's known half is the reference with fresh noise of the level; the other half is a
+    chain."""
     known, start = normal(2, 3, 8, 8, seed=1), normal(2, 3, 3, 8, 8)
     got = anneal_Langevin_dynamics_inpainting(start.clone(), known, score, SIGMAS, 8, 5, noise=NOISE)
     steps = (NOISE.at(step=NOISE.step + k) for k in itertools.count())

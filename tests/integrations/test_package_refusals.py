@@ -1,4 +1,5 @@
-"""The rule of test_refusals.py for the adapters of packages: of the arguments that are ours to check, not those that are theirs."""
+"""The rule of test_refusals.py for the adapters of packages: of the arguments that are ours to
+check, not those that are theirs."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def torchebm() -> dict[str, Call]:
             {"state": refused, "step_size": number(0, tensors=True), "noise": optional},
         ),
         "EulerMaruyamaIntegrator": Call(
-            lambda **given: EulerMaruyamaIntegrator(**given).step({"x": x()}, 0.1, drift=lambda x, _: -x, noise_scale=1.0),
+            lambda **given: EulerMaruyamaIntegrator(**given).step(
+                {"x": x()}, 0.1, drift=lambda x, _: -x, noise_scale=1.0
+            ),
             dict,
             {"noise": optional},
         ),
@@ -103,7 +106,12 @@ def diffusers() -> dict[str, Call]:
     return {
         "add_noise": Call(
             lambda **given: add_noise(**given)[0],
-            lambda: {"scheduler": Theirs(), "latents": images(), "noise": NOISE, "timesteps": torch.tensor([1, 10, 500])},
+            lambda: {
+                "scheduler": Theirs(),
+                "latents": images(),
+                "noise": NOISE,
+                "timesteps": torch.tensor([1, 10, 500]),
+            },
             {
                 "scheduler": refused,
                 "latents": lambda value: [tensor for tensor in with_numbers(value) if tensor.dim() > 1],
@@ -133,16 +141,26 @@ def diffusers() -> dict[str, Call]:
             lambda: step | {"timestep": 0.5},
             of_a_step | {"timestep": time},
         ),
-        "ScoreSdeVeScheduler.step_correct": Call(lambda **given: copy.deepcopy(ve).step_correct(**given), lambda: step, of_a_step),
+        "ScoreSdeVeScheduler.step_correct": Call(
+            lambda **given: copy.deepcopy(ve).step_correct(**given), lambda: step, of_a_step
+        ),
     }
 
 
 def timestep(value: Any) -> list[Any]:
     """0, 1 and 2 are timesteps, whatever says them."""
     if isinstance(value, torch.Tensor):
-        integer = value.numel() == 1 and not (value.is_meta or value.is_floating_point() or value.is_complex())
+        integer = value.numel() == 1 and not (
+            value.is_meta or value.is_floating_point() or value.is_complex()
+        )
         return [int(value)] if integer else []
-    return [int(value)] if flag(value) and isinstance(value, bool) else [2] if type(value).__name__ == "int64" else []
+    return (
+        [int(value)]
+        if flag(value) and isinstance(value, bool)
+        else [2]
+        if type(value).__name__ == "int64"
+        else []
+    )
 
 
 def time(value: Any) -> list[Any]:
@@ -164,7 +182,9 @@ def test_is_refused_by_name_or_right(name):
     wrong = []
     for call, table in CALLS[name]().items():
         again = table._replace(function=seeded(table.function))
-        wrong += [f"{call}({argument}=...): {said}" for argument in table.kinds for said in again.wrong(argument)]
+        wrong += [
+            f"{call}({argument}=...): {said}" for argument in table.kinds for said in again.wrong(argument)
+        ]
     assert not wrong, "\n".join(wrong)
 
 

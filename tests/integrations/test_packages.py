@@ -1,4 +1,5 @@
-"""What the adapters say of packages that are missing or of another version, and that `import pyebm` imports none of them."""
+"""What the adapters say of packages that are missing or of another version, and that `import pyebm`
+imports none of them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def test_pyebm_imports_none_of_them():
         "import pyebm.integrations\n"
         f"print([name for name in {names} if name in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/").stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    ).stdout
     assert out.strip() == "[]"
 
 
@@ -40,7 +43,9 @@ def test_unknown_version(found, monkeypatch):
     monkeypatch.setattr(_packages.importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(_packages.importlib, "import_module", lambda name: name)
     monkeypatch.setattr(_packages, "version", lambda _: found)
-    with pytest.warns(RuntimeWarning, match=rf"tested with torchebm >= 0\.8\.9, < 0\.9; found {re.escape(found)}"):
+    with pytest.warns(
+        RuntimeWarning, match=rf"tested with torchebm >= 0\.8\.9, < 0\.9; found {re.escape(found)}"
+    ):
         assert _packages.require("torchebm") == "torchebm"
 
 
@@ -56,5 +61,7 @@ def test_known_version(found, monkeypatch):
 @pytest.mark.parametrize("module", _packages.TESTED)
 def test_the_extras_say_the_same(module):
     distribution, first, beyond, extra = _packages.TESTED[module]
-    (requirements,) = re.findall(rf"^{extra} = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), flags=re.M | re.S)
+    (requirements,) = re.findall(
+        rf"^{extra} = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), flags=re.M | re.S
+    )
     assert f'"{distribution}>={first},<{beyond}"' in requirements

@@ -31,7 +31,8 @@ class Net(torch.nn.Module):
 
 
 def drawn(ours, seed=3):
-    """(what to give ours, the normals in float32 and in float64), after torch was seeded and gave the times."""
+    """(what to give ours, the normals in float32 and in float64), after torch was seeded and gave
+    the times."""
     if ours:
         return NOISE, NOISE.randn(SHAPE), NOISE.randn(SHAPE, dtype=torch.float64)
     torch.manual_seed(seed)
@@ -77,7 +78,8 @@ def test_loss_and_gradient(sde, ours, reduce_mean, likelihood, continuous):
     plain = gradient(published(sde, net, x, z, t, reduce_mean, likelihood, continuous), net.weight)
     # The float64 truth is at the float32 coefficients, whose making is the SDE object's own.
     truth = gradient(
-        published(Frozen(sde, t), exact, x.double(), wide, t.double(), reduce_mean, likelihood, continuous), exact.weight
+        published(Frozen(sde, t), exact, x.double(), wide, t.double(), reduce_mean, likelihood, continuous),
+        exact.weight,
     )
     for triple in zip(got, plain, truth, strict=True):
         assert_as_good(*triple)
@@ -147,14 +149,22 @@ def test_legacy_losses(kind, ours, reduce_mean):
             s = column(VE().discrete_sigmas.flip(0)[labels], x).to(x.dtype)
             losses = (net(x + s * z, labels) + z / s).square() * s**2
         else:
-            a, b = (column(v[labels], x).to(x.dtype) for v in (VP().sqrt_alphas_cumprod, VP().sqrt_1m_alphas_cumprod))
+            a, b = (
+                column(v[labels], x).to(x.dtype)
+                for v in (VP().sqrt_alphas_cumprod, VP().sqrt_1m_alphas_cumprod)
+            )
             losses = (net(a * x + b * z, labels) - z).square()
         return (losses.flatten(1).mean(1) if reduce_mean else 0.5 * losses.flatten(1).sum(1)).mean()
 
     make, sde = {"smld": (score_sde.get_smld_loss_fn, VE()), "ddpm": (score_sde.get_ddpm_loss_fn, VP())}[kind]
     torch.manual_seed(3)
-    got = gradient(make(sde, True, reduce_mean, noise=NOISE if ours else torch.randn_like)(net, x), net.weight)
-    plain, truth = gradient(formula(net, x, z), net.weight), gradient(formula(exact, x.double(), wide), exact.weight)
+    got = gradient(
+        make(sde, True, reduce_mean, noise=NOISE if ours else torch.randn_like)(net, x), net.weight
+    )
+    plain, truth = (
+        gradient(formula(net, x, z), net.weight),
+        gradient(formula(exact, x.double(), wide), exact.weight),
+    )
     for triple in zip(got, plain, truth, strict=True):
         assert_as_good(*triple)
 

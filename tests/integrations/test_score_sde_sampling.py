@@ -1,4 +1,5 @@
-"""Predictors and correctors of score_sde's shape against the published formulas in plain PyTorch."""
+"""Predictors and correctors of score_sde's shape against the published formulas in plain
+PyTorch."""
 
 from __future__ import annotations
 
@@ -102,7 +103,10 @@ def test_the_first_step_of_ve():
 
 def test_none_and_one_sequence_for_all():
     x = normal(*SHAPE)
-    for made in (score_sde.predictors()["none"](VE(), score), score_sde.correctors()["none"](VE(), score, 0.1, 1)):
+    for made in (
+        score_sde.predictors()["none"](VE(), score),
+        score_sde.correctors()["none"](VE(), score, 0.1, 1),
+    ):
         a, b = made.update_fn(x, TIME)
         assert a is b is x
     # Their sampler makes the objects anew at every step: the draws go on nevertheless.

@@ -1,4 +1,5 @@
-"""The integrator and the loss against torchebm's own, in its own sampler and with its own models."""
+"""The integrator and the loss against torchebm's own, in its own sampler and with its own
+models."""
 
 from __future__ import annotations
 
@@ -62,10 +63,14 @@ def test_a_named_chain():
     x = normal(64, 3)
     integrator = EulerMaruyamaIntegrator(noise=NOISE)
     whole = sampler(integrator=integrator).sample(x, n_steps=20)
-    half = sampler(integrator=EulerMaruyamaIntegrator(noise=NOISE.shard(first_sample=32))).sample(x[32:], n_steps=20)
+    half = sampler(integrator=EulerMaruyamaIntegrator(noise=NOISE.shard(first_sample=32))).sample(
+        x[32:], n_steps=20
+    )
     assert_equal(half, whole[32:])
     further = sampler(integrator=integrator).sample(whole, n_steps=5)
-    again = sampler(integrator=EulerMaruyamaIntegrator(noise=NOISE.at(step=NOISE.step + 20))).sample(whole, n_steps=5)
+    again = sampler(integrator=EulerMaruyamaIntegrator(noise=NOISE.at(step=NOISE.step + 20))).sample(
+        whole, n_steps=5
+    )
     assert_equal(further, again)
 
 
@@ -82,9 +87,14 @@ def test_steps_that_stay_theirs():
     x = normal(64, 3)
     ours, theirs = EulerMaruyamaIntegrator(noise=NOISE), integrators.EulerMaruyamaIntegrator()
     for options in ({}, {"diffusion": torch.full((64, 1), 0.3), "noise": NOISE.randn(x.shape)}):
-        steps = [integrator.step({"x": x}, 0.01, drift=lambda x, _: -x, **options)["x"] for integrator in (ours, theirs)]
+        steps = [
+            integrator.step({"x": x}, 0.01, drift=lambda x, _: -x, **options)["x"]
+            for integrator in (ours, theirs)
+        ]
         assert_equal(*steps)
-    got = ours.step({"x": x}, 0.01, drift=lambda x, _: -x, diffusion=torch.full((64, 1), 0.3), noise=NOISE)["x"]
+    got = ours.step({"x": x}, 0.01, drift=lambda x, _: -x, diffusion=torch.full((64, 1), 0.3), noise=NOISE)[
+        "x"
+    ]
     assert_equal(got, steps[0])
 
 
@@ -93,7 +103,9 @@ def test_loss_and_gradient(sigma):
     x, net = normal(32, 3), Net()
     weight = net.layers[0].weight
     z = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    plain = gradient(losses.DenoisingScoreMatching(net, sigma)(x, generator=torch.Generator().manual_seed(3)), weight)
+    plain = gradient(
+        losses.DenoisingScoreMatching(net, sigma)(x, generator=torch.Generator().manual_seed(3)), weight
+    )
     loss = DenoisingScoreMatching(net, sigma)
     exact = Net().double()
     wide = (x.double() + sigma * z.double()).requires_grad_()
@@ -109,14 +121,21 @@ def test_a_named_loss():
     x, net = normal(32, 3), Net()
     loss = DenoisingScoreMatching(net, 0.1, noise=NOISE)
     for k in range(3):
-        want = DenoisingScoreMatching(net, 0.1).compute_loss(x, noise=NOISE.at(step=NOISE.step + k).randn(x.shape))
+        want = DenoisingScoreMatching(net, 0.1).compute_loss(
+            x, noise=NOISE.at(step=NOISE.step + k).randn(x.shape)
+        )
         torch.testing.assert_close(loss(x), want)
 
 
 def test_regularisation_and_conditions_stay_theirs():
     x, net = normal(32, 3), Net()
-    made = [cls(net, 0.1, regularization_strength=0.5) for cls in (DenoisingScoreMatching, losses.DenoisingScoreMatching)]
-    values = [loss(x, y=torch.linspace(0, 1, 32), generator=torch.Generator().manual_seed(3)) for loss in made]
+    made = [
+        cls(net, 0.1, regularization_strength=0.5)
+        for cls in (DenoisingScoreMatching, losses.DenoisingScoreMatching)
+    ]
+    values = [
+        loss(x, y=torch.linspace(0, 1, 32), generator=torch.Generator().manual_seed(3)) for loss in made
+    ]
     torch.testing.assert_close(*values)
 
 
@@ -129,9 +148,15 @@ def test_200_training_steps():
         loss, optimiser = make(net, 0.3), torch.optim.Adam(net.parameters(), lr=1e-2)
         values = []
         for k in range(200):
-            x, noise = 1.5 * normal(64, 3, seed=k).sign() + 0.1 * normal(64, 3, seed=1000 + k), NOISE.at(step=k)
+            x, noise = (
+                1.5 * normal(64, 3, seed=k).sign() + 0.1 * normal(64, 3, seed=1000 + k),
+                NOISE.at(step=k),
+            )
             if kind == "theirs":
-                loss.perturb_data = lambda x, noise=noise, **_: (x + 0.3 * noise.randn(x.shape), 0.3 * noise.randn(x.shape))
+                loss.perturb_data = lambda x, noise=noise, **_: (
+                    x + 0.3 * noise.randn(x.shape),
+                    0.3 * noise.randn(x.shape),
+                )
                 value = loss(x)
             else:
                 value = loss.compute_loss(x, noise=noise if kind == "regenerated" else noise.randn(x.shape))

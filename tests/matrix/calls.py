@@ -1,4 +1,5 @@
-"""The table's calls: every public function of tensors, as a function of one tensor, a Noise, and the objects it needs."""
+"""The table's calls: every public function of tensors, as a function of one tensor, a Noise, and
+the objects it needs."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ class Parts(nn.Module):
         self.predictor = samplers.PredictorCorrector(score_at, samplers.VE(), 3)
         self.mala = [samplers.MALA(energy, 0.1), samplers.MALA(self.well, 0.01)]
         self.hmc = [samplers.HMC(energy, 0.1, 2), samplers.HMC(self.well, 0.05, 2)]
-        self.underdamped = [samplers.UnderdampedLangevin(score, 0.1), samplers.UnderdampedLangevin(self.well, 0.01)]
+        self.underdamped = [
+            samplers.UnderdampedLangevin(score, 0.1),
+            samplers.UnderdampedLangevin(self.well, 0.01),
+        ]
 
     @property
     def targets(self) -> list[targets.Target]:
@@ -63,7 +67,8 @@ Function = Callable[[Tensor, Noise, Parts], Tensor]
 
 @dataclass(frozen=True)
 class Call:
-    """A row of the table: ``run(x, noise, parts)`` makes the call, and ``op`` is its name in an error."""
+    """A row of the table: ``run(x, noise, parts)`` makes the call, and ``op`` is its name in an
+    error."""
 
     name: str
     run: Function
@@ -75,7 +80,8 @@ class Call:
 
     @property
     def constant(self) -> bool:
-        """Whether its result is a constant to autograd: a draw, or a sampler's, which runs under no_grad."""
+        """Whether its result is a constant to autograd: a draw, or a sampler's, which runs under
+        no_grad."""
         return self.kind in ("draw", "sampler")
 
     @property
@@ -169,7 +175,9 @@ def _affine_step(x: Tensor, noise: Noise, _: Parts) -> Tensor:
 
 @call("langevin_chain", "function")
 def _langevin_chain(x: Tensor, noise: Noise, parts: Parts) -> Tensor:
-    return stacked([pyebm.langevin_chain(x, target, 3, 0.01, noise) for target in (parts.well, parts.mixture)])
+    return stacked(
+        [pyebm.langevin_chain(x, target, 3, 0.01, noise) for target in (parts.well, parts.mixture)]
+    )
 
 
 @call("energy_score", "function")
@@ -238,7 +246,8 @@ def _underdamped(x: Tensor, noise: Noise, parts: Parts) -> Tensor:
 
 
 class Model(nn.Module):
-    """A layer, and the call of what it makes: a scalar that has a gradient even where the call is a constant to autograd."""
+    """A layer, and the call of what it makes: a scalar that has a gradient even where the call is a
+    constant to autograd."""
 
     def __init__(self, call: Call) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The table's other side: whatever PyTorch does to a function, as a check of one call. A check that fails raises."""
+"""The table's other side: whatever PyTorch does to a function, as a check of one call. A check that
+fails raises."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from calls import Call
 
 
 def ddp(call: Call) -> None:
-    """Two gloo processes with half of the samples each: the gradients of one process that has all of them, and the bits of
-    their own samples' results.
+    """Two gloo processes with half of the samples each: the gradients of one process that has all
+    of them, and the bits of their own samples' results.
     """
     processes.of_two("DDP", call)
 
@@ -24,12 +25,14 @@ def fsdp2(call: Call) -> None:
 
 
 def dtensor(call: Call) -> None:
-    """Sharded by samples over two processes, evenly or not: the bits of the whole, losses and gradients within rounding."""
+    """Sharded by samples over two processes, evenly or not: the bits of the whole, losses and
+    gradients within rounding."""
     processes.of_two("DTensor", call)
 
 
 def forked(call: Call) -> None:
-    """In a data loader's workers, forked after kernels have run, by objects that came there: the same bits."""
+    """In a data loader's workers, forked after kernels have run, by objects that came there: the
+    same bits."""
     processes.of_workers("fork", call)
 
 

@@ -12,7 +12,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 
 def compiled(call: Call) -> None:
-    """`torch.compile(fullgraph=True)`: eager's bits, gradients too; compiled at most twice for all names."""
+    """`torch.compile(fullgraph=True)`: eager's bits, gradients too; compiled at most twice for all
+    names."""
     x = samples()
     run, compiles = _compiled(call)
     first = 0
@@ -65,8 +66,8 @@ def _exported(call: Call, strict: bool) -> None:
 
 
 def meta(call: Call) -> None:
-    """Objects and x on the meta device: shapes, dtypes and strides are right, and after `to_empty` and
-    `load_state_dict` the objects give the same bits.
+    """Objects and x on the meta device: shapes, dtypes and strides are right, and after `to_empty`
+    and `load_state_dict` the objects give the same bits.
     """
     with torch.device("meta"):
         parts = Parts()

@@ -1,7 +1,8 @@
-"""Each cell of the table: right, a constant to autograd, refused in words, or not applicable; and the page that shows it.
+"""Each cell of the table: right, a constant to autograd, refused in words, or not applicable; and
+the page that shows it.
 
-``PYTHONPATH=tests python tests/matrix/matrix_table.py`` writes the table into docs/pytorch.md. test_matrix.py holds every cell, and
-the page.
+``PYTHONPATH=tests python tests/matrix/matrix_table.py`` writes the table into docs/pytorch.md.
+test_matrix.py holds every cell, and the page.
 """
 
 from __future__ import annotations
@@ -38,11 +39,15 @@ A_BATCH = refused(r"x0 must not be a batch of torch\.vmap; give all samples as o
 A_GRADIENT = refused("the gradient of energy_fn can't be exported with strict=True; use strict=False")
 A_JACOBIAN = refused("the gradient of fn can't be exported with strict=True; use strict=False")
 
-# By column; there by the call's name, else by its kind, else for all. A cell that is not here is right.
+# By column; there by the call's name, else by its kind, else for all. A cell that is not here is
+# right.
 OTHERS: dict[str, dict[str, Cell]] = {
     "grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT},
     "grad of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT},
-    "jvp": {"draw": CONSTANT, "sampler": refused("x0 must not have a forward-mode tangent, which this call would drop")},
+    "jvp": {
+        "draw": CONSTANT,
+        "sampler": refused("x0 must not have a forward-mode tangent, which this call would drop"),
+    },
     "vmap": {"sampler": A_BATCH},
     "vmap of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": A_BATCH},
     "export, strict": {
@@ -57,7 +62,9 @@ OTHERS: dict[str, dict[str, Cell]] = {
         "Target.energy": RIGHT,
         "Target.log_prob": RIGHT,
         "draw": NOT_APPLICABLE,
-        "all": refused(r"\w+ must be a plain tensor or a DTensor, got TwoTensor, which has operations of its own"),
+        "all": refused(
+            r"\w+ must be a plain tensor or a DTensor, got TwoTensor, which has operations of its own"
+        ),
     },
     "DTensor": {
         "draw": NOT_APPLICABLE,
@@ -85,12 +92,22 @@ def page() -> str:
     lines = []
     for title, kinds in PARTS.items():
         calls = [name for name, call in CALLS.items() if call.kind in kinds]
-        lines += [f"### {title}", "", "| | " + " | ".join(f"`{name}`" for name in calls) + " |", "|---" * (len(calls) + 1) + "|"]
-        lines += [f"| {column} | " + " | ".join(cell(name, column).shown for name in calls) + " |" for column in COLUMNS]
+        lines += [
+            f"### {title}",
+            "",
+            "| | " + " | ".join(f"`{name}`" for name in calls) + " |",
+            "|---" * (len(calls) + 1) + "|",
+        ]
+        lines += [
+            f"| {column} | " + " | ".join(cell(name, column).shown for name in calls) + " |"
+            for column in COLUMNS
+        ]
         lines.append("")
     lines += ["### How a cell is tested", ""]
     for column, check in COLUMNS.items():
-        lines += textwrap.wrap(f"- **{column}** {inspect.getdoc(check)}", 100, subsequent_indent="  ", break_on_hyphens=False)
+        lines += textwrap.wrap(
+            f"- **{column}** {inspect.getdoc(check)}", 100, subsequent_indent="  ", break_on_hyphens=False
+        )
     return "\n".join([BEGIN, "", *lines, "", END])
 
 

@@ -1,4 +1,5 @@
-"""Columns that need other processes: two of gloo, and workers of a data loader. Each kind starts once, for all calls."""
+"""Columns that need other processes: two of gloo, and workers of a data loader. Each kind starts
+once, for all calls."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def mine(x: Tensor) -> Tensor:
 
 
 def trained(call: Call, wrap: Callable[[nn.Module], nn.Module], whole: Callable[[Tensor], Tensor]) -> None:
-    """A rank has its samples, with their noise: gradients are those of one process that has all of them.
+    """A rank has its samples, with their noise: gradients are those of one process that has all of
+    them.
 
     Where there is a result for each sample its bits are the whole's.
     """
@@ -72,7 +74,8 @@ def fsdp(call: Call) -> None:
 
 
 def dtensor(call: Call) -> None:
-    """Sharded by samples, evenly and not: the bits of the whole, a loss within rounding; gradients too."""
+    """Sharded by samples, evenly and not: the bits of the whole, a loss within rounding; gradients
+    too."""
     from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
     same = torch.testing.assert_close if call.kind == "loss" else assert_equal
@@ -135,7 +138,8 @@ def of_two(column: str, call: Call) -> None:
 
 
 class Results(Dataset):
-    """Item k is call k's result, or what it raised, in a worker: by objects that came there, and by a worker's own."""
+    """Item k is call k's result, or what it raised, in a worker: by objects that came there, and by
+    a worker's own."""
 
     def __init__(self) -> None:
         self.parts, self.noise = Parts(), NOISE

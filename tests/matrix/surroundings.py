@@ -1,4 +1,5 @@
-"""Columns: modes and defaults that are on around a call, tensors of other types, copies of its objects, and threads."""
+"""Columns: modes and defaults that are on around a call, tensors of other types, copies of its
+objects, and threads."""
 
 from __future__ import annotations
 
@@ -41,11 +42,14 @@ def default_dtype(call: Call) -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert_equal(got[0].detach(), want)
-    torch.testing.assert_close(got[1].detach(), want)  # numbers that were given in float64, such as a scale of 0.7
+    torch.testing.assert_close(
+        got[1].detach(), want
+    )  # numbers that were given in float64, such as a scale of 0.7
 
 
 def default_device(call: Call) -> None:
-    """Under `torch.set_default_device`: CPU tensors give the same bits, names made there among them."""
+    """Under `torch.set_default_device`: CPU tensors give the same bits, names made there among
+    them."""
     x, want = samples(), call(samples()).detach()
     torch.set_default_device("meta")
     try:
@@ -58,7 +62,8 @@ def default_device(call: Call) -> None:
 
 
 def deterministic(call: Call) -> None:
-    """Under `torch.use_deterministic_algorithms(True)`, which fills new memory with NaN: the same bits."""
+    """Under `torch.use_deterministic_algorithms(True)`, which fills new memory with NaN: the same
+    bits."""
     want = call(samples()).detach()
     torch.use_deterministic_algorithms(True)
     try:
@@ -100,7 +105,8 @@ def subclass(call: Call) -> None:
 
 
 def dispatching_subclass(call: Call) -> None:
-    """A subclass with a `__torch_dispatch__` of its own: each of its tensors gives the same bits."""
+    """A subclass with a `__torch_dispatch__` of its own: each of its tensors gives the same
+    bits."""
     got = call(TwoTensor(samples(), samples()))
     assert isinstance(got, TwoTensor)
     assert_equal(got.a.detach(), call(samples()).detach())

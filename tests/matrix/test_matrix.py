@@ -1,4 +1,5 @@
-"""Every public call under whatever PyTorch does to a function: each cell of the table, and the page that shows it."""
+"""Every public call under whatever PyTorch does to a function: each cell of the table, and the page
+that shows it."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def test_cell(column, call):
 
 
 def test_the_page_is_what_the_tests_give():
-    assert committed()[0] == page(), "docs/pytorch.md has another table; run PYTHONPATH=tests python tests/matrix/matrix_table.py"
+    assert committed()[0] == page(), (
+        "docs/pytorch.md has another table; run PYTHONPATH=tests python tests/matrix/matrix_table.py"
+    )
 
 
 def test_every_exception_is_one():

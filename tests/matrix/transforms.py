@@ -1,4 +1,5 @@
-"""Columns: derivatives in both modes, batches, and functions that are computed again or called with other weights."""
+"""Columns: derivatives in both modes, batches, and functions that are computed again or called with
+other weights."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def is_constant(call: Call, x: Tensor) -> None:
 
 
 def grad(call: Call) -> None:
-    """Reverse mode: the value has the bits that it has without, and the gradient is that of finite differences.
+    """Reverse mode: the value has the bits that it has without, and the gradient is that of finite
+    differences.
 
     A constant has no graph, and whatever else depends on x keeps its gradient.
     """
@@ -44,7 +46,8 @@ def grad_of_grad(call: Call) -> None:
 
 
 def jvp(call: Call) -> None:
-    """`torch.func.jvp`: the value's bits, and the tangent that reverse mode says; a constant's is zero."""
+    """`torch.func.jvp`: the value's bits, and the tangent that reverse mode says; a constant's is
+    zero."""
     x, v = samples(torch.float64), samples(torch.float64, seed=1)
     value, tangent = torch.func.jvp(call, (x,), (v,))
     assert_equal(value.detach(), call(x).detach())
@@ -70,7 +73,8 @@ def vmap_of_grad(call: Call) -> None:
 
 
 def checkpoint(call: Call) -> None:
-    """`torch.utils.checkpoint` around a network with the call inside: the same value and gradients."""
+    """`torch.utils.checkpoint` around a network with the call inside: the same value and
+    gradients."""
     _checkpointed(call, use_reentrant=False)
 
 
@@ -96,7 +100,8 @@ def _checkpointed(call: Call, use_reentrant: bool) -> None:
 
 
 def functional_call(call: Call) -> None:
-    """`torch.func.functional_call` with other weights and target's numbers: those of a module that has them."""
+    """`torch.func.functional_call` with other weights and target's numbers: those of a module that
+    has them."""
     model, other = Model(call), Model(call)
     with torch.no_grad():
         for value in (*other.net.parameters(), other.parts.well.barrier):

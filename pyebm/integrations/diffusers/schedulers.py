@@ -1,6 +1,7 @@
 """Two of diffusers' schedulers, by their names, whose steps are fused and whose noise has a name.
 
-``pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)`` is all it takes; what is saved is theirs.
+``pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)`` is all it takes; what is saved
+is theirs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from torch import Tensor
 from ..._checks import check_samples
 from ..._options import checked_int, shown
 from ...noise import Noise
-from .._draws import Draws, Normals, Source, check_normals, checked_scale, noise_norms, norms, step, step_and_mean
+from .._draws import (
+    Draws,
+    Normals,
+    Source,
+    check_normals,
+    checked_scale,
+    noise_norms,
+    norms,
+    step,
+    step_and_mean,
+)
 from .._packages import require
 
 require("diffusers")
@@ -30,9 +41,10 @@ Generator = torch.Generator | list[torch.Generator] | Noise | Tensor | None
 class _Named:
     """A scheduler whose noise has a name.
 
-    ``scheduler.noise = pyebm.Noise(0)``: the k-th step taken with ``generator=None`` uses that Noise's step + k, through all
-    runs until it is set again (two runs never share their numbers). Unset, it is a Noise with a fresh seed. The generator of
-    a step, as everywhere in diffusers, comes before it: one, or a list with one a sample, gives the numbers that it gives their
+    ``scheduler.noise = pyebm.Noise(0)``: the k-th step taken with ``generator=None`` uses that
+    Noise's step + k, through all runs until it is set again (two runs never share their numbers).
+    Unset, it is a Noise with a fresh seed. The generator of a step, as everywhere in diffusers,
+    comes before it: one, or a list with one a sample, gives the numbers that it gives their
     schedulers; a Noise or a tensor of normals in its place is used as it is.
     """
 
@@ -59,10 +71,11 @@ class _Named:
 
 
 class DDPMScheduler(_Named, theirs.DDPMScheduler):
-    """diffusers' DDPMScheduler (Ho et al. 2020) whose ``step`` is two fused passes: x0, and the posterior's draw.
+    """diffusers' DDPMScheduler (Ho et al. 2020) whose ``step`` is two fused passes: x0, and the
+    posterior's draw.
 
-    Coefficients come from a table made in float64 once a schedule, so that a step on a GPU waits for nothing. A step whose
-    variance is learned stays theirs.
+    Coefficients come from a table made in float64 once a schedule, so that a step on a GPU waits
+    for nothing. A step whose variance is learned stays theirs.
 
     Example:
         >>> import torch, pyebm
@@ -83,21 +96,35 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         self._tables = None
 
     def step(
-        self, model_output: Tensor, timestep: int | Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True
+        self,
+        model_output: Tensor,
+        timestep: int | Tensor,
+        sample: Tensor,
+        generator: Generator = None,
+        return_dict: bool = True,
     ) -> Any:
-        """``x_{t-1}`` from ``x_t``; arguments and results as theirs, where the generator may be a Noise or a tensor too."""
+        """``x_{t-1}`` from ``x_t``; arguments and results as theirs, where the generator may be a
+        Noise or a tensor too."""
         if self.variance_type not in _STD:
             if isinstance(generator, (Noise, Tensor)):
-                raise TypeError(f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}")
+                raise TypeError(
+                    f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}"
+                )
             return super().step(model_output, timestep, sample, generator, return_dict)
         _check("step", model_output, sample, generator)
         sample = sample.to(torch.promote_types(sample.dtype, model_output.dtype))
         a, b, of_x0, of_sample, std = self._coefficients(timestep, sample.device)
-        limit = self.config.clip_sample_range if self.config.clip_sample and not self.config.thresholding else None
+        limit = (
+            self.config.clip_sample_range
+            if self.config.clip_sample and not self.config.thresholding
+            else None
+        )
         if self.config.prediction_type == "sample":
             x0 = model_output if limit is None else model_output.clamp(-limit, limit)
         else:
-            x0 = step(sample, model_output, a, b, 0.0, _UNUSED, clamp=None if limit is None else (-limit, limit))
+            x0 = step(
+                sample, model_output, a, b, 0.0, _UNUSED, clamp=None if limit is None else (-limit, limit)
+            )
         if self.config.thresholding:
             x0 = self._threshold_sample(x0)
         if generator is not None and not isinstance(generator, (Noise, Tensor)) and not timestep > 0:
@@ -124,7 +151,8 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         return list(table.index_select(0, timestep.to(device).reshape(1))[0].unbind())
 
     def _table(self) -> Tensor:
-        """For each timestep: x0 = a x + b output, and mean = of_x0 x0 + of_sample x (Ho et al. 2020, eq. 7), and the std."""
+        """For each timestep: x0 = a x + b output, and mean = of_x0 x0 + of_sample x (Ho et al.
+        2020, eq. 7), and the std."""
         abar = self.alphas_cumprod.to("cpu", torch.float64)
         times = torch.arange(len(abar))
         previous = times - 1
@@ -143,10 +171,16 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         elif self.config.prediction_type == "sample":
             a, b = torch.zeros_like(root), torch.ones_like(root)
         else:
-            raise ValueError(f"step: prediction_type must be epsilon, sample or v_prediction, got {self.config.prediction_type!r}")
+            raise ValueError(
+                "step: prediction_type must be epsilon, sample or v_prediction, got"
+                f" {self.config.prediction_type!r}"
+            )
         small = ((1 - abar_previous) / (1 - abar) * beta).clamp(min=1e-20)
         std = torch.where(times > 0, _STD[self.variance_type](small, beta), 0.0)
-        of_x0, of_sample = abar_previous.sqrt() * beta / (1 - abar), alpha.sqrt() * (1 - abar_previous) / (1 - abar)
+        of_x0, of_sample = (
+            abar_previous.sqrt() * beta / (1 - abar),
+            alpha.sqrt() * (1 - abar_previous) / (1 - abar),
+        )
         table = torch.stack([a, b, of_x0, of_sample, std], dim=1)
         table[previous == -2] = torch.nan
         return table
@@ -161,10 +195,12 @@ _UNUSED = Noise(0)  # where the coefficient of z is 0
 
 
 class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
-    """diffusers' ScoreSdeVeScheduler (Song et al. 2021, VE) whose predictor and corrector are fused steps.
+    """diffusers' ScoreSdeVeScheduler (Song et al. 2021, VE) whose predictor and corrector are fused
+    steps.
 
-    Results have the sample's dtype and device, whatever the generator's. The corrector's step size is the published one, with the
-    batch's mean norms; the noise's is summed without the noise being stored.
+    Results have the sample's dtype and device, whatever the generator's. The corrector's step size
+    is the published one, with the batch's mean norms; the noise's is summed without the noise being
+    stored.
 
     Example:
         >>> import torch, pyebm
@@ -182,14 +218,23 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
     discrete_sigmas: Tensor
 
     def step_pred(
-        self, model_output: Tensor, timestep: float | Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Generator = None,
+        return_dict: bool = True,
     ) -> Any:
         """The reverse-diffusion predictor, ``x + G^2 s + G z``; arguments and results as theirs."""
         self._check()
         _check("step_pred", model_output, sample, generator)
         checked_scale("step_pred", "timestep", timestep)
-        if isinstance(timestep, Tensor) and (timestep.is_meta or timestep.numel() not in (1, sample.shape[0])):
-            raise ValueError(f"step_pred: timestep must be one number, or one a sample, got {shown(timestep)}")
+        if isinstance(timestep, Tensor) and (
+            timestep.is_meta or timestep.numel() not in (1, sample.shape[0])
+        ):
+            raise ValueError(
+                f"step_pred: timestep must be one number, or one a sample, got {shown(timestep)}"
+            )
         sigmas: Tensor = self.discrete_sigmas.to(sample.device)
         self.discrete_sigmas = sigmas
         time = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).reshape(-1)
@@ -198,11 +243,16 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         index = (time * (len(self.timesteps) - 1)).long()
         sigma, before = sigmas[index].double(), sigmas[index - 1].double()
         g2 = sigma**2 - torch.where(index == 0, 0.0, before) ** 2
-        x, mean = step_and_mean(sample, _as(model_output, sample), 1.0, g2, g2.sqrt(), self._normals(generator, sample))
+        x, mean = step_and_mean(
+            sample, _as(model_output, sample), 1.0, g2, g2.sqrt(), self._normals(generator, sample)
+        )
         return SdeVeOutput(prev_sample=x, prev_sample_mean=mean) if return_dict else (x, mean)
 
-    def step_correct(self, model_output: Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True) -> Any:
-        """The Langevin corrector, ``x + eps s + sqrt(2 eps) z``, eps = 2 (snr |z| / |s|)^2; arguments and results as theirs."""
+    def step_correct(
+        self, model_output: Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True
+    ) -> Any:
+        """The Langevin corrector, ``x + eps s + sqrt(2 eps) z``, eps = 2 (snr |z| / |s|)^2;
+        arguments and results as theirs."""
         self._check()
         _check("step_correct", model_output, sample, generator)
         normals = self._normals(generator, sample)
@@ -212,7 +262,9 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
 
     def _check(self) -> None:
         if self.timesteps is None:
-            raise ValueError("`self.timesteps` is not set, you need to run 'set_timesteps' after creating the scheduler")
+            raise ValueError(
+                "`self.timesteps` is not set, you need to run 'set_timesteps' after creating the scheduler"
+            )
 
 
 def _as(model_output: Tensor, sample: Tensor) -> Tensor:
@@ -236,4 +288,7 @@ def _check(call: str, model_output: Tensor, sample: Tensor, generator: Generator
         return
     listed = generator if isinstance(generator, list) and generator else [generator]
     if not all(one is None or isinstance(one, (torch.Generator, Noise)) for one in listed):
-        raise TypeError(f"{call}: generator must be one or more torch.Generators, a Noise or a tensor, got {shown(generator)}")
+        raise TypeError(
+            f"{call}: generator must be one or more torch.Generators, a Noise or a tensor, got"
+            f" {shown(generator)}"
+        )

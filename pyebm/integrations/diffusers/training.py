@@ -1,4 +1,5 @@
-"""The training step: noisy latents as the scheduler makes them, and the loss that regenerates their noise."""
+"""The training step: noisy latents as the scheduler makes them, and the loss that regenerates their
+noise."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from .._draws import add_noise as _mixed
 
 @dataclass(frozen=True)
 class Noised:
-    """What :func:`loss` needs to know of the noisy latents ``alpha x0 + sigma z``; alpha and sigma of each sample, in float64."""
+    """What :func:`loss` needs to know of the noisy latents ``alpha x0 + sigma z``; alpha and sigma
+    of each sample, in float64."""
 
     x0: Tensor
     noise: Normals
@@ -44,28 +46,33 @@ def add_noise(
     In place of ``noisy = scheduler.add_noise(latents, noise, timesteps)``::
 
         noisy, noised = add_noise(scheduler, latents, pyebm.Noise(0, step=k), timesteps)
-        loss = pyebm.integrations.diffusers.loss(unet(noisy, timesteps).sample, noised, snr_gamma=5.0)
+        loss = pyebm.integrations.diffusers.loss(unet(noisy, timesteps).sample, noised,
+        snr_gamma=5.0)
 
-    alpha and sigma come from the scheduler itself, whose own ``add_noise`` is asked for them in float64 with three numbers a
-    sample: ``sqrt(abar)`` and ``sqrt(1 - abar)`` of DDPM, 1 and sigma of Euler, whatever another one has, its ``begin_index`` and
-    ``step_index`` included. The schedule keeps its own precision, whatever that of the latents; half precisions are computed in
+    alpha and sigma come from the scheduler itself, whose own ``add_noise`` is asked for them in
+    float64 with three numbers a sample: ``sqrt(abar)`` and ``sqrt(1 - abar)`` of DDPM, 1 and sigma
+    of Euler, whatever another one has, its ``begin_index`` and ``step_index`` included. The
+    schedule keeps its own precision, whatever that of the latents; half precisions are computed in
     float32.
 
     Args:
-        scheduler: any with ``add_noise(original_samples, noise, timesteps)`` that adds a multiple of the noise to one of the
-            samples.
+        scheduler: any with ``add_noise(original_samples, noise, timesteps)`` that adds a multiple
+            of the noise to one of the samples.
         latents: x0 (B, ...), two dimensions at least, kept by the result.
         noise: a :class:`pyebm.Noise`, one for each training step; or the normals, like latents.
         timesteps: (B,), or one for all, of the dtype and values that the scheduler takes.
-        noise_offset: add to the noise ``noise_offset`` times one normal per sample and channel, as their training scripts do. The
-            sum is then a tensor that is kept until the loss.
-        input_perturbation: add ``input_perturbation`` times further normals to what the network sees, not to the target.
+        noise_offset: add to the noise ``noise_offset`` times one normal per sample and channel, as
+            their training scripts do. The sum is then a tensor that is kept until the loss.
+        input_perturbation: add ``input_perturbation`` times further normals to what the network
+            sees, not to the target.
 
     With a Noise, those two take its streams + 1 and + 2; with a tensor, torch's default generator.
 
     Raises:
-        TypeError: a scheduler without such an add_noise (for flow matching use pyebm.denoising_loss with mu = 1).
-        ValueError: an add_noise that does something else with its samples and noise; shapes that don't fit.
+        TypeError: a scheduler without such an add_noise (for flow matching use pyebm.denoising_loss
+            with mu = 1).
+        ValueError: an add_noise that does something else with its samples and noise; shapes that
+            don't fit.
         Whatever the scheduler's own raises, for instance of timesteps that it doesn't know.
 
     Example:
@@ -88,7 +95,11 @@ def add_noise(
     alpha, sigma = _coefficients(scheduler, latents, timesteps)
     further = _further_normals(noise, latents)
     if noise_offset:
-        z = noise.randn(latents.shape, dtype=latents.dtype, device=latents.device) if isinstance(noise, Noise) else noise
+        z = (
+            noise.randn(latents.shape, dtype=latents.dtype, device=latents.device)
+            if isinstance(noise, Noise)
+            else noise
+        )
         noise = (z + noise_offset * further((*latents.shape[:2], *[1] * (latents.dim() - 2)), 1)).to(z.dtype)
     if input_perturbation:
         wide = latents.to(torch.promote_types(latents.dtype, torch.float32))
@@ -109,29 +120,42 @@ def _coefficients(scheduler: Any, latents: Tensor, timesteps: Tensor) -> tuple[T
             "for flow matching use pyebm.denoising_loss with mu=1 and x0"
         )
     if latents.dim() < 2:
-        raise ValueError(f"add_noise: latents must be (B, ...) with two dimensions at least, got {tuple(latents.shape)}")
+        raise ValueError(
+            f"add_noise: latents must be (B, ...) with two dimensions at least, got {tuple(latents.shape)}"
+        )
     times = timesteps.to(latents.device).reshape(-1)
     if times.shape[0] not in (1, batch):
-        raise ValueError(f"add_noise: timesteps must be ({batch},), one a sample, or one for all, got {tuple(timesteps.shape)}")
+        raise ValueError(
+            f"add_noise: timesteps must be ({batch},), one a sample, or one for all, got"
+            f" {tuple(timesteps.shape)}"
+        )
     shape = (-1, 3, *[1] * (latents.dim() - 2))
-    x, z = (latents.new_tensor(row, dtype=torch.float64).reshape(shape).expand(batch, *shape[1:]) for row in _PROBES)
+    x, z = (
+        latents.new_tensor(row, dtype=torch.float64).reshape(shape).expand(batch, *shape[1:])
+        for row in _PROBES
+    )
     alpha, sigma, mixed = own(x, z, times.expand(batch)).reshape(batch, 3).double().unbind(1)
     # A GPU is not waited for at each step: there a scheduler is looked at once.
     if latents.device.type == "cpu" or scheduler not in _KNOWN:
         if not torch.allclose(mixed, 2 * alpha - 3 * sigma, rtol=1e-6, atol=1e-12, equal_nan=True):
             raise ValueError(
-                f"add_noise: scheduler must add a multiple of the noise to one of the samples; {name} does something else"
+                f"add_noise: scheduler must add a multiple of the noise to one of the samples; {name} does"
+                " something else"
             )
         _KNOWN.add(scheduler)
     return alpha, sigma
 
 
-_PROBES = ((1.0, 0.0, 2.0), (0.0, 1.0, -3.0))  # of x and z: what they give is alpha, sigma, and 2 alpha - 3 sigma
+_PROBES = (
+    (1.0, 0.0, 2.0),
+    (0.0, 1.0, -3.0),
+)  # of x and z: what they give is alpha, sigma, and 2 alpha - 3 sigma
 _KNOWN: WeakSet[Any] = WeakSet()
 
 
 def _prediction_type(scheduler: Any) -> str | None:
-    """What its network predicts; None where its configuration does not say, or means the output of EDM's preconditioned network."""
+    """What its network predicts; None where its configuration does not say, or means the output of
+    EDM's preconditioned network."""
     config = getattr(scheduler, "config", {})
     return None if "sigma_data" in config else getattr(config, "prediction_type", None)
 
@@ -144,18 +168,24 @@ def loss(
     *,
     reduction: str = "mean",
 ) -> Tensor:
-    """``mean_b w_b mean_i (pred - target)^2``, target and loss in float32, with min-SNR weights where asked for.
+    """``mean_b w_b mean_i (pred - target)^2``, target and loss in float32, with min-SNR weights
+    where asked for.
 
-    In place of ``F.mse_loss(model_pred.float(), target.float())`` and of the code around it that makes the target and the weights.
+    In place of ``F.mse_loss(model_pred.float(), target.float())`` and of the code around it that
+    makes the target and the weights.
 
     Args:
         model_pred: the network's output, like the latents.
         noised: what :func:`add_noise` returned.
-        prediction_type: "epsilon" for z, "v_prediction" for ``(alpha z - sigma x0) / sqrt(alpha^2 + sigma^2)``, "sample" for x0.
-            None asks the scheduler's configuration; give one where that says nothing or means EDM's preconditioned network.
-        snr_gamma: gamma of Hang et al. (2023), with snr = alpha^2 / sigma^2: w = min(snr, gamma) / snr for epsilon,
-            / (snr + 1) for v, and min(snr, gamma) itself for sample. At zero terminal SNR it is the limit, 1 for epsilon.
-        reduction: "mean", or "sample" for the sum of each sample's elements, and the others of :func:`pyebm.denoising_loss`.
+        prediction_type: "epsilon" for z, "v_prediction" for
+            ``(alpha z - sigma x0) / sqrt(alpha^2 + sigma^2)``, "sample" for x0. None asks the
+            scheduler's configuration; give one where that says nothing or means EDM's
+            preconditioned network.
+        snr_gamma: gamma of Hang et al. (2023), with snr = alpha^2 / sigma^2: w = min(snr, gamma) /
+            snr for epsilon, / (snr + 1) for v, and min(snr, gamma) itself for sample. At zero
+            terminal SNR it is the limit, 1 for epsilon.
+        reduction: "mean", or "sample" for the sum of each sample's elements, and the others of
+            :func:`pyebm.denoising_loss`.
 
     Raises:
         ValueError: an unknown prediction type, a gamma that is not > 0, shapes that don't fit.
@@ -181,10 +211,13 @@ def loss(
         return denoising_loss(model_pred, noised.x0, weight=weight, reduction=reduction)
     if kind == "epsilon":
         return denoising_loss(model_pred, noised.noise, weight=weight, reduction=reduction)
-    return denoising_loss(model_pred, noised.noise, lam=-alpha, mu=sigma, x0=noised.x0, weight=weight, reduction=reduction)
+    return denoising_loss(
+        model_pred, noised.noise, lam=-alpha, mu=sigma, x0=noised.x0, weight=weight, reduction=reduction
+    )
 
 
-# min(snr, gamma) / snr, / (snr + 1), and alone, in forms that neither snr = 0 nor snr = infinity makes 0/0.
+# min(snr, gamma) / snr, / (snr + 1), and alone, in forms that neither snr = 0 nor snr = infinity
+# makes 0/0.
 _WEIGHTS = {
     "epsilon": lambda snr, gamma: gamma / snr.clamp(min=gamma),
     "v_prediction": lambda snr, gamma: snr.clamp(max=gamma) / (snr + 1),
@@ -193,8 +226,11 @@ _WEIGHTS = {
 
 
 def _further_normals(noise: Normals, latents: Tensor) -> Callable[[Sequence[int], int], Tensor]:
-    """Makes more normals, in float32 at least, for the same samples: of the Noise's streams, or of torch's generator."""
+    """Makes more normals, in float32 at least, for the same samples: of the Noise's streams, or of
+    torch's generator."""
     device, dtype = latents.device, torch.promote_types(latents.dtype, torch.float32)
     if isinstance(noise, Noise):
-        return lambda shape, stream: noise.at(stream=noise.stream + stream).randn(tuple(shape), dtype=dtype, device=device)
+        return lambda shape, stream: noise.at(stream=noise.stream + stream).randn(
+            tuple(shape), dtype=dtype, device=device
+        )
     return lambda shape, _: torch.randn(*shape, dtype=dtype, device=device)

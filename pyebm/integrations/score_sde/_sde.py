@@ -13,17 +13,32 @@ from ..._options import FLOATS, shown
 
 
 def check_known(call: str, sde: Any) -> None:
-    """Refuse what is neither VE, VP nor sub-VP: another drift may be no multiple of x, another network be told another time."""
-    known = hasattr(sde, "discrete_sigmas") or hasattr(sde, "discrete_betas") or (hasattr(sde, "beta_0") and hasattr(sde, "beta_1"))
+    """Refuse what is neither VE, VP nor sub-VP: another drift may be no multiple of x, another
+    network be told another time."""
+    known = (
+        hasattr(sde, "discrete_sigmas")
+        or hasattr(sde, "discrete_betas")
+        or (hasattr(sde, "beta_0") and hasattr(sde, "beta_1"))
+    )
     if not known:
-        raise NotImplementedError(f"{call}: sde must be VE, VP or sub-VP, got {type(sde).__name__}; leave it to score_sde's own")
+        raise NotImplementedError(
+            f"{call}: sde must be VE, VP or sub-VP, got {type(sde).__name__}; leave it to score_sde's own"
+        )
 
 
 def check_state(call: str, sde: Any, x: Any, t: Any) -> None:
     """Samples, and the time of each within the SDE's."""
     batch = check_samples(call, "x", x)
-    if not isinstance(t, Tensor) or t.dtype not in FLOATS or t.is_nested or t.shape != (batch,) or t.device != x.device:
-        raise TypeError(f"{call}: t must be the time of each of the {batch} samples of x, on its device, got {shown(t)}")
+    if (
+        not isinstance(t, Tensor)
+        or t.dtype not in FLOATS
+        or t.is_nested
+        or t.shape != (batch,)
+        or t.device != x.device
+    ):
+        raise TypeError(
+            f"{call}: t must be the time of each of the {batch} samples of x, on its device, got {shown(t)}"
+        )
     if t.layout is not torch.strided:
         raise TypeError(f"{call}: t must be a dense tensor, got layout {t.layout}")
     if t.is_cpu and readable(t) and not bool(((t >= 0) & (t <= sde.T)).all()):

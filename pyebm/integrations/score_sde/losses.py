@@ -27,10 +27,12 @@ def get_sde_loss_fn(
     *,
     noise: Source = None,
 ) -> LossFn:
-    """``loss_fn(model, batch)``: the weighted score matching loss at a uniform time in [eps, T) for each sample.
+    """``loss_fn(model, batch)``: the weighted score matching loss at a uniform time in [eps, T) for
+    each sample.
 
-    ``mean_b w_b red_i (std s + z)^2`` with w = 1, or g^2 / std^2 (Song et al. 2021, "Maximum likelihood training"); red is the mean
-    (reduce_mean) or half the sum. For VP and sub-VP the network predicts ``-std s``, so the score is never made.
+    ``mean_b w_b red_i (std s + z)^2`` with w = 1, or g^2 / std^2 (Song et al. 2021, "Maximum
+    likelihood training"); red is the mean (reduce_mean) or half the sum. For VP and sub-VP the
+    network predicts ``-std s``, so the score is never made.
 
     Example:
         >>> import torch, pyebm
@@ -42,7 +44,9 @@ def get_sde_loss_fn(
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x, sigma):
         ...         return -x / (1 + sigma[:, None, None, None] ** 2)
-        >>> loss_fn = get_sde_loss_fn(VE(), train=True, likelihood_weighting=False, noise=pyebm.Noise(0))
+        >>> loss_fn = get_sde_loss_fn(
+        ...     VE(), train=True, likelihood_weighting=False, noise=pyebm.Noise(0)
+        ... )
         >>> loss_fn(Net(), torch.randn(4, 1, 8, 8)).shape
         torch.Size([])
     """
@@ -51,8 +55,15 @@ def get_sde_loss_fn(
     eps = checked_number(call, "eps", eps, 0.0)
     if not eps < sde.T:
         raise ValueError(f"{call}: eps must be below the SDE's T={sde.T}, got {eps}")
-    flags = {"train": train, "reduce_mean": reduce_mean, "continuous": continuous, "likelihood_weighting": likelihood_weighting}
-    train, reduce_mean, continuous, likelihood_weighting = (checked_flag(call, name, value) for name, value in flags.items())
+    flags = {
+        "train": train,
+        "reduce_mean": reduce_mean,
+        "continuous": continuous,
+        "likelihood_weighting": likelihood_weighting,
+    }
+    train, reduce_mean, continuous, likelihood_weighting = (
+        checked_flag(call, name, value) for name, value in flags.items()
+    )
     draws = Draws(noise)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
@@ -62,14 +73,17 @@ def get_sde_loss_fn(
         mean, std = sde.marginal_prob(ones_for(batch), t)
         noisy = add_noise(batch, std, normals, alpha=mean)
         labels, kappa = _network(sde, t, std, continuous)
-        weight = (sde.sde(ones_for(batch), t)[1].double() / std.double()) ** 2 if likelihood_weighting else None
+        weight = (
+            (sde.sde(ones_for(batch), t)[1].double() / std.double()) ** 2 if likelihood_weighting else None
+        )
         return _reduced(model(noisy, labels), normals, kappa, 1.0, weight, reduce_mean)
 
     return loss_fn
 
 
 def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, noise: Source = None) -> LossFn:
-    """The loss of SMLD (NCSN): a level of ``vesde.discrete_sigmas`` for each sample, label 0 the largest, weight sigma^2.
+    """The loss of SMLD (NCSN): a level of ``vesde.discrete_sigmas`` for each sample, label 0 the
+    largest, weight sigma^2.
 
     Example:
         >>> import torch, pyebm
@@ -79,7 +93,8 @@ def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, nois
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x, labels):
         ...         return -x
-        >>> get_smld_loss_fn(VE(), train=True, noise=pyebm.Noise(0))(Net(), torch.randn(4, 1, 8, 8)).shape
+        >>> loss_fn = get_smld_loss_fn(VE(), train=True, noise=pyebm.Noise(0))
+        >>> loss_fn(Net(), torch.randn(4, 1, 8, 8)).shape
         torch.Size([])
     """
     if not is_exploding(vesde):
@@ -93,13 +108,16 @@ def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, nois
         labels = torch.randint(0, vesde.N, (batch.shape[0],), device=batch.device)
         sigma = levels.to(batch.device)[labels]
         normals = draws(batch)
-        return _reduced(model(add_noise(batch, sigma, normals), labels), normals, sigma, 1.0, None, reduce_mean)
+        return _reduced(
+            model(add_noise(batch, sigma, normals), labels), normals, sigma, 1.0, None, reduce_mean
+        )
 
     return loss_fn
 
 
 def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise: Source = None) -> LossFn:
-    """The loss of DDPM: a step of ``vpsde``'s discretisation for each sample, the network predicting the noise.
+    """The loss of DDPM: a step of ``vpsde``'s discretisation for each sample, the network
+    predicting the noise.
 
     Example:
         >>> import torch, pyebm
@@ -111,7 +129,8 @@ def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x, labels):
         ...         return x
-        >>> get_ddpm_loss_fn(VP(), train=True, noise=pyebm.Noise(0))(Net(), torch.randn(4, 1, 8, 8)).shape
+        >>> loss_fn = get_ddpm_loss_fn(VP(), train=True, noise=pyebm.Noise(0))
+        >>> loss_fn(Net(), torch.randn(4, 1, 8, 8)).shape
         torch.Size([])
     """
     if not hasattr(vpsde, "discrete_betas"):
@@ -123,9 +142,14 @@ def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
         _prepare(call, model, batch, train)
         labels = torch.randint(0, vpsde.N, (batch.shape[0],), device=batch.device)
-        alpha, sigma = (table.to(batch.device)[labels] for table in (vpsde.sqrt_alphas_cumprod, vpsde.sqrt_1m_alphas_cumprod))
+        alpha, sigma = (
+            table.to(batch.device)[labels]
+            for table in (vpsde.sqrt_alphas_cumprod, vpsde.sqrt_1m_alphas_cumprod)
+        )
         normals = draws(batch)
-        return _reduced(model(add_noise(batch, sigma, normals, alpha), labels), normals, 1.0, -1.0, None, reduce_mean)
+        return _reduced(
+            model(add_noise(batch, sigma, normals, alpha), labels), normals, 1.0, -1.0, None, reduce_mean
+        )
 
     return loss_fn
 
@@ -138,17 +162,24 @@ def _prepare(call: str, model: Any, batch: Any, train: bool) -> None:
     model.train(train)
 
 
-def _reduced(output: Tensor, normals: Normals, kappa: Coefficient, lam: float, weight: Tensor | None, reduce_mean: bool) -> Tensor:
-    """Their two reductions: the mean over everything, or half the sum over elements and the mean over samples."""
+def _reduced(
+    output: Tensor, normals: Normals, kappa: Coefficient, lam: float, weight: Tensor | None, reduce_mean: bool
+) -> Tensor:
+    """Their two reductions: the mean over everything, or half the sum over elements and the mean
+    over samples."""
     reduction = "mean" if reduce_mean else "batchmean"
-    return denoising_loss(output, normals, kappa=kappa, lam=lam, weight=weight, half=not reduce_mean, reduction=reduction)
+    return denoising_loss(
+        output, normals, kappa=kappa, lam=lam, weight=weight, half=not reduce_mean, reduction=reduction
+    )
 
 
 def _network(sde: Any, t: Tensor, std: Tensor, continuous: bool) -> tuple[Tensor, Coefficient]:
-    """What their networks are told of the time, and the factor that makes ``std * score`` of what they return.
+    """What their networks are told of the time, and the factor that makes ``std * score`` of what
+    they return.
 
-    For VE the output is the score, and it is told the std, or the level's index. For the others the output is ``-score`` times the
-    std, and it is told t as if in 0 ... 999; a VP network trained on discrete steps divides by the std of the step.
+    For VE the output is the score, and it is told the std, or the level's index. For the others the
+    output is ``-score`` times the std, and it is told t as if in 0 ... 999; a VP network trained on
+    discrete steps divides by the std of the step.
     """
     if is_exploding(sde):
         return (std if continuous else torch.round((sde.T - t) * (sde.N - 1)).long()), std

@@ -22,7 +22,9 @@ ScoreFn = Callable[[Tensor, Tensor], Tensor]
 class EulerMaruyamaPredictor:
     """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
 
-    def __init__(self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None) -> None:
+    def __init__(
+        self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
+    ) -> None:
         call = type(self).__name__
         check_known(call, sde)
         check_callable(call, "score_fn", score_fn)
@@ -53,12 +55,17 @@ class ReverseDiffusionPredictor(EulerMaruyamaPredictor):
 
 
 class AncestralSamplingPredictor(EulerMaruyamaPredictor):
-    """The posterior's draw of SMLD (VE) and DDPM (VP); with neither sub-VP nor a probability flow."""
+    """The posterior's draw of SMLD (VE) and DDPM (VP); with neither sub-VP nor a probability
+    flow."""
 
-    def __init__(self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None) -> None:
+    def __init__(
+        self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
+    ) -> None:
         super().__init__(sde, score_fn, probability_flow, noise=noise)
         if not (is_exploding(sde) or hasattr(sde, "discrete_betas")):
-            raise NotImplementedError(f"AncestralSamplingPredictor: sde must be VE or VP, got {type(sde).__name__}")
+            raise NotImplementedError(
+                f"AncestralSamplingPredictor: sde must be VE or VP, got {type(sde).__name__}"
+            )
         if self.probability_flow:
             raise ValueError("AncestralSamplingPredictor: probability_flow must be False")
 
@@ -79,14 +86,20 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
 
 
 class LangevinCorrector:
-    """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, the norms' means over the batch."""
+    """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, the norms'
+    means over the batch."""
 
-    def __init__(self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None) -> None:
+    def __init__(
+        self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None
+    ) -> None:
         call = type(self).__name__
         check_known(call, sde)
         check_callable(call, "score_fn", score_fn)
         self.sde, self.score_fn = sde, score_fn
-        self.snr, self.n_steps = checked_number(call, "snr", snr, 0.0), checked_count(call, "n_steps", n_steps)
+        self.snr, self.n_steps = (
+            checked_number(call, "snr", snr, 0.0),
+            checked_count(call, "n_steps", n_steps),
+        )
         self._draws = Draws.of(noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +162,8 @@ def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
 
 
 def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
-    """Their correctors by their registered names. A Noise is used on its next stream, so that it may be the predictors' too.
+    """Their correctors by their registered names. A Noise is used on its next stream, so that it
+    may be the predictors' too.
 
     Example:
         >>> from pyebm.integrations.score_sde import correctors
