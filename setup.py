@@ -131,7 +131,7 @@ def architecture_flags(nvcc: str) -> list[str]:
 def sources(room: str, kind: str) -> list[str]:
     """The sources in a room of csrc. A tree without them would build, without a word, a library
     without ops."""
-    found = sorted(str(path) for path in Path("csrc", room).glob(kind))
+    found = sorted(str(path) for path in Path("csrc", room).rglob(kind))
     if not found:
         sys.exit(
             f"pyebm: there are no sources csrc/{room}/{kind} in {Path.cwd()}: build in the whole source tree,"

@@ -17,13 +17,13 @@ from torch import Tensor
 from pyebm._arguments import entry
 from pyebm._schemas import LangevinChain
 
-from . import dense, dense_parameters, host
+from . import dense, dense_parameters, launch
 from .chain_step import coefficients, first_bad, stepped
+from .layout import SIZES, Tiling
 from .long_chain import long_chain_kernel
 from .scores import given_by_tile, score_of, vectors_of
 from .targets import checked
 from .tile import block_of, name_of, place, read, rows_of, write
-from .tiling import SIZES, Tiling
 
 
 @triton.jit(
@@ -126,15 +126,15 @@ def langevin_chain(args: LangevinChain) -> None:
         raise ValueError(
             "langevin_chain: mask and score_clip are the CPU's kernel's; take a loop of langevin_step"
         )
-    host.check_noise(steps.name, steps.seeds, steps.ids, x.shape[0], steps.n_steps)
-    host.require(
+    launch.check_noise(steps.name, steps.seeds, steps.ids, x.shape[0], steps.n_steps)
+    launch.require(
         "langevin_chain",
         "step_size",
         steps.step_size_rows,
         True,
         "step" if steps.step_size_per_step else "sample",
     )
-    host.require(
+    launch.require(
         "langevin_chain",
         "temperature",
         steps.temperature_rows,
@@ -159,7 +159,7 @@ def langevin_chain(args: LangevinChain) -> None:
             [x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)],
             long_chain_kernel,
         )
-    with host.on(x.device):
+    with launch.on(x.device):
         bad = None
         if steps.diverged is not None:
             kind = torch.int64 if steps.n_steps >= 2**31 else torch.int32
@@ -192,7 +192,7 @@ def langevin_chain(args: LangevinChain) -> None:
             NEVER=2**62 if steps.n_steps >= 2**31 else 2**31 - 1,
             SCHEDULE=bool(h_step or t_step),
             CLAMP=steps.low is not None or steps.high is not None,
-            T=host.work_type(x.dtype),
+            T=launch.work_type(x.dtype),
             **tiling.arguments,
         )
         if tiling.long and steps.n_steps % 2:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from pyebm._schemas import LangevinChain
 
-from . import host
+from . import launch
+from .coefficients import step_rows
 from .dense_blocks import Block
 from .dense_kernels import enter_kernel, finish_kernel, gather_kernel, product_kernel
 from .dense_parameters import Parameters, checked
-from .rows import step_rows
-from .tiling import Tiling, shape_of
+from .layout import Tiling, shape_of
 
 _NEVER = 2**62
 _WORK = 64 << 20  # bytes of sums that a call holds at most, one block of samples always
@@ -35,7 +35,7 @@ def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
     """(the largest block that registers hold without spilling, warps): the same whatever the number
     of samples."""
     mixed, double = kind == "mixture", dtype == torch.float64
-    if host.amd():
+    if launch.amd():
         if double:
             return Block(4, 2, 8, 16, 4, 16), 8
         return (Block(8, 2, 8, 16, 4, 32), 4) if mixed else (Block(4, 4, 8, 16, 4, 16), 8)
@@ -56,7 +56,7 @@ class Work:
 
     def __init__(self, x: Tensor, target: int, p: Parameters) -> None:
         samples, self.elements = shape_of(x)
-        self.target, self.p, self.dtype = target, p, host.compute_dtype(x.dtype)
+        self.target, self.p, self.dtype = target, p, launch.compute_dtype(x.dtype)
         self.block, self.warps = block_of(p.kind, self.dtype)
         self.shares, self.blocks = (
             (1, 1) if p.kind == "gaussian_full" else shares_of(p.components, self.block)
@@ -84,7 +84,7 @@ class Work:
 
     def enter(self, x: Tensor) -> None:
         tiling = _tiling(x)
-        kinds = {"KIND": self.target, "T": host.work_type(x.dtype)}
+        kinds = {"KIND": self.target, "T": launch.work_type(x.dtype)}
         enter_kernel[tiling.grid](self.entered, x, self.p.vector, self.padded, **kinds, **tiling.arguments)
 
     def gather(self, samples: int) -> None:
@@ -104,7 +104,7 @@ class Work:
                 rows,
                 cols,
                 k,
-                **host.FAST,
+                **launch.FAST,
             )
             return
         gather_kernel[triton.cdiv(samples, self.block.samples), self.shares](
@@ -147,7 +147,7 @@ class Work:
             KIND=self.target,
             NEVER=_NEVER,
             CLAMP=low is not None or high is not None,
-            T=host.work_type(x.dtype),
+            T=launch.work_type(x.dtype),
             **tiling.arguments,
         )
 
@@ -158,7 +158,7 @@ def _tiling(*tensors: Tensor) -> Tiling:
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
     work = Work(x, target, checked("target_score", x, target, params))
-    with host.on(x.device):
+    with launch.on(x.device):
         for first, n in work.chunks(x.shape[0]):
             part = x.narrow(0, first, n)
             work.enter(part)
@@ -178,10 +178,10 @@ def langevin_chain(args: LangevinChain) -> None:
         return rows.narrow(0, k, 1) if per_step else rows.narrow(0, first, n)
 
     numbers = tuple(
-        host.rounded(c, x.dtype)
+        launch.rounded(c, x.dtype)
         for c in (steps.step_size, math.sqrt(2.0 * steps.step_size * steps.temperature))
     )
-    with host.on(x.device):
+    with launch.on(x.device):
         for first, n in work.chunks(samples):
             part = x.narrow(0, first, n)
             bad = None
@@ -198,7 +198,7 @@ def langevin_chain(args: LangevinChain) -> None:
                         rows_at(steps.step_size_rows, steps.step_size_per_step, k, first, n),
                         rows_at(steps.temperature_rows, steps.temperature_per_step, k, first, n),
                     )
-                    table = host.Table((1.0, steps.step_size, steps.temperature), rows, 3, part)
+                    table = launch.Table((1.0, steps.step_size, steps.temperature), rows, 3, part)
                     if table.tensor is not None:
                         table.fill(step_rows, LANGEVIN=True)
                 kept = None

@@ -24,8 +24,8 @@ from .dense_blocks import (
 )
 from .dense_blocks import rows_of as rows_of_block
 from .functions import exponential2
+from .layout import SIZES
 from .tile import coefficient, inside_of, name_of, place, read, rows_of, write
-from .tiling import SIZES
 
 _VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
 

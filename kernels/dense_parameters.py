@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pyebm._schemas import TARGETS
 
-from . import host
-from .tiling import shape_of
+from . import launch
+from .layout import shape_of
 
 KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
 
@@ -56,7 +56,7 @@ def has(target: int) -> bool:
 
 def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
     _, elements = shape_of(x)
-    kind, dtype = TARGETS[target], host.compute_dtype(x.dtype)
+    kind, dtype = TARGETS[target], launch.compute_dtype(x.dtype)
     found = unpacked(kind, elements, params) if params.dtype == dtype and params.is_contiguous() else None
     if found is None:
         raise ValueError(

@@ -1,7 +1,7 @@
 """exp, sine and cosine, roots and quotients: the operations of csrc/common/functions.h, in that
 order, each rounded by itself.
 
-And 2^y for the dense targets (csrc/cpu/vectors.h), whose products are fused.
+And 2^y for the dense targets (csrc/cpu/simd/vectors.h), whose products are fused.
 """
 
 import triton

@@ -12,11 +12,11 @@ from torch import Tensor
 from pyebm._arguments import entry
 from pyebm._schemas import AffineStep, LangevinStep
 
-from . import host
+from . import launch
+from .coefficients import step_rows
+from .layout import SIZES, Tiling, shape_of
 from .normal import normals
-from .rows import step_rows
 from .tile import clamped, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
-from .tiling import SIZES, Tiling, shape_of
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -96,22 +96,22 @@ def _step(
     rows: dict[str, Tensor | None],
 ) -> None:
     out, x, options = args.out, args.out if args.x is None else args.x, args.options
-    host.check_noise(args.name, options.seeds, options.ids, out.shape[0])
+    launch.check_noise(args.name, options.seeds, options.ids, out.shape[0])
     if not out.numel():
         return
-    run = host.run_of("langevin_step" if langevin else "affine_step", rows, out)
+    run = launch.run_of("langevin_step" if langevin else "affine_step", rows, out)
     # Five tensors of single elements, or of full precision with coefficients besides.
     apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.element_size() >= 4)
     crowded = apart and (options.mean is not None or options.mask is not None)
-    tiling = Tiling(out, options.mean, x, args.score, options.mask, most=host.most_of(run, crowded))
-    with host.on(out.device):
-        table = host.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
+    tiling = Tiling(out, options.mean, x, args.score, options.mask, most=launch.most_of(run, crowded))
+    with launch.on(out.device):
+        table = launch.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=langevin)
         a, b, c = numbers
         if langevin:
             c = math.sqrt(2.0 * b * c)
-        a, b, c = (host.rounded(number, out.dtype) for number in (a, b, c))
+        a, b, c = (launch.rounded(number, out.dtype) for number in (a, b, c))
         step_kernel[tiling.grid](
             out,
             options.mean,
@@ -130,7 +130,7 @@ def _step(
             LANGEVIN=langevin,
             CLAMP=options.low is not None or options.high is not None,
             CLIP=options.score_clip is not None,
-            T=host.work_type(out.dtype),
+            T=launch.work_type(out.dtype),
             FINE=table.fine,
             **table.arguments,
             **tiling.arguments,
@@ -139,8 +139,8 @@ def _step(
 
 @entry(LangevinStep)
 def langevin_step(args: LangevinStep) -> None:
-    host.require("langevin_step", "step_size", args.step_size_rows, positive=True)
-    host.require("langevin_step", "temperature", args.temperature_rows, positive=False)
+    launch.require("langevin_step", "step_size", args.step_size_rows, positive=True)
+    launch.require("langevin_step", "temperature", args.temperature_rows, positive=False)
     rows = {"a": None, "step_size": args.step_size_rows, "temperature": args.temperature_rows}
     _step(True, args, (1.0, args.step_size, args.temperature), rows)
 

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 
 from .chain_step import coefficients, first_bad, stepped
+from .layout import SIZES
 from .scores import given_in_memory, numbers_in_memory, score_of
 from .tile import block_of, name_of, place, read, rows_of, tiles, write
-from .tiling import SIZES
 
 
 @triton.jit(

@@ -6,9 +6,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .layout import SIZES
 from .normal import normals
 from .tile import block_of, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
-from .tiling import SIZES
 
 _ELEMENTWISE: tl.constexpr = tl.constexpr(0)
 _PER_SAMPLE: tl.constexpr = tl.constexpr(1)

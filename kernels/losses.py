@@ -4,7 +4,7 @@ above.
 
 Sums go in two stages, without atomics: a program's sum in float32 (float64 for float64), one slot a
 program, then the slots in float64, in an order that the shape alone decides
-(:mod:`pyebm.kernels.sums`).
+(:mod:`pyebm.kernels.batch_sums`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 from pyebm._arguments import entry
 from pyebm._schemas import DenoisingGrad, DenoisingLoss, LossTerms
 
-from . import host
+from . import launch
+from .batch_sums import BLOCK, add_samples, add_tiles
+from .coefficients import loss_rows
+from .layout import Tiling
 from .loss_kernels import grad_kernel, loss_kernel, scale_kernel
-from .rows import loss_rows
-from .sums import BLOCK, add_samples, add_tiles
-from .tiling import Tiling
 
 _NONE, _SAMPLE, _MEAN, _BATCHMEAN = 0, 1, 3, 4  # pyebm._schemas.REDUCTIONS
 
@@ -34,9 +34,9 @@ class _Loss:
     def __init__(self, pred: Tensor, terms: LossTerms) -> None:
         samples = pred.shape[0]
         if terms.z is None:
-            host.check_noise(terms.name, terms.seeds, terms.ids, samples)
+            launch.check_noise(terms.name, terms.seeds, terms.ids, samples)
         if terms.over_kappa2 or terms.kappa_positive:
-            host.require("dsm_loss", "sigma", terms.kappa_rows, positive=terms.over_kappa2)
+            launch.require("dsm_loss", "sigma", terms.kappa_rows, positive=terms.over_kappa2)
         self.divisor = float(
             pred.numel() if terms.reduction == _MEAN else samples if terms.reduction == _BATCHMEAN else 1
         )
@@ -48,7 +48,7 @@ class _Loss:
             "mu": terms.mu_rows,
             "weight": terms.weight_rows,
         }
-        self.run = host.run_of("denoising_loss", self.rows, pred) if pred.numel() else 0
+        self.run = launch.run_of("denoising_loss", self.rows, pred) if pred.numel() else 0
         square = terms.kappa * terms.kappa if terms.over_kappa2 else 1.0
         self.weight = terms.factor * (
             terms.weight / square if square else terms.weight * math.inf
@@ -66,17 +66,17 @@ class _Loss:
         """For the launch, whose cells hold ``vec`` elements; makes the table of coefficients where
         there is one."""
         kappa, lam, mu, _ = self.numbers
-        table = host.Table(self.numbers, [*self.rows.values()], 5, self.pred, self.run, vec)
+        table = launch.Table(self.numbers, [*self.rows.values()], 5, self.pred, self.run, vec)
         scale = 1.0 / self.divisor
         if table.tensor is not None:
             table.fill(loss_rows, self.terms.factor, scale, OVER_KAPPA2=self.terms.over_kappa2)
         dtype = self.pred.dtype
         return {
-            "kappa": host.rounded(kappa, dtype),
-            "lam": host.rounded(lam, dtype),
-            "mu": host.rounded(mu, dtype),
-            "slope": host.rounded(((2.0 * self.weight) * kappa) * scale, dtype),
-            "T": host.work_type(dtype),
+            "kappa": launch.rounded(kappa, dtype),
+            "lam": launch.rounded(lam, dtype),
+            "mu": launch.rounded(mu, dtype),
+            "slope": launch.rounded(((2.0 * self.weight) * kappa) * scale, dtype),
+            "T": launch.work_type(dtype),
             **self.operands,
             "FINE": table.fine,
             **table.arguments,
@@ -84,7 +84,12 @@ class _Loss:
 
     def tiling(self, grad: Tensor | None, elementwise: Tensor | None) -> Tiling:
         return Tiling(
-            self.pred, self.operands["z"], self.operands["x0"], grad, elementwise, most=host.most_of(self.run)
+            self.pred,
+            self.operands["z"],
+            self.operands["x0"],
+            grad,
+            elementwise,
+            most=launch.most_of(self.run),
         )
 
 
@@ -96,10 +101,10 @@ def denoising_loss(args: DenoisingLoss) -> None:
         loss.fill_(0.0 if call.divisor else float("nan"))
         return
     tiling = call.tiling(grad, loss if reduction == _NONE else None)
-    with host.on(pred.device):
+    with launch.on(pred.device):
         arguments = {**call.arguments(tiling.tile.VEC), **tiling.arguments}
         weight = 1.0 if arguments["table"] is not None else call.weight
-        number = host.rounded(call.weight, pred.dtype)
+        number = launch.rounded(call.weight, pred.dtype)
         if reduction == _NONE:
             loss_kernel[tiling.grid](loss, grad, weight=number, REDUCE=0, **arguments)
         elif reduction == _SAMPLE:
@@ -108,12 +113,12 @@ def denoising_loss(args: DenoisingLoss) -> None:
             cols = triton.next_power_of_2(min(tiling.programs, BLOCK))
             grid = (triton.cdiv(tiling.samples, BLOCK // cols),)
             add_samples[grid](
-                loss, partial, weight, *partial.shape, ROWS=BLOCK // cols, COLS=cols, **host.FAST
+                loss, partial, weight, *partial.shape, ROWS=BLOCK // cols, COLS=cols, **launch.FAST
             )
         else:
             partial = torch.empty(tiling.blocks * tiling.programs, dtype=torch.float64, device=pred.device)
             loss_kernel[tiling.grid](partial, grad, weight=number, REDUCE=2, **arguments)
-            add_tiles[(1,)](loss, partial, weight, call.divisor, partial.numel(), BLOCK=BLOCK, **host.FAST)
+            add_tiles[(1,)](loss, partial, weight, call.divisor, partial.numel(), BLOCK=BLOCK, **launch.FAST)
 
 
 @entry(DenoisingGrad)
@@ -123,7 +128,7 @@ def denoising_grad(args: DenoisingGrad) -> None:
     if not pred.numel():
         return
     tiling = call.tiling(grad, grad_output if reduction == _NONE else None)
-    with host.on(pred.device):
+    with launch.on(pred.device):
         above, per_sample = _above(grad_output, reduction == _NONE)
         arguments = {**call.arguments(tiling.tile.VEC), **tiling.arguments}
         grad_kernel[tiling.grid](grad, above, per_sample, REDUCE=int(reduction != _NONE), **arguments)
@@ -141,7 +146,7 @@ def scale_(grad: Tensor, grad_output: Tensor) -> None:
     if not grad.numel():
         return
     tiling = Tiling(grad)
-    with host.on(grad.device):
+    with launch.on(grad.device):
         scale_kernel[tiling.grid](
-            grad, *_above(grad_output), T=host.work_type(grad.dtype), **tiling.arguments
+            grad, *_above(grad_output), T=launch.work_type(grad.dtype), **tiling.arguments
         )

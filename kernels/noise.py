@@ -6,10 +6,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import host
+from . import launch
+from .layout import SIZES, Tiling
 from .normal import normals, uniforms
 from .tile import name_of, place, rows_of, tiles, write
-from .tiling import SIZES, Tiling
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -40,11 +40,11 @@ def noise_kernel(
 
 
 def _fill(out: Tensor, name: Tensor, seeds: Tensor | None, ids: Tensor | None, uniform: bool) -> None:
-    host.check_noise(name, seeds, ids, out.shape[0])
+    launch.check_noise(name, seeds, ids, out.shape[0])
     if not out.numel():
         return
     tiling = Tiling(out)
-    with host.on(out.device):
+    with launch.on(out.device):
         noise_kernel[tiling.grid](out, name, seeds, ids, UNIFORM=uniform, **tiling.arguments)
 
 

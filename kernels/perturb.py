@@ -6,11 +6,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import host
+from . import launch
+from .coefficients import step_rows
+from .layout import SIZES, Tiling
 from .normal import normals
-from .rows import step_rows
 from .tile import coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
-from .tiling import SIZES, Tiling
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -63,25 +63,25 @@ def perturb(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> None:
-    host.check_noise(name, seeds, ids, x.shape[0])
-    host.require("perturb", "sigma", sigma_rows, positive=False)
+    launch.check_noise(name, seeds, ids, x.shape[0])
+    launch.require("perturb", "sigma", sigma_rows, positive=False)
     if not x.numel():
         return
-    run = host.run_of("perturb", {"alpha": alpha_rows, "sigma": sigma_rows}, x)
-    tiling = Tiling(out, x, most=host.most_of(run))
-    with host.on(x.device):
-        table = host.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x, run, tiling.tile.VEC)
+    run = launch.run_of("perturb", {"alpha": alpha_rows, "sigma": sigma_rows}, x)
+    tiling = Tiling(out, x, most=launch.most_of(run))
+    with launch.on(x.device):
+        table = launch.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x, run, tiling.tile.VEC)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=False)
         perturb_kernel[tiling.grid](
             out,
             x,
-            host.rounded(alpha, x.dtype),
-            host.rounded(sigma, x.dtype),
+            launch.rounded(alpha, x.dtype),
+            launch.rounded(sigma, x.dtype),
             name=name,
             seeds=seeds,
             ids=ids,
-            T=host.work_type(x.dtype),
+            T=launch.work_type(x.dtype),
             FINE=table.fine,
             **table.arguments,
             **tiling.arguments,

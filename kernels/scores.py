@@ -13,7 +13,7 @@ import triton.language as tl
 from pyebm._schemas import TARGETS
 
 from .functions import exponential, quotient, root, sine_cosine
-from .lanes import added, empty_lanes, folded, spread, sum_of_tile
+from .sample_sums import added, empty_lanes, folded, spread, sum_of_tile
 from .tile import element_of, inside_of, place, read, read_beside
 
 _HARMONIC: tl.constexpr = tl.constexpr(TARGETS.index("harmonic"))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pyebm._schemas import TARGETS
 
-from . import dense, dense_parameters, host
+from . import dense, dense_parameters, launch
+from .layout import ELEMENTS, SIZES, Tiling, shape_of
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
-from .tiling import ELEMENTS, SIZES, Tiling, shape_of
 
 # How many numbers a target takes, for so many elements (None: any number), and the fewest elements.
 _PARAMS = {
@@ -84,7 +84,7 @@ def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, 
         )
     _, elements = shape_of(x)
     count = _PARAMS[kind](elements)
-    dtype = host.compute_dtype(x.dtype)
+    dtype = launch.compute_dtype(x.dtype)
     wrong = params.numel() == 0 if count is None else params.numel() != count
     if params.dtype != dtype or not params.is_contiguous() or wrong or elements < _LEAST.get(kind, 0):
         raise ValueError(
@@ -102,6 +102,6 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
         return
     count, elements, coupled = checked("target_score", x, target, params)
     tiling = Tiling(out, x, most=ELEMENTS // 2, whole=coupled)
-    kind = {"KIND": target, "LONG": tiling.long, "T": host.work_type(x.dtype)}
-    with host.on(x.device):
+    kind = {"KIND": target, "LONG": tiling.long, "T": launch.work_type(x.dtype)}
+    with launch.on(x.device):
         score_kernel[tiling.grid](out, x, params, count, elements, **kind, **tiling.arguments)

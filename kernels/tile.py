@@ -1,5 +1,5 @@
 """Where a program's tile lies, its noise, and the reading and writing of it: the device's side of
-:mod:`pyebm.kernels.tiling`.
+:mod:`pyebm.kernels.layout`.
 
 Places within a tile are 32 bits wide; where it begins is 64 bits wide, and the same for all
 threads, so that large tensors cost nothing. Other strides than a contiguous tensor's take their own
@@ -111,8 +111,8 @@ def name_of(named, rows):
 
 @triton.jit
 def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
-    """Coefficient K, to go with (N, VEC): a number, or line K of the table (rows.py), whose stride
-    is 0 or 1."""
+    """Coefficient K, to go with (N, VEC): a number, or line K of the table (coefficients.py), whose
+    stride is 0 or 1."""
     lines, count, stride = table
     row, valid = rows
     if lines is None:
@@ -128,7 +128,7 @@ def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
 def own_coefficient(
     table, K: tl.constexpr, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
 ):
-    """Coefficient K where it changes within a sample (host.Table): a value per element, (N, VEC),
+    """Coefficient K where it changes within a sample (launch.Table): a value per element, (N, VEC),
     or per cell, (N, 1), of which ``stride`` neighbours share one. ``room`` is (samples, pitch)."""
     lines, count, stride = table
     samples, pitch = room
@@ -153,7 +153,7 @@ def _decoded(number):
 @triton.jit
 def _offset(rest, within, row, sizes, strides, TILE: tl.constexpr):
     """Where element ``within`` of run ``rest`` of a sample lies in a tensor with these strides
-    (tiling.py), int64."""
+    (layout.py), int64."""
     offset = row * _decoded(strides[0])
     if TILE.UNIT > 1:
         offset = offset * TILE.UNIT

@@ -40,7 +40,8 @@ TARGETS = (
     *("mixture", "mixture_diagonal", "gaussian_full"),
 )
 
-# What a network's layers may have: ``layout`` counts them. csrc/cpu/network.h has the same list.
+# What a network's layers may have: ``layout`` counts them. csrc/cpu/simd/network.h has the same
+# list.
 ACTIVATIONS = (
     "identity",
     "silu",

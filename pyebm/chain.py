@@ -19,7 +19,7 @@ from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
 from .langevin import langevin_step, step_options
 from .noise import Noise, named
-from .reference.steps import require
+from .reference.coefficients import require
 from .targets import Target
 
 _OP = "langevin_chain"

@@ -1,5 +1,5 @@
 """Writes csrc/common/op_args.h from pyebm/_schemas.py: run it after a change there;
-tests/test_op_args.py fails until then."""
+tests/ops/test_op_args.py fails until then."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, flo
 
 // even = R cos, odd = R sin at the angle 2 pi angle / 2^32: the nearest quarter turn from the top
 // bits, polynomials for the rest. Word and Float are uint32_t and float, or many of them
-// (csrc/cpu/several.h) that bring their own of the functions above.
+// (csrc/cpu/simd/vector_groups.h) that bring their own of the functions above.
 template <class Word, class Float>
 PYEBM_HD void box_muller(Word radius, Word angle, Float& even, Float& odd) {
   const Float r = root_of_log(minus_2_log(radius));

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "rows.h"
+#include "coefficients.h"
 
 namespace pyebm {
 namespace {

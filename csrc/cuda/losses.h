@@ -4,7 +4,7 @@
 
 #include "../common/losses.h"
 #include "reduce.h"
-#include "rows.h"
+#include "coefficients.h"
 
 namespace pyebm {
 

@@ -1,5 +1,5 @@
 // normal_, uniform_: the noise contract's numbers into a tensor.
-#include "rows.h"
+#include "coefficients.h"
 
 namespace pyebm {
 namespace {

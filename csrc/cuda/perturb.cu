@@ -1,6 +1,6 @@
 // perturb: alpha x + sigma z.
 #include "../common/langevin.h"
-#include "rows.h"
+#include "coefficients.h"
 
 namespace pyebm {
 namespace {

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "../common/targets.h"
-#include "rows.h"
+#include "coefficients.h"
 
 namespace pyebm {
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import _schemas, reference
 from .._checks import coefficient
 from .._options import check_choice
-from ..reference.steps import column, require_finite
+from ..reference.coefficients import column, require_finite
 
 
 class Reduction:

@@ -18,7 +18,7 @@ from .._options import check_callable, checked_flag, shown
 from .._streams import LEVELS, beside
 from ..noise import Noise, named
 from ..perturb import perturb
-from ..reference.steps import require
+from ..reference.coefficients import require
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss
 from ..targets._learned import Learned

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .chain import langevin_chain
+from .coefficients import column, work_of
 from .corrector import corrector_step
+from .langevin import UPDATES, affine_step, affine_update, langevin_step, langevin_update
 from .leapfrog import leapfrog
 from .losses import (
     batch_sum,
@@ -42,18 +44,8 @@ from .noise import (
     uniforms,
     words,
 )
+from .perturb import perturb, perturbed
 from .predictor_corrector import predictor_corrector
-from .steps import (
-    UPDATES,
-    affine_step,
-    affine_update,
-    column,
-    langevin_step,
-    langevin_update,
-    perturb,
-    perturbed,
-    work_of,
-)
 from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
 from .underdamped_chain import underdamped_chain
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .._arguments import entry
 from .._schemas import ChainSteps, LangevinChain
+from .coefficients import require
+from .langevin import langevin_update
 from .noise import normals
-from .steps import langevin_update, require
 from .targets import score_of
 
 

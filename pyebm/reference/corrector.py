@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from .. import _schemas
+from .langevin import langevin_step
 from .losses import denoising_loss
 from .metropolis import mean
 from .noise import sqrt64
-from .steps import langevin_step
 
 _SAMPLE = _schemas.REDUCTIONS["sample"]
 

@@ -52,7 +52,7 @@ def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
 
 def _mixture(x: Tensor, params: Tensor) -> tuple[Tensor, ...]:
     """One variance for all dimensions of a component, times ``inverse`` of each dimension:
-    csrc/cpu/mixture_kernels.h Mixture. That is x times ``inverse``, the logs of q, and the
+    csrc/cpu/simd/mixture_kernels.h Mixture. That is x times ``inverse``, the logs of q, and the
     variances, ``inverse`` and the means.
     """
     dim, flat = x.shape[1], params.double()

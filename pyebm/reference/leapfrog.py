@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .steps import column
+from .coefficients import column
 
 
 def leapfrog(

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .._arguments import entry
 from .._schemas import DenoisingGrad, DenoisingLoss, LossTerms
+from .coefficients import column, require, require_finite, work_of
 from .noise import normals
-from .steps import column, require, require_finite, work_of
 
 
 def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ CHUNK, LANES = 1024, 16  # elements that a kernel takes at once, and the partial
 
 def kernel_sums(r: Tensor, w: Tensor) -> Tensor:
     """The same in the CPU kernels' order, float32's squares and partial sums included:
-    csrc/cpu/loss_kernels.h sum_of."""
+    csrc/cpu/simd/loss_kernels.h sum_of."""
     batch, elements = r.shape[0], math.prod(r.shape[1:])
     whole = w.numel() in (1, batch)
     terms = (r * r if whole else w.to(r.dtype) * (r * r)).reshape(batch, elements)

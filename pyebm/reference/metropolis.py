@@ -102,8 +102,8 @@ def dual_averaging(
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over the last dimension, on the CPU in one order, csrc/cpu/batch_mean.h's: half is added to
-    half, until one is left.
+    """Over the last dimension, on the CPU in one order, csrc/cpu/loops/batch_mean.h's: half is
+    added to half, until one is left.
 
     Elsewhere torch's own, in one launch; in compiled code too, where the halves would be compiled
     anew for every count.

@@ -10,10 +10,10 @@ from torch import Tensor
 from .._arguments import entry
 from .._schemas import MetropolisChain
 from .density import evaluate
+from .langevin import affine_step, langevin_step
 from .leapfrog import leapfrog
 from .metropolis import metropolis
 from .noise import uniform_
-from .steps import affine_step, langevin_step
 
 
 @entry(MetropolisChain)

@@ -15,7 +15,7 @@ from torch import Tensor
 from .._arguments import entry
 from .._schemas import ACTIVATIONS, NetworkChain, NetworkHvp, NetworkLaplacian, NetworkScore
 from .chain import run
-from .steps import work_of
+from .coefficients import work_of
 
 
 def _silu_slope(z: Tensor, _: float) -> Tensor:

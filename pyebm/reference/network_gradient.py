@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .._arguments import entry
 from .._schemas import NetworkGrad, NetworkLoss
+from .coefficients import work_of
 from .network import network_score_of
-from .steps import work_of
 
 _Values = tuple[Tensor, Tensor | None]
 

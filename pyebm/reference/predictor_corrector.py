@@ -7,8 +7,8 @@ import torch
 from .._arguments import entry
 from .._schemas import PredictorCorrector
 from .corrector import corrector_step
+from .langevin import affine_step
 from .network import network_score
-from .steps import affine_step
 
 
 @entry(PredictorCorrector)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .._schemas import TARGETS
+from .coefficients import work_of
 from .dense import gaussian_full, mixture, mixture_diagonal, mixture_diagonal_energy, mixture_energy
 from .functions import exponential, root, sine_cosine, sum_of
-from .steps import work_of
 
 # Each takes samples (B, D) and the target's packed parameters, in the same dtype, and gives the
 # score (B, D).

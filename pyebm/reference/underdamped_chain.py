@@ -7,7 +7,7 @@ import torch
 from .._arguments import entry
 from .._schemas import UnderdampedChain
 from .density import evaluate
-from .steps import affine_step
+from .langevin import affine_step
 
 
 @entry(UnderdampedChain)

@@ -19,7 +19,7 @@ from .._derivatives import checkable, inside, plain
 from .._options import check_callable
 from ..energy import check_energy, energy_and_score
 from ..langevin import step_options
-from ..reference.steps import require
+from ..reference.coefficients import require
 from ..targets import Target
 from ..targets._learned import Learned
 from ..targets._target import Numbers

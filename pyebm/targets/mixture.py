@@ -217,8 +217,8 @@ class GaussianMixture(Target):
         )
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
-        """As csrc/cpu/mixture_kernels.h Mixture takes them. The means, which may be large, go to
-        ``dtype`` at once."""
+        """As csrc/cpu/simd/mixture_kernels.h Mixture takes them. The means, which may be large, go
+        to ``dtype`` at once."""
         means, scale, offsets = self.means, self._rows(), self._offsets()
         dim, offset = means.shape[1], offsets - offsets.max()
         if self.kind == "mixture_diagonal":

@@ -45,9 +45,9 @@ OPTIONS = {
 
 def build(kind: str) -> Path:
     """A folder with a pyebm whose CPU library is compiled so; each source once for each content."""
-    sources = [*sorted((ROOT / "csrc/cpu").glob("*.cpp")), FOLDER / "planted.cpp"]
+    sources = [*sorted((ROOT / "csrc/cpu").rglob("*.cpp")), FOLDER / "planted.cpp"]
     sources += [FOLDER / "threads.cpp"] if kind == "thread" else []
-    headers = [path for room in ("common", "cpu") for path in sorted((ROOT / "csrc" / room).glob("*.h"))]
+    headers = [path for room in ("common", "cpu") for path in sorted((ROOT / "csrc" / room).rglob("*.h"))]
     shared = [torch.__version__, kind, *FLAGS, *(path.read_text() for path in headers)]
     folder = ROOT / "build/sanitized" / kind
     (folder / "pyebm").mkdir(parents=True, exist_ok=True)

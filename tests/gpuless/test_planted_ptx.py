@@ -12,9 +12,9 @@ import triton.language as tl
 from compiled import compiling
 from measure import nvidia
 from ptx_memory import PtxError
+from pyebm.kernels.layout import Tiling
 from pyebm.kernels.noise import noise_kernel
 from pyebm.kernels.normal import normals
-from pyebm.kernels.tiling import Tiling
 
 import pyebm
 from pyebm import reference

@@ -1,0 +1,165 @@
+// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes
+// to a kernel that takes numbers; for short ones each element's numbers are laid out, so that they
+// cost no calls.
+#pragma once
+
+#include <array>
+#include <numeric>
+
+#include "sample_loop.h"
+
+namespace pyebm {
+
+// Some coefficients, and the runs of elements within which none of them changes.
+template <size_t kCount>
+class Runs {
+ public:
+  explicit Runs(const std::array<Coefficient, kCount>& coefficients) : all_(coefficients) {
+    for (const Coefficient& one : all_) length_ = std::gcd(length_, one.run());
+  }
+
+  const Coefficient& operator[](size_t k) const { return all_[k]; }
+  int64_t length() const { return length_; }  // 0: none ever changes
+
+  bool change_in(const Chunk& chunk) const {
+    return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_;
+  }
+  // Is a call for each of the chunk's runs less than the laying out?
+  bool are_long(const Chunk& chunk) const { return length_ >= kLong || !change_in(chunk); }
+
+  // Do they change between the chunk's rows alone?
+  bool by_rows(const Chunk& chunk) const {
+    return chunk.rows > 1 ? length_ % chunk.width == 0 : !change_in(chunk);
+  }
+
+  static constexpr int64_t kLong = 32;
+
+ private:
+  std::array<Coefficient, kCount> all_;
+  int64_t length_ = 0;
+};
+
+// One thread's numbers for a kernel, kCount of each run: make(n, values, out) makes those of n runs
+// from the coefficients' values.
+template <class T, size_t kCoefficients, size_t kCount>
+class RunNumbers {
+ public:
+  RunNumbers() {}  // left as it is
+
+  // Calls visit(at, n, numbers) for each run: the chunk's elements [at, at + n).
+  template <class Make, class Visit>
+  void for_each_run(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
+    for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
+      T* made[kCount];
+      for (size_t k = 0; k < kCount; ++k) made[k] = made_[k];
+      make(n, values_of_, made);
+      const int64_t end = at + elements;
+      for (int64_t i = 0, next = at + length - skip; i < n; ++i, at = next, next += length) {
+        std::array<T, kCount> numbers;
+        for (size_t k = 0; k < kCount; ++k) numbers[k] = made_[k][i];
+        visit(at, std::min(end, next) - at, numbers);
+      }
+    });
+  }
+
+  // Calls visit(row, n, numbers) for some of the chunk's rows at a time, between which alone the
+  // coefficients change.
+  template <class Make, class Visit>
+  void for_some_rows(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
+    const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
+    T* made[kCount];
+    for (size_t k = 0; k < kCount; ++k) made[k] = made_[k];
+    for (int64_t row = 0; row < chunk.rows; row += kAtOnce) {
+      const int64_t n = std::min(kAtOnce, chunk.rows - row);
+      const bool same = !runs.length() && n <= read_;
+      read(runs, first + row, n, length);
+      if (!same) make(n, values_of_, made);
+      visit(row, n, made);
+    }
+  }
+
+  // The coefficients themselves, rounded to T, of the chunk's rows, between which alone they
+  // change.
+  std::array<const T*, kCoefficients> of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {
+    const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
+    std::array<const T*, kCoefficients> found;
+    for (size_t k = 0; k < kCoefficients; ++k) {
+      found[k] = each_[k].data;
+      if (runs[k].run() == length && runs[k].template lie_as<T>()) {
+        found[k] = runs[k].rows(first, chunk.rows, each_[k].data);
+      } else if (runs[k].run()) {
+        for (int64_t row = 0; row < chunk.rows; row += kAtOnce) {
+          const int64_t n = std::min(kAtOnce, chunk.rows - row);
+          runs[k].read(first + row, n, length, values_[k]);
+          std::copy(values_[k], values_[k] + n, each_[k].data + row);
+        }
+      } else if (filled_ < chunk.rows) {
+        std::fill_n(each_[k].data, chunk.rows, static_cast<T>(runs[k][0]));
+      }
+    }
+    filled_ = std::max(filled_, chunk.rows);
+    return found;
+  }
+
+  // One number for each of n rows.
+  const T* of_all(T number, int64_t n) {
+    std::fill_n(each_[kCount - 1].data, n, number);
+    return each_[kCount - 1].data;
+  }
+
+  // Of every element of the chunk.
+  template <class Make>
+  std::array<const T*, kCount> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make) {
+    for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
+      T* made[kCount];
+      for (size_t k = 0; k < kCount; ++k) made[k] = length == 1 ? each_[k].data + at : made_[k];
+      make(n, values_of_, made);
+      for (size_t k = 0; k < kCount && length > 1; ++k)
+        kernels_of<T>().repeat(elements, length, skip, made[k], each_[k].data + at);
+    });
+    std::array<const T*, kCount> each;
+    for (size_t k = 0; k < kCount; ++k) each[k] = each_[k].data;
+    return each;
+  }
+
+ private:
+  static constexpr int64_t kAtOnce = 128;
+
+  static int64_t length_of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {
+    return chunk.rows > 1 ? chunk.width : std::max<int64_t>(runs.length(), 1);
+  }
+
+  // Reads the values of some runs at a time, and calls take for them: those of `elements` elements
+  // from the chunk's `at` on, which begin `skip` elements into the first of n runs.
+  template <class Take>
+  void for_some_runs(const Runs<kCoefficients>& runs, const Chunk& chunk, Take take) {
+    const int64_t end = chunk.first + chunk.count, length = runs.length() ? runs.length() : end,
+                  last = (end - 1) / length;
+    for (int64_t run = chunk.first / length, at = 0; run <= last; run += kAtOnce) {
+      const int64_t n = std::min(kAtOnce, last + 1 - run);
+      const int64_t skip = chunk.first + at - run * length,
+                    elements = std::min(n * length - skip, chunk.count - at);
+      read(runs, run, n, length);
+      take(at, n, length, skip, elements);
+      at += elements;
+    }
+  }
+
+  // The values of n runs of `length` elements.
+  void read(const Runs<kCoefficients>& runs, int64_t first, int64_t n, int64_t length) {
+    for (size_t k = 0; k < kCoefficients; ++k) {
+      if (runs[k].run() || read_ < n)
+        runs[k].read(first, n, length, values_[k]);  // what serves all is read once
+      values_of_[k] = values_[k];
+    }
+    read_ = std::max(read_, n);
+  }
+
+  int64_t read_ = 0, filled_ = 0;  // how many are there of what serves all
+  double values_[kCoefficients][kAtOnce];
+  const double* values_of_[kCoefficients];
+  T made_[kCount][kAtOnce];
+  Buffer<T> each_[kCount];
+};
+
+}  // namespace pyebm

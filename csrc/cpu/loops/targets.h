@@ -1,0 +1,195 @@
+// What the ops on closed-form targets share: blocks of samples that one thread keeps in its cache,
+// and its buffers.
+#pragma once
+
+#include <algorithm>
+#include <new>
+
+#include "sample_loop.h"
+
+namespace pyebm {
+
+template <class T>
+const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& params, const Shape& shape) {
+  const ChunkKernels& kernels = chunk_kernels();
+  const auto& found = [&]() -> const TargetOf<T>& {
+    if constexpr (std::is_same_v<T, double>)
+      return kernels.targets_f64[target];
+    else
+      return kernels.targets_f32[target];
+  }();
+  if (shape.chunks && !found.fits(shape.elements, params.numel())) {
+    fail(op, ": params: the target ", kTargetNames[target], " with ", params.numel(),
+         " parameters has no samples of ", shape.elements, " elements");
+  }
+  return found;
+}
+
+// How many samples a thread should take at once, so that the target's lanes are filled, and every
+// thread's too where samples are few.
+template <class T>
+int64_t samples_at_once(const TargetOf<T>& target, int64_t samples) {
+  if (!target.lanes) return 0;
+  const int64_t threads = torch::stable::get_num_threads();
+  return std::max<int64_t>(1, std::min(target.lanes, (samples + threads - 1) / threads));
+}
+
+// Consecutive chunks that one thread works on through all steps.
+struct Block {
+  int64_t begin, end;      // the chunks
+  int64_t sample, rows;    // the samples they cover,
+  int64_t element, width;  // and the elements of each: all of them unless rows == 1
+  int64_t first, count;    // the same as a run of flat logical indices
+};
+
+class Blocks {
+ public:
+  const Shape& shape;
+  int64_t count;
+
+  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an
+  // elementwise step's each of the steps is.
+  Blocks(const Shape& s, bool whole_samples, int64_t at_once, double work, int64_t steps = 1)
+      : shape(s), each_(whole_samples && s.chunks_per_sample ? s.chunks_per_sample : 1) {
+    if (at_once)
+      each_ *= s.chunks_per_sample
+                   ? at_once
+                   : std::max<int64_t>(1, at_once / std::max<int64_t>(1, s.samples_per_chunk));
+    count = (shape.chunks + each_ - 1) / each_;
+    const int64_t worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1));
+    grain_ = std::max<int64_t>(1, static_cast<int64_t>(worth / std::max(1.0, each_ * work)));
+  }
+
+  Block operator[](int64_t index) const {
+    Block block;
+    block.begin = index * each_;
+    block.end = std::min(block.begin + each_, shape.chunks);
+    const Chunk head(shape, block.begin), tail(shape, block.end - 1);
+    block.sample = head.sample;
+    block.rows = tail.sample + tail.rows - head.sample;
+    block.element = head.element;
+    block.first = head.first;
+    block.count = tail.first + tail.count - head.first;
+    block.width = block.count / block.rows;
+    return block;
+  }
+
+  int64_t grain() const { return grain_; }
+  void share(int64_t grain) { grain_ = grain; }  // a thread has at least so many
+
+ private:
+  int64_t each_, grain_;
+};
+
+// Calls make() once a thread for a body(block), and that for every block. The result never depends
+// on the threads.
+template <class Make>
+void for_each_block(const Blocks& blocks, Make make) {
+  torch::stable::parallel_for(0, blocks.count, blocks.grain(), [&](int64_t begin, int64_t end) {
+    auto body = make();
+    for (int64_t index = begin; index < end; ++index) body(blocks[index]);
+  });
+}
+
+// The work of a step of the chain, counted in elementwise steps, which take as long as some 60
+// multiplications an element.
+template <class T>
+double work_of(const TargetOf<T>& target, const Shape& shape, const Tensor& params) {
+  if (!target.cost || !shape.chunks) return 1;
+  return 1 + target.cost({1, shape.elements, 0, shape.elements, nullptr, params.numel(), nullptr}) / 60;
+}
+
+// n elements of uninitialised memory at a cache line's start, and a line of zeros before and
+// behind, for those who look one ahead.
+template <class T>
+class Line {
+ public:
+  explicit Line(int64_t n)
+      : memory_(static_cast<T*>(::operator new((n + 2 * kPad) * sizeof(T), std::align_val_t(64)))) {
+    std::fill(memory_, memory_ + kPad, T(0));
+    std::fill(memory_ + kPad + n, memory_ + 2 * kPad + n, T(0));
+  }
+  Line(const Line&) = delete;
+  ~Line() { ::operator delete(memory_, std::align_val_t(64)); }
+  T* data() const { return memory_ + kPad; }
+
+ private:
+  static constexpr int64_t kPad = 64 / sizeof(T);
+  T* memory_;
+};
+
+// n numbers of `view` from its flat index `first` on to `to`, and back.
+template <class T>
+void read_numbers(const View& view, int64_t first, int64_t n, T* to) {
+  for (int64_t at = 0; at < n; at += kChunk) {
+    const int64_t count = std::min(kChunk, n - at);
+    const T* found = view.read(first + at, count, to + at);
+    if (found != to + at) std::copy(found, found + count, to + at);
+  }
+}
+template <class T>
+void write_numbers(const View& view, int64_t first, int64_t n, const T* values) {
+  for (int64_t at = 0; at < n; at += kChunk) {
+    const int64_t count = std::min(kChunk, n - at);
+    T* out = view.target(first + at, const_cast<T*>(values) + at);
+    if (out != values + at) std::copy(values + at, values + at + count, out);
+    view.written(first + at, count, out);
+  }
+}
+
+// One thread's state and score of a block.
+template <class T>
+class BlockBuffers {
+ public:
+  BlockBuffers(const Blocks& blocks, const TargetOf<T>& target, const Tensor& params)
+      : target_(target),
+        params_(static_cast<const T*>(params.numel() ? params.data_ptr() : nullptr)),
+        param_count_(params.numel()),
+        elements_(blocks.shape.elements),
+        x_(blocks[0].count),
+        score_(blocks[0].count),
+        scratch_(target.scratch ? target.scratch(samples_of(blocks[0])) : 0) {
+  }  // no block is larger than the first
+
+  T* x() const { return x_.data(); }
+  T* score() const { return score_.data(); }
+
+  // Reads the block's samples.
+  void read(const View& view, const Block& block) {
+    samples_ = samples_of(block);
+    samples_.scratch = scratch_.data();
+    if (target_.prepare) target_.prepare(samples_);
+    read_numbers(view, block.first, block.count, x());
+  }
+
+  // The score at x, rounded to the precision of the tensor behind `view`. A target is the same at
+  // every step of a chain.
+  void make_score(const View& view, const Block& block, int64_t = 0) {
+    target_.score(samples_, x(), score());
+    view.round(block.count, score());
+  }
+
+  // The same with the energies, one a row of the block.
+  void make_both(const View& view, const Block& block, T* room, double* energy) {
+    target_.both(samples_, x(), score(), room, energy);
+    view.round(block.count, score());
+  }
+
+  // `values`, one per element of the block, into the tensor from its flat index `first` on.
+  void write(const View& view, int64_t first, const Block& block, const T* values) const {
+    write_numbers(view, first, block.count, values);
+  }
+
+ private:
+  Samples<T> samples_of(const Block& block) const {
+    return {block.rows, block.width, block.element, elements_, params_, param_count_, nullptr};
+  }
+
+  const TargetOf<T>& target_;
+  const T* params_;
+  int64_t param_count_, elements_;
+  Line<T> x_, score_, scratch_;
+  Samples<T> samples_{};
+};
+
+}  // namespace pyebm

@@ -1,0 +1,219 @@
+// denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass
+// its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times what came
+// from above.
+#include <numeric>
+#include <vector>
+
+#include "../loops/losses.h"
+
+namespace pyebm {
+namespace {
+
+// The sum of a block of losses in lanes, as an addition waits for the one before it
+// (reference/losses.py's batch_sum).
+double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
+  constexpr int64_t kSums = 8;
+  double lane[kSums] = {};
+  for (int64_t i = 0; i < Coefficients::kSamplesAtOnce; i += kSums) {
+    for (int64_t l = 0; l < kSums; ++l) lane[l] += losses[i + l];
+  }
+  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+// Adds the losses of n samples, block by block, to the total, and writes them to `each` unless it
+// is null. partial: for each sample as many sums as it has parts, with the weights of its elements
+// or, not `weighted`, without any.
+template <class T, class Loss>
+void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts,
+         const T* partial, Loss* each, double& total) {
+  double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
+  std::fill(std::begin(weights), std::end(weights), 1.0);
+  const bool same = weighted || !c.weights_change();
+  if (same && !weighted) c.weights(sample, c.kSamplesAtOnce, shape, weights);
+  double sum = total;
+  for (int64_t done = 0; done < n; done += c.kSamplesAtOnce) {
+    const int64_t some = std::min(c.kSamplesAtOnce, n - done);
+    if (!same) c.weights(sample + done, some, shape, weights);
+    const T* sums = partial + done * parts;
+    for (int64_t i = 0; i < some && parts > 1; ++i)
+      losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
+    for (int64_t i = 0; i < some; ++i)
+      losses[i] = (parts > 1 ? losses[i] : static_cast<double>(sums[i])) * weights[i];
+    if (each) std::copy(losses, losses + some, each + sample + done);
+    std::fill(losses + some, std::end(losses), 0.0);
+    sum += sum_of_block(losses);
+  }
+  total = sum;
+}
+
+// Calls body(a float* or double* to the loss): a float32 prediction may have a float64 loss.
+template <class Body>
+void with_loss_result(const Tensor& loss, Body body) {
+  void* data = loss.numel() ? loss.data_ptr() : nullptr;
+  if (loss.scalar_type() == ScalarType::Double) return body(static_cast<double*>(data));
+  body(static_cast<float*>(data));
+}
+
+Coefficients coefficients(const Tensor& pred, const args::LossTerms& terms,
+                          const MaybeTensor& from_above = std::nullopt) {
+  const int64_t elements = pred.numel();
+  const Runs<5> runs({{{terms.kappa, terms.kappa_rows, elements},
+                       {terms.lam, terms.lam_rows, elements},
+                       {terms.mu, terms.mu_rows, elements},
+                       {terms.weight, terms.weight_rows, elements},
+                       {1.0, from_above, elements}}});
+  if (terms.over_kappa2 || terms.kappa_positive.value_or(false))
+    runs[0].require("dsm_loss", "sigma", terms.over_kappa2);
+  runs[0].require_finite("denoising_loss", "kappa");
+  runs[1].require_finite("denoising_loss", "lam");
+  runs[2].require_finite("denoising_loss", "mu");
+  runs[3].require_finite("denoising_loss", "weight");
+  return {runs, terms.factor, terms.over_kappa2, divisor_of(terms.reduction, Shape(pred))};
+}
+
+// None where the caller gives the noise itself.
+std::optional<NoiseSource> source_of(const args::LossTerms& terms, const Shape& shape) {
+  if (terms.z) return std::nullopt;
+  return std::optional<NoiseSource>(std::in_place, terms.name, terms.seeds, terms.ids, shape);
+}
+
+void denoising_loss(const args::DenoisingLoss& args) {
+  const Tensor& pred = args.pred;
+  const MaybeTensor &z = args.terms.z, &x0 = args.terms.x0;
+  const int64_t reduction = args.terms.reduction;
+  Shape shape(pred);
+  if (z) shape.without_noise();
+  const Coefficients c = coefficients(pred, args.terms);
+  const std::optional<NoiseSource> source = source_of(args.terms, shape);
+  const View loss_view(args.loss), grad_view(args.grad);
+  if (reduction == kNone) {
+    with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
+      using T = decltype(type);
+      using Z = decltype(z_type);
+      const auto& kernels = loss_kernels_of<T, Z>();
+      for_each_loss_chunk<T, Z>(
+          shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+          [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
+            T* target = loss_view.target(chunk.first, work);
+            if (c.by_parts(chunk)) {
+              c.for_each_part(numbers, chunk, kWeights,
+                              [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+                                kernels.elementwise(rows, n, shifted(in, at), of, target + at);
+                              });
+            } else {
+              kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
+            }
+            loss_view.written(chunk.first, chunk.count, target);
+          });
+    });
+    return;
+  }
+  // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which
+  // they are added. Of very many samples some at a time, as memory that is new costs more than the
+  // sums.
+  constexpr int64_t kSumsAtOnce = 1 << 16;
+  const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
+  constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;  // no block of the sum is cut
+  const int64_t span = shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk / kBlock * kBlock
+                                               : std::max<int64_t>(shape.chunks, 1);
+  const int64_t samples = shape.samples_per_chunk ? span * shape.samples_per_chunk : shape.samples;
+  const bool weighted = shape.chunks && c.weighs_elements(shape);
+  with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
+    using T = decltype(type);
+    using Z = decltype(z_type);
+    const auto& kernels = loss_kernels_of<T, Z>();
+    std::vector<T> partial(std::min(samples, shape.samples) * parts);
+    with_loss_result(args.loss, [&](auto* result) {
+      using Loss = std::remove_pointer_t<decltype(result)>;
+      double total = 0;
+      for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
+        const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
+          T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
+          T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
+          if (c.runs.by_rows(part)) {
+            const Wanted wanted = target || weighted ? kWeightsAndGradients : kResiduals;
+            c.for_each_part(numbers, part, wanted, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+              kernels.sums(rows, n, shifted(in, at), of, sums, target ? target + at : nullptr);
+              for (int64_t row = 0; weighted && row < rows; ++row) sums[row] *= of.weight[row];
+              sums += rows;
+            });
+          } else {
+            kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
+            kernels_of<T>().sums(part.rows, part.width, terms, sums);
+          }
+          if (target) grad_view.written(part.first, part.count, target);
+        };
+        for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0,
+                                  source ? &*source : nullptr, work);
+        add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
+            reduction == kSample ? result : nullptr, total);
+      }
+      if (reduction != kSample) *result = static_cast<Loss>(total / c.divisor);
+    });
+  });
+}
+
+void denoising_grad(const args::DenoisingGrad& args) {
+  const Tensor& pred = args.pred;
+  const MaybeTensor &z = args.terms.z, &x0 = args.terms.x0;
+  const int64_t reduction = args.terms.reduction;
+  Shape shape(pred);
+  if (z) shape.without_noise();
+  const Coefficients c =
+      coefficients(pred, args.terms, reduction == kNone ? std::nullopt : MaybeTensor(args.grad_output));
+  const std::optional<NoiseSource> source = source_of(args.terms, shape);
+  const View grad_view(args.grad), above(args.grad_output);
+  with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
+    using T = decltype(type);
+    using Z = decltype(z_type);
+    const auto& kernels = loss_kernels_of<T, Z>();
+    for_each_loss_chunk<T, Z>(
+        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
+        [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
+          T* target = grad_view.target(chunk.first, work);
+          const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
+          if (c.by_parts(chunk)) {
+            c.for_each_part(numbers, chunk, kWeightsAndGradients,
+                            [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+                              kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every,
+                                           target + at);
+                            });
+          } else {
+            const Rows<T> rows = c.of_each<T>(numbers, chunk);
+            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+          }
+          grad_view.written(chunk.first, chunk.count, target);
+        });
+  });
+}
+
+void scale_(const args::Scale& args) {
+  const Tensor& grad = args.grad;
+  Shape shape(grad);
+  shape.without_noise();
+  const Coefficient above(0.0, args.grad_output);
+  if (!above.per_sample() && above[0] == 1.0) return;  // loss.backward(): nothing to do, and nothing is read
+  const View view(grad);
+  with_compute_type(grad, [&](auto type) {
+    using T = decltype(type);
+    for_each_chunk(shape, [&] {
+      return [&, work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
+        const T* in = view.read(chunk.first, chunk.count, work.data);
+        T* target = view.target(chunk.first, work.data);
+        with_rows<T>(chunk, above, [&](int64_t rows, int64_t width, const T* by) {
+          kernels_of<T>().scaled(rows, width, in, by, target);
+        });
+        view.written(chunk.first, chunk.count, target);
+      };
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  PYEBM_IMPL(m, denoising_loss);
+  PYEBM_IMPL(m, denoising_grad);
+  PYEBM_IMPL(m, scale_);
+}

@@ -1,0 +1,190 @@
+// metropolis: take proposals or stay, with all that follows from it; dual_averaging: the next step
+// sizes. The arithmetic is a few numbers a sample; in torch's own operations calling them would
+// take ten times as long.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "../loops/batch_mean.h"
+#include "../loops/metropolis.h"
+#include "../loops/sample_loop.h"
+
+namespace pyebm {
+namespace {
+
+constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/reference/metropolis.py
+
+// A tensor whose samples lie one after another, to be copied as they are.
+class Rows {
+ public:
+  explicit Rows(const Tensor& tensor)
+      : data_(static_cast<char*>(tensor.numel() ? tensor.data_ptr() : nullptr)),
+        bytes_(tensor.size(0) ? tensor.numel() / tensor.size(0) * static_cast<int64_t>(tensor.element_size())
+                              : 0) {}
+  void copy(int64_t sample, const Rows& from) const {
+    char* to = data_ + sample * bytes_;
+    if (bytes_ == 8) return void(std::memcpy(to, from.data_ + sample * 8, 8));  // two float32, without a call
+    if (bytes_) std::memcpy(to, from.data_ + sample * bytes_, bytes_);
+  }
+
+ private:
+  char* data_;
+  int64_t bytes_;
+};
+
+template <class T>
+T* numbers(const Tensor& tensor) {
+  return static_cast<T*>(tensor.numel() ? tensor.data_ptr() : nullptr);
+}
+
+// The sums of squares that the proposal's density comes down to. MALA's, at the steps' ends: |y - x
+// - eta s(x)|^2 and |x - y - eta s(y)|^2, of x and y as they were rounded. HMC's, of the momenta
+//   half a step before
+// and behind: |p - eps/2 s(x)|^2 and |p' + eps/2 s(y)|^2, so its `step` is half of one.
+template <class T>
+class Squares {
+ public:
+  explicit Squares(const args::Metropolis& args)
+      : score_(args.score),
+        proposal_score_(args.proposal_score),
+        x_(args.x),
+        proposal_(args.proposal),
+        first_(args.first),
+        last_(args.last),
+        is_mala_(!args.first),
+        step_(args.step, args.step_rows) {}
+
+  // Of the chunk's rows.
+  void of(const Chunk& chunk, T* before, T* after) {
+    T kappa[kCalls], minus[kCalls];
+    for (int64_t row = 0; row < chunk.rows; ++row) {
+      kappa[row] = static_cast<T>(step_[chunk.sample + row]);
+      minus[row] = -kappa[row];
+    }
+    const auto at = [&](const View& view, Buffer<T>& work) {
+      return view.read(chunk.first, chunk.count, work.data);
+    };
+    const T lambda = is_mala_ ? T(-1) : T(1), mu = is_mala_ ? T(1) : T(0);
+    const T* y = is_mala_ ? at(proposal_, proposal_work_) : nullptr;
+    const T* z = at(is_mala_ ? x_ : first_, work_);
+    const auto& kernel = kernels_of<T>().squares;
+    kernel(chunk.rows, chunk.width, {at(score_, score_work_), z, y}, minus, lambda, mu, before);
+    if (!is_mala_) z = at(last_, work_);
+    kernel(chunk.rows, chunk.width, {at(proposal_score_, score_work_), z, y}, kappa, lambda, mu, after);
+  }
+
+ private:
+  View score_, proposal_score_, x_, proposal_, first_, last_;
+  bool is_mala_;
+  Coefficient step_;
+  Buffer<T> score_work_, proposal_work_, work_;
+};
+
+void metropolis(const args::Metropolis& args) {
+  const Shape shape(args.x), one(args.accept);  // one uniform a sample
+  const int64_t samples = shape.samples;
+  const NoiseSource noise(args.name, args.seeds, args.ids, one);
+  const Rows to_x(args.x), to_score(args.score), from_x(args.proposal), from_score(args.proposal_score);
+  double *energies = numbers<double>(args.energy), *alphas = numbers<double>(args.log_alpha);
+  int64_t* counts = numbers<int64_t>(args.accepted);
+  bool* decisions = numbers<bool>(args.accept);
+  const Coefficient proposed(0.0, args.proposal_energy), divisor(args.scale, args.scale_rows);
+  // before, after: of the samples from the first of `rows` on.
+  const auto decide = [&](const Chunk& rows, const auto* before, const auto* after, NoiseBuffer& buffer) {
+    const float* uniforms = noise.fill(rows, buffer, chunk_kernels().uniforms);
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      const int64_t b = rows.sample + row;
+      const double squares = static_cast<double>(before[row]) - static_cast<double>(after[row]);
+      alphas[b] = log_acceptance(energies[b], proposed[b], args.temperature, squares, divisor[b]);
+      decisions[b] = accepts(alphas[b], uniforms[row]);
+      if (!decisions[b]) continue;
+      ++counts[b];
+      energies[b] = proposed[b];
+      to_x.copy(b, from_x);
+      to_score.copy(b, from_score);
+    }
+  };
+  with_compute_type(args.x, [&](auto compute) {
+    using T = decltype(compute);
+    if (shape.samples_per_chunk) {
+      for_each_chunk(shape, [&] {
+        return [&, squares = Squares<T>(args), buffer = NoiseBuffer()](const Chunk& chunk, int64_t) mutable {
+          T before[kCalls], after[kCalls];
+          squares.of(chunk, before, after);
+          decide(chunk.of_one_element(), before, after, buffer);
+        };
+      });
+      return;
+    }
+    // Large samples: the sums of their chunks first, of the shape alone, as is the order in which
+    // they are added.
+    const int64_t parts = shape.chunks_per_sample;
+    std::vector<T> partial(2 * samples * parts);
+    for_each_chunk(shape, [&] {
+      return [&, squares = Squares<T>(args)](const Chunk& chunk, int64_t index) mutable {
+        squares.of(chunk, &partial[index], &partial[samples * parts + index]);
+      };
+    });
+    const auto sum = [&](int64_t sample) {
+      double total = 0;
+      for (int64_t k = 0; k < parts; ++k) total += static_cast<double>(partial[sample * parts + k]);
+      return static_cast<T>(total);
+    };
+    for_each_chunk(one, [&] {
+      return [&, buffer = NoiseBuffer()](const Chunk& rows, int64_t) mutable {
+        T before[kCalls], after[kCalls];
+        for (int64_t row = 0; row < rows.rows; ++row) {
+          before[row] = sum(rows.sample + row);
+          after[row] = sum(samples + rows.sample + row);
+        }
+        decide(rows, before, after, buffer);
+      };
+    });
+  });
+}
+
+void dual_averaging(const args::DualAveraging& args) {
+  const int64_t samples = args.step_size.numel();
+  double *sizes = numbers<double>(args.step_size), *averages = numbers<double>(args.log_average),
+         *gaps = numbers<double>(args.gap);
+  const double *alphas = numbers<double>(args.log_alpha), *middles = numbers<double>(args.middle);
+  double& m = *numbers<double>(args.steps);
+  const double warmup = static_cast<double>(args.warmup);
+  const bool together = args.together;
+  if (++m > warmup) return;
+  // weight: m^-3/4. By operations that IEEE rounds, so that all backends have the same bits.
+  const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep,
+               weight = 1.0 / std::sqrt(m * root);
+  const ChunkKernels& kernels = chunk_kernels();
+  double shared = 0;
+  if (together) {
+    std::vector<double> all(samples);
+    kernels.probabilities(samples, alphas, all.data());
+    shared = batch_mean(std::move(all));
+  }
+  constexpr int64_t kGrain = 4096, kAtOnce = 256;  // samples: some 20 us
+  torch::stable::parallel_for(0, samples, kGrain, [&](int64_t begin, int64_t end) {
+    double acceptance[kAtOnce];
+    for (int64_t at = begin; at < end; at += kAtOnce) {
+      const int64_t n = std::min(kAtOnce, end - at);
+      if (!together) kernels.probabilities(n, alphas + at, acceptance);
+      for (int64_t b = at; b < at + n; ++b) {
+        gaps[b] = (1.0 - share) * gaps[b] + share * (args.target - (together ? shared : acceptance[b - at]));
+        // A chain that never moves, or always does, must not end with a step of 0 or infinity,
+        // which the kernels refuse.
+        const double log_step = middles[b] - std::clamp(slope * gaps[b], -kReach, kReach);
+        averages[b] = weight * log_step + (1.0 - weight) * averages[b];
+        sizes[b] = m < warmup ? log_step : averages[b];
+      }
+      kernels.exponentials(n, sizes + at, sizes + at);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  PYEBM_IMPL(m, metropolis);
+  PYEBM_IMPL(m, dual_averaging);
+}

@@ -1,0 +1,198 @@
+// network_grad: the gradient of a function of a network's energies and scores; network_loss: a loss
+// of them with its gradient.
+#include <numeric>
+
+#include "../loops/network_buffers.h"
+
+namespace pyebm {
+namespace {
+
+// The batch in parts, each of which has sums of its own: as many as one of its blocks makes worth
+// it, whatever the threads.
+struct Parts {
+  static constexpr int64_t kMost = 32;
+  int64_t samples, at_once, blocks, count = 1;
+
+  Parts(int64_t samples, int64_t at_once)
+      : samples(samples), at_once(at_once), blocks((samples + at_once - 1) / at_once) {
+    while (count * count < blocks && count < kMost) ++count;
+  }
+  int64_t begin(int64_t part) const { return blocks * part / count; }
+};
+
+template <class T>
+class Gradient {
+ public:
+  Gradient(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
+           const MaybeTensor& biases, const MaybeTensor& grad, const MaybeTensor& grad_biases,
+           const MaybeTensor& grad_x)
+      : network_(op, x, layout, params, biases, 1, false, Use::kSums),
+        parts_(x.size(0), network_.at_once),
+        dim_(network_.net.dim),
+        x_(x),
+        grad_x_(grad_x) {
+    if (grad) {
+      if (grad->numel() != params.numel())
+        fail(op, ": grad must have ", params.numel(), " numbers, as params, got ", grad->numel());
+      grad_ = static_cast<T*>(grad->data_ptr());
+    }
+    if (grad_biases && !biases) fail(op, ": grad_biases must not be given where there are no biases");
+    if (grad_biases) {
+      if (grad_biases->size(0) != biases->size(0) || grad_biases->size(1) != network_.outputs()) {
+        fail(op, ": grad_biases must have the shape of biases");
+      }
+      grad_biases_ = static_cast<T*>(grad_biases->numel() ? grad_biases->data_ptr() : nullptr);
+    }
+    sums_biases_ = biases && (!grad_biases || biases->size(0) == 1);
+    if (!grad && grad_biases && sums_biases_)
+      fail(op, ": grad must be given where grad_biases is, unless each sample has its own");
+  }
+
+  const Network<T>& net() const { return network_.net; }
+
+  // Calls take(first sample, samples, task, room) for each block, to complete the task. `room`
+  // holds as many numbers as x and two more of each sample.
+  template <class Take>
+  void run(int64_t directions, Take take) {
+    const auto& kernels = network_.kernels;
+    const int64_t size = kernels.sums_of_gradient(net()), at_once = network_.at_once;
+    const Zeros<T> sums(grad_ ? size * parts_.count : 0);
+    // A thread more is woken for what takes some 20 us.
+    const double microseconds =
+        parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
+    const int64_t grain =
+        std::clamp<int64_t>(static_cast<int64_t>(20 / std::max(microseconds, 0.1)), 1, parts_.count);
+    torch::stable::parallel_for(0, parts_.count, grain, [&](int64_t begin, int64_t end) {
+      const Zeros<T> scratch(kernels.scratch_of_gradient(net(), directions));
+      const Line<T> x(at_once * dim_), grad_x(grad_x_ ? at_once * dim_ : 0), room(at_once * (dim_ + 2));
+      for (int64_t part = begin; part < end; ++part) {
+        for (int64_t block = parts_.begin(part); block < parts_.begin(part + 1); ++block) {
+          const int64_t sample = block * at_once, rows = std::min(at_once, parts_.samples - sample);
+          read_numbers(x_, sample * dim_, rows * dim_, x.data());
+          NetworkGradient<T> task{};
+          task.x = x.data();
+          task.directions = directions;
+          task.differentiate = grad_ || grad_biases_ || grad_x_;
+          task.sums = grad_ ? sums.data() + part * size : nullptr;
+          task.grad_x = grad_x_ ? grad_x.data() : nullptr;
+          task.biases = network_.outputs();
+          if (grad_biases_ && !sums_biases_) task.grad_biases = grad_biases_ + sample * task.biases;
+          take(sample, rows, task, room.data());
+          kernels.gradient(net(), {sample, rows, 0}, task, scratch.data());
+          if (grad_x_) write_numbers(grad_x_, sample * dim_, rows * dim_, grad_x.data());
+        }
+      }
+    });
+    if (grad_) kernels.gather_gradient(net(), parts_.count, sums.data(), grad_);
+    if (grad_ && sums_biases_) move_biases();
+  }
+
+ private:
+  // Biases of their own have the derivatives that those among the params would have.
+  void move_biases() const {
+    T *from = grad_, *to = grad_biases_;
+    for (int64_t l = 0; l < net().count; ++l) {
+      const Layer<T>& layer = net().layers[l];
+      from += layer.outputs * (layer.inputs + (layer.skip ? dim_ : 0));
+      if (to) to = std::copy(from, from + layer.outputs, to);
+      std::fill(from, from + layer.outputs, T(0));
+      from += layer.outputs + 1;
+    }
+  }
+
+  const PackedNetwork<T> network_;
+  const Parts parts_;
+  const int64_t dim_;
+  const View x_, grad_x_;
+  T *grad_ = nullptr, *grad_biases_ = nullptr;
+  bool sums_biases_ = false;  // among those of the params, in whose place they stand
+};
+
+template <class Loss>
+void put(const std::vector<double>& losses, int64_t count, Loss* to) {
+  if (count == 1)
+    *to = static_cast<Loss>(std::accumulate(losses.begin(), losses.end(), 0.0));
+  else
+    std::transform(losses.begin(), losses.end(), to, [](double loss) { return static_cast<Loss>(loss); });
+}
+
+void network_grad(const args::NetworkGrad& args) {
+  const char* op = "network_grad";
+  const MaybeTensor &energy_above = args.energy_above, &score_above = args.score_above;
+  if (!energy_above && !score_above) fail(op, ": energy_above or score_above must be given");
+  const View above(score_above);
+  with_compute_type(args.x, [&](auto type) {
+    using T = decltype(type);
+    Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases,
+                         args.grad_x);
+    if (energy_above && !gradient.net().is_energy) fail(op, ": a network that gives scores has no energy");
+    const T* a =
+        energy_above && energy_above->numel() ? static_cast<const T*>(energy_above->data_ptr()) : nullptr;
+    const int64_t dim = gradient.net().dim;
+    gradient.run(0, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
+      if (a) task.energy_above = a + sample;
+      if (!above) return;
+      read_numbers(above, sample * dim, rows * dim, room);
+      task.score_above = room;
+    });
+  });
+}
+
+void network_loss(const args::NetworkLoss& args) {
+  const char* op = "network_loss";
+  const int64_t samples = args.x.size(0);
+  const Coefficient weights(args.weight, args.weight_rows), kappas(args.kappa, args.kappa_rows);
+  const View z(args.z);
+  with_compute_type(args.x, [&](auto type) {
+    using T = decltype(type);
+    Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases,
+                         args.grad_x);
+    const int64_t dim = gradient.net().dim, directions = args.v ? args.v->size(1) / dim : 0;
+    if (args.of_energy && (!gradient.net().is_energy || args.v || args.z || args.kappa_rows)) {
+      fail(op, ": of_energy is for the energy of a network that gives one, without kappa, z and v");
+    }
+    if (args.v &&
+        (args.v->size(1) != directions * dim || (args.v->size(0) != 1 && args.v->size(0) != samples))) {
+      fail(op, ": v must have rows of whole directions of ", dim, " elements, one for all or for each of ",
+           samples, " samples");
+    }
+    if (args.along && !args.v) fail(op, ": v must be given where the loss is along it");
+    const T* v = args.v && args.v->numel() ? static_cast<const T*>(args.v->data_ptr()) : nullptr;
+    std::vector<double> losses(samples);
+    gradient.run(directions, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
+      T *weight = room + rows * dim, *kappa = weight + rows;
+      for (int64_t r = 0; r < rows; ++r) {
+        weight[r] = static_cast<T>(weights[weights.per_sample() ? sample + r : 0]);
+        kappa[r] = static_cast<T>(kappas[kappas.per_sample() ? sample + r : 0]);
+      }
+      task.loss = losses.data() + sample;
+      if (args.of_energy) {
+        task.energy_above = weight;
+        task.square = args.square;
+        return;
+      }
+      task.weight = weight;
+      task.kappa = kappa;
+      task.trace = static_cast<T>(args.trace);
+      task.along = args.along;
+      task.of_sample = args.v && args.v->size(0) > 1 ? directions * dim : 0;
+      task.v = v ? v + sample * task.of_sample : nullptr;
+      if (!z) return;
+      read_numbers(z, sample * dim, rows * dim, room);
+      task.z = room;
+    });
+    if (!args.loss.numel()) return;
+    if (args.loss.scalar_type() == ScalarType::Double)
+      put(losses, args.loss.numel(), static_cast<double*>(args.loss.data_ptr()));
+    else
+      put(losses, args.loss.numel(), static_cast<float*>(args.loss.data_ptr()));
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
+  PYEBM_IMPL(m, network_grad);
+  PYEBM_IMPL(m, network_loss);
+}

@@ -1,0 +1,105 @@
+// underdamped_chain: many steps of underdamped Langevin dynamics, each the bits of the two affine
+// steps and the score between them that one step is (pyebm/samplers/underdamped.py).
+#include "../loops/chain.h"
+#include "../loops/density.h"
+
+namespace pyebm {
+namespace {
+
+// x' = (x + b w) + c z, and w' = (d w + e s(x')) + f z.
+struct Coefficients {
+  static constexpr int64_t kCount = 5;
+  const double* numbers;
+  bool per_step;
+
+  const double* at(int64_t k) const { return numbers + (per_step ? k * kCount : 0); }
+};
+
+template <class T, class Work>
+class UnderdampedSteps : public StepsOfBlock<T, Work> {
+  using Base = StepsOfBlock<T, Work>;
+  using Base::given_, Base::work_, Base::kNone;
+
+ public:
+  using Base::x;
+
+  template <class Make>
+  UnderdampedSteps(const Blocks& blocks, Make make, const Given& given, const View& velocity,
+                   const Coefficients& coefficients, const Bounds<T>& bounds)
+      : Base(blocks.shape, make, given),
+        velocity_(velocity),
+        coefficients_(coefficients),
+        bounds_(bounds),
+        w_(blocks[0].count),
+        z_(blocks[0].count) {}
+
+  void begin(const Block& block) {
+    Base::begin(block);
+    read_numbers(velocity_, block.first, block.count, w_.data());
+  }
+  void step(const Block& block, int64_t k) {
+    const double* of = coefficients_.at(k);
+    const auto affine = [&](const Chunk& chunk, int64_t at, T* out, const T* along, T a, double b, double c,
+                            const Bounds<T>& bounds) {
+      kernels_of<T>().step(chunk.count, out + at, along + at, z_.data() + at, this->mask(chunk), a,
+                           static_cast<T>(b), static_cast<T>(c), bounds, out + at, nullptr);
+    };
+    this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
+      const float* z = this->draw(chunk, block, k);
+      std::copy(z, z + chunk.count, z_.data() + at);
+      affine(chunk, at, x(), w_.data(), T(1), of[0], of[1], {bounds_.low, bounds_.high, kNone});
+    });
+    given_.x.round(block.count, x());
+    work_.make_score(given_.x, block);
+    this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
+      affine(chunk, at, w_.data(), work_.score(), static_cast<T>(of[2]), of[3], of[4],
+             {-kNone, kNone, bounds_.score_clip});
+    });
+    given_.x.round(block.count, w_.data());
+  }
+  void end(const Block& block) {
+    Base::end(block);
+    write_numbers(velocity_, block.first, block.count, w_.data());
+  }
+
+ private:
+  const View& velocity_;
+  const Coefficients& coefficients_;
+  const Bounds<T> bounds_;
+  Line<T> w_;
+  Line<float> z_;
+};
+
+void underdamped_chain(const args::UnderdampedChain& args) {
+  const char* op = "underdamped_chain";
+  const Tensor &x = args.x, &table = args.coefficients;
+  const int64_t n_steps = args.n_steps;
+  const Coefficients coefficients{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr),
+                                  table.size(0) > 1};
+  if (table.size(1) != Coefficients::kCount || (table.size(0) != 1 && table.size(0) != n_steps)) {
+    fail(op, ": coefficients must have a row of ", Coefficients::kCount, " for all or for each of ", n_steps,
+         " steps, got (", table.size(0), ", ", table.size(1), ")");
+  }
+  const Given given{View(x), View(args.mask), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
+  given.noise.require_steps(n_steps);
+  const View velocity(args.velocity);
+  const Kept kept(x, args.states, args.thin);
+  with_compute_type(x, [&](auto type) {
+    using T = decltype(type);
+    constexpr double kNone = std::numeric_limits<double>::infinity();
+    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
+                           static_cast<T>(args.high.value_or(kNone)),
+                           static_cast<T>(args.score_clip.value_or(kNone))};
+    on_density<T>(op, x, args.density, {false, false, n_steps}, [&](const Blocks& blocks, auto make) {
+      run_chain(blocks, n_steps, kept, [&] {
+        using Made = UnderdampedSteps<T, decltype(make())>;
+        return std::make_unique<Made>(blocks, make, given, velocity, coefficients, bounds);
+      });
+    });
+  });
+}
+
+}  // namespace
+}  // namespace pyebm
+
+STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) { PYEBM_IMPL(m, underdamped_chain); }

@@ -1,0 +1,71 @@
+// The kernels for x86-64 with AVX2 and FMA.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#include "../../common/normal.h"
+#include "../../common/philox.h"
+#include "../../common/targets.h"
+#include "kernel_table.h"
+
+namespace {
+
+// Four calls at once, one 32-bit word in the low half of each 64-bit lane; the high halves hold
+// what the multiply ignores.
+struct PhiloxLanes {
+  static constexpr int64_t kCount = 4;
+  __m256i lanes;
+
+  PhiloxLanes() = default;
+  explicit PhiloxLanes(__m256i value) : lanes(value) {}
+  explicit PhiloxLanes(uint32_t word) : lanes(_mm256_set1_epi64x(word)) {}
+  explicit PhiloxLanes(const uint32_t* words)
+      : lanes(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words)))) {}
+
+  void store(uint32_t* out) const {
+    const __m256i low = _mm256_permutevar8x32_epi32(lanes, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(low));
+  }
+
+  // first, second of call 0, first, second of call 1, ...
+  static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
+    const __m256i raised = _mm256_slli_epi64(second.lanes, 32);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_blend_epi32(first.lanes, raised, 0xAA));
+  }
+};
+
+PYEBM_HD PhiloxLanes operator+(PhiloxLanes a, uint32_t constant) {
+  return PhiloxLanes(_mm256_add_epi32(a.lanes, _mm256_set1_epi64x(constant)));
+}
+
+PYEBM_HD void multiply(uint32_t constant, PhiloxLanes word, PhiloxLanes& high, PhiloxLanes& low) {
+  low.lanes = _mm256_mul_epu32(word.lanes, _mm256_set1_epi64x(constant));
+  high.lanes = _mm256_srli_epi64(low.lanes, 32);
+}
+
+PYEBM_HD PhiloxLanes xor3(PhiloxLanes a, PhiloxLanes b, PhiloxLanes c) {
+  return PhiloxLanes(_mm256_xor_si256(_mm256_xor_si256(a.lanes, b.lanes), c.lanes));
+}
+
+}  // namespace
+
+#define PYEBM_PHILOX_LANES
+#define PYEBM_VECTOR_BYTES 32
+#include "level_table.h"
+
+namespace pyebm {
+extern const ChunkKernels avx2_kernels = kernels_of("avx2");
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

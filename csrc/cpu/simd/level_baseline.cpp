@@ -1,0 +1,12 @@
+// The kernels for any machine: SSE2 on x86-64, NEON on arm64, whatever the compiler's default is
+// elsewhere.
+#include "../../common/normal.h"
+#include "../../common/philox.h"
+#include "../../common/targets.h"
+#include "kernel_table.h"
+#define PYEBM_VECTOR_BYTES 16
+#include "level_table.h"
+
+namespace pyebm {
+extern const ChunkKernels baseline_kernels = kernels_of("baseline");
+}

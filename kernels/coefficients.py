@@ -1,0 +1,90 @@
+"""Coefficients per sample: made in float64, rounded once to the type of the arithmetic, by a small
+kernel of their own.
+
+So the large kernels never touch float64, which most GPUs have little of, and a coefficient is the
+same bits whether it came as a number (then Python makes it, :mod:`pyebm.kernels.launch`) or as a
+tensor.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+BLOCK = 128
+BLOCK_SIZE: tl.constexpr = tl.constexpr(BLOCK)
+
+
+@triton.jit
+def _value(number, rows, at, inside, per_sample, BIT: tl.constexpr):
+    """A number, or a value per sample; bit BIT of ``per_sample`` is 0 where one value serves
+    all."""
+    if rows is None:
+        value = tl.full([BLOCK_SIZE], number, tl.float64)
+    else:
+        value = tl.load(rows + at * ((per_sample >> BIT) & 1), mask=inside, other=1.0).to(tl.float64)
+    return value
+
+
+@triton.jit
+def _put(table, line: tl.constexpr, count, at, inside, value):
+    tl.store(table + line * count.to(tl.int64) + at, value.to(table.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["count", "per_sample"])
+def step_rows(
+    table,
+    a: tl.float64,
+    b: tl.float64,
+    c: tl.float64,
+    a_rows,
+    b_rows,
+    c_rows,
+    per_sample,
+    count,
+    LANGEVIN: tl.constexpr,
+):
+    """Lines a, b, c of an affine step; of a Langevin step, where they come as (1, eta, T), c =
+    sqrt(2 eta T)."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+    inside = at < count
+    b_value = _value(b, b_rows, at, inside, per_sample, 1)
+    c_value = _value(c, c_rows, at, inside, per_sample, 2)
+    if LANGEVIN:
+        c_value = tl.sqrt((2.0 * b_value) * c_value)  # float64's is correctly rounded
+    _put(table, 0, count, at, inside, _value(a, a_rows, at, inside, per_sample, 0))
+    _put(table, 1, count, at, inside, b_value)
+    _put(table, 2, count, at, inside, c_value)
+
+
+@triton.jit(do_not_specialize=["count", "per_sample"])
+def loss_rows(
+    table,
+    kappa: tl.float64,
+    lam: tl.float64,
+    mu: tl.float64,
+    weight: tl.float64,
+    kappa_rows,
+    lam_rows,
+    mu_rows,
+    weight_rows,
+    per_sample,
+    factor: tl.float64,
+    scale: tl.float64,
+    count,
+    OVER_KAPPA2: tl.constexpr,
+):
+    """Lines kappa, lambda, mu, f w and 2 f w kappa / (what the reduction divides by):
+    csrc/common/losses.h."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+    inside = at < count
+    k = _value(kappa, kappa_rows, at, inside, per_sample, 0)
+    w = _value(weight, weight_rows, at, inside, per_sample, 3)
+    if OVER_KAPPA2:
+        w = w / (k * k)
+    w = tl.full([], factor, tl.float64) * w
+    _put(table, 0, count, at, inside, k)
+    _put(table, 1, count, at, inside, _value(lam, lam_rows, at, inside, per_sample, 1))
+    _put(table, 2, count, at, inside, _value(mu, mu_rows, at, inside, per_sample, 2))
+    _put(table, 3, count, at, inside, w)
+    _put(table, 4, count, at, inside, ((2.0 * w) * k) * tl.full([], scale, tl.float64))

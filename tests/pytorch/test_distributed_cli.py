@@ -1,0 +1,119 @@
+"""``python -m pyebm sample``: one process and torchrun's two write the same bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from pyebm.__main__ import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CONFIG = """
+import weights
+import torch, pyebm
+
+sampler = pyebm.samplers.Langevin(weights.score, 0.1)
+shape, noise, batch, n_steps = (1, 2, 2), pyebm.Noise(3), 4, 20
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A config beside a module that it imports."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "weights.py").write_text("import torch\n\ndef score(x):\n    return -x\n")
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG)
+    threads = torch.get_num_threads()
+    yield path
+    sys.modules.pop("weights", None)
+    torch.set_num_threads(threads)
+
+
+def contents(out):
+    return {path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch has no gloo here")
+def test_torchrun(config, tmp_path, capsys):
+    arguments = ["sample", str(config), "--ids", "0-9,40", "--out"]
+    assert main([*arguments, str(tmp_path / "one")]) == 0
+    assert "11 samples, 0 of them found, 11 made by 1 process(es)" in capsys.readouterr().out
+    assert torch.get_num_threads() == 1
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "pyebm",
+    ]
+    done = subprocess.run(
+        [*command, *arguments, str(tmp_path / "two")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "11 samples, 0 of them found, 11 made by 2 process(es)" in done.stdout
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    main([*arguments, str(tmp_path / "two"), "--save-every", "1"])
+    assert "11 samples, 11 of them found, 0 made by 1 process(es)" in capsys.readouterr().out
+
+
+def test_config(config, tmp_path):
+    arguments = ["sample", str(config), "--ids", "0-3", "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--progress"]) == 0
+    with pytest.raises(ValueError, match="threads: it has 1, got 2"):
+        main([*arguments, "--threads", "2"])
+    config.write_text(CONFIG + "# the same, and yet another text\n")
+    with pytest.raises(
+        ValueError, match="config: the config's text is not the one that this folder was begun with"
+    ):
+        main(arguments)
+    config.write_text("shape = (2,)")
+    with pytest.raises(
+        ValueError, match=r"config.py must set sampler, shape, noise, batch; it has no sampler, noise, batch"
+    ):
+        main(arguments)
+    with pytest.raises(ValueError, match="--threads must be >= 1, got 0"):
+        main([*arguments, "--threads", "0"])
+    with pytest.raises(SystemExit):
+        main(["sample", str(config)])
+
+
+def test_without_torch_distributed(config, tmp_path):
+    """One process imports nothing of what several need."""
+    given = ["sample", str(config), "--ids", "0-3", "--out", str(tmp_path / "out")]
+    source = f"""
+import sys, torch
+before = set(sys.modules)
+from pyebm.__main__ import main
+main({given!r})
+print([name for name in set(sys.modules) - before if name.startswith("torch.distributed")])
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["sample_digits", "generate_digits"])
+@pytest.mark.usefixtures("config")
+def test_examples(name, tmp_path):
+    """Their pictures are digits: each is near one of the data."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits().images
+    image = pytest.importorskip("matplotlib.image")
+    assert main(["sample", str(EXAMPLES / f"{name}.py"), "--ids", "5-8", "--out", str(tmp_path / "out")]) == 0
+    with zipfile.ZipFile(tmp_path / "out" / "samples-000000.zip") as archive:
+        assert archive.namelist()[:4] == [f"{one:010d}.png" for one in range(5, 9)]
+        pictures = [torch.from_numpy(image.imread(archive.open(one))) for one in archive.namelist()[:4]]
+    data = torch.from_numpy(digits).float() / 16
+    for picture in pictures:
+        assert (picture - data).square().mean((1, 2)).sqrt().min() < 0.2
