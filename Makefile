@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # of pytest, one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -80,6 +80,9 @@ format: $(VENV)/dev.stamp  ## rewrite the sources as lint wants them
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 	$(VENV)/bin/clang-format -i $(CPP)
+
+comments: $(VENV)/torch.stamp  ## thirty comments drawn at random, to be read aloud
+	$(RUN) tools/comments.py
 
 wheel: $(VENV)/dev.stamp  ## one abi3 wheel, into dist/
 	$(RUN) -m build --wheel --no-isolation

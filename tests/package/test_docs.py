@@ -25,3 +25,20 @@ def test_examples(page, examples, tmp_path, monkeypatch):
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, page, "exec"), names)
+
+
+def test_the_way_of_a_call_leads_through_functions_that_are_there():
+    rows = re.findall(
+        r"^\| \d \| `(\w+)` \| \[(\S+)\]\(\.\./(\S+)\)", (ROOT / "docs/architecture.md").read_text(), re.M
+    )
+    assert len(rows) == 13
+    for function, shown, path in rows:
+        assert shown == path
+        returns = "def" if path.endswith(".py") else r"(?:static )?\w[\w:<>*& ]*"
+        assert re.search(rf"^\s*{returns} {function}\(", (ROOT / path).read_text(), re.M), (function, path)
+
+
+def test_the_pages_links_lead_to_files():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
