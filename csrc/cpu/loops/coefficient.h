@@ -19,8 +19,8 @@ class Coefficient {
     is_double_ = rows->scalar_type() == ScalarType::Double;
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
-  // The n values serve a tensor of `elements` elements: each value serves a run of elements / n of
-  // them, in logical order.
+  // The n values serve a tensor of `elements` elements, in logical order: each value serves
+  // elements / n consecutive elements.
   Coefficient(double number, const std::optional<Tensor>& rows, int64_t elements)
       : Coefficient(number, rows) {
     run_ = count_ > 1 ? elements / count_ : 0;

@@ -169,8 +169,8 @@ class NoiseSource {
     const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
     calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
-    // Calls word(sample, group) for every Philox call. Small samples have one call each, so that
-    // many of them go through one loop.
+    // Calls word(sample, group) for every Philox call. Small samples have one call each, so a
+    // single loop over the rows handles them.
     const auto lay = [&](uint32_t* words, auto word) {
       if (groups == 1) {
         for (int64_t row = 0; row < chunk.rows; ++row) words[row] = word(chunk.sample + row, first_group);

@@ -68,7 +68,7 @@ template <class T>
 struct TargetOf {
   bool elementwise;  // whether samples may be cut
   bool (*fits)(int64_t elements,
-               int64_t param_count);      // whether samples may have so many elements with so many parameters
+               int64_t param_count);      // whether this many parameters fit samples of this many elements
   int64_t (*scratch)(const Samples<T>&);  // numbers of scratch that the functions below need; null: none
   void (*prepare)(const Samples<T>&);     // called once before the scores of these samples; may be null
   void (*score)(const Samples<T>&, const T* x, T* out);
@@ -76,7 +76,7 @@ struct TargetOf {
   // these elements add. `room` holds one number per element of x and one per row. Null: the target
   // has no energy of its own.
   void (*both)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
-  int64_t lanes = 0;  // so many samples take no longer than two; 0: the target has no lanes
+  int64_t lanes = 0;  // this many samples take no longer than two; 0: the target has no lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications per element of the score; null: a few
 };
 

@@ -4,7 +4,7 @@
 
 namespace {
 
-// The sums that one sample gathers, as Gathered is for a tile of samples.
+// The sums that one sample gathers. Gathered holds the same sums for a tile of samples.
 template <class T>
 struct GatheredOne {
   T most;

@@ -16,8 +16,8 @@ constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffff
 //              with scale = log2(e) / 2 and inverse = 1
 template <class T, bool kDiagonal>
 struct Mixture {
-  static constexpr int kVectors = kDiagonal ? 1 : 3;   // of one number per component
-  static constexpr int kMatrices = kDiagonal ? 2 : 1;  // of one row per component
+  static constexpr int kVectors = kDiagonal ? 1 : 3;   // vectors of one number per component
+  static constexpr int kMatrices = kDiagonal ? 2 : 1;  // matrices of one row per component
   int64_t dim, stride, components;
   const T *offset, *scale, *variance, *inverse, *mean, *precision;
 

@@ -30,7 +30,7 @@ struct Layer {
   int64_t inputs, outputs;  // inputs counts h alone
   int64_t activation;
   bool residual, skip;
-  T parameter;                     // of the activation
+  T parameter;                     // the activation's parameter
   int64_t bias;                    // where its biases begin in a row of biases
   const T *forward, *to_h, *to_x;  // packed: W, and the transposes of its columns for h and for x
 };
@@ -76,7 +76,7 @@ struct NetworkGradient {
 template <class T>
 struct NetworkKernels {
   int64_t lanes;                              // samples that fill the lanes
-  bool (*neurons_in_lanes)(int64_t at_once);  // whether that is better for so many samples
+  bool (*neurons_in_lanes)(int64_t at_once);  // whether neurons should be, for at_once samples
   // packed: the numbers that a packed matrix takes; pack: packs the matrix w[output * output_stride
   // + input * input_stride].
   int64_t (*packed)(bool neurons_in_lanes, int64_t outputs, int64_t inputs);

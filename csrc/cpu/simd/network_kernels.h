@@ -89,7 +89,7 @@ struct NetworkPass {
 
   T* room(int64_t k) const { return rooms + k * size; }
   T* beside(int64_t k) const { return room(kRooms * net.count + k); }
-  T* values(int64_t l) const { return l < 0 ? x : room(kRooms * l); }  // of layer l
+  T* values(int64_t l) const { return l < 0 ? x : room(kRooms * l); }  // layer l's outputs
   T* slopes(int64_t l) const { return room(kRooms * l + 1); }
   T* curves(int64_t l) const { return kRooms > 2 ? room(kRooms * l + 2) : nullptr; }
   T* thirds(int64_t l) const { return kRooms > 3 ? room(kRooms * l + 3) : nullptr; }
@@ -100,7 +100,8 @@ struct NetworkPass {
       lanes.copy(net.dim, to_append, Lanes::at(h, net.layers[l].inputs));
   }
 
-  // Goes forward through `layers` layers, and makes so many derivatives of their activations.
+  // Goes forward through the first `layers` layers, and makes the first `derivatives` derivatives
+  // of their activations.
   void forward(const NetworkRows& rows, int64_t layers, int derivatives) const {
     const T* biases = net.biases + rows.step * net.bias_of_step + rows.first * net.bias_of_sample;
     append(x, 0, x);

@@ -69,7 +69,7 @@ struct Packed {
           memcpy(to + i * kGroup, from + i * input_stride, kGroup * sizeof(T));
       } else if (input_stride == 1 && kGroup % kWidth<V> == 0) {
         for (int64_t j = 0; j < kGroup;
-             j += kWidth<V>) {  // a group's last outputs may be nobody's: copies of the one before
+             j += kWidth<V>) {  // the group may end past the last output: it then repeats that output
           const int64_t output = first + j < outputs ? j : outputs - 1 - first;
           to_lanes<V>(outputs - first - output, inputs, from + output * output_stride, output_stride, to + j,
                       kGroup, [&](V x, int64_t) { return x; });
@@ -100,7 +100,7 @@ struct SampleLanes {
   static int64_t rounded(int64_t neurons) { return neurons; }
   static T* at(T* values, int64_t neuron) { return values + neuron * kSamples; }
 
-  // Calls body(at, n) for the numbers of so many neurons.
+  // Calls body(at, n) for each run of numbers that holds the `neurons` neurons.
   template <class Body>
   PYEBM_HD void each(int64_t neurons, Body body) const {
     body(0, neurons * kSamples);

@@ -36,7 +36,7 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     return beside(kBesideOfGradient + k * (2 * net.count + kOfDirection) + i);
   }
   T* tangents(int64_t k, int64_t l) const { return of_direction(k, l + 1); }
-  T* changes(int64_t k, int64_t l) const { return of_direction(k, net.count + 1 + l); }  // of the slopes
+  T* changes(int64_t k, int64_t l) const { return of_direction(k, net.count + 1 + l); }  // how slopes change
 
   // Reads n numbers of each sample, number(sample, i), into the lanes.
   template <class Number>
@@ -123,7 +123,7 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
   }
 
   T* by_quadratic() const { return task.sums + gradient_size(net) - gradient_stride<T>(1); }
-  void add_quadratic() const {  // of what depends on s, whose derivative s holds
+  void add_quadratic() const {  // for functions of the score; s holds their derivative
     if (!task.sums) return;
     T sum = 0;
     for (int64_t r = 0; r < count; ++r) {

@@ -1,5 +1,5 @@
-// Sums of rows whose partial sums are in lanes: the last additions of a row wait for each other, so
-// those of several rows go side by side. Included once by each level, after sample_tiles.h.
+// Sums of rows from partial sums in lanes. The last additions of a row wait for each other, so the
+// additions of several rows go side by side. Included once by each level, after sample_tiles.h.
 
 namespace {
 

@@ -1,7 +1,7 @@
-// Several vectors side by side, an operation on all of them before the next: a vector of normals is
-// one long chain of operations, and where it waits for the result before, the others keep the
-// processor's units busy. Included once by each level_*.cpp that has PhiloxLanes, after vectors.h,
-// under the rules of chunk_kernels.h.
+// Several vectors side by side: each operation runs on all of them before the next one does. A
+// vector of normals is one long chain of operations; while one vector waits for its last result,
+// the other vectors keep the processor's units busy. Included once by each level_*.cpp that has
+// PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
 
 namespace {
 
