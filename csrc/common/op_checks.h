@@ -313,7 +313,7 @@ class OpChecks {
   Operand operands_[kMostOperands];
 };
 
-// Torch calls this function for an op: it unpacks the arguments, checks them, and runs the kernel.
+// Torch calls this function for an op: it unpacks the arguments, checks them, and runs the op.
 template <class Op, void (*run)(const typename Op::Args&)>
 void checked(StableIValue* stack, uint64_t count, uint64_t) {
   using Args = typename Op::Args;

@@ -8,8 +8,8 @@ namespace pyebm {
 
 constexpr int kAcross = 16;  // threads that share a sample
 
-// a b + c, rounded once. Only the dense targets may fuse: their scores must keep a bound, and need
-// not have the same bits everywhere.
+// a b + c, rounded once. Apart from normal.h's square root, only the dense targets fuse: their
+// scores must keep a bound, and need not have the same bits everywhere.
 __device__ __forceinline__ float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
