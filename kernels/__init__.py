@@ -1,8 +1,8 @@
 """The Triton kernels: every op of :mod:`pyebm._ops`, one file each, for CUDA tensors, and for CPU
 tensors under TRITON_INTERPRET=1.
 
-The order of operations is that of csrc/common, so the bits are those of every other backend.
-Imported on first use only.
+The operations have csrc/common's order, so the bits are those of every other backend. pyebm imports
+this package on first use only.
 """
 
 from __future__ import annotations

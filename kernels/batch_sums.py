@@ -9,7 +9,8 @@ BLOCK = 1024
 
 @triton.jit(do_not_specialize=["samples", "parts"])
 def add_samples(loss, partial, weight: tl.float64, samples, parts, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """loss[b] = weight * (the sum of the ``parts`` tiles of sample b)."""
+    """loss[b] = weight * (the sum of the ``parts`` tiles of sample b), from ``partial`` (samples,
+    parts)."""
     sample = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLS)
     total = tl.zeros([ROWS, COLS], tl.float64)
@@ -24,7 +25,7 @@ def add_samples(loss, partial, weight: tl.float64, samples, parts, ROWS: tl.cons
 
 @triton.jit(do_not_specialize=["tiles"])
 def add_tiles(loss, partial, weight: tl.float64, divisor: tl.float64, tiles, BLOCK: tl.constexpr):
-    """loss = weight * (the sum of all tiles) / divisor, by one program."""
+    """loss = weight * (the sum of all tiles) / divisor, by one program; ``partial`` is (tiles)."""
     at = tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float64)
     for first in range(0, tiles, BLOCK):

@@ -2,7 +2,7 @@
 target_score and langevin_step.
 
 A program keeps its tile in registers through all of the steps: one read of the state and one write
-of it. Samples whose elements are coupled and that no tile holds are long_chain.py's.
+of it. Coupled samples that no tile holds go to long_chain.py.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from .tile import block_of, name_of, place, read, rows_of, write
     ]
 )
 def chain_kernel(
-    x,
-    states,
-    bad,
-    numbers,
+    x,  # [samples, ...], in place
+    states,  # [n_steps // thin, samples, ...] or None
+    bad,  # [samples, tiles of a sample] or None
+    numbers,  # the target's params
     param_count,
     elements,
     n_steps,
     thin,
     step_size: tl.float64,
     temperature: tl.float64,
-    h_rows,
-    h_sample,
-    h_step,
-    t_rows,
+    h_rows,  # step sizes by sample or by step, or None
+    h_sample,  # their stride between samples, 0 or 1
+    h_step,  # their stride between steps, 0 or 1
+    t_rows,  # temperatures, likewise
     t_sample,
     t_step,
     low: tl.float64,
     high: tl.float64,
-    name,
-    seeds,
-    ids,
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,  # noqa: ARG001
@@ -74,8 +74,8 @@ def chain_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """``bad`` (samples, tiles of a sample): the first step after which an element of the tile was
-    not finite, or NEVER."""
+    """All steps of a tile of samples. ``bad`` gets the first step after which an element of the
+    tile was not finite, or NEVER."""
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     at = place(tl.program_id(0), rows, pitch, TILE)
@@ -112,7 +112,7 @@ def chain_kernel(
 
 
 def _strides(values: Tensor | None, per_step: bool | None) -> tuple[Tensor | None, int, int]:
-    """(values, how far it is to the next sample's, to the next step's)."""
+    """The values, and their strides between samples and between steps."""
     if values is None:
         return None, 0, 0
     many = int(values.numel() > 1)
@@ -149,8 +149,8 @@ def langevin_chain(args: LangevinChain) -> None:
         dense.langevin_chain(args)
         return
     count, elements, coupled = checked("langevin_chain", x, args.target, args.params)
-    # Fewer elements a thread than elsewhere: their state, and in float64 twice of it, stays in
-    # registers.
+    # A thread takes fewer elements than elsewhere: their state stays in registers, and a float64
+    # takes two of those.
     most = 512 if x.dtype == torch.float64 else 1024
     tiling = Tiling(x, most=most, turns=1, whole=coupled)
     buffers, kernel = [x], chain_kernel

@@ -1,5 +1,5 @@
-"""What the steps of a chain share, whether its state is in registers (chain.py) or in memory
-(long_chain.py)."""
+"""The step of a chain, shared by chains whose state is in registers (chain.py) and chains whose
+state is in memory (long_chain.py)."""
 
 import triton
 import triton.language as tl
@@ -51,7 +51,8 @@ def stepped(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The state after step k, (N, VEC); it and the score are rounded to the tensor's dtype."""
+    """The state after step k, (N, VEC); the score and the new state are each rounded to the
+    tensor's dtype."""
     key0, key1, sample, step, stream = key
     score = rounded(score, DTYPE).to(T)
     z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
@@ -63,7 +64,7 @@ def stepped(
 
 @triton.jit
 def first_bad(before, state, k, at, TILE: tl.constexpr):
-    """(N,): the first step that left an element of a cell not finite, with step k seen too."""
+    """The first step up to k that left an element of the cell not finite, (N,)."""
     wrong = inside_of(at, TILE) & ~(tl.abs(state) < float("inf"))
     return tl.where(
         tl.max(wrong.to(tl.int32), axis=1) != 0, tl.minimum(before, tl.cast(k, before.dtype)), before

@@ -40,12 +40,12 @@ def step_rows(
     a_rows,
     b_rows,
     c_rows,
-    per_sample,
-    count,
+    per_sample,  # bit k: coefficient k has more than one value
+    count,  # values of a line
     LANGEVIN: tl.constexpr,
 ):
-    """Lines a, b, c of an affine step; of a Langevin step, where they come as (1, eta, T), c =
-    sqrt(2 eta T)."""
+    """Fill ``table`` (3, count) with lines a, b, c of an affine step. A Langevin step passes (1,
+    eta, T), and its line c is sqrt(2 eta T)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < count
     b_value = _value(b, b_rows, at, inside, per_sample, 1)
@@ -68,14 +68,14 @@ def loss_rows(
     lam_rows,
     mu_rows,
     weight_rows,
-    per_sample,
+    per_sample,  # bit k: coefficient k has more than one value
     factor: tl.float64,
-    scale: tl.float64,
-    count,
+    scale: tl.float64,  # 1 / (the reduction's divisor)
+    count,  # values of a line
     OVER_KAPPA2: tl.constexpr,
 ):
-    """Lines kappa, lambda, mu, f w and 2 f w kappa / (what the reduction divides by):
-    csrc/common/losses.h."""
+    """Fill ``table`` (5, count) with lines kappa, lambda, mu, f w and 2 f w kappa / (the
+    reduction's divisor): csrc/common/losses.h."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < count
     k = _value(kappa, kappa_rows, at, inside, per_sample, 0)

@@ -1,10 +1,10 @@
 """target_score and langevin_chain of the dense targets: mixtures and full covariances.
 
-A step is two launches: blocks of samples against shares of the components (or of the covariance's
-columns), whose sums go to memory; and the finish, which adds the shares and makes the score or the
-Langevin step of them. How components are shared depends on their number and their dimension alone,
-so that a sample's bits do not depend on its batch; samples are taken in chunks, so that the work in
-memory is bounded.
+A step is two launches. The first takes blocks of samples against shares of the components (or of
+the covariance's columns) and writes the sums to memory. The finish adds the shares and makes the
+score or the Langevin step. The sharing of components depends on their number and their dimension
+alone, so that a sample's bits do not depend on its batch. Samples are taken in chunks, so that the
+work in memory is bounded.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .dense_parameters import Parameters, checked
 from .layout import Tiling, shape_of
 
 _NEVER = 2**62
-_WORK = 64 << 20  # bytes of sums that a call holds at most, one block of samples always
-_SHARES = 64  # at most
-_PAD = 16  # numbers; rows in memory begin at multiples of it
+_WORK = 64 << 20  # bytes of sums that a call holds at most, but always a block of samples
+_SHARES = 64  # of the components, at most
+_PAD = 16  # rows in memory begin at multiples of so many numbers
 
 
 def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
-    """(the largest block that registers hold without spilling, warps): the same whatever the number
-    of samples."""
+    """(the largest block that registers hold without spilling, warps), whatever the number of
+    samples."""
     mixed, double = kind == "mixture", dtype == torch.float64
     if launch.amd():
         if double:
@@ -45,7 +45,7 @@ def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
 
 
 def shares_of(components: int, block: Block) -> tuple[int, int]:
-    """(how many shares, blocks of components in one)."""
+    """(the number of shares, the blocks of components in a share)."""
     blocks = triton.cdiv(components, block.components)
     of_a_share = triton.cdiv(blocks, _SHARES)
     return triton.cdiv(blocks, of_a_share), of_a_share
@@ -79,7 +79,7 @@ class Work:
         self.totals = empty(self.shares, self.room) if p.kind == "mixture" else None
 
     def chunks(self, samples: int) -> list[tuple[int, int]]:
-        """(first sample, how many) of each."""
+        """(first sample, number of samples) of each chunk."""
         return [(first, min(self.room, samples - first)) for first in range(0, samples, self.room)]
 
     def enter(self, x: Tensor) -> None:
@@ -88,7 +88,7 @@ class Work:
         enter_kernel[tiling.grid](self.entered, x, self.p.vector, self.padded, **kinds, **tiling.arguments)
 
     def gather(self, samples: int) -> None:
-        """What the finish needs, of the samples that have entered."""
+        """Make the sums that the finish needs, for the samples that have entered."""
         p = self.p
         if p.kind == "gaussian_full":
             rows, cols, k = (64, 64, 16) if self.dtype == torch.float32 else (32, 64, 16)
@@ -113,7 +113,7 @@ class Work:
             *(p.components, self.elements, p.stride, samples, self.padded, self.room, self.blocks),
             BLOCK=self.block,
             num_warps=self.warps,
-            enable_fp_fusion=False,  # what is fused says so itself
+            enable_fp_fusion=False,  # only tl.fma and tl.dot fuse
         )
 
     def finish(

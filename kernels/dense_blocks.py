@@ -1,10 +1,10 @@
 """The dense targets on the device: differences and their squares, weights, and weighted means, by
 blocks of samples and components.
 
-``entered`` holds, for each sample, a row of what the sums are taken over (:func:`entering`), in the
-type of the arithmetic and padded with zeros to ``16 pitch``; the work in memory has rows of that
-width too. Products are fused only where it says so (tl.fma, tl.dot), so that a sum is the same bits
-wherever it is compiled; sums across threads go by halves, whose order no layout changes.
+``entered`` holds a row for each sample: its coordinates (:func:`entering`) in the type of the
+arithmetic, padded with zeros to ``16 pitch``. The work in memory has rows of that width too.
+Products are fused only where the code says so (tl.fma, tl.dot), so that a sum has the same bits
+wherever it is compiled. Sums across threads go by halves, whose order no layout changes.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def lowest(T: tl.constexpr):
 
 @triton.jit
 def entering(state, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """x times ``inverse`` (a mixture), x (one with a precision for each of both), or mean - x (a
-    full covariance)."""
+    """The coordinates that the sums use: x times ``inverse`` (mixture), x (mixture_diagonal), or
+    mean - x (gaussian_full)."""
     if KIND == DIAGONAL:
         value = state
     else:
@@ -78,7 +78,7 @@ def cells_of(pointer, first_row, pitch, at, TILE: tl.constexpr):
 
 @triton.jit
 def enter(entered, state, vector, pitch, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """The state's row in ``entered``; 0 where the tile has no element."""
+    """Write the state's rows of ``entered``, with 0 where the tile has no element."""
     value = entering(state, vector, at, KIND, TILE)
     cells, mask = cells_of(entered, 0, pitch, at, TILE)
     tl.store(cells, tl.where(inside_of(at, TILE), value, tl.zeros_like(value)), mask=mask)
@@ -86,8 +86,8 @@ def enter(entered, state, vector, pitch, at, KIND: tl.constexpr, TILE: tl.conste
 
 @triton.jit
 def _squares(total, far, weighted, K: tl.constexpr):
-    """total + far weighted summed over the last of five dimensions, in the registers of a thread;
-    weighted None: far itself."""
+    """total + the sum of far * weighted over the last of five dimensions, in a thread's registers.
+    ``weighted`` None stands for ``far``."""
     if K == 1:
         far = tl.reshape(far, total.shape)
         total = tl.fma(far if weighted is None else tl.reshape(weighted, total.shape), far, total)
@@ -120,8 +120,8 @@ def apart(
 ):
     """sum_d (precision_md) (y_bd - mean_md)^2 of a block, (RM, RN, TM, TN): no form that cancels.
 
-    In this shape a thread has RM by RN of them, by Triton's own layout; y and the means reach it
-    through shared memory, each once.
+    In this shape Triton's own layout gives a thread RM by RN of the sums; y and the means each
+    reach the thread once, through shared memory.
     """
     T: tl.constexpr = entered.dtype.element_ty
     row_starts = entered + row.to(tl.int64) * (pitch * 16)
@@ -161,7 +161,7 @@ def log_weights(squares, offset, scale, m, components):
 
 @triton.jit
 def largest(values):
-    """Of each sample, (RM, TM), over its components."""
+    """The largest value over the components of each sample, (RM, TM)."""
     return tl.max(tl.max(values, axis=1), axis=2)
 
 
@@ -175,8 +175,8 @@ def added(values):
 def _weighted(sums, weights, q, mean, precision, first, components, stride, d, elements, J: tl.constexpr,
               STEP: tl.constexpr,
               BLOCK: tl.constexpr):  # fmt: skip
-    """sums + q mean and weights + q precision, of the components J TN, (J + STEP) TN, ... of the
-    block and the TN from each on."""
+    """sums + q mean, or with a precision (sums + q precision mean, weights + q precision), over the
+    TN components of the block from each of J TN, (J + STEP) TN, ... on."""
     if STEP == BLOCK.RN:
         q = tl.reshape(q, (q.shape[0], BLOCK.TN))
         m = (first + J * BLOCK.TN + tl.arange(0, BLOCK.TN))[:, None]
@@ -216,8 +216,8 @@ def _weighted(sums, weights, q, mean, precision, first, components, stride, d, e
 def add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples, first, components,
               elements, stride,
               pitch, BLOCK: tl.constexpr):  # fmt: skip
-    """Adds q mean (with a precision: q precision mean, and q precision) to what is in memory, which
-    ``factor`` scales."""
+    """Scale the sums in memory by ``factor`` and add q mean to them (with a precision: q precision
+    mean, and q precision)."""
     ROWS: tl.constexpr = BLOCK.RM * BLOCK.TM
     q = tl.reshape(tl.permute(q, (0, 2, 3, 1)), (ROWS, BLOCK.TN, BLOCK.RN))
     row = first_row + tl.arange(0, ROWS)

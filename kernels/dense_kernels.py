@@ -1,5 +1,5 @@
-"""The kernels of the dense targets: samples enter, blocks of components gather, the finish makes a
-score or a step of it."""
+"""The kernels of the dense targets: samples enter, sums over blocks of components are gathered, and
+the finish makes the score or the step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
 @triton.jit(do_not_specialize=_VARY)
 def enter_kernel(entered, x, vector, padded, samples, pitch, parts, turns, sizes, strides,  # noqa: ARG001
                  KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
-    """``entered`` of x. ``padded``: 16th of a row's width there; ``pitch`` is x's."""
+    """Write x into ``entered`` (samples, 16 padded); ``pitch`` is x's own."""
     at = place(tl.program_id(0), rows_of(samples, TILE), pitch, TILE)
     state = read(x, at, sizes, strides[0], TILE, T)
     enter(entered, state, vector, padded, at, KIND, TILE)
@@ -41,9 +41,9 @@ def enter_kernel(entered, x, vector, padded, samples, pitch, parts, turns, sizes
 
 @triton.jit(do_not_specialize=_VARY)
 def product_kernel(
-    out,
-    far,
-    matrix,
+    out,  # [samples, 16 padded]
+    far,  # [samples, 16 padded]
+    matrix,  # [elements, stride]
     elements,
     stride,
     samples,
@@ -52,7 +52,7 @@ def product_kernel(
     COLS: tl.constexpr,
     K: tl.constexpr,
 ):
-    """out = far matrix, whose rows are its columns: the inverse of a covariance."""
+    """out = far matrix. The matrix is symmetric: the inverse of a covariance."""
     T: tl.constexpr = far.dtype.element_ty
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLS + tl.arange(0, COLS)
@@ -79,10 +79,11 @@ def product_kernel(
 def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, variance, mean, precision,
                   components, elements, stride, samples, padded, room, blocks,
                   BLOCK: tl.constexpr):  # fmt: skip
-    """One share of the components' (largest log2 q, sum of q, sum of q variance, weighted means),
-    for a block of samples.
+    """Gather one share of the components for a block of samples: the largest log2 q, the sum of q,
+    the sum of q variance, and the weighted means.
 
-    The work in memory has ``room`` samples a share; a share is ``blocks`` blocks of components.
+    ``tops``, ``sums`` and ``totals`` are (shares, room), ``means`` and ``weights`` (shares, room,
+    16 padded); a share is ``blocks`` blocks of components.
     """
     T: tl.constexpr = entered.dtype.element_ty
     COMPONENTS: tl.constexpr = BLOCK.RN * BLOCK.TN
@@ -112,7 +113,7 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
         if variance is not None:
             each = tl.load(variance + m, mask=m < components, other=0)
             varied = tl.fma(varied, factor, added(q * each[None, :, None, :]))
-        # A block whose weights are all 0 would add nothing; then no factor is other than 1.
+        # A block whose weights are all 0 would add nothing, and then every factor is 1.
         if (begun == 0) | (tl.max(largest((q != 0).to(tl.int32)).reshape(BLOCK.RM * BLOCK.TM), axis=0) != 0):
             add_means(q, means_to, weights_to, factor, begun, mean, precision, first_row, samples,
                       block * COMPONENTS, components,
@@ -127,8 +128,8 @@ def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, va
 
 @triton.jit
 def _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE: tl.constexpr):
-    """The shares as one, in their order: (sum q mean, sum q or sum q precision, sum of q variance
-    or of q)."""
+    """The shares added up in their order: (sum q mean, sum q, sum q variance), or with a precision
+    (sum q precision mean, sum q precision, sum q)."""
     T: tl.constexpr = means.dtype.element_ty
     N: tl.constexpr = TILE.ROWS * TILE.COLS
     row, inside = tl.zeros([N], tl.int64) + at[4], at[3] > 0
@@ -155,32 +156,32 @@ def _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE
 
 @triton.jit(do_not_specialize=_VARY)
 def finish_kernel(
-    out,
-    x,
-    states,
-    bad,
-    entered,
-    tops,
+    out,  # [samples, ...] or None
+    x,  # [samples, ...], in place without ``out``
+    states,  # [samples, ...], the place for this step's states, or None
+    bad,  # [samples, tiles of a sample] or None
+    entered,  # [room, 16 padded]
+    tops,  # [shares, room], like sums and totals
     sums,
     totals,
-    means,
+    means,  # [shares, room, 16 padded], like weights
     weights,
-    vector,
+    vector,  # [elements] or None: dense_parameters.py
     shares,
     room,
     padded,
-    b,
+    b,  # the step size, and c the noise's scale, where there is no table
     c,
-    table,
+    table,  # [3, count] or None: launch.Table
     count,
     stride,
     low: tl.float64,
     high: tl.float64,
     k,
     first,
-    name,
-    seeds,
-    ids,
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,  # noqa: ARG001
@@ -193,11 +194,11 @@ def finish_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The score into ``out``; or where that is None step k of a chain: x, and what of it enters the
-    next one.
+    """Write the score to ``out``. Where that is None, take step k of a chain: update x, and write
+    its coordinates to ``entered`` for the next step.
 
-    ``first``: the number of x's first sample in the call. ``bad`` (samples, tiles of a sample): the
-    first step after which an element of the tile was not finite, or NEVER.
+    ``first``: the index of x's first sample in the call. ``bad`` gets the first step after which an
+    element of the tile was not finite, or NEVER.
     """
     rows = rows_of(samples, TILE)
     at = place(tl.program_id(0), rows, pitch, TILE)

@@ -1,4 +1,4 @@
-"""What the dense targets' packed parameters are (docs/targets.md)."""
+"""The dense targets' packed parameters, taken apart (docs/targets.md)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
 
 
 class Parameters(NamedTuple):
-    """The packed parameters of a dense target, by name (docs/targets.md); None is what the kind
-    does not have."""
+    """The packed parameters of a dense target, by name (docs/targets.md). A field is None where the
+    kind does not have it."""
 
     kind: str
     stride: int
     components: int
-    vector: Tensor | None  # a number a dimension: inverse, or the mean of a full covariance
-    offset: Tensor | None
+    vector: Tensor | None  # [elements]: a mixture's inverse, or gaussian_full's mean
+    offset: Tensor | None  # [components], like scale and variance
     scale: Tensor | None
     variance: Tensor | None
-    mean: Tensor
-    precision: Tensor | None
+    mean: Tensor  # [components * stride]; gaussian_full's is the inverse covariance
+    precision: Tensor | None  # [components * stride]
 
 
 def unpacked(kind: str, elements: int, params: Tensor) -> Parameters | None:
-    """Views of the parameters, or None where they are not as many as the kind has for samples of so
+    """Views of the parameters, or None where their number does not fit the kind and samples of so
     many elements."""
     stride, count = elements if elements % 512 else elements + 16, params.numel()
     if kind == "gaussian_full":

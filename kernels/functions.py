@@ -1,7 +1,7 @@
-"""exp, sine and cosine, roots and quotients: the operations of csrc/common/functions.h, in that
+"""exp, sine and cosine, roots and quotients: the operations of csrc/common/functions.h, in the same
 order, each rounded by itself.
 
-And 2^y for the dense targets (csrc/cpu/simd/vectors.h), whose products are fused.
+2^y, for the dense targets (csrc/cpu/simd/vectors.h), is the exception: its products are fused.
 """
 
 import triton
@@ -34,7 +34,7 @@ _EXP2_64: tl.constexpr = _floats(
     " 0x1.ffcbfba97c6d7p-17 0x1.4309130ed8bc8p-13 0x1.5d87fe78cd6dcp-10 0x1.3b2ab6fba011ap-7"
     " 0x1.c6b08d7049fe8p-5 0x1.ebfbdff82c5a4p-3 0x1.62e42fefa39efp-1 0x1p0"
 )
-# Low and high end of exp, log2 e, ln 2 and the rest of it.
+# The bounds of exp's argument, log2 e, and ln 2 in two parts.
 _REAL32: tl.constexpr = _floats("-0x1.ap6 0x1.64p6 0x1.715476p0 0x1.62e4p-1 0x1.7f7d1cp-20")
 _REAL64: tl.constexpr = _floats(
     "-0x1.75p9 0x1.63p9 0x1.71547652b82fep0 0x1.62e42fefp-1 0x1.473de6af278edp-34"
@@ -45,7 +45,7 @@ _TO_INTEGER64: tl.constexpr = tl.constexpr(1.5 * 2.0**52)
 
 @triton.jit
 def _constant(value: tl.constexpr, T: tl.constexpr):
-    """A number of type T: by itself it would be a float32."""
+    """``value`` as a number of type T; Triton would make it a float32."""
     return tl.full([], value, T)
 
 
@@ -59,7 +59,7 @@ def _horner(x, COEFFICIENTS: tl.constexpr, N: tl.constexpr):
 
 @triton.jit
 def exponential(x):
-    """e^x = 2^n e^r with |r| <= ln 2 / 2; 2^n in two factors, so that results overflow and
+    """e^x = 2^n e^r with |r| <= ln 2 / 2. Two factors make 2^n, so that results overflow and
     underflow as they should."""
     T: tl.constexpr = x.dtype
     DOUBLE: tl.constexpr = tl.float64 == T
@@ -103,8 +103,8 @@ def exponential2(y):
 
 @triton.jit
 def sine_cosine(t):
-    """sin(2 pi t) and cos(2 pi t): the nearest quarter turn from the last bits of 4 t, exactly, and
-    polynomials for the rest."""
+    """sin(2 pi t) and cos(2 pi t). Rounding 4 t to an integer gives the nearest quarter turn
+    exactly; polynomials cover the rest of the angle."""
     T: tl.constexpr = t.dtype
     DOUBLE: tl.constexpr = tl.float64 == T
     to_integer = _constant(_TO_INTEGER64 if DOUBLE else _TO_INTEGER32, T)
@@ -122,7 +122,7 @@ def sine_cosine(t):
 
 @triton.jit
 def root(x):
-    """Correctly rounded."""
+    """sqrt(x), correctly rounded."""
     if x.dtype == tl.float64:
         value = tl.sqrt(x)
     else:
@@ -132,7 +132,7 @@ def root(x):
 
 @triton.jit
 def quotient(a, b):
-    """Correctly rounded."""
+    """a / b, correctly rounded."""
     if a.dtype == tl.float64:
         value = a / b
     else:

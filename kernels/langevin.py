@@ -1,5 +1,4 @@
-"""langevin_step and affine_step: clamp((a x + b g) + c z), with a = 1, b = eta, c = sqrt(2 eta T)
-for the former."""
+"""affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T)."""
 
 from __future__ import annotations
 
@@ -21,23 +20,23 @@ from .tile import clamped, coefficient, name_of, own_coefficient, place, read, r
 
 @triton.jit(do_not_specialize=SIZES)
 def step_kernel(
-    out,
-    mean,
+    out,  # [samples, ...], like mean, x, score and mask
+    mean,  # or None
     x,
     score,
-    mask,
+    mask,  # bool, or None
     a,
     b,
     c,
     low: tl.float64,
     high: tl.float64,
     score_clip: tl.float64,
-    table,
+    table,  # [3, count] or None: launch.Table
     count,
     stride,
-    name,
-    seeds,
-    ids,
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,
@@ -100,7 +99,8 @@ def _step(
     if not out.numel():
         return
     run = launch.run_of("langevin_step" if langevin else "affine_step", rows, out)
-    # Five tensors of single elements, or of full precision with coefficients besides.
+    # Up to five tensors crowd the registers where elements move one at a time, or where full
+    # precision comes with coefficients that change within a sample.
     apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.element_size() >= 4)
     crowded = apart and (options.mean is not None or options.mask is not None)
     tiling = Tiling(out, options.mean, x, args.score, options.mask, most=launch.most_of(run, crowded))

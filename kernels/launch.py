@@ -1,4 +1,4 @@
-"""What every op does before its launch, beside cutting the tensors into tiles (layout.py): checks
+"""Every op's work before its launch, apart from cutting the tensors into tiles (layout.py): checks
 and coefficients."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Triton launches on the current device."""
+    """Make ``device`` current, because Triton launches on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
@@ -46,7 +46,7 @@ def amd() -> bool:
 def check_noise(
     name: Tensor | None, seeds: Tensor | None, ids: Tensor | None, samples: int, steps: int = 1
 ) -> None:
-    """Shapes and dtypes; on the CPU, where it waits for nothing, the numbers too."""
+    """Check shapes and dtypes; on the CPU, where a read waits for nothing, the numbers too."""
     if name is None:
         raise ValueError("noise: a name must be given where there is no noise tensor")
     for label, tensor, count in (("name", name, 4), ("seed", seeds, samples), ("sample_ids", ids, samples)):
@@ -70,8 +70,8 @@ def check_noise(
 
 
 def require(op: str, name: str, rows: Tensor | None, positive: bool, what: str = "sample") -> None:
-    """Public calls check numbers; tensors are checked here, on the CPU only: on a GPU that would
-    wait for the device."""
+    """Public calls check numbers. Tensors are checked here, on the CPU only: on a GPU the check
+    would wait for the device."""
     if rows is None or not rows.is_cpu:
         return
     bad = ~(torch.isfinite(rows) & ((rows > 0) if positive else (rows >= 0)))
@@ -84,8 +84,8 @@ def require(op: str, name: str, rows: Tensor | None, positive: bool, what: str =
 
 
 def run_of(op: str, rows: dict[str, Tensor | None], x: Tensor) -> int:
-    """The elements that share a value where coefficients change within a sample of ``x``; 0 where
-    none does.
+    """The number of neighbouring elements that share their values, where coefficients change within
+    a sample of ``x``; 0 where none changes.
 
     A coefficient of n values has one for each n-th part of x, in logical order.
     """
@@ -104,8 +104,8 @@ def run_of(op: str, rows: dict[str, Tensor | None], x: Tensor) -> int:
 
 
 def most_of(run: int, crowded: bool = False) -> int:
-    """Elements of a tile: values of each element's own want more registers than 16 elements a
-    thread leave, and so do the operands of a ``crowded`` kernel."""
+    """The most elements of a tile. Coefficients that change within a sample need more registers
+    than 16 elements a thread leave, and so do the operands of a ``crowded`` kernel."""
     return ELEMENTS >> (int(run > 0) + int(crowded))
 
 
@@ -114,13 +114,13 @@ def rounded(number: float, dtype: torch.dtype) -> float:
 
 
 class Table:
-    """Coefficients as the kernels take them: numbers rounded to float32, or a table of lines, one
-    value per sample or one for all.
+    """Coefficients as the kernels take them: numbers rounded to float32, or a table with a line for
+    each coefficient, of one value per sample or one for all.
 
     Numbers travel as float32 launch arguments, so float64 arithmetic takes the table too. Where
-    coefficients change within a sample a line has a value for each run of whole cells of a tile,
-    ``stride`` cells long, or where a run cuts cells for each element: then the table is what moves
-    most memory.
+    coefficients change within a sample, a line has a value for each run of ``stride`` whole cells
+    of a tile. Where a run cuts cells, a line has a value for each element, and the table moves the
+    most memory of all operands.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Table:
         run: int = 0,
         vec: int = 1,
     ) -> None:
-        """run: as run_of() gives it. vec: elements of a cell."""
+        """run: from run_of(). vec: the elements of a cell."""
         self.numbers = numbers
         self.per_sample = sum((row is not None and row.numel() > 1) << k for k, row in enumerate(rows))
         self.stride = int(self.per_sample != 0)
@@ -150,8 +150,8 @@ class Table:
             self.tensor = torch.empty((lines, self.count), dtype=dtype, device=x.device)
 
     def fill(self, kernel: Any, *more: Any, **constants: Any) -> None:
-        """Launch the small kernel that makes the table; more and constants are what it takes
-        besides."""
+        """Launch the small kernel that makes the table; ``more`` and ``constants`` are its further
+        arguments."""
         grid = (triton.cdiv(self.count, BLOCK),)
         kernel[grid](
             self.tensor, *self.numbers, *self.rows, self.per_sample, *more, self.count, **constants, **FAST
@@ -163,7 +163,7 @@ class Table:
 
 
 def _repeated(rows: Tensor, count: int) -> Tensor:
-    """Contiguous, one value or ``count``: each serves its equal share of them."""
+    """The values, contiguous: one, or ``count`` of which each given value fills an equal share."""
     many = rows.numel()
     return (
         rows.contiguous()

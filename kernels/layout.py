@@ -1,10 +1,10 @@
-"""How the tensors of a call are cut into tiles, and what a launch is told about it:
-:class:`Tiling`, for the host.
+"""The host's side of the tiles: :class:`Tiling` cuts the tensors of a call into tiles and makes the
+launch's arguments for them.
 
 A tile is ROWS samples by COLS cells, a cell being the VEC neighbouring elements of a sample that
 one thread loads, makes the noise of, and stores. A program takes ``turns`` tiles that lie side by
-side, one after the other: what belongs to the samples (the key's schedule, coefficients, addresses)
-is made once for all of them, and the code stays short.
+side, one after the other. It makes the samples' own values (the key's schedule, coefficients,
+addresses) once for all of them, and its code stays short.
 
 The tiles' shape and number follow from the size of a sample and the dtype alone, never from the
 batch: nothing is compiled again when the batch changes, and a sample's loss does not depend on its
@@ -21,21 +21,21 @@ from torch import Tensor
 
 ELEMENTS = 2048  # of a tile: 16 a thread
 WARPS = 4  # of a whole tile
-MOST = 1024  # elements of the largest tile that holds a whole sample because it should
-TURNS = 4
+MOST = 1024  # elements of the largest tile that must hold a whole sample (``whole``)
+TURNS = 4  # tiles of a program, at most
 _MAX_GRID_Y = 32768
 _WIDE = 2**31  # an index within a sample that needs 64 bits
 
 
 class Tile(NamedTuple):
-    """What a kernel is compiled for."""
+    """The constants that a kernel is compiled for."""
 
     UNIT: int  # elements that one access moves: VEC, or what alignment leaves of it
     RUN: int  # elements of a cell that lie in one row of the innermost dimension
     ROWS: int
     COLS: int
     VEC: int
-    FULL: bool  # no tile holds a place where there is no element: nothing is masked
+    FULL: bool  # every place of every tile has an element: nothing is masked
     WIDE: bool  # indices within a sample take 64 bits
 
     @property
@@ -43,13 +43,13 @@ class Tile(NamedTuple):
         return self.ROWS * self.COLS * self.VEC
 
 
-# What Triton must not compile again for, when it happens to be 1 or divisible by 16.
+# Triton must not compile a kernel again when one of these is 1 or divisible by 16.
 SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 
 
 class Tiling:
-    """For ``out`` and the tensors that go with it element by element; ``grid`` and ``arguments``
-    are for the launch."""
+    """The tiles of ``out`` and of the tensors that go with it element by element; a launch takes
+    ``grid`` and ``arguments``."""
 
     def __init__(
         self,
@@ -59,15 +59,15 @@ class Tiling:
         turns: int = TURNS,
         whole: bool = False,
     ) -> None:
-        """most: elements of a tile. turns: at most so many. whole: a sample is one program's, and
-        where it can be in one tile."""
+        """most: elements of a tile, at most. turns: tiles of a program, at most. whole: one program
+        takes a whole sample, in one tile where it fits."""
         samples, elements = shape_of(out)
         self.samples = samples
-        # 16 bytes; a sample whose end cuts a cell would waste half of it.
+        # A cell of half precision is 16 bytes, unless a sample's end would cut it and waste half.
         vec = 8 if out.itemsize == 2 and elements % 8 == 0 else 4
         cells = -(-elements // vec)
         limit = most // vec
-        # A sample's last tile is padded: narrower ones waste less, but a row of them should still
+        # A sample's last tile is padded. Narrower tiles waste less, but a tile's row should still
         # fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
         if whole and everything * vec <= MOST:
@@ -81,13 +81,13 @@ class Tiling:
             (width for width in widths if padded[width] <= 1.15 * cells),
             min(widths, key=lambda width: padded[width]),
         )
-        # Small samples share a tile; large ones have tiles of their own, and fewer warps where
-        # those are narrow.
+        # Small samples share a tile. A large sample has tiles of its own, and narrow tiles have
+        # fewer warps.
         rows = limit // cols if everything <= limit else 1
         parts = -(-cells // cols)  # tiles side by side in a sample
         turns = parts if whole else -(-parts // -(-parts // turns))
         self.long = whole and parts > 1
-        self.programs = -(-parts // turns)  # side by side
+        self.programs = -(-parts // turns)  # side by side in a sample
         self.blocks = -(-samples // rows)
         # Grid dimensions y and z hold 16 bits: samples take both.
         self.grid = (self.programs, min(self.blocks, _MAX_GRID_Y), -(-self.blocks // _MAX_GRID_Y))
@@ -116,7 +116,7 @@ class Tiling:
 
 
 def shape_of(x: Tensor) -> tuple[int, int]:
-    """(samples, elements of one)."""
+    """(samples, elements of a sample)."""
     samples = x.shape[0]
     return samples, x.numel() // samples if samples else 0
 
@@ -167,6 +167,6 @@ def _strided(
 
 
 def _coded(*numbers: int) -> _Coded:
-    """So that none is 1 or divisible by 16: Triton would compile again for it, and within a tuple
-    can't be told not to."""
+    """The numbers, coded so that none is 1 or divisible by 16: Triton would compile again for
+    those, and can't be told not to within a tuple."""
     return tuple(number << 4 | 3 for number in numbers)

@@ -1,6 +1,7 @@
-"""The steps of a chain on samples that no tile holds, of targets whose elements are coupled: a
-program goes over the tiles of its sample at each step, and the state is in one of two buffers,
-which change places: its neighbours need it until the step is done.
+"""The steps of a chain on coupled samples that no tile holds.
+
+A program goes over the tiles of its sample at each step. The state alternates between two buffers:
+an element's neighbours need its old value until the step is done.
 """
 
 import triton
@@ -26,11 +27,11 @@ from .tile import block_of, name_of, place, read, rows_of, tiles, write
     ]
 )
 def long_chain_kernel(
-    x,
-    spare,
-    states,
-    bad,
-    numbers,
+    x,  # [samples, ...], in place
+    spare,  # as x
+    states,  # [n_steps // thin, samples, ...] or None
+    bad,  # [samples, 1] or None
+    numbers,  # this and the arguments below: as chain_kernel's
     param_count,
     elements,
     n_steps,
@@ -61,8 +62,8 @@ def long_chain_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """``spare`` is laid out as x, with the last state in it where n_steps is odd. ``bad`` (samples,
-    1): as chain_kernel's."""
+    """``spare`` has the last state where n_steps is odd. ``bad`` is chain_kernel's, of one program
+    a sample."""
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     first, last = tiles(rows, parts, turns, TILE)

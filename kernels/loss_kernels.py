@@ -26,7 +26,7 @@ def _coefficients(kappa, lam, mu, table, x0, rows, T: tl.constexpr):
 
 @triton.jit
 def _own_coefficients(table, x0, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):
-    """The same where they change within a sample."""
+    """kappa, lambda and mu where coefficients change within a sample."""
     k = own_coefficient(table, 0, room, at, FINE, T, TILE)
     la = own_coefficient(table, 1, room, at, FINE, T, TILE)
     m = k
@@ -53,7 +53,7 @@ def _residual(operands, coefficients, key, at, sizes, strides, T: tl.constexpr, 
 
 @triton.jit
 def _key(z, named, rows):
-    """The noise's name, where there is no noise tensor."""
+    """The noise's name, or None where the noise is a tensor."""
     if z is None:
         key = name_of(named, rows)
     else:
@@ -63,22 +63,22 @@ def _key(z, named, rows):
 
 @triton.jit(do_not_specialize=SIZES)
 def loss_kernel(
-    loss,
-    grad,
-    pred,
-    z,
-    x0,
+    loss,  # its shape follows from REDUCE
+    grad,  # [samples, ...] or None
+    pred,  # [samples, ...], like z and x0
+    z,  # or None: then drawn by name
+    x0,  # or None
     kappa,
     lam,
     mu,
     weight,
-    slope,
-    table,
+    slope,  # 2 f w kappa / (the reduction's divisor)
+    table,  # [5, count] or None: launch.Table
     count,
     stride,
-    name,
-    seeds,
-    ids,
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,
@@ -127,8 +127,8 @@ def loss_kernel(
 
 @triton.jit
 def _sum_of_cells(square, at, TILE: tl.constexpr):
-    """(N,), without the elements that don't exist; where whole cells do or don't, it is enough to
-    ask once."""
+    """The sum of each cell, (N,), without elements that don't exist. Where cells exist as a whole
+    or not at all, one test a cell is enough."""
     _, _, _, room, _ = at
     if TILE.FULL:
         sums = tl.sum(square, axis=1)
@@ -141,7 +141,7 @@ def _sum_of_cells(square, at, TILE: tl.constexpr):
 
 @triton.jit
 def _put_sums(partial, lines, samples, sums, REDUCE: tl.constexpr, FINE: tl.constexpr, TILE: tl.constexpr):
-    """A program's sums of its cells (N,), added up and stored for the second stage."""
+    """Add up a program's sums of its cells, (N,), and store the result for the second stage."""
     table, count, stride = lines
     block = block_of()
     if TILE.ROWS > 1:
@@ -160,22 +160,22 @@ def _put_sums(partial, lines, samples, sums, REDUCE: tl.constexpr, FINE: tl.cons
 
 @triton.jit(do_not_specialize=[*SIZES, "above_stride"])
 def grad_kernel(
-    grad,
-    above,
-    above_stride,
-    pred,
-    z,
-    x0,
+    grad,  # [samples, ...]
+    above,  # the gradient from above: one number, [samples], or [samples, ...] (REDUCE 0)
+    above_stride,  # 0: one number; 1: one per sample
+    pred,  # [samples, ...], like z and x0
+    z,  # or None: then drawn by name
+    x0,  # or None
     kappa,
     lam,
     mu,
-    slope,
-    table,
+    slope,  # 2 f w kappa / (the reduction's divisor)
+    table,  # [5, count] or None: launch.Table
     count,
     stride,
-    name,
-    seeds,
-    ids,
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,
@@ -211,9 +211,9 @@ def grad_kernel(
 
 @triton.jit(do_not_specialize=[*SIZES, "above_stride"])
 def scale_kernel(
-    grad,
-    above,
-    above_stride,
+    grad,  # [samples, ...], in place
+    above,  # the gradient from above: one number, or [samples]
+    above_stride,  # 0: one number; 1: one per sample
     samples,
     pitch,
     parts,
@@ -223,7 +223,7 @@ def scale_kernel(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    # loss.backward() brings 1: then nothing is to be done, and nothing is read.
+    # loss.backward() brings 1: then grad stays as it is, and is not read.
     if above_stride != 0 or tl.load(above) != 1.0:
         rows = rows_of(samples, TILE)
         factor = coefficient(0.0, (above, samples, above_stride), 0, rows, T)

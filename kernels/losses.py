@@ -1,10 +1,10 @@
 """denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass
-its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times what came from
-above.
+its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times the gradient
+from above.
 
-Sums go in two stages, without atomics: a program's sum in float32 (float64 for float64), one slot a
-program, then the slots in float64, in an order that the shape alone decides
-(:mod:`pyebm.kernels.batch_sums`).
+Sums take two stages, without atomics. A program adds its elements in float32 (float64 for float64)
+and writes the sum to a slot of its own; then the slots are added in float64, in an order that the
+shape alone decides (:mod:`pyebm.kernels.batch_sums`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Loss:
         square = terms.kappa * terms.kappa if terms.over_kappa2 else 1.0
         self.weight = terms.factor * (
             terms.weight / square if square else terms.weight * math.inf
-        )  # Python would raise
+        )  # dividing by 0 would raise
         self.operands = {
             "pred": pred,
             "z": terms.z,
@@ -63,8 +63,8 @@ class _Loss:
         }
 
     def arguments(self, vec: int) -> dict[str, Any]:
-        """For the launch, whose cells hold ``vec`` elements; makes the table of coefficients where
-        there is one."""
+        """The launch's arguments, for cells of ``vec`` elements. Makes the table of coefficients
+        where the kernel needs one."""
         kappa, lam, mu, _ = self.numbers
         table = launch.Table(self.numbers, [*self.rows.values()], 5, self.pred, self.run, vec)
         scale = 1.0 / self.divisor
@@ -135,7 +135,8 @@ def denoising_grad(args: DenoisingGrad) -> None:
 
 
 def _above(grad_output: Tensor, elementwise: bool = False) -> tuple[Tensor, int]:
-    """The gradient from above, and its stride: an expanded one of a batch is one number."""
+    """The gradient from above, and its stride between samples: 0 for one number, or where the
+    gradient is elementwise."""
     if elementwise:
         return grad_output, 0
     per_sample = grad_output.numel() > 1

@@ -1,4 +1,4 @@
-"""normal_ and uniform_: the normals and the uniforms themselves."""
+"""normal_ and uniform_ fill a tensor with the noise contract's numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .tile import name_of, place, rows_of, tiles, write
 
 @triton.jit(do_not_specialize=SIZES)
 def noise_kernel(
-    out,
-    name,
-    seeds,
-    ids,
+    out,  # [samples, ...]
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,

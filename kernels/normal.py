@@ -62,7 +62,7 @@ def box_muller(radius, angle):
 
 @triton.jit
 def _call(group, name, UNIFORM: tl.constexpr):
-    """The four lanes of a call of Philox."""
+    """The four numbers from one call of Philox."""
     key0, key1, sample, step, stream = name
     w0, w1, w2, w3 = philox4x32_10(group, sample, step, stream, key0, key1)
     if UNIFORM:
@@ -80,7 +80,8 @@ def _uniform(word):
 
 @triton.jit
 def _drawn(cell, name, UNIFORM: tl.constexpr, TILE: tl.constexpr):
-    """The nested joins put the lanes in order without moving anything between threads."""
+    """The numbers of each cell, (N, VEC). The nested joins put them in order without moving
+    anything between threads."""
     group = cell.to(tl.uint32)
     if TILE.VEC == 4:
         z0, z1, z2, z3 = _call(group, name, UNIFORM)

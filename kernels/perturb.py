@@ -15,16 +15,16 @@ from .tile import coefficient, name_of, own_coefficient, place, read, rows_of, t
 
 @triton.jit(do_not_specialize=SIZES)
 def perturb_kernel(
-    out,
-    x,
+    out,  # [samples, ...]
+    x,  # [samples, ...]
     alpha,
     sigma,
-    table,
+    table,  # [3, count] or None: launch.Table
     count,
     stride,
-    name,
-    seeds,
-    ids,
+    name,  # [4] int64: seed, first_sample, step, stream
+    seeds,  # [samples] int64 or None
+    ids,  # [samples] int64 or None
     samples,
     pitch,
     parts,

@@ -14,8 +14,8 @@ def _multiply(word, CONSTANT: tl.constexpr):
 
 @triton.jit
 def philox4x32_10(c0, c1, c2, c3, k0, k1):
-    """Four uint32 words from a counter and a key of uint32; scalars among them stay scalars as long
-    as they can."""
+    """Four uint32 words from a counter (c0 to c3) and a key (k0, k1) of uint32. A scalar argument
+    stays a scalar as long as it can."""
     for _ in tl.static_range(10):
         high0, low0 = _multiply(c0, 0xD2511F53)
         high1, low1 = _multiply(c2, 0xCD9E8D57)

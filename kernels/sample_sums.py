@@ -1,7 +1,8 @@
 """Sums over a sample in the order of csrc/common/targets.h: element i is added to lane i mod 32,
-one after the other; then the upper half of the lanes to the lower one, until one is left.
+one after the other; then the upper half of the lanes is added to the lower half, until one lane is
+left.
 
-A sample is one tile, or comes tile by tile: then the lanes are carried from each to the next.
+A sample is one tile, or comes tile by tile: then the lanes carry over from tile to tile.
 """
 
 import triton
@@ -14,7 +15,7 @@ _LANES: tl.constexpr = tl.constexpr(32)  # kSumLanes
 
 @triton.jit
 def empty_lanes(T: tl.constexpr, TILE: tl.constexpr):
-    """Nothing added so far, (ROWS, lanes)."""
+    """The lanes before anything is added: zeros, (ROWS, lanes)."""
     return tl.zeros([TILE.ROWS, _LANES], T)
 
 
@@ -32,15 +33,15 @@ def _in_order(total, terms, ROWS: tl.constexpr, J: tl.constexpr):
 
 @triton.jit
 def _present(terms, at, TILE: tl.constexpr):
-    """Zero where there is no element, (ROWS, the tile's width)."""
+    """The terms, with zero where there is no element, (ROWS, the tile's width)."""
     terms = tl.where(inside_of(at, TILE), terms, tl.zeros_like(terms))
     return tl.reshape(terms, (TILE.ROWS, TILE.COLS * TILE.VEC))
 
 
 @triton.jit
 def added(lanes, terms, at, TILE: tl.constexpr):
-    """The lanes with the terms of a tile, (N, VEC), added; a row of it is at least as wide as they
-    are."""
+    """The lanes after adding the terms of a tile, (N, VEC); a row of the tile must be at least as
+    wide as the lanes."""
     J: tl.constexpr = TILE.COLS * TILE.VEC // _LANES
     terms = tl.permute(tl.reshape(_present(terms, at, TILE), (TILE.ROWS, J, _LANES)), (0, 2, 1))
     return _in_order(lanes, terms, TILE.ROWS, J)
@@ -55,13 +56,13 @@ def _halved(total, ROWS: tl.constexpr, LEFT: tl.constexpr):
 
 @triton.jit
 def folded(lanes, TILE: tl.constexpr):
-    """The sums, (ROWS,)."""
+    """The lanes added up, by halves: one sum a sample, (ROWS,)."""
     return tl.reshape(_halved(lanes, TILE.ROWS, lanes.shape[1]), (TILE.ROWS,))
 
 
 @triton.jit
 def sum_of_tile(terms, at, TILE: tl.constexpr):
-    """The sums over samples of which the tile holds the whole, (ROWS,)."""
+    """The sums over samples that the tile holds whole, (ROWS,)."""
     if TILE.COLS * TILE.VEC > _LANES:
         lanes = added(empty_lanes(terms.dtype, TILE), terms, at, TILE)
     else:

@@ -1,9 +1,9 @@
-"""The scores of the closed-form targets, csrc/common/targets.h operation by operation: of the
-elements of a tile, (N, VEC).
+"""The scores of a tile's elements, (N, VEC), for the closed-form targets: csrc/common/targets.h
+operation by operation.
 
-What a score needs beside an element is *given*: of the Gaussian its mean and precision, of
-Rosenbrock the elements before and after it, of Ackley and the funnel two numbers of the sample,
-made of sums over it. That is found in the tile where it holds whole samples, else in memory, where
+A score's inputs besides the element are called *given*: the Gaussian's mean and precision,
+Rosenbrock's elements before and after, and two numbers of the sample, made from sums over it, for
+Ackley and the funnel. They come from the tile where it holds whole samples, else from memory, where
 the whole sample lies.
 """
 
@@ -28,7 +28,8 @@ _FUNNEL: tl.constexpr = tl.constexpr(TARGETS.index("funnel"))
 
 @triton.jit
 def vectors_of(params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """What does not depend on the state, the Gaussian's: a chain reads it once."""
+    """The Gaussian's mean and precision. They do not depend on the state, so a chain reads them
+    once."""
     if KIND == _GAUSSIAN:
         inside, element = inside_of(at, TILE), element_of(at, TILE)
         mean = tl.load(params + element, mask=inside, other=0)
@@ -40,7 +41,7 @@ def vectors_of(params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
 
 @triton.jit
 def _leading(at, TILE: tl.constexpr):
-    """(N, VEC): whether an element is the first of its sample, which the funnel's v is."""
+    """(N, VEC): whether an element is the first of its sample, as the funnel's v is."""
     return element_of(at, TILE) == 0
 
 
@@ -48,18 +49,18 @@ def _leading(at, TILE: tl.constexpr):
 def _lead(x, at, TILE: tl.constexpr):
     """The first element of each sample that begins in the tile, (ROWS,)."""
     lead = tl.where(_leading(at, TILE), x, tl.zeros_like(x))
-    return tl.sum(tl.reshape(lead, (TILE.ROWS, TILE.COLS * TILE.VEC)), axis=1)  # of one number: in any order
+    return tl.sum(tl.reshape(lead, (TILE.ROWS, TILE.COLS * TILE.VEC)), axis=1)  # all but one term are 0
 
 
 @triton.jit
 def _squares_of_others(x, at, TILE: tl.constexpr):
-    """What the funnel sums: the squares of all but v, whose place a zero takes."""
+    """The funnel's terms: the squares of all elements but v, which counts as zero."""
     return tl.where(_leading(at, TILE), tl.zeros_like(x), x * x)
 
 
 @triton.jit
 def _pull(squares, params, elements):
-    """Ackley's first number, of the sum of squares, (ROWS,)."""
+    """Ackley's first number, from the sum of squares, (ROWS,)."""
     slope, decay = tl.load(params), tl.load(params + 1)
     d = tl.zeros_like(squares) + elements.to(squares.dtype)
     radius = root(quotient(squares, d))
@@ -70,7 +71,7 @@ def _pull(squares, params, elements):
 
 @triton.jit
 def _turn(cosines, params, elements):
-    """Its second, of the sum of cosines."""
+    """Ackley's second number, from the sum of cosines, (ROWS,)."""
     d = tl.zeros_like(cosines) + elements.to(cosines.dtype)
     return quotient(-(tl.load(params + 3) * exponential(quotient(cosines, d))), d)
 
@@ -85,7 +86,8 @@ def _funnel_numbers(v, squares, params, elements):
 
 @triton.jit
 def _neighbour(x, SHIFT: tl.constexpr, TILE: tl.constexpr):
-    """The element before (SHIFT -1) or after (1) each; at the ends of a tile, any."""
+    """The element before (SHIFT -1) or after (1) each element; at the ends of a sample the value
+    means nothing."""
     WIDTH: tl.constexpr = TILE.COLS * TILE.VEC
     index = tl.minimum(tl.maximum(tl.arange(0, WIDTH) + SHIFT, 0), WIDTH - 1)
     index = tl.broadcast_to(index[None, :], (TILE.ROWS, WIDTH))
@@ -96,7 +98,7 @@ def _neighbour(x, SHIFT: tl.constexpr, TILE: tl.constexpr):
 
 @triton.jit
 def given_by_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
-    """For a tile of whole samples, or elements that stand for themselves."""
+    """The given values for a tile of whole samples, or of independent elements."""
     if KIND == _ROSENBROCK:
         given = _neighbour(x, -1, TILE), _neighbour(x, 1, TILE)
     elif KIND == _ACKLEY:
@@ -126,7 +128,8 @@ def numbers_in_memory(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """What is given to all elements of a sample, which the tiles ``first`` to ``last`` make up."""
+    """The given numbers that all elements of a sample share. The tiles from ``first`` up to
+    ``last`` make up the sample."""
     numbers = 0, 0
     if KIND != _ROSENBROCK:
         squares, cosines = empty_lanes(T, TILE), empty_lanes(T, TILE)
@@ -155,7 +158,7 @@ def numbers_in_memory(
 def given_in_memory(
     x, numbers, pointer, at, sizes, strides, params, elements, KIND: tl.constexpr, TILE: tl.constexpr
 ):
-    """For a tile x of a longer sample, which lies at ``pointer``."""
+    """The given values for x, a tile of a longer sample that lies at ``pointer``."""
     if KIND == _ROSENBROCK:
         before = read_beside(pointer, at, sizes, strides, -1, elements, TILE, x.dtype)
         given = before, read_beside(pointer, at, sizes, strides, 1, elements, TILE, x.dtype)

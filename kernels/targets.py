@@ -1,6 +1,5 @@
-"""target_score: the score of a closed-form target. Where its elements are coupled a sample is in
-one tile, or too long for that: then its program goes over its tiles twice, first for what they
-share."""
+"""target_score: the score of a closed-form target. A coupled sample is in one tile where it fits;
+otherwise one program goes over the sample's tiles twice, first for the numbers that they share."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ from .layout import ELEMENTS, SIZES, Tiling, shape_of
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 
-# How many numbers a target takes, for so many elements (None: any number), and the fewest elements.
+# The number of parameters of a target, by the elements of a sample (None: any number), and the
+# fewest elements.
 _PARAMS = {
     "harmonic": lambda _: 2,
     "double_well": lambda _: 2,
@@ -32,8 +32,8 @@ _COUPLED = ("rosenbrock", "ackley", "funnel")
 
 @triton.jit(do_not_specialize=[*SIZES, "param_count", "elements"])
 def score_kernel(
-    out,
-    x,
+    out,  # [samples, ...]
+    x,  # [samples, ...]
     numbers,  # params; Triton's launcher has a variable of that name
     param_count,
     elements,

@@ -1,9 +1,9 @@
-"""Where a program's tile lies, its noise, and the reading and writing of it: the device's side of
-:mod:`pyebm.kernels.layout`.
+"""The device's side of :mod:`pyebm.kernels.layout`: the place of a program's tile, its noise, and
+reads and writes of it.
 
-Places within a tile are 32 bits wide; where it begins is 64 bits wide, and the same for all
-threads, so that large tensors cost nothing. Other strides than a contiguous tensor's take their own
-way (:func:`_offset`), without a copy.
+Offsets within a tile are 32 bits wide. The tile's start is 64 bits wide and the same for all
+threads, so that large tensors cost nothing. Strides unlike a contiguous tensor's go through
+:func:`_offset`, without a copy.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from triton import knobs
 # first.
 _ROUND_BY_HAND: tl.constexpr = tl.constexpr(knobs.runtime.interpret)
 
-# What a table of coefficients that change within a sample has one value for (FINE; 0: none does).
+# FINE: a table of coefficients that change within a sample has a value for each cell, or for each
+# element; 0: no coefficient changes.
 BY_CELL: tl.constexpr = tl.constexpr(1)
 BY_ELEMENT: tl.constexpr = tl.constexpr(2)
 
 
 @triton.jit
 def block_of():
-    """int64: which of the blocks of ROWS samples is this program's."""
+    """The index of this program's block of ROWS samples, int64."""
     return tl.program_id(1) + tl.program_id(2).to(tl.int64) * tl.num_programs(1)
 
 
@@ -51,7 +52,7 @@ def place(tile, rows, pitch, TILE: tl.constexpr):
     if TILE.ROWS > 1:
         column = at % TILE.COLS
     first_cell = tl.cast(tile, tl.int64) * TILE.COLS
-    # As products, so that the compiler knows what divides them.
+    # Lengths are products here, so that the compiler knows what divides them.
     if TILE.UNIT == TILE.VEC:
         left = tl.minimum(pitch.to(tl.int64) - first_cell, TILE.COLS).to(tl.int32) * TILE.VEC
     else:
@@ -75,7 +76,7 @@ def element_of(at, TILE: tl.constexpr):
 
 @triton.jit
 def inside_of(at, TILE: tl.constexpr):
-    """(N, VEC): whether there is such an element."""
+    """(N, VEC): whether each element exists."""
     return at[3][:, None] > tl.arange(0, TILE.VEC)[None, :]
 
 
@@ -91,8 +92,8 @@ def name_of(named, rows):
     """(key0, key1, sample, step, stream) of the noise, as ``name`` (seed, first_sample, step,
     stream), ``seeds`` and ``ids`` say.
 
-    Read as words of 32 bits, low ones first: where LLVM sees one cut out of 64 bits it does the
-    next operations in 64 as well.
+    The numbers are read as words of 32 bits, low word first: where LLVM sees a word cut out of 64
+    bits, it does the next operations in 64 bits too.
     """
     name, seeds, ids = named
     row, valid = rows
@@ -133,7 +134,7 @@ def own_coefficient(
     lines, count, stride = table
     samples, pitch = room
     if FINE == BY_ELEMENT:
-        # A line's length as a product, so that the compiler knows what divides it.
+        # A line's length is a product, so that the compiler knows what divides it.
         line = lines + K * (samples.to(tl.int64) * pitch.to(tl.int64) * TILE.UNIT)
         value = read(line, at, None, None, TILE, T)
     else:
@@ -219,8 +220,8 @@ def _pieces(pointer, at, sizes, strides, FIRST: tl.constexpr, STEP: tl.constexpr
 
 @triton.jit
 def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
-    """(N, VEC) of type T, 0 where there is nothing. Nothing is moved between threads: a cell is
-    read by the thread whose it is."""
+    """The tile's elements, (N, VEC), of type T, with 0 where there is none. Nothing moves between
+    threads: each thread reads its own cells."""
     value = _pieces(pointer, at, sizes, strides, 0, 1, TILE)
     if TILE.UNIT > 1:
         if TILE.VEC == 2 * TILE.UNIT:
@@ -234,8 +235,8 @@ def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
 def read_beside(
     pointer, at, sizes, strides, SHIFT: tl.constexpr, elements, TILE: tl.constexpr, T: tl.constexpr
 ):
-    """Of each element of a tile within one sample the one before (SHIFT -1) or after it (1): (N,
-    VEC), 0 where there is none."""
+    """The element before (SHIFT -1) or after (1) each element of a tile that lies within one
+    sample, (N, VEC), with 0 where there is none."""
     _, start, offset, _, row = at
     element, inside = element_of(at, TILE), inside_of(at, TILE)
     if SHIFT < 0:
@@ -254,7 +255,7 @@ def read_beside(
 
 @triton.jit
 def rounded(value, dtype: tl.constexpr):
-    """Once, to nearest even, to a tensor's dtype."""
+    """The value rounded once, to nearest even, to a tensor's dtype."""
     if _ROUND_BY_HAND and dtype == tl.bfloat16:
         bits = value.to(tl.uint32, bitcast=True)
         even = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
@@ -278,7 +279,7 @@ def _put(pointer, at, sizes, strides, value, FIRST: tl.constexpr, STEP: tl.const
 
 @triton.jit
 def write(pointer, at, sizes, strides, TILE: tl.constexpr, value):
-    """Rounded once, to the tensor's dtype."""
+    """Write the tile's elements, (N, VEC), rounded once to the tensor's dtype."""
     value = rounded(value, pointer.dtype.element_ty)
     CELLS: tl.constexpr = TILE.ROWS * TILE.COLS
     if TILE.UNIT == 1:
@@ -292,7 +293,7 @@ def write(pointer, at, sizes, strides, TILE: tl.constexpr, value):
 
 @triton.jit
 def tiles(rows, parts, turns, TILE: tl.constexpr):
-    """(first, last) of the tiles of this program."""
+    """(first, end) of the tiles of this program: ``end`` is one past the last."""
     first = tl.program_id(0) * turns
     last = tl.minimum(first + turns, parts)
     if TILE.FULL:

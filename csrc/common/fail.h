@@ -1,5 +1,5 @@
-// Bad input, as Python's ValueError, before any memory is touched; and what a machine could not do,
-// as RuntimeError.
+// fail() refuses bad input with Python's ValueError, before any memory is touched; fail_to_run()
+// raises RuntimeError for a launch that the machine could not do.
 #pragma once
 
 #include <sstream>

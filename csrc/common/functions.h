@@ -34,8 +34,8 @@ PYEBM_HD T horner(const T (&coefficients)[kCount], T x) {  // lowest power first
   return value;
 }
 
-// kToInteger: x + kToInteger has no room for a fraction: its last bits are the integer nearest to
-// x, and less kToInteger it is that.
+// kToInteger: the sum x + kToInteger has no room for a fraction, so its last bits hold the integer
+// nearest to x; subtracting kToInteger again gives that integer.
 template <class T>
 struct Real;
 
@@ -44,7 +44,7 @@ struct Real<float> {
   using Bits = uint32_t;
   static constexpr int kMantissa = 23, kBias = 127;
   static constexpr float kToInteger = 0x1.8p23f;
-  static constexpr float kExpLow = -104.0f, kExpHigh = 89.0f;  // beyond, e^x is 0 or infinite
+  static constexpr float kExpLow = -104.0f, kExpHigh = 89.0f;  // beyond these, e^x is 0 or infinite
   static constexpr float kLog2E = 0x1.715476p0f, kLn2 = 0x1.62e4p-1f, kLn2Rest = 0x1.7f7d1cp-20f;
 
   PYEBM_HD static Bits bits(float x) { return float_bits(x); }
@@ -113,8 +113,8 @@ struct Real<double> {
   }
 };
 
-// e^x = 2^n e^r with |r| <= ln 2 / 2; 2^n in two factors, so that results overflow and underflow as
-// they should.
+// e^x = 2^n e^r with |r| <= ln 2 / 2. Two factors make 2^n, so that results overflow and underflow
+// as they should.
 template <class T>
 PYEBM_HD T exponential(T x) {
   using R = Real<T>;
@@ -129,8 +129,8 @@ PYEBM_HD T exponential(T x) {
   return (power * R::from((half - 1) << R::kMantissa)) * R::from((biased - half - 1) << R::kMantissa);
 }
 
-// sin(2 pi t) and cos(2 pi t): the nearest quarter turn from the last bits of 4 t, exactly, and
-// polynomials for the rest.
+// sin(2 pi t) and cos(2 pi t). Rounding 4 t to an integer gives the nearest quarter turn exactly;
+// polynomials cover the rest of the angle.
 template <class T>
 PYEBM_HD void sine_cosine(T t, T& sine, T& cosine) {
   using R = Real<T>;
@@ -146,8 +146,8 @@ PYEBM_HD void sine_cosine(T t, T& sine, T& cosine) {
 }
 
 // 2^f for |f| <= 1/2 as a polynomial, highest power first: minimax, with relative errors of 9.2e-8
-// and 3.4e-18. For the dense targets, whose sums keep a bound and promise no bits: each backend
-// adds its terms with its own a b + c, of numbers or vectors.
+// and 3.4e-18. The dense targets use it. Their sums keep a bound and promise no bits, so each
+// backend evaluates it with its own a b + c, on numbers or on vectors.
 template <class T>
 struct Exp2;
 
@@ -167,8 +167,8 @@ struct Exp2<double> {
                                  0x1.ebfbdff82c5a4p-3,  0x1.62e42fefa39efp-1,  1.0};
 };
 
-// Phi(-u) = e^(-u^2 / 2) t P(t) at t = 1 / (1 + stretch u) for u >= 0, up to where it underflows:
-// lowest power first, with relative errors of 8.4e-9 and 2.0e-17.
+// Phi(-u) = e^(-u^2 / 2) t P(t) at t = 1 / (1 + stretch u), for u from 0 up to where Phi
+// underflows. P comes lowest power first; the relative errors are 8.4e-9 and 2.0e-17.
 template <class T>
 struct NormalTail;
 

@@ -7,7 +7,7 @@ namespace pyebm {
 
 template <class T>
 struct Bounds {
-  T low, high, score_clip;  // infinite where there is none
+  T low, high, score_clip;  // infinite where the call sets no bound
 };
 
 }  // namespace pyebm

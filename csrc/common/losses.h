@@ -11,7 +11,7 @@ template <class T>
 struct LossRow {
   T kappa, lambda, mu;
   T weight;  // f w_b, of the elementwise loss
-  T grad;    // 2 f w_b kappa / (what the reduction divides by)
+  T grad;    // 2 f w_b kappa / (the reduction's divisor)
 };
 
 }  // namespace pyebm
@@ -20,8 +20,8 @@ namespace {
 
 using pyebm::LossRow;
 
-// over_kappa2: the weight is that of the unscaled residual pred + z / kappa (the DSM loss, where
-// kappa is sigma).
+// over_kappa2: `weight` weighs the unscaled residual pred + z / kappa, as in the DSM loss, where
+// kappa is sigma.
 PYEBM_HD double loss_weight(double kappa, double weight, double factor, bool over_kappa2) {
   return factor * (over_kappa2 ? weight / (kappa * kappa) : weight);
 }

@@ -1,6 +1,6 @@
-// A 32-bit word to a uniform, two to two standard normals by Box and Muller (1958), without libm:
-// the same IEEE operations in the same order on every backend. The coefficients are those of
-// pyebm/reference/noise.py, which docs/noise.md explains.
+// One 32-bit word makes a uniform, two words make two standard normals by the method of Box and
+// Muller (1958). There is no libm: every backend runs the same IEEE operations in the same order.
+// pyebm/reference/noise.py has the same coefficients, and docs/noise.md explains them.
 #pragma once
 
 #include "platform.h"
@@ -22,7 +22,7 @@ PYEBM_HD float bits_float(uint32_t bits) {
 PYEBM_HD float to_float(uint32_t word) { return static_cast<float>(word); }
 PYEBM_HD float signed_to_float(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word)); }
 
-// In (0, 1]: word 2^-32 + 2^-33, which the largest 128 words round to 1.
+// word 2^-32 + 2^-33, a number in (0, 1]: the largest 128 words round to 1.
 PYEBM_HD float uniform(uint32_t word) { return (to_float(word) + 0.5f) * 0x1p-32f; }
 
 PYEBM_HD float sqrt_rounded(float x) {
@@ -41,13 +41,13 @@ PYEBM_HD float root_from_estimate(float x, float y, Fma fma) {
   return fma(fma(-root, root, x), half, root);
 }
 
-// sqrt_rounded(x) for the x that minus_2_log makes: 0, and 2^-23 to 45.
+// Equals sqrt_rounded(x) for every x that minus_2_log makes: 0, and 2^-23 to 45.
 PYEBM_HD float root_of_log(float x) {
 #if defined(__CUDA_ARCH__)
-  // Goldschmidt's iteration from the hardware's estimate, without __fsqrt_rn's branch for zeros and
-  // subnormals. It gives the rounded root whatever the estimate is within the error that PTX states
-  // for it (2^-22.9): tests/gpuless/square_root.cpp tries all. These are the only fused operations
-  // of the library. x + 2^-100 is x, but for 0, whose estimate would be infinite.
+  // Goldschmidt's iteration, from the hardware's estimate, needs no branch for zeros and subnormals
+  // as __fsqrt_rn does. It gives the rounded root for every estimate within the error that PTX
+  // states (2^-22.9): tests/gpuless/square_root.cpp tries them all. No other operation whose bits
+  // are promised is fused. x + 2^-100 is x, except at 0, whose estimate would be infinite.
   float y;
   asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x + 0x1p-100f));
   return root_from_estimate(x, y, __fmaf_rn);
@@ -56,8 +56,8 @@ PYEBM_HD float root_of_log(float x) {
 #endif
 }
 
-// -2 log(u) for u = radius 2^-32 + 2^-33. u 2^32 = 2^32 2^e m, m in [2/3, 4/3): -2 e ln 2 + f q(f)
-// at f = 1 - m.
+// -2 log(u) for u = radius 2^-32 + 2^-33. With u = 2^e m and m in [2/3, 4/3), the result is
+// -2 e ln 2 + f q(f) at f = 1 - m.
 template <class Word>
 PYEBM_HD auto minus_2_log(Word radius) {
   const Word bits = float_bits(to_float(radius) + 0.5f) - (32u << 23);
@@ -74,12 +74,12 @@ PYEBM_HD auto minus_2_log(Word radius) {
   return signed_to_float(exponent) * -0x1.62e430p-23f + f * q;
 }
 
-// (even, odd) = r (c, s), or where `turn` is not 0, r (-s, c).
+// (even, odd) = r (c, s) where `turn` is 0, else r (-s, c).
 PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, float& odd) {
 #if defined(__CUDA_ARCH__)
-  // Two products too many cost less than two selections, which run at half the rate. Nothing here
-  // is subnormal: .ftz only keeps ptxas from taking the last product for the first, and selecting
-  // after all.
+  // Two extra products cost less than two selections, which run at half the rate. Nothing here is
+  // subnormal: .ftz only hides from ptxas that the last product repeats the first, because it would
+  // then make selections after all.
   asm("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t"
       "mul.rn.f32 %0, %2, %3;\n\tmul.rn.f32 %1, %2, %4;\n\t"
       "@p mul.rn.f32 %0, %2, %6;\n\t@p mul.rn.ftz.f32 %1, %2, %3;\n\t}"
@@ -91,9 +91,10 @@ PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, flo
 #endif
 }
 
-// even = R cos, odd = R sin at the angle 2 pi angle / 2^32: the nearest quarter turn from the top
-// bits, polynomials for the rest. Word and Float are uint32_t and float, or many of them
-// (csrc/cpu/simd/vector_groups.h) that bring their own of the functions above.
+// even = R cos, odd = R sin at the angle 2 pi angle / 2^32. The top bits of `angle` give the
+// nearest quarter turn, polynomials cover the rest. Word and Float are uint32_t and float, or SIMD
+// vectors of them (csrc/cpu/simd/vector_groups.h), which bring their own versions of the functions
+// above.
 template <class Word, class Float>
 PYEBM_HD void box_muller(Word radius, Word angle, Float& even, Float& odd) {
   const Float r = root_of_log(minus_2_log(radius));
@@ -106,8 +107,8 @@ PYEBM_HD void box_muller(Word radius, Word angle, Float& even, Float& odd) {
   Float c = y * -0x1.6447c6p-10f + 0x1.553e5ep-5f;
   c = c * y + -0x1.ffffb2p-2f;
   c = c * y + 0x1p+0f;
-  // Quadrants 0 to 3 give (c, s), (-s, c), (-c, -s), (s, -c): the last two the first two's, with
-  // the radius negative.
+  // Quadrants 0 to 3 give (c, s), (-s, c), (-c, -s), (s, -c): the last two are the first two with a
+  // negative radius.
   const Word turned = angle + (1u << 29);
   rotated(bits_float(float_bits(r) ^ (turned & 0x80000000u)), c, s, turned & 0x40000000u, even, odd);
 }

@@ -1,6 +1,6 @@
-// The checks that every registered op makes of its arguments before it touches any memory:
-// torch.ops.pyebm is as public as the functions above it. op_args.h says which argument must be
-// what; pyebm/_op_checks.py makes the same checks for other backends.
+// Every registered op checks its arguments here before it touches any memory: torch.ops.pyebm is as
+// public as the functions above it. op_args.h says what each argument must be;
+// pyebm/_op_checks.py makes the same checks for other backends.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -111,7 +111,7 @@ class OpChecks {
     if (given != other_given) fail(op_, ": ", name, " and ", other, " must both be given, or neither");
   }
 
-  // What an optional tensor must be where it is given.
+  // An optional tensor is checked only where the caller gave one.
 #define PYEBM_WHERE_GIVEN(check)                                                                         \
   template <class... More>                                                                               \
   void check(const char* name, const MaybeTensor& tensor, Dtype dtype, int flags, const More&... more) { \
@@ -128,8 +128,8 @@ class OpChecks {
   PYEBM_WHERE_GIVEN(table)
 #undef PYEBM_WHERE_GIVEN
 
-  // What is written must not be read under another name, but for an element that goes with it;
-  // after all other checks.
+  // A written tensor must share no memory with another argument, unless the op works element by
+  // element and each element meets only the one of its own index. Runs after all other checks.
   void overlaps() const {
     for (int i = 0; i < count_; ++i) {
       const Operand& a = operands_[i];
@@ -158,7 +158,7 @@ class OpChecks {
     torch::headeronly::ScalarType dtype;
     Memory memory;
     int64_t count;
-    const char* end;  // of its bytes; where there are none, the beginning
+    const char* end;  // one past its last byte; null for an empty tensor
   };
   struct Listed {
     const int64_t* numbers;
@@ -172,8 +172,8 @@ class OpChecks {
 
   const Operand& x() const { return operands_[0]; }
 
-  // A tensor that the op may use: on the device, of the dtype, with the memory that its sizes and
-  // strides promise.
+  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device, has
+  // the dtype, and has the memory that its sizes and strides promise.
   const Operand& look(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     if (count_ == kMostOperands) fail(op_, ": has too many tensors");
     Operand& it = operands_[count_++];
@@ -183,7 +183,7 @@ class OpChecks {
     void* data = nullptr;
     int64_t *sizes = nullptr, *strides = nullptr;
     Memory& memory = it.memory;
-    bool defined = false;  // it is not where a caller gave None
+    bool defined = false;  // false where the caller gave None
     TORCH_ERROR_CODE_CHECK(aoti_torch_is_defined(handle, &defined));
     if (!defined) fail(op_, ": ", name, " must be a tensor, got None");
     it.name = name, it.flags = flags, it.dtype = tensor.scalar_type();
@@ -215,8 +215,8 @@ class OpChecks {
              Listed{strides, memory.dims}, "; clone it");
       }
     }
-    // A tensor of zeros that autograd made has no memory; anybody may have resized a storage under
-    // its tensor.
+    // A tensor of zeros that autograd made has no memory, and a caller may have resized the storage
+    // under a tensor.
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &held));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(handle, &offset));
@@ -313,7 +313,7 @@ class OpChecks {
   Operand operands_[kMostOperands];
 };
 
-// The op as torch calls it.
+// Torch calls this function for an op: it unpacks the arguments, checks them, and runs the op.
 template <class Op, void (*run)(const typename Op::Args&)>
 void checked(StableIValue* stack, uint64_t count, uint64_t) {
   using Args = typename Op::Args;
@@ -328,5 +328,5 @@ void checked(StableIValue* stack, uint64_t count, uint64_t) {
 
 }  // namespace pyebm
 
-// Registers the function of an op's name.
+// Registers the function pyebm::name, behind its checks, as the op `name`.
 #define PYEBM_IMPL(module, name) module.impl(#name, &pyebm::checked<pyebm::op::name, pyebm::name>)

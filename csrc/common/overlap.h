@@ -18,8 +18,8 @@ struct Memory {
     return sum;
   }
 
-  // Is each element an address of its own? Sorted by stride, every dimension must step over all of
-  // those below it.
+  // Whether two elements may share an address. None do if every dimension, sorted by stride, steps
+  // over everything that the dimensions below it reach.
   bool overlaps_itself() const {
     for (int64_t d = 0; d < dims; ++d) {
       if (sizes[d] <= 1) continue;
@@ -33,7 +33,7 @@ struct Memory {
     return false;
   }
 
-  // Does every element share its address with the other's element of the same index?
+  // Whether every element has the address of the other tensor's element with the same index.
   bool is(const Memory& other) const {
     bool same = data == other.data && item == other.item && dims == other.dims;
     for (int64_t d = 0; same && d < dims; ++d)
@@ -42,11 +42,12 @@ struct Memory {
   }
 };
 
-// Is the distance between two tensors = sum_k c_k stride_k with whole numbers low_k <= c_k <=
-// high_k? Those are both tensors' dimensions, and the bytes of an element.
+// Two tensors share a byte if the distance between them is sum_k c_k stride_k for some integers
+// low_k <= c_k <= high_k. Each dimension of either tensor is a term, and so are the bytes of an
+// element.
 class SharedBytes {
  public:
-  // Of tensors that are not empty; in doubt, after kMost trials, true.
+  // Neither tensor may be empty. After kMost trials the answer is true, to be safe.
   static bool exist(const Memory& a, const Memory& b) {
     SharedBytes search;
     search.add(1, 1 - b.item, a.item - 1);
@@ -75,7 +76,7 @@ class SharedBytes {
 
   bool reaches(int from, int64_t distance) {
     if (from == count_) return distance == 0;
-    int64_t low = 0, high = 0;  // of the smaller strides' sum
+    int64_t low = 0, high = 0;  // bounds of the smaller strides' sum
     for (int k = from + 1; k < count_; ++k)
       low += terms_[k].low * terms_[k].stride, high += terms_[k].high * terms_[k].stride;
     const Term& term = terms_[from];

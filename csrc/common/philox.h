@@ -1,7 +1,7 @@
 // Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 //
-// Word is uint32_t, or a SIMD type of many such words that brings its own multiply and xor3; Key
-// likewise, with an operator+.
+// Word is uint32_t, or a SIMD type of many such words that brings its own multiply and xor3. Key is
+// uint32_t, or such a type with an operator+.
 #pragma once
 
 #include "platform.h"
@@ -11,7 +11,7 @@ namespace {
 PYEBM_HD void multiply(uint32_t constant, uint32_t word, uint32_t& high, uint32_t& low) {
 #if defined(__CUDA_ARCH__)
   high = __umulhi(constant,
-                  word);  // of a 64-bit product nvcc 13 adds a zero to each high half: 20 instructions a call
+                  word);  // nvcc 13 adds a zero to the high half of a 64-bit product: 20 instructions a call
   low = constant * word;
 #else
   const uint64_t product = static_cast<uint64_t>(constant) * word;

@@ -1,5 +1,5 @@
-// The closed-form targets: the score, grad log p, of each, and its energy, -log p, up to what
-// Target._constant in Python adds. pyebm/reference/targets.py has the same operations in the same
+// The score, grad log p, and the energy, -log p, of each closed-form target. Target._constant in
+// Python adds the energy's constant. pyebm/reference/targets.py has the same operations in the same
 // order.
 #pragma once
 
@@ -25,23 +25,23 @@ enum Target : int64_t {
 constexpr const char* kTargetNames[kTargets] = {"harmonic",  "double_well",      "gaussian",     "polynomial",
                                                 "rastrigin", "rosenbrock",       "ackley",       "funnel",
                                                 "mixture",   "mixture_diagonal", "gaussian_full"};
-// A sum over a sample: element i goes to lane i mod kSumLanes; then the upper half of the lanes is
-// added to the lower one, until one is left. So it does not depend on who adds.
+// A sum over a sample adds element i to lane i mod kSumLanes, then the upper half of the lanes to
+// the lower half, until one lane is left. So the sum does not depend on which threads add.
 constexpr int64_t kSumLanes = 32;
-// An energy that is a sum over the elements adds so many at a time in that way, and what they give
-// in double, one by one.
+// An energy that is a sum over the elements adds kEnergySpan of them at a time in that order, then
+// these partial sums in double, one by one.
 constexpr int64_t kEnergySpan = 1024;
 
 }  // namespace pyebm
 
 namespace {
 
-// From one row of a packed matrix to the next: rows a multiple of 4 KB apart would all want the
-// same places in a cache.
+// The distance between the rows of a packed matrix: rows a multiple of 4 KB apart would all compete
+// for the same places in a cache.
 PYEBM_HD int64_t row_stride(int64_t dim) { return dim % 512 ? dim : dim + 16; }
 
-// Elementwise targets: made once of the packed parameters (kScalars of them), then asked for the
-// score or energy of one element.
+// An elementwise target is made once from its kScalars packed parameters, then asked for the score
+// or the energy of one element at a time.
 
 template <class T>
 struct Harmonic {
@@ -61,7 +61,7 @@ struct DoubleWell {
   PYEBM_HD explicit DoubleWell(const T* params) : linear(params[0]), cubic(params[1]) {}
   PYEBM_HD T score(T x) const { return x * (linear - cubic * (x * x)); }
   PYEBM_HD T energy(T x) const {
-    const T beyond = x * x - linear / cubic;  // the minima
+    const T beyond = x * x - linear / cubic;  // 0 at the minima
     return (T(0.25) * cubic) * (beyond * beyond);
   }
 };
@@ -80,7 +80,7 @@ struct Rastrigin {
   PYEBM_HD T energy(T x) const {
     T sine, cosine;
     sine_cosine(x, sine, cosine);
-    return x * x + (amplitude * T(0x1.45f306dc9c883p-3)) * (T(1) - cosine);  // 1 / 2 pi
+    return x * x + (amplitude * T(0x1.45f306dc9c883p-3)) * (T(1) - cosine);  // times 1 / (2 pi)
   }
 };
 
@@ -94,14 +94,14 @@ PYEBM_HD T gaussian_energy(T x, T mean, T precision) {
   return T(0.5) * (precision * ((x - mean) * (x - mean)));
 }
 
-// A polynomial's score is one too, lowest power first; this is a step of Horner's rule. Its
-// coefficient k, over -(k + 1), is the energy's k + 1.
+// A polynomial energy has a polynomial score, lowest power first; this is one step of Horner's
+// rule. Coefficient k of the score, divided by -(k + 1), is coefficient k + 1 of the energy.
 template <class T>
 PYEBM_HD T polynomial_step(T value, T x, T coefficient) {
   return value * x + coefficient;
 }
 
-// An element's score needs its neighbours, where it has them.
+// An element's score depends on the elements before and after it, where they exist.
 template <class T>
 struct Rosenbrock {
   static constexpr int64_t kScalars = 3;
@@ -137,12 +137,12 @@ struct Ackley {
   PYEBM_HD T score(T x, T sine, T pull, T turn) const { return pull * x + turn * sine; }
   PYEBM_HD T energy(T squares, T cosines, T elements) const {
     const T bowl = (slope / decay) * (T(1) - exponential(-(decay * sqrt_rounded(squares / elements))));
-    return bowl + (T(0x1.5bf0a8b145769p1) - exponential(cosines / elements));  // e
+    return bowl + (T(0x1.5bf0a8b145769p1) - exponential(cosines / elements));  // the number is e
   }
 };
 
-// The first element v is the logarithm of the others' variance. squares: the sum over the others,
-// whose place v takes with a zero.
+// The first element v is the logarithm of the other elements' variance. squares: the sum of the
+// other elements' squares, in which v counts as zero.
 template <class T>
 struct Funnel {
   static constexpr int64_t kScalars = 1;

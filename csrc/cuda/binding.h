@@ -1,5 +1,5 @@
-// From torch's tensors to a launch, on LibTorch's stable ABI: device, stream, dtype, layout, and
-// what a GPU op checks first.
+// The way from torch's tensors to a launch, on LibTorch's stable ABI: device, stream, dtype,
+// layout, and the checks that a GPU op makes first.
 #pragma once
 
 #include <torch/csrc/stable/accelerator.h>
@@ -24,7 +24,7 @@ namespace pyebm {
 
 using torch::headeronly::ScalarType;
 
-// The op that runs, on the device and the current stream of `like`.
+// One call of an op. It launches on the device of `like`, on that device's current stream.
 class Call {
  public:
 #if defined(__CUDACC__)
@@ -37,7 +37,7 @@ class Call {
   Call(const char* op, const Tensor&) : op(op) {}
 #endif
 
-  // Beside op_checks.h, where a kernel takes one dtype of two.
+  // A check beyond op_checks.h's, where the kernel takes only one of two dtypes.
   void expect(const char* name, const Tensor& tensor, ScalarType type) const {
     if (tensor.scalar_type() != type)
       fail(op, ": ", name, " must have the dtype that the samples are computed in");
@@ -78,7 +78,7 @@ S* pointer(const MaybeTensor& tensor) {
   return tensor ? pointer<S>(*tensor) : nullptr;
 }
 
-// A workspace of the caching allocator, which reuses it on the same stream only.
+// A workspace from the caching allocator, which reuses the memory on the same stream only.
 template <class T>
 Tensor workspace(const Tensor& like, int64_t count) {
   const int64_t bytes[] = {count * static_cast<int64_t>(sizeof(T))};
@@ -93,7 +93,7 @@ inline int64_t elements_of(const Tensor& tensor) {
   return tensor.size(0) ? tensor.numel() / tensor.size(0) : 0;
 }
 
-// Operands by their place in the kernel; null where there is none. The first gives the shape.
+// The operands in the kernel's order, null for one that the call lacks. The first gives the shape.
 using Operands = std::initializer_list<const Tensor*>;
 
 inline const Tensor* get(const MaybeTensor& tensor) { return tensor ? &*tensor : nullptr; }
@@ -111,8 +111,8 @@ inline int64_t sample_stride(const Tensor* tensor) {
   return tensor && tensor->size(0) > 1 ? tensor->stride(0) : 0;
 }
 
-// All but the last operand have samples at the same distances, and every operand each sample's
-// elements side by side.
+// Whether every operand holds each sample's elements side by side, and all operands except number
+// kMaxOperands have the same distance between samples.
 inline bool are_rows(Operands operands) {
   size_t index = 0;
   for (const Tensor* tensor : operands) {
@@ -142,7 +142,7 @@ Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
   return layout;
 }
 
-// Neighbouring dimensions that every operand can walk as one become one.
+// Merges neighbouring dimensions that every operand can walk as one.
 inline Strided strided_layout(const char* op, const Pieces& pieces, Operands operands) {
   Strided layout{pieces, {}, 0, {}, {}};
   for (size_t k = 0; k < operands.size(); ++k) layout.sample_strides[k] = sample_stride(operands.begin()[k]);
@@ -172,8 +172,8 @@ inline Strided strided_layout(const char* op, const Pieces& pieces, Operands ope
   return layout;
 }
 
-// Calls body(layout) with the layout that fits the operands, of dtype S; kStrided: the one that
-// fits all.
+// Calls body(layout) with the layout that fits the operands, whose dtype is S; kStrided asks for
+// the layout that fits any operands.
 template <class S, bool kStrided = false, class Body>
 void with_layout(const Call& call, Operands operands, Body body) {
   const Tensor& first = **operands.begin();

@@ -1,6 +1,6 @@
-// langevin_chain: many Langevin steps on a closed-form target, each the bits of target_score and
-// langevin_step. The state is read once and written once: in between it is in registers, or where a
-// sample's elements need each other, in a warp's shared memory.
+// langevin_chain takes many Langevin steps on a closed-form target, each with the bits of
+// target_score and langevin_step. The state is read once and written once. In between it stays in
+// registers or, where a sample's elements need each other, in a warp's shared memory.
 #include <limits>
 
 #include "dense.h"
@@ -8,6 +8,8 @@
 namespace pyebm {
 namespace {
 
+// A thread takes its elements of a sample through all steps. data: the states, in place; kept:
+// where every `every`th state goes too; report: the first step that left each sample not finite.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64
     chain_kernel(S* data, TargetNumbers<Compute<S>> target, uint32_t coupled, Steps<Compute<S>> steps,
@@ -50,8 +52,8 @@ __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alo
 
 constexpr int kPerWarp = 4096;  // bytes of shared memory: two states of 512 floats
 
-// A warp a sample, in two states that change places, in shared memory or, where they don't fit, in
-// `spare`.
+// A warp takes one sample through all steps. The state alternates between two buffers, in shared
+// memory or, where they don't fit, in `spare`: [samples, 2, elements].
 template <class S>
 __global__ void __launch_bounds__(kThreads)
     coupled_chain_kernel(S* data, Compute<S>* spare, TargetNumbers<Compute<S>> in, Steps<Compute<S>> steps,
@@ -107,7 +109,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads) forget_kernel(unsigned long long* diverged, int64_t samples) {
   const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (sample < samples) diverged[sample] = ~0ull;  // -1: never
+  if (sample < samples) diverged[sample] = ~0ull;  // -1: it never diverged
 }
 
 void langevin_chain(const args::LangevinChain& args) {
@@ -149,7 +151,7 @@ void langevin_chain(const args::LangevinChain& args) {
                    both,
                    schedule};
     RowTable<ChainRow<T>> table{};
-    MaybeTensor memory;  // of a table by steps or by samples
+    MaybeTensor memory;  // the table of coefficients, by steps or by samples
     if (schedule.per_step() && !both) {
       memory = workspace<ChainRow<T>>(x, n_steps);
       steps.by_step = fill_rows<ChainRow<T>>(call, MakeChainRow<T>{schedule, true}, *memory, n_steps);

@@ -1,5 +1,5 @@
-// What surrounds a chain's steps: its schedule, the states that are kept, and the report of those
-// that diverge.
+// The surroundings of a chain's steps: the schedule of coefficients, the kept states, and the
+// report of samples that diverge.
 #pragma once
 
 #include "../common/langevin.h"
@@ -15,10 +15,10 @@ struct alignas(2 * sizeof(T)) ChainRow {
   T h, c;  // the step size and the noise's scale
 };
 
-// Step size and temperature: one each, one per sample, or one per step.
+// The step size and the temperature: each is one number, one per sample, or one per step.
 struct Schedule {
   RowSource eta, temperature;
-  int64_t eta_step = 0, eta_sample = 0, temperature_step = 0, temperature_sample = 0;  // 0 or 1: what counts
+  int64_t eta_step = 0, eta_sample = 0, temperature_step = 0, temperature_sample = 0;  // 1: indexed by it
 
   template <class T>
   PYEBM_HD ChainRow<T> at(int64_t step, int64_t sample) const {
@@ -43,8 +43,8 @@ template <class T>
 struct Steps {
   int64_t count;
   T low, high;
-  const ChainRow<T>* by_step;  // null where all steps are the same
-  uint32_t both;               // 1: some of it goes by steps, some by samples
+  const ChainRow<T>* by_step;  // [count], or null where steps don't differ or `both`
+  uint32_t both;               // 1: one coefficient goes by steps, the other by samples
   Schedule schedule;
 
   __device__ __forceinline__ void find(int64_t step, uint32_t sample, ChainRow<T>& row) const {
@@ -62,10 +62,10 @@ template <class S>
 struct KeptStates {
   S* states;
   int64_t every;   // 0: none
-  uint64_t bytes;  // of one
+  uint64_t bytes;  // of one state
   Rows<kGranule<S>> layout;
 
-  // Where the state after a step goes, or null.
+  // The address for the state after `step`, or null where that state is not kept.
   S* after(int64_t step) const {
     return every && (step + 1) % every == 0
                ? states + ((step + 1) / every - 1) * static_cast<int64_t>(bytes / sizeof(S))
@@ -73,7 +73,7 @@ struct KeptStates {
   }
 };
 
-// Of every sample the first step that left it not finite; all ones where there is none.
+// diverged: [samples], the first step that left the sample not finite, or all ones for none.
 struct Report {
   unsigned long long* diverged;
 

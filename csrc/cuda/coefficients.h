@@ -1,6 +1,6 @@
-// Coefficients. A number is rounded on the host, once; values in a device tensor, one per sample or
-// one for each of the equal runs of a sample's elements, by a kernel of one thread per row into a
-// table, so that the loops over elements never touch float64.
+// Coefficients, each rounded once. The host rounds a number. A kernel of one thread per row rounds
+// the values of a device tensor (one per sample, or one for each of the equal runs of a sample's
+// elements) into a table, so that the loops over elements never touch float64.
 #pragma once
 
 #include <numeric>
@@ -14,8 +14,8 @@ struct RowSource {
   const void* data = nullptr;
   int64_t stride = 0;  // 0: one value for all samples
   bool is_double = false;
-  int64_t count = 1;  // values
-  int64_t share = 1;  // rows of the table that have the same one
+  int64_t count = 1;  // of values in `data`
+  int64_t share = 1;  // rows of the table that share one value
 
   PYEBM_HD double at(int64_t row) const {
     if (!data) return number;
@@ -25,7 +25,7 @@ struct RowSource {
   }
 };
 
-// elements: of a sample; 1 where only one value per sample will do.
+// elements: of a sample, or 1 where the op takes at most one value per sample.
 inline RowSource row_source(const Call& call, const char* name, double number, const MaybeTensor& rows,
                             int64_t samples, int64_t elements = 1) {
   if (!rows || rows->numel() == 0) return {number};
@@ -49,13 +49,14 @@ struct RowTable {
   uint32_t stride = 0;  // 0: one row for all
 };
 
-// What a kernel knows about a sample before it has seen its elements.
+// A kernel's knowledge of a sample before it reads the elements: the noise's name and the row of
+// coefficients.
 template <class Row>
 struct Samples {
   static constexpr bool kFine = false;
   NoiseName noise;
   RowTable<Row> table;
-  uint32_t own;  // 1: some of it is each sample's own
+  uint32_t own;  // 1: samples have seeds, ids or rows of their own
 
   Samples(const NoiseName& noise, const RowTable<Row>& table)
       : noise(noise), table(table), own(table.rows || noise.seeds || noise.ids) {}
@@ -64,8 +65,8 @@ struct Samples {
                                        bool is_drawn = true) const {
     drawn = is_drawn ? noise.of_all(sample) : SampleNoise{};
     row = table.same;
-    // A loop of at most one turn: of an `if` ptxas makes predicated instructions, for which
-    // everybody pays.
+    // A loop of at most one turn: ptxas would turn an `if` into predicated instructions, which
+    // every call would pay for.
 #pragma unroll 1
     for (uint32_t turn = 0; turn < own; ++turn) {
       noise.make_own(sample, drawn);
@@ -77,12 +78,12 @@ struct Samples {
   __device__ __forceinline__ const Row& of(const Row& row, const Place&, int) const { return row; }
 };
 
-// The same where rows change within a sample: row k serves the k'th run of elements, counted
-// through all samples.
+// Like Samples, for coefficients that change within a sample: row k serves the k'th run of
+// elements, counted through all samples.
 template <class Row>
 struct Runs {
   static constexpr bool kFine = true;
-  Samples<Row> samples;  // their noise
+  Samples<Row> samples;  // for the noise
   const Row* rows;
   int64_t elements;  // of a sample
   Divider run;
@@ -91,7 +92,7 @@ struct Runs {
                                        bool is_drawn = true) const {
     samples.find(sample, drawn, row, is_drawn);
   }
-  // Beyond the sample's end there may be no row.
+  // Beyond the sample's end there may be no row, so elements there get row 0.
   __device__ __forceinline__ const Row& of(const Row&, const Place& at, int k) const {
     return rows[k < at.count ? run.divide(static_cast<uint64_t>(at.sample * elements + at.element() + k))
                              : 0];
@@ -111,8 +112,8 @@ const Row* fill_rows(const Call& call, Make make, const Tensor& memory, int64_t 
   return rows;
 }
 
-// make(sample) gives a sample's Row from its sources, here or on the device. The table lives as
-// long as `memory`, and longer on this stream, which is all that a launch needs.
+// make(sample) makes a sample's Row from the sources, on the host or on the device. The table lives
+// as long as `memory`, and longer for work on this stream, which is all that a launch needs.
 template <class Row, class Make>
 RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_list<RowSource> sources,
                         Make make, MaybeTensor& memory) {
@@ -127,9 +128,9 @@ RowTable<Row> row_table(const Call& call, const Tensor& like, std::initializer_l
   return {Row{}, fill_rows<Row>(call, make, *memory, count), per_sample};
 }
 
-// Where some coefficients change within a sample: the elements of the longest runs in which none
-// does, one row of the table each; else 0. The sources are told which rows of the table have their
-// values.
+// The length of the longest equal runs of elements in which no coefficient changes, or 0 where none
+// changes within a sample. Each run has a row of the table; `share` tells each source how many rows
+// in succession have one of its values.
 inline int64_t run_of(const Tensor& like, std::initializer_list<RowSource*> sources) {
   const int64_t samples = like.size(0), elements = elements_of(like);
   int64_t run = elements;
@@ -142,7 +143,7 @@ inline int64_t run_of(const Tensor& like, std::initializer_list<RowSource*> sour
   return run;
 }
 
-// Calls body(samples) with what the kernels know about each sample.
+// Calls body(samples) with the Samples, or Runs, that the kernels take.
 template <class Row, class Make, class Body>
 void with_rows(const Call& call, const Tensor& like, const NoiseName& noise,
                std::initializer_list<RowSource> sources, int64_t run, Make make, Body body) {

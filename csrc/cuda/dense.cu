@@ -1,6 +1,6 @@
-// target_score and langevin_chain of the dense targets. A step is two launches: one gathers what
-// the samples' scores are made of (mixture.h, or the product with an inverse covariance), the other
-// makes of it the scores, or the step. docs/targets.md says why.
+// target_score and langevin_chain of the dense targets. A step is two launches: the first gathers
+// each sample's sums over the components (mixture.h) or its product with the inverse covariance,
+// the second turns them into scores or a step. docs/targets.md says why.
 #include <algorithm>
 
 #include "dense_steps.h"
@@ -11,17 +11,18 @@ namespace {
 
 constexpr int64_t kPartComponents = 128,
                   kMostParts = 32;      // how components are split depends on their number alone
-constexpr int64_t kEnoughBlocks = 256;  // from here on large tiles, which read less
+constexpr int64_t kEnoughBlocks = 256;  // from this number on, large tiles: they read less
 #if !defined(PYEBM_DENSE_WORKSPACE)     // the tests want it small
 #define PYEBM_DENSE_WORKSPACE 134217728
 #endif
-constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes; or one tile of samples
+constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes, or one tile of samples if that takes more
 
-// Blocks on a multiprocessor: for so many registers that nothing spills.
+// Blocks on a multiprocessor: few enough that a thread has the registers to spill nothing.
 template <class T>
 constexpr int kBlocks = sizeof(T) == 8 ? 2 : 3;
 constexpr int kChainBlocks = 2, kScoreBlocks = 4;
 
+// Writes the window's samples to to.at in the kernels' coordinates (Dense::moved).
 template <class S>
 __global__ void __launch_bounds__(kThreads)
     dense_begin_kernel(const S* x, Dense<Compute<S>> dense, Gathered<Compute<S>> to, Window window,
@@ -33,6 +34,7 @@ __global__ void __launch_bounds__(kThreads)
            static_cast<uint32_t>(index - row * groups.divisor));
 }
 
+// A block gathers one part of the components for one tile of samples.
 template <class T, class Way>
 __global__ void __launch_bounds__(kThreads, kBlocks<T>) gather_kernel(Dense<T> dense, Gathered<T> to) {
   using Four = Pack<T, 4>;
@@ -42,8 +44,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) gather_kernel(Dense<T> d
               static_cast<int64_t>(blockIdx.x - part * tiles) * Way::kSamples);
 }
 
-// All steps of a tile of samples whose components are one part: nobody else has any of what they
-// need.
+// All steps of a tile of samples in one launch. The components must be a single part, so that a
+// block needs nothing from another one.
 template <class S, class Way>
 __global__ void __launch_bounds__(kThreads, kChainBlocks)
     dense_chain_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> to, DenseChain<S> chain,
@@ -78,6 +80,7 @@ __global__ void __launch_bounds__(kThreads, kChainBlocks)
   }
 }
 
+// Makes the window's scores from the gathered sums.
 template <class S>
 __global__ void __launch_bounds__(kThreads, kScoreBlocks)
     dense_score_kernel(S* out, Dense<Compute<S>> dense, Gathered<Compute<S>> from, Window window) {
@@ -89,6 +92,8 @@ __global__ void __launch_bounds__(kThreads, kScoreBlocks)
   window.layout.template store<0>(out, at, score);
 }
 
+// Takes one step of the window's samples from the gathered sums. keep: the place that also gets the
+// states, or null.
 template <class S>
 __global__ void __launch_bounds__(kThreads, kScoreBlocks)
     dense_step_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> from, DenseChain<S> chain, int64_t step,
@@ -98,8 +103,8 @@ __global__ void __launch_bounds__(kThreads, kScoreBlocks)
     chain.take(dense, from, piece.sample, piece.group, step, keep);
 }
 
-// Calls body(Type<a way to gather>()). The larger tiles read less, the smaller ones are more; what
-// a sample gets is the same.
+// Calls body(Type<a way to gather>()). Large tiles read less memory, small tiles make more blocks;
+// a sample gets the same bits from both.
 template <int kRows, class T, class Body>
 void with_tiles(const Dense<T>& dense, Body body) {
   if (dense.target == kMixture) return body(Type<GatherMixture<T, false, kRows>>());
@@ -114,8 +119,8 @@ void with_way(const Dense<T>& dense, bool large, Body body) {
   with_tiles<kFewRows>(dense, body);
 }
 
-// Calls body(Type<way>(), gathered, window, groups a row) for some samples after the other, as many
-// as the workspace takes.
+// Calls body(Type<way>(), gathered, window, groups a row) for one window of samples after another,
+// each as large as the workspace allows.
 template <class S, class Body>
 void by_windows(const Call& call, const Tensor& out, const Tensor& x, const Dense<Compute<S>>& dense,
                 Body body) {

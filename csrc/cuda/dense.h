@@ -1,4 +1,4 @@
-// Mixtures and full covariances on a GPU: what they are given, and what is in memory between their
+// Mixtures and full covariances on a GPU: their parameters, and the sums in memory between their
 // kernels.
 #pragma once
 
@@ -10,11 +10,14 @@ inline bool is_dense(int64_t target) {
   return target == kMixture || target == kMixtureDiagonal || target == kGaussianFull;
 }
 
-// The packed parameters (docs/targets.md), and where in them everything is.
+// The packed parameters (docs/targets.md), and the place of each array in them:
+//   mixture: offset, scale, variance [components], inverse [dim], mean [components, stride];
+//   mixture_diagonal: offset [components], mean, precision [components, stride];
+//   gaussian_full: mean [dim], precision [dim, stride].
 template <class T>
 struct Dense {
   int target, dim;
-  int64_t components, stride;  // of a full covariance as many as dimensions
+  int64_t components, stride;  // a full covariance has dim of them
   const T *offset, *scale, *variance, *inverse, *mean, *precision;
 
   Dense(int64_t target, int64_t elements, const T* params, int64_t count)
@@ -37,14 +40,14 @@ struct Dense {
     return target == kMixtureDiagonal ? components * (1 + 2 * stride) : dim + components * stride;
   }
 
-  // Where the kernels want a sample to be.
+  // An element of a sample, in dimension d, in the coordinates that the kernels work in.
   __device__ __forceinline__ T moved(T x, int d) const {
     return target == kMixture ? x * inverse[d] : target == kMixtureDiagonal ? x : mean[d] - x;
   }
 };
 
-// In memory, for a number of samples: where they are, and what was gathered of each part of the
-// components; of a full covariance `means` are the scores.
+// The work in memory for a window of samples: their coordinates (Dense::moved), and the sums over
+// each part of the components. For a full covariance, `means` holds the scores.
 template <class T>
 struct Gathered {
   int64_t rows, pitch;  // rows: whole tiles of samples; pitch: the dimensions, rounded up

@@ -1,4 +1,4 @@
-// The dense targets' arithmetic of a thread, and across the threads that share a sample.
+// Arithmetic of the dense targets, within a thread and across the threads that share a sample.
 #pragma once
 
 #include "../common/functions.h"
@@ -8,8 +8,8 @@ namespace pyebm {
 
 constexpr int kAcross = 16;  // threads that share a sample
 
-// a b + c, rounded once. Only here: the bits of the dense targets are asked to keep a bound, not to
-// be the same everywhere.
+// a b + c, rounded once. Apart from normal.h's square root, only the dense targets fuse: their
+// scores must keep a bound, and need not have the same bits everywhere.
 __device__ __forceinline__ float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
@@ -56,7 +56,7 @@ __device__ __forceinline__ T larger(T b, T a) {  // a where b is NaN
   return b > a ? b : a;
 }
 
-// The sum, or the largest, over the threads that share a sample; all of them get it.
+// The sum, or the maximum, over the threads that share a sample; each of these threads gets it.
 template <class T>
 __device__ __forceinline__ T summed_across(T value) {
 #pragma unroll

@@ -1,4 +1,4 @@
-// From what was gathered to scores and steps, four elements of a sample at a time.
+// Turns the gathered sums into scores and steps, four elements of a sample at a time.
 #pragma once
 
 #include "dense.h"
@@ -6,7 +6,8 @@
 
 namespace pyebm {
 
-// The samples of a call that are in work, from `first` on; the layout's pieces are theirs alone.
+// The samples of a call that are worked on together, from `first` on; the layout's pieces cover
+// these samples only.
 struct Window {
   uint32_t first;
   Strided layout;
@@ -16,7 +17,8 @@ struct Window {
   }
 };
 
-// A sample's group of four elements, or zeros beyond its end, to where the kernels want it.
+// Writes a sample's group of four elements to to.at in the kernels' coordinates (Dense::moved),
+// with zeros beyond the sample's end.
 template <class S>
 __device__ __forceinline__ void begin_at(const S* x, const Dense<Compute<S>>& dense,
                                          const Gathered<Compute<S>>& to, const Window& window, uint32_t row,
@@ -34,8 +36,8 @@ __device__ __forceinline__ void begin_at(const S* x, const Dense<Compute<S>>& de
   write(to.at + row * to.pitch + group * 4, at);
 }
 
-// The score of four elements of a sample: the parts' weights relative to the largest of all, added
-// in the parts' order.
+// The score of four elements of a sample. The sums of the parts are rescaled to the largest weight
+// of all parts, then added in the parts' order.
 template <class T>
 __device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T>& from, uint32_t row,
                                          const Place& at, T (&out)[4]) {
@@ -61,8 +63,8 @@ __device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T
       total = fused(weight, from.total[at_part], total);
     }
   }
-  // (sum q precision mean - x sum q precision) / sum q, or inverse (sum q mean - x sum q) / sum q
-  // variance.
+  // The score is (sum q precision mean - x sum q precision) / sum q with a diagonal precision, else
+  // inverse (sum q mean - x sum q) / sum q variance.
   const T over = T(1) / (is_diagonal ? sum : total);
   read(from.at + place, out);
 #pragma unroll
@@ -72,7 +74,7 @@ __device__ __forceinline__ void score_at(const Dense<T>& dense, const Gathered<T
   }
 }
 
-// What a step needs besides the score.
+// A step's arguments besides the score.
 template <class S>
 struct DenseChain {
   S* data;
@@ -81,7 +83,7 @@ struct DenseChain {
   Samples<ChainRow<Compute<S>>> samples;
   Report report;
 
-  // keep: where the state goes too, or null.
+  // Takes one step of four elements. keep: the place that also gets the state, or null.
   __device__ __forceinline__ void take(const Dense<Compute<S>>& dense, const Gathered<Compute<S>>& from,
                                        uint32_t row, uint32_t group, int64_t step, S* keep) const {
     using T = Compute<S>;

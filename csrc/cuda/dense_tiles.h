@@ -2,8 +2,8 @@
 // memory, summed in registers.
 //
 // A block's threads stand in 8 rows of 16. A thread has kRows neighbouring samples and 4 of the 64
-// columns, so that sixteen threads share a sample. Who has which of a sample's sums, and in which
-// order they are added, does not depend on kRows.
+// columns, so that sixteen threads share a sample. Which thread has which of a sample's sums, and
+// the order in which they are added, do not depend on kRows.
 #pragma once
 
 #include "dense_math.h"
@@ -15,7 +15,7 @@ constexpr int kSide = 4;                // columns a thread
 constexpr int kTile = kAcross * kSide;  // components, or rows of a matrix, at once
 constexpr int kSpan = 128;  // dimensions summed in one go: a long sum would lose digits that a softmax needs
 
-// What is summed over that is in shared memory at once: 64 bytes of each row.
+// The number of terms of a sum that are in shared memory at once: 64 bytes of each row.
 template <class T>
 constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
 
@@ -41,8 +41,9 @@ __device__ __forceinline__ void write(T* to, const T (&from)[kCount]) {
   }
 }
 
-// A thread's share of a window of a matrix, kWidth columns wide: of column threadIdx % kWidth every
-// so many'th row; 0 beyond `rows` and `columns`. `matrix` is where the window begins.
+// Loads a thread's share of a window of a matrix, kWidth columns wide: every (kThreads / kWidth)'th
+// row of column threadIdx % kWidth, and 0 beyond `rows` and `columns`. The window begins at
+// `matrix`, and its rows are `stride` apart.
 template <int kWidth, int kCount, class T>
 __device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows, int columns,
                                       T (&out)[kCount]) {
@@ -54,16 +55,16 @@ __device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows,
   for (int i = 0; i < kCount; ++i, from += kStep * stride) out[i] = i * kStep < left ? *from : T(0);
 }
 
-// Column c of the 64 is in thread c % 16, as its c / 16'th, and so lies at 4 (c % 16) + c / 16:
-// what sixteen threads then write of one sample lies side by side.
+// Thread c % 16 has column c of the 64, as its column c / 16, so column c lies at
+// 4 (c % 16) + c / 16. The values that sixteen threads write of one sample then lie side by side.
 __device__ __forceinline__ int place_of(int c) { return c % kAcross * kSide + c / kAcross; }
 
-// Shared memory of a block, and where a thread stands in it. kMatrices: 2 where the rows have a
-// precision beside them.
+// A block's shared memory, and the thread's place in it. kMatrices: 2 where each row of means comes
+// with a row of precisions, else 1.
 template <class T, int kRows, int kMatrices>
 struct Tiles {
   static constexpr int kSamples = kThreads / kAcross * kRows;
-  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;  // 4 more: banks
+  static constexpr int kPitch = kSamples + kSide, kWide = kTile + kSide;  // 4 more, to spread the banks
   static constexpr int kOfSamples = kSamples * kDepth<T> / kThreads,
                        kOfMatrix = kTile * kDepth<T> / kThreads;  // a thread's share
   static constexpr int kNumbers = kDepth<T> * kPitch + kMatrices * kDepth<T> * kWide + kTile * kPitch;
@@ -79,7 +80,7 @@ struct Tiles {
         row(static_cast<int>(threadIdx.x) / kAcross),
         column(static_cast<int>(threadIdx.x) % kAcross) {}
 
-  // products of the thread's column c, for its samples.
+  // The products of the thread's column c with the thread's samples.
   __device__ __forceinline__ T* own(int c) const {
     return products + (column + kAcross * c) * kPitch + row * kRows;
   }
@@ -98,9 +99,9 @@ struct Tiles {
     for (int i = 0; i < kOfSamples; ++i) samples[d * kPitch + first + i * (kThreads / kDepth<T>)] = values[i];
   }
 
-  // sum[r][c] = the sum over all dimensions of add(sample r's number, column c's, and the second
-  // matrix's). `at`: the tile's first sample, rows `pitch` apart, padded with zeros; rows[0] and
-  // rows[1]: the matrices' first row of the tile, of which there are `count`.
+  // Sums over all dimensions: sum[r][c] = add(element of sample r, element of column c, the second
+  // matrix's element, sum[r][c]). at: the tile's first sample; the samples are `pitch` apart,
+  // padded with zeros. rows[0], rows[1]: the first of the tile's `count` rows in each matrix.
   template <class Add>
   __device__ __forceinline__ void sum_dimensions(const T* at, int64_t pitch, const T* const (&rows)[2],
                                                  int64_t stride, int count, int dim, T (&sum)[kRows][kSide],
@@ -119,7 +120,7 @@ struct Tiles {
     }
 #pragma unroll 1
     for (int d = 0; d < dim; d += kDepth<T>) {
-      __syncthreads();  // what is there has been used
+      __syncthreads();  // every thread is done with the chunk before
       put_samples(next_samples);
       put_transposed(next_rows[0], matrix);
       if constexpr (kMatrices == 2) put_transposed(next_rows[1], second);
@@ -144,7 +145,7 @@ struct Tiles {
     if (dim > kSpan) end_span(false, sum), take_products(sum);
   }
 
-  // The products of the thread: the spans so far, which have no room in registers.
+  // Adds a span's sums to the thread's products, in shared memory: registers have no room for them.
   __device__ __forceinline__ void end_span(bool is_first, T (&sum)[kRows][kSide]) const {
 #pragma unroll
     for (int c = 0; c < kSide; ++c) {
@@ -163,9 +164,10 @@ struct Tiles {
     }
   }
 
-  // out = out factor + products^T matrix, (samples, dim), a thread's samples by 4 dimensions;
-  // fetch_rows(first, d, share) gets a thread's share of kDepth rows of the matrix, 64 dimensions
-  // from d on; `used`, bit by bit: which of those rows have any weight.
+  // out = out factor + products^T matrix, [samples, dim]; a thread makes its samples by 4
+  // dimensions at a time. fetch_rows(first, d, share) loads a thread's share of kDepth rows of the
+  // matrix, 64 dimensions from d on. Bit i of `used` says whether the i'th kDepth rows have any
+  // weight.
   template <class FetchRows>
   __device__ __forceinline__ void add_products(uint32_t used, bool is_first, const T (&factor)[kRows],
                                                int dim, T* out, int64_t pitch, FetchRows fetch_rows) const {

@@ -31,7 +31,7 @@ struct MakeLangevinRow {
   }
 };
 
-// Null where there is none.
+// The operands have one shape; mean and mask are null where the call has none.
 template <class S>
 struct StepOperands {
   S* out;
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Know
   layout.template store<0>(in.out, at, value);
 }
 
-// Make<T> makes a row of the sources; unit: in all of them a = 1.
+// Make<T> makes a row from the sources; unit: a = 1 in every row.
 template <template <class> class Make, class Args, class... Sources>
 void step(const Call& call, const Args& args, bool unit, Sources... sources) {
   const Tensor &out = args.out, &state = args.x ? *args.x : out, &g = args.score;

@@ -14,8 +14,8 @@ namespace pyebm {
 constexpr int kMaxDims = 16;
 constexpr int kMaxOperands = 5;
 
-// Elements that make 16 bytes of dtype S; what goes with them (a mask's bytes, float32 losses)
-// moves in the same numbers.
+// The number of elements of dtype S in 16 bytes. Operands of another dtype (a mask's bytes, float32
+// losses) move as many elements at a time.
 template <class S>
 constexpr int kGranule = 16 / static_cast<int>(sizeof(S));
 
@@ -50,21 +50,21 @@ struct Divider {
 
 struct Place {
   uint32_t sample;  // ids are 32 bits: there are no more samples than that
-  uint32_t group;   // the first element is the sample's 4 * group'th
-  uint64_t bytes;   // and lies there in the operands with dense rows
-  int count;        // how many of the thread's elements there are
+  uint32_t group;   // the thread's first element is the sample's 4 * group'th
+  uint64_t bytes;   // the first element's offset in operands with dense rows
+  int count;        // how many of the thread's elements exist
   bool wide;        // they can be moved 16 bytes at a time
 
   __device__ __forceinline__ int64_t element() const { return static_cast<int64_t>(group) * 4; }
 };
 
-// The samples cut into pieces of a thread's elements.
+// The samples, cut into pieces that one thread each takes.
 struct Pieces {
   int64_t samples, elements, total;
   Divider per_sample;
-  uint32_t whole;  // the pieces of a sample that are not cut short by its end
-  int tail;        // the elements of the one that is
-  uint32_t small;  // their numbers fit 31 bits
+  uint32_t whole;  // the pieces of a sample that its end does not cut
+  int tail;        // the elements of the piece that its end cuts, or 0
+  uint32_t small;  // 1: the pieces' numbers fit 31 bits
 
   Pieces(int64_t samples, int64_t elements, int count)
       : samples(samples),
@@ -84,11 +84,11 @@ struct Rows {
   static constexpr int kCount = kElements<S>;
   static constexpr int kItem = 16 / kGranule;  // bytes of an element of the samples' dtype
   Pieces pieces;
-  // Of all operands but the last in bytes; of that one, a mask that may serve all samples or a
-  // factor, in elements.
+  // sample_stride: of operands 0 to 3, in bytes. last_stride: of operand 4, in elements; that one
+  // is a factor, or a mask, which may serve all samples.
   uint64_t sample_stride, last_stride;
   // Row b of every operand starts b * misfit elements after a 16-byte boundary, and is moved in
-  // wide accesses where that is a multiple of the granule; narrow = 1: no row is.
+  // wide accesses where that is a multiple of the granule; narrow = 1: no row is moved so.
   uint32_t misfit, narrow;
 
   template <int kThread>
@@ -124,7 +124,7 @@ struct Rows {
   }
 
  private:
-  // Where a thread's elements of an operand begin.
+  // The address of a thread's first element in an operand.
   template <int kOperand, class S>
   __device__ __forceinline__ S* first(S* data, const Place& at) const {
     using Byte = std::conditional_t<std::is_const_v<S>, const char, char>;
@@ -180,11 +180,11 @@ struct Strided {
   }
 };
 
-// Elements a thread.
+// The number of elements that a thread takes.
 template <class S, class Layout>
 constexpr int kCountOf = Layout::template kCount<S>;
 
-// The place of this thread in a grid that covers all pieces once; false: it has none.
+// Finds this thread's place in a grid that covers all pieces once; false: the thread has none.
 template <class S, class Layout>
 __device__ __forceinline__ bool find_place(const Layout& layout, Place& at) {
   constexpr int kThread = kCountOf<S, Layout>;

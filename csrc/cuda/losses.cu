@@ -1,5 +1,5 @@
 // denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass
-// its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times what came
+// its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times the gradient
 // from above.
 #include "losses.h"
 
@@ -35,7 +35,8 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known
   for (int k = 0; k < kCount; ++k) r[k] = r[k] + samples.of(row, at, k).mu * z[k];
 }
 
-// One partial sum of r^2 per team, and the gradient where `grad` is given.
+// One partial sum of r^2 per team, and the gradient where `grad` is not null. partial: [samples,
+// parts]; grad: pred's shape.
 template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads,
                                   4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
@@ -48,13 +49,13 @@ __global__ void __launch_bounds__(kThreads,
   const int64_t share = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
   const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
   const bool real = share < layout.pieces.samples;
-  // No branch around the work and as many turns for every thread: where there is nothing to do,
-  // there are 0 elements.
+  // No branch surrounds the work, and every thread takes as many turns: a thread without work has 0
+  // elements.
   const auto sample = real ? static_cast<uint32_t>(share) : 0;
   SampleNoise noise;
   LossRow<T> row;
   samples.find(sample, noise, row, in.drawn);
-  // A thread adds the same elements in the same order in every layout, if in smaller pieces.
+  // A thread adds the same elements in the same order in every layout, though in smaller pieces.
   constexpr int kParts = kElements<S> / kCount;
   const int64_t first = (((team - share * teams.parts) * kSteps << teams.log) + lane) * kParts;
   const int64_t rest = real ? pieces - first : 0;
@@ -90,6 +91,7 @@ __global__ void __launch_bounds__(kThreads,
   if (real && lane == 0) partial[team] = static_cast<double>(sum);
 }
 
+// The loss of each element, in pred's shape.
 template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads)
     elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Known samples, Layout layout) {
@@ -105,6 +107,7 @@ __global__ void __launch_bounds__(kThreads)
   layout.template store<0>(loss, at, r);
 }
 
+// The loss's gradient times the gradient from above, in pred's shape.
 template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads)
     grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in, Known samples, Layout layout) {
@@ -129,12 +132,13 @@ __global__ void __launch_bounds__(kThreads)
   layout.template store<0>(grad, at, r);
 }
 
+// grad, in place, times the gradient from above: one number, or one per sample.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<S>> above, Layout layout) {
   Place at;
   if (!find_place<S>(layout, at)) return;
   const Compute<S> factor = above.data[static_cast<int64_t>(at.sample) * above.stride];
-  if (factor == Compute<S>(1)) return;  // loss.backward(): nothing to do, and nothing is read
+  if (factor == Compute<S>(1)) return;  // as from loss.backward(): nothing is read or written
   Compute<S> value[kCountOf<S, Layout>];
   layout.template load<0>(grad, at, value);
 #pragma unroll
@@ -146,7 +150,7 @@ NoiseName noise_of(const Call& call, const args::LossTerms& terms) {
   return terms.z ? NoiseName{} : call.noise(terms.name, terms.seeds, terms.ids);
 }
 
-// Of the terms, kappa_positive is not looked at: that would be to wait for the device.
+// The term kappa_positive is ignored here: to check it, the host would wait for the device.
 void denoising_loss(const args::DenoisingLoss& args) {
   const Tensor &loss = args.loss, &pred = args.pred;
   const MaybeTensor &grad = args.grad, &z = args.terms.z, &x0 = args.terms.x0;

@@ -1,5 +1,5 @@
-// What surrounds a loss's pass over the elements: its coefficients, what came from above, and the
-// sums' second stage.
+// The surroundings of a loss's pass over the elements: the coefficients, the gradient from above,
+// and the second stage of the sums.
 #pragma once
 
 #include "../common/losses.h"
@@ -10,14 +10,15 @@ namespace pyebm {
 
 enum Reduction : int64_t { kNone, kSample, kSum, kMean, kBatchMean };
 
-// Null where there is none; z is then made from the noise's name.
+// The operands have one shape; z and x0 are null where the call has none. Without z, the kernels
+// draw the noise by its name.
 template <class S>
 struct LossOperands {
   const S *pred, *z, *x0;
-  uint32_t drawn, plain;  // 1: without z; also without x0, and with lambda = 1: the DSM loss
+  uint32_t drawn, plain;  // 1: no z; 1: also no x0, and lambda = 1, as in the DSM loss
 };
 
-// grad_output: one number, one per sample, or one per element.
+// The gradient from above, grad_output: one number, one per sample, or one per element.
 template <class T>
 struct Above {
   const T* data;
@@ -57,8 +58,8 @@ struct MakeLossRow {
 struct LossCoefficients {
   RowSource lambda, mu;
   LossWeight weight;
-  double divisor;  // what the reduction divides the sum by
-  int64_t run;     // run_of() them
+  double divisor;  // the reduction divides the sum by it
+  int64_t run;     // elements of a run, by run_of()
 
   LossCoefficients(const Call& call, const Tensor& pred, const args::LossTerms& terms) {
     const int64_t samples = pred.size(0), elements = elements_of(pred), reduction = terms.reduction;
@@ -86,11 +87,11 @@ struct LossCoefficients {
     with_rows<LossRow<T>>(call, pred, noise, {lambda, mu, weight.kappa, weight.weight}, run, make, body);
   }
 
-  // Of a sample's sum: 1 where each element has its own.
+  // The weight of a sample's sum: 1 where the elements' own weights are in the sum already.
   LossWeight of_sums() const { return run ? LossWeight{{1.0}, {1.0}, 1.0, false} : weight; }
 };
 
-// A sample's loss: its parts, added by one warp in a fixed order.
+// One warp adds a sample's parts in a fixed order. loss: [samples]; partial: [samples, parts].
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     sample_kernel(T* loss, const double* partial, LossWeight weight, int64_t samples, int64_t parts) {
@@ -104,8 +105,8 @@ __global__ void __launch_bounds__(kThreads)
   if (sample < samples && lane == 0) loss[sample] = static_cast<T>(weight.at(sample) * sum);
 }
 
-// Block k adds the terms [k * chunk, (k + 1) * chunk); weighted: partial sums by their samples'
-// weights.
+// Block k adds the terms [k * chunk, (k + 1) * chunk) and writes out[k]. weighted: the terms are
+// partial sums, and each is multiplied by its sample's weight.
 template <class Out>
 __global__ void __launch_bounds__(kThreads)
     total_kernel(Out* out, const double* terms, int64_t count, int64_t chunk, bool weighted,

@@ -1,9 +1,9 @@
-// What a block gathers of a mixture for a tile of samples: one pass over a part of the components,
-// whose weights are relative to the largest so far (Milakov & Gimelshein 2018).
+// A block gathers a mixture's sums for a tile of samples in one pass over a part of the components,
+// with weights relative to the largest so far (Milakov & Gimelshein 2018).
 //
-// A way to gather has the samples of its tile, kSamples; the numbers of shared memory that it
-// needs, kNumbers; whether it is for few samples, kSmall; and gather(shared memory, target, to,
-// part, the tile's first sample).
+// A way to gather is a struct with kSamples, the samples of its tile; kNumbers, the numbers of
+// shared memory that it needs; kSmall, whether it is for few samples; and gather(shared memory,
+// target, to, part, the tile's first sample).
 #pragma once
 
 #include "dense.h"
@@ -11,15 +11,15 @@
 
 namespace pyebm {
 
-constexpr int kFewRows = 2;  // samples a thread, where they are few
+constexpr int kFewRows = 2;  // samples a thread, where the call has few
 
-// Of a part's components and a sample: the largest log2 q, and relative to it sum q and sum q
-// variance.
+// One sample's sums over a part's components. most: the largest log2 q; sum and total: sum q and
+// sum q variance, relative to it.
 template <class T>
 struct Weights {
   T most = lowest<T>(), sum = 0, total = 0;
 
-  // A larger `most`; returns the factor of what was gathered until now.
+  // Raises `most`; returns the factor that rescales the sums gathered so far.
   __device__ __forceinline__ T raise(T to) {
     const T factor = exp2_of(most - to);
     most = to, sum = sum * factor, total = total * factor;
@@ -28,17 +28,17 @@ struct Weights {
   __device__ __forceinline__ void add(T weight, T variance) {
     sum = sum + weight, total = fused(weight, variance, total);
   }
-  // What sixteen threads have together, relative to the same `most`.
+  // Adds up and stores the sums of the sixteen threads, which must have the same `most`.
   __device__ __forceinline__ void store(const Gathered<T>& to, int64_t at) {
     sum = summed_across(sum), total = summed_across(total);
     if (threadIdx.x % kAcross == 0) to.most[at] = most, to.sum[at] = sum, to.total[at] = total;
   }
 };
 
-// The components of a part.
+// The components [first, end) of a part.
 template <class T>
 struct Part {
-  int64_t first, end, row;  // row: of the tile's first sample in what is gathered
+  int64_t first, end, row;  // row: the tile's first sample, counted through (part, sample)
 
   __device__ __forceinline__ Part(const Dense<T>& mix, const Gathered<T>& to, int part, int64_t first_row)
       : first(mix.components * part / to.parts),
@@ -49,8 +49,8 @@ struct Part {
   }
 };
 
-// The sums of the means stay in memory; registers have those of one tile of components and 64
-// dimensions.
+// The sums of the means stay in memory; registers hold those over one tile of components, 64
+// dimensions at a time.
 template <class T, bool kDiagonal, int kRows>
 struct GatherMixture {
   using Shared = Tiles<T, kRows, kDiagonal ? 2 : 1>;
@@ -89,7 +89,7 @@ struct GatherMixture {
       }
 #pragma unroll
       for (int r = 0; r < kRows; ++r) factor[r] = have[r].raise(largest_across(factor[r]));
-      uint32_t used = 0;  // a bit for every kDepth components: has any of them any weight?
+      uint32_t used = 0;  // bit i: whether any of the i'th kDepth components has weight
 #pragma unroll
       for (int c = 0; c < kSide; ++c) {
         const int i = tiles.column + kAcross * c;

@@ -1,5 +1,6 @@
-// The noise that a device tensor names (pyebm/_schemas.py): nothing about it is a launch argument,
-// so that a captured CUDA graph draws what the tensor says at each replay.
+// The noise that a device tensor names (pyebm/_schemas.py). No part of the name is a launch
+// argument, so a captured CUDA graph draws, at each replay, the noise that the tensor names by
+// then.
 #pragma once
 
 #include "../common/normal.h"
@@ -8,8 +9,8 @@
 
 namespace pyebm {
 
-// One word each of kCalls Philox calls, which share their keys, and whatever else the compiler
-// finds to be the same.
+// The same word of kCalls Philox calls. The calls share their keys, and whatever else the compiler
+// finds to be equal.
 template <int kCalls>
 struct Words {
   uint32_t call[kCalls];
@@ -47,7 +48,7 @@ struct NoiseName {
   const int64_t *seeds = nullptr, *ids = nullptr;  // one per sample, or null
 
   __device__ __forceinline__ SampleNoise of_all(uint32_t sample) const {
-    // Low and high words of the four.
+    // The low and the high word of each of the four numbers.
     const auto* words = reinterpret_cast<const Pack<uint32_t, 4>*>(name);
     const Pack<uint32_t, 4> first = words[0], second = words[1];
     return {first.values[0], first.values[1], first.values[2] + sample, second.values[0], second.values[2]};
@@ -61,8 +62,8 @@ struct NoiseName {
   }
 };
 
-// The words of a thread's elements, four of each Philox call; `ahead` steps after the one that is
-// named.
+// The words for a thread's elements, four from each Philox call, `ahead` steps after the step that
+// the noise names.
 template <int kCalls>
 __device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place& at, uint32_t ahead,
                                            Words<kCalls> (&words)[4]) {
@@ -76,7 +77,7 @@ __device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place
   philox4x32_10(words[0], words[1], words[2], words[3], k0, k1);
 }
 
-// z of a thread's elements; T is float, or double to which the float32 normals are widened.
+// z for a thread's elements. T is float, or double, to which the float32 normals are widened.
 template <class T, int kCount>
 __device__ __forceinline__ void draw(const SampleNoise& noise, const Place& at, T (&z)[kCount],
                                      uint32_t ahead = 0) {

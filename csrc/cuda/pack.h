@@ -9,12 +9,13 @@
 
 namespace pyebm {
 
-// What a dtype is computed in.
+// The type of the arithmetic on elements of dtype S.
 template <class S>
 using Compute = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-// Elements a thread, where they lie side by side: so many Philox calls as share their keys, and
-// what a thread must find out before it can begin. Fewer doubles, whose registers count twice.
+// The elements of a thread, where they lie side by side: several Philox calls then share their keys
+// and the work that a thread does before it begins. Doubles are fewer: they take twice the
+// registers.
 template <class S>
 constexpr int kElements = std::is_same_v<S, double> ? 8 : 16;
 
@@ -35,7 +36,7 @@ __device__ __forceinline__ S narrowed(Compute<S> value) {
     return value;
 }
 
-// What one access moves: 16 bytes, or a granule's elements where those are fewer bytes (a mask's).
+// The elements that one access moves: 16 bytes, or a granule where that is fewer bytes (a mask's).
 template <class S, int kCount>
 struct alignas(sizeof(S) * kCount) Pack {
   S values[kCount];
@@ -44,7 +45,8 @@ struct alignas(sizeof(S) * kCount) Pack {
 template <class S, int kGranule>
 constexpr int kPack = sizeof(S) * kGranule < 16 ? kGranule : 16 / static_cast<int>(sizeof(S));
 
-// A word holds two: one instruction for each, where nvcc takes two for the upper one.
+// A word holds two elements. Each takes one instruction here, where nvcc takes two for the upper
+// one.
 __device__ __forceinline__ void unpack(const __nv_bfloat16* from, float* values, int count) {
 #pragma unroll
   for (int k = 0; k < count; k += 2) {

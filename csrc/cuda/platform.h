@@ -1,5 +1,5 @@
-// What the kernels need around them: CUDA itself, or the tests' emulator, under which g++ compiles
-// the same sources.
+// The kernels' platform: CUDA itself, or the tests' emulator, with which g++ compiles the same
+// sources.
 //
 // A kernel uses no inline assembly and no intrinsic that the emulator lacks; a launch goes through
 // `launch`.
@@ -20,7 +20,7 @@
 
 namespace pyebm {
 
-constexpr int kThreads = 128;  // a block; small tensors then still reach most of the multiprocessors
+constexpr int kThreads = 128;  // of a block; so few that small tensors still reach most multiprocessors
 
 #if defined(__CUDACC__)
 using Stream = cudaStream_t;
@@ -29,8 +29,8 @@ using Stream = cudaStream_t;
 #define PYEBM_CUDA_ARCHS "unknown architectures"
 #endif
 
-// Errors come from the launch itself, never from cudaGetLastError alone, which may hold somebody
-// else's.
+// Errors come from the launch itself, never from cudaGetLastError alone, which may hold the error
+// of another library's call.
 template <class... Parameters>
 void launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, Stream stream,
             Parameters... arguments) {

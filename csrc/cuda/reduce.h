@@ -9,8 +9,7 @@ namespace pyebm {
 constexpr int kWarps = kThreads / 32;
 constexpr int kSteps = 4;  // pieces a thread of a team takes, one after the other
 
-// How a sample's pieces are shared out: `parts` teams of 2^log threads, each with kSteps pieces a
-// thread.
+// A sample's pieces go to `parts` teams of 2^log threads, at most kSteps pieces a thread.
 struct Teams {
   int log = 0, steps = 0;  // steps: the turns that any thread needs
   int64_t parts = 1;
@@ -26,8 +25,8 @@ struct Teams {
   int64_t blocks(int64_t samples) const { return ceil_div(samples * parts, kThreads >> log); }
 };
 
-// The sum over each team of 2^log threads, whole in its first thread. Every thread of the block
-// must call.
+// The sum over each team of 2^log threads; only the team's first thread gets the whole sum. Every
+// thread of the block must call.
 template <class T>
 __device__ __forceinline__ T team_sum(T value, int log) {
   for (int width = log < 5 ? 1 << log : 32; width > 1; width >>= 1)

@@ -1,9 +1,10 @@
-// target_score: the score of a closed-form target.
+// target_score writes the score of a closed-form target.
 #include "dense.h"
 
 namespace pyebm {
 namespace {
 
+// A thread scores its elements; with `coupled` they are a whole sample of at most four.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads)
     score_kernel(S* out, const S* x, TargetNumbers<Compute<S>> target, uint32_t coupled, Layout layout) {
@@ -15,7 +16,7 @@ __global__ void __launch_bounds__(kThreads)
   layout.template store<0>(out, at, score);
 }
 
-// A warp a sample.
+// A warp scores one sample.
 template <class S>
 __global__ void __launch_bounds__(kThreads)
     coupled_score_kernel(S* out, const S* x, TargetNumbers<Compute<S>> in, Strided layout) {

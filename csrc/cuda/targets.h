@@ -1,6 +1,6 @@
-// What the ops on closed-form targets share: the scores of csrc/common/targets.h, for a thread's
-// elements where each stands for itself, and for the elements of a whole sample where they need
-// each other.
+// The scores of csrc/common/targets.h, for all ops on closed-form targets: of a thread's elements
+// where each is independent of the others, and of a whole sample where its elements need each
+// other.
 #pragma once
 
 #include "../common/targets.h"
@@ -16,7 +16,7 @@ struct TargetNumbers {
   bool is_coupled() const { return target == kRosenbrock || target == kAckley || target == kFunnel; }
 };
 
-// Targets whose elements stand for themselves.
+// Targets whose elements are independent of each other.
 template <class T>
 class ElementTarget {
  public:
@@ -111,8 +111,8 @@ class SampleTarget {
   T first_ = 0, second_ = 0;  // of the sample: pull and turn, or the sum of squares and e^-v
 };
 
-// By a warp: lane l adds the elements l, l + 32, ..., then the upper lanes go to the lower ones;
-// every lane gets the sum.
+// A warp's sum: lane l adds the elements l, l + 32, ..., then the upper half of the lanes is added
+// to the lower half until one is left; every lane gets the sum.
 template <class T>
 struct WarpSum {
   int64_t elements;
@@ -128,7 +128,7 @@ struct WarpSum {
   }
 };
 
-// Up to four elements of a sample, by the one thread that has them; the other lanes are zero.
+// One thread's sum of the up to four elements of its sample; the order's other lanes are zero.
 template <class T>
 struct SmallSum {
   int64_t elements;
@@ -161,7 +161,7 @@ __device__ __forceinline__ void score_elements(const TargetNumbers<T>& in, const
   each.score(at, x, out);
 }
 
-// As a tensor of dtype S holds it.
+// The value as a tensor of dtype S holds it.
 template <class S>
 __device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
   return widened(narrowed<S>(value));

@@ -1,7 +1,7 @@
 // A block of CUDA threads on one OS thread. A fiber runs until it blocks in a barrier or a warp
-// collective, so that a missing barrier really reorders the code; the order of blocks, warps and
-// threads comes from PYEBM_EMULATOR_SEED: 0 as numbered, odd shuffled, even by random priorities
-// (warps first), which alone shows a write that overtakes another warp's read.
+// collective, so that a missing barrier really reorders the code. PYEBM_EMULATOR_SEED gives the
+// order of blocks, warps and threads: 0 as numbered, odd shuffled, even by random priorities (warps
+// first). Only priorities show a write that overtakes another warp's read.
 #pragma once
 
 #include <random>
@@ -106,7 +106,7 @@ inline void barrier() {
 }
 
 // The lanes in `mask` meet, each with a value; returns which of the warp's two buffers then holds
-// them.
+// the values.
 inline int meet(unsigned mask, uint64_t value) {
   Quiet quiet;
   Fiber* me = block.current;
@@ -144,7 +144,7 @@ inline int meet(unsigned mask, uint64_t value) {
   return buffer;
 }
 
-// Static shared memory, full of NaN for every block, with red zones around each array.
+// Static shared memory: NaN at the start of every block, with red zones around each array.
 inline void* shared_array(const void* tag, size_t size, size_t alignment) {
   Quiet quiet;
   for (auto& [known, at] : block.tags) {

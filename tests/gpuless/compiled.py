@@ -1,6 +1,6 @@
 """Triton's real launch path on a machine without a GPU: arguments are specialised (alignment, the
-value 1, None) and kernels compiled exactly as for a launch; instead of the launch comes whatever
-the caller wants to do with the compiled kernel.
+value 1, None) and kernels compiled exactly as for a launch. The caller's function gets the compiled
+kernel in place of the launch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Driver:
         return TARGETS[self.target]
 
     def get_current_device(self) -> int:
-        return list(TARGETS).index(self.target)  # what Triton keeps its compiled kernels by
+        return list(TARGETS).index(self.target)  # Triton keeps compiled kernels by device
 
     def get_current_stream(self, device: int = 0) -> int:  # noqa: ARG002
         return 0
@@ -59,8 +59,8 @@ class Launch:
 
     @property
     def run_time_arguments(self) -> list[Any]:
-        """The values that the compiled kernel takes, in its order: what is not a constexpr (None is
-        one)."""
+        """The values that the compiled kernel takes, in its order: every argument but constexprs,
+        and None is one of those."""
         signature = self.compiled.src.signature
         return [
             value
@@ -77,8 +77,8 @@ def _present(value: Any, kind: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def compiling(target: str, execute: Callable[[Launch], None] | None = None) -> Iterator[list[Launch]]:
-    """Within: a launch of any Triton kernel, on CPU tensors, compiles it for ``target``, is listed,
-    and goes to ``execute``."""
+    """Within, a launch of any Triton kernel on CPU tensors compiles the kernel for ``target``,
+    joins the list, and goes to ``execute``."""
     launches: list[Launch] = []
 
     def launcher(function: JITFunction, grid: tuple[int, ...]) -> Callable[..., None]:

@@ -1,11 +1,11 @@
 """Holds the compiled CUDA kernels to rules and to committed limits, four generations of them; needs
 no GPU.
 
-``python tests/gpuless/cuda_gate.py``          check against cuda_limits.json, and that
-docs/gpu-kernels.md says the same ``python tests/gpuless/cuda_gate.py --write``  write both anew
+``python tests/gpuless/cuda_gate.py`` checks against cuda_limits.json, and checks that
+docs/gpu-kernels.md says the same; with ``--write`` it writes both anew.
 
 It reads the machine code out of the built library, pyebm/_C_cuda.abi3.so, with the tools that come
-with Triton. How instructions are counted and weighed, here and for Triton's kernels: throughput.py.
+with Triton. throughput.py counts and weighs the instructions, here and for Triton's kernels.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ ARCHITECTURES = ("80", "90", "100", "120")
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 
 REGISTERS, THREADS, MOST_THREADS = 65536, 128, 2048
-# As C++ mangles it, bytes, elements a thread.
+# Each dtype's name as C++ mangles it, its bytes, its elements a thread.
 TYPES = {
     "float": ("f", 4, 16),
     "double": ("d", 8, 8),
     "half": ("6__half", 2, 16),
     "bfloat16": ("13__nv_bfloat16", 2, 16),
 }
-# Kernel, its further template arguments, the tensors of the dtype that it reads and writes, the
-# pieces of a loop that are counted.
+# For each case: the kernel, its further template arguments, the tensors of the dtype that it reads
+# and writes, the pieces of a loop that are counted.
 KERNELS = {
     "normal": ("noise_kernel", "ELb0E", 1, 1),
     "uniform": ("noise_kernel", "ELb1E", 1, 1),
@@ -81,8 +81,8 @@ def compiled(arch: str, folder: str) -> dict[str, tuple[int, list[str]]]:
 
 
 def check_arithmetic() -> None:
-    """Every product and sum is rounded by itself, but in the square root that normal.h explains and
-    in the dense targets' sums."""
+    """Every product and sum is rounded by itself, except in the square root that normal.h explains
+    and in the dense targets' sums."""
     patterns = (r"rsqrt\.approx\.ftz\.f32\b", r"fma\.", r"\w+\.approx\b")
     for name, code in re.findall(
         r"\.entry\s+(\w+)(.*?)(?=\.entry|\Z)", tool("cuobjdump", "-ptx", LIBRARY), re.S
@@ -111,7 +111,7 @@ def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) ->
     def path(turns: int, stores: int) -> list[str]:
         return throughput.usual_path(code, {throughput.WIDE_STORE: stores, throughput.ROOT: roots * turns})
 
-    if name == "a chain's step":  # what one step more costs
+    if name == "a chain's step":  # the cost of one step more
         once, twice = (throughput.count(path(turns, stores), elements) for turns in (1, 2))
         instructions, serial, concurrent = (
             getattr(twice, what) - getattr(once, what) for what in ("instructions", "serial", "concurrent")

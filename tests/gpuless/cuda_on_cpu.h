@@ -11,9 +11,9 @@
 #include "scheduler.h"
 
 namespace cuda_on_cpu {
-// Where set, gets every launch instead of the emulator: kernel, blocks, threads, and its arguments'
-// number, addresses and sizes; and every workspace, with its address for the kernel, its bytes for
-// the blocks, and no threads.
+// The recorder, where set, gets every launch in place of the emulator: kernel, blocks, threads, and
+// the number, addresses and sizes of the arguments. It also gets every workspace: the address in
+// place of the kernel, the bytes in place of the blocks, and no threads.
 using Recorder = void (*)(const void*, int64_t, int64_t, int64_t, const void* const*, const size_t*);
 inline Recorder recorder = nullptr;
 inline void allocated(const void* memory, int64_t bytes) {
@@ -42,7 +42,8 @@ extern "C" inline __attribute__((visibility("default"), used)) void pyebm_record
 inline void __syncthreads() { cuda_on_cpu::barrier(); }
 
 namespace cuda_on_cpu {
-// What lane `from` of the calling warp gave; `own` where there is no such lane.
+// The value from lane `from` of the calling warp; with `own`, the caller's value, because there is
+// no such lane.
 template <class T>
 T shuffle(unsigned mask, T value, unsigned from, bool own) {
   static_assert(sizeof(T) <= 8);
@@ -70,8 +71,8 @@ T __shfl_xor_sync(unsigned mask, T value, int flipped) {
 }
 inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { cuda_on_cpu::meet(mask, 0); }
 
-// TSan knows no fences: here a fence is ordered after all earlier ones, which shows one that is
-// missing before a ticket.
+// TSan knows no fences. Here each fence is ordered after all earlier ones, so that TSan sees where
+// a fence before a ticket is missing.
 inline char emulated_fence;
 inline void __threadfence() {
 #if defined(__SANITIZE_THREAD__)
@@ -133,8 +134,8 @@ inline __half __float2half_rn(float x) {
   if (x != x) return {0x7FFF};
   const float magnitude = std::fabs(x);
   if (magnitude >= 65520.0f) return {static_cast<uint16_t>(sign | 0x7C00u)};
-  // The spacing of halves around x; what rounds up to the next power of two carries into the
-  // exponent.
+  // x is counted in spacings of the halves around it; a count that rounds up to the next power of
+  // two carries into the exponent.
   const int exponent = magnitude < 0x1p-14f ? -14 : std::ilogb(magnitude);
   const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
   return {static_cast<uint16_t>(sign | (steps + (static_cast<uint32_t>(exponent + 14) << 10)))};

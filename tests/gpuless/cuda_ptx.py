@@ -1,8 +1,8 @@
 """The CUDA ops as nvcc compiles them: the host's half runs as in the emulator, but each launch
 executes the kernel's PTX (ptx.py).
 
-The PTX is that of the built library, pyebm/_C_cuda.abi3.so, where there is one of these sources;
-else nvcc makes it from them, once for each content.
+The PTX comes from the built library, pyebm/_C_cuda.abi3.so, where that is newer than the sources;
+else nvcc makes it from the sources, once for each content.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def kernel(name: str) -> ptx.Kernel:
 
 @functools.cache
 def _functions() -> dict[int, str]:
-    """{address less the library's: demangled name} of the emulator's kernels."""
+    """{address within the library: demangled name} of the emulator's kernels."""
     done = subprocess.run(["nm", build()], capture_output=True, text=True, check=True)
     found = re.findall(
         r"^([0-9a-f]+) [tTwWuV] (\w*kernel\w*|\w*make_rows\w*|pyebm_record)$", done.stdout, re.M
@@ -128,8 +128,8 @@ def _view(address: int, size: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def executing() -> Iterator[list[str]]:
-    """Within: the backend "cuda-emulated" runs its kernels' PTX; the names of the kernels that
-    ran."""
+    """Within, the backend "cuda-emulated" runs its kernels' PTX; yields the names of the kernels
+    that ran."""
     library = ctypes.CDLL(str(build()))
     base = ctypes.cast(library.pyebm_record, ctypes.c_void_p).value - next(
         a for a, n in _functions().items() if n == "pyebm_record"
@@ -147,7 +147,7 @@ def executing() -> Iterator[list[str]]:
             values = [ctypes.string_at(pointers[k], sizes[k]) for k in range(count)]
             ptx.launch(kernel(name), (blocks,), threads, values, memory=Global(memory))
             ran.append(name)
-        except Exception as error:  # must not pass through the C++ that calls
+        except Exception as error:  # no exception may pass through the calling C++
             errors.append(error)
 
     def remembering(op):

@@ -1,9 +1,9 @@
-"""What the inner loops of the dense targets' CUDA kernels cost, for cuda_gate.py: counted and
+"""The cost of the inner loops of the dense targets' CUDA kernels, for cuda_gate.py: counted and
 weighed by throughput.py.
 
-The floor is the arithmetic, so a loop is measured by the multiply-adds that it is there for: two
-for a sample, a component and a dimension of a mixture (the distance, the mean), four where
-components have a precision of their own, one for a full covariance.
+The floor is the arithmetic, so a loop is measured by its useful multiply-adds. For a sample, a
+component and a dimension, a mixture needs two (the distance, the mean), or four where components
+have a precision for each dimension; a full covariance needs one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 import throughput
 
 FMA, LOAD = r"\b[FD]FMA\b", r"\bLDG\b"
-# Way to gather, its further template arguments in float and double, multiply-adds, samples a thread
-# in float and double.
+# For each case: the way to gather, its further template arguments in float and double, the useful
+# multiply-adds, the samples a thread in float and double.
 WAYS = {
     "mixture": ("GatherMixture", ("Lb0ELi8", "Lb0ELi4"), 2, (8, 4)),
     "mixture, few samples": ("GatherMixture", ("Lb0ELi2", "Lb0ELi2"), 2, (2, 2)),
@@ -45,15 +45,15 @@ def _has(lines: list[str], pattern: str) -> int:
 
 
 def _turn(loop: list[str]) -> list[str]:
-    """A turn that loads what the next one needs, and is not the last one of a span."""
+    """A turn that loads the next turn's data, and is not the last turn of a span."""
     wanted = {pattern: _has(loop, pattern) for pattern in (FMA, LOAD)}
     outside = set(re.findall(r"`\(([^)]+)\)", "\n".join(loop))) - {line[:-1] for line in loop}
     return throughput.usual_path([*loop, *(f"{label}:" for label in outside), "EXIT"], wanted)
 
 
 def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) -> dict[str, float]:
-    """Of a sample, a component and a dimension (of 2 and 4 dimensions: of all of them); `share` of
-    the peak is a prediction."""
+    """The cost for a sample, a component and a dimension (for 2 and 4 dimensions: for all of them).
+    `share`, of the peak, is a prediction."""
     way, arguments, useful, rows = WAYS[name]
     mangled, size = TYPES[dtype]
     which = list(TYPES).index(dtype)

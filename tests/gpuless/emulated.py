@@ -81,7 +81,7 @@ def run(*command: str) -> None:
 
 
 def _wanted() -> Path:
-    """The library with the flags and of the sources that the environment names."""
+    """The library, built from the sources and with the flags that the environment names."""
     names = os.environ.get("PYEBM_EMULATED_SOURCES", "").split()
     sources = [path for path in SOURCES if not names or path.stem in names]
     return build(*os.environ.get("PYEBM_EMULATED_FLAGS", "").split(), sources=sources)
@@ -91,8 +91,8 @@ _library = None
 
 
 def register(library: Path | None = None) -> str:
-    """Make the backend known to pyebm and return its name; with ``library``, from one that was
-    built with other flags."""
+    """Make the backend known to pyebm and return its name. ``library`` may be one that was built
+    with other flags."""
     global _library
     if _library is None:
         _library = torch.library.Library(_NAMESPACE, "DEF")

@@ -53,8 +53,8 @@ struct Quiet {
 #endif
 };
 
-// What happened before a release of `at` is ordered before what follows an acquire of it. For TSan
-// alone.
+// Tells TSan that everything before a release of `at` comes before everything after an acquire of
+// `at`.
 EMULATOR_OWN inline void release([[maybe_unused]] void* at) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_release(at);
@@ -75,7 +75,7 @@ struct Fiber {
   char* stack = nullptr;
   State state = State::kDone;
   unsigned thread = 0;    // its index in the block
-  uint64_t priority = 0;  // who goes first, where the order is by priority
+  uint64_t priority = 0;  // the highest runs first, where the order is by priority
 #if !defined(__x86_64__)
   ucontext_t context;
 #endif

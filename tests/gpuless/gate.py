@@ -1,9 +1,9 @@
 """The compile gate of the Triton kernels: ``python tests/gpuless/gate.py [--write]``.
 
-Compiles every kernel for every dtype and target through the launch path, holds what came out to the
-rules and to limits.json, and writes the Triton part of docs/gpu-kernels.md. With --write the limits
-become what is measured now (registers and instructions of sm_90 only; the rules are not
-negotiable). Needs triton and no GPU.
+It compiles every kernel for every dtype and target through the launch path, holds the compiled
+kernels to the rules and to limits.json, and writes the Triton part of docs/gpu-kernels.md. With
+--write, limits.json gets the registers and instructions measured now, for sm_90; the rules are not
+negotiable. It needs triton and no GPU.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def _samples(size: int) -> Callable[[torch.dtype], Tensor]:
     return lambda dtype: torch.empty(SAMPLES, size, dtype=dtype)
 
 
-# Whole tiles; the last one cut; two elements an access; one; strides that are not a contiguous
-# tensor's.
+# In order: whole tiles; the last tile cut; two elements an access; one element an access; strides
+# unlike a contiguous tensor's.
 LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...]]] = {
     "3072": (_samples(3072), DTYPES),
     "3000": (_samples(3000), (torch.float32,)),
@@ -50,7 +50,7 @@ LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...
     "3x32x32, channels last": (_channels_last, (torch.float32,)),
 }
 EVEN = "3072"
-# What must be moved, in elements: the floor of an aligned tensor's traffic.
+# The elements that a kernel must move for each one: the floor of an aligned tensor's traffic.
 FLOOR = {
     "normal": 1,
     "perturb": 2,
@@ -159,7 +159,7 @@ CASES: dict[str, Op] = {
 }
 
 
-# Chains: what a step costs.
+# Chains are measured by the cost of a step.
 CHAINS = {"sm_90": KINDS}
 CHAIN_SIZES = (2, 100)
 LONG_KINDS, LONG_SIZES = (
@@ -174,7 +174,7 @@ def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
     pyebm.kernels.OPS["langevin_chain"](x, pyebm._schemas.TARGETS.index(kind), params, 100, 0.1, 1.0, _name())
 
 
-# Dense targets: components, dimensions.
+# For each dense target: the number of components, and the dimensions.
 DENSE = {
     "mixture": (1797, (2, 64, 784)),
     "mixture_diagonal": (1797, (64, 784)),

@@ -1,5 +1,5 @@
-"""What the kernels of the dense targets execute for a block of samples and components: their loops,
-read off the machine code.
+"""The instructions that the dense targets' kernels execute for a block of samples and components:
+their loops, read off the machine code.
 
 throughput.py's usual path goes through each loop once; here a loop counts as often as the sizes
 say.
@@ -28,7 +28,7 @@ def loops(lines: list[str]) -> list[list[str]]:
 
 
 def _without(body: list[str], *inner: list[str]) -> list[str]:
-    """The body but for the loops inside of it, each once."""
+    """The body without the inner loops, each removed once."""
     for loop in inner:
         at = next(k for k in range(len(body)) if body[k : k + len(loop)] == loop)
         body = body[:at] + body[at + len(loop) :]
@@ -36,8 +36,8 @@ def _without(body: list[str], *inner: list[str]) -> list[str]:
 
 
 def path(lines: list[str], launch: Launch) -> tuple[list[str], float, dict[str, float]]:
-    """(what a thread executes for one block, the products (sample, component or column, dimension)
-    of it, the instructions of each of its loops for such a product)."""
+    """(a thread's instructions for one block, its products, each loop's instructions for a
+    product). A product is that of a sample and a component, or column, in one dimension."""
     arguments = launch.arguments
     elements, threads = arguments["elements"], 32 * launch.compiled.metadata.num_warps
     spans = -(-elements // _SPAN)

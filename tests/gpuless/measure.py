@@ -1,5 +1,5 @@
-"""What a compiled kernel costs, read off its code: resources, instructions an element, by the rules
-of throughput.py."""
+"""The cost of a compiled kernel, read off its code: resources, and instructions an element by the
+rules of throughput.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import throughput
 import triton
 from compiled import Launch
 
-# Kernels with sums whose bits are not promised; what of a finish is promised, the executed PTX
-# shows.
+# Kernels with sums whose bits are not promised. A finish also does work whose bits are promised:
+# the tests that execute its PTX check that.
 FUSED = ("gather_kernel", "product_kernel", "finish_kernel")
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -60,18 +60,18 @@ def _elements_a_thread(launch: Launch) -> tuple[float, int]:
     if "TILE" not in launch.arguments:
         return 1, 1
     threads = launch.compiled.metadata.target.warp_size * launch.compiled.metadata.num_warps
-    # A chain's loop counts steps: of those, one; of a long sample's tiles, one too.
+    # A chain's loop counts steps: one step is measured, and one tile of a long sample.
     return launch.arguments[
         "TILE"
     ].elements / threads, 1 if "n_steps" in launch.arguments else launch.arguments["turns"]
 
 
 def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, turns: int) -> throughput.Count:
-    # A turn of the loop takes every root there is, or where nothing is drawn stores all there is.
+    # A turn of the loop executes every root in the code or, where nothing is drawn, every store.
     pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
     once = sum(bool(re.search(pattern, line)) for line in hot)
     wanted = {pattern: once * turns}
-    if launch.name == "long_chain_kernel":  # nor may it leave out the loop that sums
+    if launch.name == "long_chain_kernel":  # the path must not leave out the loop that sums
         wanted[r"\bSTS\b"] = sum(bool(re.search(r"\bSTS\b", line)) for line in hot)
     return throughput.count(throughput.usual_path(lines, wanted), elements * turns)
 
@@ -93,7 +93,7 @@ def nvidia(launch: Launch) -> Cost:
     (lines,) = throughput.functions(sass).values()
     hot = list(
         itertools.takewhile(lambda line: not line.startswith("$"), lines)
-    )  # behind it: the square root's slow path
+    )  # the square root's slow path follows
     shares = {}
     if launch.name in ("gather_kernel", "product_kernel"):
         made, products, shares = loops.path(lines, launch)

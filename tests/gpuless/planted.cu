@@ -1,5 +1,5 @@
-// Kernels with faults that PLANT_... switches on, for the tests of the checkers. Without one the
-// program must come to the end.
+// Kernels with faults that PLANT_... switches on, for the tests of the checkers. Without a fault
+// the program must run to its end.
 #include "../../csrc/cuda/pack.h"
 
 #include <cstdio>
@@ -61,7 +61,7 @@ __global__ void last_block(float* out, float* part, unsigned* ticket, const floa
   }
 }
 
-// Four at a time, then one by one.
+// Copies four elements at a time, then the rest one by one.
 __global__ void copy(float* out, const float* in, int count) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (4 * i + 4 <= count) {

@@ -2,10 +2,10 @@
 machine without a GPU.
 
 All threads of some blocks are one vector; where they part ways, the group with the smallest program
-counter goes first. Every access is checked: bounds of the tensors, alignment, and races between
-barriers: all of those in shared memory, in global memory the reads of what another thread has
-written. Errors name the kernel's source line. Instructions that they do not emit for kernels like
-ours are refused, not guessed (ptx_ops.py).
+counter goes first. Every access is checked for the tensors' bounds, for alignment, and for races
+between barriers: in shared memory for all races, in global memory for reads of another thread's
+writes. Errors name the kernel's source line. Instructions that Triton and nvcc do not emit for
+kernels like ours are refused, not guessed (ptx_ops.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Kernel:
     labels: dict[str, int] = field(default_factory=dict)
     code: list[Instruction] = field(default_factory=list)
     shared: dict[str, int] = field(default_factory=dict)  # where each array begins
-    shared_size: int = 0  # of those whose size is known
+    shared_size: int = 0  # of the arrays whose size is known
 
 
 def _operands(text: str) -> list[str]:
@@ -53,7 +53,7 @@ def _operands(text: str) -> list[str]:
 
 
 def _up_to_brace(text: str) -> str:
-    """What stands before the brace that closes."""
+    """The text before the closing brace."""
     depth = 1
     for brace in re.finditer(r"[{}]", text):
         depth += 1 if brace[0] == "{" else -1
@@ -63,7 +63,7 @@ def _up_to_brace(text: str) -> str:
 
 
 def parse(text: str, name: str = r"[\w$]+") -> Kernel:
-    """The kernel of a PTX module of that name, or its only one."""
+    """The kernel ``name`` of a PTX module, or the module's only kernel."""
     text = re.sub(r"//[^\n]*", "", text)
     files = {
         number: path.rsplit("/", 1)[-1] for number, path in re.findall(r'\.file\s+(\d+)\s+"([^"]+)"', text)

@@ -1,5 +1,5 @@
-"""cp.async for ptx_ops.py: what is copied to shared memory is there only once its group has been
-waited for, and no earlier."""
+"""cp.async for ptx_ops.py: a copy to shared memory arrives when its group has been waited for, and
+no earlier."""
 
 from __future__ import annotations
 

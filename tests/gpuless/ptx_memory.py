@@ -12,11 +12,11 @@ _MANY = -(1 << 30)
 
 
 class PtxError(Exception):
-    """What a GPU would not have reported."""
+    """A fault that a GPU would not have reported."""
 
 
 def _memory_of(tensor: Tensor) -> Tensor:
-    """From its first element to its last, whatever the strides."""
+    """The tensor's memory from its first element to its last, whatever the strides."""
     reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.as_strided((reach,), (1,))
 
@@ -40,7 +40,7 @@ class Global:
         )
 
     def find(self, address: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which buffer each access of ``size`` bytes falls into, and where there."""
+        """The buffer that each access of ``size`` bytes falls into, and the offset in it."""
         if (address % np.uint64(size)).any():
             raise PtxError(f"a misaligned access of {size} bytes")
         buffer = np.searchsorted(self.starts, address, side="right") - 1
@@ -73,7 +73,7 @@ class Unsettled:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads  # of a block
-        self.pages: dict[int, np.ndarray] = {}  # of the writers, -1 where there is none
+        self.pages: dict[int, np.ndarray] = {}  # each byte's writer, or -1
 
     def _pages(
         self, block: np.ndarray, thread: np.ndarray, address: np.ndarray, size: int
@@ -102,7 +102,7 @@ class Unsettled:
             writer[np.isin(writer // self.threads, blocks)] = -1
 
     def warp_barrier(self, block: np.ndarray, thread: np.ndarray) -> None:
-        """What these threads' warps have written they all may read."""
+        """Every lane of these threads' warps may now read what its warp has written."""
         warps = np.unique((block * self.threads + thread) // 32)
         for writer in self.pages.values():
             writer[np.isin(writer // 32, warps)] = -1
@@ -122,7 +122,7 @@ class Shared:
         self.writer[blocks] = self.reader[blocks] = -1
 
     def warp_barrier(self, block: np.ndarray, thread: np.ndarray) -> None:
-        """What these threads' warps have touched, and nobody else since, is settled among them."""
+        """Words that only one of these threads' warps has touched are settled."""
         for b, warp in {(int(b), int(t) // 32) for b, t in zip(block, thread, strict=True)}:
             for touched in (self.writer[b], self.reader[b]):
                 touched[(touched // 32 == warp) & (touched >= 0) | (touched == -2 - warp)] = -1

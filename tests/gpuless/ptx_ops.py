@@ -1,8 +1,7 @@
 """The instructions that ptx.py knows, each on a vector of threads.
 
-Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as such
-(through float64, float32 only), so that a kernel with one shows other bits than the contract's, as
-it would on a device.
+Arithmetic is numpy's, which is IEEE 754 as ``.rn`` asks. A fused multiply-add is computed as fused,
+so that a kernel with one shows other bits than the contract's, as it would on a device.
 """
 
 from __future__ import annotations
@@ -194,12 +193,12 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         return DONE if product(threads, op, operands, mask) else None
     if name == "redux":
         return threads.put(operands[0], redux(threads, op, operands, mask), mask) or DONE
-    if name == "cvta":  # every space but shared memory is where generic addresses see it
+    if name == "cvta":  # only shared memory has another generic address
         window = np.uint64(_SHARED if op[1] == "shared" else 0)
         threads.put(operands[0], threads.value(operands[1], "u", 64) + window, mask)
         return DONE
     if name == "atom" and op[1:3] == ["global", "min"] and op[-1] == "u64":
-        _atomic_min(threads, operands, 64, mask)  # the value before is not asked for
+        _atomic_min(threads, operands, 64, mask)  # no kernel asks for the value before
         return DONE
     if op[-1] != "pred" and not any(digit in op[-1] for digit in "123468"):
         return None
@@ -232,7 +231,7 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
             threads.put(target, one, mask)
         return DONE
     elif name == "setp":
-        result = _COMPARE[op[1]](value(1), value(2))  # ordered: numpy's are, but for ne
+        result = _COMPARE[op[1]](value(1), value(2))  # numpy's comparisons are ordered, except ne
         if op[1] == "ne" and kind == "f":
             result &= ~(np.isnan(value(1)) | np.isnan(value(2)))
     elif name == "selp":
@@ -252,8 +251,8 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     ):  # in 64 bits of mantissa, then rounded again: no kernel promises these bits
         result = (value(1).astype(np.longdouble) * value(2) + value(3)).astype(np.float64)
     elif name == "rsqrt" and op[1:] == ["approx", "ftz", "f32"]:
-        # Anything within the error that PTX states, 2^-22.9, would do; here it is another one at
-        # every call.
+        # Any result within the error that PTX states, 2^-22.9, would do; here the error is random,
+        # another one for each thread.
         spread = 1 + np.exp2(-22.9) * np.random.default_rng(len(operands[0])).uniform(-1, 1, threads.count)
         result = (spread / np.sqrt(value(1).astype(np.float64))).astype(np.float32)
     elif name in _ARITHMETIC:
@@ -261,7 +260,7 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name == "div" and kind == "f":
         result = value(1) / value(2)
     elif name in ("div", "rem") and kind == "u":
-        divisor = np.maximum(value(2), value(2).dtype.type(1))  # of threads that are not here it may be 0
+        divisor = np.maximum(value(2), value(2).dtype.type(1))  # it may be 0 in threads outside the mask
         result = value(1) // divisor if name == "div" else value(1) % divisor
     elif name == "sqrt" and "rn" in op:
         result = np.sqrt(value(1))

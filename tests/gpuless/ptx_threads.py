@@ -17,7 +17,7 @@ FLOAT = {16: np.float16, 32: np.float32, 64: np.float64}
 
 
 def type_of(name: str) -> tuple[str, int]:
-    """("f", 32) of f32; a predicate is ("p", 1)."""
+    """The kind and the bits of a type: ("f", 32) for f32, ("p", 1) for a predicate."""
     if name == "pred":
         return "p", 1
     return name[0], int(re.findall(r"\d+", name)[0])

@@ -1,5 +1,5 @@
-"""What the threads of a warp do together, for ptx_ops.py: shuffles, reductions, matrices of shared
-memory."""
+"""The operations that a warp's threads do together, for ptx_ops.py: shuffles, reductions, matrices
+of shared memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def names_of(operand: str) -> list[str]:
 def shuffle(
     threads: Threads, op: list[str], operands: list[str], mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The values, and whether they came from the lane that was asked for."""
+    """The values, and whether each came from the lane that was asked for."""
     if op[2] not in ("bfly", "idx", "down") or not threads.whole_warps(mask):
         raise PtxError("only a shuffle of whole warps, by butterfly, index or down, is known here")
     value, other, limit = (threads.value(name, "u", 32).astype(np.int64) for name in operands[1:4])
@@ -37,8 +37,8 @@ def redux(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray
 
 def matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
     """ldmatrix and stmatrix of 8 x 8 elements of 16 bits: lanes 8 m to 8 m + 7 give the rows'
-    addresses of matrix m, and lane t has the elements 2 (t mod 4) and the next of row t div 4, in
-    register m."""
+    addresses of matrix m, and lane t has, in register m, the element 2 (t mod 4) of row t div 4 and
+    the next one."""
     if "trans" in op or op[-1] != "b16" or not threads.whole_warps(mask):
         return False
     load = op[0] == "ldmatrix"
@@ -58,9 +58,9 @@ def matrix(threads: Threads, op: list[str], operands: list[str], mask: np.ndarra
 
 
 def product(threads: Threads, op: list[str], operands: list[str], mask: np.ndarray) -> bool:
-    """mma.m8n8k4 of float64, D = A B + C, whose steps are fused as fma's: lane t has A[t div 4, t
-    mod 4], B[t mod 4, t div 4], and of C and D the elements 2 (t mod 4) and the next of row t div
-    4."""
+    """mma.m8n8k4 of float64: D = A B + C, by fused multiply-adds. Lane t has A[t div 4, t mod 4],
+    B[t mod 4, t div 4], and, in C and D, the element 2 (t mod 4) of row t div 4 and the next
+    one."""
     if op[3:] != ["m8n8k4", "row", "col", "f64", "f64", "f64", "f64"] or not threads.whole_warps(mask):
         return False
     a, b = (

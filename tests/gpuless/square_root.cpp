@@ -1,6 +1,6 @@
-// root_from_estimate (csrc/common/normal.h) for every float32 of two binades, of which all others
-// are scalings by powers of four, and every estimate of 1 / sqrt(x) whose relative error is at most
-// 2^-22.9, what PTX states for rsqrt.approx.ftz.f32.
+// Tries root_from_estimate (csrc/common/normal.h) for every float32 x of two binades, which stand
+// for all others by powers of four, and every estimate of 1 / sqrt(x) whose relative error is at
+// most 2^-22.9, the bound that PTX states for rsqrt.approx.ftz.f32.
 #include "../../csrc/common/normal.h"
 
 #include <cmath>

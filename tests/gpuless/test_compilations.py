@@ -1,4 +1,5 @@
-"""What must not be compiled again, and what is: counted on Triton's own launch path."""
+"""Calls that must not compile a kernel again, and calls that do: counted on Triton's own launch
+path."""
 
 import pyebm.kernels
 import pytest
@@ -38,8 +39,8 @@ def test_nor_for_their_values_per_sample():
 
 
 def test_nor_for_the_number_of_tokens():
-    """That number changes from batch to batch: one kernel where tokens are whole cells of a tile,
-    one where they are not."""
+    """The number of tokens changes from batch to batch: one kernel serves tokens that are whole
+    cells of a tile, another one all other tokens."""
     calls = [step(4, pyebm.Noise(0), rows=torch.ones(4 * tokens)) for tokens in (2, 3, 4, 6, 12)]
     assert compilations(calls) == {"step_kernel": 1, "step_rows": 1}
     calls += [step(4, pyebm.Noise(0), rows=torch.ones(4 * tokens)) for tokens in (8, 16, 24, 48)]

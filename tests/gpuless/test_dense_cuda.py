@@ -1,5 +1,5 @@
-"""The dense targets' CUDA kernels, emulated, at the sizes where they change their ways: parts,
-large tiles, several windows."""
+"""The dense targets' CUDA kernels, emulated, at the sizes where the launches change: components in
+parts, large tiles, several windows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def test_components_in_parts(count, dim, scale):
 
 @pytest.mark.parametrize("make", MAKE)
 def test_large_tiles_give_the_bits_of_small_ones(make):
-    """Two parts of 64 dimensions need fewer samples to be enough for large tiles."""
+    """gaussian-full has two parts of 64 dimensions here, so half the samples suffice for large
+    tiles."""
     dim, times = (70, 205) if make == "gaussian-full" else (5, 410)
     dtype = torch.float64 if make == "mixture-diagonal" else torch.float32
     target, x = MAKE[make](dim), normal(40, dim, dtype=dtype)

@@ -1,7 +1,7 @@
 """The CUDA kernels, compiled by g++: equal to the reference in every thread order, under
 sanitizers, and far apart in memory.
 
-The tests of every op (../test_*.py) run with this backend too; here is what is special about it.
+The tests of every op run with this backend too; these tests are about the backend itself.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def test_under_address_and_undefined_behaviour_sanitizers():
 
 @pytest.mark.slow
 def test_under_the_thread_sanitizer():
-    """Small grids; without the randomisation of addresses, whose high mappings this TSan does not
-    know."""
+    """The grids are small. Address-space randomisation is off: this TSan does not know its high
+    mappings."""
     flags = ["-O1", "-g1", "-fsanitize=thread"]
     options = {"TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1", "PYEBM_EMULATOR_SEED": "2"}
     done = in_a_process(

@@ -1,5 +1,4 @@
-"""The checkers are checked: faults planted in kernels must be found, by the tool that is there for
-them."""
+"""The checkers are checked: each must find the faults that are planted in kernels for it."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def program(tmp_path_factory):
 
 
 def run(program: Path, order: int) -> tuple[bool, str]:
-    """(all is well, what was said)."""
+    """(whether all is well, the output)."""
     # Address-space randomisation off: this TSan does not know the high mappings of newer kernels.
     command = ["setarch", "-R", str(program)] if "thread" in program.name else [str(program)]
     environment = os.environ | {"PYEBM_EMULATOR_SEED": str(order), "UBSAN_OPTIONS": "halt_on_error=1"}

@@ -24,8 +24,8 @@ def execute(launch):
 
 
 def both(target, op, results, *args, **kwargs):
-    """The results of the op as compiled and of its reference, from ``results`` () -> tensors to
-    write."""
+    """Pairs of results, of the op as compiled and of its reference; ``results()`` makes the tensors
+    that they write."""
     ours, theirs = results(), results()
     with compiling(target, execute):
         pyebm.kernels.OPS[op](*ours, *args, **kwargs)
@@ -101,8 +101,8 @@ def test_loss_and_gradient(target, reduction, per_sample):
 
 
 def test_misaligned_tensors(target):
-    """Their kernels load and store one element at a time: the checker would report a wide
-    access."""
+    """Kernels for misaligned tensors load and store one element at a time: the checker would report
+    a wide access."""
     x = data((4 * 72 + 1,), torch.float32)[1:].view(4, 72)
     for a, b in both(target, "perturb", lambda: [torch.empty(4 * 72 + 1)[1:].view(4, 72)], x, 0.7, 0.3, NAME):
         assert torch.equal(a, b)
@@ -133,7 +133,8 @@ def _strided():
 
 @pytest.mark.parametrize("x", [pytest.param(x, id=name) for name, x in _strided()])
 def test_other_strides(target, x):
-    """Read and written where they lie; a mask that is expanded, a score with strides of its own."""
+    """Tensors are read and written where they lie; the mask is expanded, the score has strides of
+    its own."""
     score, mask = x.contiguous(), (x[:, :1] > 0).expand_as(x)
     numbers = (0.1, 0.5, NAME, None, None, None, mask)
     with compiling(target, execute) as launches:

@@ -95,7 +95,8 @@ def test_nothing_is_compiled_again_for_steps_seed_or_step_size():
     ids=str,
 )
 def test_long_samples(kind, target, shape, dtype):
-    """No tile holds one; the number of steps is odd, so the last state is in the other buffer."""
+    """No tile holds a sample; the number of steps is odd, so the last state is in the other
+    buffer."""
     x = start(shape, dtype)
     density = make(kind, shape[1])
     numbers = density._checked("test", x)
@@ -112,8 +113,7 @@ def test_long_samples(kind, target, shape, dtype):
 
 
 def test_a_missing_barrier_between_two_steps_is_reported():
-    """Rosenbrock's: the only barriers of its kernel are those between writing one state and reading
-    it."""
+    """Rosenbrock's kernel has one barrier only, between writing a state and reading it."""
     x, density = start((1, 1100)), make("rosenbrock", 1100)
     numbers = density._checked("test", x)
 

@@ -1,5 +1,5 @@
-"""The square root that the CUDA kernels make of the hardware's estimate is the rounded one,
-whatever the estimate."""
+"""The CUDA kernels make the correctly rounded square root from the hardware's estimate, whatever
+the estimate."""
 
 from __future__ import annotations
 

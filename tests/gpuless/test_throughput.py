@@ -52,13 +52,14 @@ def test_the_compiler_spaces_instructions_as_the_table_says(scheduled):
                 nearest[unit] = min(nearest[unit], clock - last[unit])
             last[unit] = clock
             clock += stall
-    # A warp's 32 lanes go to a quarter of the multiprocessor: its clocks are the slots.
+    # A warp's 32 lanes go to a quarter of the multiprocessor, so the clocks are the slots.
     for unit, clocks in {"alu": 2, "wide": 4, "fma": 1}.items():
         assert nearest[unit] == clocks == throughput.FULL_RATE // throughput._UNITS[unit][0], unit
 
 
 def test_conversions_of_32_bits_are_not_those_of_the_slow_unit(scheduled):
-    """What has a variable latency is waited for by a barrier; I2FP is not, so it is the ALU's."""
+    """A barrier waits for an instruction of variable latency. None waits for I2FP, so I2FP runs on
+    the ALU."""
     followers = [
         b
         for block in scheduled

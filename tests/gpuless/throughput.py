@@ -1,22 +1,22 @@
-"""A model of a kernel's speed on a GPU that nobody has at hand: what its machine code (nvdisasm -c)
-executes on its usual path, and how long an H100 would take for that. Triton's and nvcc's kernels
-are counted by the same rules; nothing here was timed.
+"""A model of a kernel's speed on a GPU that nobody has at hand: the instructions that the machine
+code (nvdisasm -c) executes on its usual path, and the time that an H100 would take for them. The
+same rules count Triton's and nvcc's kernels; nothing here was timed.
 
-**What is counted.** The usual path is the shortest one from a kernel's entry to its end that does
-what the kernel is there for: so many stores, so many reciprocal square roots (one for every two
-normals). It leaves out what only odd cases take: scalar edges, the square root's slow path. Loops
-count by their turns.
+**The count.** The usual path is the shortest one from a kernel's entry to its end that does the
+kernel's work: so many stores, so many reciprocal square roots (one for every two normals). It
+leaves out code for odd cases: scalar edges, the square root's slow path. Loops count by their
+turns.
 
-**What it costs.** An instruction takes 128 / (results a clock and multiprocessor) issue slots of a
-lane, by the table "Throughput of Native Arithmetic Instructions" of NVIDIA's CUDA C++ Programming
-Guide, compute capability 9.0. A wide product (IMAD.WIDE) is two results of 32 bits, so it takes
-four slots, not two. What the table does not name (memory, moves) goes by the width of the unit that
-runs it. ptxas knows the rates too and spaces instructions by them: test_throughput.py holds this
-table against what it does.
+**The cost.** An instruction takes 128 / (results a clock and multiprocessor) issue slots of a lane,
+by the table "Throughput of Native Arithmetic Instructions" of NVIDIA's CUDA C++ Programming Guide,
+compute capability 9.0. A wide product (IMAD.WIDE) is two results of 32 bits, so it takes four
+slots, not two. Instructions that the table does not name (memory, moves) cost by the width of the
+unit that runs them. ptxas knows the rates too and spaces instructions by them: test_throughput.py
+compares this table with that spacing.
 
-**The two predictions.** *Serial*: all slots one after the other, which is what the targets in the
-gates are measured against. *Concurrent*: the units work side by side, as they do; the slowest of
-them, or the scheduler (one instruction a clock), decides. The truth lies between.
+**The two predictions.** *Serial*: all slots one after the other; the gates' targets are measured
+against this. *Concurrent*: the units work side by side, as they do; the slowest of them, or the
+scheduler (one instruction a clock), decides. The truth lies between.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FULL_RATE = 128
 LANES_A_SECOND = 132 * FULL_RATE * 1.755e9
 BYTES_A_SECOND = 3.35e12
 
-# Unit: lanes a clock, and its instructions. Whatever is not named takes an issue slot and no more
+# Unit: its lanes a clock, and its instructions. Instructions not named here take one issue slot
 # (branches, barriers of convergence, the uniform unit, which works once for a warp).
 _UNITS = {
     "fma": (128, "FADD FMUL FFMA HFMA2 HADD2 HMUL2"),
@@ -53,7 +53,7 @@ _UNIT_OF = {op: unit for unit, (_, ops) in _UNITS.items() for op in ops.split()}
 
 
 def opcode(instruction: str) -> str:
-    """LOP3 of "@!P0 LOP3.LUT R0, ..."."""
+    """The opcode: LOP3 in "@!P0 LOP3.LUT R0, ..."."""
     return re.sub(r"^@!?U?P\w+\s+", "", instruction).split()[0].split(".")[0]
 
 
@@ -69,7 +69,7 @@ def slots(instruction: str) -> int:
 
 @dataclass
 class Count:
-    """Of a path, an element."""
+    """The cost of a path for one element."""
 
     instructions: float
     serial: float
@@ -78,7 +78,7 @@ class Count:
 
 
 def count(path: list[str], elements: float) -> Count:
-    """What a thread's path through a kernel that makes ``elements`` elements costs an element."""
+    """The cost of a thread's path through a kernel, for one of the ``elements`` that it makes."""
     busy = Counter({"issue": len(path)})
     for instruction in path:
         busy[unit(instruction)] += slots(instruction)
