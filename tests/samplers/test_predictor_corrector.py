@@ -127,7 +127,7 @@ def test_the_published_loop(name, kind, flow, per):
         t = at.expand(7)
         if (
             k == 0 and name == "ve"
-        ):  # truncating t (N - 1) must not lose a step at the very first time
+        ):  # truncation of t (N - 1) must not fall a step short at the very first time
             assert published.at(t)[0] == N - 1
         for j in range(2):
             x = published.correct(x, t, z(1 + j, k), per)
