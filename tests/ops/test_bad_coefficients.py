@@ -100,7 +100,7 @@ def test_out_of_range(op, name, value, form, backend):
 @pytest.mark.parametrize("sigma", [-1.0, torch.tensor([0.5, NAN, 0.5]), torch.tensor(-1.0)])
 @pytest.mark.parametrize("weight", [None, "sigma2", 2.0])
 def test_sigma_is_checked_whatever_the_weight(sigma, weight):
-    """Also with weight='sigma2', where the loss divides by nothing, a wrong sigma is refused."""
+    """A wrong sigma is refused with weight='sigma2' too, where the loss divides by nothing."""
     bound = ">= 0" if weight == "sigma2" else "> 0"
     refuses("dsm_loss", ValueError, f"dsm_loss: sigma must be {bound} and finite", sigma=sigma, weight=weight)
 

@@ -159,8 +159,8 @@ MIXTURE = """
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("count", "dim", "batch"), [(100_000, 8, 2048), (10_000, 3072, 48)])
 def test_a_mixture_takes_no_matrix_of_samples_and_components(count, dim, batch):
-    """Beside the two results, only one tile per thread: some 40 bytes for each element of its 16
-    samples."""
+    """Beside its two results, the call takes only one tile per thread: some 40 bytes for each
+    element of the tile's 16 samples."""
     command = [sys.executable, "-c", textwrap.dedent(MIXTURE), str(count), str(dim), str(batch)]
     grown = 1024 * int(
         subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout

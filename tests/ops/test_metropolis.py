@@ -191,7 +191,7 @@ class TestAdaptation:
 
     @pytest.mark.filterwarnings("ignore:MALA. the energy at the start is NaN")
     def test_a_chain_that_never_moves_does_not_stop_the_others(self):
-        """Its step size falls, but remains a number that a kernel takes."""
+        """The stuck chains' step size falls, but remains a number that a kernel takes."""
         stuck = MALA(lambda x: x.sum(1) * math.nan, 1.0, score_fn=torch.neg, warmup=5000)
         end = stuck(State(torch.ones(2, 2), Noise(0)), 4700)  # it would be e^-780 without a bound
         assert (end.x == 1).all()

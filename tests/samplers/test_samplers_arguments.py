@@ -57,8 +57,8 @@ class TestClamps:
     @pytest.mark.parametrize("make", MAKES)
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
     def test_as_numbers(self, make, dtype):
-        """Also in half precisions, which hold neither 0.3 nor 0.7: the kernel clamps before it
-        rounds."""
+        """This holds in half precisions too, which have neither 0.3 nor 0.7: the kernel clamps
+        before it rounds."""
         start = State(normal(6, 5, dtype=dtype), Noise(2))
         for low, high in ((-0.3, 0.7), (None, 0.7), (-0.3, None)):
             want = make((low, high))(start, 8)

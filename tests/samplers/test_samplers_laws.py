@@ -160,7 +160,7 @@ class TestUnderdamped:
 
 class TestAdaptation:
     def test_a_mean_for_any_number_of_threads(self):
-        """So many values that torch would add them in parts, of 32,768 each."""
+        """The values are so many that torch would add them in parts, of 32,768 each."""
         values, means = normal(100_003, dtype=torch.float64), []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
