@@ -87,7 +87,7 @@ class Run:
 
     def table(self, rows: list[Any], dtype: torch.dtype = torch.float64) -> Tensor:
         """The host's numbers on the device, without a wait for it."""
-        made = torch.tensor(rows, dtype=dtype)
+        made = torch.tensor(rows, dtype=dtype, device="cpu")  # whatever the default device
         return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
 
     def numbers(self, name: str, tensor: Tensor) -> Tensor:

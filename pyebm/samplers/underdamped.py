@@ -172,7 +172,7 @@ class _Chain(Chained, _Steps):
         self.params, self.head = numbers.params, (run.x, self.w, *numbers.density)
         bounds, (*_, score_clip) = sampler.options.of_a_chain(run)[:3], sampler.score_options.of_a_chain(run)
         self.options = (*bounds, score_clip, run.seeds, run.ids)
-        self.fixed = None if self.varies else self._table(run.first, 1)
+        self.fixed = None if self.varies else self._table(0, 1)  # the same at every step
 
     def _table(self, first: int, count: int) -> Tensor:
         """The coefficients that are not 1, of the steps first, ..., first + count - 1."""

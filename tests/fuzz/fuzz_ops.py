@@ -144,6 +144,8 @@ class Good:
             "low": lambda: -1.0,
             "high": lambda: 1.0,
         }
+        if self.op == "network_laplacian":
+            by_name |= {"out": lambda: torch.zeros(batch, dtype=self.work)}
         if self.op in ("network_grad", "network_loss"):
             by_name |= {
                 "grad": self._params,

@@ -15,10 +15,8 @@ from pyebm import _op_checks
 from pyebm._op_fits import fits
 from pyebm._schemas import OPS
 
-SLOW = (
-    "langevin_chain",
-    "network_chain",
-)  # chains are long, so their states and schedules are left to the full checks
+# Chains are long, so their states and schedules are left to the full checks.
+SLOW = ("langevin_chain", "network_chain", "predictor_corrector", "underdamped_chain")
 
 
 def values_of(op: str, arguments: dict[str, Any]) -> tuple[Any, ...]:

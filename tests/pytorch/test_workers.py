@@ -20,6 +20,7 @@ from pyebm.samplers import HMC, MALA, Langevin
 
 TARGET = pyebm.targets.DoubleWell()
 SEED = 5
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where a test imported it
 
 
 class Perturbed(Dataset):

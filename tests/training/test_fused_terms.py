@@ -78,7 +78,7 @@ class TestFused:
         loss = fused_loss(target, x, terms)
         first = torch.autograd.grad(loss, of, retain_graph=True, materialize_grads=True)
         assert_equal(torch.autograd.grad(loss, of, retain_graph=True, materialize_grads=True), first)
-        composed = torch.autograd.grad(loss, of, create_graph=True)
+        composed = torch.autograd.grad(loss, of, create_graph=True, materialize_grads=True)
         assert_near(composed, first, 1e-11)
         _, score, parameters = truth(target)
         at = x.clone().requires_grad_()

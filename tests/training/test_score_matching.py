@@ -73,17 +73,12 @@ def test_weights_and_reductions_are_those_of_dsm_loss():
             torch.testing.assert_close(pyebm.score_matching(mixed, x, **options), want[reduction])
 
 
-def directions(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
-    """Returns the directions as (count, B, ...)."""
-    return projections(kind, noise, x, count).movedim(1, 0).reshape(count, *x.shape)
-
-
 @pytest.mark.parametrize("projection", ["rademacher", "gaussian", "sphere"])
 @pytest.mark.parametrize("variance_reduced", [True, False])
 def test_sliced_is_its_formula_and_in_the_mean_the_exact_loss(projection, variance_reduced):
     x = normal(3, 2, 2, dtype=torch.float64)
     count = 3000
-    v = directions(projection, NOISE, x, count)
+    v = projections(projection, NOISE, x, count)
     s, vjp = torch.func.vjp(mixed, x)
     bent = torch.stack([(each * vjp(each)[0]).flatten(1).sum(1) for each in v])
     second = s.square().flatten(1).sum(1) if variance_reduced else (v * s).flatten(2).sum(2).square()
@@ -99,14 +94,14 @@ def test_sliced_is_its_formula_and_in_the_mean_the_exact_loss(projection, varian
 def test_projections():
     x = normal(500, 3, 2)
     for kind in ("rademacher", "gaussian", "sphere"):
-        v = directions(kind, NOISE, x, 3)
+        v = projections(kind, NOISE, x, 3)
         assert v.shape == (3, 500, 3, 2)
         flat = v.flatten(2).double().flatten(0, 1)
         torch.testing.assert_close(
             flat.T @ flat / len(flat), torch.eye(6, dtype=torch.float64), atol=0.15, rtol=0
         )
-        assert_equal(directions(kind, NOISE, x, 1), v[:1])
-        part = directions(kind, NOISE.shard(first_sample=100), x[100:], 3)
+        assert_equal(projections(kind, NOISE, x, 1), v[:1])
+        part = projections(kind, NOISE.shard(first_sample=100), x[100:], 3)
         assert_equal(part, v[:, 100:])
         if kind == "rademacher":
             assert (v.abs() == 1).all()
@@ -115,8 +110,8 @@ def test_projections():
                 flat.square().sum(1), torch.full((1500,), 6.0, dtype=torch.float64), atol=1e-5, rtol=0
             )
     perturbation, uniform = NOISE.randn(x.shape), NOISE.rand(x.shape)
-    assert not torch.equal(directions("gaussian", NOISE, x, 1)[0], perturbation)
-    rademacher = directions("rademacher", NOISE, x, 1)[0]
+    assert not torch.equal(projections("gaussian", NOISE, x, 1)[0], perturbation)
+    rademacher = projections("rademacher", NOISE, x, 1)[0]
     assert not torch.equal(rademacher, torch.where(uniform <= 0.5, 1.0, -1.0))
 
 

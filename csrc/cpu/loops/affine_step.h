@@ -1,5 +1,5 @@
-// The affine step clamp((a x + b g) + c z) over all samples, which every op that takes one shares;
-// and what a step needs to know that comes without torch's dispatcher.
+// Takes the affine step clamp((a x + b g) + c z) on all samples: the loop that every op with such a
+// step shares. run_plain takes a step for a caller that goes around torch's dispatcher.
 #pragma once
 
 #include <limits>
@@ -8,7 +8,8 @@
 
 namespace pyebm {
 
-// What makes a, b and c of n runs: of themselves, or of a step size and a temperature.
+// Each of these makes the coefficients a, b and c of n runs: AffineStep copies them, LangevinStep
+// computes them from a step size and a temperature.
 struct AffineStep {
   template <class Values, class T>
   void operator()(int64_t n, const Values& values, T* const* made) const {
@@ -26,7 +27,8 @@ struct LangevinStep {
   }
 };
 
-// The arguments of all steps after their coefficients.
+// The options that all steps share: the view that receives the mean, the mask of the elements that
+// move, the bounds of the result, and the clip of the score.
 struct StepOptions {
   View mean, mask;
   std::optional<double> low, high, score_clip;
@@ -74,10 +76,10 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
   });
 }
 
-// A step in place, of contiguous float32 or float64 tensors, without options and without torch's
-// dispatcher: its code has left the caches by the time a sampler comes back from a network
-// (docs/performance.md). Calls take(x, score, noise, shape). What can't be so done is left to the
-// op: false.
+// Takes a step in place on contiguous float32 or float64 tensors, without options, by calling
+// take(x, score, noise, shape). The call goes around torch's dispatcher, because the dispatcher's
+// code has left the caches by the time a sampler comes back from a network (docs/performance.md).
+// Returns false where the step can't be taken this way; the op then takes it.
 template <class Take>
 bool run_plain(const plain::call& call, void* x, void* score, int64_t step, Take take) try {
   const int64_t count = call.samples * call.elements;

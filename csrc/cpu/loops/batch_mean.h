@@ -1,5 +1,6 @@
-// The mean of a number a sample, added in one order on every backend (pyebm/reference/metropolis.py
-// has it too), whatever the threads: the second half is added to the first, until one is left.
+// The mean of one number per sample. Every backend adds the numbers in the same order, whatever the
+// threads (pyebm/reference/metropolis.py does so too): the second half is added to the first half,
+// until one number is left.
 #pragma once
 
 #include <algorithm>

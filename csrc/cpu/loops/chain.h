@@ -1,5 +1,6 @@
-// The loop of a chain, in which a block of samples stays in the cache through all steps; and the
-// steps of Langevin's, each the bits of the score and langevin_step.
+// The loop of a chain, which takes a block of samples through all steps while the block stays in
+// the cache; and the steps of Langevin's chain, each of which gives the bits of the score and
+// langevin_step.
 #pragma once
 
 #include <limits>
@@ -37,7 +38,7 @@ struct Rows {
   bool per_sample() const { return eta.per_sample() || t.per_sample(); }
   bool per_step() const { return eta.per_step() || t.per_step(); }
 
-  // b and c of x' = (x + b s) + c z.
+  // Computes b and c of the step x' = (x + b s) + c z.
   template <class T>
   void at(int64_t step, int64_t sample, T& b, T& c) const {
     const double h = eta.at(step, sample);
@@ -46,7 +47,7 @@ struct Rows {
   }
 };
 
-// What a chain leaves on its way: the states after every `thin` steps, and of each sample the first
+// Records a chain on its way: the states after every `thin` steps, and for each sample the first
 // step that left it not finite.
 class Kept {
  public:
@@ -77,8 +78,8 @@ class Kept {
   int64_t* bad_ = nullptr;
 };
 
-// Calls make() once a thread for its steps, and takes each block through all of them before the
-// next one begins.
+// Calls make() once a thread to get that thread's steps, and takes each block through all steps
+// before the next block begins.
 template <class Make>
 void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make make) {
   for_each_block(blocks, [&] {
@@ -93,14 +94,14 @@ void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make mak
   });
 }
 
-// What the caller gave of a chain's state: the tensor, its mask, its noise.
+// The state that the caller gave to a chain: the tensor, its mask and its noise.
 struct Given {
   View x, mask;
   NoiseSource noise;
 };
 
-// What the steps of all samplers have: one thread's state and score of a block, in `work`, the
-// block's noise and mask.
+// The base of all samplers' steps. `work` holds one thread's state and score of a block; this class
+// draws the block's noise and reads its mask.
 template <class T, class Work>
 class StepsOfBlock {
  public:
@@ -124,7 +125,8 @@ class StepsOfBlock {
     }
   }
 
-  // Where a block is one chunk, what was laid out for its first step serves the others.
+  // Whether the buffers still hold the layout of the block's first step. They do where the block is
+  // one chunk, since no other chunk has overwritten them.
   static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
 
   const float* draw(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
@@ -173,7 +175,7 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
   }
 
  private:
-  // The coefficients of samples that differ in them.
+  // Fills b_ and c_ with the coefficients of each sample, one number per element of the chunk.
   void lay_out(int64_t k, const Chunk& chunk) {
     for (int64_t row = 0, at = 0; row < chunk.rows; ++row, at += chunk.width) {
       T b_row, c_row;
@@ -199,7 +201,7 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
   Buffer<T> b_, c_;
 };
 
-// Langevin's chain of the ops langevin_chain and network_chain.
+// Langevin's chain, which the ops langevin_chain and network_chain run.
 class Chain {
  public:
   Chain(const char* op, const Tensor& x, const args::ChainSteps& steps)
@@ -212,7 +214,7 @@ class Chain {
     given_.noise.require_steps(steps.n_steps);
   }
 
-  // make() makes one thread's state and score of a block.
+  // make() makes one thread's buffers for the state and the score of a block.
   template <class T, class Make>
   void run(const Blocks& blocks, Make make) const {
     constexpr double kNone = std::numeric_limits<double>::infinity();

@@ -1,4 +1,5 @@
-// What an op takes as a number or as many: one value for each sample, token or element.
+// An argument that an op takes as one number or as many: one value for each sample, token or
+// element.
 #pragma once
 
 #include <cmath>
@@ -18,7 +19,8 @@ class Coefficient {
     is_double_ = rows->scalar_type() == ScalarType::Double;
     stride_ = count_ == 1 ? 0 : rows->stride(0);
   }
-  // Of n values each serves the next elements / n of a tensor of so many, in logical order.
+  // The n values serve a tensor of `elements` elements, in logical order: each value serves
+  // elements / n consecutive elements.
   Coefficient(double number, const std::optional<Tensor>& rows, int64_t elements)
       : Coefficient(number, rows) {
     run_ = count_ > 1 ? elements / count_ : 0;
@@ -32,7 +34,7 @@ class Coefficient {
         run_(count > 1 ? elements / count : 0) {}
 
   bool per_sample() const { return stride_ != 0; }
-  int64_t run() const { return run_; }  // elements that a value serves; 0: one serves all
+  int64_t run() const { return run_; }  // elements that one value serves; 0: one value serves all
 
   double operator[](int64_t index) const {
     if (!data_) return number_;
@@ -40,12 +42,13 @@ class Coefficient {
                       : static_cast<const float*>(data_)[index * stride_];
   }
 
-  // The values of n runs of `length` elements, which divides run(), from the run `first` on.
+  // Reads the values of n runs of `length` elements, from the run `first` on. `length` divides
+  // run().
   void read(int64_t first, int64_t n, int64_t length, double* out) const {
     if (!run_) {
       std::fill(out, out + n, (*this)[0]);
     } else if (run_ != length) {
-      const int64_t runs = run_ / length;  // that share a value
+      const int64_t runs = run_ / length;  // runs that share a value
       int64_t index = first / runs;
       for (int64_t i = 0, end = runs - first % runs; i < n; end += runs, ++index) {
         const double value = (*this)[index];
@@ -58,7 +61,7 @@ class Coefficient {
     }
   }
 
-  // Those of n samples as T: where they lie, or in `room`.
+  // The values of n samples as T: a pointer to where they lie, or to a copy in `room`.
   template <class T>
   const T* rows(int64_t first, int64_t n, T* room) const {
     if (lie_as<T>()) return static_cast<const T*>(data_) + first;
@@ -72,13 +75,13 @@ class Coefficient {
     return room;
   }
 
-  // Is there a T for each, one after another?
+  // Whether the values lie in memory as T, one after another.
   template <class T>
   bool lie_as() const {
     return data_ && stride_ == 1 && is_double_ == std::is_same_v<T, double>;
   }
 
-  // The public calls check numbers; what came as a tensor is checked here.
+  // The public calls check plain numbers; values that came as a tensor are checked here.
   void require_finite(const char* op, const char* name) const {
     if (is_double_ ? all_finite<double>() : all_finite<float>()) return;
     for (int64_t b = 0; b < count_; ++b) {
@@ -120,7 +123,8 @@ class Coefficient {
     return good;
   }
 
-  // Many values at a time, which the search for the first bad one does not do.
+  // Checks many values at a time, so that the slower search for the first bad value runs only where
+  // this check fails.
   template <class S>
   bool all_within(bool positive) const {
     if (stride_ > 1) return false;

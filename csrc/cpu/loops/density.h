@@ -1,13 +1,13 @@
-// A chain's target, in closed form or a network: either gives blocks of samples, and one thread's
-// state and score of a block.
+// The density that a chain runs on: a closed-form target or a network. Either one cuts the batch
+// into blocks of samples and makes each thread's buffers for the state and the score of a block.
 #pragma once
 
 #include "network_buffers.h"
 
 namespace pyebm {
 
-// How a chain goes about its samples: whether one may be cut, whether it wants energies, and how
-// many scores of each it makes.
+// The needs of a chain: whether its samples must stay whole, whether it needs energies, and how
+// many scores it makes of each sample.
 struct Needs {
   bool whole_samples, energy;
   int64_t scores;

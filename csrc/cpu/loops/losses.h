@@ -15,7 +15,8 @@ inline double divisor_of(int64_t reduction, const Shape& shape) {
 
 enum Wanted { kResiduals, kWeights, kWeightsAndGradients };
 
-// With the gradient from above, where that is one number for all or for each sample.
+// LossRows with the gradient from above, where that gradient is one number for all samples or one
+// for each.
 template <class T>
 struct Rows : LossRows<T> {
   const T* above;
@@ -24,7 +25,7 @@ struct Rows : LossRows<T> {
 template <class T>
 using LossNumbers = RunNumbers<T, 5, 6>;
 
-// kappa, lambda, mu, weight, and the gradient from above.
+// The coefficients of a loss: kappa, lambda, mu, weight, and the gradient from above.
 struct Coefficients {
   static constexpr int64_t kSamplesAtOnce = 64;
   Runs<5> runs;
@@ -34,9 +35,10 @@ struct Coefficients {
 
   bool by_parts(const Chunk& chunk) const { return runs.by_rows(chunk) || runs.are_long(chunk); }
 
-  // Calls visit(at, rows, width, numbers) for the chunk, some rows or one run at a time, whose
-  // elements begin at `at`. `wanted` are the kernel's numbers: those of the residuals, and a weight
-  // that is one for all, need no making.
+  // Calls visit(at, rows, width, numbers) for each part of the chunk: some rows, or one run, whose
+  // elements begin at `at`. `wanted` says which numbers the kernel reads. Kernels that read only
+  // kappa, lambda and mu, or a weight that all samples share besides, take the coefficients as they
+  // are; others need numbers computed from them.
   template <class T, class Visit>
   void for_each_part(LossNumbers<T>& numbers, const Chunk& chunk, Wanted wanted, Visit visit) const {
     if (runs.by_rows(chunk)) {
@@ -59,8 +61,8 @@ struct Coefficients {
     return rows(numbers.of_each(runs, chunk, make<T>()).data());
   }
 
-  // Does the weight of the squares change within samples? Then it is in the sums, and else before
-  // them.
+  // Whether the weight of the squares changes within samples. If it does, the sums are of weighted
+  // squares; if not, each sample's sum is multiplied by its weight.
   bool weighs_elements(const Shape& shape) const {
     const auto changes = [&](const Coefficient& one) { return one.run() && one.run() % shape.elements; };
     return changes(runs[3]) || (over_kappa2 && changes(runs[0]));
@@ -68,7 +70,7 @@ struct Coefficients {
 
   bool weights_change() const { return runs[3].run() || (over_kappa2 && runs[0].run()); }
 
-  // Of n samples, where it does not.
+  // Reads the weights of n samples, for a loss whose weight does not change within samples.
   void weights(int64_t sample, int64_t n, const Shape& shape, double* out) const {
     double kappa[kSamplesAtOnce];
     runs[3].read(sample, n, shape.elements, out);
@@ -91,7 +93,7 @@ struct Coefficients {
   }
 };
 
-// z of a chunk: the caller's own, or made anew.
+// The noise z of a chunk: the caller's own, or generated anew.
 template <class T, class Z>
 class LossNoise {
  public:
@@ -133,8 +135,8 @@ LossOperands<T, Z> shifted(const LossOperands<T, Z>& in, int64_t at) {
   return {in.pred + at, in.z + at, in.x0 ? in.x0 + at : nullptr};
 }
 
-// Calls body(T(), Z()): the type of the arithmetic, and that of z as it lies in memory or comes
-// from the generator.
+// Calls body(T(), Z()): T is the type of the arithmetic, Z the type of z as it lies in memory or
+// comes from the generator.
 template <class Body>
 void with_loss_types(const Tensor& pred, bool own_noise, Body body) {
   if (pred.scalar_type() != ScalarType::Double) return body(float(), float());

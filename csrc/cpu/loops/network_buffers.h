@@ -1,18 +1,19 @@
-// What a thread holds of a block of samples while a network is run on it.
+// The buffers in which one thread runs a network on a block of samples.
 #pragma once
 
 #include "network_pack.h"
 
 namespace pyebm {
 
-// Room that begins as zeros: idle lanes must hold nothing that is slow to compute with.
+// Memory that begins as zeros, so that idle lanes hold no numbers that are slow to compute with.
 template <class T>
 class Zeros : public Line<T> {
  public:
   explicit Zeros(int64_t n) : Line<T>(n) { std::fill(this->data(), this->data() + n, T(0)); }
 };
 
-// One thread's state and score of a block of samples (as BlockBuffers).
+// One thread's buffers for the state and the score of a block of samples, with the members that
+// BlockBuffers has.
 template <class T>
 class NetworkBuffers {
  public:
@@ -48,7 +49,7 @@ class NetworkBuffers {
   Zeros<T> scratch_;
 };
 
-// The same of x, vectors, and the Hessian's products with them.
+// One thread's buffers for x, for vectors, and for the Hessian's products with the vectors.
 template <class T>
 class HvpBuffers {
  public:

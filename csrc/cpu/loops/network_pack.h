@@ -1,5 +1,5 @@
-// A network from its tensors: checked, and its weights laid out as the kernels walk them. Made anew
-// at each call, as an optimiser may have changed them.
+// Makes a network from its tensors: checks them, and lays the weights out as the kernels walk them.
+// Each call makes the network anew, as an optimiser may have changed the weights.
 #pragma once
 
 #include <vector>
@@ -16,7 +16,7 @@ const NetworkKernels<T>& network_kernels() {
     return chunk_kernels().network_f32;
 }
 
-// The numbers of one tensor, as they are asked for.
+// Hands out the numbers of one tensor in order, and fails where there are too few or too many.
 template <class T>
 class Reader {
  public:
@@ -54,8 +54,9 @@ class Reader {
   int64_t left_;
 };
 
-// What a network is made for. Energies alone need no way back through the weights, a score's
-// gradient does; sums over the batch are cut where its size alone says so.
+// The purpose that a network is packed for. Energies alone need no transposed weights for the way
+// back; the scores of an energy and all gradients do. With kSums the size of the batch alone
+// decides how it is cut, so that sums over the batch do not depend on the threads.
 enum class Use { kSamples, kEnergies, kSums };
 
 template <class T>
@@ -63,7 +64,7 @@ class PackedNetwork {
  public:
   Network<T> net{};
   const NetworkKernels<T>& kernels = network_kernels<T>();
-  const int64_t at_once;  // samples
+  const int64_t at_once;  // samples of a block
 
   PackedNetwork(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
                 const std::optional<Tensor>& biases, int64_t n_steps, bool biases_per_step,
@@ -113,7 +114,7 @@ class PackedNetwork {
     if (biases) take_biases(op, *biases, x.size(0), n_steps, biases_per_step);
   }
 
-  // Blocks of samples; a thread more is woken for what takes some 100 us.
+  // Cuts the batch into blocks of samples. Another thread is woken for work of some 100 us.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
     Blocks made(shape, true, at_once, 1);
     const double microseconds =
@@ -121,18 +122,19 @@ class PackedNetwork {
     made.share(std::max<int64_t>(1, static_cast<int64_t>(100 / microseconds)));
     return made;
   }
-  // One sample once through all layers.
+  // The time in which one sample goes once through all layers.
   double microseconds_of_sweep() const {
     double products = 0;
     for (int64_t l = 0; l < net.count; ++l)
       products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
     return products * sizeof(T) * 5e-6;
   }
-  // Of all layers, and so of a row of biases.
+  // The outputs of all layers together, which is the length of a row of biases.
   int64_t outputs() const { return static_cast<int64_t>(biases_.size()); }
 
  private:
-  // As many as the lanes hold, or fewer, so that all threads have as many.
+  // The samples of a block: as many as the lanes hold, or fewer, so that all threads have equally
+  // many.
   static int64_t samples_for(int64_t lanes, int64_t samples) {
     const int64_t threads = torch::stable::get_num_threads();
     const int64_t each = std::max<int64_t>(1, (samples + threads - 1) / threads),

@@ -1,6 +1,6 @@
-// Coefficients of runs of elements: a value serves a sample, a token, an element. A long run goes
-// to a kernel that takes numbers; for short ones each element's numbers are laid out, so that they
-// cost no calls.
+// Coefficients that change from run to run: each value serves the elements of a sample, of a token,
+// or a single element. For a long run a kernel takes plain numbers; for short runs each element's
+// numbers are laid out, so that one call serves many runs.
 #pragma once
 
 #include <array>
@@ -24,10 +24,11 @@ class Runs {
   bool change_in(const Chunk& chunk) const {
     return length_ && chunk.first / length_ != (chunk.first + chunk.count - 1) / length_;
   }
-  // Is a call for each of the chunk's runs less than the laying out?
+  // Whether a kernel call for each run of the chunk costs less than laying out each element's
+  // numbers.
   bool are_long(const Chunk& chunk) const { return length_ >= kLong || !change_in(chunk); }
 
-  // Do they change between the chunk's rows alone?
+  // Whether the coefficients change only between the chunk's rows.
   bool by_rows(const Chunk& chunk) const {
     return chunk.rows > 1 ? length_ % chunk.width == 0 : !change_in(chunk);
   }
@@ -39,14 +40,14 @@ class Runs {
   int64_t length_ = 0;
 };
 
-// One thread's numbers for a kernel, kCount of each run: make(n, values, out) makes those of n runs
-// from the coefficients' values.
+// One thread's numbers for a kernel, kCount for each run: make(n, values, out) makes the numbers of
+// n runs from the coefficients' values.
 template <class T, size_t kCoefficients, size_t kCount>
 class RunNumbers {
  public:
-  RunNumbers() {}  // left as it is
+  RunNumbers() {}  // leaves the memory uninitialised
 
-  // Calls visit(at, n, numbers) for each run: the chunk's elements [at, at + n).
+  // Calls visit(at, n, numbers) for each run, which covers the chunk's elements [at, at + n).
   template <class Make, class Visit>
   void for_each_run(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
     for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
@@ -62,8 +63,8 @@ class RunNumbers {
     });
   }
 
-  // Calls visit(row, n, numbers) for some of the chunk's rows at a time, between which alone the
-  // coefficients change.
+  // Calls visit(row, n, numbers) for some of the chunk's rows at a time. The coefficients must
+  // change only between rows.
   template <class Make, class Visit>
   void for_some_rows(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
     const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
@@ -78,8 +79,8 @@ class RunNumbers {
     }
   }
 
-  // The coefficients themselves, rounded to T, of the chunk's rows, between which alone they
-  // change.
+  // The coefficients of the chunk's rows, rounded to T. The coefficients must change only between
+  // rows.
   std::array<const T*, kCoefficients> of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {
     const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
     std::array<const T*, kCoefficients> found;
@@ -101,13 +102,13 @@ class RunNumbers {
     return found;
   }
 
-  // One number for each of n rows.
+  // The same number for each of n rows.
   const T* of_all(T number, int64_t n) {
     std::fill_n(each_[kCount - 1].data, n, number);
     return each_[kCount - 1].data;
   }
 
-  // Of every element of the chunk.
+  // The numbers of every element of the chunk.
   template <class Make>
   std::array<const T*, kCount> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make) {
     for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
@@ -129,8 +130,9 @@ class RunNumbers {
     return chunk.rows > 1 ? chunk.width : std::max<int64_t>(runs.length(), 1);
   }
 
-  // Reads the values of some runs at a time, and calls take for them: those of `elements` elements
-  // from the chunk's `at` on, which begin `skip` elements into the first of n runs.
+  // Reads the values of some runs at a time and calls take(at, n, length, skip, elements) for them:
+  // the chunk's elements [at, at + elements) lie in n runs of `length` elements and begin `skip`
+  // elements into the first run.
   template <class Take>
   void for_some_runs(const Runs<kCoefficients>& runs, const Chunk& chunk, Take take) {
     const int64_t end = chunk.first + chunk.count, length = runs.length() ? runs.length() : end,
@@ -145,17 +147,17 @@ class RunNumbers {
     }
   }
 
-  // The values of n runs of `length` elements.
+  // Reads the coefficients' values for n runs of `length` elements.
   void read(const Runs<kCoefficients>& runs, int64_t first, int64_t n, int64_t length) {
     for (size_t k = 0; k < kCoefficients; ++k) {
       if (runs[k].run() || read_ < n)
-        runs[k].read(first, n, length, values_[k]);  // what serves all is read once
+        runs[k].read(first, n, length, values_[k]);  // a value that serves all is read once
       values_of_[k] = values_[k];
     }
     read_ = std::max(read_, n);
   }
 
-  int64_t read_ = 0, filled_ = 0;  // how many are there of what serves all
+  int64_t read_ = 0, filled_ = 0;  // copies of the values that serve all: in values_, in each_
   double values_[kCoefficients][kAtOnce];
   const double* values_of_[kCoefficients];
   T made_[kCount][kAtOnce];

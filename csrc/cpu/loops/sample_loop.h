@@ -7,9 +7,9 @@
 
 namespace pyebm {
 
-// Chunks that are worth another thread, as beside other work it can wait long for its turn: some 30
-// us in one pass, and some 3 ms where many steps are taken on each, every one of which is too small
-// by itself.
+// The chunks that are worth another thread, which can wait long for its turn beside other work:
+// some 30 us in one pass. Where a chunk takes many steps, some 3 ms are worth it, counted over all
+// steps, as each step is too small by itself.
 constexpr int64_t kGrain = 32, kGrainOfSteps = 4096;
 
 // The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole
@@ -17,7 +17,8 @@ constexpr int64_t kGrain = 32, kGrainOfSteps = 4096;
 struct Shape {
   int64_t samples, elements;
 
-  // at_once: samples that go together; small ones are cut so that chunks make up that many.
+  // at_once: the samples that are worked on together. Small samples are cut into chunks that add up
+  // to that many.
   explicit Shape(const Tensor& tensor, int64_t at_once = 0)
       : Shape(tensor.size(0), tensor.size(0) ? tensor.numel() / tensor.size(0) : 0, at_once) {}
   Shape(int64_t samples, int64_t elements, int64_t at_once)
@@ -32,15 +33,15 @@ struct Shape {
     }
   }
 
-  // Small samples fill a chunk by their elements alone, where no normals are made for them.
+  // Lets small samples fill a chunk by their elements alone, for ops that make no normals for them.
   void without_noise() {
     if (!samples_per_chunk) return;
     samples_per_chunk = kChunk / elements;
     chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
   }
 
-  // Cuts small samples into as many chunks for each thread, where `steps` on each are worth waking
-  // one. No bits depend on it.
+  // Cuts a batch of small samples into equally many chunks for each thread, where `steps` on each
+  // chunk are worth waking a thread. No bits depend on the cut.
   void share(int64_t threads, int64_t steps) {
     constexpr int64_t kLeast = 32;  // Philox calls, below which a chunk costs more per call
     const int64_t calls = samples * groups,
@@ -59,8 +60,8 @@ struct Shape {
 
 struct Chunk {
   int64_t sample, rows;  // the samples [sample, sample + rows)
-  int64_t element;       // the first element within them; not 0 only where rows == 1
-  int64_t width;         // elements of each
+  int64_t element;       // the first element within a sample; not 0 only where rows == 1
+  int64_t width;         // elements of each sample
   int64_t first, count;  // the same as a run of flat logical indices
 
   Chunk(const Shape& shape, int64_t index) {
@@ -79,7 +80,7 @@ struct Chunk {
     count = rows * width;
   }
 
-  // The same samples, of one number each.
+  // The same samples, each with one element.
   Chunk of_one_element() const {
     Chunk one = *this;
     one.element = 0;
@@ -94,11 +95,11 @@ struct Chunk {
 template <class T>
 struct Buffer {
   alignas(64) T data[kChunk];
-  Buffer() {}  // left as it is: zeros would cost more than most chunks
+  Buffer() {}  // leaves the memory uninitialised: zeros would cost more than most chunks
 };
 
-// Calls body(rows, width, numbers) for the whole chunk: with one number a row, or as one row where
-// one serves all.
+// Calls body(rows, width, numbers) for the whole chunk: with one number for each row, or with the
+// chunk as one row where one number serves all.
 template <class T, class Body>
 void with_rows(const Chunk& chunk, const Coefficient& of, Body body) {
   alignas(64) T room[kChunk];
@@ -152,15 +153,15 @@ class NoiseSource {
     require_samples(shape);
   }
 
-  // z for the chunk's elements, in their logical order; or what another kernel makes of the same
-  // words.
+  // The normals z for the chunk's elements, in their logical order; or the numbers that another
+  // kernel makes of the same words.
   const float* fill(const Chunk& chunk, NoiseBuffer& buffer,
                     decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
     lay_out(chunk, buffer.calls);
     return drawn(chunk, 0, buffer, draw);
   }
 
-  // The counters and keys of the chunk's calls, but for the step.
+  // Writes the counters and keys of the chunk's Philox calls, except for the step.
   void lay_out(const Chunk& chunk, Calls& calls) const {
     calls.stream = stream_;
     calls.same_key = !seeds_ || chunk.rows == 1;
@@ -168,8 +169,8 @@ class NoiseSource {
     const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
     calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
     const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
-    // Calls word(sample, group) for every call; of small samples, which have one each, many at a
-    // time.
+    // Calls word(sample, group) for every Philox call. Small samples have one call each, so a
+    // single loop over the rows handles them.
     const auto lay = [&](uint32_t* words, auto word) {
       if (groups == 1) {
         for (int64_t row = 0; row < chunk.rows; ++row) words[row] = word(chunk.sample + row, first_group);
@@ -191,7 +192,8 @@ class NoiseSource {
         [&](int64_t b, int64_t) { return static_cast<uint32_t>(static_cast<uint64_t>(seeds_[b]) >> 32); });
   }
 
-  // The numbers of the calls laid out, `ahead` steps after the one that was named.
+  // Draws the numbers of the calls that lay_out wrote, for the step `ahead` steps after the named
+  // one.
   const float* drawn(const Chunk& chunk, int64_t ahead, NoiseBuffer& buffer,
                      decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
     const int64_t groups = (chunk.width + 3) / 4, lanes = chunk.width <= 2 ? chunk.width : 4 * groups;
@@ -201,8 +203,8 @@ class NoiseSource {
     return buffer.normals;
   }
 
-  // The last lanes of each sample are nobody's: `width` of every `lanes` numbers move up. What is
-  // written too much is written over.
+  // No element uses the last lanes of each sample, so `width` of every `lanes` numbers move up. A
+  // copy of four may write too many numbers; later copies overwrite them.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
     for (int64_t row = 1; row < rows; ++row) {
       for (int64_t i = 0; i < lanes; i += 4) {
@@ -213,14 +215,14 @@ class NoiseSource {
     }
   }
 
-  // The same noise, so many streams further.
+  // The same noise, `further` streams after this one.
   NoiseSource on_stream(int64_t further) const {
     NoiseSource other = *this;
     other.stream_ = word("stream", static_cast<int64_t>(stream_) + further);
     return other;
   }
 
-  // Chains count on from the step that was named.
+  // Checks that a chain, which counts on from the named step, stays below 2**32.
   void require_steps(int64_t n_steps) const {
     if (n_steps > (int64_t{1} << 32) - step_)
       fail("noise: steps must stay below 2**32, got ", step_, " and ", n_steps, " more");
@@ -249,8 +251,8 @@ class NoiseSource {
   const int64_t* ids_ = nullptr;
 };
 
-// Calls make() once a thread for a body(chunk, index), and that for the chunks [begin, end). The
-// result never depends on the threads.
+// Calls make() once a thread to get a body, and calls body(chunk, index) for the chunks [begin,
+// end). The result never depends on the threads.
 template <class Make>
 void for_each_chunk(const Shape& shape, int64_t begin, int64_t end, Make make) {
   const auto some = [&](int64_t from, int64_t to) {

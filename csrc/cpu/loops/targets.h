@@ -1,5 +1,5 @@
-// What the ops on closed-form targets share: blocks of samples that one thread keeps in its cache,
-// and its buffers.
+// The code that the ops on closed-form targets share: blocks of samples that one thread keeps in
+// its cache, and the thread's buffers.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,8 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
   return found;
 }
 
-// How many samples a thread should take at once, so that the target's lanes are filled, and every
-// thread's too where samples are few.
+// The samples that a thread takes at once: as many as fill the target's lanes, or fewer where
+// samples are few, so that every thread has some.
 template <class T>
 int64_t samples_at_once(const TargetOf<T>& target, int64_t samples) {
   if (!target.lanes) return 0;
@@ -47,8 +47,8 @@ class Blocks {
   const Shape& shape;
   int64_t count;
 
-  // whole_samples: none may be cut. at_once: as the shape was made for. work: how many times an
-  // elementwise step's each of the steps is.
+  // whole_samples: no sample may be cut. at_once: the number that the shape was made with. work:
+  // the cost of each of the steps, counted in elementwise steps.
   Blocks(const Shape& s, bool whole_samples, int64_t at_once, double work, int64_t steps = 1)
       : shape(s), each_(whole_samples && s.chunks_per_sample ? s.chunks_per_sample : 1) {
     if (at_once)
@@ -75,14 +75,14 @@ class Blocks {
   }
 
   int64_t grain() const { return grain_; }
-  void share(int64_t grain) { grain_ = grain; }  // a thread has at least so many
+  void share(int64_t grain) { grain_ = grain; }  // blocks that a thread takes at least
 
  private:
   int64_t each_, grain_;
 };
 
-// Calls make() once a thread for a body(block), and that for every block. The result never depends
-// on the threads.
+// Calls make() once a thread to get a body, and calls body(block) for every block. The result never
+// depends on the threads.
 template <class Make>
 void for_each_block(const Blocks& blocks, Make make) {
   torch::stable::parallel_for(0, blocks.count, blocks.grain(), [&](int64_t begin, int64_t end) {
@@ -91,16 +91,16 @@ void for_each_block(const Blocks& blocks, Make make) {
   });
 }
 
-// The work of a step of the chain, counted in elementwise steps, which take as long as some 60
-// multiplications an element.
+// The work of a step of the chain, counted in elementwise steps. An elementwise step takes as long
+// as some 60 multiplications per element.
 template <class T>
 double work_of(const TargetOf<T>& target, const Shape& shape, const Tensor& params) {
   if (!target.cost || !shape.chunks) return 1;
   return 1 + target.cost({1, shape.elements, 0, shape.elements, nullptr, params.numel(), nullptr}) / 60;
 }
 
-// n elements of uninitialised memory at a cache line's start, and a line of zeros before and
-// behind, for those who look one ahead.
+// n elements of uninitialised memory that begin at a cache line, with a line of zeros before and
+// behind them, for kernels that read one element past an end.
 template <class T>
 class Line {
  public:
@@ -118,7 +118,8 @@ class Line {
   T* memory_;
 };
 
-// n numbers of `view` from its flat index `first` on to `to`, and back.
+// Copies n numbers of `view`, from its flat index `first` on, to `to`; write_numbers copies them
+// back.
 template <class T>
 void read_numbers(const View& view, int64_t first, int64_t n, T* to) {
   for (int64_t at = 0; at < n; at += kChunk) {
@@ -137,7 +138,7 @@ void write_numbers(const View& view, int64_t first, int64_t n, const T* values) 
   }
 }
 
-// One thread's state and score of a block.
+// One thread's buffers for the state and the score of a block.
 template <class T>
 class BlockBuffers {
  public:
@@ -162,20 +163,20 @@ class BlockBuffers {
     read_numbers(view, block.first, block.count, x());
   }
 
-  // The score at x, rounded to the precision of the tensor behind `view`. A target is the same at
-  // every step of a chain.
+  // Makes the score at x, rounded to the precision of the tensor behind `view`. The last argument
+  // is the step of a chain, which a closed-form target ignores.
   void make_score(const View& view, const Block& block, int64_t = 0) {
     target_.score(samples_, x(), score());
     view.round(block.count, score());
   }
 
-  // The same with the energies, one a row of the block.
+  // Makes the score and the energies, one for each row of the block.
   void make_both(const View& view, const Block& block, T* room, double* energy) {
     target_.both(samples_, x(), score(), room, energy);
     view.round(block.count, score());
   }
 
-  // `values`, one per element of the block, into the tensor from its flat index `first` on.
+  // Writes `values`, one per element of the block, to the tensor from its flat index `first` on.
   void write(const View& view, int64_t first, const Block& block, const T* values) const {
     write_numbers(view, first, block.count, values);
   }

@@ -47,8 +47,8 @@ class View {
   ScalarType type() const { return type_; }
   bool is_half() const { return bytes_ == 2; }
 
-  // Elements [first, first + n) as T, in `buffer` or, where they lie there already, in the tensor
-  // itself.
+  // Elements [first, first + n) as T: a pointer into the tensor where they lie there as T already,
+  // else to a copy in `buffer`.
   template <class T>
   const T* read(int64_t first, int64_t n, T* buffer) const {
     if (contiguous_ && same<T>()) return reinterpret_cast<const T*>(data_) + first;
@@ -66,8 +66,8 @@ class View {
     return buffer;
   }
 
-  // Where to write elements [first, first + n): the tensor itself or `buffer`, which `written` then
-  // puts in place.
+  // The place to write elements [first, first + n) to: the tensor itself, or `buffer`, whose
+  // elements `written` then moves into the tensor.
   template <class T>
   T* target(int64_t first, T* buffer) const {
     return contiguous_ && same<T>() ? reinterpret_cast<T*>(data_) + first : buffer;
@@ -85,7 +85,7 @@ class View {
     }
   }
 
-  // n values to this tensor's precision and back.
+  // Rounds n values to this tensor's precision.
   template <class T>
   void round(int64_t n, T* values) const {
     if constexpr (std::is_same_v<T, float>) {

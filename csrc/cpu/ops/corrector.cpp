@@ -1,5 +1,5 @@
-// corrector_step: a Langevin step whose step size is factor |z|^2 / |g|^2, of each sample or of the
-// means of a batch's norms.
+// corrector_step: a Langevin step whose step size is factor |z|^2 / |g|^2, where |z| and |g| are
+// the norms of each sample or the means of the batch's norms.
 #include <vector>
 
 #include "../loops/batch_mean.h"
@@ -13,7 +13,8 @@ struct Squares {
   std::vector<double> noise, score;
 };
 
-// As the loss kernel has them, to the last bit: its partial sums, its rounding.
+// Sums the squares as the loss kernel does, to the last bit: the same partial sums, the same
+// rounding.
 template <class T>
 Squares squares(const View& slope, const NoiseSource& noise, const Shape& shape) {
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);

@@ -12,10 +12,10 @@ void leapfrog(const args::Leapfrog& args) {
   const View place(x), momentum(args.p), slope(args.score);
   const View old_place(args.from_x ? *args.from_x : x), old_momentum(args.from_p ? *args.from_p : args.p);
   const bool rounds =
-      !args.step_size_rows;  // a number's product is rounded to x's dtype, one of many numbers is not
+      !args.step_size_rows;  // the product with one number is rounded to x's dtype, with many it is not
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    // from + by v, rounded to x's dtype.
+    // Computes out = from + by v, rounded to x's dtype.
     const auto moved = [&](const Chunk& chunk, const T* from, const T* v, T* out, T* work) {
       with_rows<T>(chunk, eps, [&](int64_t rows, int64_t width, const T* by) {
         if (!rounds || x.element_size() >= 4) return kernels_of<T>().moved(rows, width, from, v, by, out);

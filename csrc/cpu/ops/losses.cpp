@@ -1,5 +1,5 @@
 // denoising_loss: f w_b sum_i r_i^2 with r = (kappa pred + lambda z) + mu x0, and in the same pass
-// its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times what came
+// its gradient; denoising_grad: the gradient by itself; scale_: a kept gradient times the gradient
 // from above.
 #include <numeric>
 #include <vector>
@@ -9,7 +9,7 @@
 namespace pyebm {
 namespace {
 
-// The sum of a block of losses in lanes, as an addition waits for the one before it
+// Sums a block of losses in lanes, since the additions to one single sum would wait for each other
 // (reference/losses.py's batch_sum).
 double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
   constexpr int64_t kSums = 8;
@@ -21,8 +21,8 @@ double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
 }
 
 // Adds the losses of n samples, block by block, to the total, and writes them to `each` unless it
-// is null. partial: for each sample as many sums as it has parts, with the weights of its elements
-// or, not `weighted`, without any.
+// is null. `partial` has one sum for each of a sample's parts; where `weighted`, these sums contain
+// the elements' weights already.
 template <class T, class Loss>
 void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts,
          const T* partial, Loss* each, double& total) {
@@ -46,7 +46,8 @@ void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sampl
   total = sum;
 }
 
-// Calls body(a float* or double* to the loss): a float32 prediction may have a float64 loss.
+// Calls body with a float* or a double* to the loss, since a float32 prediction may have a float64
+// loss.
 template <class Body>
 void with_loss_result(const Tensor& loss, Body body) {
   void* data = loss.numel() ? loss.data_ptr() : nullptr;
@@ -71,7 +72,7 @@ Coefficients coefficients(const Tensor& pred, const args::LossTerms& terms,
   return {runs, terms.factor, terms.over_kappa2, divisor_of(terms.reduction, Shape(pred))};
 }
 
-// None where the caller gives the noise itself.
+// The source of the noise; nullopt where the caller gives the noise itself.
 std::optional<NoiseSource> source_of(const args::LossTerms& terms, const Shape& shape) {
   if (terms.z) return std::nullopt;
   return std::optional<NoiseSource>(std::in_place, terms.name, terms.seeds, terms.ids, shape);
@@ -108,9 +109,9 @@ void denoising_loss(const args::DenoisingLoss& args) {
     });
     return;
   }
-  // One partial sum per chunk of a sample: fixed by the shape alone, and so is the order in which
-  // they are added. Of very many samples some at a time, as memory that is new costs more than the
-  // sums.
+  // A sample has one partial sum per chunk. The shape alone fixes these sums and the order in which
+  // they are added. Very many samples are taken some at a time, as new memory for all sums costs
+  // more than the sums.
   constexpr int64_t kSumsAtOnce = 1 << 16;
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
   constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;  // no block of the sum is cut

@@ -1,6 +1,6 @@
-// metropolis: take proposals or stay, with all that follows from it; dual_averaging: the next step
-// sizes. The arithmetic is a few numbers a sample; in torch's own operations calling them would
-// take ten times as long.
+// metropolis: each sample takes its proposal or stays, and its score, energy and count follow;
+// dual_averaging: the next step sizes. The arithmetic is a few numbers per sample; calls of torch's
+// own operations would take ten times as long.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -14,7 +14,8 @@ namespace {
 
 constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/reference/metropolis.py
 
-// A tensor whose samples lie one after another, to be copied as they are.
+// A tensor whose samples lie one after another, so that bytes can be copied from one tensor to
+// another.
 class Rows {
  public:
   explicit Rows(const Tensor& tensor)
@@ -37,10 +38,10 @@ T* numbers(const Tensor& tensor) {
   return static_cast<T*>(tensor.numel() ? tensor.data_ptr() : nullptr);
 }
 
-// The sums of squares that the proposal's density comes down to. MALA's, at the steps' ends: |y - x
-// - eta s(x)|^2 and |x - y - eta s(y)|^2, of x and y as they were rounded. HMC's, of the momenta
-//   half a step before
-// and behind: |p - eps/2 s(x)|^2 and |p' + eps/2 s(y)|^2, so its `step` is half of one.
+// The sums of squares that the proposal's density comes down to. MALA takes |y - x - eta s(x)|^2
+// and |x - y - eta s(y)|^2, from the two ends of the step, with x and y as they were rounded. HMC
+// takes |p - eps/2 s(x)|^2 and |p' + eps/2 s(y)|^2, from the momenta half a step before p and
+// behind p', so that its `step` is half a step size.
 template <class T>
 class Squares {
  public:
@@ -54,7 +55,7 @@ class Squares {
         is_mala_(!args.first),
         step_(args.step, args.step_rows) {}
 
-  // Of the chunk's rows.
+  // Computes both sums of each of the chunk's rows.
   void of(const Chunk& chunk, T* before, T* after) {
     T kappa[kCalls], minus[kCalls];
     for (int64_t row = 0; row < chunk.rows; ++row) {
@@ -89,7 +90,7 @@ void metropolis(const args::Metropolis& args) {
   int64_t* counts = numbers<int64_t>(args.accepted);
   bool* decisions = numbers<bool>(args.accept);
   const Coefficient proposed(0.0, args.proposal_energy), divisor(args.scale, args.scale_rows);
-  // before, after: of the samples from the first of `rows` on.
+  // before, after: the sums of squares of the samples in `rows`, beginning with the first.
   const auto decide = [&](const Chunk& rows, const auto* before, const auto* after, NoiseBuffer& buffer) {
     const float* uniforms = noise.fill(rows, buffer, chunk_kernels().uniforms);
     for (int64_t row = 0; row < rows.rows; ++row) {
@@ -116,8 +117,8 @@ void metropolis(const args::Metropolis& args) {
       });
       return;
     }
-    // Large samples: the sums of their chunks first, of the shape alone, as is the order in which
-    // they are added.
+    // Large samples: the chunks are summed first. The shape alone fixes their sums and the order in
+    // which these are added.
     const int64_t parts = shape.chunks_per_sample;
     std::vector<T> partial(2 * samples * parts);
     for_each_chunk(shape, [&] {
@@ -152,7 +153,8 @@ void dual_averaging(const args::DualAveraging& args) {
   const double warmup = static_cast<double>(args.warmup);
   const bool together = args.together;
   if (++m > warmup) return;
-  // weight: m^-3/4. By operations that IEEE rounds, so that all backends have the same bits.
+  // weight is m^-3/4. Only operations that IEEE rounds are used, so that all backends have the same
+  // bits.
   const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep,
                weight = 1.0 / std::sqrt(m * root);
   const ChunkKernels& kernels = chunk_kernels();

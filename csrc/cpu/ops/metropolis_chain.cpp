@@ -1,5 +1,6 @@
-// metropolis_chain: many steps of MALA or HMC, each the bits of the ops that take one step by step
-// (pyebm/samplers/mala.py, hmc.py). A block of samples stays in the cache through all of them.
+// metropolis_chain: many steps of MALA or HMC, each of which gives the bits of the ops that take
+// one step at a time (pyebm/samplers/mala.py, hmc.py). A block of samples stays in the cache
+// through all steps.
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -12,7 +13,7 @@ namespace pyebm {
 namespace {
 
 // A chain's step size, and the numbers of Metropolis' test that follow from it. With jitter each
-// step draws its size from size (1 - jitter, 1 + jitter).
+// step draws its size between size (1 - jitter) and size (1 + jitter).
 struct Steps {
   Coefficient size;
   double temperature, jitter;
@@ -23,7 +24,8 @@ struct Steps {
     return jitter > 0 ? (1.0 + jitter * (2.0 * static_cast<double>(uniforms[row]) - 1.0)) * size[sample]
                       : size[sample];
   }
-  // The step size whose squares the test compares, and what divides them.
+  // The step size in the squares that the test compares; and the number that divides their
+  // difference.
   double tested(double step) const { return is_mala ? step : 0.5 * step; }
   double divisor(double step) const { return is_mala ? 4.0 * temperature * step : 2.0 * temperature; }
 };
@@ -36,7 +38,7 @@ struct Held {
   double* log_alpha;
 };
 
-// In `work` are the proposal and its score.
+// `work` holds the proposal and its score; x_ and score_ hold the state and its score.
 template <class T, class Work>
 class MetropolisSteps : public StepsOfBlock<T, Work> {
   using Base = StepsOfBlock<T, Work>;
@@ -83,7 +85,7 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
   }
 
  private:
-  // A uniform for each sample of the chunk.
+  // Draws a uniform for each sample of the chunk.
   const float* draw_uniforms(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
                              NoiseBuffer& buffer) const {
     return this->draw(noise, chunk.of_one_element(), block, k, buffer, chunk_kernels().uniforms);
@@ -101,7 +103,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     });
   }
 
-  // out = (a x + b score) + c z, b and c made from each sample's step size.
+  // Computes out = (a x + b score) + c z, where make(size) gives b and c for each sample's step
+  // size.
   template <class Make>
   void affine(const Chunk& chunk, const Block& block, int64_t k, const T* x, T a, Make make, T* out) {
     const float* z = this->draw(chunk, block, k);
@@ -123,7 +126,7 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     given_.x.round(chunk.count, out + at);
   }
 
-  // MALA: Langevin's step.
+  // MALA proposes by Langevin's step.
   void propose(const Chunk& chunk, const Block& block, int64_t k) {
     const auto make = [&](double size) {
       return std::pair(static_cast<T>(size), static_cast<T>(std::sqrt(2.0 * size * steps_.temperature)));
@@ -131,7 +134,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     affine(chunk, block, k, x(), T(1), make, work_.x());
   }
 
-  // HMC: a fresh momentum with its first half kick, and the leapfrog's whole steps.
+  // HMC draws a fresh momentum together with its first half kick, and takes the leapfrog's whole
+  // steps.
   void travel(const Block& block, int64_t k) {
     const T spread = static_cast<T>(std::sqrt(steps_.temperature));
     const auto make = [&](double size) { return std::pair(static_cast<T>(0.5 * size), spread); };
@@ -148,8 +152,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     }
   }
 
-  // out = from + step v. A step size that is a number is rounded to x's dtype with its product, as
-  // the op leapfrog does.
+  // Computes out = from + step v. Where all samples share one step size, its product with v is
+  // rounded to x's dtype, as the op leapfrog does.
   void move(const Chunk& chunk, int64_t at, const T* from, const T* v, T* out) {
     const bool each = steps_.per_sample();
     const int64_t rows = each ? chunk.rows : 1, width = each ? chunk.width : chunk.count;
@@ -231,7 +235,7 @@ void metropolis_chain(const args::MetropolisChain& args) {
   if (Shape(x).chunks_per_sample)
     fail(op, ": x must have samples of at most ", kChunk / 2, " elements, got ", x.numel() / samples);
   const View slope(args.score);
-  const int64_t scores = n_steps * (n_leapfrog + 2);  // a step costs about as much as so many of Langevin's
+  const int64_t scores = n_steps * (n_leapfrog + 2);  // a step costs about n_leapfrog + 2 of Langevin's
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     on_density<T>(op, x, args.density, {true, true, scores}, [&](const Blocks& blocks, auto make) {

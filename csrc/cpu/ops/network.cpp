@@ -1,5 +1,5 @@
-// network_score: the score of a network, and its energy; network_hvp: its Hessian times vectors;
-// network_laplacian: the trace of that; network_chain: many Langevin steps.
+// network_score: the score of a network, and its energy; network_hvp: the energy's Hessian times
+// vectors; network_laplacian: the Hessian's trace; network_chain: many Langevin steps.
 #include "../loops/chain.h"
 #include "../loops/density.h"
 
@@ -98,7 +98,7 @@ void network_chain(const args::NetworkChain& args) {
 }  // namespace
 }  // namespace pyebm
 
-// The bytes of some tensors one after the other, as params lie.
+// Copies the bytes of `count` tensors to `to`, one tensor after another, as params lie.
 extern "C" __attribute__((visibility("default"))) void pyebm_pack(const void* const* from,
                                                                   const int64_t* bytes, int64_t count,
                                                                   char* to) {

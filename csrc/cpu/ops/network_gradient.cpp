@@ -1,5 +1,5 @@
 // network_grad: the gradient of a function of a network's energies and scores; network_loss: a loss
-// of them with its gradient.
+// made of energies and scores, with its gradient.
 #include <numeric>
 
 #include "../loops/network_buffers.h"
@@ -7,8 +7,8 @@
 namespace pyebm {
 namespace {
 
-// The batch in parts, each of which has sums of its own: as many as one of its blocks makes worth
-// it, whatever the threads.
+// The batch in parts, each of which has its own sums. The number of parts grows as the root of the
+// number of blocks, up to kMost, and does not depend on the threads.
 struct Parts {
   static constexpr int64_t kMost = 32;
   int64_t samples, at_once, blocks, count = 1;
@@ -50,14 +50,14 @@ class Gradient {
 
   const Network<T>& net() const { return network_.net; }
 
-  // Calls take(first sample, samples, task, room) for each block, to complete the task. `room`
-  // holds as many numbers as x and two more of each sample.
+  // Calls take(first sample, samples, task, room) for each block; take completes the task. `room`
+  // holds as many numbers as the block's x, and two more for each sample.
   template <class Take>
   void run(int64_t directions, Take take) {
     const auto& kernels = network_.kernels;
     const int64_t size = kernels.sums_of_gradient(net()), at_once = network_.at_once;
     const Zeros<T> sums(grad_ ? size * parts_.count : 0);
-    // A thread more is woken for what takes some 20 us.
+    // Another thread is woken for work of some 20 us.
     const double microseconds =
         parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
     const int64_t grain =
@@ -88,7 +88,8 @@ class Gradient {
   }
 
  private:
-  // Biases of their own have the derivatives that those among the params would have.
+  // Moves the biases' derivatives from grad_ to grad_biases_. They were summed in the place of the
+  // biases in params, which get zeros, since separate biases were used instead.
   void move_biases() const {
     T *from = grad_, *to = grad_biases_;
     for (int64_t l = 0; l < net().count; ++l) {
@@ -105,7 +106,7 @@ class Gradient {
   const int64_t dim_;
   const View x_, grad_x_;
   T *grad_ = nullptr, *grad_biases_ = nullptr;
-  bool sums_biases_ = false;  // among those of the params, in whose place they stand
+  bool sums_biases_ = false;  // the biases' derivatives are summed where those of params lie
 };
 
 template <class Loss>

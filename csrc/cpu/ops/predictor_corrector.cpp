@@ -1,7 +1,7 @@
-// predictor_corrector: many times of a reverse diffusion, each the bits of the scores,
-// corrector_steps and the affine_step that one is (pyebm/samplers/predictor_corrector.py). Where
-// step sizes follow the norms of each sample, a block goes through all times by itself; where they
-// follow the batch's means, all blocks wait for each of those.
+// predictor_corrector: many times of a reverse diffusion. Each time gives the bits of the scores,
+// corrector_steps and affine_step that it consists of (pyebm/samplers/predictor_corrector.py).
+// Where step sizes follow the norms of each sample, a block goes through all times by itself; where
+// they follow the means over the batch, all blocks wait for each mean.
 #include <atomic>
 #include <vector>
 
@@ -12,7 +12,8 @@
 namespace pyebm {
 namespace {
 
-// A time's numbers: what |z|^2 / |score|^2 is multiplied by, and the predictor's a, b and c.
+// The numbers of each time: the factor of |z|^2 / |score|^2 in the corrector's step size, and the
+// predictor's a, b and c.
 struct Times {
   static constexpr int64_t kCount = 4;
   const double* numbers;
@@ -22,7 +23,9 @@ struct Times {
   const double* at(int64_t k) const { return numbers + k * kCount; }
 };
 
-// Of each sample: |z|^2 and |score|^2; and the first time, if any, whose step size was none.
+// Each sample's |z|^2 and |score|^2, and its first step size that was not positive and finite (1
+// where there was none); first_bad is the first time, and the first sample then, with such a step
+// size.
 struct Norms {
   std::vector<double> noise, score, bad;
   std::atomic<int64_t> first_bad{INT64_MAX};  // time * samples + sample
@@ -66,7 +69,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
 
   T* score() const { return work_.score(); }
 
-  // The score at x, and its norms and the noise's.
+  // Makes the score at x, and the squared norms of the score and of the noise.
   void measure(const Block& block, int64_t k, int64_t j) {
     work_.make_score(given_.x, block, k);
     const auto rows_of = [&](std::vector<double>& all) { return all.data() + block.sample; };
@@ -87,7 +90,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
     }
   }
 
-  // A step of one size for all.
+  // Takes a corrector's step of the same size for all samples.
   void correct(const Block& block, int64_t k, int64_t j, double size) {
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
       take(chunk.count, at, draw(chunk, k, 1 + j), this->mask(chunk), 1.0, size, std::sqrt(2.0 * size));
@@ -104,7 +107,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
     given_.x.round(block.count, x());
   }
 
-  // A whole time, its step sizes by each sample's norms.
+  // Takes a whole time, with step sizes that follow each sample's norms.
   void step(const Block& block, int64_t k) {
     for (int64_t j = 0; j < times_.correctors; ++j) {
       measure(block, k, j);
@@ -152,7 +155,7 @@ double mean_root(std::vector<double> squares) {
   return batch_mean(std::move(squares));
 }
 
-// All blocks up to each mean, from which the next step of all follows.
+// Takes all blocks up to each mean of the norms, which gives the next step size for all samples.
 template <class T, class Make>
 void run_together(const Blocks& blocks, int64_t n_steps, const Times& times, const Kept& kept, Norms& norms,
                   Make make) {

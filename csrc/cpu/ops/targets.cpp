@@ -41,7 +41,8 @@ void target_energy(const args::TargetEnergy& args) {
     using T = decltype(type);
     const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
     if (!kernels.both) fail(op, ": the target ", kTargetNames[args.target], " has no energy of its own");
-    // As target_score; a sample in many blocks has a part of its energy from each.
+    // The blocks are those of target_score. A sample that lies in many blocks gets a part of its
+    // energy from each.
     const int64_t at_once = samples_at_once(kernels, samples);
     const int64_t each = kernels.elementwise ? parts : 1;
     partial.resize(samples * each);
@@ -84,12 +85,13 @@ extern "C" __attribute__((visibility("default"))) const char* pyebm_target(int64
   return index >= 0 && index < pyebm::kTargets ? pyebm::kTargetNames[index] : nullptr;
 }
 
-// Whether rows of memory are the same as those that begin at every `stride`-th byte of another
-// (pyebm/targets/_kept.py): at the memory's speed, on several threads where worth it.
+// Whether the rows of `a`, which lie one after another, are the same as the rows of `b`, which
+// begin every `stride` bytes (pyebm/targets/_kept.py). Compares at the memory's speed, on several
+// threads where they are worth waking.
 extern "C" __attribute__((visibility("default"))) bool pyebm_same(const char* a, const char* b, int64_t rows,
                                                                   int64_t width, int64_t stride) {
   constexpr int64_t kWorthAThread =
-      1 << 19;  // a thread wakes in some 5 us, in which another compares as many bytes
+      1 << 19;  // bytes that one thread compares in the 5 us or so in which another wakes
   if (a == b && width == stride) return true;
   std::atomic<bool> same{true};
   const auto compare = [&](int64_t begin, int64_t end) {

@@ -1,12 +1,13 @@
-// underdamped_chain: many steps of underdamped Langevin dynamics, each the bits of the two affine
-// steps and the score between them that one step is (pyebm/samplers/underdamped.py).
+// underdamped_chain: many steps of underdamped Langevin dynamics. Each step gives the bits of the
+// two affine steps and the score between them that it consists of (pyebm/samplers/underdamped.py).
 #include "../loops/chain.h"
 #include "../loops/density.h"
 
 namespace pyebm {
 namespace {
 
-// x' = (x + b w) + c z, and w' = (d w + e s(x')) + f z.
+// The coefficients b, c, d, e and f of a step: x' = (x + b w) + c z, and w' = (d w + e s(x')) + f
+// z.
 struct Coefficients {
   static constexpr int64_t kCount = 5;
   const double* numbers;

@@ -11,8 +11,8 @@ extern const ChunkKernels baseline_kernels, avx2_kernels, avx512_kernels;
 
 namespace {
 
-// The best level whose name is `name`, or the best of all for nullptr; nullptr where this machine
-// has none of that name.
+// Finds the best level whose name is `name`, or the best of all levels for nullptr. Returns nullptr
+// where this machine has no level of that name.
 const ChunkKernels* find(const char* name) {
   const auto wanted = [&](const ChunkKernels& kernels) { return !name || !std::strcmp(name, kernels.name); };
 #if defined(__x86_64__)
@@ -35,8 +35,8 @@ const ChunkKernels& chunk_kernels() { return *current.load(std::memory_order_rel
 
 }  // namespace pyebm
 
-// For tests and benchmarks (pyebm._ops.simd): forces a level, and returns the name of the one in
-// use; null if there is no such.
+// For tests and benchmarks (pyebm._ops.simd): forces the level `level` unless it is null, and
+// returns the name of the level in use, or null if this machine has no such level.
 extern "C" __attribute__((visibility("default"))) const char* pyebm_simd(const char* level) {
   if (level) {
     const pyebm::ChunkKernels* found = pyebm::find(level);

@@ -58,7 +58,8 @@ void to_half(const float* in, int64_t n, uint16_t* out) {
   }
 }
 
-// A coefficient as the loops take it: for each element a pointer to them, for all of them a number.
+// A coefficient that is one number for all elements, to be indexed like a pointer to one number per
+// element.
 template <class T>
 struct Same {
   T number;
@@ -144,7 +145,7 @@ void repeat(int64_t n, int64_t length, int64_t skip, const T* values, T* out) {
   }
 }
 
-// By the exponent bits, whose maximum vectorises where a sum of floats would not.
+// Compares the exponent bits, whose maximum vectorises where a sum of floats would not.
 template <class T>
 bool all_finite(int64_t n, const T* x) {
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
@@ -208,8 +209,8 @@ void choose_short(int64_t rows, int64_t any_width, const bool* chosen, const T* 
   }
 }
 
-// The processor can't predict which rows those are, so short ones are chosen by bit masks; for a
-// long one the copy that is saved outweighs a mispredicted branch.
+// The processor can't predict which rows are chosen, so short rows are chosen by bit masks; for a
+// long row a branch costs less than the copy that it may save.
 template <class T>
 void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to) {
   constexpr int64_t kLong = 4 * PYEBM_VECTOR_BYTES / sizeof(T);

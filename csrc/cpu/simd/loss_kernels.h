@@ -1,5 +1,5 @@
-// Sums of squares of residuals or of numbers, and the losses' gradients, of a chunk. Included once
-// by each level, after chunk_kernels.h.
+// The kernels of losses on a chunk: sums of squares of residuals or of numbers, and gradients.
+// Included once by each level, after chunk_kernels.h.
 
 namespace {
 
@@ -14,7 +14,7 @@ PYEBM_HD T residual_at(int64_t i, const LossOperands<T, Z>& in, const LossRow<T>
              : residual(in.pred[i], z, row.kappa, row.lambda);
 }
 
-// What is added: squares of a loss's residuals or of numbers, or numbers as they are.
+// The terms of sum_of: squares of a loss's residuals, squares of numbers, or numbers as they are.
 template <bool kX0, class T, class Z>
 struct Residuals {
   LossOperands<T, Z> in;
@@ -54,8 +54,8 @@ PYEBM_HD T sum_of(int64_t n, const Terms terms) {
   return total;
 }
 
-// The same sum, with the gradients left on the way: a loop of its own, as one that could do either
-// ran a fifth slower (gcc 12).
+// The same sum, which also writes the gradients. It has a loop of its own, since a loop that could
+// do either ran a fifth slower (gcc 12).
 template <bool kX0, class T, class Z>
 T sum_and_grad_loop(int64_t n, const LossOperands<T, Z>& in, const LossRow<T>& row, T* out) {
   if (n < kLanes) {
@@ -144,7 +144,7 @@ void squares(int64_t rows, int64_t width, const Z* numbers, T* sums) {
   for (int64_t row = 0; row < rows; ++row) sums[row] = sum_of<T>(width, Squares<T, Z>{numbers + row * width});
 }
 
-// Those of small rows side by side, each in the order of sum_of.
+// Sums the squares of small rows side by side, each row in the order of sum_of.
 template <bool kX0, int kWidth, class T>
 void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa, T lambda, T mu, T* out) {
   PYEBM_VECTOR_LOOP
@@ -283,7 +283,7 @@ void grad_each(int64_t n, LossOperands<T, Z> in, const LossRows<T>& rows, const 
   in.x0 ? loop(Flag<true>()) : loop(Flag<false>());
 }
 
-// Short rows side by side, with a width that is known where it can be.
+// Sums short rows side by side. kWidth is their width where the compiler can know it, else 0.
 template <int kWidth, class T>
 void sums_of_short(int64_t rows, int64_t width, const T* numbers, T* out) {
   const int64_t each = kWidth ? kWidth : width;

@@ -4,17 +4,17 @@
 
 namespace {
 
-// What one sample gathers, as in Gathered.
+// The sums that one sample gathers. Gathered holds the same sums for a tile of samples.
 template <class T>
 struct GatheredOne {
   T most;
   Least<T> sum, total;
   const T* x;
-  T *mean, *precision;  // in vectors of dimensions; where the last has too few, it has some of those before
-                        // it again
+  T *mean, *precision;  // in vectors of dimensions; the last one, if it has too few, repeats some of the
+                        // dimensions before it
 };
 
-// log2 q of kGroups kWidth<V> components from m on.
+// Writes log2 q of kGroups kWidth<V> components, from m on, to `out`.
 template <class V, int kGroups, bool kDiagonal, class T>
 PYEBM_HD void logs_of_one(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* out, V& most) {
   const T *mean = mix.mean + m * mix.stride, *precision = kDiagonal ? mix.precision + m * mix.stride : mean;
@@ -38,8 +38,8 @@ PYEBM_HD void logs_of_one(const Mixture<T, kDiagonal>& mix, int64_t m, const T* 
 template <class T>
 struct Weights {
   alignas(64) T room[kTile + kWidth<Wide<T>>];
-  Least<T> factor;                              // for what was gathered before
-  T* data() { return room + kWidth<Wide<T>>; }  // by_lanes may begin below
+  Least<T> factor;                              // scales the sums gathered before
+  T* data() { return room + kWidth<Wide<T>>; }  // by_lanes may write before it
 
   template <bool kDiagonal>
   PYEBM_HD void make(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n, GatheredOne<T>& to) {
@@ -58,7 +58,7 @@ struct Weights {
   }
 };
 
-// Those weights that are not 0, and whose they are.
+// The weights that are not 0, and the components that have them.
 template <class T>
 struct Listed {
   int64_t count = 0;
@@ -74,9 +74,9 @@ struct Listed {
   }
 };
 
-// Adds the listed components of the tile that begins at `first` to kCount vectors of dimensions, d
-// on, of which the gathered are at `at`; with kSums, to the sums too. What is there is scaled
-// before.
+// Adds the listed components of the tile that begins at `first` to kCount vectors of dimensions,
+// from d on, whose gathered sums lie at `at`; with kSums, to `sum` and `total` too. The sums that
+// are there already are first scaled by `factor`.
 template <class V, int kCount, bool kSums, bool kDiagonal, class T>
 PYEBM_HD void add_listed(const Mixture<T, kDiagonal>& mix, int64_t first, const Listed<T>& listed, int64_t d,
                          int64_t at, Least<T> factor, GatheredOne<T>& to) {
@@ -119,7 +119,7 @@ PYEBM_HD void add_listed(const Mixture<T, kDiagonal>& mix, int64_t first, const 
   }
 }
 
-// The tile of components [first, first + n), V being vectors of dimensions.
+// Gathers the tile of components [first, first + n). V is a vector of dimensions.
 template <class V, bool kDiagonal, class T>
 PYEBM_HD void gather_one(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n, GatheredOne<T>& to) {
   Weights<T> weights;
@@ -138,8 +138,8 @@ PYEBM_HD void gather_one(const Mixture<T, kDiagonal>& mix, int64_t first, int64_
     add_listed<V, 1, false>(mix, first, listed, mix.dim - kWidth<V>, whole, weights.factor, to);
 }
 
-// kTiles of them where the dimensions are few, each with a sum to itself: side by side, as one sum
-// waits for its last addition.
+// Gathers kTiles tiles of components where the dimensions are few. The tiles go side by side, each
+// with its own sums, because an addition waits for the one before it in the same sum.
 template <int kDims, int kTiles, class T>
 PYEBM_HD void gather_few(const Mixture<T, false>& mix, int64_t first, int64_t n, GatheredOne<T>& to,
                          Least<T> (&out)[kDims]) {
@@ -212,7 +212,8 @@ void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T*
   }
 }
 
-// Is there a component for every lane, and a dimension?
+// Whether there is a component for every lane and, for a diagonal mixture, a dimension for every
+// lane of the smallest vector.
 template <bool kDiagonal, class T>
 bool can_be_alone(const Mixture<T, kDiagonal>& mix) {
   return mix.components >= kWidth<Wide<T>> && (!kDiagonal || mix.dim >= kWidth<Least<T>>);

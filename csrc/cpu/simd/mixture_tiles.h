@@ -9,15 +9,15 @@ constexpr int kFewDims = 4;    // up to here a component's mean is added as soon
 template <class T>
 constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
 
-// The packed parameters of a mixture (docs/targets.md). log2 of component m's weight in the score
-// at y, which is x times `inverse`:
+// The packed parameters of a mixture (docs/targets.md). With y = x times `inverse`, the log2 of
+// component m's weight in the score is:
 //   isotropic  log2(w_m p_m(x) / variance_m) = offset_m - scale_m |y - mean_m|^2
-//   diagonal   log2(w_m p_m(x)) = offset_m - scale sum_d precision_md (x_d - mean_md)^2, scale =
-//   log2(e) / 2, inverse = 1
+//   diagonal   log2(w_m p_m(x)) = offset_m - scale sum_d precision_md (x_d - mean_md)^2
+//              with scale = log2(e) / 2 and inverse = 1
 template <class T, bool kDiagonal>
 struct Mixture {
-  static constexpr int kVectors = kDiagonal ? 1 : 3;   // of as many numbers as components
-  static constexpr int kMatrices = kDiagonal ? 2 : 1;  // of as many rows
+  static constexpr int kVectors = kDiagonal ? 1 : 3;   // vectors of one number per component
+  static constexpr int kMatrices = kDiagonal ? 2 : 1;  // matrices of one row per component
   int64_t dim, stride, components;
   const T *offset, *scale, *variance, *inverse, *mean, *precision;
 
@@ -34,8 +34,9 @@ struct Mixture {
   int64_t numbers() const { return components * (kVectors + kMatrices * stride) + (kDiagonal ? 0 : dim); }
 };
 
-// What a tile of samples gathers: sum q and sum q variance (isotropic), relative to the largest q;
-// in memory, (dim, lanes), x, sum q mean (or sum q precision mean) and, diagonal, sum q precision.
+// The sums that a tile of samples gathers, relative to the largest q: sum q, and for an isotropic
+// mixture `total`, which is sum q variance. In memory, (dim, lanes), lie x, sum q mean (for a
+// diagonal mixture sum q precision mean) and, for a diagonal mixture, sum q precision.
 template <class V>
 struct Gathered {
   V most, sum, total;
@@ -43,7 +44,7 @@ struct Gathered {
   Element<V>*mean, *precision;
 };
 
-// log2 q of components [m, m + kCount) into `out`, the largest of them and `most` into most.
+// Writes log2 q of components [m, m + kCount) to `out`, and raises `most` to the largest of them.
 template <class V, int kCount, bool kDiagonal, class T>
 PYEBM_HD void logs(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* out, V& most) {
   V sum[kCount];
@@ -69,8 +70,8 @@ PYEBM_HD void logs(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* o
   }
 }
 
-// Adds q times the means of the listed components to kCount dimensions, after scaling what is
-// there.
+// Adds q times the means of the listed components to kCount dimensions, after scaling the sums that
+// are there by `factor`.
 template <class V, int kCount, class T>
 PYEBM_HD void add_means(const T* mean, const T* q, const int64_t* starts, int64_t n, V factor, T* out) {
   V sum[kCount] = {};
@@ -86,7 +87,7 @@ PYEBM_HD void add_means(const T* mean, const T* q, const int64_t* starts, int64_
     store(out + r * kWidth<V>, fma(load<V>(out + r * kWidth<V>), factor, sum[r]));
 }
 
-// The same with q precision and q precision mean.
+// The same for a diagonal mixture: adds q precision mean to `out`, and q precision to weights_out.
 template <class V, int kCount, class T>
 PYEBM_HD void add_means(const T* mean, const T* precision, const T* q, const int64_t* starts, int64_t n,
                         V factor, T* out, T* weights_out) {
@@ -111,14 +112,14 @@ PYEBM_HD void add_means(const T* mean, const T* precision, const T* q, const int
   }
 }
 
-// The energy, up to a constant: sum q variance (isotropic) or sum q (diagonal) is the density,
+// The energy, up to a constant. The density is sum q variance (isotropic) or sum q (diagonal),
 // relative to 2^most.
 PYEBM_HD double mixture_energy(double most, double density) {
   return -(most * 0x1.62e42fefa39efp-1 + __builtin_log(density));
 }
 
-// The tile of components [first, first + n). kDims: all of the dimensions where they are few, 0
-// where they are not.
+// Gathers the tile of components [first, first + n). kDims is the number of dimensions where they
+// are few, else 0.
 template <class V, int kDims, bool kDiagonal, class T>
 PYEBM_HD void gather(const Mixture<T, kDiagonal>& mix, int64_t first, int64_t n, Gathered<V>& to) {
   alignas(64) T q[kTile * kWidth<V>];
@@ -191,8 +192,8 @@ void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T*
   for (int64_t d = 0; d < dim; ++d) {
     const V weight = kDiagonal ? load<V>(precision + d * kWidth<V>) : gathered.sum;
     const V pull = fma(-load<V>(at + d * kWidth<V>), weight, load<V>(mean + d * kWidth<V>)) * over;
-    // + 0: where sums underflowed, the sign of 0 hangs on components of weight 0, which one sample
-    // alone leaves out.
+    // Adding 0 makes -0 a 0: where sums underflowed, the sign of 0 hangs on components of weight 0,
+    // which a single sample's loop leaves out.
     store(mean + d * kWidth<V>, (kDiagonal ? pull : pull * mix.inverse[d]) + V{});
   }
   from_lanes<V>(rows, dim, mean, out);

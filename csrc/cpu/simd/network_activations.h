@@ -16,8 +16,8 @@ PYEBM_HD V fused_horner(const T (&coefficients)[kCount], V x) {  // lowest power
   return value;
 }
 
-// e^x = scale (1 + rest), |rest| < 1/2, where neither it nor e^-x leaves the normal numbers;
-// beyond, as at the border.
+// e^x = scale (1 + rest), |rest| < 1/2, where both e^x and e^-x are normal numbers. An x beyond
+// that range counts as its border.
 template <class V>
 struct Power {
   using R = Real<Element<V>>;
@@ -150,7 +150,8 @@ PYEBM_HD Activated<V> activated(V z, [[maybe_unused]] Element<V> p) {
   return {value, slope, curve, third};
 }
 
-// n numbers, a multiple of a vector, in place; with so many of their derivatives.
+// Activates n numbers in place, where n is a multiple of a vector's lanes, and writes their first
+// kDerivatives derivatives.
 template <int64_t kActivation, int kDerivatives, class T>
 PYEBM_HD void activate_all(T parameter, int64_t n, T* values, T* slopes, T* curves, T* thirds) {
   using V = Wide<T>;
@@ -176,7 +177,7 @@ void activate(int64_t activation, T parameter, int derivatives, int64_t n, T* va
     };
     if (derivatives == 3) return run(Count<3>());
     if (derivatives == 2) return run(Count<2>());
-    if (kActivation == pyebm::kIdentity) return;  // whose slopes nobody asks for
+    if (kActivation == pyebm::kIdentity) return;  // nobody asks for its slopes
     derivatives ? run(Count<1>()) : run(Count<0>());
   }
 }

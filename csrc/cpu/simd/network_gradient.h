@@ -8,8 +8,8 @@
 
 namespace {
 
-// A derivative on its way back: at the layer's outputs, later its sums; at its inputs; and its part
-// at x.
+// A derivative on its way back through a layer: `now` is at the layer's outputs and later at their
+// sums before the activation, `next` at the layer's inputs, and to_x collects the part at x.
 template <class T>
 struct Back {
   T *now, *next, *to_x;
@@ -58,7 +58,8 @@ struct GradientPass : LossPass<Lanes, T> {
     std::swap(back.now, back.next);
   }
 
-  // What the weights of layer l get from these sums' derivatives and the inputs'.
+  // Adds to the gradient of layer l's weights: the derivatives `sums` times the layer's `inputs`,
+  // for each sample.
   void add_to_weights(int64_t l, const T* sums, const T* inputs) const {
     if (!task.sums) return;
     const Layer<T>& layer = net.layers[l];
@@ -103,7 +104,8 @@ struct GradientPass : LossPass<Lanes, T> {
     }
   }
 
-  // The second derivatives, and in the place of the thirds or curves those of the slopes.
+  // Carries the second derivatives forward. The slopes' second derivatives replace the thirds or,
+  // where there are no directions, the curves.
   T* bends(int64_t l) const { return directions ? thirds(l) : curves(l); }
   void forward_second() const {
     append(seconds(-1), 0, seconds(-1));
@@ -145,8 +147,8 @@ struct GradientPass : LossPass<Lanes, T> {
 
   // --- the two ways ---
 
-  // Of an energy's score: `sign` E goes back in the place of E, so that the curve's second
-  // derivative may count either way.
+  // Handles functions of an energy's score. `sign` E goes back in the place of E, so that the
+  // curve's second derivative may count either way.
   void of_energys_score() const {
     const auto sign = [&](int64_t r) { return trace_of(r) < 0 ? T(1) : T(-1); };
     const T twice = 2 * net.quadratic;
@@ -225,7 +227,8 @@ struct GradientPass : LossPass<Lanes, T> {
     through(second, l, task.grad_x != nullptr);
   }
 
-  // Of what the network puts out itself: energies, or the scores of a network of scores.
+  // Handles functions of the network's own outputs: energies, or the scores of a network that gives
+  // scores.
   void of_outputs() const {
     const T twice = 2 * net.quadratic;
     Back<T> first{beside(6), beside(7), beside(8)};

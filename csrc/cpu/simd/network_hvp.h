@@ -14,10 +14,10 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
 
   T* v() const { return beside(5); }
   T* tangents(int64_t l) const { return l < 0 ? v() : this->room(kRoomsOfHvp * l + 3); }
-  T* gradients(int64_t l) const { return this->room(kRoomsOfHvp * l + 4); }  // of what layer l gives
+  T* gradients(int64_t l) const { return this->room(kRoomsOfHvp * l + 4); }  // by layer l's outputs
   T* bends(int64_t l) const { return this->room(kRoomsOfHvp * l + 5); }
 
-  // Forward, and the gradients of all layers: what the products with all vectors share.
+  // Goes forward and makes the gradients of all layers, which the products with all vectors share.
   void prepare(const NetworkRows& rows) const {
     this->forward(rows, net.count, 2);
     T* pulled = beside(0);
@@ -44,7 +44,7 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
   }
 
  private:
-  // How the values and the slopes change along v.
+  // Computes how the values and the slopes change along v.
   void forward_along() const {
     append(v(), 0, v());
     for (int64_t l = 0; l < net.count; ++l) {
@@ -62,7 +62,7 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
     }
   }
 
-  // How the gradient changes along v.
+  // Computes how the gradient changes along v.
   T* backward_along() const {
     T *change = beside(2), *next_change = beside(3), *to_x = beside(4);
     lanes.each(net.dim, [&](int64_t at, int64_t n) { scale(n, 2 * net.quadratic, v() + at, to_x + at); });
@@ -96,8 +96,8 @@ void hvp_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, con
   pass.lanes.write(rows.count, net.dim, pass.times(), out);
 }
 
-// The Hessian's trace: of its product with each unit vector that one's element, added first to
-// last.
+// The Hessian's trace: the product with each unit vector gives one element of the diagonal, and
+// these are added first to last.
 template <class Lanes, class T>
 void laplacian_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T* scratch, T* out) {
   const HvpPass<Lanes, T> pass(net, scratch);

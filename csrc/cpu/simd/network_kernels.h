@@ -65,11 +65,11 @@ void add_scaled(int64_t n, const T* from, T c, const T* x, T* to) {
   }
 }
 
-// One pass of kSamples samples. kRooms a layer: its values and slopes, and what network_hvp.h and
-// network_gradient.h add.
+// One pass of kSamples samples. Each layer has kRooms rooms: its values, its slopes, and those that
+// network_hvp.h and network_gradient.h add.
 template <class Lanes, class T, int64_t kRooms = 2>
 struct NetworkPass {
-  static constexpr int64_t kBeside = 7;  // rooms beside those
+  static constexpr int64_t kBeside = 7;  // rooms beside those of the layers
 
   const Network<T>& net;
   const Lanes lanes;
@@ -89,18 +89,19 @@ struct NetworkPass {
 
   T* room(int64_t k) const { return rooms + k * size; }
   T* beside(int64_t k) const { return room(kRooms * net.count + k); }
-  T* values(int64_t l) const { return l < 0 ? x : room(kRooms * l); }  // of layer l
+  T* values(int64_t l) const { return l < 0 ? x : room(kRooms * l); }  // layer l's outputs
   T* slopes(int64_t l) const { return room(kRooms * l + 1); }
   T* curves(int64_t l) const { return kRooms > 2 ? room(kRooms * l + 2) : nullptr; }
   T* thirds(int64_t l) const { return kRooms > 3 ? room(kRooms * l + 3) : nullptr; }
 
-  // x behind h, where layer l is given both.
+  // Copies x, or a derivative of x, behind h where layer l takes both.
   void append(const T* to_append, int64_t l, T* h) const {
     if (l < net.count && net.layers[l].skip)
       lanes.copy(net.dim, to_append, Lanes::at(h, net.layers[l].inputs));
   }
 
-  // With so many of the activations' derivatives.
+  // Goes forward through the first `layers` layers, and makes the first `derivatives` derivatives
+  // of their activations.
   void forward(const NetworkRows& rows, int64_t layers, int derivatives) const {
     const T* biases = net.biases + rows.step * net.bias_of_step + rows.first * net.bias_of_sample;
     append(x, 0, x);
@@ -154,7 +155,7 @@ void score_at_once(const Network<T>& net, const NetworkRows& rows, const T* x, T
   const auto& lanes = pass.lanes;
   const int64_t dim = net.dim, last = net.count - 1;
   lanes.read(rows.count, dim, x, dim, pass.x);
-  // A last layer that is linear has a gradient without having a value.
+  // The gradient of a linear last layer does not need that layer's value.
   const bool all_layers = !net.is_energy || energy || net.layers[last].activation != pyebm::kIdentity;
   pass.forward(rows, all_layers ? net.count : last, net.is_energy && score ? 1 : 0);
   T* out = pass.values(last);

@@ -1,10 +1,10 @@
 // Activations of some samples in the lanes of vectors, and products of matrices with them. Where
-// samples are many each has a lane; where they are few, neurons do. Included once by each level,
-// after sample_tiles.h.
+// samples are many, each sample has a lane; where they are few, each neuron has one. Included once
+// by each level, after sample_tiles.h.
 //
-// An output is one chain of fused multiply-adds: from what is there already (a bias), over the
-// inputs in their order. Who is in the lanes and what else is computed beside it changes nothing
-// about it. So a sample's bits depend on nothing but itself.
+// An output is one chain of fused multiply-adds, which starts from the number that is there already
+// (a bias) and takes the inputs in their order. Neither the choice of lanes nor the outputs
+// computed beside it change that chain. So a sample's bits depend on nothing but the sample.
 
 namespace {
 
@@ -15,8 +15,8 @@ PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
   if constexpr (kMost > 1) by_groups<(kMost > 4 ? 4 : kMost / 2)>(n, body, first);
 }
 
-// sum[b][v] += vectors[v] broadcast[b] for all inputs, at each of which these are `step` and
-// `broadcast_step` numbers further.
+// Adds vectors[v] broadcast[b] to sum[b][v] for all inputs. From one input to the next, `vectors`
+// moves on by `step` numbers and `broadcast` by `broadcast_step`.
 template <class V, int kBroadcast, int kVectors, class T>
 PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast,
                            int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart) {
@@ -69,7 +69,7 @@ struct Packed {
           memcpy(to + i * kGroup, from + i * input_stride, kGroup * sizeof(T));
       } else if (input_stride == 1 && kGroup % kWidth<V> == 0) {
         for (int64_t j = 0; j < kGroup;
-             j += kWidth<V>) {  // a group's last outputs may be nobody's: copies of the one before
+             j += kWidth<V>) {  // the group may end past the last output: it then repeats that output
           const int64_t output = first + j < outputs ? j : outputs - 1 - first;
           to_lanes<V>(outputs - first - output, inputs, from + output * output_stride, output_stride, to + j,
                       kGroup, [&](V x, int64_t) { return x; });
@@ -88,7 +88,8 @@ struct Packed {
 
 constexpr bool kManyRegisters = PYEBM_VECTOR_BYTES == 64;
 
-// kVectors vectors of samples. A neuron's are together; `width` is not needed.
+// Samples are in the lanes, kVectors vectors of them. A neuron's numbers lie together; `width` is
+// not needed.
 template <class T, int kVectors>
 struct SampleLanes {
   using V = Wide<T>;
@@ -99,13 +100,13 @@ struct SampleLanes {
   static int64_t rounded(int64_t neurons) { return neurons; }
   static T* at(T* values, int64_t neuron) { return values + neuron * kSamples; }
 
-  // Calls body(at, n) for the numbers of so many neurons.
+  // Calls body(at, n) for each run of numbers that holds the `neurons` neurons.
   template <class Body>
   PYEBM_HD void each(int64_t neurons, Body body) const {
     body(0, neurons * kSamples);
   }
 
-  // Row for row: `neurons` numbers that begin `stride` after those before.
+  // Reads samples into the lanes: `neurons` numbers of each, which begin `stride` numbers apart.
   void read(int64_t rows, int64_t neurons, const T* from, int64_t stride, T* to) const {
     for (int64_t v = 0; v < kVectors; ++v) {
       const int64_t first = v * kWidth<V> < rows ? v * kWidth<V> : rows - 1;
@@ -119,15 +120,15 @@ struct SampleLanes {
       from_lanes<V>(n, neurons, from + first, to + first * neurons, kSamples);
     }
   }
-  // The same rows, in `room` or where they are; `row` numbers apart.
+  // The samples as rows, which lie `row` numbers apart: a copy in `room`, or where they are.
   const T* rows(int64_t count, int64_t neurons, const T* from, T* room, int64_t& row) const {
     write(count, row = neurons, from, room);
     return room;
   }
-  static int64_t of_neuron() { return kSamples; }  // from one's numbers to the next one's
+  static int64_t of_neuron() { return kSamples; }  // from one neuron's numbers to the next neuron's
   static int64_t of_sample() { return 1; }
   void copy(int64_t neurons, const T* from, T* to) const { memcpy(to, from, neurons * kSamples * sizeof(T)); }
-  // The same numbers for all samples.
+  // Fills the lanes with the same numbers for all samples.
   void fill(int64_t neurons, const T* numbers, T* to) const {
     for (int64_t j = 0; j < neurons; ++j) {
       PYEBM_UNROLL
@@ -145,7 +146,8 @@ struct SampleLanes {
   }
 };
 
-// kCount samples; the numbers of each are together, `width` of them.
+// Neurons are in the lanes, for kCount samples. The numbers of a sample lie together, `width` of
+// them.
 template <class T, int kCount>
 struct NeuronLanes {
   using V = Wide<T>;

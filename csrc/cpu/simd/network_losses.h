@@ -1,5 +1,5 @@
-// The functions of energies and scores that a gradient is taken of: their values, and their
-// derivatives by a sample's score or energy. Included once by each level, after network_sums.h.
+// The functions of energies and scores whose gradient is taken: their values, and their derivatives
+// with respect to a sample's score or energy. Included once by each level, after network_sums.h.
 
 namespace {
 
@@ -36,9 +36,9 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     return beside(kBesideOfGradient + k * (2 * net.count + kOfDirection) + i);
   }
   T* tangents(int64_t k, int64_t l) const { return of_direction(k, l + 1); }
-  T* changes(int64_t k, int64_t l) const { return of_direction(k, net.count + 1 + l); }  // of the slopes
+  T* changes(int64_t k, int64_t l) const { return of_direction(k, net.count + 1 + l); }  // how slopes change
 
-  // Calls number(sample, i) for n numbers of each sample, into the lanes.
+  // Reads n numbers of each sample, number(sample, i), into the lanes.
   template <class Number>
   void read_rows(int64_t n, Number number, T* to) const {
     for (int64_t r = 0; r < count; ++r) {
@@ -50,7 +50,8 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
   const T* v(int64_t r, int64_t k) const { return task.v + r * task.of_sample + k * dim; }
   T trace_of(int64_t r) const { return directions ? task.weight[r] * task.trace : T(0); }
 
-  // v' = sqrt(several |trace|) v stands for v, and a sign for the trace's.
+  // Reads v' = sqrt(several |trace|) v in the place of direction v; the callers apply the sign of
+  // the trace.
   void read_direction(int64_t k, T several) const {
     T by[Lanes::kSamples];
     for (int64_t r = 0; r < count; ++r)
@@ -60,8 +61,7 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
 
   void sums_of_rows(const T* terms, double* sums) const { energies_of(count, dim, terms, beside(9), sums); }
 
-  // factor times the sum of a neuron's numbers over its first ones, for each sample, is added to
-  // the loss.
+  // Adds to each sample's loss: factor times the sum of its first `dim` terms.
   void add_to_loss(double factor, const T* terms) const {
     double sums[Lanes::kSamples];
     lanes.write(count, dim, terms, row_room);
@@ -69,7 +69,7 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     for (int64_t r = 0; r < count; ++r) task.loss[r] += factor * sums[r];
   }
 
-  // The derivative by s in the place of s: the one that was given, or that of the loss.
+  // Replaces s by the derivative with respect to s: the given one, or the loss's.
   void take_above() const {
     if (task.score_above) return (void)memcpy(s, task.score_above, count * dim * sizeof(T));
     if (task.along) return take_loss_along();
@@ -105,7 +105,8 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
     memcpy(s, above, count * dim * sizeof(T));
   }
 
-  // The derivative by an energy, that was given or of the loss a E + square E^2, into s.
+  // Writes the derivative with respect to each energy into s: the given one, or that of the loss a
+  // E + square E^2.
   void take_energies() const {
     double squares_of[Lanes::kSamples];
     lanes.write(count, 1, values(last), s);
@@ -122,7 +123,7 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
   }
 
   T* by_quadratic() const { return task.sums + gradient_size(net) - gradient_stride<T>(1); }
-  void add_quadratic() const {  // of what depends on s, whose derivative s holds
+  void add_quadratic() const {  // for functions of the score; s holds their derivative
     if (!task.sums) return;
     T sum = 0;
     for (int64_t r = 0; r < count; ++r) {

@@ -1,10 +1,10 @@
-// A gradient's sums over a part of the batch: where they lie, how a sample's are added, and how the
-// parts' become one. Included once by each level, after network_kernels.h.
+// A gradient's sums over a part of the batch: where they lie, how a sample's part is added, and how
+// the sums of all parts become one. Included once by each level, after network_kernels.h.
 
 namespace {
 
-// The sums of a part of the batch: each layer's weights, row by row, and its biases; last q's. All
-// rows are whole vectors.
+// The sums of a part of the batch hold each layer's weights, row by row, and its biases; the sum
+// for `quadratic` comes last. All rows are whole vectors.
 template <class T>
 int64_t gradient_stride(int64_t n) {
   return (n + kWidth<Wide<T>> - 1) / kWidth<Wide<T>> * kWidth<Wide<T>>;
@@ -31,8 +31,8 @@ int64_t gradient_size(const Network<T>& net) {
   return weights_at(net, net.count) + gradient_stride<T>(1);
 }
 
-// The parts' sums, added in their order, as params lie. The activations' parameters have no
-// derivative.
+// Adds the parts' sums in their order, and writes them as params lie. The activations' parameters
+// have no derivative.
 template <class T>
 void gather_gradient(const Network<T>& net, int64_t parts, const T* sums, T* out) {
   const int64_t size = gradient_size(net);
@@ -55,8 +55,8 @@ void gather_gradient(const Network<T>& net, int64_t parts, const T* sums, T* out
   add_row(size - gradient_stride<T>(1), 1);
 }
 
-// sums (outputs x inputs, their rows a multiple of vectors) += g h^T over samples, one after the
-// other.
+// Adds g h^T of the samples, one after the other, to `sums` (outputs x inputs, whose rows are whole
+// vectors).
 template <class T>
 void add_outer(int64_t samples, int64_t outputs, int64_t inputs, const T* g, int64_t of_neuron,
                int64_t of_sample, const T* h, int64_t row, T* sums) {

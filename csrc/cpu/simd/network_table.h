@@ -14,7 +14,8 @@ template <class T>
 struct NetworkTarget {
   static constexpr int64_t kLanes = ManyAtOnce<T>::kSamples;
 
-  // A sample then takes some 4/3 of what it takes among as many as fill the lanes.
+  // With neurons in the lanes, a sample takes some 4/3 of its time among samples that fill the
+  // lanes.
   static bool neurons_in_lanes(int64_t at_once) { return 4 * at_once < 3 * kLanes; }
   static int64_t packed(bool neurons_in_lanes, int64_t outputs, int64_t inputs) {
     return neurons_in_lanes ? OneAtOnce<T>::Matrix::size(outputs, inputs)
@@ -87,7 +88,7 @@ struct NetworkTarget {
   }
 
  private:
-  // Calls body(lanes, rows, how many rows are before them).
+  // Calls body(lanes, rows, how many rows come before them) for one pass after another.
   template <class Body>
   static PYEBM_HD void by_passes(const Network<T>& net, const NetworkRows& rows, Body body) {
     for (int64_t at = 0; at < rows.count;) {

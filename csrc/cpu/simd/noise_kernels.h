@@ -25,7 +25,8 @@ PYEBM_HD Several<PhiloxLanes, kCount> lanes_of_one(uint32_t word) {
   return several;
 }
 
-// From call `i` on, kCount vectors of calls at a time; the first call that is left.
+// Makes the words of the calls from `i` on, kCount vectors of calls at a time. Returns the first
+// call that is left.
 template <int kCount, bool kSameKey, bool kOnePair>
 PYEBM_HD int64_t philox_words(const Calls& calls, int64_t i, int64_t n, uint32_t* even, uint32_t* odd) {
   constexpr int64_t kEach = PhiloxLanes::kCount;
@@ -51,21 +52,22 @@ PYEBM_HD int64_t philox_words(const Calls& calls, int64_t i, int64_t n, uint32_t
   return i;
 }
 
-// Philox for all calls, its words sorted: 0 and 2 of a call are even, 1 and 3 odd; or 0 and 1
-// alone.
+// Runs Philox for all calls and sorts the words: words 0 and 2 of a call go to `even`, words 1 and
+// 3 to `odd`; with kOnePair, words 0 and 1 alone.
 template <bool kSameKey, bool kOnePair>
 void philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   const int64_t left = philox_words<kSideBySide, kSameKey, kOnePair>(calls, 0, n, even, odd);
   philox_words<1, kSameKey, kOnePair>(calls, left, n, even, odd);
 }
 
-// The lanes of a and b in turn: kFirst says where those of the result begin.
+// Takes the lanes of a and b in turn; kFirst is the first lane that it takes of each.
 template <int64_t kFirst, class V, int64_t... kLane>
 PYEBM_HD V zipped(V a, V b, std::integer_sequence<int64_t, kLane...>) {
   return lanes_of<(kFirst + kLane / 2 + kLane % 2 * kWidth<V>)...>(a, b);
 }
 
-// Pairs, or of each the first.
+// Writes the pairs of normals from `i` on or, with kFirst, the first normal of each pair. Returns
+// the first pair that is left.
 template <int kCount, bool kFirst>
 PYEBM_HD int64_t normals_of(const uint32_t* radius, const uint32_t* angle, int64_t i, int64_t n, float* out) {
   using Floats = Wide<float>;
@@ -131,7 +133,7 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 
 #endif
 
-// Returns the words of each sort, a multiple of 16.
+// Returns how many words are even and how many are odd, a multiple of 16.
 int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   n = (n + 15) / 16 * 16;
   if (calls.wanted <= 2) {

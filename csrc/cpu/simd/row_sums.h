@@ -1,10 +1,10 @@
-// Sums of rows whose partial sums are in lanes: the last additions of a row wait for each other, so
-// those of several rows go side by side. Included once by each level, after sample_tiles.h.
+// Sums of rows from partial sums in lanes. The last additions of a row wait for each other, so the
+// additions of several rows go side by side. Included once by each level, after sample_tiles.h.
 
 namespace {
 
-// fill(row, lane) makes a row's partial sums, of which add(lane) makes the row's sum, both row by
-// row in one order.
+// fill(row, lane) makes a row's partial sums, and add(lane) adds them up. Both work in the same
+// order for every row.
 template <int64_t kLanes, class T, class Fill, class Add>
 PYEBM_HD void sum_rows_of_lanes(int64_t rows, T* sums, Fill fill, Add add) {
   using V = Wide<T>;

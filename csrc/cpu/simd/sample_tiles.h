@@ -1,6 +1,6 @@
-// Tiles of samples, transposed so that a lane is a sample, and products of them with the rows of a
-// matrix. What a sample gets can't depend on the others in its tile, nor on how many there are.
-// Included once by each level, after vectors.h.
+// Tiles of samples, transposed so that a lane is a sample, and products of the tiles with the rows
+// of a matrix. A sample's results can't depend on the others in its tile, nor on how many there
+// are. Included once by each level, after vectors.h.
 
 namespace {
 
@@ -42,8 +42,8 @@ struct Count {
   static constexpr int value = kCount;
 };
 
-// Calls body(Count, first) for kMost, 4 or 1 rows at once until n are done. How they are grouped
-// does not change their sums.
+// Calls body(Count, first) for kMost, 4 or 1 rows at once until n are done. The grouping does not
+// change the rows' sums.
 template <int kMost = kRows, class Body>
 PYEBM_HD void by_rows(int64_t n, Body body) {
   int64_t first = 0;
@@ -67,8 +67,9 @@ PYEBM_HD void sum_rows(int64_t dim, const T* x, V (&total)[kCount], Add add) {
   }
 }
 
-// `rows` samples, `row` apart, into the lanes: as many or more. Idle lanes repeat the last sample,
-// which costs nothing new. A dimension's lanes are `apart` from those of the one before.
+// Reads `rows` samples, `row` numbers apart, into the lanes. Where there are more samples than
+// lanes, the first ones are read; idle lanes repeat the last sample, which costs nothing new. The
+// lanes of one dimension begin `apart` numbers after those of the dimension before.
 template <class V, class T, class Change>
 PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, int64_t row, T* out, int64_t apart,
                        Change change) {
@@ -93,7 +94,7 @@ PYEBM_HD void to_lanes(int64_t rows, int64_t dim, const T* x, T* out, Change cha
   to_lanes<V>(rows, dim, x, dim, out, kWidth<V>, change);
 }
 
-// And back, as many as lanes or fewer.
+// Writes the lanes back as `rows` samples, at most as many as there are lanes.
 template <class V, class T>
 PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out, int64_t apart = kWidth<V>) {
   V block[kWidth<V>];
@@ -112,8 +113,8 @@ PYEBM_HD void from_lanes(int64_t rows, int64_t dim, const T* in, T* out, int64_t
   }
 }
 
-// Calls tile(one V, first sample, samples) for all of them, or alone(sample) for one that is left
-// over, where one can be.
+// Calls tile(V(), first sample, samples) for all samples. One sample that is left over goes to
+// alone(sample), if can_be_alone.
 template <class T, class Alone, class Tile>
 PYEBM_HD void by_tiles(int64_t rows, bool can_be_alone, Alone alone, Tile tile) {
   for (int64_t row = 0; row < rows;) {

@@ -1,6 +1,6 @@
-// One sample at a time, for when there are too few to fill the lanes of a tile: the lanes are then
-// rows of the matrix, whose columns come past. Each row's sum has the order that it has in a tile,
-// so its bits too. Included once by each level, after sample_tiles.h.
+// Takes one sample at a time, for when there are too few samples to fill the lanes of a tile: the
+// lanes are then rows of the matrix, whose columns come past. Each row's sum has the order that it
+// has in a tile, and so the same bits. Included once by each level, after sample_tiles.h.
 
 namespace {
 
@@ -67,8 +67,9 @@ PYEBM_HD void load_columns(const Walk<T, kWidth<V>>& rows, V (&column)[kPiece<V>
   }
 }
 
-// Calls body(Count, first) for kMost or 1 times as many of n rows as V has lanes. What is left is
-// done with some before it, again: the last `first` is n - kWidth<V>, below 0 where n is less.
+// Calls body(Count, first) for all n rows, kMost or 1 vectors of rows at a time. A last vector that
+// would not be full takes some rows before it again: its `first` is n - kWidth<V>, which is below 0
+// where n is less.
 template <class V, int kMost, class Body>
 PYEBM_HD void by_lanes(int64_t n, Body body) {
   int64_t first = 0;
@@ -77,7 +78,8 @@ PYEBM_HD void by_lanes(int64_t n, Body body) {
   if (first < n) body(Count<1>(), n - kWidth<V>);
 }
 
-// kGroups kWidth<V> rows of a matrix and, with kTwo, those of another that lies alike.
+// kGroups kWidth<V> rows of a matrix and, with kTwo, the same rows of another matrix with the same
+// layout.
 template <class V, int kGroups, bool kTwo, class T = Element<V>>
 struct RowGroups {
   static constexpr int64_t kRowCount = kGroups * kWidth<V>;
@@ -91,7 +93,8 @@ struct RowGroups {
     }
   }
 
-  // Adds the columns [from, to) of the next kPiece, those where x is, to the sums.
+  // Adds the columns [from, to) of the next kPiece columns to the sums. x points to the sample's
+  // elements of these kPiece columns.
   template <class Add>
   PYEBM_HD void add_next(const T* x, int from, int to, V (&sum)[kGroups], Add add) {
     PYEBM_UNROLL
@@ -114,8 +117,8 @@ struct RowGroups {
   }
 };
 
-// Calls add(x of a dimension, the rows' elements in it, their sums) for all dimensions; spans as in
-// sum_rows. last: nothing may be read behind the rows.
+// Calls add(x of a dimension, the rows' elements in it, their sums) for all dimensions, in spans as
+// sum_rows does. Where `last` is set, nothing may be read behind the rows.
 template <class V, int kGroups, bool kTwo, class T, class Add>
 PYEBM_HD void sum_columns(int64_t dim, int64_t stride, const T* rows, const T* others, bool last, const T* x,
                           V (&total)[kGroups], Add add) {

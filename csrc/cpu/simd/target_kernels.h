@@ -31,7 +31,8 @@ struct Elementwise {
   static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
 };
 
-// The vectors laid out as the samples are, so that the loop runs over all of them at once.
+// The mean and the precision are laid out as the samples are, so that one loop runs over all
+// samples at once.
 template <class T>
 struct Gaussian {
   static bool fits(int64_t elements, int64_t params) { return params == 2 * elements; }
@@ -95,8 +96,8 @@ struct Polynomial {
   static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
 };
 
-// Where a sample begins and ends is looked up, so that the loop runs over all samples at once. It
-// looks one element past both ends of the block, which has room there.
+// The scratch marks where a sample begins and ends, so that one loop runs over all samples at once.
+// The loop looks one element past both ends of the block, which has room there.
 template <class T>
 struct Neighbours {
   static bool fits(int64_t elements, int64_t params) {

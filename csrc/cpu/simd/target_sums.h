@@ -55,8 +55,8 @@ void sums_of(int64_t rows, int64_t width, const T* terms, T* sums) {
   sum_rows_of_lanes<kHalf>(rows, sums, fill, [&](auto& lane) { return sum_of_lanes(lane, kHalf); });
 }
 
-// One energy a row: the terms of its elements, spans of kEnergySpan in T and what they give in
-// double. room: one a row.
+// Makes one energy per row from the terms of its elements: spans of kEnergySpan are summed in T,
+// and the spans' sums in double. `room` holds one number per row.
 template <class T>
 void energies_of(int64_t rows, int64_t width, const T* terms, T* room, double* energy) {
   if (width <= kEnergySpan) {
@@ -73,7 +73,7 @@ void energies_of(int64_t rows, int64_t width, const T* terms, T* room, double* e
   }
 }
 
-// Each row's number at all of its elements.
+// Copies each row's number to all of the row's elements.
 template <class T>
 void spread(int64_t rows, int64_t width, const T* numbers, T* out) {
   if (width == 2) {

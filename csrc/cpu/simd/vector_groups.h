@@ -1,7 +1,7 @@
-// Several vectors side by side, an operation on all of them before the next: a vector of normals is
-// one long chain of operations, and where it waits for the result before, the others keep the
-// processor's units busy. Included once by each level_*.cpp that has PhiloxLanes, after vectors.h,
-// under the rules of chunk_kernels.h.
+// Several vectors side by side: each operation runs on all of them before the next one does. A
+// vector of normals is one long chain of operations; while one vector waits for its last result,
+// the other vectors keep the processor's units busy. Included once by each level_*.cpp that has
+// PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
 
 namespace {
 
@@ -24,8 +24,8 @@ PYEBM_HD const V& at(const Several<V, kCount>& several, int i) {
   return several.each[i];
 }
 
-// Each of `several`, whose operands may be one number for all. (No lambdas: gcc gives them no
-// target.)
+// Computes the expression for each i. at(x, i) lets an operand be one number for all. (No lambdas:
+// gcc gives them no target.)
 #define PYEBM_EACH(V, expression)                                  \
   Several<V, kCount> several;                                      \
   PYEBM_UNROLL                                                     \
@@ -50,7 +50,7 @@ PYEBM_HD Several<V, kCount> operator-(Element<V> a, const Several<V, kCount>& b)
   PYEBM_EACH(V, a - b.each[i]);
 }
 
-// What philox4x32_10 and box_muller want of their words and floats.
+// The operations that philox4x32_10 and box_muller need for words and floats.
 template <int kCount>
 PYEBM_HD void multiply(uint32_t constant, const Several<PhiloxLanes, kCount>& word,
                        Several<PhiloxLanes, kCount>& high, Several<PhiloxLanes, kCount>& low) {

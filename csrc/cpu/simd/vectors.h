@@ -1,4 +1,4 @@
-// Vectors of the level's width, for the kernels that the auto-vectoriser can't be left: included
+// Vectors of the level's width, for kernels that can't be left to the auto-vectoriser. Included
 // once by each level_*.cpp, which defines PYEBM_VECTOR_BYTES, under the rules of chunk_kernels.h.
 // The arithmetic is that of GCC's and clang's vector types.
 
@@ -42,7 +42,7 @@ PYEBM_HD void store(Element<V>* to, V v) {
   memcpy(to, &v, sizeof v);
 }
 
-// x in every lane; x - 0 is x, which x + 0 is not always.
+// Puts x in every lane. x - 0 is always x, but x + 0 is not (x may be -0).
 template <class V>
 PYEBM_HD V all(Element<V> x) {
   return x - V{};
@@ -68,7 +68,7 @@ PYEBM_HD V fma(V a, V b, V c) {
 }
 
 #if PYEBM_VECTOR_BYTES >= 32
-// Correctly rounded.
+// The square root, correctly rounded.
 PYEBM_HD Wide<float> root(Wide<float> x) {
 #if PYEBM_VECTOR_BYTES == 64
   return (Wide<float>)_mm512_sqrt_ps((__m512)x);
@@ -78,7 +78,7 @@ PYEBM_HD Wide<float> root(Wide<float> x) {
 }
 #endif
 
-// Is any lane anything but +0?
+// Whether any lane is anything but +0.
 template <class V>
 PYEBM_HD bool any(V v) {
 #if PYEBM_VECTOR_BYTES == 64
@@ -93,13 +93,13 @@ PYEBM_HD bool any(V v) {
 #endif
 }
 
-// a where b is NaN.
+// The larger of both; a where b is NaN.
 template <class V>
 PYEBM_HD V larger(V b, V a) {
   return b > a ? b : a;
 }
 
-// Into [low, high]; NaN stays NaN.
+// Clamps x into [low, high]; NaN stays NaN.
 template <class V>
 PYEBM_HD V within(V x, Element<V> low, Element<V> high) {
 #if PYEBM_VECTOR_BYTES == 64
@@ -121,7 +121,7 @@ PYEBM_HD V within(V x, Element<V> low, Element<V> high) {
   return x > high ? all<V>(high) : x;
 }
 
-// The lanes kLane of a and b, counted through both.
+// The lanes kLane of a and b, counted through a and then through b.
 template <int64_t... kLane, class V>
 PYEBM_HD V lanes_of(V a, V b) {
 #if defined(__clang__)
@@ -141,7 +141,7 @@ PYEBM_HD void swap_quarters(V& a, V& b, std::integer_sequence<int64_t, kLane...>
   a = upper;
 }
 
-// As many rows as lanes become columns.
+// Transposes as many rows as a vector has lanes.
 template <class V, int kStep = kWidth<V> / 2>
 PYEBM_HD void transpose(V (&rows)[kWidth<V>]) {
   PYEBM_UNROLL
