@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
-WORKERS ?= auto  # of pytest, one a core
+WORKERS ?= auto  # pytest's worker processes: one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments wheel clean
@@ -40,7 +40,8 @@ fuzz: $(VENV)/dev.stamp  ## random cases against docs/reliability.md's promises;
 test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
 	$(RUN) -m pytest -m slow
 
-# k-diffusion and dctorch come without what they require: that is numpy 1, and image tools which the loss and samplers don't use.
+# k-diffusion and dctorch are installed without their requirements: numpy 1, and image tools that
+# the loss and samplers don't use.
 $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	$(RUN) -m pip install --quiet "pyebm-kernels[integrations]" $(TORCH)
 	$(RUN) -m pip install --quiet --no-deps k-diffusion==0.1.1.post1 dctorch==0.1.2
@@ -58,7 +59,7 @@ gates: $(VENV)/dev.stamp  ## compile every Triton and CUDA kernel, no GPU needed
 	@if command -v nvcc >/dev/null; then PYEBM_CUDA=1 $(RUN) setup.py -q build_ext --inplace && $(RUN) tests/gpuless/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
-# ttsem says that it wants a later Python and runs on this one.
+# ttsem declares that it needs a later Python; it runs on this one too.
 sanitize: $(VENV)/dev.stamp  ## every Triton kernel under ttsem: out of bounds, races, unwritten values; no GPU needed
 	$(RUN) -m pip install --quiet --ignore-requires-python --no-deps ttsem==0.1.0
 	PYTHONPATH=tests $(RUN) -m ttsem.sanitize pytest tests/sanitized_triton.py -q -p no:cacheprovider

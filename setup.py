@@ -1,7 +1,7 @@
 """Builds the kernels on LibTorch's stable ABI: one abi3 wheel for torch >= 2.10 and Python >= 3.10.
 
-The CUDA half is a library of its own. It is built where torch has CUDA, which could load it, and
-nvcc is found. PYEBM_CUDA=1 asks for it anywhere, and makes it an error that it can't be built: it
+The CUDA half is a library of its own. It is built if torch has CUDA, and so could load it, and nvcc
+is found. PYEBM_CUDA=1 asks for it anywhere and makes a failure to build it an error: the build
 needs neither a GPU nor a torch with CUDA, so that one wheel serves CPU and CUDA users. PYEBM_CUDA=0
 forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 NEEDED = {
     "torch": (2, 10),
     "setuptools": (77, 0),
-}  # as pyproject.toml; with --no-build-isolation nobody else looks
+}  # as in pyproject.toml, which --no-build-isolation does not check
 
 
 def what_is_missing() -> str | None:
-    """What to install before pyebm can be built, or None."""
+    """Says what to install before pyebm can be built; None if nothing is missing."""
     old = []
     for name, least in NEEDED.items():
         try:
@@ -51,15 +51,14 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 STRICT = (
     os.environ.get("PYEBM_WERROR") == "1"
-)  # set by the project's own checks: users' compilers may know other warnings
+)  # only the project's own checks set it: users' compilers may know other warnings
 
 compile_args = [
     "-std=c++17",
     "-O3",
     "-g0",
     "-fvisibility=hidden",
-    # Bits are promised: no fused multiply-add, and no reordering either (-ffast-math must never be
-    # added).
+    # Bits are promised: no fused multiply-add, and no reordering either (never add -ffast-math).
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -101,12 +100,12 @@ def find_nvcc() -> tuple[str, tuple[int, int]] | str:
 
 
 def architecture_flags(nvcc: str) -> list[str]:
-    """nvcc's -gencode for every architecture asked for, or for those of the default list that this
-    nvcc knows.
+    """Returns nvcc's -gencode for every architecture asked for, or else for each of the default
+    list that this nvcc knows.
 
-    All machine code is made from the PTX of the oldest of them: nothing here is special to a later
-    one, and the front end, which takes as long as ptxas, runs once. +PTX adds that PTX, which
-    drivers translate for the GPUs that are not named.
+    All machine code is made from the PTX of the oldest architecture: no kernel uses a later one's
+    features, and so the front end, which takes as long as ptxas, runs once. +PTX adds that PTX,
+    which drivers translate for the GPUs that are not named.
     """
     listed = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     known = set(re.findall(r"compute_(\d+)", listed))
@@ -129,8 +128,8 @@ def architecture_flags(nvcc: str) -> list[str]:
 
 
 def sources(room: str, kind: str) -> list[str]:
-    """The sources in a room of csrc. A tree without them would build, without a word, a library
-    without ops."""
+    """Lists the sources in a room of csrc, and refuses a tree without them: it would build,
+    without a word, a library without ops."""
     found = sorted(str(path) for path in Path("csrc", room).rglob(kind))
     if not found:
         sys.exit(
@@ -183,7 +182,7 @@ def with_headers(source: Path) -> dict[Path, str]:
     left = [source.resolve()]
     while left:
         path = left.pop()
-        if path not in found and path.exists():  # what does not exist is the tests' emulator
+        if path not in found and path.exists():  # a missing header is the tests' emulator
             found[path] = path.read_text()
             left += [
                 (path.parent / name).resolve() for name in re.findall(r'#include "([^"]+)"', found[path])
@@ -192,14 +191,14 @@ def with_headers(source: Path) -> dict[Path, str]:
 
 
 def compile_cuda(extension: Extension) -> list[str]:
-    """The CUDA sources to objects, side by side; what was compiled before with the same command and
-    contents is taken as it is."""
+    """Compiles the CUDA sources to objects, side by side; reuses an object that was compiled
+    before from the same command and contents."""
     built_for = " ".join(re.findall(r"(?:sm|compute)_\w+(?=[,\]])", extension.nvcc[-1].partition("code=")[2]))
     command = [
         *extension.nvcc,
         "-std=c++17",
         "-O3",
-        # Bits are promised: every product, sum, quotient and root is rounded by itself (never
+        # Bits are promised: every product, sum, quotient and root is rounded by itself (never add
         # --use_fast_math).
         *("--fmad=false", "--prec-sqrt=true", "--prec-div=true", "--ftz=false"),
         f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall{',-Werror' if STRICT else ''}",
@@ -227,8 +226,8 @@ def compile_cuda(extension: Extension) -> list[str]:
 
 
 class BuildExtension(build_ext):
-    """Compiles the files side by side, which setuptools alone does not, and the CUDA ones with
-    nvcc."""
+    """Compiles the files side by side, which setuptools does not do by itself, and the CUDA
+    files with nvcc."""
 
     def build_extension(self, ext: Extension) -> None:
         if hasattr(ext, "nvcc"):

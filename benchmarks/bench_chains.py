@@ -1,5 +1,5 @@
-"""Whole Langevin chains on a closed-form target: one kernel for all steps, beside the loops of
-packages and of one's own."""
+"""Whole Langevin chains on a closed-form target: our one kernel for all steps, beside the
+packages' loops and loops written by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .timing import Run
 
 ETA, BARRIER = 0.005, 2.0
 SCALE = (2 * ETA) ** 0.5
-SCORE = 6  # operations of the double well's score, and as many again of the update
+SCORE = 6  # operations of the double well's score per element; the update takes as many again
 MAIN = [
     setting
     for threads, headline in ((2, True), (1, False))
@@ -36,7 +36,7 @@ MAIN = [
 
 
 def written_out(x: Tensor) -> Tensor:
-    """A step with the gradient that one has worked out: what a careful user writes."""
+    """One step with the gradient derived by hand, as a careful user writes it."""
     return x - ETA * (4 * BARRIER) * x * (x * x - 1) + SCALE * torch.randn_like(x)
 
 
@@ -115,5 +115,5 @@ def growth(at: Setting) -> Work:
     work, x = _work(at)
     check = (
         "law" if at.dtype in (BFLOAT, HALF) else "noise"
-    )  # rounded otherwise at every step, half precisions drift apart
+    )  # half precisions round differently at every step and drift apart
     return work.side("eager", _loop(at, x, written_out), check)

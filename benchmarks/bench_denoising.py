@@ -1,8 +1,8 @@
-"""The diffusion losses: noise added, and epsilon, v with min-SNR weights, or EDM's, with its
-gradient in the prediction.
+"""The diffusion losses and their gradients in the prediction: epsilon, v with min-SNR weights, and
+EDM's, each with its noising.
 
-Everything that follows from the noise level is inside the timed work on all sides: the look-up of
-the timesteps, the weights.
+The timed work of every side includes everything that follows from the noise level: the look-up of
+the timesteps and the weights.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _edm(at: Setting, work: Work, x0: Tensor, pred: Tensor) -> Work:
         def loss() -> tuple[Tensor, Tensor]:
             variance = sigma**2 + DATA**2
             skip, out = DATA**2 / variance, sigma * DATA / variance.sqrt()
-            scale = variance.rsqrt()  # the network's input is scaled: in the same pass
+            scale = variance.rsqrt()  # the same pass also scales the network's input
             noisy = pyebm.perturb(x0, scale * sigma, NOISE, alpha=scale, backend=backend)
             value = pyebm.denoising_loss(
                 pred, NOISE, lam=skip * sigma / out, mu=-(1 - skip) / out, x0=x0, backend=backend
@@ -146,7 +146,7 @@ def _edm(at: Setting, work: Work, x0: Tensor, pred: Tensor) -> Work:
         return scaled, mse_loss(pred.float(), ((x0 - skip * noisy) / out).float())
 
     def k_diffusion(_: ModuleType) -> Run:
-        made = []  # their loss makes the noisy samples for the network alone: this network keeps them
+        made = []  # their loss shows noisy samples to the network alone: it keeps them
 
         def network(scaled: Tensor, _: Tensor) -> Tensor:
             made[:] = [scaled]

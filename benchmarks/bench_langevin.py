@@ -1,5 +1,5 @@
-"""One Langevin step, given the score: in place and out of place, plain and with coefficients of
-one's own."""
+"""One Langevin step, given the score: in place and out of place, with plain numbers and with the
+caller's own coefficients."""
 
 from __future__ import annotations
 

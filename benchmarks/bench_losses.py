@@ -1,5 +1,5 @@
-"""The denoising-score-matching loss: with its perturbation, alone, and of an energy, whose packages
-bring their own."""
+"""The denoising-score-matching loss: with its perturbation, by itself, and for an energy, beside
+the losses that packages bring."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LOSS = 6  # operations of an element's loss and gradient
 
 
 def with_gradient(loss: Callable[[], Tensor | tuple[Tensor, Tensor]], leaf: Tensor) -> Run:
-    """The loss and its gradient, as a training step makes them; with the perturbed samples, which
-    are the network's input."""
+    """Returns the loss and its gradient, as a training step makes them, and the perturbed
+    samples, which are the network's input."""
 
     def run() -> tuple[Tensor, ...]:
         made = loss()
@@ -140,8 +140,8 @@ def narrow(at: Setting) -> Work:
 
 
 class Bowl(torch.nn.Module):
-    """``E(x) = sum_i w x_i^2 / 2``: an energy whose own cost hides nothing of the loss around
-    it."""
+    """``E(x) = sum_i w x_i^2 / 2``: an energy so cheap that its own cost hides nothing of the
+    loss around it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -38,12 +38,12 @@ STEP_SIZE = {
     "double well": 0.02,
     "mixture": 0.1,
     "network": 0.1,
-}  # MALA's; a leapfrog's is sqrt(2 eta), as if it were of one step
+}  # MALA's step sizes; a leapfrog step is sqrt(2 eta), as if a trajectory had one step
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Network(nn.Module):
-    """An energy of points: a quadratic and three layers."""
+    """An energy of points: a quadratic plus a network of three layers."""
 
     def __init__(self, dim: int, width: int = 64) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class Network(nn.Module):
 
 
 class Density:
-    """What a setting samples, as each side takes it."""
+    """The density that a setting samples, in the form that each side takes."""
 
     def __init__(self, at: Setting) -> None:
         self.kind, self.device, dim = at.variant.partition(",")[0], at.device, at.shape[1]
         self.eta = STEP_SIZE[self.kind]
-        self.x = at.randn()  # chains begin where they would be: no step size suits the tails
+        self.x = at.randn()  # chains begin near the mass: in the tails no step size works
         self.ours: Any
         self.means = (3 * torch.rand(COMPONENTS, dim, generator=torch.Generator().manual_seed(0))).to(
             at.device
@@ -112,20 +112,20 @@ class Density:
         each = {"double well": 9, "mixture": 9 * COMPONENTS, "network": 8 * 64}[self.kind]
         operations = at.steps * (NORMAL + each * evaluations + 12) * self.x.numel()
         work = Work(self.x.numel() * at.steps, 2 * self.x.nbytes, operations, tolerance=1e-2, copied=False)
-        # a uniform within rounding of its threshold decides otherwise, and its chain goes another
-        # way
+        # A uniform within rounding of its threshold may decide either way, and then its chain takes
+        # another path.
         work.strays = 0.02
         return work
 
 
 def acceptance(log_alpha: Tensor) -> float:
-    """Over all chains; a trajectory that exploded is refused."""
+    """The mean acceptance of all chains; a trajectory that exploded counts as refused."""
     return float(log_alpha.clamp(max=0).exp().nan_to_num(0).mean())
 
 
 def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, float]]:
-    """Hoffman & Gelman (2014): from each step's mean acceptance, the step size to try next, and
-    their average."""
+    """Hoffman & Gelman (2014): takes a step's mean acceptance; returns the step size to try next
+    and the average of the step sizes."""
     gap, average, m = 0.0, math.log(eta), 0
 
     def learn(acceptance: float) -> tuple[float, float]:
@@ -213,7 +213,8 @@ def mala(at: Setting) -> Work:
 
     def ebmkit(package: ModuleType) -> Run:
         if warm_up:
-            # The sampler keeps what it learned, and would begin the next call with it.
+            # The sampler keeps what it learned and would begin the next call with it, so each call
+            # makes its own.
             make = package.samplers.AdaptiveMALA
             return lambda: make(eta, warmup=at.steps).sample(density.energy, x, steps=0)
         sampler = package.samplers.MALA(eta, steps=at.steps)
@@ -251,9 +252,9 @@ def hmc(at: Setting) -> Work:
         return lambda: sampler.sample(x=x, n_steps=at.steps)
 
     work = density.work(at, LEAPS).ours(ours, at.device)
-    work.strays = 0.05  # rounding grows where a trajectory passes a barrier
-    # All chains share what is learned, and with it every rounding: after 20 steps the noise says
-    # nothing more.
+    work.strays = 0.05  # rounding errors grow when a trajectory passes a barrier
+    # All chains learn one step size, so one chain's rounding reaches all: after 20 steps equal
+    # noise no longer means equal states.
     check = "law" if warm_up else "noise"
     work.side(
         "eager",

@@ -1,5 +1,5 @@
-"""Chains on mixtures of Gaussians: a smoothed data set's exact score, beside the matrix form, whose
-(B, M) matrix is in memory."""
+"""Chains on mixtures of Gaussians, as the exact score of a smoothed data set needs them, beside
+the matrix form, which keeps a (B, M) matrix in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rivals import Missing
 from .timing import Run
 
 SIGMA = 0.5
-COMPONENT = 12  # operations of a component's weight: the exponential, the running maximum and sums
+COMPONENT = 12  # operations of a component's weight per sample: exponential, running maximum, sums
 SETTINGS = [
     *grid((256, 64), variant="1797 digits", threads=(2,), steps=20, quick=True, headline=True),
     *grid((256, 2), variant="10000 components", threads=(2,), steps=10, quick=True, headline=True),

@@ -45,8 +45,8 @@ def network(at: Setting) -> nn.Sequential:
 
 
 def in_jax(jax: ModuleType, net: nn.Sequential, x: Tensor, steps: int) -> Run:
-    """The chain as one writes it in JAX: jit, lax.scan, grad; the state goes in and out as an array
-    of its own."""
+    """The chain as one writes it in JAX, with jit, lax.scan and grad; the state goes in and
+    comes out as JAX's own array."""
     jnp: Any = jax.numpy
     layers = [
         (jnp.asarray(one.weight.numpy()), jnp.asarray(one.bias.numpy()))

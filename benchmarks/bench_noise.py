@@ -1,4 +1,4 @@
-"""The normals alone, and added to something: Noise.randn and perturb."""
+"""The normals by themselves (Noise.randn), and added to samples (perturb)."""
 
 from __future__ import annotations
 
@@ -55,5 +55,6 @@ def perturb(at: Setting) -> Work:
 
 
 def small(at: Setting) -> bool:
-    """Where the reference, some two orders slower, stands beside the kernels."""
+    """True where the reference stands beside the kernels; it is some two orders of magnitude
+    slower."""
     return torch.Size(at.shape).numel() <= 2**17 and at.dtype == FLOAT

@@ -1,5 +1,5 @@
-"""Training an energy network: an objective and its gradient by the parameters, beside eager PyTorch
-and JAX."""
+"""Training an energy network: an objective and its gradient in the parameters, beside eager
+PyTorch and JAX."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SETTINGS = [
     )
 ]
 Energy = Callable[[Tensor], Tensor]
-# An energy's own factor products, in passes through its layers: a score is two, its gradient by the
-# parameters four more.
+# The cost of each objective, in passes through the energy's layers: a score takes two passes, and
+# its gradient in the parameters four more.
 PASSES = {"denoising": 6, "sliced": 9, "exact": 12, "CD-10": 2 * STEPS + 6}
 
 
@@ -77,7 +77,7 @@ def _eager(objective: str, energy: Energy, x: Tensor) -> Tensor:
 
 
 def in_jax(jax: ModuleType, objective: str, net: nn.Sequential, x: Tensor) -> Run:
-    """As one writes it in JAX: jit of value_and_grad, and lax.scan for the chain."""
+    """The objective as one writes it in JAX: jit of value_and_grad, and lax.scan for the chain."""
     jnp: Any = jax.numpy
     weights = [
         (jnp.asarray(one.weight.detach().numpy()), jnp.asarray(one.bias.detach().numpy()))
@@ -154,7 +154,7 @@ def objectives(at: Setting) -> Work:
     work.side("eager", differentiated(lambda: _eager(objective, lambda x: net(x).squeeze(1), x)))
 
     def like_ours() -> None:
-        """Of another noise, so the objective where none is drawn."""
+        """JAX draws other noise, so only the objective that draws none is compared by value."""
         ours, theirs = work.sides["pyebm"](), work.sides["JAX"]()
         for one, other in zip(ours, theirs, strict=True):
             assert one.shape == other.shape

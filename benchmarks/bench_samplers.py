@@ -1,5 +1,5 @@
-"""Annealed Langevin dynamics and predictor-corrector sampling: what the loops cost beside the
-network, and beside others."""
+"""Annealed Langevin dynamics and predictor-corrector sampling: how much the loops cost beside
+the network and beside other packages' loops."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ CORRECTED = [
 
 
 def corrected_written_out(x: Tensor, score: Score, sigmas: list[float]) -> Tensor:
-    """Song et al.'s algorithms 2 and 4 for the VE SDE, as their repository has them: norms over the
-    batch, tensors of levels."""
+    """Song et al.'s algorithms 2 and 4 for the VE SDE, as their repository has them: norms
+    averaged over the batch, levels as tensors."""
     for sigma, below in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
         levels = torch.full(x.shape[:1], sigma, device=x.device)
         grad, noise = score(x, levels), torch.randn_like(x)
@@ -172,7 +172,7 @@ def predictor_corrector(at: Setting) -> Work:
     if at.variant != "MLP":
         return (
             work.rival("ebmkit", ebmkit, "law") if at.variant == "energy" else work
-        )  # it draws another noise for its norm
+        )  # ebmkit draws further noise for its norm, so its numbers can't be ours
 
     def network() -> None:
         levels = torch.full(x.shape[:1], HIGHEST, device=x.device)

@@ -1,5 +1,5 @@
-"""diffusers' own schedulers beside ours of the same names: the update of a sampling step, the
-network's output given."""
+"""diffusers' schedulers beside ours of the same names: the update of one sampling step, for a
+given network output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains on the other closed-form targets, beside the loop that takes their energies' gradient by
+"""Chains on the other closed-form targets, beside a loop that differentiates their energies by
 autograd."""
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from .machine import NORMAL
 from .timing import Run
 
 STEPS = 20
-# A target, its step size, and about how many operations its score takes an element (those of exp,
-# sine and cosine included).
+# (target, step size, approximate operations of its score per element, with exp, sine and cosine
+# counted).
 TARGETS = {
     "Harmonic": (pyebm.targets.Harmonic, 0.01, 2),
     "Gaussian": (pyebm.targets.Gaussian, 0.01, 2),

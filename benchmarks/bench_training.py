@@ -1,5 +1,5 @@
-"""End to end: one training step of a small network, and how much of it the perturbation and the
-loss are, before and after."""
+"""One training step of a small network, end to end, and the share of the perturbation and the
+loss in it, before (eager) and after (ours)."""
 
 from __future__ import annotations
 

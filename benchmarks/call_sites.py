@@ -1,8 +1,8 @@
-"""Both sides of the call sites that pyebm.integrations is for: the code around the network, its
-output given.
+"""Both sides of each call site that pyebm.integrations replaces: the code around the network, for a
+given network output.
 
-Each function returns what a package, or the published code of a repository, does, and what its
-adapter does.
+Each function returns two callables: the package's own code (or a repository's published code), and
+the same through its adapter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def randn(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def with_gradient(loss: Callable[[Callable[..., Tensor]], Tensor], shape: tuple[int, ...]) -> Run:
-    """The loss with a network that returns what it is to return, and the gradient in that."""
+    """Runs the loss with a network that returns a fixed output, and takes the gradient in that
+    output."""
     output = randn(shape, 1).requires_grad_()
     return lambda: torch.autograd.grad(loss(lambda *_, **__: output).sum(), output)
 
@@ -95,7 +96,7 @@ def k_diffusion_loss(shape: tuple[int, ...]) -> tuple[Run, Run]:
 
 
 class Module(torch.nn.Module):
-    """A function where a module is wanted."""
+    """Wraps a function where a package wants a module."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -170,7 +171,7 @@ def ncsnv2_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
 
 
 class VE:
-    """The VE SDE in score_sde's shape."""
+    """The VE SDE with the attributes of score_sde's SDE objects."""
 
     T, N = 1, 1000
     discrete_sigmas = torch.logspace(-2, 1.7, 1000)

@@ -1,5 +1,5 @@
-"""What a benchmark is: settings, and for each of them the work, its sides, and the check that all
-of them do the same."""
+"""A benchmark's parts: settings, and for each setting the work, its sides, and the check that
+all sides do the same."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from .timing import Run
 
 NOISE = pyebm.Noise(0)
 FLOAT, DOUBLE, HALF, BFLOAT = torch.float32, torch.float64, torch.float16, torch.bfloat16
-# How far two evaluations of one formula may lie apart, relative to the largest value.
+# How far two evaluations of one formula may be apart, relative to the largest value.
 TOLERANCE = {FLOAT: 2e-5, DOUBLE: 2e-5, HALF: 1e-2, BFLOAT: 8e-2}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a piece of work is measured. ``variant`` names what the other fields don't."""
+    """The conditions that a piece of work is measured under. ``variant`` names what the other
+    fields don't."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = FLOAT
     threads: int = 1
     variant: str = ""
     steps: int = 1
-    quick: bool = False  # among those of --quick
-    headline: bool = False  # among the README's
+    quick: bool = False  # --quick runs it
+    headline: bool = False  # the README's table shows it
     compiled: bool = False  # torch.compile stands beside it too (compiling takes tens of seconds)
     device: str = "cpu"
 
@@ -68,12 +69,12 @@ def grid(
 
 @dataclass
 class Work:
-    """One piece of work at one setting. Sides are callables without arguments that return what they
-    made.
+    """One piece of work at one setting. Sides are callables without arguments that return their
+    results.
 
-    ``bytes`` is what any implementation must move and ``operations`` what its arithmetic is, both
-    of a whole call, the reading of normals from memory not included; ``elements`` is what figures a
-    piece are divided by.
+    ``bytes`` counts the memory traffic that no implementation can avoid and ``operations`` the
+    arithmetic, both for a whole call and without the reading of stored normals; figures per element
+    are divided by ``elements``.
     """
 
     elements: int
@@ -82,38 +83,38 @@ class Work:
     steps: int = 1
     sides: dict[str, Run] = field(default_factory=dict)
     checks: dict[str, Callable[[], None]] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)  # side: why it isn't here
-    parts: dict[str, str] = field(default_factory=dict)  # side: the side that it is a part of
+    missing: dict[str, str] = field(default_factory=dict)  # side: why it can't run here
+    parts: dict[str, str] = field(default_factory=dict)  # side: the side whose work it is a part of
     uncounted: set[str] = field(
         default_factory=set
     )  # sides whose dispatcher operations mean nothing (compiled, captured)
-    reset: Callable[[], object] = lambda: None  # undoes what sides did to their own state, before a check
+    reset: Callable[[], object] = lambda: None  # undoes the sides' changes to their state, before a check
     tolerance: float = TOLERANCE[FLOAT]
     strays: float = (
         0.0  # the share of samples that may end elsewhere: where rounding decides a Metropolis test
     )
-    draws: Draws = in_turn  # the step and stream, in our noise, of a side's n-th draw of normals
-    copied: bool = True  # a copy of as many bytes stands beside it
+    draws: Draws = in_turn  # (step, stream) in our noise of a side's n-th draw of normals
+    copied: bool = True  # also time a copy of as many bytes
 
     def ours(
         self, make: Callable[[str | None], Run], device: str = "cpu", *, reference: bool = False
     ) -> Work:
-        """Our side, and the other backends of ours that run here. ``make`` takes a backend's name.
+        """Adds our side, and our other backends that run here. ``make`` takes a backend's name.
 
-        The reference is a proof, not a competitor: it stands where ``reference`` says so, at sizes
-        where it ends.
+        The reference is a proof, not a competitor: it is added only where ``reference`` says so, at
+        sizes that it finishes in reasonable time.
         """
         self.sides["pyebm"] = make(None)
         others = [name for name in ("cuda", "triton") if device == "cuda" and pyebm.backends()[name] is True]
-        if len(others) < 2:  # one: that is the side above
+        if len(others) < 2:  # a single one is already the side above
             others = []
         for name in [*others, *["reference"] * reference]:
             self.side(f"pyebm {name}", make(name))
         return self
 
     def side(self, name: str, run: Run, check: str | Callable[[], None] = "noise") -> Work:
-        """Another side. Checks: "noise" gives it our noise and wants our result; "law" compares
-        means and variances."""
+        """Adds another side. The check "noise" gives it our noise and wants our result; "law"
+        compares means and variances."""
         self.sides[name] = run
         if callable(check):
             self.checks[name] = check
@@ -129,10 +130,10 @@ class Work:
         compiled: bool = False,
         draws: bool = True,
     ) -> Work:
-        """What one writes without us, ``make(function)``, and the same under torch.compile.
+        """Adds plain PyTorch, ``make(function)``, and where asked the same under torch.compile.
 
-        Compiled code that draws has random numbers of its own, which can't be given: there the law
-        is compared.
+        Compiled code that draws random numbers can't be given ours, so its results are compared by
+        their law.
         """
         self.side("eager", make(function))
         if compiled:
@@ -143,7 +144,7 @@ class Work:
     def rival(
         self, name: str, make: Callable[[ModuleType], Run], check: str | Callable[[], None] = "noise"
     ) -> Work:
-        """A package's own code, or why it isn't here."""
+        """Adds a package's own code, or notes why the package can't run here."""
         try:
             run = make(rivals.get(name))
         except rivals.Missing as why:
@@ -152,7 +153,7 @@ class Work:
         return self.side(name, run, check)
 
     def part(self, name: str, of: str, run: Run) -> Work:
-        """A side that is a part of another one's work, for its share."""
+        """Adds a side that is a part of another side's work, to show its share."""
         self.sides[name] = run
         self.parts[name] = of
         return self

@@ -1,4 +1,4 @@
-"""``python -m pyebm bench``: what runs, for how long, and where the results go."""
+"""``python -m pyebm bench``: chooses what runs and for how long, and writes the results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from . import records
 from .case import GROUPS, Case
 
-# In the order of the report.
+# The report has the groups in this order.
 MODULES = (
     *("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures"),
     *("network", "samplers", "mcmc", "schedulers", "objectives", "training"),
 )
-SECONDS, QUICK_SECONDS = 2.0, 0.5  # a case
+SECONDS, QUICK_SECONDS = 2.0, 0.5  # of each case
 OK, FAILED, USAGE, UNFINISHED = 0, 1, 2, 75
 
 
@@ -29,8 +29,8 @@ def load_cases() -> list[Case]:
 
 
 def select(cases: list[Case], only: list[str], quick: bool) -> list[Case]:
-    """Those of the named groups, or whose names a pattern matches; raises KeyError with a name that
-    nothing has."""
+    """Returns the cases whose group is named or whose name matches a pattern; raises KeyError
+    for a name that nothing has."""
     chosen = []
     for name in only:
         found = [
@@ -150,7 +150,7 @@ def _measure_and_report(
         report.into_documents(Path(), merged)
     if baseline is not None:
         worse = records.slower(merged, baseline)
-        if worse and not options.sources:  # once more, before a disturbance of the machine counts as ours
+        if worse and not options.sources:  # measure again: the machine may have been disturbed
             print(f"{len(worse)} cases look slower; measuring them again")
             _, again = measure(options, [case for case in cases if case.name in worse])
             worse = records.slower(records.merge(again), baseline) if again else worse
@@ -165,8 +165,8 @@ def _measure_and_report(
 
 
 def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[records.Report]]:
-    """Run the cases under pytest-benchmark; the exit code, and the report if anything was
-    measured."""
+    """Runs the cases under pytest-benchmark; returns the exit code, and the report if anything
+    was measured."""
     if not cases:
         return OK, []
     try:
@@ -185,8 +185,8 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "benchmark.json"
         machine.keep_memory()
-        # An environment of its own: of the plugins that happen to be installed only the one that is
-        # needed, no one's pytest.ini.
+        # Load only the plugin that is needed, whatever others are installed, and nobody's
+        # pytest.ini.
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         arguments = [
             "-p",

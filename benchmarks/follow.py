@@ -1,7 +1,7 @@
-"""What it costs that a target's score follows its numbers, whoever wrote them: the table in
+"""Measures the cost of a target's score following its numbers whoever wrote them: the table in
 docs/targets.md.
 
-python benchmarks/follow.py
+    python benchmarks/follow.py
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyebm
 
 
 def least(call: Callable[[], Any], number: int) -> float:
-    """Microseconds a call, in the quietest of some repetitions."""
+    """Microseconds per call, in the fastest of some repetitions."""
     return min(timeit.repeat(call, number=number, repeat=15)) / number * 1e6
 
 

@@ -1,9 +1,9 @@
 """``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site; the table
 of docs/integrations.md.
 
-Each line is the code around the network of one training or sampling step, the network's output
-given, in the package's own form and in ours: the time of both, their extra memory, and the share of
-the whole step for a network that is named.
+Each line measures the code around the network in one training or sampling step, for a given network
+output, once in the package's own form and once in ours: the time and extra memory of both, and the
+share of the whole step when the network is the one named.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
 
 
 def network() -> tuple[Run, Run, str]:
-    """A small UNet2DModel at the size SMALL: its forward pass, that with its backward one, and what
-    it is."""
+    """A small UNet2DModel at the size SMALL: its forward pass, its forward and backward pass,
+    and its description."""
     torch.manual_seed(0)
     unet = rivals.get("diffusers").UNet2DModel(
         sample_size=32,
@@ -84,7 +84,7 @@ def network() -> tuple[Run, Run, str]:
 
 
 def table(seconds: float = 1.5) -> Iterator[str]:
-    """The lines of the table; ``seconds`` for each."""
+    """Yields the lines of the table; each is measured for ``seconds``."""
     clock = clock_of("cpu")
     forward, both, name = network()
     clock(both, 1)

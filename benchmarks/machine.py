@@ -1,5 +1,5 @@
-"""What this machine can do, measured in the same run as the figures that are held against it; and
-what a reader must know of it."""
+"""The limits of this machine, measured in the same run as the figures that are held against
+them, and the facts about it that a reader must know."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from pyebm import _ops
 from .timing import clock, take_turns
 
 # Lane operations of one normal, integer and floating point: 58 AVX-512 instructions of Philox and
-# 66 of Box-Muller make 32 (docs/performance.md), 16 lanes each. The GPU kernels need about as many.
+# 66 of Box-Muller, on 16 lanes each, make 32 normals (docs/performance.md). The GPU kernels need
+# about as many.
 NORMAL = 62
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
@@ -32,11 +33,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 @functools.cache
 def peak(device: str, threads: int, dtype: torch.dtype) -> float:
-    """Operations a second of the machine's best code, a matrix product of float32 (or float64), a
-    multiply-add counted as two.
+    """Operations a second of the machine's best code: a matrix product of float32 (or float64),
+    with a multiply-add counted as two.
 
-    Pipes are what is measured here: a product in full float32, not in the reduced precisions of a
-    GPU's tensor cores.
+    The product is in full float32, not in the reduced precisions of a GPU's tensor cores: the peak
+    is that of the ordinary pipes.
     """
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     best = 0.0
@@ -50,11 +51,11 @@ def peak(device: str, threads: int, dtype: torch.dtype) -> float:
 
 
 def keep_memory() -> None:
-    """Let the process keep what it frees (glibc only), so that no side meets the page faults of
-    fresh memory.
+    """Lets the process keep the memory that it frees (glibc only), so that no side meets the page
+    faults of fresh memory.
 
-    Whether a tensor of megabytes is fresh each time hangs on the heap's accidental state and can
-    double a time. Code that makes more temporaries gains the most from this.
+    Whether a tensor of megabytes gets fresh memory depends on the accidental state of the heap, and
+    can double a time. Code that makes more temporaries gains the most from this.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -63,8 +64,8 @@ def keep_memory() -> None:
 
 
 def limits(device: str) -> dict[str, float]:
-    """What else a reader may hold figures against: copies that no cache holds, our own generator in
-    the cache, the import."""
+    """Other limits that a reader may hold figures against: copies larger than all caches, our
+    own generator in the cache, and the import time."""
     found = {}
     counts = (1,) if device == "cuda" else (1, torch.get_num_threads())
     for threads in dict.fromkeys(counts):
@@ -111,7 +112,7 @@ def _import_time() -> float:
 
 @contextlib.contextmanager
 def threads_set_to(threads: int) -> Iterator[None]:
-    """torch's number of threads, and afterwards what it was."""
+    """Sets torch's number of threads, and restores it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -138,8 +139,8 @@ def _cpu() -> str:
 
 @functools.cache
 def _commit() -> str:
-    """The commit of the source tree that this package is imported from, marked where something in
-    it was changed."""
+    """The commit of the source tree that this package is imported from, marked if the tree has
+    changes."""
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
     try:
@@ -157,7 +158,7 @@ def _version(distribution: str) -> str | None:
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """Machine, versions and commit, as every record has them."""
+    """The machine, versions and commit that every record carries."""
     from .rivals import DISTRIBUTIONS
 
     rivals = {name: version for name, (_, found) in DISTRIBUTIONS.items() if (version := _version(found))}

@@ -1,9 +1,8 @@
-"""What GPUs would make of the kernels, by a model: for machines without one. Nothing here was
+"""Predicts the kernels' speed on GPUs by a model, for machines without one. Nothing here was
 measured, and the report says so.
 
-Of each kernel the compilers' output gives the bytes and the instructions an element
-(tests/gpuless), of each GPU its maker publishes the bandwidth and the float32 rate; the slower of
-the two is the prediction.
+The compilers' output gives each kernel's bytes and instructions per element (tests/gpuless); the
+maker publishes each GPU's bandwidth and float32 rate. The prediction is the slower of the two.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ TRITON = "docs/gpu-kernels.md"
 @dataclass(frozen=True)
 class GPU:
     """NVIDIA's own figures: bytes a second, float32 operations a second (a multiply-add is two),
-    and how many times as many lanes its schedulers issue to as it has float32 lanes."""
+    and the lanes that its schedulers issue to, as a multiple of its float32 lanes."""
 
     name: str
     bandwidth: float
     flops: float
     code: str  # the architecture whose code is counted
     issue: int = 1
-    doubles: bool = True  # float64 at half the rate of float32; elsewhere the model knows nothing of it
+    doubles: bool = True  # float64 runs at half the float32 rate; else it is not modelled
 
     @property
     def lanes(self) -> float:
@@ -44,7 +43,7 @@ GPUS = (
     GPU("B200 (HGX)", 8.0e12, 80e12, "100"),
     GPU(
         "RTX 4090", 1.008e12, 82.6e12, "80", doubles=False
-    ),  # 8.9 is not among the gates' architectures; 8.0 is the nearest
+    ),  # the gates don't compile for 8.9; 8.0 is the nearest
 )
 PUBLISHED = (
     "NVIDIA's published figures: data sheets of the A100 80GB, H100, H200 and HGX B200, and the Ada GPU"
@@ -54,8 +53,8 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Kernel:
-    """Bytes, instructions and issue slots an element; slots count an instruction of half rate
-    twice, and so on."""
+    """Bytes, instructions and issue slots per element; an instruction of half rate counts as two
+    slots, and so on."""
 
     name: str
     dtype: str
@@ -64,20 +63,20 @@ class Kernel:
     slots: float
 
     def seconds(self, gpu: GPU) -> tuple[float, float]:
-        """An element's instructions: all units one after the other, and all of them side by
-        side."""
+        """Seconds of an element's instructions: with all units one after the other, and with all
+        of them side by side."""
         return self.slots / gpu.lanes, self.instructions / (gpu.lanes * gpu.issue)
 
     def shares(self, gpu: GPU) -> tuple[float, float]:
-        """Predicted shares of the memory's floor, in the same two ways."""
+        """Predicted shares of the memory's floor, by both estimates of ``seconds``."""
         floor = self.bytes / gpu.bandwidth
         serial, concurrent = self.seconds(gpu)
         return floor / max(floor, serial), floor / max(floor, concurrent)
 
 
 def cuda_kernels(text: str, code: str) -> list[Kernel]:
-    """Of the limits that the gate of the CUDA kernels holds them to. Dense targets, bound by no
-    bytes, have theirs there."""
+    """Reads the limits that the gate of the CUDA kernels enforces. Dense targets have limits
+    there too, but no bytes: they are left out."""
     found = []
     for key, row in json.loads(text).items():
         name, dtype, architecture = key.rsplit(", ", 2)
@@ -87,8 +86,8 @@ def cuda_kernels(text: str, code: str) -> list[Kernel]:
 
 
 def triton_kernels(text: str) -> list[Kernel]:
-    """Of the table that the gate of the Triton kernels writes, for samples that vectors divide,
-    sm_90."""
+    """Reads the table that the gate of the Triton kernels writes, for sm_90 and samples that
+    vectors divide."""
     rows = [
         [cell.strip() for cell in line.strip("| \n").split(" | ")]
         for line in text.splitlines()
@@ -144,8 +143,8 @@ def _table(title: str, kernels: dict[str, list[Kernel]]) -> str:
 
 
 def section(rows: list[Row], sources: Path = SOURCES) -> str:
-    """The report's part on GPUs: empty where a GPU was measured, else the model, or why there is
-    none."""
+    """The report's part on GPUs: empty if a GPU was measured; otherwise the model, or the reason
+    why there is none."""
     if any(row.info["device"] == "cuda" for row in rows):
         return ""
     head = "## GPUs: a model, not a measurement"

@@ -1,4 +1,4 @@
-"""The networks of the end-to-end cases, and one way to make two of the same."""
+"""The networks of the end-to-end cases, and one function that makes them with equal weights."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The pictures: how many times as fast, how far from the machine's limits, and how the cost
-grows."""
+"""The pictures: our speed relative to others, our distance from the machine's limits, and the
+growth of the cost with the size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ COLOURS = {
 def draw(
     rows: list[Row], folder: Path, prefix: str = "", formats: Iterable[str] = ("png", "svg")
 ) -> dict[str, str]:
-    """The plots that these rows have something for, ``{name: title}``; none, without matplotlib."""
+    """Draws the plots that these rows have data for and returns ``{name: title}``; without
+    matplotlib it draws none."""
     try:
         import matplotlib
     except ImportError:
@@ -92,7 +93,8 @@ def speedups(plt: Any, rows: list[Row]) -> Any:
 
 
 def roofline(plt: Any, rows: list[Row]) -> Any:
-    """Operations a second over operations a byte, beneath what copies and products reach here."""
+    """Operations a second over operations per byte, below the measured limits of copies and
+    products."""
     device = {row.info["device"] for row in rows}.pop() if rows else ""
     most = max((row.info["threads"] for row in rows), default=0)
     at = [
@@ -142,7 +144,8 @@ def roofline(plt: Any, rows: list[Row]) -> Any:
 
 
 def _panels(plt: Any, panels: dict[str, list[tuple[float, Row]]], below: dict[str, str], unit: str) -> Any:
-    """Side by side, ours beside eager and torch.compile: time an element (and step) over a size."""
+    """Panels side by side, ours beside eager and torch.compile: time per element (and step) over
+    a size."""
     if not panels:
         return None
     figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 2.9), sharey=True, squeeze=False)
@@ -171,7 +174,8 @@ def _panels(plt: Any, panels: dict[str, list[tuple[float, Row]]], below: dict[st
 
 
 def growth(plt: Any, rows: list[Row]) -> Any:
-    """What a call costs on the left, what the machine costs on the right."""
+    """Time per element over the number of elements: the left end shows the cost of a call, the
+    right end the machine's limits."""
     panels = {}
     for group in ("noise", "perturb", "step", "dsm"):
         at = [

@@ -10,15 +10,16 @@ from typing import Any
 from . import SUITE
 
 Report = dict[str, Any]
-ALLOWED = 0.10  # of the ratio to eager
+ALLOWED = 0.10  # the largest loss of the ratio to eager
 
 
 class Refused(Exception):
-    """A file that can't be used, and why."""
+    """The file can't be used; the message says why."""
 
 
 def read(path: Path) -> Report:
-    """A report of this suite; raises Refused for what is none, or is of another version of it."""
+    """Reads a report of this suite; raises Refused if the file is no report, or one of another
+    version of the suite."""
     try:
         report: Report = json.loads(path.read_text())
     except OSError as error:
@@ -41,7 +42,7 @@ def read(path: Path) -> Report:
 
 
 def write(path: Path, report: Report) -> None:
-    """One record a line, and without the samples that the statistics were made of: small enough to
+    """Writes one record a line, without the samples behind the statistics: small enough to
     commit."""
     head = {key: value for key, value in report.items() if key != "benchmarks"}
     lines = ",\n".join("  " + json.dumps(_lean(record)) for record in report["benchmarks"])
@@ -60,7 +61,8 @@ def _lean(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(reports: list[Report]) -> Report:
-    """One report of several; where two have a case, the later one's records of it count."""
+    """Merges several reports into one; where two have a case, the later one's records of it
+    count."""
     by_case: dict[str, list[dict[str, Any]]] = {}
     for report in reports:
         new: dict[str, list[dict[str, Any]]] = {}
@@ -82,23 +84,23 @@ def merge(reports: list[Report]) -> Report:
 
 @dataclass
 class Row:
-    """A case of the report: its sides' statistics and what they have in common."""
+    """One case of the report: the statistics of its sides and the information that they share."""
 
     case: str
     info: dict[str, Any]
-    stats: dict[str, dict[str, Any]]  # side: pytest-benchmark's statistics
+    stats: dict[str, dict[str, Any]]  # side: statistics from pytest-benchmark
     infos: dict[str, dict[str, Any]]
 
     def median(self, side: str = "pyebm") -> float:
         return float(self.stats[side]["median"])
 
     def ratio(self, side: str) -> float:
-        """How many times as long as ours it takes."""
+        """How many times as long as ours the side takes."""
         return self.median(side) / self.median()
 
     @property
     def rivals(self) -> list[str]:
-        """Eager first."""
+        """All other sides that do the whole work, eager first."""
         sides = [
             side
             for side in self.stats
@@ -111,7 +113,7 @@ class Row:
         return self.case.split(" [")[0]
 
     def floors(self) -> dict[str, float]:
-        """Seconds that no implementation can undercut: of the bytes at the copy's speed, of the
+        """Seconds that no implementation can undercut: the bytes at the copy's speed, and the
         operations at the peak."""
         floors = {"arithmetic": self.info["operations"] / self.info["peak"]}
         if "copy" in self.stats:
@@ -130,7 +132,7 @@ def _kind(info: dict[str, Any]) -> tuple[str, ...]:
 
 def rows(report: Report) -> list[Row]:
     found: dict[str, Row] = {}
-    peaks: dict[tuple[str, ...], float] = {}  # the machine's best: a run may have met it in a bad moment
+    peaks: dict[tuple[str, ...], float] = {}  # the best of all: a run's own may be from a bad moment
     for record in report["benchmarks"]:
         info = record["extra_info"]
         peaks[_kind(info)] = max(info["peak"], peaks.get(_kind(info), 0.0))
@@ -142,10 +144,10 @@ def rows(report: Report) -> list[Row]:
 
 
 def slower(new: Report, old: Report) -> dict[str, str]:
-    """Cases whose ratio to eager (or, without it, to the first rival) fell by more than ALLOWED,
-    and by how much.
+    """The cases whose ratio to eager (or, without it, to the first rival) fell by more than
+    ALLOWED, and by how much.
 
-    The ratio, not the time, so that another machine compares.
+    Ratios are compared rather than times, so that a report from another machine can serve.
     """
     before = {row.case: row for row in rows(old)}
     found = {}

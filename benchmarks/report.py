@@ -1,5 +1,5 @@
-"""report.md: what was measured, for people. Every figure comes from the records; nothing is
-typed."""
+"""Writes report.md, the measurements for people to read. Every figure comes from the records;
+none is typed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ README = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end of benchmarks -->)", r
 
 
 def seconds(value: float) -> str:
-    """Three figures, in the unit that fits."""
+    """Formats three figures, in the unit that fits."""
     for unit, scale in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
         if value * scale >= 1 or unit == "us":
             return f"{value * scale:.3g} {unit}"
@@ -28,7 +28,7 @@ def _spread(stats: dict[str, Any]) -> str:
 
 
 def times(row: Row) -> str:
-    """A line of the first table of a group: ours, and each rival's time and how many times ours it
+    """A line of a group's first table: our time, each rival's time, and how many times ours that
     is."""
     steps = row.info["steps"]
     cells = [
@@ -46,7 +46,7 @@ def times(row: Row) -> str:
 
 
 def floors(row: Row) -> str:
-    """A line of the second table: how far ours is from what the machine could do."""
+    """A line of a group's second table: our distance from what the machine could do."""
     info, ours = row.info, row.median()
     bounds = row.floors()
     bound = max(bounds, key=lambda name: bounds[name])
@@ -103,7 +103,7 @@ def _group(name: str, found: list[Row]) -> str:
 
 
 def _shares(row: Row) -> list[str]:
-    """How much of a whole a part is, before (eager) and after (ours)."""
+    """The share of each part in its whole side, before (eager) and after (ours)."""
     found = []
     for side, info in row.infos.items():
         whole = info["part of"]
@@ -178,7 +178,7 @@ The process keeps the memory that it frees, on all sides: no figure has the page
 
 
 def write(folder: Path, report: Report) -> None:
-    """report.md and its plots."""
+    """Writes report.md and its plots."""
     found = rows(report)
     pictures = plots.draw(found, folder)
     parts = [
@@ -200,7 +200,7 @@ def write(folder: Path, report: Report) -> None:
 
 
 def _left_out(found: list[Row], report: Report) -> str:
-    """What is not in the figures, by name."""
+    """Names everything that the figures leave out, and why."""
     absent: dict[str, list[str]] = {}
     for row in found:
         for side, why in row.info["missing"].items():
@@ -216,8 +216,8 @@ def _left_out(found: list[Row], report: Report) -> str:
 
 
 def distances(found: list[Row]) -> str:
-    """The table of docs/performance.md: of each kind of work the largest float32 setting, and its
-    distance to the floor."""
+    """The table of docs/performance.md: the largest float32 setting of each kind of work, and
+    its distance to the floor."""
     largest: dict[tuple[str, str], Row] = {}
     for row in found:
         if row.info["dtype"] == "float32" and {"pyebm", "copy"} <= set(row.stats):
@@ -245,7 +245,7 @@ def distances(found: list[Row]) -> str:
 
 
 def documents(root: Path) -> dict[Path, bool]:
-    """The files with a part of ours, and whether their markers are there."""
+    """The Markdown files that hold generated parts, and whether their markers are there."""
     return {
         path: path.exists() and README.search(path.read_text()) is not None
         for path in (root / "README.md", root / "docs" / "performance.md")
@@ -253,7 +253,8 @@ def documents(root: Path) -> dict[Path, bool]:
 
 
 def into_documents(root: Path, report: Report) -> None:
-    """README.md's table and plots and docs/performance.md's distances, each between its markers."""
+    """Rewrites README.md's table and plots and docs/performance.md's distances, each between its
+    markers."""
     found = rows(report)
     pictures = plots.draw(found, root / "docs" / "images", prefix="bench-", formats=("svg",))
     shown = "\n".join(f"![{title}](docs/images/{name}.svg)" for name, title in pictures.items())

@@ -1,5 +1,5 @@
-"""The packages whose own code stands beside ours. One that is missing is named in the report, with
-what would install it."""
+"""The packages whose own code stands beside ours. The report names each that is missing, and how
+to install it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HOW = "pip install 'pyebm-kernels[bench]'"
 HOW_K_DIFFUSION = (
     "pip install --no-deps k-diffusion dctorch, beside the bench extra: what it requires would bring numpy 1"
 )
-# Image tools that k-diffusion imports at once, and its losses never use: empty modules stand in for
-# those that aren't here.
+# k-diffusion imports these image tools at once, and its losses never use them: empty modules stand
+# in for those that aren't installed.
 UNUSED = {"skimage", "jsonmerge", "torchvision", "cleanfid", "clip", "kornia", "wandb"}
 
 
 class Missing(Exception):
-    """A rival that can't stand here, and why."""
+    """A rival can't run here; the message says why."""
 
 
 @functools.cache
@@ -36,9 +36,9 @@ def _find(name: str) -> ModuleType | str:
     stand_ins: list[str] = []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # their deprecations are theirs
+            warnings.simplefilter("ignore")  # their deprecations are not ours to report
             return _import(module, UNUSED if name == "k-diffusion" else set(), stand_ins)
-    except Exception as error:  # a package that breaks while it is imported is missing too
+    except Exception as error:  # a package that breaks during its import counts as missing too
         return (
             f"{distribution} is not usable here ({error});"
             f" {HOW_K_DIFFUSION if name == 'k-diffusion' else HOW}"
@@ -61,7 +61,7 @@ def _import(module: str, unused: set[str], stand_ins: list[str]) -> ModuleType:
 
 
 class _Empty(ModuleType):
-    """A package whose every attribute is a class without anything."""
+    """A package whose attributes are all empty classes."""
 
     __path__: list[str] = []  # noqa: RUF012 (a module's attribute)
 
@@ -72,7 +72,7 @@ class _Empty(ModuleType):
 
 
 def get(name: str, submodule: str = "") -> ModuleType:
-    """The rival's module, or one inside it; raises Missing."""
+    """Returns the rival's module, or a module inside it; raises Missing."""
     found = _find(name)
     if isinstance(found, str):
         raise Missing(found)
@@ -85,5 +85,5 @@ def get(name: str, submodule: str = "") -> ModuleType:
 
 
 def missing() -> dict[str, str]:
-    """Every rival that is not here, and why."""
+    """Every rival that can't run here, and why."""
     return {name: found for name in DISTRIBUTIONS if isinstance(found := _find(name), str)}

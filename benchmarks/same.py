@@ -1,5 +1,5 @@
-"""That two sides of a benchmark do the same work: their results from the same noise, or their
-laws."""
+"""Checks that two sides of a benchmark do the same work: equal results from the same noise, or
+equal laws."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Draws = Callable[[int], tuple[int, int]]
 
 
 def in_turn(n: int) -> tuple[int, int]:
-    """A draw a step, all from one stream: what most loops do."""
+    """One draw a step, all from one stream, as most loops draw."""
     return n, 0
 
 
@@ -28,8 +28,8 @@ def tensors(result: object) -> list[Tensor]:
 
 
 def assert_near(ours: Tensor, theirs: Tensor, tolerance: float, strays: float = 0.0) -> None:
-    """Apart by no more than ``tolerance`` times the largest of theirs (at least 1e-6), but for a
-    share ``strays`` of samples."""
+    """Fails if ours and theirs are apart by more than ``tolerance`` times the largest of theirs
+    (at least 1e-6), except in a share ``strays`` of the samples."""
     assert ours.shape == theirs.shape, (
         f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
     )
@@ -48,8 +48,8 @@ def assert_near(ours: Tensor, theirs: Tensor, tolerance: float, strays: float = 
 
 
 def assert_same_law(ours: Tensor, theirs: Tensor) -> None:
-    """Equal means and deviations, within 6 standard errors of independent elements; single numbers
-    within 10 %."""
+    """Fails unless means and deviations agree within 6 standard errors of independent elements;
+    single numbers must agree within 10 %."""
     assert ours.shape == theirs.shape, (
         f"shapes differ: ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}"
     )
@@ -71,11 +71,11 @@ def assert_same_law(ours: Tensor, theirs: Tensor) -> None:
 
 @contextlib.contextmanager
 def given(noise: pyebm.Noise, draws: Draws = in_turn) -> Iterator[None]:
-    """Whatever asks torch for random numbers gets ours.
+    """Inside this context, code that asks torch for random numbers gets ours.
 
-    The n-th draw of normals gets those at the step and stream, counted from the noise's own, that
-    ``draws(n)`` says; the n-th of uniforms those n steps later on stream + 1, where our Metropolis
-    tests take theirs.
+    The n-th draw of normals is at the step and stream ``draws(n)``, counted from the noise's own.
+    The n-th draw of uniforms is n steps later on stream + 1, where our Metropolis tests take
+    theirs.
     """
     normals = uniforms = 0
 

@@ -1,9 +1,9 @@
-"""The pytest module of the suite: one test a case, and of each test one pytest-benchmark record a
-side.
+"""The pytest module of the suite: each case is a test, and each side of a case makes one
+pytest-benchmark record.
 
-:mod:`pyebm.benchmarks.cli` runs it; what is selected comes with the plugin below. The records reach
-pytest-benchmark as its own fixture's would, through ``Metadata``: its statistics, its JSON and its
-``compare`` command work on them.
+:mod:`pyebm.benchmarks.cli` runs it; the plugin below carries the selected cases. The records reach
+pytest-benchmark through ``Metadata``, as its own fixture's would, so that its statistics, its JSON
+and its ``compare`` command work on them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from .rivals import Missing
 
 @dataclass
 class Selection:
-    """A pytest plugin that makes every case a test: which run, for how long, and what they said."""
+    """A pytest plugin that makes each case a test: it holds which cases run and for how long,
+    and collects what they report."""
 
     cases: list[Case]
-    seconds: float  # a case, shared by its sides
+    seconds: float  # of each case, shared by its sides
     device: str = "cpu"
     budget: float | None = None  # seconds after which no further case is begun
-    timed: bool = True  # False: the checks alone
+    timed: bool = True  # False: only run the checks
     left: list[str] = field(default_factory=list)  # cases that the budget left out
-    red: dict[str, str] = field(default_factory=dict)  # "case: side" and what its check said
-    broken: dict[str, str] = field(default_factory=dict)  # cases that failed, and why
-    absent: dict[str, str] = field(default_factory=dict)  # cases that need what isn't installed, and why
+    red: dict[str, str] = field(default_factory=dict)  # "case: side": what its check said
+    broken: dict[str, str] = field(default_factory=dict)  # case: why it failed
+    absent: dict[str, str] = field(default_factory=dict)  # case: the missing package that it needs
     begun: float = field(default_factory=time.monotonic)
 
     def pytest_collect_file(self, file_path: Path, parent: Any) -> pytest.Collector | None:
@@ -72,7 +73,8 @@ class _Cases(pytest.File):
     selection: Selection
 
     def collect(self) -> Iterator[pytest.Item]:
-        # On a GPU, cases that differ in their threads alone are one: that with the most beside it.
+        # Cases that differ only in their threads are one case on a GPU; keep the one with
+        # torch.compile.
         cases: dict[str, Case] = {}
         for case in sorted(self.selection.cases, key=lambda case: case.setting.compiled):
             cases[on(self.selection.device, case).name] = on(self.selection.device, case)
@@ -94,8 +96,8 @@ class _Item(pytest.Item):
 
 
 def check(work: Work) -> dict[str, str]:
-    """What each side's check had against it. A side with a red check is not timed, so that no
-    speed-up over it can be shown."""
+    """Runs the checks; returns the sides whose check failed, and why. Such a side is not timed,
+    so that no speed-up over it can be shown."""
     red = {}
     for side, same in work.checks.items():
         if why := _why_not(same):
@@ -107,7 +109,7 @@ def check(work: Work) -> dict[str, str]:
 def _why_not(same: Callable[[], None]) -> str | None:
     try:
         same()
-    except Exception as error:  # whatever it is, the side is not shown to do the same
+    except Exception as error:  # whatever was raised, the side is not shown to do the same
         return _first_line(error)
     return None
 
@@ -156,7 +158,7 @@ def _measure(
 
 
 def _named(name: str, group: str, info: dict[str, Any]) -> SimpleNamespace:
-    """What pytest-benchmark's fixture is to its statistics."""
+    """The attributes that pytest-benchmark's statistics read from its fixture."""
     return SimpleNamespace(
         name=name,
         fullname=name,
@@ -189,8 +191,8 @@ def _copy(work: Work, at: Setting) -> timing.Run:
 
 
 def _capture(work: Work, sides: dict[str, timing.Run]) -> None:
-    """Beside ours and eager, their CUDA graphs, where they can be captured; where not, the report
-    says why."""
+    """Adds the CUDA graphs of ours and eager where they can be captured; elsewhere the report
+    says why not."""
     for name in ("pyebm", "eager"):
         if name in sides:
             try:
@@ -200,7 +202,7 @@ def _capture(work: Work, sides: dict[str, timing.Run]) -> None:
 
 
 def _line(case: Case, work: Work, red: dict[str, str], records: list[Metadata]) -> str:
-    """What the terminal says of a case; a red check has no time, and so no speed-up."""
+    """The terminal's line on a case; a side whose check failed has no time, and so no speed-up."""
     medians = {record.extra_info["side"]: record.stats.median for record in records}
     ours = medians.get("pyebm")
     words = [

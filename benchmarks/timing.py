@@ -1,5 +1,5 @@
-"""Timing several ways of doing the same work, taking turns in one process; what a call allocates;
-how many operations it is.
+"""Times several ways of doing the same work, which take turns in one process; measures what a call
+allocates and how many operations it dispatches.
 
 pytest-benchmark times one callable to its end before the next begins. On a shared machine, whose
 speed drifts within seconds, that compares two machines. Here the sides take turns, sample by
@@ -27,11 +27,11 @@ FEWEST = 5  # samples of each side, however long they take
 SCATTER, ATTEMPTS = (
     0.25,
     3,
-)  # a case is measured again while a side's times are scattered by more, so often at most
+)  # repeat a case while a side's times scatter by more than SCATTER, at most ATTEMPTS times
 
 
 class HostClock:
-    """Seconds of a number of calls, on the CPU."""
+    """Seconds that a number of calls take on the CPU."""
 
     def __call__(self, run: Run, repeat: int) -> float:
         start = time.perf_counter()
@@ -41,8 +41,8 @@ class HostClock:
 
 
 class DeviceClock:
-    """The same on a CUDA device, by its own events; what the work before left in the L2 cache is
-    flushed first."""
+    """The same on a CUDA device, by its own events; it first flushes what earlier work left in
+    the L2 cache."""
 
     FLUSH = 256 * 2**20  # more than any L2 cache of today
 
@@ -67,11 +67,11 @@ def clock(device: str) -> HostClock | DeviceClock:
 def take_turns(
     sides: dict[str, Run], seconds: float, timer: Callable[[Run, int], float]
 ) -> dict[str, tuple[int, list[float]]]:
-    """``{side: (calls a sample, seconds of each sample)}``; ``seconds`` is what all of them
-    together may take, warm-up apart."""
+    """Returns ``{side: (calls a sample, seconds of each sample)}``; all sides together take
+    ``seconds``, not counting the warm-up."""
     repeat = {}
     for name, run in sides.items():
-        timer(run, 1)  # what a first call sets up is not the work's
+        timer(run, 1)  # the set-up of a first call is not part of the work
         repeat[name] = max(1, round(SAMPLE / max(timer(run, 2) / 2, 1e-9)))
     samples: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
@@ -93,11 +93,11 @@ def take_turns(
 def steady_turns(
     sides: dict[str, Run], seconds: float, timer: Callable[[Run, int], float]
 ) -> tuple[dict[str, tuple[int, list[float]]], int]:
-    """:func:`take_turns`, again where the times are scattered, as they are when others use the
-    machine; and how often.
+    """:func:`take_turns`, repeated while the times are scattered, as they are when others use the
+    machine; also returns the number of attempts.
 
-    Kept are all sides' samples of the attempt in which ours and eager's, whose ratio is compared,
-    were scattered least.
+    It keeps the attempt in which the times of ours and eager, whose ratio is compared, scattered
+    least.
     """
     best: dict[str, tuple[int, list[float]]] = {}
     attempts, least = 0, math.inf
@@ -112,14 +112,14 @@ def steady_turns(
 
 
 def _scatter(times: list[float]) -> float:
-    """The interquartile range over the median."""
+    """The interquartile range divided by the median."""
     first, median, third = statistics.quantiles(times, n=4)
     return (third - first) / median
 
 
 def extra_bytes(run: Run, device: str) -> int:
-    """The most memory that one call holds at a time, its result included, beyond what was there
-    before it."""
+    """The most memory that one call holds at a time, its result included, beyond what was
+    allocated before it."""
     run()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -127,7 +127,7 @@ def extra_bytes(run: Run, device: str) -> int:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler speaks of itself on every call
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler logs on every call
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -149,8 +149,8 @@ class _Counter(TorchDispatchMode):
 
 
 def dispatched(run: Run) -> int:
-    """How many operations a call sends through torch's dispatcher, below autograd: on a GPU, about
-    one launch each."""
+    """How many operations a call sends through torch's dispatcher, below autograd: on a GPU,
+    about one launch each."""
     with _Counter() as counter:
         run()
     return counter.count

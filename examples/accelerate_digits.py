@@ -1,9 +1,8 @@
-"""Hugging Face accelerate with the fused loss: every rank its own noise from one seed, and the same
-as on one device.
+"""Hugging Face accelerate with the fused loss: every rank draws its own noise from one seed, and
+all together draw the noise of one device.
 
     python examples/accelerate_digits.py
-    torchrun --nproc_per_node 2 examples/accelerate_digits.py    # two real ranks, on one machine
-    without a GPU too
+    torchrun --nproc_per_node 2 examples/accelerate_digits.py    # two real ranks, no GPU needed
 
 Needs pip install 'pyebm-kernels[integrations]'.
 """
@@ -33,7 +32,7 @@ def main(epochs: int = 5) -> list[float]:
     noise, losses = (
         pyebm.Noise(0, first_sample=rank * BATCH),
         [],
-    )  # this rank's share of the samples of a step
+    )  # each rank has its own share of a step's samples
     for _ in range(epochs):
         for (x,) in batches:
             z = noise.at(step=len(losses))
@@ -46,7 +45,7 @@ def main(epochs: int = 5) -> list[float]:
 
     together = accelerator.gather(noise.randn((BATCH, 64)))
     assert torch.equal(together, pyebm.Noise(0).randn((ranks * BATCH, 64)))
-    # And with more ranks than there are here:
+    # The same holds for more ranks than run here:
     four = torch.cat([pyebm.Noise(0).shard(first_sample=k * BATCH).randn((BATCH, 64)) for k in range(4)])
     assert torch.equal(four, pyebm.Noise(0).randn((4 * BATCH, 64)))
     assert len(four.unique(dim=0)) == 4 * BATCH

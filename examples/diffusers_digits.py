@@ -41,7 +41,7 @@ def main(
     for k in range(steps):
         x0 = digits[torch.randint(0, len(digits), (128,))]
         times = torch.randint(0, 200, (128,))
-        noise = pyebm.Noise(0, step=k)  # a name: the loss regenerates what it stands for
+        noise = pyebm.Noise(0, step=k)  # a name, from which the loss regenerates the noise
         noisy, noised = add_noise(scheduler, x0, noise, times)
         value = loss(unet(noisy, times).sample, noised, snr_gamma=5.0)
         optimiser.zero_grad()

@@ -1,4 +1,4 @@
-"""ebmkit's LangevinDynamics, with each chain a function of its own number.
+"""ebmkit's LangevinDynamics, where a chain depends on its own number alone.
 
     python examples/ebmkit_chains.py
 

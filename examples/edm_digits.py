@@ -1,7 +1,7 @@
-"""EDM's training loop with our EDMLoss, and its stochastic sampler with our random generator, a
-seed for each picture.
+"""EDM's training loop with our EDMLoss, and its stochastic sampler with our random generator, which
+has a seed for each picture.
 
-python examples/edm_digits.py
+    python examples/edm_digits.py
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Denoiser(torch.nn.Module):
 
 @torch.no_grad()
 def sample(net, latents, randn_like, steps=30, churn=10.0):
-    """Karras et al. (2022), algorithm 2, first order, in float64 as theirs."""
+    """Karras et al. (2022), algorithm 2, first order, in float64 as in their code."""
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     times = torch.cat(
         [(20 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 20 ** (1 / 7))) ** 7, torch.zeros(1, dtype=torch.float64)]
@@ -57,7 +57,7 @@ def main(steps: int = 2000) -> torch.Tensor:
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
     for _ in range(steps):
         x = digits[torch.randint(0, len(digits), (128,))]
-        value = loss(net, x).sum() / x.numel()  # the sum is theirs, and changes nothing
+        value = loss(net, x).sum() / x.numel()  # their code takes the sum; it changes nothing
         optimiser.zero_grad()
         value.backward()
         optimiser.step()

@@ -1,11 +1,11 @@
-"""A config of ``python -m pyebm sample`` in the shape of EDM's generate.py: an id for each picture,
-and a class, as DiT's sample_ddp.py draws them, both the same for any number of processes.
+r"""A config of ``python -m pyebm sample`` in the shape of EDM's generate.py: each picture has an
+id, and a class drawn as DiT's sample_ddp.py draws it, both the same for any number of processes.
 
-    torchrun --nproc-per-node=2 -m pyebm sample examples/generate_digits.py --ids 0-49999 --out
-    out/generated
+    torchrun --nproc-per-node=2 -m pyebm sample examples/generate_digits.py \
+        --ids 0-49999 --out out/generated
 
-The denoiser is the exact one of a class's data; yours would be a network, its weights loaded here.
-Needs scikit-learn.
+The denoiser is the exact one of a class's data; yours would be a network, whose weights you load
+here. Needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 import pyebm
 
-CLASSES, LABELS, CHURN, STEPS = 10, 1, 2, 12  # the second and third: streams of the noise
+CLASSES, LABELS, CHURN, STEPS = 10, 1, 2, 12  # LABELS and CHURN are streams of the noise
 digits = load_digits()
 data, targets = torch.tensor(digits.data, dtype=torch.float32) / 8 - 1, torch.tensor(digits.target)
 of_class = [data[targets == k] for k in range(CLASSES)]
@@ -26,8 +26,8 @@ times = [*((20 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 20 ** (1 / 7))) ** 7).toli
 
 
 def denoised(x, sigma, label):
-    """E[data of the class | x], one picture at a time, so that its bits don't depend on the
-    others."""
+    """E[data of the class | x], one picture at a time, so that a picture's bits don't depend on
+    the others."""
     rows = [
         x + sigma**2 * pyebm.targets.GaussianMixture.from_data(of_class[k], sigma).score(x)
         for k, x in zip(label, x, strict=True)

@@ -1,5 +1,5 @@
-"""k-diffusion's Denoiser with the fused loss, its ancestral sampler with our noise: a sample is the
-same in every batch.
+"""k-diffusion's Denoiser with the fused loss, and its ancestral sampler with our noise, with which
+a sample is the same in every batch.
 
     python examples/k_diffusion_rings.py
 

@@ -2,8 +2,8 @@
 
     python examples/learned_energy.py
 
-The data are a mixture of normals, so what the network should have learned is known: the mixture,
-    blurred by the noise.
+The data are a mixture of normals, so the density that the network should learn is known: the
+mixture, blurred by the noise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 import pyebm
 
-SIGMA = 0.3  # of the loss's noise
+SIGMA = 0.3  # standard deviation of the loss's noise
 MODES, SPREAD = 5, 0.2
 
 
@@ -28,7 +28,7 @@ def train(steps: int) -> pyebm.targets.MLPEnergy:
     net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
     energy = pyebm.targets.MLPEnergy(
         net, quadratic=1 / (2 * 2.0**2)
-    )  # far out it falls off as a normal of deviation 2
+    )  # far out, the density falls off like a normal of standard deviation 2
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     data = mixture(SPREAD)
@@ -44,7 +44,8 @@ def train(steps: int) -> pyebm.targets.MLPEnergy:
 
 
 def main(steps: int = 2000, chain_steps: int = 2000, chains: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples of the learned energy, and of what it should have learned, (chains, 2) each."""
+    """Returns samples of the learned energy and of the density that it should have learned,
+    (chains, 2) each."""
     torch.manual_seed(0)
     energy, truth = train(steps), mixture(math.hypot(SPREAD, SIGMA))
     x0 = 2 * pyebm.Noise(3).randn((chains, 2))

@@ -1,5 +1,5 @@
-"""PyTorch Lightning with the fused loss: a sample's noise follows its number in the data set, on
-whatever rank it is seen.
+"""PyTorch Lightning with the fused loss: a sample's noise follows its number in the data set,
+whichever rank sees it.
 
     python examples/lightning_digits.py
 
@@ -17,7 +17,7 @@ import pyebm
 
 
 class Digits(Dataset):
-    """(number, picture)."""
+    """Items are (number in the data set, picture)."""
 
     def __init__(self) -> None:
         self.images = torch.tensor(load_digits().data, dtype=torch.float32) / 8 - 1
@@ -30,7 +30,7 @@ class Digits(Dataset):
 
 
 class Score(lightning.LightningModule):
-    """Denoising score matching at one level."""
+    """Denoising score matching at one noise level."""
 
     sigma = 0.5
 
@@ -40,8 +40,8 @@ class Score(lightning.LightningModule):
         self.losses: list[float] = []
 
     def noise(self, numbers: torch.Tensor) -> pyebm.Noise:
-        """Of these samples at this step; ranks see different samples, and so draw different noise,
-        with one seed for all."""
+        """The noise of these samples at this step; ranks see different samples, and so draw
+        different noise, with one seed for all."""
         return pyebm.Noise(0, sample_ids=numbers, step=self.global_step)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -71,7 +71,8 @@ def main(epochs: int = 5) -> list[float]:
     trainer.fit(model, DataLoader(data, batch_size=128, shuffle=True))
     print(f"loss {model.losses[0]:.1f} at first, {model.losses[-1]:.1f} at last")
 
-    # What two ranks would see of an epoch's first batch, as Lightning's own sampler shares it out.
+    # Two ranks would see these halves of an epoch's first batch, as Lightning's own sampler deals
+    # them.
     ranks = [next(iter(DataLoader(data, 64, sampler=DistributedSampler(data, 2, rank)))) for rank in range(2)]
     noise = [model.noise(numbers).randn(x.shape) for numbers, x in ranks]
     assert not set(ranks[0][0].tolist()) & set(ranks[1][0].tolist())

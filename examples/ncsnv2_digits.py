@@ -1,7 +1,7 @@
-"""ncsnv2's training and sampling loops with our functions in the places of theirs: digits again,
-and their left halves completed.
+"""ncsnv2's training and sampling loops with our functions in place of its own: new digits, and
+digits whose left halves are given.
 
-python examples/ncsnv2_digits.py
+    python examples/ncsnv2_digits.py
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 any number of processes.
 
     python -m pyebm sample examples/sample_digits.py --ids 0-999 --out out/digits
-    torchrun --nproc-per-node=2 -m pyebm sample examples/sample_digits.py --ids 0-999 --out
-    out/digits2    # the same files
 
-The score is the exact one of smoothed data; yours would be a network, its weights loaded here.
+Two processes write the same files:
+
+    torchrun --nproc-per-node=2 -m pyebm sample examples/sample_digits.py --ids 0-999 --out out/two
+
+The score is the exact one of smoothed data; yours would be a network, whose weights you load here.
 Needs scikit-learn.
 """
 

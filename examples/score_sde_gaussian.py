@@ -1,7 +1,7 @@
 """score_sde's loss function, predictor and corrector from our module, on data whose answer is
 known: a Gaussian under the VP SDE.
 
-python examples/score_sde_gaussian.py
+    python examples/score_sde_gaussian.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEAN = torch.tensor([1.5, -0.5, 0.0, 1.0]).view(1, 2, 2)
 
 
 class VP:
-    """What score_sde's VPSDE is: dx = -beta(t) / 2 x dt + sqrt(beta(t)) dw."""
+    """The same SDE as score_sde's VPSDE: dx = -beta(t) / 2 x dt + sqrt(beta(t)) dw."""
 
     T, N, beta_0, beta_1 = 1, 100, 0.1, 20.0
     discrete_betas = torch.linspace(0.1 / 100, 20.0 / 100, 100)
@@ -68,7 +68,7 @@ def main(steps: int = 1500, samples: int = 1000) -> torch.Tensor:
     def score(x, t):
         return -net(x, t * 999) / sde.marginal_prob(x, t)[1][:, None, None, None]
 
-    # Their pc_sampler makes the objects anew at each step, by their registered names.
+    # Their pc_sampler looks up the classes by name and makes new objects at each step.
     predictor = score_sde.predictors(pyebm.Noise(1))["reverse_diffusion"]
     corrector = score_sde.correctors(pyebm.Noise(1))["langevin"]
     x = mean = torch.randn(samples, 1, 2, 2)

@@ -42,7 +42,7 @@ def main(steps: int = 1000, chain_steps: int = 1000) -> torch.Tensor:
     data = chain(truth, 0, chain_steps)
     assert torch.equal(
         chain(truth, 0, chain_steps, first=900, count=100), data[900:]
-    )  # no chain depends on its batch
+    )  # a chain doesn't depend on its batch
     print(f"double well: mean |x_0| {data[:, 0].abs().mean():.3f}")
 
     model = Energy()

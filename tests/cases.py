@@ -1,4 +1,4 @@
-"""What the tests share: the lists they run over, and data that is the same on every run."""
+"""Lists that the tests run over, and data that is the same on every run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
-# Empty, odd, samples whose size is not a multiple of the generator's 4 lanes, both sides of the
-# sizes at which the kernels cut samples into chunks (512 and 1024 elements), and more than 2^16
-# elements (where threads share the work).
+# Empty shapes, odd ones, samples whose size is not a multiple of the generator's 4 lanes, sizes on
+# both sides of those at which the kernels cut samples into chunks (512 and 1024 elements), and more
+# than 2^16 elements (from where threads share the work).
 SHAPES = (
     *((0,), (0, 3), (3, 0), (1,), (3,), (5, 1), (17,), (257,)),
     *((64, 2), (7, 17), (2, 257), (4, 3, 8, 8), (5, 3, 7, 3)),
@@ -19,13 +19,13 @@ SHAPES = (
 )
 LARGE = ((1, 65_539), (67, 1031), (22_001, 3))
 
-# Bits are promised: no tolerance, no NaN (which unwritten memory holds under the `poison` fixture),
-# the same dtype.
+# Bits are promised, so compare without tolerance. No NaN passes (under the `poison` fixture
+# unwritten memory holds NaN), and the dtypes must agree.
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
 def name_of(value: object) -> str:
-    """A test's id: 4x3x8x8, float16."""
+    """A test's id, such as 4x3x8x8 or float16."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value).removeprefix("torch.")
 
 
@@ -51,5 +51,5 @@ def levels(
 
 
 def column(rows: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, ...), to go with ``like``."""
+    """Reshapes (B,) to (B, 1, ...), to broadcast against ``like``."""
     return rows.reshape(-1, *[1] * (like.dim() - 1))

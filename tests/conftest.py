@@ -24,7 +24,7 @@ emulated.register()
 def _kernel_backends() -> Iterator[Any]:
     available = pyebm.backends()
     if available["cpu"] is not True:
-        raise pytest.UsageError(str(available["cpu"]))  # a suite that skipped the kernels would prove nothing
+        raise pytest.UsageError(str(available["cpu"]))  # without the kernels, tests prove nothing
     for level in ("baseline", "avx2", "avx512"):
         try:
             before = _ops.simd()
@@ -39,8 +39,8 @@ def _kernel_backends() -> Iterator[Any]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes run only when asked for: ``-m slow``; those of a device only where
-    there is one."""
+    """Skips tests that take minutes unless asked for by ``-m slow``, and tests of a device where
+    there is none."""
     if not torch.cuda.is_available():
         no_device = pytest.mark.skip(reason="needs a CUDA device, and torch finds none here")
         for item in items:
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _marked(backend: tuple[str, str | None]) -> object:
-    """``-m gpu`` runs every test of the suite on a device's backends too."""
+    """Marks a device's backends, so that ``-m gpu`` runs every test of the suite on them too."""
     on_a_device = backend[0] in ("cuda", "triton") and not _ops._interpreted()
     return pytest.param(
         backend, marks=pytest.mark.gpu if on_a_device else [], id="-".join(filter(None, backend))
@@ -63,8 +63,8 @@ def _marked(backend: tuple[str, str | None]) -> object:
 
 @pytest.fixture(autouse=True)
 def modes() -> Iterator[None]:
-    """Every test leaves autograd's modes as it found them: a lost gradient is to be blamed on the
-    test that lost it."""
+    """Every test must leave autograd's modes as it found them, so that a lost gradient is blamed
+    on the test that lost it."""
     yield
     left = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     torch.set_grad_enabled(True)
@@ -73,7 +73,7 @@ def modes() -> Iterator[None]:
 
 @pytest.fixture(params=[_marked(backend) for backend in _kernel_backends()])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of a kernel backend that runs here; the CPU's comes once for every SIMD level of
+    """The name of a kernel backend that runs here; the CPU's comes once for each SIMD level of
     this machine."""
     name, level = request.param
     if level is None:
@@ -119,7 +119,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For the many small tests: on a busy machine, waiting for a second thread takes longer than
+    """For many small tests: on a busy machine, waiting for a second thread takes longer than
     their work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -129,7 +129,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """torch.empty comes full of NaN, so that an element which a kernel forgot to write shows."""
+    """Fills the memory of torch.empty with NaN, so that an element which a kernel forgot to
+    write shows."""
     before = torch.are_deterministic_algorithms_enabled()
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     torch.use_deterministic_algorithms(True)

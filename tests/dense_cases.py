@@ -1,5 +1,5 @@
-"""What the tests of the dense targets share: mixtures of every kind, the truth in extended
-precision, docs/targets.md's bound."""
+"""The tests of the dense targets share mixtures of every kind, the truth in extended precision,
+and the bound of docs/targets.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIZES = (
 
 
 def has_the_op(backend, op):
-    """Skips what is still to come on a backend."""
+    """Skips the test where the backend does not have the op yet."""
     try:
         pyebm._ops.kernels(backend, torch.empty(0))[op]
         pyebm.targets.GaussianMixture(torch.zeros(1, 2), 1.0).score(torch.zeros(1, 2), backend=backend)
@@ -41,8 +41,8 @@ def has_the_op(backend, op):
 
 
 def emulates(backend, threads=1):
-    """Is it one of the backends that take a thousand times as long, without a device? Then threads
-    are of no account: skips two."""
+    """True for a backend that emulates a device, or is the reference, and so takes a thousand
+    times as long. Threads don't matter there: skips runs on two."""
     native = backend == "cpu" or (backend in ("cuda", "triton") and not pyebm._ops._interpreted())
     if not native and threads > 1:
         pytest.skip("its kernels know nothing of torch's threads")
@@ -59,7 +59,7 @@ def scale_of(kind, count, dim):
 
 
 def mixture(count, dim, scale="number", spread=1.0):
-    """Components of uneven weight, one of them without any."""
+    """Components of uneven weight, one of them of weight zero."""
     weights = levels(count, seed=3, dtype=torch.float64)
     weights[0] *= count <= 2
     return GaussianMixture(
@@ -84,7 +84,8 @@ MAKE = {
 
 
 def _parameters(target, dtype):
-    """Means and variances (M, D) as the kernels have them, log weights, in extended precision."""
+    """Returns the means and variances (M, D) as the kernels have them, and the log weights, in
+    extended precision."""
     wide = [target.get_buffer(name).double() for name in ("means", "weights")]
     scale = target._rows().expand_as(wide[0])
     means = wide[0].to(dtype).double()
@@ -92,7 +93,7 @@ def _parameters(target, dtype):
 
 
 def truth(target, x):
-    """The score (B, D), and by how much an implementation in x's dtype may be off
+    """Returns the score (B, D) and the error that an implementation in x's dtype may have
     (docs/targets.md), both in extended precision."""
     means, variances, weights = _parameters(target, x.dtype)
     count, dim = means.shape
@@ -126,8 +127,8 @@ def assert_within_bound(got, target, x):
 
 
 def energy_bound(target, x):
-    """The energy (B,), and by how much an implementation in x's dtype may be off (docs/targets.md),
-    both in extended precision."""
+    """Returns the energy (B,) and the error that an implementation in x's dtype may have
+    (docs/targets.md), both in extended precision."""
     means, variances, weights = _parameters(target, x.dtype)
     count, dim = means.shape
     at = np.asarray(x.double().numpy(), dtype=np.longdouble)

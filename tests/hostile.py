@@ -1,5 +1,5 @@
-"""Values that no caller should give, and the kinds of arguments, which say what such a value may
-stand for."""
+"""Values that no caller should give, and the kinds of arguments: a kind says which plain value
+such a value may stand for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def nested():
     return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 
 
-# Made anew for each call, which may change them.
+# Each is made anew for each call, because a call may change it.
 HOSTILE = {
     "None": lambda: None,
     "object": object,
@@ -80,7 +80,7 @@ UNNAMED = (
     "INTERNAL",
     "Internal error",
     "please report a bug",
-)  # torch's own words where it met what it does not know
+)  # torch's own words for a failed internal check
 
 
 # --- kinds: from a value, [] where it must be refused, else [the plain value that it stands for]
@@ -110,8 +110,8 @@ def number(
     integers=False,
     meta=False,
 ):
-    """tensors: may be a tensor of one number too; integers: or of an int or a bool; meta: or of
-    none."""
+    """tensors: a tensor of one number is fine too; integers: so is a tensor of an int or a bool;
+    meta: so is a tensor without data."""
 
     def plain(value):
         if value is None:
@@ -156,7 +156,7 @@ def samples(value):
 
 
 def pair(value):
-    """A clamp."""
+    """A clamp: of the hostile values, None and an array of two numbers are fine."""
     if value is None or (isinstance(value, np.ndarray) and value.dtype == float):
         return [value if value is None else tuple(value.tolist())]
     return []
@@ -167,7 +167,7 @@ def refused(_):
 
 
 def optional(_):
-    """Of the hostile values None alone."""
+    """None is the only hostile value that is fine."""
     return [None] if _ is None else []
 
 
@@ -197,7 +197,7 @@ def seed(value):
 
 
 def same(a, b):
-    """The same numbers, to the bit, of whatever a call gives."""
+    """True if two results of any kind hold the same numbers, to the bit."""
     if isinstance(a, Tensor):
         return (
             isinstance(b, Tensor)

@@ -26,11 +26,11 @@ NO_INTEGERS = (-(2**63), -1, 2**63 - 1, 2**80, 1.5, "2")
 
 
 def good(op: Op, reduction: int = 1) -> dict[str, Any]:
-    """Arguments that the op takes, all of them given, in memory of their own."""
+    """Returns arguments that the op takes, all of them given, each in memory of its own."""
     work = torch.float64 if op.samples.tensor.dtype is Dtype.DOUBLE else torch.float32
     shape = (B,) if work == torch.float64 else (B, ELEMENTS)
     made = {argument.name: _good(argument, shape, work, reduction) for argument in op.arguments}
-    if "layout" in made:  # an energy of two layers, of 4 outputs and of 1
+    if "layout" in made:  # the layout of an energy with two layers, of 4 outputs and of 1
         numbers = 4 * ELEMENTS + 12
         made["layout"] = torch.tensor([0, ELEMENTS, 2, 4, 1, 0, 0, 1, 0, 0, 0])
         of_network = {"params": torch.full((numbers,), 0.1), "biases": torch.zeros(1, 5)}
@@ -38,7 +38,7 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
             of_network |= {"biases": torch.zeros(B, 5), "grad_biases": torch.zeros(B, 5)}
             of_network |= {"grad": torch.zeros(numbers), "v": torch.ones(1, ELEMENTS)}
         made |= {name: value for name, value in of_network.items() if name in made}
-    if op.name == "langevin_chain":  # CUDA has neither; of the CPU's, network_chain shows what they refuse
+    if op.name == "langevin_chain":  # CUDA has neither, and network_chain tests the CPU's refusals
         made |= {"mask": None, "score_clip": None}
     if "coefficients" in made:
         made["coefficients"] = torch.ones(1, 5, dtype=torch.float64)
@@ -67,7 +67,7 @@ def _good(argument: Argument, shape: tuple[int, ...], work: torch.dtype, reducti
 
 
 def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(what is wrong, other values instead of the good ones) for this argument."""
+    """Yields (the fault, the spoilt values) for this argument."""
     value, name = arguments[argument.name], argument.name
     if argument.between is not None:
         yield from ((repr(bad), {name: bad}) for bad in NO_INTEGERS)
@@ -125,8 +125,8 @@ def _tensors(argument: Argument, value: torch.Tensor) -> Iterator[tuple[str, tor
 def _overlapping(
     op: Op, argument: Argument, arguments: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """This tensor and one that is written share their last and first element, or all of their
-    memory."""
+    """Yields calls in which this tensor's first element overlaps a written tensor's last, or all
+    of its memory is shared."""
     value = arguments[argument.name]
     for other in op.arguments:
         if not other.written or other.name == argument.name:

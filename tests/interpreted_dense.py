@@ -22,7 +22,7 @@ NOISE = pyebm.Noise(3, step=4)
 
 @pytest.fixture
 def small(monkeypatch):
-    """Two shares of several blocks of components, and chunks of one block of samples."""
+    """Two shares of several blocks of components each, and chunks of one block of samples."""
     monkeypatch.setattr(dense, "_SHARES", 2)
     monkeypatch.setattr(dense, "_WORK", 0)
 
@@ -62,8 +62,8 @@ def test_chunks_of_per_sample_values_seeds_and_states():
 
 @pytest.fixture
 def one_order(monkeypatch):
-    """The interpreter's tl.dot is numpy's matrix product, whose order of adding depends on a row's
-    place with some CPUs."""
+    """The interpreter's tl.dot is numpy's matrix product, which on some CPUs adds in an order
+    that depends on a row's place; this one adds in one order."""
 
     def dot(_, a, b, total, *__):
         products = a.data[:, :, None].astype(total.data.dtype) * b.data[None]

@@ -13,8 +13,8 @@ import pyebm
 from pyebm import _schemas
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# Empty; less than a group of 4, a vector of 8, a tile; several tiles of samples, and of a sample;
-# sizes that 2, 4, 8, none divide.
+# Empty batches; samples below a group of 4, a vector of 8 and a tile; several tiles of samples, and
+# several tiles in one sample; sizes that 2, 4, 8 or none of them divide.
 SHAPES = (
     (0,),
     (0, 3),
@@ -44,8 +44,8 @@ def levels(batch, dtype=torch.float32):
 
 
 def assert_same(call, **tolerance):
-    """call("triton") and call("reference") give the same bits (sums: within tolerance), dtypes and
-    strides."""
+    """Asserts that call("triton") and call("reference") give the same bits (sums: within
+    tolerance), dtypes and strides."""
     ours, theirs = (
         result if isinstance(result, tuple) else (result,) for result in map(call, ("triton", "reference"))
     )
@@ -60,7 +60,8 @@ def assert_same(call, **tolerance):
 
 @pytest.fixture(autouse=True)
 def _poison():
-    """torch.empty comes full of NaN, so that an element which a kernel forgot to write shows."""
+    """Fills the memory of torch.empty with NaN, so that an element which a kernel forgot to
+    write shows."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -239,7 +240,7 @@ def test_a_samples_loss_does_not_depend_on_its_batch():
     assert torch.equal(whole[30:], part)
 
 
-# Of these a tile holds no whole sample: padded tiles, whole ones, an element more than those.
+# A tile holds no whole sample here: the shapes give padded tiles, whole ones, and one element more.
 @pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
 class TestLongSamplesOfCoupledTargets:
     @pytest.mark.parametrize(
@@ -257,10 +258,10 @@ class TestLongSamplesOfCoupledTargets:
         )
         assert torch.equal(one, pyebm.langevin_chain(x, target, 2, 0.003, NOISE, backend="cpu")[-1:])
 
-    @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of inf - inf
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy warns of inf - inf
     def test_every_option(self, kind):
-        """Also an element that is not finite, which spreads by the sums or to its neighbours and is
-        reported, in its sample."""
+        """One element is not finite: it spreads by sums or to its neighbours, within its own
+        sample alone, and the chain reports it."""
         target, x = make(kind, 1100), start((3, 1100))
         x[1, 1000] = float("inf")
         step_size = torch.tensor([0.001, 0.002, 0.003])

@@ -1,4 +1,4 @@
-"""Networks that the tests of learned targets share, and the densities that some of them are."""
+"""Networks that the tests of learned targets share; some of them are known densities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SMOOTH = ("silu", "tanh", "softplus", "sigmoid", "gelu", "gelu_tanh")
 
 
 def seeded(net: nn.Module, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
-    """The same numbers in every dtype, of the size that keeps activations in their curved part."""
+    """Gives the network the same numbers in every dtype, of a size that keeps activations in
+    their curved part."""
     with torch.no_grad():
         for at, parameter in enumerate(net.parameters()):
             scale = 1.0 if parameter.dim() < 2 else parameter.shape[1] ** -0.5
@@ -43,8 +44,8 @@ def mlp(
 
 
 def wired(inputs: int, outputs: int, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Everything a network may be wired of: nesting, a residual, input skips, no bias, no
-    activation, what does nothing."""
+    """A network with everything that may be wired: nesting, a residual, input skips, a layer
+    without bias, a layer without activation, modules that do nothing."""
     first = InputSkip(
         *(
             nn.Dropout(0.1),
@@ -75,7 +76,7 @@ def logistic(dim: int) -> nn.Module:
 
 
 def shifted(dim: int) -> nn.Module:
-    """The score ``c - x`` of a normal around its condition, (dim,): a network of [x; c]."""
+    """The score ``c - x`` of a normal around its condition c, (dim,): a network of [x; c]."""
     net = nn.Linear(2 * dim, dim, bias=False)
     with torch.no_grad():
         net.weight.copy_(torch.cat((-torch.eye(dim), torch.eye(dim)), 1))
@@ -83,7 +84,7 @@ def shifted(dim: int) -> nn.Module:
 
 
 def energy_of(net: nn.Module, quadratic: float = 0.0):
-    """The energy that MLPEnergy says, in eager PyTorch."""
+    """The energy that MLPEnergy documents, in eager PyTorch."""
 
     def energy(x: Tensor) -> Tensor:
         return net(x).reshape(len(x)) + quadratic * x.square().flatten(1).sum(1)

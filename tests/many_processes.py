@@ -10,11 +10,12 @@ import traceback
 
 import torch
 
-SECONDS = 60  # that no test's processes take
+SECONDS = 60  # longer than any test's processes take
 
 
 class Processes:
-    """``function(*args)`` in as many processes as the world has, each with torchrun's variables."""
+    """Runs ``function(*args)`` in as many processes as the world has, each with torchrun's
+    variables."""
 
     def __init__(self, world, function, *args):
         context = torch.multiprocessing.get_context("forkserver")
@@ -31,7 +32,7 @@ class Processes:
             process.start()
 
     def results(self):
-        """Each rank's result, or the last line of what it raised."""
+        """Returns each rank's result, or the last line of its exception."""
         try:
             found = dict(self.queue.get(timeout=SECONDS) for _ in self.processes)
             for process in self.processes:
@@ -42,7 +43,7 @@ class Processes:
         return [found[rank] for rank in range(len(self.processes))]
 
     def kill(self, random):
-        """kill -9: one of them first, the others when they have had time to notice."""
+        """Kills (-9) one of the processes, and the others when they may have had time to notice."""
         one = random.choice(self.processes)
         one.kill()
         time.sleep(random.choice((0.0, 0.1)))

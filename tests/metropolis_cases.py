@@ -1,4 +1,4 @@
-"""MALA and HMC whose steps are one launch, beside the same steps by several ops each."""
+"""Runs MALA and HMC with all steps in one launch, and again with each step by several ops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch, fused: bool, sampler: Any, *args: Any, 
     with monkeypatch.context() as patch:
         if not fused:
             patch.setattr(Metropolis, "_fits_a_chain", lambda _: False)
-        else:  # else the test would compare the ops with themselves
+        else:  # without this the test could compare the ops with themselves
             patch.setattr(Metropolis, "decide", None)
         return sampler(*args, **options)
 
@@ -33,7 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, fused: bool, sampler: Any, *args: Any, 
 def both(
     monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise, thin: int = 3
 ) -> Any:
-    """The Trajectory of the kernel, once everything in it is what the ops make."""
+    """Returns the kernel's Trajectory, after asserting that everything in it equals the ops'."""
     ours, theirs = (
         run(monkeypatch, fused, sampler, x0, n_steps, noise=noise, thin=thin) for fused in (True, False)
     )

@@ -1,5 +1,5 @@
-"""Networks for the tests of their ops: packed as the ops take them, and as plain PyTorch that
-autograd differentiates."""
+"""Networks for the tests of the network ops: packed as the ops take them, and as plain PyTorch
+that autograd differentiates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyebm._schemas import ACTIVATIONS
 
-PARAMETER = {"softplus": 2.0, "elu": 0.75, "leaky_relu": 0.125}  # of the activations that have one
+PARAMETER = {"softplus": 2.0, "elu": 0.75, "leaky_relu": 0.125}  # only these activations have one
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,
     "silu": F.silu,
@@ -30,7 +30,7 @@ assert tuple(FUNCTIONS) == ACTIVATIONS
 
 @dataclass
 class Layer:
-    weight: Tensor  # float64, as all here
+    weight: Tensor  # float64, like all numbers here
     bias: Tensor
     activation: str
     residual: bool = False
@@ -72,7 +72,7 @@ class Network:
         )
 
     def truth(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The score and the energy in float64; the gradient is autograd's."""
+        """The score, which is autograd's, and the energy, both in float64."""
         x = x.double().requires_grad_()
         out = self(x)
         if self.kind == "score":
@@ -90,7 +90,7 @@ def network(
     last: str = "identity",
     quadratic: float = 0.1,
 ) -> Network:
-    """Of random float32 numbers, so that packing rounds nothing."""
+    """Draws random numbers that float32 holds exactly, so that packing rounds nothing."""
     draw = torch.Generator().manual_seed(len(widths) + dim)
     layers: list[Layer] = []
     names = (activations,) * len(widths) if isinstance(activations, str) else activations

@@ -1,4 +1,4 @@
-"""Every public call with arguments that work, and of each argument the kind."""
+"""Every public call with arguments that work, and the kind of each argument."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Call(NamedTuple):
         return self.function(**(self.good() | spoilt))
 
     def wrong(self, argument: str) -> list[str]:
-        """The hostile values that are neither refused by the argument's name nor taken for the
-        plain value that they stand for."""
+        """Describes the hostile values that the call neither refuses by the argument's name nor
+        takes for the plain value that they stand for."""
         return [
             f"{label}: {said}" for label, make in HOSTILE.items() if (said := self._wrong(argument, make))
         ]

@@ -1,4 +1,4 @@
-"""pyebm.distributed among the public calls, in one process."""
+"""The public calls of pyebm.distributed, in one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyebm.samplers import Langevin
 
 
 def sampled(**given: Any) -> list[bytes]:
-    """The files' bytes."""
+    """Returns the bytes of the files."""
     with tempfile.TemporaryDirectory() as out:
         distributed.sample(out=out, **given)
         return [path.read_bytes() for path in sorted(Path(out).glob("samples-*"))]

@@ -1,4 +1,4 @@
-"""The objectives among the public calls, with what contrastive divergence trains by."""
+"""The public calls of the objectives, and what contrastive divergence trains with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samplers among the public calls: how they are made, how they are called, what they leave."""
+"""The public calls of the samplers: their constructors, their runs, their states."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def empty_dict(value: Any) -> list[Any]:
 
 
 def drawn(value: Any) -> list[Any]:
-    """An int is a seed."""
+    """The kind of a noise that may be an int, which is its seed."""
     return [] if isinstance(value, (torch.Tensor, bool, type(None))) else seed(value)
 
 

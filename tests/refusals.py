@@ -1,5 +1,5 @@
-"""What the tests of bad input share: calls that work, and the check that spoiling one argument is
-refused with nothing touched."""
+"""The tests of bad input share calls that work, and the check that a spoilt argument is refused
+with nothing touched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOSSES = ("dsm_loss", "denoising_loss")
 
 
 def good(op):
-    """Keywords that work, freshly made. The first names the samples."""
+    """Returns new keyword arguments that work. The first one is the samples."""
     x, other = normal(3, 4), normal(3, 4, seed=1)
     step = {"x": x, "score": other, "step_size": 0.1, "noise": NOISE, "temperature": 1.0}
     return {
@@ -39,8 +39,8 @@ def good(op):
 
 
 def refuses(op, error, message, **bad):
-    """The call fails like this, and neither the samples nor what was given instead of a good
-    argument has changed."""
+    """Asserts that the call fails like this, and changes neither the samples nor any other
+    argument."""
     arguments = good(op) | bad
     small = {
         key: value

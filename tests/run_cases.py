@@ -13,9 +13,9 @@ from pyebm import Noise, reference
 
 Ops = Mapping[str, Callable[..., None]]
 
-# The samples' shape, and the values of two coefficients: tokens of whole cells of four and eight
-# elements, and of odd sizes; one per element; one per token beside one per sample, per row and per
-# element.
+# (the samples' shape, the numbers of values of two coefficients): tokens of whole cells of four and
+# eight elements, and of odd sizes; one value per element; one per token beside one per sample, per
+# row and per element.
 CASES = (
     ((2, 3, 8), 6, 1),
     ((2, 4, 5, 5), 8, 8),
@@ -32,7 +32,7 @@ NOISE = Noise(2**63 + 12345, step=7, stream=3, first_sample=11)
 
 
 def calls(ops: Ops, x: Tensor, first: int, second: int) -> Iterator[tuple[str, Tensor]]:
-    """(which, result) of every op that takes coefficients, whose results are the reference's
+    """Yields (name, result) for every op that takes coefficients and promises the reference's
     bits."""
     batch, name = x.shape[0], NOISE._name
     one, other = levels(first), levels(second, seed=1, dtype=torch.float64)
@@ -102,7 +102,7 @@ def assert_the_references_bits(ops: Ops, x: Tensor, *counts: int) -> None:
 
 
 def assert_close_sums(ops: Ops, x: Tensor, *counts: int, reduction: int) -> None:
-    """The gradients are the reference's bits."""
+    """Losses are near the reference's; gradients have its bits."""
     for got, want in zip(
         sums(ops, x, *counts, reduction), sums(reference.OPS, x, *counts, reduction), strict=True
     ):
@@ -111,7 +111,7 @@ def assert_close_sums(ops: Ops, x: Tensor, *counts: int, reduction: int) -> None
 
 
 def sums(ops: Ops, x: Tensor, first: int, second: int, reduction: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(loss, gradient) of losses that are summed."""
+    """Yields (loss, gradient) of losses that are summed."""
     name, one, other = NOISE._name, levels(first), levels(second, seed=1)
     z, x0 = normal(*x.shape, dtype=x.dtype, seed=1), normal(*x.shape, dtype=x.dtype, seed=2)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -127,7 +127,7 @@ def sums(ops: Ops, x: Tensor, first: int, second: int, reduction: int) -> Iterat
 
 
 def layouts(x: Tensor) -> Iterator[Tensor]:
-    """The same samples as they lie in other strides; x has three dimensions."""
+    """Yields the same samples in other strides; x has three dimensions."""
     yield x.transpose(1, 2).contiguous().transpose(1, 2)
     yield torch.stack([x, x], -1)[..., 0]
     yield torch.cat([x.flatten()[:1], x.flatten()])[1:].view(x.shape)

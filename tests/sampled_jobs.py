@@ -1,4 +1,5 @@
-"""Calls of pyebm.distributed.sample, for processes to make, and what they leave."""
+"""Calls of pyebm.distributed.sample, for processes to make, and a reader of the files that they
+leave."""
 
 from __future__ import annotations
 
@@ -38,10 +39,10 @@ def job(out, kind="underdamped", **options):
 
 
 def contents(out):
-    """Of all files, but those that are the run's own."""
+    """Returns the bytes of each file, except the run's own hidden files."""
     return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if not path.name.startswith(".")}
 
 
 def batch_size(x0, noise):
-    """A function as a sampler whose results depend on the batch, as a network's bits may."""
+    """Acts as a sampler whose results depend on the batch, as a network's bits may."""
     return x0 * 0 + len(x0) + noise.sample_ids[:, None]

@@ -1,5 +1,5 @@
-"""One of each sampler, small, with and without its options: what the tests of the samplers run
-over."""
+"""One of each sampler, small, with and without its options, for the tests that run over all
+samplers."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from pyebm.targets import DoubleWell, MLPEnergy, MLPScore
 STEPS = 12
 SIGMAS, EACH, LR = [3.0, 1.0, 0.3], 4, 0.02
 MASK = normal(6, 5, seed=9) > 0
-MASK_ROW = MASK[:1]  # the same for every sample
+MASK_ROW = MASK[:1]  # one row for all samples
 KNOWN = normal(1, 5, seed=8).expand(6, 5)
 
 
 def energy(x: Tensor) -> Tensor:
-    """A sample's own: cosines in a wide bowl, elementwise."""
+    """The energy of each sample alone: cosines in a wide bowl, summed over elements."""
     return (0.1 * x.square() - x.cos()).flatten(1).sum(1)
 
 
@@ -64,7 +64,7 @@ def _with_known(x: Tensor) -> dict[str, Any]:
     return {"mask": MASK_ROW, "known": KNOWN.narrow(0, 0, 1).to(x.dtype).expand_as(x)}
 
 
-# Each made for a batch x, so that a part of the batch can be run alone.
+# Each function makes its sampler for a batch x, so that a part of the batch can be run alone.
 CASES: dict[str, Callable[[Tensor], Sampler]] = {
     "langevin": lambda _: Langevin(score, 0.3),
     "langevin-options": lambda _: Langevin(

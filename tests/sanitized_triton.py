@@ -95,7 +95,7 @@ def test_chains(kind, shape):
 @pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
 @pytest.mark.parametrize("shape", [(3, 1100), (2, 3, 20, 20)], ids=str)
 def test_long_samples(kind, shape):
-    """The state is in memory: what a thread reads, others have written."""
+    """The state is in memory, where a thread reads elements that other threads have written."""
     target, x = make(kind, elements_of(shape)), laid_out(shape, torch.float32)
     params = target._checked("test", x)
     same("langevin_chain", lambda: [x.clone()], target._index, params, 3, 0.003, 1.0, NAME)

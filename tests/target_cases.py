@@ -1,4 +1,4 @@
-"""What the tests of targets and chains share: one of each target for samples of a given size, and
+"""The tests of targets and chains share one of each target, for samples of a given size, and
 starting points."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pyebm import targets
 
 
 def make(kind: str, elements: int) -> targets.Target:
-    """The target with numbers that are no one's default, for samples of so many elements."""
+    """Makes the target with numbers that are nobody's default, for samples of so many elements."""
     return {
         "harmonic": lambda: targets.Harmonic(1.7, 0.3),
         "double_well": lambda: targets.DoubleWell(1.9, 1.1),
@@ -24,7 +24,7 @@ def make(kind: str, elements: int) -> targets.Target:
     }[kind]()
 
 
-# Of these every backend gives the same bits; the dense ones have tests of their own
+# Every backend gives the same bits for these targets; the dense ones have tests of their own
 # (test_mixture.py, test_gaussian_full.py).
 KINDS = tuple(
     kind for kind in pyebm._schemas.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full")
@@ -41,8 +41,8 @@ def elements_of(shape):
 
 
 def loop(x, target, n_steps, step_size, noise, *, temperature=1.0, clamp=None, thin=None, backend=None):
-    """What the chain must equal: one step at a time. step_size, temperature: as langevin_step takes
-    them, or a list."""
+    """The chain must equal this loop, one step at a time. step_size and temperature are as
+    langevin_step takes them, or lists with a value for each step."""
     states = []
     for k in range(n_steps):
         eta, t = (value[k] if isinstance(value, list) else value for value in (step_size, temperature))

@@ -1,4 +1,5 @@
-"""What test_distributed runs in two processes that train, or sample, half of a batch each."""
+"""test_distributed runs these checks in two processes that each train on, or sample, half of a
+batch."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ def net():
 
 
 class Residual(nn.Module):
-    """A network beside a target's score: a model with buffers of ours."""
+    """A network's output plus a target's score: a model with our buffers."""
 
     def __init__(self):
         super().__init__()
@@ -29,7 +30,8 @@ class Residual(nn.Module):
 
 
 def whole_gradients(x, noise):
-    """Of one process that has the whole batch; the target's numbers are rank 0's."""
+    """Returns the gradients of one process that has the whole batch; the target's numbers are
+    rank 0's."""
     model = Residual()
     model.target = pyebm.targets.DoubleWell(barrier=1.0)
     model(x, 0.5, noise).backward()
@@ -41,8 +43,8 @@ def mine(x):
 
 
 def ddp(_):
-    """DDP broadcasts rank 0's buffers, and averages the ranks' gradients: those of the whole
-    batch."""
+    """DDP broadcasts rank 0's buffers and averages the ranks' gradients, which gives those of
+    the whole batch."""
     x = normal(8, 2)
     model = nn.parallel.DistributedDataParallel(Residual())
     for step in range(2):
@@ -68,8 +70,8 @@ def fsdp(_):
 
 
 def samplers(_):
-    """A rank's chains, with the noise of their ids, are those of one process that has all of
-    them."""
+    """A rank's chains, with the noise of their ids, are those of one process that has all
+    chains."""
     from pyebm.samplers import HMC, MALA, Langevin
 
     x, target = normal(8, 2), pyebm.targets.DoubleWell()
@@ -79,8 +81,8 @@ def samplers(_):
 
 
 def replay(_):
-    """Ranks that draw parts of a batch from buffers of one group have the chains, and at last the
-    buffer, of one process."""
+    """Ranks that draw parts of a batch from buffers of one group have the chains of one process,
+    and in the end its buffer."""
     energy = pyebm.targets.DoubleWell()
     sampler, x = pyebm.samplers.Langevin(energy, 0.05), normal(8, 2)
     both, alone = (

@@ -13,7 +13,7 @@ COUNT = 30
 
 
 def comments(path: Path, mark: str) -> list[str]:
-    """Each run of lines that are comments, as ``file:line`` and its text."""
+    """Returns each run of comment lines as ``file:line`` and its text."""
     found: list[str] = []
     block: list[str] = []
     for number, line in enumerate([*path.read_text().splitlines(), ""], 1):

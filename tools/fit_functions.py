@@ -1,5 +1,5 @@
-"""How the polynomials of csrc/common/functions.h were found: ``python tools/fit_functions.py``
-prints them, with their errors.
+"""Finds the polynomials of csrc/common/functions.h: ``python tools/fit_functions.py`` prints them,
+with their errors.
 
 Each is the least-squares fit of the relative error at Chebyshev points, which is nearly minimax, in
 60 digits. The coefficients are rounded one at a time, from the lowest power up, and the rest fitted

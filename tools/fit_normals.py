@@ -1,5 +1,5 @@
-"""How the polynomials of csrc/common/normal.h were found: ``python tools/fit_normals.py`` prints
-them, with their errors.
+"""Finds the polynomials of csrc/common/normal.h: ``python tools/fit_normals.py`` prints them, with
+their errors.
 
 Each is the minimax polynomial in relative error, by linear programming on Chebyshev points. The
 coefficients are rounded to float32 one at a time, from the lowest power up, and the rest fitted
@@ -9,16 +9,16 @@ again, so that rounding costs little.
 import numpy as np
 from scipy.optimize import linprog
 
-ULP = 2.0**-24  # half the spacing of float32 below 1: what one rounding may cost
+ULP = 2.0**-24  # the largest relative error of one rounding to float32
 
 
 def minimax(columns: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Coefficients that minimise max |columns @ c - target|: a linear program on what least squares
-    leaves, scaled up."""
+    """Coefficients that minimise max |columns @ c - target|: a linear program on the remainder
+    of a least-squares fit, scaled up."""
     scale = np.abs(columns).max(0)
     scaled = columns / scale
     start = np.linalg.lstsq(scaled, target, rcond=None)[0]
-    left = (target - scaled @ start) * 1e7  # the solver's own tolerance is 1e-7
+    left = (target - scaled @ start) * 1e7  # scaled up, because the solver's own tolerance is 1e-7
     slack = -np.ones((len(target), 1))
     count = columns.shape[1]
     found = linprog(

@@ -48,11 +48,11 @@ _EXTRA = {
     Shape.STATES: ("n_steps", "thin"),
     Shape.LOSS: ("reduction",),
     Shape.ABOVE: ("reduction",),
-}  # the arguments that a shape depends on
+}  # further arguments on which a shape depends
 
 
 def text() -> str:
-    """The header."""
+    """Returns the text of the header."""
     parts = [_TOP % ", ".join(map(_dtype, Dtype))]
     structs: dict[str, str] = {}
     for op in _schemas.OPS.values():
@@ -154,7 +154,7 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
                 f" {argument.partner}.has_value());"
             )
     lines += [f"{name}.check(is);" for name in record._fields if name not in {a.name for a in own}]
-    # States depend on numbers that must be right first.
+    # Check the numbers first: the shapes of states depend on them.
     return sorted(
         lines, key=lambda line: line.startswith(("is.states", "is.schedule", "is.loss", "is.above("))
     )

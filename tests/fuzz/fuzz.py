@@ -33,10 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # cases, sampler_c
 import guarded
 import torch
 
-# what pyebm imports at need takes half a second: once here, not in each child
+# pyebm imports this at need, which takes half a second: import it once here, not in each child.
 import torch.distributed.tensor
 
-# Their cases in `make test` (about half a minute in all), and how many share a child.
+# For each fuzzer: its cases in `make test` (about half a minute for all fuzzers), and how many of
+# them share a child.
 FUZZERS = {
     "calls": (1500, 1500),
     "ops": (400, 100),
@@ -54,11 +55,11 @@ def dice(fuzzer: str, seed: int, number: int) -> random.Random:
 
 
 class Child:
-    """A forked process that runs cases, one after the other, and notes which it is at."""
+    """A forked process that runs cases, one after the other, and notes the case that it is at."""
 
     def __init__(self, fuzzer: str, case: Case, seed: int, numbers: range) -> None:
         self.numbers = numbers
-        self.at = mmap.mmap(-1, 1024)  # the number, and what the case says of itself
+        self.at = mmap.mmap(-1, 1024)  # the case's number, and its note of what it is doing
         self.report = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.seen, self.since = -1, time.monotonic()
         self.pid = os.fork()
@@ -83,7 +84,8 @@ class Child:
             os._exit(code)
 
     def failures(self) -> tuple[list[tuple[int, str]], int] | None:
-        """None while it runs; then what failed, and the number to go on with."""
+        """Returns None while the process runs; then the failures, and the number of the case to
+        go on with."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         number = struct.unpack("q", self.at[:8])[0]
         if pid == 0:
@@ -111,12 +113,12 @@ def blocks(numbers: range, size: int) -> Iterator[range]:
 
 
 def run(fuzzer: str, seed: int, cases: int, jobs: int, most: int, seconds: float) -> int:
-    """The number of failures, each of them told. What is not begun when the time is over is
-    left."""
+    """Prints every failure and returns their number. Cases that are not begun when the time is
+    over are left out."""
     case: Case = importlib.import_module(f"fuzz_{fuzzer}").case
     waiting = list(blocks(range(cases), FUZZERS[fuzzer][1]))[::-1]
     running: list[Child] = []
-    gc.freeze()  # a collection in a child would copy the pages of all that was here before
+    gc.freeze()  # a collection in a child would copy all pages that exist now
     failed, made, began = 0, 0, time.monotonic()
     while waiting or running:
         if time.monotonic() - began > seconds:
@@ -165,7 +167,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if unknown := set(chosen.fuzzers) - set(FUZZERS):
         parser.error(f"no such fuzzer: {', '.join(unknown)}; there are {', '.join(FUZZERS)}")
-    torch.set_num_threads(1)  # no thread may be there when a child is forked
+    torch.set_num_threads(1)  # no other thread may exist when a child is forked
     failed = 0
     for fuzzer in chosen.fuzzers:
         if chosen.case is not None:

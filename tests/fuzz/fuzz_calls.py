@@ -1,5 +1,5 @@
-"""Random public calls: functions, losses, targets, chains, noise. The reference's bits, or a
-refusal in the reference's words."""
+"""Random public calls: functions, losses, targets, chains, noise. Each gives the reference's
+bits, or a refusal in the reference's words."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def levels_here() -> list[str]:
 
 
 def same_bits(got: Any, want: Any) -> None:
-    """NaN for NaN, and -0 for -0."""
+    """Asserts equal bits: NaN equals NaN, and -0 equals only -0."""
     got, want = flat(got), flat(want)
     assert len(got) == len(want), f"{len(got)} results, not {len(want)}"
     for a, b in zip(got, want, strict=True):
@@ -66,8 +66,8 @@ def flat(result: Any) -> list[Tensor]:
 
 
 def on_threads(threads: int, level: str, run: Callable[[], Any]) -> Any:
-    """The outcome on that many threads and at this SIMD level. All else runs on one: there is
-    nothing to gain from more."""
+    """The outcome on that many threads and at this SIMD level. Everything else runs on one
+    thread, because these tensors gain nothing from more."""
     torch.set_num_threads(threads)
     _ops.simd(level)
     try:
@@ -78,7 +78,7 @@ def on_threads(threads: int, level: str, run: Callable[[], Any]) -> Any:
 
 
 def outcome(run: Callable[[], Any]) -> Any:
-    """What came back, or the refusal; anything else that is raised goes on."""
+    """Returns the result or the refusal; any other exception passes through."""
     try:
         return run()
     except REFUSALS as refusal:
@@ -90,7 +90,8 @@ def outcome(run: Callable[[], Any]) -> Any:
 
 
 def is_named(refusal: Exception) -> bool:
-    """Whether it begins with who refuses: "perturb: sigma must be ..."."""
+    """True if the message begins with the name of the call that refuses, as in "perturb: sigma
+    must be ..."."""
     return re.match(r"[\w.]+: \S", str(refusal)) is not None
 
 
@@ -115,7 +116,8 @@ def noise_of(rng: random.Random, batch: int) -> Noise:
 
 
 def coefficient(rng: random.Random, arena: Arena, name: str, x: Tensor, low: float = -math.inf) -> Any:
-    """A number or a tensor, in each of the shapes that are taken; now and then one that is not."""
+    """A number or a tensor, in any shape that a coefficient may have; now and then in one that
+    is refused."""
 
     def drawn() -> float:
         value = rng.choice((0.1, 0.5, 1.0, 1e-3, 3.0, rng.uniform(0.01, 2)))
@@ -150,7 +152,7 @@ def coefficient(rng: random.Random, arena: Arena, name: str, x: Tensor, low: flo
 
 
 def narrower(rng: random.Random, dtype: torch.dtype) -> torch.dtype:
-    """x's own dtype; sometimes another, which is widened or refused."""
+    """Returns x's own dtype; sometimes another, which the call widens or refuses."""
     return dtype if rng.random() < 0.85 else rng.choice(FLOATS)
 
 
@@ -255,8 +257,8 @@ def loss(rng: random.Random, arena: Arena) -> Call:
             return torch.testing.assert_close(got[0], want[0], rtol=0, atol=0, equal_nan=True)  # 0 may be -0
         if reduction == "none":
             return same_bits(got[:1], want[:1])
-        # Sums are promised to no bit between backends: within a few roundings of the sum of the
-        # terms' sizes.
+        # Backends may add in different orders, so sums agree only within a few roundings of the sum
+        # of the terms' sizes.
         terms = (
             getattr(pyebm, name)(pred, *positional, **options | {"reduction": "none"}, backend="reference")
             .abs()
@@ -338,8 +340,8 @@ def draw(rng: random.Random, arena: Arena) -> Call:
 
 
 def dense(rng: random.Random, arena: Arena) -> Call:
-    """Mixtures and full covariances: to a tolerance, far wider than docs/targets.md's bound, which
-    tests of its own hold."""
+    """Mixtures and full covariances agree within a tolerance far wider than the bound of
+    docs/targets.md, which has tests of its own."""
     elements, count = rng.choice((1, 2, 3, 4, 5, 16, 33)), rng.choice((1, 2, 5, 97))
     shape, dtype = (rng.choice((0, 1, 3, 8, 17, 65)), elements), rng.choice(FLOATS[:3])
     x = arena.place("x", values(rng, shape, dtype, special=False).clamp(-4, 4))

@@ -1,5 +1,5 @@
-"""A process that saves its states is killed, at any moment; another goes on from the file. The bits
-of a run without that."""
+"""Kills a process that saves its states, at a random moment; another process goes on from the
+file. The result has the bits of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS, KILLS = 24, 10
 
 
 def save(state: State, file: Path) -> None:
-    """As docs/samplers.md says: a file is whole or it is not there."""
+    """Saves as docs/samplers.md says, so that a file is either whole or absent."""
     partial = file.with_suffix(".partial")
     torch.save(state.state_dict(), partial)
     partial.rename(file)
@@ -32,7 +32,7 @@ def load(file: Path) -> State:
 
 
 def work(sampler: Sampler, begin: State, file: Path) -> None:
-    """On from the file, or from the beginning, to the end."""
+    """Runs to the end from the file, or from the beginning if there is none."""
     state = load(file) if file.exists() else begin
     while state.noise.step < STEPS:
         state = sampler(state, min(1 + state.noise.step % 3, STEPS - state.noise.step))

@@ -1,7 +1,7 @@
-"""The registered ops, torch.ops.pyebm.*, which export, AOTInductor and other languages call: one
-argument of a good call is spoilt.
+"""Spoils one argument of a good call of a registered op, torch.ops.pyebm.*, as export, AOTInductor
+and other languages call them.
 
-The call is refused in words, or it runs and has written to nothing but what it may write to, beside
+The op must refuse the call in words, or run and write only to its outputs; every tensor lies beside
 pages that may not be touched.
 """
 
@@ -35,7 +35,8 @@ DTYPES = (
     ),
     *(torch.float64, torch.complex64, torch.float8_e4m3fn, torch.uint16),
 )
-# Of these the compiled op and the reference give the same bits; others sum.
+# The compiled op and the reference give the same bits for these ops; the others add in their own
+# order.
 EXACT = (
     "normal_",
     "uniform_",
@@ -90,7 +91,7 @@ class Good:
             contiguous = not self.strided or made.shape != self.shape or name in ("seeds", "ids", "name")
             contiguous = contiguous or (
                 name == "loss" and self.reduction != "none"
-            )  # one a sample, of samples of one number
+            )  # a loss of each sample is contiguous, also where samples are single numbers
             written = argument.alias_info is not None
             strides = (
                 list(made.stride()) if contiguous else layout(self.rng, made.shape, expanded=not written)
@@ -161,7 +162,7 @@ class Good:
         return False if "bool" in kind else 0.5
 
     def _params(self) -> Tensor:
-        if self.network:  # of the layout above
+        if self.network:  # the parameters of the layout above
             return torch.full((3 * math.prod(self.shape[1:]) + 10,), 0.1, dtype=self.work)
         numbers = {"harmonic": [1.5, 0.2], "double_well": [4.0, 2.0], "rastrigin": [2.0]}[self.target]
         return torch.tensor(numbers, dtype=self.work)
@@ -174,7 +175,7 @@ class Good:
         return {"none": self.shape, "sample": self.shape[:1]}.get(self.reduction, ())
 
     def spoil(self) -> str:
-        """Puts something else in one argument's place; says what."""
+        """Replaces one argument by something else, and says which and by what."""
         argument = self.rng.choice(self.schema.arguments)
         name, kind, before = argument.name, str(argument.type), self.named[argument.name]
         if before is None and "Tensor" in kind:
@@ -184,7 +185,7 @@ class Good:
         elif "int" in kind:
             spoilt = self.rng.choice(
                 [number for number in INTS if name != "n_steps" or number != 2**31]
-            )  # which runs for hours
+            )  # 2^31 steps would run for hours
             how = str(spoilt)
         elif "bool" in kind:
             spoilt = not before
@@ -269,7 +270,7 @@ def case(rng: random.Random) -> None:
             raise AssertionError(f"{what}: refused: {refusal!s:.300}") from refusal
         return
     if any(tensor.is_meta for tensor in good.named.values() if isinstance(tensor, Tensor)):
-        return  # the fake's
+        return  # the fake ran, which computes nothing
     for name, value in good.named.items():
         if name not in may and _dense(value) and not any(_overlap(value, each) for each in written):
             assert _same(value, copies[name]), f"{what}: it wrote to {name}"

@@ -1,5 +1,5 @@
-"""Sampler runs cut in any way: in time (through a saved state), by samples, by ids, over threads
-and SIMD levels. The same bits."""
+"""Cuts sampler runs in every way: in time (through a saved state), by samples, by ids, over
+threads and SIMD levels. All give the same bits."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def at_level(x: Tensor, level: Tensor) -> Tensor:
 
 
 def sampler_for(rng: random.Random, shape: tuple[int, ...], n_steps: int) -> Make:
-    """What makes one sampler, around a function or a target, with random options, for all or some
-    of the samples."""
+    """Returns a function that makes one sampler, around a function or a target, with random
+    options, for all or some of the samples."""
     elements = shape[1:]
     mask = torch.rand((1, *elements), generator=torch.Generator().manual_seed(rng.getrandbits(60))) > 0.3
     options: dict[str, Any] = {"mask": mask} if rng.random() < 0.4 else {}
@@ -97,7 +97,7 @@ def sampler_for(rng: random.Random, shape: tuple[int, ...], n_steps: int) -> Mak
 
 
 def saved(state: State) -> State:
-    """Through a file, as a checkpoint would."""
+    """Passes the state through a file, as a checkpoint does."""
     file = io.BytesIO()
     torch.save(state.state_dict(), file)
     file.seek(0)
@@ -120,7 +120,7 @@ def case(rng: random.Random) -> None:
     batch = rng.choice((1, 2, 3, 5, 6, 17))
     shape = (batch, *rng.choice(((2,), (3,), (5,), (4, 3), (1,), (2, 3, 3))))
     if shape[1:] == (1,):
-        shape = (batch, 2)  # a funnel has two elements at least
+        shape = (batch, 2)  # a funnel has at least two elements
     n_steps = rng.randint(2, 14)
     x0 = values(rng, shape, rng.choice(FLOATS), special=False).clamp(-3, 3)
     first, step = rng.choice((0, 5, 2**32 - 100)), 0
@@ -141,7 +141,7 @@ def case(rng: random.Random) -> None:
     whole = make(x0)(begin(), n_steps)
     name = type(make(x0)).__name__
 
-    # In time, each part at settings of its own.
+    # Cut the run in time, with threads and a SIMD level of its own for each part.
     state = begin()
     cuts = sorted({0, n_steps, *(rng.randint(0, n_steps) for _ in range(rng.randint(1, 3)))})
     for a, b in itertools.pairwise(cuts):
@@ -149,7 +149,7 @@ def case(rng: random.Random) -> None:
         state = saved(make(x0)(state, b - a))
     _explained(f"{name} cut at {cuts}", lambda: same_state(state, whole))
 
-    # By samples, by a range of them and by their ids.
+    # Cut the batch, once by a range of samples and once by their ids.
     a, b = sorted((rng.randint(0, batch), rng.randint(0, batch)))
     for listed in (False, True):
         setting()
@@ -163,7 +163,7 @@ def case(rng: random.Random) -> None:
         if not (whole.extra and a == b):
             _explained(f"{name}, samples {a} to {b} alone, listed={listed}", check)
 
-    # What is kept on the way.
+    # Compare the states that are kept on the way.
     thin = rng.randint(1, n_steps)
     kept = make(x0)(begin(), n_steps, thin=thin)
     _explained(f"{name}, thin={thin}", lambda: same_state(kept.state, whole))

@@ -1,4 +1,4 @@
-"""Saved states that somebody spoilt: refused in words, or what they say is done."""
+"""Saved states that somebody spoilt: each is refused in words, or taken for what it says."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ JUNK = (
 
 
 def tensors(rng: random.Random, like: Any) -> Tensor:
-    """What a tensor could be in place of another."""
+    """A tensor to put in the place of another."""
     shape = tuple(like.shape) if isinstance(like, Tensor) else (4,)
     dtype = rng.choice(DTYPES)
     if rng.random() < 0.6:
@@ -76,7 +76,7 @@ def tensors(rng: random.Random, like: Any) -> Tensor:
 
 
 def spoil(rng: random.Random, found: dict[str, Any]) -> str:
-    """Changes one thing somewhere in it; says which."""
+    """Changes one entry somewhere in the nested dict, and says which."""
     where, path = found, ""
     while True:
         key = rng.choice(list(where)) if where else None
@@ -103,7 +103,7 @@ def spoil(rng: random.Random, found: dict[str, Any]) -> str:
 
 
 def refused(what: str, call: Callable[[], Any]) -> Any:
-    """What the call gives, or None where it is refused in words that begin with a name."""
+    """Returns the call's result, or None if the call is refused in words that begin with a name."""
     try:
         return call()
     except REFUSALS as refusal:

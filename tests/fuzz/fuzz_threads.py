@@ -1,4 +1,4 @@
-"""The same calls from many Python threads at once: each gives the bits that it gives alone."""
+"""Many Python threads make the same calls at once: each gives the bits that it gives alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def case(rng: random.Random) -> None:
 
     def at_once(place: int) -> Any:
         call = calls[place]
-        if call.written:  # in place: a tensor of one thread alone
+        if call.written:  # in place: each thread writes to a tensor of its own
             return alone[place]
         return outcome(lambda: call.run(None))
 

@@ -1,5 +1,5 @@
-"""Tensors in any layout beside pages that may not be touched: who reads or writes one byte too far
-dies of it."""
+"""Tensors in any layout beside pages that may not be touched: a kernel that reads or writes one
+byte too far dies of it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
-board: mmap.mmap | None = None  # what the parent can still read when a case has killed its process
+board: mmap.mmap | None = None  # the parent can read it after a case has killed its process
 
 
 def note(text: str) -> None:
-    """What is about to be done."""
+    """Notes what is about to be done."""
     if board is not None:
         board[8:] = text.encode()[: len(board) - 8].ljust(len(board) - 8, b"\0")
 
 
 class Slot:
-    """Memory between two such pages, and a copy of it. It is full of 0xFF, NaN in every floating
-    dtype, where nothing else is."""
+    """Memory between two such pages, and a copy of it. Bytes that belong to no tensor are 0xFF,
+    which is NaN in every floating dtype."""
 
     free: ClassVar[dict[int, list[Slot]]] = {size: [] for size in SLOTS}
 
@@ -61,7 +61,7 @@ class Slot:
         return _libc.memcmp(self.begin, self.copy, self.size) == 0
 
     def as_it_was(self, tensor: Tensor) -> Tensor:
-        """This tensor of the slot, in the copy."""
+        """This tensor of the slot as the copy has it."""
         there = torch.frombuffer(self.copy, dtype=tensor.dtype, offset=tensor.data_ptr() - self.begin)
         return there.as_strided(tensor.shape, tensor.stride())
 
@@ -75,8 +75,8 @@ class Slot:
 
 
 class Arena:
-    """The tensors of one case, each in a slot of its own; ``check`` says which was written to and
-    should not have been."""
+    """The tensors of one case, each in a slot of its own; ``check`` names one that was written
+    to and should not have been."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -85,8 +85,8 @@ class Arena:
     def place(
         self, name: str, values: Tensor, strides: Sequence[int] | None = None, written: bool = False
     ) -> Tensor:
-        """A tensor of these values beside a guard page: with these strides, or in a layout that the
-        dice choose."""
+        """Puts a tensor of these values beside a guard page, with these strides or in a random
+        layout."""
         if values.numel() == 0:
             return values.clone()
         if strides is None:
@@ -100,7 +100,7 @@ class Arena:
         slot.fill(1 if values.dtype == torch.bool else 0xFF)
         start = self.rng.choice((0, size - length))
         tensor = slot.part(start, length, values.dtype).as_strided(tuple(values.shape), tuple(strides))
-        if 0 in strides:  # one value, seen many times
+        if 0 in strides:  # one value in memory, seen many times
             one = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in strides)
             tensor[one].copy_(values[one])
         else:
@@ -110,10 +110,10 @@ class Arena:
         return tensor
 
     def check(self, *written: Tensor) -> None:
-        """All bytes are as they were, but for the elements of those tensors."""
+        """Asserts that all bytes are unchanged, except the elements of the written tensors."""
         for name, slot, tensor in self.placed:
             may = any(tensor is each for each in written)
-            if may:  # its elements as they were, for as long as it takes to look at all the others
+            if may:  # put its old elements back while its surroundings are compared
                 now = tensor.clone()
                 tensor.copy_(slot.as_it_was(tensor))
             same = slot.is_as_it_was()
@@ -126,7 +126,7 @@ class Arena:
                 )
 
     def release(self) -> None:
-        """The memory is given to the next case; nobody may use these tensors any more."""
+        """Gives the memory to the next case; nobody may use these tensors any more."""
         for _, slot, _ in self.placed:
             Slot.free[slot.size].append(slot)
         self.placed = []
@@ -174,7 +174,7 @@ SPECIAL = (
 def values(
     rng: random.Random, shape: Sequence[int], dtype: torch.dtype = torch.float32, special: bool = True
 ) -> Tensor:
-    """Normals of some scale, now and then with what arithmetic stumbles over."""
+    """Normals of some scale, sometimes mixed with values that arithmetic stumbles over."""
     made = torch.randn(
         tuple(shape), generator=torch.Generator().manual_seed(rng.getrandbits(60)), dtype=torch.float64
     )
@@ -187,8 +187,8 @@ def values(
 
 
 def shape_of(rng: random.Random) -> tuple[int, ...]:
-    """(B, ...): mostly small; empty ones; sizes around the kernels' lanes and chunks; now and then
-    enough for several threads."""
+    """A random shape (B, ...): mostly small; sometimes empty, or with sizes around the kernels'
+    lanes and chunks, or large enough for several threads."""
     kind = rng.random()
     if kind < 0.04:
         return rng.choice(((0,), (0, 3), (3, 0), (2, 0, 4)))

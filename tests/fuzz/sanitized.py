@@ -44,7 +44,8 @@ OPTIONS = {
 
 
 def build(kind: str) -> Path:
-    """A folder with a pyebm whose CPU library is compiled so; each source once for each content."""
+    """Returns a folder with a pyebm whose CPU library is compiled with these sanitizers; an
+    unchanged source is not compiled again."""
     sources = [*sorted((ROOT / "csrc/cpu").rglob("*.cpp")), FOLDER / "planted.cpp"]
     sources += [FOLDER / "threads.cpp"] if kind == "thread" else []
     headers = [path for room in ("common", "cpu") for path in sorted((ROOT / "csrc" / room).rglob("*.h"))]
@@ -98,13 +99,14 @@ def main() -> None:
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="what fuzz.py takes")
     chosen = parser.parse_args()
     runtime = "libasan.so" if chosen.kind == "address" else "libtsan.so"
-    # With the C++ library: the sanitizer looks for what throws before Python has loaded any.
+    # Preload the C++ library too: the sanitizer looks up its throw function before Python has
+    # loaded it.
     libraries = (runtime, "libstdc++.so.6")
     preload = ":".join(
         subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip() for name in libraries
     )
     environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind))}
-    # ThreadSanitizer does not know the high addresses that a randomised layout has.
+    # A randomised address layout has high addresses that ThreadSanitizer does not know.
     python = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable]
     library = f"{environment['PYTHONPATH']}/pyebm/_C.abi3.so"
     planted = f"import ctypes, torch; ctypes.CDLL({library!r}).planted_{chosen.kind}(4)"

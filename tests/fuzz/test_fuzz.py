@@ -1,5 +1,5 @@
-"""Some of every fuzzer's cases, the same ones on every run; `make fuzz` makes others, as many as
-one likes (fuzz.py)."""
+"""Runs some of every fuzzer's cases, the same ones each time; `make fuzz` makes others, as many
+as one likes (fuzz.py)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ FOLDER = Path(__file__).parent
     "fuzzers", [["calls"], [name for name in fuzz.FUZZERS if name != "calls"]], ids=["calls", "others"]
 )
 def test_no_case_fails(fuzzers):
-    """In a process of its own, which has no threads when it forks."""
+    """The fuzzers run in a new process, which has no threads when it forks."""
     done = subprocess.run([sys.executable, FOLDER / "fuzz.py", *fuzzers], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def in_a_child(work) -> int:
-    """The signal that ended it, or 0."""
+    """Runs ``work`` in a forked child; returns the signal that ended the child, or 0."""
     child = os.fork()
     if child == 0:
-        faulthandler.disable()  # pytest's, which would tell
+        faulthandler.disable()  # pytest's handler would print the crash
         code = 1
         try:
             work()
@@ -47,7 +47,7 @@ def in_a_child(work) -> int:
 
 
 class Last:
-    """Dice that put everything at the end of its memory."""
+    """Dice that put every tensor at the end of its memory."""
 
     @staticmethod
     def choice(places):
@@ -65,7 +65,7 @@ def test_a_guard_page_is_one():
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_an_expanded_coefficient_is_one_value(dtype):
-    """It was read as if there were one in memory for each sample."""
+    """The kernel once read it as if memory held one value for each sample."""
     sigma = Arena(Last()).place("sigma", torch.full((8,), 0.5, dtype=dtype), [0])
     assert in_a_child(lambda: pyebm.perturb(torch.zeros(8, 3), sigma, pyebm.Noise(0))) == 0
 

@@ -1,5 +1,5 @@
-"""What "the same" means: no further from the float64 value than twice what the package's own
-evaluation is."""
+"""Our result is "the same" if it is no further from the float64 value than twice the package's
+own evaluation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ DTYPES = (torch.float32, *HALF)
 
 
 def assert_as_good(got: Tensor, theirs: Tensor, exact: Tensor, scale: float = 0.0) -> None:
-    """A lucky evaluation of theirs counts as half an ulp of the largest value: of the result, or of
-    what it is a difference of.
+    """The package's evaluation may be lucky, so its error counts as at least half an ulp of the
+    largest value: of the result, or of the numbers whose difference the result is (``scale``).
 
-    A single number, which is a sum, is lucky more often; there it counts as an ulp.
+    A single number, which is a sum, is lucky more often: there the error counts as at least an ulp.
     """
     assert got.shape == theirs.shape == exact.shape
     assert exact.dtype == torch.float64
@@ -24,6 +24,7 @@ def assert_as_good(got: Tensor, theirs: Tensor, exact: Tensor, scale: float = 0.
 
 
 def gradient(loss: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss, detached, and its gradient; of the sum, where it is not one number."""
+    """Returns the loss, detached, and its gradient (the gradient of its sum, if it is not one
+    number)."""
     (grad,) = torch.autograd.grad(loss.sum(), at)
     return loss.detach(), grad

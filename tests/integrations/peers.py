@@ -1,5 +1,5 @@
-"""The real packages, for the tests that compare with them: skipped where one is missing, failing
-under `make integrations`."""
+"""Imports the real packages for the tests that compare with them; a test is skipped where its
+package is missing, but fails under `make integrations`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 REQUIRED = "PYEBM_REQUIRE_INTEGRATIONS" in os.environ
 
-# What k-diffusion imports besides what its losses and samplers use: tools for images and their
-# evaluation. Empty modules stand in for those that are missing, while it is imported.
+# k-diffusion imports these tools for images and their evaluation, which its losses and samplers
+# don't use. Empty modules stand in for the missing ones during its import.
 _IMAGE_TOOLS = (
     "skimage",
     "jsonmerge",
@@ -29,11 +29,11 @@ _IMAGE_TOOLS = (
 
 
 class _StandIn(types.ModuleType):
-    """Anything one asks of it is a class."""
+    """A module whose every attribute is a class."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.__path__: list[str] = []  # a package, as far as import is concerned
+        self.__path__: list[str] = []  # makes it a package, as far as import is concerned
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
@@ -53,8 +53,8 @@ def _stand_ins() -> Iterator[None]:
 
 
 def package(name: str) -> types.ModuleType:
-    """Import ``name``; skip the importing test module, saying what to run, where it is missing and
-    not required."""
+    """Imports ``name``. Where it is missing and not required, skips the importing test module
+    and says what to run."""
     if importlib.util.find_spec(name.partition(".")[0]) is None and not REQUIRED:
         pytest.skip(
             f"{name} is not installed; `make integrations` installs it and runs this", allow_module_level=True

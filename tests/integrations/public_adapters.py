@@ -1,4 +1,4 @@
-"""The adapters that need no package, and the diagnostics, among the public calls."""
+"""The public calls of the adapters that need no package, and of the diagnostics."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def info(value: Any) -> list[Any]:
 
 
 def seeded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Levels, times and fresh seeds come from torch's generator."""
+    """Seeds torch's generator, which gives levels, times and fresh seeds."""
 
     def run(**given: Any) -> Any:
         torch.manual_seed(0)

@@ -6,7 +6,7 @@ import pytest
 from public_adapters import CALLS
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch's prototypes, and of statistics of few draws
+@pytest.mark.filterwarnings("ignore")  # about torch's prototypes, and about statistics of few draws
 @pytest.mark.parametrize(
     ("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds]
 )

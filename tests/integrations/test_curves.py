@@ -1,5 +1,5 @@
-"""200 training steps with their loss and with ours, from the same start and the same noise, give
-the same curve."""
+"""200 training steps with a package's loss and with ours, from the same start and the same
+noise, give the same curve."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGMAS = torch.logspace(0, -1, 5)
 
 
 class Net(torch.nn.Module):
-    """A small network on 1x4x4 images that is told the level in whatever way."""
+    """A small network on 1x4x4 images that takes the level in whatever way a package passes it."""
 
     def __init__(self):
         super().__init__()
@@ -66,7 +66,7 @@ def edm_losses():
     def ours(net, x, noise):
         given = (lambda _: noise) if isinstance(noise, torch.Tensor) else noise
         loss = edm.EDMLoss(noise=given)
-        if isinstance(noise, Noise):  # the level from torch, as in the other run
+        if isinstance(noise, Noise):  # draw the level from torch, as the other run does
             sigma = (column(torch.randn(len(x)), x) * 1.2 - 1.2).exp()
             return edm_with(loss, sigma, net, x)
         return loss(net, x).mean()
@@ -75,8 +75,7 @@ def edm_losses():
 
 
 def edm_with(loss, sigma, net, x):
-    """Ours at a given sigma: its own draw of the level is put to 0, and the mean of its log to log
-    sigma."""
+    """Our loss at a given sigma: its own draw of log sigma gets deviation 0 and mean log sigma."""
     loss.P_std, loss.P_mean = 0.0, sigma.log()
     return loss(net, x).mean()
 
@@ -134,8 +133,8 @@ def curve(loss, noise_of):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_curve(name):
-    """The rounding errors of 200 steps grow, but to a thousandth at most; the losses fall by far
-    more than that."""
+    """The rounding errors of 200 steps grow at most to a thousandth; the losses fall by far more
+    than that."""
     ours, theirs = LOSSES[name]()
     noise = Noise(4)
 

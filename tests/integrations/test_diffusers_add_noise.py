@@ -1,4 +1,5 @@
-"""Every scheduler that diffusers has: add_noise is the scheduler's own, or refuses it in words."""
+"""For every scheduler that diffusers has, add_noise gives the scheduler's own result, or refuses
+the scheduler in words."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pyebm import Noise
 diffusers = package("diffusers")
 from pyebm.integrations.diffusers import add_noise, loss  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, of numpy and of what is deprecated
+pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers' warnings, about numpy and deprecations
 
 SHAPE = (5, 4, 8, 8)
 NOISE = Noise(1, step=7)
@@ -32,7 +33,7 @@ SIGMA = (
 
 
 def classes():
-    """Those that can be made without further packages."""
+    """The schedulers that can be made without further packages."""
     found = {}
     for name in dir(diffusers.schedulers):
         made = getattr(diffusers.schedulers, name, None)
@@ -45,7 +46,8 @@ CLASSES = classes()
 
 
 def made(name, **options):
-    """A scheduler that is ready, and timesteps of it, the first and the last among them."""
+    """Returns a scheduler that is ready, and some of its timesteps, among them the first and the
+    last."""
     try:
         scheduler = CLASSES[name](**OPTIONS.get(name, {}), **options)
     except ImportError as error:
@@ -86,7 +88,7 @@ def test_its_own_or_refused(name, given):
         with pytest.raises(TypeError, match=f"scheduler must have an add_noise.*got {name}"):
             add_noise(scheduler, x0, NOISE, times)
         return
-    if name == "RePaintScheduler":  # its own says what to use
+    if name == "RePaintScheduler":  # its own add_noise names the class to use instead
         with pytest.raises(NotImplementedError, match="DDPMScheduler"):
             add_noise(scheduler, x0, NOISE, times)
         return
@@ -98,7 +100,8 @@ def test_its_own_or_refused(name, given):
 @pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", SIGMA)
 def test_half_precision(name, dtype):
-    """Theirs rounds its sigmas to the latents' dtype first."""
+    """diffusers rounds its sigmas to the latents' dtype first, so ours may be closer to the
+    truth."""
     scheduler, times = made(name)
     x0, z = normal(*SHAPE, dtype=dtype), NOISE.randn(SHAPE, dtype=dtype)
     got, _ = add_noise(scheduler, x0, z, times)
@@ -110,7 +113,7 @@ def test_half_precision(name, dtype):
 
 @pytest.mark.parametrize("name", [*SIGMA, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
 def test_where_a_pipeline_stands(name):
-    """In image-to-image and inpainting the index counts, and not the timestep."""
+    """In image-to-image and inpainting, diffusers takes the pipeline's index, not the timestep."""
     scheduler, times = made(name)
     x0, z = normal(*SHAPE), NOISE.randn(SHAPE)
     at_timestep, _ = add_noise(scheduler, x0, NOISE, times)
@@ -133,7 +136,7 @@ def test_where_a_pipeline_stands(name):
     ],
 )
 def test_the_target_is_what_a_step_takes_for_x0(name, kind):
-    """A prediction without loss is one from which the scheduler's own step makes x0."""
+    """The loss is 0 for the prediction from which the scheduler's own step makes x0."""
     scheduler, _ = made(name, prediction_type=kind)
     scheduler.set_timesteps(20)
     x0, z = normal(*SHAPE), NOISE.randn(SHAPE)
@@ -164,8 +167,8 @@ def test_one_timestep_for_all():
     "name", ["EDMEulerScheduler", "CMStochasticIterativeScheduler", "DDPMWuerstchenScheduler"]
 )
 def test_predictions_are_not_guessed(name):
-    """EDM's "epsilon" is the output of a preconditioned network; others don't say what is
-    predicted."""
+    """EDM's "epsilon" is the output of a preconditioned network, and other schedulers don't say
+    what is predicted."""
     scheduler, times = made(name)
     _, noised = add_noise(scheduler, normal(*SHAPE), NOISE, times)
     with pytest.raises(ValueError, match=r"prediction_type must be one of 'epsilon', .* got None"):
@@ -210,5 +213,5 @@ def test_bad_input():
         ValueError, match=r"latents must be \(B, ...\) with two dimensions at least, got \(5,\)"
     ):
         add_noise(scheduler, normal(5), NOISE, times)
-    with pytest.raises(IndexError):  # its own
+    with pytest.raises(IndexError):  # diffusers' own error
         add_noise(scheduler, normal(*SHAPE), NOISE, times + 0.5)

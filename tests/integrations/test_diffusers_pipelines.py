@@ -34,7 +34,7 @@ def network(channels):
 
 @pytest.fixture(scope="module")
 def trained():
-    """(network, losses); a few seconds."""
+    """Trains for a few seconds; returns (network, losses)."""
     digits = torch.tensor(datasets.load_digits().images, dtype=torch.float32)[:, None] / 8 - 1
     unet = network(1)
     scheduler = DDPMScheduler(num_train_timesteps=100, beta_end=0.15)
@@ -58,8 +58,8 @@ def test_it_learns(trained):
 
 
 def test_the_stock_ddpm_pipeline(trained):
-    """With a generator, ours makes the pictures that theirs makes; with a Noise, pictures of the
-    same kind."""
+    """With a generator, our scheduler makes the same pictures as diffusers'; with a Noise,
+    pictures of the same kind."""
     unet, _ = trained
     pictures = {}
     for name, cls in (("ours", DDPMScheduler), ("theirs", diffusers.DDPMScheduler)):
@@ -79,7 +79,8 @@ def test_the_stock_ddpm_pipeline(trained):
 
 
 def test_the_stock_ve_pipeline():
-    """Untrained: here only that both make the same of the same generator."""
+    """The network is untrained: this test only compares what the two schedulers make from one
+    generator."""
     unet = network(3)
     pictures = []
     for cls in (ScoreSdeVeScheduler, diffusers.ScoreSdeVeScheduler):

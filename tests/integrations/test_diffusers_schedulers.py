@@ -1,5 +1,5 @@
-"""The schedulers' steps against diffusers' own, with the same normals; then with generators, with a
-Noise, in stock pipelines."""
+"""The schedulers' steps against diffusers' own, with the same normals; then with generators,
+with a Noise, and in stock pipelines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOISE = Noise(1, step=7)
 
 @pytest.fixture
 def given(monkeypatch):
-    """Their schedulers draw what is put here, in the dtype of the sample."""
+    """diffusers' schedulers draw the tensor that a test puts here under "z"."""
     drawn = {}
     for module in (scheduling_ddpm, scheduling_sde_ve):
         monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: drawn["z"])
@@ -50,7 +50,7 @@ OPTIONS = {
 
 
 def pair(ours, theirs, options, steps):
-    """Both schedulers, and theirs in float64."""
+    """Returns our scheduler, diffusers' own, and diffusers' own in float64."""
     made = [cls(**options) for cls in (ours, theirs, theirs)]
     for scheduler in made:
         if steps:
@@ -75,7 +75,7 @@ def test_ddpm_step(dtype, options, steps, given):
         plain = theirs.step(output, t, x)
         given["z"] = z.double()
         truth = exact.step(output.double(), t, x.double())
-        # What x0 is a difference of, before it is clipped.
+        # x0 is a difference of numbers of this size, before it is clipped.
         scale = (x.double().abs().max() / exact.alphas_cumprod[t].sqrt()).item() if kind == "epsilon" else 0.0
         for name in ("prev_sample", "pred_original_sample"):
             assert got[name].dtype == dtype
@@ -87,7 +87,7 @@ def test_ddpm_step(dtype, options, steps, given):
     [lambda: torch.Generator().manual_seed(3), lambda: [torch.Generator().manual_seed(k) for k in range(4)]],
 )
 def test_ddpm_generators(generator):
-    """The same numbers in the same order, the last step's none included."""
+    """Both draw the same numbers in the same order, and neither draws at the last step."""
     ours, theirs, _ = pair(DDPMScheduler, diffusers.DDPMScheduler, {}, 5)
     output, x = normal(*SHAPE), normal(*SHAPE, seed=1)
     mine, other = generator(), generator()
@@ -117,7 +117,7 @@ def test_ddpm_timestep_outside_the_schedule():
 
 
 def test_wider_output():
-    """float16 latents and a float32 prediction give float32, as theirs does."""
+    """float16 latents and a float32 prediction give float32, as in diffusers."""
     scheduler = DDPMScheduler()
     scheduler.set_timesteps(10)
     x, output, t = normal(*SHAPE, dtype=torch.float16), normal(*SHAPE, seed=1), scheduler.timesteps[2]
@@ -129,7 +129,7 @@ def test_wider_output():
 
 
 def run(scheduler, output, x, **options):
-    """The states of a whole run, with the same network output throughout."""
+    """Returns the states of a whole run, with the same network output throughout."""
     states = []
     for t in scheduler.timesteps:
         if isinstance(scheduler, ScoreSdeVeScheduler):
@@ -161,7 +161,7 @@ def test_a_named_run(cls, dtype):
     got = run(scheduler, output, x)
     count = itertools.count(NOISE.step)
     tensors = made(cls, lambda like: NOISE.at(step=next(count)).randn(like.shape))
-    exact = cls is DDPMScheduler  # the corrector's norm of the noise is summed in another order
+    exact = cls is DDPMScheduler  # the corrector sums the norm of a regenerated noise in another order
     for a, b in zip(got, run(tensors, output, x), strict=True):
         torch.testing.assert_close(a, b, rtol=0 if exact else 0.01, atol=0 if exact else 0.01)
     assert next(count) == NOISE.step + len(got)
@@ -211,8 +211,8 @@ def test_configurations_go_both_ways(cls, tmp_path):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ve_steps(dtype, given):
-    """Theirs comes back in float32 for half-precision samples; ours in their dtype. The error is
-    compared after that rounding."""
+    """diffusers returns float32 for half-precision samples, ours their dtype, so its error is
+    measured after rounding to that dtype."""
     ours, theirs, exact = pair(ScoreSdeVeScheduler, diffusers.ScoreSdeVeScheduler, {"sigma_max": 20.0}, None)
     for scheduler in (ours, theirs, exact):
         scheduler.set_timesteps(10)

@@ -1,5 +1,5 @@
-"""The training step against diffusers' own: add_noise, the target, mse_loss and compute_snr's
-weights, as in their scripts."""
+"""The training step against diffusers' own: add_noise, the target, mse_loss and the weights of
+compute_snr, as in its scripts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def theirs(scheduler, pred, x0, z, kind, gamma):
 def test_loss_and_gradient(dtype, kind, gamma, ours):
     x0, pred, z = (normal(*SHAPE, dtype=dtype, seed=k) for k in range(3))
     if ours:
-        z = NOISE.randn(SHAPE, dtype=dtype)  # what theirs is given; ours uses the float32 numbers behind it
+        z = NOISE.randn(SHAPE, dtype=dtype)  # ours uses the float32 numbers behind it
     noise = NOISE if ours else z
     exact_z = NOISE.randn(SHAPE, dtype=torch.float64) if ours else z.double()
     pred.requires_grad_()
@@ -70,8 +70,8 @@ def test_loss_and_gradient(dtype, kind, gamma, ours):
 
 
 def test_the_scheduler_keeps_its_precision():
-    """Theirs rounds alphas_cumprod to the latents' dtype; in float16 that loses the first steps'
-    noise."""
+    """diffusers rounds alphas_cumprod to the latents' dtype; in float16 that loses the first
+    steps' noise."""
     scheduler = diffusers.DDPMScheduler()
     add_noise(scheduler, normal(*SHAPE, dtype=torch.float16), NOISE, TIMES)
     assert scheduler.alphas_cumprod.dtype == torch.float32
@@ -79,7 +79,7 @@ def test_the_scheduler_keeps_its_precision():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_zero_terminal_snr(kind):
-    """Where abar = 0, theirs makes 0/0 of an epsilon weight."""
+    """Where abar = 0, diffusers computes an epsilon weight as 0/0."""
     scheduler = diffusers.DDPMScheduler(rescale_betas_zero_snr=True, beta_schedule="scaled_linear")
     scheduler.alphas_cumprod[-1] = 0.0  # diffusers clamps it to 2**-24 in some versions
     x0, pred = normal(*SHAPE), normal(*SHAPE, seed=1).requires_grad_()
@@ -94,7 +94,7 @@ def test_zero_terminal_snr(kind):
 
 
 def test_noise_offset_of_the_callers_noise():
-    """noise += offset * randn(B, C, 1, 1), as in their scripts."""
+    """noise += offset * randn(B, C, 1, 1), as in diffusers' scripts."""
     x0, z, scheduler = normal(*SHAPE), normal(*SHAPE, seed=1), schedule()
     torch.manual_seed(3)
     noisy, noised = add_noise(scheduler, x0, z, TIMES, noise_offset=0.1)
@@ -115,8 +115,8 @@ def test_input_perturbation_of_the_callers_noise():
 
 
 def test_offset_and_perturbation_of_ours(dtype):
-    """They come from the next streams, for each sample its own: a half of the batch gets the
-    same."""
+    """Offset and perturbation come from the next streams, a sample's from its own noise: half of
+    the batch, called alone, gets the same."""
     x0, scheduler = normal(*SHAPE, dtype=dtype), schedule(torch.float64)
     options = {"noise_offset": 0.1, "input_perturbation": 0.2}
     noisy, noised = add_noise(scheduler, x0, NOISE, TIMES, **options)

@@ -1,4 +1,4 @@
-"""What all adapters share: the order of draws, and the two kinds of noise."""
+"""All adapters draw in the same order, and take the two kinds of noise in the same way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_draw_k_is_step_k():
 
 
 def test_a_draw_keeps_its_name():
-    """Two losses may be made before one backward pass."""
+    """A program may compute two losses before one backward pass."""
     draws, x = Draws(NOISE), torch.empty(SHAPE)
     first = draws(x)
     before = first.randn(SHAPE)

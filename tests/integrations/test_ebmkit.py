@@ -1,4 +1,4 @@
-"""The LangevinDynamics against ebmkit's own."""
+"""Our LangevinDynamics against ebmkit's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def energy(x):
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_step(options):
-    """With torch.randn_like as noise: their numbers, in their order."""
+    """With torch.randn_like as noise, ours draws ebmkit's numbers in ebmkit's order."""
     x = normal(64, 3)
     torch.manual_seed(3)
     plain = ebm.LangevinDynamics(**options).step(energy, x)
@@ -56,7 +56,7 @@ def test_a_named_chain():
 
 
 def test_the_stationary_law():
-    """It is a Sampler like any of theirs."""
+    """Our LangevinDynamics is an ebmkit Sampler, and samples its law."""
     assert isinstance(LangevinDynamics(), ebm.Sampler)
     x = LangevinDynamics(step_size=0.1, steps=100, noise=NOISE).sample(
         lambda x: 0.5 * x.square().sum(1), torch.zeros(20_000, 2)

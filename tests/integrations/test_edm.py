@@ -18,7 +18,7 @@ NOISE = Noise(1, step=7)
 
 
 class Net:
-    """A denoiser with a parameter, that shows the sigma it was given."""
+    """A denoiser with one parameter, which keeps the sigma that it was given."""
 
     def __init__(self, dtype):
         self.weight = normal(3, 8, 8, dtype=dtype, seed=5, grad=True)
@@ -69,7 +69,7 @@ def test_sum_instead_of_elements():
 
 
 def test_labels_and_augmentation():
-    """The loss is about the augmented images."""
+    """The loss compares with the augmented images."""
     y, net = normal(*SHAPE), Net(torch.float32)
     got = EDMLoss(noise=NOISE)(
         net, y, labels="labels", augment_pipe=lambda images: (images.flip(-1), "augmented")
@@ -79,7 +79,7 @@ def test_labels_and_augmentation():
 
 
 def test_a_copy_goes_on_where_it_was():
-    """It is pickled with every snapshot."""
+    """EDM's training loop pickles the loss with every snapshot."""
     y, loss = normal(*SHAPE), EDMLoss(P_mean=-1.0, noise=NOISE)
     loss(Net(torch.float32), y)
     copy = pickle.loads(pickle.dumps(loss))
@@ -95,7 +95,7 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 
 def test_random_generator():
-    """Seed for seed the same whatever the batch, in every call, in every dtype."""
+    """A seed gives the same numbers in every batch, in every call, in every dtype."""
     whole, part = (
         StackedRandomGenerator("cpu", [5, 6, 7]),
         StackedRandomGenerator("cpu", torch.tensor([7, 5])),
@@ -129,6 +129,6 @@ def test_random_integers_are_uniform():
 
 
 def test_the_largest_uniform(monkeypatch):
-    """It is 1 itself, and still gives an integer below high."""
+    """The largest uniform is 1 itself, and still gives an integer below high."""
     monkeypatch.setattr(Noise, "rand", lambda _, shape, dtype, **__: torch.ones(shape, dtype=dtype))
     assert (StackedRandomGenerator("cpu", [1]).randint(10, size=[1, 3]) == 9).all()

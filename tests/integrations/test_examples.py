@@ -16,7 +16,7 @@ def run(name, *needs, **shortened):
     for module in needs:
         package(module)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of other people's packages
+        warnings.simplefilter("ignore")  # other packages' warnings
         return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](**shortened)
 
 

@@ -20,8 +20,7 @@ SIGMA = torch.tensor([0.02, 0.1, 0.7, 5.0, 60.0])
 
 
 class Inner(torch.nn.Module):
-    """A network that shows what it was given: the input it saw, and a parameter to differentiate
-    by."""
+    """A network that keeps the input it was given, and has a parameter to differentiate by."""
 
     def __init__(self, dtype):
         super().__init__()
@@ -54,12 +53,12 @@ def test_loss_and_gradient(dtype, weighting, ours):
         results.append((*gradient(losses, inner.weight), inner.seen[0].detach()))
         assert_equal(inner.seen[1], sigma.to(dtype).to(work))
     got, plain, truth = results
-    # In half precision theirs returns what is rounded; ours float32.
+    # In half precision k-diffusion returns the rounded loss, and ours float32.
     for triple in zip(got, plain, truth, strict=True):
         assert_as_good(*triple)
 
 
-@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")  # of theirs
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")  # k-diffusion's
 def test_forward_and_frequency_weights_stay_theirs():
     inner, x = Inner(torch.float32), normal(*SHAPE)
     ours, theirs = (cls(inner, sigma_data=0.5, scales=2) for cls in (Denoiser, k_diffusion.layers.Denoiser))
@@ -76,7 +75,7 @@ def model(x, sigma):
     "sampler", ["sample_euler_ancestral", "sample_dpm_2_ancestral", "sample_dpmpp_2s_ancestral"]
 )
 def test_noise_sampler(sampler):
-    """A sample is the same in every batch; with torch.randn_like it is theirs to the last bit."""
+    """A sample is the same in every batch; with torch.randn_like it has k-diffusion's bits."""
     sample, sigmas = (
         getattr(k_diffusion.sampling, sampler),
         k_diffusion.sampling.get_sigmas_karras(6, 0.1, 10.0),

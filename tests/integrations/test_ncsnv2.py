@@ -32,7 +32,7 @@ def published_loss(score_of, x, z, power):
 
 
 class Net:
-    """A score with a parameter, scaled by its level as theirs are."""
+    """A score with one parameter, divided by its level as ncsnv2's networks are."""
 
     def __init__(self, dtype):
         self.weight = normal(3, 8, 8, dtype=dtype, seed=5, grad=True)
@@ -73,8 +73,8 @@ def test_loss_and_gradient(dtype, power, ours):
 
 
 def test_labels_and_noise_as_in_their_run():
-    """torch.manual_seed, then labels, then noise: with torch.randn_like the run is the one it
-    was."""
+    """After torch.manual_seed, ncsnv2 draws labels and then noise: with torch.randn_like ours
+    repeats its run."""
     x, net = normal(*SHAPE), Net(torch.float32)
     torch.manual_seed(3)
     got = anneal_dsm_score_estimation(net, x, SIGMAS, noise=torch.randn_like)
@@ -87,7 +87,7 @@ def test_labels_and_noise_as_in_their_run():
 
 
 def score(x, labels):
-    """Of a standard normal, smoothed by the level."""
+    """The score of a standard normal, smoothed by the level."""
     return -x / (1 + column(SIGMAS[labels], x) ** 2)
 
 
@@ -123,7 +123,8 @@ def test_chain(sigmas, denoise):
 
 
 def test_their_own_chain():
-    """The same bits as eager PyTorch's in the same order, with torch.randn_like as noise."""
+    """With torch.randn_like as noise, the states are those of eager PyTorch, which draws in the
+    same order."""
     x = normal(*SHAPE)
     torch.manual_seed(3)
     got = anneal_Langevin_dynamics(x, score, SIGMAS, 5, noise=torch.randn_like)
@@ -140,8 +141,8 @@ def test_verbose(capsys):
 
 
 def test_inpainting():
-    """Each level's known half is the reference with fresh noise of the level; the other half is a
-    chain."""
+    """In each step the known half is the reference plus fresh noise of the level; the other half
+    is a chain."""
     known, start = normal(2, 3, 8, 8, seed=1), normal(2, 3, 3, 8, 8)
     got = anneal_Langevin_dynamics_inpainting(start.clone(), known, score, SIGMAS, 8, 5, noise=NOISE)
     steps = (NOISE.at(step=NOISE.step + k) for k in itertools.count())

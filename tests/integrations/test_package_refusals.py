@@ -1,5 +1,5 @@
-"""The rule of test_refusals.py for the adapters of packages: of the arguments that are ours to
-check, not those that are theirs."""
+"""The rule of test_refusals.py for the adapters of packages: our code checks these arguments;
+the packages check their own."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def torchebm() -> dict[str, Call]:
         "DenoisingScoreMatching": Call(
             lambda **given: DenoisingScoreMatching(model, **given)(x()),
             lambda: {"noise": NOISE},
-            {"noise": optional},  # noise_scale becomes a float by their own hand
+            {"noise": optional},  # torchebm itself makes a float of noise_scale
         ),
         "DenoisingScoreMatching.compute_loss": Call(
             lambda **given: DenoisingScoreMatching(model, noise=NOISE).compute_loss(**given),
@@ -71,7 +71,7 @@ def torchebm() -> dict[str, Call]:
 
 
 def integers(value: Any) -> list[Any]:
-    """Which theirs makes floats of."""
+    """torchebm makes floats of int32 tensors."""
     return [value.float()] if isinstance(value, torch.Tensor) and value.dtype is torch.int32 else []
 
 
@@ -148,7 +148,7 @@ def diffusers() -> dict[str, Call]:
 
 
 def timestep(value: Any) -> list[Any]:
-    """0, 1 and 2 are timesteps, whatever says them."""
+    """0, 1 and 2 are timesteps, in whatever type they come."""
     if isinstance(value, torch.Tensor):
         integer = value.numel() == 1 and not (
             value.is_meta or value.is_floating_point() or value.is_complex()
@@ -164,7 +164,7 @@ def timestep(value: Any) -> list[Any]:
 
 
 def time(value: Any) -> list[Any]:
-    """In [0, 1], one for all or one a sample."""
+    """Times are in [0, 1], one for all or one a sample."""
     return [one for one in number(0, tensors=True, integers=True)(value) if one <= 1]
 
 
@@ -175,7 +175,7 @@ def test_every_package_is_here():
     assert set(CALLS) == set(_packages.TESTED)
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch's prototypes
+@pytest.mark.filterwarnings("ignore")  # warnings about torch's prototypes
 @pytest.mark.parametrize("name", CALLS)
 def test_is_refused_by_name_or_right(name):
     package(name)

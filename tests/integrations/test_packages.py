@@ -1,5 +1,5 @@
-"""What the adapters say of packages that are missing or of another version, and that `import pyebm`
-imports none of them."""
+"""The adapters name a package that is missing or of another version, and `import pyebm` imports
+no package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_pyebm_imports_none_of_them():
-    """Nor do the modules that need none."""
+    """The modules that need no package don't import one either."""
     names = [*_packages.TESTED, "lightning", "pytorch_lightning", "accelerate", "numpy.testing"]
     code = (
         "import sys, pyebm; assert 'pyebm.integrations' not in sys.modules\n"
@@ -51,7 +51,7 @@ def test_unknown_version(found, monkeypatch):
 
 @pytest.mark.parametrize("found", ["0.8.9", "0.8.10", "0.8.9.post1"])
 def test_known_version(found, monkeypatch):
-    """Without a warning, which would be an error here."""
+    """A tested version gives no warning (a warning would be an error here)."""
     monkeypatch.setattr(_packages.importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(_packages.importlib, "import_module", lambda name: name)
     monkeypatch.setattr(_packages, "version", lambda _: found)

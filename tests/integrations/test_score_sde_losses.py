@@ -18,7 +18,7 @@ both_noises = pytest.mark.parametrize("ours", [True, False], ids=["regenerated",
 
 
 class Net(torch.nn.Module):
-    """A network with a parameter, that shows what it was told of the time."""
+    """A network with one parameter, which keeps the labels of time that it was given."""
 
     def __init__(self):
         super().__init__()
@@ -31,8 +31,8 @@ class Net(torch.nn.Module):
 
 
 def drawn(ours, seed=3):
-    """(what to give ours, the normals in float32 and in float64), after torch was seeded and gave
-    the times."""
+    """Returns (the noise for our loss, the normals in float32, the normals in float64); torch's
+    normals follow its seed and the draw of the times."""
     if ours:
         return NOISE, NOISE.randn(SHAPE), NOISE.randn(SHAPE, dtype=torch.float64)
     torch.manual_seed(seed)
@@ -42,7 +42,8 @@ def drawn(ours, seed=3):
 
 
 def published_score(sde, output, t, continuous):
-    """Of the network's output: the score itself (VE), or minus the score times the std."""
+    """Makes the score of the network's output, which is the score itself (VE) or minus the score
+    times the std."""
     if isinstance(sde, VE):
         return output
     std = sde.marginal_prob(output, t)[1]
@@ -76,7 +77,8 @@ def test_loss_and_gradient(sde, ours, reduce_mean, likelihood, continuous):
     loss_fn = score_sde.get_sde_loss_fn(sde, True, reduce_mean, continuous, likelihood, 1e-3, noise=noise)
     got = gradient(loss_fn(net, x), net.weight)
     plain = gradient(published(sde, net, x, z, t, reduce_mean, likelihood, continuous), net.weight)
-    # The float64 truth is at the float32 coefficients, whose making is the SDE object's own.
+    # The float64 truth takes the float32 coefficients, because the SDE object makes them, not our
+    # code.
     truth = gradient(
         published(Frozen(sde, t), exact, x.double(), wide, t.double(), reduce_mean, likelihood, continuous),
         exact.weight,
@@ -86,7 +88,7 @@ def test_loss_and_gradient(sde, ours, reduce_mean, likelihood, continuous):
 
 
 class Frozen:
-    """An SDE in float64 whose coefficients are those that the float32 one has at the times t."""
+    """An SDE in float64 that has the float32 SDE's coefficients at the times t."""
 
     def __init__(self, sde, t):
         self.__dict__.update(vars(sde))
@@ -177,7 +179,7 @@ def test_wrong_sde():
 
 
 def test_another_sde_is_refused():
-    """The drift of a mean-reverting one is no multiple of x."""
+    """The drift of a mean-reverting SDE is no multiple of x."""
 
     class Reverting:
         T, N = 1, 100

@@ -26,7 +26,7 @@ def score(x, t):
 
 
 def published_predictor(name, sde, x, z, t, flow):
-    """Their updates of a state at time t."""
+    """score_sde's update of a state at time t."""
     k = (t * (sde.N - 1)).long()
     if name == "euler_maruyama":
         drift, g = sde.sde(x, t)
@@ -82,7 +82,7 @@ def published_corrector(name, sde, x, normals, t, snr):
 @both_noises
 @every_sde
 def test_correctors(sde, name, ours):
-    """A Noise is used on its next stream, step after step."""
+    """A corrector draws from the Noise's next stream, a step further each time."""
     x, normals = normal(*SHAPE), [NOISE.at(step=7 + k, stream=1).randn(SHAPE) for k in range(2)]
     given = iter(normals)
     corrector = score_sde.correctors(NOISE if ours else lambda _: next(given))[name](sde, score, 0.16, 2)
@@ -93,7 +93,7 @@ def test_correctors(sde, name, ours):
 
 
 def test_the_first_step_of_ve():
-    """At index 0 there is no smaller sigma: all the noise goes."""
+    """At index 0 there is no smaller sigma, so the step removes all the noise."""
     x, t = normal(*SHAPE), torch.zeros(6)
     for name in ("reverse_diffusion", "ancestral_sampling"):
         _, mean = score_sde.predictors(NOISE)[name](VE(), score).update_fn(x, t)
@@ -109,7 +109,7 @@ def test_none_and_one_sequence_for_all():
     ):
         a, b = made.update_fn(x, TIME)
         assert a is b is x
-    # Their sampler makes the objects anew at every step: the draws go on nevertheless.
+    # score_sde's sampler makes new objects at every step; the draws go on nevertheless.
     made = score_sde.predictors(NOISE)["euler_maruyama"]
     first, second = (made(VE(), score).update_fn(x, TIME)[0] for _ in range(2))
     assert not torch.equal(first, second)

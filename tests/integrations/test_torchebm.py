@@ -1,5 +1,4 @@
-"""The integrator and the loss against torchebm's own, in its own sampler and with its own
-models."""
+"""Our integrator and loss against torchebm's own, in its own sampler and with its own models."""
 
 from __future__ import annotations
 
@@ -59,7 +58,7 @@ def test_a_generator_gives_their_chain():
 
 
 def test_a_named_chain():
-    """A chain does not depend on its batch; the next call goes on in the noise."""
+    """A chain does not depend on its batch; the next call takes the noise's next steps."""
     x = normal(64, 3)
     integrator = EulerMaruyamaIntegrator(noise=NOISE)
     whole = sampler(integrator=integrator).sample(x, n_steps=20)
@@ -83,7 +82,7 @@ def test_the_stationary_law():
 
 
 def test_steps_that_stay_theirs():
-    """An ODE step, and a diffusion that is a tensor."""
+    """The integrator leaves an ODE step, and a diffusion that is a tensor, to torchebm."""
     x = normal(64, 3)
     ours, theirs = EulerMaruyamaIntegrator(noise=NOISE), integrators.EulerMaruyamaIntegrator()
     for options in ({}, {"diffusion": torch.full((64, 1), 0.3), "noise": NOISE.randn(x.shape)}):
@@ -117,7 +116,7 @@ def test_loss_and_gradient(sigma):
 
 
 def test_a_named_loss():
-    """Evaluation k takes step k; the noise regenerated is the noise of the tensor."""
+    """Evaluation k takes step k of the Noise; regenerating it equals giving its tensor."""
     x, net = normal(32, 3), Net()
     loss = DenoisingScoreMatching(net, 0.1, noise=NOISE)
     for k in range(3):
@@ -140,7 +139,7 @@ def test_regularisation_and_conditions_stay_theirs():
 
 
 def test_200_training_steps():
-    """With their loss and with ours, from the same start and the same noise: the same curve."""
+    """torchebm's loss and ours, from the same start and the same noise, give the same curve."""
     curves = []
     for kind in ("theirs", "caller's noise", "regenerated"):
         net = Net()

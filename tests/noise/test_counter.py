@@ -1,4 +1,4 @@
-"""NoiseCounter: the step lives in a tensor and is advanced there."""
+"""NoiseCounter keeps its step in a tensor, and advances it there."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Noise as a name: which bits it stands for, that nothing else changes them, and what can't be
-named."""
+"""Noise as a name: which bits it stands for, what can't be named, and that nothing else changes
+the bits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAMES = {
 
 
 def named(kind: str, batch: int) -> Noise:
-    """A Noise of this kind, whose seeds and ids (where it lists them) are the batch's own."""
+    """A Noise of this kind; seeds and ids that it lists are as many as the batch."""
     random = torch.Generator().manual_seed(batch)
     rows = {
         "seed": torch.randint(-(2**63), 2**63 - 1, (batch,), generator=random),
@@ -110,7 +110,7 @@ def test_every_word_of_the_name_matters():
     ]
     drawn = torch.stack([Noise(**{"seed": 0, **name}).randn((8, 500)).flatten() for name in names])
     clashes = (drawn[:, None] == drawn[None]).sum(2) - torch.eye(len(names), dtype=torch.int64) * 4000
-    assert clashes.max() < 5  # by chance: two float32 normals agree once in some 10^7
+    assert clashes.max() < 5  # two float32 normals are equal by chance once in some 10^7
 
 
 @pytest.mark.parametrize(("seed", "same"), [(-1, 2**64 - 1), (-(2**63), 2**63), (0, -0), (2**64 - 5, -5)])
@@ -154,7 +154,7 @@ def test_state_dict_round_trip(kind, tmp_path):
     "copied", [copy.copy, copy.deepcopy, lambda noise: pickle.loads(pickle.dumps(noise))]
 )
 def test_copies_and_pickles(copied):
-    """What a loader's worker process, and a checkpoint that holds a sampler, need."""
+    """A loader's worker process needs these, and so does a checkpoint that holds a sampler."""
     noise = named("seeds-ids", 6)
     assert_equal(copied(noise).randn((6, 5)), noise.randn((6, 5)))
 
@@ -169,8 +169,8 @@ class TestImmutable:
 
     @pytest.mark.parametrize("write", ["caller's seed", "caller's ids", "seed", "sample_ids", "state_dict"])
     def test_written_tensors(self, write):
-        """Whatever the caller does to a tensor it gave or was given, the noise and its state stay
-        what they were."""
+        """The caller may write to a tensor that it gave or got; the noise and its state stay the
+        same."""
         seeds, ids = SEEDS.clone(), IDS.clone()
         noise = Noise(seeds, sample_ids=ids)
         before = noise.randn((6, 5))
@@ -185,7 +185,8 @@ class TestImmutable:
         assert_equal(Noise.from_state_dict(noise.state_dict()).randn((6, 5)), before)
 
     def test_using_it_draws_nothing(self):
-        """The same Noise gives the same numbers again, and torch's own generator stands still."""
+        """The same Noise gives the same numbers again, and does not advance torch's own
+        generator."""
         noise, state = Noise(0), torch.get_rng_state()
         first = noise.randn((3, 4))
         pyebm.perturb(normal(3, 4), levels(3), noise)
@@ -194,7 +195,7 @@ class TestImmutable:
 
 
 def test_shared_between_threads(backend, device):
-    """One Noise, many callers at once."""
+    """Many threads draw from one Noise at once."""
     noise = Noise(SEEDS, sample_ids=IDS)
     with ThreadPoolExecutor(4) as pool:
         drawn = list(

@@ -1,5 +1,5 @@
-"""A noise's name belongs to no default device: what is built under one, or with another default
-dtype, names the same numbers."""
+"""A noise's name does not depend on the default device or dtype: a Noise built under any of them
+names the same numbers."""
 
 import contextlib
 

@@ -1,5 +1,5 @@
-"""The numbers themselves: Philox's known answers, the contract's definition written a second time,
-accuracy, statistics."""
+"""The numbers themselves: Philox's known answers, the contract's definition written a second
+time, the accuracy, and statistics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import stats
 
 from pyebm import Noise, reference
 
-# counter, key, output, of Philox4x32-10. Source: Random123 (D. E. Shaw Research),
+# Each line: counter, key and output of Philox4x32-10. Source: Random123 (D. E. Shaw Research),
 # tests/kat_vectors.
 KNOWN_ANSWERS = """
 00000000 00000000 00000000 00000000  00000000 00000000  6627e8d5 e169c58d bc57ac4c 9b00dbd8
@@ -28,8 +28,8 @@ Doubles = NDArray[np.float64]
 
 
 def philox(counter: list[Words | int], key: list[int]) -> list[Words]:
-    """Philox4x32-10 once more, from Salmon et al. (2011) and in numpy, so that nothing is shared
-    with the library."""
+    """Philox4x32-10 written a second time, from Salmon et al. (2011) and in numpy, so that it
+    shares nothing with the library."""
     low, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     a, b, c, d = (np.asarray(word, np.uint64) for word in counter)
     for k in range(10):
@@ -45,7 +45,8 @@ def philox(counter: list[Words | int], key: list[int]) -> list[Words]:
 
 
 def by_definition(elements: int, seed: int, sample: int, step: int, stream: int) -> tuple[Doubles, Doubles]:
-    """docs/noise.md word for word, in float64: a sample's normals, and the radius R of each."""
+    """docs/noise.md word for word, in float64: returns a sample's normals, and the radius R of
+    each."""
     words = philox([np.arange((elements + 3) // 4), sample, step, stream], [seed % 2**32, seed % 2**64 >> 32])
     r, angle = np.stack(words[0::2], 1), np.stack(words[1::2], 1)
     u = r.astype(np.float32) * np.float32(2.0**-32) + np.float32(2.0**-33)
@@ -56,8 +57,8 @@ def by_definition(elements: int, seed: int, sample: int, step: int, stream: int)
 
 
 def errors(z: NDArray[np.float32], exact: Doubles, radius: Doubles) -> tuple[float, float]:
-    """The largest error: in ulp of the normal itself, where it is not tiny, and of its radius R,
-    everywhere.
+    """Returns the largest error in ulp of the normal itself, over normals that are not tiny, and in
+    ulp of its radius R, over all.
 
     Near a zero of the cosine a relative error says more about the float64 angle here than about the
     library.
@@ -86,8 +87,8 @@ def test_philox_known_answers(vector):
     ],
 )
 def test_contract(backend, device, seed, sample, step, stream):
-    """Measured over 2 x 10^8 normals: 4.55 ulp of the normal, 2.98 ulp of R, 8.8e-7 in absolute
-    terms."""
+    """The largest errors measured over 2 x 10^8 normals: 4.55 ulp of the normal, 2.98 ulp of R,
+    8.8e-7 in absolute terms."""
     noise = Noise(seed, first_sample=sample, step=step, stream=stream)
     z = noise.randn((1, 200_003), device=device, backend=backend)[0].cpu().numpy()
     of_normal, of_radius = errors(z, *by_definition(200_003, seed, sample, step, stream))
@@ -115,14 +116,15 @@ def test_ends_of_the_radius():
 
 @pytest.mark.parametrize("eighth", range(8))
 def test_quadrants(eighth):
-    """Both sides of every multiple of an eighth of a turn, where the polynomials change places."""
+    """Tests both sides of every multiple of an eighth of a turn, where the polynomials change
+    places."""
     angle = (torch.arange(-3, 4) + eighth * 2**29) % 2**32
     cos, sin = reference.box_muller(torch.full_like(angle, 2**31 - 1), angle)
     radius = math.sqrt(2 * math.log(2))
     turn = torch.arange(-3, 4, dtype=torch.float64) * (math.tau / 2**32) + eighth * math.tau / 8
     torch.testing.assert_close(cos.double(), radius * turn.cos(), rtol=0, atol=2e-7)
     torch.testing.assert_close(sin.double(), radius * turn.sin(), rtol=0, atol=2e-7)
-    exact = eighth % 2 == 0  # on the axes one of the two is exactly 0
+    exact = eighth % 2 == 0  # on the axes exactly one of the two is 0
     assert (min(abs(cos[3]), abs(sin[3])) == 0) == exact
 
 
@@ -130,8 +132,8 @@ BINS, TAILS = 4096, (1, 2, 3, 4, 5, 6)
 
 
 class Tally:
-    """Sums over blocks of normals, and how many standard deviations each is from what N(0, 1) makes
-    of it."""
+    """Sums over blocks of normals; says how many standard deviations each sum is from its value
+    under N(0, 1)."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = defaultdict(float)
@@ -201,7 +203,7 @@ def check(blocks: int, capsys: pytest.CaptureFixture[str] | None = None) -> None
             )
             print("standard scores:", {name: round(value, 2) for name, value in scores.items()})
             print("beyond t:", tally.tails, "p:", {t: round(p, 3) for t, p in tails.items()})
-    assert max(map(abs, scores.values())) < 4.5  # 20 scores: by chance once in 7,000 seeds
+    assert max(map(abs, scores.values())) < 4.5  # 20 scores: larger by chance once in 7,000 seeds
     assert min(tails.values()) > 1e-4
     assert chance > 1e-4
     assert chi2 > 1e-4
@@ -218,8 +220,8 @@ def test_statistics_of_1e8(capsys):
 
 @pytest.mark.slow
 def test_every_radius(capsys):
-    """R against float64 at every float32 that a word rounds to: all words below 2^24, then 2^23 in
-    each binade."""
+    """Compares R with float64 at every float32 that a word rounds to: all words below 2^24, then
+    2^23 in each binade."""
     worst = 0.0
     for binade in range(24, 33):
         words = (

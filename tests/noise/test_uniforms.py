@@ -1,4 +1,4 @@
-"""Noise.rand: the bits, against the contract's definition written a second time, and the law."""
+"""Noise.rand: its bits against the contract's definition written a second time, and its law."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def test_samples_are_their_own(backend, device):
 
 
 def test_ends_of_the_interval():
-    """Never 0, whose logarithm accept and reject take; the largest words round to 1."""
+    """No uniform is 0, because accept and reject take its logarithm; the largest words round to
+    1."""
     words = torch.tensor([0, 1, 2**31, 2**32 - 130, 2**32 - 128, 2**32 - 1])
     u = reference.uniform(words)
     assert u.tolist() == [2.0**-33, 1.5 * 2.0**-32, 0.5, 1 - 2.0**-24, 1.0, 1.0]

@@ -1,5 +1,5 @@
-"""In place with arguments that share memory with x: the numbers of a call whose arguments lie
-apart, or a refusal."""
+"""In-place calls whose arguments share memory with x: each gives the numbers of a call whose
+arguments lie apart, or is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ BACKENDS = ["cpu", "reference"]
 
 
 def parts():
-    """x within a larger memory, and what is to lie in it too."""
+    """Returns a memory, and x as a part of it; a test takes its other argument from the same
+    memory."""
     whole = Noise(1).rand((3000, 8)) + 0.1
     return whole, whole[:, :4]
 
@@ -57,7 +58,7 @@ def test_masks(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_scores(backend):
-    """Element by element the same memory is fine; another element's is not."""
+    """A score may be at the same memory element by element; it may not share another element's."""
     _, x = parts()
     want = pyebm.langevin_step(x.clone(), x.clone(), 0.1, NOISE, backend=backend)
     assert_equal(pyebm.langevin_step_(x, x, 0.1, NOISE, backend=backend), want)
@@ -76,7 +77,8 @@ def test_scores(backend):
 )
 @pytest.mark.parametrize("kind", ["Langevin", "UnderdampedLangevin", "MALA", "HMC", "PredictorCorrector"])
 def test_a_score_function_that_returns_its_argument_in_another_way(kind, score):
-    """The samplers' own state is what they write to."""
+    """The score shares the memory of the state that the sampler writes to: the sampler gives the
+    right numbers or refuses."""
     samplers = pyebm.samplers
 
     def apart(x, *_):
@@ -104,7 +106,7 @@ def test_a_score_function_that_returns_its_argument_in_another_way(kind, score):
 
 
 def test_energies_that_lie_in_the_state():
-    """MALA keeps the energy that it was given, where a function returns a part of x."""
+    """A function may return a part of x as the energy; MALA keeps the numbers that it was given."""
 
     def first(x):
         return x[:, 0]

@@ -1,5 +1,5 @@
-"""Bad coefficients: an error that names the argument and says what came, for numbers and tensors,
-before any sample is written."""
+"""A bad coefficient, number or tensor, gives an error that names the argument and says what
+came, before any sample is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyebm
 
 INF, NAN = math.inf, math.nan
 
-# Lowest value, and whether it is allowed itself.
+# (lowest value, whether that value itself is allowed).
 COEFFICIENTS = {
     "perturb": {"sigma": (0, True), "alpha": None},
     "langevin_step": {"step_size": (0, False), "temperature": (0, True)},
@@ -63,7 +63,7 @@ class TestCoefficients:
     )
     def test_kind(self, op, name, value, error, message):
         if (op, name) == ("dsm_loss", "weight") and isinstance(value, str):
-            error, message = ValueError, "'sigma2'.*got '0.5'"  # the one coefficient that has names
+            error, message = ValueError, "'sigma2'.*got '0.5'"  # only this one takes names
         refuses(op, error, rf"{op.rstrip('_')}: {name} must .*{message}", **{name: value})
 
 
@@ -72,7 +72,8 @@ class TestCoefficients:
 @pytest.mark.parametrize("value", [0.0, -1.0, -1e-30, NAN, INF])
 @pytest.mark.parametrize("form", ["number", "(B,)", "0-dim", "(B, 1)", "float64"])
 def test_out_of_range(op, name, value, form, backend):
-    """Whether a number or on the CPU: then for the sample that has it, before any is written."""
+    """The error names the value, and for tensors on the CPU the sample that has it, before any
+    sample is written."""
     low, closed = COEFFICIENTS[op][name]
     if value == low and closed:
         return
@@ -99,7 +100,7 @@ def test_out_of_range(op, name, value, form, backend):
 @pytest.mark.parametrize("sigma", [-1.0, torch.tensor([0.5, NAN, 0.5]), torch.tensor(-1.0)])
 @pytest.mark.parametrize("weight", [None, "sigma2", 2.0])
 def test_sigma_is_checked_whatever_the_weight(sigma, weight):
-    """weight='sigma2' divides by nothing, and a wrong sigma is still wrong."""
+    """A wrong sigma is refused with weight='sigma2' too, where the loss divides by nothing."""
     bound = ">= 0" if weight == "sigma2" else "> 0"
     refuses("dsm_loss", ValueError, f"dsm_loss: sigma must be {bound} and finite", sigma=sigma, weight=weight)
 

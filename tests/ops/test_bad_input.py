@@ -1,5 +1,5 @@
-"""Bad input: an error that names the argument and says what came, on every op, with nothing
-touched. Coefficients: next door."""
+"""Bad input to any op gives an error that names the argument and says what came, and touches
+nothing. Coefficients: test_bad_coefficients.py."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ class TestSamples:
         )
 
     def test_a_tensor_for_noise(self, op):
-        """The losses take the caller's own noise; the others don't, which is easily confused."""
+        """The losses take the caller's own noise tensor; the other calls don't, which users
+        confuse easily."""
         if op not in LOSSES:
             refuses(
                 op, TypeError, rf"{op.rstrip('_')}.*noise must be a Noise.*got Tensor", noise=normal(3, 4)

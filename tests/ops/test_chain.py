@@ -1,5 +1,5 @@
-"""langevin_chain: the bits of the loop it stands for, with every option, and the law of what it
-samples."""
+"""langevin_chain has the bits of the loop that it replaces, with every option, and samples the
+right law."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestEveryTarget:
         before = x.clone()
         got = chain(x, target, steps, backend=backend)
         assert_equal(x, before)
-        # The funnel's first element leaves float16 where the others are many.
+        # In float16 the funnel's first element overflows where a sample has many others.
         assert_equal(got, loop(x, target, steps, 0.003, NOISE, backend=backend), equal_nan=True)
         assert_equal(got, chain(x, target, steps, backend="reference"), equal_nan=True)
         assert got.isnan().sum() <= (kind == "funnel" and shape in LARGE)
@@ -58,7 +58,7 @@ class TestEveryTarget:
 
 
 class TestOneRun:
-    """What a run's bits do not depend on."""
+    """A run's bits depend neither on cuts, batches and threads nor on layouts."""
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_cuts_into_calls(self, backend, device, dtype, kind):
@@ -101,11 +101,11 @@ class TestOneRun:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("shape", [(700, 2), (2001, 3), (4, 3000)], ids=name_of)
     def test_threads(self, backend, device, shape, kind):
-        """Enough steps that the work is shared, which cuts the samples otherwise."""
+        """The run is long enough that threads share it, which cuts the samples differently."""
         target, x = make(kind, shape[1]).to(device), start(shape, device=device)
         want = chain(
             x, target, 20, 1e-4, thin=7, return_diverged=True, backend=backend
-        )  # one thread, by a fixture
+        )  # a fixture sets one thread
         for threads in (2, 3):
             torch.set_num_threads(threads)
             got = chain(x, target, 20, 1e-4, thin=7, return_diverged=True, backend=backend)
@@ -141,8 +141,8 @@ class TestOneRun:
 class TestDivergence:
     @pytest.mark.parametrize("shape", [(70, 3), (5, 1100), (2, 3, 400)], ids=name_of)
     def test_first_step_of_each_chain(self, backend, device, dtype, shape):
-        """Some chains start far out, where the quartic well throws them further out at each step;
-        the others go on as alone."""
+        """Some chains start far out, where the quartic well throws them further out at each
+        step; the others go on as they would alone."""
         target, x = make("double_well", 0).to(device), start(shape, dtype, device)
         bad = torch.arange(shape[0], device=device) % 3 == 1
         x[bad] = x[bad] * 30
@@ -197,8 +197,8 @@ class TestGradient:
 
 
 def test_scores_at_the_ends_of_the_range(backend, device, dtype):
-    """Infinite and NaN states, and those where exp and the sums over- and underflow: as the
-    reference."""
+    """Infinite and NaN states, and states at which exp and the sums over- and underflow, give
+    the reference's score."""
     inf, nan = float("inf"), float("nan")
     values = [
         0.0,

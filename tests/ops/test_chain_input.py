@@ -1,4 +1,4 @@
-"""langevin_chain: what it refuses, with nothing touched, and the ways of saying what it accepts."""
+"""langevin_chain refuses bad input with nothing touched, and takes good input in several forms."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_ways_to_say_a_schedule():
     assert_equal(chain(step_size=torch.tensor(etas, dtype=torch.float64)), want)
     assert_equal(chain(step_size=torch.tensor(etas)), loop(X, WELL, 4, torch.tensor(etas).tolist(), NOISE))
     assert_equal(chain(X[:4], step_size=etas), want[:4])  # as many samples as steps: a list is one per step,
-    column = torch.tensor(etas).reshape(4, 1)  # a column is one per sample
+    column = torch.tensor(etas).reshape(4, 1)  # and a column is one per sample
     assert_equal(chain(X[:4], step_size=column), loop(X[:4], WELL, 4, column, NOISE))
     assert_equal(chain(X[:4], n_steps=1, step_size=[0.02]), chain(X[:4], n_steps=1, step_size=0.02))
     assert_equal(chain(n_steps=0, step_size=[]), X)

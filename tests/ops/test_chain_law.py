@@ -1,5 +1,5 @@
-"""The law of what chains sample: at every step, where it is known in closed form or by quadrature,
-and in the limit."""
+"""The law of the chains' states: at every step, where it is known in closed form or by
+quadrature, and in the limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyebm
 from pyebm import Noise, targets
 
 CHAINS = 40_000
-CERTAIN = 1e-4  # a p-value below this is a fault: the seeds are fixed
+CERTAIN = 1e-4  # a smaller p-value is a fault: the seeds are fixed, so none comes by chance
 
 
 def fits(samples, x, density):
@@ -30,11 +30,11 @@ def fits(samples, x, density):
 )
 @pytest.mark.parametrize("temperature", [1.0, 0.4])
 def test_a_gaussian_at_every_step(step_size, temperature):
-    """From a point, the unadjusted chain stays normal: mean m + prod(1 - eta_j p) (x0 - m), and a
-    variance with its own recursion.
+    """From a point, the unadjusted chain stays normal, with mean m + prod(1 - eta_j p) (x0 - m) and
+    a variance that has its own recursion.
 
-    Two steps' covariance is the earlier one's variance times the factors between them; elements and
-    chains are independent.
+    The covariance of two steps is the earlier step's variance times the factors between them;
+    elements and chains are independent.
     """
     steps = 8
     target = targets.Gaussian(torch.tensor([0.3, -1.0, 2.0]), torch.tensor([0.7, 1.0, 2.0]))
@@ -67,8 +67,8 @@ def test_a_gaussian_at_every_step(step_size, temperature):
 
 @pytest.mark.parametrize("kind", ["double_well", "polynomial", "rastrigin", "harmonic"])
 def test_a_well_after_each_of_a_few_steps(kind):
-    """The density after k steps, by quadrature: p_{k+1}(y) = integral of p_k(x) N(y; x + eta s(x),
-    2 eta T) dx."""
+    """Computes the density after k steps by quadrature: p_{k+1}(y) = integral of p_k(x) N(y; x +
+    eta s(x), 2 eta T) dx."""
     eta, t, x0 = 0.03, 0.8, 0.4
     target = make(kind, 1)
     _, states = pyebm.langevin_chain(
@@ -90,8 +90,8 @@ def test_a_well_after_each_of_a_few_steps(kind):
 
 
 def test_the_double_wells_stationary_law():
-    """Small steps, long enough: exp(-E / T) / Z, by quadrature; the bias of the step is below what
-    the test can see."""
+    """Small steps, and many of them, reach exp(-E / T) / Z, normalised by quadrature; the test
+    can't see the bias of such a step."""
     target, t = targets.DoubleWell(1.5, 1.2), 0.9
     x = pyebm.langevin_chain(torch.full((10_000, 2), 1.2), target, 4000, 0.003, Noise(3), temperature=t)
     grid = torch.linspace(-4, 4, 8001, dtype=torch.float64)
@@ -102,7 +102,7 @@ def test_the_double_wells_stationary_law():
 
 @pytest.mark.parametrize("step_size", [0.5, 0.1])
 def test_the_gaussians_stationary_law(step_size):
-    """The limit of the recursion, T / (p (1 - eta p / 2)): coarse steps are biased, by exactly that
+    """The recursion's limit is T / (p (1 - eta p / 2)): coarse steps are biased by exactly that
     much."""
     target = targets.Harmonic(1.5, -0.4)
     x = pyebm.langevin_chain(torch.zeros(CHAINS, 1), target, 200, step_size, Noise(4), temperature=0.6)

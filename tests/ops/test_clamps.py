@@ -1,5 +1,5 @@
-"""Clamps by element in the step and the chain: the bits of a kernel's clamp where all bounds are
-the same, and derivatives."""
+"""Clamps by element in the step and the chain: equal bounds give the bits of the kernel's own
+clamp, and derivatives are right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOW, HIGH = torch.tensor([-0.5, -1.0, 0.1]), torch.tensor([[0.5], [0.2], [0.3], 
 
 
 def pairs():
-    """Bounds by element, and the same as numbers."""
+    """Bounds by element, and the same bounds as numbers."""
     full = [torch.full(shape, value, dtype=torch.float64) for shape, value in (((6, 3), 0.3), ((3,), 0.25))]
     return [
         ((-full[0], full[1]), (-0.3, 0.25)),

@@ -1,5 +1,5 @@
-"""Coefficients of runs of elements: one value per token of a sample, per element, or per sample, in
-every op that takes one."""
+"""Coefficients of runs of elements: one value per token of a sample, per element or per sample,
+in every op that takes a coefficient."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def level(request: pytest.FixtureRequest):
 every_level = pytest.mark.usefixtures("level")
 
 
-# A shape, and how many values a coefficient has: per sample, token, element; runs of one to many,
-# of samples that are narrow, or cut into chunks of 1024, with runs that begin in one chunk and end
-# in another.
+# (shape, how many values a coefficient has): per sample, token and element. Runs have one element
+# to many, in samples that are narrow, or cut into chunks of 1024, with runs that begin in one chunk
+# and end in another.
 SHAPES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((300, 1), (300,)),
     ((600, 2), (600, 1200)),
@@ -59,7 +59,7 @@ ids = pytest.mark.parametrize(("shape", "count"), CASES, ids=lambda value: str(v
 
 
 def values(count: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """In [0.1, 1.1)."""
+    """Values in [0.1, 1.1)."""
     return (torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1).to(
         dtype
     )
@@ -119,8 +119,8 @@ class TestElementwise:
 def loss_arguments(
     shape: tuple[int, ...], count: int, dtype: torch.dtype, reduction: int, over_kappa2: bool, finer: str
 ) -> tuple[Tensor, list[object]]:
-    """``pred``, and everything behind it: the coefficient ``finer`` has ``count`` values, the
-    others one a sample."""
+    """Returns ``pred``, and the arguments behind it: the coefficient ``finer`` has ``count``
+    values, the others one a sample."""
     names = ("kappa", "lam", "mu", "weight")
     rows = [values(count if name == finer else shape[0], 5 + i) for i, name in enumerate(names)]
     x0 = samples(shape, dtype, 9)
@@ -223,7 +223,8 @@ def test_sums_do_not_depend_on_threads():
 
 
 def test_equal_weights_are_no_weights():
-    """The finer road gives the coarser one's bits wherever they are the same numbers."""
+    """Coefficients per element give the bits of coefficients per sample where the values are the
+    same."""
     pred, arguments = loss_arguments((500, 3), 500, torch.float32, 1, False, "lam")
     coarse = of_loss(pred, arguments, True, COMPILED["denoising_loss"])
     for i in (8, 9, 10):
@@ -266,7 +267,7 @@ def test_a_loss_coefficient_whose_count_does_not_divide(index, name):
 
 
 def test_sigma_of_zero():
-    """A legal noise level, but where the loss divides by it."""
+    """sigma = 0 is a legal noise level, except where the loss divides by it."""
     x, sigma = normal(4, 3), torch.tensor([0.0, 0.5, 0.0, 1.0])
     (got,) = perturbed(COMPILED["perturb"], x, 1.0, NAN, NAME, None, sigma)
     assert_equal(got[sigma == 0], x[sigma == 0])
@@ -285,8 +286,8 @@ def test_sigma_of_zero():
 
 
 def test_the_public_noise_is_unchanged():
-    """Narrow samples, whose calls are laid out many at a time, have the noise that they have one by
-    one."""
+    """The kernels lay out many narrow samples at a time; their noise is the one that they have
+    one by one."""
     noise = pyebm.Noise(seed=9, first_sample=3)
     for width in (1, 2, 3, 4, 5):
         whole = noise.randn((700, width))

@@ -1,5 +1,5 @@
-"""Coefficients: a number, one value for all, or one per sample, in every form, for every op that
-takes one."""
+"""Coefficients of every op: a number, one value for all samples, or one per sample, in every
+form."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ OTHERS = {
 
 
 def _loss(loss, pred, noise, backend, **options):
-    """The loss per sample beside its gradient, (B, 1 + elements)."""
+    """The loss per sample and, beside it, its gradient: (B, 1 + elements)."""
     pred = pred.detach().requires_grad_()
     value = loss(pred, noise=noise, reduction="sample", backend=backend, **options)
     (gradient,) = torch.autograd.grad(value.sum(), pred)
     return torch.cat([value.detach()[:, None], gradient.flatten(1).to(value.dtype)], 1)
 
 
-# For every op, the coefficients it takes and a call of it with keywords for them.
+# op: (its coefficients, a call that takes them as keywords).
 OPS = {
     "perturb": (
         ("sigma", "alpha"),
@@ -71,7 +71,7 @@ CASES = [(op, name) for op, (names, _) in OPS.items() for name in names]
 PER_SAMPLE = {
     "(B,)": lambda v: v,
     "(B, 1, 1)": lambda v: v.reshape(-1, 1, 1),
-    "float64": lambda v: v.double() * 1.000000001,  # not a float32: must not be rounded before its time
+    "float64": lambda v: v.double() * 1.000000001,  # no float32: must not be rounded early
     "float16": lambda v: v.half(),
     "bfloat16": lambda v: v.bfloat16(),
     "strided": lambda v: torch.stack([v, v * torch.nan], 1)[:, 0],
@@ -97,8 +97,7 @@ def applied(op, name, value, x, noise, backend):
 class TestForms:
     @pytest.mark.parametrize("form", PER_SAMPLE)
     def test_per_sample(self, backend, device, op, name, form):
-        """As each sample by itself with its own number, which also shows that samples do not
-        mix."""
+        """Each sample has the bits that it has alone with its own number, so samples do not mix."""
         x, value = normal(5, 3, 7, device=device), PER_SAMPLE[form](levels(5, device))
         before = value.clone()
         got = applied(op, name, value, x, NOISE, backend)
@@ -116,10 +115,11 @@ class TestForms:
         )
 
     def test_float64_samples(self, backend, device, op, name):
-        """Their arithmetic is float64: a coefficient in float64 reaches them unrounded."""
+        """The arithmetic of float64 samples is float64: a float64 coefficient reaches it
+        unrounded."""
         x, value = normal(5, 11, dtype=torch.float64, device=device), levels(5, device, dtype=torch.float64)
         got = applied(op, name, value, x, NOISE, backend)
-        # The sums of a loss are not promised to agree between backends to the last bit.
+        # Backends need not agree in the last bit of a loss, which is a sum.
         torch.testing.assert_close(got, applied(op, name, value, x, NOISE, "reference"), rtol=1e-14, atol=0)
         assert not torch.equal(got, applied(op, name, value.float(), x, NOISE, backend))
 
@@ -139,7 +139,7 @@ def test_temperature_zero_adds_no_noise(backend, temperature):
 
 
 def test_the_noise_scale_is_made_in_double():
-    """c = sqrt(2 eta T) is rounded once: here a root taken in float32 would be an ulp off."""
+    """c = sqrt(2 eta T) is rounded once: a root taken in float32 would be an ulp off here."""
     x = torch.zeros(1, 4096)
     eta = next(
         eta

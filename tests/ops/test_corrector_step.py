@@ -1,5 +1,5 @@
-"""The corrector's op on the CPU: the bits of the two sums and the Langevin step that it replaces;
-and its definition's numbers."""
+"""The corrector's op on the CPU has the bits of the two sums and the Langevin step that it
+replaces, and the numbers of its definition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTOR = 0.32
 OPS = _ops._REGISTERED
 FUSED = OPS["corrector_step"]
 COMPOSED = functools.partial(reference.corrector_step, loss=OPS["denoising_loss"], step=OPS["langevin_step"])
-# Norms over a batch are added in another order than torch's: a step size may differ by a few
+# Norms over a batch are added in another order than torch's, so a step size may differ by a few
 # roundings of a float64.
 ROUNDINGS = {torch.float64: 1e-14, torch.float32: 2e-7, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
@@ -106,8 +106,8 @@ class TestBits:
 
 
 def test_the_definition(shape, dtype, together):
-    """Whose sums are in float64: the kernel's norms are good to float32's rounding, or to
-    float64's."""
+    """The definition sums in float64; the kernel's norms are good to float32's rounding, or to
+    float64's for float64 samples."""
     if 0 in shape[1:]:
         pytest.skip("refused: no norms")
     x, score = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
@@ -152,11 +152,12 @@ def test_no_elements(together):
 
 
 class TestSampler:
-    """Without the dispatcher, by the op, and composed."""
+    """The sampler steps in three ways: without the dispatcher, by the op, and composed of the
+    ops that it replaces."""
 
     @pytest.fixture
     def outcomes(self, monkeypatch):
-        """What each step without the dispatcher answered."""
+        """Collects what each call of a step without the dispatcher returned."""
         seen: list[bool] = []
         for kind in (PlainStep, PlainCorrector):
             call = kind.__call__
@@ -165,7 +166,7 @@ class TestSampler:
         return seen
 
     def three_ways(self, monkeypatch, run):
-        """Without the dispatcher; by the op; by the ops it replaces."""
+        """Runs without the dispatcher, then by the op, then by the ops that it replaces."""
         yield run()
         with monkeypatch.context() as patch:
             patch.setattr(PlainStep, "of", lambda *_: None)

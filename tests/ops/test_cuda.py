@@ -1,5 +1,5 @@
-"""The CUDA library on a device, beyond the tests of every op, which run there too (the fixture
-``backend``): all marked ``gpu``."""
+"""The CUDA library on a device, beyond the tests of every op, which the fixture ``backend`` runs
+there too: all marked ``gpu``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 3
 
 @pytest.fixture(params=["cuda", "triton"])
 def on_device(request):
-    """Both ways to run on a device; one that is not there is named."""
+    """Each backend that runs on a device; the skip message says why one is missing."""
     state = pyebm.backends()[request.param]
     if state is not True:
         pytest.skip(f"{request.param}: {state}")
@@ -34,7 +34,7 @@ def data(*shape, seed=0):
 
 
 def everything(backend, x, score, rows, noise):
-    """One call of each op; the losses with their backward pass."""
+    """Yields the result of each op; for the losses, of their backward pass."""
     pred = score.clone().requires_grad_()
     pyebm.dsm_loss(pred, rows, noise, backend=backend).backward()
     yield pred.grad
@@ -49,7 +49,7 @@ def everything(backend, x, score, rows, noise):
 
 def test_nothing_waits_for_the_host(on_device):
     x, score, rows = data(64, 300), data(64, 300, seed=1), levels(64, "cuda")
-    list(everything(on_device, x, score, rows, NOISE))  # copies the noise's name, and compiles
+    list(everything(on_device, x, score, rows, NOISE))  # the first call copies the noise's name and compiles
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -59,8 +59,8 @@ def test_nothing_waits_for_the_host(on_device):
 
 
 def test_another_stream_is_the_one_that_runs(on_device):
-    """Work queued behind a long wait on a side stream: done on the default one it would be done too
-    early."""
+    """Work is queued behind a long wait on a side stream: a kernel on the default stream would
+    run too early."""
     x, score, rows = data(64, 300), data(64, 300, seed=1), levels(64, "cuda")
     want = [t.clone() for t in everything("reference", x, score, rows, NOISE)]
     late = torch.zeros_like(x)
@@ -103,7 +103,7 @@ def test_the_second_device_while_the_first_is_current(on_device):
 
 
 def test_a_launch_that_fails_names_the_op():
-    """In a process of its own, whose device is then lost."""
+    """The call runs in a process of its own, because it loses the device."""
     if pyebm.backends()["cuda"] is not True:
         pytest.skip(f"cuda: {pyebm.backends()['cuda']}")
     code = """

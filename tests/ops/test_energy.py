@@ -1,4 +1,4 @@
-"""energy_score: minus the gradient of the energy, detached for sampling or with its graph for
+"""energy_score is minus the gradient of the energy, detached for sampling or with its graph for
 training."""
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def quartic(x):
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 @pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4, 4), (0, 3), (1, 1)], ids=name_of)
 def test_sign_and_scale(dtype, shape):
-    """-x for the standard normal's energy, -4 x^3 for x^4; (B,) and (B, 1) energies alike."""
+    """The score is -x for the standard normal's energy and -4 x^3 for x^4, whether energies are
+    (B,) or (B, 1)."""
     x = normal(*shape, dtype=dtype)
     assert_equal(pyebm.energy_score(quadratic, x), -x)
     torch.testing.assert_close(pyebm.energy_score(quartic, x), -4 * x**3)
@@ -55,8 +56,8 @@ class TestGraph:
         assert_equal(x, normal(4, 3))
 
     def test_training_reaches_the_parameters(self):
-        """E = theta x^2 / 2, score -theta x, loss |score|^2 / 2: its derivative in theta is theta
-        x^2."""
+        """For E = theta x^2 / 2 the score is -theta x; the loss |score|^2 / 2 has the derivative
+        theta x^2 in theta."""
         theta = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
         x = normal(4, 3, dtype=torch.float64)
         score = pyebm.energy_score(lambda x: theta * quadratic(x), x, create_graph=True)
@@ -65,7 +66,8 @@ class TestGraph:
         torch.testing.assert_close(got, 1.5 * x.square().sum())
 
     def test_differentiable_in_x(self):
-        """create_graph with an x that requires grad: the Hessian's products too, twice."""
+        """With create_graph, the score has the Hessian's products as first derivatives in x, and
+        second derivatives too."""
         x = normal(2, 3, dtype=torch.float64, grad=True)
 
         def score(x):
@@ -75,7 +77,7 @@ class TestGraph:
         assert torch.autograd.gradgradcheck(score, x)
 
     def test_trains_beneath_the_loss(self):
-        """The gradient in a network's parameters, against torch.autograd on the plain
+        """The gradient in a network's parameters equals torch.autograd's on the plain
         expression."""
         noise, x = pyebm.Noise(0), normal(6, 3, dtype=torch.float64)
         net = nn.Sequential(nn.Linear(3, 8), nn.Softplus(), nn.Linear(8, 1)).double()

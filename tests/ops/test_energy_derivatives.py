@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 
 import pyebm
 
-# Torch's own forward derivatives, at their first use.
+# torch warns at the first use of its own forward derivatives.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 X, V = normal(3, 2, dtype=torch.float64), normal(3, 2, dtype=torch.float64, seed=5)

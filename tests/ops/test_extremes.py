@@ -1,5 +1,5 @@
-"""Losses at the ends of float32: every backend has the same numbers, and none is finite and
-wrong."""
+"""Losses at the ends of float32: all backends give the same number, which is right or not
+finite."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_loss_is_right_or_not_finite(sigma, form, weight):
     if 1e-18 < sigma < 1e18:
         assert math.isfinite(loss)
     if weight == 0 and sigma > 1e19:
-        assert math.isnan(loss)  # 0 times infinity, as torch has it
+        assert math.isnan(loss)  # 0 times infinity, as in torch
 
 
 @pytest.mark.parametrize("sigma", [1e18, 1e20, 1e30])
@@ -85,7 +85,7 @@ def test_tensors_are_finite_where_numbers_must_be(form, value, backend):
 
 
 def test_large_coefficients_are_finite():
-    """Their squares are not, by which the check is quick."""
+    """The quick check squares them, and their squares are not finite."""
     pyebm.perturb(torch.ones(3, 4), 0.5, NOISE, alpha=torch.full((3,), 3e38))
 
 

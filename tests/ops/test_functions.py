@@ -1,5 +1,5 @@
-"""exp, sine, cosine, roots and sums with fixed operations: accuracy, the ends of their ranges,
-derivatives, order."""
+"""exp, sine, cosine, roots and sums with fixed operations: their accuracy, the ends of their
+ranges, derivatives, order of adding."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def points(low, high, dtype, count=1500):
 
 
 def ulps(got: torch.Tensor, truth: list) -> float:
-    """The largest error in units of the last place; it may be below one half where the result is
-    rounded correctly."""
+    """The largest error in units of the last place; a correctly rounded result may be below one
+    half."""
     kind = np.float32 if got.dtype == torch.float32 else np.float64
     return max(
         float(abs(mpmath.mpf(float(g)) - t) / mpmath.mpf(float(np.spacing(kind(abs(float(t)))))))
@@ -43,7 +43,8 @@ def test_exponential(dtype, low, high):
 @pytest.mark.parametrize("dtype", REAL)
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-30.0, 30.0), (-1e6, 1e6), (0.0, 1e-6)])
 def test_sine_and_cosine(dtype, low, high):
-    """Relative to the result, however small: the reduction to a quarter turn is exact."""
+    """The error is relative to the result, however small, because the reduction to a quarter
+    turn is exact."""
     t = points(low, high, dtype)
     sine, cosine = sine_cosine(t)
     assert ulps(sine, [mpmath.sinpi(2 * mpmath.mpf(float(value))) for value in t]) < 1.6

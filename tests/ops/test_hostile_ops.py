@@ -35,11 +35,10 @@ CASES = [
 
 
 def in_a_child(function):
-    """The list that function() returns, from a process of its own; what killed it, where something
-    did."""
+    """Runs function() in a child process and returns its list, or what killed the child."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads, which hostile calls don't start
+        warnings.simplefilter("ignore")  # fork warns of threads, but hostile calls start none
         child = os.fork()
     if child == 0:
         signal.alarm(60)
@@ -66,8 +65,8 @@ def copies(values):
 
 
 def unrefused(op, kernel, reduction=1):
-    """The hostile calls that are not refused, or not by the argument's name, or that have changed
-    something."""
+    """Describes each hostile call that is not refused, or not by the argument's name, or that
+    has changed something."""
     wrong = []
     for argument in op.arguments:
         for what, values in hostile_ops.spoiled(op, argument, hostile_ops.good(op, reduction)):
@@ -79,7 +78,7 @@ def unrefused(op, kernel, reduction=1):
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 if argument.label not in str(error) and not isinstance(
                     error, NotImplementedError
-                ):  # torch's: no such backend
+                ):  # torch's own words for a missing backend
                     wrong.append(f"{call} was refused without its name: {error}")
             else:
                 wrong.append(f"{call} was taken")
@@ -106,7 +105,7 @@ def test_hostile_calls_of_other_reductions(name, reduction):
 
 
 def on_meta(values):
-    """But for a network's layout, which is always the host's."""
+    """Moves tensors to meta, except a network's layout, which is always on the host."""
     return {
         name: value.to("meta") if isinstance(value, torch.Tensor) and name != "layout" else value
         for name, value in values.items()
@@ -115,7 +114,8 @@ def on_meta(values):
 
 @pytest.mark.parametrize("name", OPS)
 def test_fakes_refuse_the_same(name):
-    """But for memory, which they don't have, and numbers of parameters, which the ops know."""
+    """Fakes make the same refusals, except about memory, which they don't have, and about
+    numbers of parameters, which only the ops know."""
     op, taken = OPS[name], []
     kernel, good, well = _op_checks.fake(op), hostile_ops.good(op), on_meta(hostile_ops.good(op))
     kernel(*well.values())

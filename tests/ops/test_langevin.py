@@ -1,5 +1,5 @@
-"""langevin_step, langevin_step_ and affine_step: every option, the same bits whatever computes
-them, and the gradient."""
+"""langevin_step, langevin_step_ and affine_step: every option, the same bits on every backend,
+and the gradient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOISE = Noise(3, step=4)
 
 
 def state(shape, dtype=torch.float32, device="cpu"):
-    """(x, score, mask) of one shape."""
+    """Returns (x, score, mask) of one shape."""
     mask = normal(*shape, device=device, seed=2) > -0.5
     return (
         normal(*shape, dtype=dtype, device=device),
@@ -28,7 +28,7 @@ def state(shape, dtype=torch.float32, device="cpu"):
 
 
 def options(batch, mask, device="cpu"):
-    """From nothing to everything at once."""
+    """Sets of options, from nothing to everything at once."""
     rows = {
         "step_size": levels(batch, device, seed=1),
         "temperature": levels(batch, device, seed=2, dtype=torch.float64),
@@ -46,7 +46,7 @@ def pair(result):
 
 
 def plain(x, score, step_size, temperature=1.0, clamp=None, score_clip=None, mask=None):
-    """What the docstring says, in plain PyTorch: (x', mean)."""
+    """The formula of the docstring in plain PyTorch; returns (x', mean)."""
     z = NOISE.randn(x.shape, dtype=x.dtype, device=x.device)
     score = score if score_clip is None else score.clamp(-score_clip, score_clip)
     mean = x + step_size * score
@@ -88,7 +88,8 @@ class TestEqualsTheReference:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=name_of)
 class TestEqualsPlainPyTorch:
-    """The same operations in the same order: in these dtypes the very bits."""
+    """In these dtypes the kernels give PyTorch's bits, because they do the same operations in
+    the same order."""
 
     @pytest.mark.parametrize(
         "chosen",
@@ -175,7 +176,7 @@ def test_nan_and_infinities_stay_in_their_element(backend, device, dtype, where,
         assert_equal(new[~at], old[~at])
         assert new[at].isnan().all() == math.isnan(value)
     if math.isinf(value) and where == "x":
-        assert_equal(got[0][at], torch.full_like(got[0][at], math.copysign(1, value)))  # clamped
+        assert_equal(got[0][at], torch.full_like(got[0][at], math.copysign(1, value)))  # the clamp bounds it
     masked = pyebm.langevin_step(x, score, 0.1, NOISE, mask=~at, backend=backend)
     assert_equal(masked[at], x[at], equal_nan=True)
 
@@ -251,7 +252,8 @@ class TestGradient:
         assert_equal([t.detach() for t in pair(step(x, score))], want)
 
     def test_equals_plain_pytorch(self, backend, device):
-        """Through two steps and a score that depends on x, against the eager expression."""
+        """Differentiates through two steps and a score that depends on x, and compares with the
+        eager expression."""
 
         def gradient(step):
             start = x = normal(4, 5, device=device, grad=True)

@@ -1,4 +1,4 @@
-"""Memory layouts: whatever the strides, an element's noise goes by its logical index, and results
+"""Memory layouts: with any strides, an element's noise depends on its logical index, and results
 keep the input's layout."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def padded(x, *starts_and_steps):
     return x.new_full([end + 1 for end in ends], filler(x))[windows].copy_(x)
 
 
-# Each gives the same values in other strides.
+# Each function gives the same values in other strides.
 LAYOUTS = {
     "contiguous": lambda x: x.clone(),
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -50,7 +50,7 @@ LAYOUTS = {
 
 @pytest.fixture(params=(torch.float32, torch.float64, torch.bfloat16), ids=name_of)
 def dtype(request):
-    """One of every width."""
+    """One dtype of each width."""
     return request.param
 
 
@@ -66,7 +66,7 @@ def other(request, layout):
 
 
 def operands(dtype, device, layout, other):
-    """(x, y) contiguous, and the same in these layouts."""
+    """Returns (x, y) contiguous, and the same values in these layouts."""
     first, second = (
         normal(*SHAPE, dtype=dtype, device=device),
         normal(*SHAPE, dtype=dtype, device=device, seed=1),
@@ -120,7 +120,7 @@ def test_losses(backend, device, dtype, layout, other):
 
 
 def test_threads_and_strides(backend, device, threads, layout):
-    """Threads that write side by side into one strided tensor."""
+    """Threads write side by side into one strided tensor."""
     x = normal(30, 3, 32, 33, device=device)  # 95,040 elements
     want = pyebm.langevin_step(x, -x, 0.1, NOISE, return_mean=True, backend=backend)
     assert torch.get_num_threads() == threads
@@ -142,7 +142,7 @@ def test_a_mask_broadcasts(backend, device):
 
 
 def test_expanded_inputs_are_read(backend, device, dtype):
-    """Stride 0 is fine for what is only read."""
+    """A tensor that is only read may have stride 0."""
     x = normal(6, 1, 9, 1, dtype=dtype, device=device).expand(SHAPE)
     score = normal(1, 5, 1, 10, dtype=dtype, device=device).expand(SHAPE)
     step = pyebm.langevin_step(x, score, 0.1, NOISE, backend=backend)
@@ -179,7 +179,7 @@ def test_in_place_touches_nothing_between_the_slices(backend, device, dtype):
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_any_strides(data):
-    """Any permutation of any slicing of any small shape, for state, score and mask each."""
+    """State, score and mask each have any permutation of any slicing of any small shape."""
     shape = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=5).map(tuple))
     plain = normal(*shape), normal(*shape, seed=1), normal(*shape, seed=2)
 

@@ -1,4 +1,4 @@
-"""The edge of 2**32 of steps, streams and ids: the last one works, the next is a ValueError that
+"""Steps, streams and ids stay below 2**32: the last one works, and the next is a ValueError that
 names it, on every backend."""
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def level_score(x, _level):
     return -x
 
 
-# Each with the streams that it draws from; what has a schedule ends long before the steps do.
+# Each with the number of streams that it draws from. A sampler with a schedule ends long before the
+# steps do.
 SAMPLERS = {
     "Langevin": (lambda backend: samplers.Langevin(torch.neg, 0.1, backend=backend), 1),
     "a target's chain": (lambda backend: samplers.Langevin(targets.Harmonic(), 0.1, backend=backend), 1),
@@ -109,7 +110,7 @@ def test_ids(call, seed):
 
 
 def test_seeds_and_the_first_sample():
-    """A seed per sample does not do away with the ids."""
+    """Seeds of each sample do not replace the ids, so the ids are still checked."""
     noise = Noise(SEEDS, first_sample=LAST - 1)
     with pytest.raises(ValueError, match="first_sample=4294967294 and 3 samples"):
         noise.randn((3, 2))

@@ -1,5 +1,5 @@
-"""dsm_loss and denoising_loss: values, and the gradient of one backward pass. More on autograd in
-test_losses_autograd.py."""
+"""dsm_loss and denoising_loss: values, and the gradient of one backward pass.
+test_losses_autograd.py has more on autograd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REDUCTIONS = ("none", "sample", "sum", "mean", "batchmean")
 
 
 def affine(batch, device="cpu"):
-    """Coefficients of all sorts."""
+    """Coefficients as numbers and tensors, of several dtypes and signs."""
     return {
         "kappa": levels(batch, device, seed=1) - 0.6,
         "lam": -0.4,
@@ -27,7 +27,7 @@ def affine(batch, device="cpu"):
 
 
 def calls(x, device="cpu"):
-    """name: loss(pred, noise, **options), of every kind."""
+    """Returns {name: loss(pred, noise, **options)} for losses of every kind."""
     batch = x.shape[0]
     x0, sigma = normal(*x.shape, dtype=x.dtype, device=device, seed=7), levels(batch, device, seed=4)
     return {
@@ -45,8 +45,8 @@ KINDS = tuple(calls(normal(1, 1)))
 
 
 def formula(kind, pred, z, dtype, device="cpu"):
-    """The elementwise loss in plain PyTorch, from the docstrings, of a float64 pred; x0 came in
-    dtype."""
+    """The elementwise loss in plain PyTorch, as the docstrings define it, of a float64 pred; x0
+    is drawn in ``dtype``."""
     sigma, x0 = (
         column(levels(pred.shape[0], device, seed=4), pred).double(),
         normal(*pred.shape, dtype=dtype, device=device, seed=7),
@@ -73,7 +73,8 @@ def reduced(loss, reduction):
 
 
 def with_gradient(loss, pred, noise, seed=9, **options):
-    """(loss, gradient) for a random grad_output: a loss is seldom the last layer."""
+    """Returns (loss, gradient) for a random grad_output, because a loss is seldom the last
+    layer."""
     pred = pred.detach().requires_grad_()
     value = loss(pred, noise, **options)
     above = normal(*value.shape, dtype=value.dtype, device=pred.device, seed=seed)
@@ -83,8 +84,8 @@ def with_gradient(loss, pred, noise, seed=9, **options):
 @pytest.mark.parametrize("own", [False, True], ids=["noise", "own-noise"])
 @pytest.mark.parametrize("kind", ["dsm-rows", "affine"])
 def test_equals_the_reference(backend, device, dtype, shape, kind, own):
-    """Gradients and elementwise losses to the bit; sums, which are not promised to agree,
-    closely."""
+    """Gradients and elementwise losses agree to the bit; sums, whose bits are not promised,
+    agree closely."""
     pred = normal(*shape, dtype=dtype, device=device)
     loss = calls(pred, device)[kind]
     noise = normal(*shape, dtype=dtype, device=device, seed=5) if own else NOISE
@@ -109,8 +110,8 @@ class TestEqualsTheFormula:
             formula(kind, pred.double(), NOISE.randn(pred.shape, device=device), dtype, device), reduction
         )
         assert got.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        # float32 sums to 1e-6; single elements lose more to cancellation, which their own size does
-        # not show.
+        # float32 sums are good to 1e-6; a single element loses more by cancellation, and its own
+        # size does not show how much.
         rtol, atol = (1e-13, 1e-14) if dtype == torch.float64 else (1e-6, 2e-6 if reduction == "none" else 0)
         torch.testing.assert_close(got.double(), want, rtol=rtol, atol=atol)
 
@@ -140,8 +141,8 @@ def test_float32_elementwise_is_the_plain_expression(backend, device):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_own_noise_equals_the_regenerated(backend, device, dtype, kind):
-    """float64 tensors are regenerated from the same float32 normals; half ones would round them, so
-    float32 is given."""
+    """float64 noise is regenerated from the same float32 normals; a half-precision tensor would
+    round them, so the test gives float32."""
     pred = normal(6, 5, 33, dtype=dtype, device=device)
     z = NOISE.randn(pred.shape, dtype=torch.promote_types(dtype, torch.float32), device=device)
     for reduction in ("none", "sample", "mean"):
@@ -170,7 +171,7 @@ def test_a_sample_does_not_depend_on_its_batch(backend, device, size):
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("shape", LARGE, ids=name_of)
 def test_threads_change_nothing(backend, device, shape, reduction):
-    """Not even the sums: with one thread, with two, and on every run."""
+    """Not even the sums change: with one thread, with two, and on every run."""
     pred, before, results = normal(*shape, device=device), torch.get_num_threads(), []
     try:
         for threads in (1, 2, 2):
@@ -209,7 +210,7 @@ def test_nan_stays_in_its_sample(backend, device, dtype, kind):
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)], ids=name_of)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_empty(backend, device, dtype, shape, reduction):
-    """As in torch: no elements sum to 0, and have no mean."""
+    """As in torch, the sum of no elements is 0, and their mean is NaN."""
     pred = normal(*shape, dtype=dtype, device=device, grad=True)
     loss = pyebm.dsm_loss(pred, levels(shape[0], device), NOISE, reduction=reduction, backend=backend)
     assert_equal(loss.detach().double(), reduced(pred.detach().double(), reduction), equal_nan=True)
@@ -218,7 +219,7 @@ def test_empty(backend, device, dtype, shape, reduction):
 
 
 def test_empty_samples_with_coefficients_by_element(backend, device):
-    """A sum of nothing is 0, whatever weighs it."""
+    """A sum of nothing is 0, whatever its weights."""
     pred = torch.empty(3, 0, device=device)
     nothing = torch.empty(3, 0, device=device)
     assert_equal(

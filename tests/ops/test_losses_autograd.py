@@ -1,5 +1,5 @@
-"""The losses under autograd: beneath other layers, twice, accumulated, scaled, in low precision,
-and under autocast."""
+"""The losses under autograd: beneath other layers, differentiated twice, accumulated, scaled, in
+low precision, and under autocast."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOSSES = {
 
 
 def plain(name, pred, reduction):
-    """The same in plain PyTorch, with the noise in pred's dtype."""
+    """The same loss in plain PyTorch, with the noise in pred's dtype."""
     z, (s, w) = (
         NOISE.randn(pred.shape, dtype=pred.dtype),
         (column(levels(4, seed=seed), pred).to(pred) for seed in (0, 1)),
@@ -50,8 +50,8 @@ LOSS_AND_REDUCTION = [
 
 
 def given(own, pred):
-    """The noise: named, or the same numbers given (in float32 and float64, where they are the
-    same)."""
+    """Returns the noise by name, or the same numbers as a tensor (in float32 and float64, where
+    they are equal)."""
     return NOISE.randn(pred.shape, dtype=pred.dtype, device=pred.device) if own else NOISE
 
 
@@ -80,8 +80,8 @@ class TestDerivatives:
         assert_equal(grads[1].detach(), grads[0])
 
     def test_retained_graph(self, backend, device, dtype, loss, reduction, own):
-        """Backward three times with different gradients from above: each as if it were the
-        first."""
+        """Three backward passes with different gradients from above: each gives what it would
+        give as the first."""
         pred = normal(4, 7, dtype=dtype, device=device, grad=True)
         noise = given(own, pred)
         value = loss(pred, noise, reduction=reduction, backend=backend)
@@ -97,8 +97,8 @@ class TestDerivatives:
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("name", LOSSES)
 def test_not_the_last_layer(backend, device, dtype, name, reduction):
-    """In the middle of a graph, beside another use of the same tensor, with gradients accumulating
-    in the leaf."""
+    """The loss is in the middle of a graph, beside another use of the same tensor, and gradients
+    accumulate in the leaf."""
 
     def gradient(dtype, loss):
         leaf = normal(4, 7, dtype=torch.float64, device=device).to(dtype).requires_grad_()
@@ -114,7 +114,7 @@ def test_not_the_last_layer(backend, device, dtype, name, reduction):
 
 
 def test_gradient_penalty_trains(backend, device):
-    """A loss of the loss's gradient, against plain PyTorch."""
+    """Differentiates a function of the loss's gradient, against plain PyTorch."""
 
     def gradient(loss):
         weight = normal(7, 7, device=device, seed=1, grad=True)
@@ -140,14 +140,14 @@ class TestLowPrecision:
         exact = (
             2e-4 / pred.numel() * (pred.detach().double() - NOISE.randn(pred.shape, device=device).double())
         )
-        assert (plain == 0).double().mean() > 0.9  # they do underflow without
+        assert (plain == 0).double().mean() > 0.9  # they underflow unless scaled
         torch.testing.assert_close(scaled.double() / 65536, exact, rtol=2**-11, atol=2.0**-25 / 65536)
 
     @pytest.mark.parametrize("dtype", HALVES, ids=name_of)
     @pytest.mark.parametrize("weight", [None, "sigma2"])
     def test_small_sigma_does_not_overflow(self, backend, device, dtype, weight):
-        """(score + z / sigma)^2 exceeds float16's 65504 here; the loss is nevertheless as good as
-        its input."""
+        """(score + z / sigma)^2 exceeds float16's 65504 here, and yet the loss is as good as its
+        input."""
         sigma = torch.tensor([1e-4, 1e-3, 1e-2, 10.0], device=device)
         z = NOISE.randn((4, 4096), device=device)
         exact_score = -z / sigma[:, None]
@@ -159,14 +159,14 @@ class TestLowPrecision:
             loss.double(), (factor * (s + z.double() / t) ** 2).sum(1), rtol=1e-5, atol=0
         )
         (grad,) = torch.autograd.grad(loss.sum(), score)
-        # The residual is a small difference: its float32 error is relative to z / sigma.
+        # The residual is a small difference, so its float32 error is relative to z / sigma.
         want, eps = 2 * factor * (s + z.double() / t), torch.finfo(dtype).eps
         error = (grad.double() - want).abs() - eps * want.abs() - 2 * factor * 2**-22 * (z.double() / t).abs()
         assert error.max() < (2.0**-25 if dtype == torch.float16 else 0.0) + 1e-30
 
     def test_a_wider_target_widens(self, backend, device):
-        """float32 noise or x0 with a half-precision prediction: nothing is rounded but the
-        gradient."""
+        """With float32 noise or x0 and a half-precision prediction, only the gradient is
+        rounded."""
         pred = normal(4, 7, dtype=torch.bfloat16, device=device, grad=True)
         z, x0 = normal(4, 7, device=device, seed=1), normal(4, 7, device=device, seed=2)
         wide = pred.detach().float().requires_grad_()
@@ -178,8 +178,8 @@ class TestLowPrecision:
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_autocast(self, backend, device, reduction):
-        """Like torch's losses: a half-precision prediction in, a float32 loss out, and gradients
-        for float32 parameters."""
+        """Like torch's losses, it takes a half-precision prediction and returns a float32 loss,
+        with gradients for float32 parameters."""
         net, x = torch.nn.Linear(7, 7, device=device), normal(4, 7, device=device)
         with torch.no_grad():
             net.weight.copy_(normal(7, 7, seed=1))
@@ -203,8 +203,8 @@ class TestLowPrecision:
 
 @pytest.mark.parametrize("changed", ["pred", "noise", "x0", "kappa", "weight"])
 def test_what_backward_needs_must_not_change_unseen(backend, device, changed):
-    """torch refuses a backward whose saved tensors were written to since; either that, or the right
-    gradient."""
+    """Backward gives the right gradient, or torch refuses it because its saved tensors were
+    written to."""
     tensors = {
         "noise": normal(4, 7, device=device, seed=1),
         "x0": normal(4, 7, device=device, seed=2),

@@ -1,5 +1,5 @@
-"""Memory: measured from torch's allocator and, since the kernels could allocate beside it, from the
-process."""
+"""Memory is measured by torch's allocator, and also by the process, since the kernels could
+allocate beside torch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SHAPE = (64, 1000)
 
 
 def small(backend: str) -> int:
-    """Sums and coefficients, (B,); the CUDA kernels keep a table of the latter, some 56 bytes a
-    sample."""
+    """Bytes for sums and coefficients, (B,); for the coefficients the CUDA kernels keep a table
+    of some 56 bytes a sample."""
     return (8 if backend == "cpu" else 64) * SHAPE[0] + (256 if backend == "cpu" else 512)
 
 
 def peak(call) -> int:
     """The most bytes that torch's allocator holds at once for this call."""
-    call()  # whatever the first call sets up is not the operation's
+    call()  # the set-up of the first call is not part of the operation
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = call()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -47,8 +47,8 @@ def tensors(dtype):
 
 
 def test_the_measure_sees_what_eager_code_allocates():
-    """The same loss in plain PyTorch takes several tensors: a measure that missed them would prove
-    nothing."""
+    """The same loss in plain PyTorch takes several tensors: if the measure missed them, it would
+    prove nothing."""
     x, z, sigma, size = tensors(torch.float32)
     x.requires_grad_()
     assert (
@@ -159,8 +159,8 @@ MIXTURE = """
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("count", "dim", "batch"), [(100_000, 8, 2048), (10_000, 3072, 48)])
 def test_a_mixture_takes_no_matrix_of_samples_and_components(count, dim, batch):
-    """Beside the two results, only a thread's tile: some 40 bytes for each of its 16 samples'
-    elements."""
+    """Beside its two results, the call takes only one tile per thread: some 40 bytes for each
+    element of the tile's 16 samples."""
     command = [sys.executable, "-c", textwrap.dedent(MIXTURE), str(count), str(dim), str(batch)]
     grown = 1024 * int(
         subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout

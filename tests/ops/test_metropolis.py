@@ -1,4 +1,4 @@
-"""MALA and HMC step by step against their definitions in plain float64, the test's decisions, and
+"""MALA and HMC step by step against their definitions in plain float64; the test's decisions;
 the adaptation's formulas."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def column(rows: float | Tensor) -> float | Tensor:
 
 
 def log_q(to: Tensor, at: Tensor, eta: float | Tensor, t: float, mask: Tensor) -> Tensor:
-    """The proposal's log density, up to what depends on neither."""
+    """The proposal's log density, up to terms that depend on neither ``to`` nor ``at``."""
     moved = (to - at - column(eta) * score(at)) * mask
     return -moved.square().sum(1) / (4 * eta * t)
 
@@ -89,7 +89,7 @@ def test_step_by_step(kind, t, closed, step, mask):
         torch.testing.assert_close(run.states[k], want, rtol=1e-9, atol=1e-9)
         assert_equal(decided[k], accept)
         torch.testing.assert_close(run.info["energy"][k], energy(want), rtol=1e-9, atol=1e-9)
-        x = run.states[k]  # so that rounding does not add up
+        x = run.states[k]  # start from the run's own state, so that rounding does not add up
     assert 50 < sum(int((~accept).sum()) for accept in decided) < 1500
 
 
@@ -106,7 +106,7 @@ def test_accept_prob_and_info():
     assert_equal(torch.stack([accepted for _, accepted in seen]), moved)
     assert_equal(run.info["acceptance"], moved.double().mean(0))
     assert_equal(run.info["energy"][-1], energy(run.x))
-    # What was accepted is a Bernoulli draw of accept_prob.
+    # Each acceptance is a Bernoulli draw with probability accept_prob.
     probability = run.info["accept_prob"]
     spread = math.sqrt(float((probability * (1 - probability)).sum()))
     assert abs(float(moved.double().sum() - probability.sum())) < 4.5 * spread
@@ -114,8 +114,8 @@ def test_accept_prob_and_info():
 
 
 def test_mala_is_hmc_of_one_leapfrog_step():
-    """eta = eps^2 / 2, the same normals and uniforms: the same decisions and, up to rounding, the
-    same states."""
+    """With eta = eps^2 / 2 and the same normals and uniforms, both make the same decisions and,
+    up to rounding, the same states."""
     x, eps = normal(500, 3, dtype=torch.float64), 0.8
     one, other = (
         sampler(x, 20, noise=Noise(2)) for sampler in (MALA(energy, eps**2 / 2), HMC(energy, eps, 1))
@@ -124,8 +124,8 @@ def test_mala_is_hmc_of_one_leapfrog_step():
 
 
 def test_jitter():
-    """Each chain and step its own eps, from stream + 2; what it cures: half a period mirrors x for
-    ever."""
+    """Each chain and step draws its own eps, from stream + 2. Jitter cures a trajectory of half
+    a period, which mirrors x for ever."""
     x = normal(200, 3, dtype=torch.float64)
     got = HMC(energy, 0.4, 4, jitter=0.5)(x, 1, noise=Noise(3, step=5, stream=2))
     eps = 0.4 * (0.5 + Noise(3, step=5, stream=4).rand((200, 1)).double().flatten())
@@ -144,8 +144,7 @@ def test_jitter():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_proposal_without_a_finite_energy_is_refused(bad):
-    """A wall at 1: nobody ends beyond it, whoever was at a finite energy; the other chains go
-    on."""
+    """A wall at 1: no chain with a finite energy ends beyond it, and the other chains go on."""
 
     def walled(x: Tensor) -> Tensor:
         return torch.where(x.amax(1) > 1, bad, 0.5 * x.square().sum(1))
@@ -167,7 +166,7 @@ def test_a_score_that_explodes_does_not_take_others_along():
 
 class TestAdaptation:
     def test_dual_averaging(self):
-        """Hoffman & Gelman (2014), algorithm 5, chain by chain, from the acceptance that the
+        """Hoffman & Gelman (2014), algorithm 5, for each chain, from the acceptance that the
         sampler reports."""
         warmup, start, target = 25, 0.3, 0.65
         run = HMC(energy, start, 3, warmup=warmup, target_acceptance=target)(
@@ -192,9 +191,9 @@ class TestAdaptation:
 
     @pytest.mark.filterwarnings("ignore:MALA. the energy at the start is NaN")
     def test_a_chain_that_never_moves_does_not_stop_the_others(self):
-        """Its step size falls, but stays a number that a kernel takes."""
+        """The stuck chains' step size falls, but remains a number that a kernel takes."""
         stuck = MALA(lambda x: x.sum(1) * math.nan, 1.0, score_fn=torch.neg, warmup=5000)
-        end = stuck(State(torch.ones(2, 2), Noise(0)), 4700)  # without a bound e^-780
+        end = stuck(State(torch.ones(2, 2), Noise(0)), 4700)  # it would be e^-780 without a bound
         assert (end.x == 1).all()
         assert (end.extra["step_size"] > 0).all()
 
@@ -203,11 +202,11 @@ class TestAdaptation:
         ratio = end.extra["step_size"] / levels(6).double()
         torch.testing.assert_close(
             ratio, ratio[:1].expand(6), rtol=1e-12, atol=0
-        )  # they keep their proportions
+        )  # the step sizes keep their proportions
 
 
 def test_targets_bring_their_score():
-    """No autograd for a target; the same chain as from its energy."""
+    """A target's score needs no autograd; the chain is the one around its energy."""
     target = pyebm.targets.DoubleWell().double()
     x = normal(100, 2, dtype=torch.float64)
     for make in (lambda e: MALA(e, 0.05), lambda e: HMC(e, 0.2, 3)):

@@ -1,5 +1,5 @@
-"""MALA and HMC on closed-form targets in one launch: the bits of the same steps by several ops
-each."""
+"""MALA and HMC on closed-form targets run in one launch, and have the bits of the same steps by
+several ops each."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def test_a_step_size_for_each_chain(of, rows, monkeypatch):
 
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_after_the_warm_up(of, monkeypatch):
-    """The steps of the warm-up are ops; those behind it the kernel's, whose step size is the one
-    that was found."""
+    """The warm-up's steps are ops; the later steps are the kernel's, with the step size that the
+    warm-up found."""
     sampler = SAMPLERS[of](make("gaussian", 3), 0.1, warmup=10)
     steps = []
     original = Metropolis.decide
@@ -73,7 +73,7 @@ def test_chains_depend_on_nothing_but_themselves(of):
 @pytest.mark.parametrize("of", SAMPLERS)
 @pytest.mark.parametrize("start", [1e10, 1e18])
 def test_proposals_without_an_energy_are_never_taken(of, start, monkeypatch):
-    """Of -infinity, and of NaN."""
+    """Such a proposal's energy is -infinity or NaN."""
     target = pyebm.targets.Polynomial([0.0, 0.0, 0.0, -1e30, 1e-30])
     with pytest.warns(RuntimeWarning):
         ours = both(monkeypatch, SAMPLERS[of](target, 1e3), torch.full((50, 2), start), 4, NAMED)
@@ -82,8 +82,8 @@ def test_proposals_without_an_energy_are_never_taken(of, start, monkeypatch):
 
 @pytest.mark.parametrize("n_leapfrog", [0, 1, 3])
 def test_the_reference(n_leapfrog):
-    """In float64, step by step in torch's own operations: another order of the squares' sums, and
-    nothing else."""
+    """The reference steps in torch's own operations, in float64: only the order in which the
+    squares are added differs."""
     target, x = make("rosenbrock", 4), 0.3 * normal(20, 4, dtype=torch.float64)
     made = []
     for op in (_ops._REGISTERED["metropolis_chain"], reference.OPS["metropolis_chain"]):

@@ -1,4 +1,5 @@
-"""MALA and HMC on networks in one launch: the bits of the same steps by several ops each."""
+"""MALA and HMC on networks run in one launch, and have the bits of the same steps by several ops
+each."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def test_conditions_and_step_sizes_of_each_chain(of, monkeypatch):
 
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_chains_depend_on_nothing_but_themselves(of):
-    """After a warm-up, whose steps are ops, too."""
+    """This also holds after a warm-up, whose steps are ops."""
     sampler, x0 = SAMPLERS[of](MLPEnergy(mlp(5, 1), 0.5), 0.1, warmup=4), normal(50, 5)
     whole = sampler(State(x0, NAMED), 9)
     assert_equal(sampler(sampler(State(x0, NAMED), 6), 3).x, whole.x)

@@ -1,4 +1,4 @@
-"""The ops behind HMC's leapfrog and Metropolis' test with its warm-up: the CPU's kernels against
+"""The ops of HMC's leapfrog, of Metropolis' test and of its warm-up: the CPU's kernels against
 their definitions."""
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from pyebm import Noise, _ops, reference
 
 pytestmark = pytest.mark.usefixtures("poison")
 BATCHES = [0, 1, 5, 300, 5000]
-# Every number of elements that is summed in its own way; samples of several chunks; many samples;
-# nothing.
+# Each width that the kernel sums in its own way; samples of several chunks; many samples; nothing.
 SHAPES = [
     (0, 3),
     (1, 3),
@@ -34,8 +33,8 @@ KERNELS = _ops._REGISTERED
 
 
 def state(shape, dtype):
-    """x, score, energy, accepted, accept, log_alpha; proposal, its score and energy; two
-    momenta."""
+    """Returns [x, score, energy, accepted, accept, log_alpha], [proposal, its score, its
+    energy], and two momenta."""
     batch = shape[0]
     each = [normal(*shape, dtype=dtype, seed=k) for k in range(6)]
     each[2] = (each[0].double() + 0.5 * each[2].double()).to(dtype)  # near, so that large samples move too
@@ -57,7 +56,8 @@ def state(shape, dtype):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("of", ["mala", "hmc"])
 def test_metropolis(of, shape, dtype, rows):
-    """The reference around the loss kernel's sums, bit for bit: decisions, states and log_alpha."""
+    """The reference around the loss kernel's sums gives the same bits: decisions, states and
+    log_alpha."""
     batch = shape[0]
     name, seeds, ids = Noise(3, first_sample=7, step=2, stream=1)._named(batch, torch.empty(batch))
     step_rows, scale_rows = (
@@ -76,7 +76,7 @@ def test_metropolis(of, shape, dtype, rows):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
     held, accept = made[0], made[0][4]
     if batch > 4:
-        assert not accept[1:4].any()  # neither NaN nor either infinity
+        assert not accept[1:4].any()  # a proposal with NaN or an infinite energy is refused
         assert held[5][3] == -math.inf
     if batch > 100:
         assert 0.2 < accept.double().mean() < 0.8
@@ -85,7 +85,8 @@ def test_metropolis(of, shape, dtype, rows):
 
 @pytest.mark.parametrize("of", ["mala", "hmc"])
 def test_the_squares_by_hand(of):
-    """In float64, from the definition; and the whole reference, whose sums are in float64 too."""
+    """Compares the kernel in float64 with the definition; also the reference, which sums in
+    float64 too."""
     held, given, (first, last) = state((200, 7), torch.float64)
     eta, temperature = levels(200, dtype=torch.float64), 1.3
     x, s, energy = (each.clone() for each in held[:3])
@@ -101,7 +102,7 @@ def test_the_squares_by_hand(of):
             (last + eta[:, None] * s_y).square().sum(1),
         )
     want = (energy - energy_y) / temperature + (before - after) / 2.7
-    want[3] = -math.inf  # its proposal's energy is -infinity
+    want[3] = -math.inf  # this proposal's energy is -infinity
     for op in (KERNELS["metropolis"], reference.metropolis):
         held, given, momenta = state((200, 7), torch.float64)
         op(
@@ -118,11 +119,12 @@ def test_the_squares_by_hand(of):
 
 
 def test_decisions_are_those_of_the_logarithm():
-    """Also at its bounds, 1 - 1/u and u - 1, by which most samples do without it."""
+    """The decision is right also at the logarithm's bounds 1 - 1/u and u - 1, which decide most
+    samples without it."""
     u = Noise(5).rand((4000, 1), dtype=torch.float64).flatten()
     log_u = torch.tensor(
         [math.log(each) for each in u.tolist()], dtype=torch.float64
-    )  # torch's own may differ in the last bit
+    )  # torch's own logarithm may differ in the last bit
     near = (
         torch.stack([1 - 1 / u, u - 1, log_u]).unsqueeze(1)
         + torch.tensor([-1e-9, 0.0, 1e-9], dtype=torch.float64)[:, None]
@@ -148,7 +150,7 @@ def test_decisions_are_those_of_the_logarithm():
 def test_leapfrog(shape, dtype, rows):
     eps = levels(shape[0], dtype=torch.float64) if rows else None
     base, from_p, score = (normal(*shape, dtype=dtype, seed=k) for k in range(3))
-    spread = score.mT.contiguous().mT if len(shape) > 2 else score  # any layout
+    spread = score.mT.contiguous().mT if len(shape) > 2 else score  # another layout
     made = []
     for op in (KERNELS["leapfrog"], reference.leapfrog):
         x, p = torch.empty_like(base), torch.empty_like(base)
@@ -174,13 +176,13 @@ def test_dual_averaging(batch, together):
         step_size, log_average, gap, log_alpha, middle = numbers
         log_alpha[0] = math.nan if batch > 1 else -0.5
         held, seen = (step_size, log_average, gap, torch.zeros((), dtype=torch.float64)), []
-        for _ in range(6):  # one beyond the warm-up
+        for _ in range(6):  # the last step is beyond the warm-up
             op(*held, log_alpha, middle, 5, 0.6, together)
             seen += [each.clone() for each in held]
         made.append(seen)
     for ours, theirs in zip(*made, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
-    assert_equal(made[0][-4], made[0][-8])  # beyond it, nothing moves
+    assert_equal(made[0][-4], made[0][-8])  # nothing moves beyond the warm-up
     assert made[0][-1] == 6
 
 

@@ -1,5 +1,5 @@
-"""Narrow samples, whose coefficients, noise and sums the CPU kernels make many samples at a time:
-the bits of one at a time."""
+"""The CPU kernels make the coefficients, noise and sums of many narrow samples at a time: the
+bits are those of one sample at a time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def level(request: pytest.FixtureRequest):
 
 
 def sums_in_order(terms: Tensor) -> Tensor:
-    """What the loss kernel promises of a sample: sixteen sums, of every sixteenth element each,
-    added one after another."""
+    """The order in which the loss kernel promises to sum a sample: sixteen sums, each of every
+    sixteenth element, then added one after another."""
     rows, width = terms.shape
     lanes = torch.zeros(rows, LANES, dtype=terms.dtype)
     for i in range(width):
@@ -77,7 +77,7 @@ def test_every_sample_is_what_it_is_alone(width):
 
 
 def test_more_sums_than_are_kept_at_once():
-    """Samples beyond 2^18 are summed after the first, in the same order."""
+    """Samples beyond the first 2^18 are summed after them, in the same order."""
     pred, sigma = normal(300_000, 1), levels(300_000)
     noise = Noise(1)
     each = dsm_loss(pred, sigma, noise, reduction="sample")
@@ -93,8 +93,8 @@ def test_more_sums_than_are_kept_at_once():
 @pytest.mark.parametrize("rows", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("reduction", ["none", "sample", "sum"])
 def test_coefficients_of_samples(width, rows, reduction):
-    """Losses and gradients whose coefficients differ between samples have the reference's bits, in
-    the order of the sums."""
+    """Losses and gradients whose coefficients differ between samples have the reference's bits,
+    summed in the kernel's order."""
     z, x0 = normal(2100, width, seed=1), normal(2100, width, seed=2)
     kappa, lam, mu, weight = (levels(2100, seed=seed).to(rows) for seed in range(4))
     above = (
@@ -135,8 +135,8 @@ DEFAULTS = {"kappa": 1.0, "lam": -1.0, "mu": 0.0, "weight": 1.0}
 @pytest.mark.parametrize("width", [*WIDTHS, 1500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_leapfrog_and_scale(width, dtype):
-    """HMC's kick and drift, and a kept gradient times what came from above, with a number for each
-    sample or one for all."""
+    """HMC's kick and drift, and a kept gradient times the gradient from above: with a number for
+    each sample, or one for all."""
     x, p, s = (normal(1100, width, seed=seed).to(dtype) for seed in range(3))
     for rows in (None, levels(1100).double(), levels(1100), levels(2200)[::2]):
         got, want = (x.clone(), p.clone()), (x.clone(), p.clone())

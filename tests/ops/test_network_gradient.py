@@ -1,5 +1,5 @@
-"""network_grad and network_loss: gradients of functions of energies and scores, beside autograd's
-in float64; the same bits whatever the threads."""
+"""network_grad and network_loss: gradients of functions of energies and scores, beside
+autograd's in float64, with the same bits for any number of threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pyebm import _ops, reference
 
-# Relative to the largest number of a layer's gradient: some times what sums of as many terms lose.
+# Relative to the largest number of a layer's gradient: a few times the rounding of sums with as
+# many terms.
 BOUND = {torch.float32: 2e-5, torch.float64: 5e-14}
 OPS = torch.ops.pyebm
 
@@ -32,7 +33,8 @@ def work(x: Tensor) -> torch.dtype:
 
 
 def followed(net: Network) -> tuple[Network, list[Tensor]]:
-    """The network of leaves, which autograd follows."""
+    """Returns a copy of the network whose weights and biases are leaves that autograd follows,
+    and the leaves."""
     leaves: list[Tensor] = []
     layers = []
     for layer in net.layers:
@@ -58,8 +60,8 @@ def slopes_along(net: Network, x: Tensor, v: Tensor) -> Tensor:
 
 
 def parts_of(net: Network, flat: Tensor) -> list[Tensor]:
-    """Weights and biases from numbers that lie as params, whose others must be zero, but for
-    q's."""
+    """Cuts a gradient that is laid out like params into those of weights and biases; its other
+    numbers, except the last (q's), must be 0."""
     found, at = [], 0
     for layer in net.layers:
         for shape in (layer.weight.shape, layer.bias.shape):

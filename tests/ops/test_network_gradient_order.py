@@ -1,5 +1,5 @@
-"""network_grad and network_loss: the same bits whatever the threads, a sample's own whatever is
-beside it; what they refuse."""
+"""network_grad and network_loss: the bits do not depend on the threads, a sample's bits only on
+the sample; and the refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("level", LEVELS)
     def test_a_samples_own(self, level):
-        """Its loss and its gradient by x depend on nothing but itself."""
+        """A sample's loss and its gradient in x depend only on the sample."""
         _ops.simd(level)
         net, x, v = (
             network("energy", 3, (33, 33), residual=(1,)),

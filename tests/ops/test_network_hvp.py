@@ -1,5 +1,5 @@
 """network_hvp: an energy's Hessian times vectors, beside autograd's in float64; a sample's bits
-depend on nothing but itself."""
+depend only on the sample."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class TestTruth:
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
 @pytest.mark.parametrize("batch", [1, 3, 41])
 def test_the_laplacian(batch, dtype):
-    """The bits of its products with unit vectors, one after another; a sample's, of nothing
-    else."""
+    """The Laplacian has the bits of Hessian products with unit vectors, added one after another;
+    a sample's depends only on the sample."""
     net, x = network("energy", 18, (18, 33), residual=(0,), skip=(2,)), normal(41, 18, dtype=dtype)[:batch]
     packed, unit = (
         net.packed(torch.float64 if dtype == torch.float64 else torch.float32),

@@ -1,4 +1,4 @@
-"""network_loss: values and gradients beside autograd's in float64."""
+"""network_loss: values and gradients, beside autograd's in float64."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOSS = {"weight": 0.5, "kappa": 1.0, "trace": 0.0, "square": 0.0, "along": False
 def lost(
     net: Network, x: Tensor, ops=None, each: bool = False, gradient: bool = True, **options
 ) -> tuple[Tensor, ...]:
-    """The loss, and the gradients by params and by x."""
+    """Returns the loss, and its gradients in params and in x."""
     layout, params = net.packed(work(x))
     numbers = [options.pop(name, value) for name, value in LOSS.items()]
     loss = torch.empty(x.shape[:1] if each else (), dtype=torch.float64)
@@ -50,7 +50,7 @@ def lost(
 
 
 def losses(net: Network, x: Tensor, **options) -> Tensor:
-    """In float64, as autograd follows it."""
+    """The samples' losses in float64, as operations that autograd follows."""
     of = LOSS | options
     rows = {
         name: options.get(f"{name}_rows", torch.tensor(of[name], dtype=torch.float64)).double()
@@ -112,8 +112,8 @@ class TestLossTruth:
 
     @pytest.mark.parametrize("kind", ["energy", "score"])
     def test_the_terms(self, dtype, kind):
-        """Denoising, sliced with its variance reduced and without, exact; with numbers of each
-        sample, of either sign."""
+        """Denoising; sliced, with reduced variance and without; exact. Numbers of each sample
+        have either sign."""
         net, x = network(kind, 3, (20, 33), ("gelu", "silu")), normal(37, 3, dtype=dtype)
         weight, kappa = normal(37, dtype=dtype, seed=6), normal(37, dtype=dtype, seed=7)
         z = normal(37, 3, dtype=dtype, seed=2)
@@ -137,7 +137,8 @@ def biased(net: Network, biases: Tensor) -> Network:
 @pytest.mark.parametrize("kind", ["energy", "score"])
 @pytest.mark.parametrize("rows", [1, 37])
 def test_biases(kind, rows):
-    """Their own gradient, of all or of each sample; none for those that they stand for."""
+    """Biases that are given apart have their own gradient, for all samples or for each; the
+    network's own biases, which they replace, have none."""
     net, x = network(kind, 3, (20, 33)), normal(37, 3, dtype=torch.float64)
     biases = (normal(rows, 53 + (1 if kind == "energy" else 3), dtype=torch.float64, seed=9)).requires_grad_()
     leaf = x.clone().requires_grad_()
@@ -164,7 +165,7 @@ def test_biases(kind, rows):
 
 
 def test_quadratic():
-    """The gradient by q, the last of the params."""
+    """The gradient in q, the last of the params."""
     x, layout_params = normal(21, 3, dtype=torch.float64), network("energy", 3, (20,)).packed(torch.float64)
     v = directions(2, 3, torch.float64, 21)
     found = []

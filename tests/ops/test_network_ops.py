@@ -1,4 +1,5 @@
-"""network_score and network_chain: right, and the same bits whatever is computed beside them."""
+"""network_score and network_chain are right, and a sample has the same bits whatever is computed
+beside it."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from torch import Tensor
 
 from pyebm import _ops, reference
 
-# Relative to the largest score or energy: a few times what sums of as many terms lose.
+# Relative to the largest score or energy: a few times the rounding of sums with as many terms.
 BOUND = {torch.float32: 6e-6, torch.float64: 1.5e-14}
 OPS = torch.ops.pyebm
-NAME = torch.tensor([3, 0, 4, 0])  # of the noise
+NAME = torch.tensor([3, 0, 4, 0])  # the name of the noise
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
@@ -54,8 +55,8 @@ def scored(
 def at_levels(
     net: Network, x: Tensor, biases: Tensor | None = None
 ) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """Of every level, and of the reference; all that have a fused multiply-add give the same
-    bits."""
+    """Computes the results at every level and by the reference; all levels that have a fused
+    multiply-add must give the same bits."""
     found = {"reference": scored(net, x, biases, reference.OPS["network_score"])}
     for level in LEVELS:
         _ops.simd(level)
@@ -121,8 +122,8 @@ class TestTruth:
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
 @pytest.mark.parametrize("activation", FUNCTIONS)
 def test_activation_and_slope_everywhere(activation, dtype):
-    """A network whose score is act(x), and one whose score is -act'(x): to the last digits, far out
-    too."""
+    """Tests a network whose score is act(x), and one whose score is -act'(x), to the last
+    digits, also far out."""
     z = torch.cat(
         (torch.logspace(-12, 1.6, 300), torch.linspace(0, 30, 301), torch.tensor([80.0, 200.0, 1e4, 1e18]))
     )
@@ -142,7 +143,7 @@ def test_activation_and_slope_everywhere(activation, dtype):
     eps = torch.finfo(dtype).eps
     accuracy = dict.fromkeys(LEVELS, 4 * eps) | {
         "reference": 16 * eps
-    }  # torch's own GELU has twice our errors
+    }  # the error of torch's own GELU is twice ours
     for level, (got, _) in at_levels(values, z[:, None]).items():
         allowed = accuracy[level] * (value.abs() + z.double().abs().clamp(max=1))
         assert (got[:, 0] - value).abs().le(allowed).all(), level
@@ -166,7 +167,7 @@ def test_what_is_not_finite_stays_so(activation):
 
 
 class TestOneSample:
-    """A sample's bits depend on nothing but itself."""
+    """A sample's bits depend only on the sample."""
 
     @pytest.mark.parametrize("level", LEVELS)
     @pytest.mark.parametrize("dtype", BOUND, ids=str)
@@ -218,7 +219,7 @@ def chain(
 
 
 def loop(net: Network, x: Tensor, steps: int = 5, biases: Tensor | None = None, **options) -> list[Tensor]:
-    """The steps one by one."""
+    """Takes the steps one by one."""
     rows, now, states = {}, x.clone(), []
     for k in range(steps):
         for key in ("step_size", "temperature"):
@@ -259,7 +260,8 @@ class TestChain:
         assert (chain(net, x) - chain(net, x, op=reference.OPS["network_chain"])).abs().max() <= far
 
     def test_biases(self, kind, batch, dim, dtype):
-        """Of all, of each sample, of each step: as a network with those biases."""
+        """Biases for all samples, for each sample or for each step act like those of a network
+        that has them."""
         net, x = network(kind, dim, (24, 24)), normal(batch, dim, dtype=dtype)
         all_of_them = net.biases() + normal(max(batch, 5), len(net.biases()), seed=2).double()
 

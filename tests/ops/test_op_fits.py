@@ -1,4 +1,4 @@
-"""The quick look at an op's arguments: it takes the usual call, and nothing that the full checks
+"""The quick check of an op's arguments takes the usual call, and no call that the full checks
 refuse."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pyebm import _op_checks
 from pyebm._op_fits import fits
 from pyebm._schemas import OPS
 
-# Their states and schedules are left to the full checks, a chain being long.
+# Chains are long, so their states and schedules are left to the full checks.
 SLOW = ("langevin_chain", "network_chain", "predictor_corrector", "underdamped_chain")
 
 
@@ -29,7 +29,7 @@ def test_the_usual_call_is_plain(op):
     assert fits(OPS[op])(values_of(op, good))
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch's sparse prototypes
+@pytest.mark.filterwarnings("ignore")  # warnings about torch's sparse prototypes
 @pytest.mark.parametrize("op", OPS)
 def test_what_is_refused_is_not_plain(op):
     table, plain = OPS[op], fits(OPS[op])
@@ -55,8 +55,8 @@ NUMBERS = [
 
 @pytest.mark.parametrize(("op", "name", "bad"), NUMBERS)
 def test_a_number_out_of_range(op, name, bad):
-    """Refused by the compiled op, the fake and the Python backends, in the same words; where the
-    rows are given it is not read."""
+    """The compiled op, the fake and the Python backends refuse the number in the same words;
+    where rows are given the number is not read."""
     table, rows = OPS[op], f"{name}_rows"
     good = hostile_ops.good(table) | {name: bad} | ({rows: None} if rows in table.place else {})
     words = next(argument.number.words for argument in table.arguments if argument.name == name)

@@ -1,5 +1,5 @@
-"""The ops refuse tensors that share memory with a written one, and those alone: against a list of
-every element's address."""
+"""The ops refuse exactly the tensors that share memory with a written one, by comparison with a
+list of all elements' addresses."""
 
 import random
 
@@ -14,7 +14,7 @@ BACKENDS = {"cpu": lambda: _ops._REGISTERED, "reference": _ops._reference}
 
 
 def views(rng):
-    """Two tensors of one shape in one memory; the first does not overlap itself."""
+    """Returns two tensors of one shape in one memory; the first does not overlap itself."""
     memory = torch.zeros(200)
     while True:
         shape = (rng.randint(1, 4), rng.randint(1, 4))

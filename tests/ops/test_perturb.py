@@ -1,4 +1,4 @@
-"""perturb: alpha x + sigma z, its gradient, and the same bits whatever computes them."""
+"""perturb: alpha x + sigma z, its gradient, and the same bits on every backend."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_equals_the_reference(backend, device, dtype, shape):
 
 
 def test_equals_plain_pytorch(backend, device, dtype, shape):
-    """In float32 and float64 the very expression; half precisions by way of float32, rounded
-    once."""
+    """float32 and float64 have the bits of the expression; half precisions are computed in
+    float32 and rounded once."""
     x = normal(*shape, dtype=dtype, device=device)
     work = torch.promote_types(dtype, torch.float32)
     z = Noise(3).randn(shape, device=device, backend=backend).to(work)
@@ -65,8 +65,8 @@ def test_nan_stays_in_its_element(backend, device, dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=name_of)
 @pytest.mark.parametrize("alpha", [1.0, 0.5, 1 + 2**-11, 1 + 2**-8, 1 / 3, 7.7, 2**-20 / 3, 3e4])
 def test_every_half_precision_value(backend, device, dtype, alpha):
-    """All 65,536 are read, and rounded to nearest even: ties, subnormals, overflow to infinity,
-    NaN."""
+    """Reads all 65,536 values, and rounds results to nearest even: ties, subnormals, overflow to
+    infinity, NaN."""
     bits = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
     x = bits.view(dtype).to(device)
     got = pyebm.perturb(x, 1e-30, Noise(0), alpha=alpha, backend=backend)
@@ -75,7 +75,7 @@ def test_every_half_precision_value(backend, device, dtype, alpha):
 
 
 def test_every_nan_is_rounded_to_a_nan(backend, device, dtype):
-    """Even one whose bits are all ones, which rounding upwards would turn into a zero."""
+    """A NaN whose bits are all ones stays NaN too; rounding upwards would turn it into a zero."""
     nan = torch.tensor([0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32).to(device)
     got = pyebm.perturb(nan.to(dtype).reshape(2, 1).expand(2, 5), 0.5, Noise(0), backend=backend)
     assert got.isnan().all()
@@ -83,8 +83,8 @@ def test_every_nan_is_rounded_to_a_nan(backend, device, dtype):
 
 class TestGradient:
     def test_is_alpha_times_what_came(self, backend, device, dtype):
-        """Computed in float32 and rounded once, like everything else, for alpha as a number and per
-        sample."""
+        """The gradient is computed in float32 and rounded once, like everything else, for alpha
+        as a number and per sample."""
         work = torch.promote_types(dtype, torch.float32)
         above = normal(5, 3, 7, dtype=dtype, device=device, seed=1)
         for alpha in (1.0, -0.7, levels(5, device)):

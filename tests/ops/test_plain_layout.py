@@ -1,5 +1,5 @@
-"""The plain entries' arguments have one definition, and a library that was built of another one
-says so."""
+"""The arguments of the plain entries have one definition, and a library that was built from
+another one says so."""
 
 from __future__ import annotations
 

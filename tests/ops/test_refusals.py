@@ -1,5 +1,5 @@
-"""A rule for every public call: what an argument can't be is refused by name, and what it can be
-has the value that it says.
+"""A rule for every public call: it refuses by name an argument that it can't take, and gives any
+other the value that it stands for.
 
 Every argument of every call gets all of the hostile values. There are two ways to pass: a
 TypeError, ValueError or RuntimeError whose message has the argument's name, or the result of the
@@ -17,7 +17,7 @@ from public_samplers import CALLS as SAMPLERS
 CALLS = FUNCTIONS | OBJECTIVES | SAMPLERS | DISTRIBUTED
 
 
-@pytest.mark.filterwarnings("ignore")  # of chains that can't move, and of torch's prototypes
+@pytest.mark.filterwarnings("ignore")  # warnings of chains that can't move, and of torch's prototypes
 @pytest.mark.parametrize(
     ("call", "argument"), [(call, name) for call, table in CALLS.items() for name in table.kinds]
 )

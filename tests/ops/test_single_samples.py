@@ -1,5 +1,5 @@
-"""The dense targets at one sample alone, which the CPU's kernels score by another way: the bits
-that it has in a batch."""
+"""The CPU's kernels score one sample alone in another way than a batch: the dense targets give
+it the bits that it has in a batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pyebm
 
 pytestmark = pytest.mark.usefixtures("poison")
 
-# Both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles; and of the lanes,
-# of the 16 bytes that are read of a row, and of the 128 dimensions of a span.
+# Counts on both sides of the lanes (2 to 16), of a tile's 96 components and of two tiles;
+# dimensions on both sides of the lanes, of the 16 bytes that are read of a row, and of the 128
+# dimensions of a span.
 COUNTS = (1, 2, 7, 8, 15, 16, 17, 33, 96, 97, 111, 191, 192, 193, 290)
 DIMS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 66, 127, 128, 129, 130, 145, 256, 259, 512)
 
@@ -24,8 +25,7 @@ def backend(backend):
 
 
 def samples(dim, dtype):
-    """As many as fill a tile of every level, and more: near the components, far out, and not
-    finite."""
+    """More samples than fill a tile of any level: near the components, far out, and not finite."""
     x = torch.cat(
         (2 * normal(14, dim, seed=4), 300 * normal(3, dim, seed=5), torch.zeros(1, dim), normal(1, dim))
     ).to(dtype)
@@ -40,7 +40,7 @@ def assert_alone_as_in_the_batch(target, dim, dtype, backend):
     for b in (0, 5, 13, 15, 17, 18):
         alone = target.score(x[b : b + 1], backend=backend)
         torch.testing.assert_close(alone, whole[b : b + 1], rtol=0, atol=0, equal_nan=True)
-    for size in (2, 9, 17):  # 9 and 17 leave one over, after a narrow tile and a wide one
+    for size in (2, 9, 17):  # 9 and 17 leave one sample over, after a narrow tile and a wide one
         assert_equal(target.score(x[:size], backend=backend), whole[:size])
 
 
@@ -64,8 +64,8 @@ class TestAloneAsInABatch:
         "scale", [1.0, torch.ones(290, 1) + torch.eye(290, 5)], ids=("isotropic", "diagonal")
     )
     def test_the_sign_of_0(self, backend, one_thread, dtype, scale):  # noqa: ARG002
-        """Sums that underflow leave it to components of weight 0, of which a sample alone adds
-        none: so it is always +."""
+        """Where a sum underflows, only components of weight 0 would decide its sign, and a
+        sample alone adds none of those: so the sign is always +."""
         means = torch.ones(290, 5, dtype=torch.float64)
         means[:, 0] = 1000.0
         means[[0, 96, 192]] = (

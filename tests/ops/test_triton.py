@@ -1,5 +1,5 @@
-"""The Triton backend as far as a machine without a GPU can go, and what a machine with one adds
-(marked ``gpu``).
+"""The Triton backend as far as a machine without a GPU can test it, and further tests for a machine
+with one (marked ``gpu``).
 
 Values: interpreted_*.py, in processes of their own. Compiled kernels: gpuless/.
 """
@@ -33,7 +33,7 @@ def python(code, **environment):
     )
 
 
-# Of the suite's own tests, those that the interpreter gets through in seconds.
+# Tests from the rest of the suite that the interpreter gets through in seconds.
 SOME = (
     "triton and (interpreted_triton or test_equals_the_loop and 7x17 and (float32 or bfloat16) "
     "or test_every_option and 6x2 and double_well and bfloat16 "
@@ -81,7 +81,7 @@ def test_interpreted_dense_targets():
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
-            *("-W", "ignore::RuntimeWarning", *files, "-k", DENSE),  # numpy's, of NaN
+            *("-W", "ignore::RuntimeWarning", *files, "-k", DENSE),  # numpy's, about NaN
         ],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
@@ -137,7 +137,7 @@ def test_a_tested_triton_is_not():
 
 
 def test_public_calls_trace_on_cuda_fake_tensors():
-    """Each call is one registered op in the graph; no kernel is looked for, no device asked."""
+    """Each call is one registered op in the graph; tracing looks for no kernel and no device."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         x = torch.empty(8, 5, device="cuda")
         graph = make_fx(
@@ -162,10 +162,10 @@ def _everything(x, rows):
     return state, *losses, noise.randn(x.shape, device=x.device), noise.rand(x.shape, device=x.device)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.filterwarnings("ignore")  # torch warns while it compiles
 def test_public_calls_compile_in_one_graph_for_cuda():
-    """As far as that goes without a device: Dynamo traces CUDA tensors that hold nothing, and may
-    not break the graph."""
+    """Without a device, Dynamo can trace CUDA tensors that hold nothing, and may not break the
+    graph."""
     torch._dynamo.reset()
     with FakeTensorMode(allow_non_fake_inputs=True):
         x, rows = torch.empty(8, 5, device="cuda"), torch.ones(8, device="cuda")

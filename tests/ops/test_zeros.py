@@ -1,5 +1,5 @@
-"""Temperatures and weights of exactly 0 where a derivative is wanted: a convention, or a refusal in
-words, and never NaN."""
+"""Where a derivative is wanted, temperatures and weights of exactly 0 follow a convention or are
+refused in words, and never give NaN."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ X, S = normal(6, 3, dtype=torch.float64), normal(6, 3, seed=1, dtype=torch.float
 
 
 def test_temperature():
-    """Of a step at temperature 0 the derivative by the step size is that of x + eta s, and by the
-    temperature 0."""
+    """At temperature 0, a step's derivative in the step size is that of x + eta s, and its
+    derivative in the temperature is 0."""
     eta = torch.full((6,), 0.3, dtype=torch.float64, requires_grad=True)
     t = torch.tensor([0.0, 0.5, 0.0, 1.0, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
     made = langevin_step(X, S, eta, Noise(0), temperature=t)
@@ -29,8 +29,8 @@ def test_temperature():
 
 
 def test_schedule_that_ends_at_zero():
-    """What the schedule was made of gets its derivative: the last step's temperature is 0 whatever
-    it is."""
+    """The schedule's parameter gets its derivative: the last temperature is 0 whatever the
+    parameter is."""
     start = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     target = pyebm.targets.DoubleWell()
 

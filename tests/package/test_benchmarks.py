@@ -1,5 +1,5 @@
-"""The benchmark suite: every case's sides do the same work, and what the command promises. Nothing
-is timed for its time here."""
+"""The benchmark suite: every case's sides do the same work, and the command keeps its promises.
+No test here judges a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyebm.benchmarks.case import NOISE, Case, Setting, Work, assert_same_law, g
 from pyebm.__main__ import main
 
 CASES = cli.load_cases()
-# Each group's cheapest case of each variant: the same code as its large ones.
+# The cheapest case of each group and variant runs the same code as the large ones.
 SMALLEST: dict[tuple[str, str], Case] = {}
 for one in sorted(
     CASES,
@@ -32,7 +32,7 @@ for one in sorted(
 def test_every_side_does_the_same(case):
     try:
         work = case.build(case.setting)
-    except rivals.Missing as missing:  # all that is beside ours in this case
+    except rivals.Missing as missing:  # this case compares with that package alone
         if os.environ.get("PYEBM_REQUIRE_INTEGRATIONS"):
             raise
         pytest.skip(f"{missing}; `make integrations` runs it")
@@ -51,7 +51,7 @@ def test_names_are_unique_and_groups_have_quick_cases():
 
 
 def plain(ours, theirs, shape=(64, 2), **options):
-    """A case made of two callables."""
+    """Makes a case of two callables."""
 
     def build(_: Setting) -> Work:
         work = Work(128, 1024, 1e3, **options)
@@ -62,8 +62,8 @@ def plain(ours, theirs, shape=(64, 2), **options):
 
 
 def run(capsys, *cases, **options):
-    """The cases under pytest-benchmark, as the command runs them: (exit code, report, what was
-    said)."""
+    """Runs the cases under pytest-benchmark, as the command does; returns (exit code, report,
+    printed text)."""
     words = {
         "options": "bench",
         "seconds": 0.01,
@@ -96,7 +96,7 @@ def test_a_record_has_what_a_reader_needs(capsys):
         assert record["stats"]["rounds"] >= timing.FEWEST
     ours = found["benchmarks"][0]
     assert ours["extra_info"]["dispatched"] == 1
-    assert 0 <= ours["extra_info"]["extra bytes"] - x.nbytes < 64  # the 1 is a tensor too
+    assert 0 <= ours["extra_info"]["extra bytes"] - x.nbytes < 64  # the number 1 is a tensor too
     assert "eager" in said
     assert "x" in said
 
@@ -106,7 +106,7 @@ def test_sides_take_turns():
     timing.take_turns(
         {side: lambda side=side: order.append(side) for side in "abc"}, 0.0, lambda run, _: run() or 1.0
     )
-    turns = order[6:]  # the first calls are the warm-up's
+    turns = order[6:]  # the warm-up makes the first calls
     assert len(turns) == 3 * timing.FEWEST
     assert [turns[k : k + 3] for k in range(0, 9, 3)] == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
 
@@ -213,8 +213,8 @@ def test_importing_pyebm_imports_none_of_it():
 
 
 def test_a_devices_events_time_what_runs_behind_a_flushed_cache(monkeypatch):
-    """The device is played: that the calls come in this order is all that can be seen without
-    one."""
+    """A stand-in plays the device: without one, a test can see only that the calls come in this
+    order."""
     order = []
 
     class Event:

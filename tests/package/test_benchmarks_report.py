@@ -1,5 +1,5 @@
-"""What is made of the benchmarks' records: comparisons with a baseline, the README's part, the
-model of GPUs."""
+"""The uses of the benchmarks' records: comparison with a baseline, the README's part, the model
+of GPUs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyebm.__main__ import main
 
 
 def made_up(ratios: dict[str, float], version: int = SUITE) -> dict:
-    """A report of cases with these ratios of eager to ours."""
+    """Returns a report of cases that have these ratios of eager to ours."""
     info = {
         "suite": version,
         "elements": 1,

@@ -1,5 +1,5 @@
-"""The CUDA library's build and loading where something is missing or does not fit: what is said,
-and that pyebm works on."""
+"""The CUDA library's build and loading where something is missing or does not fit: the message
+says so, and pyebm works on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def toolkit(tmp_path):
-    """toolkit(version, says): a CUDA_HOME whose nvcc says that."""
+    """toolkit(release, architectures) makes a CUDA_HOME whose nvcc claims these."""
 
     def make(release: str, architectures: str = "80 86 89 90") -> Path:
         (tmp_path / "bin").mkdir()
@@ -36,8 +36,8 @@ def toolkit(tmp_path):
 
 
 def configure(cuda="13.0", **environment):
-    """What setup.py says before it builds anything, beside a torch with that CUDA, on a machine
-    whose PATH has no nvcc."""
+    """Runs setup.py beside a torch with that CUDA, on a machine whose PATH has no nvcc; returns
+    whether it succeeded, and what it said before building."""
     full = {**os.environ, "PATH": "/usr/bin:/bin", **environment}
     for name in ("CUDA_PATH", *(name for name in ("CUDA_HOME", "PYEBM_CUDA") if name not in environment)):
         full.pop(name, None)
@@ -133,7 +133,7 @@ class TestLoading:
 
 
 def test_a_library_without_its_ops_is_none(tmp_path):
-    """As a build from a tree without sources made it: it loads."""
+    """A build from a tree without sources once made such a library: it loads."""
     package = tmp_path / "pyebm"
     package.mkdir()
     for path in (ROOT / "pyebm").iterdir():
@@ -164,8 +164,8 @@ def test_a_torch_without_cuda():
 
 @pytest.mark.parametrize("cuda", [None, "13.0"])
 def test_importing_never_fails_and_a_cpu_torch_never_loads_it(cuda):
-    """With torch's claim of CUDA and none of its symbols, the library can't load, if it is there at
-    all."""
+    """Here torch claims CUDA and has none of its symbols, so the library can't load, if there is
+    one."""
     code = f"import torch; torch.version.cuda = {cuda!r}; import pyebm; print(pyebm.backends()['cpu']); "
     code += "print('_C_cuda' in open('/proc/self/maps').read()); print(pyebm.backends()['cuda'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""The demo runs, draws every picture and measures what it says."""
+"""The demo runs, draws every picture, and measures the figures that it reports."""
 
 import importlib
 import json
@@ -19,8 +19,8 @@ PICTURES = ("annealing", "denoising", "digits", "gibbs", "langevin", "loss", "sc
 
 @pytest.fixture
 def one_thread():
-    """As in the demo: threads that wait for each other on a busy machine cost far more than these
-    small tensors."""
+    """One thread, as in the demo: on a busy machine, threads that wait for each other cost far
+    more than these small tensors."""
     with demo._one_thread():
         yield
 
@@ -43,8 +43,8 @@ def test_quick_run(tmp_path):
     assert numbers["nearest_train_real"] < numbers["nearest_train_noise"]
     assert numbers["sure_noise"] < 0.5 < numbers["sure_real"]
     assert numbers["classifier_accuracy"] > 0.9
-    assert 0 < numbers["loss_held_out"] < 32  # half of 64 pixels: the loss of a score that is zero
-    assert numbers["plane_score_error"] < 1  # likewise
+    assert 0 < numbers["loss_held_out"] < 32  # half of 64 pixels is the loss of a zero score
+    assert numbers["plane_score_error"] < 1  # 1 is the error of a zero score, too
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -124,14 +124,14 @@ def test_energies_are_learnt_drawn_and_measured(tmp_path, monkeypatch):
     assert set(numbers) == {"rings", "digits"}
     assert numbers["digits"]["PCD"]["nearest_held_out_samples"] < 20
     for row in numbers["rings"].values():
-        assert -4.2 < row["likelihood"] < -2.4  # of a uniform on the square, and of the rings themselves
+        assert -4.2 < row["likelihood"] < -2.4  # the bounds are a uniform's on the square, and the rings' own
         assert row["seconds"] > 0
         assert row["eager_seconds"] > 0
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_quadrature_normalises():
-    """Without its network the energy is quadratic |x|^2 of a standard normal."""
+    """With its network at zero, the energy is the quadratic of a standard normal."""
     energy = demo.energies.network(0)
     energy.quadratic.fill_(0.5)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The examples of the README and of the docs run, one after the other as a reader would run
+"""Runs the examples of the README and of the docs, one after the other as a reader would run
 them."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The losses of the field's libraries, written out in plain PyTorch, and that ours with the right
-coefficients are the same.
+"""The losses of the field's libraries, written out in plain PyTorch, equal ours with the right
+coefficients.
 
-Formulas and conventions only, from the papers and the public code's mathematics. "The same" means:
-no further from the formula in float64 than twice what the formula's own evaluation in float32 is.
+Formulas and conventions only, from the papers and the public code's mathematics. "Equal" means: no
+further from the formula in float64 than twice the error of the formula's own evaluation in float32.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ONE, ROOT, STD = torch.ones(BATCH), ABAR.sqrt(), (1 - ABAR).sqrt()
 
 
 def as_in(x, *values):
-    """Per-sample values as (B, 1, 1, 1), in x's dtype."""
+    """Reshapes values of each sample to (B, 1, 1, 1), in x's dtype."""
     return [column(value, x).to(x.dtype) for value in values]
 
 
@@ -66,7 +66,7 @@ def score_sde(score, std, z, reduce_mean):
 
 
 def score_sde_vp(pred, z, reduce_mean):
-    """The network's raw output is the noise; the score is made of it."""
+    """The network's raw output is the noise, from which the score is made."""
     (std,) = as_in(pred, STD)
     return score_sde(-pred / std, std, z, reduce_mean)
 
@@ -102,7 +102,8 @@ def velocity(pred, z, x0):
 
 
 def torchebm(pred, z):
-    """Its pred is +grad E, so the score is -pred; sums over dimensions, no half."""
+    """torchebm's pred is +grad E, so the score is -pred; it sums over dimensions, without a
+    half."""
     (s,) = as_in(pred, SIGMA)
     return sums((-pred - (-z / s)) ** 2).mean()
 
@@ -119,7 +120,7 @@ def loss(pred, **coefficients):
 
 
 def ours_k_diffusion(pred, x0):
-    """The mean over dimensions of each sample: its sum, with the weight divided by their number."""
+    """The mean over a sample's dimensions: its sum, with the weight divided by their number."""
     weight = S**0.5 / x0[0].numel()
     return loss(pred, lam=SKIP * S / OUT, mu=-(1 - SKIP) / OUT, x0=x0, weight=weight, reduction="sample")
 
@@ -210,7 +211,7 @@ PEERS = {
 
 
 def assert_as_good(got, plain, exact):
-    """A lucky plain evaluation counts as half an ulp at least."""
+    """A plain evaluation may be lucky, so its error counts as at least half an ulp."""
     ours, theirs = ((value.double() - exact).abs().max().item() for value in (got, plain))
     assert got.shape == exact.shape
     assert ours <= 2 * max(theirs, 2**-24 * exact.abs().max().item()), (ours, theirs)

@@ -1,5 +1,5 @@
-"""The steps of the field's samplers in plain PyTorch, and that ours are the same (in the sense of
-test_peers.py)."""
+"""The steps of the field's samplers in plain PyTorch, and ours, which are equal in the sense of
+test_peers.py."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def rows(low, high, seed):
     return low + (high - low) * torch.rand(BATCH, generator=torch.Generator().manual_seed(seed))
 
 
-SIGMA = rows(1.0, 3.0, 1)  # at this step and, smaller, at the next
+SIGMA = rows(1.0, 3.0, 1)  # the level at this step; NEXT is the smaller one at the next
 NEXT = SIGMA * rows(0.5, 0.9, 2)
-BETA = rows(1e-4, 0.02, 3)  # of a discretised VP process
-RATE = rows(0.1, 20.0, 4)  # beta(t) of the continuous one
+BETA = rows(1e-4, 0.02, 3)  # a discretised VP process
+RATE = rows(0.1, 20.0, 4)  # beta(t) of the continuous VP process
 
 
 def norms(g, z):
-    """The batch means of the samples' norms, on which the correctors' step size rests."""
+    """The batch means of the samples' norms, from which the correctors compute their step size."""
     return g.flatten(1).norm(dim=1).mean(), z.flatten(1).norm(dim=1).mean()
 
 
 def euler_maruyama_vp(x, score, z):
     rate = column(RATE, x).to(x.dtype)
     dt = -1.0 / N
-    drift = -0.5 * rate * x - rate * score  # of the reverse SDE
+    drift = -0.5 * rate * x - rate * score  # the drift of the reverse SDE
     mean = x + drift * dt
     return mean + rate.sqrt() * math.sqrt(-dt) * z, mean
 
@@ -158,7 +158,7 @@ def test_step(name):
 
 
 def test_ncsnv2_final_denoising():
-    """x + sigma_L^2 score: the last of AnnealedLangevin's steps, and an affine step without
+    """x + sigma_L^2 score is the last of AnnealedLangevin's steps, and an affine step without
     noise."""
     want = X.double() + 0.01**2 * SCORE.double()
     for got in (
@@ -169,7 +169,7 @@ def test_ncsnv2_final_denoising():
 
 
 def test_posterior_temperature():
-    """Family D of the design notes: lr, sqrt(T lr (2 - T lr beta)), through the coefficients."""
+    """A step with coefficients lr and sqrt(T lr (2 - T lr beta)), family D of the design notes."""
     lr, temperature, beta = 0.05, 0.7, 1.3
     c = math.sqrt(temperature * lr * (2 - temperature * lr * beta))
     want = X.double() + lr * SCORE.double() + c * NOISE.randn(SHAPE).double()

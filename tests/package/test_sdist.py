@@ -1,4 +1,4 @@
-"""The sdist is the tree: what git has, and nothing that was built."""
+"""The sdist holds the tree: the files that git has, and nothing that was built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_SETUPTOOLS = ("PKG-INFO", "setup.cfg", "pyebm_kernels.egg-info/")
 
 @pytest.fixture
 def tree(tmp_path):
-    """A copy of the files that git has, or would take, and their names."""
+    """Copies the files that git has, or would take; returns the copy and the files' names."""
     if not (ROOT / ".git").exists():
         pytest.skip("this tree is an sdist's")
     listed = subprocess.run(
@@ -97,7 +97,7 @@ def test_a_tree_without_sources_builds_nothing(tmp_path, room, asked):
     ],
 )
 def test_what_it_needs_is_said_first(name, found, said):
-    """As in a fresh environment, where --no-build-isolation leaves an old setuptools and no
+    """A fresh environment is like this: --no-build-isolation leaves an old setuptools and no
     torch."""
     pretended = f"lambda name: {found!r} if name == {name!r} else real(name)"
     if found is None:

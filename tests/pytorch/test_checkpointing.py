@@ -1,5 +1,4 @@
-"""Activation checkpointing: what is computed again in the backward pass is the same, the noise
-included."""
+"""Activation checkpointing: the backward pass computes the same again, the noise included."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def scored(net, x):
 
 
 def energetic(net, x):
-    """The energy network's score matching: a gradient inside of what is computed again."""
+    """The score matching of an energy network takes a gradient inside the checkpointed function."""
     score = pyebm.energy_score(lambda x: net(x).square().sum(1), x, create_graph=True)
     return pyebm.dsm_loss(score, SIGMA, NOISE)
 
@@ -61,7 +60,7 @@ def net():
 
 
 def gradients(run, model, x):
-    """The result, and the gradients of x and of the network."""
+    """Returns the result, and the gradients of x and of the network."""
     x = x.clone().requires_grad_()
     model.zero_grad()
     made = run(x)
@@ -80,7 +79,8 @@ def test_the_same_gradients(piece, reentrant):
 
 
 def test_a_gradient_inside():
-    """Only without reentrance: torch refuses autograd.grad inside of the other kind."""
+    """Only checkpointing without reentrance can do it: torch refuses autograd.grad inside the
+    other kind."""
     model, x = net(), normal(8, 2)
     plain = gradients(lambda x: energetic(model, x), model, x)
     again = gradients(lambda x: checkpoint(energetic, model, x, use_reentrant=False), model, x)
@@ -90,8 +90,8 @@ def test_a_gradient_inside():
 
 @both
 def test_without_the_random_state(reentrant):
-    """Our noise is in no generator: nothing need be kept of it, and what torch draws in between
-    changes nothing."""
+    """Our noise is in no generator: nothing of it need be kept, and torch's draws in between
+    change nothing."""
     model, x = net(), normal(8, 2).requires_grad_()
     loss = checkpoint(dsm, model, x, use_reentrant=reentrant, preserve_rng_state=False)
     torch.randn(100)
@@ -111,7 +111,7 @@ class Step(nn.Module):
 
 @both
 def test_a_chain_of_segments(reentrant):
-    """Differentiating through a sampler in the memory of its square root."""
+    """Differentiates through a sampler in the memory of the square root of its steps."""
     model, x = nn.Sequential(*(Step(k) for k in range(6))), normal(8, 2)
     plain = gradients(model, model, x)
     again = gradients(lambda x: checkpoint_sequential(model, 3, x, use_reentrant=reentrant), model, x)
@@ -121,8 +121,8 @@ def test_a_chain_of_segments(reentrant):
 
 @both
 def test_a_counter_is_read_when_it_is_computed_again(reentrant):
-    """A name that changes in place is another one in the backward pass; a plain Noise made of it
-    stays."""
+    """A counter that advances in place would name other noise in the backward pass; a plain
+    Noise made from it does not change."""
     model, x = net(), normal(8, 2)
     counter = NoiseCounter(NOISE)
 

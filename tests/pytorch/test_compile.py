@@ -1,5 +1,4 @@
-"""torch.compile(fullgraph=True), opcheck, and what a changed seed or step must not do: compile
-again."""
+"""torch.compile(fullgraph=True) and opcheck; a changed seed or step must not compile again."""
 
 import pytest
 import torch
@@ -8,7 +7,7 @@ from torch.library import opcheck
 
 import pyebm
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns while it compiles
 OPS = torch.ops.pyebm
 NAME = pyebm.Noise(3, step=2)._name
 X = torch.linspace(-1, 1, 40).reshape(8, 5)
@@ -127,7 +126,7 @@ def test_chains_compile_once_for_all_noise():
     compiles = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(_chain, fullgraph=True, backend=compiles)
     compiled(X, pyebm.Noise(1))
-    first = compiles.frame_count  # torch traces a function that reads a module's buffers twice
+    first = compiles.frame_count  # torch traces a function twice if it reads a module's buffers
     for k in range(4):
         noise = pyebm.Noise(17 * k, step=k, first_sample=2 * k)
         for ours, theirs in zip(compiled(X + k, noise), _chain(X + k, noise), strict=True):
@@ -152,7 +151,7 @@ def test_compiled_gradients(dtype):
     x = X.to(dtype).requires_grad_()
     (ours,) = torch.autograd.grad(torch.compile(_all_that_differentiates, fullgraph=True)(x, noise), x)
     (expected,) = torch.autograd.grad(_all_that_differentiates(x, noise), x)
-    # The sum of four gradients: each is exact, their order of addition is the compiler's.
+    # Each of the four gradients is exact; the compiler chooses the order in which it adds them.
     torch.testing.assert_close(
         ours,
         expected,

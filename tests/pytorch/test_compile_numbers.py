@@ -1,5 +1,5 @@
 """Numbers that change from call to call in compiled code: clamps, clips, and those of a sampler
-that is made in there."""
+that is made in compiled code."""
 
 from __future__ import annotations
 

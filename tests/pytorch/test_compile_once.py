@@ -1,5 +1,5 @@
-"""torch.compile(fullgraph=True) compiles at most twice, whatever numbers follow: once for the
-first, once for all the others."""
+"""torch.compile(fullgraph=True) compiles at most twice for any sequence of numbers: once for the
+first, once for all others."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 import pyebm
 from pyebm import Noise, NoiseCounter, samplers
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns while it compiles
 X = torch.linspace(-1, 1, 24).reshape(8, 3)
 NOISE = Noise(3)
 WELL = pyebm.targets.DoubleWell()
@@ -22,8 +22,8 @@ def _fresh_compiler():
 
 
 def _compiles(function, numbers, backend="aot_eager"):
-    """How often it was compiled, the first call counted once: there a module's buffers make torch
-    trace twice."""
+    """How often it was compiled. The first call counts once, though a module's buffers make
+    torch trace twice there."""
     first = None
     counter = CompileCounterWithBackend(backend)
     compiled = torch.compile(function, fullgraph=True, backend=counter)
@@ -102,7 +102,7 @@ def test_gradients():
         (ours,), (expected,) = (torch.autograd.grad(f(x, number), x) for f in (compiled, function))
         torch.testing.assert_close(
             ours, expected, rtol=1e-6, atol=1e-6
-        )  # three gradients are added in the compiler's order
+        )  # the compiler chooses the order in which it adds three gradients
     assert counter.frame_count <= 2
 
 
@@ -143,8 +143,8 @@ class _Counter(torch.nn.Module):
 
 @pytest.mark.parametrize(("module", "most"), [(_Counting, 2), (_Counter, 1)])
 def test_a_module_that_counts(module, most):
-    """torch takes a module's int for a constant, unless told otherwise; a NoiseCounter needs no
-    telling."""
+    """torch takes a module's int for a constant, unless its config says otherwise; a
+    NoiseCounter needs no config."""
     module, counter = module(), CompileCounterWithBackend("aot_eager")
     with torch._dynamo.config.patch(allow_unspec_int_on_nn_module=module.__class__ is _Counting):
         compiled = torch.compile(module, fullgraph=True, backend=counter)

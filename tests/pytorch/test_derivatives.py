@@ -81,7 +81,7 @@ class TestTransforms:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_values_are_the_kernels(self, call, dtype):
-        """Whoever differentiates gets the number that everybody else gets, to the last bit."""
+        """A differentiated call returns the same number as any other, to the last bit."""
         x = samples(dtype)
         expected = call(x)
         assert torch.equal(call(x.clone().requires_grad_()).detach(), expected)
@@ -116,7 +116,7 @@ def test_a_tangent_inside_compiled_code(call):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_before_the_tangent_came(backend):
-    """Code that was compiled without forward mode is not run in it."""
+    """Code that was compiled outside forward mode does not run inside it."""
     torch._dynamo.reset()
     x = samples()
     compiled = torch.compile(
@@ -129,7 +129,7 @@ def test_compiled_before_the_tangent_came(backend):
 
 
 def test_weights_of_a_network_forward():
-    """The tangent comes through the score, with respect to a network's weights."""
+    """The tangent in a network's weights comes through the score."""
     net, x = torch.nn.Linear(2, 2).double(), samples()
     weights = {name: p.detach() for name, p in net.named_parameters()}
     tangents = {name: torch.ones_like(p) for name, p in weights.items()}
@@ -206,8 +206,8 @@ class TestLearned:
 
 
 def test_one_sample_at_a_time():
-    """Gradients per sample by vmap(grad(...)): of the loop, to the bit, the noise being that which
-    the loop names."""
+    """Gradients per sample by vmap(grad(...)) have the bits of the loop, because the noise is
+    the one that the loop names."""
     x = samples(torch.float32)
 
     def loss(one: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Two gloo processes: DTensors sharded by samples have the bits of the whole; DDP and FSDP2 train
-as one process does.
+"""Two gloo processes: DTensors sharded by samples have the bits of the whole batch; DDP and FSDP2
+train as one process does.
 
-The processes start once; each check runs in both of them, and a test says what it raised.
+The processes start once and run every check; each test then reports what its check raised.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def placed(x, where="shards"):
 
 
 def same(got, want):
-    """The whole of what the ranks hold has these bits."""
+    """Asserts that the ranks' parts together have these bits."""
     assert got.shape == want.shape
     assert_equal(got.full_tensor(), want)
 
@@ -81,7 +81,7 @@ def losses(where):
             got, want = call(leaf, lambda t: placed(t, where)), call(whole, lambda t: t)
             if reduction in EXACT or where == "copies":
                 same(got, want)
-            else:  # the sum of the ranks' sums
+            else:  # the total is the sum of the ranks' sums
                 torch.testing.assert_close(got.full_tensor(), want)
             got.sum().backward()
             want.sum().backward()
@@ -127,7 +127,8 @@ def steps(where):
 
 
 def replicated_operands(where):
-    """The gradient of what every rank has is the sum of what the ranks' samples give."""
+    """The gradient of a tensor that every rank has is the sum of the gradients from the ranks'
+    samples."""
     x, g, weight = normal(7, 6), normal(7, 6, seed=1), normal(7, 6, seed=4)
     leaf, whole = placed(g, "copies").requires_grad_(), g.clone().requires_grad_()
     made = pyebm.langevin_step(placed(x, where), leaf, 0.1, NAMES["ids"])
@@ -159,7 +160,7 @@ def targets(where):
 
 
 def energies(where):
-    """Composed of torch's operations, which know DTensors."""
+    """energy_score is composed of torch's operations, which know DTensors."""
     x = normal(7, 6)
     same(pyebm.energy_score(lambda x: x.square().sum(1), placed(x, where)), -2 * x)
 
@@ -250,7 +251,7 @@ def work(rank, path, queue):
 
 @pytest.fixture(scope="module")
 def raised(tmp_path_factory):
-    """By check: what it raised."""
+    """Returns {check: what it raised}."""
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
     path = tmp_path_factory.mktemp("gloo") / "store"
@@ -276,7 +277,7 @@ def test_two_processes(name, raised):
 
 
 def test_without_torch_distributed():
-    """What is imported for DTensors is imported by those who have some."""
+    """Only a caller with DTensors imports the modules for them."""
     source = (
         "import sys, torch, pyebm; pyebm.perturb(torch.nn.Parameter(torch.ones(2, 2)), 0.1, pyebm.Noise(0)); "
     )

@@ -25,7 +25,7 @@ shape, noise, batch, n_steps = (1, 2, 2), pyebm.Noise(3), 4, 20
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """A config beside a module that it imports."""
+    """Writes a config, and beside it a module that it imports."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "weights.py").write_text("import torch\n\ndef score(x):\n    return -x\n")
     path = tmp_path / "config.py"
@@ -91,7 +91,7 @@ def test_config(config, tmp_path):
 
 
 def test_without_torch_distributed(config, tmp_path):
-    """One process imports nothing of what several need."""
+    """One process imports none of the modules that several processes need."""
     given = ["sample", str(config), "--ids", "0-3", "--out", str(tmp_path / "out")]
     source = f"""
 import sys, torch
@@ -107,7 +107,7 @@ print([name for name in set(sys.modules) - before if name.startswith("torch.dist
 @pytest.mark.parametrize("name", ["sample_digits", "generate_digits"])
 @pytest.mark.usefixtures("config")
 def test_examples(name, tmp_path):
-    """Their pictures are digits: each is near one of the data."""
+    """The examples' pictures are digits: each is near a digit of the data."""
     digits = pytest.importorskip("sklearn.datasets").load_digits().images
     image = pytest.importorskip("matplotlib.image")
     assert main(["sample", str(EXAMPLES / f"{name}.py"), "--ids", "5-8", "--out", str(tmp_path / "out")]) == 0

@@ -1,5 +1,5 @@
-"""pyebm.distributed.sample, killed and called again: the bytes of a run that nobody disturbed, and
-nothing done twice."""
+"""pyebm.distributed.sample, killed and called again, writes the bytes of an undisturbed run and
+does nothing twice."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.skipif(
 
 
 def marks(out):
-    """Of what is finished, and of the states of chains: it changes when some rank has come
+    """Times of the finished files and of the chains' states: some change when a rank has come
     further."""
     with os.scandir(out) as entries:
         there = [entry for entry in entries if not entry.name.endswith(".tmp")]
     found = {}
     for entry in there:
-        with contextlib.suppress(FileNotFoundError):  # a state, once its file is there
+        with contextlib.suppress(FileNotFoundError):  # a state's file may go meanwhile
             found[entry.name] = entry.stat().st_mtime_ns
     return found
 
@@ -41,8 +41,8 @@ def came_further(before, now):
 
 
 def killed(tmp_path, kills, n_steps):
-    """Calls killed at a random moment, most of them after they have come further than the one
-    before; the bytes are compared.
+    """Kills calls at random moments, most of them after they have come further than the call
+    before, and compares the bytes.
 
     Returns how many calls ended before they were killed, how many kills left a chain in its middle,
     and what the last call did.
@@ -85,8 +85,8 @@ def test_killed_twenty_times(tmp_path):
 
 
 def test_goes_on(tmp_path):
-    """Finished files are left as they are, and a chain goes on from its state: the steps before it
-    are not done again."""
+    """Finished files are left as they are, and a chain goes on from its state without repeating
+    the steps before."""
     job(tmp_path / "calm")
     times = []
 
@@ -114,7 +114,7 @@ def test_goes_on(tmp_path):
     assert len(before) == 3  # two files and run.json
     times.clear()
     assert call(count, tmp_path / "stopped")[:3] == (13, 6, 1)
-    assert len(times) == 5 * 20 - 49 + 2  # and the two first steps that were checked
+    assert len(times) == 5 * 20 - 49 + 2  # two more first steps are made for the check
     assert {name: (tmp_path / "stopped" / name).stat().st_mtime_ns for name in before} == before
     assert call(count, tmp_path / "whole")[:3] == (13, 0, 0)
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
@@ -130,7 +130,7 @@ def failing(out, fails=True):
 
 
 def test_one_rank_fails(tmp_path):
-    """The others finish their share, and end with an error too."""
+    """The other ranks finish their share, and then raise an error too."""
     first, second = many_processes.run(2, failing, tmp_path)
     assert isinstance(first, str)
     assert second == "ArithmeticError: a bad sample\n"

@@ -1,4 +1,5 @@
-"""pyebm.distributed.sample refuses what can't be right, and leaves what it finds as it is."""
+"""pyebm.distributed.sample refuses arguments and files that can't be right, and leaves what it
+finds as it is."""
 
 from __future__ import annotations
 
@@ -100,7 +101,7 @@ def test_damaged(ended, tmp_path):
         (out / name).write_bytes(bad)
         for said in many_processes.run(1 if bad or ended else 2, job, out):
             assert f"cut short or damaged: {name}; move them away" in said
-        assert contents(out) == before | {name: bad}  # left as it is
+        assert contents(out) == before | {name: bad}  # nothing else changed
     (out / name).unlink()
     assert job(out)[:2] == (13, 10)
     assert {
@@ -109,7 +110,7 @@ def test_damaged(ended, tmp_path):
 
 
 def test_other_numbers(tmp_path):
-    """A whole file that is not the one that SHA256SUMS has."""
+    """The file is whole, but it is not the one whose checksum SHA256SUMS has."""
     job(tmp_path)
     path = tmp_path / "samples-000003.npz"
     members = _archive.unpacked(path.read_bytes())
@@ -138,7 +139,7 @@ def test_damaged_state(tmp_path):
 
 
 def full_disk(out, limit):
-    """A disk that takes files of so many bytes."""
+    """Runs the job as on a disk that takes files of at most ``limit`` bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return job(out)
@@ -158,7 +159,7 @@ def test_full_disk(tmp_path):
 
 
 def test_never_overwritten(tmp_path):
-    """A file that someone put there in the meantime stays."""
+    """A file that someone puts there during the run stays."""
 
     def meanwhile(x0, noise):
         if int(noise.sample_ids[0]) == 2:

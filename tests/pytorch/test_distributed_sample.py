@@ -1,5 +1,5 @@
-"""pyebm.distributed.sample: the same bytes for any number of processes, and the numbers of one
-call."""
+"""pyebm.distributed.sample writes the same bytes for any number of processes, and the numbers of
+one call."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_same_bytes(tmp_path):
 
 
 def test_values(tmp_path):
-    """A file's samples are what one call gives for all of them."""
+    """The samples in the files are those that one call gives for all ids."""
     sampler, noise, ids = MALA(pyebm.targets.DoubleWell(), 0.05), Noise(3, step=2), [*range(5, 12), 2]
     assert sample(sampler, (3,), ids=ids, noise=noise, batch=3, out=tmp_path, n_steps=30)[:4] == (8, 0, 0, 1)
     files = [np.load(tmp_path / f"samples-{number:06d}.npz") for number in range(3)]
@@ -117,7 +117,7 @@ def test_pictures(tmp_path):
 
 
 def test_the_last_ids(tmp_path):
-    """To the ends of 32 bits, no two (sample, step) share their numbers."""
+    """No two (sample, step) share their numbers, up to the ends of 32 bits."""
     ids, steps = [0, 1, 2**31, 2**32 - 2, 2**32 - 1], (0, 1, 2**31, 2**32 - 1)
     words = torch.cat(
         [Noise(0, sample_ids=ids, step=step).rand((len(ids), 2), dtype=torch.float64) for step in steps]

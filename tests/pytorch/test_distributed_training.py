@@ -1,5 +1,5 @@
-"""Training and chains on three gloo ranks (test_distributed has two): what one process with the
-whole batch computes."""
+"""Training and chains on three gloo ranks (test_distributed has two) compute what one process
+computes with the whole batch."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def denoising(net, x, noise):
 
 
 def trained(loss, x, noise, model):
-    """(the loss, the gradients) of the whole batch."""
+    """Returns (the loss, the gradients) of the whole batch."""
     value = loss(model, x, noise)
     value.backward()
     return value.detach(), [parameter.grad.clone() for parameter in model.parameters()]
 
 
 def ddp():
-    """A DistributedSampler's indices are all that a rank needs to know."""
+    """A rank needs to know only its DistributedSampler's indices."""
     data = normal(12, 2)
     for loss in (dsm, denoising):
         for step in range(2):
@@ -58,7 +58,7 @@ def ddp():
                 loss, data[indices], noise_for(indices, noise), nn.parallel.DistributedDataParallel(network())
             )
             dist.all_reduce(value)
-            # One process has the samples in an order of its own.
+            # One process has the samples in another order.
             whole, wanted = trained(
                 loss, data.flip(0), noise_for(range(11, -1, -1), noise, check=False), network()
             )
@@ -68,7 +68,8 @@ def ddp():
 
 
 def fsdp():
-    """FSDP2 shards the parameters, unevenly here; the samples are by their indices as before."""
+    """FSDP2 shards the parameters, unevenly here; the ranks' samples follow from indices as
+    before."""
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import init_device_mesh
 
@@ -82,7 +83,8 @@ def fsdp():
 
 
 def bits_of_samples():
-    """A sample's loss, and the gradient of its score, are those of one process to the bit."""
+    """A sample's loss, and the gradient of its score, have the bits that they have in one
+    process."""
     indices = list(DistributedSampler(range(12)))
     score, whole = normal(12, 6)[indices].requires_grad_(), normal(12, 6).requires_grad_()
     got = pyebm.dsm_loss(score, 0.5, noise_for(indices, 7), reduction="sample")
@@ -94,7 +96,7 @@ def bits_of_samples():
 
 
 def drawn_seed():
-    """Without a noise, all ranks get one seed, and each call another."""
+    """Without a noise, all ranks draw the same seed, and each call another."""
     torch.manual_seed(dist.get_rank())
     seeds = [noise_for([dist.get_rank()]).seed for _ in range(2)]
     every = [None] * dist.get_world_size()
@@ -104,7 +106,7 @@ def drawn_seed():
 
 
 def shared():
-    """A DistributedSampler fills up the last shares with the first samples."""
+    """A DistributedSampler fills the last shares with the first samples again."""
     indices = list(DistributedSampler(range(12 + dist.get_world_size() - 1), shuffle=False))
     with pytest.warns(
         RuntimeWarning, match="noise_for: 1 of the batch's samples have their index more than once.*: 0"
@@ -117,7 +119,7 @@ def shared():
 
 
 def chains():
-    """R-hat and ESS over all ranks' chains are those of one process; the ranks' shares may
+    """R-hat and ESS over all ranks' chains equal those of one process, also if the ranks' shares
     differ."""
     x, rank, world = normal(7, 2), dist.get_rank(), dist.get_world_size()
     sampler = MALA(pyebm.targets.Gaussian(), 0.5)

@@ -1,5 +1,5 @@
-"""torch.inference_mode, which Lightning validates and predicts in: energies, and every sampler on
-one, give no_grad's bits."""
+"""torch.inference_mode, in which Lightning validates and predicts: energies, and every sampler
+on one, give no_grad's bits."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ SCORE = functools.partial(pyebm.energy_score, energy)
 
 
 def level_score(x, level):
-    """As annealed samplers and those of SDEs want it: what they pass to it ends up in the energy's
-    graph."""
+    """A score with the signature that annealed samplers and those of SDEs want: the level that
+    they pass ends up in the energy's graph."""
     return pyebm.energy_score(lambda y: energy(y) / (1 + level**2), x)
 
 
@@ -59,7 +59,8 @@ SAMPLERS = {
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler(name):
-    """The bits of no_grad, in and out of it, whichever of x and the sampler was made where."""
+    """The bits are no_grad's in the mode and out of it, whether x and the sampler were made
+    inside or outside."""
     sampler, n_steps = SAMPLERS[name](), 4
     with torch.no_grad():
         want = sampler(X, n_steps, noise=Noise(1))
@@ -78,7 +79,7 @@ def test_the_score_of_an_energy():
         for x in (X, inside):
             got = pyebm.energy_score(energy, x)
             assert_equal(got, want)
-            assert not got.is_inference()  # an ordinary tensor
+            assert not got.is_inference()  # it is an ordinary tensor
             assert not got.requires_grad
     assert_equal(pyebm.energy_score(energy, inside), want)
 
@@ -90,7 +91,7 @@ def test_a_callback_is_in_the_caller_s_mode():
         def callback(k, _, info):
             seen[k - 1] = info[
                 "energy"
-            ].sum()  # no ordinary tensor: torch lets it be written to in inference mode alone
+            ].sum()  # torch lets an inference tensor be written to in inference mode alone
             return not torch.is_inference_mode_enabled()
 
         MALA(energy, 0.1)(X, 3, noise=Noise(0), callback=callback)
@@ -98,7 +99,7 @@ def test_a_callback_is_in_the_caller_s_mode():
 
 
 def test_training_through_a_score():
-    """create_graph=True within inference mode still gives a graph, to the network."""
+    """Within inference mode, create_graph=True still gives a graph to the network."""
     for context in (torch.inference_mode, torch.no_grad):
         with context():
             score = pyebm.energy_score(energy, X, create_graph=True)
@@ -128,7 +129,7 @@ def test_targets(name):
                 torch.equal(call(target), expected) for call, expected in zip(calls, want, strict=True)
             )
         assert_equal(pyebm.energy_score(outside, X), pyebm.energy_score(make(), X))
-    # What was packed within is good outside, also in a graph.
+    # Numbers that were packed in the mode are good outside too, also in a graph.
     x = X.clone().requires_grad_()
     for target in (outside, inside):
         assert_equal(target.score(X), want[1])

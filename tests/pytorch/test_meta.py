@@ -1,5 +1,5 @@
-"""Meta and fake tensors go through every call: shapes, dtypes and devices are the real call's, and
-nothing is computed."""
+"""Meta and fake tensors go through every call: it returns the real call's shapes, dtypes and
+devices, and computes nothing."""
 
 # ruff: noqa: ARG005 -- every call of the table is given the same three
 

@@ -42,7 +42,8 @@ def alarm():
 @pytest.mark.usefixtures("alarm")
 @pytest.mark.parametrize(("grad", "inference"), [(True, False), (False, False), (False, True)])
 def test_a_signal_leaves_the_caller_s_modes(grad, inference):
-    """The smallest calls, so that many signals of 2,000 come within the change of a mode."""
+    """The calls are as small as possible, so that many of 2,000 signals come while a mode
+    changes."""
 
     def change():
         end = time.perf_counter() + 5
@@ -62,8 +63,7 @@ def test_a_signal_leaves_the_caller_s_modes(grad, inference):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("inference", [False, True])
 def test_every_change_of_mode_is_one(name, inference, monkeypatch):
-    """torch's own managers, which a signal can break, are not used by the calls that people
-    interrupt."""
+    """The calls that people interrupt do not use torch's own managers, which a signal can break."""
     x = normal(6, 5)
     CALLS[name](x)
 

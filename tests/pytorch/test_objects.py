@@ -1,4 +1,4 @@
-"""Public objects are copied, pickled and called functionally as torch's are: type and behaviour
+"""Public objects can be copied, pickled and called functionally like torch's: type and behaviour
 stay."""
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def score_at(x, sigma):
 
 
 def loaded(value):
-    """As torch.save and torch.load leave it."""
+    """Passes the value through torch.save and torch.load."""
     stream = io.BytesIO()
     torch.save(value, stream)
     stream.seek(0)
@@ -102,12 +102,12 @@ def test_noise(name, how):
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets(name, how):
     target = TARGETS[name]()
-    before = target.score(X), target.energy(X)  # what is kept of the numbers is there when it is copied
+    before = target.score(X), target.energy(X)  # so that copies are of a target with kept numbers
     made = COPIES[how](target)
     assert type(made) is type(target)
     assert_equal((made.score(X), made.energy(X)), before)
     assert repr(made) == repr(target)
-    if how != "copy":  # its numbers are its own
+    if how != "copy":  # the copy has numbers of its own
         with torch.no_grad():
             for buffer in made.buffers():
                 buffer.mul_(1.5)
@@ -155,7 +155,7 @@ def test_functions(how):
 
 
 class Model(nn.Module):
-    """A network, a target's score beside it, and the loss."""
+    """A network, a target's score added to it, and the loss."""
 
     def __init__(self):
         super().__init__()
@@ -167,7 +167,7 @@ class Model(nn.Module):
 
 
 def test_functional_call():
-    """Other numbers for parameters and buffers, for one call, gradients to them included."""
+    """One call uses other numbers for parameters and buffers, and their gradients flow to those."""
     model, noise = Model(), Noise(2)
     before = model(X, noise).detach()
     other = Model()
@@ -186,7 +186,7 @@ def test_functional_call():
 
 
 def test_a_copied_model_goes_on():
-    """As an exponential moving average of weights is made."""
+    """An exponential moving average of weights is made by such a copy."""
     model, noise = Model(), Noise(2)
     twin = copy.deepcopy(model)
     loss = twin(X, noise)

@@ -1,4 +1,4 @@
-"""Tensor subclasses are right or refused in words; modes see every op."""
+"""Tensor subclasses give right results or are refused in words; modes see every op."""
 
 from __future__ import annotations
 
@@ -112,14 +112,15 @@ def test_a_mode_that_begins_within_a_run(mode):
 @pytest.mark.parametrize("symbolic", [False, True])
 @pytest.mark.parametrize("name", [*CALLS, *RUNS])
 def test_make_fx(name, symbolic):
-    """The traced graph computes the same of another input; no step is missing from it."""
+    """The traced graph computes the same as the call for another input, so no step is missing
+    from it."""
     call = {**CALLS, **RUNS}[name]
     if symbolic and name in RUNS:
         pytest.skip("a sampler's loop asks for sizes")
     mode = "symbolic" if symbolic else "real"
     traced = make_fx(lambda x: call(x), tracing_mode=mode, _allow_non_fake_inputs=symbolic)(X)
     other = normal(6, 2, seed=1)
-    if name in ("MALA", "HMC"):  # energies are looked at, in float64
+    if name in ("MALA", "HMC"):  # they work on energies in float64
         torch.testing.assert_close(traced(other), call(other))
     else:
         assert_equal(traced(other), call(other))
@@ -146,7 +147,7 @@ def test_fake_tensors(name):
 
 
 class Named(torch.Tensor):
-    """A subclass with memory of its own kind, as those of image packages are."""
+    """A subclass whose memory is a plain tensor's, like those of image packages."""
 
 
 @pytest.mark.parametrize("kind", [Named, torch.nn.Parameter])
@@ -191,7 +192,7 @@ def test_operations_of_their_own_in_another_place(name):
         HALVES[name]()
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's, of prototypes and of what is deprecated
+@pytest.mark.filterwarnings("ignore")  # torch warns about prototypes and deprecations
 @pytest.mark.parametrize("name", [*CALLS, *RUNS])
 def test_other_kinds(name):
     call = {**CALLS, **RUNS}[name]

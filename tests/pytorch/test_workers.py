@@ -1,4 +1,4 @@
-"""Workers of a data loader, forked and spawned, and threads: the numbers of one process."""
+"""Workers of a data loader, forked and spawned, and threads give the numbers of one process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX'
 
 
 class Perturbed(Dataset):
-    """Each item is perturbed in its worker, with the noise of its number in the data set; the
-    target's score comes with it."""
+    """A worker perturbs each item with the noise of its number in the data set, and adds the
+    target's score."""
 
     def __init__(self, x, noise):
         self.x, self.noise, self.target = x, noise, TARGET
@@ -40,10 +40,11 @@ class Perturbed(Dataset):
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_data_loader(start):
-    """Forked after kernels have run in this process, too: a loader's workers use one thread."""
+    """A loader may fork even after kernels have run in this process, because its workers use one
+    thread."""
     x, noise = normal(12, 6), Noise(SEED)
     want = pyebm.perturb(x, 0.5, noise)
-    pyebm.perturb(normal(4000, 500), 0.5, noise)  # threads, where there are some
+    pyebm.perturb(normal(4000, 500), 0.5, noise)  # uses threads, where there are some
     loader = DataLoader(Perturbed(x, noise), batch_size=4, num_workers=2, multiprocessing_context=start)
     noisy, scores = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert_equal(noisy, want)
@@ -51,7 +52,7 @@ def test_data_loader(start):
 
 
 def everything():
-    """A bit of everything, the same numbers wherever it runs."""
+    """Calls some of every kind; they give the same numbers wherever they run."""
     x, noise = normal(64, 2), Noise(SEED)
     score = TARGET.score(x)
     return [
@@ -67,8 +68,8 @@ def everything():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_fork_with_one_thread():
-    """After kernels have run here. With more threads a forked process waits for ever, in torch's
-    own operations as in ours."""
+    """A process may fork after kernels have run here if the child uses one thread. With more
+    threads the child waits for ever, in torch's own operations as in ours."""
     want = everything()
     read, write = os.pipe()
     child = os.fork()
@@ -89,7 +90,7 @@ def test_fork_with_one_thread():
 
 
 def test_threads():
-    """They share targets, samplers and names; each gets the numbers that one alone gets."""
+    """Threads share targets, samplers and names; each gets the numbers that it gets alone."""
     want = everything()
     with ThreadPoolExecutor(4) as pool:
         for got in pool.map(lambda _: everything(), range(12)):
@@ -98,8 +99,8 @@ def test_threads():
 
 
 def test_a_sampler_is_shared_by_threads():
-    """A run's state is its own: one object may run in many threads at once, and be called again
-    from a callback."""
+    """Each run has a state of its own: one sampler may run in many threads at once, and be
+    called again from a callback."""
     sampler = Langevin(lambda x: -x, 0.1)
     starts = [normal(32, 2, seed=k) for k in range(8)]
     want = [sampler(x, 50, noise=Noise(k)) for k, x in enumerate(starts)]
@@ -120,7 +121,7 @@ def test_a_sampler_is_shared_by_threads():
 
 
 def test_gradients_in_threads():
-    """Backward runs wherever it is called."""
+    """Backward runs in any thread."""
     x = normal(64, 2, grad=True)
     want = torch.autograd.grad(pyebm.dsm_loss(x, 0.5, Noise(SEED)), x)[0]
 

@@ -1,5 +1,5 @@
-"""AnnealedLangevin's temperature by a schedule: the loop of steps, resumed and in a graph's way
-too."""
+"""AnnealedLangevin with a schedule of temperatures is the loop of steps, also when it resumes
+and when it runs as a graph would."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Diagnostics: ESS and R-hat where they are known, the Stein discrepancy against its definition,
-bounded memory, bad input."""
+"""Diagnostics: ESS and R-hat for chains whose values are known, the Stein discrepancy against
+its definition, bounded memory, bad input."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestArviz:
         assert (diagnostics.rhat(apart) > 1.3).all()
 
     def test_a_trajectory(self):
-        """Chains and draws are not exchanged, statistics of the run go along."""
+        """Chains and draws keep their places, and the run's statistics come along."""
         run = MALA(lambda x: 0.5 * x.square().flatten(1).sum(1), 0.9)(
             normal(6, 3, 2), 300, noise=Noise(1), thin=3
         )
@@ -116,7 +116,8 @@ class TestSteinDiscrepancy:
         torch.testing.assert_close(u, (k0.sum() - k0.trace()) / 20, rtol=1e-10, atol=1e-12)
 
     def test_it_tells_a_biased_sampler(self):
-        """ULA at a coarse step against MALA at the same one, on a Gaussian."""
+        """The discrepancy separates ULA at a coarse step from MALA at the same step, on a
+        Gaussian."""
         x0 = normal(1500, 2)
         ula = Langevin(torch.neg, 0.7)(x0, 100, noise=Noise(2))
         mala = MALA(lambda x: 0.5 * x.square().sum(1), 0.7)(x0, 100, noise=Noise(2))
@@ -137,7 +138,7 @@ class TestSteinDiscrepancy:
         torch.testing.assert_close(got, ksd(x.double().flatten(1), -x.double().flatten(1)))
 
     def test_memory_is_bounded_by_the_block(self):
-        """No tensor larger than the points themselves or a block's matrix."""
+        """No tensor is larger than the points themselves or a block's matrix."""
 
         class Largest(TorchDispatchMode):
             elements = 0

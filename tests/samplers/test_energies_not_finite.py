@@ -1,5 +1,5 @@
-"""NaN, infinity and -infinity as energies of MALA and HMC, of a proposal and at the start: who
-stays, who leaves."""
+"""Energies of NaN, infinity and -infinity, of a proposal and at the start, in MALA and HMC:
+which chains stay, which leave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def runs(kind, backend, energy, x0, n=3):
 
 
 def at_zero(there, elsewhere):
-    """An energy of one value for samples that are 0, of another for all others."""
+    """An energy with one value for samples that are 0, and another for all others."""
 
     def energy(x):
         return torch.where((x == 0).all(1), there, elsewhere).to(x.dtype)

@@ -1,5 +1,5 @@
-"""Every sampler around a learned target: the bits of the same sampler around a function, and the
-laws of known networks."""
+"""Samplers around a learned target have the bits of the same sampler around a function, and
+samples of known networks have their laws."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_has_the_bits_of_a_function(case):
     assert_equal(got.states, want.states)
     assert_equal(got.x, want.x)
     assert_equal(made(made(x0, 3), 3).x, want.x)
-    if case not in ("one a sample", "mask", "annealed, known"):  # whose options are for the whole batch
+    if case not in ("one a sample", "mask", "annealed, known"):  # their options are for the whole batch
         assert_equal(made(X[2:4], 6, noise=Noise(5, first_sample=2)), want.x[2:4])
 
 
@@ -73,7 +73,7 @@ def test_has_the_bits_of_a_function(case):
     "make", [lambda e: MALA(e, 0.2), lambda e: HMC(e, 0.3, 3), lambda e: HMC(e, 0.3, 2, mass=2.0, warmup=3)]
 )
 def test_metropolis(make):
-    """Around the target: energy and score from one launch."""
+    """Around the target, one launch gives energy and score."""
     got, want = make(ENERGY)(X, 6, noise=5, thin=2), make(energy)(X, 6, noise=5, thin=2)
     torch.testing.assert_close(got.states, want.states, rtol=1e-4, atol=1e-4)
     assert_equal(got.info["accepted"], want.info["accepted"])
@@ -83,7 +83,7 @@ def test_metropolis(make):
 
 
 def test_an_energys_levels():
-    """A conditional energy in the samplers of levels: its score."""
+    """Samplers of levels take the score of a conditional energy."""
     target = MLPEnergy(mlp(4, 1), 0.5, condition=1)
     for made, plain in ((target, lambda x, sigma: target.score(x, sigma)),):
         got, want = (AnnealedLangevin(fn, [1.0, 0.5], 0.05, 3)(X, noise=5) for fn in (made, plain))
@@ -93,7 +93,7 @@ def test_an_energys_levels():
 
 
 def law_of(samples, distribution):
-    """The Kolmogorov-Smirnov test's p, for the elements of independent chains."""
+    """The p-value of the Kolmogorov-Smirnov test, for the elements of independent chains."""
     return stats.kstest(samples.double().flatten().numpy(), distribution.cdf).pvalue
 
 
@@ -108,8 +108,8 @@ def law_of(samples, distribution):
     ids=["langevin", "mala", "hmc", "underdamped"],
 )
 def test_law_of_an_energy(make, steps):
-    """A network that is a logistic distribution; MALA and HMC at steps that would leave a bias
-    without their test."""
+    """The network is a logistic distribution; without their test, MALA and HMC would be biased
+    at these steps."""
     target = MLPEnergy(logistic(2))
     x = make(target)(torch.zeros(3000, 2), steps, noise=1)
     assert law_of(x, stats.logistic) > 0.001
@@ -117,14 +117,14 @@ def test_law_of_an_energy(make, steps):
 
 
 def test_a_coarse_step_alone_is_biased():
-    """So the laws above can tell."""
+    """The laws above can therefore tell a biased sampler."""
     x = Langevin(MLPEnergy(logistic(2)), 1.5)(torch.zeros(3000, 2), 60, noise=1)
     assert law_of(x, stats.logistic) < 1e-6
 
 
 def test_law_of_a_fitted_network():
-    """By the example, which knows the density that its network is to learn; the bound is a fit's,
-    not a sample's."""
+    """Runs the example, which knows the density that its network should learn; the bound allows
+    for the fit's error, not for the samples' alone."""
     learned, exact = _example().main(steps=500, chain_steps=400, chains=2000)
     assert max(stats.ks_2samp(learned[:, k].numpy(), exact[:, k].numpy()).statistic for k in range(2)) < 0.1
     assert abs(learned.norm(dim=1).mean() - exact.norm(dim=1).mean()) < 0.1
@@ -153,7 +153,8 @@ def _nothing(inputs):
 
 
 def test_law_of_a_conditional_score():
-    """N(c, 1) for each sample's c, and annealed down to a level that is the mean."""
+    """Each sample's law is N(c, 1) for its own c; annealed sampling ends at the last level,
+    which is then the mean."""
     c = torch.linspace(-3, 3, 2000).reshape(-1, 1)
     x = pyebm.langevin_chain(
         torch.zeros(2000, 1), MLPScore(shifted(1), condition=1).given(c), 300, 0.05, Noise(1)

@@ -1,5 +1,5 @@
-"""Samplers around a target, all steps of a call in one launch: the bits of the same sampler, step
-by step."""
+"""A sampler around a target runs all steps of a call in one launch, with the bits of the same
+sampler step by step."""
 
 from __future__ import annotations
 
@@ -73,11 +73,12 @@ BODIES = {
 def both(
     monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise = NAMED
 ) -> torch.Tensor:
-    """The end of the kernel's run, once all that it leaves is what the steps leave."""
+    """Returns the end of the kernel's run, after asserting that the kernel leaves everything
+    that the steps leave."""
     steps, runs = BODIES[type(sampler)]._Steps, []
     for fused in (True, False):
         with monkeypatch.context() as patch:
-            if fused:  # else the test would compare the steps with themselves
+            if fused:  # without this the test could compare the steps with themselves
                 patch.setattr(steps, "step", None)
             else:
                 patch.setattr(type(sampler), "_body", lambda self, run: steps(run, self))
@@ -181,7 +182,7 @@ def test_a_score_of_zero_has_no_step_size(per, monkeypatch):
 
 @torch.no_grad()
 def test_the_references():
-    """In float64: another order of sums, and nothing else."""
+    """The references differ from the kernels only in the order of sums, here in float64."""
     x, w = normal(20, 4, dtype=torch.float64), normal(20, 4, seed=2, dtype=torch.float64)
     density = MLPEnergy(mlp(4, 1, dtype=torch.float64), 0.5)._numbers_for("test", x).density
     table, name = torch.tensor([[0.1, 0.2, 0.9, 0.1, 0.3]] * 6, dtype=torch.float64), NAMED._name
@@ -210,8 +211,8 @@ def test_the_references():
 
 
 def test_the_chain_with_a_mask(monkeypatch):
-    """The public call: one launch on the CPU, elsewhere and where derivatives are wanted a loop of
-    steps."""
+    """The public call is one launch on the CPU; on other devices, and where derivatives are
+    wanted, it is a loop of steps."""
     target, options = (
         make("double_well", 3),
         {"mask": MASK, "score_clip": 0.4, "thin": 2, "return_diverged": True},

@@ -1,5 +1,5 @@
-"""PredictorCorrector against the published formulas (Song et al. 2021), transcribed in plain
-PyTorch with the noise given."""
+"""PredictorCorrector against the published formulas (Song et al. 2021), transcribed into plain
+PyTorch with given noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def score(x: Tensor, t: Tensor) -> Tensor:
 
 
 class Published:
-    """One SDE's formulas by name, in float64; ``t`` a tensor (B,), as the paper's code has them."""
+    """One SDE's formulas, selected by its name, in float64; ``t`` is a tensor (B,), as in the
+    paper's code."""
 
     def __init__(self, name: str, low: float, high: float) -> None:
         self.name, self.low, self.high = name, low, high
@@ -132,7 +133,7 @@ def test_the_published_loop(name, kind, flow, per):
             x = published.correct(x, t, z(1 + j, k), per)
         x, mean = published.predict(kind, x, t, z(0, k), flow)
         torch.testing.assert_close(steps[k], x, rtol=1e-9, atol=1e-9)
-        x = steps[k]  # so that rounding does not add up
+        x = steps[k]  # start from the run's own state, so that rounding does not add up
     denoised = PredictorCorrector(score, sde, N, **options)(
         normal(7, 4, dtype=torch.float64), noise=Noise(3, stream=5)
     )
@@ -141,7 +142,8 @@ def test_the_published_loop(name, kind, flow, per):
 
 @pytest.mark.parametrize("name", SDES)
 def test_inpainting(name):
-    """score_sde's: known elements follow the forward process, and the unknown ones see them."""
+    """As in score_sde, known elements follow the forward process, and the score of the unknown
+    ones sees them."""
     sde, published = SDES[name]
     mask, known, x = (
         normal(7, 4, seed=3) > 0,
@@ -172,7 +174,7 @@ def test_marginals(name):
         )
         assert sde.alpha(t) == pytest.approx(float(mean), rel=1e-12)
         assert sde.sigma(t) == pytest.approx(float(std), rel=1e-9)
-        # d sigma^2 / dt = 2 f sigma^2 + g^2, d alpha / dt = f alpha.
+        # Checks d sigma^2 / dt = 2 f sigma^2 + g^2 and d alpha / dt = f alpha.
         h = 1e-6
         rate = (sde.sigma(t + h) ** 2 - sde.sigma(t - h) ** 2) / (2 * h)
         assert rate == pytest.approx(2 * sde.f(t) * sde.sigma(t) ** 2 + sde.g(t) ** 2, rel=1e-5, abs=1e-7)

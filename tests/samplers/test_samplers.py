@@ -1,5 +1,5 @@
-"""Langevin and AnnealedLangevin: the loops by hand, stopping and resuming, and what they must leave
-alone."""
+"""Langevin and AnnealedLangevin equal loops by hand, stop and resume, and leave alone what is
+not theirs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sampler(request):
 
 
 class TestEqualsTheLoop:
-    """The samplers are loops around langevin_step and nothing else."""
+    """The samplers are loops around langevin_step and do nothing else."""
 
     @pytest.mark.parametrize(
         "options", [{}, {"temperature": 0.5, "clamp": (-1, 1), "score_clip": 0.7, "mask": MASK}]
@@ -103,8 +103,8 @@ class TestEqualsTheLoop:
         ],
     )
     def test_a_long_run(self, noise):
-        """However many steps a sampler prepares at once, in long runs and up to the last step there
-        is."""
+        """The bits do not depend on how many steps a sampler prepares at once, in long runs and
+        up to the last step there is."""
         x = y = normal(3, 2)
         for k in range(2100):
             x = pyebm.langevin_step(x, score(x), 0.1, noise.at(step=noise.step + k))
@@ -112,8 +112,8 @@ class TestEqualsTheLoop:
 
     @pytest.mark.parametrize("options", [{}, {"temperature": levels(6, seed=3), "clamp": (-1, 1)}])
     def test_a_target_s_chain(self, backend, device, dtype, options, monkeypatch):
-        """One launch for all steps and kept states, one from callback to callback: the bits of the
-        loop."""
+        """One launch runs all steps and kept states; with a callback, one launch runs each step:
+        all with the loop's bits."""
         target = pyebm.targets.DoubleWell().to(device)
         if "langevin_chain" not in _ops.kernels(backend, torch.empty(0, device=device)):
             pytest.skip(f"backend {backend} has no langevin_chain yet")
@@ -152,8 +152,8 @@ class TestEqualsTheLoop:
         torch.testing.assert_close(annealed()(x0, noise=Noise(1)), want, rtol=1e-6, atol=1e-7)
 
     def test_inpainting(self):
-        """ncsnv2's: known elements carry the level's own noise, from stream + 1, when the score
-        looks at them; at last none."""
+        """As in ncsnv2, known elements carry the level's own noise, from stream + 1, when the
+        score sees them, and none in the end."""
         x, known = normal(6, 5), normal(6, 5, seed=4)
         sampler = annealed(mask=MASK, known=known)
         got = sampler(x, noise=Noise(1), thin=1).states
@@ -177,7 +177,7 @@ class TestEqualsTheLoop:
 class TestStopAndResume:
     @pytest.mark.parametrize("seed", range(5))
     def test_in_random_places(self, sampler, seed):
-        """Cut into pieces anywhere, from a saved state: the same bits."""
+        """A run that is cut anywhere, and goes on from a saved state, has the same bits."""
         whole = sampler(normal(6, 5), STEPS, noise=Noise(1))
         cuts = sorted({0, STEPS, *random.Random(seed).sample(range(1, STEPS), 3)})
         x, state = normal(6, 5), Noise(1).state_dict()
@@ -188,7 +188,8 @@ class TestStopAndResume:
         assert_equal(x, whole)
 
     def test_by_a_callback(self, sampler):
-        """True stops after that step; the run goes on from there with the same bits."""
+        """A callback that returns True stops the run after that step; the run goes on from there
+        with the same bits."""
         stopped = sampler(normal(6, 5), STEPS, noise=Noise(1), callback=lambda k, *_: k == 5)
         assert_equal(stopped, sampler(normal(6, 5), 5, noise=Noise(1)))
         assert_equal(
@@ -207,7 +208,7 @@ class TestStopAndResume:
     "sampler", [Langevin(score, 0.1, clamp=(-1, 1)), annealed(score_clip=0.7)], ids=["langevin", "annealed"]
 )
 def test_batch_split(sampler):
-    """The last chains on their own, with their own ids, as another process would run them."""
+    """Runs the last chains alone with their own ids, as another process would."""
     whole = sampler(normal(6, 5), STEPS, noise=Noise(1))
     assert_equal(sampler(normal(6, 5)[4:], STEPS, noise=Noise(1, first_sample=4)), whole[4:])
 
@@ -268,8 +269,8 @@ class TestLeftAlone:
             assert_equal(x0.detach(), before)
 
     def test_no_graph(self):
-        """A network's score under the sampler: nothing to differentiate is kept, with x0 or
-        parameters that require grad."""
+        """With a network as the score, and x0 or parameters that require grad, the sampler keeps
+        no graph."""
         net, states = nn.Linear(5, 5), []
         sampler = Langevin(net, 0.1)
         last = sampler(normal(6, 5, grad=True), 5, callback=lambda _, x, __: states.append(x.requires_grad))

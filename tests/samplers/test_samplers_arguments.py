@@ -1,4 +1,4 @@
-"""Clamps by element; what may stand for a noise; samplers as objects."""
+"""Clamps by element; the values that may stand for a noise; samplers as objects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def begin(dtype=torch.float32):
 
 
 class TestClamps:
-    """By element: the bits of the kernel's clamp where the bounds are the same number
+    """Clamps by element have the bits of the kernel's clamp where the bounds are the same number
     everywhere."""
 
     MAKES = (
@@ -57,8 +57,8 @@ class TestClamps:
     @pytest.mark.parametrize("make", MAKES)
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
     def test_as_numbers(self, make, dtype):
-        """In half precisions too, where the kernel clamps before it rounds: 0.3 and 0.7 are numbers
-        of none of them."""
+        """This holds in half precisions too, which have neither 0.3 nor 0.7: the kernel clamps
+        before it rounds."""
         start = State(normal(6, 5, dtype=dtype), Noise(2))
         for low, high in ((-0.3, 0.7), (None, 0.7), (-0.3, None)):
             want = make((low, high))(start, 8)
@@ -76,7 +76,7 @@ class TestClamps:
             x = torch.where(MASK, torch.minimum(torch.maximum(moved, low), high), x)
         got = Langevin(score, 0.3, clamp=(low, high), mask=MASK)(normal(6, 5), STEPS, noise=2)
         assert_equal(got, x)
-        assert_equal(got[~MASK], normal(6, 5)[~MASK])  # as they were, outside of the bounds or not
+        assert_equal(got[~MASK], normal(6, 5)[~MASK])  # masked elements don't change, whatever the bounds
 
     @pytest.mark.parametrize(
         ("clamp", "error", "message"),
@@ -112,7 +112,7 @@ class TestNoises:
         generator, default = torch.Generator().manual_seed(3), torch.get_rng_state()
         first = sampler(x, 3, noise=generator)
         assert_equal(first, sampler(x, 3, noise=Noise(seed)))
-        assert not torch.equal(sampler(x, 3, noise=generator), first)  # it has moved on
+        assert not torch.equal(sampler(x, 3, noise=generator), first)  # the generator has moved on
         assert_equal(torch.get_rng_state(), default)
 
     def test_a_counter_names_its_step(self):
@@ -159,7 +159,7 @@ class TestObjects:
                 assert_equal((each.states, each.info, each.thin), (run.states, run.info, run.thin))
 
     def test_states_compare_as_objects(self):
-        """Not by their tensors, which have no one truth."""
+        """States do not compare by their tensors, which have no single truth value."""
         assert begin() != begin()
         assert len({begin(), begin()}) == 2
 

@@ -1,4 +1,4 @@
-"""What the samplers refuse, and how they say it."""
+"""The samplers' refusals, and their messages."""
 
 from __future__ import annotations
 

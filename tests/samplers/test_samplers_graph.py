@@ -1,5 +1,5 @@
-"""graph=True: the step that a graph replays is the host's, waits for nothing, and on a device draws
-fresh noise every time."""
+"""graph=True: the replayed step equals the host's and waits for nothing, and each replay on a
+device draws fresh noise."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def make(request):
 
 @pytest.fixture
 def replayed(monkeypatch):
-    """graph=True as on a GPU, but for the graph: the same calls in the same order, the "replay"
-    being the call itself."""
+    """graph=True as on a GPU, but without a graph: the same calls in the same order, where a
+    "replay" makes the captured call again."""
     captured = []
     monkeypatch.setattr(_graph, "on_the_side", lambda once: once())
     monkeypatch.setattr(_graph, "capture", lambda once: captured.append(once) or once)
@@ -34,7 +34,8 @@ def replayed(monkeypatch):
 
 
 class NoSync(TorchDispatchMode):
-    """Refuses what would wait for a device: a number from a tensor, a size from data."""
+    """Refuses operations that wait for a device: reading a number from a tensor, or a size from
+    data."""
 
     FORBIDDEN = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
 
@@ -46,7 +47,8 @@ class NoSync(TorchDispatchMode):
 
 class TestGraph:
     def test_the_replayed_step_is_the_host_s(self, make, replayed):
-        """Where the step's number is a tensor, the same bits, captured once."""
+        """The step's number is a tensor here; the bits are the same, and the step is captured
+        once."""
         x0 = normal(6, 5)
         for steps in (STEPS, 2, 1):
             same(make(x0)(begin(x0), steps, graph=True), make(x0)(begin(x0), steps))
@@ -81,7 +83,7 @@ class TestGraph:
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
         monkeypatch.setattr(
             torch.Tensor, "copy_", lambda self, other: self.zero_().add_(other)
-        )  # copy_ asks for the real device
+        )  # the real copy_ asks for the device
         # Autograd on a device that torch is not built for aborts the process.
         monkeypatch.setattr(
             _body, "energy_and_score", lambda _, energy, x: (energy(x), sampler_cases.score(x))

@@ -1,5 +1,5 @@
-"""Ctrl-C: a chain is cut into short calls, with the bits of one; what an interrupted run leaves is
-of use."""
+"""Ctrl-C: a chain is cut into short calls with the bits of one call, and an interrupted run
+leaves a state that is of use."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pyebm.samplers import MALA, Langevin, State, Trajectory, UnderdampedLangevi
 pytestmark = pytest.mark.usefixtures("poison")
 
 TARGET = pyebm.targets.DoubleWell()
-LATENCY = 3.0  # seconds; generous, for busy machines: it is some 0.1
-MANY = 10**9  # steps: hours
+LATENCY = 3.0  # seconds; usually it is some 0.1, but machines may be busy
+MANY = 10**9  # so many steps take hours
 
 
 @pytest.fixture(params=[1e-9, 2e-5], ids=["one step", "some steps"])
 def cut(request, monkeypatch):
-    """Calls of a step, or of as many as some microseconds allow."""
+    """Cuts runs into calls of one step, or of as many as fit some microseconds."""
     monkeypatch.setattr(_stretches, "_SECONDS", request.param)
 
 
@@ -47,7 +47,7 @@ class TestStretches:
                 counts.append(count)
                 assert 0 < count <= (most or n_steps)
                 if thin is not None:
-                    over = at // thin - done // thin  # the kept states of this call
+                    over = at // thin - done // thin  # number of kept states in this call
                     last = at % thin == 0 or at == n_steps
                     assert (
                         over == 0
@@ -58,10 +58,10 @@ class TestStretches:
             if seconds == 1e-9 and n_steps:
                 assert max(counts[1:], default=1) == 1
             if seconds == 1e9 and thin is most is None and n_steps:
-                assert len(counts) <= 5  # they grow
+                assert len(counts) <= 5  # calls grow
 
     def test_small_runs_are_one_call(self):
-        """Most calls there are: nothing is to be paid for what they don't need."""
+        """Most calls are small, and should not pay for cuts that they don't need."""
         assert _stretches.first_stretch(torch.empty(64, 2), torch.empty(2), 200) >= 200
         assert _stretches.first_stretch(torch.empty(1000, 2), torch.empty(16 * 4), 10**9) < 2000
         assert (
@@ -94,8 +94,8 @@ class TestBits:
         [{}, {"clamp": (-1, 1), "temperature": [0.01 * k for k in range(40)]}, {"temperature": levels(6)}],
     )
     def test_langevin_chain(self, options, noise, dtype, cut_chain):
-        """With kept states, and a divergence's step counted from the call's first: two chains leave
-        for infinity on the way."""
+        """States are kept, and a divergence's step counts from the call's first: two chains go
+        to infinity on the way."""
         x = normal(6, 5, dtype=dtype)
         x[1], x[4] = 1.03 / 0.02**0.5, 1e4
         call = partial(
@@ -118,8 +118,8 @@ class TestBits:
         return cut
 
     def test_a_late_divergence(self, cut_chain):
-        """The walk by hand: the first step that is not finite, though later calls find the state
-        not finite too."""
+        """Reports the first step that is not finite, though later calls find the state not
+        finite too."""
         x, size = torch.full((1, 2), 0.5), [0.01] * 29 + [1e30] + [0.01] * 10
         whole = pyebm.langevin_chain(x, TARGET, 40, size, Noise(0), return_diverged=True)
         cut_chain()
@@ -136,12 +136,12 @@ class TestBits:
 
 
 def by_timer(after: float) -> None:
-    """SIGALRM, whose handler the test sets."""
+    """Sends SIGALRM, whose handler the test sets."""
     signal.setitimer(signal.ITIMER_REAL, after)
 
 
 def by_kill(after: float) -> None:
-    """SIGINT from another thread, as Ctrl-C would send it."""
+    """Sends SIGINT from another thread, as Ctrl-C would."""
     threading.Timer(after, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 
 
@@ -174,7 +174,7 @@ RUNS = {
 @pytest.mark.parametrize("send", [by_timer, by_kill])
 @pytest.mark.parametrize("name", RUNS)
 def test_a_signal_is_heard(name, send):
-    """Of runs that would take hours."""
+    """Interrupts runs that would take hours."""
     after, begun = 0.4, time.perf_counter()
     send(after)
     with pytest.raises(KeyboardInterrupt):
@@ -187,8 +187,8 @@ class TestWhatIsLeft:
     @pytest.mark.parametrize("thin", [None, 5])
     @pytest.mark.parametrize("name", CASES)
     def test_after_a_signal(self, name, thin, monkeypatch):
-        """Wherever it comes: the state that is left is one of the run's, and the run goes on from
-        there with its bits."""
+        """Wherever the signal comes, the state that is left is one of the run's, and the run
+        goes on from it with its bits."""
         monkeypatch.setattr(_progress, "_REMEMBER", 0.0)
         x = normal(6, 5)
         sampler = CASES[name](x)
@@ -200,7 +200,7 @@ class TestWhatIsLeft:
                     sampler(begin(x), STEPS, thin=thin)
                 pytest.fail("the signal was not heard")
             except KeyboardInterrupt as error:
-                left = getattr(error, "so_far", None)  # none where it came between two runs
+                left = getattr(error, "so_far", None)  # None between two runs
             if left is None:
                 continue
             state = left if thin is None else left.state
@@ -216,7 +216,7 @@ class TestWhatIsLeft:
     @pytest.mark.parametrize("thin", [None, 5])
     @pytest.mark.parametrize("name", CASES)
     def test_after_a_callback(self, name, thin):
-        """To the step."""
+        """The state that is left is that of the interrupted step."""
         x = normal(6, 5)
         sampler = CASES[name](x)
 
@@ -236,8 +236,8 @@ class TestWhatIsLeft:
             assert_equal(left.info, {key: value for key, value in want.info.items() if key != "acceptance"})
 
     def test_after_a_score_function(self):
-        """Whatever it raises, also of a run that was given a tensor: the last copy, here the
-        start."""
+        """Whatever the score function raises, the last copy of the state is left, also by a run
+        that was given a tensor; here the copy is the start."""
         calls = []
 
         def score(x):

@@ -1,4 +1,5 @@
-"""Each sampler's stationary law against the truth, and that the tests can tell a biased one."""
+"""Each sampler's stationary law against the truth, and proof that the tests can tell a biased
+sampler."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ def gaussian_score(x: Tensor) -> Tensor:
 
 
 def deviation(x: Tensor, scales: Tensor = SCALES) -> float:
-    """How many standard errors the worst of the means, variances and correlations is from N(0,
-    scales^2)'s."""
+    """How many standard errors the means, variances and correlations are from N(0, scales^2)'s,
+    at worst."""
     z = x.double() / scales
     n = len(z)
     scores = [z.mean(0) * math.sqrt(n), (z.square().mean(0) - 1) * math.sqrt(n / 2)]
@@ -50,12 +51,12 @@ def deviation(x: Tensor, scales: Tensor = SCALES) -> float:
 
 
 def kolmogorov(x: Tensor, scales: Tensor = SCALES) -> float:
-    """The smallest chance of the elements' Kolmogorov distances."""
+    """The smallest p-value of the elements' Kolmogorov-Smirnov tests."""
     return min(stats.kstest((x[:, i] / scales[i]).double().numpy(), "norm").pvalue for i in range(x.shape[1]))
 
 
 START = 1.5 * normal(CHAINS, 3)
-COARSE = {  # steps so coarse that without the test the variance would be off by a quarter and more
+COARSE = {  # so coarse that without the test the variance would be off by a quarter or more
     "mala": (lambda: MALA(gaussian, 0.25, score_fn=gaussian_score), 250),
     "mala-autograd": (lambda: MALA(gaussian, 0.25), 150),
     "mala-warmup": (lambda: MALA(gaussian, 3.0, score_fn=gaussian_score, warmup=60, per="batch"), 300),
@@ -74,8 +75,8 @@ def test_metropolis_leaves_no_bias(name):
 
 
 def test_without_the_test_the_bias_shows(monkeypatch):
-    """The same steps, always accepted: ULA's variance is s^2 / (1 - eta / (2 s^2)), leapfrog's s^2
-    / (1 - (eps / s)^2 / 4)."""
+    """If the same steps are always accepted, ULA's variance is s^2 / (1 - eta / (2 s^2)), and
+    leapfrog's s^2 / (1 - (eps / s)^2 / 4)."""
     x = Langevin(gaussian_score, 0.25)(START, 250, noise=Noise(2))
     assert deviation(x) > 20
     assert deviation(x, SCALES / (1 - 0.25 / (2 * SCALES.square())).sqrt()) < 4.5
@@ -112,7 +113,7 @@ def mixture_cdf(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("sampler", [MALA(mixture, 0.5), HMC(mixture, 0.5, 3)], ids=["mala", "hmc"])
 def test_mixture_s_weights(sampler):
-    """Started all in one mode, the chains find the other and its weight."""
+    """All chains start in one mode; they find the other, and its weight."""
     x = sampler(torch.full((CHAINS, 1), 1.2), 250, noise=Noise(4))
     truth = float(mixture_cdf(torch.zeros(1, 1).double()))
     share = float((x < 0).double().mean())
@@ -122,28 +123,28 @@ def test_mixture_s_weights(sampler):
 
 class TestUnderdamped:
     def test_a_gaussian_s_positions_are_exact_at_coarse_steps(self):
-        """BAOAB's configurational law of a harmonic well has no error in h; h = 0.9 of a limit of 1
-        (2 x 0.5)."""
+        """In a harmonic well BAOAB's law of positions has no error in h; h = 0.9 here, below the
+        limit of 1 (2 x 0.5)."""
         x = UnderdampedLangevin(gaussian_score, 0.9, 0.8)(START, 150, noise=Noise(5))
         assert deviation(x) < 4.5
         assert kolmogorov(x) > 1e-4
         assert (
             deviation(Langevin(gaussian_score, 0.9**2 / 2)(START, 150, noise=Noise(5))) > 100
-        )  # the same time step, no inertia
+        )  # the same time step without inertia
 
     def test_velocities(self):
-        """The harmonic well's law under BAOAB is exp(-x^2 / 2 s^2 - v^2 / 2 (1 - h^2 / 4 s^2)): a
-        velocity a little too cold."""
+        """The harmonic well's law under BAOAB is exp(-x^2 / 2 s^2 - v^2 / 2 (1 - h^2 / 4 s^2)):
+        the velocity is a little too cold."""
         h = 0.4
         end = UnderdampedLangevin(gaussian_score, h, 0.8)(State(START, Noise(6)), 150)
         v = end.extra["velocity"] - 0.5 * h * gaussian_score(
             end.x
-        )  # half a kick ahead of the position: taken back
+        )  # the velocity is half a kick ahead of the position: take it back
         assert deviation(v) > 10
         assert deviation(v, (1 - h**2 / (4 * SCALES**2)).sqrt()) < 4.5
 
     def test_an_anharmonic_well(self):
-        """E = x^4 / 4, whose <x^2> is known by quadrature."""
+        """E = x^4 / 4, whose <x^2> is computed by quadrature."""
         grid = torch.linspace(-6, 6, 20_001, dtype=torch.float64)
         p = torch.exp(-(grid**4) / 4)
         truth, fourth = (float((p * grid**power).sum() / p.sum()) for power in (2, 4))
@@ -159,7 +160,7 @@ class TestUnderdamped:
 
 class TestAdaptation:
     def test_a_mean_for_any_number_of_threads(self):
-        """Beyond torch's own grain of 32,768."""
+        """The values are so many that torch would add them in parts, of 32,768 each."""
         values, means = normal(100_003, dtype=torch.float64), []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
@@ -170,13 +171,13 @@ class TestAdaptation:
     @pytest.mark.parametrize("per", ["sample", "batch"])
     @pytest.mark.parametrize("start", [0.01, 20.0])
     def test_it_finds_the_target_rate(self, per, start):
-        """From far below and far above."""
+        """The adaptation starts far below and far above."""
         sampler = MALA(gaussian, start, score_fn=gaussian_score, warmup=400, per=per)
         warm = sampler(START[:500], 400, noise=Noise(8), thin=400)
         held = sampler(warm.state, 200, thin=100)
         assert abs(float(held.info["acceptance"].mean()) - 0.574) < 0.05
         step = held.info["step_size"]
-        assert torch.equal(step[0], step[1])  # held once warm
+        assert torch.equal(step[0], step[1])  # the step is held once warm
         assert bool((step[0] == step[0, 0]).all()) == (per == "batch")
 
     def test_higher_targets_give_smaller_steps(self):
@@ -193,7 +194,7 @@ S = 0.8  # the data's standard deviation
 
 
 def marginal_score(sde):
-    """N(0, S^2) data under the diffusion: every marginal is Gaussian."""
+    """The score of N(0, S^2) data under the diffusion: every marginal is Gaussian."""
 
     def score(x, t):
         at = float(t[0])
@@ -217,8 +218,8 @@ PREDICTED = {
 class TestPredictorCorrector:
     @pytest.mark.parametrize("name", PREDICTED)
     def test_a_gaussian_comes_back(self, name):
-        """Exact score, no corrector: the variance that the data have, up to the predictor's own
-        O(1/n)."""
+        """With the exact score and no corrector, the samples have the data's variance, up to the
+        predictor's own O(1/n)."""
         sde, predictor, flow = PREDICTED[name]
         sampler = PredictorCorrector(
             marginal_score(sde),
@@ -235,13 +236,13 @@ class TestPredictorCorrector:
     @pytest.mark.parametrize("sde", [VE(0.01, 20.0), VP(), SubVP()], ids=lambda sde: type(sde).__name__)
     @pytest.mark.parametrize("per", ["batch", "sample"])
     def test_with_correctors(self, sde, per):
-        """And with few times, where the corrector makes up for a coarse predictor."""
+        """Few times suffice with correctors, which make up for a coarse predictor."""
         sampler = PredictorCorrector(marginal_score(sde), sde, 150, corrector_steps=3, snr=0.16, per=per)
         x = sampler(sampler.prior((40, 500), Noise(10)), noise=Noise(11))
         assert abs(float(x.double().std()) / S - 1) < 0.05
 
     def test_the_corrector_alone_reaches_each_marginal(self):
-        """No predictor: Langevin steps that follow the score down."""
+        """Without a predictor, Langevin steps follow the score down."""
         sde = VE(0.05, 5.0)
         sampler = PredictorCorrector(
             marginal_score(sde), sde, 300, predictor=None, corrector_steps=4, snr=0.3
@@ -257,8 +258,8 @@ class TestPredictorCorrector:
         assert abs(float(x.double().std()) / S - 1) > 0.08
 
     def test_inpainting_follows_the_conditional(self):
-        """Two correlated elements, one known: the other's law given it, which replacement
-        approximates at small steps."""
+        """One of two correlated elements is known: the other follows its conditional law, which
+        replacement approximates at small steps."""
         rho, known = 0.8, 1.0
         covariance = torch.tensor([[1.0, rho], [rho, 1.0]])
         sde = VE(0.01, 10.0)

@@ -1,4 +1,4 @@
-"""A mass for every element: by hand, its law, and how it is learned."""
+"""A mass for every element: steps by hand, the law, and how the mass is learned."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def score(x):
 
 
 def narrow(x):
-    """A Gaussian with a scale of its own in every element."""
+    """The energy of a Gaussian that has a scale of its own in every element."""
     return 0.5 * (x / SCALES.to(x.dtype)).square().sum(1)
 
 
 def mala_by_hand(x, eta, t, mass, mask, noise):
-    """From the densities of the proposals themselves, N(x + eta s / m, 2 eta T / m)."""
+    """A step from the proposals' densities themselves, N(x + eta s / m, 2 eta T / m)."""
     z = noise.randn(x.shape, dtype=torch.float64)
     y = torch.where(mask, x + eta * score(x) / mass + (2 * eta * t / mass).sqrt() * z, x)
 
@@ -48,7 +48,7 @@ def mala_by_hand(x, eta, t, mass, mask, noise):
 
 
 def hmc_by_hand(x, eps, t, mass, mask, noise, n_leapfrog):
-    """Momenta p ~ N(0, T m), H = E + p^2 / 2m."""
+    """A step with momenta p ~ N(0, T m) and H = E + p^2 / 2m."""
     p = begun = (t * mass).sqrt() * noise.randn(x.shape, dtype=torch.float64) * mask
     q = x
     for _ in range(n_leapfrog):
@@ -98,7 +98,7 @@ def test_step_by_step(kind, mass, step, mask, backend):
 
 
 def test_a_mass_of_one_is_none():
-    """Up to the rounding of MALA's squares, which are summed another way."""
+    """Equal up to the rounding of MALA's squares, which are summed in another way."""
     x = normal(200, 3, dtype=torch.float64)
     for make in (lambda m: MALA(energy, 0.4, mass=m), lambda m: HMC(energy, 0.5, 3, mass=m)):
         torch.testing.assert_close(
@@ -107,7 +107,7 @@ def test_a_mass_of_one_is_none():
 
 
 def test_mass_and_scale_are_one():
-    """x / root with unit masses is x with a mass: the same decisions."""
+    """A chain of x / root with unit masses makes the decisions of a chain of x with a mass."""
     x, root = normal(300, 3, dtype=torch.float64), MASS.rsqrt()
     for make in (lambda e, m: MALA(e, 0.3, mass=m), lambda e, m: HMC(e, 0.4, 3, mass=m)):
         scaled = make(lambda u: energy(u * root), None)(x / root, 15, noise=4)
@@ -116,8 +116,8 @@ def test_mass_and_scale_are_one():
 
 @pytest.mark.parametrize("kind", ["mala", "hmc"])
 def test_the_law_of_a_badly_scaled_gaussian(kind):
-    """Scales from 0.1 to 30: with the mass learned, no bias, and several times the ESS in the wide
-    direction."""
+    """Scales from 0.1 to 30: with a learned mass there is no bias, and the wide direction has
+    several times the ESS."""
     x0 = Noise(8).randn((64, 3)) * SCALES
 
     def run(**options):
@@ -138,14 +138,14 @@ def test_the_law_of_a_badly_scaled_gaussian(kind):
     assert_equal(learned, learned[:1].expand(64, 3))
     assert ((learned[0] / SCALES - 1).abs() < 0.15).all()
 
-    def jumps(run):  # in the wide direction, a step's square
+    def jumps(run):  # the mean square of a step in the wide direction
         return float(run.states[:, :, 1].diff(dim=0).square().mean())
 
     assert jumps(with_mass) > 50 * jumps(without)
 
 
 def test_every_chain_learns_its_own():
-    """Its mass depends on it alone, so a chain is the same in another batch."""
+    """A chain's mass depends on that chain alone, so the chain is the same in another batch."""
     sampler = HMC(narrow, 0.1, 4, warmup=200, adapt_mass=True)
     x0 = normal(6, 3) * SCALES
     whole = sampler(State(x0, Noise(3)), 220)
@@ -160,7 +160,7 @@ def test_every_chain_learns_its_own():
     "make", [lambda **o: MALA(narrow, 0.1, **o), lambda **o: HMC(narrow, 0.1, 3, jitter=0.1, **o)]
 )
 def test_learned_in_pieces(make, per):
-    """A run cut anywhere, also within a window, has the same bits."""
+    """A run that is cut anywhere, also within a window, has the same bits."""
     sampler = make(warmup=60, adapt_mass=True, per=per)
     whole = sampler(State(normal(6, 3) * SCALES, 1), 70)
     edges = windows(60)
@@ -171,7 +171,7 @@ def test_learned_in_pieces(make, per):
 
 @pytest.mark.parametrize("per", ["sample", "batch"])
 def test_what_is_learned(per):
-    """The variance of the last window's states, as Stan shrinks it."""
+    """The inverse mass is the variance of the last window's states, shrunk as in Stan."""
     warmup = 150
     begin, end = windows(warmup)[-2:]
     sampler = MALA(
@@ -188,8 +188,8 @@ def test_what_is_learned(per):
 
 
 def test_the_step_size_begins_anew():
-    """Where a window ends: dual averaging from ten times the step size it found, as if nothing had
-    been learned."""
+    """Where a window ends, dual averaging begins again from ten times the step size that it
+    found, as if nothing had been learned."""
     warmup, target = 60, 0.65
     end = windows(warmup)[-1]
     sampler = HMC(energy, 0.3, 3, warmup=warmup, adapt_mass=True, target_acceptance=target)
@@ -205,7 +205,7 @@ def test_the_step_size_begins_anew():
 
 
 def test_a_chain_that_is_not_finite_is_left_out():
-    """Where all chains learn together; and none of the others stops."""
+    """All chains learn together here: the chain is left out, and none of the others stops."""
     x0 = normal(8, 3) * SCALES
     x0[3] = math.nan
     with pytest.warns(RuntimeWarning, match=r"1 of 8 chains \(sample ids 3\)"):
@@ -215,7 +215,8 @@ def test_a_chain_that_is_not_finite_is_left_out():
 
 
 def test_windows():
-    """Stan's: 75 steps, then 25, 50, 100, ..., the last of which takes what is left but 50."""
+    """As in Stan, windows are 75 steps, then 25, 50, 100, ...; the last window ends 50 steps
+    before the warm-up does."""
     assert windows(1000) == [75, 100, 150, 250, 450, 950]
     assert windows(150) == [75, 100]
     assert windows(20) == [3, 18]

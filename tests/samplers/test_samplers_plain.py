@@ -1,5 +1,5 @@
-"""The samplers' step without the dispatcher: the op's bits where it runs, the op where it can't,
-the op's errors."""
+"""The samplers' step without the dispatcher: it gives the op's bits where it runs and leaves the
+rest to the op, and the op's errors are the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = ("its own", "the state", "that wants a gradient")
 
 @pytest.fixture
 def outcomes(monkeypatch):
-    """What each plain step answered."""
+    """Collects what each call of a plain step returned."""
     seen: list[bool] = []
     call = PlainStep.__call__
     monkeypatch.setattr(
@@ -41,7 +41,7 @@ def outcomes(monkeypatch):
 
 
 def both(monkeypatch, run):
-    """What a run gives with the plain step, and by the op."""
+    """Returns a run's results with the plain step, and by the op."""
     got = run()
     with monkeypatch.context() as patch:
         patch.setattr(PlainStep, "of", lambda *_: None)
@@ -68,7 +68,8 @@ def test_shapes(shape, outcomes, monkeypatch):
 
 
 def test_inpainting_too(outcomes, monkeypatch):
-    """Its first stream is the step's own; a mask is an option, and so the op's."""
+    """Inpainting's first stream is the step's own. A mask is an option, so the op takes the
+    step."""
     x0, mask = normal(6, 5), normal(6, 5, seed=2) > 0
     sampler = AnnealedLangevin(
         lambda x, s: -x * s.mean(), [2.0, 1.0], 0.05, 3, mask=mask, known=normal(6, 5, seed=3)

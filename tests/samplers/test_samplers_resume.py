@@ -1,4 +1,5 @@
-"""All samplers: stopped and resumed, split, on any number of threads: the same bits."""
+"""All samplers have the same bits when stopped and resumed, when split, and on any number of
+threads."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def make(request):
 
 
 def saved(state: State) -> State:
-    """Through a file, as a checkpoint would."""
+    """Passes the state through a file, as a checkpoint does."""
     file = io.BytesIO()
     torch.save(state.state_dict(), file)
     file.seek(0)
@@ -64,7 +65,7 @@ def test_a_callback_stops_and_the_run_goes_on(make):
 
 
 def test_a_sample_does_not_depend_on_its_batch(make):
-    """The last chains on their own, with their own ids, as another process would run them."""
+    """Runs the last chains alone with their own ids, as another process would."""
     x0 = normal(6, 5)
     if getattr(make(x0), "per", "sample") == "batch":
         pytest.skip("couples the samples of a batch, by its name")
@@ -90,8 +91,8 @@ def test_threads(make):
 
 @pytest.mark.parametrize("name", ["pc-vp-batch", "mala-warmup-batch"])
 def test_threads_and_means_over_a_batch(name):
-    """So many chains that torch's own sums over them differ in their last bits, about every third
-    time."""
+    """The chains are so many that torch's own sums over them differ in the last bits about every
+    third time."""
     x0 = normal(60_001, 2, dtype=torch.float64)
     same(*runs_on_threads(CASES[name](x0), x0, 12))
 
@@ -132,7 +133,8 @@ X0 = normal(6, 5)
 
 
 def test_nothing_is_lost_at_the_last_step_there_is():
-    """A State names the next step's noise, which must exist: known before the run, not after it."""
+    """A State names the next step's noise, which must exist: the error comes before the run, not
+    after it."""
     last = Noise(0, step=2**32 - 3)
     sampler = Langevin(torch.neg, 0.1)
     assert sampler(X0, 3, noise=last).isfinite().all()

@@ -1,4 +1,4 @@
-"""Numbers that follow the noise's steps."""
+"""Step sizes and temperatures that follow the noise's steps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 STEPS, FIRST = 9, 4
 SIZES = [
     0.05 + 0.03 * math.sin(k) for k in range(FIRST + STEPS + 1)
-]  # one more: a function is asked one step ahead
+]  # one more, because a sampler asks a function one step ahead
 TEMPERATURES = [1.0 - 0.05 * k for k in range(FIRST + STEPS)]
 NOISE = Noise(1, step=FIRST, stream=3)
 MASK = normal(6, 5, seed=9) > 0
 TARGET = pyebm.targets.DoubleWell()
-# The same schedule in each form.
+# Each function makes one form of the same schedule.
 FORMS = {
     "list": list,
     "tensor": lambda numbers: torch.tensor(numbers, dtype=torch.float64),
@@ -87,7 +87,7 @@ class TestSchedules:
         assert_equal(seen, states[1:])
 
     def test_in_a_graph(self, make, monkeypatch):
-        """Where the step's number is a tensor: the same bits."""
+        """The step's number is a tensor here; the bits are the same."""
         monkeypatch.setattr(_graph, "on_the_side", lambda once: once())
         monkeypatch.setattr(_graph, "capture", lambda once: once)
         monkeypatch.setattr(_loop, "_capturable", lambda _: True)
@@ -108,8 +108,8 @@ class TestSchedules:
         assert_equal(pyebm.langevin_chain(start, TARGET, STEPS, sizes, NOISE, temperature=temperatures), x)
 
     def test_underdamped_by_hand(self):
-        """BAOAB in float64, each step with its own h: the kick at the end of one and the one that
-        begins the next."""
+        """BAOAB in float64, where each step has its own h: the kick that ends one step, and the
+        kick that begins the next."""
         x, friction = normal(6, 5, dtype=torch.float64), 0.7
         v = TEMPERATURES[FIRST] ** 0.5 * NOISE.at(stream=4).randn((6, 5), dtype=torch.float64)
         for k in range(FIRST, FIRST + STEPS):
@@ -134,7 +134,7 @@ class TestSchedules:
         assert asked == [FIRST, FIRST + 1, FIRST + 2]
 
     def test_a_tempered_law(self):
-        """Annealed from hot to cold, MALA ends in the cold law."""
+        """MALA, annealed from hot to cold, ends in the cold law."""
         sampler = MALA(lambda x: 0.5 * x.square().sum(1), 0.5, temperature=lambda k: max(4.0 * 0.97**k, 0.25))
         x = sampler(torch.zeros(4000, 1), 300, noise=0)
         assert abs(float(x.std()) - 0.5) < 0.03
@@ -218,7 +218,7 @@ class TestNoiseScale:
     @pytest.mark.parametrize("options", [{}, {"clamp": (-1, 1), "mask": MASK}], ids=["plain", "options"])
     @pytest.mark.parametrize("fn", [score, TARGET], ids=["score", "target"])
     def test_it_is_the_affine_step(self, fn, scale, options):
-        """JEM's: x + eta s + noise_scale z."""
+        """As in JEM: x + eta s + noise_scale z."""
         x, score_fn = normal(6, 5), fn if fn is score else TARGET.score
         for k in range(FIRST, FIRST + STEPS):
             c = scale[k] if isinstance(scale, list) else scale

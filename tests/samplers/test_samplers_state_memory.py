@@ -1,5 +1,5 @@
-"""A score function may do anything to the state it is given: one that is not what it was is never
-written."""
+"""A score function may do anything to the state that it is given, but a sampler never writes to
+a state that has changed its shape, dtype or memory's size."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ STEPS = {
 )
 @pytest.mark.parametrize("name", STEPS)
 def test_a_state_that_is_not_what_it_was(name, score):
-    """Also in the middle of a run, when plain steps are on their way."""
+    """This also holds in the middle of a run of plain steps."""
     for begin in (0, 2):
         calls = 0
 
@@ -102,7 +102,7 @@ def test_a_state_that_is_not_what_it_was(name, score):
 
 
 def test_a_state_elsewhere():
-    """A score function that gives the state other memory: the chain goes on there."""
+    """A score function may give the state other memory: the chain goes on there."""
     for move in (lambda x: setattr(x, "data", x.data.clone()), lambda x: x.set_(x.clone())):
 
         def score(x, move=move):
@@ -114,7 +114,7 @@ def test_a_state_elsewhere():
 
 @pytest.mark.parametrize("name", ["Langevin", "AnnealedLangevin", "UnderdampedLangevin", "MALA", "HMC"])
 def test_zeros_without_memory(name):
-    """As autograd makes them."""
+    """autograd makes such zeros."""
     run = [
         STEPS[name](score)(X, 4, noise=NOISE)
         for score in (lambda x: torch._efficientzerotensor(x.shape), torch.zeros_like)

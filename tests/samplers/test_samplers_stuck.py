@@ -1,4 +1,4 @@
-"""Chains that can't move: a warning names them."""
+"""A warning names the chains that can't move."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
 
 def gamma(x):
-    """Gamma(2, 1): NaN for x < 0."""
+    """The energy of Gamma(2, 1), which is NaN for x < 0."""
     return x.sum(1) - x.log().sum(1)
 
 
@@ -26,7 +26,7 @@ SAMPLERS = [lambda e, **o: MALA(e, 0.3, **o), lambda e, **o: HMC(e, 0.3, 5, **o)
 
 @pytest.mark.parametrize("make", SAMPLERS)
 class TestStuck:
-    """Chains that can't move are named; the others are the same chains as without them."""
+    """Chains that can't move are named; the others run as they would without them."""
 
     def test_a_start_at_nan(self, make):
         x = normal(64, 2).abs() + 0.5
@@ -36,7 +36,7 @@ class TestStuck:
             match=r"energy at the start is NaN or -infinity for 2 of 64 chains \(sample ids 107, 109\)",
         ) as seen:
             run = make(gamma)(x, 60, noise=Noise(0, first_sample=100), thin=60)
-        assert len(seen) == 1  # once, not again as chains that accepted nothing
+        assert len(seen) == 1  # no second warning that they accepted nothing
         assert seen[0].filename == __file__
         assert run.info["acceptance"][[7, 9]].tolist() == [0, 0]
         assert (run.info["acceptance"] > 0).sum() == 62
@@ -48,7 +48,7 @@ class TestStuck:
             make(gamma)(torch.tensor([[-1.0], [-1.0], [1.0]]), 1, noise=Noise(0, sample_ids=[9, 5, 7]))
 
     def test_a_start_at_minus_infinity(self, make):
-        """It is never left, and from elsewhere never taken."""
+        """A chain never leaves it, and no other chain goes there."""
 
         def hole(x):
             return torch.where(x.amin(1) < -1, -math.inf, 0.5 * x.square().sum(1))
@@ -64,7 +64,8 @@ class TestStuck:
         assert run.info["acceptance"][others].min() > 0
 
     def test_a_start_at_infinity_can_be_left(self, make):
-        """Outside of the support: into it, as soon as a proposal falls there."""
+        """The start is outside the support: the chain enters it as soon as a proposal falls
+        there."""
 
         def walled(x):
             return torch.where(x.amax(1) > 1, math.inf, 0.5 * x.square().sum(1))
@@ -75,7 +76,7 @@ class TestStuck:
         assert run.states.amax() <= 1
 
     def test_nothing_accepted(self, make):
-        """A step size out of all proportion."""
+        """The step size is out of all proportion."""
 
         def steep(x):
             return 1e12 * x.square().sum(1)
@@ -83,7 +84,7 @@ class TestStuck:
         with pytest.warns(RuntimeWarning, match=r"nothing was accepted in 60 steps for 10 of 10 chains"):
             make(steep)(torch.full((10, 2), 1e-6), 60, noise=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # few steps say little
+            warnings.simplefilter("error")  # few steps give no warning
             make(steep)(torch.full((10, 2), 1e-6), 20, noise=0)
 
     def test_nothing_to_say(self, make):

@@ -1,5 +1,5 @@
-"""Every sampler on every closed-form target: runs, splits, threads; and one chain each against
-exact samples."""
+"""Every sampler on every closed-form target: runs, splits and threads, and one chain of each
+against exact samples."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_neither_batch_nor_threads_matter(threads, target, sampler):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("target", ["double well", "rastrigin"])
 def test_threads_that_share_one_sample(target):
-    """One chain of so many elements that torch would sum its energy in parts: the same energies,
-    decisions and states."""
+    """One chain has so many elements that torch would sum its energy in parts; energies,
+    decisions and states are the same."""
     runs = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -66,7 +66,8 @@ def test_threads_that_share_one_sample(target):
 @pytest.mark.parametrize("target", ["covariance", "mixture", "gaussian"])
 @pytest.mark.parametrize("sampler", ["mala", "hmc", "underdamped"])
 def test_against_exact_samples(target, sampler):
-    """From exact samples a chain must stay at its law; from a far place it must come there."""
+    """A chain that starts from exact samples must keep their law; one that starts far away must
+    reach it."""
     exact = TARGETS[target]()
     run = {
         "mala": MALA(exact, 0.15),

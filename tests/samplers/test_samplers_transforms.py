@@ -1,4 +1,4 @@
-"""Samplers run under no_grad: their result is a constant to reverse mode, and a tangent is
+"""Samplers run under no_grad: reverse mode takes their result for a constant, and a tangent is
 refused."""
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def test_vmap_is_refused(run):
 
 @every_run
 def test_a_constant_to_reverse_mode(run):
-    """As under torch.no_grad, which samplers are: contrastive divergence differentiates around
-    them."""
+    """The result is constant as under torch.no_grad: contrastive divergence differentiates
+    around the sampler."""
     x = torch.ones(4, 2)
     expected = run(x)
     gradient = grad(lambda x: (run(x) * x).sum())(x)

@@ -1,5 +1,5 @@
-"""States and trajectories as somebody may have tampered with them: refused by name, or what they
-were."""
+"""States and trajectories that somebody may have tampered with are refused by name, or are what
+they were."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def energy(x):
 
 
 def left(kind):
-    """What a run in the middle of its warm-up leaves."""
+    """Returns the state that a run leaves in the middle of its warm-up."""
     if kind == "velocity":
         return UnderdampedLangevin(torch.neg, 0.3)(State(X, 0), 5).state_dict()
     if kind == "step":
@@ -78,7 +78,8 @@ class TestExtra:
                 State.from_state_dict(state)
 
     def test_not_finite(self, kind, name):
-        """A chain that diverged has such a velocity and such windows; nothing else may be so."""
+        """A chain that diverged has such a velocity and such windows; no other entry may be
+        infinite or NaN."""
         state = left(kind)
         value = state["extra"][name]
         if value.is_floating_point():

@@ -1,7 +1,7 @@
-"""Truths in closed form: what the losses are minimised by, and what the chains' laws are. Not one
-line of ours says these.
+"""Truths in closed form, none of which is computed by our code: the losses' minimisers, and the
+chains' laws.
 
-That every backend gives the same bits is proved elsewhere; here the device decides.
+Other tests prove that every backend gives the same bits; here the device decides which one runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ CHAINS = 100_000
 
 
 def within(value, truth, error, times=5.0):
-    """Within `times` standard errors (one by chance in 1.7 million), elementwise."""
+    """Asserts agreement within `times` standard errors (5 are exceeded by chance once in 1.7
+    million), elementwise."""
     deviation = ((torch.as_tensor(value) - truth).abs() / error).max().item()
     assert deviation < times, f"{deviation:.1f} standard errors: got {value}, expected {truth}"
 
@@ -36,11 +37,12 @@ class TestDenoisingScoreMatching:
     @pytest.mark.parametrize(("t", "sigma"), [(1.0, 0.5), (0.3, 1.0), (2.0, 0.05)])
     @pytest.mark.parametrize("weight", [None, "sigma2", 3.0])
     def test_minimiser_on_a_gaussian(self, t, sigma, weight):
-        """For s(x) = -a x on N(0, t^2) it is a = 1 / (t^2 + sigma^2), whatever the weight."""
+        """For s(x) = -a x on N(0, t^2), the minimiser is a = 1 / (t^2 + sigma^2), whatever the
+        weight."""
         x, noise = t * normal(1_000_000, 1, dtype=torch.float64), Noise(1)
         noisy = pyebm.perturb(x, sigma, noise)
 
-        def slope(a):  # of the loss in a: linear, so two points give its zero
+        def slope(a):  # the loss's derivative in a is linear: two points give its zero
             a = torch.tensor(a, dtype=torch.float64, requires_grad=True)
             return torch.autograd.grad(pyebm.dsm_loss(-a * noisy, sigma, noise, weight=weight), a)[0].item()
 
@@ -62,7 +64,7 @@ class TestDenoisingScoreMatching:
         x = means[component] + spread[component, None] * normal(n, 2, dtype=torch.float64)
         noisy = pyebm.perturb(x, sigma, noise)
 
-        variance = spread**2 + sigma**2  # of the perturbed mixture's components
+        variance = spread**2 + sigma**2  # of a component of the perturbed mixture
         away = noisy[:, None] - means
         share = (-0.5 * away.square().sum(2) / variance - variance.log()).softmax(1)
         true_score = -(share / variance)[:, None] @ away
@@ -81,11 +83,11 @@ class TestDenoisingScoreMatching:
         within(got, explicit, per_sample.std(0) / math.sqrt(n))
         assert (
             explicit.abs() > 20 * per_sample.std(0) / math.sqrt(n)
-        ).any()  # it is not all zero within the error
+        ).any()  # the gradient is larger than the error
 
     def test_value_at_the_true_score(self):
-        """The loss of the perturbed density's own score is what denoising can't tell: t^2 / (2
-        sigma^2 (t^2 + sigma^2))."""
+        """The loss of the perturbed density's own score is the part that denoising can't
+        predict: t^2 / (2 sigma^2 (t^2 + sigma^2))."""
         t, sigma, x, noise = 1.0, 0.5, normal(1_000_000, 1), Noise(3)
         losses = pyebm.dsm_loss(
             -pyebm.perturb(x, sigma, noise) / (t**2 + sigma**2), sigma, noise, reduction="sample"
@@ -100,15 +102,15 @@ def chain(score, x, eta, steps, **options):
 
 
 class TestUnadjustedChain:
-    """Its law on a Gaussian is Gaussian at every step: the discretisation's own, not the
-    target's."""
+    """The chain's law on a Gaussian is Gaussian at every step: the law of the discretisation,
+    not the target's."""
 
     @pytest.mark.parametrize(
         ("eta", "temperature"), [(0.1, 1.0), (0.5, 1.0), (1.5, 1.0), (0.5, 0.25), (1.0, 4.0)]
     )
     def test_stationary_variance(self, eta, temperature):
-        """T / (1 - eta / 2) on N(0, 1), from a start that is far away."""
-        steps = math.ceil(14 / -math.log(abs(1 - eta) + 1e-9)) + 1  # what is left of the start: e^-14
+        """The variance is T / (1 - eta / 2) on N(0, 1), from a start that is far away."""
+        steps = math.ceil(14 / -math.log(abs(1 - eta) + 1e-9)) + 1  # e^-14 of the start remains
         x = chain(torch.neg, torch.full((CHAINS,), 3.0), eta, steps, temperature=temperature)
         truth = temperature / (1 - eta / 2)
         within(x.double().var(), truth, truth * math.sqrt(2 / CHAINS))
@@ -135,7 +137,7 @@ class TestUnadjustedChain:
         within(x.T.cov(), truth, covariance_error(truth, CHAINS))
         assert (truth - torch.linalg.inv(precision)).abs().max() > 20 * covariance_error(
             truth, CHAINS
-        ).max()  # not the target's
+        ).max()  # it differs from the target's
 
     def test_step_sizes_and_temperatures_per_chain(self):
         eta, temperature = torch.tensor([0.2, 0.5, 1.0, 0.5]), torch.tensor([1.0, 1.0, 1.0, 0.1])
@@ -152,7 +154,7 @@ class TestUnadjustedChain:
         within(products.mean(), (1 - eta) * truth, products.std() / math.sqrt(CHAINS))
 
     def test_annealed_chain(self):
-        """The whole schedule on N(0, t^2) smoothed at each level, followed variance by variance,
+        """Follows the whole schedule variance by variance on N(0, t^2) smoothed at each level,
         with the final denoising."""
         t, sigmas, step_lr, each = 0.7, [2.0, 1.0, 0.4], 0.02, 7
         sampler = pyebm.samplers.AnnealedLangevin(lambda x, s: -x / (t**2 + s**2), sigmas, step_lr, each)
@@ -167,8 +169,8 @@ class TestUnadjustedChain:
 
 
 def test_an_energy_network_learns_the_energy():
-    """Trained by DSM through its own gradient on N(0, 1), it is x^2 / (2 (1 + sigma^2)) up to a
-    constant: mind the sign."""
+    """DSM through the energy's own gradient, on N(0, 1), makes it x^2 / (2 (1 + sigma^2)) up to
+    a constant: mind the sign."""
     sigma = 0.5
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -186,4 +188,4 @@ def test_an_energy_network_learns_the_energy():
     x = torch.linspace(-2, 2, 41)[:, None]
     energy = net(x).detach().flatten()
     truth = x.flatten() ** 2 / (2 * (1 + sigma**2))
-    assert ((energy - energy.mean()) - (truth - truth.mean())).abs().max() < 0.1  # of a range of 1.6
+    assert ((energy - energy.mean()) - (truth - truth.mean())).abs().max() < 0.1  # the energy's range is 1.6

@@ -1,5 +1,5 @@
-"""The warm-up of MALA and HMC: one order for its sums, so that backends, SIMD levels and threads
-agree to the last bit."""
+"""The warm-up of MALA and HMC adds in one order, so that backends, SIMD levels and threads agree
+to the last bit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyebm import Noise, _ops, reference
 from pyebm.samplers import HMC, MALA, State
 
 X0 = Noise(3).randn((37, 5))
-LARGE = Noise(4).randn((3, 2500))  # of several chunks, of which each has a sum of its own
+LARGE = Noise(4).randn((3, 2500))  # several chunks, each with a sum of its own
 
 
 def energy(x):
@@ -65,7 +65,7 @@ def test_levels_and_threads():
 
 
 def test_the_mean_of_any_batch():
-    """The op alone, with numbers whose sum depends on the order."""
+    """Runs only the op, with numbers whose sum depends on the order."""
     for count in (1, 2, 3, 1000, 1025, 5000):
         log_alpha = Noise(count).randn((count,), dtype=torch.float64) * 3
         made = []

@@ -1,5 +1,5 @@
-"""langevin_chain on mixtures and full covariances: the bits of the loop, and the law of what it
-samples, step by step."""
+"""langevin_chain on mixtures and full covariances has the bits of the loop, and the right law at
+every step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def backend(backend):
     return has_the_op(backend, "langevin_chain")
 
 
-# Empty, one sample, both sides of the fused dimensions, of a chunk's cuts and of a tile's lanes.
+# Empty batches, single elements, and sizes on both sides of the fused dimensions, of a chunk's cuts
+# and of a tile's lanes.
 SIZES = ((0, 3), (1,), (3,), (17,), (257,), (64, 2), (7, 17), (2, 257), (4, 3, 8, 8), (3, 515), (2, 1027))
 
 
@@ -102,7 +103,7 @@ class TestEveryTarget:
         torch.autograd.gradcheck(lambda x: pyebm.langevin_chain(x, target, 3, 0.01, NOISE), x)
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.filterwarnings("ignore")  # torch warns while it compiles
 @pytest.mark.parametrize("make", MAKE)
 def test_compiles(make):
     torch._dynamo.reset()
@@ -124,8 +125,8 @@ def test_compiles(make):
 
 
 def test_a_chain_finds_the_weights(backend):
-    """From the wrong weights over overlapping components to the right ones, in each of 8000
-    chains."""
+    """From the wrong weights over overlapping components, each of 8000 chains reaches the right
+    ones."""
     if emulates(backend):
         pytest.skip("32 million steps; that its chain is the loop of its steps is tested above")
     target = GaussianMixture(
@@ -134,14 +135,14 @@ def test_a_chain_finds_the_weights(backend):
     x = pyebm.langevin_chain(torch.full((8000, 2), -1.5), target, 4000, 0.02, Noise(0), backend=backend)
     exact = target.sample(200_000, Noise(1))
     share, expected = ((each[:, 0] > 0).double().mean().item() for each in (x, exact))
-    assert abs(share - expected) < 0.02  # 4 deviations of a binomial
+    assert abs(share - expected) < 0.02  # 4 standard deviations of a binomial
     torch.testing.assert_close(x.double().mean(0), exact.double().mean(0), rtol=0, atol=0.06)
     torch.testing.assert_close(x.double().std(0), exact.double().std(0), rtol=0.03, atol=0)
 
 
 def test_the_law_with_a_full_covariance_at_every_step(backend):
-    """The unadjusted chain on a Gaussian is Gaussian: m <- m + eta P (mean - m), S <- A S A + 2 eta
-    T with A = 1 - eta P."""
+    """The unadjusted chain on a Gaussian is Gaussian, with m <- m + eta P (mean - m) and S <- A
+    S A + 2 eta T, where A = 1 - eta P."""
     chains, steps, eta, temperature = 50_000, 12, 0.15, 0.7
     target = correlated(3)
     precision = torch.linalg.inv(target.covariance)
@@ -167,7 +168,7 @@ def test_the_law_with_a_full_covariance_at_every_step(backend):
             torch.linalg.cholesky(covariance), (state - mean).T, upper=False
         ).T
         assert (white.mean(0).abs() < 5 / chains**0.5).all()
-        # The law of the sample covariance of standard normals: entries deviate by 1, the diagonal
-        # by sqrt(2), over sqrt(chains).
+        # The sample covariance of standard normals deviates by 1 off the diagonal and sqrt(2) on
+        # it, each over sqrt(chains).
         assert ((white.T @ white / chains - torch.eye(3)).abs() < 5 * 1.5 / chains**0.5).all()
     assert_equal(x, states[-1])

@@ -1,5 +1,5 @@
-"""Gaussian with a full covariance: against torch's MultivariateNormal, the score against the truth,
-exact samples, bad input."""
+"""Gaussian with a full covariance: against torch's MultivariateNormal, its score against the
+truth, exact samples, bad input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def backend(backend):
     return has_the_op(backend, "target_score")
 
 
-# Both sides of 12 rows in registers, of 128 dimensions a span, and of the strides that are padded.
+# Sizes on both sides of 12 rows in registers, of 128 dimensions a span, and of the strides that are
+# padded.
 @pytest.mark.parametrize("dim", [1, 2, 11, 12, 13, 100, 129, 512, 700])
 def test_the_score_is_within_the_bound(backend, dim):
     target = correlated(dim)
@@ -35,7 +36,7 @@ def test_the_score_is_within_the_bound(backend, dim):
         unit = np.longdouble(torch.finfo(dtype).eps) / 2
         bound = (min(dim, 128) + dim / 128 + 4) * unit * (np.abs(far) @ np.abs(precision))
         if dtype == torch.float64:
-            bound += 1e3 * dim * unit * np.abs(far).max()  # the inverse itself, which is float64's too
+            bound += 1e3 * dim * unit * np.abs(far).max()  # the inverse is computed in float64 too
         off = np.abs(target.score(x, backend=backend).double().numpy() - far @ precision)
         assert (off <= bound).all()
 

@@ -1,5 +1,5 @@
 """MLPEnergy and MLPScore: values, derivatives, conditions, parameters that are never stale, and
-what torch does to a target."""
+torch's treatments of a target."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ close = torch.testing.assert_close
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_is_the_network(activation):
-    """In both dtypes, by the kernel and in grad mode, with the same bits."""
+    """Energy and score are the network's in both dtypes; the kernel and grad mode give the same
+    bits."""
     for dtype, tolerance in ((F64, 1e-12), (torch.float32, 2e-5)):
         net, x = mlp(3, 1, activation, dtype=dtype), normal(9, 3, dtype=dtype)
         target, eager = MLPEnergy(net, 0.3), energy_of(net, 0.3)
@@ -68,7 +69,7 @@ def test_wiring():
 
 
 def test_half_precisions():
-    """Computed in float32, rounded once; half-precision weights are widened."""
+    """Computes in float32 and rounds once; half-precision weights are widened."""
     net, x = mlp(3, 1), normal(9, 3)
     with torch.no_grad():
         target = MLPEnergy(net, 0.1)
@@ -99,7 +100,7 @@ class TestDerivatives:
         torch.autograd.gradgradcheck(target, x)
 
     def test_scores_gradient_by_the_parameters(self):
-        """Which is what a denoising loss of an energy needs: double backward."""
+        """A denoising loss of an energy needs this gradient: double backward."""
         target, x = MLPEnergy(mlp(3, 1, dtype=F64), 0.2), normal(6, 3, dtype=F64)
         got = torch.autograd.grad(
             target.score(x).square().sum(), tuple(target.parameters()), allow_unused=True
@@ -130,7 +131,7 @@ class TestDerivatives:
         close(torch.func.grad(lambda x: target(x).sum())(x), -target.score(x))
 
     def test_an_ensemble(self):
-        """torch.vmap over stacked parameters."""
+        """torch.vmap runs over stacked parameters."""
         nets = [seeded(mlp(3, 1), seed=k) for k in range(3)]
         parameters, buffers = torch.func.stack_module_state([MLPEnergy(net) for net in nets])
         target, x = MLPEnergy(mlp(3, 1)), normal(4, 3)
@@ -165,8 +166,8 @@ class TestDerivatives:
         assert target.net[0].weight.grad.isfinite().all()
 
     def test_through_a_wrapper(self):
-        """DataParallel as DistributedDataParallel: the wrapper's own forward is what autograd
-        sees."""
+        """DataParallel, like DistributedDataParallel, has a forward of its own: autograd must
+        see it."""
         seen = []
 
         class Wrapper(nn.DataParallel):
@@ -181,7 +182,7 @@ class TestDerivatives:
 
 
 class TestParameters:
-    """A call has the numbers that the module has then."""
+    """A call uses the numbers that the module has at that time."""
 
     def test_every_way_to_write(self):
         net, x = mlp(2, 1), normal(4, 2)
@@ -258,7 +259,7 @@ class TestCondition:
         assert_equal(target(x, c).detach(), target.given(c)(x).detach())
 
     def test_one_number(self):
-        """A number, (), (1,), (B,), (B, 1): as a noise level comes."""
+        """A noise level may come as a number, (), (1,), (B,) or (B, 1)."""
         target, x = MLPEnergy(mlp(3, 1), condition=1), normal(4, 2)
         with torch.no_grad():
             want = target(x, torch.full((4, 1), 0.5))
@@ -274,7 +275,7 @@ class TestCondition:
         assert embedding[0].weight.grad.abs().sum() > 0
 
     def test_a_frozen_network(self):
-        """The gradient of an embedding that is no module, and of c, with nothing else to be
+        """An embedding that is no module, and c, get gradients although nothing else is
         differentiated."""
         scale, target_net = torch.tensor(1.5, requires_grad=True), mlp(3, 1).requires_grad_(False)
         target = MLPEnergy(target_net, condition=1, embedding=lambda c: (scale * c).reshape(-1, 1))
@@ -310,8 +311,8 @@ class TestCondition:
 
 class TestChain:
     def test_equals_the_loop(self):
-        """The loop is of score and langevin_step: in grad mode too, with a clamp, thinned, cut in
-        two, in half precision."""
+        """The chain is a loop of score and langevin_step: in grad mode too, with a clamp,
+        thinned, cut in two, in half precision."""
         target, start = MLPEnergy(mlp(3, 1), 0.5), normal(6, 3)
         for x in (start, start.double(), start.bfloat16()):
             loop, kept = x, []
@@ -394,8 +395,8 @@ class TestChain:
 
 
 def test_without_a_kernel(monkeypatch):
-    """As on a device whose kernel is not there: the module itself, the same noise, no derivative of
-    the chain."""
+    """Without a kernel, as on some device, the module itself runs with the same noise, and the
+    chain has no derivative."""
     target, score, x = MLPEnergy(mlp(3, 1), 0.5), MLPScore(mlp(4, 3), condition=1), normal(6, 3)
     sampler = pyebm.samplers.Langevin(target, 0.1)
     annealed = pyebm.samplers.AnnealedLangevin(score, [1.0, 0.5], 0.1, 2)
@@ -420,7 +421,7 @@ def test_without_a_kernel(monkeypatch):
 
 
 class TestSurroundings:
-    @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+    @pytest.mark.filterwarnings("ignore")  # torch warns while it compiles
     def test_compiled(self):
         target, level, x = MLPEnergy(mlp(2, 1), 0.5), MLPScore(mlp(3, 2), condition=1), normal(4, 2)
         annealed = pyebm.samplers.AnnealedLangevin(level, [1.0, 0.5], 0.1, 2)
@@ -462,7 +463,7 @@ class TestSurroundings:
         assert target(x).shape == (4,)
 
     def test_modes(self):
-        """Autocast and inference mode change no bit, nor does the default dtype."""
+        """Autocast, inference mode and the default dtype change no bit."""
         target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
 
         def all_of():
@@ -492,8 +493,8 @@ class TestSurroundings:
         close(made, pyebm.langevin_chain(x, target, 3, 0.1, NOISE))
 
     def test_subclasses(self):
-        """An energy is the module's own operations for what has operations of its own; a score
-        refuses it, as every target's."""
+        """For tensors with operations of their own, an energy is the module's own operations; a
+        score refuses them, as every target's does."""
         target, x = MLPEnergy(mlp(2, 1), 0.5), normal(4, 2)
         both = TwoTensor(x.clone(), x.clone())
         close(target(both).a, target(x))
@@ -505,8 +506,8 @@ class TestSurroundings:
         not (dist.is_available() and dist.is_gloo_available()), reason="torch has no gloo here"
     )
     def test_dtensor(self, tmp_path):
-        """Sharded by samples: a chain, which is a constant; the energy where nothing is to be
-        learned."""
+        """Sharded by samples: the chain is a constant; energies and scores work where nothing
+        requires grad."""
         from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
         dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)

@@ -1,5 +1,5 @@
-"""Networks that the kernels can't run: each is refused in words that name the layer and what runs
-it."""
+"""Networks that the kernels can't run are refused in words that name the layer, and name what
+can run the network."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ WRONG = (
     "many elements",
     "empty",
     "no module",
-)  # which nothing runs, or not as that
+)  # no sampler can run these, at least not as this kind of target
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -152,7 +152,7 @@ def test_says_what_runs_a_score():
 
 
 def test_a_network_that_changes():
-    """Later calls look again."""
+    """Later calls check the network again."""
     net, x = mlp(2, 1), normal(3, 2)
     target = MLPEnergy(net)
     net[1] = nn.LayerNorm(12)
@@ -198,7 +198,7 @@ def test_what_does_not_fit():
     "sampler", [pyebm.samplers.MALA, lambda score, eta: pyebm.samplers.HMC(score, eta, 2)]
 )
 def test_a_score_has_no_test(sampler):
-    """In one dimension too, where its (B, 1) could pass for an energy."""
+    """This also holds in one dimension, where a score's (B, 1) could pass for an energy."""
     with pytest.raises(TypeError, match="energy_fn must have an energy, got MLPScore"):
         sampler(MLPScore(L(1, 1)), 0.1)(torch.zeros(3, 1), 2, noise=0)
 

@@ -1,4 +1,4 @@
-"""GaussianMixture: energy and log_prob against torch's own mixture, the score against the truth,
+"""GaussianMixture: energy and log_prob against torch's own mixture, its score against the truth,
 exact samples, bad input."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def backend(backend):
 
 
 def theirs(target):
-    """The same distribution in torch."""
+    """Returns the same distribution in torch."""
     means, scale = target.means.double(), target._rows().expand_as(target.means)
     return MixtureSameFamily(Categorical(target.weights), Independent(Normal(means, scale), 1))
 
@@ -106,7 +106,7 @@ class TestEveryKind:
 
 
 def test_weights_are_right_to_a_few_ulps(backend, dtype):
-    """Two components of one dimension, whose score is a hyperbolic tangent: only the exponential
+    """The score of two components in one dimension is a hyperbolic tangent: only the exponential
     can be wrong."""
     if dtype not in (torch.float32, torch.float64):
         return
@@ -132,7 +132,7 @@ def test_samples_choose_components_by_weight():
 
 
 def test_rare_components_are_not_lost():
-    """10^5 components: the uniforms must be finer than their weights."""
+    """There are 10^5 components, so the uniforms must be finer than their weights."""
     target = GaussianMixture(torch.arange(100_000.0)[:, None], 1e-3)
     chosen = target.sample(200_000, Noise(0), dtype=torch.float64)[:, 0].round()
     edges = torch.histc(chosen, 1000, -0.5, 99_999.5)
@@ -152,13 +152,13 @@ def test_from_data_is_the_score_of_the_perturbed_data(backend):
 
 
 def test_small_scales_are_no_worse_than_the_expanded_form(backend):
-    """|x|^2 - 2 x mean + |mean|^2 loses all digits where the scale is small; differences don't."""
+    """|x|^2 - 2 x mean + |mean|^2 loses all digits at small scales; differences keep them."""
     data = 20 * normal(500, 16, seed=8)
     close = torch.cat(
         (data, data + 0.02 * normal(500, 16, seed=9))
-    )  # pairs of components some 8 scales apart
+    )  # the components of a pair are some 8 scales apart
     target = GaussianMixture.from_data(close, 0.01)
-    x = (0.5 * (data + close[500:]))[:200]  # in the middle of each pair, where the weights decide
+    x = (0.5 * (data + close[500:]))[:200]  # the middle of each pair, where the weights decide
     assert_within_bound(target.score(x, backend=backend), target, x)
     expected = target.score(x.double())
     p = torch.softmax((x @ close.T - 0.5 * close.square().sum(1)) / 0.01**2, 1)
@@ -168,7 +168,7 @@ def test_small_scales_are_no_worse_than_the_expanded_form(backend):
 
 
 def test_components_out_of_reach_change_no_bit(backend):
-    """They are skipped where no lane needs them, so what they would have added must be nothing."""
+    """The kernel skips components that no lane needs, so these must add exactly nothing."""
     near, far = normal(60, 7), 1e3 + normal(300, 7, seed=1)
     x = normal(40, 7, seed=2)
     alone = GaussianMixture(near, 1.0)

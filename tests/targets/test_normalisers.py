@@ -1,4 +1,4 @@
-"""The normalisers that come from a quadrature: right to float64's precision for every legal
+"""The normalisers that come from a quadrature are right to float64's precision for every legal
 parameter, or refused."""
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pyebm.targets import DoubleWell, Gaussian, Polynomial
 
 
 def log_z(target, at=0.0):
-    """From a place where the energy is exact."""
+    """Computes it from a place where the energy is exact."""
     x = torch.full((1, 1), at, dtype=torch.float64)
     return -(target.log_prob(x) + target(x)).item()
 
 
 def normal(mean, std):
-    """The coefficients of a normal's energy, and the log of the integral, for the coefficients as
-    they were rounded."""
+    """Returns the coefficients of a normal's energy, and the log of the integral for the
+    coefficients as they were rounded."""
     c = [mean * mean / (2 * std * std), -mean / std / std, 1 / (2 * std * std)]
     a, b, q = map(Fraction, c)
     return c, float(b * b / (4 * q) - a) + 0.5 * math.log(math.pi / c[2])
@@ -30,7 +30,7 @@ def normal(mean, std):
     ("mean", "std"), [(0, 1), (50, 1), (-50, 0.1), (1e6, 1), (3, 1e-4), (-1e3, 1e5), (1e-3, 1e-150)]
 )
 def test_normals(mean, std):
-    """Also where the lowest energy is far from 0 and from x = 0."""
+    """Tests also energies whose minimum is far from 0, and far from x = 0."""
     c, want = normal(mean, std)
     target = Polynomial(c)
     x = torch.full((1, 1), float(mean), dtype=torch.float64)
@@ -47,8 +47,8 @@ def test_the_one_that_was_off():
 
 @pytest.mark.parametrize("barrier", [1e-300, 1e-3, 0.5, 2.0, 744.0, 746.0, 1e4, 1e8, 1e12, 1e30, 1e300])
 def test_double_wells(barrier):
-    """Below, the series of the integral at 0, in barrier^(1/2); above, that of a sharp well;
-    between, as a polynomial."""
+    """Expects, for small barriers, the integral's series at 0, in barrier^(1/2); for large ones,
+    that of a sharp well; between them, the polynomial's normaliser."""
     got = log_z(DoubleWell(barrier), 1.0)
     if barrier < 1e-100:
         want = math.log(2 * math.gamma(1.25)) - 0.25 * math.log(barrier)
@@ -84,7 +84,8 @@ def test_what_float64_can_t_hold_is_refused(coefficients):
 
 
 def test_derivatives():
-    """The normaliser's derivative by the constant is -1, by the others minus the moments."""
+    """The normaliser's derivative in the constant is -1, and in the other coefficients minus the
+    moments."""
     c = torch.tensor([3.0, 0.3, -1.0, 0.0, 0.25], dtype=torch.float64, requires_grad=True)
     x = torch.zeros(1, 1, dtype=torch.float64)
     target = Polynomial(c)

@@ -1,5 +1,5 @@
-"""target_energy: the targets' energies by the CPU's kernel, against the reference, the energies,
-and their own samples alone."""
+"""target_energy: the targets' energies by the CPU's kernel, against the reference, against the
+targets' own energies, and a sample's alone."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestTheSamplersUseIt:
         "sampler", [lambda t: MALA(t, 0.01), lambda t: HMC(t, 0.05, 3)], ids=["mala", "hmc"]
     )
     def test_as_the_energy_is(self, sampler, kind, monkeypatch):
-        """The same decisions and, up to rounding, energies as by torch's operations."""
+        """The decisions are those of torch's operations, and so are the energies up to rounding."""
         target, x = make(kind, 4), start((50, 4), torch.float64)
         got = sampler(target)(x, 10, noise=Noise(1), thin=1)
         monkeypatch.setattr("pyebm.samplers._body.energy_and_score_of", lambda *_: None)
@@ -141,7 +141,7 @@ class TestTheSamplersUseIt:
             assert energy_and_score_of(_run(x), target, None) is not None
         assert (
             energy_and_score_of(_run(x), targets.Gaussian(covariance=torch.eye(2)), None) is None
-        )  # Cholesky's is more exact
+        )  # Cholesky's energy is more exact
         assert energy_and_score_of(_run(x), lambda x: x.sum(1), None) is None
         run = MALA(OtherEnergy(), 0.01)(x, 1, noise=Noise(0), thin=1)
         torch.testing.assert_close(run.info["energy"][0], 2 * targets.DoubleWell()(run.x).double())

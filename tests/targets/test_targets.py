@@ -1,5 +1,5 @@
-"""The closed-form targets: energy against formula, score against the energy's gradient, laws, and
-what a module promises."""
+"""The closed-form targets: the energy against its formula, the score against the energy's
+gradient, laws, and a module's promises."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestScore:
         assert_equal(target.score(x.clone().requires_grad_()).detach(), target.score(x))
 
     def test_rounded_once(self, kind):
-        """Half precisions: the float32 score of the same x, rounded."""
+        """In half precisions, the score is the float32 score of the same x, rounded."""
         target = make(kind, 9)
         for dtype in (torch.float16, torch.bfloat16):
             x = start((6, 9), dtype)
@@ -89,8 +89,8 @@ class TestScore:
 
 
 def quadrature(target, low, high):
-    """The integral of exp(log_prob) over one or two elements, by the trapezoidal rule: nothing is
-    left at the ends."""
+    """The integral of exp(log_prob) over one or two elements by the trapezoidal rule; the
+    density is nothing at the ends."""
     count = 100_001 if len(low) == 1 else 1501
     axes = [torch.linspace(a, b, count, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
     density = target.log_prob(torch.cartesian_prod(*axes).reshape(-1, len(axes))).exp()
@@ -114,13 +114,14 @@ def quadrature(target, low, high):
     ids=repr,
 )
 def test_log_prob_is_normalised(target, low, high):
-    one = 0.5 if target.__class__ is targets.DoubleWell and low == [0] else 1.0  # one of two wells
+    one = 0.5 if target.__class__ is targets.DoubleWell and low == [0] else 1.0  # over one of two wells
     assert abs(quadrature(target, low, high) - one) < 3e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_prob_of_several_elements(kind):
-    """Minus the energy and a constant; where elements are independent, the sum over them."""
+    """log_prob is minus the energy and a constant; where elements are independent, it is the sum
+    over them."""
     target, x = make(kind, 3), start((5, 3), torch.float64)
     if kind in ("rosenbrock", "ackley"):
         with pytest.raises(NotImplementedError, match="log_prob"):
@@ -159,7 +160,7 @@ class TestSampling:
         assert min(stats.kstest(z[:, i].numpy(), "norm").pvalue for i in range(4)) > 1e-4
 
     def test_regenerated(self):
-        """The same noise gives the same samples, whatever else is drawn, and in a shard."""
+        """The same noise gives the same samples, also in a shard, whatever else is drawn."""
         target = targets.Funnel()
         x = target.sample((50, 3), Noise(8, step=2))
         assert x.dtype == torch.float32
@@ -224,7 +225,7 @@ class TestModule:
         assert_equal(target.score(x), 2 * before)
 
     def test_learned_parameters(self):
-        """A buffer that requires grad: the energy, the score and the chain carry its gradient."""
+        """The energy, the score and the chain carry the gradient of a buffer that requires grad."""
         target, x = targets.Harmonic(1.0), start((3, 5), torch.float64)
         target.stiffness.requires_grad_()
         (grad,) = torch.autograd.grad(target.score(x).sum(), target.stiffness)

@@ -1,5 +1,5 @@
-"""A target's score follows its numbers, whatever wrote them: nothing that was packed is ever
-stale."""
+"""A target's score follows the target's numbers, whatever wrote them: nothing that was packed is
+ever stale."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ WRITERS = (by_data, by_numpy, by_storage, by_swap, by_other_data, in_inference_m
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("name", TARGETS)
 def test_follows(name, write, dtype):
-    """The score, the chain, the energy and the rest are those of a new target with the new
-    numbers."""
+    """After a write, the score, chain, energy and the rest are those of a new target with the
+    new numbers."""
     target = TARGETS[name]()
     x = start((5, target.dim or 3), dtype)
     calls = {
@@ -99,7 +99,7 @@ def test_follows(name, write, dtype):
         assert_equal(got, call(fresh))
         if write is not one_number or (
             key == "score" and name != "mixture_padded"
-        ):  # one component's, which may be far away
+        ):  # it is one component's, which may be far away
             assert not torch.equal(got, before[key]), key
 
 
@@ -113,7 +113,7 @@ def test_kept_while_nothing_changes(name):
     with torch.inference_mode():
         assert target._checked("test", x) is first
     for buffer in target.buffers():
-        buffer.data.copy_(buffer.clone())  # the same values, written anew
+        buffer.data.copy_(buffer.clone())  # the same values again
     assert target._checked("test", x) is first
 
 
@@ -135,14 +135,15 @@ def test_the_shape_changes():
     target.means.data, target.weights.data = (
         target.means.data[:3],
         target.weights.data[:3],
-    )  # pruned: the same addresses
+    )  # pruning keeps the addresses
     assert_equal(target.score(x), targets.GaussianMixture(means[:3], 0.5).score(x))
 
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("place", [0, 1, 100_000, 262_143, 262_144, 399_999])
 def test_one_number_of_many(place):
-    """On several threads, at the ends of their shares; as rows of one memory and as padded ones."""
+    """Several threads compare the numbers: the changed one is at the ends of their shares, in
+    rows of one memory and in padded rows."""
     for shape in ((40_000, 10), (400_000 // 512, 512)):
         count = min(place, shape[0] * shape[1] - 1)
         target = targets.GaussianMixture(normal(*shape), 1.0)
@@ -154,7 +155,7 @@ def test_one_number_of_many(place):
 
 
 def test_other_layouts():
-    means = normal(2, 6).t()  # columns
+    means = normal(2, 6).t()  # a strided matrix
     target, x = targets.GaussianMixture(means, 0.5), normal(4, 2)
     target.means = normal(2, 6, seed=9).t()
     target.score(x)
@@ -191,7 +192,7 @@ def test_functional_call_and_other_buffers():
 
 
 class Scaled(targets.Harmonic):
-    """Numbers that depend on what is no buffer, and on a module inside."""
+    """Numbers that depend on an attribute that is no buffer, and on an inner module."""
 
     def __init__(self):
         super().__init__(2.0)
@@ -214,8 +215,8 @@ def test_a_subclass_of_somebody_s():
 
 
 def test_a_sampler_s_run_has_the_numbers_of_its_start():
-    """A callback changes the target: the run goes on as it began, in every sampler; the next run
-    follows."""
+    """A callback changes the target: in every sampler this run goes on as it began, and the next
+    run follows."""
     x = normal(4, 2, dtype=torch.float64)
     for make_sampler in (
         lambda t: pyebm.samplers.Langevin(t, 0.1),
@@ -236,8 +237,7 @@ def test_a_sampler_s_run_has_the_numbers_of_its_start():
 
 
 def test_beside_other_threads():
-    """Writes and scores in turn, from several threads: each sees its own target's numbers as they
-    are."""
+    """Several threads write and score in turn: each sees the present numbers of its own target."""
     from concurrent.futures import ThreadPoolExecutor
 
     def many(seed):

@@ -1,5 +1,5 @@
-"""Targets built on the meta device and moved, under another default device or dtype: their numbers
-are those that were given."""
+"""Targets that are built on the meta device and moved, or built under another default device or
+dtype, have the numbers that were given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = normal(4, 5)
 
 
 def build(kind):
-    """Numbers that are made here, as a module's constructor does."""
+    """Makes the numbers here, as a module's constructor does."""
     if kind == "mixture":
         return targets.GaussianMixture(torch.linspace(-1, 1, 15, dtype=torch.float32).reshape(3, 5), 0.5)
     if kind == "mixture_diagonal":
@@ -64,7 +64,7 @@ def test_built_on_meta_and_loaded(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_energies_on_meta(kind):
-    """Shapes and dtypes, no numbers."""
+    """Energies on meta have shapes and dtypes, but no numbers."""
     target, x = build(kind).to("meta"), X.to("meta")
     for dtype in (torch.float32, torch.bfloat16):
         energy = target(x.to(dtype))

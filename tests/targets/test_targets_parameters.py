@@ -1,5 +1,5 @@
-"""Learned targets: a Parameter stays itself, and energy, log_prob, score, samples and chains carry
-its gradient."""
+"""Learned targets: a Parameter stays itself, and its gradient flows through energy, log_prob,
+score, samples and chains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import pyebm
 from pyebm import Noise, targets
 
-# Torch's own forward derivatives, at their first use.
+# torch warns at the first use of its own forward derivatives.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 T = functools.partial(torch.tensor, dtype=torch.float64)
@@ -25,7 +25,7 @@ MEANS, PER_ELEMENT = (
 )
 FACTOR = T([[1.31, 0.0], [0.4, 0.8]])
 
-# How the target is made of its parameters, and their values.
+# name: (a function that makes the target, its parameters' values).
 CASES = {
     "harmonic": (targets.Harmonic, [T(1.7), T(0.3)]),
     "gaussian": (targets.Gaussian, [T([0.3, -0.4]), T([0.6, 1.4])]),
@@ -70,8 +70,8 @@ def test_parameters_are_registered_as_they_are(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_values_are_those_of_buffers(name):
-    """To the bit, with a derivative wanted or not (mixtures and full covariances: within their
-    bound)."""
+    """Values agree to the bit, with a derivative wanted or not (mixtures and full covariances:
+    within their bound)."""
     cls, values = CASES[name]
     fixed, (target, _) = cls(*values), learned(name)
     same = (
@@ -111,12 +111,12 @@ def calls(cls):
 @pytest.mark.parametrize("method", ["energy", "log_prob", "score"])
 @pytest.mark.parametrize("name", CASES)
 def test_gradients(name, method):
-    """With respect to x and every parameter, twice, and forward."""
+    """Gradients in x and in every parameter, twice, and in forward mode."""
     if method == "log_prob" and name in NO_LOG_PROB:
         return
     cls, values = CASES[name]
     inputs = [X.clone().requires_grad_(), *(value.clone().requires_grad_() for value in values)]
-    # The weights are divided by their sum, which the numbers may leave.
+    # The target wants weights whose sum is 1, and gradcheck's steps change the sum: divide by it.
     call = (
         calls(cls)(method)
         if "mixture" not in name
@@ -177,7 +177,7 @@ def test_a_step_of_an_optimiser_is_followed(name):
 
 
 def test_a_mixture_learns():
-    """Maximum likelihood, by the energy alone: the means find the data."""
+    """Maximum likelihood by the energy alone moves the means to the data."""
     data = targets.GaussianMixture(T([[-2.0], [2.0]]), 0.5).sample(1000, Noise(0))
     target = targets.GaussianMixture(nn.Parameter(torch.tensor([[-0.5], [0.5]])), 0.5)
     optimiser = torch.optim.Adam(target.parameters(), 0.1)
@@ -196,7 +196,8 @@ def test_chains_carry_gradients():
 
 
 def test_requires_grad_is_torch_s():
-    """Of buffers it says nothing; each can be made to require grad by itself."""
+    """A target's requires_grad_ does not concern its buffers; each buffer can be made to require
+    grad by itself."""
     target = targets.DoubleWell()
     assert not target.requires_grad_().barrier.requires_grad
     target.barrier.requires_grad_()
@@ -205,7 +206,7 @@ def test_requires_grad_is_torch_s():
 
 
 def test_tensors_with_a_graph():
-    """What a network says the parameters are: the gradient goes on to the network."""
+    """A network may compute the parameters: the gradient goes on to the network."""
     source = T(0.3).requires_grad_()
     target = targets.Gaussian(source.exp(), source.exp() * 2)
     (grad,) = torch.autograd.grad(target(X).sum(), source)
@@ -219,7 +220,7 @@ def test_tensors_with_a_graph():
 
 
 def test_functional_call():
-    """torch.func over a learned target's energy and score."""
+    """torch.func differentiates a learned target's energy."""
     target, _ = learned("gaussian")
     state = {key: value.detach().clone() for key, value in target.named_parameters()}
 
@@ -233,7 +234,7 @@ def test_functional_call():
 
 
 def test_parametrised():
-    """A standard deviation that stays positive, by torch's own parametrisation."""
+    """torch's own parametrisation keeps a standard deviation positive."""
 
     class Exp(nn.Module):
         def forward(self, x):

@@ -1,5 +1,5 @@
-"""Contrastive divergence: the loss by its definition, training steps that resume and split with the
-same bits, what is reported."""
+"""Contrastive divergence: the loss by its definition, training steps that resume and split with
+the same bits, the reported figures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_loss_is_the_definition():
 def test_an_energy_may_be_any_function_and_column():
     net, x, y = mlp(2, 1), normal(6, 2), normal(6, 2, seed=1)
     want = pyebm.contrastive_divergence(MLPEnergy(net), x, y)
-    torch.testing.assert_close(pyebm.contrastive_divergence(net, x, y), want)  # (B, 1)
+    torch.testing.assert_close(pyebm.contrastive_divergence(net, x, y), want)  # net's energies are (B, 1)
     torch.testing.assert_close(pyebm.contrastive_divergence(energy_of(net), x, y), want)
     half = pyebm.contrastive_divergence(DoubleWell(), x.bfloat16(), y.bfloat16())
     assert half.dtype is torch.float32
@@ -142,7 +142,7 @@ def test_refused(case):
 
 
 def chain_of(k: int, n_steps: int, noise: Noise = NOISE) -> Noise:
-    """The chains' noise in the training step k."""
+    """Returns the chains' noise in the training step k."""
     return noise.at(step=k * n_steps, stream=noise.stream ^ pyebm._streams.CHAINS)
 
 
@@ -159,7 +159,7 @@ def test_cd_k_begins_at_the_data():
 
 
 def test_the_chains_of_two_steps_never_share_noise(monkeypatch):
-    """Nor do they share the perturbation's that the same Noise names."""
+    """The chains do not share noise with the perturbation that the same Noise names, either."""
     cd, ends = ContrastiveDivergence(DoubleWell(), Langevin(torch.zeros_like, 0.5), 2), []
     monkeypatch.setattr(cd, "_loss", lambda x, model, _: ends.append(model - x))
     for k in range(3):
@@ -170,7 +170,7 @@ def test_the_chains_of_two_steps_never_share_noise(monkeypatch):
 
 @pytest.mark.parametrize("sampler", ["langevin", "decoupled", "mala", "hmc"])
 def test_training_resumes_and_splits_with_the_same_bits(sampler, tmp_path):
-    """A run that is killed after any step goes on from what was saved; a batch in two halves has
+    """A run that is killed after any step goes on from its saved state; a batch in two parts has
     the same chains."""
 
     def make():
@@ -212,8 +212,8 @@ def test_training_resumes_and_splits_with_the_same_bits(sampler, tmp_path):
 
 
 def test_last_steps_gradient_is_that_of_its_definition():
-    """kl: the gradient of mean E(x_k) through the last step, the energy's own parameters held (Du
-    et al. 2021)."""
+    """kl adds to the loss's gradient that of mean E(x_k) through the last step, with the energy's
+    own parameters held (Du et al. 2021)."""
     energy, x = MLPEnergy(mlp(2, 1, dtype=torch.float64), quadratic=0.2), normal(5, 2).double()
     held = copy.deepcopy(energy).requires_grad_(False)
     for options in ({"temperature": 0.5}, {"noise_scale": 0.1, "score_clip": 0.4}):
@@ -222,7 +222,7 @@ def test_last_steps_gradient_is_that_of_its_definition():
         parameters = list(energy.parameters())
         noise = NOISE.at(step=1)
         one, other = plain(x, noise), with_kl(x, noise)
-        torch.testing.assert_close(other, one)  # its value is 0
+        torch.testing.assert_close(other, one)  # the added value is 0
         difference = [
             b - a
             for a, b in zip(*(torch.autograd.grad(loss, parameters) for loss in (one, other)), strict=True)
@@ -263,7 +263,7 @@ def test_any_energy_without_a_kernel_trains_too():
 
 
 def test_divergence_is_reported_not_hidden():
-    """An energy without a floor: the loss is not finite, a warning says why, and the chains begin
+    """The energy has no floor: the loss is not finite, a warning says why, and the chains begin
     anew."""
 
     def falls(x):
@@ -281,7 +281,8 @@ def test_divergence_is_reported_not_hidden():
 
 
 def test_gradient_is_the_likelihoods_where_chains_are_exact():
-    """E = k x^2 / 2 with samples of exp(-E) / Z: d(-log likelihood)/dk = 1/2 mean x^2 - 1/(2 k)."""
+    """For E = k x^2 / 2 and samples of exp(-E) / Z, d(-log likelihood)/dk = 1/2 mean x^2 - 1/(2
+    k)."""
     k = torch.tensor(2.0, requires_grad=True)
     x, model = normal(100_000, 1), normal(100_000, 1, seed=1) / 2**0.5
     pyebm.contrastive_divergence(lambda x: 0.5 * k * x.square().sum(1), x, model).backward()

@@ -1,5 +1,5 @@
-"""The objectives of learned targets come from the kernel where it takes them, and equal what is
-composed for a function."""
+"""The objectives of learned targets come from the kernel where it takes them, and equal the
+composed objectives of a function."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestObjectives:
             torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
 
     def test_by_sample(self, launches, kind, name):  # noqa: F811
-        """Are composed, and their mean is the kernel's."""
+        """Losses of each sample are composed, and their mean is the kernel's loss."""
         target, x = made(kind, torch.float64), normal(21, 3, dtype=torch.float64)
         each = CALLS[name](target, x, reduction="sample")
         assert "network_loss" not in launches

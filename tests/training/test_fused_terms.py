@@ -1,5 +1,5 @@
-"""fused_loss: a learned target's loss from network_loss is the composed one, once, again and
-differentiated."""
+"""fused_loss: a learned target's loss from network_loss is the composed one, also when it is
+used again or differentiated."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestFused:
         assert set(launches) == {"network_loss", "scale_"}
 
     def test_again(self, kind, name):
-        """A second backward makes the gradient anew; a double one is composed."""
+        """A second backward pass makes the gradient anew; double backward composes it."""
         options = {
             key: value.double() if isinstance(value, Tensor) else value for key, value in LOSSES[name].items()
         }

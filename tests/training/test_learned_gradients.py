@@ -1,5 +1,5 @@
-"""Gradients of learned energies, scores and losses on them by the kernels: autograd's, through
-backward, again, and beside what else may follow them."""
+"""Gradients of learned energies, of scores and of losses on them: the kernels' equal autograd's,
+in one backward pass, in further ones, and beside other derivatives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOUND = {torch.float32: 3e-5, torch.float64: 1e-13}
 
 @pytest.fixture
 def launches(monkeypatch) -> list[str]:
-    """The ops that ran."""
+    """Collects the names of the ops that run."""
     seen: list[str] = []
 
     def noted(name, op):
@@ -43,7 +43,7 @@ def made(kind: str, dtype: torch.dtype = torch.float32, activation: str = "silu"
 
 
 def truth(target, dtype: torch.dtype = torch.float64):
-    """The same in float64, by torch's own operations."""
+    """Returns energy, score and parameters of a copy in float64, by torch's own operations."""
     twin = copy.deepcopy(target).to(dtype)
 
     def energy(x: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ def assert_near(got, want, bound: float) -> None:
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
-    """Autograd leaves None where nothing depends on it, as a score on the last bias of its
-    energy."""
+    """A gradient of zeros where autograd leaves None because nothing depends on the parameter: a
+    score does not depend on the last bias of its energy."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
@@ -106,7 +106,7 @@ class TestBackward:
 
 
 class TestAgain:
-    """What goes on from the gradient is composed."""
+    """Derivatives of a gradient are composed."""
 
     @pytest.mark.parametrize("kind", ["energy", "score"])
     def test_gradgradcheck(self, kind):
@@ -126,7 +126,7 @@ class TestAgain:
         assert torch.autograd.gradgradcheck(score, (x, weight))
 
     def test_x_that_depends_on_the_parameters(self):
-        """The way through x is counted once."""
+        """The gradient counts the way through x once."""
         target, x = made("energy", torch.float64), normal(5, 3, dtype=torch.float64)
         _, score, parameters = truth(target)
         found = []
@@ -199,7 +199,7 @@ class TestWhatIsWanted:
         assert all(p.grad is not None and p.grad.dtype is torch.bfloat16 for p in net.parameters())
 
     def test_an_optimisers_step_between(self):
-        """Is an error, as it is in torch."""
+        """It is an error, as in torch."""
         target, x = made("energy"), normal(9, 3)
         for value in (target.energy(x).sum(), fused_loss(target, x, Terms()).double()):
             with torch.no_grad():
@@ -208,7 +208,7 @@ class TestWhatIsWanted:
                 value.backward()
 
     def test_a_sample_made_in_inference_mode(self):
-        """Autograd can't keep it; what is composed takes a copy."""
+        """Autograd can't keep such a sample, so the composed operations take a copy."""
         target = made("energy")
         with torch.inference_mode():
             x = normal(5, 3).clone()
@@ -255,7 +255,7 @@ def test_training_is_the_same_on_any_number_of_threads():
 
 
 def test_a_gradient_of_a_wrapped_network_is_its_own():
-    """DDP's backward counts on its forward."""
+    """DDP's backward relies on its own forward, so the kernel's gradient does not replace it."""
     net = mlp(3, 1)
     wrapped = nn.DataParallel(net)
     value = MLPEnergy(wrapped).energy(normal(5, 3))

@@ -1,5 +1,5 @@
-"""Laws that the objectives obey: Vincent's theorem, one minimiser for all of them, densities that
-are learnt from data alone."""
+"""Laws that the objectives obey: Vincent's theorem, one minimiser for all of them, densities
+that are learnt from data alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def gradient(loss: Tensor, net: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["score", "energy"])
 def test_vincents_theorem(kind):
-    """DSM's gradient is that of explicit score matching of the smoothed density, on the same noisy
-    samples, to Monte Carlo error.
+    """To Monte Carlo error, DSM's gradient is that of explicit score matching of the smoothed
+    density, on the same noisy samples.
 
     The two losses' difference has the gradient d/dtheta s(x~) (z / sigma + grad log q(x~)), whose
     mean is 0: its scatter over parts of the samples says how far from 0 it may be.
@@ -55,11 +55,11 @@ def test_vincents_theorem(kind):
     z = each.mean(0)[scatter > 0] / scatter[scatter > 0]
     assert z.abs().max() < 5
     assert float(z.square().mean()) < 2
-    assert scatter.norm() < 0.2 * torch.stack(size).mean(0).norm()  # so that a wrong factor would be seen
+    assert scatter.norm() < 0.2 * torch.stack(size).mean(0).norm()  # a wrong factor would show
 
 
 class Affine(nn.Module):
-    """The score (m - x) / v: the family that holds every Gaussian's."""
+    """The score (m - x) / v, a family that holds every Gaussian's score."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_on_a_gaussian_every_minimiser_is_its_mean_and_variance(objective):
-    """The closed form: m is the mean, v the variance, of the samples (for DSM with sigma^2 added,
-    and Monte Carlo error)."""
+    """In closed form, m is the samples' mean and v their variance (DSM adds sigma^2 and Monte
+    Carlo error)."""
     x = torch.tensor([0.5, -1.0]) + torch.tensor([0.8, 1.3]) * normal(20_000, 2, dtype=torch.float64)
     fn = Affine()
     optimiser = torch.optim.LBFGS(
@@ -109,8 +109,8 @@ def test_on_a_gaussian_every_minimiser_is_its_mean_and_variance(objective):
 
 @pytest.mark.parametrize("objective", ["exact", "sliced", "denoising", "explicit"])
 def test_on_a_mixture_they_meet_at_its_score(objective):
-    """Their gradients at the exact score of a mixture are 0, to Monte Carlo error: of a bend added
-    to it, in any amount."""
+    """At a mixture's exact score, the gradients in the amounts of added bends are 0, to Monte
+    Carlo error."""
     scale, parts = 0.6, 60
     sigma = 0.05 if objective == "denoising" else 0.0
     exact = mixture((scale**2 + sigma**2) ** 0.5)
@@ -139,8 +139,8 @@ def test_on_a_mixture_they_meet_at_its_score(objective):
 
 
 def learnt(objective: str, steps: int = 400) -> float:
-    """The KL divergence, by quadrature, from the true (smoothed) density of a mixture to the energy
-    that was learnt."""
+    """Returns the KL divergence, by quadrature, from the true (smoothed) density of a mixture to
+    the learnt energy's density."""
     sigma = 0.2
     truth = mixture((0.5**2 + sigma**2) ** 0.5)
     with torch.random.fork_rng(devices=[]):

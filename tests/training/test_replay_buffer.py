@@ -1,5 +1,5 @@
-"""ReplayBuffer: which chains a batch gets, where they begin, that it all depends on the seed, the
-step and their ids alone."""
+"""ReplayBuffer: which chains a batch gets and where they begin; all this depends only on the
+seed, the step and the chains' ids."""
 
 from __future__ import annotations
 

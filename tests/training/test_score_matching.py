@@ -1,5 +1,5 @@
-"""Score matching's objectives: their values by the definition, their gradients, what others get
-wrong, what is refused."""
+"""Score matching's objectives: their values by the definition, their gradients, the mistakes
+that others make, the refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPES = ((5, 3), (4, 2, 3, 2), (6,), (3, 1), (0, 3), (4, 0))
 
 
 def mixed(x: Tensor) -> Tensor:
-    """A score whose Jacobian is full, and differs from sample to sample."""
+    """A score whose Jacobian is full and differs from sample to sample."""
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
     at = torch.arange(flat.shape[1], dtype=x.dtype)
     turn = torch.sin(1 + at + 2.3 * at[:, None])
@@ -43,8 +43,8 @@ def hyvarinen(score, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_exact_is_the_definition_for_any_shape(shape):
-    """Sums over all of a sample's elements, not the last dimension's alone, and no division by
-    their number."""
+    """The loss sums over all of a sample's elements, not over the last dimension only, and does
+    not divide by their number."""
     x = normal(*shape, dtype=torch.float64)
     want = hyvarinen(mixed, x)
     torch.testing.assert_close(pyebm.score_matching(mixed, x, reduction="sample"), want)
@@ -53,7 +53,7 @@ def test_exact_is_the_definition_for_any_shape(shape):
 
 
 def test_weights_and_reductions_are_those_of_dsm_loss():
-    """Beside dsm_loss on the same residuals: fisher_divergence's are the score's to the target."""
+    """fisher_divergence to the target's score equals dsm_loss on the same residuals."""
     x, sigma = normal(4, 2, 3, dtype=torch.float64), 0.7
     z = NOISE.randn(x.shape, dtype=x.dtype)
     by_sample, by_element = normal(4, seed=1).abs().double(), normal(4, 2, 3, seed=2).abs().double()
@@ -134,7 +134,7 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_gradients_are_those_of_finite_differences(objective):
-    """Of an energy's parameters and of x, in both modes."""
+    """The gradients in an energy's parameters and in x, in both modes."""
     energy = MLPEnergy(mlp(3, 1, width=4, dtype=torch.float64), quadratic=0.3)
     x = normal(2, 3, dtype=torch.float64)
     parameters = dict(energy.named_parameters())
@@ -152,7 +152,7 @@ def test_gradients_are_those_of_finite_differences(objective):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_fn_may_be_a_target_a_score_or_an_energy_of_functions(objective):
-    """The same loss and the same gradients, by whatever name the network comes."""
+    """The loss and the gradients are the same in whatever form the network comes."""
     net = mlp(3, 1, dtype=torch.float64)
     energy = MLPEnergy(net)
     x = normal(6, 3, dtype=torch.float64)
@@ -326,7 +326,7 @@ def test_refused(case):
 
 
 def test_fisher_divergence_of_two_gaussians_is_closed_form():
-    """1/2 E |(x - m) / v - x|^2 for x of a standard normal: 1/2 ((1/v - 1)^2 + m^2 / v^2) an
+    """For a standard normal x, 1/2 E |(x - m) / v - x|^2 = 1/2 ((1/v - 1)^2 + m^2 / v^2) per
     element."""
     x = normal(200_000, 1, dtype=torch.float64)
     got = float(
