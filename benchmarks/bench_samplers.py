@@ -181,3 +181,54 @@ def predictor_corrector(at: Setting) -> Work:
                 score(x, levels)
 
     return work.part("network (ours)", "pyebm", network).part("network (eager)", "eager", network)
+
+
+@benchmark(
+    "network-loop",
+    "Langevin around a network that no kernel takes (LayerNorm), per step; several: ten of our steps in one"
+    " compiled graph, whose rounding is the compiler's",
+    [*grid((64, 2), steps=100, quick=True), *grid((1024, 2), threads=(2,), steps=100)],
+)
+def around_a_network(at: Setting) -> Work:
+    x, eta, k = at.randn(), 1e-3, 10
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(2, 64), torch.nn.LayerNorm(64), torch.nn.SiLU(), torch.nn.Linear(64, 2)]
+    net = torch.nn.Sequential(*layers).to(at.device).requires_grad_(False)
+    elements = x.numel() * at.steps
+    work = Work(
+        elements, 3 * x.nbytes * at.steps, elements * (NORMAL + 4), at.steps, tolerance=1e-3, copied=False
+    )
+
+    def ours(backend: str | None) -> Run:
+        sampler = pyebm.samplers.Langevin(net, eta, backend=backend)
+        return lambda: sampler(x, at.steps, noise=NOISE)
+
+    def eager(steps: int = at.steps) -> Callable[[Tensor], Tensor]:
+        def run(x: Tensor) -> Tensor:
+            for _ in range(steps):
+                x = x + eta * net(x) + (2 * eta) ** 0.5 * torch.randn_like(x)
+            return x
+
+        return run
+
+    def some(x: Tensor, noise: pyebm.Noise) -> Tensor:
+        for step in range(k):
+            x = pyebm.langevin_step(x, net(x), eta, noise.at(step=noise.step + step))
+        return x
+
+    def several() -> Run:
+        compiled = torch.compile(some)
+
+        def run() -> Tensor:
+            now = x
+            for step in range(0, at.steps, k):
+                now = compiled(now, NOISE.at(step=step))
+            return now
+
+        return run
+
+    work.ours(ours, at.device)
+    work.side("eager", lambda: eager()(x))
+    work.uncounted.add("several")
+    return work.side("several", several())
