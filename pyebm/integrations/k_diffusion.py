@@ -19,8 +19,8 @@ from k_diffusion import layers  # noqa: E402
 
 
 class Denoiser(layers.Denoiser):
-    """k-diffusion's Denoiser (Karras et al. 2022) with a ``loss`` of two passes, which never makes
-    the input and the target as tensors of their own.
+    """k-diffusion's Denoiser (Karras et al. 2022) with a ``loss`` of two passes, which stores
+    neither the unscaled noisy input nor the target.
 
     ``loss(input, noise, sigma, **kwargs)`` gives the loss of k-diffusion, (B,). Its noise may be a
     :class:`pyebm.Noise` or a tensor of normals. Its target is
