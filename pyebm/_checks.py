@@ -68,9 +68,8 @@ def coefficient(
     """
     if isinstance(value, Tensor):
         rows = rows_for(op, name, value, x)
-        return (
-            math.nan if rows.numel() else 1.0
-        ), rows  # sums over no elements are 0, which NaN would not leave them
+        # Without elements the number is 1, since NaN would spoil their sum, which is 0.
+        return (math.nan if rows.numel() else 1.0), rows
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
     return as_rows(checked_number(op, name, value, low, open_low), x)

@@ -173,9 +173,9 @@ class _Shard:
         from torch.distributed.tensor import DTensor, Shard
 
         if reduction in ("sum", "mean", "batchmean"):
-            if (
-                reduction != "sum" and self.batch
-            ):  # the whole's mean from the shards', exactly for 2, 4, 8, ... equal ones
+            # The mean of the whole is made from the shards' means, exactly for 2, 4, 8, ... equal
+            # shards.
+            if reduction != "sum" and self.batch:
                 made = made * (self.count / self.batch) if self.count else made.nan_to_num(0.0)
             return DTensor.from_local(made, self.mesh, self.summed)
         samples = 1 if made.dim() > self.x.dim() else 0  # a chain's kept states come first

@@ -19,9 +19,9 @@ def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) 
     Ctrl-C between two of their lines leaves the whole thread without gradients. Here each change of
     a mode is one call into C, and the interpreter looks for a signal only after that call.
     """
-    if (
-        is_compiling()
-    ):  # no signal comes between the lines of compiled code, which inference mode does not change
+    # Compiled code is safe as it is: no signal comes between its lines, and inference mode does not
+    # change it.
+    if is_compiling():
         with torch.set_grad_enabled(grad):
             return call()
     if torch.is_inference_mode_enabled() == inference:

@@ -114,9 +114,9 @@ class Name:
         device of ``like``."""
         self._check_batch(batch)
         seeds, ids = self._seeds, self._ids
-        if (
-            type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs
-        ):  # tracers allow them, as constants
+        # A fake mode that takes no real tensors gets fake ones. (Tracers take real ones, as
+        # constants.)
+        if type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs:
             made = [
                 None if t is None else like.fake_mode.from_tensor(t).to(like.device)
                 for t in (self._name, seeds, ids)

@@ -150,9 +150,8 @@ class Table(dict[str, Callable[..., None]]):
 _REGISTERED: dict[str, Callable[..., None]] = {
     name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS
 }
-_TEST_BACKENDS: dict[
-    str, dict[str, Callable[..., None]]
-] = {}  # the tests add kernels emulated on CPU tensors
+# The tests add kernels that are emulated on CPU tensors.
+_TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}
 
 
 @functools.cache
@@ -181,9 +180,8 @@ def _on_cuda(name: str) -> Callable[..., None]:
 
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
-    if not implemented(
-        f"pyebm::{_name}", "CUDA"
-    ):  # one implementation a device: the compiled library comes first
+    # An op has one implementation per device; that of the compiled library comes first.
+    if not implemented(f"pyebm::{_name}", "CUDA"):
         _implementations.impl(_name, _on_cuda(_name), "CUDA")
 
 

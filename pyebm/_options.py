@@ -71,11 +71,12 @@ def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
 def checked_flag(op: str, name: str, value: Any) -> bool:
     """Checks a flag: True or False. Other types have a truth value too, but there it is a mistake
     more often than not."""
+    # numpy's bool_ and a tracer's SymBool are flags too.
     if type(value) is not bool and type(value).__name__ not in (
         "bool",
         "bool_",
         "SymBool",
-    ):  # numpy's, a tracer's
+    ):
         raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
     return bool(value)
 

@@ -150,9 +150,8 @@ def _chain(
         element_bounds(_OP, clamp, x)  # checked before the first step
     options = step_options(_OP, x, None if clamps else clamp, score_clip, mask)
     name, seeds, ids = named(_OP, noise, x)
-    if (
-        not torch.compiler.is_compiling() and noise.step + n_steps > 2**32
-    ):  # under torch.compile it would be a guard on the step
+    # Not under torch.compile, where the check would be a guard on the step.
+    if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None

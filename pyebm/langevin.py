@@ -25,9 +25,8 @@ from ._dtensor import by_samples
 from ._options import checked_flag, shown
 from .noise import Noise, named
 
-_Coefficients = tuple[
-    tuple[float, ...], tuple[Tensor | None, ...]
-]  # the numbers, and the values per sample that replace them
+# The numbers, and the values per sample that replace them.
+_Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]
 
 
 @by_samples

@@ -102,9 +102,8 @@ class Noise(Name):
         """The seed given, an int or int64 (B,)."""
         if self._seeds is not None:
             return self._seeds.clone()
-        return (
-            self._seed if isinstance(self._seed, int) else int(self._seed)
-        )  # a tensor where compiled code drew it
+        # The seed is a tensor if compiled code drew it.
+        return self._seed if isinstance(self._seed, int) else int(self._seed)
 
     @property
     def first_sample(self) -> int:

@@ -145,17 +145,15 @@ def train(
 ) -> tuple[ScoreNet, list[float]]:
     """Denoising score matching over a ladder of noise levels; returns the averaged network and the
     loss of every step."""
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the initial weights follow the seed, the caller's generator stays as it is
+    # The initial weights follow the seed; the caller's generator stays as it is.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = ScoreNet(float(digits.std()))
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     noise = pyebm.Noise(seed, stream=PERTURB)
-    sigma = ladder(levels)[
-        torch.arange(batch) % levels
-    ]  # dealt evenly to every batch: a steadier loss than drawn at random
+    # Every batch gets all levels evenly, which makes a steadier loss than levels drawn at random.
+    sigma = ladder(levels)[torch.arange(batch) % levels]
     batches = torch.Generator().manual_seed(seed)
     losses = []
     for k in range(steps):

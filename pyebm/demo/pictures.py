@@ -122,9 +122,8 @@ def draw_noisy_point(axes: Any, mixture: Mixture, seed: int) -> None:
     _contours(axes, mixture, colour_bar=False)
     x = mixture.means[:1]
     cloud = pyebm.perturb(x.repeat(300, 1), SIGMA, pyebm.Noise(seed, stream=2))
-    noisy = cloud[
-        (cloud[:30, 1] - x[0, 1]).argmax()
-    ]  # a point that lies well apart, where there is room for its name
+    # Choose a point that lies well apart, where there is room for its name.
+    noisy = cloud[(cloud[:30, 1] - x[0, 1]).argmax()]
     away = (noisy - x[0]) / (noisy - x[0]).norm()
     axes.scatter(
         *cloud.T.numpy(),
@@ -159,9 +158,8 @@ def draw_noisy_point(axes: Any, mixture: Mixture, seed: int) -> None:
     axes.text(*(noisy + 0.24 * away).tolist(), r"$\tilde x$", **name)
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
     _plane(axes, rf"One noisy point and the way back ($\sigma = {SIGMA}$)")
-    left, below = (
-        x[0] - torch.tensor([1.75, 1.9])
-    ).tolist()  # near the point, with room for the legend below
+    # The window lies around the point, with room for the legend below.
+    left, below = (x[0] - torch.tensor([1.75, 1.9])).tolist()
     axes.set(xlim=(left, left + 3.5), ylim=(below, below + 3.5))
 
 

@@ -11,9 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 _POLL = 0.5  # seconds between two looks at how far the others are
-_PATIENCE = timedelta(
-    days=365
-)  # a rank may be slow; a rank that dies closes its connections, and the others notice at once
+# A rank may be slow. A rank that dies closes its connections, and the others notice at once.
+_PATIENCE = timedelta(days=365)
 
 
 class Ranks:
@@ -23,9 +22,8 @@ class Ranks:
     def __init__(self) -> None:
         self.rank, self.size = 0, 1
         self._dist = _initialised()
-        if (
-            self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-        ):  # torchrun's
+        # These variables mean that torchrun started the process.
+        if self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             import torch.distributed as dist
 
             # The process group stays until exit, since torchrun's store allows one set-up in a

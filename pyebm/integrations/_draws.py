@@ -74,9 +74,8 @@ class Draws:
         self.count += 1
         if self.count == 1:
             return self.source
-        if (
-            self._walk is None or self._walk[0] != like.device
-        ):  # a walk makes the names of a thousand steps at once, too many for a single draw
+        # A walk makes the names of a thousand steps at once, too many for a single draw.
+        if self._walk is None or self._walk[0] != like.device:
             self._walk = like.device, self.source.at(step=step)._walk(WORD - step, like)
         return next(self._walk[1])
 

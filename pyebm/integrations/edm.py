@@ -165,9 +165,8 @@ class StackedRandomGenerator:
             raise ValueError(f"{call}: low must fit 64 bits, got {shown(low)}")
         if not low < high <= low + 2**32:
             raise ValueError(f"{call}: high must be above low={low}, by at most 2**32, got {shown(high)}")
-        uniform = self._next().rand(
-            self._sizes("randint", size), dtype=torch.float64, device=self.device
-        )  # in (0, 1]
+        # These uniforms are in (0, 1].
+        uniform = self._next().rand(self._sizes("randint", size), dtype=torch.float64, device=self.device)
         return low + (uniform * (high - low)).ceil().long() - 1
 
 

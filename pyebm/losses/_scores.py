@@ -29,9 +29,8 @@ def score_of(op: str, name: str, fn: Any) -> ScoreFn:
     constant = (
         isinstance(fn, functools.partial) and fn.func is energy_score and not fn.keywords.get("create_graph")
     )
-    if (
-        constant and torch.is_grad_enabled()
-    ):  # the loss would have no gradient, which nobody would notice if another loss is added to it
+    # The loss would have no gradient, which nobody would notice if another loss is added to it.
+    if constant and torch.is_grad_enabled():
         raise ValueError(
             f"{op}: {name} must keep the graph to the energy's parameters, unless under torch.no_grad:"
             f" {_ENERGY}"

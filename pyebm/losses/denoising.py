@@ -199,11 +199,8 @@ class DenoisingLoss(nn.Module):
 
     def __init__(self, *, half: bool = False, reduction: str = "mean", backend: str | None = None) -> None:
         super().__init__()
-        self.halved, self.reduction, self.backend = (
-            half,
-            reduction,
-            backend,
-        )  # nn.Module has a .half() already
+        # The name is not half, since nn.Module has a method of that name.
+        self.halved, self.reduction, self.backend = half, reduction, backend
 
     def forward(
         self,

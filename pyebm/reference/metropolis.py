@@ -62,9 +62,8 @@ def metropolis(
     log_alpha.div_(temperature).add_(
         (before - after).div_(scale if scale_rows is None else scale_rows.double())
     )
-    log_alpha.masked_fill_(
-        proposal_energy == -math.inf, -math.inf
-    )  # such a proposal would be accepted, and the chain would never leave it
+    # A proposal of energy -infinity would be accepted, and the chain would never leave it.
+    log_alpha.masked_fill_(proposal_energy == -math.inf, -math.inf)
     torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # false if log_alpha is NaN
     accepted.add_(accept)
     chosen = accept.reshape(-1, *[1] * (x.dim() - 1))

@@ -23,9 +23,8 @@ SIN = "0x1p+0 -0x1.555546p-3 0x1.110778p-7 -0x1.995408p-13"
 COS = "0x1p+0 -0x1.ffffb2p-2 0x1.553e5ep-5 -0x1.6447c6p-10"
 _LOG, _SIN, _COS = ([float.fromhex(c) for c in p.split()] for p in (LOG, SIN, COS))
 _TWO_THIRDS = 0x3F2AAAAB  # the float32 bits of 2/3
-_MINUS_2_LN2 = -float.fromhex(
-    "0x1.62e430p-23"
-)  # -2 ln 2 * 2^-23: the exponent is still shifted left by the 23 bits of the mantissa
+# -2 ln 2 * 2^-23: the exponent is still shifted left by the 23 bits of the mantissa.
+_MINUS_2_LN2 = -float.fromhex("0x1.62e430p-23")
 _ANGLE = float.fromhex("0x1.921fb6p-32")  # pi/4 * 2^-31
 
 

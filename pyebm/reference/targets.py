@@ -85,9 +85,8 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-DENSE = frozenset(
-    {"mixture", "mixture_diagonal", "gaussian_full"}
-)  # their kernels differ from the reference by rounding (reference/dense.py)
+# The kernels of these targets differ from the reference by rounding (reference/dense.py).
+DENSE = frozenset({"mixture", "mixture_diagonal", "gaussian_full"})
 
 
 def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:

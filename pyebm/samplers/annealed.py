@@ -138,9 +138,9 @@ class _Steps(Body):
         self.streams = 1 if self.known is None else 2
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
-        self.ends = (
-            -1
-        )  # the first step beyond the level; with a temperature that changes, every step begins one
+        # ends is the first step beyond the level. If the temperature changes, every step begins a
+        # level.
+        self.ends = -1
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:
             steps = range(len(sampler))
@@ -193,9 +193,8 @@ class _Steps(Body):
             smallest = sampler.sigmas[-1]
             score = self.fits(self.score_fn(self.x, self.run.rows(smallest, self.run.work)))
             tail = sampler.options.tail(self.run, None, None)
-            self.kernel(
-                self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail
-            )  # any name will do, since the temperature is 0
+            # Any name will do, since the temperature is 0.
+            self.kernel(self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail)
             if self.after is not None:
                 self.after()
         if self.known is not None:

@@ -127,9 +127,8 @@ class _Steps(Metropolis):
         self.decide(energy, score, half, self.twice_temperature(), names[1], k, fresh, last)
 
     def _jittered(self, name: Tensor) -> Number:
-        uniform = torch.empty(
-            (self.x.shape[0], 1), dtype=torch.float64, device=self.x.device
-        )  # float32's numbers, widened
+        # The uniforms are float32 numbers, which are widened to float64.
+        uniform = torch.empty((self.x.shape[0], 1), dtype=torch.float64, device=self.x.device)
         _ops.call(self.kernels["uniform_"], (uniform, name), self.named)
         size, rows = self.eta
         return NAN, (1.0 + self.jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)

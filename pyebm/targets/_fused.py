@@ -56,10 +56,12 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
         return None
     if of_energy and not fn.has_energy:
         return None
+    # Backward multiplies the gradient by grad_output, so in half precision it would underflow
+    # before.
     if x.requires_grad and x.dtype in (
         torch.float16,
         torch.bfloat16,
-    ):  # the gradient is multiplied only in backward, so in half precision it would underflow
+    ):
         return None
     if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
         return None
@@ -119,9 +121,8 @@ class _Loss(torch.autograd.Function):
                     )
                 )
                 work = reference.work_of(x)
-                work = (
-                    work if work.requires_grad else work.detach().requires_grad_()
-                )  # the trace needs derivatives by x
+                # The trace needs derivatives by x.
+                work = work if work.requires_grad else work.detach().requires_grad_()
                 losses = reference.losses_of(
                     lambda at: reference.network_score_of(at, args.layout, params, biases), work, args
                 )
@@ -129,9 +130,8 @@ class _Loss(torch.autograd.Function):
 
             grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.of_energy)
         else:
-            x, biases, params = kept.now(
-                ctx
-            )  # reads all saved tensors, so that autograd notices if one was overwritten
+            # kept.now reads all saved tensors, so that autograd notices if one was overwritten.
+            x, biases, params = kept.now(ctx)
             made, ctx.made = ctx.made, None
             if made is None:
                 made = kept.empty(ctx, x, biases, params)

@@ -103,9 +103,8 @@ class Learned(Target):
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
         """The energy (B,) or the score, by the kernel. If a derivative is wanted that no kernel
         makes, it is that of torch's operations."""
-        c = (
-            self._buffers["c"] if c is None else self._condition(call, c)
-        )  # torch's __getattr__ would take a microsecond
+        # self._buffers is read directly, since torch's __getattr__ would take a microsecond.
+        c = self._buffers["c"] if c is None else self._condition(call, c)
         reading = self._fitting(call, x, c)
         with exact(x):
             if not self._has_chain(backend, x) or _has_operations(x):

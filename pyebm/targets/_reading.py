@@ -75,9 +75,8 @@ class Reading:
                 or own["_backward_pre_hooks"]
             ):
                 return False
-            if (
-                own["_modules"] and tuple(own["_modules"].values()) != children
-            ):  # == compares modules by identity
+            # != compares modules by identity.
+            if own["_modules"] and tuple(own["_modules"].values()) != children:
                 return False
             if names and tuple(map(own.get, names)) != values:
                 return False
