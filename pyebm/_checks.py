@@ -109,7 +109,7 @@ def checked_list(op: str, name: str, values: Any) -> list[float]:
         check_tensor(op, name, values)
         given = None if values.dim() != 1 or values.is_meta else values.tolist()
     elif not isinstance(values, (list, tuple)):
-        given = values.tolist() if hasattr(values, "tolist") else None  # numpy's
+        given = values.tolist() if hasattr(values, "tolist") else None  # a numpy array has tolist
     if not isinstance(given, (list, tuple)) or not all(
         isinstance(one, (numbers.Real, Tensor)) for one in given
     ):

@@ -37,4 +37,4 @@ def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) 
         torch._C._set_grad_enabled(grad)
         return call()
     finally:
-        guard.__exit__(None, None, None)  # the reverse mode comes back with it
+        guard.__exit__(None, None, None)  # restores the reverse mode too

@@ -13,8 +13,8 @@ from ._checks import check_dense, check_plain
 from ._options import checked_int, shown
 
 WORD = 2**32
-_CPU = torch.device("cpu")  # where a name is made, whatever the default device
-_BLOCK = 1024  # steps of a walk whose names are made at once
+_CPU = torch.device("cpu")  # names are made on the CPU, whatever the default device
+_BLOCK = 1024  # a walk makes the names of so many steps at once
 Named = tuple[Tensor, Tensor | None, Tensor | None]
 
 
@@ -23,14 +23,14 @@ class Name:
 
     __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
 
-    _seed: int | Tensor  # a tensor where it is one per sample, or was drawn in compiled code
+    _seed: int | Tensor  # a tensor if there is one per sample, or if compiled code drew it
     _first_sample: int
     _step: int
     _stream: int
     _seeds: Tensor | None
     _ids: Tensor | None
     _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
-    _copies: dict[torch.device, Named]  # the same on other devices
+    _copies: dict[torch.device, Named]  # the name, seeds and ids on other devices
 
     def _set(
         self,

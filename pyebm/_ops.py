@@ -212,7 +212,7 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     elif backend == "reference" and not x.is_meta:
         return _reference()
     if x.is_meta and (backend is None or backend in backends()):
-        return _REGISTERED  # nothing to compute: the fakes
+        return _REGISTERED  # on meta tensors the fakes run, which compute nothing
     raise _unavailable(backend, x.device)
 
 

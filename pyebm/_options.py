@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-MAX_COUNT = 2**32  # of samples and of steps, which the counter holds in 32 bits
+MAX_COUNT = 2**32  # the counter holds a sample's id and a step in 32 bits each
 MAX_ELEMENTS = 2**34  # the counter holds the element's index div 4 in 32 bits
 
 

@@ -147,7 +147,7 @@ def _chain(
     t = _coefficient("temperature", temperature, x, n_steps)
     clamps = by_element(clamp)
     if clamps and clamp is not None:
-        element_bounds(_OP, clamp, x)  # checked before the first step
+        element_bounds(_OP, clamp, x)  # checks the bounds before the first step
     options = step_options(_OP, x, None if clamps else clamp, score_clip, mask)
     name, seeds, ids = named(_OP, noise, x)
     # Not under torch.compile, where the check would be a guard on the step.
@@ -243,7 +243,7 @@ def _in_stretches(
 ) -> None:
     """Runs the chain in several calls, between which Ctrl-C is heard; the bits are the same."""
     for label, row, positive in (("step_size", eta, True), ("temperature", t, False)):
-        if row.rows is not None and row.per_step:  # before the first step, as one call would
+        if row.rows is not None and row.per_step:  # check all steps before the first, as one call would
             require(_OP, label, row.rows, positive, "step")
     name = name.clone()
     if diverged is not None:

@@ -50,7 +50,7 @@ def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
     draws, chains = states.shape[:2]
 
     def by_chain(values: Tensor) -> Any:
-        if values.dim() == 1:  # one value for all chains
+        if values.dim() == 1:  # all chains share one value per draw
             values = values[:, None].expand(draws, chains)
         return values.detach().double().cpu().transpose(0, 1).numpy()
 

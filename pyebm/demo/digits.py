@@ -89,8 +89,8 @@ class ScoreNet(nn.Module):
     """A small U-Net (8x8, 4x4, 2x2) for the score of the digits smoothed by sigma.
 
     The score is ``-x / (sigma^2 + deviation^2)``, that of a Gaussian as wide as the data, plus the
-    network's output divided by sigma. So the network's output stays of order one at every noise
-    level.
+    network's output times ``deviation / (sigma sqrt(sigma^2 + deviation^2))``. With this factor the
+    output stays of order one at every noise level.
     """
 
     position: Tensor

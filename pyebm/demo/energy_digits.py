@@ -17,7 +17,7 @@ from .digits import SHAPE
 # half the square of SIGMA.
 SIGMA_MAX, SIGMA = 1.0, 0.2
 STEP, CHAIN = 0.5 * SIGMA**2, 20
-TRAIN, SAMPLE = range(2)  # streams
+TRAIN, SAMPLE = range(2)  # the noise's streams
 
 
 def train(

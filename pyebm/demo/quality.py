@@ -24,7 +24,7 @@ def mmd2(a: Tensor, b: Tensor, median: float) -> float:
         return torch.exp(-(_distances(x, y) / median).square()).double()
 
     def within(x: Tensor) -> Tensor:
-        return (kernel(x, x).sum() - len(x)) / (len(x) * (len(x) - 1))  # without the diagonal's ones
+        return (kernel(x, x).sum() - len(x)) / (len(x) * (len(x) - 1))  # leaves out the diagonal, which is 1
 
     return float(within(a) + within(b) - 2 * kernel(a, b).mean())
 

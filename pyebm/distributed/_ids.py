@@ -58,7 +58,7 @@ class Ids(Sequence[int]):
                     f" {shown(given)}"
                 )
             given = given.tolist()
-        elif hasattr(given, "tolist"):  # numpy's
+        elif hasattr(given, "tolist"):  # a numpy array
             given = given.tolist()
         if isinstance(given, (bytes, bytearray)) or not isinstance(given, Sequence):
             must = "a range, ints, an int64 tensor or text like '0-49999'"

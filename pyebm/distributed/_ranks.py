@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-_POLL = 0.5  # seconds between two looks at how far the others are
+_POLL = 0.5  # seconds between two checks whether the other ranks are here
 # A rank may be slow. A rank that dies closes its connections, and the others notice at once.
 _PATIENCE = timedelta(days=365)
 

@@ -151,7 +151,7 @@ def run(
             folder.end(
                 sums | {number: checksum for part, _ in parts_made for number, checksum in part.items()}
             )
-        ranks.wait(_no_look)  # all return once all is there
+        ranks.wait(_no_look)  # no rank returns before all files are there
         seconds = time.perf_counter() - began
         return Sampled(len(job.ids), found, sum(part[1] for part in parts_made), ranks.size, seconds)
 

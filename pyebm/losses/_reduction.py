@@ -46,7 +46,7 @@ class Reduction:
         if self.by_element or self.name == "sample":
             return None
         divisor = reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
-        if not divisor:  # the mean of nothing
+        if not divisor:  # an empty batch has no mean
             return None
         return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(
             self.x.shape[0]

@@ -120,7 +120,7 @@ class ReplayBuffer(nn.Module):
         device = self.states.device
         with torch.no_grad():
             a, c = self._permutation(noise)
-            ids = (a * samples + c) % self.size  # on the CPU, where names are made
+            ids = (a * samples + c) % self.size  # on the CPU, since names are made there
             chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
             ids = ids.to(device)
             fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (

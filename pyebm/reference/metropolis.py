@@ -56,7 +56,7 @@ def metropolis(
         return sums.double()
 
     before, after = squares(score, -1.0, first), squares(proposal_score, 1.0, last)
-    uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # float32's numbers, widened
+    uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # holds float32 numbers
     draw(uniform, name, seeds, ids)
     torch.sub(energy, proposal_energy, out=log_alpha)
     log_alpha.div_(temperature).add_(
@@ -87,7 +87,7 @@ def dual_averaging(
     rounds correctly, and so has the kernel's bits."""
     exp = exponential if log_alpha.is_cpu else torch.exp  # elsewhere its sixty launches cost more than a step
     m = steps.add_(1.0)
-    root = sqrt64(m)  # torch's own may be off by the last bit
+    root = sqrt64(m)  # torch.sqrt may be off by the last bit
     acceptance = exp(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
     if together:
         acceptance = mean(acceptance)

@@ -63,7 +63,7 @@ def ackley(x: Tensor, params: Tensor) -> Tensor:
     squares, cosines = sum_of(x * x), sum_of(cosine)
     radius = root(squares / elements)
     pull = -(slope * exponential(-(decay * radius))) / (elements * radius)
-    pull = torch.where(radius > 0, pull, 0.0)  # the minimum is a cusp
+    pull = torch.where(radius > 0, pull, 0.0)  # at the minimum, a cusp, the score is 0
     turn = -(c * exponential(cosines / elements)) / elements
     return pull.unsqueeze(1) * x + turn.unsqueeze(1) * sine
 
@@ -127,7 +127,7 @@ def harmonic_energy(x: Tensor, params: Tensor) -> Tensor:
 
 def double_well_energy(x: Tensor, params: Tensor) -> Tensor:
     linear, cubic = params.unbind()
-    beyond = x * x - linear / cubic  # the minima
+    beyond = x * x - linear / cubic  # 0 at the minima
     return added_up((0.25 * cubic) * (beyond * beyond))
 
 

@@ -197,7 +197,7 @@ class Body:
         if self.run.followed and isinstance(score, Tensor):
             score = plain(self.run.call, name, score)
         if type(score) is Tensor and score.layout is torch.strided and score.dtype is self._dtype:
-            if not is_compiling() and score._is_zerotensor():  # autograd's zeros, which have no memory
+            if not is_compiling() and score._is_zerotensor():  # autograd's zero tensors have no memory
                 score = score.clone()
             if score.shape == self._shape and score.device == self._device:
                 return score

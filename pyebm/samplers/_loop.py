@@ -24,7 +24,7 @@ from ._repr import shown
 from ._state import State, Trajectory
 
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
-_BLOCK = 1024  # steps whose names are made at once
+_BLOCK = 1024  # the names of so many steps are made at once
 _TICKS = 100  # how many times a progress bar moves
 
 
@@ -32,8 +32,8 @@ def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
     """Runs ``call`` without gradients and outside of inference mode, since autograd must be able to
     save the tensors that a run hands to an energy.
 
-    Callbacks see the mode that the caller set. (no_grad as a decorator would prevent that a sampler
-    is made in compiled code.)
+    Callbacks see the mode that the caller set. (no_grad as a decorator would keep a sampler from
+    being made in compiled code.)
     """
 
     @functools.wraps(call)

@@ -13,7 +13,7 @@ from ..reference.metropolis import mean as mean_of
 from ._body import Run, number
 
 LEAST_WARMUP = 20
-_FIRST, _LAST, _WINDOW = 75, 50, 25  # steps, as in Stan
+_FIRST, _LAST, _WINDOW = 75, 50, 25  # numbers of steps, as in Stan
 _SHRINK, _TO = 5.0, 1e-3  # Stan's regularisation: as if 5 more states had a variance of 0.001
 
 
@@ -88,7 +88,7 @@ class Mass:
         if n == 1:
             self.mean.zero_()
             self.square.zero_()
-        away = x - self.mean  # Welford (1962)
+        away = x - self.mean  # Welford's update of mean and squares (1962)
         self.mean.add_(away / n)
         self.square.add_(away * (x - self.mean))
         if count not in self.edges:

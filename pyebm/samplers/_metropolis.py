@@ -58,7 +58,7 @@ class Metropolis(Body):
             and run.x.is_contiguous()
             and "metropolis" in self.kernels
         )
-        fused = fused and not (run.graph and self.temperatures.varies)  # the kernel's temperature is a number
+        fused = fused and not (run.graph and self.temperatures.varies)  # the kernel takes only a number
         composed = functools.partial(
             reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"]
         )

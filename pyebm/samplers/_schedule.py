@@ -108,7 +108,9 @@ class Scheduled:
                 f"{run.first + run.n_steps - 1}, got {len(values)}"
             )
         numbers = [math.nan] * len(values)
-        for k in range(run.first, min(run.first + run.n_steps + 1, len(values))):  # some look one step ahead
+        for k in range(
+            run.first, min(run.first + run.n_steps + 1, len(values))
+        ):  # some samplers read one step ahead
             numbers[k] = self._one(f"{self.name}[{k}]", values[k])
         return numbers
 

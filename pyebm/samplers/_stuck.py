@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ._body import Run
 
-_SHOWN = 5  # chains named in a warning
+_SHOWN = 5  # a warning names at most so many chains
 _PATIENCE = 50  # steps without a move before a warning
 
 

@@ -19,7 +19,7 @@ from ._learned import Embedding, Learned
 from ._reading import Reading
 
 _AT_ONCE = 2**30  # samples x dimensions x parameters in a call for the Laplacian: about a tenth of a second
-_CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once
+_CHUNK = 2**22  # a Laplacian's products hold at most so many elements of a layer at once
 
 
 def _trace(

@@ -207,7 +207,7 @@ def loss(
     if snr_gamma is not None:
         snr_gamma = checked_number("loss", "snr_gamma", snr_gamma, 0.0, open_low=True)
         weight = _WEIGHTS[kind]((alpha / sigma) ** 2, snr_gamma)
-    if kind == "sample":  # no noise is left in the residual: x0 stands in its place
+    if kind == "sample":  # the residual has no noise, so x0 takes its place
         return denoising_loss(model_pred, noised.x0, weight=weight, reduction=reduction)
     if kind == "epsilon":
         return denoising_loss(model_pred, noised.noise, weight=weight, reduction=reduction)

@@ -121,7 +121,7 @@ class LangevinCorrector:
         if hasattr(self.sde, "alphas"):
             alpha: Tensor = self.sde.alphas.to(t.device)[index_of(self.sde, t)]
             return alpha
-        n, low, high = self.sde.N, self.sde.beta_0, self.sde.beta_1  # sub-VP, whose object lists no alphas
+        n, low, high = self.sde.N, self.sde.beta_0, self.sde.beta_1  # a sub-VP object has no alphas
         return 1 - torch.linspace(low / n, high / n, n, device=t.device)[index_of(self.sde, t)]
 
 
