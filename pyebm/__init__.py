@@ -1,8 +1,8 @@
 """pyebm: fused kernels for score-based and energy-based models.
 
-The denoising-score-matching loss and the Langevin update, whose noise is a pure function of (seed,
-sample, element, step, stream): never stored, the same bits on every backend. See
-:class:`pyebm.Noise` for where to start.
+The library computes the denoising-score-matching loss and the Langevin update. Their noise is a
+pure function of (seed, sample, element, step, stream): it is never stored, and it has the same bits
+on every backend. Start at :class:`pyebm.Noise`.
 """
 
 from . import diagnostics, distributed, losses, reference, samplers, targets

@@ -1,5 +1,5 @@
-"""``python -m pyebm info|demo|bench|sample``: what runs here, the main job on real data, the
-benchmarks, many samples."""
+"""``python -m pyebm info|demo|bench|sample``: list the backends that run here, train and sample on
+real digits, run the benchmarks, or draw many samples."""
 
 from __future__ import annotations
 

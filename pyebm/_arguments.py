@@ -25,13 +25,13 @@ class Shape(Enum):
     ROWS = "rows"  # (n,) where n divides the number of elements
     SCHEDULE = "schedule"  # (1,), or (n_steps,) where <name>_per_step, else (B,)
     ABOVE_ROWS = "above_rows"  # one value or (B,)
-    ABOVE = "above"  # as LOSS; where the loss is one number or (B,), either will do
-    LOSS = "loss"  # the shape of the samples, (B,) or one value: as the reduction says
+    ABOVE = "above"  # the shape of LOSS; where the loss is one number or (B,), both shapes will do
+    LOSS = "loss"  # the shape of the samples, (B,) or one value: the reduction decides
     STATES = "states"  # (n_steps // thin, B, ...)
     NAME = "name"  # (4,)
     ONE = "one"  # one value
-    FLAT = "flat"  # (n,), which the op itself knows
-    TABLE = "table"  # (n, m), which the op itself knows
+    FLAT = "flat"  # (n,); the op itself checks n
+    TABLE = "table"  # (n, m); the op itself checks n and m
 
 
 class Dtype(Enum):
@@ -46,8 +46,8 @@ class Dtype(Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Is:
-    """The tensors that an argument takes, on the device of the samples unless they are the
-    host's."""
+    """The tensors that an argument takes. They lie on the device of the samples, or, with on_host,
+    on the CPU."""
 
     shape: Shape
     dtype: Dtype
@@ -60,7 +60,8 @@ class Written:
 
 
 class Apart:
-    """This tensor can't be one that is written; others of its shape can, element by element."""
+    """This tensor may not share memory with one that is written. Without this mark, a tensor of the
+    same shape may be that tensor itself, element by element."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Between:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number from low, itself included unless low_open, up to high, itself excluded; not read
-    where <name>_rows is given."""
+    """A number in [low, high), or in (low, high) with low_open. It is not read where <name>_rows is
+    given."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -82,7 +83,7 @@ class Number:
 
     @property
     def words(self) -> str:
-        """As the messages of the public calls have it."""
+        """The range in the words that the public calls' messages use."""
         if self.high < math.inf:
             return f"in {'(' if self.low_open else '['}{self.low:g}, {self.high:g})"
         return (
@@ -91,12 +92,13 @@ class Number:
 
 
 class NoNan:
-    """A number that is not NaN: a clamp by NaN would be none, or all NaN, as the backend has it."""
+    """A number that is not NaN. A clamp by NaN would do nothing on one backend and give NaN on
+    another."""
 
 
 @dataclasses.dataclass(frozen=True)
 class With:
-    """Given if and only if the other argument is."""
+    """This argument is given if and only if the other one is."""
 
     other: str
 
@@ -104,8 +106,8 @@ class With:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Argument:
     name: str
-    path: tuple[str, ...]  # of the field, through named tuples within the op's
-    kind: str  # of the schema: Tensor, float, int, bool
+    path: tuple[str, ...]  # the names that lead to the field, through nested named tuples
+    kind: str  # the type in the schema: Tensor, float, int, bool
     optional: bool
     has_default: bool
     tensor: Is | None
@@ -118,12 +120,12 @@ class Argument:
 
     @property
     def rows(self) -> str:
-        """The argument in whose place this number stands."""
+        """The name of the tensor argument that may be given in place of this number."""
         return f"{self.name}_rows"
 
     @functools.cached_property
     def label(self) -> str:
-        """The name in messages: coefficients are known by theirs."""
+        """The name in messages: the rows of a coefficient go by the coefficient's name."""
         return self.name.removesuffix("_rows")
 
 
@@ -164,8 +166,8 @@ class Op:
 
 
 def entry(record: Callable[..., R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:
-    """Decorates an implementation that takes the named tuple: called as the op, with the arguments
-    one after the other."""
+    """Decorates an implementation that takes the named tuple, so that it can be called like the op,
+    with the arguments one after the other."""
     fields = _fields(record)
 
     def decorate(implementation: Callable[[R], None]) -> Callable[..., None]:
@@ -178,8 +180,8 @@ def entry(record: Callable[..., R]) -> Callable[[Callable[[R], None]], Callable[
     return decorate
 
 
-# (name, the named tuple that the field is, its fields, how many arguments those hold); None, (), 1
-# for an argument.
+# (name, the field's named tuple, the fields of that tuple, how many arguments they hold). For a
+# field that is an argument itself the last three are None, () and 1.
 _Field = tuple[str, Any, tuple[Any, ...], int]
 
 
@@ -215,7 +217,7 @@ def _declared(argument: Argument, written: Any) -> str:
 
 
 def arguments_of(record: Any, path: tuple[str, ...] = ()) -> list[Argument]:
-    """The arguments in a named tuple, and in those within it."""
+    """The arguments in a named tuple and in the named tuples nested in it."""
     found = []
     hints = get_type_hints(record, include_extras=True)
     for name in record._fields:

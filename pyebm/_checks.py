@@ -1,5 +1,5 @@
-"""What every public call checks before any memory is touched. The messages name the argument, what
-was expected, what came."""
+"""The checks that every public call makes before it touches any memory. A message names the
+argument, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Coefficient = float | Tensor
 
 
 def check_samples(op: str, name: str, x: Tensor) -> int:
-    """A real floating-point dense tensor of samples; returns the batch size."""
+    """Checks that x is a dense tensor of real floating-point samples; returns the batch size."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(x).__name__}")
     if x.dtype not in FLOATS:
@@ -35,8 +35,8 @@ def check_samples(op: str, name: str, x: Tensor) -> int:
 
 
 def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Tensor:
-    """``value`` goes elementwise with ``x``: same shape and device, dtype the same or narrower
-    (then widened, exactly)."""
+    """Checks that ``value`` goes elementwise with ``x``: it has the same shape and device, and the
+    same dtype or a narrower one, which is then widened, exactly."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
     if type(value) is not Tensor:
@@ -60,28 +60,27 @@ def check_like(op: str, name: str, value: Tensor, x_name: str, x: Tensor) -> Ten
 def coefficient(
     op: str, name: str, value: Coefficient, x: Tensor, low: float = -math.inf, open_low: bool = False
 ) -> tuple[float, Tensor | None]:
-    """A number, or values for parts of ``x``: ``(number, None)`` or ``(nan, rows)`` as the ops take
-    them.
+    """A coefficient as the ops take it: ``(number, None)`` for one number, ``(nan, rows)`` for
+    values of parts of ``x``.
 
-    Numbers are checked against ``low`` here; CPU tensors by the kernel, before it writes; those on
-    a GPU are not, since that would wait for the device.
+    Numbers are checked against ``low`` here, and CPU tensors by the kernel before it writes.
+    Tensors on a GPU are not checked, since the check would wait for the device.
     """
     if isinstance(value, Tensor):
         rows = rows_for(op, name, value, x)
-        return (
-            math.nan if rows.numel() else 1.0
-        ), rows  # sums over no elements are 0, which NaN would not leave them
+        # Without elements the number is 1, since NaN would spoil their sum, which is 0.
+        return (math.nan if rows.numel() else 1.0), rows
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None
     return as_rows(checked_number(op, name, value, low, open_low), x)
 
 
 def as_rows(value: float, x: Tensor) -> tuple[float, Tensor | None]:
-    """A number as :func:`coefficient` gives it: as a tensor where compiled code took it for one
-    that changes.
+    """A number as :func:`coefficient` gives it; a tensor where compiled code treats the number as
+    one that changes.
 
-    As an argument of an op it would be compiled anew for every number; as a tensor it is compiled
-    once.
+    A number among an op's arguments would make torch.compile compile again for each new value; a
+    tensor is compiled once.
     """
     if is_dynamo_compiling() and not has_static_value(value):
         return math.nan, torch.ones(1, dtype=torch.float64, device=x.device) * value
@@ -89,14 +88,14 @@ def as_rows(value: float, x: Tensor) -> tuple[float, Tensor | None]:
 
 
 def checked_number(op: str, name: str, value: float, low: float = -math.inf, open_low: bool = False) -> float:
-    """A coefficient that is one number."""
+    """A coefficient that must be one number, checked."""
     if not isinstance(value, numbers.Real):
         raise TypeError(
             f"{op}: {name} must be a number or a floating-point tensor, got {type(value).__name__}"
         )
     value = as_float(value)
-    # By comparisons alone: under torch.compile they hold for every number, where math.isfinite
-    # would fix this one.
+    # Only comparisons: under torch.compile they become guards that every valid number passes, while
+    # math.isfinite would specialise the code to this one.
     if not -math.inf < value < math.inf or value < low or (open_low and value == low):
         bound = "finite" if low == -math.inf else f"{'>' if open_low else '>='} {low:g} and finite"
         raise ValueError(f"{op}: {name} must be {bound}, got {value}")
@@ -104,14 +103,13 @@ def checked_number(op: str, name: str, value: float, low: float = -math.inf, ope
 
 
 def checked_list(op: str, name: str, values: Any) -> list[float]:
-    """Numbers, in a list, an array or a tensor of one dimension; infinite ones and NaN among
-    them."""
+    """The numbers in a list, an array or a tensor of one dimension. Infinity and NaN pass."""
     given = values
     if isinstance(values, Tensor):
         check_tensor(op, name, values)
         given = None if values.dim() != 1 or values.is_meta else values.tolist()
     elif not isinstance(values, (list, tuple)):
-        given = values.tolist() if hasattr(values, "tolist") else None  # numpy's
+        given = values.tolist() if hasattr(values, "tolist") else None  # a numpy array has tolist
     if not isinstance(given, (list, tuple)) or not all(
         isinstance(one, (numbers.Real, Tensor)) for one in given
     ):
@@ -133,8 +131,8 @@ def bound(op: str, name: str, value: Any, alternative: str = "") -> float:
 
 
 def apart(value: Tensor | None, x: Tensor) -> Tensor | None:
-    """``value`` for a call that writes to x: a copy where the two lie in one storage, of which x
-    may be all."""
+    """``value`` for a call that writes to x: a copy if both lie in one storage, since x may cover
+    all of that storage."""
     if (
         value is None
         or is_dynamo_compiling()
@@ -148,19 +146,20 @@ def apart(value: Tensor | None, x: Tensor) -> Tensor | None:
 
 
 def has_static_value(value: float) -> bool:
-    """Whether compiled code knows this number: it does not where it took the number for one that
+    """Whether compiled code knows this number; it does not if it treats the number as one that
     changes."""
-    from torch.fx.experimental import symbolic_shapes  # sympy and all
+    from torch.fx.experimental import symbolic_shapes  # imported late: it brings in sympy
 
     return bool(symbolic_shapes.has_static_value(value))
 
 
 def rows_for(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
-    """``value`` as n numbers, float32 or float64, of which each serves the next ``x.numel() / n``
-    elements of x.
+    """``value`` as n numbers, float32 or float64. Number k serves the k-th run of
+    ``x.numel() / n`` elements of x.
 
-    One for all; one per sample, (B,) or (B, 1, ...); or a tensor of x's dimensions that broadcasts
-    to x, such as (B, T, 1), the noise level of each token, or a mask's (B, 1, H, W).
+    ``value`` is one number for all; one per sample, (B,) or (B, 1, ...); or a tensor with as many
+    dimensions as x that broadcasts to x, such as (B, T, 1) for a noise level of each token, or a
+    mask (B, 1, H, W).
     """
     value = _coefficient_tensor(op, name, value, x)
     shape, batch = value.shape, x.shape[0]
@@ -202,7 +201,8 @@ def _coefficient_tensor(op: str, name: str, value: Tensor, x: Tensor) -> Tensor:
 
 
 def check_tensor(op: str, name: str, value: Any) -> None:
-    """Real numbers, dense: floats as the ops take them, ints or bools."""
+    """Checks that ``value`` is a dense tensor of real numbers: a float dtype that the ops take,
+    ints or bools."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a dense tensor of real numbers, got {type(value).__name__}")
     real = value.dtype in FLOATS or not (
@@ -221,13 +221,14 @@ def check_dense(op: str, name: str, value: Tensor, must: str = "a dense tensor")
 
 
 def is_dtensor(x: Any) -> bool:
-    """Whether x is a DTensor, without an import of torch.distributed for those who don't use it."""
+    """Whether x is a DTensor. The check imports no torch.distributed, which most users don't
+    need."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
 
 
 def check_plain(op: str, name: str, x: Tensor) -> None:
-    """Refuse a subclass with operations of its own, whose memory is not that of a tensor."""
+    """Refuse a subclass with operations of its own, since a kernel can't read its memory."""
     kind = type(x)
     if kind.__torch_dispatch__ is Tensor.__torch_dispatch__ or kind.__module__.startswith(
         "torch._subclasses"

@@ -1,4 +1,4 @@
-"""Clamps whose bounds differ between elements, which no kernel does: they come after the step."""
+"""Clamps whose bounds differ between elements. No kernel does them, so they follow the step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Clamp = tuple[Side, Side]
 
 
 def by_element(clamp: Clamp | None) -> bool:
-    """Whether a bound is more than a number: a tensor of several, or one whose derivative is wanted
-    or that code is traced with."""
+    """Whether a bound is more than a number: a tensor of several values, or a tensor whose
+    derivative is wanted or that is being traced."""
     if clamp is None or not isinstance(clamp, (tuple, list)):
         return False
     return any(
@@ -30,11 +30,11 @@ def by_element(clamp: Clamp | None) -> bool:
 def element_bounds(
     op: str, clamp: Sequence[Side], x: Tensor, mask: Tensor | None = None, x_name: str = "x"
 ) -> tuple[Tensor, Tensor]:
-    """(low, high) of x's dtype, that broadcast to it; infinite where a side is open or the mask
+    """(low, high) in x's dtype, which broadcast to x; infinite where a side is open or the mask
     keeps x as it is.
 
-    Rounding keeps the order of numbers. So a clamp after the step has the bits of a kernel's, which
-    clamps before it rounds, once the bounds are rounded as x is.
+    A kernel clamps before it rounds, this clamp comes after the rounding. Both give the same bits
+    if the bounds are rounded to x's dtype, since rounding keeps the order of numbers.
     """
     if len(clamp) != 2:
         raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {len(clamp)} bounds")
@@ -49,8 +49,8 @@ def element_bounds(
 
 
 def changing(x: Tensor, *limits: float | None) -> list[Tensor | None] | None:
-    """The limits as tensors, where compiled code took one of them for a number that changes: else
-    it is compiled for each."""
+    """The limits as tensors if compiled code treats one of them as a number that changes, else
+    None. As plain numbers they would make torch.compile compile again for each value."""
     if not is_dynamo_compiling() or all(limit is None or has_static_value(limit) for limit in limits):
         return None
     return [

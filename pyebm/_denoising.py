@@ -1,5 +1,5 @@
-"""What the denoising losses share: one pass over the prediction for the loss and its gradient, the
-noise made again in it."""
+"""The denoising losses share this: one pass over the prediction makes the noise again and gives the
+loss and its gradient."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def denoising(
 def _together(
     op: str, pred_name: str, pred: Tensor, z: Tensor | None, x0: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Widen, exactly, to the widest dtype among the three (autograd takes the gradient back to
-    pred's)."""
+    """Widen all three, exactly, to the widest dtype among them. Autograd rounds the gradient back
+    to pred's dtype."""
     for name, value in (("noise", z), ("x0", x0)):
         if value is None:
             continue
@@ -83,8 +83,8 @@ def _followed(
     noise: Noise | Tensor,
     backend: str | None,
 ) -> Tensor:
-    """The kernel's loss, with the derivatives of composed operations in every tensor that goes into
-    it."""
+    """The kernel's loss. Its derivatives, with respect to every tensor argument, come from composed
+    operations."""
     *rows, z, x0, _, _, check_sigma = tail
     if z is None and isinstance(noise, Noise):
         z = noise.randn(pred.shape, device=pred.device, backend=backend)
@@ -96,8 +96,8 @@ def _followed(
 
 
 def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
-    """The kernel's loss under transforms. One launch for a batch of vmap, where this can have the
-    bits of a launch for each."""
+    """The kernel's loss under transforms. A vmap batch takes one launch if that gives the bits of a
+    launch for each entry."""
     *rows, z, x0, seeds, ids, check_sigma = tail
     batch, by_sample = pred.shape[0], code <= _schemas.REDUCTIONS["sample"]
     if not by_sample and not (kernels is _ops._REGISTERED and pred.is_cpu):
@@ -114,7 +114,7 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
         return made
 
     if ids is None and z is None:
-        ids = torch.arange(batch) + head[7][1]  # by name: a batch of vmap has the samples of each entry
+        ids = torch.arange(batch) + head[7][1]  # every entry of a vmap batch has these same sample ids
     rows = [row.expand(batch) if row is not None and row.numel() == 1 else row for row in rows]
     made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
     if by_sample:
@@ -132,10 +132,10 @@ def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
 class _DenoisingLoss(torch.autograd.Function):
     """The loss with its gradient from one pass over pred.
 
-    In float32 and float64 the pass leaves the gradient for grad_output = 1 and backward multiplies
-    it, in place, by the real one (usually 1, which costs nothing). In half precisions a gradient
-    without a GradScaler's factor would underflow, so there, for reduction="none", and for a second
-    backward through a retained graph, backward makes it anew.
+    In float32 and float64 the pass leaves the gradient for grad_output = 1, and backward multiplies
+    it, in place, by the real grad_output (usually 1, which costs nothing). Backward computes the
+    gradient anew in half precisions, where it would underflow without a GradScaler's factor, for
+    reduction="none", and for a second backward through a retained graph.
     """
 
     @staticmethod
@@ -147,7 +147,7 @@ class _DenoisingLoss(torch.autograd.Function):
         grad = torch.empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
         *tensors, _ = tail
-        ctx.save_for_backward(pred, *tensors)  # all of them, so that autograd notices if one is overwritten
+        ctx.save_for_backward(pred, *tensors)  # all of them: autograd then notices if one is overwritten
         ctx.kernels, ctx.head, ctx.grad = kernels, head, grad
         return loss
 
@@ -168,8 +168,8 @@ class _DenoisingLoss(torch.autograd.Function):
 def _composed_grad(
     grad_output: Tensor, pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: Sequence[Any]
 ) -> Tensor:
-    """The gradient, to the same bits, from torch operations that autograd can go through again;
-    only z is a kernel's."""
+    """The gradient, to the same bits, from torch operations that autograd can differentiate again;
+    only z comes from a kernel."""
     *rows, z, x0, seeds, ids = tail
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)

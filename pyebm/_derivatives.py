@@ -1,11 +1,10 @@
-"""Is a derivative wanted, and how does it get through a kernel? Every public call asks here, and
-nowhere else.
+"""Decides for every public call whether a derivative is wanted, and carries it past the kernel.
 
 A kernel writes numbers into memory: PyTorch sees no operation in it, so neither autograd, nor
-forward mode, nor ``torch.vmap`` can follow. A call therefore asks :func:`wanted` before it runs
-one. Where the answer is yes it takes *composed operations*, PyTorch's own, which every transform
-follows to any order, and :func:`exactly` gives their result the kernel's value where the two differ
-by rounding.
+forward mode, nor ``torch.vmap`` can follow. A call therefore asks :func:`wanted` before it runs a
+kernel. If the answer is yes, the call takes *composed operations*, PyTorch's own, which every
+transform follows to any order. :func:`exactly` then gives their result the kernel's value, where
+the two differ by rounding.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
     """Which derivatives follow a call with these tensors.
 
     Returns:
-        NOTHING (and so false); REVERSE, where autograd's reverse mode alone follows, and x alone,
-        for which a call may have a kernel; COMPOSED, where another tensor is followed too, or
-        forward mode or a transform follows any.
+        NOTHING, which is false, if none follows; REVERSE if only autograd's reverse mode follows
+        and only x is followed, for which a call may have a kernel; COMPOSED if another tensor is
+        followed too, or if forward mode or a transform follows any of them.
     """
     grad = is_grad_enabled()
     if grad:
@@ -42,9 +41,8 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
             if tensor is not None and tensor.requires_grad:
                 return COMPOSED
     if is_compiling():
-        if (
-            forward_ad._current_level >= 0 or _inside()
-        ):  # the first is a guard: compiled code does not outlive the level
+        # The level is read first: it is a guard, so compiled code does not outlive the level.
+        if forward_ad._current_level >= 0 or _inside():
             return COMPOSED
     elif (_level() is not None or forward_ad._current_level >= 0) and _transformed(x, *others):
         return COMPOSED
@@ -52,8 +50,8 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
 
 
 def reverse_alone(*tensors: Tensor | None) -> bool:
-    """Whether autograd's reverse mode is all that follows these, so that a call may have a kernel
-    for its backward."""
+    """Whether only autograd's reverse mode follows these tensors, so that a kernel may compute the
+    backward pass."""
     if is_compiling() or _level() is not None:
         return False
     return forward_ad._current_level < 0 or not _transformed(*tensors)
@@ -66,7 +64,7 @@ def _transformed(*tensors: Tensor | None) -> bool:
 
 
 def differentiated_again(grad: Tensor) -> bool:
-    """Whether a backward pass is itself followed, or has a batch of gradients to take at once
+    """Whether a backward pass is itself followed, or takes a batch of gradients at once
     (``is_grads_batched``)."""
     return is_grad_enabled() or bool(wanted(grad)) or (not is_compiling() and _in_batch(grad))
 
@@ -76,8 +74,7 @@ def _in_batch(grad: Tensor) -> bool:
 
 
 def only_batched(*tensors: Tensor | None) -> bool:
-    """Whether ``torch.vmap`` is all that follows these tensors, so that no derivative is lost in a
-    kernel."""
+    """Whether only ``torch.vmap`` follows these tensors, so that a kernel loses no derivative."""
     if is_compiling() or _level() is None or forward_ad._current_level >= 0:
         return False
     for tensor in tensors:
@@ -91,7 +88,7 @@ def only_batched(*tensors: Tensor | None) -> bool:
 
 
 def inside() -> bool:
-    """Whether a transform or a level of forward mode is active, whatever it may follow."""
+    """Whether a transform or a level of forward mode is active, whichever tensors it follows."""
     if is_compiling():
         return _inside()
     return _level() is not None or bool(forward_ad._current_level >= 0)
@@ -101,9 +98,9 @@ def _inside() -> bool:
     return _level() is not None or bool(forward_ad._current_level >= 0)
 
 
-# torch.compiler.assume_constant_result without its import of the compiler, which takes seconds. The
-# result is no constant of the program's, but compiled code is guarded by the transforms that were
-# active when it was traced.
+# This is torch.compiler.assume_constant_result without the import of the compiler, which takes
+# seconds. The result can change during a program, but compiled code may take it for a constant: it
+# is guarded by the transforms that were active when it was traced.
 _inside._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -112,8 +109,8 @@ def _has_tangent(tensor: Tensor | None) -> bool:
 
 
 def plain(op: str, name: str, tensor: Tensor) -> Tensor:
-    """The numbers themselves, for a call that is no function of its input to autograd: as under
-    ``torch.no_grad``.
+    """The tensor without autograd, as under ``torch.no_grad``, for a call whose result is a
+    constant.
 
     Raises RuntimeError for a tangent, which ``torch.no_grad`` would not stop either, and for a
     batch dimension of vmap.
@@ -147,13 +144,13 @@ def checkable(tensor: Tensor) -> bool:
 
 
 class BySample(NamedTuple):
-    """A kernel whose samples know nothing of each other, so that a batch dimension of vmap is more
-    of them, in one launch.
+    """A kernel whose samples are independent, so that one launch takes the samples of all entries
+    of a vmap batch.
 
     Attributes:
-        kernel: its result, and its tensors but for the shared ones, have a first dimension of
-            samples (or parts of them).
-        shared: the places of tensors that serve all samples.
+        kernel: a function; the first dimension of its result and of all its tensors but the shared
+            ones counts samples (or parts of samples).
+        shared: the positions of the tensors that serve all samples.
     """
 
     kernel: Callable[..., Tensor]
@@ -178,9 +175,9 @@ class BySample(NamedTuple):
 
 
 def exactly(value: Callable[[], Tensor], composed: Tensor) -> Tensor:
-    """``value()`` with the derivatives of ``composed``, which says the same but for rounding.
+    """``value()`` with the derivatives of ``composed``, which equals it up to rounding.
 
-    In compiled transforms the value is the composed one.
+    In compiled transforms the value is that of ``composed``.
     """
     if is_compiling() and _inside():
         return composed
@@ -190,8 +187,8 @@ def exactly(value: Callable[[], Tensor], composed: Tensor) -> Tensor:
 
 
 def launched(kernel: Kernel | BySample, *tensors: Tensor | None) -> Tensor:
-    """``kernel(*tensors)`` without derivatives; under vmap a launch for each entry of the batch, or
-    one for all (BySample)."""
+    """``kernel(*tensors)`` without derivatives; under vmap one launch for each entry of the batch,
+    or one launch for all of them (BySample)."""
     detached = [None if tensor is None else tensor.detach() for tensor in tensors]
     if is_compiling() or _level() is None:
         made: Tensor = kernel(*detached)
@@ -201,8 +198,8 @@ def launched(kernel: Kernel | BySample, *tensors: Tensor | None) -> Tensor:
 
 
 class _Launch(torch.autograd.Function):
-    """A kernel as functorch takes one: it peels its levels off, and asks for what a batch dimension
-    means."""
+    """A kernel in the form that functorch can call: functorch removes its levels and asks ``vmap``
+    what to do with a batch dimension."""
 
     @staticmethod
     def forward(kernel: Any, *tensors: Tensor | None) -> Any:

@@ -1,5 +1,5 @@
-"""Tensors of other types at the public calls: a DTensor is worked on shard by shard, what has
-operations of its own is refused."""
+"""Tensor subclasses at the public calls: each rank works on its shard of a DTensor; other types
+with operations of their own are refused."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _R = TypeVar("_R")
 def by_samples(
     function: Callable[_P, _R], composed: bool = False, samples: str | None = None
 ) -> Callable[_P, _R]:
-    """A public function of samples that takes DTensors too: each rank does its own samples, whose
-    noise is that of the whole.
+    """Decorates a public function of samples so that it takes DTensors too: each rank computes its
+    own samples, with the noise that they have in the whole batch.
 
-    The samples are the argument of that name, by default the function's first (after self). A plain
-    tensor has its way at the price of one look at its type. composed: the function is made of
-    torch's operations, so that other types of tensors may come too.
+    The samples are the argument named ``samples``, by default the function's first (after self).
+    For a plain tensor the decorator costs one look at its type. composed: the function is made of
+    torch's operations, so that other tensor types may come too.
     """
     names = list(inspect.signature(function).parameters)
     at = names.index(samples) if samples is not None else 1 if names[0] == "self" else 0
@@ -56,8 +56,8 @@ def _sharded(function: Callable[..., Any], name: str, x: Any, args: Any, kwargs:
 
 
 class _Shard:
-    """This rank's samples of a DTensor that is sharded by samples, or replicated, over each
-    dimension of its mesh."""
+    """This rank's samples of a DTensor. Over each dimension of its mesh the DTensor is sharded by
+    samples or replicated."""
 
     def __init__(self, op: str, name: str, x: Any) -> None:
         from torch.distributed.tensor import Partial, Replicate, Shard
@@ -81,8 +81,8 @@ class _Shard:
                 f"{op}: {name} must be split evenly, as distribute_tensor does; this rank should have"
                 f" {tuple(shape)}, got {tuple(self.local.shape)}"
             )
-        # Of a replicated tensor each rank's gradient is what its own samples give, and of a loss
-        # each rank has a part.
+        # Each rank holds only its own samples' part of a loss, and of the gradient of a replicated
+        # tensor; the parts are added.
         self.summed = [Partial() if type(p) is Shard else Replicate() for p in self.placements]
 
     def arguments(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -130,8 +130,8 @@ class _Shard:
         return self._part(name, value).tolist()
 
     def _part(self, name: str, value: Any) -> Any:
-        """The rows of a tensor that are this rank's, where it has a row for each sample of the
-        whole."""
+        """This rank's rows of a tensor that has one row for each sample of the whole batch; other
+        values as they are."""
         if is_dtensor(value):
             if value.device_mesh != self.mesh:
                 raise ValueError(f"{self.op}: {name} must be on {self.name}'s mesh")
@@ -164,7 +164,7 @@ class _Shard:
             )
 
     def results(self, made: Any, arguments: dict[str, Any]) -> Any:
-        """What the function returned of this rank's samples, as part of the whole."""
+        """The function's result for this rank's samples, as this rank's part of a DTensor."""
         if isinstance(made, tuple):
             return tuple(self.results(one, arguments) for one in made)
         return self.x if made is self.local else self._whole(made, arguments.get("reduction", "none"))
@@ -173,9 +173,9 @@ class _Shard:
         from torch.distributed.tensor import DTensor, Shard
 
         if reduction in ("sum", "mean", "batchmean"):
-            if (
-                reduction != "sum" and self.batch
-            ):  # the whole's mean from the shards', exactly for 2, 4, 8, ... equal ones
+            # The mean of the whole is made from the shards' means, exactly for 2, 4, 8, ... equal
+            # shards.
+            if reduction != "sum" and self.batch:
                 made = made * (self.count / self.batch) if self.count else made.nan_to_num(0.0)
             return DTensor.from_local(made, self.mesh, self.summed)
         samples = 1 if made.dim() > self.x.dim() else 0  # a chain's kept states come first
@@ -187,11 +187,11 @@ class _Shard:
 
 
 def _is_constant(target: Any, given: dict[str, Any]) -> bool:
-    """Whether the call is one whose result has no derivative by this target."""
+    """Whether the call's result is a constant with respect to this target's parameters."""
     follows = given.get("differentiable", True)
     return not (getattr(target, "follows", True) if follows is None else follows)
 
 
 def _waited(local: Any) -> Any:
-    """The local tensor, once it is there: a collective may still be on its way."""
+    """The local tensor, after a wait for the collective that may still be writing it."""
     return local.wait() if type(local).__name__ == "AsyncCollectiveTensor" else local

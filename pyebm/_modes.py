@@ -12,16 +12,16 @@ Result = TypeVar("Result")
 
 
 def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) -> Result:
-    """``call()``, with autograd's reverse mode and inference mode on or off; the caller's modes
-    come back, whatever is raised.
+    """``call()`` with autograd's reverse mode and inference mode on or off. The caller's modes are
+    restored, whatever is raised.
 
-    ``torch.no_grad`` does not promise that: Ctrl-C between two lines of its ``__enter__`` or
-    ``__exit__``, which are Python, leaves the whole thread without gradients. Here each change of a
-    mode is one call into C, and the interpreter looks for a signal only after it.
+    ``torch.no_grad`` does not promise that: its ``__enter__`` and ``__exit__`` are Python, and
+    Ctrl-C between two of their lines leaves the whole thread without gradients. Here each change of
+    a mode is one call into C, and the interpreter looks for a signal only after that call.
     """
-    if (
-        is_compiling()
-    ):  # no signal comes between the lines of compiled code, which inference mode does not change
+    # Compiled code is safe as it is: no signal comes between its lines, and inference mode does not
+    # change it.
+    if is_compiling():
         with torch.set_grad_enabled(grad):
             return call()
     if torch.is_inference_mode_enabled() == inference:
@@ -37,4 +37,4 @@ def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) 
         torch._C._set_grad_enabled(grad)
         return call()
     finally:
-        guard.__exit__(None, None, None)  # the reverse mode comes back with it
+        guard.__exit__(None, None, None)  # restores the reverse mode too

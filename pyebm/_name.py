@@ -1,4 +1,4 @@
-"""A noise's name as tensors: what the kernels read, on whatever device they run."""
+"""A noise's name as the tensors that the kernels read, on the device where they run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ._checks import check_dense, check_plain
 from ._options import checked_int, shown
 
 WORD = 2**32
-_CPU = torch.device("cpu")  # where a name is made, whatever the default device
-_BLOCK = 1024  # steps of a walk whose names are made at once
+_CPU = torch.device("cpu")  # names are made on the CPU, whatever the default device
+_BLOCK = 1024  # a walk makes the names of so many steps at once
 Named = tuple[Tensor, Tensor | None, Tensor | None]
 
 
@@ -23,14 +23,14 @@ class Name:
 
     __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
 
-    _seed: int | Tensor  # a tensor where it is one per sample, or was drawn in compiled code
+    _seed: int | Tensor  # a tensor if there is one per sample, or if compiled code drew it
     _first_sample: int
     _step: int
     _stream: int
     _seeds: Tensor | None
     _ids: Tensor | None
     _name: Tensor  # int64 (seed, first_sample, step, stream), as the ops take it
-    _copies: dict[torch.device, Named]  # the same on other devices
+    _copies: dict[torch.device, Named]  # the name, seeds and ids on other devices
 
     def _set(
         self,
@@ -52,8 +52,8 @@ class Name:
         self._copies = {}
 
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Any]:
-        """This noise at its step, the next, and so on: for samplers, whose every step would else
-        build and move a tensor."""
+        """Yields this noise at its step, the next step, and so on. Samplers use it so that a step
+        needs neither build nor move a tensor."""
         for first in range(0, n_steps, _BLOCK):
             names = self._block(first, min(_BLOCK, n_steps - first), 1, self._name).squeeze(1)
             on_device = names.to(like.device)
@@ -70,7 +70,7 @@ class Name:
         """The names of ``count`` steps from ``step + first`` on, each for ``streams`` streams:
         int64 (count, streams, 4).
 
-        Filled on the device, with nothing to copy there and so nothing to wait for.
+        They are filled in on the device, so nothing is copied and nothing waits.
         """
         device = like.device
         begin = self._step + first
@@ -89,16 +89,16 @@ class Name:
         return torch.stack((seed, torch.full_like(step, self._first_sample), step, stream), dim=-1)
 
     def _rows(self, batch: int, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Seeds and ids per sample, where there are any, on the device of ``like``, once the batch
-        is known to fit."""
+        """Checks that the batch fits; returns the seeds and ids per sample, or None for each that
+        is missing, on the device of ``like``."""
         if self._seeds is None and self._ids is None and self._first_sample + batch <= WORD:
             return None, None
         return self._named(batch, like)[1:]
 
     def _check_batch(self, batch: int) -> None:
-        """Whether this names so many samples."""
-        # Not under torch.compile, where it would be a guard on first_sample; there the CPU kernel's
-        # own check remains.
+        """Checks that this noise names so many samples."""
+        # The check is left out under torch.compile, where it would be a guard on first_sample; the
+        # CPU kernel still makes its own.
         if self._ids is None and not torch.compiler.is_compiling() and self._first_sample + batch > WORD:
             raise ValueError(
                 f"noise: sample ids must be in [0, 2**32), got first_sample={self._first_sample} and"
@@ -110,13 +110,13 @@ class Name:
                     raise ValueError(f"noise: {name} names {rows.shape[0]} samples, got a batch of {batch}")
 
     def _named(self, batch: int, like: Tensor) -> Named:
-        """The tensors that name this noise to a kernel, on the device of ``like``, once the batch
-        is known to fit."""
+        """Checks that the batch fits; returns the tensors that name this noise to a kernel, on the
+        device of ``like``."""
         self._check_batch(batch)
         seeds, ids = self._seeds, self._ids
-        if (
-            type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs
-        ):  # tracers allow them, as constants
+        # A fake mode that takes no real tensors gets fake ones. (Tracers take real ones, as
+        # constants.)
+        if type(like) is FakeTensor and not like.fake_mode.allow_non_fake_inputs:
             made = [
                 None if t is None else like.fake_mode.from_tensor(t).to(like.device)
                 for t in (self._name, seeds, ids)
@@ -148,8 +148,8 @@ def word(name: str, value: int) -> int:
 
 
 def per_sample(name: str, value: Tensor) -> Tensor:
-    """A copy on the CPU, (B,) in int64: a later write to the caller's tensor must not change a
-    noise, nor its default device."""
+    """A copy on the CPU, int64 (B,). It is a copy so that a later write to the caller's tensor
+    can't change the noise; it is on the CPU whatever the default device."""
     if value.dtype != torch.int64:
         raise TypeError(f"Noise: {name} must be int64, got {value.dtype}")
     check_plain("Noise", name, value)
@@ -164,19 +164,19 @@ def per_sample(name: str, value: Tensor) -> Tensor:
 
 
 def drawn_seed() -> int | Tensor:
-    """A seed from the CPU's default generator; a tensor in traced code, where nobody knows it
-    before it runs."""
+    """A seed from the CPU's default generator; a tensor in traced code, where the seed is not known
+    before the code runs."""
     drawn = torch.randint(-(2**63), 2**63 - 1, (), dtype=torch.int64, device=_CPU)
     return drawn if torch.compiler.is_compiling() or type(drawn) is FakeTensor else int(drawn)
 
 
 def readable(value: Tensor) -> bool:
-    """Whether its numbers can be looked at: not while code is traced."""
+    """Whether the host may read the tensor's numbers; not while code is traced."""
     return not torch.compiler.is_compiling() and type(value) is not FakeTensor
 
 
 def _lasting(made: Tensor) -> bool:
-    """Whether a tensor is good beyond the call: not a tracer's, nor a transform's."""
+    """Whether a tensor stays valid after the call; a tracer's or a transform's tensor does not."""
     return (
         readable(made) and type(made) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(made)
     )

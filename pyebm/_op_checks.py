@@ -1,5 +1,5 @@
-"""The checks of an op's arguments before it touches any memory, from the table of them: those of
-csrc/common/op_checks.h, for the backends written in Python and for fake tensors."""
+"""Checks an op's arguments against the table of them before the op touches any memory. These are
+the checks of csrc/common/op_checks.h, for the backends written in Python and for fake tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ELEMENTWISE = (Shape.SAMPLES, Shape.LIKE)
 
 
 def checked(op: Op, implementation: Callable[..., None]) -> Callable[..., None]:
-    """The op with its checks first; compiled code has made its own."""
+    """The op with its checks first. Compiled code skips them, since it has made its own."""
 
     plainly_right = fits(op)
 
@@ -40,7 +40,8 @@ def checked(op: Op, implementation: Callable[..., None]) -> Callable[..., None]:
 
 
 def fake(op: Op) -> Callable[..., None]:
-    """For fake tensors: every result is an argument, so there is no shape to work out."""
+    """The op for fake tensors: it only checks. Every result is an argument, so there is no shape to
+    work out."""
 
     def run(*args: Any, **kwargs: Any) -> None:
         check(op, op.flat(args, kwargs), real=False)
@@ -52,8 +53,8 @@ def check(op: Op, values: tuple[Any, ...], real: bool = True) -> None:
     """Raise ValueError, naming the argument, where one is not what the table says.
 
     Args:
-        real: False for fake tensors: they have no memory, and what is not known of their sizes is
-            taken to fit.
+        real: False for fake tensors: they have no memory, and sizes that are not known are taken to
+            fit.
     """
     _Checks(op, values).run(real)
 
@@ -93,7 +94,7 @@ class _Checks:
         return self.values[self.op.place[name]]
 
     def _given(self, name: str) -> Any:
-        """The value of an argument that not every op has."""
+        """The value of an argument that not every op has; None for an op without it."""
         return self.values[self.op.place[name]] if name in self.op.place else None
 
     def _tensor(self, argument: Argument, value: Any) -> Tensor:
@@ -132,7 +133,7 @@ class _Checks:
             )
 
     def _kind(self, argument: Argument, tensor: Tensor, shape: Shape) -> None:
-        """Device, layout and dtype."""
+        """Checks device, layout and dtype."""
         rule = argument.tensor
         assert rule is not None
         if rule.on_host and tensor.device.type != "cpu":
@@ -143,8 +144,7 @@ class _Checks:
             )
         if tensor.layout is not torch.strided:
             self._fail(argument.label, f"must be a dense tensor, got layout {tensor.layout}")
-        # A loss, or the gradient of one, is of the dtype of the arithmetic where it goes element by
-        # element.
+        # An elementwise loss, or the gradient of one, has the dtype of the arithmetic.
         wanted = Dtype.WORK if rule.dtype is Dtype.REAL and shape in _ELEMENTWISE else rule.dtype
         allowed = self.same if wanted is Dtype.SAME else self.work if wanted is Dtype.WORK else DTYPES[wanted]
         if tensor.dtype not in allowed:
@@ -252,10 +252,11 @@ class _Checks:
 
 
 def _known(wrong: Any) -> bool:
-    """Whether this is true; of a symbol only where nothing has to be assumed."""
+    """Whether this is true. A symbolic condition counts as true only if it holds without any
+    assumption."""
     if isinstance(wrong, bool):
         return wrong
-    from torch.fx.experimental import symbolic_shapes  # sympy and all, which are here when a symbol is
+    from torch.fx.experimental import symbolic_shapes  # a symbol exists, so this is imported already
 
     return bool(symbolic_shapes.statically_known_true(wrong))
 

@@ -1,8 +1,8 @@
-"""Whether a call of an op is plainly right, in the fewest reads: contiguous tensors of torch's own
-type, in memory apart.
+"""A fast test whether a call of an op is plainly right, in the fewest reads: contiguous tensors of
+torch's own type that share no memory.
 
-What is not, _op_checks.py looks at in full: it has the rules and the words, this only spares the
-usual call their cost.
+Any other call goes through the full checks of _op_checks.py, which has the rules and the messages.
+This test only spares the usual call their cost.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _SHAPES = {
 
 
 def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
-    """A function of the values of all arguments, in order. False says only that it is for the full
-    checks to say."""
+    """A test of the values of all arguments, in order. False does not mean that the call is wrong,
+    only that the full checks must decide."""
     first, place = op.place[op.samples.name], op.place
     numbers = [_number(op, argument) for argument in op.arguments if argument.tensor is None]
     tensors = [_tensor(op, argument) for argument in op.arguments if argument.tensor is not None]
@@ -122,15 +122,15 @@ def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
     def careful(values: tuple[Any, ...]) -> bool:
         try:
             return plainly(values)
-        except (RuntimeError, TypeError):  # no memory that has an address, no sizes, a number of another kind
+        except (RuntimeError, TypeError):  # a tensor without an address or sizes, a symbolic number
             return False
 
     return careful
 
 
 def _number(op: Op, argument: Argument) -> tuple[Any, ...]:
-    """(place, types, may it be None, the place of what it stands for, low, high, is low itself
-    out)."""
+    """(place, types, whether it may be None, the place of the argument in whose presence it is not
+    read, low, high, whether low itself is excluded)."""
     unread, low, high, low_open = op.place.get(argument.rows), float("-inf"), float("inf"), False
     if argument.between is not None:
         low, high = argument.between.low, argument.between.high
@@ -144,8 +144,8 @@ def _number(op: Op, argument: Argument) -> tuple[Any, ...]:
 
 
 def _tensor(op: Op, argument: Argument) -> tuple[Any, ...]:
-    """(place, may it be None, the dtypes for each of x's, kind of shape, is it written, is it the
-    host's)."""
+    """(place, whether it may be None, the dtypes allowed for each dtype of x, kind of shape,
+    whether it is written, whether it lies on the host)."""
     rule = argument.tensor
     assert rule is not None
     allowed = {}

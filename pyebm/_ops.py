@@ -1,4 +1,5 @@
-"""The registered ops: their fakes, the loading of the compiled libraries, and who runs what."""
+"""The registered ops: loads the compiled libraries, registers the fakes, and chooses the backend
+that runs a call."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def _lacks(ops: Iterable[str], library: Path, device: str, how: str) -> str | No
 
 
 def _load() -> str | None:
-    """Load the compiled CPU library; return why it can't be, or None."""
+    """Load the compiled CPU library; return why it can't be loaded, or None."""
     if not _C.exists():
         return f"the compiled library {_C.name} is not beside pyebm; {HOW_TO_BUILD}"
     try:
@@ -71,8 +72,8 @@ _HOW_TO_BUILD_CUDA = (
 
 
 def _load_cuda() -> str | None:
-    """Load the compiled CUDA library; return why it can't be, or None. Its symbols are in no torch
-    without CUDA."""
+    """Load the compiled CUDA library; return why it can't be loaded, or None. A torch without CUDA
+    lacks the symbols that it links to."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA; install a CUDA build of torch"
     if not _C_CUDA.exists():
@@ -130,7 +131,8 @@ def backends() -> dict[str, bool | str]:
 
 
 class Table(dict[str, Callable[..., None]]):
-    """A backend's ops by name; asking for one that it lacks says so."""
+    """A backend's ops by name. A look-up of an op that the backend lacks raises an error that says
+    so."""
 
     def __init__(self, backend: str, ops: dict[str, Callable[..., None]]) -> None:
         super().__init__(ops)
@@ -143,19 +145,18 @@ class Table(dict[str, Callable[..., None]]):
         )
 
 
-# The ops as torch dispatches them: CPU tensors to the compiled library, CUDA tensors to the
-# compiled one or else to Triton.
+# The ops as torch dispatches them: CPU tensors to the compiled CPU library, CUDA tensors to the
+# compiled CUDA library, or to Triton where that library is missing.
 _REGISTERED: dict[str, Callable[..., None]] = {
     name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS
 }
-_TEST_BACKENDS: dict[
-    str, dict[str, Callable[..., None]]
-] = {}  # what the tests add: kernels emulated on CPU tensors
+# The tests add kernels that are emulated on CPU tensors.
+_TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}
 
 
 @functools.cache
 def _triton() -> dict[str, Callable[..., None]]:
-    """The Triton kernels, on first use: importing pyebm imports no triton."""
+    """The Triton kernels. They are imported on first use, so importing pyebm imports no triton."""
     if importlib.util.find_spec("triton") is None:
         raise RuntimeError(f"backend 'triton' can't run: {_why_no_triton()}")
     return _checked("triton", importlib.import_module("pyebm.kernels").OPS)
@@ -179,18 +180,16 @@ def _on_cuda(name: str) -> Callable[..., None]:
 
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
-    if not implemented(
-        f"pyebm::{_name}", "CUDA"
-    ):  # one implementation a device: the compiled library comes first
+    # An op has one implementation per device; that of the compiled library comes first.
+    if not implemented(f"pyebm::{_name}", "CUDA"):
         _implementations.impl(_name, _on_cuda(_name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
-    """The table ``{op name: callable}`` that runs for ``backend`` on x's device, or an error that
-    says what is missing.
+    """The table ``{op name: callable}`` of ``backend`` on x's device; raises an error that says
+    what is missing.
 
-    ``None`` lets the device decide. A backend that is there but fails is never replaced by another
-    one.
+    ``None`` lets the device decide. If a backend that is there fails, no other one takes its place.
     """
     if backend is not None and not isinstance(backend, str):
         raise TypeError(f"backend must be None or a name from pyebm.backends(), got {type(backend).__name__}")
@@ -213,12 +212,12 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     elif backend == "reference" and not x.is_meta:
         return _reference()
     if x.is_meta and (backend is None or backend in backends()):
-        return _REGISTERED  # nothing to compute: the fakes
+        return _REGISTERED  # on meta tensors the fakes run, which compute nothing
     raise _unavailable(backend, x.device)
 
 
 def on_host(backend: str | None, x: Tensor) -> bool:
-    """Whether the CPU's kernels run, or the reference: they have ops and options that no other
+    """Whether the CPU's kernels or the reference run. Those two have ops and options that no other
     backend has."""
     return x.is_cpu and (backend is None or (isinstance(backend, str) and backend in ("cpu", "reference")))
 
@@ -236,7 +235,7 @@ def _unavailable(backend: str | None, device: torch.device) -> Exception:
 
 
 def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) -> None:
-    """Run ``op(*head, *tail)``, without the tail where all of it is the default, None."""
+    """Run ``op(*head, *tail)``; the tail is left out if all of it is None, the default."""
     for value in tail:
         if value is not None:
             op(*head, *tail)
@@ -246,7 +245,7 @@ def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) ->
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled CPU library, for what it has beside its ops."""
+    """The compiled CPU library, for the functions that it exports beside its ops."""
     return ctypes.CDLL(str(_C))
 
 

@@ -1,5 +1,5 @@
-"""What a call takes besides tensors and coefficients: counts, flags, names, shapes, dtypes,
-devices. Messages as in _checks.py."""
+"""Checks of the arguments that are neither tensors nor coefficients: counts, flags, names, shapes,
+dtypes, devices. The messages are as in _checks.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-MAX_COUNT = 2**32  # of samples and of steps, which the counter holds in 32 bits
+MAX_COUNT = 2**32  # the counter holds a sample's id and a step in 32 bits each
 MAX_ELEMENTS = 2**34  # the counter holds the element's index div 4 in 32 bits
 
 
@@ -23,7 +23,8 @@ def check_elements(op: str, name: str, elements: int) -> None:
 
 
 def as_float(value: Any) -> float:
-    """An int beyond the floats is infinite, as a float that overflows is."""
+    """``value`` as a float. An int beyond the range of floats becomes infinite, as a float that
+    overflows does."""
     try:
         return float(value)
     except OverflowError:
@@ -31,7 +32,8 @@ def as_float(value: Any) -> float:
 
 
 def checked_count(op: str, name: str, value: Any, least: int = 0, alternative: str = "") -> int:
-    """A whole number from least to 2**32. alternative: what else it may be, for the message."""
+    """Checks a whole number from least to 2**32. alternative: words for the message that say what
+    else it may be."""
     count = checked_int(op, name, value, alternative)
     if count < least:
         raise ValueError(f"{op}: {name} must be >= {least}{alternative}, got {shown(count)}")
@@ -50,7 +52,7 @@ def checked_int(op: str, name: str, value: Any, alternative: str = "") -> int:
 
 
 def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
-    """A shape (samples, ...)."""
+    """Checks a shape (samples, ...)."""
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"{op}: {name} must be a sequence (samples, ...), got {shown(shape)}")
     sizes = tuple(shape)
@@ -67,24 +69,26 @@ def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
 
 
 def checked_flag(op: str, name: str, value: Any) -> bool:
-    """True or False; another type that has a truth is a mistake more often than not."""
+    """Checks a flag: True or False. Other types have a truth value too, but there it is a mistake
+    more often than not."""
+    # numpy's bool_ and a tracer's SymBool are flags too.
     if type(value) is not bool and type(value).__name__ not in (
         "bool",
         "bool_",
         "SymBool",
-    ):  # numpy's, a tracer's
+    ):
         raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def check_choice(op: str, name: str, value: Any, choices: Iterable[Any]) -> None:
-    """One of a few names (None may be one)."""
+    """Checks that the value is one of a few names (None may be one of them)."""
     if not (value is None or isinstance(value, str)) or value not in choices:
         raise ValueError(f"{op}: {name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}")
 
 
 def checked_keys(op: str, name: str, value: Any, keys: Iterable[str], version: int) -> dict[str, Any]:
-    """A state_dict of this version with these keys, no more and no less."""
+    """Checks that ``value`` is a state_dict of this version with exactly these keys."""
     if not isinstance(value, dict):
         raise TypeError(f"{op}: {name} must be a dict as state_dict() gives it, got {type(value).__name__}")
     found = value.get("version")
@@ -116,7 +120,7 @@ def checked_device(op: str, device: Any) -> torch.device:
 
 
 def empty(op: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Tensor:
-    """``torch.empty``, whose refusals of a device don't all say so."""
+    """``torch.empty`` with an error that names the device; torch's own errors don't all do so."""
     check_dtype(op, dtype)
     if is_dynamo_compiling():
         return torch.empty(shape, dtype=dtype, device=device)
@@ -128,7 +132,7 @@ def empty(op: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Ten
         OverflowError,
         AssertionError,
         RuntimeError,
-    ) as error:  # the second of a torch that was built without a device
+    ) as error:  # AssertionError comes from a torch that was built without the device
         where = checked_device(op, device)
         raise RuntimeError(f"{op}: {tuple(shape)} can't be made on device {where}: {error}") from None
 

@@ -1,20 +1,20 @@
-"""Whether two tensors have a byte of memory in common: csrc/common/overlap.h in Python."""
+"""Tests whether two tensors have a byte of memory in common: csrc/common/overlap.h in Python."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-_MOST = 4096  # trials; beyond, in doubt, they have
+_MOST = 4096  # trials; after so many, in doubt, the tensors count as overlapping
 
 
 def reach(tensor: Tensor) -> int:
-    """From the first element to the last, in elements."""
+    """The distance from the first element to the last in memory, in elements."""
     return sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def overlaps_itself(tensor: Tensor) -> bool:
-    """Whether two elements may have one address. Sorted by stride, every dimension must step over
-    all of those below it."""
+    """Whether two elements may have one address. They can't if, with the dimensions sorted by
+    stride, each one steps over all that the smaller ones reach."""
     below = 0
     for stride, size in sorted(
         (stride, size) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1
@@ -36,8 +36,8 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 def share_memory(a: Tensor, b: Tensor) -> bool:
-    """Whether the distance between the two is a sum of whole numbers of both tensors' strides, each
-    within its dimension."""
+    """Whether an element of a and one of b share memory: the distance between the tensors must then
+    be a sum of multiples of their strides, each within its dimension."""
     terms: dict[int, list[int]] = {1: [1 - b.itemsize, a.itemsize - 1]}
     for tensor, sign in ((a, 1), (b, -1)):
         for size, stride in zip(tensor.shape, tensor.stride(), strict=True):

@@ -1,9 +1,9 @@
 """The arguments of the ops' plain entries (samplers/_plain.py), for ctypes and, through
 tools/op_args.py, for C++.
 
-They follow from the ops' records: the numbers that the op needs, after what names the samples and
-their noise. A library of other sources, which would read them elsewhere, says so by the text of its
-own layout.
+They follow from the ops' records: first the fields that name the samples and their noise, then the
+numbers that the op needs. A library built from other sources might read them at other offsets, so
+each library carries the text of its own layout, for comparison.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CALL: Fields = tuple(
 
 
 def numbers(op: str) -> Fields:
-    """The numbers that the op needs; a bool is 0 or 1."""
+    """The numbers that the op needs, as fields; a bool is 0 or 1."""
     given = (argument for argument in OPS[op].arguments if argument.tensor is None and not argument.optional)
     return tuple((argument.name, "float" if argument.kind == "float" else "int") for argument in given)
 
@@ -41,5 +41,5 @@ Call = _structure("Call", ((name, _TYPES[kind]) for name, kind in CALL))
 
 
 def structure(op: str) -> type[ctypes.Structure]:
-    """The call and the op's numbers."""
+    """The ctypes structure of the call's fields and the op's numbers."""
     return _structure(op, (("call", Call), *((name, _TYPES[kind]) for name, kind in STRUCTS[op])))

@@ -1,9 +1,10 @@
-"""The ops by name, each a named tuple of its arguments; the targets and reductions that they count.
+"""The ops by name, each a named tuple of its arguments; and the numbering of targets, activations
+and reductions.
 
-A field's type gives the schema, its annotations say which tensors it takes (_arguments.py): from
-them come the checks of every backend (_op_checks.py, csrc/common/op_checks.h) and the structs that
-the C++ kernels are given (csrc/common/op_args.h, written by tools/op_args.py). The Triton kernels
-and the reference read the fields by name.
+A field's type gives the schema, and its annotations say which tensors it takes (_arguments.py).
+From both follow the checks of every backend (_op_checks.py, csrc/common/op_checks.h) and the
+structs that the C++ kernels are given (csrc/common/op_args.h, written by tools/op_args.py). The
+Triton kernels and the reference read the fields by name.
 
 A new op is a named tuple here, with its name in ``_RECORDS``; ``python tools/op_args.py``; then a
 function of its name that takes ``args::Record`` and ``PYEBM_IMPL`` in csrc/cpu (and csrc/cuda), or
@@ -14,8 +15,8 @@ Every op writes into tensors that the caller allocated, so that memory format an
 in one place (the functional layer) and a kernel is only arithmetic. Conventions shared by all of
 them:
 
-- a coefficient is a number ``c`` or, where given, ``c_rows``: n float32/float64 values, each of
-  which serves the next ``x.numel() / n`` elements of x in logical order: one for all, one per
+- a coefficient is a number ``c`` or, where given, ``c_rows``: n float32/float64 values. Each serves
+  ``x.numel() / n`` consecutive elements of x, in logical order: one value for all, or one per
   sample, per token of a sample, per element;
 - noise is named by ``Tensor name`` = int64 (seed, first_sample, step, stream), with
   ``Tensor? seeds`` and ``Tensor? ids`` (int64, one per sample) in place of the first two where
@@ -33,15 +34,15 @@ from torch import Tensor
 
 from ._arguments import Apart, Between, Dtype, Is, NoNan, Number, Op, Shape, With, Written
 
-# The closed-form targets with kernels: the ops' ``target`` counts them. csrc/common/targets.h has
-# the same list.
+# The closed-form targets with kernels: an op's ``target`` is an index in this list.
+# csrc/common/targets.h has the same list.
 TARGETS = (
     *("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel"),
     *("mixture", "mixture_diagonal", "gaussian_full"),
 )
 
-# What a network's layers may have: ``layout`` counts them. csrc/cpu/simd/network.h has the same
-# list.
+# The activations that a network's layers may have: ``layout`` holds indices in this list.
+# csrc/cpu/simd/network.h has the same list.
 ACTIVATIONS = (
     "identity",
     "silu",
@@ -110,7 +111,7 @@ class StepOptions(NamedTuple):
 
 
 class LangevinStep(NamedTuple):
-    """x = None means in place: out is read, then written."""
+    """One Langevin step. x = None means in place: out is read, then written."""
 
     out: Annotated[Tensor, SAMPLES, Written]
     x: Annotated[Tensor | None, LIKE]
@@ -138,8 +139,9 @@ class AffineStep(NamedTuple):
 
 
 class CorrectorStep(NamedTuple):
-    """In place, a Langevin step of size factor |z|^2 / |score|^2, z its own noise: the norms each
-    sample's or, together, their means over the batch. It runs where metropolis does."""
+    """A Langevin step in place, of size factor |z|^2 / |score|^2, where z is the step's own noise.
+    The norms are each sample's own or, with ``together``, their means over the batch. It runs where
+    metropolis does."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE]
@@ -154,8 +156,8 @@ class CorrectorStep(NamedTuple):
 
 
 class TargetScore(NamedTuple):
-    """The score of TARGETS[target]; params: all of its numbers, flat, in the dtype that x is
-    computed in."""
+    """The score of TARGETS[target]. params holds all of the target's numbers, flat, in the dtype
+    that x is computed in."""
 
     out: Annotated[Tensor, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
@@ -164,8 +166,8 @@ class TargetScore(NamedTuple):
 
 
 class TargetEnergy(NamedTuple):
-    """The same with the energies, to each of which constant is added. For the targets in
-    reference.ENERGIES. A kernel on the CPU; elsewhere the energy is torch's operations."""
+    """The score and the energies of a target in reference.ENERGIES; ``constant`` is added to each
+    energy. It is a kernel on the CPU; elsewhere the energy is made of torch's operations."""
 
     energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written]
     score: Annotated[Tensor, LIKE, Written]
@@ -176,9 +178,9 @@ class TargetEnergy(NamedTuple):
 
 
 class ChainSteps(NamedTuple):
-    """The steps of a chain and the numbers they leave. With thin, states gets the state after every
-    thin-th step. per_step: the rows hold one value per step, not per sample. A mask and a
-    score_clip are the CPU's alone."""
+    """The steps of a chain and the tensors that they fill. With thin, states gets the state after
+    every thin-th step. per_step: the rows hold one value per step, not per sample. Only the CPU
+    takes a mask and a score_clip."""
 
     n_steps: Annotated[int, Between(0)]
     step_size: Positive
@@ -202,7 +204,7 @@ class ChainSteps(NamedTuple):
 
 
 class LangevinChain(NamedTuple):
-    """Langevin steps in place, the first with the noise that name names."""
+    """Langevin steps in place. ``name`` names the noise of the first step."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     target: Target
@@ -211,12 +213,12 @@ class LangevinChain(NamedTuple):
 
 
 class NetworkScore(NamedTuple):
-    """The score of a network of dense layers. layout: kind (0: an energy, 1: a score), D, L, and
-    for each layer its outputs, its index in ACTIVATIONS, residual?, skip?. params: for each layer
-    W, row by row, b, and the activation's parameter (else 0); last q, as q |x|^2 is added to the
-    energy. A residual layer is h + act(W h + b); with a skip W has columns for [h; x]. biases, (1
-    or B, all outputs), stand for all b. energy: of an energy only, and cheaper without the score. A
-    kernel on the CPU."""
+    """The score of a network of dense layers. layout holds kind (0: an energy, 1: a score), D, L,
+    and for each layer its outputs, its index in ACTIVATIONS, and 0 or 1 for residual and for skip.
+    params holds for each layer W, row by row, b, and the activation's parameter (else 0); the last
+    number is q, since q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a
+    skip W has columns for [h; x]. biases, (1 or B, all outputs), replace all b. energy is written
+    for an energy only, and is cheaper without the score. It is a kernel on the CPU."""
 
     score: Annotated[Tensor | None, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]
@@ -238,9 +240,9 @@ class NetworkHvp(NamedTuple):
 
 
 class NetworkGrad(NamedTuple):
-    """The gradient, as params lie, of energy_above . energies + score_above . scores; with
-    grad_biases in the place of the biases' own, where there are biases, and that of x. It sums over
-    the batch in parts that the batch's size alone decides."""
+    """The gradients of energy_above . energies + score_above . scores by params, in their layout,
+    and by x. Where biases are given, grad_biases gets the gradient by them, in place of that by b.
+    The sum over the batch is made in parts that depend on the batch's size alone."""
 
     grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
     x: Annotated[Tensor, SAMPLES, Apart]
@@ -254,10 +256,10 @@ class NetworkGrad(NamedTuple):
 
 
 class NetworkLoss(NamedTuple):
-    """A loss, of each sample or their sum, and where wanted its gradient, from one pass: weight
-    (1/2 |kappa s + z|^2 + trace sum_k v_k . (slope of s) v_k), where ``along`` puts the sum of (v_k
-    . s)^2 in the place of the square; ``of_energy`` weight E + square E^2. v: (1 or B, K D), K
-    directions for all or for each sample. The gradients are those of NetworkGrad."""
+    """A loss, of each sample or their sum, and where wanted its gradient, from one pass. The loss
+    is weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (ds/dx) v_k); with ``along`` the sum of
+    (v_k . s)^2 replaces the square; with ``of_energy`` it is weight E + square E^2. v is
+    (1 or B, K D): K directions for all samples or for each. The gradients are as in NetworkGrad."""
 
     loss: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL, contiguous=True), Written]
     grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
@@ -290,7 +292,7 @@ class NetworkLaplacian(NamedTuple):
 
 
 class NetworkChain(NamedTuple):
-    """langevin_chain on a network. With biases_per_step, biases has a row for each step."""
+    """A langevin_chain on a network. With biases_per_step, biases has a row for each step."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     layout: Layout
@@ -301,8 +303,8 @@ class NetworkChain(NamedTuple):
 
 
 class Density(NamedTuple):
-    """A chain's target: TARGETS[target] or, where there is a layout, a network (NetworkScore), to
-    which ``target`` is nothing."""
+    """A chain's target: TARGETS[target] or, if a layout is given, a network (NetworkScore), for
+    which ``target`` is not read."""
 
     target: Target
     params: Params
@@ -311,9 +313,9 @@ class Density(NamedTuple):
 
 
 class UnderdampedChain(NamedTuple):
-    """Steps of underdamped dynamics in place: x = (x + b w) + c z, then w = (d w + e score) + f z,
-    z the same in both. coefficients has (b, c, d, e, f) for all steps or for each. The clamp is
-    x's, the clip the score's. A kernel on the CPU."""
+    """Steps of underdamped dynamics in place: x = (x + b w) + c z, then w = (d w + e score) + f z
+    with the same z. coefficients has one row (b, c, d, e, f) for all steps or one for each. The
+    clamp applies to x, the clip to the score. It is a kernel on the CPU."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     velocity: Annotated[Tensor, LIKE, Written]
@@ -334,9 +336,10 @@ class UnderdampedChain(NamedTuple):
 
 
 class PredictorCorrector(NamedTuple):
-    """A reverse diffusion's times in place, with the score of a network: at each, corrector_steps
-    whose noise is that of the next streams, then, where it predicts, an affine_step. coefficients
-    has (factor, a, b, c) for each time, biases a row for all or for each. A kernel on the CPU."""
+    """The times of a reverse diffusion in place, with the score of a network. Each time takes
+    corrector_steps, whose noise comes from the next streams, then, with ``predicts``, an
+    affine_step. coefficients has a row (factor, a, b, c) for each time, biases one row for all
+    times or one for each. It is a kernel on the CPU."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     layout: Layout
@@ -360,9 +363,9 @@ class PredictorCorrector(NamedTuple):
 
 
 class Leapfrog(NamedTuple):
-    """HMC's kick and drift: p = from_p + step_size score, where given, then x = from_x + step_size
-    p; from_* = None means in place. A step size that is a number is rounded to x's dtype with its
-    product, one a sample is not. It runs where metropolis does."""
+    """HMC's kick and drift: p = from_p + step_size score, if a score is given, then x = from_x +
+    step_size p; from_* = None means in place. If the step size is a number, its product is rounded
+    to x's dtype; if there is one per sample, it is not. It runs where metropolis does."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     p: Annotated[Tensor, LIKE, Written]
@@ -375,12 +378,12 @@ class Leapfrog(NamedTuple):
 
 class Metropolis(NamedTuple):
     """x, score and energy become those of the proposal where log u < log_alpha = (energy -
-    proposal_energy) / temperature + (before - after) / scale, u the sample's uniform; accepted
-    counts them. The last two are sums of squares as the loss kernel makes them: MALA's |proposal -
-    x - step score|^2 and |x - proposal - step proposal_score|^2; where first and last are given,
-    HMC's |first - step score|^2 and |last + step proposal_score|^2. A proposal_energy of -infinity
-    is never taken. A kernel on the CPU, whose tensors are contiguous; elsewhere the reference does
-    it, around the backend's uniform_ and denoising_loss."""
+    proposal_energy) / temperature + (before - after) / scale, with u the sample's uniform; accepted
+    counts the accepted proposals. before and after are sums of squares as the loss kernel makes
+    them: for MALA |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; for
+    HMC, where first and last are given, |first - step score|^2 and |last + step proposal_score|^2.
+    A proposal_energy of -infinity is never accepted. It is a kernel on the CPU, for contiguous
+    tensors; elsewhere the reference does it, around the backend's uniform_ and denoising_loss."""
 
     x: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.FLOATS, contiguous=True), Written]
     score: Annotated[Tensor, ROW, Written]
@@ -405,9 +408,9 @@ class Metropolis(NamedTuple):
 
 class MetropolisChain(NamedTuple):
     """Steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one.
-    ``name`` names the proposals' noise; the tests draw from the next stream, and HMC's step sizes,
-    where jitter > 0 spreads them around step_size, from the one after that. A kernel on the CPU,
-    for samples of 1 to 512 elements."""
+    ``name`` names the proposals' noise; the accept tests draw from the next stream. Where jitter >
+    0 spreads HMC's step sizes around step_size, they draw from the stream after that. It is a
+    kernel on the CPU, for samples of 1 to 512 elements."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE, Written]
@@ -429,9 +432,9 @@ class MetropolisChain(NamedTuple):
 
 
 class DualAveraging(NamedTuple):
-    """One more of the steps, counted in a float64: step_size, log_average and gap (Hoffman & Gelman
-    2014) of each sample or, together, by their mean acceptance; nothing beyond the warm-up. It runs
-    where metropolis does."""
+    """One step of dual averaging (Hoffman & Gelman 2014): updates step_size, log_average and gap of
+    each sample or, with ``together``, of all samples by their mean acceptance. ``steps`` counts the
+    steps in a float64; after the warm-up the averages stay. It runs where metropolis does."""
 
     step_size: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.DOUBLE, contiguous=True), Written]
     log_average: Annotated[Tensor, ROW, Written]
@@ -445,8 +448,8 @@ class DualAveraging(NamedTuple):
 
 
 class LossTerms(NamedTuple):
-    """The arguments of the denoising losses after the prediction. The samples' coefficients and
-    noise give the residual (kappa pred + lam z) + mu x0."""
+    """The arguments of the denoising losses after the prediction: the coefficients and the noise of
+    the residual (kappa pred + lam z) + mu x0, the weight and the reduction."""
 
     kappa: Finite
     lam: Finite
@@ -468,7 +471,7 @@ class LossTerms(NamedTuple):
 
 
 class DenoisingLoss(NamedTuple):
-    """grad, where given, is the gradient for grad_output = 1, left by the same pass."""
+    """The loss. grad, where given, gets the gradient for grad_output = 1 in the same pass."""
 
     loss: Annotated[Tensor, Is(Shape.LOSS, Dtype.REAL), Written]
     grad: Annotated[Tensor | None, LIKE, Written]

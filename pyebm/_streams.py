@@ -1,8 +1,8 @@
-"""Uses of a Noise beside the one that it names, on streams that nobody counts up to.
+"""Further uses of a Noise, on streams far from those that samplers count.
 
-A sampler takes its noise's stream and a few after it. What an objective or a buffer draws must meet
-neither those nor the perturbation that the same Noise names, so it flips some of the stream's
-highest bits.
+A sampler takes its noise's stream and a few after it. The draws of an objective or a buffer must
+meet neither those nor the perturbation that the same Noise names, so their stream has some of the
+highest bits flipped.
 """
 
 from __future__ import annotations

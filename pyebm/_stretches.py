@@ -1,5 +1,5 @@
-"""A run of many steps in native calls of about a tenth of a second, so that Ctrl-C is heard between
-them."""
+"""Cuts a run of many steps into native calls of about a tenth of a second, so that Ctrl-C is heard
+between them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.compiler import is_compiling
 
 _SECONDS = 0.1  # Python handles no signal before a native call returns
-_GROWTH = 8  # from one call to the next, at most
-# An upper bound of what a step takes: for itself, for each element, and for each parameter of a
-# target and each sample.
+_GROWTH = 8  # the number of steps grows at most by this factor from one call to the next
+# An upper bound of a step's seconds: a constant, plus some for each element, plus some for each
+# pair of a target's parameter and a sample.
 _STEP, _ELEMENT, _PARAMETER = 1e-6, 20e-9, 1e-9
 
 
 def clock() -> float:
-    """Seconds. Compiled code has no clock, and needs none: it takes all steps at once."""
+    """The time in seconds. Compiled code has no clock, and needs none: it takes all steps at
+    once."""
     return 0.0 if is_compiling() else time.perf_counter()
 
 
@@ -34,17 +35,17 @@ def first_stretch(x: Tensor, params: Tensor, n_steps: int) -> int:
 def stretches(
     n_steps: int, first: int, thin: int | None = None, kept_inside: bool = True, most: int | None = None
 ) -> Iterator[tuple[int, int]]:
-    """(done, count) for each call in turn: where it begins, and how many steps it takes; n_steps in
+    """(done, count) for each call in turn: the steps before it, and how many it takes; n_steps in
     all.
 
     Args:
-        first: steps of the first call; how many the next ones take follows from the time that
-            passes between two of them.
+        first: steps of the first call; the time that passes between two calls decides how many
+            steps the next ones take.
         thin: with it, no call goes beyond a multiple of thin, unless it begins at one and ends at
             one or with the run.
-        kept_inside: whether a call may go from one multiple of thin over others; else it ends at
-            the next.
-        most: steps that no call exceeds.
+        kept_inside: whether a call that begins at a multiple of thin may go beyond the next one;
+            else it ends there.
+        most: the most steps that a call may take.
     """
     done, at_once, most = 0, max(first, 1), most or n_steps
     if thin is None and 0 < n_steps <= min(at_once, most):  # a short run needs no clock

@@ -1,4 +1,4 @@
-"""Many Langevin steps on a target in one kernel: the state is read once and written once."""
+"""Many Langevin steps on a target in one kernel, which reads the state once and writes it once."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def langevin_chain(
         thin: also return the states after steps thin, 2 thin, ..., a tensor (K // thin, B, ...).
         return_diverged: also return, for each sample, the first k whose step left its state not
             finite, int64 (B,), or -1. A chain that diverges never influences another one.
-        differentiable: None follows what requires grad, but for a learned target (MLPEnergy,
-            MLPScore), whose parameters always do: its chain is a constant, as training on a chain's
-            samples wants it. True follows it too, False nothing.
+        differentiable: None follows every tensor that requires grad, except for a learned target
+            (MLPEnergy, MLPScore): its parameters always require grad, so its chain is a constant,
+            as training on a chain's samples needs it. True follows that target too, False nothing.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
@@ -141,18 +141,17 @@ def _chain(
     if thin is not None:
         thin = checked_count(_OP, "thin", thin, 1, " or None")
     return_diverged = checked_flag(_OP, "return_diverged", return_diverged)
-    numbers = target._numbers_for(_OP, x)  # and with it x is checked
+    numbers = target._numbers_for(_OP, x)  # this checks x too
     params = numbers.params
     eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
     t = _coefficient("temperature", temperature, x, n_steps)
     clamps = by_element(clamp)
     if clamps and clamp is not None:
-        element_bounds(_OP, clamp, x)  # checked before the first step
+        element_bounds(_OP, clamp, x)  # checks the bounds before the first step
     options = step_options(_OP, x, None if clamps else clamp, score_clip, mask)
     name, seeds, ids = named(_OP, noise, x)
-    if (
-        not torch.compiler.is_compiling() and noise.step + n_steps > 2**32
-    ):  # under torch.compile it would be a guard on the step
+    # Not under torch.compile, where the check would be a guard on the step.
+    if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
     diverged = x.new_empty(x.shape[:1], dtype=torch.int64) if return_diverged else None
@@ -206,8 +205,8 @@ def _batched(
     clamp: Clamp | None,
     backend: str | None,
 ) -> Tensor:
-    """Under vmap alone: the chains of all entries in one launch, each with the noise that it has by
-    itself."""
+    """The chains of all entries of a vmap batch in one launch; each entry has the noise that it has
+    by itself. For calls that only vmap follows."""
 
     def chain(
         x: Tensor, eta_rows: Tensor | None, t_rows: Tensor | None, seeds: Tensor | None, ids: Tensor
@@ -242,9 +241,9 @@ def _in_stretches(
     thin: int | None,
     diverged: Tensor | None,
 ) -> None:
-    """The same bits in several calls, between which Ctrl-C is heard."""
+    """Runs the chain in several calls, between which Ctrl-C is heard; the bits are the same."""
     for label, row, positive in (("step_size", eta, True), ("temperature", t, False)):
-        if row.rows is not None and row.per_step:  # before the first step, as one call would
+        if row.rows is not None and row.per_step:  # check all steps before the first, as one call would
             require(_OP, label, row.rows, positive, "step")
     name = name.clone()
     if diverged is not None:
@@ -276,13 +275,13 @@ class _Row(NamedTuple):
         return self.rows[k] if self.per_step else self.rows
 
     def given(self, rows: Tensor | None) -> Coefficient | Sequence[float]:
-        """As a caller would give it, with other rows of the same kind."""
+        """The argument as a caller would give it, with other rows of the same kind."""
         if rows is None:
             return self.number
         return cast("list[float]", rows.tolist()) if self.per_step else rows.reshape(-1, 1)
 
     def part(self, first: int, count: int) -> _Row:
-        """Of the steps first, ..., first + count - 1."""
+        """The row of the steps first, ..., first + count - 1."""
         if self.rows is None or not self.per_step:
             return self
         return self._replace(rows=self.rows.narrow(0, first, count))
@@ -334,8 +333,8 @@ def _composed(
     return_diverged: bool,
     backend: str | None,
 ) -> Tensor | tuple[Tensor, ...]:
-    """The same bits step by step, for those who differentiate through the chain, and for clamps by
-    element."""
+    """The chain as a loop of steps, with the same bits: for derivatives through the chain, and for
+    clamps by element."""
     kept = []
     diverged = torch.full(x.shape[:1], -1, device=x.device)
     out = x.clone()

@@ -1,4 +1,4 @@
-"""A noise whose step lives on the device, for loops that the device runs by itself."""
+"""A noise whose step lives on the device, for CUDA graphs, which run without the host."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ class NoiseCounter(Noise):
     that CUDA graphs need.
 
     A captured graph replays the same launches, so a step that the host counts would replay the same
-    noise. Here the advance is a launch of its own, captured too: each replay draws the next step's.
-    On the CPU it is the same, without a graph. The Noise it was made from stays as it is.
+    noise. Here the advance is a launch of its own, which is captured too, so each replay draws the
+    next step's noise. On the CPU a counter gives the same numbers, without a graph. The Noise that
+    it was made from stays as it is.
 
     Args:
         noise: the sequence, and the step to begin at.
-        device: where the tensors live that it is used with.
+        device: the device of the tensors that it is used with.
 
     Example:
         >>> import torch, pyebm
@@ -43,19 +44,19 @@ class NoiseCounter(Noise):
         self._set(noise._seed, noise._first_sample, noise._step, noise._stream, noise._seeds, noise._ids)
         try:
             self._name = self._name.to(checked_device("NoiseCounter", device))
-        except AssertionError as error:  # a torch that was built without it
+        except AssertionError as error:  # a torch that was built without the device
             raise RuntimeError(f"NoiseCounter: device {device} is not available: {error}") from None
         seeds, ids = (None if rows is None else rows.to(device) for rows in (noise._seeds, noise._ids))
         self._copies = {self._name.device: (self._name, seeds, ids)}
 
     @property
     def step(self) -> int:
-        """The step now; reading it waits for the device."""
+        """The current step; reading it waits for the device."""
         return int(self._name[2])
 
     def advance_(self, steps: int = 1) -> NoiseCounter:
-        """Go on by so many steps >= 0, on the device; they must stay below 2**32, which is checked
-        on the CPU. Returns itself."""
+        """Advance by ``steps`` >= 0, on the device. The step must stay below 2**32, which is
+        checked on the CPU only. Returns itself."""
         steps = checked_count("NoiseCounter", "steps", steps)
         if steps >= WORD or (self._name.is_cpu and readable(self._name) and self.step + steps >= WORD):
             raise ValueError(f"NoiseCounter: steps must stay below 2**32, got {shown(steps)} more")
@@ -63,13 +64,13 @@ class NoiseCounter(Noise):
         return self
 
     def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
-        """A plain Noise at another step or stream; without a step, at this one's, for which it
-        waits for the device."""
+        """A plain Noise at another step or stream. Without a step it takes the counter's, and waits
+        for the device to read it."""
         return Noise.at(self, step=self.step if step is None else step, stream=stream)
 
     def shard(self, *, first_sample: int) -> Noise:
-        """As :meth:`Noise.shard`, of a plain Noise at this step, for which it waits for the
-        device."""
+        """As :meth:`Noise.shard`, of a plain Noise at the counter's step; reading that step waits
+        for the device."""
         return self.at().shard(first_sample=first_sample)
 
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Noise]:
@@ -89,6 +90,6 @@ class NoiseCounter(Noise):
 
 
 def _restored(noise: Noise, like: Tensor) -> NoiseCounter:
-    """A counter with a step of its own. A tensor says on which device, so that torch.load's
-    map_location is heard."""
+    """A counter with a step of its own, on the device of ``like``. ``like`` is a tensor so that
+    torch.load's map_location applies to it."""
     return NoiseCounter(noise, like.device)

@@ -1,8 +1,8 @@
-"""Has a sampler done its work? Acceptance, effective sample size, R-hat, the energy's trace, the
-kernel Stein discrepancy.
+"""Measures that tell whether a sampler has converged: effective sample size, R-hat, the energy's
+trace, the kernel Stein discrepancy.
 
-``states`` is a trajectory's, (n_kept, B, ...): draws first, then chains. ESS and R-hat are ArviZ's
-(Vehtari et al. 2021), which the extra ``diagnostics`` installs.
+``states`` are those of a trajectory, (n_kept, B, ...): draws first, then chains. ArviZ computes ESS
+and R-hat (Vehtari et al. 2021); the extra ``diagnostics`` installs it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
     draws, chains = states.shape[:2]
 
     def by_chain(values: Tensor) -> Any:
-        if values.dim() == 1:  # one value for all chains
+        if values.dim() == 1:  # all chains share one value per draw
             values = values[:, None].expand(draws, chains)
         return values.detach().double().cpu().transpose(0, 1).numpy()
 
@@ -127,10 +127,10 @@ def kernel_stein_discrepancy(
     Args:
         x: the sample (n, ...), n points.
         score: grad log p at them, like x.
-        c, beta: the kernel's, c > 0 and -1 < beta < 0.
+        c, beta: parameters of the kernel, c > 0 and -1 < beta < 0.
         statistic: "u" leaves i = j out (unbiased: around 0 for a sample of p, at times below; n >=
             2); "v" keeps it (>= 0).
-        block: so many points at a time: memory is a few block^2 numbers, whatever n.
+        block: how many points are taken at a time; memory is a few block^2 numbers, whatever n.
 
     Returns:
         The statistic, float64, shape (). Its root is the discrepancy.
@@ -159,7 +159,7 @@ def kernel_stein_discrepancy(
     points, scores = (part.detach().double().reshape(n, -1) for part in (x, score))
     total = points.new_zeros(())
     for i in range(0, n, block):
-        for j in range(0, i + 1, block):  # k0 is symmetric: the blocks above the diagonal are those below it
+        for j in range(0, i + 1, block):  # k0 is symmetric, so the blocks below the diagonal suffice
             k0 = _stein_kernel(
                 points[i : i + block],
                 scores[i : i + block],
@@ -179,8 +179,8 @@ def _stein_kernel(x: Tensor, sx: Tensor, y: Tensor, sy: Tensor, c: float, beta: 
     q^beta, q = c^2 + |x - y|^2."""
     square = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
     q = square + c * c
-    # (sy - sx).(x - y), from inner products: the points' distance itself is not taken from such a
-    # difference.
+    # This is (sy - sx).(x - y), from inner products. Their differences cancel, so the distance
+    # between the points is not made of them.
     across = (x @ sy.T) - (y * sy).sum(1) - (sx * x).sum(1, keepdim=True) + (sx @ y.T)
     outer = q ** (beta - 1)
     return (

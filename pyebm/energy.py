@@ -29,9 +29,9 @@ def energy_score(energy_fn: Callable[[Tensor], Tensor], x: Tensor, *, create_gra
     Returns:
         The score, shape and dtype of x. Works inside ``torch.no_grad()`` and
         ``torch.inference_mode()``: the gradient is taken outside of both, and the result is an
-        ordinary tensor. (Weights that were *made* in inference mode torch can't differentiate
-        through.) In forward mode and in the transforms of ``torch.func`` it is differentiable,
-        always.
+        ordinary tensor. (torch can't differentiate through weights that were *made* in inference
+        mode.) In forward mode and in the transforms of ``torch.func`` the score is always
+        differentiable.
 
     Raises:
         TypeError: x is not a real floating-point tensor, or the energy is not a tensor.
@@ -57,8 +57,8 @@ def energy_and_score(
     batch = check_samples(op, "x", x)
     if inside():
         return _composable(op, energy_fn, x, batch)
-    if is_dynamo_compiling():  # which takes torch.func.grad, and not torch.autograd.grad
-        if is_exporting():  # and here neither
+    if is_dynamo_compiling():  # it can trace torch.func.grad, but not torch.autograd.grad
+        if is_exporting():  # here it can trace neither
             raise RuntimeError(
                 f"{op}: the gradient of energy_fn can't be exported with strict=True; use strict=False"
             )
@@ -82,8 +82,8 @@ def energy_and_score(
 def _composable(
     op: str, energy_fn: Callable[[Tensor], Tensor], x: Tensor, batch: int
 ) -> tuple[Tensor, Tensor]:
-    """The same by torch.func.grad, through which forward mode and other transforms go on, to the
-    weights of the network too."""
+    """The energy and the score by torch.func.grad. Forward mode and other transforms can follow it,
+    to the weights of the network too."""
 
     def total(x: Tensor) -> tuple[Tensor, Tensor]:
         energy = energy_fn(x)
@@ -103,13 +103,13 @@ def _check_gradient(op: str, energy: Tensor, batch: int) -> None:
 
 
 def _leaf(x: Tensor) -> Tensor:
-    """x with a graph that begins at it; a copy where autograd can't record what is done to x
+    """x as a leaf at which a graph begins; a copy if autograd can't record the operations on x
     itself."""
     return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
 
 
 def check_energy(op: str, energy: Tensor, batch: int) -> None:
-    """One number a sample."""
+    """Checks that there is one energy per sample."""
     if not isinstance(energy, Tensor):
         raise TypeError(f"{op}: energy_fn must return a tensor, got {type(energy).__name__}")
     if energy.shape not in ((batch,), (batch, 1)):

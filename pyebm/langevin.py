@@ -1,5 +1,5 @@
-"""One Langevin step with any score: x' = x + eta s(x) + sqrt(2 eta T) z, and the affine step that
-covers its relatives."""
+"""One Langevin step with any score, x' = x + eta s(x) + sqrt(2 eta T) z, and the affine step, its
+general form."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ from ._dtensor import by_samples
 from ._options import checked_flag, shown
 from .noise import Noise, named
 
-_Coefficients = tuple[
-    tuple[float, ...], tuple[Tensor | None, ...]
-]  # the numbers, and the values per sample instead of them
+# The numbers, and the values per sample that replace them.
+_Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]
 
 
 @by_samples
@@ -218,7 +217,7 @@ def _check_in_place(x: Tensor, score: Tensor, rows: tuple[Tensor | None, ...]) -
             )
     if x.is_contiguous() or torch.compiler.is_compiling():
         return
-    # Sorted by stride, each dimension must step over all of the ones below it.
+    # With the dimensions sorted by stride, each must step over all that the smaller ones reach.
     reach = 0
     for stride, size in sorted(
         (stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1
@@ -248,7 +247,7 @@ def _step(
     if clamp is not None and by_element(clamp):
         sides = element_bounds(op, clamp, x, None if mask is None else _expanded_mask(op, mask, x))
         if in_place:
-            sides = (sides[0].clone(), sides[1].clone())  # which may lie in x
+            sides = (sides[0].clone(), sides[1].clone())  # copies, since the bounds may lie in x
         made = _step(
             op, x, score, coefficients, noise, None, score_clip, mask, return_mean, backend, in_place, g_name
         )
@@ -263,8 +262,8 @@ def _step(
     numbers, rows = coefficients
     limits = changing(x, low, high, score_clip)
     if limits is not None or wanted(x, score, *rows, mask, seeds, ids):
-        # The same bits from torch operations, for those who differentiate through the sampler; only
-        # the noise is a kernel's.
+        # Derivatives are wanted: torch operations give the same bits, and only the noise comes from
+        # a kernel.
         z = noise.randn(x.shape, device=x.device, backend=backend)
         exact_mean, exact = reference.UPDATES[op](
             x, score, z, numbers, *rows, mask, *(limits or (low, high, score_clip))

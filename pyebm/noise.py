@@ -36,7 +36,7 @@ class Noise(Name):
             once, and from there to wherever they are used. With seeds per sample,
             ``sample_ids=torch.zeros(B)`` in int64 makes a sample depend on its seed alone.
         step: the Langevin or training step, in [0, 2**32).
-        stream: tells the uses of one seed apart, in [0, 2**32). Two uses that must be independent
+        stream: separates the uses of one seed, in [0, 2**32). Two uses that must be independent
             need two streams.
 
     Raises:
@@ -96,15 +96,14 @@ class Noise(Name):
             )
         self._set(seed, first_sample, step, stream, seeds, ids)
 
-    # Properties without setters: immutable.
+    # The properties have no setters, since a Noise is immutable.
     @property
     def seed(self) -> int | Tensor:
         """The seed given, an int or int64 (B,)."""
         if self._seeds is not None:
             return self._seeds.clone()
-        return (
-            self._seed if isinstance(self._seed, int) else int(self._seed)
-        )  # a tensor where compiled code drew it
+        # The seed is a tensor if compiled code drew it.
+        return self._seed if isinstance(self._seed, int) else int(self._seed)
 
     @property
     def first_sample(self) -> int:
@@ -226,7 +225,7 @@ class Noise(Name):
         out = empty(f"Noise.{call}", shape, dtype, device)
         name, seeds, ids = self._named(shape[0], out)
         kernel = _ops.kernels(backend, out)[op]
-        if wanted(seeds, ids):  # a batch of names, under vmap
+        if wanted(seeds, ids):  # under vmap seeds and ids may be batched
 
             def drawn(seeds: Tensor | None, ids: Tensor | None) -> Tensor:
                 out = torch.empty(shape, dtype=dtype, device=device)
@@ -238,8 +237,8 @@ class Noise(Name):
         return out
 
     def state_dict(self) -> dict[str, Any]:
-        """What :meth:`from_state_dict` needs to name the same sequence again (plain ints and CPU
-        tensors)."""
+        """A dict of plain ints and CPU tensors, from which :meth:`from_state_dict` makes the same
+        Noise again."""
         return {
             "version": _VERSION,
             "seed": self.seed,
@@ -254,8 +253,7 @@ class Noise(Name):
         """The Noise that ``state_dict()`` described.
 
         Raises:
-            TypeError: a value of another type than ``state_dict()`` gives, a seed of None among
-                them.
+            TypeError: a value of another type than ``state_dict()`` gives; a seed of None is one.
             ValueError: another version, keys missing, numbers out of range.
 
         Example:
@@ -278,7 +276,7 @@ class Noise(Name):
         return Noise.from_state_dict, (self.state_dict(),)
 
     def _key(self) -> tuple[Any, ...]:
-        """Two that name the same numbers for the same samples have the same key."""
+        """A key that is equal for two Noises that name the same numbers for the same samples."""
         seeds = to_int64(cast(int, self.seed)) if self._seeds is None else tuple(self._seeds.tolist())
         ids = None if self._ids is None else tuple(self._ids.tolist())
         return seeds, self.first_sample, ids, self.step, self.stream
@@ -314,9 +312,9 @@ def named(op: str, noise: Noise, x: Tensor) -> Named:
 
 
 def as_noise(call: str, noise: Noise | int | torch.Generator) -> Noise:
-    """The noise that a caller means: an int n is ``Noise(n)``, a Generator gives the seed of one.
+    """A caller's noise as a Noise: an int n is ``Noise(n)``, and a Generator gives the seed of one.
 
-    Each use of a Generator draws another seed from it; one on a GPU waits for its device.
+    Each use of a Generator draws a new seed from it; a Generator on a GPU waits for its device.
     """
     if isinstance(noise, Noise):
         return noise

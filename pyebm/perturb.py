@@ -31,8 +31,8 @@ def perturb(
             per sample, (B,) or (B, 1, ...), or one that broadcasts to x, such as (B, T, 1) for a
             noise level per token.
         noise: names the normals; the loss that is given the same Noise regenerates them.
-        alpha: the factor of x, like sigma but of any sign. Tensors are checked on the CPU, not on a
-            GPU, which would be waited for.
+        alpha: the factor of x, like sigma but of any sign. Tensors are checked on the CPU, but not
+            on a GPU, since the check would wait for it.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
@@ -84,5 +84,5 @@ class _Perturb(torch.autograd.Function):
         (rows,) = ctx.saved_tensors
         if rows is None:
             return grad if ctx.alpha == 1.0 else grad * ctx.alpha, None, None, None
-        work = grad if grad.dtype == torch.float64 else grad.float()  # rounded once, like everything else
+        work = grad if grad.dtype == torch.float64 else grad.float()  # half precisions are rounded once
         return (work * reference.column(0.0, rows, grad).to(work.dtype)).to(grad.dtype), None, None, None

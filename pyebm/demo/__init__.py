@@ -31,8 +31,8 @@ __all__ = ["run", "run_energies"]
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Layers this small gain nothing from a second thread, and on one the numbers are the same on
-    any number of cores."""
+    """Runs torch on one thread: layers this small gain nothing from a second one, and with one
+    thread the numbers are the same on any number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -137,9 +137,10 @@ def run_energies(out: Path = Path("out"), *, quick: bool = False, seed: int = 0)
         seed: governs the data, the initial weights, the batches and all noise.
 
     Returns:
-        By data set and objective ``likelihood`` (of held-out data, in nats, with Z by quadrature),
-        ``seconds`` of training, and ``eager_seconds``, what its steps would take in eager PyTorch,
-        from ten of them. For the digits the numbers of :func:`run`, and ``seconds``.
+        For each data set and objective ``likelihood`` (of held-out data, in nats, with Z by
+        quadrature), ``seconds`` of training, and ``eager_seconds``, the time that the same steps
+        would take in eager PyTorch, estimated from ten of them. For the digits the numbers of
+        :func:`run`, and ``seconds``.
 
     Raises:
         ImportError: scikit-learn, matplotlib or rich is missing.

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 import pyebm
 
 SHAPE = (1, 8, 8)
-# At the largest sigma the smoothed digits hang together, so that a chain finds any of them; the
-# smallest hides below a grey level.
+# At the largest sigma the smoothed digits form one mode, so a chain can reach any of them; noise of
+# the smallest sigma is weaker than one grey level.
 SIGMA_MAX, SIGMA_MIN = 3.0, 0.1
-# Uses of one seed that must be independent have a stream each.
+# Each use of the seed has its own stream, so that the uses are independent.
 PERTURB, START, CHAIN, HELD_OUT = range(4)
 
 
@@ -50,7 +50,8 @@ def ladder(levels: int) -> Tensor:
 
 
 class SigmaEmbedding(nn.Module):
-    """Waves of log sigma, from slow to fast, mixed by two layers."""
+    """Features of the noise level: sines and cosines of log sigma, from slow to fast, mixed by two
+    layers."""
 
     frequencies: Tensor
 
@@ -66,8 +67,8 @@ class SigmaEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual pair of 3x3 convolutions, shifted per channel by the noise level; the identity at
-    first."""
+    """A residual pair of 3x3 convolutions, shifted per channel by the noise level. It starts as the
+    identity."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -87,9 +88,9 @@ class Block(nn.Module):
 class ScoreNet(nn.Module):
     """A small U-Net (8x8, 4x4, 2x2) for the score of the digits smoothed by sigma.
 
-    ``-x / (sigma^2 + deviation^2)`` would be the score of a Gaussian as wide as the data; the
-    network adds what digits have beyond it, divided by sigma, so that its own output stays of order
-    one at every noise level.
+    The score is ``-x / (sigma^2 + deviation^2)``, that of a Gaussian as wide as the data, plus the
+    network's output times ``deviation / (sigma sqrt(sigma^2 + deviation^2))``. With this factor the
+    output stays of order one at every noise level.
     """
 
     position: Tensor
@@ -108,8 +109,8 @@ class ScoreNet(nn.Module):
         last = nn.Conv2d(c, 1, 3, padding=1)
         self.leave = nn.Sequential(nn.GroupNorm(8, c), nn.SiLU(), last)
         nn.init.zeros_(last.weight)
-        # Digits are centred: the pixel's place, which a convolution cannot see, is part of the
-        # input.
+        # Digits are centred, but a convolution can't see a pixel's place, so the place is part of
+        # the input.
         line = torch.linspace(-1, 1, SHAPE[-1])
         self.register_buffer("position", torch.stack(torch.meshgrid(line, line, indexing="ij"))[None])
 
@@ -144,17 +145,15 @@ def train(
 ) -> tuple[ScoreNet, list[float]]:
     """Denoising score matching over a ladder of noise levels; returns the averaged network and the
     loss of every step."""
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the initial weights follow the seed, the caller's generator stays as it is
+    # The initial weights follow the seed; the caller's generator stays as it is.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = ScoreNet(float(digits.std()))
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.Adam(net.parameters(), lr=lr, fused=True)
     noise = pyebm.Noise(seed, stream=PERTURB)
-    sigma = ladder(levels)[
-        torch.arange(batch) % levels
-    ]  # dealt evenly to every batch: a steadier loss than drawn at random
+    # Every batch gets all levels evenly, which makes a steadier loss than levels drawn at random.
+    sigma = ladder(levels)[torch.arange(batch) % levels]
     batches = torch.Generator().manual_seed(seed)
     losses = []
     for k in range(steps):
@@ -177,8 +176,8 @@ def train(
 
 @torch.no_grad()
 def mean_loss(net: ScoreNet, digits: Tensor, *, seed: int, levels: int = 32, rounds: int = 4) -> float:
-    """The loss on digits at all noise levels evenly, each digit under fresh noise in every
-    round."""
+    """The mean loss on digits, spread evenly over all noise levels. Each digit gets fresh noise in
+    every round."""
     sigmas, noise = ladder(levels), pyebm.Noise(seed, stream=HELD_OUT)
     total = 0.0
     for k in range(rounds):
@@ -198,14 +197,14 @@ def sample(
     kept: int = 12,
     report: Callable[[int, Tensor, dict[str, Any]], None] | None = None,
 ) -> Tensor:
-    """New digits by annealed Langevin dynamics: ``kept`` states on the way, (kept, count, 1, 8, 8);
-    the last is the result.
+    """New digits by annealed Langevin dynamics: returns ``kept`` states on the way,
+    (kept, count, 1, 8, 8), the last of which is the result.
 
     ``kept`` must divide the number of steps.
     """
     sigmas = ladder(levels)
-    # With steps of a tenth of sigma^2 a dozen bring the noise that the state carries to within 5 %
-    # of the level's sigma.
+    # With steps of a tenth of sigma^2, a dozen steps bring the noise in the state to within 5 % of
+    # the level's sigma.
     sampler = pyebm.samplers.AnnealedLangevin(
         net, sigmas, step_lr=0.1 * SIGMA_MIN**2, n_steps_each=steps_each, denoise=True
     )

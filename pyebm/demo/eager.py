@@ -1,5 +1,5 @@
-"""The training steps of the energies as one writes them in eager PyTorch, for their seconds beside
-ours."""
+"""The training steps of the energies as one writes them in eager PyTorch, to time them beside the
+library's."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def seconds(
     n_steps: int,
     of: int = 10,
 ) -> float:
-    """Of one training step, from so many of them."""
+    """The seconds of one training step, measured over ``of`` steps."""
 
     def energy(x: Tensor) -> Tensor:
         made: Tensor = net(x).squeeze(1) + quadratic * x.square().sum(1)

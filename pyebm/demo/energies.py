@@ -1,5 +1,5 @@
-"""Energies learnt in the plane by each objective: the data, the recipes, and what quadrature says
-of the result."""
+"""Energies learnt in the plane by each objective: the data, the recipes, and the likelihood of the
+result, by quadrature."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pyebm.losses import ContrastiveDivergence
 
 from . import eager
 
-REACH = 4.0  # the square [-REACH, REACH]^2 holds all but nothing of every density here
-POINTS = 200  # of the quadrature, a side
-# Uses of one seed that must be independent have a stream each.
+REACH = 4.0  # the square [-REACH, REACH]^2 holds practically all of every density here
+POINTS = 200  # grid points of the quadrature along each side
+# Each use of the seed has its own stream, so that the uses are independent.
 DATA, TRAIN, SAMPLE = range(3)
 
 
@@ -29,7 +29,7 @@ def moons(count: int, seed: int) -> Tensor:
 
 
 def rings(count: int, seed: int) -> Tensor:
-    """Two rings, as dense as they are long."""
+    """Two rings; each gets points in proportion to its length."""
     noise = pyebm.Noise(seed, stream=DATA)
     u = noise.rand((count, 2))
     radius = torch.where(u[:, 0] <= 0.3, 1.05, 2.45)
@@ -39,7 +39,7 @@ def rings(count: int, seed: int) -> Tensor:
 
 
 def pinwheel(count: int, seed: int, arms: int = 5) -> Tensor:
-    """Gaussians along the arms of a pinwheel, turned the more the further out."""
+    """Gaussians along the arms of a pinwheel, which turn further the farther out they reach."""
     noise = pyebm.Noise(seed, stream=DATA)
     arm = (noise.rand((count, 1), dtype=torch.float64)[:, 0] * arms).long().clamp(max=arms - 1)
     z = noise.at(step=1).randn((count, 2))
@@ -72,8 +72,8 @@ class Learnt:
 
 
 def network(seed: int, width: int = 64) -> pyebm.targets.MLPEnergy:
-    """Three hidden layers. The first begins three times as steep, for an energy that must bend
-    within a tenth of a unit."""
+    """A network with three hidden layers. The first starts with weights three times as large, since
+    the energy must bend within a tenth of a unit."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -108,11 +108,11 @@ def likelihood(energy: pyebm.targets.MLPEnergy, x: Tensor) -> float:
 
 
 Loss = Callable[[Tensor, pyebm.Noise, float], Tensor]
-# Every objective sees data with some noise, whose standard deviation falls from 1 to this one in
-# the course of training: the energy is learnt where no data are, and the modes hang together for as
-# long as it takes to weigh them.
+# Every objective sees data with added noise, whose standard deviation falls from 1 to SIGMA during
+# training. Early noise teaches the energy where no data are, and joins the modes until their
+# weights are learnt.
 SIGMA = 0.1
-STEP, CHAIN = SIGMA**2, 10  # of the chains, whose steps must not overstep what is SIGMA wide
+STEP, CHAIN = SIGMA**2, 10  # step size and length of the chains; a step must stay well inside SIGMA
 QUADRATIC, BATCH = 0.05, 256
 
 
@@ -146,7 +146,7 @@ class Recipe:
     momentum: float = 0.9
 
 
-# Chains lag behind the energy, and with momentum the two would swing around each other.
+# Chains lag behind the energy. With momentum in the optimiser the two would oscillate.
 OBJECTIVES = {
     "DSM": Recipe(_dsm, 1e-2),
     "sliced": Recipe(_sliced, 1e-2),
@@ -156,7 +156,7 @@ OBJECTIVES = {
 
 
 def learn(objective: str, data: Tensor, held_out: Tensor, steps: int, *, seed: int) -> Learnt:
-    """An energy of the data, with its held-out likelihood on the way."""
+    """Learns an energy of the data; measures its held-out likelihood on the way."""
     recipe, energy = OBJECTIVES[objective], network(seed)
     loss_of, learnt, lr = recipe.loss(energy), Learnt(energy), recipe.lr
     optimizer = torch.optim.Adam(energy.parameters(), lr=lr, betas=(recipe.momentum, 0.999), fused=True)

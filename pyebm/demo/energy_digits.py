@@ -13,10 +13,11 @@ from pyebm.losses import ContrastiveDivergence
 
 from .digits import SHAPE
 
-# The noise on the digits, from the first step to the last, and the chains' step: half its square.
+# The noise on the digits falls from SIGMA_MAX to SIGMA during training. The chains' step size is
+# half the square of SIGMA.
 SIGMA_MAX, SIGMA = 1.0, 0.2
 STEP, CHAIN = 0.5 * SIGMA**2, 20
-TRAIN, SAMPLE = range(2)  # streams
+TRAIN, SAMPLE = range(2)  # the noise's streams
 
 
 def train(
@@ -29,7 +30,7 @@ def train(
     lr: float = 2e-3,
     report: Callable[[int], None] | None = None,
 ) -> ContrastiveDivergence:
-    """The energy, with its buffer and its history."""
+    """Trains the energy; returns the objective, with its buffer and its history."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         hidden = (nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
@@ -56,8 +57,8 @@ def train(
 
 @torch.no_grad()
 def sample(cd: ContrastiveDivergence, count: int, steps: int, *, seed: int) -> Tensor:
-    """The buffer's chains, moved on, and the noise that was learnt with the digits taken off: the
-    mean of x given x + sigma z is ``x + sigma^2 s(x)`` (Tweedie's formula)."""
+    """Moves the buffer's chains on, then removes the noise that was learnt with the digits: given
+    y = x + sigma z, the mean of x is ``y + sigma^2 s(y)`` (Tweedie's formula)."""
     assert cd.buffer is not None
     energy, begun = cd.energy, cd.buffer.states[cd.buffer.ages > 0]
     assert isinstance(energy, pyebm.targets.MLPEnergy)

@@ -1,5 +1,5 @@
-"""The pictures of the energies: data, what each objective made of them, samples, and the curves of
-training."""
+"""The pictures of the energies: the data, the density that each objective learnt, samples, and the
+curves of training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _density(axes: Any, learnt: Learnt, high: float, title: str) -> None:
 def page(
     path: Path, data: dict[str, Tensor], results: Results, samples: dict[str, dict[str, Tensor]]
 ) -> None:
-    """Two rows a data set: the densities, on one scale, and the samples below."""
+    """Draws two rows for each data set: the densities, on one scale, and the samples below."""
     figure = _figure(15.5, 6.3 * len(results))
     rows = figure.subplots(2 * len(results), 1 + len(OBJECTIVES), squeeze=False)
     for k, (name, learnt) in enumerate(results.items()):
@@ -68,7 +68,8 @@ def _curves(axes: Any, learnt: dict[str, Learnt]) -> None:
 
 
 def losses(path: Path, results: Results) -> None:
-    """An objective's loss is no likelihood: the curves of one say nothing of those of another."""
+    """Draws each objective's losses in a plot of its own, since the losses of two objectives can't
+    be compared: neither is a likelihood."""
     figure = _figure(15.5, 3.6)
     for axes, objective in zip(figure.subplots(1, len(OBJECTIVES)), OBJECTIVES, strict=True):
         for name, learnt in results.items():

@@ -1,4 +1,4 @@
-"""The demo's pictures. Nothing is computed here that a number of the demo depends on."""
+"""The demo's pictures. No number that the demo reports is computed here."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ INK, POINT, ARROW, EXACT = "#26323f", "#1f77b4", "#d1382c", "#f2a33a"
 
 
 def _figure(width: float, height: float) -> Any:
-    # A Figure of its own, without pyplot: no window, no global state, whatever backend the caller
-    # uses.
+    # The Figure is made without pyplot, so it opens no window and touches no global state,
+    # whichever backend the caller uses.
     figure: Any = Figure(figsize=(width, height), dpi=130, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     return figure
@@ -87,8 +87,8 @@ def draw_score(axes: Any, mixture: Mixture) -> None:
     line = torch.linspace(-3.2, 3.2, 21)
     points = torch.cartesian_prod(line, line)
     score = pyebm.energy_score(mixture.energy, points)
-    # Far out the score is long: the square root of its length keeps the arrows in the valleys
-    # visible.
+    # Far out the score is long. Arrows with the square root of its length stay visible in the
+    # valleys.
     arrows = (score / score.norm(dim=1, keepdim=True).sqrt().clamp(min=1e-6)).numpy()
     axes.quiver(*points.T.numpy(), *arrows.T, color=ARROW, width=0.004, pivot="tail", scale=75, zorder=3)
     box = {"facecolor": "white", "alpha": 0.9, "edgecolor": "none"}
@@ -117,14 +117,13 @@ def _arrow(axes: Any, start: Tensor, end: Tensor, colour: str, **options: Any) -
 
 
 def draw_noisy_point(axes: Any, mixture: Mixture, seed: int) -> None:
-    """x, x~ = x + sigma z, and the vector sigma^2 (-(x~ - x) / sigma^2) back, amid what x could
-    also have become."""
+    """Draws x, x~ = x + sigma z, and the vector sigma^2 (-(x~ - x) / sigma^2) back, among other
+    points that x could have become."""
     _contours(axes, mixture, colour_bar=False)
     x = mixture.means[:1]
     cloud = pyebm.perturb(x.repeat(300, 1), SIGMA, pyebm.Noise(seed, stream=2))
-    noisy = cloud[
-        (cloud[:30, 1] - x[0, 1]).argmax()
-    ]  # one that lies well apart, where there is room for its name
+    # Choose a point that lies well apart, where there is room for its name.
+    noisy = cloud[(cloud[:30, 1] - x[0, 1]).argmax()]
     away = (noisy - x[0]) / (noisy - x[0]).norm()
     axes.scatter(
         *cloud.T.numpy(),
@@ -159,14 +158,13 @@ def draw_noisy_point(axes: Any, mixture: Mixture, seed: int) -> None:
     axes.text(*(noisy + 0.24 * away).tolist(), r"$\tilde x$", **name)
     axes.legend(loc="lower left", fontsize=8.5, framealpha=0.95)
     _plane(axes, rf"One noisy point and the way back ($\sigma = {SIGMA}$)")
-    left, below = (
-        x[0] - torch.tensor([1.75, 1.9])
-    ).tolist()  # near the point, with room for the legend below
+    # The window lies around the point, with room for the legend below.
+    left, below = (x[0] - torch.tensor([1.75, 1.9])).tolist()
     axes.set(xlim=(left, left + 3.5), ylim=(below, below + 3.5))
 
 
 def draw_denoising(axes: Any, mixture: Mixture, net: nn.Module, seed: int) -> None:
-    """Many noisy points: their targets, whose mean at each place is the score of the smoothed
+    """Draws the targets of many noisy points. Their mean at each place is the score of the smoothed
     density."""
     smooth = mixture.smoothed(SIGMA)
     line, points = _grid(161)

@@ -1,4 +1,4 @@
-"""How good the new digits are, in numbers that stand beside the same for real digits and for
+"""Measures how good the new digits are, in numbers that are also given for real digits and for
 noise."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .digits import Digits
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # Not by the matrix product, whose cancellation would show where points coincide.
+    # The matrix product is avoided: its cancellation would show where points coincide.
     return torch.cdist(a.flatten(1), b.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -24,7 +24,7 @@ def mmd2(a: Tensor, b: Tensor, median: float) -> float:
         return torch.exp(-(_distances(x, y) / median).square()).double()
 
     def within(x: Tensor) -> Tensor:
-        return (kernel(x, x).sum() - len(x)) / (len(x) * (len(x) - 1))  # without the diagonal's ones
+        return (kernel(x, x).sum() - len(x)) / (len(x) * (len(x) - 1))  # leaves out the diagonal, which is 1
 
     return float(within(a) + within(b) - 2 * kernel(a, b).mean())
 
@@ -35,8 +35,8 @@ def nearest(a: Tensor, b: Tensor) -> float:
 
 
 def matched_noise(real: Tensor, count: int, seed: int) -> Tensor:
-    """Gaussian noise with every pixel's own mean and standard deviation: what a model without
-    structure would draw."""
+    """Gaussian noise with every pixel's own mean and standard deviation, as a model without
+    structure would draw it."""
     z = torch.randn(count, *real.shape[1:], generator=torch.Generator().manual_seed(seed))
     return real.mean(0) + real.std(0) * z
 
@@ -56,8 +56,8 @@ def measure(samples: Tensor, digits: Digits, *, seed: int, threshold: float = 0.
     for name, x in {"samples": samples, "real": digits.train, "noise": noise}.items():
         numbers[f"mmd2_{name}"] = mmd2(x, digits.held_out, median)
         numbers[f"nearest_held_out_{name}"] = nearest(x, digits.held_out)
-    # From here on the real digits are the held-out ones: the classifier and a copying model have
-    # seen the others.
+    # From here on the real digits are the held-out ones, since the classifier was trained on the
+    # others and a copying model would have seen them.
     for name, x in {"samples": samples, "real": digits.held_out, "noise": noise}.items():
         numbers[f"nearest_train_{name}"] = nearest(x, digits.train)
         p = probabilities(x)
@@ -68,7 +68,7 @@ def measure(samples: Tensor, digits: Digits, *, seed: int, threshold: float = 0.
 
 
 def table(numbers: dict[str, float]) -> Table:
-    """The numbers as a table, real digits and noise as the yardstick's two ends."""
+    """The numbers as a table, beside those of real digits (the best possible) and of noise."""
     rows = {
         "mmd2": ("MMD² to held-out digits", "{:.4f}"),
         "nearest_held_out": ("distance to nearest held-out", "{:.2f}"),

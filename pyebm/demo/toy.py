@@ -61,8 +61,8 @@ def petals(count: int = 5) -> Mixture:
 def learn_score(
     mixture: Mixture, steps: int, *, seed: int, sigma: float = SIGMA, batch: int = 512, lr: float = 5e-3
 ) -> nn.Module:
-    """The same lesson as for the digits, at one noise level: a network sees points, noise, and
-    never the density."""
+    """Trains a network as for the digits, at one noise level. It sees points and noise, never the
+    density."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))

@@ -1,7 +1,8 @@
 """Sampling and training over many processes, with the bits of one.
 
-The processes are torchrun's, or whatever set up ``torch.distributed``, which is imported only where
-there are several. docs/distributed.md says what is held and moved.
+torchrun starts the processes, or any other program that sets up ``torch.distributed``, which is
+imported only if there are several processes. docs/distributed.md says which data each process
+holds, and what moves between them.
 """
 
 from .sampling import Sampled, sample

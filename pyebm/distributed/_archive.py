@@ -1,4 +1,4 @@
-"""Files whose bytes are a function of what is in them: zip archives without times, .npy arrays, PNG
+"""Files whose bytes depend on their contents alone: zip archives without times, .npy arrays, PNG
 pictures."""
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def packed(members: dict[str, bytes]) -> bytes:
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:
-    """The members; zipfile.BadZipFile where the archive is cut short or one's CRC-32 is not that of
-    its bytes."""
+    """The members of an archive. Raises zipfile.BadZipFile if the archive is cut short or a
+    member's CRC-32 does not match its bytes."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def npy(values: Tensor) -> bytes:
-    """As numpy.save writes it (format 1.0). numpy has no bfloat16: that becomes float32, which
-    holds it exactly."""
+    """The array as numpy.save writes it (format 1.0). numpy has no bfloat16, so it becomes float32,
+    which holds it exactly."""
     if values.dtype is torch.bfloat16:
         values = values.float()
     order = "<" if sys.byteorder == "little" else ">"
@@ -59,8 +59,8 @@ def raw(values: Tensor) -> bytes:
 
 
 def png(image: Tensor) -> bytes:
-    """A picture (1 or 3, H, W) of numbers from -1, black, to 1, white; those beyond are cut off, as
-    EDM's generate.py does."""
+    """A picture (1 or 3, H, W) of numbers from -1, black, to 1, white. Numbers beyond that range
+    are clipped, as EDM's generate.py does."""
     channels, height, width = image.shape
     pixels = (
         (image.double() * 127.5 + 128)

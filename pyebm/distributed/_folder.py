@@ -1,8 +1,8 @@
-"""The folder of a run: what is finished in it, and how a file gets there whole or not at all.
+"""The folder of a run: finds the files that are finished, and adds a file whole or not at all.
 
 ``run.json`` says which run it is; ``samples-000000.npz``, ... are its micro-batches; ``SHA256SUMS``
-is written when all are there. Names with a dot in front are the run's own: a lock, files on their
-way, the states of unfinished chains.
+is written when all of them are there. Names that begin with a dot are for the run itself: a lock,
+files that are being written, the states of unfinished chains.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Folder:
     def __init__(self, out: Any, about: dict[str, Any], suffix: str) -> None:
         self.path, self.about, self.suffix = Path(out), about, suffix
         self.run = (json.dumps(about, indent=1, sort_keys=True) + "\n").encode()
-        self.name = hashlib.sha256(self.run).hexdigest()  # of the run, in the states of its chains
+        self.name = hashlib.sha256(self.run).hexdigest()  # names the run in the states of its chains
         self._lock: IO[bytes] | None = None
 
     # --- by one rank, before the others look ---
@@ -59,13 +59,13 @@ class Folder:
             )
         else:
             self._write("run.json", self.run)
-        for name in os.listdir(self.path):  # on their way when an earlier run was killed
+        for name in os.listdir(self.path):  # files that were half written when an earlier run was killed
             if name.startswith(".") and name.endswith(".tmp"):
                 (self.path / name).unlink(missing_ok=True)
 
     def _take_lock(self) -> None:
-        """One run at a time. The system gives the lock back when a process ends, however it
-        ends."""
+        """Lock the folder, so that one run writes at a time. The system releases the lock when the
+        process ends, however it ends."""
         try:
             import fcntl
         except ImportError:
@@ -78,8 +78,8 @@ class Folder:
                 raise BlockingIOError(
                     error.errno, f"sample: another run is writing to {self.path}; wait for it"
                 ) from None
-            # A file system without locks: what follows holds, as runs that are the same write the
-            # same bytes.
+            # The file system has no locks. The folder stays correct all the same, since two runs of
+            # the same description write the same bytes.
 
     def _check_same(self, begun: bytes) -> None:
         try:
@@ -107,8 +107,8 @@ class Folder:
         return sum(name.startswith("samples-") for name in os.listdir(self.path))
 
     def found(self, numbers: Iterable[int], ids_of: Any) -> tuple[dict[int, str], list[str]]:
-        """The checksums of the micro-batches that are there, and what is wrong with those that are
-        not whole."""
+        """The checksums of the micro-batches that are there, and a complaint about each one that is
+        damaged."""
         sums, wrong = self._sums(), []
         made: dict[int, str] = {}
         for number in numbers:
@@ -137,19 +137,19 @@ class Folder:
         return {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
 
     def add(self, number: int, members: dict[str, bytes], ids: torch.Tensor) -> str:
-        """Write a micro-batch's file; its checksum. One that is there by now must have the same
-        bytes."""
+        """Write a micro-batch's file and return its checksum. If the file is there by now, it must
+        have the same bytes."""
         content = _archive.packed(members | {"ids.npy": _archive.npy(ids), "run.json": self.run})
         self._write(self.file(number), content)
         self.state(number).unlink(missing_ok=True)
         return hashlib.sha256(content).hexdigest()
 
     def end(self, sums: dict[int, str]) -> None:
-        """All is there: the checksums, as ``sha256sum --check`` reads them."""
+        """Write the checksums of all files, in the form that ``sha256sum --check`` reads."""
         self._write(
             _SUMS, "".join(f"{sums[number]}  {self.file(number)}\n" for number in sorted(sums)).encode()
         )
-        for state in self.path.glob(".state-*.pt"):  # of files that were written before a kill came
+        for state in self.path.glob(".state-*.pt"):  # left by a kill after the chain's file was written
             state.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class Folder:
             raise OSError(error.errno, said) from None
 
     def _sync(self) -> None:
-        """A rename lasts once its folder is on the disk."""
+        """Write the folder itself to the disk: only then does a rename in it last."""
         at = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(at)
@@ -202,7 +202,7 @@ class Folder:
         self._write(self.state(number).name, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
 
     def kept(self, number: int, like: State) -> State | None:
-        """Where an earlier run left this micro-batch's chains, if it left them anywhere."""
+        """The state in which an earlier run left this micro-batch's chains, or None."""
         path = self.state(number)
         try:
             content = path.read_bytes()

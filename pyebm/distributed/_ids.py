@@ -1,4 +1,4 @@
-"""A run's sample ids, in the order given, as few ranges however many they are."""
+"""A run's sample ids, in the order given, held as a few ranges however many ids there are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ids(Sequence[int]):
     """Ids of 32 bits, each at most once.
 
     Args:
-        call: who asks, for messages.
+        call: the name of the public call, for messages.
         given: a range, ints in a sequence or an int64 tensor, or text such as "0-49999" or
             "0-9,20,30-39".
     """
@@ -58,7 +58,7 @@ class Ids(Sequence[int]):
                     f" {shown(given)}"
                 )
             given = given.tolist()
-        elif hasattr(given, "tolist"):  # numpy's
+        elif hasattr(given, "tolist"):  # a numpy array
             given = given.tolist()
         if isinstance(given, (bytes, bytearray)) or not isinstance(given, Sequence):
             must = "a range, ints, an int64 tensor or text like '0-49999'"
@@ -84,14 +84,14 @@ class Ids(Sequence[int]):
         if not 0 <= at < len(self):
             raise IndexError(at)
         part = bisect_right(self.ends, at)
-        return self.parts[part][at - self.ends[part]]  # counted from the part's end
+        return self.parts[part][at - self.ends[part]]  # a negative index, from the part's end
 
     def __str__(self) -> str:
         return ",".join(map(_text, self.parts))
 
 
 def _joined(parts: Iterable[range]) -> Iterator[range]:
-    """Neighbours as one range."""
+    """The ranges with those joined that follow each other."""
     last: range | None = None
     for part in parts:
         if last is not None and part.start == last.stop:

@@ -1,4 +1,4 @@
-"""What is to be sampled: its arguments, checked, and how one micro-batch of it is made."""
+"""A sampling job: checks its arguments and makes its micro-batches."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ._ids import Ids
 
 Init = Callable[[Tensor, Noise], Tensor]
 _SUFFIX = {"npz": "npz", "png": "zip"}
-_INIT_STREAM = 2**31  # from the noise's own: no sampler draws so many in a step
+_INIT_STREAM = 2**31  # counted from the noise's own; no sampler uses so many streams in a step
 
 
 class Job:
-    """The arguments of a call, and its micro-batches by their number."""
+    """The arguments of a call, checked; its methods make the micro-batch of a given number."""
 
     def __init__(
         self,
@@ -115,7 +115,8 @@ class Job:
         return made
 
     def start(self, number: int) -> State:
-        """A micro-batch's x0 and noise, its ids filled up to a whole batch."""
+        """A micro-batch's x0 and noise. The last micro-batch's ids are filled up to a whole
+        batch."""
         listed = self.ids_of(number)
         if not self.any_batch:
             listed += listed[-1:] * (self.batch - len(listed))
@@ -132,11 +133,11 @@ class Job:
         return State(x0, noise)
 
     def first_step(self) -> str:
-        """A checksum of the first micro-batch after one step: another network, or a machine with
-        other bits, has another."""
+        """A checksum of the first micro-batch after one step. It differs for another network, and
+        on a machine that computes other bits."""
         start = self.start(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the run itself will say it
+            warnings.simplefilter("ignore")  # the run itself will warn
             x = (
                 self._advanced(start, 1).x
                 if self.n_steps
@@ -147,7 +148,7 @@ class Job:
         return hashlib.sha256(_archive.raw(start.x) + _archive.raw(x)).hexdigest()
 
     def samples(self, number: int, folder: Folder) -> tuple[Tensor, bool]:
-        """A micro-batch's samples, and whether they came from the middle of a chain."""
+        """A micro-batch's samples, and whether their chains went on from a saved state."""
         state = self.start(number)
         if self.n_steps is None:
             return self._drawn(state), False
@@ -179,7 +180,7 @@ class Job:
         return x
 
     def members(self, x: Tensor, ids: list[int]) -> dict[str, bytes]:
-        """What a file holds beside the ids: a micro-batch without what filled it up."""
+        """The members of a micro-batch's file, without the copies that filled the batch up."""
         x = x[: len(ids)]
         if self.format == "npz":
             return {"x.npy": _archive.npy(x)}
@@ -197,6 +198,6 @@ class Job:
 
 
 def _described(what: Any) -> str:
-    """A sampler or a function in words that are the same in every process."""
+    """A sampler or a function, described in words that are the same in every process."""
     name = getattr(what, "__qualname__", None)
     return re.sub(r" at 0x[0-9a-f]+", "", f"{what.__module__}.{name}" if name else repr(what))

@@ -1,4 +1,4 @@
-"""The processes of a run: torch.distributed's where there are several, else this one alone."""
+"""The processes of a run: those of torch.distributed if there are several, else this one alone."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-_POLL = 0.5  # seconds between two looks at how far the others are
-_PATIENCE = timedelta(
-    days=365
-)  # a rank may be slow; one that died closes its connections, which the others notice at once
+_POLL = 0.5  # seconds between two checks whether the other ranks are here
+# A rank may be slow. A rank that dies closes its connections, and the others notice at once.
+_PATIENCE = timedelta(days=365)
 
 
 class Ranks:
-    """This process among the others. What moves between them is a few numbers, so gloo carries it
-    on GPUs too."""
+    """This process among the others. Only a few numbers move between them, so gloo carries them on
+    GPUs too."""
 
     def __init__(self) -> None:
         self.rank, self.size = 0, 1
         self._dist = _initialised()
-        if (
-            self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-        ):  # torchrun's
+        # These variables mean that torchrun started the process.
+        if self._dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             import torch.distributed as dist
 
-            # It stays: torchrun's store is there for one set-up in a process's life.
+            # The process group stays until exit, since torchrun's store allows one set-up in a
+            # process's life.
             dist.init_process_group("gloo")
             atexit.register(dist.destroy_process_group)
             self._dist = dist
@@ -45,7 +44,7 @@ class Ranks:
         return values
 
     def wait(self, look: Callable[[], object]) -> None:
-        """Until all ranks are here, looking around now and then."""
+        """Wait until all ranks are here; meanwhile call ``look`` now and then."""
         if self._dist is None:
             return
         there = self._dist.barrier(group=self._group, async_op=True)
@@ -60,6 +59,6 @@ class Ranks:
 
 
 def _initialised() -> Any:
-    """torch.distributed, where the program has set it up."""
+    """The module torch.distributed if the program has set it up, else None."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None

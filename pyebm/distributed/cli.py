@@ -1,8 +1,8 @@
 """``python -m pyebm sample CONFIG --ids 0-49999 --out DIR``: :func:`pyebm.distributed.sample` from
 the command line.
 
-CONFIG is a Python file, whose names are the arguments of that function: ``sampler``, ``shape``,
-``noise``, ``batch``, and where they are wanted ``n_steps``, ``init`` and ``format``.
+CONFIG is a Python file that defines the arguments of that function by their names: ``sampler``,
+``shape``, ``noise``, ``batch`` and, if wanted, ``n_steps``, ``init`` and ``format``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Many samples by many processes, into files whose bytes don't depend on how many, or on how often
-they were killed."""
+"""Many samples by many processes, into files whose bytes depend neither on the number of processes
+nor on how often they were killed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ._ranks import Ranks
 class Sampled(NamedTuple):
     """A summary of :func:`sample`, the same on every rank."""
 
-    samples: int  #: in the folder, all of those asked for
-    found: int  #: of them, finished by an earlier call
-    resumed: int  #: micro-batches whose chains went on from the middle
+    samples: int  #: samples in the folder: all that were asked for
+    found: int  #: samples that an earlier call had finished
+    resumed: int  #: micro-batches whose chains went on from a saved state
     ranks: int
     seconds: float
 
@@ -50,21 +50,21 @@ def sample(
 
     Call it in one process, or in all of torchrun's. The ids are cut into micro-batches, which the
     ranks take in turn; a file has one of them and appears whole. The same call goes on where an
-    earlier one ended: it leaves out what is finished, and long chains go on from their last state.
+    earlier one ended: it skips the finished files, and long chains go on from their last state.
     docs/distributed.md has the guarantee and its limits.
 
     Args:
         sampler: one of :mod:`pyebm.samplers`, or a function ``sampler(x0, noise=noise)`` that
-            returns samples like x0, where ``noise`` has their ids; such a one begins a micro-batch
+            returns samples like x0, where ``noise`` has their ids; a function begins a micro-batch
             anew after a kill.
-        shape: that of one sample.
-        ids: of the samples, each in [0, 2**32) and once: a range, ints, an int64 tensor or text,
-            "0-9,20,30-39".
-        noise: names the noise of the first step; a sample's is that of its id. An int n is
+        shape: the shape of one sample.
+        ids: the ids of the samples, each in [0, 2**32) and once: a range, ints, an int64 tensor or
+            text, "0-9,20,30-39".
+        noise: names the noise of the first step; a sample gets the noise of its id. An int n is
             ``Noise(n)``.
         batch: samples of a micro-batch. The last one is filled up with its last id, whose copies
             are dropped.
-        out: a folder: a new one, or that of the same run.
+        out: a folder: a new one, or the one of the same run.
         n_steps: steps of the sampler; None for all of its schedule.
         init: ``init(ids, noise)`` makes x0 (B, *shape) from int64 ids (B,) and a Noise on a stream
             of its own, on the device where the sampler is to run; None for
@@ -73,17 +73,17 @@ def sample(
             of pictures (1 or 3, H, W) from -1 to 1, named by their ids, with the same.
         any_batch: don't fill up the last micro-batch; a network's bits may depend on how many
             samples it is given.
-        save_every: seconds between two states that are kept of a chain.
+        save_every: seconds between two saved states of a chain.
         progress: rank 0 shows a bar for all ranks (needs rich).
 
     Returns:
         :class:`Sampled`, once all ranks are done.
 
     Raises:
-        TypeError, ValueError: what an argument can't be; a folder of another run, or files that are
-            damaged; a first step whose bits differ between ranks, or from the folder's.
+        TypeError, ValueError: an argument of the wrong type or value; a folder of another run, or
+            damaged files; a first step whose bits differ between ranks, or from the folder's.
         OSError: a folder that another run is writing to, that holds other things, or whose disk is
-            full. Nothing that was finished is lost, and nothing overwritten.
+            full. No finished file is lost or overwritten.
 
     Example:
         >>> import tempfile, pyebm
@@ -114,7 +114,7 @@ def sample(
 def run(
     sampler: Any, shape: Any, *, out: Any, progress: Any, about: dict[str, Any], **options: Any
 ) -> Sampled:
-    """:func:`sample`; about: what else the files depend on, for run.json."""
+    """Runs :func:`sample`. about: further things that the files depend on, for run.json."""
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"sample: out must be a path, got {shown(out)}")
     job = Job(sampler, shape, **options)
@@ -151,13 +151,14 @@ def run(
             folder.end(
                 sums | {number: checksum for part, _ in parts_made for number, checksum in part.items()}
             )
-        ranks.wait(_no_look)  # all return once all is there
+        ranks.wait(_no_look)  # no rank returns before all files are there
         seconds = time.perf_counter() - began
         return Sampled(len(job.ids), found, sum(part[1] for part in parts_made), ranks.size, seconds)
 
 
 def _agree(ranks: Ranks, folder: Folder) -> None:
-    """All ranks have the same run, and the folder is theirs; or all of them say why not."""
+    """Make sure that all ranks have the same run and that the folder is this run's; if not, every
+    rank raises an error that says why."""
     runs = ranks.gathered(folder.about)
     for rank, other in enumerate(runs):
         if other != runs[0]:
@@ -182,7 +183,8 @@ def _agree(ranks: Ranks, folder: Folder) -> None:
 
 
 def _looking(stack: ExitStack, folder: Folder, batches: int) -> Callable[..., None]:
-    """A bar over what all ranks have finished, which the folder tells, looked at once a second."""
+    """A function that shows in a bar how many micro-batches all ranks have finished. It counts the
+    folder's files, once a second."""
     tick = stack.enter_context(_bar("sample", batches))
     seen, due = 0, 0.0
 

@@ -1,5 +1,5 @@
-"""Training and chains over ranks: the noise of a rank's samples, and all ranks' chains in one
-tensor for diagnostics."""
+"""Training and chains over ranks: names the noise of a rank's samples, and gathers all ranks'
+chains in one tensor for diagnostics."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ._ranks import _initialised
 def noise_for(
     indices: Tensor | Sequence[int], noise: Noise | int | None = None, *, check: bool = True
 ) -> Noise:
-    """The noise of this rank's samples, by the indices that they have in the data set: what one
-    process with all of them draws.
+    """The noise of this rank's samples, by their indices in the data set. A sample gets the noise
+    that it would get in one process with all samples.
 
     With it, DDP's gradient is that of one process on the whole batch, whatever the number of ranks.
 
     Args:
-        indices: (B,) of this rank's batch, ints or an int64 tensor, as a DistributedSampler gives
-            them.
+        indices: the indices of this rank's batch, (B,), ints or an int64 tensor, as a
+            DistributedSampler gives them.
         noise: names the seed, step and stream, the same on all ranks; an int n is ``Noise(n)``.
-            None draws a seed on rank 0 from torch's default generator, for all ranks, and another
-            one for each call.
+            None draws a seed on rank 0 from torch's default generator, for all ranks, a new one in
+            each call.
         check: warn where samples share their noise; the ranks then tell each other their indices, 8
             bytes a sample.
 
     Returns:
         A :class:`pyebm.Noise` with ``sample_ids=indices``.
 
-    Raises TypeError or ValueError for what is no index, and for a noise that lists samples of its
-    own.
+    Raises TypeError or ValueError for indices that are none, and for a noise that lists samples of
+    its own.
 
     Warns (RuntimeWarning) where an index is twice in the batch of all ranks: both samples get the
     same noise. A DistributedSampler without ``drop_last`` fills the ranks' shares up with such
@@ -101,7 +101,7 @@ def gather_chains(states: Tensor, dim: int = 1) -> Tensor:
 
     Args:
         states: (n_kept, B, ...) as a trajectory has them; B may differ between ranks.
-        dim: that of the chains.
+        dim: the dimension of the chains.
 
     Returns:
         (n_kept, the ranks' B together, ...) on the device of states. Without torch.distributed,

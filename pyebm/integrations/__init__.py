@@ -1,19 +1,18 @@
-"""Drop-in pieces for the codebases people already have; each module imports its package,
-`import pyebm` imports none.
+"""Drop-in pieces for the codebases people already have. Each module imports its package;
+`import pyebm` imports none of them.
 
-==============  =========================================================
-=========================================== module          for
-                  needs ==============  =========================================================
-                  ===========================================
-``diffusers``   add_noise and the training loss; two schedulers            diffusers
-``k_diffusion`` a Denoiser, a noise_sampler                                k-diffusion
-``torchebm``    an integrator for LangevinDynamics, a loss                 torchebm
-``ebmkit``      a LangevinDynamics                                         ebmkit
-``ncsnv2``      the loss and samplers of that repository                   nothing: its shapes, not
-its code ``score_sde``   loss functions, predictors and correctors                  nothing
-``edm``         EDMLoss, and the sampler's random generator                nothing
-==============  =========================================================
-===========================================
+===============  ===============================================  ===========
+module           provides                                         needs
+===============  ===============================================  ===========
+``diffusers``    add_noise and the training loss; two schedulers  diffusers
+``k_diffusion``  a Denoiser, a noise_sampler                      k-diffusion
+``torchebm``     an integrator for LangevinDynamics, a loss       torchebm
+``ebmkit``       a LangevinDynamics                               ebmkit
+``ncsnv2``       the loss and samplers of that repository         nothing
+``score_sde``    loss functions, predictors and correctors        nothing
+``edm``          EDMLoss, and the sampler's random generator      nothing
+===============  ===============================================  ===========
 
+The last three follow the interfaces of those repositories and use none of their code.
 docs/integrations.md shows the change at each call site, and what it brings.
 """

@@ -1,9 +1,9 @@
-"""What the adapters share: where their normals come from, and the core's operations for either kind
-of noise.
+"""The adapters share this: the source of their normals, and the core's operations for both kinds of
+noise.
 
-Noise is a :class:`pyebm.Noise` (ours: regenerated wherever it is needed, never stored) or a tensor
-of normals (the caller's own, for the same run as before). A tensor goes through torch operations
-with the kernels' arithmetic, rounded once.
+Noise is a :class:`pyebm.Noise` (regenerated wherever it is needed, never stored) or a tensor of
+normals (the caller's own, which repeats a run made without pyebm). A tensor goes through torch
+operations with the kernels' arithmetic, rounded once.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Draws:
     """An adapter's normals, one draw after another.
 
     Args:
-        source: a Noise, whose step k + its own is the k-th draw; a function that is given a tensor
-            and returns normals like it, such as ``torch.randn_like``, for the bits of a run without
-            pyebm; or None for a Noise with a fresh seed, drawn from torch's default generator at
-            the first draw.
+        source: a Noise, whose step plus k names the k-th draw; a function of a tensor that returns
+            normals like it, such as ``torch.randn_like``, for the bits of a run without pyebm; or
+            None for a Noise with a fresh seed, drawn from torch's default generator at the first
+            draw.
     """
 
     def __init__(self, source: Source = None) -> None:
@@ -51,7 +51,8 @@ class Draws:
 
     @classmethod
     def of(cls, source: Draws | Source) -> Draws:
-        """The same Draws where one is given: what it gives out to one is not given to another."""
+        """Draws from the source. Draws themselves are returned as they are, so that those who share
+        them never get the same draw."""
         return source if isinstance(source, Draws) else cls(source)
 
     @property
@@ -73,9 +74,8 @@ class Draws:
         self.count += 1
         if self.count == 1:
             return self.source
-        if (
-            self._walk is None or self._walk[0] != like.device
-        ):  # it names a thousand steps at once, too many for one draw
+        # A walk makes the names of a thousand steps at once, too many for a single draw.
+        if self._walk is None or self._walk[0] != like.device:
             self._walk = like.device, self.source.at(step=step)._walk(WORD - step, like)
         return next(self._walk[1])
 
@@ -113,7 +113,7 @@ def step(
 def step_and_mean(
     x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals
 ) -> tuple[Tensor, Tensor]:
-    """``(a x + b g) + c z``, and the same without the noise."""
+    """``(a x + b g) + c z``, and the mean ``a x + b g``."""
     if not isinstance(noise, Noise):
         return _composed(x, g, a, b, c, noise, None)
     stepped = affine_step(x, g, a, b, c, noise, return_mean=True)
@@ -124,7 +124,7 @@ def step_and_mean(
 def _composed(
     x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, z: Tensor, clamp: Clamp | None
 ) -> tuple[Tensor, Tensor]:
-    """The kernels' arithmetic for the caller's normals, from torch operations."""
+    """The kernels' arithmetic in torch operations, for the caller's own normals."""
     check_normals("step", z, x)
     a_rows, b_rows, c_rows = (value if isinstance(value, Tensor) else None for value in (a, b, c))
     numbers = tuple(math.nan if isinstance(value, Tensor) else value for value in (a, b, c))
@@ -134,8 +134,8 @@ def _composed(
 
 
 def checked_scale(op: str, name: str, value: Coefficient, open_low: bool = False) -> Coefficient:
-    """A number or a tensor, not negative (with open_low: above 0), finite; a tensor on a GPU is not
-    waited for."""
+    """Checks that a number or a tensor is finite and not negative (with open_low: above 0). A
+    tensor on a GPU is not checked, since the check would wait for it."""
     if not isinstance(value, Tensor):
         return checked_number(op, name, value, 0.0, open_low)
     check_tensor(op, name, value)
@@ -148,7 +148,7 @@ def checked_scale(op: str, name: str, value: Coefficient, open_low: bool = False
 
 
 def noise_norms(noise: Normals, like: Tensor) -> Tensor:
-    """Each sample's ``|z|``, (B,); of a Noise as the root of the loss of a prediction that is 0, so
+    """Each sample's ``|z|``, (B,). For a Noise it is the root of the loss of a prediction of 0, so
     that z is not stored."""
     if isinstance(noise, Noise):
         return denoising_loss(like.detach(), noise, kappa=0.0, lam=1.0, reduction="sample").sqrt()
@@ -164,7 +164,7 @@ def norms(x: Tensor) -> Tensor:
 
 
 def check_normals(op: str, noise: Tensor, x: Tensor, name: str = "noise") -> torch.dtype:
-    """The caller's own normals; returns what they are computed in."""
+    """Checks the caller's own normals; returns the dtype that they are computed in."""
     if not isinstance(noise, Tensor):
         raise TypeError(f"{op}: {name} must be a Noise or a tensor, got {type(noise).__name__}")
     check_dense(op, name, noise)

@@ -1,5 +1,5 @@
-"""Other people's packages: which versions the adapters were tested with, and what to say where one
-is missing or unknown."""
+"""Other people's packages: the versions that the adapters were tested with, and the messages for a
+package that is missing or of an untested version."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TESTED = {
 
 
 def require(module: str) -> ModuleType:
-    """Import a package that an adapter is made for.
+    """Import the package that an adapter is made for.
 
-    Raises ImportError where it is missing, naming the extra that installs it; warns of a version
-    that was not tested.
+    Raises ImportError if it is missing, naming the extra that installs it; warns of a version that
+    was not tested.
     """
     distribution, first, beyond, extra = TESTED[module]
     if importlib.util.find_spec(module) is None:

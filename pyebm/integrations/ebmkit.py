@@ -1,5 +1,5 @@
-"""For ebmkit: a LangevinDynamics whose update is one fused step, and whose chains are a function of
-their noise's name."""
+"""For ebmkit: a LangevinDynamics whose update is one fused step. Its chains are a function of their
+noise's name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class LangevinDynamics(theirs.LangevinDynamics):
     """ebmkit's ``LangevinDynamics``: ``x' = clamp(x - eps grad E(x) + sigma z)``.
 
     Args:
-        step_size, steps, noise_scale, grad_clip, clamp: as theirs (eps, steps a call, sigma, ...);
-            noise_scale=None is sqrt(2 eps).
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken by this object;
-            ``torch.randn_like`` for the bits of their own class; or None for a fresh seed.
+        step_size, steps, noise_scale, grad_clip, clamp: as in ebmkit (eps, steps per call, sigma,
+            ...); noise_scale=None is sqrt(2 eps).
+        noise: a :class:`pyebm.Noise`, whose step plus k names the noise of this object's k-th step;
+            ``torch.randn_like`` for the bits of ebmkit's own class; or None for a fresh seed.
 
-    It differs in one thing: their class asks torch's generator, so that a chain depends on what
-    else was drawn.
+    It differs in one thing: ebmkit's class draws from torch's generator, so that a chain depends on
+    everything else that is drawn from it.
 
     Example:
         >>> import torch, pyebm
@@ -45,7 +45,7 @@ class LangevinDynamics(theirs.LangevinDynamics):
         self._check()
 
     def _check(self) -> None:
-        """Their attributes, which a schedule may set between steps."""
+        """Checks ebmkit's attributes, which a schedule may set between steps."""
         call = type(self).__name__
         checked_number(call, "step_size", self.step_size, 0.0 if self.noise_scale is None else -math.inf)
         if self.noise_scale is not None:

@@ -1,4 +1,4 @@
-"""For repositories of EDM's shape (Karras et al. 2022): its loss, named in their options, and its
+"""For repositories built like EDM (Karras et al. 2022): its loss, named in their options, and its
 sampler's random generator.
 
 ``loss_kwargs.class_name = "pyebm.integrations.edm.EDMLoss"``, and ``StackedRandomGenerator`` in
@@ -35,15 +35,15 @@ class EDMLoss:
     N(P_mean, P_std^2).
 
     Args:
-        P_mean, P_std, sigma_data: theirs.
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th call's (sigma comes from
-            its next stream, so that it depends on the sample alone too); ``torch.randn_like`` for
-            the bits of a run without pyebm; or None for a fresh seed.
-        reduction: "none", elementwise, as theirs; with "sum" the training loop's own ``.sum()``
+        P_mean, P_std, sigma_data: as in EDM.
+        noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th call (sigma
+            comes from its next stream, so that it depends on the sample alone too);
+            ``torch.randn_like`` for the bits of a run without pyebm; or None for a fresh seed.
+        reduction: "none", elementwise, as in EDM; with "sum" the training loop's own ``.sum()``
             changes nothing, and the elementwise losses are never made.
 
-    Calling it: ``loss(net, images, labels=None, augment_pipe=None)``. Picklable; a copy goes on
-    where it was.
+    It is called as ``loss(net, images, labels=None, augment_pipe=None)``. It can be pickled; a copy
+    goes on from the same call.
 
     Example:
         >>> import torch, pyebm
@@ -82,7 +82,7 @@ class EDMLoss:
         if augment_pipe is not None:
             check_callable("EDMLoss", "augment_pipe", augment_pipe, "a function or None")
         shape = (batch, *[1] * (images.dim() - 1))
-        if self._draws.is_ours:  # a name, which is not yet of any shape: it serves the levels too
+        if self._draws.is_ours:  # a Noise has no shape yet, so it can name the noise levels too
             noise = self._draws(images)
             normal = noise.at(stream=noise.stream + 1).randn(shape, device=images.device)
             clean, augment_labels = augment_pipe(images) if augment_pipe is not None else (images, None)
@@ -93,19 +93,19 @@ class EDMLoss:
         sigma = (normal * self.P_std + self.P_mean).exp()
         denoised = net(add_noise(clean, sigma, noise), sigma, labels, augment_labels=augment_labels)
         s, data = sigma.double(), self.sigma_data
-        # No noise is left in the residual D - y: the clean images stand in its place.
+        # The residual D - y has no noise in it, so the loss takes the clean images in its place.
         return denoising_loss(
             denoised, clean, weight=(s**2 + data**2) / (s * data) ** 2, reduction=self.reduction
         )
 
 
 class StackedRandomGenerator:
-    """A seed for each sample: its numbers are the same whatever batch it is generated in, and on
-    every device.
+    """A random generator with a seed for each sample. A sample's numbers are the same in any batch
+    and on every device.
 
     Args:
         device: where the tensors are made.
-        seeds: one a sample.
+        seeds: one per sample.
 
     Each call takes the next step of ``pyebm.Noise(seeds)``.
     ``edm_sampler(net, latents, randn_like=rnd.randn_like)``.
@@ -141,7 +141,7 @@ class StackedRandomGenerator:
         return sizes
 
     def randn(self, size: Sequence[int], *, dtype: torch.dtype = torch.float32, **_: Any) -> Tensor:
-        """Normals; the first size is the number of samples."""
+        """Normals of the shape ``size``, whose first number counts samples."""
         check_dtype("StackedRandomGenerator.randn", dtype)
         return self._next().randn(self._sizes("randn", size), dtype=dtype, device=self.device)
 
@@ -165,9 +165,8 @@ class StackedRandomGenerator:
             raise ValueError(f"{call}: low must fit 64 bits, got {shown(low)}")
         if not low < high <= low + 2**32:
             raise ValueError(f"{call}: high must be above low={low}, by at most 2**32, got {shown(high)}")
-        uniform = self._next().rand(
-            self._sizes("randint", size), dtype=torch.float64, device=self.device
-        )  # in (0, 1]
+        # These uniforms are in (0, 1].
+        uniform = self._next().rand(self._sizes("randint", size), dtype=torch.float64, device=self.device)
         return low + (uniform * (high - low)).ceil().long() - 1
 
 

@@ -19,13 +19,13 @@ from k_diffusion import layers  # noqa: E402
 
 
 class Denoiser(layers.Denoiser):
-    """k-diffusion's Denoiser (Karras et al. 2022) with ``loss`` in two passes: input and target are
-    never made.
+    """k-diffusion's Denoiser (Karras et al. 2022) with a ``loss`` of two passes, which stores
+    neither the unscaled noisy input nor the target.
 
-    ``loss(input, noise, sigma, **kwargs)`` is theirs, (B,), and takes a :class:`pyebm.Noise` where
-    they take a tensor of normals (which it takes too). Its target is
-    ``(x0 - c_skip (x0 + sigma z)) / c_out``; with ``scales`` other than 1, where the error is
-    weighted by frequency, the loss stays theirs.
+    ``loss(input, noise, sigma, **kwargs)`` gives the loss of k-diffusion, (B,). Its noise may be a
+    :class:`pyebm.Noise` or a tensor of normals. Its target is
+    ``(x0 - c_skip (x0 + sigma z)) / c_out``. With ``scales`` other than 1, which weight the error
+    by frequency, it runs k-diffusion's own code.
 
     Example:
         >>> import torch, pyebm
@@ -71,13 +71,13 @@ class Denoiser(layers.Denoiser):
 
 
 def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor], Tensor]:
-    """What the ancestral samplers take as ``noise_sampler``: normals like x, the k-th call's of
-    ``noise`` at its step + k.
+    """A ``noise_sampler`` for the ancestral samplers: its k-th call returns normals like x, drawn
+    from ``noise`` at its step + k.
 
     ``sample_euler_ancestral(model, x, sigmas, noise_sampler=noise_sampler(x, pyebm.Noise(0)))``; a
     sample's noise then depends neither on its batch nor on the device. With
     ``pyebm.Noise(seeds, sample_ids=torch.zeros_like(seeds))`` it is a function of the sample's own
-    seed. The samplers named SDE want a Brownian path instead; leave them theirs.
+    seed. The samplers named SDE need a Brownian path instead; leave them k-diffusion's own.
 
     Example:
         >>> import torch, pyebm

@@ -1,9 +1,9 @@
-"""For repositories of ncsnv2's shape (Song & Ermon 2019, 2020): its loss and its samplers, by their
+"""For repositories built like ncsnv2 (Song & Ermon 2019, 2020): its loss and its samplers, by their
 names and arguments.
 
 ``from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation, anneal_Langevin_dynamics`` in
-place of their own. Written from the published formulas. Each takes one argument more, ``noise``,
-after theirs: a :class:`pyebm.Noise` (regenerated; draw k is its step + k), a function like
+place of their own. Written from the published formulas. Each function takes one more argument after
+theirs, ``noise``: a :class:`pyebm.Noise` (regenerated; draw k is its step + k), a function like
 ``torch.randn_like`` (then the run has the bits it had), or None for a fresh seed.
 """
 
@@ -45,8 +45,8 @@ def anneal_dsm_score_estimation(
             generator.
         anneal_power: p.
         hook: called as ``hook(losses, labels)`` with the loss of each sample, (B,).
-        noise: as the module says; or the normals themselves, like samples. A Noise is used as it
-            is: give each training step its own, ``noise.at(step=k)``.
+        noise: as in the module's docstring; or the normals themselves, like samples. A Noise is
+            used as it is: give each training step its own, ``noise.at(step=k)``.
 
     Example:
         >>> import torch, pyebm
@@ -95,7 +95,7 @@ def anneal_Langevin_dynamics(
     *,
     noise: Source = None,
 ) -> list[Tensor]:
-    """Annealed Langevin dynamics: at each sigma n times ``x + eta s + sqrt(2 eta) z``, eta =
+    """Annealed Langevin dynamics: n steps ``x + eta s + sqrt(2 eta) z`` at each sigma, with eta =
     step_lr (sigma / sigma_L)^2.
 
     Args:
@@ -103,12 +103,12 @@ def anneal_Langevin_dynamics(
         sigmas: the noise levels, an array or a tensor, largest first.
         n_steps_each: n.
         final_only: return the last state only.
-        verbose: print a line a step; that waits for the device, as it always did.
+        verbose: print a line per step; that waits for the device, as it does in ncsnv2.
         denoise: end with ``x + sigma_L^2 s(x)``, without noise.
-        noise: as the module says.
+        noise: as in the module's docstring.
 
     Returns:
-        The states as CPU tensors: one a step and the denoised one, or the last alone.
+        The states as CPU tensors: one per step and the denoised one, or the last alone.
 
     Example:
         >>> import torch, pyebm
@@ -158,14 +158,14 @@ def anneal_Langevin_dynamics_inpainting(
     *,
     noise: Source = None,
 ) -> list[Tensor]:
-    """The same with the left half of every image known: before each step it is the reference,
-    perturbed at the level's sigma.
+    """:func:`anneal_Langevin_dynamics` with the left half of every image known: before each step
+    that half is set to the reference, perturbed at the level's sigma.
 
     Args:
         x_mod: (R, N, C, image_size, image_size), N images to complete for each of R references;
-            overwritten, as theirs is.
+            overwritten, as in ncsnv2.
         refer_image: (R, C, image_size, image_size).
-        noise: as the module says; the known half takes one draw and the step the next.
+        noise: as in the module's docstring; the known half takes one draw and the step the next.
 
     Returns:
         The states before each step, CPU tensors (R N, C, image_size, image_size).
@@ -214,7 +214,8 @@ def anneal_Langevin_dynamics_inpainting(
 
 
 def _check_images(call: str, name: str, images: Tensor) -> int:
-    """Samples whose numbers can be copied to the CPU; returns how many."""
+    """Checks that the numbers of the samples can be copied to the CPU; returns how many samples
+    there are."""
     batch = check_samples(call, name, images)
     if images.is_meta:
         raise ValueError(f"{call}: {name} must hold numbers, got a tensor on meta")
@@ -222,8 +223,8 @@ def _check_images(call: str, name: str, images: Tensor) -> int:
 
 
 def _check_labels(call: str, labels: Any, batch: int, count: int) -> None:
-    """A level of each sample; on a GPU their range is the indexing's to see, which stops the
-    process there."""
+    """Checks that there is one level per sample. On a GPU their range is not checked here: an index
+    out of range stops the process when it is used."""
     if (
         not isinstance(labels, Tensor)
         or labels.dtype != torch.int64

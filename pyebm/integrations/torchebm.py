@@ -1,5 +1,5 @@
-"""For torchebm: an integrator for its LangevinDynamics, which takes one as an argument, and its
-denoising score matching."""
+"""For torchebm: an integrator, which its LangevinDynamics takes as an argument, and its denoising
+score matching."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
     ``LangevinDynamics(model, integrator=EulerMaruyamaIntegrator(noise=pyebm.Noise(0)))``.
 
     Args:
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th step taken; a function
-            like ``torch.randn_like``; or None for a fresh seed. A generator given to ``sample``
-            comes before it, and gives the bits of torchebm's own.
-        device, dtype, ...: as theirs.
+        noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th step; a
+            function like ``torch.randn_like``; or None for a fresh seed. A generator given to
+            ``sample`` takes precedence, and gives the bits of torchebm's own integrator.
+        device, dtype, ...: as in torchebm.
 
-    The fixed step ``step`` is ours; ``integrate``, which follows a time grid, and steps without
-    noise or with a diffusion that is not a number stay theirs.
+    Only the fixed step ``step`` is fused. ``integrate``, which follows a time grid, and steps
+    without noise or with a diffusion that is not a number run torchebm's own code.
 
     Example:
         >>> import torch, pyebm
@@ -64,7 +64,7 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         t: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """One step; arguments as theirs, where noise may be a :class:`pyebm.Noise` too."""
+        """One step; arguments as in torchebm, but noise may also be a :class:`pyebm.Noise`."""
         if diffusion is not None or noise_scale is None:
             z = (
                 noise.randn(state["x"].shape, dtype=self.dtype, device=self.device)
@@ -89,7 +89,7 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         step_size, x = checked_scale(call, "step_size", step_size), state["x"]
         if isinstance(step_size, Tensor):
             rows_for(call, "step_size", step_size, x)
-        # Theirs takes the square of it.
+        # torchebm squares noise_scale, so its sign does not matter.
         noise_scale = (
             abs(noise_scale)
             if isinstance(noise_scale, Tensor)
@@ -108,10 +108,10 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
     its ``score`` is +grad E.
 
     Args:
-        model, noise_scale, ...: as theirs.
-        noise: a :class:`pyebm.Noise`, whose step k + its own is the k-th evaluation's; a function
-            like ``torch.randn_like``; or None for a fresh seed. A generator given to the call comes
-            before it, and gives the bits of torchebm's own.
+        model, noise_scale, ...: as in torchebm.
+        noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th evaluation; a
+            function like ``torch.randn_like``; or None for a fresh seed. A generator given to the
+            call takes precedence, and gives the bits of torchebm's own loss.
 
     Example:
         >>> import torch, pyebm
@@ -137,8 +137,8 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
         noise: Normals | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """The loss, without the regularisation that ``forward`` adds; noise, where given, is this
-        evaluation's."""
+        """The loss, without the regularisation that ``forward`` adds. noise, if given, is used for
+        this evaluation."""
         check_tensor("DenoisingScoreMatching", "x", x)
         if x.is_meta and self.device.type != "meta":
             raise ValueError("DenoisingScoreMatching: x must hold numbers, got a tensor on meta")

@@ -1,8 +1,8 @@
 """Objectives for scores and energies: denoising, score matching in its exact and sliced forms, and
 contrastive divergence.
 
-docs/training.md says which one when. A function's module, where it has one, is to it as
-``nn.MSELoss`` is to ``mse_loss``.
+docs/training.md says which one to use when. Some of the functions have a module too, as
+``mse_loss`` has ``nn.MSELoss``.
 """
 
 from .contrastive import ContrastiveDivergence, contrastive_divergence

@@ -1,8 +1,7 @@
-"""The objectives of score matching from PyTorch's operations, for any score function: what a
-kernel's result must equal.
+"""The objectives of score matching from PyTorch's operations, for any score function. A kernel's
+result must equal theirs.
 
-Each gives the terms whose weighted sum is the loss, one an element: their sum over a sample is the
-sample's loss.
+Each objective gives one term per element. The sum of a sample's terms is the sample's loss.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ._scores import Pull
 
 
 def exact(score: Tensor, pull: Pull) -> Tensor:
-    """``1/2 s_i^2 + ds_i/dx_i``, by as many products as a sample has elements."""
+    """``1/2 s_i^2 + ds_i/dx_i``, by one vector-Jacobian product for each element of a sample."""
     batch, elements = score.shape[0], math.prod(score.shape[1:])
     diagonal = []
     for i in range(elements):
@@ -29,14 +28,15 @@ def exact(score: Tensor, pull: Pull) -> Tensor:
 
 
 def sliced(score: Tensor, pull: Pull, projections: Tensor) -> Tensor:
-    """``1/2 s_i^2 + v_i (v' ds/dx)_i``, the latter a mean over the projections v, (P, B, ...)."""
+    """``1/2 s_i^2 + v_i (v' ds/dx)_i``; the second term is a mean over the projections v,
+    (P, B, ...)."""
     products = [work_of(v) * work_of(pull(v.to(score.dtype))) for v in projections]
     return 0.5 * work_of(score).square() + torch.stack(products).mean(0)
 
 
 def sliced_by_sample(score: Tensor, pull: Pull, projections: Tensor) -> Tensor:
-    """``1/2 (v' s)^2 + v' ds/dx v``, (B,), a mean over the projections: without the reduction of
-    variance no sum over elements."""
+    """``1/2 (v' s)^2 + v' ds/dx v``, (B,), a mean over the projections. Without the reduction of
+    variance a sample's loss is not a sum over its elements."""
     batch, elements = score.shape[0], math.prod(score.shape[1:])
     terms = []
     for v in projections:

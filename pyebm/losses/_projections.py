@@ -15,10 +15,10 @@ KINDS = ("rademacher", "gaussian", "sphere")
 
 
 def projections(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
-    """(count, B, ...) in the dtype that x is computed in, each of them with E[v v'] = 1.
+    """The projections v, (count, B, ...) in the dtype that x is computed in, each with E[v v'] = 1.
 
-    Projection p of a sample is made of its elements p D, ..., (p + 1) D - 1 on the stream of the
-    projections: the first ones are the same however many there are.
+    Projection p of a sample is made of the sample's elements p D, ..., (p + 1) D - 1 on the stream
+    of the projections, so the first ones are the same however many there are.
 
     - "gaussian": the normals z;
     - "sphere": ``sqrt(D) z / |z|``, uniform on a sphere;

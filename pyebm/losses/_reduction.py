@@ -16,8 +16,8 @@ from ..reference.coefficients import column, require_finite
 
 
 class Reduction:
-    """From an objective's terms, one an element (or one a sample), to the loss. It is made before
-    the terms are, so that what can't be right is refused first.
+    """Turns an objective's terms, one per element (or one per sample), into the loss. It is made
+    before the terms, so that a wrong weight or reduction is refused first.
     """
 
     def __init__(self, op: str, x: Tensor, weight: Any, reduction: str) -> None:
@@ -30,8 +30,8 @@ class Reduction:
         )
 
     def __call__(self, terms: Tensor) -> Tensor:
-        """The loss, in float32, or float64 for float64 terms. Sums are in float64, whose rounding
-        float32 does not see."""
+        """The loss, in float32, or float64 for float64 terms. Sums are made in float64, so that
+        their rounding does not show in float32."""
         weight = self.number if self.rows is None else column(self.number, self.rows, terms)
         weighted = terms.double() * weight
         if self.name != "none":
@@ -41,12 +41,12 @@ class Reduction:
         return weighted.to(torch.float64 if terms.dtype is torch.float64 else torch.float32)
 
     def in_one_sum(self) -> tuple[float, Tensor | None] | None:
-        """The weight of each sample in a loss that is one number, a number or (B,), for a kernel
-        that adds them up; else None."""
+        """For a loss that is one number: the weight of each sample, as a number or (B,), for a
+        kernel that adds the samples' losses up. Else None."""
         if self.by_element or self.name == "sample":
             return None
         divisor = reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
-        if not divisor:  # the mean of nothing
+        if not divisor:  # an empty batch has no mean
             return None
         return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(
             self.x.shape[0]

@@ -1,4 +1,4 @@
-"""What the objectives make of ``fn``: its score, and the products of a vector with the score's
+"""The objectives' view of ``fn``: its score, and the products of a vector with the score's
 Jacobian."""
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ _ENERGY = "an energy is made one by functools.partial(pyebm.energy_score, energy
 
 
 def score_of(op: str, name: str, fn: Any) -> ScoreFn:
-    """The score function that fn is, or that the target fn has."""
+    """The score function: fn itself, or the one of the target fn."""
     if isinstance(fn, Target):
         return fn.score
     check_callable(op, name, fn, "a score function or one of pyebm.targets")
     constant = (
         isinstance(fn, functools.partial) and fn.func is energy_score and not fn.keywords.get("create_graph")
     )
-    if (
-        constant and torch.is_grad_enabled()
-    ):  # the loss would have no gradient, and beside another one nobody would notice
+    # The loss would have no gradient, which nobody would notice if another loss is added to it.
+    if constant and torch.is_grad_enabled():
         raise ValueError(
             f"{op}: {name} must keep the graph to the energy's parameters, unless under torch.no_grad:"
             f" {_ENERGY}"

@@ -43,17 +43,17 @@ def contrastive_divergence(
     """``mean E(x_data) - mean E(x_model) + l2 (mean E(x_data)^2 + mean E(x_model)^2)`` (Hinton
     2002; l2: Du & Mordatch 2019).
 
-    Where the samples x_model have the law exp(-E) / Z, its gradient without l2 is that of the
-    data's negative log-likelihood. Its value says nothing of how well the energy fits; that it
-    stays near 0 says that the chains keep up.
+    If the samples x_model have the law exp(-E) / Z, its gradient without l2 is that of the data's
+    negative log-likelihood. Its value does not measure how well the energy fits; as long as it
+    stays near 0, the chains keep up with the energy.
 
     Args:
         energy_fn: maps (B, ...) to one energy a sample, (B,) or (B, 1); it is called once, with
-            both, so a sample's energy must not depend on the others.
+            both sets of samples, so a sample's energy must not depend on the others.
         x_data: (B, ...), float16, bfloat16, float32 or float64; any strides.
-        x_model: samples of the model, (M, ...), of x_data's dtype: from a sampler, and so
-            constants.
-        l2: >= 0, keeps the energies near 0, whose constant the rest leaves free.
+        x_model: samples of the model, (M, ...), of x_data's dtype; they come from a sampler, so
+            they are constants.
+        l2: >= 0, keeps the energies near 0; without it their constant is free.
         weight: a finite number, or a tensor of one a sample, (B,), if M is B; None is 1.
         reduction: "batchmean", "mean" (the same: there is one energy a sample), or, if M is B,
             "sample", "none" (the same) or "sum", where sample b has the terms of x_data[b] and
@@ -116,8 +116,8 @@ class _Reduced:
 
 
 def _fused(energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: _Reduced) -> Tensor | None:
-    """The loss from the kernel, where that takes the energy, and the halves' weights are
-    numbers."""
+    """The loss from the kernel; None if the kernel does not take the energy, or if the weight of
+    the data or of the model's samples is not one number."""
     of_data, of_model = (one.in_one_sum() for one in (reduced.of_data, reduced.of_model))
     if (
         not isinstance(energy_fn, Target)
@@ -128,7 +128,7 @@ def _fused(energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: _Reduc
     ):
         return None
     data, model = of_data[0], of_model[0]
-    if reduced.l2 and data != model:  # squares have one weight
+    if reduced.l2 and data != model:  # the kernel has one weight for all squares
         return None
     weights = torch.full((len(x_data) + len(x_model),), data, dtype=work_of(x_data[:0]).dtype)
     weights[len(x_data) :] = -model
@@ -175,12 +175,12 @@ class ContrastiveDivergence(nn.Module):
     own, so that the same Noise may perturb the data. A rank's part of a batch has ``noise.shard``.
 
     Attributes:
-        history: for each call, a number under each name, on a GPU a tensor, for which nobody waits:
+        history: for each call, a number under each name (on a GPU a tensor, so that nothing waits):
             ``energy_data`` and ``energy_model``, means; ``gap``, their difference, data less model;
-            ``moved``, the root mean square of an element's way in the chain; ``diverged``, how many
-            chains are not finite; with MALA and HMC ``acceptance``, with a buffer ``fresh``, the
-            share of chains that began anew; ``gradient_norm``, where :meth:`gradient_norm` is
-            called.
+            ``moved``, the root mean square of the distance that an element moved in the chain;
+            ``diverged``, how many chains are not finite; with MALA and HMC ``acceptance``; with a
+            buffer ``fresh``, the share of chains that began anew; ``gradient_norm``, if
+            :meth:`gradient_norm` is called.
 
     Raises:
         TypeError, ValueError: a sampler, buffer or number that doesn't fit; from a call, what the
@@ -274,9 +274,8 @@ class ContrastiveDivergence(nn.Module):
         return loss
 
     def gradient_norm(self) -> Any:
-        """The norm of the gradients that the last backward pass left in the energy's parameters,
-        all of them together; it goes into the history too. To be called before the optimiser's
-        step.
+        """The norm of all gradients that the last backward pass left in the energy's parameters,
+        taken together; it goes into the history too. Call it before the optimiser's step.
 
         Raises TypeError for an energy that is no module.
         """
@@ -290,7 +289,8 @@ class ContrastiveDivergence(nn.Module):
         return norm
 
     def _moved(self, x: Tensor, noise: Noise, seen: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """The chains' ends, and with kl what the last step adds to the loss: 0, with a gradient."""
+        """The chains' ends and, with kl, the term of the last step: its value is 0, but it has a
+        gradient."""
         if self.kl:
             sampler: Any = self.sampler
             x = sampler(x, self.n_steps - 1, noise=noise)
@@ -328,7 +328,7 @@ class ContrastiveDivergence(nn.Module):
     def _report(self, begin: Tensor, model: Tensor, seen: dict[str, Any]) -> None:
         moved = seen["moved"] = _number((model - begin).square().mean().sqrt())
         lost: Any = 0
-        if isinstance(moved, Tensor) or not math.isfinite(moved):  # only then is there something to count
+        if isinstance(moved, Tensor) or not math.isfinite(moved):  # else all chains are finite
             lost = _number(
                 (~model.isfinite()).reshape(model.shape[0], math.prod(model.shape[1:])).any(1).sum()
             )
@@ -348,6 +348,7 @@ class ContrastiveDivergence(nn.Module):
 
 
 def _number(value: Tensor) -> Any:
-    """For the history: a number, or where the host would wait for it, or can't look, the tensor."""
+    """A value for the history: a number, or the tensor itself where the host would have to wait for
+    the number or can't read it."""
     value = value.detach()
     return value.item() if checkable(value) else value

@@ -1,5 +1,5 @@
-"""Denoising losses whose target is never stored: the DSM loss, and the affine loss that covers its
-relatives."""
+"""Denoising losses whose target is never stored: the DSM loss, and the affine loss, its general
+form."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def dsm_loss(
                 f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}"
             )
         weight = 1.0
-        check_sigma = None if kappa_rows is None else True  # nothing is divided by it, but a sigma it must be
+        check_sigma = None if kappa_rows is None else True  # no division by it, but it must be >= 0
     weight, weight_rows = coefficient("dsm_loss", "weight", weight, score)
     numbers = (kappa, 1.0, 0.0, weight, 0.5, over_sigma2)
     rows = (kappa_rows, None, None, weight_rows)
@@ -105,8 +105,8 @@ def denoising_loss(
     reduction: str = "mean",
     backend: str | None = None,
 ) -> Tensor:
-    """The affine denoising loss ``w_b (kappa pred + lam z + mu x0)^2``, optionally halved, which
-    covers the field's losses.
+    """The affine denoising loss ``w_b (kappa pred + lam z + mu x0)^2``, optionally halved. The
+    usual denoising losses are cases of it.
 
     ============================  ======  ==============  ==================
     prediction                    kappa   lam             mu
@@ -124,11 +124,11 @@ def denoising_loss(
         pred: the network's prediction (B, ...), float16, bfloat16, float32 or float64; any strides.
         noise: the Noise that perturbed the samples (z is regenerated), or z itself, a tensor like
             pred.
-        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss`, which are finite
-            too (checked on the CPU).
+        kappa, lam, mu: finite numbers, or tensors like sigma of :func:`dsm_loss` with finite values
+            (checked on the CPU).
         x0: the clean samples, like pred; needed where mu is not 0.
-        weight: w, likewise; one that differs between the elements of a sample (a mask) weighs each
-            of them. None is 1.
+        weight: w, a number or a tensor in the same way; one that differs between the elements of a
+            sample (a mask) weighs each of them. None is 1.
         half: multiply by 1/2.
         reduction: "mean" (over all elements), "batchmean", "sample", "sum" or "none", as in
             :func:`dsm_loss`.
@@ -187,8 +187,8 @@ class DSMLoss(nn.Module):
 
 
 class DenoisingLoss(nn.Module):
-    """:func:`denoising_loss` as a module; the coefficients, which follow the noise level, are given
-    with each call.
+    """:func:`denoising_loss` as a module. The coefficients follow the noise level, so each call
+    gives them.
 
     Example:
         >>> import torch, pyebm
@@ -199,7 +199,8 @@ class DenoisingLoss(nn.Module):
 
     def __init__(self, *, half: bool = False, reduction: str = "mean", backend: str | None = None) -> None:
         super().__init__()
-        self.halved, self.reduction, self.backend = half, reduction, backend  # .half() is nn.Module's cast
+        # The name is not half, since nn.Module has a method of that name.
+        self.halved, self.reduction, self.backend = half, reduction, backend
 
     def forward(
         self,

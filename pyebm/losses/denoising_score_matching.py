@@ -1,5 +1,5 @@
-"""Denoising score matching of a score or an energy, from the clean data on: over a ladder or a
-density of noise levels."""
+"""Denoising score matching of a score or an energy, from clean data, over a ladder or a density of
+noise levels."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _WEIGHTS = ("ncsn", "edm", "deen")
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A density of noise levels: log sigma uniform between those of low and high, which a ladder of
-    NCSN's is the steps of.
+    """A density of noise levels: log sigma is uniform between log low and log high. NCSN's
+    geometric ladder is its discrete form.
 
     Raises TypeError and ValueError for bounds that are no numbers, or not 0 < low <= high.
     """
@@ -54,9 +54,9 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """A density of noise levels: log sigma normal, EDM's (Karras et al. 2022) by default.
+    """A density of noise levels: log sigma is normal, by default as in EDM (Karras et al. 2022).
 
-    Raises TypeError and ValueError for what is no number, and a std < 0.
+    Raises TypeError and ValueError for arguments that are no numbers, and for a std < 0.
     """
 
     mean: float = -1.2
@@ -101,12 +101,12 @@ def denoising_score_matching(
     Args:
         fn: the score, a function (B, ...) -> (B, ...) with a graph to its parameters, or one of
             :mod:`pyebm.targets`; for an energy ``functools.partial(pyebm.energy_score, energy,
-            create_graph=True)``. A learned target with a condition gets sigma as that.
+            create_graph=True)``. A learned target with a condition gets sigma as its condition.
         x: clean data (B, ...), float16, bfloat16, float32 or float64; any strides.
         sigma: > 0 (with weight="ncsn" it may be 0): a number, or a tensor as :func:`dsm_loss` takes
             it; a list of numbers, the ladder from which each sample draws one (NCSN); or a density
             of them, ``LogUniform(low, high)`` or ``LogNormal(mean, std)`` (EDM).
-        noise: names z, and beside it (docs/noise.md) the levels that are drawn.
+        noise: names z and, on a stream of their own (docs/noise.md), the levels that are drawn.
         conditional: whether a function is called with the levels too, ``fn(x, sigma)``, sigma a
             tensor (B,).
         sigma_data: the data's standard deviation, for weight="edm".
@@ -160,15 +160,15 @@ def _fused(
     weight: Coefficient | str | None,
     reduction: str,
 ) -> Tensor | None:
-    """The loss from the kernel, where levels and weight are a sample's:
-    ``1/2 w / sigma^2 |sigma s + z|^2``."""
+    """The loss from the kernel, ``1/2 w / sigma^2 |sigma s + z|^2``; None if the kernel does not
+    take fn or x, or if a level or a weight differs within a sample."""
     batch = noisy.shape[0]
     rows = [one for one in (sigma, weight) if isinstance(one, Tensor)]
     if noisy.dtype not in (torch.float32, torch.float64) or any(
         one.numel() not in (1, batch) for one in rows
     ):
         return None
-    positive = weight != "sigma2" if isinstance(weight, str) else True  # else it is divided by
+    positive = weight != "sigma2" if isinstance(weight, str) else True  # "sigma2" divides by no sigma
     kappa, kappas = coefficient(_OP, "sigma", sigma, noisy, low=0.0, open_low=positive)
     if kappas is not None:
         require(_OP, "sigma", kappas, positive)
@@ -213,7 +213,7 @@ def _weight(name: str, sigma: Coefficient, spread: float) -> Coefficient | str:
 
 
 def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
-    """The levels as a network gets them, (B,) in x's dtype."""
+    """The levels in the form that a network gets, (B,) in x's dtype."""
     batch = x.shape[0]
     if not isinstance(sigma, Tensor):
         return x.new_full((batch,), sigma)
@@ -225,8 +225,8 @@ def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
 
 
 class DenoisingScoreMatchingLoss(nn.Module):
-    """:func:`denoising_score_matching` as a module: the noise levels and what they weigh are its
-    own.
+    """:func:`denoising_score_matching` as a module, which holds the noise levels and their
+    weights.
 
     Example:
         >>> import torch, pyebm

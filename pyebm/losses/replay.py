@@ -33,23 +33,23 @@ class Drawn(NamedTuple):
 
 
 class ReplayBuffer(nn.Module):
-    """``size`` chains that are moved a batch at a time (Tieleman 2008), some of them begun anew
-    each time they are drawn (Du & Mordatch 2019).
+    """``size`` chains that are moved a batch at a time (Tieleman 2008). Each time a batch is drawn,
+    some of its chains begin anew (Du & Mordatch 2019).
 
-    Which chains a batch gets, which of them begin anew, where, and how they move is a function of
-    the noise's seed and step and of a chain's id alone. So a batch may be drawn in parts or by
-    several ranks, in any order, with the same bits. The buffer is its two tensors, ``states``
-    (size, ...) and ``ages`` (size,), how many times a chain was moved since it began, 0 before:
-    ``state_dict()`` has all that a run needs to go on, beside the noise's step.
+    The choice of a batch's chains, which of them begin anew and where, and how they move depend on
+    the noise's seed and step and on a chain's id alone. So a batch may be drawn in parts or by
+    several ranks, in any order, with the same bits. The buffer consists of two tensors, ``states``
+    (size, ...) and ``ages`` (size,), which counts how many times a chain was moved since it began.
+    So ``state_dict()`` and the noise's step are all that a run needs to go on.
 
     Args:
         size: how many chains.
-        shape: of one of them, without the first dimension of samples.
+        shape: the shape of one chain's state, without the first dimension of samples.
         reinit: the probability that a chain begins anew when it is drawn, in [0, 1].
         init: where chains begin: None for a standard normal; data (N, *shape), of which each takes
             a row at random; a prior with exact samples among :mod:`pyebm.targets`; or a function of
             (shape, noise), as ``Target.sample`` is one.
-        dtype, device: of the states.
+        dtype, device: those of the states.
         group: a process group of torch.distributed whose ranks draw parts of each batch, equally
             many samples each, by ``noise.shard``. Then :meth:`put` gathers what all of them moved,
             and every rank has the same buffer.
@@ -104,15 +104,15 @@ class ReplayBuffer(nn.Module):
         self.group = group
 
     def draw(self, count: int, noise: Noise) -> Drawn:
-        """``count`` different chains, the samples of ``noise`` (of a part of a batch
-        ``noise.shard(first_sample=...)``).
+        """``count`` different chains, one for each sample that ``noise`` names (for a part of a
+        batch give ``noise.shard(first_sample=...)``).
 
-        Sample b gets chain ``(a b + c) mod size``, where a and c, a having no divisor in common
-        with size, are drawn from the noise: so each chain is as likely as another. Within one
-        training step, one ``noise.step``, sample ids below size get different chains.
+        Sample b gets chain ``(a b + c) mod size``. a and c are drawn from the noise, a without a
+        common divisor with size, so each chain is as likely as another. Within one training step,
+        that is one ``noise.step``, sample ids below size get different chains.
 
         Raises TypeError and ValueError for a count or noise that doesn't fit: sample ids that are
-        not below size, or twice the same; a seed per sample.
+        not below size, or occur twice; a seed per sample.
         """
         op = f"{_OP}.draw"
         count = int(checked_count(op, "count", count))
@@ -120,7 +120,7 @@ class ReplayBuffer(nn.Module):
         device = self.states.device
         with torch.no_grad():
             a, c = self._permutation(noise)
-            ids = (a * samples + c) % self.size  # on the CPU, where names are made
+            ids = (a * samples + c) % self.size  # on the CPU, since names are made there
             chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
             ids = ids.to(device)
             fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (
@@ -132,8 +132,8 @@ class ReplayBuffer(nn.Module):
 
     @torch.no_grad()
     def put(self, drawn: Drawn, x: Tensor) -> None:
-        """Take the chains back where they have got to, x (B, ...). One that is not finite begins
-        anew when it is drawn next.
+        """Store the states x (B, ...) that the chains have reached. A chain that is not finite
+        begins anew when it is drawn next.
 
         Raises TypeError and ValueError for an x that is not like ``drawn.x``.
         """
@@ -169,7 +169,7 @@ class ReplayBuffer(nn.Module):
         return data.detach().to(self.states.device, dtype)
 
     def _samples(self, op: str, count: int, noise: Noise) -> Tensor:
-        """The ids of the batch's samples, once they are known to be different chains."""
+        """Checks that the batch's samples get different chains; returns the samples' ids."""
         if not isinstance(noise, Noise):
             raise TypeError(f"{op}: noise must be a Noise, got {type(noise).__name__}")
         if isinstance(noise.seed, Tensor):
@@ -217,7 +217,7 @@ class ReplayBuffer(nn.Module):
 
 
 def _gathered(part: Tensor, group: Any) -> Tensor:
-    """The ranks' parts, one after the other."""
+    """The parts of all ranks, concatenated in the order of the ranks."""
     ranks = torch.distributed.get_world_size(group)
     made = [torch.empty_like(part) for _ in range(ranks)]
     torch.distributed.all_gather(made, part.contiguous(), group=group)

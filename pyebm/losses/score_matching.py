@@ -25,7 +25,7 @@ from ._reduction import Reduction
 from ._scores import checked_score, score_of, with_jacobian
 
 METHODS = ("exact", "hutchinson")
-_MOST_DIRECTIONS = 64  # that a kernel holds at once, in its cache or next to it
+_MOST_DIRECTIONS = 64  # as many as a kernel holds at once, in the cache or close to it
 Fn = Target | Callable[[Tensor], Tensor]
 _of_x = functools.partial(by_samples, samples="x")
 
@@ -34,9 +34,8 @@ _of_x = functools.partial(by_samples, samples="x")
 def fisher_divergence(
     score_fn: Fn, target: Fn, x: Tensor, *, weight: Coefficient | None = None, reduction: str = "batchmean"
 ) -> Tensor:
-    """The Fisher divergence ``1/2 w_b sum_i (s(x) - grad log p(x))_i^2``, for samples x of
-    whichever law it is an expectation over: explicit score matching (Hyvarinen 2005, eq. 2), where
-    p is known.
+    """The Fisher divergence ``1/2 w_b sum_i (s(x) - grad log p(x))_i^2``, an expectation over the
+    law of the samples x: explicit score matching (Hyvarinen 2005, eq. 2), for a known p.
 
     Args:
         score_fn: the score s, a function (B, ...) -> (B, ...), or one of :mod:`pyebm.targets`; for
@@ -89,8 +88,8 @@ def score_matching(
     """Score matching, ``w_b sum_i (1/2 s_i^2 + ds_i/dx_i)``: Hyvarinen (2005), eq. 4.
 
     Its mean over the data is the Fisher divergence to the data's density, up to a constant. The
-    sums are over all of a sample's elements, an image's channels and pixels among them, and nothing
-    is divided by their number.
+    sums run over all elements of a sample, such as an image's channels and pixels, and are not
+    divided by their number.
 
     Equivalent, for one sample, to::
 
@@ -100,12 +99,12 @@ def score_matching(
         fn: as score_fn of :func:`fisher_divergence`. It must have second derivatives: an energy
             whose activations are ReLU has none, and learns nothing from this.
         x: data (B, ...), float16, bfloat16, float32 or float64; any strides.
-        method: "exact" takes the trace by D backward passes, D being a sample's elements: for a
-            few. "hutchinson" estimates it as the mean of ``v' (ds/dx) v`` over vectors v of +-1,
-            without a bias.
-        noise: names those vectors ("hutchinson" alone): they are those of
+        method: "exact" takes the trace by D backward passes, one for each element of a sample, so
+            it suits a small D. "hutchinson" estimates it as the mean of ``v' (ds/dx) v`` over
+            vectors v of +-1, without a bias.
+        noise: names those vectors (for "hutchinson" only); they are the same as in
             :func:`sliced_score_matching`.
-        n_projections: how many of them a sample has.
+        n_projections: how many vectors v each sample has.
         weight, reduction: as in :func:`fisher_divergence`.
 
     Returns:
@@ -174,9 +173,9 @@ def sliced_score_matching(
         projection: "rademacher" (each element +-1), "gaussian", or "sphere" (uniform, of length
             sqrt(D)).
         variance_reduced: integrate the second term over v in closed form.
-        weight, reduction: as in :func:`fisher_divergence`. Without the reduction of variance there
-            is nothing by element: reduction="none", and a weight that differs between a sample's
-            elements, are refused.
+        weight, reduction: as in :func:`fisher_divergence`. Without the reduction of variance the
+            loss has no terms by element, so reduction="none" and a weight that differs between a
+            sample's elements are refused.
 
     Returns and raises as :func:`score_matching`; ValueError too for a Noise that does not fit the
     batch.
@@ -234,7 +233,7 @@ def _sliced(
 
 
 def _fused(fn: Fn, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
-    """The loss from the kernel, where it takes fn and the reduction."""
+    """The loss from the kernel; None if the kernel does not take fn or the reduction."""
     weight = reduced.in_one_sum()
     if weight is None:
         return None
@@ -266,8 +265,8 @@ class FisherDivergenceLoss(nn.Module):
 
 
 class ScoreMatchingLoss(nn.Module):
-    """:func:`score_matching` as a module; the noise, another one in each step, is given with the
-    call.
+    """:func:`score_matching` as a module. Each call gives its noise, a new one in each training
+    step.
 
     Example:
         >>> import torch, pyebm

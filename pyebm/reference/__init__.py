@@ -1,6 +1,6 @@
 """The plainest code that is right: every op of :mod:`pyebm._ops` in pure PyTorch, in the order of
-operations that the noise contract (docs/noise.md) promises, on any device. The kernels are held to
-it with ``torch.equal``.
+operations that the noise contract (docs/noise.md) promises, on any device. The tests compare the
+kernels with it by ``torch.equal``.
 
 In each file the functions of arithmetic come first (Philox, normals, the update, the residual, the
 scores), then the ops, which have the signatures of the compiled ones and write into the tensors

@@ -1,4 +1,4 @@
-"""Many steps: the loop that the chain kernels are."""
+"""Many steps: the loop that the chain kernels run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def langevin_chain(args: LangevinChain) -> None:
 
 
 def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: ChainSteps) -> None:
-    """The loop, with score(state, step)."""
+    """Runs the loop; ``score`` is called as score(state, step)."""
     schedules = (
         ("step_size", steps.step_size_rows, steps.step_size_per_step, True),
         ("temperature", steps.temperature_rows, steps.temperature_per_step, False),

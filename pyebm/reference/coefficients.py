@@ -1,5 +1,5 @@
-"""Coefficients as the reference's ops take them: numbers, or rows of values; their checks; and the
-dtype of the arithmetic."""
+"""Coefficients of the reference's ops, numbers or rows of values, with their checks; and the dtype
+of the arithmetic."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from .._derivatives import checkable
 
 
 def work_of(x: Tensor) -> Tensor:
-    """Half precisions are computed in float32 and rounded once, at the store."""
+    """x in the dtype of the arithmetic: half precisions are computed in float32 and rounded once,
+    at the store."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
     """A coefficient in float64, shaped to go with ``like``.
 
-    Of n rows each serves the next ``like.numel() / n`` elements, in logical order: one for all, one
-    per sample, one per token of each sample, one per element.
+    Each of n rows serves ``like.numel() / n`` consecutive elements, in logical order: there is one
+    row for all, or one per sample, per token of each sample, or per element.
     """
     if rows is None:
         rows = torch.tensor([number], dtype=torch.float64, device=like.device)
@@ -29,8 +30,8 @@ def column(number: float, rows: Tensor | None, like: Tensor) -> Tensor:
 
 
 def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sample") -> None:
-    """The kernels check coefficients before they write; so does their twin (on the CPU: no wait for
-    a device)."""
+    """Checks the values of a coefficient before anything is written, as the kernels do; only on the
+    CPU, since elsewhere the check would wait for the device."""
     if checkable(value):
         ok = torch.isfinite(value) & ((value > 0) if positive else (value >= 0))
         if not ok.all():
@@ -43,7 +44,7 @@ def require(op: str, name: str, value: Tensor, positive: bool, one: str = "sampl
 
 
 def require_finite(op: str, **rows: Tensor | None) -> None:
-    """The same of coefficients without another bound; numbers are checked by the public calls."""
+    """Checks that coefficients without a bound are finite; the public calls check numbers."""
     for name, row in rows.items():
         if row is not None and checkable(row) and (bad := ~row.isfinite().flatten()).any():
             worst = int(bad.nonzero()[0])

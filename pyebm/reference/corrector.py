@@ -1,5 +1,5 @@
-"""The Langevin step that finds its own size: the corrector of score-based models (Song et al. 2021,
-algorithms 4 and 5)."""
+"""The Langevin step that chooses its own size: the corrector of score-based models (Song et al.
+2021, algorithms 4 and 5)."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ def corrector_step(
     loss: Callable[..., None] = denoising_loss,
     step: Callable[..., None] = langevin_step,
 ) -> None:
-    """On any device, without waiting for it; ``loss`` makes the sums and ``step`` the step, by
-    kernels where there are."""
-    if not x.shape[0]:  # nothing to take a mean of
+    """Runs on any device, without waiting for it. ``loss`` makes the sums of squares and ``step``
+    the step, each by the device's kernel if it has one."""
+    if not x.shape[0]:  # an empty batch has no mean
         return
     sums = torch.empty(
         (2, x.shape[0]), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device
     )
     of_noise, of_score = sums.unbind()
     rows = (None, None, None, None)
-    # Of the normals, which are made in the kernel and nowhere kept, and of the score.
+    # The sums of squares of the normals, which the kernel makes and does not store, and of the
+    # score.
     loss(of_noise, None, score, 0.0, 1.0, 0.0, 1.0, 1.0, False, _SAMPLE, name, *rows, None, None, seeds, ids)
     loss(of_score, None, score, 1.0, 0.0, 0.0, 1.0, 1.0, False, _SAMPLE, None, *rows, score)
     norm2 = sums.double()

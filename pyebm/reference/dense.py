@@ -1,6 +1,6 @@
-"""The scores and energies of the dense targets, whose kernels need not agree with these to the last
-bit: computed in float64, so that what they give is the truth about the packed parameters, rounded
-once. docs/targets.md has the bound that the kernels keep.
+"""The scores and energies of the dense targets, computed in float64 and rounded once, so they are
+exact for the packed parameters. The kernels need not agree with them to the last bit;
+docs/targets.md has the bound that the kernels keep.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def row_stride(dim: int) -> int:
-    """From one row of a packed matrix to the next (csrc/common/targets.h): none that have all rows
-    want one place in a cache."""
+    """The distance from one row of a packed matrix to the next (csrc/common/targets.h), chosen so
+    that the rows don't all fall on the same cache set."""
     return dim if dim % 512 else dim + 16
 
 
 def padded(matrix: Tensor) -> Tensor:
-    """The rows of a matrix as the kernels take them, one after the other, flat; a view where there
-    is nothing to pad."""
+    """The rows of a matrix, padded and one after the other, as the kernels take them; a view if
+    there is nothing to pad."""
     more = row_stride(matrix.shape[1]) - matrix.shape[1]
     return (torch.nn.functional.pad(matrix, (0, more)) if more else matrix).flatten()
 
@@ -33,8 +33,8 @@ def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
     """``sum_d precision_md (x_bd - mean_md)^2``, (B, M), for precision (M, 1) or (M, D) or (1, D):
     by matrix products, in float64.
 
-    What cancels in them costs (|x| / scale)^2 2^-53, which a common center of the means keeps as
-    small as may be.
+    Cancellation in them costs an error of (|x| / scale)^2 2^-53; x and the means are taken from a
+    common center of the means to keep it small.
     """
     center = mean.mean(0)
     x, mean = x - center, mean - center
@@ -51,9 +51,9 @@ def squares(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
 
 
 def _mixture(x: Tensor, params: Tensor) -> tuple[Tensor, ...]:
-    """One variance for all dimensions of a component, times ``inverse`` of each dimension:
-    csrc/cpu/simd/mixture_kernels.h Mixture. That is x times ``inverse``, the logs of q, and the
-    variances, ``inverse`` and the means.
+    """A mixture with one variance for all dimensions of a component, in a space stretched by
+    ``inverse`` of each dimension (csrc/cpu/simd/mixture_kernels.h Mixture). Returns x times
+    ``inverse``, the logs of q, and the variances, ``inverse`` and the means.
     """
     dim, flat = x.shape[1], params.double()
     count = (flat.numel() - dim) // (3 + row_stride(dim))
@@ -76,8 +76,8 @@ def mixture_energy(x: Tensor, params: Tensor) -> Tensor:
 
 
 def _mixture_diagonal(x: Tensor, params: Tensor) -> tuple[Tensor, ...]:
-    """A variance for every dimension of every component: the logs of q, the means and
-    precisions."""
+    """A mixture with a variance for every dimension of every component. Returns the logs of q, the
+    means and the precisions."""
     dim, flat = x.shape[1], params.double()
     count = flat.numel() // (1 + 2 * row_stride(dim))
     mean, precision = _matrices(flat[count:], dim, 2)

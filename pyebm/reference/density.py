@@ -12,7 +12,8 @@ from .targets import target_energy, target_score
 def evaluate(
     density: Density, x: Tensor, score: Tensor, energy: Tensor | None = None, constant: float = 0.0
 ) -> None:
-    """Into ``score`` and, where given, ``energy``, to which a closed form adds ``constant``."""
+    """Writes the score and, if ``energy`` is given, the energy; a closed form adds ``constant`` to
+    the energy."""
     target, params, layout, biases = density
     if layout is not None:
         network_score(score, x, layout, params, biases, energy)

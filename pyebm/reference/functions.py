@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .noise import horner, sqrt, sqrt64
 
-LANES = 32  # of a sum
+LANES = 32  # the partial sums of a sum
 
 
 def _floats(text: str) -> list[float]:
@@ -18,8 +18,8 @@ def _floats(text: str) -> list[float]:
 
 
 class _Real(NamedTuple):
-    """The constants of csrc/common/functions.h Real<float> and Real<double>; polynomials lowest
-    power first."""
+    """The constants of csrc/common/functions.h Real<float> and Real<double>. A polynomial's
+    coefficients begin with the lowest power."""
 
     bits: torch.dtype
     mantissa: int
@@ -130,14 +130,14 @@ def root(x: Tensor) -> Tensor:
     """The correctly rounded square root."""
     if x.dtype != torch.float64:
         return sqrt(x)
-    if torch.compiler.is_compiling():  # which takes no Function with a jvp
+    if torch.compiler.is_compiling():  # torch.compile can't trace a Function with a jvp
         return x.sqrt()
     made: Tensor = _Root64.apply(x)  # type: ignore[no-untyped-call]
     return made
 
 
 def sum_of(terms: Tensor) -> Tensor:
-    """The sum over the last dimension in a fixed order, csrc/common/targets.h kSumLanes."""
+    """The sum over the last dimension, in the fixed order of csrc/common/targets.h kSumLanes."""
     width = terms.shape[-1]
     lanes = torch.nn.functional.pad(terms, (0, -width % LANES)).unflatten(-1, (-1, LANES)).unbind(-2)
     total: Tensor = lanes[0]

@@ -30,8 +30,8 @@ def affine_update(
     high: float | None = None,
     clip: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """(mean, value) = (a x + b g, clamp((a x + b g) + c z)), every product and sum rounded by
-    itself; differentiable."""
+    """(mean, value) = (a x + b g, clamp((a x + b g) + c z)); every product and every sum is rounded
+    on its own. Differentiable."""
     require_finite("affine_step", a=a_rows, b=b_rows, c=c_rows)
     work = work_of(x)
     a, b, c = (
@@ -67,12 +67,12 @@ def langevin_update(
 
 
 def _spread_of(eta: Tensor, t: Tensor) -> Tensor:
-    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, which the root's derivative, infinite there,
-    would not say.
+    """sqrt(2 eta T). At T = 0 it is 0 whatever eta is, so its derivative by eta is 0 there, though
+    the root's derivative is infinite.
 
-    The derivative by T is infinite there too; it is 0 by convention, as that of torch's norms at 0,
-    so that a temperature which a schedule takes to 0 leaves no NaN in what the schedule was made
-    of.
+    The derivative by T is infinite there too. By convention it is 0, like that of torch's norms at
+    0, so that a schedule that ends at a temperature of 0 leaves no NaN in the gradients of the
+    tensors that made the schedule.
     """
     square = 2.0 * eta * t
     if not wanted(eta, t):

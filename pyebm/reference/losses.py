@@ -20,8 +20,8 @@ def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Ten
 
 
 def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
-    """(residual, loss weight, gradient coefficient), the last two in float64, shaped to go with the
-    residual."""
+    """(residual, loss weight, gradient coefficient); the last two are float64, in a shape that
+    broadcasts to the residual."""
     p = work_of(pred)
     k, la = column(terms.kappa, terms.kappa_rows, pred), column(terms.lam, terms.lam_rows, pred)
     m, w = column(terms.mu, terms.mu_rows, pred), column(terms.weight, terms.weight_rows, pred)
@@ -48,8 +48,8 @@ def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def divisor(pred: Tensor, reduction: int) -> int:
-    """What the reduction divides the sum by: nothing, all elements (mean) or the samples
-    (batchmean)."""
+    """The number that the reduction divides the sum by: 1, the number of elements (mean) or of
+    samples (batchmean)."""
     return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
 
 
@@ -62,8 +62,8 @@ def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
 
 
 def composed_loss(pred: Tensor, terms: LossTerms) -> Tensor:
-    """The loss from operations that autograd, forward mode and vmap follow, in the dtype that the
-    op gives."""
+    """The loss from operations that autograd, forward mode and vmap can follow, in the dtype of the
+    op's loss."""
     r, w, _ = loss_terms(pred, terms)
     return reduced(pred, terms.reduction, r, w).to(r.dtype)
 
@@ -84,9 +84,9 @@ def denoising_loss(args: DenoisingLoss) -> None:
 
 
 def batch_sum(losses: Tensor) -> Tensor:
-    """The sum of (B,) losses in the CPU kernels' order: in blocks of 64, which are added one after
-    another, and a block in eight lanes. An order that is fixed gives the same bits for any threads
-    and cuts; lanes don't wait for each other."""
+    """The sum of (B,) losses in the CPU kernels' order: each block of 64 is summed in eight lanes,
+    and the blocks are added one after another. A fixed order gives the same bits for any number of
+    threads and any cut; lanes are fast, since they don't wait for each other."""
     blocks = torch.nn.functional.pad(losses, (0, -losses.shape[0] % 64)).reshape(-1, 8, 8)
     lanes = _one_by_one(blocks.movedim(1, -1))
     while lanes.shape[1] > 1:
@@ -104,12 +104,12 @@ def sample_sums(r: Tensor, w: Tensor) -> Tensor:
     return (w * squares).reshape(batch, elements).sum(1)
 
 
-CHUNK, LANES = 1024, 16  # elements that a kernel takes at once, and the partial sums that it keeps
+CHUNK, LANES = 1024, 16  # a kernel takes 1024 elements at once, and keeps 16 partial sums
 
 
 def kernel_sums(r: Tensor, w: Tensor) -> Tensor:
-    """The same in the CPU kernels' order, float32's squares and partial sums included:
-    csrc/cpu/simd/loss_kernels.h sum_of."""
+    """``sum_i w r^2`` of every sample in the CPU kernels' order, with float32's rounding of squares
+    and partial sums: csrc/cpu/simd/loss_kernels.h sum_of."""
     batch, elements = r.shape[0], math.prod(r.shape[1:])
     whole = w.numel() in (1, batch)
     terms = (r * r if whole else w.to(r.dtype) * (r * r)).reshape(batch, elements)
@@ -122,7 +122,7 @@ def kernel_sums(r: Tensor, w: Tensor) -> Tensor:
 
 
 def _one_by_one(values: Tensor) -> Tensor:
-    """The sum over the last dimension, one number after another."""
+    """The sum over the last dimension, added one number after another."""
     total = values.new_zeros(values.shape[:-1])
     for each in values.unbind(-1):
         total = total + each
@@ -140,7 +140,7 @@ def scale_(grad: Tensor, grad_output: Tensor) -> None:
 
 
 def spread(grad_output: Tensor, r: Tensor) -> Tensor:
-    """A loss of shape () or (B,) has a gradient per batch or per sample; an elementwise one has one
-    per element."""
+    """grad_output in a shape that broadcasts to r. It has one number for a loss of shape (), one
+    per sample for (B,), one per element for an elementwise loss."""
     g = grad_output.to(r.dtype)
     return g if g.shape == r.shape else g.reshape(-1, *[1] * (r.dim() - 1))

@@ -1,4 +1,5 @@
-"""Metropolis' test: take a proposal or stay; and the step size that finds its own acceptance."""
+"""Metropolis' test, which takes a proposal or stays, and the dual averaging that adapts the step
+size to a target acceptance."""
 
 from __future__ import annotations
 
@@ -40,12 +41,13 @@ def metropolis(
     draw: Callable[..., None] = uniform_,
     loss: Callable[..., None] = denoising_loss,
 ) -> None:
-    """On any device; ``draw`` makes the uniforms and ``loss`` the sums of squares, in kernels where
-    there are some."""
+    """Runs on any device. ``draw`` makes the uniforms and ``loss`` the sums of squares, each by the
+    device's kernel if it has one."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
 
     def squares(a: Tensor, sign: float, momentum: Tensor | None) -> Tensor:
-        """Of ``sign step a - x + proposal``, or of ``sign step a + momentum``."""
+        """Each sample's sum of squares of ``sign step a - x + proposal``, or with a momentum of
+        ``sign step a + momentum``."""
         lam, mu, z, x0 = (-1.0, 1.0, x, proposal) if momentum is None else (1.0, 0.0, momentum, None)
         kappa_rows = step_rows if step_rows is None or sign > 0 else -step_rows
         sums = torch.empty(x.shape[:1], dtype=dtype, device=x.device)
@@ -54,16 +56,15 @@ def metropolis(
         return sums.double()
 
     before, after = squares(score, -1.0, first), squares(proposal_score, 1.0, last)
-    uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # float32's numbers, widened
+    uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # holds float32 numbers
     draw(uniform, name, seeds, ids)
     torch.sub(energy, proposal_energy, out=log_alpha)
     log_alpha.div_(temperature).add_(
         (before - after).div_(scale if scale_rows is None else scale_rows.double())
     )
-    log_alpha.masked_fill_(
-        proposal_energy == -math.inf, -math.inf
-    )  # it would be accepted, and then never left
-    torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # never where it is NaN
+    # A proposal of energy -infinity would be accepted, and the chain would never leave it.
+    log_alpha.masked_fill_(proposal_energy == -math.inf, -math.inf)
+    torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # false if log_alpha is NaN
     accepted.add_(accept)
     chosen = accept.reshape(-1, *[1] * (x.dim() - 1))
     torch.where(chosen, proposal, x, out=x)
@@ -82,11 +83,11 @@ def dual_averaging(
     target: float,
     together: bool,
 ) -> None:
-    """On any device, without waiting for it; on the CPU by operations that IEEE rounds, with the
-    kernel's bits."""
-    exp = exponential if log_alpha.is_cpu else torch.exp  # some sixty launches would cost more than a step
+    """Runs on any device, without waiting for it. On the CPU it uses operations that IEEE 754
+    rounds correctly, and so has the kernel's bits."""
+    exp = exponential if log_alpha.is_cpu else torch.exp  # elsewhere its sixty launches cost more than a step
     m = steps.add_(1.0)
-    root = sqrt64(m)  # torch's own may be off by the last bit
+    root = sqrt64(m)  # torch.sqrt may be off by the last bit
     acceptance = exp(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
     if together:
         acceptance = mean(acceptance)
@@ -102,11 +103,11 @@ def dual_averaging(
 
 
 def mean(values: Tensor) -> Tensor:
-    """Over the last dimension, on the CPU in one order, csrc/cpu/loops/batch_mean.h's: half is
-    added to half, until one is left.
+    """The mean over the last dimension. On the CPU it has the order of
+    csrc/cpu/loops/batch_mean.h: one half is added to the other until one number is left.
 
-    Elsewhere torch's own, in one launch; in compiled code too, where the halves would be compiled
-    anew for every count.
+    Elsewhere it is torch's own, in one launch; in compiled code too, since the halves would be
+    compiled anew for every count.
     """
     if not values.is_cpu or torch.compiler.is_compiling():
         return values.mean(-1)

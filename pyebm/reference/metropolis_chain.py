@@ -1,4 +1,4 @@
-"""Many steps of MALA or HMC on a target: the ops that take one, step by step."""
+"""Many steps of MALA or HMC on a target, by the ops that take a single step."""
 
 from __future__ import annotations
 

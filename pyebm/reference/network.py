@@ -1,6 +1,6 @@
-"""The score and the energy of a network of dense layers, forward and back by hand. PyTorch's matrix
-products and activations: the kernels are held to a bound here, not to the bits, and a sample's
-digits may depend on its batch."""
+"""The score and the energy of a network of dense layers, forward and back by hand, with PyTorch's
+matrix products and activations. The kernels must agree with them within a bound, not to the bit,
+since a sample's last digits may depend on its batch here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _gelu_tanh_slope(z: Tensor, _: float) -> Tensor:
     return s + z * s * (1 - s) * c * (1 + 3 * 0.044715 * z * z)
 
 
-# Each activation and its derivative, of z and the activation's parameter.
+# Each activation and its derivative, as functions of z and the activation's parameter.
 _Function = Callable[[Tensor, float], Tensor]
 _FUNCTIONS: dict[str, tuple[_Function, _Function]] = {
     "identity": (lambda z, _: z, lambda z, _: torch.ones_like(z)),
@@ -70,7 +70,7 @@ class _Network(NamedTuple):
 def _checked(
     layout: list[int], elements: int, params: Tensor, biases: Tensor | None, rows: tuple[int, ...]
 ) -> None:
-    """The kernel's checks, but for limits of its own."""
+    """The kernel's checks, except for limits that only the kernel has."""
     if len(layout) < 3 or len(layout) != 3 + 4 * layout[2]:
         raise ValueError("network: layout must have 3 numbers and 4 for each of its layers")
     kind, dim, _, *rest = layout
@@ -127,8 +127,8 @@ def _with(activation: str, parameter: float) -> tuple[Callable[[Tensor], Tensor]
 def network_score_of(
     x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """The score at x, (B, ...), in its dtype, and the energies, (B,), in that of params; None where
-    the output is the score."""
+    """The score at x, (B, ...), in x's dtype, and the energies, (B,), in params' dtype; None in
+    their place if the network's output is the score."""
     net = _unpacked(x, layout, params.to(x.device), biases)
     start = work_of(x).reshape(x.shape[0], -1)
     h, sums = start, []

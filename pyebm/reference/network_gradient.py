@@ -1,5 +1,5 @@
-"""Gradients of functions of a network's energies and scores, by autograd through the plain
-evaluation; held to a bound, as that is."""
+"""Gradients of functions of a network's energies and scores, by autograd through the reference's
+evaluation. The kernels must agree with them within a bound."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def losses_of(at: Callable[[Tensor], _Values], x: Tensor, args: NetworkLoss) -> 
 
 
 def _slope_along(score: Tensor, x: Tensor, v: Tensor) -> Tensor:
-    """v . (slope of s) v: the derivative of s along v is that of its product with u, by u."""
+    """v . (ds/dx) v. The derivative of s along v is taken by reverse mode twice: it is the
+    derivative by u of v . (u ds/dx)."""
     u = torch.zeros_like(score, requires_grad=True)
     (back,) = torch.autograd.grad(score, x, u, create_graph=True)
     (along,) = torch.autograd.grad(back, u, v.reshape(x.shape), create_graph=True)
@@ -95,7 +96,7 @@ def _slope_along(score: Tensor, x: Tensor, v: Tensor) -> Tensor:
 
 
 def _differentiate(op: str, args: NetworkGrad | NetworkLoss, total: Callable[..., Tensor]) -> None:
-    """Write the derivatives of total(the network, x) by the numbers that are wanted."""
+    """Write the derivatives of total(the network, x) by the tensors whose gradients are wanted."""
     if args.grad is not None and args.grad.shape != args.params.shape:
         raise ValueError(
             f"{op}: grad must have {args.params.numel()} numbers, as params, got {args.grad.numel()}"

@@ -23,9 +23,8 @@ SIN = "0x1p+0 -0x1.555546p-3 0x1.110778p-7 -0x1.995408p-13"
 COS = "0x1p+0 -0x1.ffffb2p-2 0x1.553e5ep-5 -0x1.6447c6p-10"
 _LOG, _SIN, _COS = ([float.fromhex(c) for c in p.split()] for p in (LOG, SIN, COS))
 _TWO_THIRDS = 0x3F2AAAAB  # the float32 bits of 2/3
-_MINUS_2_LN2 = -float.fromhex(
-    "0x1.62e430p-23"
-)  # -2 ln 2 * 2^-23, for an exponent that still sits above the mantissa
+# -2 ln 2 * 2^-23: the exponent is still shifted left by the 23 bits of the mantissa.
+_MINUS_2_LN2 = -float.fromhex("0x1.62e430p-23")
 _ANGLE = float.fromhex("0x1.921fb6p-32")  # pi/4 * 2^-31
 
 
@@ -35,7 +34,7 @@ def philox4x32_10(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tu
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        p0, p1 = _M0 * c0, _M1 * c2  # wraps around at 2^64, which the masks undo
+        p0, p1 = _M0 * c0, _M1 * c2  # int64 wraps around at 2^64; the masks below remove the sign bits
         c0, c1, c2, c3 = (
             ((p1 >> 32) & _MASK) ^ c1 ^ k0,
             p1 & _MASK,
@@ -54,10 +53,10 @@ def horner(coefficients: list[float], x: Tensor) -> Tensor:
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """The correctly rounded float32 root, which torch.sqrt on the CPU is not always.
+    """The correctly rounded float32 root; torch.sqrt on the CPU does not always round correctly.
 
-    Through float64 it is, though that root may be off by an ulp too: the root of a 24-bit number is
-    never within 2^-50 of the middle between two others.
+    Through float64 the result is correct, though the float64 root may be off by an ulp too: the
+    root of a 24-bit number is never within 2^-50 of the middle between two float32 numbers.
     """
     return x.double().sqrt().float()
 
@@ -77,14 +76,14 @@ def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
     u = radius 2^-32 + 2^-33, the angle is 2 pi angle / 2^32.
     """
-    # u 2^32 = 2^32 m 2^e with m in [2/3, 4/3): split in the bits, then -2 log u = -2 e ln 2 + f
-    # q(f) at f = 1 - m.
+    # Split the bits so that u = m 2^e with m in [2/3, 4/3). Then -2 log u = -2 e ln 2 + f q(f) with
+    # f = 1 - m.
     bits = (radius.float() + 0.5).view(torch.int32) - (32 << 23)
     exponent = (bits - _TWO_THIRDS) & -(1 << 23)
     f = 1.0 - (bits - exponent).view(torch.float32)
     r = sqrt(exponent.float() * _MINUS_2_LN2 + f * horner(_LOG, f))
 
-    # The quadrant is the nearest multiple of a quarter turn; what remains of the angle is in
+    # The quadrant is the nearest multiple of a quarter turn; the remainder of the angle is in
     # [-pi/4, pi/4).
     quadrant = ((angle + (1 << 29)) >> 30) & 3
     remainder = angle << 2 & _MASK

@@ -11,7 +11,7 @@ from .noise import normals
 def perturbed(
     x: Tensor, z: Tensor, alpha: float, sigma: float, alpha_rows: Tensor | None, sigma_rows: Tensor | None
 ) -> Tensor:
-    """alpha x + sigma z, both products and the sum rounded by themselves; differentiable."""
+    """alpha x + sigma z; both products and the sum are rounded on their own. Differentiable."""
     work = work_of(x)
     a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
     require_finite("perturb", alpha=alpha_rows)

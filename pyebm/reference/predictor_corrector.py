@@ -1,4 +1,4 @@
-"""Many times of a reverse diffusion: the ops that take one, step by step."""
+"""Many times of a reverse diffusion, by the ops that take a single step."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from .coefficients import work_of
 from .dense import gaussian_full, mixture, mixture_diagonal, mixture_diagonal_energy, mixture_energy
 from .functions import exponential, root, sine_cosine, sum_of
 
-# Each takes samples (B, D) and the target's packed parameters, in the same dtype, and gives the
-# score (B, D).
+# Each function takes samples (B, D) and the target's packed parameters, in the same dtype, and
+# gives the score (B, D).
 
 
 def harmonic(x: Tensor, params: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def ackley(x: Tensor, params: Tensor) -> Tensor:
     squares, cosines = sum_of(x * x), sum_of(cosine)
     radius = root(squares / elements)
     pull = -(slope * exponential(-(decay * radius))) / (elements * radius)
-    pull = torch.where(radius > 0, pull, 0.0)  # the minimum is a cusp
+    pull = torch.where(radius > 0, pull, 0.0)  # at the minimum, a cusp, the score is 0
     turn = -(c * exponential(cosines / elements)) / elements
     return pull.unsqueeze(1) * x + turn.unsqueeze(1) * sine
 
@@ -85,9 +85,8 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-DENSE = frozenset(
-    {"mixture", "mixture_diagonal", "gaussian_full"}
-)  # whose kernels differ by rounding (reference/dense.py)
+# The kernels of these targets differ from the reference by rounding (reference/dense.py).
+DENSE = frozenset({"mixture", "mixture_diagonal", "gaussian_full"})
 
 
 def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
     kind = TARGETS[target]
     try:
         score = SCORES[kind](work.reshape(work.shape[0], elements), params)
-    except ValueError as error:  # as many numbers as another target has
+    except ValueError as error:  # the number of parameters does not fit this target
         message = (
             f"params: the target {kind} with {params.numel()} parameters has no samples of {elements}"
             " elements"
@@ -108,9 +107,10 @@ def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:
     return score.reshape(x.shape).to(x.dtype)
 
 
-# The energies, up to what Target._constant adds: the same arguments, (B,) in float64.
+# The energies, up to the constant that Target._constant adds. Each function takes the same
+# arguments and gives (B,) in float64.
 
-SPAN = 1024  # terms of a sum in the dtype of the computation; what spans give is added in float64
+SPAN = 1024  # so many terms are summed in the dtype of the computation; these sums are added in float64
 
 
 def added_up(terms: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def harmonic_energy(x: Tensor, params: Tensor) -> Tensor:
 
 def double_well_energy(x: Tensor, params: Tensor) -> Tensor:
     linear, cubic = params.unbind()
-    beyond = x * x - linear / cubic  # the minima
+    beyond = x * x - linear / cubic  # 0 at the minima
     return added_up((0.25 * cubic) * (beyond * beyond))
 
 

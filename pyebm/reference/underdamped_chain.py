@@ -1,4 +1,4 @@
-"""Many steps of underdamped Langevin dynamics: the ops that take one, step by step."""
+"""Many steps of underdamped Langevin dynamics, by the ops that take a single step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def underdamped_chain(args: UnderdampedChain) -> None:
             f" got {tuple(table.shape)}"
         )
     score, name, rows = torch.empty_like(x), args.name.clone(), (None, None, None)
-    evaluate(args.density, x, score)  # which refuses what can't be before anything is written
+    evaluate(args.density, x, score)  # first, since it refuses bad arguments before anything is written
     for k in range(n_steps):
         b, c, d, e, f = table[k if len(table) > 1 else 0].tolist()
         affine_step(x, None, w, 1.0, b, c, name, *rows, None, mask, args.low, args.high, None, *named)

@@ -1,9 +1,9 @@
 """Samplers around a score or an energy: loops that do nothing but call the kernels.
-docs/samplers.md says which one when.
+docs/samplers.md says which one to use when.
 
-All are called alike,
-``sampler(x0, n_steps, noise=..., thin=..., callback=..., progress=..., graph=...)``, and resume
-alike.
+All are called in the same way,
+``sampler(x0, n_steps, noise=..., thin=..., callback=..., progress=..., graph=...)``, and resume in
+the same way.
 """
 
 from ._loop import Sampler

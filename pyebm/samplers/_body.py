@@ -1,5 +1,5 @@
-"""One run of a sampler: what its steps share, checked once, so that a step is its arithmetic and
-nothing else."""
+"""One run of a sampler. Everything that its steps share is checked once, so that a step is only its
+arithmetic."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ._state import State
 
 ScoreFn = Callable[..., Tensor]
 EnergyFn = Callable[[Tensor], Tensor]
-NAN = math.nan  # a number's place where it is one per sample
+NAN = math.nan  # stands in a number's place when there is one per sample
 Bounds = Clamp
-Number = tuple[float, Tensor | None]  # as the ops take a coefficient: a number, or one value per sample
+Number = tuple[float, Tensor | None]  # a coefficient of an op: a number, or one value per sample
 
 
 class Run:
-    """What a body needs to know of the call: a copy of the state, the noise's rows, how long the
-    run is."""
+    """The data of one call that a body needs: a copy of the state, the noise's seeds and ids, the
+    length of the run."""
 
     def __init__(self, call: str, start: State, length: int | None, n_steps: int, graph: bool) -> None:
         self.call, self.extra, self.length, self.n_steps, self.graph = (
@@ -47,24 +47,24 @@ class Run:
             graph,
         )
         check_numbers(call, start.extra)
-        self.followed = inside()  # by a transform, of which no sampler is part
+        self.followed = inside()  # whether a transform is active, which samplers can't take part in
         self.x = self.numbers("x0", self.numbers("x0", start.x).detach().clone())
         self.noise = start.noise
         self.first = start.noise.step
         self.seeds, self.ids = start.noise._rows(self.x.shape[0], self.x)
-        # Whether looking at numbers waits for nothing: not for a device, nor at something that is
-        # only traced.
+        # Whether the host may read numbers without a wait: they are not on another device, nor
+        # traced.
         self.may_look = type(self.x) is Tensor and checkable(self.x)
-        self.work = torch.promote_types(self.x.dtype, torch.float32)  # what a step computes in
+        self.work = torch.promote_types(self.x.dtype, torch.float32)  # the dtype of a step's arithmetic
 
     @property
     def steps(self) -> range:
-        """By their numbers in the noise; only where asked for, since it would be a guard on the
-        first of them in compiled code."""
+        """The run's steps, by their numbers in the noise. It is a property, since in compiled code
+        it adds a guard on the first step."""
         return range(self.first, self.first + self.n_steps)
 
     def need_streams(self, count: int) -> None:
-        """The noise's own stream and those after it, which must exist."""
+        """Checks that the noise's own stream and the count - 1 streams after it exist."""
         if self.noise.stream + count > 2**32:
             raise ValueError(
                 f"{self.call}: stream must leave room for {count} streams below 2**32, got"
@@ -75,34 +75,33 @@ class Run:
         return _ops.kernels(backend, self.x)
 
     def column(self, rows: Tensor) -> Tensor:
-        """(B,) or (1,) as (B, 1, ...), to go with x."""
+        """Rows (B,) or (1,) in the shape (B, 1, ...), which broadcasts to x."""
         return rows.reshape(-1, *[1] * (self.x.dim() - 1))
 
     def name(self, k: int, stream: int = 0) -> Tensor:
-        """Of step k's noise; stream: counted from the noise's own."""
+        """The name of step k's noise. stream: counted from the noise's own."""
         return self.noise._block(k - self.first, 1, 1 + stream, self.x).squeeze(0).select(0, stream)
 
     def rows(self, value: float, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.full(self.x.shape[:1], value, dtype=dtype, device=self.x.device)
 
     def table(self, rows: list[Any], dtype: torch.dtype = torch.float64) -> Tensor:
-        """The host's numbers on the device, without a wait for it."""
+        """Copies the host's numbers to the device without waiting for it."""
         made = torch.tensor(rows, dtype=dtype, device="cpu")  # whatever the default device
         return made.pin_memory().to(self.x.device, non_blocking=True) if self.x.is_cuda else made
 
     def numbers(self, name: str, tensor: Tensor) -> Tensor:
-        """What a user gave, as samplers take it, who run under no_grad: a constant. A tangent is
-        refused (plain)."""
+        """A user's tensor as a constant, since samplers run under no_grad. A tangent is refused
+        (plain)."""
         return plain(self.call, name, tensor) if self.followed else tensor
 
     def coefficient(self, name: str, value: Coefficient, open_low: bool = False) -> Number:
-        if not isinstance(value, Tensor):  # a sampler's own number, which compiled code may know
+        if not isinstance(value, Tensor):  # a sampler's number, which may be a constant in compiled code
             return checked_number(self.call, name, value, 0.0, open_low), None
         value = self.numbers(name, value)
         made = coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
-        if (
-            self.may_look and made[1] is not None
-        ):  # some kernels would check it too, but each in its own words
+        # Some kernels check it too, but each with a message of its own.
+        if self.may_look and made[1] is not None:
             require(self.call, name, made[1], open_low)
         return made
 
@@ -114,76 +113,79 @@ class Run:
         return numbers._replace(params=self.numbers("the target", numbers.params), biases=biases)
 
     def of_step(self, table: Tensor, name: Tensor) -> Tensor:
-        """The row of a table that begins with the run's first step; a graph has its number in
-        ``name``."""
+        """The row of the current step in a table whose first row is the run's first step. In a
+        graph only ``name`` holds the step's number."""
         return table.index_select(0, name.narrow(0, 2, 1) - self.first)
 
     def carried(self, name: str) -> Tensor | None:
-        """What an earlier run left under this name, as a copy; None at a chain's first step."""
+        """A copy of the tensor that an earlier run left under this name; None at a chain's first
+        step."""
         value = self.extra.get(name)
         return None if value is None else value.to(self.x.device, copy=True)
 
 
 class Body:
-    """A sampler's step, with the tensors it works on; all of them stay where they are, so that a
-    graph can replay it."""
+    """A sampler's step, with the tensors it works on. Their addresses never change, so that a graph
+    can replay the step."""
 
-    streams = 1  # draws a step; draw j takes the noise's stream + j
-    fused = False  # has an ``advance``, many steps in one kernel
-    keeps = False  # which keeps the thinned states too
-    by_step = 0  # steps of the run that come before the first that ``advance`` can take
-    takes_names = True  # else its steps are given none, being able to do without
+    streams = 1  # draws per step; draw j takes the noise's stream + j
+    fused = False  # whether it has an ``advance``, many steps in one kernel
+    keeps = False  # whether ``advance`` keeps the thinned states too
+    by_step = 0  # steps at the beginning of the run that ``advance`` can't take
+    takes_names = True  # whether its steps need the names of their noise
 
     def __init__(self, run: Run) -> None:
         self.run, self.x = run, run.x
         self._shape, self._dtype, self._device = run.x.shape, run.x.dtype, run.x.device
 
     def at_once(self) -> int:
-        """The steps of the first call of ``advance``; the next ones' follow from the time it
-        takes."""
+        """The steps of the first call of ``advance``; its time decides how many the next calls
+        take."""
         return 16
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         """Advance ``x`` in place. k is the step's number in the noise, or None in a graph, where
-        only names[0][2] knows it."""
+        only names[0][2] holds it."""
         raise NotImplementedError
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        """``count`` steps at once; where it ``keeps``, states after multiples of thin go to
-        ``kept``, where given."""
+        """Take ``count`` steps at once. A body that ``keeps`` writes the states after multiples of
+        thin to ``kept``, if given."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """What follows the last step of a schedule."""
+        """Do what follows the last step of a schedule, such as the final denoising."""
 
     @property
     def tells(self) -> bool:
-        """Whether its info ever says anything."""
+        """Whether :meth:`info` ever returns anything."""
         return type(self).info is not Body.info
 
     def info(self, k: int) -> dict[str, Any]:
-        """For callbacks and trajectories, after step k: numbers, and tensors on the device. Of one
-        that ``keeps`` states inside a call, k alone decides it."""
+        """Numbers and tensors on the device, for callbacks and trajectories, after step k. For a
+        body that ``keeps`` states inside a call they depend on k alone."""
         del k
         return {}
 
     def totals(self, done: int) -> dict[str, Tensor]:
-        """For trajectories: what is known of the whole run."""
+        """Tensors that describe the whole run, for trajectories."""
         del done
         return {}
 
     def look_back(self, done: int) -> None:
-        """At the run's end: warn of what went wrong, where looking waits for nothing."""
+        """Warn, at the run's end, of anything that went wrong, if the host can read it without a
+        wait."""
 
     def carried(self, done: int) -> dict[str, Tensor]:
-        """The state beyond x."""
+        """The tensors of the state beyond x, by name."""
         del done
         return {}
 
     def fits(self, score: Tensor, name: str = "score", at: Tensor | None = None) -> Tensor:
-        """The score, once it is known to go with x: a kernel reads as many elements as x has.
+        """Checks that the score goes with x, since a kernel reads as many elements as x has;
+        returns it.
 
-        at: the tensor that the score function was given, where it is not x.
+        at: the tensor that the score function was given, if it is not x.
         """
         given = self.x if at is None else at
         if given.shape != self._shape or given.dtype is not self._dtype:
@@ -195,7 +197,7 @@ class Body:
         if self.run.followed and isinstance(score, Tensor):
             score = plain(self.run.call, name, score)
         if type(score) is Tensor and score.layout is torch.strided and score.dtype is self._dtype:
-            if not is_compiling() and score._is_zerotensor():  # autograd's zeros, which have no memory
+            if not is_compiling() and score._is_zerotensor():  # autograd's zero tensors have no memory
                 score = score.clone()
             if score.shape == self._shape and score.device == self._device:
                 return score
@@ -203,8 +205,8 @@ class Body:
 
 
 def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
-    """The score function that fn is, or that the target fn has: then straight to its kernel,
-    checked here once."""
+    """The score function: fn itself, or the kernel of the target fn, which is checked here once and
+    then called directly."""
     if not isinstance(fn, Target):
         if not callable(fn):
             raise TypeError(
@@ -226,7 +228,7 @@ def score_of(run: Run, fn: Any, backend: str | None) -> ScoreFn:
 
 
 def score_at(run: Run, fn: Any, backend: str | None) -> ScoreFn:
-    """The score function of x and a level that fn is, or that the learned target fn has."""
+    """The score function of x and a level: fn itself, or the one of the learned target fn."""
     if not isinstance(fn, Learned):
         return fn  # type: ignore[no-any-return]
     if not fn.condition:
@@ -240,7 +242,8 @@ def score_at(run: Run, fn: Any, backend: str | None) -> ScoreFn:
 def energy_and_score_of(
     run: Run, fn: Any, backend: str | None
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
-    """Both by a target's kernel, in the same two tensors each time; None where there is none."""
+    """A function that gives energy and score by a target's kernel, in the same two tensors each
+    time; None if there is no such kernel."""
     kernels = run.kernels(backend)
     known = run.x.is_cpu and "target_energy" in kernels and isinstance(fn, Target)
     if not known or not fn._has_energy_kernel or not fn._has_score_kernel(backend, run.x):
@@ -299,8 +302,8 @@ class Potential:
             energy, score = energy_and_score(self.call, self.energy_fn, x)
             return self.run.numbers("energy", energy), score
         if x.shape[0] == 1 and isinstance(self.energy_fn, Target):
-            # torch sums a single long row in as many parts as there are threads, two rows one by
-            # one.
+            # torch cuts the sum of a single long row by the number of threads, but sums each of two
+            # rows whole. So the row is doubled, for bits that don't depend on the threads.
             energy = self.energy_fn(x.expand(2, *x.shape[1:]))[:1]
         else:
             energy = self.energy_fn(x)
@@ -316,7 +319,7 @@ def number(call: str, name: str, value: Coefficient, low: float = 0.0, open_low:
 
 
 class StepOptions:
-    """What :func:`pyebm.langevin_step` takes besides a step size, and clamps by element."""
+    """The options of :func:`pyebm.langevin_step` besides the step size; also clamps by element."""
 
     def __init__(
         self,
@@ -335,34 +338,34 @@ class StepOptions:
         )
 
     def tail(self, run: Run, *rows: Tensor | None) -> tuple[Any, ...]:
-        """What follows an update's name: rows, mean, mask, low, high, score_clip, seeds, ids; empty
-        where all of it is None."""
+        """The arguments of an update after its noise's name: rows, mean, mask, low, high,
+        score_clip, seeds, ids; empty if all of them are None."""
         options = step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
         tail = (*rows, None, *options, run.seeds, run.ids)
         return tail if any(value is not None for value in tail) else ()
 
     def of_a_chain(self, run: Run) -> tuple[Tensor | None, float | None, float | None, float | None]:
-        """(mask, low, high, score_clip) as a chain's op takes them: the clamp, where the kernels do
-        it."""
+        """(mask, low, high, score_clip) as a chain's op takes them; the clamp only if it is one
+        that the kernels do."""
         return step_options(run.call, run.x, self._numbers(), self.score_clip, self.mask)
 
     def fits_a_chain(self, target: Target, run: Run) -> bool:
-        """Whether the target has a chain's op here, and that has all that is asked for."""
+        """Whether the target has a chain's op here, and that op has all the options asked for."""
         limited = self.mask is not None or self.score_clip is not None
         return (self.clamp is None or self._numbers() is not None) and target._has_chain(
             self.backend, run.x, limited
         )
 
     def after(self, run: Run) -> Clamped | None:
-        """The clamp, where it is to be done after a step."""
+        """The clamp that must be done after a step, or None."""
         return None if self.clamp is None or self._numbers() is not None else Clamped(run, self)
 
     def _numbers(self) -> Clamp | None:
-        """The clamp, where it is a pair of numbers."""
+        """The clamp if it is a pair of numbers, else None."""
         clamp = self.clamp
         if isinstance(clamp, (tuple, list)) and len(clamp) == 2:
             return None if any(isinstance(side, Tensor) and side.numel() != 1 for side in clamp) else clamp
-        return clamp  # of anything else step_options says what is wrong
+        return clamp  # anything else goes to step_options, which says what is wrong
 
     def expanded_mask(self, run: Run) -> Tensor | None:
         return step_options(run.call, run.x, mask=self.mask)[0]

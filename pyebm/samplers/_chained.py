@@ -1,4 +1,4 @@
-"""Bodies whose steps one kernel takes."""
+"""The base of bodies that take many steps in one kernel."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from ._body import Body, Run
 
 
 class Chained(Body):
-    """A subclass has ``params``, the target's numbers, and defines :meth:`launch`."""
+    """A body with a chain's kernel. A subclass has ``params``, the target's numbers, and defines
+    :meth:`launch`."""
 
     fused = keeps = True
     params: Tensor
 
     def __init__(self, run: Run, *rest: Any) -> None:
         super().__init__(run, *rest)
-        # Of the noise; on a GPU it is filled in over there, with nothing to wait for.
+        # The name of the noise. On a GPU it is filled in by the device, so nothing waits.
         on_host, batch = run.x.is_cpu, run.x.shape[0]
         self._noise_name = (
             run.noise._named(batch, run.x)[0].clone()
@@ -27,8 +28,8 @@ class Chained(Body):
         )
 
     def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
-        """The steps first, ..., first + count - 1 by one call of an op; with thin, every thin-th
-        state goes to ``states``."""
+        """Take the steps first, ..., first + count - 1 by one call of an op. With thin, every
+        thin-th state goes to ``states``."""
         raise NotImplementedError
 
     def at_once(self) -> int:

@@ -1,4 +1,4 @@
-"""Clamps whose bounds differ between elements, which the kernels don't do."""
+"""Clamps whose bounds differ between elements; the kernels don't do them."""
 
 from __future__ import annotations
 

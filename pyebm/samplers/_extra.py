@@ -1,4 +1,5 @@
-"""What a State carries beyond x: which names there are, and what each may be."""
+"""Checks the tensors that a State carries beyond x: their names, and the values that each may
+have."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _ANY, _FINITE, _POSITIVE = "any", "finite", "> 0 and finite"
 _NUMBERS, _ROWS = "shape of x", "one per sample"
 _COUNT = "an int64 number in [0, 2**32]"
 
-# What belongs together: all of it is there, or none. A chain that diverges leaves a velocity and a
-# window that are not finite.
+# Groups of names: either all names of a group are there, or none. Velocity and window may be
+# infinite or NaN, since a chain that diverges leaves them so.
 _GROUPS: tuple[dict[str, tuple[str, str]], ...] = (
     {"velocity": (_NUMBERS, _ANY)},
     {
@@ -36,7 +37,7 @@ _KINDS = {name: kind for group in _GROUPS for name, kind in group.items()}
 
 
 def check_extra(extra: Any, x: Tensor) -> None:
-    """Names, types and shapes: what can be seen without a look at the numbers."""
+    """Checks names, types and shapes, which needs no look at the numbers."""
     if not isinstance(extra, dict):
         raise TypeError(f"State: extra must be a dict of tensors, got {type(extra).__name__}")
     if not extra:
@@ -75,7 +76,7 @@ def check_extra(extra: Any, x: Tensor) -> None:
 
 
 def check_numbers(call: str, extra: dict[str, Tensor]) -> None:
-    """The numbers, where a look at them waits for nothing."""
+    """Checks the numbers, if the host can read them without a wait."""
     for name, value in extra.items():
         must = _KINDS[name][1]
         if not checkable(value):

@@ -14,11 +14,11 @@ _WARM = 2  # steps before the capture: libraries set themselves up at their firs
 
 
 class Replay:
-    """Calls ``body.step`` as often as asked, most of the times by replaying its launches.
+    """Calls ``body.step`` as often as asked, after the first steps by replaying its launches.
 
     Args:
         body: its ``step(names, None)`` must not depend on the host's count of the steps.
-        names: int64 (streams, 4) on the device, of the first step.
+        names: the names of the first step's noise, int64 (streams, 4) on the device.
     """
 
     def __init__(self, body: Body, names: Tensor) -> None:
@@ -41,7 +41,7 @@ class Replay:
 
 
 def on_the_side(once: Callable[[], None]) -> None:
-    """On a stream of its own, as a capture's warm-up must be."""
+    """Call ``once`` on a CUDA stream of its own, as a capture's warm-up requires."""
     stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
@@ -50,7 +50,7 @@ def on_the_side(once: Callable[[], None]) -> None:
 
 
 def capture(once: Callable[[], None]) -> Callable[[], None]:
-    """The launches of ``once``, recorded but not run; the result runs them."""
+    """Record the launches of ``once`` without running them; returns a function that runs them."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         once()

@@ -1,5 +1,5 @@
-"""Inpainting: elements that are known are set to the data at the current noise level before every
-look at the score."""
+"""Inpainting: before every evaluation of the score, the known elements are set to the data at the
+current noise level."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ class Known:
         self.perturb = run.kernels(options.backend)["perturb"]
 
     def impose(self, alpha: float | Tensor, sigma: float | Tensor, name: Tensor) -> None:
-        """alpha and sigma: numbers, or tensors of one element on the device."""
+        """Set the known elements. alpha and sigma are numbers, or tensors of one element on the
+        device."""
         (a, a_rows), (s, s_rows) = _number(alpha), _number(sigma)
         self.perturb(self.buffer, self.known, a, s, name, a_rows, s_rows, self.seeds, self.ids)
         torch.where(self.mask, self.x, self.buffer, out=self.x)
 
     def finish(self) -> None:
-        """At the end the data themselves."""
+        """Set the known elements to the data themselves, at the end of a run."""
         torch.where(self.mask, self.x, self.known, out=self.x)
 
 

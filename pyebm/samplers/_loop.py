@@ -1,5 +1,5 @@
-"""The one loop that every sampler is: noise by the step, kept states, callbacks, stopping, a
-progress bar, CUDA graphs."""
+"""The one loop of all samplers: it names each step's noise, keeps states, and has callbacks,
+stopping, a progress bar and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from ._repr import shown
 from ._state import State, Trajectory
 
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
-_BLOCK = 1024  # steps whose names are made at once
-_TICKS = 100  # times that a bar moves
+_BLOCK = 1024  # the names of so many steps are made at once
+_TICKS = 100  # how many times a progress bar moves
 
 
 def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Without gradients, and outside of inference mode: autograd must be able to keep what a run
-    hands to an energy.
+    """Runs ``call`` without gradients and outside of inference mode, since autograd must be able to
+    save the tensors that a run hands to an energy.
 
-    Callbacks see the mode that the caller set. (As a decorator no_grad would keep a sampler from
+    Callbacks see the mode that the caller set. (no_grad as a decorator would keep a sampler from
     being made in compiled code.)
     """
 
@@ -47,7 +47,7 @@ def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Sampler:
-    """What the samplers share. A subclass says what one step does: it makes a :class:`Body`."""
+    """The base class of the samplers. A subclass defines one step: it makes a :class:`Body`."""
 
     length: int | None = None
     """The number of steps in the whole schedule; None where there is none."""
@@ -109,7 +109,7 @@ class Sampler:
         progress: bool = False,
         graph: bool = False,
     ) -> Tensor | State | Trajectory:
-        """Run the sampler: docs/samplers.md says what all of them have in common.
+        """Run the sampler. docs/samplers.md describes what all samplers have in common.
 
         Args:
             x0: the initial state (B, ...), left as it is, or a :class:`State` from which an earlier
@@ -117,8 +117,8 @@ class Sampler:
                 one (seed, step, stream) share their numbers.
             n_steps: how many steps; None, for a sampler with a schedule, for all that remain of it.
             noise: step k of the run draws from ``noise.at(step=noise.step + k)``. An int n is
-                ``Noise(n)``; a torch.Generator gives the seed, drawn from it; None draws a fresh
-                one from torch's default generator. A State brings its own.
+                ``Noise(n)``; from a torch.Generator a seed is drawn; None draws a fresh seed from
+                torch's default generator. A State brings its own noise.
             thin: keep the states after steps thin, 2 thin, ... and return a :class:`Trajectory`.
             callback: called as ``callback(k, x, info)`` after step k = 1, 2, ...; x and the tensors
                 in info are the sampler's own (copy what you keep). A callback that returns True
@@ -131,11 +131,11 @@ class Sampler:
             The last state: a tensor for a tensor, a State for a State; with thin, a Trajectory.
 
         Raises:
-            TypeError, ValueError: what x0, n_steps, thin or noise can't be; whatever a step raises;
-                graph=True off CUDA.
+            TypeError, ValueError: x0, n_steps, thin or noise of the wrong type or value; whatever a
+                step raises; graph=True off CUDA.
             ImportError: progress=True without rich.
-            KeyboardInterrupt, and whatever a score function or a callback raises: with an attribute
-                ``so_far``, the State (with thin, the Trajectory) of the work done
+            KeyboardInterrupt, and whatever a score function or a callback raises: the exception has
+                an attribute ``so_far``, the State (with thin, the Trajectory) of the work done
                 (docs/samplers.md).
 
         Warns (RuntimeWarning), on the CPU: chains of MALA or HMC that start where the energy is not
@@ -176,7 +176,7 @@ class Sampler:
 
     @staticmethod
     def _advance(body: Body, run: Run, at: Progress, callback: Callback | None, progress: bool) -> None:
-        """All of the run's steps, or those until the callback has had enough."""
+        """Takes all of the run's steps, or the steps until the callback stops the run."""
         n_steps, thin, kept, advance = run.n_steps, at.thin, at.kept, _stepper(body, run)
         cuts: Iterable[tuple[int, int]] = ((k, 1) for k in range(n_steps))
         if callback is None:
@@ -221,7 +221,7 @@ class Sampler:
             n_steps = min(n_steps, length - first)
         if thin is not None:
             thin = checked_count(call, "thin", thin, 1, " or None")
-        # What is returned as a State names the noise of a next step.
+        # A returned State names the noise of the next step, so that step must be below 2**32 too.
         if first + n_steps > 2**32 - (thin is not None or stateful):
             raise ValueError(f"{call}: steps must stay below 2**32, got step={first} and n_steps={n_steps}")
         if graph and not _capturable(start.x):
@@ -237,7 +237,8 @@ def _capturable(x: Tensor) -> bool:
 
 
 def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | None], None]:
-    """advance(done, count): the next count steps. One name a step and stream, made in blocks."""
+    """A function that takes the next ``count`` steps. The names, one for each step and stream, are
+    made in blocks."""
     noise = run.noise
     if run.graph:
         replay = _graph.Replay(body, noise._block(0, 1, body.streams, run.x).squeeze(0))

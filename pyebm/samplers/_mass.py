@@ -1,5 +1,5 @@
-"""A mass for every element: given, or learned in the warm-up from the variances that chains
-show."""
+"""A mass for every element, given, or learned in the warm-up from the variances of the chains'
+states."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..reference.metropolis import mean as mean_of
 from ._body import Run, number
 
 LEAST_WARMUP = 20
-_FIRST, _LAST, _WINDOW = 75, 50, 25  # steps, as in Stan
-_SHRINK, _TO = 5.0, 1e-3  # its regularisation: as if 5 states had shown a variance of 0.001
+_FIRST, _LAST, _WINDOW = 75, 50, 25  # numbers of steps, as in Stan
+_SHRINK, _TO = 5.0, 1e-3  # Stan's regularisation: as if 5 more states had a variance of 0.001
 
 
 def mass_of(run: Run, sampler: Any) -> Mass | None:
@@ -32,7 +32,8 @@ def mass_of(run: Run, sampler: Any) -> Mass | None:
 
 
 def windows(warmup: int) -> list[int]:
-    """Where the windows begin and end, from each of which a mass is learned: Stan's schedule.
+    """The steps at which windows begin and end; a mass is learned from each window. This is Stan's
+    schedule.
 
     The first 75 steps and the last 50 find a step size only. Between them are windows of 25, 50,
     100, ... steps, the last of which takes what is left. A warm-up of less than 150 steps gives its
@@ -46,12 +47,12 @@ def windows(warmup: int) -> list[int]:
     while edges[-1] < end:
         following = edges[-1] + size
         size *= 2
-        edges.append(end if following + size > end else following)  # no room for the next one
+        edges.append(end if following + size > end else following)  # no room for the next: take what is left
     return edges
 
 
 class Mass:
-    """``root = 1 / sqrt(mass)``: in x / root every mass is 1.
+    """Holds ``root = 1 / sqrt(mass)``: in the coordinates x / root every mass is 1.
 
     It is learned as Stan learns it (its reference manual, "HMC algorithm parameters"): at a
     window's end ``1 / mass = n / (n + 5) var + 0.001 * 5 / (n + 5)``, where var is the variance of
@@ -78,7 +79,8 @@ class Mass:
         return move / self.root
 
     def learn(self, x: Tensor, count: int) -> bool:
-        """The state after ``count`` steps of the warm-up; True where the mass changed."""
+        """Learn from the state x after ``count`` steps of the warm-up; returns True if the mass
+        changed."""
         if not self.edges or not self.edges[0] < count <= self.edges[-1] or not x.numel():
             return False
         begin = max(edge for edge in self.edges if edge < count)
@@ -86,7 +88,7 @@ class Mass:
         if n == 1:
             self.mean.zero_()
             self.square.zero_()
-        away = x - self.mean  # Welford (1962)
+        away = x - self.mean  # Welford's update of mean and squares (1962)
         self.mean.add_(away / n)
         self.square.add_(away * (x - self.mean))
         if count not in self.edges:
@@ -97,8 +99,8 @@ class Mass:
     def _take(self, n: int) -> None:
         square, mean = self.square, self.mean
         if self.together:
-            # The chains' windows as one: their squares and, of their means around the common mean,
-            # n times the squares. Chains that are not finite are left out.
+            # Join the chains' windows: add their sums of squares, and n times the squares of their
+            # means' distances from the common mean. Chains that are not finite are left out.
             batch = self.run.x.shape[0]
             fine = (square.isfinite() & mean.isfinite()).flatten(1).all(1)
             chains = fine.sum().double().clamp(min=1)
@@ -120,7 +122,7 @@ class Mass:
         self.root = self.inverse.sqrt()
 
     def _by_element(self, rows: Tensor) -> Tensor:
-        """(elements, B), for means over the batch."""
+        """Rows (B, ...) as (elements, B), for means over the batch."""
         return rows.flatten(1).t().contiguous()
 
     def carried(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Accept or reject, and a step size that finds its own acceptance rate: what MALA and HMC share."""
+"""MALA and HMC share this: the accept test, and a step size that adapts to a target acceptance."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ._stuck import warn_of_starts, warn_of_stuck
 class Metropolis(Body):
     """A body that proposes ``y`` and accepts it with probability min(1, exp(log_alpha)).
 
-    A subclass's ``step`` calls :meth:`begin`, where something ``varies``, sets ``proposal`` and
-    calls :meth:`decide`. Uniforms come from stream + 1. With a mass, ``score`` and what
-    :meth:`both` returns is root s, the score in x / root.
+    A subclass's ``step`` calls :meth:`begin` if a coefficient ``varies``, sets ``proposal`` and
+    calls :meth:`decide`. Uniforms come from stream + 1. With a mass, ``score`` and the score that
+    :meth:`both` returns are root s, the score in the coordinates x / root.
     """
 
     streams = 2
@@ -58,7 +58,7 @@ class Metropolis(Body):
             and run.x.is_contiguous()
             and "metropolis" in self.kernels
         )
-        fused = fused and not (run.graph and self.temperatures.varies)  # the kernel's temperature is a number
+        fused = fused and not (run.graph and self.temperatures.varies)  # the kernel takes only a number
         composed = functools.partial(
             reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"]
         )
@@ -78,7 +78,7 @@ class Metropolis(Body):
             self._prepare_chain(sampler)
 
     def _fits_a_chain(self) -> bool:
-        """Whether the op ``metropolis_chain`` has all that is asked for."""
+        """Whether the op ``metropolis_chain`` has all the options that are asked for."""
         run = self.run
         elements = run.x.numel() // max(run.x.shape[0], 1)
         plain = self.mask is None and self.mass is None and not self.varies and not run.graph
@@ -111,7 +111,7 @@ class Metropolis(Body):
         self.kernels["metropolis_chain"](*self.head, *numbers, self.eta[1], *self.named)
 
     def begin(self, names: Names, k: int | None) -> None:
-        """The step size and the temperature of step k, where they follow a schedule."""
+        """Set the step size and the temperature of step k, if they follow a schedule."""
         size = self.sizes.on_device(names[0]) if k is None else self.sizes.at(k)
         if self.adapted is None:
             self.eta = size
@@ -141,8 +141,8 @@ class Metropolis(Body):
         k: int | None,
         *momenta: Tensor,
     ) -> None:
-        """Take the proposal, with its energy and score, or stay: the op ``metropolis``, whose first
-        and last the momenta are."""
+        """Take the proposal, with its energy and score, or stay, by the op ``metropolis``. HMC's
+        momenta are that op's ``first`` and ``last``."""
         if energy.dtype not in (torch.float32, torch.float64):
             energy = energy.double()
         temperature = self.temperature if self.temperature_rows is None else self.temperature_rows
@@ -178,12 +178,12 @@ class Metropolis(Body):
 
 
 class Adaptation:
-    """Dual averaging (Hoffman & Gelman 2014, section 3.2): for ``warmup`` steps, towards a target
-    acceptance; then the average.
+    """Dual averaging (Hoffman & Gelman 2014, section 3.2). For ``warmup`` steps it moves the step
+    size towards a target acceptance, then the step size stays at the average.
 
-    Every chain has its own step size, or, ``per="batch"``, all have one that follows their mean
-    acceptance. The count of steps is on the device too, so that a captured step adapts as well. A
-    mass that changes begins it anew, from the step size it has found.
+    Every chain has its own step size or, with ``per="batch"``, all chains have one that follows
+    their mean acceptance. The count of steps is on the device, so that a captured step adapts too.
+    When the mass changes, the averaging begins anew from the step size that it has found.
     """
 
     def __init__(self, run: Run, sampler: Any, sizes: Scheduled) -> None:
@@ -216,7 +216,7 @@ class Adaptation:
         )
 
     def count(self, k: int) -> int:
-        """The steps of the whole warm-up, once step k is done."""
+        """The number of warm-up steps done after step k, those of earlier runs included."""
         return self.begun + k - self.first + 1
 
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
@@ -227,7 +227,7 @@ class Adaptation:
             )
 
     def restart(self, k: int) -> None:
-        """After step k."""
+        """Begin the averaging anew after step k."""
         self.restarted = self.count(k)
         self.middle = (10.0 * self.step_size).log()
         self.gap.zero_()
@@ -265,5 +265,5 @@ def checked_warmup(
 
 
 Names = Sequence[Tensor]
-LARGEST, MOST_SCORES = 512, 2**20  # elements of a sample in the op metropolis_chain, and scores of a step
+LARGEST, MOST_SCORES = 512, 2**20  # metropolis_chain's limits: elements of a sample, scores of a step
 _NONE = (None, None)

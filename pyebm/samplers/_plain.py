@@ -1,5 +1,4 @@
-"""The steps of a loop on the CPU that need nothing else: the ops' kernels, without the way through
-torch's dispatcher."""
+"""Plain steps of a loop on the CPU: calls the ops' kernels directly, without torch's dispatcher."""
 
 from __future__ import annotations
 
@@ -33,8 +32,8 @@ def _entry(op: str) -> Any:
     return entry
 
 
-# How many modes (a tracer, a counter of operations, a fake device) are to see every op; by names of
-# their own, as a step asks.
+# The first two count the active modes (a tracer, a counter of operations, a fake device), which
+# must see every op. All three have short names here since every step reads them.
 _dispatch_modes, _function_modes, _strided = (
     torch._C._len_torch_dispatch_stack,
     torch._C._len_torch_function_stack,
@@ -46,13 +45,14 @@ _Plain = TypeVar("_Plain", bound="Plain")
 
 
 class Plain:
-    """A step in place, the noise that of step k: the bits of an op.
+    """A step in place with the noise of step k and the bits of an op.
 
     Between two calls of a small network the dispatcher costs ten times the kernel
-    (docs/performance.md). A call that is not for it (a score of another dtype or layout, on another
-    device, numbers that the op refuses) does nothing and returns False: the op takes it, or says
-    what is wrong. The same for a state that is no longer the tensor it was, since score functions
-    and callbacks may do anything with it, and while a mode watches, since a mode sees ops only.
+    (docs/performance.md). A call that it can't take (a score of another dtype or layout, on another
+    device, numbers that the op refuses) does nothing and returns False: then the op takes the call,
+    or says what is wrong. It also returns False if the state is no longer the same tensor, since
+    score functions and callbacks may do anything with it, and while a mode is active, since a mode
+    sees ops only.
     """
 
     op: str
@@ -62,8 +62,8 @@ class Plain:
     def of(
         cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0
     ) -> _Plain | None:
-        """None where the op is needed: other backends, devices and types, half precisions, options,
-        compilers, what watches.
+        """The plain step for a run. None if the op is needed: for other backends, devices and
+        types, half precisions, options, in compiled code, and while a mode is active.
 
         stream: counted from the noise's own.
         """
@@ -112,7 +112,7 @@ class Plain:
 
 
 class PlainStep(Plain):
-    """The op ``affine_step``."""
+    """The plain step with the bits of the op ``affine_step``."""
 
     op, arguments = "affine_step", _plain_args.structure("affine_step")
 
@@ -124,7 +124,7 @@ class PlainStep(Plain):
 
 
 class PlainCorrector(Plain):
-    """The op ``corrector_step``."""
+    """The plain step with the bits of the op ``corrector_step``."""
 
     op, arguments = "corrector_step", _plain_args.structure("corrector_step")
 

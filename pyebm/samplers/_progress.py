@@ -1,4 +1,4 @@
-"""How far a run has come: what it hands back, at its end or when it is interrupted."""
+"""The progress of a run, and the result that it returns at its end or when it is interrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REMEMBER = 1.0  # seconds between two copies of an unfinished run's state
 
 
 class Reports:
-    """What a body reported with each kept state."""
+    """The info that a body reported with each kept state."""
 
     def __init__(self) -> None:
         self.rows: dict[str, list[Any]] = {}
@@ -26,7 +26,7 @@ class Reports:
             self.rows.setdefault(name, []).append(value.clone() if isinstance(value, Tensor) else value)
 
     def stacked(self, like: Tensor, count: int) -> dict[str, Tensor]:
-        """Of the first count kept states."""
+        """The reports of the first ``count`` kept states, stacked by name."""
         return {
             name: torch.stack(rows[:count])
             if isinstance(rows[0], Tensor)
@@ -37,17 +37,17 @@ class Reports:
 
 
 class Progress:
-    """How far a run is, what it has kept, and what it leaves if it is interrupted.
+    """The steps done, the states kept, and the result that a run leaves if it is interrupted.
 
-    A signal may come in the middle of a step, whose tensors are then of no use. So a copy is made
-    about once a second, of which the making costs less than a hundredth of the time; on a GPU,
-    whose memory is dear, none.
+    A signal may come in the middle of a step, when the state's tensors are half written. So the
+    state is copied about once a second, which costs less than a hundredth of the time. On a GPU,
+    where memory is scarce, no copy is made.
     """
 
     def __init__(self, run: Run, body: Body, start: State, kept: Tensor | None, thin: int | None) -> None:
         self.run, self.body, self.start, self.kept, self.thin = run, body, start, kept, thin
         self.done, self.reports = 0, Reports()
-        self.watched = False  # a callback is looking: no step is under way
+        self.watched = False  # whether a callback is running, so that no step is under way
         self.copied = start
         self.due = clock() + _REMEMBER if run.may_look else math.inf
 
@@ -63,7 +63,7 @@ class Progress:
         )
 
     def remember(self) -> None:
-        """Make the copy, if it is time."""
+        """Copy the state, if the last copy is old enough."""
         if self.done == self.run.n_steps or (now := clock()) < self.due:
             return
         state = self.state()

@@ -1,4 +1,4 @@
-"""Samplers as their constructors are called."""
+"""The repr of samplers, in the form of a constructor's call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 def shown(made: Any, *inside: str) -> str:
-    """``Name(first, name=value)`` from the attributes called as the constructor's arguments, but
-    for defaults.
+    """``Name(first, name=value)``, from the attributes that are named like the constructor's
+    arguments; values equal to the defaults are left out.
 
-    inside: attributes whose own attributes are looked at too.
+    inside: attributes whose own attributes are searched too.
     """
     homes = [made, *(getattr(made, name) for name in inside if hasattr(made, name))]
     parts: list[str] = []

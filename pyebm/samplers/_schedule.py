@@ -17,15 +17,16 @@ Schedule = Coefficient | Sequence[float] | Callable[[int], float]
 
 
 class Scheduled:
-    """A number, one a sample, or one for every step: a list, a tensor, or a function of the step.
+    """A coefficient: one number, one per sample, or one per step (a list, a tensor, or a function
+    of the step).
 
-    Step k is the noise's own number k, so that a run that goes on from ``noise.at(step=k)`` goes on
-    in the schedule too: the first number of a list is that of step 0. Numbers of a list are checked
-    before a run, those of a function as they come.
+    Steps are counted as in the noise, so a run that goes on from ``noise.at(step=k)`` goes on in
+    the schedule too; the first number of a list belongs to step 0. Numbers of a list are checked
+    before a run, those of a function when they are computed.
 
     Args:
-        open_low: must be > 0, else >= 0.
-        by_sample: may be one a sample.
+        open_low: the numbers must be > 0, else >= 0.
+        by_sample: whether there may be one number per sample.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Scheduled:
         self.varies, self.table = False, None
         if type(value) is float:
             self.constant = self._checked(name, value)
-            if by_sample:  # else a kernel wants a number
+            if by_sample:  # else the kernel takes only a number
                 self.constant = as_rows(self.constant[0], run.x)
             return
         if isinstance(value, Tensor) and is_schedule(value):
@@ -52,7 +53,8 @@ class Scheduled:
             raise TypeError(f"{run.call}: {name} must be a number or one per step, got {shown(value)}")
         else:
             number, rows = self._checked(name, value)  # type: ignore[arg-type]
-            # One that all samples share is worked with further, in float64 as a number is.
+            # A coefficient that all samples share goes into further arithmetic, so it is float64,
+            # as a Python number is.
             self.constant = number, rows if by_sample or rows is None else rows.double()
         self.varies = self.numbers is not None or self.function is not None
         if run.graph and self.varies:
@@ -62,24 +64,26 @@ class Scheduled:
         return (self.number(k), None) if self.varies else self.constant
 
     def number(self, k: int) -> float:
-        """A schedule's at step k."""
+        """The schedule's number at step k."""
         if self.numbers is not None:
             return self.numbers[k]
         assert self.function is not None
         return self._one(f"{self.name}({k})", self.function(k))
 
     def part(self, first: int, count: int) -> tuple[float, Tensor | None, bool | None]:
-        """For the op ``langevin_chain``: of the steps first, ..., first + count - 1."""
+        """(number, rows, per_step) for the op ``langevin_chain`` and the steps first, ...,
+        first + count - 1."""
         if not self.varies:
             return *self.constant, None
         return NAN, self.run.table([self.number(k) for k in range(first, first + count)]), True
 
     def on_device(self, name: Tensor) -> Number:
-        """In a graph: of the step that this name of a noise has."""
+        """The coefficient in a graph, for the step that the noise's ``name`` holds."""
         return self.constant if self.table is None else (NAN, self.run.of_step(self.table, name))
 
     def _one_a_sample(self, value: Tensor, by_sample: bool) -> bool:
-        """Which of the two a tensor (K,) is: one per sample where it has as many."""
+        """Whether a tensor (K,) has one number per sample rather than per step: it does if K is the
+        batch size."""
         run, count = self.run, value.shape[0]
         if count == run.x.shape[0] and not by_sample:
             raise ValueError(
@@ -104,7 +108,9 @@ class Scheduled:
                 f"{run.first + run.n_steps - 1}, got {len(values)}"
             )
         numbers = [math.nan] * len(values)
-        for k in range(run.first, min(run.first + run.n_steps + 1, len(values))):  # some look one step ahead
+        for k in range(
+            run.first, min(run.first + run.n_steps + 1, len(values))
+        ):  # some samplers read one step ahead
             numbers[k] = self._one(f"{self.name}[{k}]", values[k])
         return numbers
 
@@ -121,8 +127,8 @@ class Scheduled:
 
 
 def is_schedule(value: object) -> bool:
-    """Whether only a run can tell its numbers: a list, a function, a tensor (K,) of steps or
-    samples."""
+    """Whether its numbers can be checked only in a run: a list, a function, or a tensor (K,), of
+    steps or of samples."""
     if isinstance(value, Tensor):
         return value.dim() == 1 and value.numel() != 1
     return callable(value) or isinstance(value, (list, tuple))

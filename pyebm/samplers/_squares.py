@@ -1,5 +1,5 @@
-"""Per-sample sums of squares by the loss kernel: one pass, nothing elementwise stored, a sample's
-sum its own to the last bit."""
+"""Per-sample sums of squares by the loss kernel, in one pass that stores nothing elementwise. A
+sample's sum depends on that sample alone, to the last bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Squares:
         self.rows = torch.empty((2, *run.x.shape[:1]), dtype=dtype, device=run.x.device).unbind()
 
     def of(self, row: int, a: Tensor, kappa: Number, z: Tensor, lam: float, x0: Tensor | None = None) -> None:
-        """``sum (kappa a + lam z + x0)^2``: kappa a number or one a sample."""
+        """Write each sample's ``sum (kappa a + lam z + x0)^2`` to ``rows[row]``; kappa is one
+        number or one per sample."""
         number, rows = kappa
         mu = 0.0 if x0 is None else 1.0
         head = (

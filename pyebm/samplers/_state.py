@@ -1,5 +1,5 @@
-"""What a run hands back: where a chain stands, so that it can go on, and the states it kept on the
-way."""
+"""The results of a run: the State, from which the chains can go on, and the Trajectory of kept
+states."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class State:
         x: the chains' state (B, ...).
         noise: names the noise of the next step; an int or a torch.Generator as for a sampler's
             ``noise``.
-        extra: what the sampler carries beyond x (a velocity, an adapted step size, a mass), by
-            name; empty for those that carry nothing. A sampler leaves what another one carried
-            unread.
+        extra: the tensors that the sampler carries beyond x (a velocity, an adapted step size, a
+            mass), by name; empty for a sampler that carries none. A sampler ignores those that only
+            another one carries.
 
     Raises TypeError or ValueError where x is no floating-point tensor (B, ...), or extra has other
     names, kinds or shapes than a sampler leaves.
@@ -56,15 +56,15 @@ class State:
             object.__setattr__(self, "noise", noise if type(noise) is Noise else noise.at())
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers, for ``torch.save``."""
+        """A dict of tensors and plain numbers, for ``torch.save``."""
         return {"version": _VERSION, "x": self.x, "noise": self.noise.state_dict(), "extra": dict(self.extra)}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> State:
         """The State that ``state_dict()`` described.
 
-        Raises TypeError or ValueError for anything that no run leaves: another version, other keys,
-        tensors of another kind or shape, a step size or a mass that is not > 0 and finite.
+        Raises TypeError or ValueError for a dict that no run can leave: another version, other
+        keys, tensors of another kind or shape, a step size or a mass that is not > 0 and finite.
         """
         checked_keys("State", "state", state, ("version", "x", "noise", "extra"), _VERSION)
         made = cls(state["x"], Noise.from_state_dict(state["noise"]), state["extra"])
@@ -74,12 +74,12 @@ class State:
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to one truth
 class Trajectory:
-    """The states that a run kept, and where it stands.
+    """The states that a run kept, and its State at the end.
 
     Attributes:
         states: (n_kept, B, ...), after steps thin, 2 thin, ...
         state: the :class:`State` at the run's end, from which it resumes; ``x`` and ``noise`` are
-            short for its own.
+            short for ``state.x`` and ``state.noise``.
         info: what the sampler reports with each kept state, (n_kept, ...): ``energy`` and
             ``accept_prob`` (n_kept, B) and ``step_size`` for MALA and HMC, ``sigma`` and
             ``step_size`` for annealed sampling. ``acceptance`` (B,) is the share of the whole run's

@@ -1,4 +1,4 @@
-"""Chains that can't move, or don't: said, where looking at them waits for no device."""
+"""Warns of chains that can't move, or don't, if the host can read them without a wait."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ._body import Run
 
-_SHOWN = 5  # chains named in a warning
-_PATIENCE = 50  # steps without a move that are worth a word
+_SHOWN = 5  # a warning names at most so many chains
+_PATIENCE = 50  # steps without a move before a warning
 
 
 def warn_of_starts(run: Run, energy: Tensor) -> None:
-    """NaN and -infinity are never left; infinity is, once a proposal has a finite energy."""
+    """Warn of chains that start at an energy of NaN or -infinity, which they never leave. They do
+    leave infinity, once a proposal has a finite energy."""
     if not run.may_look or not run.n_steps or math.isfinite(energy.sum().item()):
         return
     stuck = ~(energy > -torch.inf)
@@ -31,7 +32,7 @@ def warn_of_starts(run: Run, energy: Tensor) -> None:
 def warn_of_stuck(run: Run, accepted: Tensor, energy: Tensor, done: int) -> None:
     if not run.may_look or done < _PATIENCE:
         return
-    still = (accepted == 0) & (energy > -torch.inf)  # of the others it is said already
+    still = (accepted == 0) & (energy > -torch.inf)  # warn_of_starts has warned of the others
     if still.any():
         _warn(
             f"{run.call}: nothing was accepted in {done} steps for {_chains(run, still)}; try a smaller"
@@ -40,7 +41,7 @@ def warn_of_stuck(run: Run, accepted: Tensor, energy: Tensor, done: int) -> None
 
 
 def _chains(run: Run, chosen: Tensor) -> str:
-    """3 of 64 chains (sample ids 0, 7, 9)."""
+    """The chosen chains in words, such as "3 of 64 chains (sample ids 0, 7, 9)"."""
     rows = chosen.nonzero().flatten()
     ids = rows + run.noise.first_sample if run.ids is None else run.ids[rows.to(run.ids.device)]
     shown = ", ".join(str(one) for one in ids[:_SHOWN].tolist()) + (", ..." if len(rows) > _SHOWN else "")
@@ -48,8 +49,8 @@ def _chains(run: Run, chosen: Tensor) -> str:
 
 
 def _warn(message: str) -> None:
-    """At the line that called the sampler: beyond this package and torch's wrapper around its
-    calls."""
+    """Warn at the line that called the sampler, which is the first one outside of this package and
+    of torch's wrapper around its calls."""
     level = next(
         (k for k, name in enumerate(_modules(), 1) if name.partition(".")[0] not in ("pyebm", "torch")), 1
     )
@@ -57,7 +58,7 @@ def _warn(message: str) -> None:
 
 
 def _modules() -> Iterator[str]:
-    """Of this function's callers, from the innermost on, by name."""
+    """The names of the modules of this function's callers, beginning with the innermost."""
     frame = sys._getframe(2)
     while frame is not None:
         yield frame.f_globals.get("__name__", "")

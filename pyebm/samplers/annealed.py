@@ -24,9 +24,9 @@ from .langevin import Chain
 class AnnealedLangevin(Sampler):
     """Annealed Langevin dynamics (Song & Ermon 2019, algorithm 1; 2020 with the final denoising).
 
-    For each noise level sigma_l, from the largest to the smallest, ``n_steps_each`` Langevin steps
-    with ``step_size = step_lr (sigma_l / sigma_L)^2`` in
-    ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z``; at last, with ``denoise``,
+    For each noise level sigma_l, from the largest to the smallest, it takes ``n_steps_each``
+    Langevin steps ``x + step_size s(x, sigma_l) + sqrt(2 step_size) z`` with
+    ``step_size = step_lr (sigma_l / sigma_L)^2``; at last, with ``denoise``, it takes
     ``x + sigma_L^2 s(x, sigma_L)`` (Tweedie's mean).
 
     Args:
@@ -43,11 +43,11 @@ class AnnealedLangevin(Sampler):
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
         clamp: (low, high), numbers or tensors that broadcast to x.
 
-    Called as every sampler (docs/samplers.md). Step k of a run is number ``noise.step + k`` of the
-    schedule's ``len(sigmas) * n_steps_each``, which is how a stopped run is resumed:
-    ``sampler(x, noise=noise.at(step=k))`` goes on after k steps. ``n_steps`` limits the run to that
-    many; the final denoising happens only when the schedule's end is reached. Draws from the
-    noise's own stream, for ``known`` from stream + 1.
+    It is called as every sampler (docs/samplers.md). The schedule has ``len(sigmas) *
+    n_steps_each`` steps, and step k of a run is number ``noise.step + k`` of them. So a stopped run
+    is resumed by ``sampler(x, noise=noise.at(step=k))``, which goes on after k steps. ``n_steps``
+    limits the run to that many; the final denoising happens only when the schedule's end is
+    reached. It draws from the noise's own stream, for ``known`` from stream + 1.
 
     Example:
         >>> import torch, pyebm
@@ -138,9 +138,9 @@ class _Steps(Body):
         self.streams = 1 if self.known is None else 2
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
-        self.ends = (
-            -1
-        )  # the first step beyond the level; with a temperature that changes, every step begins one
+        # ends is the first step beyond the level. If the temperature changes, every step begins a
+        # level.
+        self.ends = -1
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:
             steps = range(len(sampler))
@@ -164,7 +164,7 @@ class _Steps(Body):
         return None
 
     def _begin(self, k: int) -> None:
-        """The level of step k."""
+        """Set the level, the step size and the temperature of step k."""
         sampler = self.sampler
         self.ends = (
             k + 1 if self.temperature.varies else (k // sampler.n_steps_each + 1) * sampler.n_steps_each
@@ -176,7 +176,7 @@ class _Steps(Body):
             self.plain.set_langevin(self.eta, self.t)
 
     def _by_device(self, names: Sequence[Tensor]) -> None:
-        """The same, with the step's number where a graph has it."""
+        """Take a step in a graph, in which only ``names`` holds the step's number."""
         at = names[0].narrow(0, 2, 1)
         sigma, eta = self.sigmas.index_select(0, at), self.etas.index_select(0, at)
         if self.known is not None:
@@ -193,9 +193,8 @@ class _Steps(Body):
             smallest = sampler.sigmas[-1]
             score = self.fits(self.score_fn(self.x, self.run.rows(smallest, self.run.work)))
             tail = sampler.options.tail(self.run, None, None)
-            self.kernel(
-                self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail
-            )  # any: temperature 0
+            # Any name will do, since the temperature is 0.
+            self.kernel(self.x, None, score, smallest**2, 0.0, self.run.name(self.run.first), *tail)
             if self.after is not None:
                 self.after()
         if self.known is not None:
@@ -206,8 +205,8 @@ class _Steps(Body):
 
 
 class _Chain(Chain):
-    """Around a learned target: the steps of all levels in one kernel, in which a level is another
-    row of biases."""
+    """The body around a learned target: one kernel takes the steps of all levels, each level with a
+    row of biases of its own."""
 
     def __init__(self, run: Run, sampler: AnnealedLangevin, target: Learned) -> None:
         self.steps, self.each = _Steps(run, sampler), sampler.n_steps_each

@@ -29,18 +29,18 @@ class HMC(Sampler):
         step_size: eps > 0: as for :class:`MALA`.
         n_leapfrog: >= 1; with 1 it is MALA with eta = eps^2 / 2.
         jitter: in [0, 1): every chain draws each step's eps uniformly from step_size (1 - jitter, 1
-            + jitter). Without it a trajectory that takes half a period of one of p's directions
-              mirrors x there, a whole one brings it back, for ever:
-            pi s and 2 pi s, for a direction of standard deviation s.
+            + jitter). Without it some trajectories never mix along a direction of p: in a direction
+            of standard deviation s, one of length pi s (half a period) mirrors x, and one of length
+            2 pi s brings x back, in every step.
         target_acceptance: 0.8, as the adaptation's authors advise.
         energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, mask, backend: as for
             :class:`MALA`.
 
-    Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. Draws the
-    momentum from the noise's own stream, the uniform of the test from stream + 1, with ``jitter``
-    that of eps from stream + 2.
+    It is called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. It draws
+    the momentum from the noise's own stream, the uniform of the test from stream + 1, and with
+    ``jitter`` the uniform of eps from stream + 2.
 
-    Raises TypeError and ValueError for arguments that are not so.
+    Raises TypeError and ValueError for arguments outside these types and ranges.
 
     Example:
         >>> import torch, pyebm
@@ -113,8 +113,8 @@ class _Steps(Metropolis):
         self.kernels["affine_step"](
             fresh, self.score, self.score, 0.0, half[0], spread, names[0], None, half[1], rows, *self.tail
         )
-        # With a mass, momenta and scores are those of x / root, where it is 1. In x the trajectory
-        # goes by velocities, root p.
+        # With a mass, momenta and scores are those of x / root, in which the mass is 1. The
+        # velocity of x is then root p.
         begun = fresh if mass is None else mass.root * fresh
         _ops.call(self.leapfrog, (q, begun, eps[0], None, self.x), (None, eps[1]))
         for i in range(1, self.n_leapfrog):
@@ -127,9 +127,8 @@ class _Steps(Metropolis):
         self.decide(energy, score, half, self.twice_temperature(), names[1], k, fresh, last)
 
     def _jittered(self, name: Tensor) -> Number:
-        uniform = torch.empty(
-            (self.x.shape[0], 1), dtype=torch.float64, device=self.x.device
-        )  # float32's numbers, widened
+        # The uniforms are float32 numbers, which are widened to float64.
+        uniform = torch.empty((self.x.shape[0], 1), dtype=torch.float64, device=self.x.device)
         _ops.call(self.kernels["uniform_"], (uniform, name), self.named)
         size, rows = self.eta
         return NAN, (1.0 + self.jitter * (2.0 * uniform.flatten() - 1.0)) * (size if rows is None else rows)

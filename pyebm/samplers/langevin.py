@@ -40,9 +40,9 @@ class Langevin(Sampler):
             broadcast to x. With tensors a target's chain is a loop of steps.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
-    Called as every sampler (docs/samplers.md); a run of n + m steps equals, bit for bit, a run of n
-    from ``noise`` followed by one of m from its result with ``noise.at(step=noise.step + n)``.
-    Draws from the noise's own stream.
+    It is called as every sampler (docs/samplers.md). A run of n + m steps equals, bit for bit, a
+    run of n from ``noise`` followed by one of m from its result with
+    ``noise.at(step=noise.step + n)``. It draws from the noise's own stream.
 
     Raises as :func:`pyebm.langevin_step`; ValueError for a schedule that is too short for the run,
     and for noise_scale beside a temperature.
@@ -124,7 +124,7 @@ class _Steps(Body):
             self.after()
 
     def _take(self, names: Sequence[Tensor], k: int | None) -> None:
-        """The coefficients of step k."""
+        """Set the coefficients of step k."""
         if k is None:
             numbers, rows = zip(*(each.on_device(names[0]) for each in self.coefficients), strict=True)
             self.numbers, self.tail = (
@@ -145,7 +145,7 @@ class _Steps(Body):
 
 
 class Chain(Chained):
-    """A target: many steps in one kernel."""
+    """The body around a target: one kernel takes many steps."""
 
     def __init__(self, run: Run, options: StepOptions, numbers: Numbers, step_size: Schedule) -> None:
         super().__init__(run)

@@ -30,26 +30,26 @@ class MALA(Sampler):
         step_size: eta > 0: a number; a tensor (), (B,) or (B, 1, ...), one per sample; or one per
             step: a list, a tensor (K,) on the CPU with K other than B, or a function of the noise's
             step k (docs/samplers.md).
-        score_fn: -grad E, where there is something better than autograd; targets bring their own.
+        score_fn: -grad E, if you have something better than autograd; targets bring their own.
         temperature: T > 0, a number or one per step.
         mass: m > 0 (on a GPU not checked), a number or a tensor that broadcasts to x; best near
             1 / the variance of each element, so that one step size suits all of them.
-        warmup: for so many steps the step size is adapted to ``target_acceptance``, by dual
-            averaging (Hoffman & Gelman 2014), then held. States of the warm-up are not samples of
-            p: drop them.
+        warmup: the number of steps in which the step size is adapted to ``target_acceptance``, by
+            dual averaging (Hoffman & Gelman 2014); then it is held. States of the warm-up are not
+            samples of p: drop them.
         adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``.
             It takes a warmup of 20 or more.
         target_acceptance: 0.574 is best for MALA in high dimension (Roberts & Rosenthal 1998).
         per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch"
-            all chains together, which knows the mass much sooner.
+            adapts all chains together, which learns the mass much sooner.
         mask, backend: as in :func:`pyebm.langevin_step`; the chain lives on the elements where the
             mask is True.
 
-    Called as every sampler (docs/samplers.md); with ``warmup`` resume from a State, which carries
-    the adaptation. Draws the proposal from the noise's own stream, the uniform of the test from
-    stream + 1, element 0 of each sample.
+    It is called as every sampler (docs/samplers.md); with ``warmup`` resume from a State, which
+    carries the adaptation. It draws the proposal from the noise's own stream, and the uniform of
+    the test from stream + 1, element 0 of each sample.
 
-    Raises TypeError and ValueError for arguments that are not so.
+    Raises TypeError and ValueError for arguments outside these types and ranges.
 
     Example:
         >>> import torch, pyebm
@@ -114,11 +114,11 @@ class _Steps(Metropolis):
         if self.mass is None:
             propose(y, x, self.score, self.eta[0], self.temperature, names[0], *tail)
             energy, score = self.both(y)
-            # (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T), both from x and y as they
-            # were rounded.
+            # log q(x|y) - log q(y|x) = (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T),
+            # both squares from the rounded x and y.
             self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)
             return
-        # The same in x / root, whose score is root s:
+        # In the coordinates x / root, in which the score is root s, it is
         # (|d - eta root s(x)|^2 - |d + eta root s(y)|^2) / (4 eta T) for d = (y - x) / root.
         propose(self.move, self.still, self.score, self.eta[0], self.temperature, names[0], *tail)
         torch.add(x, self.mass.root * self.move, out=y)

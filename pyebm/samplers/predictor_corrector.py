@@ -1,5 +1,5 @@
-"""PredictorCorrector: the reverse diffusion, step by step, with Langevin steps that correct each
-time's marginal."""
+"""PredictorCorrector: the reverse diffusion, time by time, with Langevin steps that correct the
+marginal at each time."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class PredictorCorrector(Sampler):
     """Predictor-corrector sampling of a diffusion's reverse (Song et al. 2021, "Score-based
     generative modeling through SDEs").
 
-    At each of n times from 1 down to ``sde.eps``: ``corrector_steps`` steps of Langevin dynamics,
-    then the predictor's step to the next time. A corrector's step is ``x + eps s + sqrt(2 eps) z``
+    At each of n times from 1 down to ``sde.eps`` it takes ``corrector_steps`` steps of Langevin
+    dynamics, then the predictor's step to the next time. A corrector's step is
+    ``x + eps s + sqrt(2 eps) z``
     with ``eps = 2 alpha (snr |z| / |s|)^2``, where alpha is 1 for VE and ``1 - beta`` for VP and
     subVP. The norms are reduced on the device by the loss kernel.
 
@@ -50,11 +51,12 @@ class PredictorCorrector(Sampler):
         clamp: (low, high), numbers or tensors that broadcast to x.
         mask, backend: as in :func:`pyebm.affine_step`.
 
-    Called as every sampler (docs/samplers.md), and resumed as :class:`AnnealedLangevin`; start it
-    from :meth:`prior`. The predictor draws from the noise's own stream, the correctors from stream
-    + 1, ..., + corrector_steps, ``known`` from the corrector_steps + 1 streams after those.
+    It is called as every sampler (docs/samplers.md), and resumed as :class:`AnnealedLangevin`;
+    start it from :meth:`prior`. The predictor draws from the noise's own stream, the correctors
+    from stream + 1, ..., + corrector_steps, ``known`` from the corrector_steps + 1 streams after
+    those.
 
-    Raises TypeError and ValueError for arguments that are not so.
+    Raises TypeError and ValueError for arguments outside these types and ranges.
 
     Example:
         >>> import torch, pyebm
@@ -114,8 +116,8 @@ class PredictorCorrector(Sampler):
         self.options = StepOptions(clamp=clamp, mask=mask, backend=backend)
         self.n = self.length = n
         self.times = [1.0 + k * (sde.eps - 1.0) / (n - 1) for k in range(n)]
-        # Of each time: what the corrector's |z|^2 / |s|^2 is multiplied by, and the marginal's
-        # alpha and sigma.
+        # For each time: the factor of the corrector's |z|^2 / |s|^2, and the marginal's alpha and
+        # sigma.
         corrected = sde.corrector_alpha if corrector_steps else lambda _t, _n: 1.0
         self.marginals = [
             (2.0 * self.snr**2 * corrected(t, n), sde.alpha(t), sde.sigma(t)) for t in self.times
@@ -146,8 +148,8 @@ class PredictorCorrector(Sampler):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Where sampling starts: ``prior_std`` times the noise's normals. Give the run another seed
-        or stream."""
+        """The state from which sampling starts: ``prior_std`` times the noise's normals. Give the
+        run another seed or stream."""
         noise = as_noise("PredictorCorrector.prior", noise)
         return self.sde.prior_std * noise.randn(
             shape, dtype=dtype, device=device, backend=self.options.backend
@@ -194,8 +196,8 @@ class _Steps(Body):
 
     def step(self, names: Sequence[Tensor], k: int | None) -> None:
         sampler = self.sampler
-        # Numbers where the host counts; in a graph the same as tensors of one element, from the
-        # table.
+        # These are numbers if the host counts the steps; in a graph they are tensors of one
+        # element, from the table.
         factor: Any
         mean: Any
         std: Any
@@ -251,8 +253,8 @@ class _Steps(Body):
 
 
 class _Chain(Chained, _Steps):
-    """Around a learned target: many times in one kernel, in which a time is another row of
-    biases."""
+    """The body around a learned target: one kernel takes many times, each with a row of biases of
+    its own."""
 
     def __init__(self, run: Run, sampler: PredictorCorrector, target: Learned) -> None:
         super().__init__(run, sampler)

@@ -1,8 +1,8 @@
-"""The diffusions of score-based generative models (Song et al. 2021), and what one reverse step of
-each multiplies by.
+"""The diffusions of score-based generative models (Song et al. 2021), and the coefficients of their
+reverse steps.
 
-Everything is a number of the step alone, so it is worked out on the host, in float64, before a run
-begins.
+The coefficients depend on the step alone, so they are computed on the host, in float64, before a
+run begins.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class SDE:
     """A forward diffusion ``dx = f(t) x dt + g(t) dw`` on [0, 1], from data at 0 to (nearly) pure
     noise at 1.
 
-    Subclasses say f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``; and, where the
-    literature has one, the discrete chain of n steps whose continuous limit they are.
+    Subclasses define f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``. If the
+    literature has one, they also define the discrete chain of n steps whose continuous limit they
+    are.
     """
 
     def __repr__(self) -> str:
@@ -86,8 +87,8 @@ class SDE:
 
 
 def _index(t: float, n: int) -> int:
-    """The discrete chain's step at time t; times lie a little above their grid point, so truncation
-    finds it."""
+    """The discrete chain's step at time t. Times lie a little above their grid point, so truncation
+    gives the right step."""
     return min(int(t * (n - 1) + 1e-9), n - 1)
 
 
@@ -137,7 +138,7 @@ class VE(SDE):
         return self.sigma_max
 
     def _levels(self, t: float, n: int) -> tuple[float, float]:
-        """The ladder's level at t and the one below; below the lowest there is none, 0."""
+        """The ladder's level at t and the next lower one, which is 0 below the lowest level."""
         i, ratio = _index(t, n), math.log(self.sigma_max / self.sigma_min) / max(n - 1, 1)
         return self.sigma_min * math.exp(i * ratio), self.sigma_min * math.exp((i - 1) * ratio) if i else 0.0
 
@@ -162,7 +163,7 @@ class VP(SDE):
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def _integral(self, t: float) -> float:
-        """Of beta from 0 to t."""
+        """The integral of beta from 0 to t."""
         return self.beta_min * t + 0.5 * t * t * (self.beta_max - self.beta_min)
 
     def _beta_of_step(self, t: float, n: int) -> float:

@@ -21,10 +21,10 @@ class UnderdampedLangevin(Sampler):
     """Underdamped (kinetic) Langevin dynamics
     ``dx = v dt, dv = s(x) dt - friction v dt + sqrt(2 friction T) dw``, unit masses.
 
-    The BAOAB splitting (Leimkuhler & Matthews 2013): half a kick, half a drift, the exact
+    It uses the BAOAB splitting (Leimkuhler & Matthews 2013): half a kick, half a drift, the exact
     Ornstein-Uhlenbeck step ``v <- c v + sqrt((1 - c^2) T) z`` with ``c = exp(-friction h)``, half a
     drift, half a kick. Its positions are far more accurate than :class:`Langevin`'s (exact for a
-    Gaussian at any stable h), and it costs one score a step.
+    Gaussian at any stable h), and it costs one score per step.
 
     Args:
         score_fn: maps x (B, ...) to grad log p(x); or one of :mod:`pyebm.targets`.
@@ -38,13 +38,13 @@ class UnderdampedLangevin(Sampler):
             broadcast to x.
         score_clip, mask, backend: as in :func:`pyebm.langevin_step`.
 
-    Called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from
+    It is called as every sampler (docs/samplers.md). A chain's velocity begins as N(0, T) from
     stream + 1; steps draw from the noise's own stream. Resume from a State: its
-    ``extra["velocity"]`` is half a kick ahead of the position, as BAOAB's steps meet there: of the
-    next step's size, which a function is asked for one step ahead (after a list's last number, that
-    one again).
+    ``extra["velocity"]`` is half a kick ahead of the position, the first half kick of the next
+    step. That kick has the next step's size, so a function is called one step ahead; after a list's
+    last number that number is used again.
 
-    Raises TypeError and ValueError for arguments that are not so.
+    Raises TypeError and ValueError for arguments outside these types and ranges.
 
     Example:
         >>> import torch, pyebm
@@ -93,7 +93,7 @@ class _Steps(Body):
 
     def __init__(self, run: Run, sampler: UnderdampedLangevin) -> None:
         super().__init__(run)
-        run.need_streams(2)  # the second for the first velocity alone
+        run.need_streams(2)  # the second stream is only for the first velocity
         backend, self.friction = sampler.options.backend, sampler.friction
         self.h = Scheduled(run, "step_size", sampler.step_size, open_low=True, by_sample=False)
         self.t = Scheduled(run, "temperature", sampler.options.temperature, by_sample=False)
@@ -135,7 +135,7 @@ class _Steps(Body):
         if carried is not None:
             return carried.to(self.x.dtype)
         if any(each.numbers is not None and run.first == len(each.numbers) for each in (self.h, self.t)):
-            return torch.zeros_like(self.x)  # a schedule's end: there is no next step
+            return torch.zeros_like(self.x)  # at a schedule's end there is no next step
         (h, _), (t, _) = self.h.at(run.first), self.t.at(run.first)
         name = run.noise._block(0, 1, 2, self.x).flatten(0, 1).select(0, 1)
         score, still = self.fits(self.score_fn(self.x)), torch.zeros_like(self.x)
@@ -164,7 +164,7 @@ class _Steps(Body):
 
 
 class _Chain(Chained, _Steps):
-    """Around a target: many steps in one kernel."""
+    """The body around a target: one kernel takes many steps."""
 
     def __init__(self, run: Run, sampler: UnderdampedLangevin, target: Target) -> None:
         super().__init__(run, sampler)
@@ -175,7 +175,7 @@ class _Chain(Chained, _Steps):
         self.fixed = None if self.varies else self._table(0, 1)  # the same at every step
 
     def _table(self, first: int, count: int) -> Tensor:
-        """The coefficients that are not 1, of the steps first, ..., first + count - 1."""
+        """The coefficients of the steps first, ..., first + count - 1, except the one that is 1."""
         return self.run.table([self._numbers(k)[1:] for k in range(first, first + count)])
 
     def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:

@@ -1,5 +1,5 @@
-"""A condition c, as a network's layers have it: for a layer of [x; c] it is another bias, the same
-in every step."""
+"""A condition c in a network's layers: in a layer of [x; c] it changes only the bias, which is then
+the same in every step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._layers import Layer
 def rows_of(call: str, c: Tensor, condition: int, batch: int | None = None) -> Tensor:
     """c as (1, C) or (B, C).
 
-    Raises TypeError for what is no floating-point tensor, ValueError for another shape.
+    Raises TypeError if c is no floating-point tensor, ValueError for another shape.
     """
     if not isinstance(c, Tensor) or not c.is_floating_point():
         raise TypeError(
@@ -38,7 +38,7 @@ def biases_of(layers: Sequence[Layer], rows: Tensor) -> Tensor:
     """Every layer's ``b + W_c c``, (R, all outputs), for rows (R, C) in the dtype of the
     computation.
 
-    The sum over C has one order, so that the bits of a row don't depend on the other rows.
+    The sum over C has a fixed order, so that the bits of a row don't depend on the other rows.
     """
     made: list[Tensor] = []
     count, condition = rows.shape

@@ -1,5 +1,5 @@
-"""Losses of learned targets in the kernel: the value and the gradient from one pass over the batch,
-no activation kept."""
+"""Losses of learned targets in the kernel: one pass over the batch gives value and gradient, and
+keeps no activation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ._reading import Wiring, copied
 
 
 class Terms(NamedTuple):
-    """The loss of a sample, in the fields of :class:`NetworkLoss`: ``weight (1/2 |kappa s + z|^2 +
-    trace sum_k v_k . (ds/dx) v_k)``; ``along`` puts ``sum_k (v_k .
-    s)^2`` in the place of the square. Or, ``of_energy``, ``weight E + square E^2``.
+    """The loss of a sample, in the fields of :class:`NetworkLoss`:
+    ``weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (ds/dx) v_k)``; with ``along``
+    ``sum_k (v_k . s)^2`` replaces the square; with ``of_energy`` it is ``weight E + square E^2``.
 
-    Numbers of each sample, in float32 or float64, are (B,). z is like x; v, (1 or B, K D) in the
-    dtype that x is computed in, holds K directions for all samples or for each: the identity's rows
-    give the exact trace.
+    A coefficient with one number per sample is (B,), in float32 or float64. z is like x. v is
+    (1 or B, K D), in the dtype that x is computed in: K directions for all samples or for each. The
+    rows of the identity as directions give the exact trace.
     """
 
     weight: float = 1.0
@@ -45,9 +45,10 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
     """The sum of the samples' losses in float32, or float64 for a float64 x; differentiable in x,
     in c and in the parameters of the target ``fn``, any number of times.
 
-    None where the loss is left to composed operations: fn is no learned target, or is wrapped (DDP,
-    ``torch.compile``); x is not on the CPU, no plain tensor, or followed in half precision; a
-    tensor of the terms is differentiated; compiled code, forward mode or a transform follows.
+    Returns None if composed operations must make the loss: fn is no learned target, or is wrapped
+    (DDP, ``torch.compile``); x is not on the CPU, no plain tensor, or needs a derivative in half
+    precision; a tensor of the terms needs a derivative; the code is compiled, or forward mode or a
+    transform follows.
 
     Raises as ``fn.score`` for an x or c that does not fit.
     """
@@ -55,10 +56,12 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
         return None
     if of_energy and not fn.has_energy:
         return None
+    # Backward multiplies the gradient by grad_output, so in half precision it would underflow
+    # before.
     if x.requires_grad and x.dtype in (
         torch.float16,
         torch.bfloat16,
-    ):  # whose gradient, multiplied later, would underflow
+    ):
         return None
     if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
         return None
@@ -76,8 +79,8 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
 
 
 class _Loss(torch.autograd.Function):
-    """The pass leaves the gradient for grad_output = 1, and backward multiplies it by the real one,
-    in place. A second backward through a retained graph makes it anew."""
+    """The pass leaves the gradient for grad_output = 1, and backward multiplies it by the real
+    grad_output, in place. A second backward through a retained graph computes it anew."""
 
     @staticmethod
     def forward(
@@ -118,9 +121,8 @@ class _Loss(torch.autograd.Function):
                     )
                 )
                 work = reference.work_of(x)
-                work = (
-                    work if work.requires_grad else work.detach().requires_grad_()
-                )  # the trace is a derivative by x
+                # The trace needs derivatives by x.
+                work = work if work.requires_grad else work.detach().requires_grad_()
                 losses = reference.losses_of(
                     lambda at: reference.network_score_of(at, args.layout, params, biases), work, args
                 )
@@ -128,9 +130,8 @@ class _Loss(torch.autograd.Function):
 
             grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.of_energy)
         else:
-            x, biases, params = kept.now(
-                ctx
-            )  # of all that is saved, so that autograd notices if one is overwritten
+            # kept.now reads all saved tensors, so that autograd notices if one was overwritten.
+            x, biases, params = kept.now(ctx)
             made, ctx.made = ctx.made, None
             if made is None:
                 made = kept.empty(ctx, x, biases, params)

@@ -1,5 +1,5 @@
-"""The derivatives of a learned energy and of its score: from the kernels, in one pass over the
-batch, where autograd asks for them once; from plain operations where it goes on from them."""
+"""The derivatives of a learned energy and of its score. First derivatives come from the kernels, in
+one pass over the batch; if autograd differentiates them again, they come from plain operations."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Evaluation(torch.autograd.Function):
 
 
 class Into(NamedTuple):
-    """The gradients that are wanted."""
+    """The tensors for the gradients that are wanted."""
 
     x: Tensor | None
     biases: Tensor | None
@@ -56,9 +56,9 @@ class Into(NamedTuple):
 
 
 class Kept:
-    """What a backward pass needs: x, the biases that stand for the network's, and its parameters.
-    The function's first arguments are x and biases, its last the parts of params; autograd notices
-    where one is overwritten before the pass."""
+    """The tensors that a backward pass needs: x, the biases that replace the network's, and the
+    parameters. The function's first arguments are x and biases, its last ones the parts of params.
+    Autograd notices if one of them is overwritten before the pass."""
 
     def __init__(
         self,
@@ -87,7 +87,8 @@ class Kept:
         )
 
     def split(self, ctx: Any, grad: Tensor | None, of_energy: bool) -> Sequence[Tensor | None]:
-        """The gradient of each of the parts, by the energy or by the score."""
+        """Cuts the gradient into the gradients of the parts; of_energy says whether it is that of
+        the energy or of the score."""
         if grad is None:
             return (None,) * self.count
         found: list[Tensor | None] = list(grad.split_with_sizes(self.wiring.sizes))
@@ -109,7 +110,8 @@ class Kept:
         x, biases, *saved = ctx.saved_tensors
         needed = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[-self.count :])
         with torch.enable_grad():
-            # Views, since x may depend on the same parameters: that way is not this function's.
+            # The gradient stops at these views. x itself may depend on the same parameters, and
+            # that dependence is not part of this function.
             at = [
                 None if tensor is None else tensor.view_as(tensor)
                 for tensor in (x, biases, *saved[-self.count :])
@@ -139,7 +141,7 @@ def evaluated(
 
 
 def exact(x: Tensor) -> Any:
-    """A context without autocast, which would round what a kernel does not."""
+    """A context without autocast, which would round where the kernels don't."""
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         return _NOTHING
     return torch.autocast(x.device.type, enabled=False)

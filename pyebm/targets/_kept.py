@@ -1,9 +1,8 @@
-"""The numbers that a target's kernels take, kept for as long as its tensors hold the values that
-they were made of.
+"""Keeps the numbers that a target's kernels take, as long as the target's tensors hold the values
+from which they were made.
 
-A version counter does not know of a write through ``.data`` or ``.numpy()``, of a collective or of
-``swap_tensors``. So the values themselves are looked at in every call, which docs/targets.md has
-the price of.
+A version counter misses a write through ``.data`` or ``.numpy()``, by a collective or by
+``swap_tensors``. So every call compares the values themselves; docs/targets.md has the cost.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _dispatch_modes, _transform = torch._C._len_torch_dispatch_stack, torch._C._func
 
 
 def readable(tensors: Sequence[Tensor]) -> bool:
-    """Whether Python may look at the values: on the CPU, and not those of a tracer, a transform or
-    a subclass."""
+    """Whether Python may read the values: the tensors are on the CPU, and not those of a tracer, a
+    transform or a subclass."""
     return (
         not is_compiling()
         and _eager()
@@ -37,8 +36,8 @@ def readable(tensors: Sequence[Tensor]) -> bool:
 
 
 def traced(tensor: Tensor) -> bool:
-    """Whether it is more than its values: it has a graph, a tangent, or stands for what a transform
-    of torch.func gave."""
+    """Whether the tensor is more than its values: it has a graph or a tangent, or a transform of
+    torch.func wraps it."""
     return (
         tensor.requires_grad
         or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
@@ -47,17 +46,17 @@ def traced(tensor: Tensor) -> bool:
 
 
 def _eager() -> bool:
-    """No dispatch mode and no transform is at work."""
+    """Whether neither a dispatch mode nor a transform is active."""
     return not _dispatch_modes() and _transform() is None
 
 
 class Kept:
-    """Numbers, and the values of the tensors that they were made of.
+    """Numbers, and the values of the tensors from which they were made.
 
     Args:
-        make: gives the numbers.
-        contained: one of the tensors, (M, D), whose rows are in the numbers as they are, so that no
-            copy is needed to compare with, and what finds them there.
+        make: a function that makes the numbers.
+        contained: one of the tensors, (M, D), whose rows are in the numbers unchanged, so that no
+            copy of it is needed for the comparison; and a function that finds the rows there.
     """
 
     def __init__(
@@ -67,7 +66,8 @@ class Kept:
         contained: tuple[Tensor, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         own, rows_in = contained or (None, None)
-        # The values first: a write by another thread in between is then seen by the next call.
+        # Copy the values before the numbers are made: if another thread writes in between, the next
+        # call sees the change.
         values = [None if t is own else _copied(t) if t.dim() else t.item() for t in tensors]
         self.numbers = make()
         self.values = [
@@ -76,10 +76,10 @@ class Kept:
 
     def still(self, tensors: Sequence[Tensor]) -> bool:
         """Whether these tensors, on the CPU, hold the same values, to the bit, and nobody wants a
-        derivative or traces them.
+        derivative of them or traces them.
 
-        With two numbers it takes some 0.9 us of the smallest call's 8: hence one loop, and no look
-        at what can't differ.
+        For two numbers it takes 0.9 us of the 8 us of the smallest call. So there is one loop, and
+        it compares nothing that can't differ.
         """
         if (
             forward_ad._current_level >= 0
@@ -98,7 +98,7 @@ class Kept:
                 continue
             try:
                 now = tensor.item()
-            except RuntimeError:  # no longer one number
+            except RuntimeError:  # the tensor no longer holds one number
                 return False
             if now != then:
                 return False
@@ -112,7 +112,7 @@ def _copied(tensor: Tensor) -> Tensor:
 
 
 def _same(now: Tensor, then: Tensor) -> bool:
-    """then: contiguous, or rows at one distance from each other."""
+    """Whether both hold the same bits. then: contiguous, or with rows at a constant distance."""
     if type(now) not in _PLAIN or not now.is_cpu or now.shape != then.shape or now.dtype is not then.dtype:
         return False
     if _ops._why_no_cpu is not None:

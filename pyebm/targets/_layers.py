@@ -1,5 +1,5 @@
 """Reads a torch module as the layers that the network kernels run, or says which part of it they
-can't."""
+can't run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from .blocks import InputSkip, Residual
 
 MAX_LAYERS = 9
-SOFTPLUS_THRESHOLD = 20.0  # torch's default, the kernels' too: beyond it softplus is the line
+SOFTPLUS_THRESHOLD = 20.0  # torch's default, and the kernels': beyond it softplus(x) is x
 
-# Each gives the activation's name and its number; 0 where it has none.
+# Each function gives the activation's name and its parameter; 0 if it has none.
 _FUNCTIONS: dict[Callable[..., Any], Callable[[Any], tuple[str, float]]] = {
     nn.Identity.forward: lambda _: ("identity", 0.0),
     nn.SiLU.forward: lambda _: ("silu", 0.0),
@@ -25,7 +25,7 @@ _FUNCTIONS: dict[Callable[..., Any], Callable[[Any], tuple[str, float]]] = {
     nn.ReLU.forward: lambda _: ("relu", 0.0),
     nn.LeakyReLU.forward: lambda module: ("leaky_relu", float(module.negative_slope)),
 }
-# The attributes that a module is read by.
+# The attributes that are read from each kind of module.
 _ATTRIBUTES: dict[Callable[..., Any], tuple[str, ...]] = {
     nn.Softplus.forward: ("beta", "threshold"),
     nn.GELU.forward: ("approximate",),
@@ -37,7 +37,8 @@ _ATTRIBUTES: dict[Callable[..., Any], tuple[str, ...]] = {
 
 
 class Layer(NamedTuple):
-    """``act(W h + b)``, or ``h + act(W h + b)``, of ``[h; x]`` in place of h where it skips."""
+    """``act(W h + b)``, or ``h + act(W h + b)`` if it is residual. With a skip W is multiplied by
+    ``[h; x]`` in place of h."""
 
     name: str
     linear: nn.Linear
@@ -48,9 +49,7 @@ class Layer(NamedTuple):
 
     @property
     def weight(self) -> Tensor:
-        return cast(
-            Tensor, self.linear._parameters["weight"]
-        )  # by torch's __getattr__ it takes twice as long
+        return cast(Tensor, self.linear._parameters["weight"])  # torch's __getattr__ would take twice as long
 
     @property
     def bias(self) -> Tensor | None:
@@ -62,7 +61,7 @@ class Layer(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A module as it was read."""
+    """A module and the attributes that it had when it was read."""
 
     module: nn.Module
     kind: type
@@ -85,18 +84,18 @@ def unwrapped(net: nn.Module) -> nn.Module:
 
 
 def runs_anyway(owner: str) -> str:
-    """The way that is left to a network which the kernels don't take."""
+    """The part of a message that says how to run a network which the kernels don't take."""
     score = "net" if owner == "MLPScore" else "functools.partial(pyebm.energy_score, net)"
     return f"pyebm.samplers.Langevin({score}, ...) runs any network"
 
 
 def read(owner: str, net: nn.Module) -> tuple[list[Layer], list[Seen]]:
-    """The layers of ``net`` in their order, and all that they were read from, the network itself
-    first.
+    """The layers of ``net`` in their order, and all modules from which they were read, the network
+    itself first.
 
-    Raises TypeError for a module that the kernels don't know or that is more than its type says
-    (hooks, parametrizations, a forward of its own), ValueError for an order or a number that they
-    don't take.
+    Raises TypeError for a module that the kernels don't know or that does more than its type says
+    (hooks, parametrizations, a forward of its own), ValueError for an order or a number that the
+    kernels don't take.
     """
     reader = _Reader(owner)
     reader.take("", unwrapped(net))
@@ -114,8 +113,8 @@ class _Reader:
     def __init__(self, owner: str) -> None:
         self.owner = owner
         self.layers: list[Layer] = []
-        self.takes_activation = False  # the last layer has none yet
-        self.ended = ""  # the name of what only the end of a network may have
+        self.takes_activation = False  # whether the last layer has no activation yet
+        self.ended = ""  # the name of a module that may come only at the end, once it was read
         self.seen: list[Seen] = []
 
     def take(self, name: str, module: nn.Module, skip: bool = False) -> None:
@@ -198,7 +197,7 @@ class _Reader:
         self.takes_activation = False
 
     def _check_own(self, name: str, module: nn.Module) -> None:
-        """That the module does what its type says, and no more."""
+        """Checks that the module does what its type says, and no more."""
         own = module.__dict__
         if (
             own["_forward_hooks"]

@@ -1,5 +1,5 @@
-"""The targets on networks share this: the module is read in every call, and runs in the kernel or
-as it is."""
+"""The targets on networks share this: every call reads the module, and runs it in the kernel or as
+it is."""
 
 from __future__ import annotations
 
@@ -68,20 +68,20 @@ class Learned(Target):
         self._reading: Reading | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy's modules are others."""
+        """The state without the reading of the modules, since a copy has other modules."""
         return super().__getstate__() | {"_reading": None}
 
     def given(self: _Self, c: float | Tensor) -> _Self:
         """The target at the condition c, which shares this one's network.
 
         Args:
-            c: (C,), one for all samples, or (B, C), one a sample. Where C is 1, a number and (B,)
-                too. With an ``embedding``, whatever that takes. Both are read in every call, as the
-                network's parameters are; what the layers make of c alone is computed once a call,
-                for all of its steps.
+            c: (C,), one for all samples, or (B, C), one per sample; if C is 1, also a number or
+                (B,). With an ``embedding`` it is any argument that the embedding takes. Both are
+                read in every call, as the network's parameters are; the part of the layers that
+                depends on c alone is computed once per call, for all of its steps.
 
-        Raises ValueError for a target without a condition and for another shape, TypeError for what
-        is no number.
+        Raises ValueError for a target without a condition and for another shape, TypeError for a c
+        that is no number or tensor.
         """
         given = self._condition(f"{type(self).__name__}.given", c)
         made = copy.copy(self)
@@ -101,11 +101,10 @@ class Learned(Target):
     # --- one evaluation ---
 
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
-        """The energy (B,) or the score, by the kernel; where a derivative is wanted, with that of
-        torch's operations."""
-        c = (
-            self._buffers["c"] if c is None else self._condition(call, c)
-        )  # by torch's __getattr__ it takes a microsecond
+        """The energy (B,) or the score, by the kernel. If a derivative is wanted that no kernel
+        makes, it is that of torch's operations."""
+        # self._buffers is read directly, since torch's __getattr__ would take a microsecond.
+        c = self._buffers["c"] if c is None else self._condition(call, c)
         reading = self._fitting(call, x, c)
         with exact(x):
             if not self._has_chain(backend, x) or _has_operations(x):
@@ -129,14 +128,14 @@ class Learned(Target):
             )
 
     def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
-        """Whether a kernel may stand for the backward pass. That of what wraps the module, DDP's,
-        counts on its forward."""
+        """Whether a kernel may make the backward pass. It may not if the module is wrapped, as by
+        DDP, whose backward relies on its own forward."""
         net = self._modules["net"]
         plain = readable(parts) and not (x.is_inference() and torch.is_grad_enabled())
         return plain and reverse_alone(x, biases, *parts) and net is not None and unwrapped(net) is net
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
-        """By the module itself, on any device."""
+        """The energy or the score by the module itself, on any device."""
         work = reference.work_of(x).reshape(x.shape[0], self.dim)
         return self._energy(work, c) if energy else self._score(work, c).reshape(x.shape).to(x.dtype)
 
@@ -148,7 +147,7 @@ class Learned(Target):
         raise NotImplementedError
 
     def _run(self, work: Tensor, c: Tensor | None) -> Tensor:
-        """The module at work, in its dtype."""
+        """The module's output for ``work``, in the dtype of ``work``."""
         inputs = work
         if c is not None:
             rows = self._rows(type(self).__name__, work, c, work.shape[0])
@@ -156,7 +155,7 @@ class Learned(Target):
         net = unwrapped(self.net)
         parameters = dict(net.named_parameters())
         if all(tensor.dtype is work.dtype for tensor in parameters.values()):
-            return cast(Tensor, self.net(inputs))  # with what wraps it: DDP's backward counts on its forward
+            return cast(Tensor, self.net(inputs))  # the wrapper too: DDP's backward relies on its forward
         return cast(
             Tensor,
             functional_call(
@@ -167,7 +166,7 @@ class Learned(Target):
     # --- the condition ---
 
     def _condition(self, call: str, c: Any) -> Tensor:
-        """The c that a caller gave, as a tensor."""
+        """The caller's c as a tensor."""
         if not self.condition:
             raise ValueError(
                 f"{call}: the target has no condition; make it with condition=C for a net of [x; c]"
@@ -179,7 +178,8 @@ class Learned(Target):
         return cast(Tensor, c)
 
     def _rows(self, call: str, x: Tensor, c: Tensor, count: int) -> Tensor:
-        """The layers' part of c, in the dtype that x is computed in: (1, C) or (count, C)."""
+        """The condition's inputs to the layers, in the dtype that x is computed in: (1, C) or
+        (count, C)."""
         rows = rows_of(call, c if self.embedding is None else self.embedding(c), self.condition, count)
         if rows.device != x.device:
             raise ValueError(f"{call}: c must be on x's device {x.device}, got {rows.device}")
@@ -192,7 +192,8 @@ class Learned(Target):
             return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
 
     def _at_levels(self, call: str, x: Tensor, levels: Tensor) -> Numbers:
-        """With one row of biases for each of the levels (L,), in place of c."""
+        """The target's numbers with one row of biases for each of the levels (L,), which replace
+        c."""
         with exact(x):
             levels = self._condition(call, levels)
             return self._numbers_at(call, x, levels, self._fitting(call, x, levels), levels.shape[0])
@@ -200,7 +201,8 @@ class Learned(Target):
     def _numbers_at(
         self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
     ) -> Numbers:
-        """count: rows of the condition, where it is not one a sample."""
+        """The target's numbers at the condition c. count: the rows that the condition has, if it is
+        not one per sample."""
         wiring, parts, biases = self._parts_at(call, x, c, reading, count)
         return Numbers("network_chain", wiring.layout, packed(parts, wiring), biases)
 
@@ -214,8 +216,8 @@ class Learned(Target):
         return wiring, parts_of(reading, wiring, self.quadratic if quadratic is None else quadratic), biases
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
-        """A backend that was asked for has the kernel or says that it lacks it; else other devices
-        run the module."""
+        """Whether the chain's kernel runs. A backend that was asked for has it, or raises an error;
+        without one, devices that lack the kernel run the module."""
         del limited
         return backend is not None or x.is_cpu or x.is_meta
 
@@ -227,7 +229,7 @@ class Learned(Target):
         return self.has_energy
 
     def _fitting(self, call: str, x: Tensor, c: Tensor | None) -> Reading:
-        """The network as it is now, once x is known to fit it."""
+        """Reads the network as it is now and checks that x fits it."""
         batch = check_samples(call, "x", x)
         own = type(self).__name__
         reading = self._read_again(own)
@@ -260,7 +262,7 @@ class Learned(Target):
 
 
 def _has_operations(x: Tensor) -> bool:
-    """Whether it is a subclass whose memory is not that of a tensor."""
+    """Whether x is a subclass with operations of its own, whose memory a kernel can't read."""
     try:
         if type(x) is not Tensor:
             check_plain("", "", x)
@@ -270,5 +272,5 @@ def _has_operations(x: Tensor) -> bool:
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    """That x is computed in."""
+    """The dtype that x is computed in."""
     return torch.float64 if x.dtype is torch.float64 else torch.float32

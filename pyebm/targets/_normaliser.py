@@ -1,8 +1,8 @@
-"""log of the integral of exp(-energy) over one element, for the energies whose integral has no
+"""The log of the integral of exp(-energy) over one element, for the energies whose integral has no
 closed form.
 
-The trapezoidal rule, which converges geometrically for analytic functions that vanish at both ends,
-between points where nothing is left of the integrand.
+It uses the trapezoidal rule between points beyond which the integrand is 0 in float64. The rule
+converges geometrically for analytic functions that vanish at both ends.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _NODES = 20_001
 
 
 def double_well(barrier: Tensor) -> Tensor:
-    """For ``barrier (u^2 - 1)^2``, barrier a float64. No number is looked at: it works on meta
-    tensors and under transforms."""
+    """The log integral for ``barrier (u^2 - 1)^2``, with barrier in float64. The code reads no
+    number, so it works on meta tensors and under transforms."""
     fixed = barrier.detach()
-    reach = (_NOTHING_LEFT / fixed).sqrt()  # of u^2 around 1
+    reach = (_NOTHING_LEFT / fixed).sqrt()  # the integrand is 0 where |u^2 - 1| > reach
     grid = torch.linspace(0, 1, _NODES, dtype=torch.float64, device=barrier.device)
-    # Two wells, with nothing left between them: one of them, in d = u - 1, which float64 resolves
-    # however narrow it is.
+    # If the integrand is 0 between the two wells, integrate one well, in d = u - 1, which float64
+    # resolves however narrow the well is.
     left, right = reach / (1 + (1 - reach).clamp(min=0).sqrt()), reach / (1 + (1 + reach).sqrt())
     d = (left + right) * grid - left
-    # Else both together.
+    # Else integrate both wells together.
     whole = (1 + reach).sqrt()
     u = whole * (2 * grid - 1)
     apart = reach < 1
     height = torch.where(apart, d * (2 + d), u.square() - 1)
-    width = torch.where(apart, left + right, whole)  # twice that of one, half that of both
+    width = torch.where(apart, left + right, whole)  # the interval of one well, or half that of both
     return torch.logsumexp(-(barrier.sqrt() * height).square(), 0) + (2 * width / (_NODES - 1)).log()
 
 
 def polynomial(coefficients: Tensor) -> Tensor:
-    """For ``sum_k c_k x^k``, c a float64 (n + 1,). Raises ValueError where it can't be told to
-    float64's precision."""
+    """The log integral for ``sum_k c_k x^k``, with c a float64 (n + 1,). Raises ValueError if it
+    can't be computed to float64's precision."""
     if coefficients.is_meta:
         return coefficients.new_empty(())
     value, lows, spans = _integrated(tuple(coefficients.tolist()))
@@ -53,7 +53,7 @@ def polynomial(coefficients: Tensor) -> Tensor:
     low, span = coefficients.new_tensor(lows)[:, None], coefficients.new_tensor(spans)[:, None]
     logs = (span / (_NODES - 1)).log() - horner(coefficients, low + span * grid)
     composed = torch.logsumexp(logs.flatten(), 0)
-    return made + (composed - composed.detach())  # its derivatives; what cancels in it is of no value
+    return made + (composed - composed.detach())  # the value of made, with the derivatives of composed
 
 
 def horner(coefficients: Tensor, x: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ def horner(coefficients: Tensor, x: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _integrated(coefficients: tuple[float, ...]) -> tuple[float, list[float], list[float]]:
-    """The log of the integral, and the intervals outside of which nothing is left of the integrand:
-    where they begin, how long."""
+    """The log of the integral, and the intervals outside of which the integrand is 0 in float64:
+    their starts and their lengths."""
     try:
         turns = sorted((_shifted(coefficients, x)[0], x) for x in _roots(_derivative(list(coefficients))))
         lowest = turns[0][0]
@@ -77,8 +77,8 @@ def _integrated(coefficients: tuple[float, ...]) -> tuple[float, list[float], li
             within = any(low <= middle <= low + span for low, span in zip(lows, spans, strict=True))
             if within or value - lowest >= _NOTHING_LEFT:
                 continue
-            # Around each minimum the coefficients of p(middle + y) - lowest are exact, rounded
-            # once: nothing cancels.
+            # The coefficients of p(middle + y) - lowest, around each minimum, are computed exactly
+            # and rounded once, so nothing cancels.
             around = [float(value - lowest), *map(float, _shifted(coefficients, middle)[1:])]
             ends = _roots([around[0] - _NOTHING_LEFT, *around[1:]])
             low, high = max(end for end in ends if end <= 0), min(end for end in ends if end >= 0)
@@ -106,7 +106,7 @@ def _derivative(coefficients: list[float]) -> list[float]:
 
 
 def _shifted(coefficients: tuple[float, ...], by: float) -> list[Fraction]:
-    """The coefficients of p(by + y), by Horner's scheme, once for each."""
+    """The coefficients of p(by + y), by repeated Horner schemes, one for each coefficient."""
     made = [Fraction(c) for c in coefficients]
     for first in range(len(made) - 1):
         for k in range(len(made) - 2, first - 1, -1):
@@ -115,14 +115,14 @@ def _shifted(coefficients: tuple[float, ...], by: float) -> list[Fraction]:
 
 
 def _roots(coefficients: list[float]) -> list[float]:
-    """The real roots where the sign changes, in order: between two neighbouring turns there is one
-    or none."""
+    """The real roots at which the sign changes, in order. Between two neighbouring roots of the
+    derivative there is one or none."""
     while coefficients and not coefficients[-1]:
         coefficients = coefficients[:-1]
     degree = len(coefficients) - 1
     if degree < 1:
         return []
-    # Within half of that are all roots (Fujiwara 1916).
+    # All roots lie within reach / 2 of 0 (Fujiwara 1916).
     reach = (
         4 * max(abs(c / coefficients[-1]) ** (1 / (degree - k)) for k, c in enumerate(coefficients[:-1]))
         or 1.0

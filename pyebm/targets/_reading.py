@@ -1,5 +1,4 @@
-"""A network as it was read: kept from call to call for as long as nothing but its numbers
-changes."""
+"""The reading of a network, kept from call to call as long as only the network's numbers change."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ _PLAIN = (Tensor, nn.Parameter)
 
 
 class Reading:
-    """The layers of ``net`` as they fit each other, and a way to see that a later call would read
+    """The layers of ``net``, checked to fit each other, and a test whether a later call would read
     the same.
 
     Raises as :func:`read` and :func:`dim_of`.
@@ -45,12 +44,12 @@ class Reading:
         self._wirings: dict[torch.dtype, Wiring] = {}
 
     def tensors(self) -> list[Tensor | None]:
-        """Each layer's weight and bias, as they are now."""
+        """Each layer's current weight and bias."""
         return [own[name] for own, name in self._places]
 
     def still(self, net: nn.Module) -> bool:
-        """Whether all is as it was, but for the numbers: a third of the time of reading it
-        again."""
+        """Whether nothing but the numbers has changed. The test takes a third of the time of
+        reading the network again."""
         if net is not self.net or unwrapped(net) is not self._seen[0].module:
             return False
         dtype, device = self.dtype, self.device
@@ -76,17 +75,16 @@ class Reading:
                 or own["_backward_pre_hooks"]
             ):
                 return False
-            if (
-                own["_modules"] and tuple(own["_modules"].values()) != children
-            ):  # modules are equal where they are the same
+            # != compares modules by identity.
+            if own["_modules"] and tuple(own["_modules"].values()) != children:
                 return False
             if names and tuple(map(own.get, names)) != values:
                 return False
         return True
 
     def wiring(self, kind: int, dtype: torch.dtype) -> Wiring:
-        """The ops' arguments beside the weights. They take longer to make than all else of a small
-        call, so they are kept.
+        """The ops' arguments beside the weights. They are kept, since they take longer to make than
+        the rest of a small call.
 
         kind: 0 for an energy, 1 for a score.
         """
@@ -100,12 +98,13 @@ class Reading:
 
 
 def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
-    """D, the elements of a sample, once each layer is known to take what the one before it gives.
+    """Checks that each layer takes the outputs of the one before it; returns D, the elements of a
+    sample.
 
-    condition: inputs behind x, in every layer that sees x.
-    last: outputs of the last layer; None for D.
+    condition: the number of inputs after x, in every layer that sees x.
+    last: the outputs that the last layer must have; None for D.
 
-    Raises TypeError for numbers that are no dense floating-point tensor, or not of the first
+    Raises TypeError for weights that are no dense floating-point tensors, or not of the first
     layer's dtype; ValueError for another device, or a shape that does not fit.
     """
     first = layers[0].weight
@@ -161,7 +160,7 @@ def _check(owner: str, layer: Layer, tensor: Tensor, first: Tensor) -> None:
 
 
 class Wiring(NamedTuple):
-    """The ops' arguments for a network beside its weights, as long as no module changes."""
+    """The ops' arguments for a network beside its weights; valid as long as no module changes."""
 
     layout: Tensor
     numbers: tuple[Tensor, ...]
@@ -180,7 +179,7 @@ class Wiring(NamedTuple):
 
 
 def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) -> Wiring:
-    """kind: 0 for an energy, 1 for a score."""
+    """Makes the Wiring of a network. kind: 0 for an energy, 1 for a score."""
     each = (
         (layer.weight.shape[0], ACTIVATIONS.index(layer.activation), int(layer.residual), int(layer.skip))
         for layer in layers
@@ -208,9 +207,8 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
 
 
 def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor]:
-    """What params is made of, in its order: each layer's weight, without the columns that a
-    condition is multiplied by, its bias and its activation's number; last q. In the dtype of
-    params."""
+    """The parts of params, in their order and in params' dtype: each layer's weight, without the
+    columns for the condition, its bias and its activation's parameter; last q."""
     parts: list[Tensor] = []
     tensors = iter(reading.tensors())
     dtype = wiring.numbers[0].dtype
@@ -227,7 +225,7 @@ def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor
 
 
 def packed(parts: Sequence[Tensor], wiring: Wiring) -> Tensor:
-    """The parts one after the other, with the derivatives that they have."""
+    """The parts concatenated, with their derivatives."""
     if (
         not readable(parts)
         or (torch.is_grad_enabled() and any(part.requires_grad for part in parts))
@@ -238,7 +236,8 @@ def packed(parts: Sequence[Tensor], wiring: Wiring) -> Tensor:
 
 
 def copied(parts: Sequence[Tensor], wiring: Wiring) -> Tensor:
-    """The same of :func:`readable` tensors without their derivatives, in a third of the time."""
+    """The parts concatenated without their derivatives, in a third of the time; they must be
+    :func:`readable`."""
     if _ops._why_no_cpu is not None:
         return torch.cat([part.detach().reshape(-1) for part in parts])
     out = parts[0].new_empty(wiring.total)
@@ -250,7 +249,8 @@ def copied(parts: Sequence[Tensor], wiring: Wiring) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _entry(sizes: tuple[int, ...], itemsize: int) -> tuple[Any, Any, Any]:
-    """The call, the type of an array of as many addresses, and the array of as many sizes."""
+    """The library's function, the ctypes type of an array of addresses with one for each part, and
+    the array of the parts' sizes."""
     entry = _ops.library().pyebm_pack
     entry.argtypes, entry.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
     count = len(sizes)

@@ -1,5 +1,5 @@
-"""The base class of the closed-form targets: what they share, so that one of them is an energy and
-a few numbers."""
+"""The base class of all targets. With it a closed-form target needs only an energy and a few
+numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from ._kept import Kept, readable, traced
 
 
 class Numbers(NamedTuple):
-    """A target as a chain takes it: the op that knows it, and that op's arguments."""
+    """A target in the form that a chain takes: the op that knows the target, and that op's
+    arguments."""
 
     op: str
     which: int | Tensor
@@ -38,13 +39,13 @@ class Numbers(NamedTuple):
 
     @property
     def density(self) -> tuple[int, Tensor, Tensor | None, Tensor | None]:
-        """As the ops take it that take both kinds (_schemas.Density)."""
+        """The target in the form of the ops that take both kinds (_schemas.Density)."""
         if isinstance(self.which, Tensor):
             return 0, self.params, self.which, self.biases
         return self.which, self.params, None, None
 
     def tail(self) -> tuple[Any, ...]:
-        """What follows the arguments that all chains have."""
+        """The arguments after those that all chains have."""
         return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step)
 
 
@@ -52,14 +53,14 @@ class Target(nn.Module):
     """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of
     :mod:`pyebm.targets`.
 
-    Calling one, ``target(x)``, returns the energy. Its parameters are buffers in float64
+    Calling a target, ``target(x)``, returns the energy. Its parameters are buffers in float64
     (``.to(device)`` and ``state_dict`` work), rounded once to the dtype that x is computed in
-    (float32 for half precisions). One that is given as an ``nn.Parameter`` is registered as it is,
-    to be learned; one that is given as another tensor that requires grad keeps its graph.
+    (float32 for half precisions). An ``nn.Parameter`` is registered as it is, to be learned;
+    another tensor that requires grad keeps its graph.
 
     A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels'
-    table, and ``dim``, and defines :meth:`energy` and :meth:`_numbers`, the parameters as the
-    kernels take them; docs/targets.md shows one from start to end.
+    table, and ``dim``, and defines :meth:`energy` and :meth:`_numbers`, the parameters in the form
+    that the kernels take; docs/targets.md shows one from start to end.
     """
 
     kind: str
@@ -89,7 +90,7 @@ class Target(nn.Module):
         self._kept = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles make the kernels' numbers again."""
+        """The state without the kernels' numbers, which copies and pickles make again."""
         return self.__dict__ | {"_kept": {}}
 
     def energy(self, x: Tensor) -> Tensor:
@@ -119,8 +120,8 @@ class Target(nn.Module):
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> Tensor:
-        """n exact samples, (n, dim), on the target's device; made from the noise, so that the same
-        Noise gives them again.
+        """n exact samples, (n, dim), on the target's device. They are made from the noise, so the
+        same Noise gives the same samples.
 
         A chain that starts from them takes another stream of the noise. n may be a shape (n, ...),
         and must be for a target whose dim is None.
@@ -181,22 +182,22 @@ class Target(nn.Module):
     # --- for subclasses ---
 
     def _numbers(self) -> Tensor:
-        """Every number the kernels need, flat, in float64, made from the buffers."""
+        """All numbers that the kernels need, flat, in float64, made from the buffers."""
         raise NotImplementedError
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
-        """The same in the dtype of the computation."""
+        """All numbers that the kernels need, in the dtype of the computation."""
         return self._numbers().to(dtype)
 
     def _contained(self, dtype: torch.dtype) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
-        """A parameter (M, D) whose rows are in the numbers of that dtype as they are, and what
-        finds them there."""
+        """A parameter (M, D) whose rows are in the numbers of that dtype unchanged, and a function
+        that finds them there; None if there is no such parameter."""
         del dtype
         return None
 
     def _constant(self, elements: int) -> float:
-        """What these numbers don't say of the energy of a sample of so many elements: the kernels'
-        is less by that."""
+        """The constant that the kernels leave out of the energy of a sample of so many elements; it
+        is added to their result."""
         del elements
         return 0.0
 
@@ -210,11 +211,11 @@ class Target(nn.Module):
         dims: int = 0,
         like: object = None,
     ) -> None:
-        """``value`` as the parameter or float64 buffer ``name``; all of it finite and, where given,
-        passing the check.
+        """Register ``value`` as the parameter or float64 buffer ``name``. All its numbers must be
+        finite and pass the check, if one is given.
 
-        dims: a tensor may have so many dimensions. like: a number goes to this one's device, where
-        it is a tensor.
+        dims: the numbers of dimensions that a tensor may have. like: if it is a tensor, a number
+        goes to its device.
         """
         own = type(self).__name__
         if isinstance(value, Tensor):
@@ -233,7 +234,7 @@ class Target(nn.Module):
             self._hold(name, value)
         elif isinstance(
             value, numbers.Real
-        ):  # no tensor decides, so that targets can be made in compiled code
+        ):  # checked without a tensor, so that targets can be made in compiled code
             number = as_float(value)
             if not math.isfinite(number) or (check is not None and not check(number)):
                 raise ValueError(f"{own}: {name} must {must}, got {number:g}")
@@ -248,7 +249,7 @@ class Target(nn.Module):
         check_tensor(type(self).__name__, name, value)
         if value.is_meta:
             return
-        found = value.detach()  # of the means of a mixture, which may be large, no copy is made
+        found = value.detach()  # no copy, since a mixture's means may be large
         bad = ~(found.isfinite() if check is None else found.isfinite() & check(found))
         if bad.any():
             raise ValueError(
@@ -256,8 +257,8 @@ class Target(nn.Module):
             )
 
     def _hold(self, name: str, value: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        """A Parameter stays itself, another tensor with a derivative does too; of all others a copy
-        is made."""
+        """Store ``value`` under the name. A Parameter, or another tensor with a derivative, is kept
+        itself; any other tensor is copied."""
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
@@ -271,7 +272,7 @@ class Target(nn.Module):
         return value.double()
 
     def _own(self) -> list[tuple[str, Tensor]]:
-        """Parameters and buffers by name."""
+        """The parameters and buffers by name."""
         return [*self.named_parameters(), *self.named_buffers()]
 
     def _work(self, x: Tensor) -> tuple[Tensor, Callable[[str], Tensor]]:
@@ -284,8 +285,8 @@ class Target(nn.Module):
     def _normals(
         self, n: int | Sequence[int], noise: Noise, dtype: torch.dtype, backend: str | None
     ) -> tuple[Tensor, Callable[[str], Tensor], Callable[[Tensor], Tensor]]:
-        """For :meth:`sample`: normals (n, elements), the parameters by name, and what brings a
-        result to its shape and dtype."""
+        """For :meth:`sample`: normals (n, elements), a function that gives a parameter by its name,
+        and a function that brings a result to its shape and dtype."""
         call = f"{type(self).__name__}.sample"
         if isinstance(n, (tuple, list)):
             shape = checked_shape(call, "n", n)
@@ -317,8 +318,8 @@ class Target(nn.Module):
 
     @property
     def _has_energy_kernel(self) -> bool:
-        """Whether the kernels know the energy: not where a subclass has another energy with the
-        same numbers, or the reverse."""
+        """Whether the kernels know the energy. They don't if a subclass overrides the energy but
+        not the numbers, or the reverse."""
 
         def owner(*names: str) -> type:
             return next(base for base in type(self).__mro__ if any(name in vars(base) for name in names))
@@ -328,7 +329,7 @@ class Target(nn.Module):
         )
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:
-        """All parameters and buffers, once x is known to fit them."""
+        """Checks that x fits the target; returns all parameters and buffers."""
         batch = check_samples(op, "x", x)
         if batch and (self.dim is not None or self.least_dim):
             elements = x.numel() // batch
@@ -350,11 +351,11 @@ class Target(nn.Module):
         return tensors
 
     def _checked(self, op: str, x: Tensor) -> Tensor:
-        """The parameters for a kernel that works on x, once x is known to fit. They stay as they
-        are: nobody writes to them."""
+        """Checks that x fits; returns the parameters for a kernel that works on x. They are shared
+        between calls, so nobody may write to them."""
         tensors = self._check(op, x)
         dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
-        if is_compiling():  # before a look at what is kept, which would be a guard
+        if is_compiling():  # comes first, since a read of self._kept would be a guard
             return self._numbers_in(dtype)
         kept = self._kept.get(dtype)
         if kept is not None and x.is_cpu and kept.still(tensors):
@@ -366,22 +367,22 @@ class Target(nn.Module):
         return kept.numbers
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
-        """For a chain on x, once x is known to fit."""
+        """Checks that x fits; returns the target in the form that a chain on x takes."""
         return Numbers("langevin_chain", self._index, self._checked(call, x))
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
-        """Whether there is a kernel for its chains where x is; limited: for those with a mask or a
+        """Whether the target has a chain's kernel on x's device. limited: the chain has a mask or a
         score_clip."""
         return not limited or _ops.on_host(backend, x)
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
-        """Whether its score is that of the kernel, and there is one where x is."""
+        """Whether the kernel computes this target's score, and x's device has that kernel."""
         del backend, x
         return type(self).score is Target.score
 
     def _tensors(self) -> list[Tensor]:
-        """All parameters and buffers. Where no modules are inside, without torch's walk, which
-        takes longer than small kernels."""
+        """All parameters and buffers. A target without submodules is read without torch's walk over
+        modules, which takes longer than a small kernel."""
         if self._modules:
             return [*self.parameters(), *self.buffers()]
         own = (
@@ -397,5 +398,5 @@ def _elements(x: Tensor) -> int:
 
 
 def positive(value: Any) -> Any:
-    """Of a number or a tensor."""
+    """Whether a number, or each number of a tensor, is > 0."""
     return value > 0

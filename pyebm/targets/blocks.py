@@ -1,5 +1,4 @@
-"""Ways to wire the layers of a network that a plain nn.Sequential does not have, and that the
-kernels take."""
+"""Wirings of a network's layers that the kernels take, and that a plain nn.Sequential lacks."""
 
 from __future__ import annotations
 
@@ -8,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Residual(nn.Sequential):
-    """``x + f(x)``, f being the modules in their order.
+    """``x + f(x)``, where f is the modules in their order.
 
-    :class:`MLPEnergy` and :class:`MLPScore` take one Linear of as many outputs as inputs, and its
-    activation.
+    :class:`MLPEnergy` and :class:`MLPScore` take it with one Linear of as many outputs as inputs,
+    and its activation.
 
     Example:
         >>> import torch, pyebm
@@ -29,8 +28,8 @@ class Residual(nn.Sequential):
 
 
 class InputSkip(nn.Sequential):
-    """Modules in their order, where every Linear but the first sees the input once more: it gets
-    ``[h; x]``, h the layer before.
+    """Modules in their order, where every Linear but the first also sees the input: it gets
+    ``[h; x]``, where h is the output of the layer before.
 
     Example:
         >>> import torch, pyebm

@@ -22,7 +22,7 @@ class Funnel(Target):
     Args:
         std: the standard deviation of v, > 0.
 
-    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+    Raises ValueError for numbers outside these ranges, TypeError for arguments that are no numbers.
 
     Example:
         >>> import pyebm

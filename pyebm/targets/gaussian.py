@@ -22,8 +22,8 @@ class Gaussian(Target):
     ``covariance``.
 
     ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels
-    multiply by its inverse, made once in float64 from the Cholesky factor (``scale_tril``); their
-    bits are a backend's own, within docs/targets.md's bound.
+    multiply by its inverse, made once in float64 from the Cholesky factor (``scale_tril``). The
+    bits of the result then depend on the backend, within the bound of docs/targets.md.
 
     Args:
         mean: a number for all elements, or a tensor (D,).
@@ -31,11 +31,11 @@ class Gaussian(Target):
             x may have any shape (B, ...).
         covariance: (D, D), symmetric and positive definite, in place of std.
         scale_tril: (D, D), the Cholesky factor of the covariance, in place of it: lower triangular,
-            its diagonal > 0. To learn a covariance make this an ``nn.Parameter``; what is above the
-            diagonal is not read and gets no gradient.
+            its diagonal > 0. To learn a covariance make this an ``nn.Parameter``; numbers above the
+            diagonal are not read and get no gradient.
 
     Raises:
-        TypeError: what is neither a number nor a tensor.
+        TypeError: an argument that is neither a number nor a tensor.
         ValueError: numbers outside these ranges, tensors of more dimensions or of different
             lengths; two of std, covariance and scale_tril given; a covariance that is an
             ``nn.Parameter``, not square, not symmetric, singular or not positive definite; a
@@ -103,7 +103,7 @@ class Gaussian(Target):
 
     @property
     def covariance(self) -> Tensor:
-        """(D, D), for a target that was made with one."""
+        """The covariance (D, D) of a target that was made with one."""
         factor = self.scale_tril.tril()
         return torch.mm(factor, factor.T)
 
@@ -133,8 +133,8 @@ class Gaussian(Target):
     ) -> Tensor:
         z, of, made = self._normals(n, noise, dtype, backend)
         if self.kind == "gaussian_full":
-            # factor z by the score's kernel, which is (matrix) (0 - x): torch's own product has
-            # other bits in another batch.
+            # The score's kernel computes matrix (mean - x). With mean 0 and x = -z it gives
+            # factor z, whose bits, unlike those of torch's product, don't depend on the batch.
             factor = of("scale_tril").tril()
             out, packed = torch.empty_like(z), torch.cat((z.new_zeros(z.shape[1]), padded(factor)))
             _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed.detach())
@@ -155,7 +155,7 @@ class Gaussian(Target):
 
 
 def _factor_of(covariance: Tensor) -> Tensor:
-    """Its Cholesky factor, in float64."""
+    """The Cholesky factor of a covariance, in float64."""
     check_tensor("Gaussian", "covariance", covariance)
     if isinstance(covariance, nn.Parameter):
         raise ValueError(
@@ -177,8 +177,8 @@ def _factor_of(covariance: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex((wide + wide.T) / 2)
     diagonal = factor.diagonal()
     resolution = torch.finfo(covariance.dtype if covariance.is_floating_point() else torch.float64).eps
-    # A factor within rounding of 0 means a direction without variance, though the decomposition may
-    # have got through.
+    # A diagonal number of the factor within rounding of 0 means a direction without variance, even
+    # if the decomposition did not fail.
     if failed or (diagonal.square() <= resolution * wide.diagonal()).any():
         at = int(failed) if failed else int((diagonal.square() / wide.diagonal()).argmin()) + 1
         raise ValueError(
@@ -208,8 +208,8 @@ def _check_square(name: str, matrix: Tensor) -> None:
 
 
 def _inverse(factor: Tensor) -> Tensor:
-    """``(factor factor^T)^-1``. The forward-mode derivative of torch's own is wrong (2.13), so
-    derivatives are those of a solve."""
+    """``(factor factor^T)^-1``. The forward-mode derivative of torch's own inverse is wrong (torch
+    2.13), so derivatives are those of a solve."""
     if not wanted(factor):
         return torch.cholesky_inverse(factor)
     root = torch.linalg.solve_triangular(

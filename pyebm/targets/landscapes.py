@@ -1,5 +1,5 @@
-"""Test functions of optimisation, as energies: a curved valley, and two that are full of local
-minima."""
+"""Test functions of optimisation as energies: one with a curved valley, and two that are full of
+local minima."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Rosenbrock(Target):
     and x_2 around x_1^2 with variance 1 / (2 b).
 
     Args:
-        a: where the minimum is, x = (a, a^2, ...) for a in {0, 1}.
+        a: the place of the minimum, x = (a, a^2, ...) for a in {0, 1}.
         b: how narrow the valley is, > 0.
 
-    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+    Raises ValueError for numbers outside these ranges, TypeError for arguments that are no numbers.
 
     Example:
         >>> import torch, pyebm
@@ -83,7 +83,7 @@ class Rastrigin(Target):
     Args:
         amplitude: A > 0.
 
-    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+    Raises ValueError for numbers outside these ranges, TypeError for arguments that are no numbers.
 
     Example:
         >>> import torch, pyebm
@@ -99,12 +99,12 @@ class Rastrigin(Target):
 
     def energy(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
-        turns = work - work.detach().round()  # cos(2 pi x) of large x, too
+        turns = work - work.detach().round()  # keeps cos(2 pi x) exact for large x
         return (work.square() + of("amplitude") * (1 - (2 * math.pi * turns).cos())).sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Z per element is sqrt(pi) e^-A sum_k I_k(A) exp(-pi^2 k^2); beyond k = 1 nothing is left
-        in float64."""
+        """Z per element is sqrt(pi) e^-A sum_k I_k(A) exp(-pi^2 k^2). Terms beyond k = 1 are lost
+        in float64's rounding."""
         work, of = self._work(x)
         a = of("amplitude")
         one = math.sqrt(math.pi) * (torch.special.i0e(a) + 2 * math.exp(-(math.pi**2)) * torch.special.i1e(a))
@@ -124,7 +124,7 @@ class Ackley(Target):
     Args:
         a, b, c: A, b, c > 0.
 
-    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+    Raises ValueError for numbers outside these ranges, TypeError for arguments that are no numbers.
 
     Example:
         >>> import torch, pyebm

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians, and with them the exact score of a data set that was perturbed with
+"""Mixtures of Gaussians. They also give the exact score of a data set that was perturbed with
 Gaussian noise."""
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class GaussianMixture(Target):
             1) one a component, (D,) or (1, D) one a dimension, (M, D) one of each. (M,) would mean
             dimensions, so it is an error unless M = D.
         weights: (M,), >= 0, with the sum 1 to within 1e-5; None for equal ones. A weight of 0 is
-            legal. They are divided by their sum in every use, so those that are learned need not
-            keep it at 1; below 0 they give NaN.
+            legal. They are divided by their sum in every use, so learned weights need not keep the
+            sum at 1; weights below 0 give NaN.
 
     Raises:
         TypeError: means, scale or weights that aren't real tensors (scale: or a number).
@@ -100,7 +100,7 @@ class GaussianMixture(Target):
 
     @classmethod
     def from_data(cls, x: Tensor, sigma: float | Tensor) -> GaussianMixture:
-        """The data set ``x`` (N, ...) smoothed with noise of scale ``sigma``: every sample a
+        """The data set ``x`` (N, ...) smoothed with noise of scale ``sigma``: every sample is a
         component of the same weight.
 
         Its score at sigma is what a network trained on x by denoising score matching approximates:
@@ -125,7 +125,7 @@ class GaussianMixture(Target):
             x = x.reshape(x.shape[0], -1)
         try:
             return cls(x, sigma)
-        except (TypeError, ValueError) as error:  # by this call's names
+        except (TypeError, ValueError) as error:  # the message must have this call's argument names
             message = (
                 str(error)
                 .replace("GaussianMixture: means", f"{call}: x")
@@ -154,8 +154,8 @@ class GaussianMixture(Target):
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> Tensor:
-        """n exact samples, (n, D) or of the shape n: the noise's stream gives the normals, the next
-        one chooses the components."""
+        """n exact samples, (n, D) or of the shape n. The noise's stream gives the normals, the next
+        stream chooses the components."""
         if wanted(self.weights):
             raise RuntimeError(
                 "GaussianMixture.sample: the weights require grad, and which component a sample comes from"
@@ -164,7 +164,8 @@ class GaussianMixture(Target):
             )
         means, scale = self.means, self._wide("scale")
         z, _, made = self._normals(n, noise, dtype, backend)
-        # 40 bits of two words: a float32 alone would be too coarse for 10^5 components.
+        # The component is chosen by 40 bits of two words, since one float32 would be too coarse for
+        # 10^5 components.
         u = noise.at(stream=noise.stream + 1).rand(
             (z.shape[0], 2), dtype=torch.float64, device=means.device, backend=backend
         )
@@ -200,13 +201,13 @@ class GaussianMixture(Target):
 
     @property
     def _shared(self) -> bool:
-        """One scale a dimension for all components: to the kernels space is stretched so that all
-        are 1."""
+        """Whether all components share one scale per dimension. The kernels then work in a space
+        stretched so that all scales are 1."""
         return self.kind == "mixture" and self._rows().shape != (self.means.shape[0], 1)
 
     def _offsets(self) -> Tensor:
-        """log2 of what the components' terms in the score are multiplied by; of interest are their
-        differences."""
+        """log2 of the factors of the components' terms in the score; only their differences
+        matter."""
         scale, log_weight = self._rows(), self._log_weights() / math.log(2)
         if self.kind == "mixture_diagonal":
             return log_weight - scale.log2().sum(1)
@@ -217,8 +218,8 @@ class GaussianMixture(Target):
         )
 
     def _numbers_in(self, dtype: torch.dtype) -> Tensor:
-        """As csrc/cpu/simd/mixture_kernels.h Mixture takes them. The means, which may be large, go
-        to ``dtype`` at once."""
+        """The numbers in the layout of csrc/cpu/simd/mixture_kernels.h Mixture. The means are
+        converted to ``dtype`` directly, since they may be large."""
         means, scale, offsets = self.means, self._rows(), self._offsets()
         dim, offset = means.shape[1], offsets - offsets.max()
         if self.kind == "mixture_diagonal":
@@ -243,10 +244,11 @@ class GaussianMixture(Target):
         return means, lambda numbers: numbers[first : first + count * stride].reshape(count, stride)[:, :dim]
 
     def _in_range(self, offset: Tensor, dtype: torch.dtype, *made: Tensor) -> Tensor:
-        """A scale may be fine in float64 and its square be 0 or infinite in the dtype that the
-        score is computed in.
+        """Refuses scales that are fine in float64, but whose squares are 0 or infinite in the dtype
+        that the score is computed in.
 
-        That is an error, or, where nobody can look without waiting for a device, a score of NaN.
+        It raises an error or, if the host can't read the numbers without a wait, makes the score
+        NaN.
         """
         limits, scale = torch.finfo(dtype), self.scale
         fits = torch.stack(

@@ -18,16 +18,15 @@ from ._gradients import exact
 from ._learned import Embedding, Learned
 from ._reading import Reading
 
-_AT_ONCE = (
-    2**30
-)  # products of dimensions and parameters in a call for the Laplacian: about a tenth of a second
-_CHUNK = 2**22  # elements of a layer that a Laplacian's products hold at once
+_AT_ONCE = 2**30  # samples x dimensions x parameters in a call for the Laplacian: about a tenth of a second
+_CHUNK = 2**22  # a Laplacian's products hold at most so many elements of a layer at once
 
 
 def _trace(
     kernel: Callable[..., None], x: Tensor, layout: Any, params: Tensor, biases: Tensor | None
 ) -> Tensor:
-    """The Hessian's, in calls of some samples each, so that Ctrl-C is heard between them."""
+    """The trace of the Hessian, in calls of some samples each, so that Ctrl-C is heard between
+    them."""
     out = x.new_empty(x.shape[0])
     some = max(int(_AT_ONCE / max(x.shape[1] * params.numel(), 1)), 1)
     if biases is None or biases.shape[0] == 1 or x.shape[0] <= some:
@@ -40,8 +39,8 @@ def _trace(
 
 
 class MLPEnergy(Learned):
-    """``energy(x) = net(x) + quadratic |x|^2``, with the module's own parameters: those that an
-    optimiser trains.
+    """``energy(x) = net(x) + quadratic |x|^2``, with the module's own parameters, which an
+    optimiser can train.
 
     The module is an ``nn.Sequential`` of Linear layers and activations that ends in one output;
     docs/learned.md says what may be in it. Its parameters are read in every call, so nothing that
@@ -49,16 +48,15 @@ class MLPEnergy(Learned):
 
     Args:
         net: maps (B, D), or (B, D + condition), to (B, 1) or (B,).
-        quadratic: of the term that makes the density fall off where the network does not, 1 / (2
-            s^2) for a normal of standard deviation s; any finite number.
-        condition: how many of the net's inputs, the last ones, are a condition c: see
-            :meth:`given`.
-        embedding: a function of c that gives those inputs, (C,) or (B, C), a noise level's
-            features, say.
+        quadratic: the coefficient of a term that makes the density fall off where the network does
+            not: 1 / (2 s^2) for a normal of standard deviation s. Any finite number.
+        condition: how many of the net's last inputs are a condition c: see :meth:`given`.
+        embedding: a function of c that gives those inputs, (C,) or (B, C), for example the features
+            of a noise level.
 
     Raises:
         TypeError: a net that is no module, or has a layer that the kernels don't know; the error
-            names it, and what runs it.
+            names the layer, and a way to run it.
         ValueError: layers whose widths don't fit, or beyond what the kernels take; a number that is
             not finite.
 
@@ -93,7 +91,7 @@ class MLPEnergy(Learned):
 
         Args:
             x: (B, ...), of D elements a sample; any strides.
-            c: of a network with a condition: ``energy(x, c)`` is ``given(c).energy(x)``.
+            c: the condition, for a network with one: ``energy(x, c)`` is ``given(c).energy(x)``.
 
         Raises TypeError and ValueError for an x or c that does not fit, and for a network that the
         kernels no longer take.
@@ -134,8 +132,8 @@ class MLPEnergy(Learned):
         return made.reshape(x.shape).to(x.dtype)
 
     def laplacian(self, x: Tensor) -> Tensor:
-        """The trace of the energy's Hessian, (B,), exact: the sum over D products with it, in one
-        launch. The dtype is the energy's.
+        """The trace of the energy's Hessian, (B,), exact: the sum over D Hessian-vector products,
+        in one launch. The dtype is the energy's.
 
         Raises TypeError and ValueError for an x that does not fit.
 
@@ -240,7 +238,7 @@ class MLPScore(Learned):
 
         Args:
             x: (B, ...), of D elements a sample; any strides.
-            c: of a network with a condition: ``score(x, c)`` is ``given(c).score(x)``.
+            c: the condition, for a network with one: ``score(x, c)`` is ``given(c).score(x)``.
             backend: as in :meth:`Target.score`.
 
         Raises TypeError and ValueError for an x or c that does not fit, and for a network that the

@@ -22,7 +22,7 @@ class Harmonic(Target):
         stiffness: > 0.
         center: the minimum, the same for all elements.
 
-    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+    Raises ValueError for numbers outside these ranges, TypeError for arguments that are no numbers.
 
     Example:
         >>> import torch, pyebm
@@ -62,16 +62,16 @@ class Harmonic(Target):
 
 class DoubleWell(Target):
     """``energy(x) = barrier * sum_i ((x_i / width)^2 - 1)^2``: minima at x_i = -width and width,
-    barriers of that height between.
+    with a barrier of height ``barrier`` between them.
 
     With width = 1 it is the double well of torchebm (its default barrier is 2 too). Any shape (B,
     ...).
 
     Args:
         barrier: the energy at x_i = 0, > 0.
-        width: where the minima are, > 0.
+        width: the distance of the minima from 0, > 0.
 
-    Raises ValueError for numbers outside these ranges, TypeError for what is no number.
+    Raises ValueError for numbers outside these ranges, TypeError for arguments that are no numbers.
 
     Example:
         >>> import torch, pyebm
@@ -105,15 +105,15 @@ class DoubleWell(Target):
 
 
 class Polynomial(Target):
-    """``energy(x) = sum_i sum_k c_k x_i^k``: every element in the same polynomial, any shape (B,
-    ...).
+    """``energy(x) = sum_i sum_k c_k x_i^k``: every element has the same polynomial energy; any
+    shape (B, ...).
 
     Args:
         coefficients: (c_0, ..., c_n), lowest power first; n even and >= 2, c_n > 0, so that
             exp(-energy) has an integral.
 
-    Raises TypeError for what is no list of numbers, ValueError for numbers that are not finite or a
-    polynomial of another kind.
+    Raises TypeError if coefficients is no list of numbers, ValueError for numbers that are not
+    finite or a polynomial of another kind.
 
     Example:
         >>> import torch, pyebm
@@ -146,7 +146,7 @@ class Polynomial(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         """The normaliser comes from a quadrature that is exact to float64's precision.
 
-        Raises ValueError where the polynomial's numbers are beyond float64's.
+        Raises ValueError if the polynomial's numbers are outside float64's range.
         """
         work, _ = self._work(x)
         return -self.energy(x) - (polynomial(self._wide("coefficients")) * work.shape[1]).to(work.dtype)

@@ -1,4 +1,4 @@
-"""For diffusers: its training loss, fused, and two of its schedulers, whose steps are ours."""
+"""For diffusers: its training loss, fused, and two of its schedulers with fused steps."""
 
 from .schedulers import DDPMScheduler, ScoreSdeVeScheduler
 from .training import Noised, add_noise, loss

@@ -1,7 +1,7 @@
 """Two of diffusers' schedulers, by their names, whose steps are fused and whose noise has a name.
 
-``pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)`` is all it takes; what is saved
-is theirs.
+``pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)`` is all it takes; a scheduler
+is saved in diffusers' own format.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ class _Named:
     """A scheduler whose noise has a name.
 
     ``scheduler.noise = pyebm.Noise(0)``: the k-th step taken with ``generator=None`` uses that
-    Noise's step + k, through all runs until it is set again (two runs never share their numbers).
-    Unset, it is a Noise with a fresh seed. The generator of a step, as everywhere in diffusers,
-    comes before it: one, or a list with one a sample, gives the numbers that it gives their
-    schedulers; a Noise or a tensor of normals in its place is used as it is.
+    Noise's step + k. The count goes on through all runs until the noise is set again, so two runs
+    never share their numbers. If it is not set, it is a Noise with a fresh seed. A generator that a
+    step is given takes precedence, as everywhere in diffusers: one, or a list with one per sample,
+    gives the numbers that it gives their schedulers; a Noise or a tensor of normals in its place is
+    used as it is.
     """
 
     _draws: Draws | None = None
@@ -71,11 +72,11 @@ class _Named:
 
 
 class DDPMScheduler(_Named, theirs.DDPMScheduler):
-    """diffusers' DDPMScheduler (Ho et al. 2020) whose ``step`` is two fused passes: x0, and the
-    posterior's draw.
+    """diffusers' DDPMScheduler (Ho et al. 2020) with a ``step`` of two fused passes: one for x0,
+    one for the draw from the posterior.
 
-    Coefficients come from a table made in float64 once a schedule, so that a step on a GPU waits
-    for nothing. A step whose variance is learned stays theirs.
+    The coefficients come from a table that is made in float64 once per schedule, so a step on a GPU
+    waits for nothing. Steps with a learned variance run diffusers' own code.
 
     Example:
         >>> import torch, pyebm
@@ -91,7 +92,7 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
     _tables: dict[torch.device, Tensor] | None = None
 
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
-        """As theirs."""
+        """As diffusers' method."""
         super().set_timesteps(*args, **kwargs)
         self._tables = None
 
@@ -103,8 +104,8 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         generator: Generator = None,
         return_dict: bool = True,
     ) -> Any:
-        """``x_{t-1}`` from ``x_t``; arguments and results as theirs, where the generator may be a
-        Noise or a tensor too."""
+        """``x_{t-1}`` from ``x_t``; arguments and results as in diffusers, but the generator may
+        also be a Noise or a tensor."""
         if self.variance_type not in _STD:
             if isinstance(generator, (Noise, Tensor)):
                 raise TypeError(
@@ -128,7 +129,7 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         if self.config.thresholding:
             x0 = self._threshold_sample(x0)
         if generator is not None and not isinstance(generator, (Noise, Tensor)) and not timestep > 0:
-            normals: Normals = _UNUSED  # theirs asks the generator for nothing at the last step
+            normals: Normals = _UNUSED  # diffusers draws nothing from the generator at the last step
         else:
             normals = self._normals(generator, model_output)
         previous = step(sample, x0, of_sample, of_x0, std, normals)
@@ -151,14 +152,14 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         return list(table.index_select(0, timestep.to(device).reshape(1))[0].unbind())
 
     def _table(self) -> Tensor:
-        """For each timestep: x0 = a x + b output, and mean = of_x0 x0 + of_sample x (Ho et al.
-        2020, eq. 7), and the std."""
+        """The coefficients of each timestep: those of x0 = a x + b output, those of
+        mean = of_x0 x0 + of_sample x (Ho et al. 2020, eq. 7), and the std."""
         abar = self.alphas_cumprod.to("cpu", torch.float64)
         times = torch.arange(len(abar))
         previous = times - 1
         if self.custom_timesteps or self.num_inference_steps:
             schedule = self.timesteps.cpu()
-            previous = torch.full_like(times, -2)  # not in the schedule
+            previous = torch.full_like(times, -2)  # -2 marks times that are not in the schedule
             previous[schedule] = torch.cat([schedule[1:], torch.tensor([-1])])
         abar_previous = torch.where(previous >= 0, abar[previous.clamp(min=0)], 1.0)
         alpha = abar / abar_previous
@@ -191,7 +192,7 @@ _STD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "fixed_small_log": lambda small, _: small.sqrt(),
     "fixed_large": lambda _, beta: beta.sqrt(),
 }
-_UNUSED = Noise(0)  # where the coefficient of z is 0
+_UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
 
 
 class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
@@ -199,8 +200,8 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
     steps.
 
     Results have the sample's dtype and device, whatever the generator's. The corrector's step size
-    is the published one, with the batch's mean norms; the noise's is summed without the noise being
-    stored.
+    is the published one, with the batch's mean norms. The norm of the noise is summed without
+    storing the noise.
 
     Example:
         >>> import torch, pyebm
@@ -225,7 +226,8 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         generator: Generator = None,
         return_dict: bool = True,
     ) -> Any:
-        """The reverse-diffusion predictor, ``x + G^2 s + G z``; arguments and results as theirs."""
+        """The reverse-diffusion predictor, ``x + G^2 s + G z``; arguments and results as in
+        diffusers."""
         self._check()
         _check("step_pred", model_output, sample, generator)
         checked_scale("step_pred", "timestep", timestep)
@@ -252,7 +254,7 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         self, model_output: Tensor, sample: Tensor, generator: Generator = None, return_dict: bool = True
     ) -> Any:
         """The Langevin corrector, ``x + eps s + sqrt(2 eps) z``, eps = 2 (snr |z| / |s|)^2;
-        arguments and results as theirs."""
+        arguments and results as in diffusers."""
         self._check()
         _check("step_correct", model_output, sample, generator)
         normals = self._normals(generator, sample)
@@ -268,7 +270,8 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
 
 
 def _as(model_output: Tensor, sample: Tensor) -> Tensor:
-    """A score wider than the sample is rounded to it; a narrower one is widened by the step."""
+    """The score in a dtype that the step takes: one that is wider than the sample is rounded to the
+    sample's dtype; a narrower one stays, since the step widens it."""
     fits = torch.promote_types(model_output.dtype, sample.dtype) == sample.dtype
     return model_output if fits else model_output.to(sample.dtype)
 

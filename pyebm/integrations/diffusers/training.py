@@ -1,5 +1,5 @@
-"""The training step: noisy latents as the scheduler makes them, and the loss that regenerates their
-noise."""
+"""The training step: makes noisy latents as the scheduler does, and the loss, which regenerates
+their noise."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .._draws import add_noise as _mixed
 
 @dataclass(frozen=True)
 class Noised:
-    """What :func:`loss` needs to know of the noisy latents ``alpha x0 + sigma z``; alpha and sigma
-    of each sample, in float64."""
+    """A record of the noisy latents ``alpha x0 + sigma z`` for :func:`loss`, with the alpha and
+    sigma of each sample in float64."""
 
     x0: Tensor
     noise: Normals
@@ -41,7 +41,7 @@ def add_noise(
     noise_offset: float = 0.0,
     input_perturbation: float = 0.0,
 ) -> tuple[Tensor, Noised]:
-    """The scheduler's ``alpha_t x0 + sigma_t z``, and what the loss needs to know of it.
+    """The scheduler's ``alpha_t x0 + sigma_t z``, and the record of it that the loss needs.
 
     In place of ``noisy = scheduler.add_noise(latents, noise, timesteps)``::
 
@@ -49,31 +49,31 @@ def add_noise(
         loss = pyebm.integrations.diffusers.loss(unet(noisy, timesteps).sample, noised,
         snr_gamma=5.0)
 
-    alpha and sigma come from the scheduler itself, whose own ``add_noise`` is asked for them in
-    float64 with three numbers a sample: ``sqrt(abar)`` and ``sqrt(1 - abar)`` of DDPM, 1 and sigma
-    of Euler, whatever another one has, its ``begin_index`` and ``step_index`` included. The
-    schedule keeps its own precision, whatever that of the latents; half precisions are computed in
-    float32.
+    alpha and sigma come from the scheduler itself: its own ``add_noise`` is called in float64 on
+    three numbers per sample. It gives ``sqrt(abar)`` and ``sqrt(1 - abar)`` for DDPM, 1 and sigma
+    for Euler, and respects a scheduler's ``begin_index`` and ``step_index``. The schedule keeps its
+    own precision, whatever that of the latents; half precisions are computed in float32.
 
     Args:
         scheduler: any with ``add_noise(original_samples, noise, timesteps)`` that adds a multiple
             of the noise to one of the samples.
-        latents: x0 (B, ...), two dimensions at least, kept by the result.
+        latents: x0 (B, ...), with two dimensions at least; the record keeps them.
         noise: a :class:`pyebm.Noise`, one for each training step; or the normals, like latents.
         timesteps: (B,), or one for all, of the dtype and values that the scheduler takes.
         noise_offset: add to the noise ``noise_offset`` times one normal per sample and channel, as
-            their training scripts do. The sum is then a tensor that is kept until the loss.
+            diffusers' training scripts do. The sum is then a tensor that is kept until the loss.
         input_perturbation: add ``input_perturbation`` times further normals to what the network
             sees, not to the target.
 
-    With a Noise, those two take its streams + 1 and + 2; with a tensor, torch's default generator.
+    Those two draw from the streams + 1 and + 2 of a Noise; for a tensor of normals they draw from
+    torch's default generator.
 
     Raises:
         TypeError: a scheduler without such an add_noise (for flow matching use pyebm.denoising_loss
             with mu = 1).
         ValueError: an add_noise that does something else with its samples and noise; shapes that
             don't fit.
-        Whatever the scheduler's own raises, for instance of timesteps that it doesn't know.
+        Exception: any that the scheduler's add_noise raises, for instance for unknown timesteps.
 
     Example:
         >>> import torch, diffusers, pyebm
@@ -135,7 +135,7 @@ def _coefficients(scheduler: Any, latents: Tensor, timesteps: Tensor) -> tuple[T
         for row in _PROBES
     )
     alpha, sigma, mixed = own(x, z, times.expand(batch)).reshape(batch, 3).double().unbind(1)
-    # A GPU is not waited for at each step: there a scheduler is looked at once.
+    # The check waits for a GPU, so there each scheduler is checked only once.
     if latents.device.type == "cpu" or scheduler not in _KNOWN:
         if not torch.allclose(mixed, 2 * alpha - 3 * sigma, rtol=1e-6, atol=1e-12, equal_nan=True):
             raise ValueError(
@@ -149,13 +149,13 @@ def _coefficients(scheduler: Any, latents: Tensor, timesteps: Tensor) -> tuple[T
 _PROBES = (
     (1.0, 0.0, 2.0),
     (0.0, 1.0, -3.0),
-)  # of x and z: what they give is alpha, sigma, and 2 alpha - 3 sigma
+)  # values of x and z; add_noise turns them into alpha, sigma, and 2 alpha - 3 sigma
 _KNOWN: WeakSet[Any] = WeakSet()
 
 
 def _prediction_type(scheduler: Any) -> str | None:
-    """What its network predicts; None where its configuration does not say, or means the output of
-    EDM's preconditioned network."""
+    """The quantity that the scheduler's network predicts; None if its configuration does not say,
+    or means the output of EDM's preconditioned network."""
     config = getattr(scheduler, "config", {})
     return None if "sigma_data" in config else getattr(config, "prediction_type", None)
 
@@ -171,8 +171,8 @@ def loss(
     """``mean_b w_b mean_i (pred - target)^2``, target and loss in float32, with min-SNR weights
     where asked for.
 
-    In place of ``F.mse_loss(model_pred.float(), target.float())`` and of the code around it that
-    makes the target and the weights.
+    It replaces ``F.mse_loss(model_pred.float(), target.float())`` and the code around it that makes
+    the target and the weights.
 
     Args:
         model_pred: the network's output, like the latents.
@@ -184,7 +184,7 @@ def loss(
         snr_gamma: gamma of Hang et al. (2023), with snr = alpha^2 / sigma^2: w = min(snr, gamma) /
             snr for epsilon, / (snr + 1) for v, and min(snr, gamma) itself for sample. At zero
             terminal SNR it is the limit, 1 for epsilon.
-        reduction: "mean", or "sample" for the sum of each sample's elements, and the others of
+        reduction: "mean", "sample" for the sum over each sample's elements, or another one of
             :func:`pyebm.denoising_loss`.
 
     Raises:
@@ -207,7 +207,7 @@ def loss(
     if snr_gamma is not None:
         snr_gamma = checked_number("loss", "snr_gamma", snr_gamma, 0.0, open_low=True)
         weight = _WEIGHTS[kind]((alpha / sigma) ** 2, snr_gamma)
-    if kind == "sample":  # no noise is left in the residual: x0 stands in its place
+    if kind == "sample":  # the residual has no noise, so x0 takes its place
         return denoising_loss(model_pred, noised.x0, weight=weight, reduction=reduction)
     if kind == "epsilon":
         return denoising_loss(model_pred, noised.noise, weight=weight, reduction=reduction)
@@ -216,8 +216,8 @@ def loss(
     )
 
 
-# min(snr, gamma) / snr, / (snr + 1), and alone, in forms that neither snr = 0 nor snr = infinity
-# makes 0/0.
+# The weights are min(snr, gamma) / snr, min(snr, gamma) / (snr + 1) and min(snr, gamma), in forms
+# that give 0/0 neither at snr = 0 nor at snr = infinity.
 _WEIGHTS = {
     "epsilon": lambda snr, gamma: gamma / snr.clamp(min=gamma),
     "v_prediction": lambda snr, gamma: snr.clamp(max=gamma) / (snr + 1),
@@ -226,8 +226,8 @@ _WEIGHTS = {
 
 
 def _further_normals(noise: Normals, latents: Tensor) -> Callable[[Sequence[int], int], Tensor]:
-    """Makes more normals, in float32 at least, for the same samples: of the Noise's streams, or of
-    torch's generator."""
+    """A function that makes more normals for the same samples, in float32 at least, from the
+    Noise's further streams or from torch's generator."""
     device, dtype = latents.device, torch.promote_types(latents.dtype, torch.float32)
     if isinstance(noise, Noise):
         return lambda shape, stream: noise.at(stream=noise.stream + stream).randn(

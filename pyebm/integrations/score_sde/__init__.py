@@ -1,4 +1,4 @@
-"""For repositories of score_sde's shape (Song et al. 2021): loss functions, predictors and
+"""For repositories built like score_sde (Song et al. 2021): loss functions, predictors and
 correctors for their SDE objects.
 
 ::
@@ -7,8 +7,8 @@ correctors for their SDE objects.
     sampling._PREDICTORS.update(pyebm.integrations.score_sde.predictors(pyebm.Noise(0)))
     sampling._CORRECTORS.update(pyebm.integrations.score_sde.correctors(pyebm.Noise(0)))
 
-An SDE is what has their methods and attributes: ``T``, ``N``, ``sde(x, t)``,
-``marginal_prob(x, t)``, ``discretize(x, t)``, with a drift linear in x; one with
+An SDE is any object with their methods and attributes: ``T``, ``N``, ``sde(x, t)``,
+``marginal_prob(x, t)``, ``discretize(x, t)``, and a drift that is linear in x. One with
 ``discrete_sigmas`` is variance exploding, one with ``discrete_betas`` variance preserving, others
 are sub-VP. Written from the published formulas. ``noise`` is everywhere a :class:`pyebm.Noise`
 (draw k is its step + k), a function like ``torch.randn_like`` (then the run has the bits it had),

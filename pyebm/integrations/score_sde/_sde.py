@@ -1,4 +1,4 @@
-"""What an SDE object of their shape tells of itself."""
+"""Checks score_sde's SDE objects and reads their coefficients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..._options import FLOATS, shown
 
 
 def check_known(call: str, sde: Any) -> None:
-    """Refuse what is neither VE, VP nor sub-VP: another drift may be no multiple of x, another
-    network be told another time."""
+    """Refuse an SDE that is neither VE, VP nor sub-VP: its drift may not be a multiple of x, and
+    its network may expect the time in another form."""
     known = (
         hasattr(sde, "discrete_sigmas")
         or hasattr(sde, "discrete_betas")
@@ -27,7 +27,7 @@ def check_known(call: str, sde: Any) -> None:
 
 
 def check_state(call: str, sde: Any, x: Any, t: Any) -> None:
-    """Samples, and the time of each within the SDE's."""
+    """Checks the samples, and that the time of each lies within the SDE's range."""
     batch = check_samples(call, "x", x)
     if (
         not isinstance(t, Tensor)
@@ -55,5 +55,6 @@ def index_of(sde: Any, t: Tensor) -> Tensor:
 
 
 def ones_for(x: Tensor) -> Tensor:
-    """What shows the factor by which an SDE multiplies x."""
+    """Ones of the shape (B, 1, ...): the SDE turns them into the factor by which it multiplies
+    x."""
     return torch.ones(x.shape[0], *[1] * (x.dim() - 1), device=x.device)

@@ -82,8 +82,8 @@ def get_sde_loss_fn(
 
 
 def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, noise: Source = None) -> LossFn:
-    """The loss of SMLD (NCSN): a level of ``vesde.discrete_sigmas`` for each sample, label 0 the
-    largest, weight sigma^2.
+    """The loss of SMLD (NCSN): each sample gets a level of ``vesde.discrete_sigmas``, of which
+    label 0 is the largest; the weight is sigma^2.
 
     Example:
         >>> import torch, pyebm
@@ -116,8 +116,8 @@ def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, nois
 
 
 def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise: Source = None) -> LossFn:
-    """The loss of DDPM: a step of ``vpsde``'s discretisation for each sample, the network
-    predicting the noise.
+    """The loss of DDPM: each sample gets a step of ``vpsde``'s discretisation, and the network
+    predicts the noise.
 
     Example:
         >>> import torch, pyebm
@@ -165,8 +165,8 @@ def _prepare(call: str, model: Any, batch: Any, train: bool) -> None:
 def _reduced(
     output: Tensor, normals: Normals, kappa: Coefficient, lam: float, weight: Tensor | None, reduce_mean: bool
 ) -> Tensor:
-    """Their two reductions: the mean over everything, or half the sum over elements and the mean
-    over samples."""
+    """score_sde's two reductions: the mean over everything, or half the sum over elements and then
+    the mean over samples."""
     reduction = "mean" if reduce_mean else "batchmean"
     return denoising_loss(
         output, normals, kappa=kappa, lam=lam, weight=weight, half=not reduce_mean, reduction=reduction
@@ -174,12 +174,12 @@ def _reduced(
 
 
 def _network(sde: Any, t: Tensor, std: Tensor, continuous: bool) -> tuple[Tensor, Coefficient]:
-    """What their networks are told of the time, and the factor that makes ``std * score`` of what
-    they return.
+    """The label that a network of score_sde takes for the time, and the factor that turns its
+    output into ``std * score``.
 
-    For VE the output is the score, and it is told the std, or the level's index. For the others the
-    output is ``-score`` times the std, and it is told t as if in 0 ... 999; a VP network trained on
-    discrete steps divides by the std of the step.
+    For VE the output is the score, and the label is the std or the level's index. For the others
+    the output is ``-score`` times the std, and the label is t scaled to 0 ... 999; a VP network
+    trained on discrete steps divides by the std of the step.
     """
     if is_exploding(sde):
         return (std if continuous else torch.round((sde.T - t) * (sde.N - 1)).long()), std

@@ -55,8 +55,8 @@ class ReverseDiffusionPredictor(EulerMaruyamaPredictor):
 
 
 class AncestralSamplingPredictor(EulerMaruyamaPredictor):
-    """The posterior's draw of SMLD (VE) and DDPM (VP); with neither sub-VP nor a probability
-    flow."""
+    """A draw from the posterior of SMLD (VE) or DDPM (VP). It exists neither for sub-VP nor for a
+    probability flow."""
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
@@ -86,8 +86,8 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
 
 
 class LangevinCorrector:
-    """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``, the norms'
-    means over the batch."""
+    """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``; the norms
+    are means over the batch."""
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None
@@ -121,12 +121,12 @@ class LangevinCorrector:
         if hasattr(self.sde, "alphas"):
             alpha: Tensor = self.sde.alphas.to(t.device)[index_of(self.sde, t)]
             return alpha
-        n, low, high = self.sde.N, self.sde.beta_0, self.sde.beta_1  # sub-VP, whose object lists no alphas
+        n, low, high = self.sde.N, self.sde.beta_0, self.sde.beta_1  # a sub-VP object has no alphas
         return 1 - torch.linspace(low / n, high / n, n, device=t.device)[index_of(self.sde, t)]
 
 
 class AnnealedLangevinDynamics(LangevinCorrector):
-    """The same with ``eps = 2 alpha (snr std)^2`` (Song & Ermon 2019)."""
+    """The Langevin corrector with ``eps = 2 alpha (snr std)^2`` (Song & Ermon 2019)."""
 
     def _relative_step(self, x: Tensor, t: Tensor, score: Tensor, normals: Any) -> Tensor:  # noqa: ARG002
         std: Tensor = self.sde.marginal_prob(ones_for(x), t)[1]
@@ -134,7 +134,7 @@ class AnnealedLangevinDynamics(LangevinCorrector):
 
 
 class _Nothing:
-    """x as it is, by the name "none"."""
+    """The update registered as "none": it returns x as it is."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -145,7 +145,8 @@ class _Nothing:
 
 
 def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
-    """Their predictors by their registered names, which share one sequence of draws from ``noise``.
+    """score_sde's predictors by their registered names. They share one sequence of draws from
+    ``noise``.
 
     Example:
         >>> from pyebm.integrations.score_sde import predictors
@@ -162,8 +163,8 @@ def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
 
 
 def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
-    """Their correctors by their registered names. A Noise is used on its next stream, so that it
-    may be the predictors' too.
+    """score_sde's correctors by their registered names. They draw from the next stream of a Noise,
+    so that the predictors may be given the same Noise.
 
     Example:
         >>> from pyebm.integrations.score_sde import correctors
