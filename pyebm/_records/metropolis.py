@@ -1,0 +1,96 @@
+"""MALA and HMC, and the adaptation of their step size."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+from torch import Tensor
+
+from .._arguments import Apart, Between, Dtype, Is, Number, Shape, With, Written
+from .chains import Density
+from .types import DOUBLES, LIKE, ROW, SAMPLES, Finite, Name, PerSample, Positive
+
+
+class Leapfrog(NamedTuple):
+    """HMC's kick and drift: p = from_p + step_size score, if a score is given, then x = from_x +
+    step_size p; from_* = None means in place. If the step size is a number, its product is rounded
+    to x's dtype; if there is one per sample, it is not. It runs where metropolis does."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    p: Annotated[Tensor, LIKE, Written]
+    step_size: Finite
+    score: Annotated[Tensor | None, LIKE] = None
+    from_x: Annotated[Tensor | None, LIKE, Apart] = None
+    from_p: Annotated[Tensor | None, LIKE] = None
+    step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+
+
+class Metropolis(NamedTuple):
+    """x, score and energy become those of the proposal where log u < log_alpha = (energy -
+    proposal_energy) / temperature + (before - after) / scale, with u the sample's uniform; accepted
+    counts the accepted proposals. before and after are sums of squares as the loss kernel makes
+    them: for MALA |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; for
+    HMC, where first and last are given, |first - step score|^2 and |last + step proposal_score|^2.
+    A proposal_energy of -infinity is never accepted. It is a kernel on the CPU, for contiguous
+    tensors; elsewhere the reference does it, around the backend's uniform_ and denoising_loss."""
+
+    x: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.FLOATS, contiguous=True), Written]
+    score: Annotated[Tensor, ROW, Written]
+    energy: Annotated[Tensor, DOUBLES, Written]
+    accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
+    accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
+    log_alpha: Annotated[Tensor, DOUBLES, Written]
+    proposal: Annotated[Tensor, ROW]
+    proposal_score: Annotated[Tensor, ROW]
+    proposal_energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL)]
+    step: Finite
+    scale: float
+    temperature: Positive
+    name: Name
+    first: Annotated[Tensor | None, LIKE, With("last")] = None
+    last: Annotated[Tensor | None, LIKE] = None
+    step_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    scale_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class MetropolisChain(NamedTuple):
+    """Steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one.
+    ``name`` names the proposals' noise; the accept tests draw from the next stream. Where jitter >
+    0 spreads HMC's step sizes around step_size, they draw from the stream after that. It is a
+    kernel on the CPU, for samples of 1 to 512 elements."""
+
+    x: Annotated[Tensor, SAMPLES, Written]
+    score: Annotated[Tensor, LIKE, Written]
+    energy: Annotated[Tensor, DOUBLES, Written]
+    accepted: Annotated[Tensor, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written]
+    accept: Annotated[Tensor, Is(Shape.BATCH, Dtype.BOOL, contiguous=True), Written]
+    log_alpha: Annotated[Tensor, DOUBLES, Written]
+    density: Density
+    constant: Finite
+    n_steps: Annotated[int, Between(0)]
+    n_leapfrog: Annotated[int, Between(0, 2**20)]
+    step_size: Positive
+    temperature: Positive
+    name: Name
+    jitter: Annotated[float, Number(0.0, 1.0)]
+    step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
+class DualAveraging(NamedTuple):
+    """One step of dual averaging (Hoffman & Gelman 2014): updates step_size, log_average and gap of
+    each sample or, with ``together``, of all samples by their mean acceptance. ``steps`` counts the
+    steps in a float64; after the warm-up the averages stay. It runs where metropolis does."""
+
+    step_size: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.DOUBLE, contiguous=True), Written]
+    log_average: Annotated[Tensor, ROW, Written]
+    gap: Annotated[Tensor, ROW, Written]
+    steps: Annotated[Tensor, Is(Shape.ONE, Dtype.DOUBLE), Written]
+    log_alpha: Annotated[Tensor, ROW]
+    middle: Annotated[Tensor, ROW]
+    warmup: Annotated[int, Between(0)]
+    target: Annotated[float, Number(0.0, 1.0, low_open=True)]
+    together: bool
