@@ -88,7 +88,9 @@ class Good:
             return None
         made = self._made(name)
         if isinstance(made, Tensor):
-            contiguous = not self.strided or made.shape != self.shape or name in ("seeds", "ids", "name")
+            contiguous = (
+                not self.strided or made.shape != self.shape or name in ("seeds", "ids", "name", "params")
+            )
             contiguous = contiguous or (
                 name == "loss" and self.reduction != "none"
             )  # a loss of each sample is contiguous, also where samples are single numbers
