@@ -115,7 +115,8 @@ def tail(at: Setting) -> Work:
     [
         *grid(NARROW[0], variant="value", quick=True),
         *grid(*NARROW[1:], variant="value"),
-        *grid(*NARROW, variant="gradient"),
+        *grid(*NARROW, variant="value", threads=(2,)),
+        *grid(*NARROW, variant="gradient", threads=(1, 2)),
     ],
 )
 def narrow(at: Setting) -> Work:
