@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.compiler import is_compiling
 
 Result = TypeVar("Result")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) -> Result:
@@ -38,3 +40,14 @@ def in_mode(call: Callable[[], Result], *, grad: bool, inference: bool = False) 
         return call()
     finally:
         guard.__exit__(None, None, None)  # restores the reverse mode too
+
+
+def without_grad(function: Function) -> Function:
+    """The decorator ``torch.no_grad()``, safe from signals as :func:`in_mode` is."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        call = functools.partial(function, *args, **options)
+        return in_mode(call, grad=False, inference=torch.is_inference_mode_enabled())
+
+    return run  # type: ignore[return-value]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import bound, check_samples
+from .._modes import without_grad
 from .._options import check_callable, check_choice, check_elements, checked_count, checked_flag, shown
 from .._version import __version__
 from ..noise import Noise, as_noise
@@ -170,8 +171,7 @@ class Job:
         return made
 
     def _drawn(self, start: State) -> Tensor:
-        with torch.no_grad():
-            x: Tensor = self.sampler(start.x, noise=start.noise)
+        x: Tensor = without_grad(self.sampler)(start.x, noise=start.noise)
         check_samples("sample", "the sampler's result", x)
         if x.shape != start.x.shape:
             raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_like, check_samples, check_tensor, checked_list, checked_number
+from .._modes import without_grad
 from .._name import readable
 from .._options import check_callable, checked_count, checked_flag, shown
 from ..losses import dsm_loss
@@ -82,7 +83,7 @@ def anneal_dsm_score_estimation(
     return losses.mean()
 
 
-@torch.no_grad()
+@without_grad
 def anneal_Langevin_dynamics(
     x_mod: Tensor,
     scorenet: ScoreNet,
@@ -146,7 +147,7 @@ def anneal_Langevin_dynamics(
     return [x.to("cpu")] if final_only else images
 
 
-@torch.no_grad()
+@without_grad
 def anneal_Langevin_dynamics_inpainting(
     x_mod: Tensor,
     refer_image: Tensor,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling, is_exporting
 
 from .._derivatives import inside
+from .._modes import in_mode
 from .._options import check_callable
 from ..energy import _leaf, energy_score
 from ..targets import Target
@@ -62,18 +63,20 @@ def with_jacobian(op: str, fn: ScoreFn, x: Tensor, loss: Callable[[Tensor, Pull]
         score, vjp = made
         return loss(score, lambda v: vjp(v)[0])
     follows = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
+
+    def evaluate() -> tuple[Tensor, Tensor]:
         at = x if follows and x.requires_grad else _leaf(x)
-        score = checked_score(op, "fn", fn(at), x)
+        return at, checked_score(op, "fn", fn(at), x)
+
+    at, score = in_mode(evaluate, grad=True)
+
+    def differentiate(v: Tensor) -> Tensor | None:
+        v = v.clone() if v.is_inference() else v
+        options = {"create_graph": follows, "retain_graph": True, "allow_unused": True}
+        return torch.autograd.grad(score, at, v, **options)[0]
 
     def pull(v: Tensor) -> Tensor:
-        product: Tensor | None = None
-        if score.requires_grad:
-            with torch.inference_mode(False), torch.enable_grad():
-                v = v.clone() if v.is_inference() else v
-                (product,) = torch.autograd.grad(
-                    score, at, v, create_graph=follows, retain_graph=True, allow_unused=True
-                )
+        product = in_mode(lambda: differentiate(v), grad=True) if score.requires_grad else None
         if product is None:
             must = "fn must return a score that depends on x through autograd"
             raise ValueError(f"{op}: {must}, got one that does not; {_ENERGY}")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import check_plain, check_samples, checked_number
+from .._modes import without_grad
 from .._options import check_callable, checked_count, checked_shape, empty
 from .._streams import CHOICE, FRESH, START, beside
 from ..noise import Noise
@@ -103,6 +104,7 @@ class ReplayBuffer(nn.Module):
         self.init = None if isinstance(init, Tensor) else init
         self.group = group
 
+    @without_grad
     def draw(self, count: int, noise: Noise) -> Drawn:
         """``count`` different chains, one for each sample that ``noise`` names (for a part of a
         batch give ``noise.shard(first_sample=...)``).
@@ -118,19 +120,18 @@ class ReplayBuffer(nn.Module):
         count = int(checked_count(op, "count", count))
         samples = self._samples(op, count, noise)
         device = self.states.device
-        with torch.no_grad():
-            a, c = self._permutation(noise)
-            ids = (a * samples + c) % self.size  # on the CPU, since names are made there
-            chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
-            ids = ids.to(device)
-            fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (
-                self.ages[ids] == 0
-            )
-            start = self._start((count, *self.states.shape[1:]), beside(chains, START))
-            x = torch.where(fresh.reshape(-1, *[1] * (start.dim() - 1)), start, self.states[ids])
+        a, c = self._permutation(noise)
+        ids = (a * samples + c) % self.size  # on the CPU, since names are made there
+        chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
+        ids = ids.to(device)
+        fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (
+            self.ages[ids] == 0
+        )
+        start = self._start((count, *self.states.shape[1:]), beside(chains, START))
+        x = torch.where(fresh.reshape(-1, *[1] * (start.dim() - 1)), start, self.states[ids])
         return Drawn(ids, x, fresh, chains)
 
-    @torch.no_grad()
+    @without_grad
     def put(self, drawn: Drawn, x: Tensor) -> None:
         """Store the states x (B, ...) that the chains have reached. A chain that is not finite
         begins anew when it is drawn next.

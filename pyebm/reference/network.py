@@ -130,7 +130,7 @@ def network_score_of(
     """The score at x, (B, ...), in x's dtype, and the energies, (B,), in params' dtype; None in
     their place if the network's output is the score."""
     net = _unpacked(x, layout, params.to(x.device), biases)
-    start = work_of(x).reshape(x.shape[0], -1)
+    start = work_of(x).reshape(x.shape[0], math.prod(x.shape[1:]))
     h, sums = start, []
     for layer in net.layers:
         z = (torch.cat((h, start), 1) if layer.skip else h) @ layer.weight.T + layer.bias

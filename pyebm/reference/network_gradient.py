@@ -3,12 +3,13 @@ evaluation. The kernels must agree with them within a bound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .._arguments import entry
+from .._modes import in_mode
 from .._schemas import NetworkGrad, NetworkLoss
 from .coefficients import work_of
 from .network import network_score_of
@@ -73,7 +74,7 @@ def losses_of(at: Callable[[Tensor], _Values], x: Tensor, args: NetworkLoss) -> 
             f"network_loss: v must have rows of whole directions of {dim} elements, one for all or for each"
             " sample"
         )
-    v = args.v.reshape(rows, -1, dim).expand(batch, -1, dim)
+    v = args.v.reshape(rows, count // max(dim, 1), dim).expand(batch, -1, dim)
     if args.along:
         squares = (score.unsqueeze(1) * v).sum(2).square().sum(1)
     else:
@@ -105,14 +106,17 @@ def _differentiate(op: str, args: NetworkGrad | NetworkLoss, total: Callable[...
         raise ValueError(f"{op}: grad_biases must have the shape of biases")
     if args.grad is None and args.grad_biases is not None and len(args.grad_biases) != len(args.x):
         raise ValueError(f"{op}: grad must be given where grad_biases is, unless each sample has its own")
-    with torch.inference_mode(False), torch.enable_grad():
+
+    def differentiate() -> Sequence[Tensor]:
         x, params = work_of(args.x).clone().requires_grad_(), args.params.clone().requires_grad_()
         biases = None if args.biases is None else args.biases.clone().requires_grad_()
         value = total(lambda at: network_score_of(at, args.layout, params, biases), x)
         if args.grad is None and args.grad_x is None and args.grad_biases is None:
-            return
+            return ()
         leaves = [params, x] if biases is None else [params, x, biases]
-        found = torch.autograd.grad(value, leaves, materialize_grads=True)
+        return torch.autograd.grad(value, leaves, materialize_grads=True)
+
+    found = in_mode(differentiate, grad=True)
     if args.grad is not None:
         args.grad.copy_(found[0])
     if args.grad_x is not None:

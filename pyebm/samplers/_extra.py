@@ -48,6 +48,10 @@ def check_extra(extra: Any, x: Tensor) -> None:
         kind = _KINDS[name][0]
         check_tensor("State", f"extra's {name}", value)
         check_plain("State", f"extra's {name}", value)
+        if value.is_meta and not x.is_meta:
+            raise ValueError(
+                f"State: extra's {name} must hold numbers, got a tensor on the meta device, which holds none"
+            )
         if kind == _COUNT:
             if value.dtype is not torch.int64 or value.dim():
                 raise ValueError(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import _ops, reference
 from .._derivatives import differentiated_again
+from .._modes import in_mode
 from ._reading import Wiring, copied
 
 
@@ -109,7 +110,8 @@ class Kept:
         again = torch.is_grad_enabled()
         x, biases, *saved = ctx.saved_tensors
         needed = (*ctx.needs_input_grad[:2], *ctx.needs_input_grad[-self.count :])
-        with torch.enable_grad():
+
+        def differentiate() -> Sequence[Tensor]:
             # The gradient stops at these views. x itself may depend on the same parameters, and
             # that dependence is not part of this function.
             at = [
@@ -122,9 +124,9 @@ class Kept:
             followed = [
                 tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None
             ]
-            found = iter(
-                torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True)
-            )
+            return torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True)
+
+        found = iter(in_mode(differentiate, grad=True))
         grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
         if self.wiring.idle is not None and not of_energy:
             grads[self.wiring.idle] = None

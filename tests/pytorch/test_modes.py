@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import signal
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,18 @@ CALLS = {
     "energy_score": lambda x: pyebm.energy_score(lambda x: x.square().sum(1), x),
     "langevin_chain": lambda x: pyebm.langevin_chain(x, TARGET, 1, 0.01, Noise(0), differentiable=False),
 }
+
+
+def test_no_other_code_changes_the_mode():
+    """torch's managers may be left off by a signal; the demo is a program that ends with it."""
+    package = Path(pyebm.__file__).parent
+    for path in package.rglob("*.py"):
+        if path.name == "_modes.py" or "demo" in path.relative_to(package).parts:
+            continue
+        names = {"no_grad", "enable_grad", "set_grad_enabled", "inference_mode"}
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            assert not (isinstance(called, ast.Attribute) and called.attr in names), path
 
 
 class Stop(Exception):

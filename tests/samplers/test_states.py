@@ -42,6 +42,7 @@ TAMPERED = {
     "one more": lambda value: torch.cat([value.reshape(-1), value.reshape(-1)[:1]]),
     "sparse": lambda value: value.reshape(1, -1).to_sparse(),
     "str": lambda _: "1",
+    "meta": lambda value: value.to("meta"),
 }
 
 

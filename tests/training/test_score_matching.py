@@ -335,3 +335,18 @@ def test_fisher_divergence_of_two_gaussians_is_closed_form():
         )
     )
     assert got == pytest.approx(0.5 * ((1 / 4 - 1) ** 2 + 0.25 / 16), rel=0.02)
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["a function", "a network in the kernel"])
+def test_an_empty_batch(learned):
+    """Like the losses that have kernels: no terms, so their sum is 0 and their mean is NaN."""
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.SiLU(), torch.nn.Linear(8, 1))
+    fn = pyebm.targets.MLPEnergy(net) if learned else torch.neg
+    for objective in (
+        lambda x, **options: pyebm.score_matching(fn, x, **options),
+        lambda x, **options: pyebm.score_matching(fn, x, "hutchinson", noise=NOISE, **options),
+        lambda x, **options: pyebm.sliced_score_matching(fn, x, NOISE, 3, "gaussian", False, **options),
+    ):
+        assert objective(torch.zeros(0, 2), reduction="sum") == 0
+        assert objective(torch.zeros(0, 2)).isnan()
+        assert objective(torch.zeros(0, 2), reduction="sample").shape == (0,)
