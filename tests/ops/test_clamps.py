@@ -25,7 +25,7 @@ def pairs():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("mask", [None, X > 0], ids=["", "mask"])
+@pytest.mark.parametrize("mask", [None, X > 0, X < 0], ids=["", "low ones stay", "high ones stay"])
 def test_same_bounds_have_the_kernel_s_bits(dtype, mask):
     x, s = X.to(dtype), S.to(dtype)
     for by_element, numbers in pairs():
@@ -35,13 +35,13 @@ def test_same_bounds_have_the_kernel_s_bits(dtype, mask):
             )
             for one, other in zip(got, want, strict=True):
                 assert_equal(one, other)
-        if mask is None:
-            target = pyebm.targets.DoubleWell()
-            got, want = (
-                langevin_chain(x, target, 6, 0.1, Noise(0), thin=2, clamp=c) for c in (by_element, numbers)
-            )
-            for one, other in zip(got, want, strict=True):
-                assert_equal(one, other)
+        target = pyebm.targets.DoubleWell()
+        got, want = (
+            langevin_chain(x, target, 6, 0.1, Noise(0), thin=2, clamp=c, mask=mask)
+            for c in (by_element, numbers)
+        )
+        for one, other in zip(got, want, strict=True):
+            assert_equal(one, other)
 
 
 def test_each_element_has_its_own():
