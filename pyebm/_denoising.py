@@ -108,13 +108,15 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
         return launched(loss, pred, *rows, z, x0, seeds, ids)
 
     def sums(pred: Tensor, *tensors: Any) -> Tensor:
-        made = _empty_loss(pred, code) if by_sample else torch.empty(pred.shape[:1], dtype=torch.float64)
+        made = _empty_loss(pred, code) if by_sample else pred.new_empty(pred.shape[:1], dtype=torch.float64)
         each = (*head[:6], code if by_sample else _schemas.REDUCTIONS["sample"], head[7])
         _ops.call(kernels["denoising_loss"], (made, None, pred, *each), (*tensors, check_sigma))
         return made
 
     if ids is None and z is None:
-        ids = torch.arange(batch) + head[7][1]  # every entry of a vmap batch has these same sample ids
+        ids = (
+            torch.arange(batch, device="cpu") + head[7][1]
+        )  # every entry of a vmap batch has these same sample ids
     rows = [row.expand(batch) if row is not None and row.numel() == 1 else row for row in rows]
     made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
     if by_sample:

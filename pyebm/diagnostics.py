@@ -98,7 +98,7 @@ def _statistic(name: str, states: Tensor, **options: Any) -> Tensor:
     if not hasattr(stats, name):  # without xarray-einstats, arviz_stats leaves its interface for xarray out
         raise ImportError(f"diagnostics: this needs xarray-einstats: {_HOW_TO_GET}")
     value = getattr(stats, name)(to_arviz(states), **options)["x"].values
-    return torch.as_tensor(value, dtype=torch.float64).reshape(states.shape[2:])
+    return torch.as_tensor(value, dtype=torch.float64, device="cpu").reshape(states.shape[2:])
 
 
 def energy_trace(states: Tensor, energy_fn: Callable[[Tensor], Tensor]) -> Tensor:

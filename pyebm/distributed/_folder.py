@@ -121,7 +121,7 @@ class Folder:
             try:
                 members = _archive.unpacked(content)
                 whole = members["run.json"] == self.run and members["ids.npy"] == _archive.npy(
-                    torch.tensor(ids_of(number))
+                    torch.tensor(ids_of(number), device="cpu")
                 )
             except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, OSError):
                 whole = False

@@ -121,7 +121,7 @@ class Job:
         listed = self.ids_of(number)
         if not self.any_batch:
             listed += listed[-1:] * (self.batch - len(listed))
-        ids = torch.tensor(listed)
+        ids = torch.tensor(listed, device="cpu")
         noise = Noise(self.noise.seed, sample_ids=ids, step=self.noise.step, stream=self.noise.stream)
         apart = noise.at(stream=(noise.stream + _INIT_STREAM) % 2**32)
         shape = (len(ids), *self.shape)

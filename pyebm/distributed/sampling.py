@@ -141,7 +141,7 @@ def run(
         for number in left[ranks.rank :: ranks.size]:
             x, went_on = job.samples(number, folder)
             ids = job.ids_of(number)
-            made[number] = folder.add(number, job.members(x, ids), torch.tensor(ids))
+            made[number] = folder.add(number, job.members(x, ids), torch.tensor(ids, device="cpu"))
             resumed += went_on
             look()
         ranks.wait(look)

@@ -130,7 +130,7 @@ def _fused(energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: _Reduc
     data, model = of_data[0], of_model[0]
     if reduced.l2 and data != model:  # the kernel has one weight for all squares
         return None
-    weights = torch.full((len(x_data) + len(x_model),), data, dtype=work_of(x_data[:0]).dtype)
+    weights = torch.full((len(x_data) + len(x_model),), data, dtype=work_of(x_data[:0]).dtype, device="cpu")
     weights[len(x_data) :] = -model
     terms = Terms(weight_rows=weights, square=reduced.l2 * data)
     return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True)
@@ -284,7 +284,9 @@ class ContrastiveDivergence(nn.Module):
                 f"{_OP}.gradient_norm: energy must be a torch.nn.Module, got {type(self.energy).__name__}"
             )
         gradients = [p.grad for p in self.energy.parameters() if p.grad is not None]
-        norm = _number(torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(()))
+        norm = _number(
+            torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device="cpu")
+        )
         self.history.setdefault("gradient_norm", []).append(norm)
         return norm
 

@@ -136,7 +136,7 @@ def score_matching(
             raise ValueError(f"{op}: noise must be None for method='exact', which draws nothing")
         elements = math.prod(x.shape[1:])
         if 0 < elements <= _MOST_DIRECTIONS:
-            basis = torch.eye(elements, dtype=work_of(x).dtype).reshape(1, -1)
+            basis = torch.eye(elements, dtype=work_of(x).dtype, device=x.device).reshape(1, -1)
             fused = _fused(fn, x, reduced, Terms(trace=1.0, v=basis))
             if fused is not None:
                 return fused

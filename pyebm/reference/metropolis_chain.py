@@ -34,11 +34,11 @@ def metropolis_chain(args: MetropolisChain) -> None:
         torch.empty_like(score),
         torch.empty_like(args.energy),
     )
-    names = [args.name + torch.tensor([0, 0, 0, stream]) for stream in range(3)]
+    names = [args.name + torch.tensor([0, 0, 0, stream], device="cpu") for stream in range(3)]
     for _ in range(args.n_steps):
         size, rows = args.step_size, args.step_size_rows
         if jitter > 0:
-            uniform = torch.empty((x.shape[0], 1), dtype=torch.float64)
+            uniform = x.new_empty((x.shape[0], 1), dtype=torch.float64)
             uniform_(uniform, names[2], seeds, ids)
             size, rows = (
                 math.nan,

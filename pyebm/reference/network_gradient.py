@@ -50,7 +50,9 @@ def network_loss(args: NetworkLoss) -> None:
 def losses_of(at: Callable[[Tensor], _Values], x: Tensor, args: NetworkLoss) -> Tensor:
     """The loss of each sample, (B,)."""
     score, energy = at(x)
-    weight = torch.as_tensor(args.weight if args.weight_rows is None else args.weight_rows, dtype=x.dtype)
+    weight = torch.as_tensor(
+        args.weight if args.weight_rows is None else args.weight_rows, dtype=x.dtype, device=x.device
+    )
     if args.of_energy:
         if energy is None or args.v is not None or args.z is not None or args.kappa_rows is not None:
             raise ValueError(
@@ -61,7 +63,7 @@ def losses_of(at: Callable[[Tensor], _Values], x: Tensor, args: NetworkLoss) -> 
     batch, dim = x.shape[0], x[:1].numel()
     score = score.reshape(batch, dim)
     kappa = torch.as_tensor(
-        args.kappa if args.kappa_rows is None else args.kappa_rows, dtype=x.dtype
+        args.kappa if args.kappa_rows is None else args.kappa_rows, dtype=x.dtype, device=x.device
     ).reshape(-1, 1)
     if args.v is None:
         if args.along:

@@ -32,7 +32,9 @@ def predictor_corrector(args: PredictorCorrector) -> None:
     for k in range(n_steps):
         factor, a, b, c = table[k].tolist()
         now = biases[k : k + 1] if len(biases) > 1 else biases
-        names = args.name + torch.tensor([[0, 0, k, stream] for stream in range(args.correctors + 1)])
+        names = args.name + torch.tensor(
+            [[0, 0, k, stream] for stream in range(args.correctors + 1)], device="cpu"
+        )
         for j in range(args.correctors):
             network_score(score, x, args.layout, args.params, now)
             corrector_step(x, score, factor, names[1 + j], args.together, *bounds, *named)

@@ -237,13 +237,13 @@ class Adaptation:
         begun = (
             {}
             if not self.restarted
-            else {"restarted_at": torch.tensor(self.restarted), "step_size_middle": self.middle}
+            else {"restarted_at": torch.tensor(self.restarted, device="cpu"), "step_size_middle": self.middle}
         )
         return begun | {
             "step_size": self.step_size,
             "log_step_size_average": self.log_average,
             "acceptance_gap": self.gap,
-            "adapted_steps": torch.tensor(min(self.begun + done, self.warmup)),
+            "adapted_steps": torch.tensor(min(self.begun + done, self.warmup), device="cpu"),
         }
 
 

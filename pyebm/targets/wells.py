@@ -129,7 +129,9 @@ class Polynomial(Target):
         super().__init__()
         if not isinstance(coefficients, Tensor):
             coefficients = torch.tensor(
-                checked_list("Polynomial", "coefficients", coefficients), dtype=torch.float64
+                checked_list("Polynomial", "coefficients", coefficients),
+                dtype=torch.float64,
+                device=torch.get_default_device(),
             )
         self._register("coefficients", coefficients, dims=1)
         c = self.coefficients.detach()

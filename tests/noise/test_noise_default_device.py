@@ -1,14 +1,16 @@
 """A noise's name does not depend on the default device or dtype: a Noise built under any of them
 names the same numbers."""
 
+import ast
 import contextlib
+from pathlib import Path
 
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
 
 import pyebm
-from pyebm import Noise, NoiseCounter, samplers
+from pyebm import Noise, NoiseCounter, losses, samplers
 
 X = torch.linspace(-1, 1, 12).reshape(4, 3)
 
@@ -82,12 +84,24 @@ def _calls():
         pyebm.affine_step(x, -x, 1.0, 0.1, 0.2, noise),
     )
     yield (noise.randn((2, 5)), noise.rand((2, 5)), target.score(x))
+    yield (
+        losses.score_matching(NET, x),
+        losses.score_matching(torch.sin, x, method="hutchinson", noise=noise),
+        losses.sliced_score_matching(NET, x, noise),
+        losses.contrastive_divergence(NET, x, -x, l2=0.1),
+        losses.denoising_score_matching(NET, x, [0.5, 1.0], noise),
+        losses.ReplayBuffer(4, (3,)).draw(4, Noise(3)).x,
+    )
     for sampler in SAMPLERS:
         run = sampler(x, 4, noise=noise, thin=2)
         yield (run.states, *run.info.values())
 
 
 WELL = pyebm.targets.DoubleWell()
+torch.manual_seed(0)
+NET = pyebm.targets.MLPEnergy(
+    torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.SiLU(), torch.nn.Linear(8, 1))
+)
 SAMPLERS = (
     samplers.Langevin(torch.neg, 0.1),
     samplers.Langevin(WELL, 0.1, temperature=0.5),
@@ -95,6 +109,9 @@ SAMPLERS = (
     samplers.MALA(WELL, 0.1, warmup=3),
     samplers.HMC(WELL, 0.1, 3, warmup=3),
     samplers.HMC(lambda x: x.square().sum(1), 0.1, 3),
+    samplers.HMC(NET, 0.1, 3, jitter=0.1),
+    samplers.MALA(NET, 0.1, warmup=20, adapt_mass=True),
+    samplers.UnderdampedLangevin(NET, 0.1),
 )
 
 
@@ -143,3 +160,27 @@ def test_a_fake_call_leaves_the_noise_real():
         pyebm.perturb(torch.empty(4, 3), 0.5, noise)
     pyebm.perturb(X.to("meta"), 0.5, noise)
     assert torch.equal(pyebm.perturb(X, 0.5, noise), pyebm.perturb(X, 0.5, Noise(3, sample_ids=[3, 2, 1, 0])))
+
+
+_FACTORIES = {"arange", "as_tensor", "asarray", "empty", "empty_strided", "eye", "full", "linspace"}
+_FACTORIES |= {"logspace", "ones", "rand", "randint", "randn", "randperm", "scalar_tensor", "tensor", "zeros"}
+
+
+def test_the_library_makes_no_tensor_on_the_default_device():
+    """A tensor that names no device holds no numbers under torch.device("meta"). The demo is a
+    program, whose default device is its user's."""
+    package = Path(pyebm.__file__).parent
+    nameless, seen = [], 0
+    for path in sorted(package.rglob("*.py")):
+        if "demo" in path.relative_to(package).parts:
+            continue
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if ast.unparse(call.func.value) != "torch" or call.func.attr not in _FACTORIES:
+                continue
+            seen += 1
+            if not {keyword.arg for keyword in call.keywords} & {"device", None}:
+                nameless.append(f"{path.name}:{call.lineno}: {ast.unparse(call)}")
+    assert seen > 20
+    assert not nameless

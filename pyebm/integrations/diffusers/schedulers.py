@@ -155,12 +155,12 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         """The coefficients of each timestep: those of x0 = a x + b output, those of
         mean = of_x0 x0 + of_sample x (Ho et al. 2020, eq. 7), and the std."""
         abar = self.alphas_cumprod.to("cpu", torch.float64)
-        times = torch.arange(len(abar))
+        times = torch.arange(len(abar), device="cpu")
         previous = times - 1
         if self.custom_timesteps or self.num_inference_steps:
             schedule = self.timesteps.cpu()
             previous = torch.full_like(times, -2)  # -2 marks times that are not in the schedule
-            previous[schedule] = torch.cat([schedule[1:], torch.tensor([-1])])
+            previous[schedule] = torch.cat([schedule[1:], torch.tensor([-1], device="cpu")])
         abar_previous = torch.where(previous >= 0, abar[previous.clamp(min=0)], 1.0)
         alpha = abar / abar_previous
         beta = 1 - alpha
