@@ -46,7 +46,7 @@ from .noise import (
 )
 from .perturb import perturb, perturbed
 from .predictor_corrector import predictor_corrector
-from .targets import ENERGIES, SCORES, TORCH, score_of, target_energy, target_score
+from .targets import ENERGIES, SCORES, Torch, score_of, target_energy, target_score
 from .underdamped_chain import underdamped_chain
 
 OPS: dict[str, Callable[..., None]] = {
@@ -74,8 +74,8 @@ __all__ = [
     "OPS",
     "SCORES",
     "SIN",
-    "TORCH",
     "UPDATES",
+    "Torch",
     "affine_update",
     "batch_sum",
     "box_muller",

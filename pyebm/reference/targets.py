@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,91 +82,114 @@ def funnel(x: Tensor, params: Tensor) -> Tensor:
 SPAN = 1024  # so many terms are summed in the dtype of the computation; these sums are added in float64
 
 
-def added_up(terms: Tensor) -> Tensor:
-    total = terms.new_zeros(terms.shape[0], dtype=torch.float64)
-    for span in terms.split(SPAN, 1):
-        total = total + sum_of(span).double()
-    return total
+class Fixed:
+    """The functions that the kernels make an energy of, whose bits are promised."""
+
+    exponential, root = staticmethod(exponential), staticmethod(root)
+
+    @staticmethod
+    def cosine(t: Tensor) -> Tensor:
+        """cos(2 pi t)."""
+        return sine_cosine(t)[1]
+
+    @staticmethod
+    def sum_of(terms: Tensor, first: int = 0) -> Tensor:
+        """The sum over a sample whose elements before ``first`` count as zero."""
+        return sum_of(torch.nn.functional.pad(terms, (first, 0)) if first else terms)
+
+    @staticmethod
+    def added_up(terms: Tensor, *factors: Tensor | float) -> Tensor:
+        """The sum over a sample of its elements' terms times each of the factors."""
+        for factor in factors:
+            terms = factor * terms
+        total = terms.new_zeros(terms.shape[0], dtype=torch.float64)
+        for span in terms.split(SPAN, 1):
+            total = total + sum_of(span).double()
+        return total
 
 
-class Functions(NamedTuple):
-    """The functions that an energy is made of; the sums are over the elements of a sample."""
+class Torch(Fixed):
+    """Torch's own functions, which are faster."""
 
-    exponential: Callable[[Tensor], Tensor]
-    root: Callable[[Tensor], Tensor]
-    sine_cosine: Callable[[Tensor], tuple[Tensor, Tensor]]
-    sum_of: Callable[[Tensor], Tensor]
-    added_up: Callable[[Tensor], Tensor]
+    @staticmethod
+    def exponential(x: Tensor) -> Tensor:
+        return x.exp()
+
+    @staticmethod
+    def root(x: Tensor) -> Tensor:
+        return x.sqrt()
+
+    @staticmethod
+    def cosine(t: Tensor) -> Tensor:
+        return (2 * math.pi * (t - t.detach().round())).cos()  # exact for large t
+
+    @staticmethod
+    def sum_of(terms: Tensor, first: int = 0) -> Tensor:
+        del first
+        return terms.sum(1)
+
+    @staticmethod
+    def added_up(terms: Tensor, *factors: Tensor | float) -> Tensor:
+        total = terms.sum(1)
+        for factor in factors:
+            total = factor * total
+        return total
 
 
+Functions = type[Fixed]
 Score = Callable[[Tensor, Tensor], Tensor]
 Energy = Callable[[Tensor, Tensor, Functions], Tensor]
-
-FIXED = Functions(exponential, root, sine_cosine, sum_of, added_up)
-"""Those of the kernels, whose bits are promised."""
-
-
-def _turned(t: Tensor) -> tuple[Tensor, Tensor]:
-    angle = 2 * math.pi * (t - t.detach().round())  # exact for large t
-    return angle.sin(), angle.cos()
-
-
-def _sum(terms: Tensor) -> Tensor:
-    return terms.sum(1)
-
-
-TORCH = Functions(torch.exp, torch.sqrt, _turned, _sum, _sum)
-"""Torch's own, the fastest."""
 
 
 def harmonic_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
     stiffness, center = params.unbind()
-    return by.added_up(0.5 * (stiffness * ((x - center) * (x - center))))
+    far = x - center
+    return by.added_up(far * far, stiffness, 0.5)
 
 
 def double_well_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
     linear, cubic = params.unbind()
     beyond = x * x - linear / cubic  # 0 at the minima
-    return by.added_up((0.25 * cubic) * (beyond * beyond))
+    return by.added_up(beyond * beyond, 0.25 * cubic)
 
 
 def gaussian_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
     mean, precision = params.reshape(2, -1).unbind()
-    return by.added_up(0.5 * (precision * ((x - mean) * (x - mean))))
+    far = x - mean
+    return by.added_up(precision * (far * far), 0.5)
 
 
 def polynomial_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
-    *rest, last = (c / -(k + 1.0) for k, c in enumerate(params.unbind()))
-    value = last.expand_as(x)
-    for coefficient in [*reversed(rest), torch.zeros_like(last)]:
-        value = value * x + coefficient
+    powers = torch.arange(-1, -params.numel() - 1, -1, dtype=params.dtype, device=params.device)
+    *rest, last = (params / powers).unbind()
+    value = last * x
+    for coefficient in reversed(rest):
+        value = (value + coefficient) * x
     return by.added_up(value)
 
 
 def rastrigin_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
-    _, cosine = by.sine_cosine(x)
-    return by.added_up(x * x + (params * (0.5 / math.pi)) * (1.0 - cosine))
+    return by.added_up(x * x + (params * (0.5 / math.pi)) * (1.0 - by.cosine(x)))
 
 
 def rosenbrock_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
     a, twice_b, _ = params.unbind()
     before, after = x[:, :-1], x[:, 1:]
-    valley = after - before * before
-    terms = (0.5 * twice_b) * (valley * valley) + (a - before) * (a - before)
-    return by.added_up(torch.cat((terms, torch.zeros_like(x[:, :1])), 1))
+    valley, far = after - before * before, a - before
+    return by.added_up((0.5 * twice_b) * (valley * valley) + far * far)
 
 
 def ackley_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
     slope, decay, turns, _ = params.unbind()
     elements = torch.full((), x.shape[1], dtype=x.dtype, device=x.device)
-    squares, cosines = by.sum_of(x * x), by.sum_of(by.sine_cosine(turns * x)[1])
+    squares, cosines = by.sum_of(x * x), by.sum_of(by.cosine(turns * x))
     bowl = (slope / decay) * (1.0 - by.exponential(-(decay * by.root(squares / elements))))
     return bowl + (math.e - by.exponential(cosines / elements))
 
 
 def funnel_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
-    v, others = x[:, :1], x[:, 1:]
-    squares, v = by.sum_of(torch.cat((torch.zeros_like(v), others * others), 1)), x[:, 0]
+    v, others = x[:, 0], x[:, 1:]
+    squares = by.sum_of(others * others, 1)
     bowl = 0.5 * (params * (v * v)) + (0.5 * (x.shape[1] - 1)) * v
     return bowl + 0.5 * (by.exponential(-v) * squares)
 
@@ -216,7 +238,7 @@ def target_energy(
         energy.fill_(constant)
         return
     work = work_of(x).reshape(x.shape[0], math.prod(x.shape[1:]))
-    energy.copy_(ENERGIES[TARGETS[target]](work, params, FIXED).double() + constant)
+    energy.copy_(ENERGIES[TARGETS[target]](work, params, Fixed).double() + constant)
 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:

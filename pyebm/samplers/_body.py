@@ -259,7 +259,7 @@ def energy_and_score_of(
 
         return of_network
     kernel, index, params = kernels["target_energy"], numbers.which, numbers.params
-    constant = float(fn._constant(math.prod(run.x.shape[1:])))
+    constant = fn._constant(math.prod(run.x.shape[1:]))
 
     def both(x: Tensor) -> tuple[Tensor, Tensor]:
         kernel(energy, score, x, index, params, constant)

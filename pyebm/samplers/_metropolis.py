@@ -94,7 +94,7 @@ class Metropolis(Body):
         run, target = self.run, sampler.energy_fn
         self.name = run.noise._named(run.x.shape[0], run.x)[0].clone()
         numbers = run.target(target)
-        self.params, constant = numbers.params, float(target._constant(math.prod(run.x.shape[1:])))
+        self.params, constant = numbers.params, target._constant(math.prod(run.x.shape[1:]))
         self.head = (*self.held[:-1], *numbers.density, constant)
         if self.adapted is not None:
             self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)

@@ -67,7 +67,7 @@ class Target(nn.Module):
     dim: int | None = None
     """Elements of a sample, or None where any (B, ...) will do."""
     least_dim = 0
-    """Fewer elements than this make no sense. A class that sets ``kind`` gets its kernels' number."""
+    """Fewer elements than this make no sense; a class that sets ``kind`` gets its number."""
     has_energy = True
     """False for a score without an energy, which Metropolis' test can't do without."""
     follows = True
@@ -108,7 +108,7 @@ class Target(nn.Module):
             raise NotImplementedError(f"{type(self).__name__}: the energy has no formula of its own")
         params = self._checked(type(self).__name__, x)
         work = reference.work_of(x).reshape(x.shape[0], _elements(x))
-        return formula(work, params, reference.TORCH) + self._constant(work.shape[1])
+        return formula(work, params, reference.Torch)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.energy(x)
@@ -203,8 +203,9 @@ class Target(nn.Module):
         del dtype
         return None
 
-    def _constant(self, elements: int) -> float | Tensor:
-        """The constant that the numbers leave out of the energy of a sample of so many elements."""
+    def _constant(self, elements: int) -> float:
+        """The constant that the kernels leave out of the energy of a sample of so many elements; it
+        is added to their result."""
         del elements
         return 0.0
 

@@ -133,6 +133,10 @@ class Polynomial(Target):
                 f"got {tuple(c.shape) if c.is_meta or c.numel() >= 20 else c.tolist()}"
             )
 
+    def energy(self, x: Tensor) -> Tensor:
+        energy = super().energy(x)  # without c_0
+        return energy + math.prod(x.shape[1:]) * self.coefficients[0]
+
     def log_prob(self, x: Tensor) -> Tensor:
         """The normaliser comes from a quadrature that is exact to float64's precision.
 
@@ -141,8 +145,8 @@ class Polynomial(Target):
         work, _ = self._work(x)
         return -self.energy(x) - (polynomial(self._wide("coefficients")) * work.shape[1]).to(work.dtype)
 
-    def _constant(self, elements: int) -> Tensor:
-        return elements * self.coefficients[0]
+    def _constant(self, elements: int) -> float:
+        return elements * float(self.coefficients[0])
 
     def _numbers(self) -> Tensor:
         c = self._wide("coefficients")
