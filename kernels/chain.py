@@ -15,13 +15,14 @@ import triton.language as tl
 from torch import Tensor
 
 from pyebm._arguments import entry
+from pyebm._kinds import KINDS, TARGETS
 from pyebm._schemas import LangevinChain
 
 from . import dense, dense_parameters, launch
 from .chain_step import coefficients, first_bad, stepped
 from .layout import SIZES, Tiling
 from .long_chain import long_chain_kernel
-from .scores import given_by_tile, kind_of, score_of, vectors_of
+from .scores import given_by_tile, score_of, vectors_of
 from .targets import checked
 from .tile import block_of, name_of, place, read, rows_of, write
 
@@ -188,7 +189,7 @@ def langevin_chain(args: LangevinChain) -> None:
             name=steps.name,
             seeds=steps.seeds,
             ids=steps.ids,
-            KIND=kind_of(args.target),
+            KIND=KINDS[TARGETS[args.target]],
             NEVER=2**62 if steps.n_steps >= 2**31 else 2**31 - 1,
             SCHEDULE=bool(h_step or t_step),
             CLAMP=steps.low is not None or steps.high is not None,

@@ -4,38 +4,22 @@ operation by operation.
 A score's inputs besides the element are called *given*: the Gaussian's mean and precision,
 Rosenbrock's elements before and after, and two numbers of the sample, made from sums over it, for
 Ackley and the funnel. They come from the tile where it holds whole samples, else from memory, where
-the whole sample lies.
+the whole sample lies. KIND is the target's row of pyebm/_kinds.py.
 """
-
-from typing import NamedTuple
 
 import triton
 import triton.language as tl
-
-from pyebm._kinds import KINDS, TARGETS
 
 from .functions import exponential, quotient, root, sine_cosine
 from .sample_sums import added, empty_lanes, folded, spread, sum_of_tile
 from .tile import element_of, inside_of, place, read, read_beside
 
 
-class Kind(NamedTuple):
-    """The target that a kernel is compiled for."""
-
-    NAME: str
-    NUMBERS: int  # its parameters; 0 where they vary
-
-
-def kind_of(target: int) -> Kind:
-    name = TARGETS[target]
-    return Kind(name, KINDS[name].numbers or 0)
-
-
 @triton.jit
 def unpacked(params, KIND: tl.constexpr):
     """The target's parameters as a tuple: a branch that takes fewer or more doesn't compile."""
     numbers = (tl.load(params),)
-    for k in tl.static_range(1, KIND.NUMBERS):
+    for k in tl.static_range(1, KIND.numbers):
         numbers = numbers + (tl.load(params + k),)  # noqa: RUF005  Triton has no starred tuples
     return numbers
 
@@ -44,7 +28,7 @@ def unpacked(params, KIND: tl.constexpr):
 def vectors_of(params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """The Gaussian's mean and precision. They do not depend on the state, so a chain reads them
     once."""
-    if KIND.NAME == "gaussian":
+    if KIND.name == "gaussian":
         inside, element = inside_of(at, TILE), element_of(at, TILE)
         mean = tl.load(params + element, mask=inside, other=0)
         precision = tl.load(params + elements + element, mask=inside, other=0)
@@ -122,13 +106,13 @@ def _neighbour(x, SHIFT: tl.constexpr, TILE: tl.constexpr):
 @triton.jit
 def given_by_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """The given values for a tile of whole samples, or of independent elements."""
-    if KIND.NAME == "rosenbrock":
+    if KIND.name == "rosenbrock":
         given = _neighbour(x, -1, TILE), _neighbour(x, 1, TILE)
-    elif KIND.NAME == "ackley":
+    elif KIND.name == "ackley":
         sine, cosine = _sine_and_cosine(x, params, KIND)
         pull = _pull(sum_of_tile(x * x, at, TILE), params, elements, KIND)
         given = pull, _turn(sum_of_tile(cosine, at, TILE), params, elements, KIND), sine
-    elif KIND.NAME == "funnel":
+    elif KIND.name == "funnel":
         squares = sum_of_tile(_squares_of_others(x, at, TILE), at, TILE)
         given = _funnel_numbers(_lead(x, at, TILE), squares, params, elements, KIND)
     else:
@@ -154,19 +138,19 @@ def numbers_in_memory(
     """The given numbers that all elements of a sample share. The tiles from ``first`` up to
     ``last`` make up the sample."""
     numbers = 0, 0
-    if KIND.NAME != "rosenbrock":
-        tl.static_assert(KIND.NAME == "ackley" or KIND.NAME == "funnel")
+    if KIND.name != "rosenbrock":
+        tl.static_assert(KIND.name == "ackley" or KIND.name == "funnel")
         squares, cosines = empty_lanes(T, TILE), empty_lanes(T, TILE)
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
             x = read(pointer, at, sizes, strides, TILE, T)
-            if KIND.NAME == "ackley":
+            if KIND.name == "ackley":
                 _, cosine = _sine_and_cosine(x, params, KIND)
                 cosines = added(cosines, cosine, at, TILE)
                 squares = added(squares, x * x, at, TILE)
             else:
                 squares = added(squares, _squares_of_others(x, at, TILE), at, TILE)
-        if KIND.NAME == "ackley":
+        if KIND.name == "ackley":
             numbers = (
                 _pull(folded(squares, TILE), params, elements, KIND),
                 _turn(folded(cosines, TILE), params, elements, KIND),
@@ -183,10 +167,10 @@ def given_in_memory(
     x, numbers, pointer, at, sizes, strides, params, elements, KIND: tl.constexpr, TILE: tl.constexpr
 ):
     """The given values for x, a tile of a longer sample that lies at ``pointer``."""
-    if KIND.NAME == "rosenbrock":
+    if KIND.name == "rosenbrock":
         before = read_beside(pointer, at, sizes, strides, -1, elements, TILE, x.dtype)
         given = before, read_beside(pointer, at, sizes, strides, 1, elements, TILE, x.dtype)
-    elif KIND.NAME == "ackley":
+    elif KIND.name == "ackley":
         sine, _ = _sine_and_cosine(x, params, KIND)
         given = numbers[0], numbers[1], sine
     else:
@@ -199,24 +183,24 @@ def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl
     """The score, (N, VEC), in x's type."""
     T: tl.constexpr = x.dtype
     two = tl.full([], 2.0, T)
-    if KIND.NAME == "harmonic":
+    if KIND.name == "harmonic":
         stiffness, center = unpacked(params, KIND)
         score = stiffness * (center - x)
-    elif KIND.NAME == "double_well":
+    elif KIND.name == "double_well":
         linear, cubic = unpacked(params, KIND)
         score = x * (linear - cubic * (x * x))
-    elif KIND.NAME == "gaussian":
+    elif KIND.name == "gaussian":
         mean, precision = given
         score = precision * (mean - x)
-    elif KIND.NAME == "polynomial":
+    elif KIND.name == "polynomial":
         score = tl.zeros_like(x) + tl.load(params + count - 1)
         for k in range(1, count):
             score = score * x + tl.load(params + count - 1 - k)
-    elif KIND.NAME == "rastrigin":
+    elif KIND.name == "rastrigin":
         (amplitude,) = unpacked(params, KIND)
         sine, _ = sine_cosine(x)
         score = -two * x - amplitude * sine
-    elif KIND.NAME == "rosenbrock":
+    elif KIND.name == "rosenbrock":
         a, twice_b, four_b = unpacked(params, KIND)
         before, after = given
         as_first = (four_b * x) * (after - x * x) + two * (a - x)
@@ -226,11 +210,11 @@ def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl
         score = tl.where(element + 1 < elements, as_first, nothing) - tl.where(
             element > 0, as_second, nothing
         )
-    elif KIND.NAME == "ackley":
+    elif KIND.name == "ackley":
         pull, turn, sine = given
         score = spread(pull, TILE) * x + spread(turn, TILE) * sine
     else:
-        tl.static_assert(KIND.NAME == "funnel", "the Triton kernels lack this target")
+        tl.static_assert(KIND.name == "funnel", "the Triton kernels lack this target")
         of_first, inverse = given
         score = tl.where(_leading(at, TILE), spread(of_first, TILE), -(spread(inverse, TILE) * x))
     return score

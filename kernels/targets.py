@@ -11,7 +11,7 @@ from pyebm._kinds import KINDS, TARGETS
 
 from . import dense, dense_parameters, launch
 from .layout import ELEMENTS, SIZES, Tiling, shape_of
-from .scores import given_by_tile, given_in_memory, kind_of, numbers_in_memory, score_of, vectors_of
+from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 
 
@@ -73,6 +73,6 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
         return
     count, elements, coupled = checked("target_score", x, target, params)
     tiling = Tiling(out, x, most=ELEMENTS // 2, whole=coupled)
-    kind = {"KIND": kind_of(target), "LONG": tiling.long, "T": launch.work_type(x.dtype)}
+    kind = {"KIND": KINDS[TARGETS[target]], "LONG": tiling.long, "T": launch.work_type(x.dtype)}
     with launch.on(x.device):
         score_kernel[tiling.grid](out, x, params, count, elements, **kind, **tiling.arguments)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 class Kind(NamedTuple):
     """A target as its kernels see it."""
 
+    name: str
     numbers: int | None
     """How many packed parameters it has; None where :func:`fits` knows a rule."""
     least: int = 0
@@ -22,26 +23,27 @@ class Kind(NamedTuple):
 
 # csrc/common/targets.h PYEBM_TARGETS has the same table, with which each compiled library is
 # compared when it is loaded.
-KINDS = {
-    "harmonic": Kind(2),
-    "double_well": Kind(2),
-    "gaussian": Kind(None),
-    "polynomial": Kind(None),
-    "rastrigin": Kind(1),
-    "rosenbrock": Kind(3, least=2, coupled=True),
-    "ackley": Kind(4, least=1, coupled=True),
-    "funnel": Kind(1, least=2, coupled=True),
-    "mixture": Kind(None, least=1, dense=True),
-    "mixture_diagonal": Kind(None, least=1, dense=True),
-    "gaussian_full": Kind(None, least=1, dense=True),
-}
+_TABLE = (
+    Kind("harmonic", 2),
+    Kind("double_well", 2),
+    Kind("gaussian", None),
+    Kind("polynomial", None),
+    Kind("rastrigin", 1),
+    Kind("rosenbrock", 3, least=2, coupled=True),
+    Kind("ackley", 4, least=1, coupled=True),
+    Kind("funnel", 1, least=2, coupled=True),
+    Kind("mixture", None, least=1, dense=True),
+    Kind("mixture_diagonal", None, least=1, dense=True),
+    Kind("gaussian_full", None, least=1, dense=True),
+)
 
+KINDS = {kind.name: kind for kind in _TABLE}
 TARGETS = tuple(KINDS)
 """The names; an op's argument ``target`` is an index in them."""
 
-TABLE = "".join(
-    f"{name} {-1 if kind.numbers is None else kind.numbers} {kind.least} {kind.coupled:d} {kind.dense:d}\n"
-    for name, kind in KINDS.items()
+TEXT = "".join(
+    f"{name} {-1 if numbers is None else numbers} {least} {coupled:d} {dense:d}\n"
+    for name, numbers, least, coupled, dense in _TABLE
 )
 """The table as a library writes it (csrc/common/target_facts.h targets_text)."""
 

@@ -42,7 +42,7 @@ def _lacks(ops: Iterable[str], library: Path, device: str, how: str) -> str | No
     missing = [name for name in ops if not implemented(f"pyebm::{name}", device)]
     if missing:
         fault = f"lacks {len(missing)} of its ops, {missing[0]} among them"
-    elif targets_of(library) != _kinds.TABLE:
+    elif targets_of(library) != _kinds.TEXT:
         fault = "has other targets than pyebm/_kinds.py"
     else:
         return None

@@ -103,7 +103,7 @@ def register(library: Path | None = None) -> str:
             )
         built = library or _wanted()
         torch.ops.load_library(built)
-        assert _ops.targets_of(built) in (None, _kinds.TABLE), "csrc has other targets than pyebm/_kinds.py"
+        assert _ops.targets_of(built) in (None, _kinds.TEXT), "csrc has other targets than pyebm/_kinds.py"
         namespace = getattr(torch.ops, _NAMESPACE)
         ops = [name for name in _schemas.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
         _ops._TEST_BACKENDS[BACKEND] = _ops.Table(

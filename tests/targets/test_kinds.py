@@ -45,5 +45,5 @@ def test_the_classes_make_so_many_numbers():
 
 
 def test_the_libraries_have_the_same_table():
-    assert _ops.targets_of(_ops._C) == _kinds.TABLE
+    assert _ops.targets_of(_ops._C) == _kinds.TEXT
     assert tuple(pyebm.reference.SCORES) == _kinds.TARGETS
