@@ -180,4 +180,3 @@ def test_every_backend(tree):
     some = "quartic and triton and (7x17 and (float32 or bfloat16))"
     code, said = run(tree, *pytest_, "tests/ops/test_chain.py", "-k", some, TRITON_INTERPRET="1")
     assert code == 0, said[-5000:]
-    assert "passed" in said
