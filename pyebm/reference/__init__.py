@@ -46,7 +46,7 @@ from .noise import (
 )
 from .perturb import perturb, perturbed
 from .predictor_corrector import predictor_corrector
-from .targets import DENSE, ENERGIES, SCORES, score_of, target_energy, target_score
+from .targets import ENERGIES, SCORES, Torch, score_of, target_energy, target_score
 from .underdamped_chain import underdamped_chain
 
 OPS: dict[str, Callable[..., None]] = {
@@ -69,13 +69,13 @@ OPS: dict[str, Callable[..., None]] = {
 
 __all__ = [
     "COS",
-    "DENSE",
     "ENERGIES",
     "LOG",
     "OPS",
     "SCORES",
     "SIN",
     "UPDATES",
+    "Torch",
     "affine_update",
     "batch_sum",
     "box_muller",

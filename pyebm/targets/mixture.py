@@ -13,8 +13,9 @@ from torch import Tensor
 
 from .._checks import check_tensor
 from .._derivatives import checkable, wanted
+from .._kinds import row_stride
 from ..noise import Noise
-from ..reference.dense import padded, row_stride, squares
+from ..reference.dense import padded, squares
 from ._kept import readable
 from ._target import Target, positive
 
