@@ -12,6 +12,7 @@ from torch import Tensor
 from . import _ops
 from ._checks import Coefficient, checked_number, coefficient, rows_of
 from ._clamps import Clamp, by_element, element_bounds
+from ._composed.coefficients import require
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
 from ._modes import in_mode
@@ -19,7 +20,6 @@ from ._options import checked_count, checked_flag
 from ._stretches import first_stretch, stretches
 from .langevin import langevin_step, step_options
 from .noise import Noise, named
-from .reference.coefficients import require
 from .targets import Target
 
 _OP = "langevin_chain"

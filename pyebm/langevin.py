@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from . import _ops, reference
+from . import _composed, _ops
 from ._checks import (
     Coefficient,
     apart,
@@ -265,7 +265,7 @@ def _step(
         # Derivatives are wanted: torch operations give the same bits, and only the noise comes from
         # a kernel.
         z = noise.randn(x.shape, device=x.device, backend=backend)
-        exact_mean, exact = reference.UPDATES[op](
+        exact_mean, exact = _composed.UPDATES[op](
             x, score, z, numbers, *rows, mask, *(limits or (low, high, score_clip))
         )
         value = x.copy_(exact) if in_place else exact.to(x.dtype)

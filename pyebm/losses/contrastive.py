@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import Coefficient, check_plain, check_samples, checked_number
+from .._composed import work_of
 from .._derivatives import checkable
 from .._dtensor import by_samples
 from .._options import check_callable, checked_count
@@ -19,7 +20,6 @@ from .._streams import CHAINS, beside
 from ..energy import check_energy, energy_score
 from ..langevin import affine_step, langevin_step
 from ..noise import Noise
-from ..reference import work_of
 from ..samplers import HMC, MALA, Langevin, Sampler
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss

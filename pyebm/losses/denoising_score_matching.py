@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, checked_list, checked_number, coefficient
+from .._composed.coefficients import require
 from .._dtensor import by_samples
 from .._options import check_callable, checked_flag, shown
 from .._streams import LEVELS, beside
 from ..noise import Noise, named
 from ..perturb import perturb
-from ..reference.coefficients import require
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss
 from ..targets._learned import Learned

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, coefficient
+from .._composed import work_of
 from .._denoising import denoising
 from .._dtensor import by_samples
 from .._options import check_choice, checked_count, checked_flag
 from ..noise import Noise, named
-from ..reference import work_of
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss
-from . import _composed
+from . import _terms
 from ._projections import KINDS, projections
 from ._reduction import Reduction
 from ._scores import checked_score, score_of, with_jacobian
@@ -140,7 +140,7 @@ def score_matching(
             fused = _fused(fn, x, reduced, Terms(trace=1.0, v=basis))
             if fused is not None:
                 return fused
-        return with_jacobian(op, score_fn, x, lambda score, pull: reduced(_composed.exact(score, pull)))
+        return with_jacobian(op, score_fn, x, lambda score, pull: reduced(_terms.exact(score, pull)))
     if noise is None:
         raise ValueError(f"{op}: noise must be given for method='hutchinson', whose projections it names")
     return _sliced(op, fn, x, noise, n_projections, "rademacher", True, reduced)
@@ -228,7 +228,7 @@ def _sliced(
         fused = _fused(fn, x, reduced, of_terms)
         if fused is not None:
             return fused
-    terms = _composed.sliced if variance_reduced else _composed.sliced_by_sample
+    terms = _terms.sliced if variance_reduced else _terms.sliced_by_sample
     return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, v)))
 
 

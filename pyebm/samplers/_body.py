@@ -15,11 +15,11 @@ from torch.compiler import is_compiling
 from .. import _ops
 from .._checks import Coefficient, check_like, checked_number, coefficient
 from .._clamps import Clamp
+from .._composed.coefficients import require
 from .._derivatives import checkable, inside, plain
 from .._options import check_callable
 from ..energy import check_energy, energy_and_score
 from ..langevin import step_options
-from ..reference.coefficients import require
 from ..targets import Target
 from ..targets._learned import Learned
 from ..targets._target import Numbers
@@ -245,8 +245,9 @@ def energy_and_score_of(
     """A function that gives energy and score by a target's kernel, in the same two tensors each
     time; None if there is no such kernel."""
     kernels = run.kernels(backend)
-    known = run.x.is_cpu and "target_energy" in kernels and isinstance(fn, Target)
-    if not known or not fn._has_energy_kernel or not fn._has_score_kernel(backend, run.x):
+    if not isinstance(fn, Target) or not _ops.on_host(backend, run.x):
+        return None
+    if not fn._has_energy_kernel or not fn._has_score_kernel(backend, run.x):
         return None
     energy, score = run.rows(0.0), torch.empty_like(run.x, memory_format=torch.contiguous_format)
     numbers = run.target(fn)

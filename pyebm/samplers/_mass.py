@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_tensor
-from ..reference.metropolis import mean as mean_of
+from .._composed.metropolis import mean as mean_of
 from ._body import Run, number
 
 LEAST_WARMUP = 20

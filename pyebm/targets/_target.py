@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
-from .. import _ops, _schemas, reference
+from .. import _composed, _ops, _schemas
 from .._checks import check_samples, check_tensor
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
@@ -167,8 +167,8 @@ class Target(nn.Module):
 
         if not wanted(x, params):
             return launch(x, params)
-        composed = reference.score_of(x, self._index, params)
-        if self.kind not in reference.DENSE:
+        composed = _composed.score_of(x, self._index, params)
+        if self.kind not in _composed.DENSE:
             return composed
         return exactly(lambda: launched(BySample(launch, shared=(1,)), x, params), composed)
 
@@ -279,7 +279,7 @@ class Target(nn.Module):
         """x as (B, elements) in the dtype of the computation, and the parameters, by name, in
         it."""
         self._check(f"{type(self).__name__}", x)
-        work = reference.work_of(x).reshape(x.shape[0], _elements(x))
+        work = _composed.work_of(x).reshape(x.shape[0], _elements(x))
         return work, lambda name: getattr(self, name).to(work.dtype)
 
     def _normals(
@@ -324,7 +324,7 @@ class Target(nn.Module):
         def owner(*names: str) -> type:
             return next(base for base in type(self).__mro__ if any(name in vars(base) for name in names))
 
-        return self.kind in reference.ENERGIES and owner("energy", "forward") is owner(
+        return self.kind in _composed.ENERGIES and owner("energy", "forward") is owner(
             "_numbers", "_numbers_in"
         )
 

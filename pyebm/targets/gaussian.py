@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .. import _ops
 from .._checks import check_tensor
+from .._composed.dense import padded
 from .._derivatives import exactly, wanted
 from ..noise import Noise
-from ..reference.dense import padded
 from ._kept import traced
 from ._target import Target, positive
 

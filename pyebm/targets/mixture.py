@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from .._checks import check_tensor
+from .._composed.dense import padded, row_stride, squares
 from .._derivatives import checkable, wanted
 from ..noise import Noise
-from ..reference.dense import padded, row_stride, squares
 from ._kept import readable
 from ._target import Target, positive
 

@@ -10,7 +10,7 @@ namespace pyebm {
 namespace {
 
 // Sums a block of losses in lanes, since the additions to one single sum would wait for each other
-// (reference/losses.py's batch_sum).
+// (_composed/losses.py's batch_sum).
 double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
   constexpr int64_t kSums = 8;
   double lane[kSums] = {};

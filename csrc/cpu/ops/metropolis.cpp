@@ -12,7 +12,7 @@
 namespace pyebm {
 namespace {
 
-constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/reference/metropolis.py
+constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/_composed/metropolis.py
 
 // A tensor whose samples lie one after another, so that bytes can be copied from one tensor to
 // another.
