@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from .chain_step import stepped
+from .coefficients import coefficient
 from .dense_blocks import (
     FULL,
     SPAN,
@@ -25,7 +26,7 @@ from .dense_blocks import (
 from .dense_blocks import rows_of as rows_of_block
 from .functions import exponential2
 from .layout import SIZES
-from .tile import coefficient, inside_of, name_of, place, read, rows_of, write
+from .tile import inside_of, name_of, place, read, rows_of, write
 
 _VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
 

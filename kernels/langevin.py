@@ -12,10 +12,10 @@ from pyebm._arguments import entry
 from pyebm._schemas import AffineStep, LangevinStep
 
 from . import launch
-from .coefficients import step_rows
+from .coefficients import coefficient, own_coefficient, step_rows
 from .layout import SIZES, Tiling, shape_of
 from .normal import normals
-from .tile import clamped, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tile import clamped, name_of, place, read, rows_of, tiles, write
 
 
 @triton.jit(do_not_specialize=SIZES)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .coefficients import coefficient, own_coefficient
 from .layout import SIZES
 from .normal import normals
-from .tile import block_of, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tile import block_of, name_of, place, read, rows_of, tiles, write
 
 _ELEMENTWISE: tl.constexpr = tl.constexpr(0)
 _PER_SAMPLE: tl.constexpr = tl.constexpr(1)

@@ -7,10 +7,10 @@ import triton.language as tl
 from torch import Tensor
 
 from . import launch
-from .coefficients import step_rows
+from .coefficients import coefficient, own_coefficient, step_rows
 from .layout import SIZES, Tiling
 from .normal import normals
-from .tile import coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tile import name_of, place, read, rows_of, tiles, write
 
 
 @triton.jit(do_not_specialize=SIZES)

@@ -1,6 +1,6 @@
 // target_score and langevin_chain of the dense targets. A step is two launches: the first gathers
 // each sample's sums over the components (mixture.h) or its product with the inverse covariance,
-// the second turns them into scores or a step. docs/targets.md says why.
+// the second turns them into scores or a step. docs/dense-kernels.md says why.
 #include <algorithm>
 
 #include "dense_steps.h"

@@ -10,7 +10,7 @@ inline bool is_dense(int64_t target) {
   return target == kMixture || target == kMixtureDiagonal || target == kGaussianFull;
 }
 
-// The packed parameters (docs/targets.md), and the place of each array in them:
+// The packed parameters (docs/dense-kernels.md), and the place of each array in them:
 //   mixture: offset, scale, variance [components], inverse [dim], mean [components, stride];
 //   mixture_diagonal: offset [components], mean, precision [components, stride];
 //   gaussian_full: mean [dim], precision [dim, stride].

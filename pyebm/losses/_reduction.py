@@ -13,6 +13,7 @@ from .. import _composed, _schemas
 from .._checks import coefficient
 from .._composed.coefficients import column, require_finite
 from .._options import check_choice
+from ..targets._fused import Terms, fused_loss
 
 
 class Reduction:
@@ -51,3 +52,14 @@ class Reduction:
         return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(
             self.x.shape[0]
         )
+
+
+def by_kernel(fn: Any, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
+    """The loss from the kernel; None if the kernel does not take fn or the reduction."""
+    weight = reduced.in_one_sum()
+    if weight is None:
+        return None
+    number, rows = weight
+    by = terms.weight
+    terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
+    return fused_loss(fn, x, terms)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._checks import check_tensor
 from .._composed.metropolis import mean as mean_of
-from ._body import Run, number
+from ._run import Run, number
 
 LEAST_WARMUP = 20
 _FIRST, _LAST, _WINDOW = 75, 50, 25  # numbers of steps, as in Stan

@@ -12,9 +12,12 @@ from torch import Tensor
 from .. import _composed, _ops
 from .._options import check_choice, checked_count, checked_flag
 from .._stretches import first_stretch
-from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
+from ._body import Body
+from ._density import Potential
 from ._mass import LEAST_WARMUP, mass_of
+from ._run import NAN, Number, Run, number
 from ._schedule import Scheduled
+from ._step_options import StepOptions
 from ._stuck import warn_of_starts, warn_of_stuck
 
 
@@ -34,6 +37,7 @@ class Metropolis(Body):
         super().__init__(run)
         options: StepOptions = sampler.options
         self.kernels = run.kernels(options.backend)
+        self.on_host = _ops.on_host(options.backend, run.x)
         self.potential = Potential(run, sampler.energy_fn, sampler.score_fn, options.backend)
         self.mask = options.expanded_mask(run)
         self.sizes = Scheduled(run, "step_size", sampler.step_size, open_low=True)
@@ -67,11 +71,11 @@ class Metropolis(Body):
             self.proposal,
         )
         warn_of_starts(run, self.energy)
-        self.fused = not general and self._fits_a_chain(options.backend)
+        self.fused = not general and self._fits_a_chain()
         if self.fused:
             self._prepare_chain(sampler)
 
-    def _fits_a_chain(self, backend: str | None) -> bool:
+    def _fits_a_chain(self) -> bool:
         """Whether the op ``metropolis_chain`` has all the options that are asked for."""
         run = self.run
         elements = run.x.numel() // max(run.x.shape[0], 1)
@@ -79,7 +83,7 @@ class Metropolis(Body):
         return (
             plain
             and self.potential.kernel is not None
-            and _ops.on_host(backend, run.x)
+            and self.on_host
             and 0 < elements <= LARGEST
             and self.n_leapfrog < MOST_SCORES
         )

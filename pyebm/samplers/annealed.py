@@ -12,12 +12,15 @@ from torch import Tensor
 from .._checks import checked_list
 from .._options import check_callable, checked_count, checked_flag, checked_int, shown
 from ..targets._learned import Learned
-from ..targets._target import Numbers
-from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
+from ..targets._numbers import Numbers
+from ._body import Body
+from ._density import score_at
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainStep
+from ._run import NAN, Bounds, Run, number
 from ._schedule import Schedule, Scheduled
+from ._step_options import StepOptions
 from .langevin import Chain
 
 

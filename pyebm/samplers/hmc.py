@@ -9,10 +9,12 @@ from torch import Tensor
 
 from .. import _ops
 from .._options import checked_count
-from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
+from ._body import Body
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, checked_warmup
+from ._run import NAN, EnergyFn, Number, Run, ScoreFn, number
 from ._schedule import Schedule
+from ._step_options import StepOptions
 
 
 class HMC(Sampler):

@@ -13,11 +13,14 @@ from .. import _composed, _ops
 from .._options import check_callable, check_choice, checked_count, checked_flag
 from ..noise import Noise, as_noise
 from ..targets._learned import Learned
-from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
+from ._body import Body
 from ._chained import Chained
+from ._density import score_at
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainCorrector, PlainStep
+from ._run import NAN, Bounds, Run, number
+from ._step_options import StepOptions
 from .sde import SDE, Coefficients
 
 PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)

@@ -19,8 +19,9 @@ from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
 from ._kept import readable
 from ._layers import unwrapped
+from ._numbers import Numbers
 from ._reading import Reading, Wiring, packed, parts_of
-from ._target import Numbers, Target
+from ._target import Target
 
 Embedding = Callable[[Tensor], Tensor]
 _Self = TypeVar("_Self", bound="Learned")

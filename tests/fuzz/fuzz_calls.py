@@ -341,7 +341,7 @@ def draw(rng: random.Random, arena: Arena) -> Call:
 
 def dense(rng: random.Random, arena: Arena) -> Call:
     """Mixtures and full covariances agree within a tolerance far wider than the bound of
-    docs/targets.md, which has tests of its own."""
+    docs/accuracy.md, which has tests of its own."""
     elements, count = rng.choice((1, 2, 3, 4, 5, 16, 33)), rng.choice((1, 2, 5, 97))
     shape, dtype = (rng.choice((0, 1, 3, 8, 17, 65)), elements), rng.choice(FLOATS[:3])
     x = arena.place("x", values(rng, shape, dtype, special=False).clamp(-4, 4))
