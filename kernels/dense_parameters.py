@@ -15,8 +15,8 @@ KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
 
 
 class Parameters(NamedTuple):
-    """The packed parameters of a dense target, by name (docs/dense-kernels.md). A field is None where
-    the kind does not have it."""
+    """The packed parameters of a dense target, by name (docs/dense-kernels.md). A field is None
+    where the kind does not have it."""
 
     kind: str
     stride: int
