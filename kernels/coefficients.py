@@ -40,11 +40,11 @@ def _put(table, line: tl.constexpr, count, at, inside, value):
 
 @triton.jit(do_not_specialize=["count", "per_sample"])
 def step_rows(
-    table,
-    a: tl.float64,
+    table,  # [3, count], float32 or float64
+    a: tl.float64,  # numbers, for coefficients without rows
     b: tl.float64,
     c: tl.float64,
-    a_rows,
+    a_rows,  # [1] or [count], or None
     b_rows,
     c_rows,
     per_sample,  # bit k: coefficient k has more than one value
@@ -66,20 +66,20 @@ def step_rows(
 
 @triton.jit(do_not_specialize=["count", "per_sample"])
 def loss_rows(
-    table,
-    kappa: tl.float64,
+    table,  # [5, count], float32 or float64
+    kappa: tl.float64,  # numbers, for coefficients without rows
     lam: tl.float64,
     mu: tl.float64,
     weight: tl.float64,
-    kappa_rows,
+    kappa_rows,  # [1] or [count], or None; like the next three
     lam_rows,
     mu_rows,
     weight_rows,
     per_sample,  # bit k: coefficient k has more than one value
-    factor: tl.float64,
+    factor: tl.float64,  # f
     scale: tl.float64,  # 1 / (the reduction's divisor)
     count,  # values of a line
-    OVER_KAPPA2: tl.constexpr,
+    OVER_KAPPA2: tl.constexpr,  # w is divided by kappa^2
 ):
     """Fill ``table`` (5, count) with lines kappa, lambda, mu, f w and 2 f w kappa / (the
     reduction's divisor): csrc/common/losses.h."""

@@ -60,7 +60,7 @@ void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t t
 
 template <class S>
 void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params,
-                 const Steps<Compute<S>>& steps, const Samples<ChainRow<Compute<S>>>& samples,
+                 const Steps<Compute<S>>& steps, const SampleRows<ChainRow<Compute<S>>>& samples,
                  const KeptStates<S>& kept, const Report& report);
 
 template <class T>

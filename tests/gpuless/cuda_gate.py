@@ -43,9 +43,9 @@ TYPES = {
 KERNELS = {
     "normal": ("noise_kernel", "ELb0E", 1, 1),
     "uniform": ("noise_kernel", "ELb1E", 1, 1),
-    "perturb": ("perturb_kernel", "ENS_7Samples", 2, 1),
-    "step": ("step_kernel", "ENS_7Samples", 3, 1),
-    "loss with gradient": ("sum_kernel", "ENS_7Samples", 2, 4),
+    "perturb": ("perturb_kernel", "ENS_10SampleRows", 2, 1),
+    "step": ("step_kernel", "ENS_10SampleRows", 3, 1),
+    "loss with gradient": ("sum_kernel", "ENS_10SampleRows", 2, 4),
     "a chain's step": ("chain_kernel", "E", 0, 1),
 }
 ROOTLESS = ("uniform",)
@@ -104,7 +104,7 @@ def occupancy(registers: int) -> float:
 def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) -> dict[str, float]:
     kernel, more, tensors, pieces = KERNELS[name]
     mangled, size, elements = TYPES[dtype]
-    (full,) = [key for key in kernels if re.search(rf"{kernel}I{mangled}NS_4RowsILi\d+EE{more}", key)]
+    (full,) = [key for key in kernels if re.search(rf"{kernel}I{mangled}NS_9RowLayoutILi\d+EE{more}", key)]
     registers, code = kernels[full]
     stores, roots = size * elements // 16, 0 if name in ROOTLESS else elements // 2
 

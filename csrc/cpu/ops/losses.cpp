@@ -182,7 +182,7 @@ void denoising_grad(const args::DenoisingGrad& args) {
                 kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every, target + at);
               });
         } else {
-          const Rows<T> rows = c.of_each<T>(numbers, chunk);
+          const ScaledLossRows<T> rows = c.of_each<T>(numbers, chunk);
           kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
         }
         grad_view.written(chunk.first, chunk.count, target);
