@@ -15,7 +15,7 @@ from ._options import checked_flag
 from ._step_options import expanded_mask, step_options
 from .noise import Noise, named
 
-# The numbers, and the values per sample that replace them.
+# A step's coefficients: numbers, and tensors of values that take their place.
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]
 
 

@@ -141,8 +141,8 @@ class _Steps(Body):
         self.streams = 1 if self.known is None else 2
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
-        # ends is the first step beyond the level. If the temperature changes, every step begins a
-        # level.
+        # The present level ends before the step ``ends``. If the temperature changes, each step is
+        # a level of its own.
         self.ends = -1
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:

@@ -56,8 +56,8 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
         return None
     if of_energy and not fn.has_energy:
         return None
-    # Backward multiplies the gradient by grad_output, so in half precision it would underflow
-    # before.
+    # The kernel would store x's gradient before backward multiplies it by grad_output, a
+    # GradScaler's factor: in half precision it would underflow.
     if x.requires_grad and x.dtype in (
         torch.float16,
         torch.bfloat16,

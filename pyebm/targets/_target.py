@@ -211,7 +211,7 @@ class Target(Parameters):
         work, of = self._work(z)
         return work, of, lambda made: made.reshape(shape).to(dtype)
 
-    # --- what calls share ---
+    # --- for the calls: checks, and the target in the form that kernels take ---
 
     @property
     def _index(self) -> int:

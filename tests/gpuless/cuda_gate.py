@@ -38,8 +38,8 @@ TYPES = {
     "half": ("6__half", 2, 16),
     "bfloat16": ("13__nv_bfloat16", 2, 16),
 }
-# For each case: the kernel, its further template arguments, the tensors of the dtype that it reads
-# and writes, the pieces of a loop that are counted.
+# For each case: the kernel; its template arguments after the dtype; how many tensors of that dtype
+# it reads and writes; how many pieces of its loop the count of instructions covers.
 KERNELS = {
     "normal": ("noise_kernel", "ELb0E", 1, 1),
     "uniform": ("noise_kernel", "ELb1E", 1, 1),
