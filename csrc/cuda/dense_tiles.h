@@ -55,8 +55,8 @@ __device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows,
   for (int i = 0; i < kCount; ++i, from += kStep * stride) out[i] = i * kStep < left ? *from : T(0);
 }
 
-// The place in memory of column c of the 64. Each of sixteen threads has four columns, thread t those
-// with c % 16 = t, and its four values lie together.
+// The place in memory of column c of the 64. Each of sixteen threads has four columns, thread t
+// those with c % 16 = t, and its four values lie together.
 __device__ __forceinline__ int place_of(int c) { return c % kAcross * kSide + c / kAcross; }
 
 // A block's shared memory, and the thread's place in it. kMatrices: 2 where each row of means comes

@@ -2,9 +2,9 @@
 // one sample, in logical (row-major) order, so that the groups of four that share a Philox call are
 // never split.
 //
-// Two layouts: RowLayout, where every operand holds each sample's elements side by side (any distance
-// between samples), and Strided: anything else, and samples of two groups or fewer. Offsets are 64
-// bits everywhere.
+// Two layouts: RowLayout, where every operand holds each sample's elements side by side (any
+// distance between samples), and Strided: anything else, and samples of two groups or fewer.
+// Offsets are 64 bits everywhere.
 #pragma once
 
 #include "pack.h"

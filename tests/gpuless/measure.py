@@ -15,8 +15,8 @@ import throughput
 import triton
 from compiled import Launch
 
-# The kernels of the dense targets, which may fuse multiply and add. finish_kernel also takes a step,
-# whose bits are promised: the tests that execute its PTX compare them.
+# The kernels of the dense targets, which may fuse multiply and add. finish_kernel also takes a
+# step, whose bits are promised: the tests that execute its PTX compare them.
 FUSED = ("gather_kernel", "product_kernel", "finish_kernel")
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"

@@ -110,7 +110,8 @@ void denoising_loss(const args::DenoisingLoss& args) {
   }
   // A sample has one partial sum per chunk. The shape alone fixes these sums and the order in which
   // they are added. Small samples are taken in runs of chunks that hold whole blocks, whose partial
-  // sums stay in a thread's cache; new memory for the sums of a whole batch costs more than they do.
+  // sums stay in a thread's cache; new memory for the sums of a whole batch costs more than they
+  // do.
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1), of_chunk = shape.samples_per_chunk;
   constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;
   const int64_t span = of_chunk ? kBlock / std::gcd(kBlock, of_chunk) : 1;

@@ -1,5 +1,5 @@
-// Sums of squares of each sample, without gradients: of numbers, as in a norm, or of residuals whose
-// kappa differs between samples, as in Metropolis' test. Included once by each level, after
+// Sums of squares of each sample, without gradients: of numbers, as in a norm, or of residuals
+// whose kappa differs between samples, as in Metropolis' test. Included once by each level, after
 // loss_kernels.h.
 
 namespace {
