@@ -158,7 +158,7 @@ def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: boo
 
 
 def hmc_written_out(
-    x: Tensor, both: Both, score_of: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool
+    x: Tensor, both: Both, score_fn: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool
 ) -> Tensor:
     learn = dual_averaging(eps, 0.8)
     energy, score = both(x)
@@ -168,7 +168,7 @@ def hmc_written_out(
         p = p + 0.5 * eps * score
         y = x + eps * p
         for _ in range(LEAPS - 1):
-            p = p + eps * score_of(y)
+            p = p + eps * score_fn(y)
             y = y + eps * p
         energy_y, score_y = both(y)
         p = p + 0.5 * eps * score_y
@@ -182,16 +182,16 @@ def hmc_written_out(
     return x
 
 
-def baoab_written_out(x: Tensor, score_of: Callable[[Tensor], Tensor], h: float, steps: int) -> Tensor:
+def baoab_written_out(x: Tensor, score_fn: Callable[[Tensor], Tensor], h: float, steps: int) -> Tensor:
     c = math.exp(-FRICTION * h)
     d = math.sqrt(1 - c * c)
-    v, score = torch.randn_like(x), score_of(x)
+    v, score = torch.randn_like(x), score_fn(x)
     for _ in range(steps):
         v = v + 0.5 * h * score
         x = x + 0.5 * h * v
         v = c * v + d * torch.randn_like(x)
         x = x + 0.5 * h * v
-        score = score_of(x)
+        score = score_fn(x)
         v = v + 0.5 * h * score
     return x
 

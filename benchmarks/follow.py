@@ -1,5 +1,5 @@
-"""Measures the cost of a target's score following its numbers whoever wrote them: the table in
-docs/targets.md.
+"""Measures what it costs that a target's score follows its numbers, whoever wrote them
+(docs/targets.md).
 
     python benchmarks/follow.py
 """

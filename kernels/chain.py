@@ -45,35 +45,35 @@ def chain_kernel(
     states,  # [n_steps // thin, samples, ...] or None
     bad,  # [samples, tiles of a sample] or None
     numbers,  # the target's params
-    param_count,
-    elements,
+    param_count,  # how many of them
+    elements,  # of a sample
     n_steps,
-    thin,
-    step_size: tl.float64,
-    temperature: tl.float64,
+    thin,  # the states of every thin-th step are kept
+    step_size: tl.float64,  # eta, where there are no h_rows
+    temperature: tl.float64,  # where there are no t_rows
     h_rows,  # step sizes by sample or by step, or None
     h_sample,  # their stride between samples, 0 or 1
     h_step,  # their stride between steps, 0 or 1
     t_rows,  # temperatures, likewise
     t_sample,
     t_step,
-    low: tl.float64,
+    low: tl.float64,  # the clamp's bounds, where CLAMP
     high: tl.float64,
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
     parts,  # noqa: ARG001
     turns,  # noqa: ARG001
-    sizes,
-    strides,
-    KIND: tl.constexpr,
-    NEVER: tl.constexpr,
-    SCHEDULE: tl.constexpr,
-    CLAMP: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
+    SCHEDULE: tl.constexpr,  # whether coefficients change by step
+    CLAMP: tl.constexpr,  # whether there is a clamp
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     """All steps of a tile of samples. ``bad`` gets the first step after which an element of the
     tile was not finite, or NEVER."""

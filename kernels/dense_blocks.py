@@ -238,7 +238,7 @@ def _add(pointers, values, factor, known, mask):
 
 
 @triton.jit
-def score_of(mean, weight, total, y, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
+def dense_score(mean, weight, total, y, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """inverse (sum q mean - y sum q) / sum q variance, or (sum q precision mean - x sum q
     precision) / sum q; (N, VEC)."""
     over = quotient(tl.full([], 1.0, mean.dtype), total)

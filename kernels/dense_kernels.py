@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from .chain_step import stepped
+from .coefficients import coefficient
 from .dense_blocks import (
     SPAN,
     add_means,
@@ -14,24 +15,37 @@ from .dense_blocks import (
     apart,
     cells_of,
     components_of,
+    dense_score,
     enter,
     entering,
     largest,
     log_weights,
     lowest,
-    score_of,
 )
 from .dense_blocks import rows_of as rows_of_block
 from .functions import exponential2
 from .layout import SIZES
-from .tile import coefficient, inside_of, name_of, place, read, rows_of, write
+from .tile import inside_of, name_of, place, read, rows_of, write
 
 _VARY = [*SIZES, "padded", "room", "shares", "blocks", "first", "k"]
 
 
 @triton.jit(do_not_specialize=_VARY)
-def enter_kernel(entered, x, vector, padded, samples, pitch, parts, turns, sizes, strides,  # noqa: ARG001
-                 KIND: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr):  # fmt: skip
+def enter_kernel(
+    entered,  # [samples, 16 padded], in T
+    x,  # [samples, ...]
+    vector,  # [elements] or None: dense_parameters.py
+    padded,  # a sample's elements, rounded up and divided by 16
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # noqa: ARG001
+    turns,  # noqa: ARG001
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
+):
     """Write x into ``entered`` (samples, 16 padded); ``pitch`` is x's own."""
     at = place(tl.program_id(0), rows_of(samples, TILE), pitch, TILE)
     state = read(x, at, sizes, strides[0], TILE, T)
@@ -43,13 +57,13 @@ def product_kernel(
     out,  # [samples, 16 padded]
     far,  # [samples, 16 padded]
     matrix,  # [elements, stride]
-    elements,
-    stride,
-    samples,
-    padded,
-    ROWS: tl.constexpr,
+    elements,  # of a sample
+    stride,  # of the matrix
+    samples,  # how many
+    padded,  # a sample's elements, rounded up and divided by 16
+    ROWS: tl.constexpr,  # of a block of ``out``
     COLS: tl.constexpr,
-    K: tl.constexpr,
+    K: tl.constexpr,  # elements of a block of the sum
 ):
     """out = far matrix. The matrix is symmetric: the inverse of a covariance."""
     T: tl.constexpr = far.dtype.element_ty
@@ -75,15 +89,29 @@ def product_kernel(
 
 
 @triton.jit(do_not_specialize=_VARY)
-def gather_kernel(tops, sums, totals, means, weights, entered, offset, scale, variance, mean, precision,
-                  components, elements, stride, samples, padded, room, blocks,
-                  BLOCK: tl.constexpr):  # fmt: skip
+def gather_kernel(
+    tops,  # [shares, room], like sums and totals
+    sums,
+    totals,
+    means,  # [shares, room, 16 padded], like weights
+    weights,  # or None where there is no precision
+    entered,  # [room, 16 padded]
+    offset,  # [components], like scale and variance: dense_parameters.py
+    scale,
+    variance,
+    mean,  # [components, stride], like precision
+    precision,  # or None
+    components,
+    elements,  # of a sample
+    stride,
+    samples,  # how many
+    padded,  # a sample's elements, rounded up and divided by 16
+    room,  # samples that the sums have room for
+    blocks,  # blocks of components of a share
+    BLOCK: tl.constexpr,  # dense_blocks.Block
+):
     """Gather one share of the components for a block of samples: the largest log2 q, the sum of q,
-    the sum of q variance, and the weighted means.
-
-    ``tops``, ``sums`` and ``totals`` are (shares, room), ``means`` and ``weights`` (shares, room,
-    16 padded); a share is ``blocks`` blocks of components.
-    """
+    the sum of q variance, and the weighted means."""
     T: tl.constexpr = entered.dtype.element_ty
     COMPONENTS: tl.constexpr = BLOCK.RN * BLOCK.TN
     first_row = tl.program_id(0) * (BLOCK.RM * BLOCK.TM)
@@ -166,32 +194,32 @@ def finish_kernel(
     means,  # [shares, room, 16 padded], like weights
     weights,
     vector,  # [elements] or None: dense_parameters.py
-    shares,
-    room,
-    padded,
+    shares,  # of the components
+    room,  # samples that the sums have room for
+    padded,  # a sample's elements, rounded up and divided by 16
     b,  # the step size, and c the noise's scale, where there is no table
     c,
     table,  # [3, count] or None: launch.Table
-    count,
-    stride,
-    low: tl.float64,
+    count,  # values of a line
+    stride,  # from one sample's value to the next, 0 or 1; FINE: cells that share one
+    low: tl.float64,  # the clamp's bounds, where CLAMP
     high: tl.float64,
-    k,
+    k,  # the step's number in the call
     first,
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
     parts,  # noqa: ARG001
     turns,  # noqa: ARG001
-    sizes,
-    strides,
-    KIND: tl.constexpr,
-    NEVER: tl.constexpr,
-    CLAMP: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
+    CLAMP: tl.constexpr,  # whether there is a clamp
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     """Write the score to ``out``. Where that is None, take step k of a chain: update x, and write
     its coordinates to ``entered`` for the next step.
@@ -208,7 +236,9 @@ def finish_kernel(
         score = tl.load(cells, mask=mask, other=0)
     else:
         mean, weight, total = _gathered(tops, sums, totals, means, weights, shares, room, padded, at, TILE)
-        score = score_of(mean, weight, total, entering(state, vector, at, KIND, TILE), vector, at, KIND, TILE)
+        score = dense_score(
+            mean, weight, total, entering(state, vector, at, KIND, TILE), vector, at, KIND, TILE
+        )
     if out is not None:
         write(out, at, sizes, strides[0], TILE, score)
     else:

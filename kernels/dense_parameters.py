@@ -1,4 +1,4 @@
-"""The dense targets' packed parameters, taken apart (docs/targets.md)."""
+"""The dense targets' packed parameters, taken apart (docs/dense-kernels.md)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .layout import shape_of
 
 
 class Parameters(NamedTuple):
-    """The packed parameters of a dense target, by name (docs/targets.md). A field is None where the
-    kind does not have it."""
+    """The packed parameters of a dense target, by name (docs/dense-kernels.md). A field is None
+    where the kind does not have it."""
 
     kind: str
     stride: int

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .normal import _floats
 
-# Polynomials, highest power first; pyebm/reference/functions.py holds the same.
+# Polynomials, highest power first; pyebm/_composed/functions.py holds the same.
 _EXP32: tl.constexpr = _floats("0x1.6c8ba4p-10 0x1.120ac6p-7 0x1.555584p-5 0x1.5554dep-3 0x1p-1")
 _SIN32: tl.constexpr = _floats("-0x1.2f5a1ep-8 0x1.466b22p-4 -0x1.4abbecp-1 0x1.921fb6p0")
 _COS32: tl.constexpr = _floats("0x1.d684a8p-11 -0x1.55b7cep-6 0x1.03c1b8p-2 -0x1.3bd3ccp0 0x1p0")

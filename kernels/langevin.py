@@ -12,10 +12,10 @@ from pyebm._arguments import entry
 from pyebm._schemas import AffineStep, LangevinStep
 
 from . import launch
-from .coefficients import step_rows
+from .coefficients import coefficient, own_coefficient, step_rows
 from .layout import SIZES, Tiling, shape_of
 from .normal import normals
-from .tile import clamped, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tile import clamped, name_of, place, read, rows_of, tiles, write
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -25,30 +25,30 @@ def step_kernel(
     x,
     score,
     mask,  # bool, or None
-    a,
+    a,  # numbers of the update a x + b score + c z, where there is no table
     b,
     c,
-    low: tl.float64,
+    low: tl.float64,  # the clamp's bounds, where CLAMP
     high: tl.float64,
-    score_clip: tl.float64,
+    score_clip: tl.float64,  # where CLIP
     table,  # [3, count] or None: launch.Table
-    count,
-    stride,
+    count,  # values of a line
+    stride,  # from one sample's value to the next, 0 or 1; FINE: cells that share one
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    LANGEVIN: tl.constexpr,
-    CLAMP: tl.constexpr,
-    CLIP: tl.constexpr,
-    FINE: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    LANGEVIN: tl.constexpr,  # a is 1
+    CLAMP: tl.constexpr,  # whether there is a clamp
+    CLIP: tl.constexpr,  # whether the score is clipped
+    FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)

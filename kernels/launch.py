@@ -16,9 +16,8 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime.driver import driver
 
-from .coefficients import BLOCK
+from .coefficients import BLOCK, BY_CELL, BY_ELEMENT
 from .layout import ELEMENTS, shape_of
-from .tile import BY_CELL, BY_ELEMENT
 
 _WORD = 2**32
 FAST = {"num_warps": 4, "enable_fp_fusion": False}  # bits are promised

@@ -57,7 +57,7 @@ def long_chain_kernel(
     strides,
     KIND: tl.constexpr,
     NEVER: tl.constexpr,
-    SCHEDULE: tl.constexpr,
+    SCHEDULE: tl.constexpr,  # whether coefficients change by step
     CLAMP: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,

@@ -6,9 +6,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .coefficients import coefficient, own_coefficient
 from .layout import SIZES
 from .normal import normals
-from .tile import block_of, coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tile import block_of, name_of, place, read, rows_of, tiles, write
 
 _ELEMENTWISE: tl.constexpr = tl.constexpr(0)
 _PER_SAMPLE: tl.constexpr = tl.constexpr(1)
@@ -68,27 +69,27 @@ def loss_kernel(
     pred,  # [samples, ...], like z and x0
     z,  # or None: then drawn by name
     x0,  # or None
-    kappa,
+    kappa,  # numbers of the residual kappa pred + lam z + mu x0, where there is no table
     lam,
     mu,
-    weight,
+    weight,  # f w, the weight of a square
     slope,  # 2 f w kappa / (the reduction's divisor)
     table,  # [5, count] or None: launch.Table
-    count,
-    stride,
+    count,  # values of a line
+    stride,  # from one sample's value to the next, 0 or 1; FINE: cells that share one
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    REDUCE: tl.constexpr,
-    FINE: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    REDUCE: tl.constexpr,  # 0, 1 or 2: see below
+    FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     """REDUCE 0: ``loss`` is elementwise. 1: ``loss`` (samples, programs of a sample) takes each
     program's sum for each of its samples. 2: ``loss`` (programs) takes each program's sum. The sums
@@ -166,26 +167,26 @@ def grad_kernel(
     pred,  # [samples, ...], like z and x0
     z,  # or None: then drawn by name
     x0,  # or None
-    kappa,
+    kappa,  # numbers of the residual kappa pred + lam z + mu x0, where there is no table
     lam,
     mu,
     slope,  # 2 f w kappa / (the reduction's divisor)
     table,  # [5, count] or None: launch.Table
-    count,
-    stride,
+    count,  # values of a line
+    stride,  # from one sample's value to the next, 0 or 1; FINE: cells that share one
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    REDUCE: tl.constexpr,
-    FINE: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    REDUCE: tl.constexpr,  # 0: the loss was elementwise
+    FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     rows = rows_of(samples, TILE)
     key = _key(z, (name, seeds, ids), rows)
@@ -214,14 +215,14 @@ def scale_kernel(
     grad,  # [samples, ...], in place
     above,  # the gradient from above: one number, or [samples]
     above_stride,  # 0: one number; 1: one per sample
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     # loss.backward() brings 1: then grad stays as it is, and is not read.
     if above_stride != 0 or tl.load(above) != 1.0:

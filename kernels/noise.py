@@ -18,14 +18,14 @@ def noise_kernel(
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    UNIFORM: tl.constexpr,
-    TILE: tl.constexpr,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    UNIFORM: tl.constexpr,  # uniforms, not normals
+    TILE: tl.constexpr,  # layout.Tile
 ):
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)

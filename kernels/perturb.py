@@ -7,33 +7,33 @@ import triton.language as tl
 from torch import Tensor
 
 from . import launch
-from .coefficients import step_rows
+from .coefficients import coefficient, own_coefficient, step_rows
 from .layout import SIZES, Tiling
 from .normal import normals
-from .tile import coefficient, name_of, own_coefficient, place, read, rows_of, tiles, write
+from .tile import name_of, place, read, rows_of, tiles, write
 
 
 @triton.jit(do_not_specialize=SIZES)
 def perturb_kernel(
     out,  # [samples, ...]
     x,  # [samples, ...]
-    alpha,
+    alpha,  # numbers of alpha x + sigma z, where there is no table
     sigma,
     table,  # [3, count] or None: launch.Table
-    count,
-    stride,
+    count,  # values of a line
+    stride,  # from one sample's value to the next, 0 or 1; FINE: cells that share one
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    FINE: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)

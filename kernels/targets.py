@@ -20,18 +20,18 @@ def score_kernel(
     out,  # [samples, ...]
     x,  # [samples, ...]
     numbers,  # params; Triton's launcher has a variable of that name
-    param_count,
-    elements,
-    samples,
-    pitch,
-    parts,
-    turns,
-    sizes,
-    strides,
-    KIND: tl.constexpr,
-    LONG: tl.constexpr,
-    T: tl.constexpr,
-    TILE: tl.constexpr,
+    param_count,  # how many of them
+    elements,  # of a sample
+    samples,  # how many
+    pitch,  # accesses of TILE.UNIT elements in a sample
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
+    sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
+    strides,  # of each tensor of the tiling, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    LONG: tl.constexpr,  # a sample takes more than one tile
+    T: tl.constexpr,  # the type of the arithmetic
+    TILE: tl.constexpr,  # layout.Tile
 ):
     rows = rows_of(samples, TILE)
     first, last = tiles(rows, parts, turns, TILE)

@@ -16,11 +16,6 @@ from triton import knobs
 # first.
 _ROUND_BY_HAND: tl.constexpr = tl.constexpr(knobs.runtime.interpret)
 
-# FINE: a table of coefficients that change within a sample has a value for each cell, or for each
-# element; 0: no coefficient changes.
-BY_CELL: tl.constexpr = tl.constexpr(1)
-BY_ELEMENT: tl.constexpr = tl.constexpr(2)
-
 
 @triton.jit
 def block_of():
@@ -108,42 +103,6 @@ def name_of(named, rows):
     else:
         sample = tl.load(ids.to(tl.pointer_type(tl.uint32), bitcast=True) + 2 * row, mask=valid, other=0)
     return key0, key1, sample, tl.load(words + 4), tl.load(words + 6)
-
-
-@triton.jit
-def coefficient(number, table, K: tl.constexpr, rows, T: tl.constexpr):
-    """Coefficient K, to go with (N, VEC): a number, or line K of the table (coefficients.py), whose
-    stride is 0 or 1."""
-    lines, count, stride = table
-    row, valid = rows
-    if lines is None:
-        value = tl.full([], number, T)
-    else:
-        value = tl.load(lines + K * count.to(tl.int64) + row * stride, mask=valid, other=0.0)
-        if len(value.shape) != 0:
-            value = value[:, None]
-    return value.to(T)
-
-
-@triton.jit
-def own_coefficient(
-    table, K: tl.constexpr, room, at, FINE: tl.constexpr, T: tl.constexpr, TILE: tl.constexpr
-):
-    """Coefficient K where it changes within a sample (launch.Table): a value per element, (N, VEC),
-    or per cell, (N, 1), of which ``stride`` neighbours share one. ``room`` is (samples, pitch)."""
-    lines, count, stride = table
-    samples, pitch = room
-    if FINE == BY_ELEMENT:
-        # A line's length is a product, so that the compiler knows what divides it.
-        line = lines + K * (samples.to(tl.int64) * pitch.to(tl.int64) * TILE.UNIT)
-        value = read(line, at, None, None, TILE, T)
-    else:
-        cell, _, _, left, row = at
-        stride = stride.to(cell.dtype)
-        of_a_sample = pitch.to(cell.dtype) * TILE.UNIT // TILE.VEC // stride
-        share = row * of_a_sample.to(tl.int64) + (cell // stride).to(tl.int64)
-        value = tl.load(lines + K * count.to(tl.int64) + share, mask=left > 0, other=0.0).to(T)[:, None]
-    return value
 
 
 @triton.jit

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops, _schemas, reference
+from . import _composed, _ops, _schemas
 from ._checks import check_like, check_samples
 from ._derivatives import COMPOSED, REVERSE, BySample, differentiated_again, exactly, launched, wanted
 from ._options import check_choice
@@ -88,7 +88,7 @@ def _followed(
     *rows, z, x0, _, _, check_sigma = tail
     if z is None and isinstance(noise, Noise):
         z = noise.randn(pred.shape, device=pred.device, backend=backend)
-    composed = reference.composed_loss(
+    composed = _composed.composed_loss(
         pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, check_sigma))
     )
 
@@ -121,7 +121,7 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
     made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
     if by_sample:
         return made
-    return (reference.batch_sum(made) / reference.divisor(pred, code)).to(_empty_loss(pred, code).dtype)
+    return (_composed.batch_sum(made) / _composed.divisor(pred, code)).to(_empty_loss(pred, code).dtype)
 
 
 def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
@@ -176,5 +176,5 @@ def _composed_grad(
     if z is None:
         z = torch.empty(pred.shape, dtype=torch.float32, device=pred.device)
         kernels["normal_"](z, head[-1], seeds, ids)
-    r, _, g = reference.loss_terms(pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, None)))
-    return ((g.to(r.dtype) * r) * reference.spread(grad_output, r)).to(pred.dtype)
+    r, _, g = _composed.loss_terms(pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, None)))
+    return ((g.to(r.dtype) * r) * _composed.spread(grad_output, r)).to(pred.dtype)

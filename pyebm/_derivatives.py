@@ -41,7 +41,8 @@ def wanted(x: Tensor | None, *others: Tensor | None) -> int:
             if tensor is not None and tensor.requires_grad:
                 return COMPOSED
     if is_compiling():
-        # The level is read first: it is a guard, so compiled code does not outlive the level.
+        # The read of forward mode's level becomes a guard of the compiled code, which is therefore
+        # compiled anew where a tangent comes later.
         if forward_ad._current_level >= 0 or _inside():
             return COMPOSED
     elif (_level() is not None or forward_ad._current_level >= 0) and _transformed(x, *others):

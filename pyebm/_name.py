@@ -1,4 +1,5 @@
-"""A noise's name as the tensors that the kernels read, on the device where they run."""
+"""A noise's name: its numbers, and the tensors that the kernels read, on the device where they
+run."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ Named = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class Name:
-    """The tensors of a :class:`pyebm.Noise`, made from its numbers."""
+    """The numbers that name a :class:`pyebm.Noise`, and the tensors made from them."""
 
     __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
 
@@ -50,6 +51,47 @@ class Name:
             key = 0 if isinstance(seed, Tensor) else to_int64(seed)
             self._name = torch.tensor([key, first_sample, step, stream], dtype=torch.int64, device=_CPU)
         self._copies = {}
+
+    # The properties have no setters, since a Noise is immutable.
+    @property
+    def seed(self) -> int | Tensor:
+        """The seed given, an int or int64 (B,)."""
+        if self._seeds is not None:
+            return self._seeds.clone()
+        # The seed is a tensor if compiled code drew it.
+        return self._seed if isinstance(self._seed, int) else int(self._seed)
+
+    @property
+    def first_sample(self) -> int:
+        """The id of the first sample."""
+        return self._first_sample
+
+    @property
+    def sample_ids(self) -> Tensor | None:
+        """The ids given, int64 (B,), or None where they run from ``first_sample``."""
+        return None if self._ids is None else self._ids.clone()
+
+    @property
+    def step(self) -> int:
+        """The step, the counter's third word."""
+        return self._step
+
+    @property
+    def stream(self) -> int:
+        """The stream, the counter's fourth word."""
+        return self._stream
+
+    def _key(self) -> tuple[Any, ...]:
+        """A key that is equal for two Noises that name the same numbers for the same samples."""
+        seeds = to_int64(cast(int, self.seed)) if self._seeds is None else tuple(self._seeds.tolist())
+        ids = None if self._ids is None else tuple(self._ids.tolist())
+        return seeds, self.first_sample, ids, self.step, self.stream
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Any]:
         """Yields this noise at its step, the next step, and so on. Samplers use it so that a step

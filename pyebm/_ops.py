@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _kinds, _op_checks
+from . import _composed, _kinds, _op_checks
 from ._schemas import OPS, SCHEMAS
 
 _library = torch.library.Library("pyebm", "DEF")
@@ -141,12 +141,16 @@ def backends() -> dict[str, bool | str]:
     }
 
 
-class Table(dict[str, Callable[..., None]]):
-    """A backend's ops by name. A look-up of an op that the backend lacks raises an error that says
-    so."""
+def _checked(ops: dict[str, Callable[..., None]]) -> dict[str, Callable[..., None]]:
+    return {name: _op_checks.checked(OPS[name], op) for name, op in ops.items()}
 
-    def __init__(self, backend: str, ops: dict[str, Callable[..., None]]) -> None:
-        super().__init__(ops)
+
+class Table(dict[str, Callable[..., None]]):
+    """A backend's ops by name: its kernels, and the composed operations in the place of those that
+    it lacks. A look-up of an op that has neither raises an error that says so."""
+
+    def __init__(self, backend: str, kernels: dict[str, Callable[..., None]]) -> None:
+        super().__init__(_checked(_composed.around(kernels)) | kernels)
         self.backend = backend
 
     def __missing__(self, op: str) -> Callable[..., None]:
@@ -157,10 +161,11 @@ class Table(dict[str, Callable[..., None]]):
 
 
 # The ops as torch dispatches them: CPU tensors to the compiled CPU library, CUDA tensors to the
-# compiled CUDA library, or to Triton where that library is missing.
+# compiled CUDA library, or to Triton where that library is missing. The CPU has a kernel for each.
 _REGISTERED: dict[str, Callable[..., None]] = {
     name: getattr(torch.ops.pyebm, name).default for name in SCHEMAS
 }
+_ON_CUDA = Table("cuda", {name: _REGISTERED[name] for name in _OPS_OF_CUDA})
 # The tests add kernels that are emulated on CPU tensors.
 _TEST_BACKENDS: dict[str, dict[str, Callable[..., None]]] = {}
 
@@ -170,19 +175,18 @@ def _triton() -> dict[str, Callable[..., None]]:
     """The Triton kernels. They are imported on first use, so importing pyebm imports no triton."""
     if importlib.util.find_spec("triton") is None:
         raise RuntimeError(f"backend 'triton' can't run: {_why_no_triton()}")
-    return _checked("triton", importlib.import_module("pyebm.kernels").OPS)
+    return Table("triton", _checked(importlib.import_module("pyebm.kernels").OPS))
 
 
 @functools.cache
 def _reference() -> dict[str, Callable[..., None]]:
-    return _checked("reference", importlib.import_module("pyebm.reference").OPS)
-
-
-def _checked(backend: str, ops: dict[str, Callable[..., None]]) -> dict[str, Callable[..., None]]:
-    return Table(backend, {name: _op_checks.checked(OPS[name], op) for name, op in ops.items()})
+    return Table("reference", _checked(importlib.import_module("pyebm.reference").OPS))
 
 
 def _on_cuda(name: str) -> Callable[..., None]:
+    if name not in _OPS_OF_CUDA and name in _ON_CUDA:
+        return _ON_CUDA[name]
+
     def run(*args: Any, **kwargs: Any) -> None:
         _triton()[name](*args, **kwargs)
 
@@ -208,13 +212,13 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
         if x.is_cpu and _why_no_cpu is None:
             return _REGISTERED
         if backend is None and x.is_cuda:
-            return _REGISTERED
+            return _ON_CUDA
     elif backend == "cuda":
         if x.is_cuda and _why_no_cuda is None:
-            return _REGISTERED
+            return _ON_CUDA
     elif backend == "triton":
         if x.is_cuda:
-            return _REGISTERED if _why_no_cuda is not None else _triton()
+            return _ON_CUDA if _why_no_cuda is not None else _triton()
         if x.is_cpu and _interpreted():
             return _triton()
     elif backend in _TEST_BACKENDS:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from . import _ops
-from ._checks import Coefficient, checked_number, coefficient, rows_of
+from ._chain_coefficient import ChainCoefficient, chain_coefficient
+from ._chain_loop import chain_loop, results
+from ._checks import Coefficient
 from ._clamps import Clamp, by_element, element_bounds
+from ._composed.coefficients import require
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
 from ._modes import in_mode
 from ._options import checked_count, checked_flag
+from ._step_options import step_options
 from ._stretches import first_stretch, stretches
-from .langevin import langevin_step, step_options
 from .noise import Noise, named
-from .reference.coefficients import require
 from .targets import Target
 
 _OP = "langevin_chain"
@@ -143,8 +144,8 @@ def _chain(
     return_diverged = checked_flag(_OP, "return_diverged", return_diverged)
     numbers = target._numbers_for(_OP, x)  # this checks x too
     params = numbers.params
-    eta = _coefficient("step_size", step_size, x, n_steps, open_low=True)
-    t = _coefficient("temperature", temperature, x, n_steps)
+    eta = chain_coefficient(_OP, "step_size", step_size, x, n_steps, open_low=True)
+    t = chain_coefficient(_OP, "temperature", temperature, x, n_steps)
     clamps = by_element(clamp)
     if clamps and clamp is not None:
         element_bounds(_OP, clamp, x)  # checks the bounds before the first step
@@ -174,13 +175,18 @@ def _chain(
         )
         if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
-        return _composed(
+        return chain_loop(
             x, target, n_steps, eta, t, noise, clamp, score_clip, mask, thin, return_diverged, backend
         )
     kernel, out = kernels[numbers.op], x.clone()
 
     def advance(
-        count: int, eta: _Row, t: _Row, name: Tensor, states: Tensor | None, diverged: Tensor | None
+        count: int,
+        eta: ChainCoefficient,
+        t: ChainCoefficient,
+        name: Tensor,
+        states: Tensor | None,
+        diverged: Tensor | None,
     ) -> None:
         head = (out, numbers.which, params, count, eta.number, t.number, name)
         every = None if states is None else thin
@@ -192,15 +198,15 @@ def _chain(
         advance(n_steps, eta, t, name, states, diverged)
     else:
         _in_stretches(advance, out, n_steps, first, eta, t, name, states, thin, diverged)
-    return _together(out, states, diverged)
+    return results(out, states, diverged)
 
 
 def _batched(
     x: Tensor,
     target: Target,
     n_steps: int,
-    eta: _Row,
-    t: _Row,
+    eta: ChainCoefficient,
+    t: ChainCoefficient,
     noise: Noise,
     clamp: Clamp | None,
     backend: str | None,
@@ -234,8 +240,8 @@ def _in_stretches(
     out: Tensor,
     n_steps: int,
     first: int,
-    eta: _Row,
-    t: _Row,
+    eta: ChainCoefficient,
+    t: ChainCoefficient,
     name: Tensor,
     states: Tensor | None,
     thin: int | None,
@@ -259,99 +265,3 @@ def _in_stretches(
             states[(done + count) // thin - 1] = out
         if diverged is not None and found is not None:
             torch.where((diverged < 0) & (found >= 0), found + done, diverged, out=diverged)
-
-
-class _Row(NamedTuple):
-    """A step size or a temperature as the op takes it: a number, or one value per sample or per
-    step."""
-
-    number: float
-    rows: Tensor | None = None
-    per_step: bool | None = None
-
-    def at(self, k: int) -> Coefficient:
-        if self.rows is None:
-            return self.number
-        return self.rows[k] if self.per_step else self.rows
-
-    def given(self, rows: Tensor | None) -> Coefficient | Sequence[float]:
-        """The argument as a caller would give it, with other rows of the same kind."""
-        if rows is None:
-            return self.number
-        return cast("list[float]", rows.tolist()) if self.per_step else rows.reshape(-1, 1)
-
-    def part(self, first: int, count: int) -> _Row:
-        """The row of the steps first, ..., first + count - 1."""
-        if self.rows is None or not self.per_step:
-            return self
-        return self._replace(rows=self.rows.narrow(0, first, count))
-
-
-def _coefficient(
-    name: str, value: Coefficient | Sequence[float], x: Tensor, n_steps: int, open_low: bool = False
-) -> _Row:
-    if type(value) is float:
-        return _Row(*coefficient(_OP, name, value, x, low=0.0, open_low=open_low))
-    if isinstance(value, (list, tuple)):
-        if len(value) != n_steps:
-            raise ValueError(
-                f"{_OP}: {name} must have one number per step, {n_steps} of them, got {len(value)}"
-            )
-        numbers = [checked_number(_OP, f"{name}[{k}]", one, 0.0, open_low) for k, one in enumerate(value)]
-        return _Row(math.nan, torch.tensor(numbers, dtype=torch.float64, device=x.device), True)
-    if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] == n_steps != 1:
-        if n_steps == x.shape[0]:
-            raise ValueError(
-                f"{_OP}: {name} of shape ({n_steps},) could be one value per sample or one per step; "
-                f"give ({n_steps}, 1) for one per sample, or a list for one per step"
-            )
-        return _Row(math.nan, rows_of(_OP, name, value, x, n_steps, "step"), True)
-    if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] not in (1, x.shape[0]):
-        raise ValueError(
-            f"{_OP}: {name} must have one value per sample, ({x.shape[0]},), or per step, ({n_steps},), got"
-            f" {tuple(value.shape)}"
-        )
-    return _Row(*coefficient(_OP, name, cast(Coefficient, value), x, low=0.0, open_low=open_low))
-
-
-def _together(out: Tensor, states: Tensor | None, diverged: Tensor | None) -> Tensor | tuple[Tensor, ...]:
-    results = tuple(result for result in (out, states, diverged) if result is not None)
-    return out if len(results) == 1 else results
-
-
-def _composed(
-    x: Tensor,
-    target: Target,
-    n_steps: int,
-    eta: _Row,
-    t: _Row,
-    noise: Noise,
-    clamp: Clamp | None,
-    score_clip: float | None,
-    mask: Tensor | None,
-    thin: int | None,
-    return_diverged: bool,
-    backend: str | None,
-) -> Tensor | tuple[Tensor, ...]:
-    """The chain as a loop of steps, with the same bits: for derivatives through the chain, and for
-    clamps by element."""
-    kept = []
-    diverged = torch.full(x.shape[:1], -1, device=x.device)
-    out = x.clone()
-    for k, at_step in enumerate(noise._walk(n_steps, x)):
-        score = target.score(out, backend=backend)
-        limits = {"clamp": clamp, "score_clip": score_clip, "mask": mask}
-        made = langevin_step(out, score, eta.at(k), at_step, temperature=t.at(k), backend=backend, **limits)  # type: ignore[arg-type]
-        assert isinstance(made, Tensor)
-        out = made
-        if thin is not None and (k + 1) % thin == 0:
-            kept.append(out)
-        if return_diverged:
-            left = (
-                ~out.detach().reshape(x.shape[0], -1).isfinite().all(1)
-                if x.numel()
-                else torch.zeros_like(diverged).bool()
-            )
-            diverged = torch.where(left & (diverged < 0), k, diverged)
-    states = None if thin is None else torch.stack(kept) if kept else x.new_empty((0, *x.shape))
-    return _together(out, states, diverged if return_diverged else None)

@@ -3,29 +3,19 @@ general form."""
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from . import _ops, reference
-from ._checks import (
-    Coefficient,
-    apart,
-    bound,
-    check_dense,
-    check_like,
-    check_plain,
-    check_samples,
-    coefficient,
-)
+from . import _composed, _ops
+from ._checks import Coefficient, apart, check_like, check_samples, coefficient
 from ._clamps import Clamp, by_element, changing, element_bounds
 from ._derivatives import wanted
 from ._dtensor import by_samples
-from ._options import checked_flag, shown
+from ._options import checked_flag
+from ._step_options import expanded_mask, step_options
 from .noise import Noise, named
 
-# The numbers, and the values per sample that replace them.
+# A step's coefficients: numbers, and tensors of values that take their place.
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]
 
 
@@ -245,7 +235,7 @@ def _step(
     g_name: str = "score",
 ) -> Tensor | tuple[Tensor, Tensor]:
     if clamp is not None and by_element(clamp):
-        sides = element_bounds(op, clamp, x, None if mask is None else _expanded_mask(op, mask, x))
+        sides = element_bounds(op, clamp, x, None if mask is None else expanded_mask(op, mask, x))
         if in_place:
             sides = (sides[0].clone(), sides[1].clone())  # copies, since the bounds may lie in x
         made = _step(
@@ -265,7 +255,7 @@ def _step(
         # Derivatives are wanted: torch operations give the same bits, and only the noise comes from
         # a kernel.
         z = noise.randn(x.shape, device=x.device, backend=backend)
-        exact_mean, exact = reference.UPDATES[op](
+        exact_mean, exact = _composed.UPDATES[op](
             x, score, z, numbers, *rows, mask, *(limits or (low, high, score_clip))
         )
         value = x.copy_(exact) if in_place else exact.to(x.dtype)
@@ -279,54 +269,3 @@ def _step(
     if in_place and not torch.compiler.is_compiling():
         torch.autograd.graph.increment_version(x)  # so that autograd notices if it had saved x
     return out if mean is None else (out, mean)
-
-
-def step_options(
-    op: str,
-    x: Tensor,
-    clamp: Clamp | None = None,
-    score_clip: float | None = None,
-    mask: Tensor | None = None,
-) -> tuple[Tensor | None, float | None, float | None, float | None]:
-    """(mask, low, high, score_clip) as the ops take them, checked."""
-    low = high = None
-    if clamp is not None:
-        low, high = bounds(op, clamp)
-    if score_clip is not None:
-        score_clip = bound(op, "score_clip", score_clip, " or None")
-        if not score_clip > 0:
-            raise ValueError(f"{op}: score_clip must be > 0 or None, got {score_clip}")
-    return (None if mask is None else _expanded_mask(op, mask, x)), low, high, score_clip
-
-
-def bounds(op: str, clamp: Clamp) -> tuple[float, float]:
-    """A clamp as two numbers, infinite where a side is open."""
-    try:
-        low, high = clamp
-    except (TypeError, ValueError):
-        raise TypeError(f"{op}: clamp must be a pair (low, high) or None, got {shown(clamp)}") from None
-    low, high = (
-        -math.inf if low is None else bound(op, "clamp", low),
-        math.inf if high is None else bound(op, "clamp", high),
-    )
-    if not low <= high:
-        raise ValueError(f"{op}: clamp must be (low, high) with low <= high, got ({low}, {high})")
-    return low, high
-
-
-def _expanded_mask(op: str, mask: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(
-            f"{op}: mask must be a bool tensor, got"
-            f" {mask.dtype if isinstance(mask, Tensor) else type(mask).__name__}"
-        )
-    check_plain(op, "mask", mask)
-    check_dense(op, "mask", mask)
-    if mask.device != x.device:
-        raise ValueError(f"{op}: mask must be on x's device {x.device}, got {mask.device}")
-    try:
-        return mask.expand(x.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"{op}: mask must broadcast to x's shape {tuple(x.shape)}, got {tuple(mask.shape)}"
-        ) from None

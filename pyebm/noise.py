@@ -8,14 +8,14 @@ thread count and process count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _ops
 from ._derivatives import launched, wanted
-from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, to_int64, word
+from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, word
 from ._options import checked_int, checked_keys, checked_shape, empty, shown
 
 _VERSION = 1
@@ -95,35 +95,6 @@ class Noise(Name):
                 f" {ids.shape[0]}"
             )
         self._set(seed, first_sample, step, stream, seeds, ids)
-
-    # The properties have no setters, since a Noise is immutable.
-    @property
-    def seed(self) -> int | Tensor:
-        """The seed given, an int or int64 (B,)."""
-        if self._seeds is not None:
-            return self._seeds.clone()
-        # The seed is a tensor if compiled code drew it.
-        return self._seed if isinstance(self._seed, int) else int(self._seed)
-
-    @property
-    def first_sample(self) -> int:
-        """The id of the first sample."""
-        return self._first_sample
-
-    @property
-    def sample_ids(self) -> Tensor | None:
-        """The ids given, int64 (B,), or None where they run from ``first_sample``."""
-        return None if self._ids is None else self._ids.clone()
-
-    @property
-    def step(self) -> int:
-        """The step, the counter's third word."""
-        return self._step
-
-    @property
-    def stream(self) -> int:
-        """The stream, the counter's fourth word."""
-        return self._stream
 
     def at(self, *, step: int | None = None, stream: int | None = None) -> Noise:
         """The same sequence at another step (or on another stream).
@@ -274,18 +245,6 @@ class Noise(Name):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Noise.from_state_dict, (self.state_dict(),)
-
-    def _key(self) -> tuple[Any, ...]:
-        """A key that is equal for two Noises that name the same numbers for the same samples."""
-        seeds = to_int64(cast(int, self.seed)) if self._seeds is None else tuple(self._seeds.tolist())
-        ids = None if self._ids is None else tuple(self._ids.tolist())
-        return seeds, self.first_sample, ids, self.step, self.stream
-
-    def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if type(other) is type(self) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._key())
 
     def __repr__(self) -> str:
         ids = "" if self._ids is None else f", sample_ids=<{self._ids.shape[0]} ids>"

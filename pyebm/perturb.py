@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops, reference
+from . import _composed, _ops
 from ._checks import Coefficient, check_samples, coefficient
 from ._derivatives import COMPOSED, REVERSE, wanted
 from ._dtensor import by_samples
@@ -61,7 +61,7 @@ def perturb(
     follows = wanted(x, alpha_rows, sigma_rows, seeds, ids)
     if follows == COMPOSED:
         z = noise.randn(x.shape, device=x.device, backend=backend)
-        return reference.perturbed(x, z, alpha, sigma, alpha_rows, sigma_rows).to(x.dtype)
+        return _composed.perturbed(x, z, alpha, sigma, alpha_rows, sigma_rows).to(x.dtype)
     if follows == REVERSE:
         result: Tensor = _Perturb.apply(x, kernel, head, tail)  # type: ignore[no-untyped-call]
         return result
@@ -85,4 +85,4 @@ class _Perturb(torch.autograd.Function):
         if rows is None:
             return grad if ctx.alpha == 1.0 else grad * ctx.alpha, None, None, None
         work = grad if grad.dtype == torch.float64 else grad.float()  # half precisions are rounded once
-        return (work * reference.column(0.0, rows, grad).to(work.dtype)).to(grad.dtype), None, None, None
+        return (work * _composed.column(0.0, rows, grad).to(work.dtype)).to(grad.dtype), None, None, None

@@ -1,5 +1,5 @@
 """The tests of the dense targets share mixtures of every kind, the truth in extended precision,
-and the bound of docs/targets.md."""
+and the bound of docs/accuracy.md."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _parameters(target, dtype):
 
 def truth(target, x):
     """Returns the score (B, D) and the error that an implementation in x's dtype may have
-    (docs/targets.md), both in extended precision."""
+    (docs/accuracy.md), both in extended precision."""
     means, variances, weights = _parameters(target, x.dtype)
     count, dim = means.shape
     at = np.asarray(x.double().numpy(), dtype=np.longdouble)
@@ -128,7 +128,7 @@ def assert_within_bound(got, target, x):
 
 def energy_bound(target, x):
     """Returns the energy (B,) and the error that an implementation in x's dtype may have
-    (docs/targets.md), both in extended precision."""
+    (docs/accuracy.md), both in extended precision."""
     means, variances, weights = _parameters(target, x.dtype)
     count, dim = means.shape
     at = np.asarray(x.double().numpy(), dtype=np.longdouble)

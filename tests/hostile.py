@@ -83,8 +83,8 @@ UNNAMED = (
 )  # torch's own words for a failed internal check
 
 
-# --- kinds: from a value, [] where it must be refused, else [the plain value that it stands for]
-# ---
+# --- kinds of arguments: each function makes one that, given a value, returns [] where it must be
+# refused and [the plain value that it stands for] elsewhere
 
 
 def count(least=0, most=2**32, none=False):

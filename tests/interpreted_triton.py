@@ -16,9 +16,7 @@ DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # Empty batches; samples below a group of 4, a vector of 8 and a tile; several tiles of samples, and
 # several tiles in one sample; sizes that 2, 4, 8 or none of them divide.
 SHAPES = (
-    (0,),
-    (0, 3),
-    (3, 0),
+    *((0,), (0, 3), (3, 0)),
     (3,),
     (5, 1),
     (3, 7),

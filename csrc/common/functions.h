@@ -1,6 +1,6 @@
 // exp, and sine and cosine of a number of turns, without libm: the same IEEE operations in the same
 // order on every backend, in float and in double. tools/fit_functions.py made the polynomials;
-// docs/targets.md has the errors. The roots are normal.h's, or IEEE's.
+// docs/accuracy.md has the errors. The roots are normal.h's, or IEEE's.
 #pragma once
 
 #include "normal.h"

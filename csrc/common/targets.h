@@ -1,5 +1,5 @@
 // The score, grad log p, and the energy, -log p, of each closed-form target. Target._constant in
-// Python adds the energy's constant. pyebm/reference/targets.py has the same operations in the same
+// Python adds the energy's constant. pyebm/_composed/targets.py has the same operations in the same
 // order.
 #pragma once
 

@@ -125,9 +125,9 @@ inline bool are_rows(Operands operands) {
 }
 
 template <int kGranule>
-Rows<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
+RowLayout<kGranule> rows_layout(const Pieces& pieces, Operands operands) {
   const auto stride = static_cast<uint64_t>(sample_stride(*operands.begin()));
-  Rows<kGranule> layout{pieces, stride * Rows<kGranule>::kItem, 0, 0, 0};
+  RowLayout<kGranule> layout{pieces, stride * RowLayout<kGranule>::kItem, 0, 0, 0};
   layout.misfit = static_cast<uint32_t>(stride) & (kGranule - 1);
   if (operands.size() == kMaxOperands)
     layout.last_stride = static_cast<uint64_t>(sample_stride(operands.begin()[kMaxOperands - 1]));
@@ -180,7 +180,7 @@ void with_layout(const Call& call, Operands operands, Body body) {
   if (first.numel() == 0) return;
   const int64_t samples = first.size(0), elements = elements_of(first);
   if constexpr (!kStrided) {
-    using Dense = Rows<kGranule<S>>;
+    using Dense = RowLayout<kGranule<S>>;
     if (elements > 8 && are_rows(operands))
       return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
   }

@@ -12,8 +12,14 @@ namespace {
 // where every `every`th state goes too; report: the first step that left each sample not finite.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64
-    chain_kernel(S* data, TargetNumbers<Compute<S>> target, uint32_t coupled, Steps<Compute<S>> steps,
-                 Samples<ChainRow<Compute<S>>> samples, KeptStates<S> kept, Report report, Layout layout) {
+    chain_kernel(S* data,                       // [samples, ...], in place
+                 TargetNumbers<Compute<S>> target,          // its params
+                 uint32_t coupled,                          // 1: a thread has a whole sample, of at most four
+                 Steps<Compute<S>> steps,                   // how many, the clamp, coefficients by step
+                 SampleRows<ChainRow<Compute<S>>> samples,  // noise and coefficients of each sample
+                 KeptStates<S> kept,                        // [n_steps // thin, samples, ...] or none
+                 Report report,                             // [samples], the step that diverged, or none
+                 Layout layout) {                           // of data
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
@@ -56,9 +62,11 @@ constexpr int kPerWarp = 4096;  // bytes of shared memory: two states of 512 flo
 // memory or, where they don't fit, in `spare`: [samples, 2, elements].
 template <class S>
 __global__ void __launch_bounds__(kThreads)
-    coupled_chain_kernel(S* data, Compute<S>* spare, TargetNumbers<Compute<S>> in, Steps<Compute<S>> steps,
-                         Samples<ChainRow<Compute<S>>> samples, KeptStates<S> kept, Report report,
-                         Strided layout) {
+    coupled_chain_kernel(S* data,                       // [samples, elements], in place
+                         Compute<S>* spare,             // [samples, 2, elements]; null: in shared memory
+                         TargetNumbers<Compute<S>> in,  // this and the rest: as chain_kernel's
+                         Steps<Compute<S>> steps, SampleRows<ChainRow<Compute<S>>> samples,
+                         KeptStates<S> kept, Report report, Strided layout) {
   using T = Compute<S>;
   PYEBM_SHARED(T, shared, kThreads / 32 * kPerWarp / sizeof(T));
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
@@ -107,7 +115,8 @@ __global__ void __launch_bounds__(kThreads)
   report.tell(sample, bad);
 }
 
-__global__ void __launch_bounds__(kThreads) forget_kernel(unsigned long long* diverged, int64_t samples) {
+__global__ void __launch_bounds__(kThreads) forget_kernel(unsigned long long* diverged,  // [samples]
+                                                          int64_t samples) {
   const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (sample < samples) diverged[sample] = ~0ull;  // -1: it never diverged
 }
@@ -159,7 +168,7 @@ void langevin_chain(const args::LangevinChain& args) {
       table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature},
                                      MakeChainRow<T>{schedule, false}, memory);
     }
-    const Samples<ChainRow<T>> samples(noise, table);
+    const SampleRows<ChainRow<T>> samples(noise, table);
     if (is_dense(target)) {
       const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), given.states, given.thin);
       return dense_chain<S>(call, x, target, params, steps, samples, kept, report);

@@ -63,7 +63,7 @@ struct KeptStates {
   S* states;
   int64_t every;   // 0: none
   uint64_t bytes;  // of one state
-  Rows<kGranule<S>> layout;
+  RowLayout<kGranule<S>> layout;
 
   // The address for the state after `step`, or null where that state is not kept.
   S* after(int64_t step) const {

@@ -52,13 +52,13 @@ struct RowTable {
 // A kernel's knowledge of a sample before it reads the elements: the noise's name and the row of
 // coefficients.
 template <class Row>
-struct Samples {
+struct SampleRows {
   static constexpr bool kFine = false;
   NoiseName noise;
   RowTable<Row> table;
   uint32_t own;  // 1: samples have seeds, ids or rows of their own
 
-  Samples(const NoiseName& noise, const RowTable<Row>& table)
+  SampleRows(const NoiseName& noise, const RowTable<Row>& table)
       : noise(noise), table(table), own(table.rows || noise.seeds || noise.ids) {}
 
   __device__ __forceinline__ void find(uint32_t sample, SampleNoise& drawn, Row& row,
@@ -78,12 +78,12 @@ struct Samples {
   __device__ __forceinline__ const Row& of(const Row& row, const Place&, int) const { return row; }
 };
 
-// Like Samples, for coefficients that change within a sample: row k serves the k'th run of
+// Like SampleRows, for coefficients that change within a sample: row k serves the k'th run of
 // elements, counted through all samples.
 template <class Row>
 struct Runs {
   static constexpr bool kFine = true;
-  Samples<Row> samples;  // for the noise
+  SampleRows<Row> samples;  // for the noise
   const Row* rows;
   int64_t elements;  // of a sample
   Divider run;
@@ -100,7 +100,9 @@ struct Runs {
 };
 
 template <class Row, class Make>
-__global__ void __launch_bounds__(kThreads) make_rows(Make make, Row* rows, int64_t count) {
+__global__ void __launch_bounds__(kThreads) make_rows(Make make,  // from a sample's index to its row
+                                                      Row* rows,  // [count]
+                                                      int64_t count) {
   const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (sample < count) rows[sample] = make(sample);
 }
@@ -143,16 +145,16 @@ inline int64_t run_of(const Tensor& like, std::initializer_list<RowSource*> sour
   return run;
 }
 
-// Calls body(samples) with the Samples, or Runs, that the kernels take.
+// Calls body(samples) with the SampleRows, or Runs, that the kernels take.
 template <class Row, class Make, class Body>
 void with_rows(const Call& call, const Tensor& like, const NoiseName& noise,
                std::initializer_list<RowSource> sources, int64_t run, Make make, Body body) {
   MaybeTensor memory;
-  if (!run) return body(Samples<Row>(noise, row_table<Row>(call, like, sources, make, memory)));
+  if (!run) return body(SampleRows<Row>(noise, row_table<Row>(call, like, sources, make, memory)));
   const int64_t count = like.numel() / run;
   memory = workspace<Row>(like, count);
   const Row* rows = fill_rows<Row>(call, make, *memory, count);
-  body(Runs<Row>{Samples<Row>(noise, {}), rows, elements_of(like), Divider(run)});
+  body(Runs<Row>{SampleRows<Row>(noise, {}), rows, elements_of(like), Divider(run)});
 }
 
 }  // namespace pyebm

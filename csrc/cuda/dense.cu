@@ -1,6 +1,6 @@
 // target_score and langevin_chain of the dense targets. A step is two launches: the first gathers
 // each sample's sums over the components (mixture.h) or its product with the inverse covariance,
-// the second turns them into scores or a step. docs/targets.md says why.
+// the second turns them into scores or a step. docs/dense-kernels.md says why.
 #include <algorithm>
 
 #include "dense_steps.h"
@@ -25,8 +25,11 @@ constexpr int kChainBlocks = 2, kScoreBlocks = 4;
 // Writes the window's samples to to.at in the kernels' coordinates (Dense::moved).
 template <class S>
 __global__ void __launch_bounds__(kThreads)
-    dense_begin_kernel(const S* x, Dense<Compute<S>> dense, Gathered<Compute<S>> to, Window window,
-                       Divider groups) {
+    dense_begin_kernel(const S* x,               // [samples, ...]
+                       Dense<Compute<S>> dense,  // the packed parameters
+                       Gathered<Compute<S>> to,  // the window's work in memory
+                       Window window,            // which of the samples
+                       Divider groups) {         // groups of four elements a row
   const uint64_t index = static_cast<uint64_t>(blockIdx.x) * kThreads + threadIdx.x,
                  row = groups.divide(index);
   if (row >= static_cast<uint64_t>(to.rows)) return;
@@ -36,7 +39,9 @@ __global__ void __launch_bounds__(kThreads)
 
 // A block gathers one part of the components for one tile of samples.
 template <class T, class Way>
-__global__ void __launch_bounds__(kThreads, kBlocks<T>) gather_kernel(Dense<T> dense, Gathered<T> to) {
+__global__ void __launch_bounds__(kThreads, kBlocks<T>)
+    gather_kernel(Dense<T> dense,    // the packed parameters
+                  Gathered<T> to) {  // the window's work in memory
   using Four = Pack<T, 4>;
   PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
   const auto tiles = static_cast<uint32_t>(to.rows / Way::kSamples), part = blockIdx.x / tiles;
@@ -48,8 +53,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks<T>) gather_kernel(Dense<T> d
 // block needs nothing from another one.
 template <class S, class Way>
 __global__ void __launch_bounds__(kThreads, kChainBlocks)
-    dense_chain_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> to, DenseChain<S> chain,
-                       KeptStates<S> kept, Divider groups) {
+    dense_chain_kernel(Dense<Compute<S>> dense,  // the packed parameters
+                       Gathered<Compute<S>> to,  // the work in memory
+                       DenseChain<S> chain,      // the state, in place, and the steps
+                       KeptStates<S> kept,       // [n_steps // thin, samples, ...] or none
+                       Divider groups) {         // groups of four elements a row
   using Four = Pack<Compute<S>, 4>;
   PYEBM_SHARED(Four, memory, (Way::kNumbers + 3) / 4);
   const uint32_t first = blockIdx.x * Way::kSamples, end = first + Way::kSamples;
@@ -83,7 +91,10 @@ __global__ void __launch_bounds__(kThreads, kChainBlocks)
 // Makes the window's scores from the gathered sums.
 template <class S>
 __global__ void __launch_bounds__(kThreads, kScoreBlocks)
-    dense_score_kernel(S* out, Dense<Compute<S>> dense, Gathered<Compute<S>> from, Window window) {
+    dense_score_kernel(S* out,                     // [samples, ...]
+                       Dense<Compute<S>> dense,    // the packed parameters
+                       Gathered<Compute<S>> from,  // the gathered sums
+                       Window window) {            // which of the samples
   Place piece;
   if (!find_place<S>(window.layout, piece)) return;
   const Place at = window.place(piece.sample, piece.group);
@@ -96,8 +107,11 @@ __global__ void __launch_bounds__(kThreads, kScoreBlocks)
 // states, or null.
 template <class S>
 __global__ void __launch_bounds__(kThreads, kScoreBlocks)
-    dense_step_kernel(Dense<Compute<S>> dense, Gathered<Compute<S>> from, DenseChain<S> chain, int64_t step,
-                      S* keep) {
+    dense_step_kernel(Dense<Compute<S>> dense,    // the packed parameters
+                      Gathered<Compute<S>> from,  // the gathered sums
+                      DenseChain<S> chain,        // the state, in place, and the steps
+                      int64_t step,               // its number in the call
+                      S* keep) {                  // [samples, ...] or null
   Place piece;
   if (find_place<S>(chain.window.layout, piece))
     chain.take(dense, from, piece.sample, piece.group, step, keep);
@@ -185,7 +199,7 @@ void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t t
 
 template <class S>
 void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params,
-                 const Steps<Compute<S>>& steps, const Samples<ChainRow<Compute<S>>>& samples,
+                 const Steps<Compute<S>>& steps, const SampleRows<ChainRow<Compute<S>>>& samples,
                  const KeptStates<S>& kept, const Report& report) {
   const auto dense = checked_dense<Compute<S>>(call, target, params, x);
   by_windows<S>(call, x, x, dense,
@@ -210,7 +224,7 @@ void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor
 
 #define PYEBM_DENSE_CHAIN(S)                                                                              \
   template void dense_chain(const Call&, const Tensor&, int64_t, const Tensor&, const Steps<Compute<S>>&, \
-                            const Samples<ChainRow<Compute<S>>>&, const KeptStates<S>&, const Report&);
+                            const SampleRows<ChainRow<Compute<S>>>&, const KeptStates<S>&, const Report&);
 PYEBM_DENSE_CHAIN(float)
 PYEBM_DENSE_CHAIN(double)
 PYEBM_DENSE_CHAIN(__half)

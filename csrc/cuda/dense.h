@@ -8,7 +8,7 @@ namespace pyebm {
 
 inline bool is_dense(int64_t target) { return kTargetFacts[target].is_dense; }
 
-// The packed parameters (docs/targets.md), and the place of each array in them:
+// The packed parameters (docs/dense-kernels.md), and the place of each array in them:
 //   mixture: offset, scale, variance [components], inverse [dim], mean [components, stride];
 //   mixture_diagonal: offset [components], mean, precision [components, stride];
 //   gaussian_full: mean [dim], precision [dim, stride].
@@ -53,7 +53,7 @@ void dense_score(const Call& call, const Tensor& out, const Tensor& x, int64_t t
 
 template <class S>
 void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor& params,
-                 const Steps<Compute<S>>& steps, const Samples<ChainRow<Compute<S>>>& samples,
+                 const Steps<Compute<S>>& steps, const SampleRows<ChainRow<Compute<S>>>& samples,
                  const KeptStates<S>& kept, const Report& report);
 
 template <class T>

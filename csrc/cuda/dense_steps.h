@@ -80,7 +80,7 @@ struct DenseChain {
   S* data;
   Window window;
   Steps<Compute<S>> steps;
-  Samples<ChainRow<Compute<S>>> samples;
+  SampleRows<ChainRow<Compute<S>>> samples;
   Report report;
 
   // Takes one step of four elements. keep: the place that also gets the state, or null.

@@ -55,8 +55,8 @@ __device__ __forceinline__ void fetch(const T* matrix, int64_t stride, int rows,
   for (int i = 0; i < kCount; ++i, from += kStep * stride) out[i] = i * kStep < left ? *from : T(0);
 }
 
-// Thread c % 16 has column c of the 64, as its column c / 16, so column c lies at
-// 4 (c % 16) + c / 16. The values that sixteen threads write of one sample then lie side by side.
+// The place in memory of column c of the 64. Each of sixteen threads has four columns, thread t
+// those with c % 16 = t, and its four values lie together.
 __device__ __forceinline__ int place_of(int c) { return c % kAcross * kSide + c / kAcross; }
 
 // A block's shared memory, and the thread's place in it. kMatrices: 2 where each row of means comes

@@ -43,7 +43,10 @@ struct StepOperands {
 };
 
 template <class S, class Layout, class Known>
-__global__ void __launch_bounds__(kThreads) step_kernel(StepOperands<S> in, Known samples, Layout layout) {
+__global__ void __launch_bounds__(kThreads)
+    step_kernel(StepOperands<S> in,  // [samples, ...] each
+                Known samples,       // noise and coefficients: SampleRows or Runs
+                Layout layout) {     // of the operands
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;

@@ -2,9 +2,9 @@
 // one sample, in logical (row-major) order, so that the groups of four that share a Philox call are
 // never split.
 //
-// Two layouts: Rows, where every operand holds each sample's elements side by side (any distance
-// between samples), and Strided: anything else, and samples of two groups or fewer. Offsets are 64
-// bits everywhere.
+// Two layouts: RowLayout, where every operand holds each sample's elements side by side (any
+// distance between samples), and Strided: anything else, and samples of two groups or fewer.
+// Offsets are 64 bits everywhere.
 #pragma once
 
 #include "pack.h"
@@ -79,7 +79,7 @@ struct Pieces {
 };
 
 template <int kGranule>
-struct Rows {
+struct RowLayout {
   template <class S>
   static constexpr int kCount = kElements<S>;
   static constexpr int kItem = 16 / kGranule;  // bytes of an element of the samples' dtype

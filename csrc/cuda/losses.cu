@@ -40,8 +40,13 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known
 template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads,
                                   4)  // up to 128 registers: left alone, ptxas spills in float64 on sm_120
-    sum_kernel(double* partial, S* grad, LossOperands<S> in, Known samples, Layout layout, Teams teams,
-               Divider parts) {
+    sum_kernel(double* partial,       // [samples, parts]
+               S* grad,               // [samples, ...] or null
+               LossOperands<S> in,    // [samples, ...] each
+               Known samples,         // noise and coefficients: SampleRows or Runs
+               Layout layout,         // of the operands
+               Teams teams,           // the threads that make one partial sum
+               Divider parts) {       // teams of a sample
   constexpr int kCount = kCountOf<S, Layout>;
   using T = Compute<S>;
   const int lane = static_cast<int>(threadIdx.x) & ((1 << teams.log) - 1);
@@ -94,7 +99,10 @@ __global__ void __launch_bounds__(kThreads,
 // The loss of each element, in pred's shape.
 template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads)
-    elementwise_kernel(Compute<S>* loss, LossOperands<S> in, Known samples, Layout layout) {
+    elementwise_kernel(Compute<S>* loss,    // [samples, ...]
+                       LossOperands<S> in,  // [samples, ...] each
+                       Known samples,       // noise and coefficients: SampleRows or Runs
+                       Layout layout) {     // of the operands
   Place at;
   if (!find_place<S>(layout, at)) return;
   SampleNoise noise;
@@ -110,7 +118,11 @@ __global__ void __launch_bounds__(kThreads)
 // The loss's gradient times the gradient from above, in pred's shape.
 template <class S, class Layout, class Known>
 __global__ void __launch_bounds__(kThreads)
-    grad_kernel(S* grad, Above<Compute<S>> above, LossOperands<S> in, Known samples, Layout layout) {
+    grad_kernel(S* grad,                  // [samples, ...]
+                Above<Compute<S>> above,  // the gradient from above: [], [samples] or [samples, ...]
+                LossOperands<S> in,       // [samples, ...] each
+                Known samples,            // noise and coefficients: SampleRows or Runs
+                Layout layout) {          // of the operands
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;
@@ -134,7 +146,10 @@ __global__ void __launch_bounds__(kThreads)
 
 // grad, in place, times the gradient from above: one number, or one per sample.
 template <class S, class Layout>
-__global__ void __launch_bounds__(kThreads) scale_kernel(S* grad, Above<Compute<S>> above, Layout layout) {
+__global__ void __launch_bounds__(kThreads)
+    scale_kernel(S* grad,                  // [samples, ...], in place
+                 Above<Compute<S>> above,  // the gradient from above: [] or [samples]
+                 Layout layout) {          // of grad
   Place at;
   if (!find_place<S>(layout, at)) return;
   const Compute<S> factor = above.data[static_cast<int64_t>(at.sample) * above.stride];
@@ -187,7 +202,7 @@ void denoising_loss(const args::DenoisingLoss& args) {
       if (pred.numel()) {
         with_layout<S, Known::kFine>(call, {grad ? &*grad : &pred, &pred, get(z), get(x0)}, launch);
       } else if constexpr (!Known::kFine) {  // samples without elements: sums of nothing
-        launch(Rows<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, 0, 1});
+        launch(RowLayout<kGranule<S>>{Pieces(pred.size(0), 0, 1), 0, 0, 0, 1});
       }
       finish<T>(call, loss, reduction, c, *partial, pred.size(0), parts);
     });

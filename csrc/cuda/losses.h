@@ -93,8 +93,10 @@ struct LossCoefficients {
 
 // One warp adds a sample's parts in a fixed order. loss: [samples]; partial: [samples, parts].
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    sample_kernel(T* loss, const double* partial, LossWeight weight, int64_t samples, int64_t parts) {
+__global__ void __launch_bounds__(kThreads) sample_kernel(T* loss,                // [samples]
+                                                          const double* partial,  // [samples, parts]
+                                                          LossWeight weight,      // of each sample
+                                                          int64_t samples, int64_t parts) {
   const int64_t sample = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   double sum = 0;
@@ -108,9 +110,13 @@ __global__ void __launch_bounds__(kThreads)
 // Block k adds the terms [k * chunk, (k + 1) * chunk) and writes out[k]. weighted: the terms are
 // partial sums, and each is multiplied by its sample's weight.
 template <class Out>
-__global__ void __launch_bounds__(kThreads)
-    total_kernel(Out* out, const double* terms, int64_t count, int64_t chunk, bool weighted,
-                 LossWeight weight, Divider parts, double divisor) {
+__global__ void __launch_bounds__(kThreads) total_kernel(Out* out,             // [blocks]
+                                                         const double* terms,  // [count]
+                                                         int64_t count,
+                                                         int64_t chunk,  // terms of a block
+                                                         bool weighted, LossWeight weight,
+                                                         Divider parts,     // terms of a sample
+                                                         double divisor) {  // the reduction's
   const int64_t first = static_cast<int64_t>(blockIdx.x) * chunk;
   const int64_t end = first + chunk < count ? first + chunk : count;
   double sum = 0;

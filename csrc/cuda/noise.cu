@@ -7,7 +7,10 @@ namespace {
 struct NoRow {};
 
 template <class S, class Layout, bool kUniform>
-__global__ void __launch_bounds__(kThreads) noise_kernel(S* out, Samples<NoRow> samples, Layout layout) {
+__global__ void __launch_bounds__(kThreads)
+    noise_kernel(S* out,                     // [samples, ...]
+                 SampleRows<NoRow> samples,  // the noise of each sample
+                 Layout layout) {            // of out
   Place at;
   if (!find_place<S>(layout, at)) return;
   Compute<S> value[kCountOf<S, Layout>];
@@ -25,7 +28,7 @@ template <bool kUniform>
 void fill(const char* op, const args::Fill& args) {
   const Tensor& out = args.out;
   const Call call(op, out);
-  const Samples<NoRow> samples(call.noise(args.name, args.seeds, args.ids), {});
+  const SampleRows<NoRow> samples(call.noise(args.name, args.seeds, args.ids), {});
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
     with_layout<S>(call, {&out}, [&](const auto& layout) {

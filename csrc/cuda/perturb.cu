@@ -19,7 +19,11 @@ struct MakePerturbRow {
 };
 
 template <class S, class Layout, class Known>
-__global__ void __launch_bounds__(kThreads) perturb_kernel(S* out, const S* x, Known samples, Layout layout) {
+__global__ void __launch_bounds__(kThreads)
+    perturb_kernel(S* out,           // [samples, ...]
+                   const S* x,       // [samples, ...]
+                   Known samples,    // noise and coefficients: SampleRows or Runs
+                   Layout layout) {  // of both
   Place at;
   if (!find_place<S>(layout, at)) return;
   constexpr int kCount = kCountOf<S, Layout>;

@@ -7,7 +7,11 @@ namespace {
 // A thread scores its elements; with `coupled` they are a whole sample of at most four.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads)
-    score_kernel(S* out, const S* x, TargetNumbers<Compute<S>> target, uint32_t coupled, Layout layout) {
+    score_kernel(S* out,                            // [samples, ...]
+                 const S* x,                        // [samples, ...]
+                 TargetNumbers<Compute<S>> target,  // its params
+                 uint32_t coupled,                  // 1: a thread has a whole sample, of at most four
+                 Layout layout) {                   // of both
   Place at;
   if (!find_place<S>(layout, at)) return;
   Compute<S> state[kCountOf<S, Layout>], score[kCountOf<S, Layout>];
@@ -19,7 +23,10 @@ __global__ void __launch_bounds__(kThreads)
 // A warp scores one sample.
 template <class S>
 __global__ void __launch_bounds__(kThreads)
-    coupled_score_kernel(S* out, const S* x, TargetNumbers<Compute<S>> in, Strided layout) {
+    coupled_score_kernel(S* out,                        // [samples, elements]
+                         const S* x,                    // [samples, elements]
+                         TargetNumbers<Compute<S>> in,  // the target's params
+                         Strided layout) {              // of both
   const auto sample = static_cast<uint32_t>((static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32);
   if (sample >= layout.pieces.samples) return;
   const auto get = [&](int64_t i) { return widened(x[layout.offset(1, sample, i)]); };

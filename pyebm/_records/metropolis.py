@@ -32,7 +32,8 @@ class Metropolis(NamedTuple):
     them: for MALA |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; for
     HMC, where first and last are given, |first - step score|^2 and |last + step proposal_score|^2.
     A proposal_energy of -infinity is never accepted. It is a kernel on the CPU, for contiguous
-    tensors; elsewhere the reference does it, around the backend's uniform_ and denoising_loss."""
+    tensors; elsewhere it is composed of the backend's uniform_ and denoising_loss and of
+    PyTorch's operations."""
 
     x: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.FLOATS, contiguous=True), Written]
     score: Annotated[Tensor, ROW, Written]

@@ -113,7 +113,7 @@ class TargetScore(NamedTuple):
 
 
 class TargetEnergy(NamedTuple):
-    """The score and the energies of a target in reference.ENERGIES; ``constant`` is added to each
+    """The score and the energies of a target in _composed.ENERGIES; ``constant`` is added to each
     energy. It is a kernel on the CPU; elsewhere the energy is made of torch's operations."""
 
     energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written]

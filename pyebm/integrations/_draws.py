@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import reference
 from .._checks import Coefficient, check_dense, check_tensor, checked_number
 from .._clamps import Clamp
+from .._composed import affine_update
 from .._name import WORD, readable
 from .._options import FLOATS
 from ..langevin import affine_step
@@ -129,7 +129,7 @@ def _composed(
     a_rows, b_rows, c_rows = (value if isinstance(value, Tensor) else None for value in (a, b, c))
     numbers = tuple(math.nan if isinstance(value, Tensor) else value for value in (a, b, c))
     low, high = clamp or (None, None)
-    mean, value = reference.affine_update(x, g, z, numbers, a_rows, b_rows, c_rows, None, low, high)  # type: ignore[arg-type]
+    mean, value = affine_update(x, g, z, numbers, a_rows, b_rows, c_rows, None, low, high)  # type: ignore[arg-type]
     return value.to(x.dtype), mean.to(x.dtype)
 
 

@@ -13,12 +13,11 @@ from .denoising_score_matching import (
     LogUniform,
     denoising_score_matching,
 )
+from .fisher_divergence import FisherDivergenceLoss, fisher_divergence
 from .replay import Drawn, ReplayBuffer
 from .score_matching import (
-    FisherDivergenceLoss,
     ScoreMatchingLoss,
     SlicedScoreMatchingLoss,
-    fisher_divergence,
     score_matching,
     sliced_score_matching,
 )

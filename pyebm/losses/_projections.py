@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from .._composed import work_of
 from .._streams import PROJECTIONS, beside
 from ..noise import Noise
-from ..reference import work_of
 
 KINDS = ("rademacher", "gaussian", "sphere")
 

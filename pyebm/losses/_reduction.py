@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _schemas, reference
+from .. import _composed, _schemas
 from .._checks import coefficient
+from .._composed.coefficients import column, require_finite
 from .._options import check_choice
-from ..reference.coefficients import column, require_finite
+from ..targets._fused import Terms, fused_loss
 
 
 class Reduction:
@@ -37,7 +38,7 @@ class Reduction:
         if self.name != "none":
             weighted = weighted.reshape(terms.shape[0], math.prod(terms.shape[1:])).sum(1)
             if self.name != "sample":
-                weighted = weighted.sum() / reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
+                weighted = weighted.sum() / _composed.divisor(self.x, _schemas.REDUCTIONS[self.name])
         return weighted.to(torch.float64 if terms.dtype is torch.float64 else torch.float32)
 
     def in_one_sum(self) -> tuple[float, Tensor | None] | None:
@@ -45,9 +46,20 @@ class Reduction:
         kernel that adds the samples' losses up. Else None."""
         if self.by_element or self.name == "sample":
             return None
-        divisor = reference.divisor(self.x, _schemas.REDUCTIONS[self.name])
+        divisor = _composed.divisor(self.x, _schemas.REDUCTIONS[self.name])
         if not divisor:  # an empty batch has no mean
             return None
         return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(
             self.x.shape[0]
         )
+
+
+def by_kernel(fn: Any, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
+    """The loss from the kernel; None if the kernel does not take fn or the reduction."""
+    weight = reduced.in_one_sum()
+    if weight is None:
+        return None
+    number, rows = weight
+    by = terms.weight
+    terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
+    return fused_loss(fn, x, terms)

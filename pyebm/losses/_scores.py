@@ -17,12 +17,13 @@ from .._options import check_callable
 from ..energy import _leaf, energy_score
 from ..targets import Target
 
+Fn = Target | Callable[[Tensor], Tensor]
 ScoreFn = Callable[[Tensor], Tensor]
 Pull = Callable[[Tensor], Tensor]
 _ENERGY = "an energy is made one by functools.partial(pyebm.energy_score, energy, create_graph=True)"
 
 
-def score_of(op: str, name: str, fn: Any) -> ScoreFn:
+def score_function(op: str, name: str, fn: Any) -> ScoreFn:
     """The score function: fn itself, or the one of the target fn."""
     if isinstance(fn, Target):
         return fn.score

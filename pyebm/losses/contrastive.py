@@ -5,28 +5,24 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._checks import Coefficient, check_plain, check_samples, checked_number
+from .._checks import Coefficient, check_samples, checked_number
 from .._derivatives import checkable
 from .._dtensor import by_samples
 from .._options import check_callable, checked_count
 from .._streams import CHAINS, beside
-from ..energy import check_energy, energy_score
+from ..energy import energy_score
 from ..langevin import affine_step, langevin_step
 from ..noise import Noise
-from ..reference import work_of
 from ..samplers import HMC, MALA, Langevin, Sampler
 from ..targets import Target
-from ..targets._fused import Terms, fused_loss
-from ._reduction import Reduction
+from ._contrast import Contrast, EnergyFn, contrast_by_kernel, energies_of_both
 from .replay import ReplayBuffer
 
-EnergyFn = Callable[[Tensor], Tensor]
 _OP = "ContrastiveDivergence"
 
 
@@ -76,74 +72,9 @@ def contrastive_divergence(
         >>> pyebm.contrastive_divergence(energy, x, negatives, l2=0.1).backward()
     """
     op = "contrastive_divergence"
-    reduced = _Reduced(op, x_data, x_model, l2, weight, reduction)
-    fused = _fused(energy_fn, x_data, x_model, reduced)
-    return reduced(*_energies(op, energy_fn, x_data, x_model)) if fused is None else fused
-
-
-class _Reduced:
-    def __init__(
-        self, op: str, x_data: Tensor, x_model: Tensor, l2: Any, weight: Any, reduction: str
-    ) -> None:
-        batches = [check_samples(op, name, x) for name, x in (("x_data", x_data), ("x_model", x_model))]
-        check_plain(op, "x_model", x_model)
-        if (
-            x_data.shape[1:] != x_model.shape[1:]
-            or x_data.dtype is not x_model.dtype
-            or x_data.device != x_model.device
-        ):
-            wanted = f"samples like x_data's, {tuple(x_data.shape[1:])}, {x_data.dtype} on {x_data.device}"
-            raise ValueError(
-                f"{op}: x_model must be {wanted}, got {tuple(x_model.shape[1:])}, {x_model.dtype} on"
-                f" {x_model.device}"
-            )
-        self.l2 = checked_number(op, "l2", l2, 0.0)
-        data, model = (x.new_empty(x.shape[:1]) for x in (x_data, x_model))
-        self.of_data = Reduction(op, data, weight, reduction)
-        if batches[0] != batches[1] and (
-            reduction not in ("batchmean", "mean") or self.of_data.rows is not None
-        ):
-            raise ValueError(
-                f"{op}: x_model must have as many samples as x_data for this weight or reduction, got"
-                f" {batches}"
-            )
-        self.of_model = Reduction(op, model, weight, reduction)
-
-    def __call__(self, data: Tensor, model: Tensor) -> Tensor:
-        if not self.l2:
-            return self.of_data(data) - self.of_model(model)
-        return self.of_data(data + self.l2 * data.square()) - self.of_model(model - self.l2 * model.square())
-
-
-def _fused(energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: _Reduced) -> Tensor | None:
-    """The loss from the kernel; None if the kernel does not take the energy, or if the weight of
-    the data or of the model's samples is not one number."""
-    of_data, of_model = (one.in_one_sum() for one in (reduced.of_data, reduced.of_model))
-    if (
-        not isinstance(energy_fn, Target)
-        or not x_data.is_cpu
-        or of_data is None
-        or of_model is None
-        or of_data[1] is not None
-    ):
-        return None
-    data, model = of_data[0], of_model[0]
-    if reduced.l2 and data != model:  # the kernel has one weight for all squares
-        return None
-    weights = torch.full((len(x_data) + len(x_model),), data, dtype=work_of(x_data[:0]).dtype, device="cpu")
-    weights[len(x_data) :] = -model
-    terms = Terms(weight_rows=weights, square=reduced.l2 * data)
-    return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True)
-
-
-def _energies(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> tuple[Tensor, Tensor]:
-    check_callable(op, "energy_fn", energy_fn, "a function of x")
-    data, model = x_data.shape[0], x_model.shape[0]
-    energy = energy_fn(torch.cat((x_data, x_model)))
-    check_energy(op, energy, data + model)
-    energy = energy.reshape(data + model)
-    energy = energy if energy.dtype is torch.float64 else energy.float()
-    return energy[:data], energy[data:]
+    reduced = Contrast(op, x_data, x_model, l2, weight, reduction)
+    fused = contrast_by_kernel(energy_fn, x_data, x_model, reduced)
+    return reduced(*energies_of_both(op, energy_fn, x_data, x_model)) if fused is None else fused
 
 
 class ContrastiveDivergence(nn.Module):
@@ -321,8 +252,8 @@ class ContrastiveDivergence(nn.Module):
         return model, (uphill * (end - model)).sum() / batch
 
     def _loss(self, x: Tensor, model: Tensor, seen: dict[str, Any]) -> Tensor:
-        reduced = _Reduced(_OP, x, model, self.l2, None, "batchmean")
-        data_energy, model_energy = _energies(_OP, self.energy, x, model)
+        reduced = Contrast(_OP, x, model, self.l2, None, "batchmean")
+        data_energy, model_energy = energies_of_both(_OP, self.energy, x, model)
         seen["energy_data"], seen["energy_model"] = _number(data_energy.mean()), _number(model_energy.mean())
         seen["gap"] = seen["energy_data"] - seen["energy_model"]
         return reduced(data_energy, model_energy)

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, checked_list, checked_number, coefficient
+from .._composed.coefficients import require
 from .._dtensor import by_samples
 from .._options import check_callable, checked_flag, shown
 from .._streams import LEVELS, beside
 from ..noise import Noise, named
 from ..perturb import perturb
-from ..reference.coefficients import require
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss
 from ..targets._learned import Learned
 from ._reduction import Reduction
-from ._scores import checked_score, score_of
+from ._scores import checked_score, score_function
 from .denoising import dsm_loss
 
 _OP = "denoising_score_matching"
@@ -146,7 +146,7 @@ def denoising_score_matching(
         check_callable(_OP, "fn", fn, "a function of x and sigma")
         score = fn(noisy, _by_sample(levels, x))
     else:
-        score = score_of(_OP, "fn", fn)(noisy)
+        score = score_function(_OP, "fn", fn)(noisy)
     return dsm_loss(
         checked_score(_OP, "fn", score, x), levels, noise, weight=weight, reduction=reduction, backend=backend
     )

@@ -1,77 +1,28 @@
-"""Score matching: the Fisher divergence to a known density, and the forms of it that need the data
-alone."""
+"""Score matching: the forms of the Fisher divergence that need the data alone."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._checks import Coefficient, check_samples, coefficient
-from .._denoising import denoising
+from .._checks import Coefficient, check_samples
+from .._composed import work_of
 from .._dtensor import by_samples
 from .._options import check_choice, checked_count, checked_flag
 from ..noise import Noise, named
-from ..reference import work_of
-from ..targets import Target
-from ..targets._fused import Terms, fused_loss
-from . import _composed
+from ..targets._fused import Terms
+from . import _terms
 from ._projections import KINDS, projections
-from ._reduction import Reduction
-from ._scores import checked_score, score_of, with_jacobian
+from ._reduction import Reduction, by_kernel
+from ._scores import Fn, score_function, with_jacobian
 
 METHODS = ("exact", "hutchinson")
 _MOST_DIRECTIONS = 64  # as many as a kernel holds at once, in the cache or close to it
-Fn = Target | Callable[[Tensor], Tensor]
 _of_x = functools.partial(by_samples, samples="x")
-
-
-@_of_x
-def fisher_divergence(
-    score_fn: Fn, target: Fn, x: Tensor, *, weight: Coefficient | None = None, reduction: str = "batchmean"
-) -> Tensor:
-    """The Fisher divergence ``1/2 w_b sum_i (s(x) - grad log p(x))_i^2``, an expectation over the
-    law of the samples x: explicit score matching (Hyvarinen 2005, eq. 2), for a known p.
-
-    Args:
-        score_fn: the score s, a function (B, ...) -> (B, ...), or one of :mod:`pyebm.targets`; for
-            an energy ``functools.partial(pyebm.energy_score, energy, create_graph=True)``.
-        target: p: one of :mod:`pyebm.targets`, or the function grad log p.
-        x: (B, ...), float16, bfloat16, float32 or float64; any strides.
-        weight: w, a finite number, or a tensor as :func:`dsm_loss` takes it; None is 1.
-        reduction: as in :func:`dsm_loss`. "batchmean" and "sample" sum over all of a sample's
-            elements, of any shape.
-
-    Returns:
-        The loss, float64 for a float64 score and float32 otherwise; differentiable in x and in the
-        parameters of both.
-
-    Raises:
-        TypeError: a score_fn or target that is no function, or gives no tensor; x is not dense real
-            floating point.
-        ValueError: a score of another shape than x; weight or reduction that don't fit.
-
-    Example:
-        >>> import torch, pyebm
-        >>> x, normal = torch.randn(64, 2), pyebm.targets.Gaussian(torch.zeros(2))
-        >>> pyebm.fisher_divergence(torch.neg, normal, x).item()
-        0.0
-    """
-    op = "fisher_divergence"
-    check_samples(op, "x", x)
-    number, rows = coefficient(op, "weight", 1.0 if weight is None else weight, x)
-    wanted = checked_score(op, "target", score_of(op, "target", target)(x), x)
-    if wanted.dtype is x.dtype:
-        fused = _fused(score_fn, x, Reduction(op, x, weight, reduction), Terms(z=wanted.neg()))
-        if fused is not None:
-            return fused
-    score = checked_score(op, "score_fn", score_of(op, "score_fn", score_fn)(x), x)
-    numbers = (1.0, -1.0, 0.0, number, 0.5, False)
-    return denoising(op, "score", score, wanted, None, numbers, (None, None, None, rows), reduction, None)
 
 
 @_of_x
@@ -130,17 +81,17 @@ def score_matching(
     check_choice(op, "method", method, METHODS)
     reduced = Reduction(op, x, weight, reduction)
     n_projections = checked_count(op, "n_projections", n_projections, 1)
-    score_fn = score_of(op, "fn", fn)
+    score_fn = score_function(op, "fn", fn)
     if method == "exact":
         if noise is not None:
             raise ValueError(f"{op}: noise must be None for method='exact', which draws nothing")
         elements = math.prod(x.shape[1:])
         if 0 < elements <= _MOST_DIRECTIONS:
             basis = torch.eye(elements, dtype=work_of(x).dtype, device=x.device).reshape(1, -1)
-            fused = _fused(fn, x, reduced, Terms(trace=1.0, v=basis))
+            fused = by_kernel(fn, x, reduced, Terms(trace=1.0, v=basis))
             if fused is not None:
                 return fused
-        return with_jacobian(op, score_fn, x, lambda score, pull: reduced(_composed.exact(score, pull)))
+        return with_jacobian(op, score_fn, x, lambda score, pull: reduced(_terms.exact(score, pull)))
     if noise is None:
         raise ValueError(f"{op}: noise must be given for method='hutchinson', whose projections it names")
     return _sliced(op, fn, x, noise, n_projections, "rademacher", True, reduced)
@@ -213,7 +164,7 @@ def _sliced(
     variance_reduced: bool,
     reduced: Reduction,
 ) -> Tensor:
-    score_fn = score_of(op, "fn", fn)
+    score_fn = score_function(op, "fn", fn)
     named(op, noise, x)
     v = projections(projection, noise, x, n_projections)
     if n_projections <= _MOST_DIRECTIONS:
@@ -225,43 +176,11 @@ def _sliced(
             along=along,
             v=rows.contiguous(),
         )
-        fused = _fused(fn, x, reduced, of_terms)
+        fused = by_kernel(fn, x, reduced, of_terms)
         if fused is not None:
             return fused
-    terms = _composed.sliced if variance_reduced else _composed.sliced_by_sample
+    terms = _terms.sliced if variance_reduced else _terms.sliced_by_sample
     return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, v)))
-
-
-def _fused(fn: Fn, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
-    """The loss from the kernel; None if the kernel does not take fn or the reduction."""
-    weight = reduced.in_one_sum()
-    if weight is None:
-        return None
-    number, rows = weight
-    by = terms.weight
-    terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
-    return fused_loss(fn, x, terms)
-
-
-class FisherDivergenceLoss(nn.Module):
-    """:func:`fisher_divergence` as a module.
-
-    Example:
-        >>> import torch, pyebm
-        >>> loss = pyebm.losses.FisherDivergenceLoss(reduction="sample")
-        >>> loss(torch.neg, pyebm.targets.Harmonic(), torch.randn(4, 2))
-        tensor([0., 0., 0., 0.])
-    """
-
-    def __init__(self, *, weight: Coefficient | None = None, reduction: str = "batchmean") -> None:
-        super().__init__()
-        self.weight, self.reduction = weight, reduction
-
-    def forward(self, score_fn: Fn, target: Fn, x: Tensor) -> Tensor:
-        return fisher_divergence(score_fn, target, x, weight=self.weight, reduction=self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"weight={self.weight!r}, reduction={self.reduction!r}"
 
 
 class ScoreMatchingLoss(nn.Module):

@@ -1,36 +1,43 @@
 """The plainest code that is right: every op of :mod:`pyebm._ops` in pure PyTorch, in the order of
 operations that the noise contract (docs/noise.md) promises, on any device. The tests compare the
-kernels with it by ``torch.equal``.
+kernels with it by ``torch.equal``; nothing else calls it.
 
-In each file the functions of arithmetic come first (Philox, normals, the update, the residual, the
-scores), then the ops, which have the signatures of the compiled ones and write into the tensors
-they are given. ``backend="reference"`` on any public call runs them.
+The ops have the signatures of the compiled ones and write into the tensors they are given. Philox
+and the normals are here; the rest of the arithmetic is in :mod:`pyebm._composed`, where autograd
+needs it too. ``backend="reference"`` on any public call runs the ops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from .chain import langevin_chain
-from .coefficients import column, work_of
-from .corrector import corrector_step
-from .langevin import UPDATES, affine_step, affine_update, langevin_step, langevin_update
-from .leapfrog import leapfrog
-from .losses import (
+from .._composed import (
+    ENERGIES,
+    SCORES,
+    UPDATES,
+    affine_update,
     batch_sum,
+    column,
     composed_loss,
-    denoising_grad,
-    denoising_loss,
     divisor,
+    langevin_update,
     loss_terms,
+    losses_of,
+    network_score_of,
+    perturbed,
     residual,
-    scale_,
+    score_of,
     spread,
+    work_of,
 )
-from .metropolis import dual_averaging, metropolis
+from .chain import langevin_chain
+from .composed import OPS as _COMPOSED
+from .composed import corrector_step, dual_averaging, leapfrog, metropolis
+from .langevin import affine_step, langevin_step
+from .losses import denoising_grad, denoising_loss, scale_
 from .metropolis_chain import metropolis_chain
-from .network import network_chain, network_hvp, network_laplacian, network_score, network_score_of
-from .network_gradient import losses_of, network_grad, network_loss
+from .network import network_chain, network_hvp, network_laplacian, network_score
+from .network_gradient import network_grad, network_loss
 from .noise import (
     COS,
     LOG,
@@ -44,26 +51,18 @@ from .noise import (
     uniforms,
     words,
 )
-from .perturb import perturb, perturbed
+from .perturb import perturb
 from .predictor_corrector import predictor_corrector
-from .targets import ENERGIES, SCORES, Torch, score_of, target_energy, target_score
+from .targets import target_energy, target_score
 from .underdamped_chain import underdamped_chain
 
-OPS: dict[str, Callable[..., None]] = {
+OPS: dict[str, Callable[..., None]] = _COMPOSED | {
     op.__name__: op
     for op in (
-        *(normal_, uniform_, perturb, langevin_step, affine_step, corrector_step),
+        *(normal_, uniform_, perturb, langevin_step, affine_step),
         *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
-        *(
-            leapfrog,
-            metropolis,
-            metropolis_chain,
-            dual_averaging,
-            network_score,
-            network_hvp,
-            network_laplacian,
-        ),
-        *(network_grad, network_loss, network_chain, underdamped_chain, predictor_corrector),
+        *(network_score, network_hvp, network_laplacian, network_grad, network_loss, network_chain),
+        *(metropolis_chain, underdamped_chain, predictor_corrector),
     )
 }
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from .._arguments import entry
+from .._composed import langevin_update, score_of
+from .._composed.coefficients import require
 from .._schemas import ChainSteps, LangevinChain
-from .coefficients import require
-from .langevin import langevin_update
 from .noise import normals
-from .targets import score_of
 
 
 @entry(LangevinChain)

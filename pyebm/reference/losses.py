@@ -8,70 +8,16 @@ import torch
 from torch import Tensor
 
 from .._arguments import entry
+from .._composed import batch_sum, divisor, loss_terms, spread
+from .._composed.losses import one_by_one
 from .._schemas import DenoisingGrad, DenoisingLoss, LossTerms
-from .coefficients import column, require, require_finite, work_of
 from .noise import normals
-
-
-def residual(pred: Tensor, z: Tensor, x0: Tensor | None, kappa: Tensor, lam: Tensor, mu: Tensor) -> Tensor:
-    """(kappa pred + lam z) + mu x0."""
-    r = kappa * pred + lam * z
-    return r if x0 is None else r + mu * x0
-
-
-def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
-    """(residual, loss weight, gradient coefficient); the last two are float64, in a shape that
-    broadcasts to the residual."""
-    p = work_of(pred)
-    k, la = column(terms.kappa, terms.kappa_rows, pred), column(terms.lam, terms.lam_rows, pred)
-    m, w = column(terms.mu, terms.mu_rows, pred), column(terms.weight, terms.weight_rows, pred)
-    if terms.over_kappa2 or terms.kappa_positive:
-        require("dsm_loss", "sigma", k, positive=terms.over_kappa2)
-    require_finite(
-        "denoising_loss",
-        kappa=terms.kappa_rows,
-        lam=terms.lam_rows,
-        mu=terms.mu_rows,
-        weight=terms.weight_rows,
-    )
-    if terms.over_kappa2:
-        w = w / (k * k)
-    w = terms.factor * w
-    z = terms.z
-    if z is None:
-        if terms.name is None:
-            raise ValueError("noise: a name must be given where there is no noise tensor")
-        z = normals(pred.shape, terms.name, terms.seeds, terms.ids)
-    x0 = None if terms.x0 is None else terms.x0.to(p.dtype)
-    r = residual(p, z.to(p.dtype), x0, k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
-    return r, w, ((2.0 * w) * k) * (1.0 / max(divisor(pred, terms.reduction), 1))
-
-
-def divisor(pred: Tensor, reduction: int) -> int:
-    """The number that the reduction divides the sum by: 1, the number of elements (mean) or of
-    samples (batchmean)."""
-    return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
-
-
-def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
-    """The loss, from the residual and its weight; differentiable."""
-    if reduction == 0:
-        return w.to(r.dtype) * (r * r)
-    sums = sample_sums(r, w)
-    return sums if reduction == 1 else sums.sum() / divisor(pred, reduction)
-
-
-def composed_loss(pred: Tensor, terms: LossTerms) -> Tensor:
-    """The loss from operations that autograd, forward mode and vmap can follow, in the dtype of the
-    op's loss."""
-    r, w, _ = loss_terms(pred, terms)
-    return reduced(pred, terms.reduction, r, w).to(r.dtype)
 
 
 @entry(DenoisingLoss)
 def denoising_loss(args: DenoisingLoss) -> None:
     pred, reduction = args.pred, args.terms.reduction
-    r, w, g = loss_terms(pred, args.terms)
+    r, w, g = loss_terms(pred, _with_noise(pred, args.terms))
     if reduction == 0:
         args.loss.copy_(w.to(r.dtype) * (r * r))
     else:
@@ -81,27 +27,6 @@ def denoising_loss(args: DenoisingLoss) -> None:
         args.loss.copy_(sums)
     if args.grad is not None and reduction != 0:
         args.grad.copy_(g.to(r.dtype) * r)
-
-
-def batch_sum(losses: Tensor) -> Tensor:
-    """The sum of (B,) losses in the CPU kernels' order: each block of 64 is summed in eight lanes,
-    and the blocks are added one after another. A fixed order gives the same bits for any number of
-    threads and any cut; lanes are fast, since they don't wait for each other."""
-    blocks = torch.nn.functional.pad(losses, (0, -losses.shape[0] % 64)).reshape(-1, 8, 8)
-    lanes = _one_by_one(blocks.movedim(1, -1))
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return lanes.flatten().cumsum(0)[-1] if losses.shape[0] else losses.sum()
-
-
-def sample_sums(r: Tensor, w: Tensor) -> Tensor:
-    """``sum_i w r^2`` of every sample, (B,), in float64."""
-    batch, elements = r.shape[0], math.prod(r.shape[1:])
-    squares = r.double() ** 2
-    if w.numel() in (1, batch):
-        return squares.reshape(batch, elements).sum(1) * w.reshape(-1)
-    return (w * squares).reshape(batch, elements).sum(1)
 
 
 CHUNK, LANES = 1024, 16  # a kernel takes 1024 elements at once, and keeps 16 partial sums
@@ -116,22 +41,14 @@ def kernel_sums(r: Tensor, w: Tensor) -> Tensor:
     chunks = -(-elements // CHUNK)
     rounds = CHUNK // LANES if chunks > 1 else -(-elements // LANES)
     padded = torch.nn.functional.pad(terms, (0, chunks * rounds * LANES - elements))
-    lanes = _one_by_one(padded.reshape(batch, chunks, rounds, LANES).movedim(2, -1))
-    sums = _one_by_one(_one_by_one(lanes).double())
+    lanes = one_by_one(padded.reshape(batch, chunks, rounds, LANES).movedim(2, -1))
+    sums = one_by_one(one_by_one(lanes).double())
     return sums * w.reshape(-1) if whole else sums
-
-
-def _one_by_one(values: Tensor) -> Tensor:
-    """The sum over the last dimension, added one number after another."""
-    total = values.new_zeros(values.shape[:-1])
-    for each in values.unbind(-1):
-        total = total + each
-    return total
 
 
 @entry(DenoisingGrad)
 def denoising_grad(args: DenoisingGrad) -> None:
-    r, _, g = loss_terms(args.pred, args.terms)
+    r, _, g = loss_terms(args.pred, _with_noise(args.pred, args.terms))
     args.grad.copy_((g.to(r.dtype) * r) * spread(args.grad_output, r))
 
 
@@ -139,8 +56,8 @@ def scale_(grad: Tensor, grad_output: Tensor) -> None:
     grad.mul_(spread(grad_output, grad))
 
 
-def spread(grad_output: Tensor, r: Tensor) -> Tensor:
-    """grad_output in a shape that broadcasts to r. It has one number for a loss of shape (), one
-    per sample for (B,), one per element for an elementwise loss."""
-    g = grad_output.to(r.dtype)
-    return g if g.shape == r.shape else g.reshape(-1, *[1] * (r.dim() - 1))
+def _with_noise(pred: Tensor, terms: LossTerms) -> LossTerms:
+    """The terms with the normals that their name stands for."""
+    if terms.z is not None or terms.name is None:
+        return terms
+    return terms._replace(z=normals(pred.shape, terms.name, terms.seeds, terms.ids))

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from .._arguments import entry
 from .._schemas import MetropolisChain
+from .composed import leapfrog, metropolis
 from .density import evaluate
 from .langevin import affine_step, langevin_step
-from .leapfrog import leapfrog
-from .metropolis import metropolis
 from .noise import uniform_
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .._name import readable
+from .._composed.functions import horner, sqrt
 
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57  # Philox4x32's multipliers and key increments (Salmon et al. 2011)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
@@ -43,31 +43,6 @@ def philox4x32_10(counter: tuple[Tensor, ...], key: tuple[Tensor, Tensor]) -> tu
         )
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
     return c0, c1, c2, c3
-
-
-def horner(coefficients: list[float], x: Tensor) -> Tensor:
-    value = torch.full_like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value = value * x + c
-    return value
-
-
-def sqrt(x: Tensor) -> Tensor:
-    """The correctly rounded float32 root; torch.sqrt on the CPU does not always round correctly.
-
-    Through float64 the result is correct, though the float64 root may be off by an ulp too: the
-    root of a 24-bit number is never within 2^-50 of the middle between two float32 numbers.
-    """
-    return x.double().sqrt().float()
-
-
-def sqrt64(x: Tensor) -> Tensor:
-    """The correctly rounded float64 root of a few coefficients."""
-    if not x.is_cpu or not readable(x):
-        return x.sqrt()  # CUDA rounds it correctly; compiled code may not
-    return torch.tensor(
-        [math.sqrt(value) for value in x.flatten().tolist()], dtype=torch.float64, device=x.device
-    ).reshape(x.shape)
 
 
 def box_muller(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:

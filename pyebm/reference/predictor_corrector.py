@@ -6,7 +6,7 @@ import torch
 
 from .._arguments import entry
 from .._schemas import PredictorCorrector
-from .corrector import corrector_step
+from .composed import corrector_step
 from .langevin import affine_step
 from .network import network_score
 

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from .._stretches import first_stretch
-from ._body import Body, Run
+from ._body import Body
+from ._run import Run
 
 
 class Chained(Body):

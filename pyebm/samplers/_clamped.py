@@ -10,7 +10,8 @@ from torch import Tensor
 from .._clamps import element_bounds
 
 if TYPE_CHECKING:
-    from ._body import Run, StepOptions
+    from ._run import Run
+    from ._step_options import StepOptions
 
 
 class Clamped:

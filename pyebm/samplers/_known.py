@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from .._checks import check_like
-from ._body import NAN, Run, StepOptions
+from ._run import NAN, Run
+from ._step_options import StepOptions
 
 
 class Known:

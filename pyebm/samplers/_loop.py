@@ -18,9 +18,10 @@ from .._options import check_callable, checked_count, checked_flag
 from .._stretches import stretches
 from ..noise import Noise, as_noise
 from . import _graph
-from ._body import Body, Run
+from ._body import Body
 from ._progress import Progress
 from ._repr import shown
+from ._run import Run
 from ._state import State, Trajectory
 
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .._checks import check_tensor
-from ..reference.metropolis import mean as mean_of
-from ._body import Run, number
+from .._composed.metropolis import mean as mean_of
+from ._run import Run, number
 
 LEAST_WARMUP = 20
 _FIRST, _LAST, _WINDOW = 75, 50, 25  # numbers of steps, as in Stan

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _ops, reference
+from .. import _composed, _ops
 from .._options import check_choice, checked_count, checked_flag
 from .._stretches import first_stretch
-from ._body import NAN, Body, Number, Potential, Run, StepOptions, number
+from ._body import Body
+from ._density import Potential
 from ._mass import LEAST_WARMUP, mass_of
+from ._run import NAN, Number, Run, number
 from ._schedule import Scheduled
+from ._step_options import StepOptions
 from ._stuck import warn_of_starts, warn_of_stuck
 
 
@@ -35,6 +37,7 @@ class Metropolis(Body):
         super().__init__(run)
         options: StepOptions = sampler.options
         self.kernels = run.kernels(options.backend)
+        self.on_host = _ops.on_host(options.backend, run.x)
         self.potential = Potential(run, sampler.energy_fn, sampler.score_fn, options.backend)
         self.mask = options.expanded_mask(run)
         self.sizes = Scheduled(run, "step_size", sampler.step_size, open_low=True)
@@ -52,17 +55,12 @@ class Metropolis(Body):
         self.log_alpha = run.rows(0.0)
         self.accept = torch.zeros(batch, dtype=torch.bool, device=run.x.device)
         self.named = (run.seeds, run.ids)
-        fused = (
-            run.x.is_cpu
-            and self.score.is_contiguous()
-            and run.x.is_contiguous()
-            and "metropolis" in self.kernels
-        )
-        fused = fused and not (run.graph and self.temperatures.varies)  # the kernel takes only a number
-        composed = functools.partial(
-            reference.metropolis, draw=self.kernels["uniform_"], loss=self.kernels["denoising_loss"]
-        )
-        self.test: Callable[..., None] = self.kernels["metropolis"] if fused else composed
+        # The composed operation takes any strides, and the temperature as a tensor, as it is in a
+        # graph.
+        general = run.graph and self.temperatures.varies
+        general = general or not (run.x.is_contiguous() and self.score.is_contiguous())
+        ops = _composed.around(self.kernels) if general else self.kernels
+        self.test = ops["metropolis"]
         self.held = (
             run.x,
             self.score,
@@ -73,7 +71,7 @@ class Metropolis(Body):
             self.proposal,
         )
         warn_of_starts(run, self.energy)
-        self.fused = fused and self._fits_a_chain()
+        self.fused = not general and self._fits_a_chain()
         if self.fused:
             self._prepare_chain(sampler)
 
@@ -85,7 +83,7 @@ class Metropolis(Body):
         return (
             plain
             and self.potential.kernel is not None
-            and "metropolis_chain" in self.kernels
+            and self.on_host
             and 0 < elements <= LARGEST
             and self.n_leapfrog < MOST_SCORES
         )
@@ -203,12 +201,7 @@ class Adaptation:
         self.gap = _or(run.carried("acceptance_gap"), torch.zeros_like(start))
         self.step_size = _or(run.carried("step_size"), start)
         self.middle = _or(run.carried("step_size_middle"), (10.0 * start).log())
-        kernels = run.kernels(sampler.options.backend)
-        self.update = (
-            kernels["dual_averaging"]
-            if run.x.is_cpu and "dual_averaging" in kernels
-            else reference.dual_averaging
-        )
+        self.update = run.kernels(sampler.options.backend)["dual_averaging"]
         restarted = run.extra.get("restarted_at")
         self.restarted = 0 if restarted is None else int(restarted)
         self.steps = torch.full(

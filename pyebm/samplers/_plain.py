@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _ops, _plain_args
-from ._body import Run
+from ._run import Run
 
 
 @functools.cache

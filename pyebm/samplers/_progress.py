@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .._stretches import clock
-from ._body import Body, Run
+from ._body import Body
+from ._run import Run
 from ._state import State, Trajectory
 
 _REMEMBER = 1.0  # seconds between two copies of an unfinished run's state

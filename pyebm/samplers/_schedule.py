@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._checks import Coefficient, as_rows
 from .._options import shown
-from ._body import NAN, Number, Run
+from ._run import NAN, Number, Run
 
 Schedule = Coefficient | Sequence[float] | Callable[[int], float]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _ops, _schemas
-from ._body import NAN, Number, Run
+from ._run import NAN, Number, Run
 
 _SAMPLE = _schemas.REDUCTIONS["sample"]
 

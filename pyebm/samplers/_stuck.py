@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ._body import Run
+from ._run import Run
 
 _SHOWN = 5  # a warning names at most so many chains
 _PATIENCE = 50  # steps without a move before a warning

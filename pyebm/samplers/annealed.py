@@ -12,12 +12,15 @@ from torch import Tensor
 from .._checks import checked_list
 from .._options import check_callable, checked_count, checked_flag, checked_int, shown
 from ..targets._learned import Learned
-from ..targets._target import Numbers
-from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
+from ..targets._numbers import Numbers
+from ._body import Body
+from ._density import score_at
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainStep
+from ._run import NAN, Bounds, Run, number
 from ._schedule import Schedule, Scheduled
+from ._step_options import StepOptions
 from .langevin import Chain
 
 
@@ -138,8 +141,8 @@ class _Steps(Body):
         self.streams = 1 if self.known is None else 2
         self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
-        # ends is the first step beyond the level. If the temperature changes, every step begins a
-        # level.
+        # The present level ends before the step ``ends``. If the temperature changes, each step is
+        # a level of its own.
         self.ends = -1
         self.sigma, self.level, self.eta = run.x, 0.0, 0.0
         if run.graph:

@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from .. import _ops, reference
+from .. import _ops
 from .._options import checked_count
-from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions, number
+from ._body import Body
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, checked_warmup
+from ._run import NAN, EnergyFn, Number, Run, ScoreFn, number
 from ._schedule import Schedule
+from ._step_options import StepOptions
 
 
 class HMC(Sampler):
@@ -96,8 +98,7 @@ class _Steps(Metropolis):
         self.streams = 3 if self.jitter else 2
         self.fresh, self.momentum = torch.empty_like(run.x), torch.empty_like(run.x)
         self.fixed = None if self.adapted or self.jitter or self.varies else _half(self.eta)
-        fused = run.x.is_cpu and "leapfrog" in self.kernels
-        self.leapfrog = self.kernels["leapfrog"] if fused else reference.leapfrog
+        self.leapfrog = self.kernels["leapfrog"]
         one = run.rows(1.0)
         self.tail = sampler.options.tail(run, one, one, one)[3:]
 

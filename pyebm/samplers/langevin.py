@@ -9,12 +9,15 @@ from torch import Tensor
 
 from .. import _ops
 from ..targets import Target
-from ..targets._target import Numbers
-from ._body import Body, Bounds, Run, StepOptions, score_of
+from ..targets._numbers import Numbers
+from ._body import Body
 from ._chained import Chained
+from ._density import score_function
 from ._loop import Sampler
 from ._plain import PlainStep
+from ._run import Bounds, Run
 from ._schedule import Schedule, Scheduled
+from ._step_options import StepOptions
 
 
 class Langevin(Sampler):
@@ -99,7 +102,7 @@ class _Steps(Body):
             op = "affine_step"  # x + eta s + noise_scale z
             self.coefficients = (eta, Scheduled(run, "noise_scale", sampler.noise_scale))
         self.fixed: tuple[float, ...] = () if sampler.noise_scale is None else (1.0,)
-        self.score_fn = score_of(run, sampler.score_fn, options.backend)
+        self.score_fn = score_function(run, sampler.score_fn, options.backend)
         self.kernel, self.after = run.kernels(options.backend)[op], options.after(run)
         numbers, rows = zip(*(each.constant for each in self.coefficients), strict=True)
         none = (None,) * len(self.fixed)

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._body import NAN, Body, EnergyFn, Number, Run, ScoreFn, StepOptions
+from ._body import Body
 from ._loop import Sampler
 from ._metropolis import Metropolis, Names, checked_warmup
+from ._run import NAN, EnergyFn, Number, Run, ScoreFn
 from ._schedule import Schedule
+from ._step_options import StepOptions
 
 
 class MALA(Sampler):
@@ -37,8 +39,8 @@ class MALA(Sampler):
         warmup: the number of steps in which the step size is adapted to ``target_acceptance``, by
             dual averaging (Hoffman & Gelman 2014); then it is held. States of the warm-up are not
             samples of p: drop them.
-        adapt_mass: also learn the mass in the warm-up (docs/samplers.md), beginning with ``mass``.
-            It takes a warmup of 20 or more.
+        adapt_mass: also learn the mass in the warm-up (docs/each-sampler.md), beginning with
+            ``mass``. It takes a warmup of 20 or more.
         target_acceptance: 0.574 is best for MALA in high dimension (Roberts & Rosenthal 1998).
         per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch"
             adapts all chains together, which learns the mass much sooner.

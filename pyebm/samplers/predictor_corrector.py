@@ -3,22 +3,24 @@ marginal at each time."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _ops, reference
+from .. import _composed, _ops
 from .._options import check_callable, check_choice, checked_count, checked_flag
 from ..noise import Noise, as_noise
 from ..targets._learned import Learned
-from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_at
+from ._body import Body
 from ._chained import Chained
+from ._density import score_at
 from ._known import Known
 from ._loop import Sampler
 from ._plain import PlainCorrector, PlainStep
+from ._run import NAN, Bounds, Run, number
+from ._step_options import StepOptions
 from .sde import SDE, Coefficients
 
 PREDICTORS = ("reverse_diffusion", "euler_maruyama", "ancestral", None)
@@ -174,11 +176,9 @@ class _Steps(Body):
         )
         self.score_fn = score_at(run, sampler.score_fn, options.backend)
         self.affine, self.after = kernels["affine_step"], options.after(run)
-        composed = functools.partial(
-            reference.corrector_step, loss=kernels["denoising_loss"], step=kernels["langevin_step"]
-        )
-        fused = run.x.is_cpu and not run.graph and "corrector_step" in kernels
-        self.corrector: Callable[..., None] = kernels["corrector_step"] if fused else composed
+        # In a graph the factor is a tensor, which only the composed operation takes.
+        ops = _composed.around(kernels) if run.graph else kernels
+        self.corrector = ops["corrector_step"]
         one = run.rows(1.0)
         self.tail, self.row_tail = options.tail(run, None, None, None), options.tail(run, one, one, one)[3:]
         _, mask, low, high, _, *named = self.row_tail

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from .. import _ops
 from ..targets import Target
-from ._body import NAN, Body, Bounds, Run, StepOptions, number, score_of
+from ._body import Body
 from ._chained import Chained
+from ._density import score_function
 from ._loop import Sampler
+from ._run import NAN, Bounds, Run, number
 from ._schedule import Schedule, Scheduled, is_schedule
+from ._step_options import StepOptions
 
 
 class UnderdampedLangevin(Sampler):
@@ -98,7 +101,7 @@ class _Steps(Body):
         self.h = Scheduled(run, "step_size", sampler.step_size, open_low=True, by_sample=False)
         self.t = Scheduled(run, "temperature", sampler.options.temperature, by_sample=False)
         self.varies = self.h.varies or self.t.varies
-        self.score_fn = score_of(run, sampler.score_fn, backend)
+        self.score_fn = score_function(run, sampler.score_fn, backend)
         self.kernel, self.after = run.kernels(backend)["affine_step"], sampler.options.after(run)
         none = (None, None, None)
         self.tail, self.w_tail = sampler.options.tail(run, *none), sampler.score_options.tail(run, *none)

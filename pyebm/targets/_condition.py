@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..reference.functions import sum_of
+from .._composed.functions import sum_of
 from ._layers import Layer
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _ops, reference
+from .. import _composed, _ops
 from .._derivatives import differentiated_again, reverse_alone, wanted
 from .._schemas import NetworkLoss
 from ._gradients import Into, Kept, exact
@@ -56,8 +56,8 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
         return None
     if of_energy and not fn.has_energy:
         return None
-    # Backward multiplies the gradient by grad_output, so in half precision it would underflow
-    # before.
+    # The kernel would store x's gradient before backward multiplies it by grad_output, a
+    # GradScaler's factor: in half precision it would underflow.
     if x.requires_grad and x.dtype in (
         torch.float16,
         torch.bfloat16,
@@ -120,11 +120,11 @@ class _Loss(torch.autograd.Function):
                         None,
                     )
                 )
-                work = reference.work_of(x)
+                work = _composed.work_of(x)
                 # The trace needs derivatives by x.
                 work = work if work.requires_grad else work.detach().requires_grad_()
-                losses = reference.losses_of(
-                    lambda at: reference.network_score_of(at, args.layout, params, biases), work, args
+                losses = _composed.losses_of(
+                    lambda at: _composed.network_score_of(at, args.layout, params, biases), work, args
                 )
                 return losses.double().sum().to(params.dtype)
 

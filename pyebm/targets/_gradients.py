@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._utils import _unflatten_dense_tensors
 
-from .. import _ops, reference
+from .. import _composed, _ops
 from .._derivatives import differentiated_again
 from .._modes import in_mode
 from ._reading import Wiring, copied
@@ -35,7 +35,7 @@ class Evaluation(torch.autograd.Function):
         if differentiated_again(above):
 
             def value(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
-                score, energy = reference.network_score_of(x, kept.wiring.layout, params, biases)
+                score, energy = _composed.network_score_of(x, kept.wiring.layout, params, biases)
                 return energy if ctx.energy and energy is not None else score
 
             grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.energy)

@@ -2,7 +2,8 @@
 from which they were made.
 
 A version counter misses a write through ``.data`` or ``.numpy()``, by a collective or by
-``swap_tensors``. So every call compares the values themselves; docs/targets.md has the cost.
+``swap_tensors``. So every call compares the values themselves; benchmarks/follow.py prints what
+that costs.
 """
 
 from __future__ import annotations

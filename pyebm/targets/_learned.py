@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.func import functional_call
 
-from .. import _ops, reference
+from .. import _composed, _ops
 from .._checks import check_plain, check_samples
 from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
 from ._kept import readable
 from ._layers import unwrapped
+from ._numbers import Numbers
 from ._reading import Reading, Wiring, packed, parts_of
-from ._target import Numbers, Target
+from ._target import Target
 
 Embedding = Callable[[Tensor], Tensor]
 _Self = TypeVar("_Self", bound="Learned")
@@ -136,7 +137,7 @@ class Learned(Target):
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
         """The energy or the score by the module itself, on any device."""
-        work = reference.work_of(x).reshape(x.shape[0], self.dim)
+        work = _composed.work_of(x).reshape(x.shape[0], self.dim)
         return self._energy(work, c) if energy else self._score(work, c).reshape(x.shape).to(x.dtype)
 
     def _energy(self, work: Tensor, c: Tensor | None) -> Tensor:

@@ -4,52 +4,27 @@ numbers."""
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.compiler import is_compiling
 
-from .. import _ops, _schemas, reference
-from .._checks import check_samples, check_tensor
+from .. import _composed, _ops, _schemas
+from .._checks import check_samples
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
 from .._modes import in_mode
-from .._options import as_float, check_dtype, checked_count, checked_shape, shown
+from .._options import check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
-from ._kept import Kept, readable, traced
+from ._kept import Kept, readable
+from ._numbers import Numbers
+from ._parameters import Parameters
 
 
-class Numbers(NamedTuple):
-    """A target in the form that a chain takes: the op that knows the target, and that op's
-    arguments."""
-
-    op: str
-    which: int | Tensor
-    params: Tensor
-    biases: Tensor | None = None
-    biases_per_step: bool | None = None
-
-    @property
-    def score_op(self) -> str:
-        return "target_score" if self.op == "langevin_chain" else "network_score"
-
-    @property
-    def density(self) -> tuple[int, Tensor, Tensor | None, Tensor | None]:
-        """The target in the form of the ops that take both kinds (_schemas.Density)."""
-        if isinstance(self.which, Tensor):
-            return 0, self.params, self.which, self.biases
-        return self.which, self.params, None, None
-
-    def tail(self) -> tuple[Any, ...]:
-        """The arguments after those that all chains have."""
-        return () if self.op == "langevin_chain" else (self.biases, self.biases_per_step)
-
-
-class Target(nn.Module):
+class Target(Parameters):
     """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of
     :mod:`pyebm.targets`.
 
@@ -103,12 +78,12 @@ class Target(nn.Module):
         Raises TypeError and ValueError for an x that is not a floating-point tensor (B, ...) of
         this target's dimension and device.
         """
-        formula = reference.ENERGIES.get(getattr(self, "kind", ""))
+        formula = _composed.ENERGIES.get(getattr(self, "kind", ""))
         if formula is None:
             raise NotImplementedError(f"{type(self).__name__}: the energy has no formula of its own")
         params = self._checked(type(self).__name__, x)
-        work = reference.work_of(x).reshape(x.shape[0], _elements(x))
-        return formula(work, params, reference.Torch)
+        work = _composed.work_of(x).reshape(x.shape[0], _elements(x))
+        return formula(work, params, _composed.Torch)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.energy(x)
@@ -175,7 +150,7 @@ class Target(nn.Module):
 
         if not wanted(x, params):
             return launch(x, params)
-        composed = reference.score_of(x, self._index, params)
+        composed = _composed.score_of(x, self._index, params)
         if not _schemas.KINDS[self.kind].dense:
             return composed
         return exactly(lambda: launched(BySample(launch, shared=(1,)), x, params), composed)
@@ -209,85 +184,11 @@ class Target(nn.Module):
         del elements
         return 0.0
 
-    def _register(
-        self,
-        name: str,
-        value: float | Tensor,
-        check: Callable[[Any], Any] | None = None,
-        must: str = "be finite",
-        *,
-        dims: int = 0,
-        like: object = None,
-    ) -> None:
-        """Register ``value`` as the parameter or float64 buffer ``name``. All its numbers must be
-        finite and pass the check, if one is given.
-
-        dims: the numbers of dimensions that a tensor may have. like: if it is a tensor, a number
-        goes to its device.
-        """
-        own = type(self).__name__
-        if isinstance(value, Tensor):
-            check_tensor(own, name, value)
-            if isinstance(like, Tensor) and like.device != value.device:
-                raise ValueError(
-                    f"{own}: {name} must be on the device of the other tensors, {like.device}, got"
-                    f" {value.device}"
-                )
-            if value.dim() > dims:
-                shape = ("()", "(D,)", "(M, D)")[dims]
-                raise ValueError(
-                    f"{own}: {name} must be a number or a tensor {shape}, got shape {tuple(value.shape)}"
-                )
-            self._check_values(name, value, check, must)
-            self._hold(name, value)
-        elif isinstance(
-            value, numbers.Real
-        ):  # checked without a tensor, so that targets can be made in compiled code
-            number = as_float(value)
-            if not math.isfinite(number) or (check is not None and not check(number)):
-                raise ValueError(f"{own}: {name} must {must}, got {number:g}")
-            device = like.device if isinstance(like, Tensor) else None
-            self.register_buffer(name, torch.tensor(number, dtype=torch.float64, device=device))
-        else:
-            raise TypeError(f"{own}: {name} must be a number or a tensor, got {type(value).__name__}")
-
-    def _check_values(
-        self, name: str, value: Tensor, check: Callable[[Any], Any] | None = None, must: str = "be finite"
-    ) -> None:
-        check_tensor(type(self).__name__, name, value)
-        if value.is_meta:
-            return
-        found = value.detach()  # no copy, since a mixture's means may be large
-        bad = ~(found.isfinite() if check is None else found.isfinite() & check(found))
-        if bad.any():
-            raise ValueError(
-                f"{type(self).__name__}: {name} must {must}, got {float(found[bad].flatten()[0]):g}"
-            )
-
-    def _hold(self, name: str, value: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        """Store ``value`` under the name. A Parameter, or another tensor with a derivative, is kept
-        itself; any other tensor is copied."""
-        if isinstance(value, nn.Parameter):
-            self.register_parameter(name, value)
-        else:
-            self.register_buffer(
-                name, value if traced(value) else value.detach().to(dtype, copy=True).contiguous()
-            )
-
-    def _wide(self, name: str) -> Tensor:
-        """The parameter or buffer of this name in float64."""
-        value: Tensor = getattr(self, name)
-        return value.double()
-
-    def _own(self) -> list[tuple[str, Tensor]]:
-        """The parameters and buffers by name."""
-        return [*self.named_parameters(), *self.named_buffers()]
-
     def _work(self, x: Tensor) -> tuple[Tensor, Callable[[str], Tensor]]:
         """x as (B, elements) in the dtype of the computation, and the parameters, by name, in
         it."""
         self._check(f"{type(self).__name__}", x)
-        work = reference.work_of(x).reshape(x.shape[0], _elements(x))
+        work = _composed.work_of(x).reshape(x.shape[0], _elements(x))
         return work, lambda name: getattr(self, name).to(work.dtype)
 
     def _normals(
@@ -318,7 +219,7 @@ class Target(nn.Module):
         work, of = self._work(z)
         return work, of, lambda made: made.reshape(shape).to(dtype)
 
-    # --- what calls share ---
+    # --- for the calls: checks, and the target in the form that kernels take ---
 
     @property
     def _index(self) -> int:
@@ -332,7 +233,7 @@ class Target(nn.Module):
         def owner(*names: str) -> type:
             return next(base for base in type(self).__mro__ if any(name in vars(base) for name in names))
 
-        return self.kind in reference.ENERGIES and owner("energy", "forward") in (
+        return self.kind in _composed.ENERGIES and owner("energy", "forward") in (
             Target,
             owner("_numbers", "_numbers_in"),
         )
@@ -389,23 +290,6 @@ class Target(nn.Module):
         del backend, x
         return type(self).score is Target.score
 
-    def _tensors(self) -> list[Tensor]:
-        """All parameters and buffers. A target without submodules is read without torch's walk over
-        modules, which takes longer than a small kernel."""
-        if self._modules:
-            return [*self.parameters(), *self.buffers()]
-        own = (
-            [*self._parameters.values(), *self._buffers.values()]
-            if self._parameters
-            else self._buffers.values()
-        )
-        return [tensor for tensor in own if tensor is not None]
-
 
 def _elements(x: Tensor) -> int:
     return math.prod(x.shape[1:])
-
-
-def positive(value: Any) -> Any:
-    """Whether a number, or each number of a tensor, is > 0."""
-    return value > 0

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ._target import Target, positive
+from ._parameters import positive
+from ._target import Target
 
 
 class Funnel(Target):

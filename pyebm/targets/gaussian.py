@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from .. import _ops
 from .._checks import check_tensor
+from .._composed.dense import padded
 from .._derivatives import exactly, wanted
 from ..noise import Noise
-from ..reference.dense import padded
 from ._kept import traced
-from ._target import Target, positive
+from ._parameters import positive
+from ._target import Target
 
 
 class Gaussian(Target):
@@ -23,7 +24,7 @@ class Gaussian(Target):
 
     ``energy(x) = 1/2 (x - mean)^T covariance^-1 (x - mean)``. With a full covariance the kernels
     multiply by its inverse, made once in float64 from the Cholesky factor (``scale_tril``). The
-    bits of the result then depend on the backend, within the bound of docs/targets.md.
+    bits of the result then depend on the backend, within the bound of docs/accuracy.md.
 
     Args:
         mean: a number for all elements, or a tensor (D,).

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..noise import Noise
-from ._target import Target, positive
+from ._parameters import positive
+from ._target import Target
 
 _ONE = "be > 0 and finite"
 

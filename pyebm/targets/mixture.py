@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from .._checks import check_tensor
+from .._composed.dense import padded, squares
 from .._derivatives import checkable, wanted
 from .._kinds import row_stride
 from ..noise import Noise
-from ..reference.dense import padded, squares
 from ._kept import readable
-from ._target import Target, positive
+from ._parameters import positive
+from ._target import Target
 
 
 class GaussianMixture(Target):
@@ -29,7 +30,7 @@ class GaussianMixture(Target):
     samples in the cache, once, with an online softmax (Milakov & Gimelshein 2018): no (B, M) matrix
     is ever in memory. Far from all components the score stays right: no density underflows.
 
-    Kernels differ from the exact score by rounding only, within the bound that docs/targets.md
+    Kernels differ from the exact score by rounding only, within the bound that docs/accuracy.md
     states; on one backend the bits do not depend on the batch, the threads or how a chain is cut.
 
     Args:

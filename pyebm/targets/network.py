@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _ops, reference
+from .. import _composed, _ops
 from .._checks import check_like
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
@@ -184,7 +184,7 @@ class MLPEnergy(Learned):
         return exactly(lambda: launched(value, *given), composed())
 
     def _flat(self, x: Tensor) -> Tensor:
-        return reference.work_of(x).reshape(x.shape[0], self.dim)
+        return _composed.work_of(x).reshape(x.shape[0], self.dim)
 
     def _hessian_times(self, work: Tensor, v: Tensor) -> Tensor:
         gradient = torch.func.grad(lambda at: self._energy(at, self.c).sum())

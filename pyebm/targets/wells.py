@@ -11,7 +11,8 @@ from torch import Tensor
 from .._checks import checked_list
 from ..noise import Noise
 from ._normaliser import double_well, polynomial
-from ._target import Target, positive
+from ._parameters import positive
+from ._target import Target
 
 
 class Harmonic(Target):

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
+from call_arguments import clamp_of, coefficient, mask_of, narrower, noise_of
 from guarded import FLOATS, Arena, note, shape_of, values
+from outcomes import LEVELS, flat, on_threads, outcome, same_bits
 from torch import Tensor
 
 import pyebm
-from pyebm import Noise, _ops, targets
+from pyebm import targets
 
 REDUCTIONS = ("none", "sample", "sum", "mean", "batchmean")
-REFUSALS = (TypeError, ValueError, RuntimeError)
 
 
 class Call(NamedTuple):
@@ -31,142 +30,7 @@ class Call(NamedTuple):
     written: tuple[Tensor, ...] = ()
 
 
-def levels_here() -> list[str]:
-    """The SIMD levels of this machine."""
-    before, found = _ops.simd(), []
-    for level in ("baseline", "avx2", "avx512"):
-        with suppress(ValueError):
-            found.append(_ops.simd(level))
-    _ops.simd(before)
-    return found
-
-
-def same_bits(got: Any, want: Any) -> None:
-    """Asserts equal bits: NaN equals NaN, and -0 equals only -0."""
-    got, want = flat(got), flat(want)
-    assert len(got) == len(want), f"{len(got)} results, not {len(want)}"
-    for a, b in zip(got, want, strict=True):
-        assert a.dtype == b.dtype, f"{a.dtype}, not {b.dtype}"
-        assert a.shape == b.shape, f"{tuple(a.shape)}, not {tuple(b.shape)}"
-        if not a.is_floating_point() or a.dtype.itemsize == 1:
-            assert torch.equal(a, b), "values differ"
-            continue
-        differs = ~((a == b) & (a.signbit() == b.signbit()) | (a.isnan() & b.isnan()))
-        if differs.any():
-            at = tuple(differs.nonzero()[0].tolist())
-            raise AssertionError(
-                f"{int(differs.sum())} of {a.numel()} differ; at {at}: {a[at].item()!r}, not {b[at].item()!r}"
-            )
-
-
-def flat(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result.detach()]
-    return [tensor for each in result for tensor in flat(each)]
-
-
-def on_threads(threads: int, level: str, run: Callable[[], Any]) -> Any:
-    """The outcome on that many threads and at this SIMD level. Everything else runs on one
-    thread, because these tensors gain nothing from more."""
-    torch.set_num_threads(threads)
-    _ops.simd(level)
-    try:
-        return outcome(run)
-    finally:
-        torch.set_num_threads(1)
-        _ops.simd(LEVELS[-1])
-
-
-def outcome(run: Callable[[], Any]) -> Any:
-    """Returns the result or the refusal; any other exception passes through."""
-    try:
-        return run()
-    except REFUSALS as refusal:
-        if not is_named(refusal):
-            raise AssertionError(
-                f"a refusal that does not begin with a name: {type(refusal).__name__}: {refusal!s:.300}"
-            ) from refusal
-        return refusal
-
-
-def is_named(refusal: Exception) -> bool:
-    """True if the message begins with the name of the call that refuses, as in "perturb: sigma
-    must be ..."."""
-    return re.match(r"[\w.]+: \S", str(refusal)) is not None
-
-
 # --- arguments
-
-
-def noise_of(rng: random.Random, batch: int) -> Noise:
-    step = rng.choice((0, 0, 1, rng.randrange(2**32), 2**32 - rng.randint(1, 20)))
-    stream = rng.choice((0, 0, rng.randrange(2**32)))
-    seed: Any = rng.choice((0, rng.randrange(2**64), -(2**63), 2**64 - 1))
-    kind = rng.random()
-    listed = batch if rng.random() < 0.95 else batch + 1
-    draw = torch.Generator().manual_seed(rng.getrandbits(60))
-    if kind < 0.2:
-        seed = torch.randint(-(2**63), 2**63 - 1, (listed,), generator=draw)
-    if kind > 0.1 and kind < 0.3:
-        return Noise(
-            seed, sample_ids=torch.randint(0, 2**32, (listed,), generator=draw), step=step, stream=stream
-        )
-    first = rng.choice((0, 0, rng.randrange(2**32), 2**32 - max(batch, 1), 2**32 - 1)) if kind > 0.3 else 0
-    return Noise(seed, first_sample=first, step=step, stream=stream)
-
-
-def coefficient(rng: random.Random, arena: Arena, name: str, x: Tensor, low: float = -math.inf) -> Any:
-    """A number or a tensor, in any shape that a coefficient may have; now and then in one that
-    is refused."""
-
-    def drawn() -> float:
-        value = rng.choice((0.1, 0.5, 1.0, 1e-3, 3.0, rng.uniform(0.01, 2)))
-        return -value if low == -math.inf and rng.random() < 0.3 else value
-
-    spoilt = rng.random() < 0.05
-    if rng.random() < 0.4:
-        return (
-            rng.choice((math.nan, math.inf, -1.0, 0.0, 10**400, "1", None, True, 1 + 0j))
-            if spoilt
-            else drawn()
-        )
-    batch, rest = x.shape[0], x.dim() - 1
-    leading = tuple(n if rng.random() < 0.7 else 1 for n in x.shape[: rng.randint(1, x.dim())])
-    shapes = (
-        (),
-        (1,),
-        (batch,),
-        (batch, *[1] * rest),
-        (*leading, *[1] * (x.dim() - len(leading))),
-        tuple(x.shape),
-    )
-    shape = rng.choice(shapes)
-    if spoilt and rng.random() < 0.5:
-        shape = (*shape, 2) if rng.random() < 0.5 else (batch + 1,)
-    made = values(rng, shape, torch.float64, special=False).abs().clamp(0.001, 5)
-    if low == -math.inf:
-        made = values(rng, shape, torch.float64, special=False)
-    if spoilt and made.numel():
-        made.view(-1)[rng.randrange(made.numel())] = rng.choice((math.nan, math.inf, -1.0, 0.0))
-    return arena.place(name, made.to(rng.choice(FLOATS)))
-
-
-def narrower(rng: random.Random, dtype: torch.dtype) -> torch.dtype:
-    """Returns x's own dtype; sometimes another, which the call widens or refuses."""
-    return dtype if rng.random() < 0.85 else rng.choice(FLOATS)
-
-
-def clamp_of(rng: random.Random) -> Any:
-    return rng.choice(
-        (None, None, (-1.0, 1.0), (None, 0.5), (-0.5, None), (0.0, 0.0), (1.0, -1.0), (-math.inf, math.nan))
-    )
-
-
-def mask_of(rng: random.Random, arena: Arena, x: Tensor) -> Tensor | None:
-    if rng.random() < 0.6:
-        return None
-    shape = tuple(n if rng.random() < 0.7 else 1 for n in x.shape)[rng.choice((0, 0, 0, 1)) :]
-    return arena.place("mask", values(rng, shape, special=False) > 0)
 
 
 # --- calls
@@ -341,7 +205,7 @@ def draw(rng: random.Random, arena: Arena) -> Call:
 
 def dense(rng: random.Random, arena: Arena) -> Call:
     """Mixtures and full covariances agree within a tolerance far wider than the bound of
-    docs/targets.md, which has tests of its own."""
+    docs/accuracy.md, which has tests of its own."""
     elements, count = rng.choice((1, 2, 3, 4, 5, 16, 33)), rng.choice((1, 2, 5, 97))
     shape, dtype = (rng.choice((0, 1, 3, 8, 17, 65)), elements), rng.choice(FLOATS[:3])
     x = arena.place("x", values(rng, shape, dtype, special=False).clamp(-4, 4))
@@ -373,7 +237,6 @@ def dense(rng: random.Random, arena: Arena) -> Call:
 
 
 MAKERS = (perturb, steps, steps, loss, loss, score_or_energy, chain, draw, dense)
-LEVELS = levels_here()
 
 
 def make(rng: random.Random) -> Call:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fuzz_calls import LEVELS, same_bits, target_for
+from fuzz_calls import target_for
 from guarded import FLOATS, values
+from outcomes import LEVELS, same_bits
 from torch import Tensor
 
 from pyebm import Noise, _ops

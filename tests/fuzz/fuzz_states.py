@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fuzz_calls import REFUSALS, is_named
+from outcomes import REFUSALS, is_named
 from torch import Tensor
 
 from pyebm import Noise

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from fuzz_calls import flat, make, outcome, same_bits
+from fuzz_calls import make
+from outcomes import flat, outcome, same_bits
 
 THREADS, CALLS, ROUNDS = 8, 24, 3
 

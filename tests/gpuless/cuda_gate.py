@@ -38,14 +38,14 @@ TYPES = {
     "half": ("6__half", 2, 16),
     "bfloat16": ("13__nv_bfloat16", 2, 16),
 }
-# For each case: the kernel, its further template arguments, the tensors of the dtype that it reads
-# and writes, the pieces of a loop that are counted.
+# For each case: the kernel; its template arguments after the dtype; how many tensors of that dtype
+# it reads and writes; how many pieces of its loop the count of instructions covers.
 KERNELS = {
     "normal": ("noise_kernel", "ELb0E", 1, 1),
     "uniform": ("noise_kernel", "ELb1E", 1, 1),
-    "perturb": ("perturb_kernel", "ENS_7Samples", 2, 1),
-    "step": ("step_kernel", "ENS_7Samples", 3, 1),
-    "loss with gradient": ("sum_kernel", "ENS_7Samples", 2, 4),
+    "perturb": ("perturb_kernel", "ENS_10SampleRows", 2, 1),
+    "step": ("step_kernel", "ENS_10SampleRows", 3, 1),
+    "loss with gradient": ("sum_kernel", "ENS_10SampleRows", 2, 4),
     "a chain's step": ("chain_kernel", "E", 0, 1),
 }
 ROOTLESS = ("uniform",)
@@ -104,7 +104,7 @@ def occupancy(registers: int) -> float:
 def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) -> dict[str, float]:
     kernel, more, tensors, pieces = KERNELS[name]
     mangled, size, elements = TYPES[dtype]
-    (full,) = [key for key in kernels if re.search(rf"{kernel}I{mangled}NS_4RowsILi\d+EE{more}", key)]
+    (full,) = [key for key in kernels if re.search(rf"{kernel}I{mangled}NS_9RowLayoutILi\d+EE{more}", key)]
     registers, code = kernels[full]
     stores, roots = size * elements // 16, 0 if name in ROOTLESS else elements // 2
 

@@ -13,8 +13,8 @@ import re
 import throughput
 
 FMA, LOAD = r"\b[FD]FMA\b", r"\bLDG\b"
-# For each case: the way to gather, its further template arguments in float and double, the useful
-# multiply-adds, the samples a thread in float and double.
+# For each case: the class that gathers; its template arguments after the dtype, for float and for
+# double; how many multiply-adds of an element are useful; how many samples a thread has, likewise.
 WAYS = {
     "mixture": ("GatherMixture", ("Lb0ELi8", "Lb0ELi4"), 2, (8, 4)),
     "mixture, few samples": ("GatherMixture", ("Lb0ELi2", "Lb0ELi2"), 2, (2, 2)),

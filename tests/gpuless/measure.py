@@ -15,8 +15,8 @@ import throughput
 import triton
 from compiled import Launch
 
-# Kernels with sums whose bits are not promised. A finish also does work whose bits are promised:
-# the tests that execute its PTX check that.
+# The kernels of the dense targets, which may fuse multiply and add. finish_kernel also takes a
+# step, whose bits are promised: the tests that execute its PTX compare them.
 FUSED = ("gather_kernel", "product_kernel", "finish_kernel")
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -67,7 +67,8 @@ def _elements_a_thread(launch: Launch) -> tuple[float, int]:
 
 
 def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, turns: int) -> throughput.Count:
-    # A turn of the loop executes every root in the code or, where nothing is drawn, every store.
+    # Each turn of the loop draws normals, which takes the square roots in the code. In a loop that
+    # draws nothing, its stores are counted instead.
     pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
     once = sum(bool(re.search(pattern, line)) for line in hot)
     wanted = {pattern: once * turns}

@@ -77,7 +77,7 @@ __global__ void copy(float* out, const float* in, int count) {
   }
 }
 
-// Every block writes its own element, or all the same one.
+// Each block writes an element of its own; with the fault, all blocks write the same one.
 __global__ void own(float* out) {
 #if defined(PLANT_BLOCKS)
   if (threadIdx.x == 0) out[0] = static_cast<float>(blockIdx.x);

@@ -52,7 +52,8 @@ def test_the_compiler_spaces_instructions_as_the_table_says(scheduled):
                 nearest[unit] = min(nearest[unit], clock - last[unit])
             last[unit] = clock
             clock += stall
-    # A warp's 32 lanes go to a quarter of the multiprocessor, so the clocks are the slots.
+    # A warp runs on a quarter of the multiprocessor, so an instruction keeps its unit busy for as
+    # many clocks as it takes slots of the whole.
     for unit, clocks in {"alu": 2, "wide": 4, "fma": 1}.items():
         assert nearest[unit] == clocks == throughput.FULL_RATE // throughput._UNITS[unit][0], unit
 

@@ -32,8 +32,8 @@ FULL_RATE = 128
 LANES_A_SECOND = 132 * FULL_RATE * 1.755e9
 BYTES_A_SECOND = 3.35e12
 
-# Unit: its lanes a clock, and its instructions. Instructions not named here take one issue slot
-# (branches, barriers of convergence, the uniform unit, which works once for a warp).
+# For each unit: the lanes that it serves in a clock, and its instructions. Other instructions only
+# take an issue slot: branches, barriers of convergence, and the uniform unit's, once for a warp.
 _UNITS = {
     "fma": (128, "FADD FMUL FFMA HFMA2 HADD2 HMUL2"),
     "imad": (64, "IMAD"),  # one half of the fma unit

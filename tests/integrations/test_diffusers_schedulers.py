@@ -75,7 +75,8 @@ def test_ddpm_step(dtype, options, steps, given):
         plain = theirs.step(output, t, x)
         given["z"] = z.double()
         truth = exact.step(output.double(), t, x.double())
-        # x0 is a difference of numbers of this size, before it is clipped.
+        # Before it is clipped, x0 is a difference of two numbers as large as this, and has their
+        # rounding.
         scale = (x.double().abs().max() / exact.alphas_cumprod[t].sqrt()).item() if kind == "epsilon" else 0.0
         for name in ("prev_sample", "pred_original_sample"):
             assert got[name].dtype == dtype

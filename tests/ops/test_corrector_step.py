@@ -3,13 +3,11 @@ replaces, and the numbers of its definition."""
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 from cases import DTYPES, assert_equal, normal
 
-from pyebm import Noise, _ops, reference
+from pyebm import Noise, _composed, _ops, reference
 from pyebm.samplers import VE, VP, PredictorCorrector, SubVP
 from pyebm.samplers._plain import PlainCorrector, PlainStep
 
@@ -20,7 +18,7 @@ pytestmark = [
 FACTOR = 0.32
 OPS = _ops._REGISTERED
 FUSED = OPS["corrector_step"]
-COMPOSED = functools.partial(reference.corrector_step, loss=OPS["denoising_loss"], step=OPS["langevin_step"])
+COMPOSED = _composed.around(OPS)["corrector_step"]
 # Norms over a batch are added in another order than torch's, so a step size may differ by a few
 # roundings of a float64.
 ROUNDINGS = {torch.float64: 1e-14, torch.float32: 2e-7, torch.float16: 1e-3, torch.bfloat16: 8e-3}
@@ -171,7 +169,7 @@ class TestSampler:
         with monkeypatch.context() as patch:
             patch.setattr(PlainStep, "of", lambda *_: None)
             yield run()
-            patch.delitem(OPS, "corrector_step")
+            patch.setitem(OPS, "corrector_step", COMPOSED)
             yield run()
 
     @pytest.mark.parametrize("per", ["sample", "batch"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import assert_equal, normal
 
-from pyebm.reference.functions import exponential, root, sine_cosine, sum_of
+from pyebm._composed.functions import exponential, root, sine_cosine, sum_of
 
 mpmath.mp.dps = 40
 INF, NAN = float("inf"), float("nan")

@@ -10,10 +10,10 @@ from metropolis_cases import NAMED, SAMPLERS, both
 from target_cases import KINDS, make
 
 import pyebm
-from pyebm import Noise, _ops, reference
+from pyebm import Noise, _composed, _ops, reference
 from pyebm.samplers._metropolis import Metropolis
 
-WITH_ENERGY = [kind for kind in KINDS if kind in reference.ENERGIES]
+WITH_ENERGY = [kind for kind in KINDS if kind in _composed.ENERGIES]
 
 
 @pytest.mark.parametrize("of", SAMPLERS)

@@ -4,13 +4,12 @@ their definitions."""
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pytest
 import torch
 from cases import assert_equal, levels, normal
 
-from pyebm import Noise, _ops, reference
+from pyebm import Noise, _composed, _ops, reference
 
 pytestmark = pytest.mark.usefixtures("poison")
 BATCHES = [0, 1, 5, 300, 5000]
@@ -66,7 +65,7 @@ def test_metropolis(of, shape, dtype, rows):
     made = []
     for op in (
         KERNELS["metropolis"],
-        partial(reference.metropolis, draw=KERNELS["uniform_"], loss=KERNELS["denoising_loss"]),
+        _composed.around(KERNELS)["metropolis"],
     ):
         held, given, momenta = state(shape, dtype)
         pair = momenta if of == "hmc" else (None, None)

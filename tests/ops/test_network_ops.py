@@ -9,30 +9,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 from cases import assert_equal
+from network_calls import BOUND, LEVELS, NAME, OPS, assert_right, at_levels, chain, normal, scored
 from network_cases import FUNCTIONS, Layer, Network, network
 from torch import Tensor
 
-from pyebm import _ops, reference
-
-# Relative to the largest score or energy: a few times the rounding of sums with as many terms.
-BOUND = {torch.float32: 6e-6, torch.float64: 1.5e-14}
-OPS = torch.ops.pyebm
-NAME = torch.tensor([3, 0, 4, 0])  # the name of the noise
+from pyebm import _ops
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
-
-
-def has(level: str) -> bool:
-    before = _ops.simd()
-    try:
-        _ops.simd(level)
-    except ValueError:
-        return False
-    _ops.simd(before)
-    return True
-
-
-LEVELS = [level for level in ("baseline", "avx2", "avx512") if has(level)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,46 +23,6 @@ def keep_level() -> Iterator[None]:
     before = _ops.simd()
     yield
     _ops.simd(before)
-
-
-def scored(
-    net: Network, x: Tensor, biases: Tensor | None = None, op=OPS.network_score
-) -> tuple[Tensor, Tensor | None]:
-    layout, params = net.packed(torch.float64 if x.dtype == torch.float64 else torch.float32)
-    score = torch.empty_like(x)
-    energy = x.new_empty(x.shape[:1], dtype=params.dtype) if net.kind == "energy" else None
-    op(score, x, layout, params, None if biases is None else biases.to(params.dtype), energy)
-    return score, energy
-
-
-def at_levels(
-    net: Network, x: Tensor, biases: Tensor | None = None
-) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """Computes the results at every level and by the reference; all levels that have a fused
-    multiply-add must give the same bits."""
-    found = {"reference": scored(net, x, biases, reference.OPS["network_score"])}
-    for level in LEVELS:
-        _ops.simd(level)
-        found[level] = scored(net, x, biases)
-    fused = [found[level] for level in LEVELS if level != "baseline"]
-    for other in fused[1:]:
-        assert_equal(other[0], fused[0][0])
-        if other[1] is not None:
-            assert_equal(other[1], fused[0][1])
-    return found
-
-
-def assert_right(net: Network, x: Tensor) -> None:
-    want = net.truth(x)
-    for level, got in at_levels(net, x).items():
-        for one, truth in zip(got, want, strict=True):
-            if truth is not None:
-                worst = (one.double() - truth.detach()).abs().max() / truth.abs().max()
-                assert worst <= BOUND[x.dtype], (level, float(worst))
-
-
-def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", BOUND, ids=str)
@@ -204,102 +147,6 @@ class TestOneSample:
         for strided in (x.transpose(1, 2).contiguous().transpose(1, 2), torch.stack((x, x), 3)[..., 0]):
             assert not strided.is_contiguous()
             assert_equal(scored(net, strided)[0], want)
-
-
-def chain(
-    net: Network, x: Tensor, steps: int = 5, op=OPS.network_chain, biases: Tensor | None = None, **options
-) -> Tensor:
-    layout, params = net.packed(torch.float64 if x.dtype == torch.float64 else torch.float32)
-    out = x.clone()
-    numbers = options.pop("step_size", 0.01), options.pop("temperature", 1.0)
-    if biases is not None:
-        options["biases"] = biases.to(params.dtype)
-    op(out, layout, params, steps, *numbers, options.pop("name", NAME), **options)
-    return out
-
-
-def loop(net: Network, x: Tensor, steps: int = 5, biases: Tensor | None = None, **options) -> list[Tensor]:
-    """Takes the steps one by one."""
-    rows, now, states = {}, x.clone(), []
-    for k in range(steps):
-        for key in ("step_size", "temperature"):
-            values, per_step = options.get(f"{key}_rows"), options.get(f"{key}_per_step")
-            rows[f"{key}_rows"] = values[k : k + 1] if per_step else values
-        at = biases[k : k + 1] if options.get("biases_per_step") else biases
-        kept = {key: options[key] for key in ("low", "high", "score_clip", "seeds", "ids") if key in options}
-        name = NAME + torch.tensor([0, 0, k, 0])
-        OPS.langevin_step(now, None, scored(net, now, at)[0], 0.01, 1.0, name, **rows, **kept)
-        states.append(now.clone())
-    return states
-
-
-@pytest.mark.parametrize("dtype", [*BOUND, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("kind", "batch", "dim"), [("energy", 21, 2), ("score", 3, 5), ("energy", 18, 70)])
-class TestChain:
-    def test_is_the_loop(self, kind, batch, dim, dtype):
-        net, x = network(kind, dim, (24, 24), residual=(1,)), normal(batch, dim, dtype=dtype)
-        draw = torch.Generator().manual_seed(1)
-        for options in (
-            {},
-            {"low": -0.8, "high": 0.9, "score_clip": 0.5},
-            {
-                "step_size_rows": torch.rand(batch, generator=draw),
-                "temperature_rows": torch.rand(batch, generator=draw),
-            },
-            {"step_size_rows": torch.rand(5, generator=draw).double() / 50, "step_size_per_step": True},
-            {"seeds": torch.arange(batch) * 2**40, "ids": torch.arange(batch).flip(0).contiguous()},
-        ):
-            want = loop(net, x, **options)
-            states = x.new_empty(2, *x.shape)
-            assert_equal(chain(net, x, states=states, thin=2, **options), want[-1])
-            assert_equal((states[0], states[1]), (want[1], want[3]))
-
-    def test_is_near_the_reference(self, kind, batch, dim, dtype):
-        net, x = network(kind, dim, (24, 24)), normal(batch, dim, dtype=dtype)
-        far = 4 * torch.finfo(dtype).eps * x.abs().max() * 5
-        assert (chain(net, x) - chain(net, x, op=reference.OPS["network_chain"])).abs().max() <= far
-
-    def test_biases(self, kind, batch, dim, dtype):
-        """Biases for all samples, for each sample or for each step act like those of a network
-        that has them."""
-        net, x = network(kind, dim, (24, 24)), normal(batch, dim, dtype=dtype)
-        all_of_them = net.biases() + normal(max(batch, 5), len(net.biases()), seed=2).double()
-
-        def with_biases(biases: Tensor) -> Network:
-            parts = biases.split([len(layer.bias) for layer in net.layers])
-            layers = [
-                Layer(layer.weight, part, layer.activation)
-                for layer, part in zip(net.layers, parts, strict=True)
-            ]
-            return Network(net.kind, net.dim, layers, net.quadratic)
-
-        assert_equal(scored(net, x, all_of_them[:1])[0], scored(with_biases(all_of_them[0]), x)[0])
-        each = scored(net, x, all_of_them[:batch])[0]
-        for b in range(batch):
-            assert_equal(each[b : b + 1], scored(with_biases(all_of_them[b]), x[b : b + 1])[0])
-        for biases, options in ((all_of_them[:batch], {}), (all_of_them[:5], {"biases_per_step": True})):
-            assert_equal(chain(net, x, biases=biases, **options), loop(net, x, biases=biases, **options)[-1])
-        far = 8 * torch.finfo(torch.float32 if dtype != torch.float64 else dtype).eps
-        want, _ = reference.OPS["network_score"], None
-        if dtype in BOUND:
-            assert (each - scored(net, x, all_of_them[:batch], want)[0]).abs().max() <= far * each.abs().max()
-
-    def test_is_cut_anywhere(self, kind, batch, dim, dtype):
-        net, x = network(kind, dim, (24, 24)), normal(batch, dim, dtype=dtype)
-        for cut in (0, 1, 4):
-            rest = chain(net, chain(net, x, cut), 5 - cut, name=NAME + torch.tensor([0, 0, cut, 0]))
-            assert_equal(rest, chain(net, x))
-
-
-def test_divergence_is_reported():
-    net, x = network("energy", 2, (16,), quadratic=-30.0), normal(20, 2)
-    x[7], x[11, 1] = 1e37, math.nan
-    diverged = torch.empty(20, dtype=torch.int64)
-    got = chain(net, x, 3, diverged=diverged)
-    assert_equal(diverged.ge(0), ~got.isfinite().all(1))
-    assert diverged[11] == 0
-    assert diverged[7] >= 0
-    assert diverged[0] == -1
 
 
 def _wrong(**changes):

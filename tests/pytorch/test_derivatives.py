@@ -142,69 +142,6 @@ def test_weights_of_a_network_forward():
     assert torch.allclose(jvp(loss, (weights,), (tangents,))[1], expected)
 
 
-LEARNED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
-    "perturb's sigma": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "perturb's alpha": (lambda x, c: pyebm.perturb(x, 0.5, NOISE, alpha=c), torch.tensor([0.5, 0.1, 2.0])),
-    "perturb's sigma, one": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.tensor(0.5)),
-    "perturb's sigma, each": (lambda x, c: pyebm.perturb(x, c, NOISE), torch.full(SHAPE, 0.5)),
-    "dsm_loss's sigma": (lambda x, c: pyebm.dsm_loss(x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "dsm_loss's weighted sigma": (
-        lambda x, c: pyebm.dsm_loss(x, c, NOISE, weight="sigma2"),
-        torch.tensor([0.5, 0.1, 2.0]),
-    ),
-    "dsm_loss's weight": (
-        lambda x, c: pyebm.dsm_loss(x, 0.5, NOISE, weight=c),
-        torch.tensor([0.5, 0.1, 2.0]),
-    ),
-    "dsm_loss's z": (lambda x, c: pyebm.dsm_loss(x, 0.5, c), torch.ones(SHAPE)),
-    "kappa": (lambda x, c: pyebm.denoising_loss(x, NOISE, kappa=c), torch.tensor([0.5, 0.1, 2.0])),
-    "lam": (lambda x, c: pyebm.denoising_loss(x, NOISE, lam=c), torch.tensor([0.5, 0.1, 2.0])),
-    "mu": (
-        lambda x, c: pyebm.denoising_loss(x, NOISE, mu=c, x0=torch.ones_like(x)),
-        torch.tensor([0.5, 0.1, 2.0]),
-    ),
-    "x0": (lambda x, c: pyebm.denoising_loss(x, NOISE, mu=0.3, x0=c), torch.ones(SHAPE)),
-    "weight, each": (lambda x, c: pyebm.denoising_loss(x, NOISE, weight=c), torch.full(SHAPE, 0.5)),
-    "step_size": (lambda x, c: pyebm.langevin_step(x, -x, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "temperature": (
-        lambda x, c: pyebm.langevin_step(x, -x, 0.1, NOISE, temperature=c),
-        torch.tensor([0.5, 0.1, 2.0]),
-    ),
-    "step_size at T = 0": (
-        lambda x, c: pyebm.langevin_step(x, -x, c, NOISE, temperature=0.0),
-        torch.tensor([0.5, 0.1, 2.0]),
-    ),
-    "a": (lambda x, c: pyebm.affine_step(x, -x, c, 0.1, 0.2, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "c": (lambda x, c: pyebm.affine_step(x, -x, 1.0, 0.1, c, NOISE), torch.tensor([0.5, 0.1, 2.0])),
-    "chain's step_size": (
-        lambda x, c: pyebm.langevin_chain(x, TARGETS["double_well"], 2, c, NOISE),
-        torch.tensor([[0.05], [0.01], [0.02]]),
-    ),
-    "chain's schedule": (
-        lambda x, c: pyebm.langevin_chain(x, TARGETS["double_well"], 2, c, NOISE),
-        torch.tensor([0.05, 0.01]),
-    ),
-}
-
-
-@pytest.mark.parametrize(("call", "value"), LEARNED.values(), ids=LEARNED)
-class TestLearned:
-    def test_gradcheck(self, call, value):
-        inputs = samples().requires_grad_(), value.double().requires_grad_()
-        assert gradcheck(call, inputs, check_forward_ad=True)
-        assert gradgradcheck(call, inputs)
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_the_value_does_not_change(self, call, value, dtype):
-        x, value = samples(dtype), value.to(dtype)
-        assert torch.equal(call(x, value.clone().requires_grad_()).detach(), call(x, value))
-
-    def test_vmap_over_it_is_the_loop(self, call, value):
-        x, values = samples(), torch.stack([value.double(), 0.5 * value.double()])
-        made = vmap(lambda value: call(x, value))(values)
-        assert torch.equal(made, torch.stack([call(x, each) for each in values]))
-
-
 def test_one_sample_at_a_time():
     """Gradients per sample by vmap(grad(...)) have the bits of the loop, because the noise is
     the one that the loop names."""

@@ -229,7 +229,7 @@ def test_the_chain_with_a_mask(monkeypatch):
     assert_equal(followed[1].detach(), got[1])
     followed[0].sum().backward()
     assert_equal(start.grad[~MASK], torch.ones(int((~MASK).sum())))
-    monkeypatch.setattr(pyebm.chain, "langevin_step", None)
+    monkeypatch.setattr(pyebm._chain_loop, "langevin_step", None)
     pyebm.langevin_chain(X, target, 6, 0.05, NAMED, **options)
     pyebm.langevin_chain(X, ENERGY, 6, 0.05, NAMED, **options)
 

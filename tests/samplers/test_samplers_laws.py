@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from pyebm import Noise
-from pyebm.reference.metropolis import mean
+from pyebm._composed.metropolis import mean
 from pyebm.samplers import (
     HMC,
     MALA,

@@ -46,4 +46,4 @@ def test_the_classes_make_so_many_numbers():
 
 def test_the_libraries_have_the_same_table():
     assert _ops.targets_of(_ops._C) == _kinds.TEXT
-    assert tuple(pyebm.reference.SCORES) == _kinds.TARGETS
+    assert tuple(pyebm._composed.SCORES) == _kinds.TARGETS

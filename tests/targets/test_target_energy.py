@@ -14,7 +14,7 @@ from target_cases import KINDS, make, start
 import pyebm
 from pyebm import Noise, _ops, reference, targets
 from pyebm.samplers import HMC, MALA
-from pyebm.samplers._body import energy_and_score_of
+from pyebm.samplers._density import energy_and_score_of
 
 pytestmark = [
     pytest.mark.usefixtures("poison"),
@@ -110,7 +110,7 @@ class TestTheSamplersUseIt:
         """The decisions are those of torch's operations, and so are the energies up to rounding."""
         target, x = make(kind, 4), start((50, 4), torch.float64)
         got = sampler(target)(x, 10, noise=Noise(1), thin=1)
-        monkeypatch.setattr("pyebm.samplers._body.energy_and_score_of", lambda *_: None)
+        monkeypatch.setattr("pyebm.samplers._density.energy_and_score_of", lambda *_: None)
         want = sampler(target)(x, 10, noise=Noise(1), thin=1)
         assert_equal(got.x, want.x)
         torch.testing.assert_close(got.info["energy"], want.info["energy"], rtol=1e-12, atol=1e-12)

@@ -16,7 +16,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import pyebm
 from pyebm import Noise, targets
 
-# torch warns at the first use of its own forward derivatives.
+# torch's forward mode uses torch.jit.script, which warns that it is deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 T = functools.partial(torch.tensor, dtype=torch.float64)
@@ -26,7 +26,7 @@ MEANS, PER_ELEMENT = (
 )
 FACTOR = T([[1.31, 0.0], [0.4, 0.8]])
 
-# name: (a function that makes the target, its parameters' values).
+# For each name: a function that makes the target, and values for its parameters.
 CASES = {
     "harmonic": (targets.Harmonic, [T(1.7), T(0.3)]),
     "gaussian": (targets.Gaussian, [T([0.3, -0.4]), T([0.6, 1.4])]),

@@ -1,5 +1,5 @@
 // The mean of one number per sample. Every backend adds the numbers in the same order, whatever the
-// threads (pyebm/reference/metropolis.py does so too): the second half is added to the first half,
+// threads (pyebm/_composed/metropolis.py does so too): the second half is added to the first half,
 // until one number is left.
 #pragma once
 

@@ -11,9 +11,9 @@
 namespace pyebm {
 
 // A step size or a temperature: a number, one per sample, or one per step.
-class Row {
+class ChainCoefficient {
  public:
-  Row(double number, const std::optional<Tensor>& rows, const std::optional<bool>& per_step)
+  ChainCoefficient(double number, const std::optional<Tensor>& rows, const std::optional<bool>& per_step)
       : values_(number, rows), per_step_(per_step.value_or(false)) {}
 
   bool per_sample() const { return values_.per_sample() && !per_step_; }
@@ -28,8 +28,8 @@ class Row {
   bool per_step_;
 };
 
-struct Rows {
-  Row eta, t;
+struct ChainCoefficients {
+  ChainCoefficient eta, t;
 
   void require(const char* op) const {
     eta.require(op, "step_size", true);
@@ -161,15 +161,16 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
   using Base::x;
 
   template <class Make>
-  LangevinSteps(const Shape& shape, Make make, const Given& given, const Rows& rows, const Bounds<T>& bounds)
-      : Base(shape, make, given), rows_(rows), bounds_(bounds) {}
+  LangevinSteps(const Shape& shape, Make make, const Given& given, const ChainCoefficients& coefficients,
+                const Bounds<T>& bounds)
+      : Base(shape, make, given), coefficients_(coefficients), bounds_(bounds) {}
 
   void step(const Block& block, int64_t k) {
     work_.make_score(given_.x, block, k);
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
       const float* z = this->draw(chunk, block, k);
-      const bool each = chunk.rows > 1 && rows_.per_sample();
-      if (each && (!Base::as_before(block, k) || rows_.per_step())) lay_out(k, chunk);
+      const bool each = chunk.rows > 1 && coefficients_.per_sample();
+      if (each && (!Base::as_before(block, k) || coefficients_.per_step())) lay_out(k, chunk);
       take(k, chunk, each, x() + at, work_.score() + at, z);
     });
     given_.x.round(block.count, x());
@@ -180,7 +181,7 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
   void lay_out(int64_t k, const Chunk& chunk) {
     for (int64_t row = 0, at = 0; row < chunk.rows; ++row, at += chunk.width) {
       T b_row, c_row;
-      rows_.at(k, chunk.sample + row, b_row, c_row);
+      coefficients_.at(k, chunk.sample + row, b_row, c_row);
       std::fill(b_.data + at, b_.data + at + chunk.width, b_row);
       std::fill(c_.data + at, c_.data + at + chunk.width, c_row);
     }
@@ -193,11 +194,11 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
       return kernels.step_each(chunk.count, x, score, z, mask, nullptr, b_.data, c_.data, bounds_, x,
                                nullptr);
     T b, c;
-    rows_.at(k, chunk.sample, b, c);
+    coefficients_.at(k, chunk.sample, b, c);
     kernels.step(chunk.count, x, score, z, mask, T(1), b, c, bounds_, x, nullptr);
   }
 
-  const Rows& rows_;
+  const ChainCoefficients& coefficients_;
   const Bounds<T> bounds_;
   Buffer<T> b_, c_;
 };
@@ -208,10 +209,10 @@ class Chain {
   Chain(const char* op, const Tensor& x, const args::ChainSteps& steps)
       : x_(x),
         steps_(steps),
-        rows_{{steps.step_size, steps.step_size_rows, steps.step_size_per_step},
-              {steps.temperature, steps.temperature_rows, steps.temperature_per_step}},
+        coefficients_{{steps.step_size, steps.step_size_rows, steps.step_size_per_step},
+                      {steps.temperature, steps.temperature_rows, steps.temperature_per_step}},
         given_{View(x), View(steps.mask), NoiseSource(steps.name, steps.seeds, steps.ids, Shape(x))} {
-    rows_.require(op);
+    coefficients_.require(op);
     given_.noise.require_steps(steps.n_steps);
   }
 
@@ -223,14 +224,15 @@ class Chain {
                            static_cast<T>(steps_.high.value_or(kNone)),
                            static_cast<T>(steps_.score_clip.value_or(kNone))};
     run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged), [&] {
-      return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, rows_, bounds);
+      return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, coefficients_,
+                                                                  bounds);
     });
   }
 
  private:
   const Tensor& x_;
   const args::ChainSteps& steps_;
-  Rows rows_;
+  ChainCoefficients coefficients_;
   Given given_;
 };
 

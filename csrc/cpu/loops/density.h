@@ -24,7 +24,7 @@ void on_target(const char* op, const Tensor& x, int64_t target, const Tensor& pa
   Shape shape(x, at_once);
   if (!at_once) shape.share(torch::stable::get_num_threads(), needs.scores);
   const bool whole = needs.whole_samples || !kernels.elementwise;
-  const Blocks blocks(shape, whole, at_once, work_of(kernels, shape, params), needs.scores);
+  const Blocks blocks(shape, whole, at_once, step_cost(kernels, shape, params), needs.scores);
   run(blocks, [&] { return BlockBuffers<T>(blocks, kernels, params); });
 }
 

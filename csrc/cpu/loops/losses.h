@@ -18,7 +18,7 @@ enum Wanted { kResiduals, kWeights, kWeightsAndGradients };
 // LossRows with the gradient from above, where that gradient is one number for all samples or one
 // for each.
 template <class T>
-struct Rows : LossRows<T> {
+struct ScaledLossRows : LossRows<T> {
   const T* above;
 };
 
@@ -46,18 +46,19 @@ struct Coefficients {
         const auto of = numbers.of_rows(runs, chunk);
         const T* weight =
             wanted == kWeights ? numbers.of_all(static_cast<T>(factor * runs[3][0]), chunk.rows) : nullptr;
-        return visit(0, chunk.rows, chunk.width, Rows<T>{{of[0], of[1], of[2], weight, nullptr}, nullptr});
+        return visit(0, chunk.rows, chunk.width,
+                     ScaledLossRows<T>{{of[0], of[1], of[2], weight, nullptr}, nullptr});
       }
       return numbers.for_some_rows(runs, chunk, make<T>(), [&](int64_t row, int64_t n, const T* const* of) {
         visit(row * chunk.width, n, chunk.width, rows(of));
       });
     }
     numbers.for_each_run(runs, chunk, make<T>(), [&](int64_t at, int64_t n, const std::array<T, 6>& of) {
-      visit(at, 1, n, Rows<T>{{&of[0], &of[1], &of[2], &of[3], &of[4]}, &of[5]});
+      visit(at, 1, n, ScaledLossRows<T>{{&of[0], &of[1], &of[2], &of[3], &of[4]}, &of[5]});
     });
   }
   template <class T>
-  Rows<T> of_each(LossNumbers<T>& numbers, const Chunk& chunk) const {
+  ScaledLossRows<T> of_each(LossNumbers<T>& numbers, const Chunk& chunk) const {
     return rows(numbers.of_each(runs, chunk, make<T>()).data());
   }
 
@@ -81,7 +82,7 @@ struct Coefficients {
 
  private:
   template <class T>
-  static Rows<T> rows(const T* const* of) {
+  static ScaledLossRows<T> rows(const T* const* of) {
     return {{of[0], of[1], of[2], of[3], of[4]}, of[5]};
   }
 

@@ -33,7 +33,8 @@ struct Shape {
     }
   }
 
-  // Lets small samples fill a chunk by their elements alone, for ops that make no normals for them.
+  // For ops that make no normals: puts as many small samples in a chunk as it has elements for,
+  // whatever number of Philox calls they would take.
   void without_noise() {
     if (!samples_per_chunk) return;
     samples_per_chunk = kChunk / elements;

@@ -89,7 +89,7 @@ void for_each_block(const Blocks& blocks, Make make) {
 // The work of a step of the chain, counted in elementwise steps. An elementwise step takes as long
 // as some 60 multiplications per element.
 template <class T>
-double work_of(const TargetOf<T>& target, const Shape& shape, const Tensor& params) {
+double step_cost(const TargetOf<T>& target, const Shape& shape, const Tensor& params) {
   if (!target.cost || !shape.chunks) return 1;
   return 1 + target.cost({1, shape.elements, 0, shape.elements, nullptr, params.numel(), nullptr}) / 60;
 }

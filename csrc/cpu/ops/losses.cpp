@@ -10,7 +10,7 @@ namespace pyebm {
 namespace {
 
 // Sums a block of losses in lanes, since the additions to one single sum would wait for each other
-// (reference/losses.py's batch_sum).
+// (_composed/losses.py's batch_sum).
 double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
   constexpr int64_t kSums = 8;
   double lane[kSums] = {};
@@ -110,7 +110,8 @@ void denoising_loss(const args::DenoisingLoss& args) {
   }
   // A sample has one partial sum per chunk. The shape alone fixes these sums and the order in which
   // they are added. Small samples are taken in runs of chunks that hold whole blocks, whose partial
-  // sums stay in a thread's cache; new memory for the sums of a whole batch costs more than they do.
+  // sums stay in a thread's cache; new memory for the sums of a whole batch costs more than they
+  // do.
   const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1), of_chunk = shape.samples_per_chunk;
   constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;
   const int64_t span = of_chunk ? kBlock / std::gcd(kBlock, of_chunk) : 1;
@@ -182,7 +183,7 @@ void denoising_grad(const args::DenoisingGrad& args) {
                 kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every, target + at);
               });
         } else {
-          const Rows<T> rows = c.of_each<T>(numbers, chunk);
+          const ScaledLossRows<T> rows = c.of_each<T>(numbers, chunk);
           kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
         }
         grad_view.written(chunk.first, chunk.count, target);

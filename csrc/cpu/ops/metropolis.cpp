@@ -12,17 +12,17 @@
 namespace pyebm {
 namespace {
 
-constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/reference/metropolis.py
+constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/_composed/metropolis.py
 
 // A tensor whose samples lie one after another, so that bytes can be copied from one tensor to
 // another.
-class Rows {
+class SampleBytes {
  public:
-  explicit Rows(const Tensor& tensor)
+  explicit SampleBytes(const Tensor& tensor)
       : data_(static_cast<char*>(tensor.numel() ? tensor.data_ptr() : nullptr)),
         bytes_(tensor.size(0) ? tensor.numel() / tensor.size(0) * static_cast<int64_t>(tensor.element_size())
                               : 0) {}
-  void copy(int64_t sample, const Rows& from) const {
+  void copy(int64_t sample, const SampleBytes& from) const {
     char* to = data_ + sample * bytes_;
     if (bytes_ == 8) return void(std::memcpy(to, from.data_ + sample * 8, 8));  // two float32, without a call
     if (bytes_) std::memcpy(to, from.data_ + sample * bytes_, bytes_);
@@ -85,7 +85,8 @@ void metropolis(const args::Metropolis& args) {
   const Shape shape(args.x), one(args.accept);  // one uniform a sample
   const int64_t samples = shape.samples;
   const NoiseSource noise(args.name, args.seeds, args.ids, one);
-  const Rows to_x(args.x), to_score(args.score), from_x(args.proposal), from_score(args.proposal_score);
+  const SampleBytes to_x(args.x), to_score(args.score), from_x(args.proposal),
+      from_score(args.proposal_score);
   double *energies = numbers<double>(args.energy), *alphas = numbers<double>(args.log_alpha);
   int64_t* counts = numbers<int64_t>(args.accepted);
   bool* decisions = numbers<bool>(args.accept);

@@ -57,7 +57,7 @@ class Gradient {
     const auto& kernels = network_.kernels;
     const int64_t size = kernels.sums_of_gradient(net()), at_once = network_.at_once;
     const Zeros<T> sums(grad_ ? size * parts_.count : 0);
-    // Another thread is woken for work of some 20 us.
+    // A thread is worth waking for about 20 us of work.
     const double microseconds =
         parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
     const int64_t grain =

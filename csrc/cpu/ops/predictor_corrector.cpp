@@ -23,9 +23,8 @@ struct Times {
   const double* at(int64_t k) const { return numbers + k * kCount; }
 };
 
-// Each sample's |z|^2 and |score|^2, and its first step size that was not positive and finite (1
-// where there was none); first_bad is the first time, and the first sample then, with such a step
-// size.
+// Each sample's |z|^2 and |score|^2. `bad` holds its first step size that was not positive and
+// finite, or 1; `first_bad` says at which time, and for which sample, the earliest of them came.
 struct Norms {
   std::vector<double> noise, score, bad;
   std::atomic<int64_t> first_bad{INT64_MAX};  // time * samples + sample

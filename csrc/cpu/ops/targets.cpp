@@ -17,7 +17,7 @@ void target_score(const args::TargetScore& args) {
     const TargetOf<T>& kernels = checked_target<T>("target_score", args.target, params, Shape(x));
     const int64_t at_once = samples_at_once(kernels, x.size(0));
     const Shape shape(x, at_once);
-    const Blocks blocks(shape, !kernels.elementwise, at_once, work_of(kernels, shape, params));
+    const Blocks blocks(shape, !kernels.elementwise, at_once, step_cost(kernels, shape, params));
     for_each_block(blocks, [&] {
       return [&, work = BlockBuffers<T>(blocks, kernels, params)](const Block& block) mutable {
         work.read(state, block);
@@ -47,7 +47,7 @@ void target_energy(const args::TargetEnergy& args) {
     const int64_t each = kernels.elementwise ? parts : 1;
     partial.resize(samples * each);
     const Shape shape(x, at_once);
-    const Blocks blocks(shape, !kernels.elementwise, at_once, work_of(kernels, shape, params));
+    const Blocks blocks(shape, !kernels.elementwise, at_once, step_cost(kernels, shape, params));
     for_each_block(blocks, [&] {
       const Block largest = blocks[0];
       return [&, work = BlockBuffers<T>(blocks, kernels, params),

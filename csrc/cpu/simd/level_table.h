@@ -12,6 +12,7 @@
 #include "row_sums.h"
 
 #include "loss_kernels.h"
+#include "square_kernels.h"
 #include "noise_kernels.h"
 
 #include "single_sample.h"

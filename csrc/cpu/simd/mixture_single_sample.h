@@ -10,8 +10,8 @@ struct GatheredOne {
   T most;
   Least<T> sum, total;
   const T* x;
-  T *mean, *precision;  // in vectors of dimensions; the last one, if it has too few, repeats some of the
-                        // dimensions before it
+  // In vectors of dimensions; if the last one has too few, it repeats dimensions of the one before.
+  T *mean, *precision;
 };
 
 // Writes log2 q of kGroups kWidth<V> components, from m on, to `out`.

@@ -9,8 +9,8 @@ constexpr int kFewDims = 4;    // up to here a component's mean is added as soon
 template <class T>
 constexpr T kLowest = sizeof(T) == 4 ? T(-0x1.fffffep127) : T(-0x1.fffffffffffffp1023);
 
-// The packed parameters of a mixture (docs/targets.md). With y = x times `inverse`, the log2 of
-// component m's weight in the score is:
+// The packed parameters of a mixture (docs/dense-kernels.md). With y = x times `inverse`, the log2
+// of component m's weight in the score is:
 //   isotropic  log2(w_m p_m(x) / variance_m) = offset_m - scale_m |y - mean_m|^2
 //   diagonal   log2(w_m p_m(x)) = offset_m - scale sum_d precision_md (x_d - mean_md)^2
 //              with scale = log2(e) / 2 and inverse = 1

@@ -120,7 +120,8 @@ struct SampleLanes {
       from_lanes<V>(n, neurons, from + first, to + first * neurons, kSamples);
     }
   }
-  // The samples as rows, which lie `row` numbers apart: a copy in `room`, or where they are.
+  // Returns the samples as rows of numbers, each `row` numbers after the one before, copied to
+  // `room` where they lie in lanes.
   const T* rows(int64_t count, int64_t neurons, const T* from, T* room, int64_t& row) const {
     write(count, row = neurons, from, room);
     return room;

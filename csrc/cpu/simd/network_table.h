@@ -14,8 +14,8 @@ template <class T>
 struct NetworkTarget {
   static constexpr int64_t kLanes = ManyAtOnce<T>::kSamples;
 
-  // With neurons in the lanes, a sample takes some 4/3 of its time among samples that fill the
-  // lanes.
+  // A sample alone, with neurons in the lanes, takes about 4/3 of the time that a sample takes
+  // where samples fill the lanes.
   static bool neurons_in_lanes(int64_t at_once) { return 4 * at_once < 3 * kLanes; }
   static int64_t packed(bool neurons_in_lanes, int64_t outputs, int64_t inputs) {
     return neurons_in_lanes ? OneAtOnce<T>::Matrix::size(outputs, inputs)

@@ -133,7 +133,8 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 
 #endif
 
-// Returns how many words are even and how many are odd, a multiple of 16.
+// Writes the words of n calls, sorted into `even` and `odd`; where calls want no more than two
+// words, words 0 and 1 alone. Returns how many it wrote to each, a multiple of 16.
 int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   n = (n + 15) / 16 * 16;
   if (calls.wanted <= 2) {

@@ -48,7 +48,7 @@ PYEBM_HD V take_turns(V a, V b) {
   return take_turns<kSecond>(a, b, std::make_integer_sequence<int64_t, kWidth<V>>());
 }
 
-// kPiece columns of as many rows as lanes.
+// Loads kPiece columns of a matrix, from as many rows as a vector has lanes.
 template <class V, class T>
 PYEBM_HD void load_columns(const Walk<T, kWidth<V>>& rows, V (&column)[kPiece<V>]) {
   if constexpr (kPiece<V> == 2) {

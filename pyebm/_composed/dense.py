@@ -1,6 +1,6 @@
 """The scores and energies of the dense targets, computed in float64 and rounded once, so they are
 exact for the packed parameters. The kernels need not agree with them to the last bit;
-docs/targets.md has the bound that the kernels keep.
+docs/accuracy.md has the bound that the kernels keep.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@ differentiable to any order."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .noise import horner, sqrt, sqrt64
+from .._name import readable
 
 LANES = 32  # the partial sums of a sum
 
@@ -69,6 +70,31 @@ _REAL = {
         ),
     ),
 }
+
+
+def horner(coefficients: list[float], x: Tensor) -> Tensor:
+    value = torch.full_like(x, coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        value = value * x + c
+    return value
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """The correctly rounded float32 root; torch.sqrt on the CPU does not always round correctly.
+
+    Through float64 the result is correct, though the float64 root may be off by an ulp too: the
+    root of a 24-bit number is never within 2^-50 of the middle between two float32 numbers.
+    """
+    return x.double().sqrt().float()
+
+
+def sqrt64(x: Tensor) -> Tensor:
+    """The correctly rounded float64 root of a few coefficients."""
+    if not x.is_cpu or not readable(x):
+        return x.sqrt()  # CUDA rounds it correctly; compiled code may not
+    return torch.tensor(
+        [math.sqrt(value) for value in x.flatten().tolist()], dtype=torch.float64, device=x.device
+    ).reshape(x.shape)
 
 
 def exponential(x: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""Coefficients of the reference's ops, numbers or rows of values, with their checks; and the dtype
-of the arithmetic."""
+"""Coefficients, numbers or rows of values, with their checks; and the dtype of the arithmetic."""
 
 from __future__ import annotations
 

@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from .. import _schemas
-from .langevin import langevin_step
-from .losses import denoising_loss
+from .functions import sqrt64
 from .metropolis import mean
-from .noise import sqrt64
 
 _SAMPLE = _schemas.REDUCTIONS["sample"]
 
@@ -30,18 +28,17 @@ def corrector_step(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
     *,
-    loss: Callable[..., None] = denoising_loss,
-    step: Callable[..., None] = langevin_step,
+    kernels: Mapping[str, Callable[..., None]],
 ) -> None:
-    """Runs on any device, without waiting for it. ``loss`` makes the sums of squares and ``step``
-    the step, each by the device's kernel if it has one."""
+    """The op ``corrector_step``, without waiting for the device; here ``factor`` may also be a
+    tensor, as in a CUDA graph."""
     if not x.shape[0]:  # an empty batch has no mean
         return
     sums = torch.empty(
         (2, x.shape[0]), dtype=torch.float64 if x.dtype == torch.float64 else torch.float32, device=x.device
     )
     of_noise, of_score = sums.unbind()
-    rows = (None, None, None, None)
+    rows, loss = (None, None, None, None), kernels["denoising_loss"]
     # The sums of squares of the normals, which the kernel makes and does not store, and of the
     # score.
     loss(of_noise, None, score, 0.0, 1.0, 0.0, 1.0, 1.0, False, _SAMPLE, name, *rows, None, None, seeds, ids)
@@ -51,4 +48,6 @@ def corrector_step(
         norm2 = mean(sqrt64(norm2)).square_().unsqueeze(1)
     z, g = norm2.unbind()
     step_size = (z / g).mul_(factor)
-    step(x, None, score, math.nan, 1.0, name, step_size, None, None, mask, low, high, None, seeds, ids)
+    kernels["langevin_step"](
+        x, None, score, math.nan, 1.0, name, step_size, None, None, mask, low, high, None, seeds, ids
+    )

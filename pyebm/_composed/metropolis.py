@@ -4,15 +4,13 @@ size to a target acceptance."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from .._schemas import REDUCTIONS
-from .functions import exponential
-from .losses import denoising_loss
-from .noise import sqrt64, uniform_
+from .functions import exponential, sqrt64
 
 STEEP, SLOW_START, REACH = 20.0, 10.0, 50.0  # Hoffman & Gelman's 1 / gamma and t0
 
@@ -29,7 +27,7 @@ def metropolis(
     proposal_energy: Tensor,
     step: float,
     scale: float,
-    temperature: float,
+    temperature: float | Tensor,
     name: Tensor,
     first: Tensor | None = None,
     last: Tensor | None = None,
@@ -38,11 +36,10 @@ def metropolis(
     seeds: Tensor | None = None,
     ids: Tensor | None = None,
     *,
-    draw: Callable[..., None] = uniform_,
-    loss: Callable[..., None] = denoising_loss,
+    kernels: Mapping[str, Callable[..., None]],
 ) -> None:
-    """Runs on any device. ``draw`` makes the uniforms and ``loss`` the sums of squares, each by the
-    device's kernel if it has one."""
+    """The op ``metropolis``; here ``temperature`` may also be a tensor, as in a CUDA graph, and x
+    need not be contiguous."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
 
     def squares(a: Tensor, sign: float, momentum: Tensor | None) -> Tensor:
@@ -52,12 +49,12 @@ def metropolis(
         kappa_rows = step_rows if step_rows is None or sign > 0 else -step_rows
         sums = torch.empty(x.shape[:1], dtype=dtype, device=x.device)
         head = (sums, None, a, sign * step, lam, mu, 1.0, 1.0, False, REDUCTIONS["sample"], None)
-        loss(*head, kappa_rows, None, None, None, z, x0)
+        kernels["denoising_loss"](*head, kappa_rows, None, None, None, z, x0)
         return sums.double()
 
     before, after = squares(score, -1.0, first), squares(proposal_score, 1.0, last)
     uniform = torch.empty((x.shape[0], 1), dtype=torch.float64, device=x.device)  # holds float32 numbers
-    draw(uniform, name, seeds, ids)
+    kernels["uniform_"](uniform, name, seeds, ids)
     torch.sub(energy, proposal_energy, out=log_alpha)
     log_alpha.div_(temperature).add_(
         (before - after).div_(scale if scale_rows is None else scale_rows.double())
@@ -83,7 +80,7 @@ def dual_averaging(
     target: float,
     together: bool,
 ) -> None:
-    """Runs on any device, without waiting for it. On the CPU it uses operations that IEEE 754
+    """Runs without waiting for the device. On the CPU it uses operations that IEEE 754
     rounds correctly, and so has the kernel's bits."""
     exp = exponential if log_alpha.is_cpu else torch.exp  # elsewhere its sixty launches cost more than a step
     m = steps.add_(1.0)

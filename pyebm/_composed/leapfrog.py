@@ -17,7 +17,7 @@ def leapfrog(
     from_p: Tensor | None = None,
     step_size_rows: Tensor | None = None,
 ) -> None:
-    """Runs on any device. It never uses ``add_(alpha=step_size)``, which fuses product and sum for
+    """It never uses ``add_(alpha=step_size)``, which fuses product and sum for
     some elements, so that the bits would depend on an element's place."""
     rows = step_size_rows
     eps = (

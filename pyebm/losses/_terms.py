@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..reference import work_of
+from .._composed import work_of
 from ._scores import Pull
 
 

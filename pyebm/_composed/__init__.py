@@ -1,0 +1,57 @@
+"""Composed operations: the ops' arithmetic written with PyTorch's operations, for any device.
+
+They run where a kernel can't. A derivative that no kernel makes is followed through them
+(:mod:`pyebm._derivatives`), and a device that has no kernel for an op runs the op made by
+:func:`around`. The references (:mod:`pyebm.reference`) are made of them too. They draw no noise:
+they are given the normals, or the op that makes them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from .coefficients import column, work_of
+from .corrector import corrector_step
+from .langevin import UPDATES, affine_update, langevin_update
+from .leapfrog import leapfrog
+from .losses import batch_sum, composed_loss, divisor, loss_terms, residual, spread
+from .metropolis import dual_averaging, metropolis
+from .network import network_score_of
+from .network_loss import losses_of
+from .perturb import perturbed
+from .targets import ENERGIES, SCORES, Fixed, Torch, score_of
+
+__all__ = [
+    "ENERGIES",
+    "SCORES",
+    "UPDATES",
+    "Fixed",
+    "Torch",
+    "affine_update",
+    "around",
+    "batch_sum",
+    "column",
+    "composed_loss",
+    "divisor",
+    "langevin_update",
+    "loss_terms",
+    "losses_of",
+    "network_score_of",
+    "perturbed",
+    "residual",
+    "score_of",
+    "spread",
+    "work_of",
+]
+
+
+def around(kernels: Mapping[str, Callable[..., None]]) -> dict[str, Callable[..., None]]:
+    """The ops that a device without kernels for them runs, by name. Noise and sums in them are made
+    by the kernels that the device has."""
+    return {
+        "corrector_step": functools.partial(corrector_step, kernels=kernels),
+        "leapfrog": leapfrog,
+        "metropolis": functools.partial(metropolis, kernels=kernels),
+        "dual_averaging": dual_averaging,
+    }

@@ -1,0 +1,18 @@
+"""The perturbation, from normals that the caller has."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .coefficients import column, require, require_finite, work_of
+
+
+def perturbed(
+    x: Tensor, z: Tensor, alpha: float, sigma: float, alpha_rows: Tensor | None, sigma_rows: Tensor | None
+) -> Tensor:
+    """alpha x + sigma z; both products and the sum are rounded on their own. Differentiable."""
+    work = work_of(x)
+    a, c = column(alpha, alpha_rows, x), column(sigma, sigma_rows, x)
+    require_finite("perturb", alpha=alpha_rows)
+    require("perturb", "sigma", c, positive=False)
+    return a.to(work.dtype) * work + c.to(work.dtype) * z.to(work.dtype)
