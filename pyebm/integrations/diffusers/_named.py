@@ -74,9 +74,9 @@ def check_step(call: str, model_output: Tensor, sample: Tensor, generator: Gener
             f"{call}: model_output must be on the device of sample, {sample.device}, got"
             f" {model_output.device}"
         )
-    broadcast(call, "model_output", model_output, sample, "sample")
+    shape = broadcast(call, "model_output", model_output, sample, "sample")
     if isinstance(generator, Tensor):
-        fitted(call, generator, sample, "generator")
+        fitted(call, generator, sample.expand(shape), "generator")
         return
     listed = generator if isinstance(generator, list) and generator else [generator]
     if not all(one is None or isinstance(one, (torch.Generator, Noise)) for one in listed):
