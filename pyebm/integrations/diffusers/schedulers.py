@@ -56,7 +56,7 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
     ) -> Any:
         """``x_{t-1}`` from ``x_t``; arguments and results as in diffusers, but the generator may
         also be a Noise or a tensor."""
-        if self.variance_type not in _STD:
+        if not self._has_fixed_variance():
             if isinstance(generator, (Noise, Tensor)):
                 raise TypeError(
                     f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}"
@@ -92,6 +92,12 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
             return previous, x0
         return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=x0)
 
+    def _has_fixed_variance(self) -> bool:
+        """Whether a table can hold the std. diffusers reads the kind from the configuration, and
+        whether it is a logarithm from its own attribute."""
+        kinds = self.variance_type, self.config.variance_type
+        return set(kinds) <= _STD.keys() and len({kind == "fixed_small_log" for kind in kinds}) == 1
+
     def _coefficients(self, timestep: int | Tensor, device: torch.device) -> list[Any]:
         made_of = (
             self.alphas_cumprod,
@@ -100,7 +106,7 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
             _version(self.timesteps),
             self.custom_timesteps,
             self.num_inference_steps,
-            self.variance_type,
+            self.config.variance_type,
             self.config.prediction_type,
         )
         if self._tables is None or not _are_same(self._made_of, made_of):
@@ -145,7 +151,7 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
                 f" {self.config.prediction_type!r}"
             )
         small = ((1 - abar_previous) / (1 - abar) * beta).clamp(min=1e-20)
-        std = torch.where(times > 0, _STD[self.variance_type](small, beta), 0.0)
+        std = torch.where(times > 0, _STD[self.config.variance_type](small, beta), 0.0)
         of_x0, of_sample = (
             abar_previous.sqrt() * beta / (1 - abar),
             alpha.sqrt() * (1 - abar_previous) / (1 - abar),
