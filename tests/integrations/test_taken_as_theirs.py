@@ -226,6 +226,27 @@ def test_broadcast_noise_and_outputs_of_steps():
     )
 
 
+def test_one_time_for_all_samples_and_small_labels():
+    x, t = normal(*SHAPE), torch.tensor([0.37])
+    for made, options in (
+        (score_sde.predictors, ("euler_maruyama",)),
+        (score_sde.predictors, ("reverse_diffusion",)),
+        (score_sde.predictors, ("ancestral_sampling",)),
+        (score_sde.correctors, ("langevin", 0.1, 2)),
+        (score_sde.correctors, ("ald", 0.1, 2)),
+    ):
+        name, *rest = options
+        for sde in (VE(), VP()):
+            got, want = (made(NOISE)[name](sde, score, *rest).update_fn(x, time) for time in (t, TIME))
+            assert_equal(got, want)
+    labels = torch.tensor([0, 1, 2, 2])
+    values = [
+        ncsnv2.anneal_dsm_score_estimation(Seen(), x, SIGMAS, one, noise=NOISE)
+        for one in (labels, labels.int())
+    ]
+    assert_equal(*values)
+
+
 def test_broadcasting_in_k_diffusion_and_diffusers():
     theirs = package("k_diffusion").layers.Denoiser
     diffusers = package("diffusers")
