@@ -43,6 +43,7 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
     """
 
     _original = "diffusers.DDPMScheduler"
+    _remade = "_tables", "_made_of"
     _tables: dict[torch.device, Tensor] | None = None
     _made_of: tuple[Any, ...] = ()
 
