@@ -130,7 +130,7 @@ def test_sampling_with_diffusers(patched, tmp_path):
     folder = patched("diffusers: sampling")
     made = runpy.run_path(str(folder / "sample.py"), {"path": tmp_path / "saved"})
     assert type(made["pipe"].scheduler).__module__.startswith("pyebm.")
-    assert made["pipe"].scheduler.noise == Noise(0)
+    assert made["pipe"].scheduler.noise == Noise(0, stream=1)
     assert made["images"].shape == (2, 8, 8, 3)
 
 
