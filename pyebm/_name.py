@@ -22,7 +22,17 @@ Named = tuple[Tensor, Tensor | None, Tensor | None]
 class Name:
     """The numbers that name a :class:`pyebm.Noise`, and the tensors made from them."""
 
-    __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
+    __slots__ = (
+        "__weakref__",
+        "_copies",
+        "_first_sample",
+        "_ids",
+        "_name",
+        "_seed",
+        "_seeds",
+        "_step",
+        "_stream",
+    )
 
     _seed: int | Tensor  # a tensor if there is one per sample, or if compiled code drew it
     _first_sample: int

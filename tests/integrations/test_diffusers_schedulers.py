@@ -108,6 +108,9 @@ def test_learned_variance_stays_theirs():
     assert_equal(got, theirs.step(output, t, x, generator=torch.Generator().manual_seed(3)).prev_sample)
     with pytest.raises(TypeError, match=r"must be a torch\.Generator where the variance is 'learned_range'"):
         ours.step(output, t, x, generator=NOISE)
+    ours.noise = NOISE
+    with pytest.raises(TypeError, match=r"must be a torch\.Generator where the variance is 'learned_range'"):
+        ours.step(output, t, x)
 
 
 def test_ddpm_timestep_outside_the_schedule():
@@ -198,7 +201,7 @@ def test_torch_governs_an_unnamed_run(cls):
 
 @both
 def test_configurations_go_both_ways(cls, tmp_path):
-    theirs = cls.__mro__[2]
+    theirs = getattr(diffusers, cls.__name__)
     scheduler = cls.from_config(theirs(num_train_timesteps=77).config)
     scheduler.save_pretrained(tmp_path)
     assert type(theirs.from_pretrained(tmp_path)) is theirs

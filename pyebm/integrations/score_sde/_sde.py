@@ -10,6 +10,16 @@ from torch import Tensor
 from ..._checks import check_samples
 from ..._name import readable
 from ..._options import FLOATS, shown
+from ...noise import Noise
+from .._draws import Source
+
+# A program may train, evaluate and sample with one Noise, so each use has a stream of its own.
+TRAINING, CORRECTORS, EVALUATION, PREDICTORS = range(4)
+
+
+def on_stream(noise: Source, use: int) -> Source:
+    """The noise for one of the uses above."""
+    return noise.at(stream=noise.stream + use) if isinstance(noise, Noise) else noise
 
 
 def check_known(call: str, sde: Any) -> None:
@@ -33,11 +43,12 @@ def check_state(call: str, sde: Any, x: Any, t: Any) -> None:
         not isinstance(t, Tensor)
         or t.dtype not in FLOATS
         or t.is_nested
-        or t.shape != (batch,)
+        or t.shape not in ((batch,), (1,))
         or t.device != x.device
     ):
         raise TypeError(
-            f"{call}: t must be the time of each of the {batch} samples of x, on its device, got {shown(t)}"
+            f"{call}: t must be the time of each of the {batch} samples of x, or one for all, on its device,"
+            f" got {shown(t)}"
         )
     if t.layout is not torch.strided:
         raise TypeError(f"{call}: t must be a dense tensor, got layout {t.layout}")
