@@ -1,0 +1,118 @@
+"""The rule of test_refusals.py for what the adapters gained later: brownian, the rest of
+k-diffusion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hostile import number, optional, refused, samples, seed
+from peers import package
+from public_adapters import images, seeded
+from public_calls import NOISE, Call
+
+from pyebm.integrations import brownian
+
+
+def anything(value: Any) -> list[Any]:
+    """For arguments that are taken and not used."""
+    return [value]
+
+
+def nothing() -> dict[str, Call]:
+    """The calls that need no package."""
+    time = number(tensors=True, integers=True)
+    return {
+        "BrownianPath": Call(
+            lambda **given: brownian.BrownianPath(**given)(0.5, 2.0),
+            lambda: {"x": images(), "noise": NOISE.at(step=0)},
+            {"x": samples, "noise": refused},
+        ),
+        "BrownianPath()": Call(
+            brownian.BrownianPath(images(), NOISE.at(step=0)),
+            lambda: {"t0": 0.25, "t1": 3.0},
+            {"t0": time, "t1": time},
+        ),
+        "BrownianTreeNoiseSampler": Call(
+            lambda **given: brownian.BrownianTreeNoiseSampler(**given)(0.5, 2.0),
+            lambda: {"x": images(), "sigma_min": 0.1, "sigma_max": 10.0, "seed": 1},
+            {"x": samples, "seed": lambda value: [] if isinstance(value, torch.Tensor) else seed(value)}
+            | {"transform": refused},
+        ),
+        "BrownianTreeNoiseSampler()": Call(
+            brownian.BrownianTreeNoiseSampler(images(), seed=1),
+            lambda: {"sigma": 0.25, "sigma_next": 3.0},
+            {"sigma": time, "sigma_next": time},
+        ),
+    }
+
+
+def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+
+def k_diffusion() -> dict[str, Call]:
+    from pyebm.integrations import k_diffusion as ours
+
+    abar = torch.linspace(0.999, 0.01, 10)
+    network = {
+        "DenoiserWithVariance": ours.DenoiserWithVariance(
+            lambda x, sigma, return_variance: (x, sigma if return_variance else None)
+        ),
+        "SimpleLossDenoiser": ours.SimpleLossDenoiser(lambda x, _: x, sigma_data=0.5),
+        "VDenoiser": ours.VDenoiser(lambda x, _: x),
+        "DiscreteEpsDDPMDenoiser": ours.DiscreteEpsDDPMDenoiser(lambda x, _: x, abar, quantize=True),
+        "DiscreteVDDPMDenoiser": ours.DiscreteVDDPMDenoiser(lambda x, _: x, abar, quantize=True),
+    }
+    losses = {
+        f"{name}.loss": Call(
+            made.loss,
+            lambda: {"input": images(), "noise": NOISE, "sigma": torch.tensor([0.1, 0.5, 1.0])},
+            {"input": samples, "noise": refused, "sigma": refused},
+        )
+        for name, made in network.items()
+    }
+    samplers = {
+        name: Call(
+            getattr(ours, name),
+            lambda: {
+                "model": denoise,
+                "x": images(),
+                "sigmas": torch.tensor([2.0, 1.0, 0.0]),
+                "disable": True,
+                "noise": NOISE,
+            },
+            {
+                "model": refused,
+                "x": lambda value: [one for one in samples(value) if one.dim() == 4],
+                "sigmas": refused,
+                "extra_args": lambda value: [value] * (value is None or value == {}),
+                "callback": optional,
+                "s_churn": number(),
+                "s_tmin": number(tensors=True, integers=True, infinite=True),
+                "s_tmax": number(tensors=True, integers=True, infinite=True),
+                "s_noise": number(),
+                "noise": optional,
+            },
+        )
+        for name in ("sample_euler", "sample_heun", "sample_dpm_2")
+    }
+    return losses | samplers
+
+
+CALLS = {"": nothing, "k_diffusion": k_diffusion}
+
+
+@pytest.mark.filterwarnings("ignore")  # warnings about torch's prototypes
+@pytest.mark.parametrize("name", CALLS)
+def test_is_refused_by_name_or_right(name):
+    if name:
+        package(name)
+    wrong = []
+    for call, table in CALLS[name]().items():
+        again = table._replace(function=seeded(table.function))
+        wrong += [
+            f"{call}({argument}=...): {said}" for argument in table.kinds for said in again.wrong(argument)
+        ]
+    assert not wrong, "\n".join(wrong)
