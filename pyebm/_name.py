@@ -21,7 +21,17 @@ Named = tuple[Tensor, Tensor | None, Tensor | None]
 class Name:
     """The tensors of a :class:`pyebm.Noise`, made from its numbers."""
 
-    __slots__ = ("_copies", "_first_sample", "_ids", "_name", "_seed", "_seeds", "_step", "_stream")
+    __slots__ = (
+        "__weakref__",
+        "_copies",
+        "_first_sample",
+        "_ids",
+        "_name",
+        "_seed",
+        "_seeds",
+        "_step",
+        "_stream",
+    )
 
     _seed: int | Tensor  # a tensor if there is one per sample, or if compiled code drew it
     _first_sample: int

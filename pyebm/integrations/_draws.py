@@ -9,6 +9,7 @@ operations with the kernels' arithmetic, rounded once.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,8 +36,8 @@ class Draws:
     Args:
         source: a Noise, whose step plus k names the k-th draw; a function of a tensor that returns
             normals like it, such as ``torch.randn_like``, for the bits of a run without pyebm; or
-            None for a Noise with a fresh seed, drawn from torch's default generator at the first
-            draw.
+            None for a Noise with a fresh seed at each draw, which torch's default generator gives,
+            so that torch.manual_seed governs a run as it governs one without pyebm.
     """
 
     def __init__(self, source: Source = None) -> None:
@@ -50,10 +51,19 @@ class Draws:
         self._walk: tuple[torch.device, Iterator[Noise]] | None = None
 
     @classmethod
-    def of(cls, source: Draws | Source) -> Draws:
-        """Draws from the source. Draws themselves are returned as they are, so that those who share
-        them never get the same draw."""
-        return source if isinstance(source, Draws) else cls(source)
+    def shared(cls, source: Draws | Source) -> Draws:
+        """Draws for an object that its package makes anew at every step. The objects that are given
+        the same Noise (that very one, not its equal) go on in one sequence, so that none of them
+        repeats a draw of another."""
+        if isinstance(source, Draws):
+            return source
+        if not isinstance(source, Noise):
+            return cls(source)
+        key = id(source)
+        if key not in _SHARED:
+            _SHARED[key] = cls(source.at())  # a copy, so that the entry does not keep source alive
+            weakref.finalize(source, _SHARED.pop, key, None)
+        return _SHARED[key]
 
     @property
     def is_ours(self) -> bool:
@@ -62,7 +72,7 @@ class Draws:
 
     def __call__(self, like: Tensor) -> Any:
         if self.source is None:
-            self.source = Noise()
+            return Noise()
         if not isinstance(self.source, Noise):
             return self.source(like)
         step = self.source.step + self.count
@@ -82,12 +92,34 @@ class Draws:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_walk": None}
 
+    def plain(self) -> dict[str, Any]:
+        """The source and the count without a class of pyebm, for files that must load without
+        it."""
+        named = isinstance(self.source, Noise)
+        return {
+            "noise": self.source.state_dict() if isinstance(self.source, Noise) else None,
+            "function": None if named else self.source,
+            "count": self.count,
+        }
+
+    @classmethod
+    def from_plain(cls, state: dict[str, Any]) -> Draws:
+        """The draws that :meth:`plain` described."""
+        named = state["noise"] is not None
+        draws = cls(Noise.from_state_dict(state["noise"]) if named else state["function"])
+        draws.count = state["count"]
+        return draws
+
+
+_SHARED: dict[int, Draws] = {}
+
 
 def add_noise(x: Tensor, sigma: Coefficient, noise: Normals, alpha: Coefficient = 1.0) -> Tensor:
     """``alpha x + sigma z``, like x; in half precisions computed in float32."""
     if isinstance(noise, Noise):
         return perturb(x, sigma, noise, alpha=alpha)
-    work = check_normals("add_noise", noise, x)
+    noise = fitted("add_noise", noise, x)
+    work = torch.promote_types(x.dtype, torch.float32)
     mixed: Tensor = _column(alpha, x, work) * x.to(work) + _column(sigma, x, work) * noise.to(work)
     return mixed.to(x.dtype)
 
@@ -102,7 +134,8 @@ def step(
     *,
     clamp: Clamp | None = None,
 ) -> Tensor:
-    """``clamp((a x + b g) + c z)``, like x."""
+    """``clamp((a x + b g) + c z)``, of the shape and the dtype that x and g have together."""
+    x, g, noise = _together(x, g, noise)
     if not isinstance(noise, Noise):
         return _composed(x, g, a, b, c, noise, clamp)[0]
     stepped = affine_step(x, g, a, b, c, noise, clamp=clamp)
@@ -114,6 +147,7 @@ def step_and_mean(
     x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, noise: Normals
 ) -> tuple[Tensor, Tensor]:
     """``(a x + b g) + c z``, and the mean ``a x + b g``."""
+    x, g, noise = _together(x, g, noise)
     if not isinstance(noise, Noise):
         return _composed(x, g, a, b, c, noise, None)
     stepped = affine_step(x, g, a, b, c, noise, return_mean=True)
@@ -121,11 +155,62 @@ def step_and_mean(
     return stepped
 
 
+def _together(x: Tensor, g: Tensor, noise: Normals) -> tuple[Tensor, Tensor, Normals]:
+    """x and g as PyTorch's operators would combine them: x in the wider dtype, and both broadcast.
+    The noise was drawn for x; where g is larger, the same normals serve all of it."""
+    shape = broadcast("step", "the network's output", g, x)
+    if g.dtype in FLOATS:
+        x = x.to(torch.promote_types(x.dtype, g.dtype))
+    if g.shape == x.shape:
+        return x, g, noise
+    if math.prod(shape) > x.numel():
+        noise = noise.randn(x.shape, device=x.device) if isinstance(noise, Noise) else noise
+    return x.expand(shape), g.expand(shape), noise
+
+
+def broadcast(op: str, name: str, value: Tensor, x: Tensor, x_name: str = "the samples") -> torch.Size:
+    """The shape of value and x together. Both have the same number of dimensions: with fewer, a
+    value would be one for a channel, or for a column."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    try:
+        if value.dim() == x.dim():
+            shape: torch.Size = torch.broadcast_shapes(value.shape, x.shape)
+            return shape
+    except RuntimeError:
+        pass
+    raise ValueError(
+        f"{op}: {name} must have the shape of {x_name}, {tuple(x.shape)}, or broadcast with it, got"
+        f" {tuple(value.shape)}"
+    )
+
+
+def output_like(op: str, name: str, output: Tensor, x: Tensor) -> Tensor:
+    """A network's output, broadcast to x's shape, as it is where a loss subtracts x from it.
+    Without it the noise would be regenerated for the output's shape, which is other noise."""
+    shape = broadcast(op, name, output, x)
+    if shape != x.shape:
+        raise ValueError(
+            f"{op}: {name} must have the shape of the samples, {tuple(x.shape)}, or broadcast to it, got"
+            f" {tuple(output.shape)}"
+        )
+    return output if output.shape == shape else output.expand(shape)
+
+
+def widened(x: Tensor, *others: Tensor) -> Tensor:
+    """x in the dtype that it has together with the others, as after PyTorch's operators between
+    tensors of one dimension or more."""
+    dtype = x.dtype
+    for other in others:
+        dtype = torch.promote_types(dtype, other.dtype)
+    return x.to(dtype)
+
+
 def _composed(
     x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, z: Tensor, clamp: Clamp | None
 ) -> tuple[Tensor, Tensor]:
     """The kernels' arithmetic in torch operations, for the caller's own normals."""
-    check_normals("step", z, x)
+    z = fitted("step", z, x)
     a_rows, b_rows, c_rows = (value if isinstance(value, Tensor) else None for value in (a, b, c))
     numbers = tuple(math.nan if isinstance(value, Tensor) else value for value in (a, b, c))
     low, high = clamp or (None, None)
@@ -163,17 +248,22 @@ def norms(x: Tensor) -> Tensor:
     return root
 
 
-def check_normals(op: str, noise: Tensor, x: Tensor, name: str = "noise") -> torch.dtype:
-    """Checks the caller's own normals; returns the dtype that they are computed in."""
+def fitted(op: str, noise: Tensor, x: Tensor, name: str = "noise") -> Tensor:
+    """The caller's own normals, checked, and broadcast to x's shape."""
     if not isinstance(noise, Tensor):
         raise TypeError(f"{op}: {name} must be a Noise or a tensor, got {type(noise).__name__}")
     check_dense(op, name, noise)
+    if noise.shape == x.shape and noise.dtype in FLOATS and noise.device == x.device:
+        return noise
     if noise.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {noise.dtype}")
-    if noise.shape != x.shape or noise.device != x.device:
-        wanted = f"must have the samples' shape {tuple(x.shape)}, on {x.device}"
-        raise ValueError(f"{op}: {name} {wanted}, got {tuple(noise.shape)}, on {noise.device}")
-    return torch.promote_types(x.dtype, torch.float32)
+    if noise.device == x.device and noise.dim() == x.dim():
+        try:
+            return noise.expand(x.shape)
+        except RuntimeError:
+            pass
+    wanted = f"must have the samples' shape {tuple(x.shape)} or broadcast to it, on {x.device}"
+    raise ValueError(f"{op}: {name} {wanted}, got {tuple(noise.shape)}, on {noise.device}")
 
 
 def _column(value: Coefficient, x: Tensor, work: torch.dtype) -> Any:

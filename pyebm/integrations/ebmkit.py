@@ -13,19 +13,21 @@ from .._checks import check_samples, checked_number
 from .._options import check_callable
 from ._draws import Draws, Source, step
 from ._packages import require
+from ._saved import Saved
 
 require("ebm")
 from ebm import samplers as theirs  # noqa: E402
 
 
-class LangevinDynamics(theirs.LangevinDynamics):
+class LangevinDynamics(Saved, theirs.LangevinDynamics):
     """ebmkit's ``LangevinDynamics``: ``x' = clamp(x - eps grad E(x) + sigma z)``.
 
     Args:
         step_size, steps, noise_scale, grad_clip, clamp: as in ebmkit (eps, steps per call, sigma,
             ...); noise_scale=None is sqrt(2 eps).
         noise: a :class:`pyebm.Noise`, whose step plus k names the noise of this object's k-th step;
-            ``torch.randn_like`` for the bits of ebmkit's own class; or None for a fresh seed.
+            ``torch.randn_like`` for the bits of ebmkit's own class; or None, where
+            torch.manual_seed governs it.
 
     It differs in one thing: ebmkit's class draws from torch's generator, so that a chain depends on
     everything else that is drawn from it.
@@ -38,6 +40,8 @@ class LangevinDynamics(theirs.LangevinDynamics):
         >>> bool(0.9 < x.std() < 1.15)
         True
     """
+
+    _original = "ebm.samplers.LangevinDynamics"
 
     def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

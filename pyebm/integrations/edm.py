@@ -7,14 +7,16 @@ place of theirs in generate.py. Written from the published formulas.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from .._checks import check_samples, check_tensor, checked_number
-from .._name import to_int64
+from .._name import WORD, to_int64
 from .._options import (
     check_callable,
     check_choice,
@@ -27,23 +29,30 @@ from .._options import (
 from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Source, add_noise
+from ._draws import Draws, Source, add_noise, fitted, output_like, widened
+from ._saved import Saved
 
 
-class EDMLoss:
+class EDMLoss(Saved):
     """``w(sigma) (D(y + sigma z, sigma) - y)^2``, w = (sigma^2 + sd^2) / (sigma sd)^2, log sigma ~
     N(P_mean, P_std^2).
 
     Args:
         P_mean, P_std, sigma_data: as in EDM.
         noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th call (sigma
-            comes from its next stream, so that it depends on the sample alone too);
-            ``torch.randn_like`` for the bits of a run without pyebm; or None for a fresh seed.
-        reduction: "none", elementwise, as in EDM; with "sum" the training loop's own ``.sum()``
-            changes nothing, and the elementwise losses are never made.
+            comes from its next stream, so that it depends on the sample alone too); an int, the
+            seed of one, or a pair (seed, step), which EDM can write among its options as JSON: each
+            rank then draws the noise of its own part of the batch; ``torch.randn_like`` for the
+            bits of a run without pyebm; or None, where torch.manual_seed governs it.
+        reduction: "none", elementwise, as in EDM; with "sum" the elementwise losses are never made:
+            each sample's mean stands in for every element, so that the training loop's own
+            ``.sum()`` and the count and mean that it logs are what they were (the standard
+            deviation that it logs is then the one between samples); or another reduction of
+            :func:`pyebm.denoising_loss`, as it is there.
 
     It is called as ``loss(net, images, labels=None, augment_pipe=None)``. It can be pickled; a copy
-    goes on from the same call.
+    goes on from the same call. Without pyebm its pickle loads as EDM's own
+    ``training.loss.EDMLoss`` where that can be imported, and as a record of its options elsewhere.
 
     Example:
         >>> import torch, pyebm
@@ -53,13 +62,15 @@ class EDMLoss:
         torch.Size([4, 3, 8, 8])
     """
 
+    _original = "training.loss.EDMLoss"
+
     def __init__(
         self,
         P_mean: float = -1.2,
         P_std: float = 1.2,
         sigma_data: float = 0.5,
         *,
-        noise: Source = None,
+        noise: Source | int | Sequence[int] = None,
         reduction: str = "none",
     ) -> None:
         self.P_mean = checked_number("EDMLoss", "P_mean", P_mean)
@@ -67,7 +78,11 @@ class EDMLoss:
         self.sigma_data = checked_number("EDMLoss", "sigma_data", sigma_data, 0.0, open_low=True)
         check_choice("EDMLoss", "reduction", reduction, REDUCTIONS)
         self.reduction = reduction
-        self._draws = Draws(noise)
+        # EDM's classes keep the arguments that they were made of, and this may be loaded as one.
+        self._init_args = ()
+        self._init_kwargs = {"P_mean": self.P_mean, "P_std": self.P_std, "sigma_data": self.sigma_data}
+        self._by_rank = isinstance(noise, (int, list, tuple)) and not isinstance(noise, bool)
+        self._draws = Draws(_seeded(noise) if self._by_rank else noise)  # type: ignore[arg-type]
 
     def __call__(
         self,
@@ -84,6 +99,8 @@ class EDMLoss:
         shape = (batch, *[1] * (images.dim() - 1))
         if self._draws.is_ours:  # a Noise has no shape yet, so it can name the noise levels too
             noise = self._draws(images)
+            if self._by_rank and dist.is_available() and dist.is_initialized():
+                noise = noise.shard(first_sample=dist.get_rank() * batch)
             normal = noise.at(stream=noise.stream + 1).randn(shape, device=images.device)
             clean, augment_labels = augment_pipe(images) if augment_pipe is not None else (images, None)
         else:
@@ -91,12 +108,31 @@ class EDMLoss:
             clean, augment_labels = augment_pipe(images) if augment_pipe is not None else (images, None)
             noise = self._draws(clean)
         sigma = (normal * self.P_std + self.P_mean).exp()
-        denoised = net(add_noise(clean, sigma, noise), sigma, labels, augment_labels=augment_labels)
+        wide = widened(clean, sigma)
+        noise = fitted("EDMLoss", noise, wide) if isinstance(noise, Tensor) else noise
+        denoised = net(add_noise(wide, sigma, noise), sigma, labels, augment_labels=augment_labels)
+        denoised = output_like("EDMLoss", "net's output", denoised, wide)
         s, data = sigma.double(), self.sigma_data
+        weight = (s**2 + data**2) / (s * data) ** 2
         # The residual D - y has no noise in it, so the loss takes the clean images in its place.
-        return denoising_loss(
-            denoised, clean, weight=(s**2 + data**2) / (s * data) ** 2, reduction=self.reduction
+        if self.reduction != "sum":
+            return denoising_loss(denoised, wide, weight=weight, reduction=self.reduction)
+        weight = weight / max(math.prod(wide.shape[1:]), 1)
+        means = denoising_loss(denoised, wide, weight=weight, reduction="sample")
+        return means.reshape(shape).expand(wide.shape)
+
+
+def _seeded(noise: Any) -> Noise:
+    """The Noise of an int or a pair (seed, step)."""
+    seed, step = (noise, 0) if isinstance(noise, int) else noise if len(noise) == 2 else (None, None)
+    must = "a Noise, a seed, a pair (seed, step), a function such as torch.randn_like, or None"
+    if type(seed) is not int or type(step) is not int:
+        raise TypeError(f"EDMLoss: noise must be {must}, got {shown(noise)}")
+    if not -(2**63) <= seed < 2**64 or not 0 <= step < WORD:
+        raise ValueError(
+            f"EDMLoss: noise must be a seed of 64 bits, and a step in [0, 2**32), got {shown(noise)}"
         )
+    return Noise(seed, step=step)
 
 
 class StackedRandomGenerator:

@@ -11,8 +11,9 @@ from .._checks import check_samples, check_tensor
 from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Normals, Source, add_noise, checked_scale
+from ._draws import Draws, Normals, Source, add_noise, checked_scale, fitted, output_like, widened
 from ._packages import require
+from ._saved import Saved
 
 require("k_diffusion")
 from k_diffusion import layers  # noqa: E402
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 
-class Denoiser(layers.Denoiser):
+class Denoiser(Saved, layers.Denoiser):
     """k-diffusion's Denoiser (Karras et al. 2022) with a ``loss`` of two passes, which stores
     neither the unscaled noisy input nor the target.
 
@@ -65,15 +66,18 @@ class Denoiser(layers.Denoiser):
         torch.Size([4])
     """
 
+    _original = "k_diffusion.layers.Denoiser"
+    _draws = None
+
     def loss(self, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The loss of each sample, (B,)."""
         call = "Denoiser.loss"
         batch = check_samples(call, "input", input)
         check_tensor(call, "sigma", sigma)
-        if sigma.shape != (batch,) or sigma.device != input.device:
+        if sigma.dim() > 1 or sigma.numel() not in (1, batch) or sigma.device != input.device:
             raise ValueError(
-                f"{call}: sigma must be ({batch},), one for each sample of input and on its device, got"
-                f" {shown(sigma)}"
+                f"{call}: sigma must be ({batch},), one for each sample of input and on its device, or one"
+                f" for all, got {shown(sigma)}"
             )
         checked_scale(call, "sigma", sigma, open_low=True)
         if not isinstance(noise, (Noise, Tensor)):
@@ -86,18 +90,25 @@ class Denoiser(layers.Denoiser):
             )
             losses: Tensor = super().loss(input, z, sigma, **kwargs)
             return losses
-        s = sigma.double()
+        s, wide = sigma.double(), widened(input, sigma)
+        noise = fitted(call, noise, wide) if isinstance(noise, Tensor) else noise
         c_skip, c_out, c_in = self.get_scalings(s)
-        output = self.inner_model(add_noise(input, s * c_in, noise, alpha=c_in), sigma, **kwargs)
+        output = self.inner_model(add_noise(wide, s * c_in, noise, alpha=c_in), sigma, **kwargs)
         return denoising_loss(
-            output,
+            output_like(call, "inner_model's output", output, wide),
             noise,
             lam=c_skip * s / c_out,
             mu=(c_skip - 1) / c_out,
-            x0=input,
-            weight=self.weighting(s) / max(input[0].numel(), 1),
+            x0=wide,
+            weight=self._weights(sigma) / max(input[0].numel(), 1),
             reduction="sample",
         )
+
+    def _weights(self, sigma: Tensor) -> Any:
+        """The weighting in float64; a function of the caller's is given sigma as it came."""
+        known = self.weighting in (self._weighting_soft_min_snr, self._weighting_snr)
+        weights = self.weighting(sigma.double() if known else sigma)
+        return weights.double() if isinstance(weights, Tensor) else weights
 
 
 def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor], Tensor]:

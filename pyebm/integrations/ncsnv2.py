@@ -4,11 +4,13 @@ names and arguments.
 ``from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation, anneal_Langevin_dynamics`` in
 place of their own. Written from the published formulas. Each function takes one more argument after
 theirs, ``noise``: a :class:`pyebm.Noise` (regenerated; draw k is its step + k), a function like
-``torch.randn_like`` (then the run has the bits it had), or None for a fresh seed.
+``torch.randn_like`` (then the run has the bits it had), or None, where torch.manual_seed governs
+it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +22,19 @@ from .._modes import without_grad
 from .._name import readable
 from .._options import check_callable, checked_count, checked_flag, shown
 from ..losses import dsm_loss
-from ._draws import Draws, Normals, Source, add_noise, checked_scale, norms, step
+from ._draws import (
+    Draws,
+    Normals,
+    Source,
+    add_noise,
+    checked_scale,
+    fitted,
+    noise_norms,
+    norms,
+    output_like,
+    step,
+    widened,
+)
 
 ScoreNet = Callable[[Tensor, Tensor], Tensor]
 
@@ -76,7 +90,9 @@ def anneal_dsm_score_estimation(
         _check_labels(call, labels, batch, len(sigmas))
     sigma = sigmas[labels]
     drawn: Normals = noise if isinstance(noise, Tensor) else Draws(noise)(samples)
-    scores = scorenet(add_noise(samples, sigma, drawn), labels)
+    wide = widened(samples, sigma)
+    drawn = fitted(call, drawn, wide) if isinstance(drawn, Tensor) else drawn
+    scores = output_like(call, "scorenet's output", scorenet(add_noise(wide, sigma, drawn), labels), wide)
     losses = dsm_loss(scores, sigma, drawn, weight=sigma**anneal_power, reduction="sample")
     if hook is not None:
         hook(losses, labels)
@@ -104,7 +120,7 @@ def anneal_Langevin_dynamics(
         sigmas: the noise levels, an array or a tensor, largest first.
         n_steps_each: n.
         final_only: return the last state only.
-        verbose: print a line per step; that waits for the device, as it does in ncsnv2.
+        verbose: print ncsnv2's line at each step; that waits for the device, as it does there.
         denoise: end with ``x + sigma_L^2 s(x)``, without noise.
         noise: as in the module's docstring.
 
@@ -130,19 +146,25 @@ def anneal_Langevin_dynamics(
     x, images = x_mod, []
     for c, sigma in enumerate(levels):
         labels = torch.full((x.shape[0],), c, device=x.device)
-        eta = step_lr * (sigma / levels[-1]) ** 2
+        step_size = step_lr * (sigma / levels[-1]) ** 2
+        eta = float(step_size)
         for _ in range(n_steps_each):
             grad, drawn = scorenet(x, labels), draws(x)
+            before = x
             x = step(x, grad, 1.0, eta, (2 * eta) ** 0.5, drawn)
             if not final_only:
                 images.append(x.to("cpu"))
             if verbose:
+                grad_norm, noise_norm = norms(grad).mean().item(), noise_norms(drawn, before).mean().item()
                 print(
-                    f"level: {c}, step_size: {eta:g}, grad_norm: {norms(grad).mean():g}, image_norm:"
-                    f" {norms(x).mean():g}"
+                    f"level: {c}, step_size: {step_size}, grad_norm: {grad_norm}, image_norm:"
+                    f" {norms(x).mean().item()}, snr: {math.sqrt(eta / 2) * grad_norm / noise_norm},"
+                    f" grad_mean_norm: {(norms(grad.mean(0)[None])[0] * float(sigma)).item() ** 2}"
                 )
     if denoise:
-        x = x + levels[-1] ** 2 * scorenet(x, torch.full((x.shape[0],), len(levels) - 1, device=x.device))
+        x = x + float(levels[-1]) ** 2 * scorenet(
+            x, torch.full((x.shape[0],), len(levels) - 1, device=x.device)
+        )
         images.append(x.to("cpu"))
     return [x.to("cpu")] if final_only else images
 
@@ -158,6 +180,7 @@ def anneal_Langevin_dynamics_inpainting(
     step_lr: float = 0.000008,
     *,
     noise: Source = None,
+    verbose: bool = True,
 ) -> list[Tensor]:
     """:func:`anneal_Langevin_dynamics` with the left half of every image known: before each step
     that half is set to the reference, perturbed at the level's sigma.
@@ -167,6 +190,7 @@ def anneal_Langevin_dynamics_inpainting(
             overwritten, as in ncsnv2.
         refer_image: (R, C, image_size, image_size).
         noise: as in the module's docstring; the known half takes one draw and the step the next.
+        verbose: print ncsnv2's line at each step, as ncsnv2 always does; that waits for the device.
 
     Returns:
         The states before each step, CPU tensors (R N, C, image_size, image_size).
@@ -176,7 +200,14 @@ def anneal_Langevin_dynamics_inpainting(
         >>> from pyebm.integrations.ncsnv2 import anneal_Langevin_dynamics_inpainting
         >>> x, known = torch.rand(2, 3, 1, 8, 8), torch.rand(2, 1, 8, 8)
         >>> images = anneal_Langevin_dynamics_inpainting(
-        ...     x, known, lambda x, labels: -x, [1.0, 0.1], 8, 5, noise=pyebm.Noise(0)
+        ...     x,
+        ...     known,
+        ...     lambda x, labels: -x,
+        ...     [1.0, 0.1],
+        ...     8,
+        ...     5,
+        ...     noise=pyebm.Noise(0),
+        ...     verbose=False,
         ... )
         >>> len(images), images[0].shape
         (10, torch.Size([6, 1, 8, 8]))
@@ -200,17 +231,22 @@ def anneal_Langevin_dynamics_inpainting(
         )
     check_like(call, "x_mod", x_mod[:, 0], "refer_image", refer_image)
     step_lr = checked_number(call, "step_lr", step_lr, 0.0)
+    verbose = checked_flag(call, "verbose", verbose)
     draws, levels, columns = Draws(noise), _levels(call, sigmas), image_size // 2
     known = refer_image.repeat_interleave(x_mod.shape[1], dim=0)[..., :columns].contiguous()
     x, images = x_mod.view(-1, *refer_image.shape[1:]), []
     for c, sigma in enumerate(levels):
         labels = torch.full((x.shape[0],), c, device=x.device)
-        eta = step_lr * (sigma / levels[-1]) ** 2
+        step_size = step_lr * (sigma / levels[-1]) ** 2
+        eta = float(step_size)
         for _ in range(n_steps_each):
             images.append(x.to("cpu", copy=True))
-            x[..., :columns] = add_noise(known, sigma, draws(known))
-            drawn = draws(x)
-            x = step(x, scorenet(x, labels), 1.0, eta, (2 * eta) ** 0.5, drawn)
+            x[..., :columns] = add_noise(known, float(sigma), draws(known))
+            drawn, grad = draws(x), scorenet(x, labels)
+            x = step(x, grad, 1.0, eta, (2 * eta) ** 0.5, drawn)
+            if verbose:
+                size = grad.abs()
+                print(f"class: {c}, step_size: {step_size}, mean {size.mean()}, max {size.max()}")
     return images
 
 
@@ -246,11 +282,13 @@ def _check_labels(call: str, labels: Any, batch: int, count: int) -> None:
         )
 
 
-def _levels(call: str, sigmas: Any) -> list[float]:
-    levels = [
+def _levels(call: str, sigmas: Any) -> list[Any]:
+    """The noise levels in the number type that they were given in, since ncsnv2 computes its step
+    sizes in that type, and prints them."""
+    checked = [
         checked_number(call, "sigmas", sigma, 0.0, open_low=True)
         for sigma in checked_list(call, "sigmas", sigmas)
     ]
-    if not levels:
+    if not checked:
         raise ValueError(f"{call}: sigmas must be one noise level or more, got none")
-    return levels
+    return list(sigmas.cpu() if isinstance(sigmas, Tensor) else sigmas)

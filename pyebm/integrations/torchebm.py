@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from .._checks import check_samples, check_tensor, checked_number, rows_for
+from .._name import readable
 from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Normals, Source, add_noise, checked_scale, step
+from ._draws import Draws, Normals, Source, add_noise, checked_scale, fitted, output_like, step
 from ._packages import require
+from ._saved import Saved
 
 require("torchebm")
 from torchebm import integrators, losses  # noqa: E402
 
 
-class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
+class EulerMaruyamaIntegrator(Saved, integrators.EulerMaruyamaIntegrator):
     """torchebm's integrator of that name with the whole update in one step:
     ``x' = x + h f(x) + noise_scale sqrt(2 h) z``.
 
@@ -28,12 +30,13 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
 
     Args:
         noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th step; a
-            function like ``torch.randn_like``; or None for a fresh seed. A generator given to
-            ``sample`` takes precedence, and gives the bits of torchebm's own integrator.
+            function like ``torch.randn_like``; or None, where torch.manual_seed governs it. A
+            generator given to ``sample`` takes precedence, and gives the bits of torchebm's own
+            integrator.
         device, dtype, ...: as in torchebm.
 
     Only the fixed step ``step`` is fused. ``integrate``, which follows a time grid, and steps
-    without noise or with a diffusion that is not a number run torchebm's own code.
+    without noise, back in time, or with a diffusion that is not a number run torchebm's own code.
 
     Example:
         >>> import torch, pyebm
@@ -47,6 +50,8 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         >>> bool(0.9 < x.std() < 1.15)
         True
     """
+
+    _original = "torchebm.integrators.EulerMaruyamaIntegrator"
 
     def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,7 +70,10 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """One step; arguments as in torchebm, but noise may also be a :class:`pyebm.Noise`."""
-        if diffusion is not None or noise_scale is None:
+        if diffusion is not None or noise_scale is None or _is_negative(step_size):
+            random = diffusion is not None or noise_scale is not None
+            if noise is None and generator is None and random:
+                noise = self._draws(state["x"])
             z = (
                 noise.randn(state["x"].shape, dtype=self.dtype, device=self.device)
                 if isinstance(noise, Noise)
@@ -97,21 +105,29 @@ class EulerMaruyamaIntegrator(integrators.EulerMaruyamaIntegrator):
         )
         checked_scale(call, "noise_scale", noise_scale)
         t = torch.zeros(x.shape[0], device=x.device, dtype=x.dtype) if t is None else t
-        slope = self._resolve_drift(drift)(x, t)
+        slope = output_like(call, "drift's value", self._resolve_drift(drift)(x, t), x).to(x.dtype)
         if noise is None:
             noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
         return {"x": step(x, slope, 1.0, step_size, noise_scale * (2 * step_size) ** 0.5, noise)}
 
 
-class DenoisingScoreMatching(losses.DenoisingScoreMatching):
+def _is_negative(step_size: Any) -> bool:
+    """Whether a step goes back in time. A tensor on a GPU is not read, since that would wait."""
+    if not isinstance(step_size, Tensor):
+        return checked_number("EulerMaruyamaIntegrator.step", "step_size", step_size) < 0
+    check_tensor("EulerMaruyamaIntegrator.step", "step_size", step_size)
+    return step_size.is_cpu and readable(step_size) and bool((step_size < 0).any())
+
+
+class DenoisingScoreMatching(Saved, losses.DenoisingScoreMatching):
     """torchebm's loss of that name: ``mean_b 1/2 sum_i (grad E(x + sigma z) - z / sigma)^2``, as
     its ``score`` is +grad E.
 
     Args:
         model, noise_scale, ...: as in torchebm.
         noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th evaluation; a
-            function like ``torch.randn_like``; or None for a fresh seed. A generator given to the
-            call takes precedence, and gives the bits of torchebm's own loss.
+            function like ``torch.randn_like``; or None, where torch.manual_seed governs it. A
+            generator given to the call takes precedence, and gives the bits of torchebm's own loss.
 
     Example:
         >>> import torch, pyebm
@@ -122,6 +138,8 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
         >>> loss(torch.randn(64, 2)).shape
         torch.Size([])
     """
+
+    _original = "torchebm.losses.DenoisingScoreMatching"
 
     def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -148,6 +166,8 @@ class DenoisingScoreMatching(losses.DenoisingScoreMatching):
         sigma, x = self.noise_scale, x.to(device=self.device, dtype=self.dtype)
         if noise is None:
             noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
+        if isinstance(noise, Tensor):
+            noise = fitted("DenoisingScoreMatching", noise, x)
         slope = self.compute_score(add_noise(x, sigma, noise), model_kwargs=resolved)
         return denoising_loss(
             slope, noise, kappa=sigma, lam=-1.0, weight=sigma**-2, half=True, reduction="batchmean"

@@ -11,7 +11,7 @@ from public_calls import NOISE, Call, x
 from public_samplers import level_score, sigmas
 from sdes import SDES
 
-from pyebm import diagnostics
+from pyebm import Noise, diagnostics
 from pyebm.integrations import edm, ncsnv2, score_sde
 
 Kinds = dict[str, Callable[[Any], list[Any]]]
@@ -224,7 +224,8 @@ UPDATES: dict[str, tuple[type, str, dict[str, Any], Kinds]] = {
 
 def update_calls(name: str, made: type, kind: str, options: dict[str, Any], kinds: Kinds) -> dict[str, Call]:
     def good() -> dict[str, Any]:
-        return {"sde": SDES[kind], "score_fn": level_score, "noise": NOISE, **options}
+        # A Noise of its own for each object: those that are given one share its draws.
+        return {"sde": SDES[kind], "score_fn": level_score, "noise": Noise(5), **options}
 
     return {
         name: Call(

@@ -151,7 +151,7 @@ def test_bad_input():
         loss(x0, noised, "flow")
     with pytest.raises(ValueError, match="snr_gamma must be > 0 and finite, got 0"):
         loss(x0, noised, snr_gamma=0)
-    with pytest.raises(ValueError, match="loss: model_pred must have the latents' shape"):
+    with pytest.raises(ValueError, match="loss: model_pred must have the shape of the samples"):
         loss(x0[:, :2], add_noise(schedule(), x0, normal(*SHAPE), TIMES)[1])
 
 

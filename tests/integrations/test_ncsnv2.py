@@ -137,7 +137,7 @@ def test_verbose(capsys):
     anneal_Langevin_dynamics(normal(*SHAPE), score, SIGMAS, 2, verbose=True, noise=NOISE)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
-    assert lines[0].startswith("level: 0, step_size: 2, grad_norm: ")
+    assert lines[0].startswith("level: 0, step_size: 2.0, grad_norm: ")
 
 
 def test_inpainting():

@@ -82,7 +82,7 @@ def k_diffusion() -> dict[str, Call]:
         "Denoiser.loss": Call(
             Denoiser(lambda x, _: x, sigma_data=0.5).loss,
             lambda: {"input": images(), "noise": NOISE, "sigma": torch.tensor([0.1, 0.5, 1.0])},
-            {"input": samples, "noise": refused, "sigma": refused},
+            {"input": samples, "noise": refused, "sigma": level},
         ),
         "noise_sampler": Call(
             lambda **given: noise_sampler(**given)(1.0, 0.5),
@@ -90,6 +90,12 @@ def k_diffusion() -> dict[str, Call]:
             {"x": samples, "noise": optional},
         ),
     }
+
+
+def level(value: Any) -> list[Any]:
+    """A level for all samples may come as a tensor without dimensions."""
+    one = isinstance(value, torch.Tensor) and not (value.is_nested or value.is_meta or value.is_complex())
+    return [value.reshape(1)] if one and not value.dim() and value > 0 else []
 
 
 def diffusers() -> dict[str, Call]:

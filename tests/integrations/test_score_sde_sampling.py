@@ -56,7 +56,7 @@ def test_predictors(sde, name, flow, ours):
         with pytest.raises((NotImplementedError, ValueError), match="AncestralSamplingPredictor: "):
             score_sde.predictors()[name](sde, score, flow)
         return
-    x, z = normal(*SHAPE), NOISE.randn(SHAPE)
+    x, z = normal(*SHAPE), NOISE.at(stream=3).randn(SHAPE)
     predictor = score_sde.predictors(NOISE if ours else lambda _: z)[name](sde, score, flow)
     got, plain = predictor.update_fn(x, TIME), published_predictor(name, sde, x, z, TIME, flow)
     truth = published_predictor(name, sde, x.double(), z.double(), TIME.double(), flow)

@@ -12,71 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._checks import check_samples
 from ..._options import checked_int, shown
 from ...noise import Noise
-from .._draws import (
-    Draws,
-    Normals,
-    Source,
-    check_normals,
-    checked_scale,
-    noise_norms,
-    norms,
-    step,
-    step_and_mean,
-)
-from .._packages import require
+from .._draws import Normals, broadcast, checked_scale, noise_norms, norms, step, step_and_mean
+from ._named import Generator, Named, check_step
 
-require("diffusers")
-from diffusers import schedulers as theirs  # noqa: E402
-from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput  # noqa: E402
-from diffusers.schedulers.scheduling_sde_ve import SdeVeOutput  # noqa: E402
-from diffusers.schedulers.scheduling_utils import SchedulerOutput  # noqa: E402
-from diffusers.utils.torch_utils import randn_tensor  # noqa: E402
-
-Generator = torch.Generator | list[torch.Generator] | Noise | Tensor | None
+from diffusers import schedulers as theirs  # isort: skip
+from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput  # isort: skip
+from diffusers.schedulers.scheduling_sde_ve import SdeVeOutput  # isort: skip
+from diffusers.schedulers.scheduling_utils import SchedulerOutput  # isort: skip
 
 
-class _Named:
-    """A scheduler whose noise has a name.
-
-    ``scheduler.noise = pyebm.Noise(0)``: the k-th step taken with ``generator=None`` uses that
-    Noise's step + k. The count goes on through all runs until the noise is set again, so two runs
-    never share their numbers. If it is not set, it is a Noise with a fresh seed. A generator that a
-    step is given takes precedence, as everywhere in diffusers: one, or a list with one per sample,
-    gives the numbers that it gives their schedulers; a Noise or a tensor of normals in its place is
-    used as it is.
-    """
-
-    _draws: Draws | None = None
-
-    @property
-    def noise(self) -> Draws | Source:
-        return None if self._draws is None else self._draws.source
-
-    @noise.setter
-    def noise(self, source: Source) -> None:
-        self._draws = Draws(source)
-
-    def _normals(self, generator: Generator, like: Tensor) -> Normals:
-        if isinstance(generator, (Noise, Tensor)):
-            return generator
-        if generator is None:
-            if self._draws is None:
-                self._draws = Draws()
-            drawn: Normals = self._draws(like)
-            return drawn
-        normals: Tensor = randn_tensor(like.shape, generator=generator, device=like.device, dtype=like.dtype)
-        return normals
-
-
-class DDPMScheduler(_Named, theirs.DDPMScheduler):
+class DDPMScheduler(Named, theirs.DDPMScheduler):
     """diffusers' DDPMScheduler (Ho et al. 2020) with a ``step`` of two fused passes: one for x0,
     one for the draw from the posterior.
 
-    The coefficients come from a table that is made in float64 once per schedule, so a step on a GPU
-    waits for nothing. Steps with a learned variance run diffusers' own code.
+    The coefficients come from a table that is made in float64 once per schedule, and again when
+    anything changes that it was made of, so a step on a GPU waits for nothing. Steps with a learned
+    variance run diffusers' own code.
 
     Example:
         >>> import torch, pyebm
@@ -89,12 +42,9 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         ...     x = scheduler.step(torch.zeros_like(x), t, x).prev_sample
     """
 
+    _original = "diffusers.DDPMScheduler"
     _tables: dict[torch.device, Tensor] | None = None
-
-    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
-        """As diffusers' method."""
-        super().set_timesteps(*args, **kwargs)
-        self._tables = None
+    _made_of: tuple[Any, ...] = ()
 
     def step(
         self,
@@ -106,14 +56,17 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
     ) -> Any:
         """``x_{t-1}`` from ``x_t``; arguments and results as in diffusers, but the generator may
         also be a Noise or a tensor."""
-        if self.variance_type not in _STD:
+        if not self._has_fixed_variance():
             if isinstance(generator, (Noise, Tensor)):
                 raise TypeError(
                     f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}"
                 )
             return super().step(model_output, timestep, sample, generator, return_dict)
-        _check("step", model_output, sample, generator)
-        sample = sample.to(torch.promote_types(sample.dtype, model_output.dtype))
+        check_step("step", model_output, sample, generator)
+        like = model_output
+        wide = torch.promote_types(sample.dtype, model_output.dtype)
+        shape = broadcast("step", "model_output", model_output, sample)
+        sample, model_output = sample.to(wide).expand(shape), model_output.expand(shape)
         a, b, of_x0, of_sample, std = self._coefficients(timestep, sample.device)
         limit = (
             self.config.clip_sample_range
@@ -131,15 +84,33 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         if generator is not None and not isinstance(generator, (Noise, Tensor)) and not timestep > 0:
             normals: Normals = _UNUSED  # diffusers draws nothing from the generator at the last step
         else:
-            normals = self._normals(generator, model_output)
+            normals = self._normals(generator, like)
+        if isinstance(normals, Noise) and like.shape != shape:  # the normals are broadcast too
+            normals = normals.randn(like.shape, device=like.device)
         previous = step(sample, x0, of_sample, of_x0, std, normals)
         if not return_dict:
             return previous, x0
         return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=x0)
 
+    def _has_fixed_variance(self) -> bool:
+        """Whether a table can hold the std. diffusers reads the kind from the configuration, and
+        whether it is a logarithm from its own attribute."""
+        kinds = self.variance_type, self.config.variance_type
+        return set(kinds) <= _STD.keys() and len({kind == "fixed_small_log" for kind in kinds}) == 1
+
     def _coefficients(self, timestep: int | Tensor, device: torch.device) -> list[Any]:
-        if self._tables is None:
-            self._tables = {torch.device("cpu"): self._table()}
+        made_of = (
+            self.alphas_cumprod,
+            _version(self.alphas_cumprod),
+            self.timesteps,
+            _version(self.timesteps),
+            self.custom_timesteps,
+            self.num_inference_steps,
+            self.config.variance_type,
+            self.config.prediction_type,
+        )
+        if self._tables is None or not _are_same(self._made_of, made_of):
+            self._tables, self._made_of = {torch.device("cpu"): self._table()}, made_of
         if device not in self._tables:
             self._tables[device] = self._tables[torch.device("cpu")].to(device)
         table = self._tables[device]
@@ -166,7 +137,10 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         beta = 1 - alpha
         root, noise = abar.sqrt(), (1 - abar).sqrt()
         if self.config.prediction_type == "epsilon":
-            a, b = 1 / root, -noise / root
+            # At zero terminal SNR x0 is infinite, and clipped, by the sign of x - output. A power
+            # of two in place of 1/0 keeps that sign, since it rounds nothing.
+            inverse = torch.where(root > 0, 1 / root, 2.0**100)
+            a, b = inverse, -noise * inverse
         elif self.config.prediction_type == "v_prediction":
             a, b = root, -noise
         elif self.config.prediction_type == "sample":
@@ -177,7 +151,7 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
                 f" {self.config.prediction_type!r}"
             )
         small = ((1 - abar_previous) / (1 - abar) * beta).clamp(min=1e-20)
-        std = torch.where(times > 0, _STD[self.variance_type](small, beta), 0.0)
+        std = torch.where(times > 0, _STD[self.config.variance_type](small, beta), 0.0)
         of_x0, of_sample = (
             abar_previous.sqrt() * beta / (1 - abar),
             alpha.sqrt() * (1 - abar_previous) / (1 - abar),
@@ -185,6 +159,17 @@ class DDPMScheduler(_Named, theirs.DDPMScheduler):
         table = torch.stack([a, b, of_x0, of_sample, std], dim=1)
         table[previous == -2] = torch.nan
         return table
+
+
+def _version(table: Tensor) -> int:
+    """A number that changes with every write, unless the tensor was made in inference mode."""
+    return 0 if table.is_inference() else table._version
+
+
+def _are_same(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
+    return len(old) == len(new) and all(
+        a is b or (not isinstance(a, Tensor) and a == b) for a, b in zip(old, new, strict=True)
+    )
 
 
 _STD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -195,12 +180,13 @@ _STD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 _UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
 
 
-class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
+class ScoreSdeVeScheduler(Named, theirs.ScoreSdeVeScheduler):
     """diffusers' ScoreSdeVeScheduler (Song et al. 2021, VE) whose predictor and corrector are fused
     steps.
 
-    Results have the sample's dtype and device, whatever the generator's. The corrector's step size
-    is the published one, with the batch's mean norms. The norm of the noise is summed without
+    Results have the dtype of the sample and the model_output together, whatever the generator's:
+    half precision stays half precision, where diffusers' come back in float32. The corrector's step
+    size is the published one, with the batch's mean norms. The norm of the noise is summed without
     storing the noise.
 
     Example:
@@ -216,6 +202,7 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         ...     x, mean = scheduler.step_pred(-x / 100, t, x, return_dict=False)
     """
 
+    _original = "diffusers.ScoreSdeVeScheduler"
     discrete_sigmas: Tensor
 
     def step_pred(
@@ -229,7 +216,7 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         """The reverse-diffusion predictor, ``x + G^2 s + G z``; arguments and results as in
         diffusers."""
         self._check()
-        _check("step_pred", model_output, sample, generator)
+        check_step("step_pred", model_output, sample, generator)
         checked_scale("step_pred", "timestep", timestep)
         if isinstance(timestep, Tensor) and (
             timestep.is_meta or timestep.numel() not in (1, sample.shape[0])
@@ -245,9 +232,7 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         index = (time * (len(self.timesteps) - 1)).long()
         sigma, before = sigmas[index].double(), sigmas[index - 1].double()
         g2 = sigma**2 - torch.where(index == 0, 0.0, before) ** 2
-        x, mean = step_and_mean(
-            sample, _as(model_output, sample), 1.0, g2, g2.sqrt(), self._normals(generator, sample)
-        )
+        x, mean = step_and_mean(sample, model_output, 1.0, g2, g2.sqrt(), self._normals(generator, sample))
         return SdeVeOutput(prev_sample=x, prev_sample_mean=mean) if return_dict else (x, mean)
 
     def step_correct(
@@ -256,10 +241,11 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
         """The Langevin corrector, ``x + eps s + sqrt(2 eps) z``, eps = 2 (snr |z| / |s|)^2;
         arguments and results as in diffusers."""
         self._check()
-        _check("step_correct", model_output, sample, generator)
-        normals = self._normals(generator, sample)
+        check_step("step_correct", model_output, sample, generator)
+        # diffusers draws the corrector's normals in the default dtype, whatever the sample's.
+        normals = self._normals(generator, sample, dtype=torch.get_default_dtype())
         eps = 2 * (self.config.snr * noise_norms(normals, sample).mean() / norms(model_output).mean()) ** 2
-        x = step(sample, _as(model_output, sample), 1.0, eps, (2 * eps) ** 0.5, normals)
+        x = step(sample, model_output, 1.0, eps, (2 * eps) ** 0.5, normals)
         return SchedulerOutput(prev_sample=x) if return_dict else (x,)
 
     def _check(self) -> None:
@@ -267,31 +253,3 @@ class ScoreSdeVeScheduler(_Named, theirs.ScoreSdeVeScheduler):
             raise ValueError(
                 "`self.timesteps` is not set, you need to run 'set_timesteps' after creating the scheduler"
             )
-
-
-def _as(model_output: Tensor, sample: Tensor) -> Tensor:
-    """The score in a dtype that the step takes: one that is wider than the sample is rounded to the
-    sample's dtype; a narrower one stays, since the step widens it."""
-    fits = torch.promote_types(model_output.dtype, sample.dtype) == sample.dtype
-    return model_output if fits else model_output.to(sample.dtype)
-
-
-def _check(call: str, model_output: Tensor, sample: Tensor, generator: Generator) -> None:
-    check_samples(call, "sample", sample)
-    check_samples(call, "model_output", model_output)
-    if sample.is_meta:
-        raise ValueError(f"{call}: sample must hold numbers, got a tensor on meta")
-    if model_output.shape != sample.shape or model_output.device != sample.device:
-        raise ValueError(
-            f"{call}: model_output must have the shape of sample, {tuple(sample.shape)}, on {sample.device}, "
-            f"got {tuple(model_output.shape)}, on {model_output.device}"
-        )
-    if isinstance(generator, Tensor):
-        check_normals(call, generator, sample, "generator")
-        return
-    listed = generator if isinstance(generator, list) and generator else [generator]
-    if not all(one is None or isinstance(one, (torch.Generator, Noise)) for one in listed):
-        raise TypeError(
-            f"{call}: generator must be one or more torch.Generators, a Noise or a tensor, got"
-            f" {shown(generator)}"
-        )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 from weakref import WeakSet
 
@@ -16,7 +17,7 @@ from ..._checks import check_samples, check_tensor, checked_number
 from ..._options import check_choice
 from ...losses import denoising_loss
 from ...noise import Noise
-from .._draws import Normals, check_normals
+from .._draws import Normals, fitted, output_like
 from .._draws import add_noise as _mixed
 
 
@@ -36,7 +37,7 @@ def add_noise(
     scheduler: Any,
     latents: Tensor,
     noise: Normals,
-    timesteps: Tensor,
+    timesteps: Tensor | float,
     *,
     noise_offset: float = 0.0,
     input_perturbation: float = 0.0,
@@ -59,14 +60,15 @@ def add_noise(
             of the noise to one of the samples.
         latents: x0 (B, ...), with two dimensions at least; the record keeps them.
         noise: a :class:`pyebm.Noise`, one for each training step; or the normals, like latents.
-        timesteps: (B,), or one for all, of the dtype and values that the scheduler takes.
+        timesteps: (B,), or one for all (a number, too), of the dtype and values that the scheduler
+            takes.
         noise_offset: add to the noise ``noise_offset`` times one normal per sample and channel, as
             diffusers' training scripts do. The sum is then a tensor that is kept until the loss.
         input_perturbation: add ``input_perturbation`` times further normals to what the network
             sees, not to the target.
 
     Those two draw from the streams + 1 and + 2 of a Noise; for a tensor of normals they draw from
-    torch's default generator.
+    torch's default generator, in the dtypes of the training scripts.
 
     Raises:
         TypeError: a scheduler without such an add_noise (for flow matching use pyebm.denoising_loss
@@ -87,9 +89,11 @@ def add_noise(
     check_samples("add_noise", "latents", latents)
     if latents.is_meta:
         raise ValueError("add_noise: latents must hold numbers, got a tensor on meta")
+    if not isinstance(timesteps, Tensor) and isinstance(timesteps, Real):
+        timesteps = torch.tensor(timesteps, device=latents.device)
     check_tensor("add_noise", "timesteps", timesteps)
     if not isinstance(noise, Noise):
-        check_normals("add_noise", noise, latents)
+        noise = fitted("add_noise", noise, latents)
     noise_offset = checked_number("add_noise", "noise_offset", noise_offset)
     input_perturbation = checked_number("add_noise", "input_perturbation", input_perturbation)
     alpha, sigma = _coefficients(scheduler, latents, timesteps)
@@ -110,7 +114,7 @@ def add_noise(
     return noisy, Noised(latents, noise, alpha, sigma, _prediction_type(scheduler))
 
 
-def _coefficients(scheduler: Any, latents: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+def _coefficients(scheduler: Any, latents: Tensor, timesteps: Any) -> tuple[Tensor, Tensor]:
     """The alpha and sigma of each sample, as the scheduler's own add_noise has them."""
     name, batch = type(scheduler).__name__, latents.shape[0]
     own = getattr(scheduler, "add_noise", None)
@@ -193,11 +197,11 @@ def loss(
     check_samples("loss", "model_pred", model_pred)
     if not isinstance(noised, Noised):
         raise TypeError(f"loss: noised must be what add_noise returned, got {type(noised).__name__}")
-    if model_pred.shape != noised.x0.shape or model_pred.device != noised.x0.device:
+    if model_pred.device != noised.x0.device:
         raise ValueError(
-            f"loss: model_pred must have the latents' shape {tuple(noised.x0.shape)}, on {noised.x0.device}, "
-            f"got {tuple(model_pred.shape)}, on {model_pred.device}"
+            f"loss: model_pred must be on the latents' device {noised.x0.device}, got {model_pred.device}"
         )
+    model_pred = output_like("loss", "model_pred", model_pred, noised.x0)
     kind = noised.prediction_type if prediction_type is None else prediction_type
     check_choice("loss", "prediction_type", kind, _WEIGHTS)
     assert kind is not None
@@ -226,11 +230,14 @@ _WEIGHTS = {
 
 
 def _further_normals(noise: Normals, latents: Tensor) -> Callable[[Sequence[int], int], Tensor]:
-    """A function that makes more normals for the same samples, in float32 at least, from the
-    Noise's further streams or from torch's generator."""
-    device, dtype = latents.device, torch.promote_types(latents.dtype, torch.float32)
+    """A function that makes more normals for the same samples: from the Noise's further streams, in
+    float32 at least, or from torch's generator. There the training scripts draw the offsets in
+    torch's default dtype, and the perturbation in the noise's."""
+    device = latents.device
     if isinstance(noise, Noise):
+        dtype = torch.promote_types(latents.dtype, torch.float32)
         return lambda shape, stream: noise.at(stream=noise.stream + stream).randn(
             tuple(shape), dtype=dtype, device=device
         )
-    return lambda shape, _: torch.randn(*shape, dtype=dtype, device=device)
+    dtypes = {1: torch.get_default_dtype(), 2: noise.dtype}
+    return lambda shape, stream: torch.randn(*shape, dtype=dtypes[stream], device=device)

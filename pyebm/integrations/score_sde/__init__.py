@@ -12,7 +12,7 @@ An SDE is any object with their methods and attributes: ``T``, ``N``, ``sde(x, t
 ``discrete_sigmas`` is variance exploding, one with ``discrete_betas`` variance preserving, others
 are sub-VP. Written from the published formulas. ``noise`` is everywhere a :class:`pyebm.Noise`
 (draw k is its step + k), a function like ``torch.randn_like`` (then the run has the bits it had),
-or None for a fresh seed.
+or None, where torch.manual_seed governs it.
 """
 
 from .losses import get_ddpm_loss_fn, get_sde_loss_fn, get_smld_loss_fn

@@ -10,6 +10,16 @@ from torch import Tensor
 from ..._checks import check_samples
 from ..._name import readable
 from ..._options import FLOATS, shown
+from ...noise import Noise
+from .._draws import Source
+
+# A program may train, evaluate and sample with one Noise, so each use has a stream of its own.
+TRAINING, CORRECTORS, EVALUATION, PREDICTORS = range(4)
+
+
+def on_stream(noise: Source, use: int) -> Source:
+    """The noise for one of the uses above."""
+    return noise.at(stream=noise.stream + use) if isinstance(noise, Noise) else noise
 
 
 def check_known(call: str, sde: Any) -> None:

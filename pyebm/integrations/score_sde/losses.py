@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ..._checks import Coefficient, check_samples, checked_number
 from ..._options import check_callable, checked_flag
 from ...losses import denoising_loss
-from .._draws import Draws, Normals, Source, add_noise
-from ._sde import check_known, is_exploding, ones_for
+from .._draws import Draws, Normals, Source, add_noise, fitted, output_like, widened
+from ._sde import EVALUATION, TRAINING, check_known, is_exploding, on_stream, ones_for
 
 LossFn = Callable[[nn.Module, Tensor], Tensor]
 
@@ -64,19 +64,20 @@ def get_sde_loss_fn(
     train, reduce_mean, continuous, likelihood_weighting = (
         checked_flag(call, name, value) for name, value in flags.items()
     )
-    draws = Draws(noise)
+    draws = _draws(noise, train)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
         _prepare(call, model, batch, train)
         t = torch.rand(batch.shape[0], device=batch.device) * (sde.T - eps) + eps
         normals = draws(batch)
         mean, std = sde.marginal_prob(ones_for(batch), t)
-        noisy = add_noise(batch, std, normals, alpha=mean)
+        noisy = add_noise(widened(batch, mean, std), std, normals, alpha=mean)
         labels, kappa = _network(sde, t, std, continuous)
         weight = (
             (sde.sde(ones_for(batch), t)[1].double() / std.double()) ** 2 if likelihood_weighting else None
         )
-        return _reduced(model(noisy, labels), normals, kappa, 1.0, weight, reduce_mean)
+        output = output_like(call, "the model's output", model(noisy, labels), noisy)
+        return _reduced(output, normals, kappa, 1.0, weight, reduce_mean)
 
     return loss_fn
 
@@ -101,16 +102,16 @@ def get_smld_loss_fn(vesde: Any, train: bool, reduce_mean: bool = False, *, nois
         raise TypeError(f"get_smld_loss_fn: vesde must have discrete_sigmas, got {type(vesde).__name__}")
     call = "get_smld_loss_fn"
     train, reduce_mean = checked_flag(call, "train", train), checked_flag(call, "reduce_mean", reduce_mean)
-    draws, levels = Draws(noise), vesde.discrete_sigmas.flip(0)
+    draws, levels = _draws(noise, train), vesde.discrete_sigmas.flip(0)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
         _prepare(call, model, batch, train)
         labels = torch.randint(0, vesde.N, (batch.shape[0],), device=batch.device)
         sigma = levels.to(batch.device)[labels]
         normals = draws(batch)
-        return _reduced(
-            model(add_noise(batch, sigma, normals), labels), normals, sigma, 1.0, None, reduce_mean
-        )
+        noisy = add_noise(widened(batch, sigma), sigma, normals)
+        output = output_like(call, "the model's output", model(noisy, labels), noisy)
+        return _reduced(output, normals, sigma, 1.0, None, reduce_mean)
 
     return loss_fn
 
@@ -137,7 +138,7 @@ def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise
         raise TypeError(f"get_ddpm_loss_fn: vpsde must have discrete_betas, got {type(vpsde).__name__}")
     call = "get_ddpm_loss_fn"
     train, reduce_mean = checked_flag(call, "train", train), checked_flag(call, "reduce_mean", reduce_mean)
-    draws = Draws(noise)
+    draws = _draws(noise, train)
 
     def loss_fn(model: nn.Module, batch: Tensor) -> Tensor:
         _prepare(call, model, batch, train)
@@ -147,11 +148,15 @@ def get_ddpm_loss_fn(vpsde: Any, train: bool, reduce_mean: bool = True, *, noise
             for table in (vpsde.sqrt_alphas_cumprod, vpsde.sqrt_1m_alphas_cumprod)
         )
         normals = draws(batch)
-        return _reduced(
-            model(add_noise(batch, sigma, normals, alpha), labels), normals, 1.0, -1.0, None, reduce_mean
-        )
+        noisy = add_noise(widened(batch, alpha, sigma), sigma, normals, alpha)
+        output = output_like(call, "the model's output", model(noisy, labels), noisy)
+        return _reduced(output, normals, 1.0, -1.0, None, reduce_mean)
 
     return loss_fn
+
+
+def _draws(noise: Source, train: bool) -> Draws:
+    return Draws(on_stream(noise, TRAINING if train else EVALUATION))
 
 
 def _prepare(call: str, model: Any, batch: Any, train: bool) -> None:
@@ -168,6 +173,8 @@ def _reduced(
     """score_sde's two reductions: the mean over everything, or half the sum over elements and then
     the mean over samples."""
     reduction = "mean" if reduce_mean else "batchmean"
+    if isinstance(normals, Tensor):
+        normals = fitted("loss_fn", normals, output)
     return denoising_loss(
         output, normals, kappa=kappa, lam=lam, weight=weight, half=not reduce_mean, reduction=reduction
     )

@@ -12,9 +12,17 @@ from torch import Tensor
 
 from ..._checks import checked_number
 from ..._options import check_callable, checked_count, checked_flag
-from ...noise import Noise
-from .._draws import Draws, Source, noise_norms, norms, step_and_mean
-from ._sde import check_known, check_state, index_of, is_exploding, ones_for
+from .._draws import Draws, Source, noise_norms, norms, step_and_mean, widened
+from ._sde import (
+    CORRECTORS,
+    PREDICTORS,
+    check_known,
+    check_state,
+    index_of,
+    is_exploding,
+    on_stream,
+    ones_for,
+)
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,7 +38,7 @@ class EulerMaruyamaPredictor:
         check_callable(call, "score_fn", score_fn)
         self.sde, self.score_fn = sde, score_fn
         self.probability_flow = checked_flag(call, "probability_flow", probability_flow)
-        self._draws = Draws.of(noise)
+        self._draws = Draws.shared(noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next state, and the same without the noise."""
@@ -39,9 +47,10 @@ class EulerMaruyamaPredictor:
         return self._update(x, t, drift, diffusion, 1 / self.sde.N)
 
     def _update(self, x: Tensor, t: Tensor, f: Tensor, g: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-        slope, g = f.double().flatten(), g.double()
+        score, normals = self.score_fn(x, t), self._draws(x)
+        x, slope, g = widened(x, f, g), f.double().flatten(), g.double()
         share, c = (0.5, 0.0 * g) if self.probability_flow else (1.0, g * math.sqrt(dt))
-        return step_and_mean(x, self.score_fn(x, t), 1 - slope * dt, share * g**2 * dt, c, self._draws(x))
+        return step_and_mean(x, score, 1 - slope * dt, share * g**2 * dt, c, normals)
 
 
 class ReverseDiffusionPredictor(EulerMaruyamaPredictor):
@@ -72,17 +81,18 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next state, and the same without the noise."""
         check_state(type(self).__name__, self.sde, x, t)
-        index = index_of(self.sde, t)
+        index, score, normals = index_of(self.sde, t), self.score_fn(x, t), self._draws(x)
         if is_exploding(self.sde):
-            sigmas = self.sde.discrete_sigmas.to(t.device)
+            sigmas = table = self.sde.discrete_sigmas.to(t.device)
             variance = sigmas[index].double() ** 2
             before = torch.where(index == 0, 0.0, sigmas[index - 1].double()) ** 2
             a, b, c = 1.0, variance - before, (before * (variance - before) / variance).sqrt()
         else:
-            beta = self.sde.discrete_betas.to(t.device)[index].double()
+            table = self.sde.discrete_betas.to(t.device)
+            beta = table[index].double()
             a = (1 - beta).rsqrt()
             b, c = beta * a, beta.sqrt()
-        return step_and_mean(x, self.score_fn(x, t), a, b, c, self._draws(x))
+        return step_and_mean(widened(x, table), score, a, b, c, normals)
 
 
 class LangevinCorrector:
@@ -100,7 +110,7 @@ class LangevinCorrector:
             checked_number(call, "snr", snr, 0.0),
             checked_count(call, "n_steps", n_steps),
         )
-        self._draws = Draws.of(noise)
+        self._draws = Draws.shared(noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The state after n_steps, and the same without the last noise."""
@@ -109,7 +119,7 @@ class LangevinCorrector:
         for _ in range(self.n_steps):
             score, normals = self.score_fn(x, t), self._draws(x)
             eps = 2 * alpha * self._relative_step(x, t, score, normals) ** 2
-            x, mean = step_and_mean(x, score, 1.0, eps, (2 * eps).sqrt(), normals)
+            x, mean = step_and_mean(widened(x, eps), score, 1.0, eps, (2 * eps).sqrt(), normals)
         return x, mean
 
     def _relative_step(self, x: Tensor, t: Tensor, score: Tensor, normals: Any) -> Tensor:  # noqa: ARG002
@@ -146,7 +156,8 @@ class _Nothing:
 
 def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
     """score_sde's predictors by their registered names. They share one sequence of draws from
-    ``noise``.
+    ``noise``, on a stream of their own: what trains, evaluates and corrects may be given the same
+    Noise.
 
     Example:
         >>> from pyebm.integrations.score_sde import predictors
@@ -158,19 +169,19 @@ def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
         "reverse_diffusion": ReverseDiffusionPredictor,
         "ancestral_sampling": AncestralSamplingPredictor,
     }
-    draws = Draws(noise)
+    draws = Draws(on_stream(noise, PREDICTORS))
     return {"none": _Nothing, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
 
 
 def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
-    """score_sde's correctors by their registered names. They draw from the next stream of a Noise,
-    so that the predictors may be given the same Noise.
+    """score_sde's correctors by their registered names, like :func:`predictors`: one sequence of
+    draws, on a stream of their own.
 
     Example:
         >>> from pyebm.integrations.score_sde import correctors
         >>> sorted(correctors())
         ['ald', 'langevin', 'none']
     """
-    draws = Draws(noise.at(stream=noise.stream + 1) if isinstance(noise, Noise) else noise)
+    draws = Draws(on_stream(noise, CORRECTORS))
     made = {"langevin": LangevinCorrector, "ald": AnnealedLangevinDynamics}
     return {"none": _Nothing, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
