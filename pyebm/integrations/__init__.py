@@ -8,12 +8,12 @@ module           provides                                         needs
 ``k_diffusion``  denoisers, noise_samplers, samplers with churn   k-diffusion
 ``torchebm``     an integrator for LangevinDynamics, a loss       torchebm
 ``ebmkit``       a LangevinDynamics                               ebmkit
+``brownian``     a Brownian path; k-diffusion's sampler over it   nothing
 ``ncsnv2``       the loss and samplers of that repository         nothing
 ``score_sde``    loss functions, predictors and correctors        nothing
-``edm``          EDMLoss, and the sampler's random generator      nothing
-``brownian``     a Brownian path, and k-diffusion's sampler of it nothing
+``edm``          losses, samplers and their random generator      nothing
 ===============  ===============================================  ===========
 
-The last four follow the interfaces of those repositories and use none of their code.
+The last three follow the interfaces of those repositories and use none of their code.
 docs/integrations.md shows the change at each call site, and what it brings.
 """

@@ -11,14 +11,21 @@ from .._checks import check_samples, check_tensor
 from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Normals, add_noise, checked_scale
+from ._draws import Normals, add_noise, checked_scale, fitted, output_like, widened
 from ._packages import require
+from ._saved import Saved
 
 require("k_diffusion")
 from k_diffusion import external, layers  # noqa: E402
 
 
-class DenoiserWithVariance(layers.DenoiserWithVariance):
+class _Stateless(Saved):
+    """A denoiser's loss is given its noise, so there are no draws to save."""
+
+    _draws = None
+
+
+class DenoiserWithVariance(_Stateless, layers.DenoiserWithVariance):
     """k-diffusion's denoiser whose network predicts a log variance too:
     ``mean_i ((F - target)^2 / exp(logvar) + logvar) / 2``.
 
@@ -35,12 +42,16 @@ class DenoiserWithVariance(layers.DenoiserWithVariance):
         torch.Size([4])
     """
 
+    _original = "k_diffusion.layers.DenoiserWithVariance"
+
     def loss(self, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The loss of each sample, (B,)."""
-        s = _checked("DenoiserWithVariance.loss", input, noise, sigma)
+        call = "DenoiserWithVariance.loss"
+        input, noise, s = _checked(call, input, noise, sigma)
         c_skip, c_out, c_in = self.get_scalings(s)
         noised = add_noise(input, s * c_in, noise, alpha=c_in)
         output, logvar = self.inner_model(noised, sigma, return_variance=True, **kwargs)
+        output = output_like(call, "inner_model's output", output, input)
         by_sample = logvar.numel() == len(input)
         error = denoising_loss(
             output,
@@ -58,7 +69,7 @@ class DenoiserWithVariance(layers.DenoiserWithVariance):
         return losses
 
 
-class SimpleLossDenoiser(layers.SimpleLossDenoiser):
+class SimpleLossDenoiser(_Stateless, layers.SimpleLossDenoiser):
     """k-diffusion's denoiser with the loss L_simple, the mean of ``(eps - z)^2`` with
     ``eps = (x - D(x)) / sigma``.
 
@@ -73,13 +84,16 @@ class SimpleLossDenoiser(layers.SimpleLossDenoiser):
         torch.Size([4])
     """
 
+    _original = "k_diffusion.layers.SimpleLossDenoiser"
+
     def loss(self, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The loss of each sample, (B,)."""
-        s = _checked("SimpleLossDenoiser.loss", input, noise, sigma)
+        call = "SimpleLossDenoiser.loss"
+        input, noise, s = _checked(call, input, noise, sigma)
         c_skip, c_out, c_in = self.get_scalings(s)
         output = self.inner_model(add_noise(input, s * c_in, noise, alpha=c_in), sigma, **kwargs)
         return denoising_loss(
-            output,
+            output_like(call, "inner_model's output", output, input),
             noise,
             kappa=-c_out / s,
             lam=-c_skip,
@@ -90,7 +104,7 @@ class SimpleLossDenoiser(layers.SimpleLossDenoiser):
         )
 
 
-class VDenoiser(external.VDenoiser):
+class VDenoiser(_Stateless, external.VDenoiser):
     """k-diffusion's wrapper of a v-diffusion network, whose ``loss`` takes a :class:`pyebm.Noise`
     or a tensor of normals.
 
@@ -102,6 +116,8 @@ class VDenoiser(external.VDenoiser):
         torch.Size([4])
     """
 
+    _original = "k_diffusion.external.VDenoiser"
+
     def loss(self, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The loss of each sample, (B,)."""
         return _v_loss(self, self.inner_model, input, noise, sigma, kwargs)
@@ -112,9 +128,11 @@ class _Epsilon:
 
     def loss(self: Any, input: Tensor, noise: Normals, sigma: Tensor, **kwargs: Any) -> Tensor:
         """The loss of each sample, (B,)."""
-        s = _checked(f"{type(self).__name__}.loss", input, noise, sigma)
+        call = f"{type(self).__name__}.loss"
+        input, noise, s = _checked(call, input, noise, sigma)
         _, c_in = self.get_scalings(s)
         eps = self.get_eps(add_noise(input, s * c_in, noise, alpha=c_in), self.sigma_to_t(sigma), **kwargs)
+        eps = output_like(call, "the network's output", eps, input)
         return denoising_loss(eps, noise, weight=1 / _elements(input), reduction="sample")
 
 
@@ -126,7 +144,7 @@ class _Velocity:
         return _v_loss(self, self.get_v, input, noise, sigma, kwargs)
 
 
-class DiscreteEpsDDPMDenoiser(_Epsilon, external.DiscreteEpsDDPMDenoiser):
+class DiscreteEpsDDPMDenoiser(_Epsilon, _Stateless, external.DiscreteEpsDDPMDenoiser):
     """k-diffusion's wrapper of a DDPM network that predicts the noise, whose ``loss`` takes a
     :class:`pyebm.Noise` or a tensor of normals.
 
@@ -139,18 +157,24 @@ class DiscreteEpsDDPMDenoiser(_Epsilon, external.DiscreteEpsDDPMDenoiser):
         torch.Size([4])
     """
 
+    _original = "k_diffusion.external.DiscreteEpsDDPMDenoiser"
 
-class OpenAIDenoiser(_Epsilon, external.OpenAIDenoiser):
+
+class OpenAIDenoiser(_Epsilon, _Stateless, external.OpenAIDenoiser):
     """k-diffusion's wrapper of an OpenAI diffusion network, with the loss of
     :class:`DiscreteEpsDDPMDenoiser`."""
 
+    _original = "k_diffusion.external.OpenAIDenoiser"
 
-class CompVisDenoiser(_Epsilon, external.CompVisDenoiser):
+
+class CompVisDenoiser(_Epsilon, _Stateless, external.CompVisDenoiser):
     """k-diffusion's wrapper of a CompVis network, with the loss of
     :class:`DiscreteEpsDDPMDenoiser`."""
 
+    _original = "k_diffusion.external.CompVisDenoiser"
 
-class DiscreteVDDPMDenoiser(_Velocity, external.DiscreteVDDPMDenoiser):
+
+class DiscreteVDDPMDenoiser(_Velocity, _Stateless, external.DiscreteVDDPMDenoiser):
     """k-diffusion's wrapper of a DDPM network that predicts v, whose ``loss`` takes a
     :class:`pyebm.Noise` or a tensor of normals.
 
@@ -163,20 +187,25 @@ class DiscreteVDDPMDenoiser(_Velocity, external.DiscreteVDDPMDenoiser):
         torch.Size([4])
     """
 
+    _original = "k_diffusion.external.DiscreteVDDPMDenoiser"
 
-class CompVisVDenoiser(_Velocity, external.CompVisVDenoiser):
+
+class CompVisVDenoiser(_Velocity, _Stateless, external.CompVisVDenoiser):
     """k-diffusion's wrapper of a CompVis network that predicts v, with the loss of
     :class:`DiscreteVDDPMDenoiser`."""
+
+    _original = "k_diffusion.external.CompVisVDenoiser"
 
 
 def _v_loss(
     denoiser: Any, network: Any, input: Tensor, noise: Normals, sigma: Tensor, kwargs: dict[str, Any]
 ) -> Tensor:
-    s = _checked(f"{type(denoiser).__name__}.loss", input, noise, sigma)
+    call = f"{type(denoiser).__name__}.loss"
+    input, noise, s = _checked(call, input, noise, sigma)
     c_skip, c_out, c_in = denoiser.get_scalings(s)
     output = network(add_noise(input, s * c_in, noise, alpha=c_in), denoiser.sigma_to_t(sigma), **kwargs)
     return denoising_loss(
-        output,
+        output_like(call, "the network's output", output, input),
         noise,
         lam=c_skip * s / c_out,
         mu=(c_skip - 1) / c_out,
@@ -190,16 +219,18 @@ def _elements(input: Tensor) -> int:
     return max(math.prod(input.shape[1:]), 1)
 
 
-def _checked(call: str, input: Tensor, noise: Normals, sigma: Tensor) -> Tensor:
-    """The noise levels in float64, of a call whose arguments fit together."""
+def _checked(call: str, input: Tensor, noise: Normals, sigma: Tensor) -> tuple[Tensor, Normals, Tensor]:
+    """The three, of a call whose arguments fit together: input as wide as sigma, sigma in
+    float64."""
     batch = check_samples(call, "input", input)
     check_tensor(call, "sigma", sigma)
-    if sigma.shape != (batch,) or sigma.device != input.device:
+    if sigma.dim() > 1 or sigma.numel() not in (1, batch) or sigma.device != input.device:
         raise ValueError(
-            f"{call}: sigma must be ({batch},), one for each sample of input and on its device, got"
-            f" {shown(sigma)}"
+            f"{call}: sigma must be ({batch},), one for each sample of input and on its device, or one"
+            f" for all, got {shown(sigma)}"
         )
     checked_scale(call, "sigma", sigma, open_low=True)
     if not isinstance(noise, (Noise, Tensor)):
         raise TypeError(f"{call}: noise must be a Noise or a tensor, got {type(noise).__name__}")
-    return sigma.double()
+    wide = widened(input, sigma)
+    return wide, fitted(call, noise, wide) if isinstance(noise, Tensor) else noise, sigma.double()

@@ -97,7 +97,7 @@ def test_they_are_theirs():
 
 def test_sigma_is_refused_by_name():
     with pytest.raises(ValueError, match=r"VDenoiser.*: sigma must be"):
-        ours.VDenoiser(Inner(torch.float32)).loss(normal(*SHAPE), NOISE, torch.tensor(1.0))
+        ours.VDenoiser(Inner(torch.float32)).loss(normal(*SHAPE), NOISE, torch.ones(2))
     with pytest.raises(TypeError, match=r"SimpleLossDenoiser.*: noise must be"):
         ours.SimpleLossDenoiser(Inner(torch.float32)).loss(normal(*SHAPE), "noise", SIGMA)
 

@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from hostile import number, optional, refused, samples, seed
+from hostile import count, number, optional, refused, samples, seed
 from peers import package
-from public_adapters import images, seeded
+from public_adapters import images, seeded, with_numbers
 from public_calls import NOISE, Call
+from test_package_refusals import level
 
-from pyebm.integrations import brownian
+from pyebm.integrations import brownian, edm
 
 
 def anything(value: Any) -> list[Any]:
     """For arguments that are taken and not used."""
     return [value]
+
+
+limit = number(tensors=True, integers=True, infinite=True)
 
 
 def nothing() -> dict[str, Call]:
@@ -45,11 +49,76 @@ def nothing() -> dict[str, Call]:
             lambda: {"sigma": 0.25, "sigma_next": 3.0},
             {"sigma": time, "sigma_next": time},
         ),
+        **edm_losses(),
+        **edm_samplers(),
+    }
+
+
+class Denoiser:
+    """A denoiser of EDM's shape, with a log variance where it is asked for."""
+
+    sigma_min, sigma_max, round_sigma = 0.01, 50.0, staticmethod(torch.as_tensor)
+
+    def __call__(
+        self, x: Any, sigma: Any, _labels: Any, augment_labels: Any = None, return_logvar: bool = False
+    ) -> Any:
+        del augment_labels
+        return (0.5 * x, torch.zeros_like(sigma)) if return_logvar else 0.5 * x
+
+
+def edm_losses() -> dict[str, Call]:
+    positive = number(0, True)
+    options = {
+        edm.VELoss: {"sigma_min": positive, "sigma_max": positive},
+        edm.VPLoss: {"beta_d": number(0), "beta_min": positive, "epsilon_t": positive},
+        edm.EDM2Loss: {"P_mean": number(), "P_std": number(0), "sigma_data": positive},
+    }
+    calls: dict[str, Call] = {}
+    for cls, kinds in options.items():
+        calls[cls.__name__] = Call(
+            lambda cls=cls, **given: cls(**given)(Denoiser(), images()),
+            lambda: {"noise": NOISE},
+            kinds | {"noise": optional, "reduction": refused},
+        )
+        augment = {} if cls is edm.EDM2Loss else {"augment_pipe": optional}
+        calls[f"{cls.__name__}()"] = Call(
+            lambda cls=cls, **given: cls(noise=NOISE)(**given),
+            lambda: {"net": Denoiser(), "images": images()},
+            {"net": refused, "images": samples} | augment,
+        )
+    return calls
+
+
+def edm_samplers() -> dict[str, Call]:
+    level = number(0, True)
+    kinds = {
+        "net": refused,
+        "latents": with_numbers,
+        "randn_like": optional,
+        "num_steps": count(1, 1000),
+        "sigma_min": level,
+        "sigma_max": level,
+        "rho": level,
+        "S_churn": number(),
+        "S_min": limit,
+        "S_max": limit,
+        "S_noise": number(),
+    }
+    more = dict.fromkeys(("solver", "discretization", "schedule", "scaling"), refused)
+    more |= {"epsilon_s": level, "C_1": level, "C_2": level, "M": count(1, 1000), "alpha": level}
+    more |= {"sigma_min": number(0, True, none=True), "sigma_max": number(0, True, none=True)}
+
+    def good() -> dict[str, Any]:
+        return {"net": Denoiser(), "latents": images(), "randn_like": NOISE, "num_steps": 2}
+
+    return {
+        "edm_sampler": Call(edm.edm_sampler, good, kinds),
+        "ablation_sampler": Call(edm.ablation_sampler, good, kinds | more),
     }
 
 
 def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+    return x / (1 + sigma.reshape(-1, *[1] * (x.dim() - 1)) ** 2)
 
 
 def k_diffusion() -> dict[str, Call]:
@@ -69,7 +138,7 @@ def k_diffusion() -> dict[str, Call]:
         f"{name}.loss": Call(
             made.loss,
             lambda: {"input": images(), "noise": NOISE, "sigma": torch.tensor([0.1, 0.5, 1.0])},
-            {"input": samples, "noise": refused, "sigma": refused},
+            {"input": samples, "noise": refused, "sigma": level},
         )
         for name, made in network.items()
     }
@@ -85,13 +154,13 @@ def k_diffusion() -> dict[str, Call]:
             },
             {
                 "model": refused,
-                "x": lambda value: [one for one in samples(value) if one.dim() == 4],
+                "x": samples,
                 "sigmas": refused,
                 "extra_args": lambda value: [value] * (value is None or value == {}),
                 "callback": optional,
                 "s_churn": number(),
-                "s_tmin": number(tensors=True, integers=True, infinite=True),
-                "s_tmax": number(tensors=True, integers=True, infinite=True),
+                "s_tmin": limit,
+                "s_tmax": limit,
                 "s_noise": number(),
                 "noise": optional,
             },
