@@ -4,7 +4,7 @@
 ===============  ===============================================  ===========
 module           provides                                         needs
 ===============  ===============================================  ===========
-``diffusers``    add_noise and the training loss; two schedulers  diffusers
+``diffusers``    training losses; schedulers that draw noise      diffusers
 ``k_diffusion``  denoisers, noise_samplers, samplers with churn   k-diffusion
 ``torchebm``     an integrator for LangevinDynamics, a loss       torchebm
 ``ebmkit``       a LangevinDynamics                               ebmkit

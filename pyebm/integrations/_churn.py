@@ -4,14 +4,25 @@ k-diffusion's share them."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .._checks import bound
 from ..noise import Noise
 from ._draws import Draws, step
 
 _UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
+
+
+def checked_range(call: str, lower: tuple[str, Any], upper: tuple[str, Any]) -> tuple[float, float]:
+    """The levels between which noise is added; (name, value) of both."""
+    low, high = bound(call, *lower), bound(call, *upper)
+    for (name, _), level in ((lower, low), (upper, high)):
+        if math.isnan(level):
+            raise ValueError(f"{call}: {name} must be a noise level or infinite, got nan")
+    return low, high
 
 
 def churned(x: Tensor, sigma: float, sigma_hat: float, s_noise: float, draws: Draws) -> Tensor:

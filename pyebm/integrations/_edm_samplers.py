@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import bound, check_samples, checked_number
+from .._checks import check_samples, checked_number
 from .._modes import without_grad
 from .._options import check_callable, check_choice, checked_count
-from ._churn import blend, churned
+from ._churn import blend, checked_range, churned
 from ._draws import Draws, Source, step
 from ._edm_schedules import Schedule, ladder, schedule_of
 
@@ -147,10 +147,7 @@ def _sample(
     if latents.is_meta:
         raise ValueError(f"{call}: latents must hold numbers, got a tensor on meta")
     s_churn, s_noise = checked_number(call, "S_churn", churn[0]), checked_number(call, "S_noise", churn[3])
-    s_min, s_max = bound(call, "S_min", churn[1]), bound(call, "S_max", churn[2])
-    for name, value in (("S_min", s_min), ("S_max", s_max)):
-        if math.isnan(value):
-            raise ValueError(f"{call}: {name} must be a noise level or infinite, got nan")
+    s_min, s_max = checked_range(call, ("S_min", churn[1]), ("S_max", churn[2]))
     draws, device, steps = Draws(randn_like), latents.device, len(sigmas)
 
     def rounded(levels: list[float]) -> list[float]:

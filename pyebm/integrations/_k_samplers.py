@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import bound, check_samples, check_tensor, checked_number
+from .._checks import check_samples, check_tensor, checked_number
 from .._modes import without_grad
 from .._options import check_callable, shown
-from ._churn import churned, euler, second_order
+from ._churn import checked_range, churned, euler, second_order
 from ._draws import Draws, Source, checked_scale
 from ._packages import require
 
@@ -142,10 +142,7 @@ def _sample(
     if extra_args is not None and not isinstance(extra_args, dict):
         raise TypeError(f"{call}: extra_args must be a dict or None, got {shown(extra_args)}")
     s_churn, s_noise = checked_number(call, "s_churn", churn[0]), checked_number(call, "s_noise", churn[3])
-    s_tmin, s_tmax = bound(call, "s_tmin", churn[1]), bound(call, "s_tmax", churn[2])
-    for name, time in (("s_tmin", s_tmin), ("s_tmax", s_tmax)):
-        if math.isnan(time):
-            raise ValueError(f"{call}: {name} must be a noise level or infinite, got nan")
+    s_tmin, s_tmax = checked_range(call, ("s_tmin", churn[1]), ("s_tmax", churn[2]))
     draws, ones, steps = Draws(noise), x.new_ones([x.shape[0]]), len(sigmas) - 1
 
     def at(x: Tensor, sigma: Tensor) -> Tensor:

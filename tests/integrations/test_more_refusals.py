@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hostile import count, number, optional, refused, samples, seed
+from hostile import count, flag, number, optional, refused, samples, seed
 from peers import package
 from public_adapters import images, seeded, with_numbers
 from public_calls import NOISE, Call
@@ -170,7 +170,62 @@ def k_diffusion() -> dict[str, Call]:
     return losses | samplers
 
 
-CALLS = {"": nothing, "k_diffusion": k_diffusion}
+def diffusers() -> dict[str, Call]:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    from pyebm.integrations import diffusers as ours
+
+    flow = FlowMatchEulerDiscreteScheduler()
+    noised = ours.add_flow_noise(flow, images(), NOISE, flow.timesteps[[1, 5, 9]])[1]
+    calls = {
+        "add_flow_noise": Call(
+            lambda **given: ours.add_flow_noise(**given)[0],
+            lambda: {"scheduler": flow, "latents": images(), "noise": NOISE, "timesteps": flow.timesteps[:3]},
+            {"scheduler": refused, "latents": with_numbers, "noise": refused},
+        ),
+        "flow_loss": Call(
+            ours.flow_loss,
+            lambda: {"model_pred": images(), "noised": noised},
+            {"model_pred": samples, "noised": refused, "weighting_scheme": refused}
+            | {"precondition_outputs": flag, "reduction": refused},
+        ),
+        "density_timesteps": Call(
+            ours.density_timesteps,
+            lambda: {"scheduler": flow, "noise": NOISE, "batch": 3, "weighting_scheme": "logit_normal"},
+            {"scheduler": refused, "noise": refused, "batch": count(0, 2**20), "weighting_scheme": refused}
+            | {"logit_mean": number(), "logit_std": number(0), "mode_scale": number(), "device": optional},
+        ),
+    }
+    options = {
+        "DDIMScheduler": {"eta": number(0), "use_clipped_model_output": flag},
+        "LCMScheduler": {},
+        "TCDScheduler": {"eta": number(0, high=1.01)},
+        "EulerDiscreteScheduler": {
+            "s_churn": number(),
+            "s_noise": number(),
+            "s_tmin": limit,
+            "s_tmax": limit,
+        },
+        "EulerAncestralDiscreteScheduler": {},
+        "FlowMatchEulerDiscreteScheduler": {},
+    }
+    for name, kinds in options.items():
+
+        def step(name: str = name, **given: Any) -> Any:
+            scheduler = getattr(ours, name)()
+            scheduler.set_timesteps(5)
+            return scheduler.step(timestep=scheduler.timesteps[1], return_dict=False, **given)
+
+        good = {"model_output": images(), "sample": images(), "generator": NOISE}
+        calls[f"{name}.step"] = Call(
+            step,
+            lambda good=good: good,
+            {"model_output": refused, "sample": refused, "generator": optional} | kinds,
+        )
+    return calls
+
+
+CALLS = {"": nothing, "k_diffusion": k_diffusion, "diffusers": diffusers}
 
 
 @pytest.mark.filterwarnings("ignore")  # warnings about torch's prototypes
