@@ -61,7 +61,7 @@ def main(steps: int = 2000, n_steps_each: int = 20) -> list[torch.Tensor]:
     )
     start = start[:8].view(4, 2, 1, 8, 8).clone()
     completed = anneal_Langevin_dynamics_inpainting(
-        start, digits[:4], score, SIGMAS, 8, n_steps_each, 1e-3, noise=pyebm.Noise(3)
+        start, digits[:4], score, SIGMAS, 8, n_steps_each, 1e-3, noise=pyebm.Noise(3), verbose=False
     )[-1]
     for row in range(8):
         print(

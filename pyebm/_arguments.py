@@ -91,9 +91,21 @@ class Number:
         )
 
 
-class NoNan:
-    """A number that is not NaN. A clamp by NaN would do nothing on one backend and give NaN on
-    another."""
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """A number that may be infinite, but not NaN: a clamp by NaN would do nothing on one backend
+    and give NaN on another. It is not below the number named ``at_least``, where both are given."""
+
+    positive: bool = False
+    at_least: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """The range of the number in calls that set this flag."""
+
+    flag: str
+    number: Number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +127,8 @@ class Argument:
     apart: bool
     between: Between | None
     number: Number | None
-    no_nan: bool
+    where: tuple[Where, ...]
+    limit: Limit | None
     partner: str | None
 
     @property
@@ -240,7 +253,8 @@ def arguments_of(record: Any, path: tuple[str, ...] = ()) -> list[Argument]:
             Apart in rules,
             _one(rules, Between),
             _one(rules, Number),
-            NoNan in rules,
+            _all(rules, Where),
+            _one(rules, Limit),
             getattr(_one(rules, With), "other", None),
         )
         found.append(argument)
@@ -248,4 +262,8 @@ def arguments_of(record: Any, path: tuple[str, ...] = ()) -> list[Argument]:
 
 
 def _one(rules: tuple[Any, ...], kind: type[R]) -> R | None:
-    return next((rule for rule in rules if isinstance(rule, kind)), None)
+    return next(iter(_all(rules, kind)), None)
+
+
+def _all(rules: tuple[Any, ...], kind: type[R]) -> tuple[R, ...]:
+    return tuple(rule for rule in rules if isinstance(rule, kind))

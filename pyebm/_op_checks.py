@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 
-from ._arguments import Argument, Dtype, Op, Shape
+from ._arguments import Argument, Dtype, Limit, Op, Shape
 from ._op_fits import DTYPES, fits
 from ._options import MAX_ELEMENTS
 from ._overlap import overlaps_itself, reach, same, share_memory
@@ -114,15 +114,10 @@ class _Checks:
             raise TypeError(
                 f"{self.op.name}: {argument.name} must be of type {argument.kind}, got {type(value).__name__}"
             )
-        if argument.no_nan and _known(value != value):
-            self._fail(argument.name, "must not be NaN")
-        rule = argument.number
-        if rule is not None and self._given(argument.rows) is None:
-            below = _known(value < rule.low) or (
-                (rule.low_open or rule.low == -math.inf) and _known(value == rule.low)
-            )
-            if below or _known(value >= rule.high) or _known(value != value):
-                self._fail(argument.name, f"must be {rule.words}, got {value:g}")
+        if argument.limit is not None:
+            self._limit(argument.name, argument.limit, value)
+        if self._given(argument.rows) is None:
+            self._range(argument, value)
         if argument.between is None:
             return
         low, high = argument.between.low, argument.between.high
@@ -131,6 +126,26 @@ class _Checks:
                 argument.name,
                 f"must be {f'>= {low}' if high == 2**63 - 1 else f'in [{low}, {high})'}, got {value}",
             )
+
+    def _limit(self, name: str, rule: Limit, value: Any) -> None:
+        if _known(value != value):
+            self._fail(name, "must not be NaN")
+        if rule.positive and _known(value <= 0):
+            self._fail(name, f"must be > 0, got {value:g}")
+        least = None if rule.at_least is None else self._value(rule.at_least)
+        if least is not None and _known(value < least):
+            self._fail(name, f"must be >= {rule.at_least}, {least:g}, got {value:g}")
+
+    def _range(self, argument: Argument, value: Any) -> None:
+        flagged = (one.number for one in argument.where if self._value(one.flag))
+        for rule in (argument.number, *flagged):
+            if rule is None:
+                continue
+            below = _known(value < rule.low) or (
+                (rule.low_open or rule.low == -math.inf) and _known(value == rule.low)
+            )
+            if below or _known(value >= rule.high) or _known(value != value):
+                self._fail(argument.name, f"must be {rule.words}, got {value:g}")
 
     def _kind(self, argument: Argument, tensor: Tensor, shape: Shape) -> None:
         """Checks device, layout and dtype."""

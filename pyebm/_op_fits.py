@@ -50,6 +50,16 @@ def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
         for argument in op.arguments
         if argument.partner is not None
     ]
+    above = [
+        (place[a.name], place[a.limit.at_least])
+        for a in op.arguments
+        if a.limit is not None and a.limit.at_least is not None
+    ]
+    flagged = [
+        (place[a.name], place[one.flag], place.get(a.rows), one.number.low, one.number.low_open)
+        for a in op.arguments
+        for one in a.where
+    ]
     reduction = place.get("reduction", 0)
     count_of_arguments = len(op.arguments)
 
@@ -74,6 +84,13 @@ def fits(op: Op) -> Callable[[tuple[Any, ...]], bool]:
                 return False
         for at, other in partners:
             if (values[at] is None) != (values[other] is None):
+                return False
+        for at, least in above:
+            if values[at] is not None and values[least] is not None and values[at] < values[least]:
+                return False
+        for at, flag, unread, low, low_open in flagged:
+            below = values[at] < low or (low_open and values[at] == low)
+            if below and values[flag] and (unread is None or values[unread] is None):
                 return False
         spans: list[tuple[int, int, bool]] = []
         for at, optional, allowed, kind, written, on_host in tensors:
@@ -140,6 +157,8 @@ def _number(op: Op, argument: Argument) -> tuple[Any, ...]:
             argument.number.high,
             argument.number.low_open or argument.number.low == low,
         )
+    elif argument.limit is not None and argument.limit.positive:
+        low, low_open = 0.0, True
     return op.place[argument.name], _TYPES[argument.kind], argument.optional, unread, low, high, low_open
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,8 +80,16 @@ def spoiled(op: Op, argument: Argument, arguments: dict[str, Any]) -> Iterator[t
         )
         if rule.low_open:
             yield repr(rule.low), {name: rule.low, **unread}
-    if argument.no_nan:
+    for one in argument.where:
+        unread = {argument.rows: None} if argument.rows in op.place else {}
+        bad = one.number.low if one.number.low_open else one.number.low - 1.0
+        yield f"{bad} where {one.flag}", {name: bad, one.flag: True, **unread}
+    if (limit := argument.limit) is not None:
         yield "NaN", {name: float("nan")}
+        if limit.positive:
+            yield from ((repr(bad), {name: bad}) for bad in (0.0, -1.0, -math.inf))
+        if limit.at_least is not None:
+            yield f"below {limit.at_least}", {name: -1.0, limit.at_least: -0.5}
     if not argument.optional and argument.kind != "bool":  # torch takes None for False
         yield "None", {name: None}
     if argument.partner is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from pyebm import _plain_args, _schemas
-from pyebm._arguments import Argument, Dtype, Op, Shape, arguments_of
+from pyebm._arguments import Argument, Dtype, Number, Op, Shape, arguments_of
 
 HEADER = Path(__file__).resolve().parents[1] / "csrc/common/op_args.h"
 
@@ -142,12 +142,17 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
         if argument.between is not None:
             high = "INT64_MAX" if argument.between.high == 2**63 - 1 else argument.between.high
             lines.append(f'is.between("{name}", {name}, {argument.between.low}, {high});')
+        unread = f"{argument.rows}.has_value() || " if argument.rows in everywhere else ""
         if argument.number is not None:
-            lines.append(
-                _number(argument, f"{argument.rows}.has_value() || " if argument.rows in everywhere else "")
-            )
-        if argument.no_nan:
-            lines.append(f'is.no_nan("{name}", {name});')
+            lines.append(_number(name, argument.number, unread))
+        for one in argument.where:
+            optional = next(a.optional for a in own if a.name == one.flag)
+            flag = f"{one.flag}.value_or(false)" if optional else one.flag
+            lines.append(_number(name, one.number, f"{unread}!{flag} || "))
+        if (limit := argument.limit) is not None:
+            lines.append(f'is.limit("{name}", {name}, {"true" if limit.positive else "false"});')
+            if limit.at_least is not None:
+                lines.append(f'is.at_least("{name}", {name}, "{limit.at_least}", {limit.at_least});')
         if argument.partner is not None:
             lines.append(
                 f'is.together("{name}", {name}.has_value(), "{argument.partner}",'
@@ -160,9 +165,7 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
     )
 
 
-def _number(argument: Argument, unless: str) -> str:
-    name, rule = argument.name, argument.number
-    assert rule is not None
+def _number(name: str, rule: Number, unless: str) -> str:
     low = f"{name} {'>' if rule.low_open or rule.low == -math.inf else '>='} {_literal(rule.low)}"
     return f'is.number("{name}", {name}, {unless}({low} && {name} < {_literal(rule.high)}), "{rule.words}");'
 

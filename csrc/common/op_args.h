@@ -108,9 +108,10 @@ struct StepOptions {
   void check(Checks& is) const {
     is.like("mean", mean, Dtype::kSame, kWritten);
     is.like("mask", mask, Dtype::kBool, 0);
-    is.no_nan("low", low);
-    is.no_nan("high", high);
-    is.no_nan("score_clip", score_clip);
+    is.limit("low", low, false);
+    is.limit("high", high, false);
+    is.at_least("high", high, "low", low);
+    is.limit("score_clip", score_clip, true);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
   }
@@ -228,8 +229,9 @@ struct CorrectorStep {
     is.number("factor", factor, (factor >= 0 && factor < INFINITY), ">= 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.like("mask", mask, Dtype::kBool, 0);
-    is.no_nan("low", low);
-    is.no_nan("high", high);
+    is.limit("low", low, false);
+    is.limit("high", high, false);
+    is.at_least("high", high, "low", low);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
   }
@@ -333,12 +335,13 @@ struct ChainSteps {
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
     is.batch("diverged", diverged, Dtype::kLong, kContiguous | kWritten);
-    is.no_nan("low", low);
-    is.no_nan("high", high);
+    is.limit("low", low, false);
+    is.limit("high", high, false);
+    is.at_least("high", high, "low", low);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
     is.like("mask", mask, Dtype::kBool, 0);
-    is.no_nan("score_clip", score_clip);
+    is.limit("score_clip", score_clip, true);
     is.schedule("step_size", step_size_rows, Dtype::kReal, 0, step_size_per_step, n_steps);
     is.schedule("temperature", temperature_rows, Dtype::kReal, 0, temperature_per_step, n_steps);
     is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
@@ -639,9 +642,10 @@ struct UnderdampedChain {
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
     is.like("mask", mask, Dtype::kBool, 0);
-    is.no_nan("low", low);
-    is.no_nan("high", high);
-    is.no_nan("score_clip", score_clip);
+    is.limit("low", low, false);
+    is.limit("high", high, false);
+    is.at_least("high", high, "low", low);
+    is.limit("score_clip", score_clip, true);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
     density.check(is);
@@ -701,8 +705,9 @@ struct PredictorCorrector {
     is.together("states", states.has_value(), "thin", thin.has_value());
     is.between("thin", thin, 1, INT64_MAX);
     is.like("mask", mask, Dtype::kBool, 0);
-    is.no_nan("low", low);
-    is.no_nan("high", high);
+    is.limit("low", low, false);
+    is.limit("high", high, false);
+    is.at_least("high", high, "low", low);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
     is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
@@ -946,6 +951,8 @@ struct LossTerms {
   template <class Checks>
   void check(Checks& is) const {
     is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
+    is.number("kappa", kappa, kappa_rows.has_value() || !over_kappa2 || (kappa > 0 && kappa < INFINITY), "> 0 and finite");
+    is.number("kappa", kappa, kappa_rows.has_value() || !kappa_positive.value_or(false) || (kappa >= 0 && kappa < INFINITY), ">= 0 and finite");
     is.number("lam", lam, lam_rows.has_value() || (lam > -INFINITY && lam < INFINITY), "finite");
     is.number("mu", mu, mu_rows.has_value() || (mu > -INFINITY && mu < INFINITY), "finite");
     is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");

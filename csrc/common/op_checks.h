@@ -104,8 +104,14 @@ class OpChecks {
   void number(const char* name, double value, bool fits, const char* expected) {
     if (!fits) fail(op_, ": ", name, " must be ", expected, ", got ", value);
   }
-  void no_nan(const char* name, std::optional<double> value) {
+  void limit(const char* name, std::optional<double> value, bool positive) {
     if (value && *value != *value) fail(op_, ": ", name, " must not be NaN");
+    if (value && positive && *value <= 0) fail(op_, ": ", name, " must be > 0, got ", *value);
+  }
+  void at_least(const char* name, std::optional<double> value, const char* other,
+                std::optional<double> least) {
+    if (value && least && *value < *least)
+      fail(op_, ": ", name, " must be >= ", other, ", ", *least, ", got ", *value);
   }
   void together(const char* name, bool given, const char* other, bool other_given) {
     if (given != other_given) fail(op_, ": ", name, " and ", other, " must both be given, or neither");

@@ -11,8 +11,10 @@ from .types import (
     LIKE,
     SAMPLES,
     Biases,
+    Clip,
+    High,
     Layout,
-    Limit,
+    Low,
     Name,
     NotNegative,
     Params,
@@ -41,12 +43,12 @@ class ChainSteps(NamedTuple):
     )
     thin: Annotated[int | None, Between(1)] = None
     diverged: Annotated[Tensor | None, Is(Shape.BATCH, Dtype.LONG, contiguous=True), Written] = None
-    low: Limit = None
-    high: Limit = None
+    low: Low = None
+    high: High = None
     seeds: PerSample = None
     ids: PerSample = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    score_clip: Limit = None
+    score_clip: Clip = None
 
 
 class LangevinChain(NamedTuple):
@@ -95,9 +97,9 @@ class UnderdampedChain(NamedTuple):
     )
     thin: Annotated[int | None, Between(1)] = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    low: Limit = None
-    high: Limit = None
-    score_clip: Limit = None
+    low: Low = None
+    high: High = None
+    score_clip: Clip = None
     seeds: PerSample = None
     ids: PerSample = None
 
@@ -123,7 +125,7 @@ class PredictorCorrector(NamedTuple):
     )
     thin: Annotated[int | None, Between(1)] = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    low: Limit = None
-    high: Limit = None
+    low: Low = None
+    high: High = None
     seeds: PerSample = None
     ids: PerSample = None

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 from torch import Tensor
 
-from .._arguments import Between, Dtype, Is, Shape, Written
+from .._arguments import Between, Dtype, Is, Number, Shape, Where, Written
 from .types import LIKE, REDUCTIONS, SAMPLES, Finite, PerSample, Rows
 
 
@@ -14,7 +14,12 @@ class LossTerms(NamedTuple):
     """The arguments of the denoising losses after the prediction: the coefficients and the noise of
     the residual (kappa pred + lam z) + mu x0, the weight and the reduction."""
 
-    kappa: Finite
+    kappa: Annotated[
+        float,
+        Number(),
+        Where("over_kappa2", Number(0.0, low_open=True)),
+        Where("kappa_positive", Number(0.0)),
+    ]
     lam: Finite
     mu: Finite
     weight: Finite

@@ -10,8 +10,10 @@ from .._arguments import Apart, Dtype, Is, Shape, Written
 from .types import (
     LIKE,
     SAMPLES,
+    Clip,
     Finite,
-    Limit,
+    High,
+    Low,
     Name,
     NotNegative,
     Params,
@@ -48,9 +50,9 @@ class StepOptions(NamedTuple):
 
     mean: Annotated[Tensor | None, LIKE, Written] = None
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    low: Limit = None
-    high: Limit = None
-    score_clip: Limit = None
+    low: Low = None
+    high: High = None
+    score_clip: Clip = None
     seeds: PerSample = None
     ids: PerSample = None
 
@@ -94,8 +96,8 @@ class CorrectorStep(NamedTuple):
     name: Name
     together: bool
     mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
-    low: Limit = None
-    high: Limit = None
+    low: Low = None
+    high: High = None
     seeds: PerSample = None
     ids: PerSample = None
 

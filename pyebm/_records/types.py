@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from .._arguments import Between, Dtype, Is, NoNan, Number, Shape
+from .._arguments import Between, Dtype, Is, Limit, Number, Shape
 
 # The closed-form targets with kernels: an op's ``target`` is an index in this list.
 # csrc/common/targets.h has the same list.
@@ -47,6 +47,8 @@ Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
 Finite = Annotated[float, Number()]
 Positive = Annotated[float, Number(0.0, low_open=True)]
 NotNegative = Annotated[float, Number(0.0)]
-Limit = Annotated[float | None, NoNan]
+Low = Annotated[float | None, Limit()]
+High = Annotated[float | None, Limit(at_least="low")]
+Clip = Annotated[float | None, Limit(positive=True)]
 Layout = Annotated[Tensor, Is(Shape.FLAT, Dtype.LONG, contiguous=True, on_host=True)]
 Biases = Annotated[Tensor | None, Is(Shape.TABLE, Dtype.WORK, contiguous=True)]

@@ -159,9 +159,9 @@ def _together(x: Tensor, g: Tensor, noise: Normals) -> tuple[Tensor, Tensor, Nor
     """x and g as PyTorch's operators would combine them: x in the wider dtype, and both broadcast.
     The noise was drawn for x; where g is larger, the same normals serve all of it."""
     shape = broadcast("step", "the network's output", g, x)
-    if g.dtype in FLOATS:
+    if g.dtype is not x.dtype and g.dtype in FLOATS:
         x = x.to(torch.promote_types(x.dtype, g.dtype))
-    if g.shape == x.shape:
+    if g.shape == shape == x.shape:
         return x, g, noise
     if math.prod(shape) > x.numel():
         noise = noise.randn(x.shape, device=x.device) if isinstance(noise, Noise) else noise
@@ -173,6 +173,8 @@ def broadcast(op: str, name: str, value: Tensor, x: Tensor, x_name: str = "the s
     value would be one for a channel, or for a column."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+    if value.shape == x.shape:
+        return x.shape
     try:
         if value.dim() == x.dim():
             shape: torch.Size = torch.broadcast_shapes(value.shape, x.shape)

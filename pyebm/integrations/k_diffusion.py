@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from ._packages import require
 from ._saved import Saved
 
 require("k_diffusion")
+from k_diffusion import config as theirs  # noqa: E402
 from k_diffusion import layers  # noqa: E402
 
 from ._k_denoisers import (  # noqa: E402
@@ -109,6 +111,26 @@ class Denoiser(Saved, layers.Denoiser):
         known = self.weighting in (self._weighting_soft_min_snr, self._weighting_snr)
         weights = self.weighting(sigma.double() if known else sigma)
         return weights.double() if isinstance(weights, Tensor) else weights
+
+
+# The classes that make_denoiser_wrapper puts ours in place of.
+_OURS = {layers.Denoiser: Denoiser}
+
+
+def make_denoiser_wrapper(config: dict[str, Any]) -> Callable[[Any], Any]:
+    """k-diffusion's ``K.config.make_denoiser_wrapper``, through which its train.py makes its
+    Denoiser: ours, with the configuration's options. Those configurations whose class has none of
+    ours (with a variance, or of the simple loss) stay k-diffusion's.
+
+    Example:
+        >>> from pyebm.integrations.k_diffusion import make_denoiser_wrapper
+        >>> type(make_denoiser_wrapper({"model": {"sigma_data": 0.5}})(None)).__module__
+        'pyebm.integrations.k_diffusion'
+    """
+    made: Callable[[Any], Any] = theirs.make_denoiser_wrapper(config)
+    if not isinstance(made, partial) or made.func not in _OURS:
+        return made
+    return partial(_OURS[made.func], *made.args, **made.keywords)
 
 
 def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor], Tensor]:

@@ -56,8 +56,8 @@ def anneal_dsm_score_estimation(
         scorenet: ``scorenet(x, labels)``, the score.
         samples: (B, ...).
         sigmas: the noise levels (L,).
-        labels: the level of each sample, (B,) in int64; None draws them from torch's default
-            generator.
+        labels: the level of each sample, (B,) in int64 or int32; None draws them from torch's
+            default generator.
         anneal_power: p.
         hook: called as ``hook(losses, labels)`` with the loss of each sample, (B,).
         noise: as in the module's docstring; or the normals themselves, like samples. A Noise is
@@ -264,12 +264,13 @@ def _check_labels(call: str, labels: Any, batch: int, count: int) -> None:
     out of range stops the process when it is used."""
     if (
         not isinstance(labels, Tensor)
-        or labels.dtype != torch.int64
+        or labels.dtype not in (torch.int64, torch.int32)
         or labels.is_nested
         or labels.shape != (batch,)
     ):
         raise TypeError(
-            f"{call}: labels must be int64, the level of each of {batch} samples, got {shown(labels)}"
+            f"{call}: labels must be int64 or int32, the level of each of {batch} samples, got"
+            f" {shown(labels)}"
         )
     if (
         readable(labels)

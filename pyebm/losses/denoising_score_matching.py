@@ -188,15 +188,15 @@ def _squared(sigma: Coefficient) -> Coefficient:
 
 
 def _levels(sigma: Any, x: Tensor, noise: Noise) -> Coefficient:
-    batch, drawn = x.shape[0], beside(noise, LEVELS)
+    batch = x.shape[0]
     if isinstance(sigma, (LogUniform, LogNormal)):
-        return sigma.draw(batch, drawn, x.device)
+        return sigma.draw(batch, beside(noise, LEVELS), x.device)
     if not isinstance(sigma, (list, tuple)):
         return sigma  # type: ignore[no-any-return]
     ladder = checked_list(_OP, "sigma", sigma)
     if not ladder or not all(0.0 < level < math.inf for level in ladder):
         raise ValueError(f"{_OP}: sigma must be a ladder of numbers > 0, finite, got {shown(sigma)}")
-    rungs = (len(ladder) * _uniform(batch, drawn, x.device)).long().clamp(max=len(ladder) - 1)
+    rungs = (len(ladder) * _uniform(batch, beside(noise, LEVELS), x.device)).long().clamp(max=len(ladder) - 1)
     return torch.tensor(ladder, dtype=torch.float64, device=x.device)[rungs]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import diagnostics
 from .._checks import check_plain, check_samples, check_tensor
+from .._name import readable
 from .._options import checked_count, checked_keys, shown
 from ..noise import Noise, as_noise
 from ._extra import check_extra, check_numbers
@@ -56,20 +57,46 @@ class State:
             object.__setattr__(self, "noise", noise if type(noise) is Noise else noise.at())
 
     def state_dict(self) -> dict[str, Any]:
-        """A dict of tensors and plain numbers, for ``torch.save``."""
-        return {"version": _VERSION, "x": self.x, "noise": self.noise.state_dict(), "extra": dict(self.extra)}
+        """A dict of tensors and plain numbers, for ``torch.save``.
+
+        ``not_finite`` counts the infinite and NaN numbers of x and extra, which chains that diverge
+        leave there, so that a file which was damaged since is not taken for such a run. On a GPU
+        the count waits for the device.
+        """
+        return {
+            "version": _VERSION,
+            "x": self.x,
+            "noise": self.noise.state_dict(),
+            "extra": dict(self.extra),
+            "not_finite": _not_finite(self),
+        }
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> State:
         """The State that ``state_dict()`` described.
 
         Raises TypeError or ValueError for a dict that no run can leave: another version, other
-        keys, tensors of another kind or shape, a step size or a mass that is not > 0 and finite.
+        keys, tensors of another kind or shape, a step size or a mass that is not > 0 and finite,
+        other infinite or NaN numbers than were saved.
         """
-        checked_keys("State", "state", state, ("version", "x", "noise", "extra"), _VERSION)
+        checked_keys("State", "state", state, ("version", "x", "noise", "extra", "not_finite"), _VERSION)
         made = cls(state["x"], Noise.from_state_dict(state["noise"]), state["extra"])
         check_numbers("State", made.extra)
+        saved, found = state["not_finite"], _not_finite(made)
+        if found is not None and (type(saved) is not int or saved != found):
+            raise ValueError(
+                "State: not_finite must be the count of infinite and NaN numbers in x and extra, which is"
+                f" {found}, got {shown(saved)}: these are not the numbers that were saved"
+            )
         return made
+
+
+def _not_finite(state: State) -> int | None:
+    """None where no numbers can be read: on the meta device, or while code is traced."""
+    tensors = (state.x, *state.extra.values())
+    if any(tensor.is_meta or not readable(tensor) for tensor in tensors):
+        return None
+    return sum(int((~tensor.isfinite()).sum()) for tensor in tensors)
 
 
 @dataclass(frozen=True, eq=False)  # tensors don't compare to one truth

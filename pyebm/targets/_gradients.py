@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _unflatten_dense_tensors
 
 from .. import _ops, reference
 from .._derivatives import differentiated_again
@@ -92,16 +93,14 @@ class Kept:
         the energy or of the score."""
         if grad is None:
             return (None,) * self.count
-        found: list[Tensor | None] = list(grad.split_with_sizes(self.wiring.sizes))
-        for place, (shape, need) in enumerate(
-            zip(self.wiring.shapes, ctx.needs_input_grad[-self.count :], strict=True)
-        ):
-            part = found[place]
-            if not need or (place == self.wiring.idle and not of_energy):
-                found[place] = None
-            elif len(shape) != 1 and part is not None:
-                found[place] = part.view(shape)
-        return found
+        # One call into C for all views; as many calls from here would take twice as long.
+        found = _unflatten_dense_tensors(grad, ctx.saved_tensors[-self.count :])
+        idle = None if of_energy else self.wiring.idle
+        needed = ctx.needs_input_grad[-self.count :]
+        return [
+            part if need and place != idle else None
+            for place, (part, need) in enumerate(zip(found, needed, strict=True))
+        ]
 
     def composed(
         self, ctx: Any, value: Callable[..., Tensor], above: Tensor, of_energy: bool

@@ -42,6 +42,7 @@ class Reading:
         ]
         self._shapes = [None if tensor is None else tensor.shape for tensor in self.tensors()]
         self._wirings: dict[torch.dtype, Wiring] = {}
+        self._quadratics: dict[torch.dtype, tuple[float, Tensor]] = {}
 
     def tensors(self) -> list[Tensor | None]:
         """Each layer's current weight and bias."""
@@ -95,6 +96,19 @@ class Reading:
             make = partial(wiring_of, kind, self.dim, self.layers, dtype)
             self._wirings[dtype] = kept = in_mode(make, grad=False)
         return kept
+
+    def quadratic_as(self, dtype: torch.dtype, quadratic: Tensor) -> Tensor:
+        """The coefficient in this dtype. The copy is kept as long as the number stays the same,
+        since a look at the number takes a tenth of a conversion."""
+        if quadratic.dtype is dtype:
+            return quadratic
+        if quadratic.requires_grad or not readable((quadratic,)):
+            return quadratic.to(dtype)
+        value = quadratic.item()
+        kept = self._quadratics.get(dtype)
+        if kept is None or kept[0] != value:
+            self._quadratics[dtype] = kept = (value, in_mode(lambda: quadratic.to(dtype), grad=False))
+        return kept[1]
 
 
 def dim_of(owner: str, layers: Sequence[Layer], condition: int, last: int | None) -> int:
@@ -169,9 +183,8 @@ class Wiring(NamedTuple):
     """Each layer's that has no bias."""
     seen: tuple[int | None, ...]
     """The columns of each weight that are not a condition's, where there are others."""
-    shapes: tuple[torch.Size, ...]
-    """Of the parts of params in their order."""
     sizes: tuple[int, ...]
+    """Of the parts of params in their order."""
     total: int
     idle: int | None
     """The place of the bias that an energy's score does not depend on: the last one's, where no
@@ -191,19 +204,17 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
     numbers = torch.tensor([layer.number for layer in layers], dtype=dtype, device=device)
     seen: list[int | None] = []
     zeros: list[Tensor | None] = []
-    shapes: list[torch.Size] = []
+    sizes: list[int] = []
     width = 0
     for layer in layers:
         outputs, inputs = layer.weight.shape
         columns = width + dim if layer.skip or not width else width
         seen.append(None if columns == inputs else columns)
         zeros.append(torch.zeros(outputs, dtype=dtype, device=device) if layer.bias is None else None)
-        shapes += [torch.Size((outputs, columns)), torch.Size((outputs,)), torch.Size((1,))]
+        sizes += [outputs * columns, outputs, 1]
         width = outputs
-    shapes.append(torch.Size(()))
-    sizes = tuple(shape.numel() for shape in shapes)
-    idle = len(shapes) - 3 if kind == 0 and layers[-1].activation == "identity" else None
-    return Wiring(layout, numbers.split(1), tuple(zeros), tuple(seen), tuple(shapes), sizes, sum(sizes), idle)
+    idle = len(sizes) - 2 if kind == 0 and layers[-1].activation == "identity" else None
+    return Wiring(layout, numbers.split(1), tuple(zeros), tuple(seen), (*sizes, 1), sum(sizes) + 1, idle)
 
 
 def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor]:
@@ -220,7 +231,7 @@ def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor
         part = zeros if bias is None else bias
         assert part is not None
         parts += (weight, part, number) if same else (weight.to(dtype), part.to(dtype), number)
-    parts.append(quadratic if quadratic.dtype is dtype else quadratic.to(dtype))
+    parts.append(reading.quadratic_as(dtype, quadratic))
     return parts
 
 

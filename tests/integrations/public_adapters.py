@@ -111,6 +111,7 @@ CALLS: dict[str, Call] = {
             "n_steps_each": count(),
             "step_lr": number(0),
             "noise": optional,
+            "verbose": flag,
         },
     ),
     "EDMLoss": Call(

@@ -3,6 +3,7 @@ they were."""
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from cases import assert_equal
 
 from pyebm import Noise
-from pyebm.samplers import HMC, MALA, State, Trajectory, UnderdampedLangevin
+from pyebm.samplers import HMC, MALA, Langevin, State, Trajectory, UnderdampedLangevin
 
 X = Noise(1).randn((3, 4))
 
@@ -87,7 +88,9 @@ class TestExtra:
             for bad in (math.nan, math.inf, -1.0 if name in ("step_size", "inverse_mass") else -math.inf):
                 value.fill_(bad)
                 if name in ("velocity", "window_mean", "window_square"):
-                    State.from_state_dict(state)
+                    with pytest.raises(ValueError, match="not_finite must be the count"):
+                        State.from_state_dict(state)
+                    State.from_state_dict({**state, "not_finite": value.numel()})
                     continue
                 with pytest.raises(ValueError, match=f"{name} must be"):
                     State.from_state_dict(state)
@@ -123,6 +126,39 @@ class TestExtra:
 def test_a_state_dict_that_no_run_leaves(change, match):
     with pytest.raises((TypeError, ValueError), match=match):
         State.from_state_dict({**State(X, 0).state_dict(), **change})
+
+
+@pytest.mark.parametrize("damage", [math.nan, math.inf, -math.inf])
+def test_a_number_that_was_spoilt_is_no_divergence(damage):
+    state = left("velocity")
+    state["x"].view(-1)[1] = damage
+    with pytest.raises(ValueError, match=r"not_finite must be the count .* which is 1, got 0"):
+        State.from_state_dict(state)
+    for count in (None, 1.0, True, "1"):
+        with pytest.raises(ValueError, match="not_finite must be the count"):
+            State.from_state_dict({**state, "not_finite": count})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_run_that_diverged_goes_on(dtype):
+    """Its chains stay as they are, and those beside them go on."""
+    sampler = Langevin(lambda x: -(x**3), 0.01)
+    x = torch.tensor([[0.1], [100.0]], dtype=dtype)
+    half = sampler(State(x, Noise(1)), 20)
+    assert not half.x[1].isfinite()
+    file = io.BytesIO()
+    torch.save(half.state_dict(), file)
+    file.seek(0)
+    loaded = State.from_state_dict(torch.load(file, weights_only=True))
+    a, b = (sampler(state, 3).x for state in (half, loaded))
+    assert torch.equal(a[0], b[0])
+    assert not b[1].isfinite()
+
+
+def test_a_state_on_meta_has_no_count():
+    state = State(X.to("meta"), 0).state_dict()
+    assert state["not_finite"] is None
+    assert State.from_state_dict(state).x.is_meta
 
 
 def test_more_was_learned_than_done():

@@ -65,10 +65,11 @@ class Kept {
       write_numbers(states_, ((step + 1) / every_ - 1) * elements_ + block.first, block.count, x);
     }
     const auto& kernels = kernels_of<T>();
-    if (!bad_ || kernels.all_finite(block.count, x)) return;
+    constexpr T kLowest = std::numeric_limits<T>::lowest();
+    if (!bad_ || kernels.all_within(block.count, x, kLowest)) return;
     for (int64_t row = 0; row < block.rows; ++row) {
       int64_t& first = bad_[block.sample + row];
-      if (first < 0 && !kernels.all_finite(block.width, x + row * block.width)) first = step;
+      if (first < 0 && !kernels.all_within(block.width, x + row * block.width, kLowest)) first = step;
     }
   }
 

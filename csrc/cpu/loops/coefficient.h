@@ -2,12 +2,23 @@
 // element.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
 #include <cmath>
 #include <limits>
 
 #include "tensor_view.h"
 
 namespace pyebm {
+
+template <class T>
+const ChunkKernels::Of<T>& kernels_of() {
+  if constexpr (std::is_same_v<T, double>)
+    return chunk_kernels().f64;
+  else
+    return chunk_kernels().f32;
+}
 
 // A coefficient: one number, or float32/float64 values.
 class Coefficient {
@@ -83,7 +94,7 @@ class Coefficient {
 
   // The public calls check plain numbers; values that came as a tensor are checked here.
   void require_finite(const char* op, const char* name) const {
-    if (is_double_ ? all_finite<double>() : all_finite<float>()) return;
+    if (is_double_ ? all_within<double>(kAny) : all_within<float>(kAny)) return;
     for (int64_t b = 0; b < count_; ++b) {
       if (!std::isfinite((*this)[b]))
         fail(op, ": ", name, " must be finite, got ", (*this)[b], " for sample ", b);
@@ -91,7 +102,8 @@ class Coefficient {
   }
   const Coefficient& require(const char* op, const char* name, bool positive,
                              const char* one = "sample") const {
-    if (is_double_ ? all_within<double>(positive) : all_within<float>(positive)) return *this;
+    const Sign sign = positive ? kPositive : kNotNegative;
+    if (is_double_ ? all_within<double>(sign) : all_within<float>(sign)) return *this;
     for (int64_t b = 0; b < count_; ++b) {
       const double value = (*this)[b];
       if (!std::isfinite(value) || value < 0 || (positive && value == 0)) {
@@ -103,6 +115,8 @@ class Coefficient {
   }
 
  private:
+  enum Sign { kAny, kNotNegative, kPositive };
+
   template <class S, class T>
   void copy(const S* from, int64_t n, T* out) const {
     if (stride_ == 1) {
@@ -112,31 +126,24 @@ class Coefficient {
     }
   }
 
+  // Checks many values at a time. The slower search for the first bad value runs only where this
+  // check fails: for bad values, for strides, and for a positive number that is subnormal, which a
+  // thread that flushes them would take for zero.
   template <class S>
-  bool all_finite() const {
-    const S* values = static_cast<const S*>(data_);
-    int good = 1;
-    for (int64_t b = 0; b < count_; ++b) {
-      const S value = values[b * stride_];
-      good &= (value <= std::numeric_limits<S>::max()) & (value >= std::numeric_limits<S>::lowest());
-    }
-    return good;
-  }
-
-  // Checks many values at a time, so that the slower search for the first bad value runs only where
-  // this check fails.
-  template <class S>
-  bool all_within(bool positive) const {
+  bool all_within(Sign sign) const {
     if (stride_ > 1) return false;
+    using Limits = std::numeric_limits<S>;
+    const S least = sign == kPositive ? Limits::min() : sign == kNotNegative ? S(0) : Limits::lowest();
     const S* values = static_cast<const S*>(data_);
-    const int64_t count =
-        stride_ ? count_
-                : std::min<int64_t>(count_, 1);  // an expanded tensor has one value, and no other memory
-    int good = 1;
-    for (int64_t b = 0; b < count; ++b) {
-      good &=
-          ((values[b] > 0) | (!positive & (values[b] == 0))) & (values[b] <= std::numeric_limits<S>::max());
-    }
+    // An expanded tensor has one value, and no other memory.
+    const int64_t count = stride_ ? count_ : std::min<int64_t>(count_, 1);
+    const auto& kernels = kernels_of<S>();
+    constexpr int64_t kWorthAThread = 1 << 16;
+    if (count <= kWorthAThread) return kernels.all_within(count, values, least);
+    std::atomic<bool> good{true};
+    torch::stable::parallel_for(0, count, kWorthAThread, [&](int64_t begin, int64_t end) {
+      if (!kernels.all_within(end - begin, values + begin, least)) good = false;
+    });
     return good;
   }
 

@@ -112,15 +112,15 @@ class LossNoise {
   Buffer<Z> work_;
 };
 
-// Calls work(chunk, operands, numbers, out_buffer, extra_buffer) for the chunks [begin, end).
-template <class T, class Z, class Work>
-void for_each_loss_chunk(const Shape& shape, int64_t begin, int64_t end, const Tensor& pred,
-                         const std::optional<Tensor>& z, const std::optional<Tensor>& x0,
-                         const NoiseSource* noise, Work work) {
+// Calls make() once a thread to get its work, and work(chunk, operands, numbers, out_buffer,
+// extra_buffer) for all chunks. A thread takes whole runs of `span` chunks, in order.
+template <class T, class Z, class Make>
+void for_each_loss_chunk(const Shape& shape, int64_t span, const Tensor& pred, const std::optional<Tensor>& z,
+                         const std::optional<Tensor>& x0, const NoiseSource* noise, Make make) {
   const View pred_view(pred), z_view(z), x0_view(x0);
-  for_each_chunk(shape, begin, end, [&] {
-    return [&, z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(), x0_work = Buffer<T>(),
-            out_work = Buffer<T>(), extra_work = Buffer<T>(),
+  for_each_chunk(shape, span, [&] {
+    return [&, work = make(), z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(),
+            x0_work = Buffer<T>(), out_work = Buffer<T>(), extra_work = Buffer<T>(),
             numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
       const LossOperands<T, Z> operands{
           pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),

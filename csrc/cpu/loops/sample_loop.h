@@ -107,14 +107,6 @@ void with_rows(const Chunk& chunk, const Coefficient& of, Body body) {
   body(int64_t{1}, chunk.count, of.rows(0, 1, room));
 }
 
-template <class T>
-const ChunkKernels::Of<T>& kernels_of() {
-  if constexpr (std::is_same_v<T, double>)
-    return chunk_kernels().f64;
-  else
-    return chunk_kernels().f32;
-}
-
 template <class T, class Z>
 const ChunkKernels::LossOf<T, Z>& loss_kernels_of() {
   if constexpr (std::is_same_v<Z, double>)
@@ -251,20 +243,22 @@ class NoiseSource {
   const int64_t* ids_ = nullptr;
 };
 
-// Calls make() once a thread to get a body, and calls body(chunk, index) for the chunks [begin,
-// end). The result never depends on the threads.
+// Calls make() once a thread to get a body, and calls body(chunk, index) for all chunks. A thread
+// takes whole runs of `span` chunks, in order. The result never depends on the threads.
 template <class Make>
-void for_each_chunk(const Shape& shape, int64_t begin, int64_t end, Make make) {
+void for_each_chunk(const Shape& shape, int64_t span, Make make) {
   const auto some = [&](int64_t from, int64_t to) {
     auto body = make();
-    for (int64_t index = from; index < to; ++index) body(Chunk(shape, index), index);
+    for (int64_t index = from * span; index < std::min(to * span, shape.chunks); ++index)
+      body(Chunk(shape, index), index);
   };
-  if (end - begin <= kGrain) return some(begin, end);  // as torch would, without the way through it
-  torch::stable::parallel_for(begin, end, kGrain, some);
+  const int64_t spans = (shape.chunks + span - 1) / span;
+  if (shape.chunks <= kGrain) return some(0, spans);  // as torch would, without the way through it
+  torch::stable::parallel_for(0, spans, std::max<int64_t>(kGrain / span, 1), some);
 }
 template <class Make>
 void for_each_chunk(const Shape& shape, Make make) {
-  for_each_chunk(shape, 0, shape.chunks, make);
+  for_each_chunk(shape, 1, make);
 }
 
 }  // namespace pyebm

@@ -20,17 +20,16 @@ double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
   return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-// Adds the losses of n samples, block by block, to the total, and writes them to `each` unless it
-// is null. `partial` has one sum for each of a sample's parts; where `weighted`, these sums contain
-// the elements' weights already.
+// Sums the losses of n samples, whose first one begins a block, into one number a block, and writes
+// them to `each` unless it is null. `partial` has one sum for each of a sample's parts; where
+// `weighted`, these sums contain the elements' weights already.
 template <class T, class Loss>
-void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n, int64_t parts,
-         const T* partial, Loss* each, double& total) {
+void sum_blocks(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n,
+                int64_t parts, const T* partial, Loss* each, double* blocks) {
   double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
   std::fill(std::begin(weights), std::end(weights), 1.0);
   const bool same = weighted || !c.weights_change();
   if (same && !weighted) c.weights(sample, c.kSamplesAtOnce, shape, weights);
-  double sum = total;
   for (int64_t done = 0; done < n; done += c.kSamplesAtOnce) {
     const int64_t some = std::min(c.kSamplesAtOnce, n - done);
     if (!same) c.weights(sample + done, some, shape, weights);
@@ -41,9 +40,8 @@ void add(const Coefficients& c, const Shape& shape, bool weighted, int64_t sampl
       losses[i] = (parts > 1 ? losses[i] : static_cast<double>(sums[i])) * weights[i];
     if (each) std::copy(losses, losses + some, each + sample + done);
     std::fill(losses + some, std::end(losses), 0.0);
-    sum += sum_of_block(losses);
+    *blocks++ = sum_of_block(losses);
   }
-  total = sum;
 }
 
 // Calls body with a float* or a double* to the loss, since a float32 prediction may have a float64
@@ -65,7 +63,8 @@ Coefficients coefficients(const Tensor& pred, const args::LossTerms& terms,
                        {1.0, from_above, elements}}});
   if (terms.over_kappa2 || terms.kappa_positive.value_or(false))
     runs[0].require("dsm_loss", "sigma", terms.over_kappa2);
-  runs[0].require_finite("denoising_loss", "kappa");
+  else
+    runs[0].require_finite("denoising_loss", "kappa");
   runs[1].require_finite("denoising_loss", "lam");
   runs[2].require_finite("denoising_loss", "mu");
   runs[3].require_finite("denoising_loss", "weight");
@@ -92,45 +91,48 @@ void denoising_loss(const args::DenoisingLoss& args) {
       using T = decltype(type);
       using Z = decltype(z_type);
       const auto& kernels = loss_kernels_of<T, Z>();
-      for_each_loss_chunk<T, Z>(
-          shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
-          [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
-            T* target = loss_view.target(chunk.first, work);
-            if (c.by_parts(chunk)) {
-              c.for_each_part(numbers, chunk, kWeights,
-                              [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
-                                kernels.elementwise(rows, n, shifted(in, at), of, target + at);
-                              });
-            } else {
-              kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
-            }
-            loss_view.written(chunk.first, chunk.count, target);
-          });
+      for_each_loss_chunk<T, Z>(shape, 1, pred, z, x0, source ? &*source : nullptr, [&] {
+        return [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
+          T* target = loss_view.target(chunk.first, work);
+          if (c.by_parts(chunk)) {
+            c.for_each_part(numbers, chunk, kWeights,
+                            [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+                              kernels.elementwise(rows, n, shifted(in, at), of, target + at);
+                            });
+          } else {
+            kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
+          }
+          loss_view.written(chunk.first, chunk.count, target);
+        };
+      });
     });
     return;
   }
   // A sample has one partial sum per chunk. The shape alone fixes these sums and the order in which
-  // they are added. Very many samples are taken some at a time, as new memory for all sums costs
-  // more than the sums.
-  constexpr int64_t kSumsAtOnce = 1 << 16;
-  const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1);
-  constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;  // no block of the sum is cut
-  const int64_t span = shape.samples_per_chunk ? kSumsAtOnce / shape.samples_per_chunk / kBlock * kBlock
-                                               : std::max<int64_t>(shape.chunks, 1);
-  const int64_t samples = shape.samples_per_chunk ? span * shape.samples_per_chunk : shape.samples;
+  // they are added. Small samples are taken in runs of chunks that hold whole blocks, whose partial
+  // sums stay in a thread's cache; new memory for the sums of a whole batch costs more than they do.
+  const int64_t parts = std::max<int64_t>(shape.chunks_per_sample, 1), of_chunk = shape.samples_per_chunk;
+  constexpr int64_t kBlock = Coefficients::kSamplesAtOnce;
+  const int64_t span = of_chunk ? kBlock / std::gcd(kBlock, of_chunk) : 1;
   const bool weighted = shape.chunks && c.weighs_elements(shape);
+  std::vector<double> blocks((shape.samples + kBlock - 1) / kBlock);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    std::vector<T> partial(std::min(samples, shape.samples) * parts);
     with_loss_result(args.loss, [&](auto* result) {
-      using Loss = std::remove_pointer_t<decltype(result)>;
-      double total = 0;
-      for (int64_t first = 0, chunk = 0; first < shape.samples; first += samples, chunk += span) {
-        const auto work = [&](const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) {
+      const auto reduce = [&](int64_t first, int64_t n, const T* partial) {
+        sum_blocks(c, shape, weighted, first, n, parts, partial, reduction == kSample ? result : nullptr,
+                   blocks.data() + first / kBlock);
+      };
+      std::vector<T> of_large_samples(of_chunk ? 0 : shape.samples * parts);
+      for_each_loss_chunk<T, Z>(shape, span, pred, z, x0, source ? &*source : nullptr, [&] {
+        return [&, of_run = std::vector<T>(std::min(span * of_chunk, shape.samples)), first = int64_t{0}](
+                   const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) mutable {
           T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
-          T* sums = partial.data() + (part.sample - first) * parts + part.element / kChunk;
+          if (of_chunk) first = part.sample / (span * of_chunk) * (span * of_chunk);
+          T* partial = of_chunk ? of_run.data() : of_large_samples.data();
+          T* sums = partial + (part.sample - first) * parts + part.element / kChunk;
           if (c.runs.by_rows(part)) {
             const Wanted wanted = target || weighted ? kWeightsAndGradients : kResiduals;
             c.for_each_part(numbers, part, wanted, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
@@ -143,13 +145,15 @@ void denoising_loss(const args::DenoisingLoss& args) {
             kernels_of<T>().sums(part.rows, part.width, terms, sums);
           }
           if (target) grad_view.written(part.first, part.count, target);
+          const int64_t end = part.sample + part.rows;
+          if (of_chunk && (end - first == span * of_chunk || end == shape.samples))
+            reduce(first, end - first, of_run.data());
         };
-        for_each_loss_chunk<T, Z>(shape, chunk, std::min(chunk + span, shape.chunks), pred, z, x0,
-                                  source ? &*source : nullptr, work);
-        add(c, shape, weighted, first, std::min(samples, shape.samples - first), parts, partial.data(),
-            reduction == kSample ? result : nullptr, total);
-      }
-      if (reduction != kSample) *result = static_cast<Loss>(total / c.divisor);
+      });
+      if (!of_chunk) reduce(0, shape.samples, of_large_samples.data());
+      using Loss = std::remove_pointer_t<decltype(result)>;
+      if (reduction != kSample)
+        *result = static_cast<Loss>(std::accumulate(blocks.begin(), blocks.end(), 0.0) / c.divisor);
     });
   });
 }
@@ -168,23 +172,22 @@ void denoising_grad(const args::DenoisingGrad& args) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    for_each_loss_chunk<T, Z>(
-        shape, 0, shape.chunks, pred, z, x0, source ? &*source : nullptr,
-        [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
-          T* target = grad_view.target(chunk.first, work);
-          const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
-          if (c.by_parts(chunk)) {
-            c.for_each_part(numbers, chunk, kWeightsAndGradients,
-                            [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
-                              kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every,
-                                           target + at);
-                            });
-          } else {
-            const Rows<T> rows = c.of_each<T>(numbers, chunk);
-            kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
-          }
-          grad_view.written(chunk.first, chunk.count, target);
-        });
+    for_each_loss_chunk<T, Z>(shape, 1, pred, z, x0, source ? &*source : nullptr, [&] {
+      return [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
+        T* target = grad_view.target(chunk.first, work);
+        const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
+        if (c.by_parts(chunk)) {
+          c.for_each_part(
+              numbers, chunk, kWeightsAndGradients, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
+                kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every, target + at);
+              });
+        } else {
+          const Rows<T> rows = c.of_each<T>(numbers, chunk);
+          kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);
+        }
+        grad_view.written(chunk.first, chunk.count, target);
+      };
+    });
   });
 }
 

@@ -145,19 +145,14 @@ void repeat(int64_t n, int64_t length, int64_t skip, const T* values, T* out) {
   }
 }
 
-// Compares the exponent bits, whose maximum vectorises where a sum of floats would not.
+// The flag has the width of the numbers, so that the loop vectorises.
 template <class T>
-bool all_finite(int64_t n, const T* x) {
-  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  constexpr Bits kInfinite = sizeof(T) == 8 ? Bits{0x7FF} << (sizeof(T) * 8 - 12) : Bits{0xFF} << 23;
-  Bits largest = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    Bits bits;
-    memcpy(&bits, x + i, sizeof bits);
-    bits &= kInfinite;
-    largest = bits > largest ? bits : largest;
-  }
-  return largest != kInfinite;
+bool all_within(int64_t n, const T* x, T least) {
+  using Flag = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  Flag outside = 0;
+  for (int64_t i = 0; i < n; ++i)
+    outside |= ((x[i] >= least) & (x[i] <= std::numeric_limits<T>::max())) ? Flag{0} : Flag{1};
+  return !outside;
 }
 
 // Calls body(i, row) for the elements i of each row; narrow rows, for which a loop each is too

@@ -111,7 +111,8 @@ struct ChunkKernels {
     // Sums each row of numbers, in the order in which LossOf::sums adds. Rows lie one after
     // another.
     void (*sums)(int64_t rows, int64_t width, const T* numbers, T* out);
-    bool (*all_finite)(int64_t n, const T* x);
+    // Whether all numbers are in [least, the largest finite number].
+    bool (*all_within)(int64_t n, const T* x, T least);
     // moved: x + by v; scaled: by x. `by` has one number per row.
     void (*moved)(int64_t rows, int64_t width, const T* x, const T* v, const T* by, T* out);
     void (*scaled)(int64_t rows, int64_t width, const T* x, const T* by, T* out);

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..._options import checked_int, shown
 from ...noise import Noise
-from .._draws import Normals, broadcast, checked_scale, noise_norms, norms, step, step_and_mean
+from .._draws import Normals, broadcast, checked_scale, noise_norms, norms, step, step_and_mean, widened
 from ._named import Generator, Named, check_step
 
 from diffusers import schedulers as theirs  # isort: skip
@@ -63,10 +63,10 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
                 )
             return super().step(model_output, timestep, sample, generator, return_dict)
         check_step("step", model_output, sample, generator)
-        like = model_output
-        wide = torch.promote_types(sample.dtype, model_output.dtype)
+        like, sample = model_output, widened(sample, model_output)
         shape = broadcast("step", "model_output", model_output, sample)
-        sample, model_output = sample.to(wide).expand(shape), model_output.expand(shape)
+        if not model_output.shape == shape == sample.shape:
+            sample, model_output = sample.expand(shape), model_output.expand(shape)
         a, b, of_x0, of_sample, std = self._coefficients(timestep, sample.device)
         limit = (
             self.config.clip_sample_range
@@ -95,8 +95,8 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
     def _has_fixed_variance(self) -> bool:
         """Whether a table can hold the std. diffusers reads the kind from the configuration, and
         whether it is a logarithm from its own attribute."""
-        kinds = self.variance_type, self.config.variance_type
-        return set(kinds) <= _STD.keys() and len({kind == "fixed_small_log" for kind in kinds}) == 1
+        own, said = self.variance_type, self.config.variance_type
+        return own in _STD and said in _STD and (own == said or "fixed_small_log" not in (own, said))
 
     def _coefficients(self, timestep: int | Tensor, device: torch.device) -> list[Any]:
         made_of = (

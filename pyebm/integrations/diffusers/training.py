@@ -30,7 +30,15 @@ class Noised:
     noise: Normals
     alpha: Tensor
     sigma: Tensor
-    prediction_type: str | None
+    scheduler: Any
+
+    @property
+    def prediction_type(self) -> str | None:
+        """The quantity that the scheduler's network predicts; None if its configuration does not
+        say, or means the output of EDM's preconditioned network. A training script may set it
+        after add_noise."""
+        config = getattr(self.scheduler, "config", {})
+        return None if "sigma_data" in config else getattr(config, "prediction_type", None)
 
 
 def add_noise(
@@ -111,7 +119,7 @@ def add_noise(
         noisy = _mixed(wide, input_perturbation * sigma, further(latents.shape, 2)).to(latents.dtype)
     else:
         noisy = _mixed(latents, sigma, noise, alpha)
-    return noisy, Noised(latents, noise, alpha, sigma, _prediction_type(scheduler))
+    return noisy, Noised(latents, noise, alpha, sigma, scheduler)
 
 
 def _coefficients(scheduler: Any, latents: Tensor, timesteps: Any) -> tuple[Tensor, Tensor]:
@@ -155,13 +163,6 @@ _PROBES = (
     (0.0, 1.0, -3.0),
 )  # values of x and z; add_noise turns them into alpha, sigma, and 2 alpha - 3 sigma
 _KNOWN: WeakSet[Any] = WeakSet()
-
-
-def _prediction_type(scheduler: Any) -> str | None:
-    """The quantity that the scheduler's network predicts; None if its configuration does not say,
-    or means the output of EDM's preconditioned network."""
-    config = getattr(scheduler, "config", {})
-    return None if "sigma_data" in config else getattr(config, "prediction_type", None)
 
 
 def loss(

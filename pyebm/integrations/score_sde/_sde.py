@@ -43,11 +43,12 @@ def check_state(call: str, sde: Any, x: Any, t: Any) -> None:
         not isinstance(t, Tensor)
         or t.dtype not in FLOATS
         or t.is_nested
-        or t.shape != (batch,)
+        or t.shape not in ((batch,), (1,))
         or t.device != x.device
     ):
         raise TypeError(
-            f"{call}: t must be the time of each of the {batch} samples of x, on its device, got {shown(t)}"
+            f"{call}: t must be the time of each of the {batch} samples of x, or one for all, on its device,"
+            f" got {shown(t)}"
         )
     if t.layout is not torch.strided:
         raise TypeError(f"{call}: t must be a dense tensor, got layout {t.layout}")
