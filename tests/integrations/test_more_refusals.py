@@ -13,7 +13,7 @@ from public_adapters import images, seeded, with_numbers
 from public_calls import NOISE, Call
 from test_package_refusals import level
 
-from pyebm.integrations import brownian, edm
+from pyebm.integrations import brownian, edm, ncsn, ncsnv2
 
 
 def anything(value: Any) -> list[Any]:
@@ -49,6 +49,7 @@ def nothing() -> dict[str, Call]:
             lambda: {"sigma": 0.25, "sigma_next": 3.0},
             {"sigma": time, "sigma_next": time},
         ),
+        **ncsn_losses(),
         **edm_losses(),
         **edm_samplers(),
     }
@@ -64,6 +65,52 @@ class Denoiser:
     ) -> Any:
         del augment_labels
         return (0.5 * x, torch.zeros_like(sigma)) if return_logvar else 0.5 * x
+
+
+def ncsn_losses() -> dict[str, Call]:
+    def energy(x: Any) -> Any:
+        return x.square().flatten(1).sum(1) if x.dim() > 1 else x.square()
+
+    labels, levels = torch.tensor([0, 1, 1]), torch.tensor([1.0, 0.5])
+    calls = {
+        "dsm": Call(
+            ncsn.dsm,
+            lambda: {"energy_net": energy, "samples": images(), "sigma": 0.5, "noise": NOISE},
+            {"energy_net": refused, "samples": samples, "sigma": number(0), "noise": optional},
+        ),
+        "dsm_score_estimation": Call(
+            ncsn.dsm_score_estimation,
+            lambda: {"scorenet": torch.neg, "samples": images(), "sigma": 0.5, "noise": NOISE},
+            {"scorenet": refused, "samples": samples, "sigma": number(0, True), "noise": optional},
+        ),
+        "anneal_sliced_score_estimation_vr": Call(
+            ncsn.anneal_sliced_score_estimation_vr,
+            lambda: (
+                {"scorenet": lambda x, _: -x, "samples": images(), "labels": labels, "sigmas": levels}
+                | {"noise": NOISE}
+            ),
+            {"scorenet": refused, "labels": refused, "n_particles": count(1, 64), "noise": optional},
+        ),
+        "anneal_Langevin_dynamics_interpolation": Call(
+            ncsnv2.anneal_Langevin_dynamics_interpolation,
+            lambda: (
+                {"x_mod": images(), "scorenet": lambda x, _: -x, "sigmas": [1.0, 0.5]}
+                | {"n_interpolations": 2, "n_steps_each": 1, "noise": NOISE}
+            ),
+            {"x_mod": with_numbers, "scorenet": refused, "n_interpolations": count(1, 64)}
+            | {"n_steps_each": count(0, 64), "step_lr": number(0), "final_only": flag, "noise": optional},
+        ),
+    }
+    for name, net, function in (
+        ("sliced_score_matching", "energy_net", energy),
+        ("sliced_score_estimation_vr", "score_net", torch.neg),
+    ):
+        calls[name] = Call(
+            getattr(ncsn, name),
+            lambda net=net, function=function: {net: function, "samples": images(), "noise": NOISE},
+            {net: refused, "samples": samples, "n_particles": count(1, 64), "noise": optional},
+        )
+    return calls
 
 
 def edm_losses() -> dict[str, Call]:
