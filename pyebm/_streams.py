@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .noise import Noise
 
-PROJECTIONS, LEVELS, CHAINS, CHOICE, FRESH, START = (use << 28 for use in range(8, 14))
+PROJECTIONS, LEVELS, CHAINS, CHOICE, FRESH, START, PATH = (use << 28 for use in range(8, 15))
 
 
 def beside(noise: Noise, use: int) -> Noise:

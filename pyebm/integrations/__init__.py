@@ -4,15 +4,17 @@
 ===============  ===============================================  ===========
 module           provides                                         needs
 ===============  ===============================================  ===========
-``diffusers``    add_noise and the training loss; two schedulers  diffusers
-``k_diffusion``  a Denoiser, a noise_sampler                      k-diffusion
+``diffusers``    training losses; schedulers that draw noise      diffusers
+``k_diffusion``  denoisers, noise_samplers, samplers with churn   k-diffusion
 ``torchebm``     an integrator for LangevinDynamics, a loss       torchebm
 ``ebmkit``       a LangevinDynamics                               ebmkit
+``brownian``     a Brownian path; k-diffusion's sampler over it   nothing
+``ncsn``         the losses of that repository                    nothing
 ``ncsnv2``       the loss and samplers of that repository         nothing
-``score_sde``    loss functions, predictors and correctors        nothing
-``edm``          EDMLoss, and the sampler's random generator      nothing
+``score_sde``    loss functions, predictors, correctors, samplers  nothing
+``edm``          losses, samplers and their random generator      nothing
 ===============  ===============================================  ===========
 
-The last three follow the interfaces of those repositories and use none of their code.
+The last four follow the interfaces of those repositories and use none of their code.
 docs/integrations.md shows the change at each call site, and what it brings.
 """

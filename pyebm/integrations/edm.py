@@ -15,22 +15,31 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._checks import check_samples, check_tensor, checked_number
-from .._name import WORD, to_int64
+from .._checks import check_samples, checked_number
+from .._name import WORD
 from .._options import (
     check_callable,
     check_choice,
-    check_dtype,
-    checked_device,
-    checked_int,
-    checked_shape,
     shown,
 )
 from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
 from ..noise import Noise
 from ._draws import Draws, Source, add_noise, fitted, output_like, widened
+from ._edm_losses import EDM2Loss, VELoss, VPLoss
+from ._edm_samplers import ablation_sampler, edm_sampler
 from ._saved import Saved
+from ._stacked import StackedRandomGenerator
+
+__all__ = [
+    "EDM2Loss",
+    "EDMLoss",
+    "StackedRandomGenerator",
+    "VELoss",
+    "VPLoss",
+    "ablation_sampler",
+    "edm_sampler",
+]
 
 
 class EDMLoss(Saved):
@@ -133,94 +142,3 @@ def _seeded(noise: Any) -> Noise:
             f"EDMLoss: noise must be a seed of 64 bits, and a step in [0, 2**32), got {shown(noise)}"
         )
     return Noise(seed, step=step)
-
-
-class StackedRandomGenerator:
-    """A random generator with a seed for each sample. A sample's numbers are the same in any batch
-    and on every device.
-
-    Args:
-        device: where the tensors are made.
-        seeds: one per sample.
-
-    Each call takes the next step of ``pyebm.Noise(seeds)``.
-    ``edm_sampler(net, latents, randn_like=rnd.randn_like)``.
-
-    Example:
-        >>> import torch
-        >>> from pyebm.integrations.edm import StackedRandomGenerator
-        >>> latents = StackedRandomGenerator("cpu", [7, 8, 9]).randn([3, 1, 4, 4])
-        >>> torch.equal(latents[1:], StackedRandomGenerator("cpu", [8, 9]).randn([2, 1, 4, 4]))
-        True
-    """
-
-    def __init__(self, device: torch.device | str, seeds: Sequence[int] | Tensor) -> None:
-        self.device = checked_device("StackedRandomGenerator", device)
-        named = _named(seeds)
-        self._samples = len(named)
-        self.noise = Noise(named, sample_ids=torch.zeros_like(named))
-        self._step = 0
-
-    def _next(self) -> Noise:
-        self._step += 1
-        return self.noise.at(step=self._step - 1)
-
-    def _sizes(self, call: str, size: Any, name: str = "size") -> tuple[int, ...]:
-        sizes = checked_shape(
-            f"StackedRandomGenerator.{call}", name, list(size) if isinstance(size, torch.Size) else size
-        )
-        if sizes[0] != self._samples:
-            raise ValueError(
-                f"StackedRandomGenerator.{call}: {name} must begin with {self._samples}, a sample a seed, got"
-                f" {sizes}"
-            )
-        return sizes
-
-    def randn(self, size: Sequence[int], *, dtype: torch.dtype = torch.float32, **_: Any) -> Tensor:
-        """Normals of the shape ``size``, whose first number counts samples."""
-        check_dtype("StackedRandomGenerator.randn", dtype)
-        return self._next().randn(self._sizes("randn", size), dtype=dtype, device=self.device)
-
-    def randn_like(self, input: Tensor) -> Tensor:
-        """Normals like input; in float64 the float32 numbers, widened."""
-        check_samples("StackedRandomGenerator.randn_like", "input", input)
-        self._sizes("randn_like", tuple(input.shape), "input")
-        return self._next().randn(tuple(input.shape), dtype=input.dtype, device=input.device)
-
-    def randint(self, *args: int, size: Sequence[int], **_: Any) -> Tensor:
-        """Integers in [low, high), as ``randint(high, size=...)`` or
-        ``randint(low, high, size=...)``, in int64."""
-        call = "StackedRandomGenerator.randint"
-        if len(args) not in (1, 2):
-            raise TypeError(f"{call}: low, high or high alone must be given, got {len(args)} numbers")
-        low, high = (
-            checked_int(call, name, value)
-            for name, value in zip(("low", "high"), (0, *args)[-2:], strict=True)
-        )
-        if not -(2**63) <= low < 2**63:
-            raise ValueError(f"{call}: low must fit 64 bits, got {shown(low)}")
-        if not low < high <= low + 2**32:
-            raise ValueError(f"{call}: high must be above low={low}, by at most 2**32, got {shown(high)}")
-        # These uniforms are in (0, 1].
-        uniform = self._next().rand(self._sizes("randint", size), dtype=torch.float64, device=self.device)
-        return low + (uniform * (high - low)).ceil().long() - 1
-
-
-def _named(seeds: Sequence[int] | Tensor) -> Tensor:
-    call = "StackedRandomGenerator"
-    if isinstance(seeds, Tensor):
-        check_tensor(call, "seeds", seeds)
-        if seeds.is_floating_point() or seeds.dim() != 1 or seeds.is_meta:
-            raise TypeError(f"{call}: seeds must be ints, one a sample, got {shown(seeds)}")
-        return seeds.to("cpu", torch.int64)
-    if (
-        isinstance(seeds, (str, bytes))
-        or not hasattr(seeds, "__iter__")
-        or not hasattr(seeds, "__len__")
-        or not len(seeds)
-    ):
-        raise TypeError(f"{call}: seeds must be ints, one a sample, got {shown(seeds)}")
-    numbers = [checked_int(call, "seeds", seed) for seed in seeds]
-    if not all(-(2**63) <= seed < 2**64 for seed in numbers):
-        raise ValueError(f"{call}: seeds must fit 64 bits, [-2**63, 2**64)")
-    return torch.tensor([to_int64(seed) for seed in numbers], dtype=torch.int64, device="cpu")

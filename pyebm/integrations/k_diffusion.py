@@ -20,6 +20,36 @@ require("k_diffusion")
 from k_diffusion import config as theirs  # noqa: E402
 from k_diffusion import layers  # noqa: E402
 
+from ._k_denoisers import (  # noqa: E402
+    CompVisDenoiser,
+    CompVisVDenoiser,
+    DenoiserWithVariance,
+    DiscreteEpsDDPMDenoiser,
+    DiscreteVDDPMDenoiser,
+    OpenAIDenoiser,
+    SimpleLossDenoiser,
+    VDenoiser,
+)
+from ._k_samplers import sample_dpm_2, sample_euler, sample_heun  # noqa: E402
+from .brownian import BrownianTreeNoiseSampler  # noqa: E402
+
+__all__ = [
+    "BrownianTreeNoiseSampler",
+    "CompVisDenoiser",
+    "CompVisVDenoiser",
+    "Denoiser",
+    "DenoiserWithVariance",
+    "DiscreteEpsDDPMDenoiser",
+    "DiscreteVDDPMDenoiser",
+    "OpenAIDenoiser",
+    "SimpleLossDenoiser",
+    "VDenoiser",
+    "noise_sampler",
+    "sample_dpm_2",
+    "sample_euler",
+    "sample_heun",
+]
+
 
 class Denoiser(Saved, layers.Denoiser):
     """k-diffusion's Denoiser (Karras et al. 2022) with a ``loss`` of two passes, which stores

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_like, check_samples, check_tensor, checked_list, checked_number
+from .._checks import check_like, check_samples, check_tensor, checked_number
 from .._modes import without_grad
-from .._name import readable
 from .._options import check_callable, checked_count, checked_flag, shown
 from ..losses import dsm_loss
 from ._draws import (
@@ -35,6 +34,15 @@ from ._draws import (
     step,
     widened,
 )
+from ._ncsn import check_images, check_labels, levels_of
+from ._ncsn_interpolation import anneal_Langevin_dynamics_interpolation
+
+__all__ = [
+    "anneal_Langevin_dynamics",
+    "anneal_Langevin_dynamics_inpainting",
+    "anneal_Langevin_dynamics_interpolation",
+    "anneal_dsm_score_estimation",
+]
 
 ScoreNet = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,7 +95,7 @@ def anneal_dsm_score_estimation(
     if labels is None:
         labels = torch.randint(0, len(sigmas), (batch,), device=samples.device)
     else:
-        _check_labels(call, labels, batch, len(sigmas))
+        check_labels(call, labels, batch, len(sigmas))
     sigma = sigmas[labels]
     drawn: Normals = noise if isinstance(noise, Tensor) else Draws(noise)(samples)
     wide = widened(samples, sigma)
@@ -136,13 +144,13 @@ def anneal_Langevin_dynamics(
         11
     """
     call = "anneal_Langevin_dynamics"
-    _check_images(call, "x_mod", x_mod)
+    check_images(call, "x_mod", x_mod)
     check_callable(call, "scorenet", scorenet)
     n_steps_each = checked_count(call, "n_steps_each", n_steps_each)
     step_lr = checked_number(call, "step_lr", step_lr, 0.0)
     flags = {"final_only": final_only, "verbose": verbose, "denoise": denoise}
     final_only, verbose, denoise = (checked_flag(call, name, value) for name, value in flags.items())
-    draws, levels = Draws(noise), _levels(call, sigmas)
+    draws, levels = Draws(noise), levels_of(call, sigmas)
     x, images = x_mod, []
     for c, sigma in enumerate(levels):
         labels = torch.full((x.shape[0],), c, device=x.device)
@@ -218,8 +226,8 @@ def anneal_Langevin_dynamics_inpainting(
         checked_count(call, "n_steps_each", n_steps_each),
         checked_count(call, "image_size", image_size),
     )
-    references = _check_images(call, "refer_image", refer_image)
-    _check_images(call, "x_mod", x_mod)
+    references = check_images(call, "refer_image", refer_image)
+    check_images(call, "x_mod", x_mod)
     if refer_image.dim() != 4 or refer_image.shape[3] != image_size:
         raise ValueError(
             f"{call}: refer_image must be (R, C, image_size, image_size), image_size being {image_size}, "
@@ -232,7 +240,7 @@ def anneal_Langevin_dynamics_inpainting(
     check_like(call, "x_mod", x_mod[:, 0], "refer_image", refer_image)
     step_lr = checked_number(call, "step_lr", step_lr, 0.0)
     verbose = checked_flag(call, "verbose", verbose)
-    draws, levels, columns = Draws(noise), _levels(call, sigmas), image_size // 2
+    draws, levels, columns = Draws(noise), levels_of(call, sigmas), image_size // 2
     known = refer_image.repeat_interleave(x_mod.shape[1], dim=0)[..., :columns].contiguous()
     x, images = x_mod.view(-1, *refer_image.shape[1:]), []
     for c, sigma in enumerate(levels):
@@ -248,48 +256,3 @@ def anneal_Langevin_dynamics_inpainting(
                 size = grad.abs()
                 print(f"class: {c}, step_size: {step_size}, mean {size.mean()}, max {size.max()}")
     return images
-
-
-def _check_images(call: str, name: str, images: Tensor) -> int:
-    """Checks that the numbers of the samples can be copied to the CPU; returns how many samples
-    there are."""
-    batch = check_samples(call, name, images)
-    if images.is_meta:
-        raise ValueError(f"{call}: {name} must hold numbers, got a tensor on meta")
-    return batch
-
-
-def _check_labels(call: str, labels: Any, batch: int, count: int) -> None:
-    """Checks that there is one level per sample. On a GPU their range is not checked here: an index
-    out of range stops the process when it is used."""
-    if (
-        not isinstance(labels, Tensor)
-        or labels.dtype not in (torch.int64, torch.int32)
-        or labels.is_nested
-        or labels.shape != (batch,)
-    ):
-        raise TypeError(
-            f"{call}: labels must be int64 or int32, the level of each of {batch} samples, got"
-            f" {shown(labels)}"
-        )
-    if (
-        readable(labels)
-        and labels.is_cpu
-        and batch
-        and not (int(labels.min()) >= 0 and int(labels.max()) < count)
-    ):
-        raise ValueError(
-            f"{call}: labels must be in [0, {count}), got {int(labels.min())} to {int(labels.max())}"
-        )
-
-
-def _levels(call: str, sigmas: Any) -> list[Any]:
-    """The noise levels in the number type that they were given in, since ncsnv2 computes its step
-    sizes in that type, and prints them."""
-    checked = [
-        checked_number(call, "sigmas", sigma, 0.0, open_low=True)
-        for sigma in checked_list(call, "sigmas", sigmas)
-    ]
-    if not checked:
-        raise ValueError(f"{call}: sigmas must be one noise level or more, got none")
-    return list(sigmas.cpu() if isinstance(sigmas, Tensor) else sigmas)

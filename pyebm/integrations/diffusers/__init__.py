@@ -1,6 +1,32 @@
-"""For diffusers: its training loss, fused, and two of its schedulers with fused steps."""
+"""For diffusers: its training losses, fused, and its schedulers that draw noise, with fused steps
+and noise that has a name."""
 
+from .alpha_schedulers import DDIMScheduler, LCMScheduler, TCDScheduler
+from .flow_matching import FlowNoised, add_flow_noise, density_timesteps, flow_loss
 from .schedulers import DDPMScheduler, ScoreSdeVeScheduler
+from .sigma_schedulers import (
+    DPMSolverSDEScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from .training import Noised, add_noise, loss
 
-__all__ = ["DDPMScheduler", "Noised", "ScoreSdeVeScheduler", "add_noise", "loss"]
+__all__ = [
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverSDEScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowNoised",
+    "LCMScheduler",
+    "Noised",
+    "ScoreSdeVeScheduler",
+    "TCDScheduler",
+    "add_flow_noise",
+    "add_noise",
+    "density_timesteps",
+    "flow_loss",
+    "loss",
+]

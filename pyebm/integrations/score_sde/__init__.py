@@ -15,7 +15,9 @@ are sub-VP. Written from the published formulas. ``noise`` is everywhere a :clas
 or None, where torch.manual_seed governs it.
 """
 
+from .flows import get_likelihood_fn, get_ode_sampler
 from .losses import get_ddpm_loss_fn, get_sde_loss_fn, get_smld_loss_fn
+from .pc import get_pc_colorizer, get_pc_inpainter, get_pc_sampler
 from .sampling import (
     AncestralSamplingPredictor,
     AnnealedLangevinDynamics,
@@ -34,6 +36,11 @@ __all__ = [
     "ReverseDiffusionPredictor",
     "correctors",
     "get_ddpm_loss_fn",
+    "get_likelihood_fn",
+    "get_ode_sampler",
+    "get_pc_colorizer",
+    "get_pc_inpainter",
+    "get_pc_sampler",
     "get_sde_loss_fn",
     "get_smld_loss_fn",
     "predictors",
