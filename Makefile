@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # pytest's worker processes: one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments docs docs-serve wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -87,6 +87,16 @@ format: $(VENV)/dev.stamp  ## rewrite the sources as lint wants them
 
 comments: $(VENV)/torch.stamp  ## thirty comments drawn at random, to be read aloud
 	$(RUN) tools/comments.py
+
+$(VENV)/docs.stamp: $(VENV)/demo.stamp
+	$(RUN) -m pip install --quiet "pyebm-kernels[docs]" $(TORCH)
+	@touch $@
+
+docs: $(VENV)/docs.stamp  ## the site, into build/site; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
+
+docs-serve: $(VENV)/docs.stamp  ## the site on port 8000 of this machine, anew at each change
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
 
 wheel: $(VENV)/dev.stamp  ## one abi3 wheel, into dist/
 	$(RUN) -m build --wheel --no-isolation

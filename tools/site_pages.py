@@ -1,0 +1,48 @@
+"""MkDocs' hook: the repository's own pages join docs/, and links lead within the site.
+
+One text serves both readers: on disk a link leads to a file, here to its page. A link to a source,
+which has no page, becomes its text.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CHANGELOG.md": "changelog.md",
+}
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    for source, page in OUTSIDE.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]  # a tab of one page
+    here = page.file.src_uri
+    source = {there: name for name, there in OUTSIDE.items()}.get(here, f"docs/{here}")
+
+    def moved(found: re.Match[str]) -> str:
+        image, text, target, anchor = found.groups()
+        on_disk = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        there = OUTSIDE.get(on_disk, on_disk.removeprefix("docs/"))
+        if files.get_file_from_path(there) is None and (ROOT / on_disk).exists():
+            return text
+        return f"{image}[{text}]({posixpath.relpath(there, posixpath.dirname(here) or '.')}{anchor or ''})"
+
+    parts = FENCE.split(markdown)
+    return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in parts)
