@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pyebm._arguments import entry
+from pyebm._kinds import KINDS, TARGETS
 from pyebm._schemas import LangevinChain
 
 from . import dense, dense_parameters, launch
@@ -188,7 +189,7 @@ def langevin_chain(args: LangevinChain) -> None:
             name=steps.name,
             seeds=steps.seeds,
             ids=steps.ids,
-            KIND=args.target,
+            KIND=KINDS[TARGETS[args.target]],
             NEVER=2**62 if steps.n_steps >= 2**31 else 2**31 - 1,
             SCHEDULE=bool(h_step or t_step),
             CLAMP=steps.low is not None or steps.high is not None,

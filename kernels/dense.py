@@ -84,7 +84,7 @@ class Work:
 
     def enter(self, x: Tensor) -> None:
         tiling = _tiling(x)
-        kinds = {"KIND": self.target, "T": launch.work_type(x.dtype)}
+        kinds = {"KIND": self.p.kind, "T": launch.work_type(x.dtype)}
         enter_kernel[tiling.grid](self.entered, x, self.p.vector, self.padded, **kinds, **tiling.arguments)
 
     def gather(self, samples: int) -> None:
@@ -144,7 +144,7 @@ class Work:
             name=name,
             seeds=seeds,
             ids=ids,
-            KIND=self.target,
+            KIND=self.p.kind,
             NEVER=_NEVER,
             CLAMP=low is not None or high is not None,
             T=launch.work_type(x.dtype),

@@ -14,14 +14,9 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from pyebm._schemas import TARGETS
-
 from .functions import quotient
 from .tile import element_of, inside_of
 
-MIXTURE: tl.constexpr = tl.constexpr(TARGETS.index("mixture"))
-DIAGONAL: tl.constexpr = tl.constexpr(TARGETS.index("mixture_diagonal"))
-FULL: tl.constexpr = tl.constexpr(TARGETS.index("gaussian_full"))
 SPAN: tl.constexpr = tl.constexpr(
     128
 )  # dimensions summed in one go: a long sum would lose digits that a softmax needs
@@ -57,11 +52,11 @@ def lowest(T: tl.constexpr):
 def entering(state, vector, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """The coordinates that the sums use: x times ``inverse`` (mixture), x (mixture_diagonal), or
     mean - x (gaussian_full)."""
-    if KIND == DIAGONAL:
+    if KIND == "mixture_diagonal":
         value = state
     else:
         each = tl.load(vector + element_of(at, TILE), mask=inside_of(at, TILE), other=0)
-        value = state * each if KIND == MIXTURE else each - state
+        value = state * each if KIND == "mixture" else each - state
     return value
 
 
@@ -248,6 +243,6 @@ def dense_score(mean, weight, total, y, vector, at, KIND: tl.constexpr, TILE: tl
     precision) / sum q; (N, VEC)."""
     over = quotient(tl.full([], 1.0, mean.dtype), total)
     pull = tl.fma(-y, weight, mean) * over[:, None]
-    if KIND == MIXTURE:
+    if KIND == "mixture":
         pull = pull * tl.load(vector + element_of(at, TILE), mask=inside_of(at, TILE), other=0)
     return pull

@@ -9,7 +9,6 @@ import triton.language as tl
 from .chain_step import stepped
 from .coefficients import coefficient
 from .dense_blocks import (
-    FULL,
     SPAN,
     add_means,
     added,
@@ -232,7 +231,7 @@ def finish_kernel(
     at = place(tl.program_id(0), rows, pitch, TILE)
     dtype: tl.constexpr = x.dtype.element_ty
     state = read(x, at, sizes, strides[1], TILE, T)
-    if KIND == FULL:
+    if KIND == "gaussian_full":
         cells, mask = cells_of(means, 0, padded, at, TILE)
         score = tl.load(cells, mask=mask, other=0)
     else:

@@ -6,12 +6,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pyebm._schemas import TARGETS
+from pyebm._kinds import KINDS, TARGETS, fits, row_stride
 
 from . import launch
 from .layout import shape_of
-
-KINDS = ("mixture", "mixture_diagonal", "gaussian_full")
 
 
 class Parameters(NamedTuple):
@@ -29,38 +27,36 @@ class Parameters(NamedTuple):
     precision: Tensor | None  # [components * stride]
 
 
-def unpacked(kind: str, elements: int, params: Tensor) -> Parameters | None:
-    """Views of the parameters, or None where their number does not fit the kind and samples of so
-    many elements."""
-    stride, count = elements if elements % 512 else elements + 16, params.numel()
+def unpacked(kind: str, elements: int, params: Tensor) -> Parameters:
+    """Views of the parameters."""
+    stride, count = row_stride(elements), params.numel()
     if kind == "gaussian_full":
-        if elements < 1 or count != elements + elements * stride:
-            return None
-        return Parameters(
-            kind, stride, elements, params[:elements], None, None, None, params[elements:], None
-        )
-    shared, vectors, matrices = (elements, 3, 1) if kind == "mixture" else (0, 1, 2)
-    m, rest = divmod(count - shared, vectors + matrices * stride)
-    if elements < 1 or m < 1 or rest:
-        return None
+        mean, inverse = params[:elements], params[elements:]
+        return Parameters(kind, stride, elements, mean, None, None, None, inverse, None)
     if kind == "mixture":
+        m = (count - elements) // (3 + stride)
         offset, scale, variance, inverse, mean = params.split((m, m, m, elements, m * stride))
         return Parameters(kind, stride, m, inverse, offset, scale, variance, mean, None)
+    m = count // (1 + 2 * stride)
     offset, mean, precision = params.split((m, m * stride, m * stride))
     return Parameters(kind, stride, m, None, offset, None, None, mean, precision)
 
 
 def has(target: int) -> bool:
-    return 0 <= target < len(TARGETS) and TARGETS[target] in KINDS
+    return 0 <= target < len(TARGETS) and KINDS[TARGETS[target]].dense
 
 
 def checked(op: str, x: Tensor, target: int, params: Tensor) -> Parameters:
-    _, elements = shape_of(x)
-    kind, dtype = TARGETS[target], launch.compute_dtype(x.dtype)
-    found = unpacked(kind, elements, params) if params.dtype == dtype and params.is_contiguous() else None
-    if found is None:
+    """The parameters by name, of a target that fits x."""
+    require(op, x, TARGETS[target], params)
+    return unpacked(TARGETS[target], shape_of(x)[1], params)
+
+
+def require(op: str, x: Tensor, kind: str, params: Tensor) -> None:
+    """Raises ValueError where these are no parameters of such a target for samples like x."""
+    elements, dtype = shape_of(x)[1], launch.compute_dtype(x.dtype)
+    if params.dtype != dtype or not params.is_contiguous() or not fits(kind, elements, params.numel()):
         raise ValueError(
             f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements}"
             f" elements, got {params.numel()} of {params.dtype}"
         )
-    return found

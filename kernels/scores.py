@@ -4,33 +4,31 @@ operation by operation.
 A score's inputs besides the element are called *given*: the Gaussian's mean and precision,
 Rosenbrock's elements before and after, and two numbers of the sample, made from sums over it, for
 Ackley and the funnel. They come from the tile where it holds whole samples, else from memory, where
-the whole sample lies.
+the whole sample lies. KIND is the target's row of pyebm/_kinds.py.
 """
 
 import triton
 import triton.language as tl
 
-from pyebm._schemas import TARGETS
-
 from .functions import exponential, quotient, root, sine_cosine
 from .sample_sums import added, empty_lanes, folded, spread, sum_of_tile
 from .tile import element_of, inside_of, place, read, read_beside
 
-_HARMONIC: tl.constexpr = tl.constexpr(TARGETS.index("harmonic"))
-_DOUBLE_WELL: tl.constexpr = tl.constexpr(TARGETS.index("double_well"))
-_GAUSSIAN: tl.constexpr = tl.constexpr(TARGETS.index("gaussian"))
-_POLYNOMIAL: tl.constexpr = tl.constexpr(TARGETS.index("polynomial"))
-_RASTRIGIN: tl.constexpr = tl.constexpr(TARGETS.index("rastrigin"))
-_ROSENBROCK: tl.constexpr = tl.constexpr(TARGETS.index("rosenbrock"))
-_ACKLEY: tl.constexpr = tl.constexpr(TARGETS.index("ackley"))
-_FUNNEL: tl.constexpr = tl.constexpr(TARGETS.index("funnel"))
+
+@triton.jit
+def unpacked(params, KIND: tl.constexpr):
+    """The target's parameters as a tuple: a branch that takes fewer or more doesn't compile."""
+    numbers = (tl.load(params),)
+    for k in tl.static_range(1, KIND.numbers):
+        numbers = numbers + (tl.load(params + k),)  # noqa: RUF005  Triton has no starred tuples
+    return numbers
 
 
 @triton.jit
 def vectors_of(params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """The Gaussian's mean and precision. They do not depend on the state, so a chain reads them
     once."""
-    if KIND == _GAUSSIAN:
+    if KIND.name == "gaussian":
         inside, element = inside_of(at, TILE), element_of(at, TILE)
         mean = tl.load(params + element, mask=inside, other=0)
         precision = tl.load(params + elements + element, mask=inside, other=0)
@@ -59,9 +57,9 @@ def _squares_of_others(x, at, TILE: tl.constexpr):
 
 
 @triton.jit
-def _pull(squares, params, elements):
+def _pull(squares, params, elements, KIND: tl.constexpr):
     """Ackley's first number, from the sum of squares, (ROWS,)."""
-    slope, decay = tl.load(params), tl.load(params + 1)
+    slope, decay, _, _ = unpacked(params, KIND)
     d = tl.zeros_like(squares) + elements.to(squares.dtype)
     radius = root(quotient(squares, d))
     smooth = radius > 0  # the minimum is a cusp
@@ -70,18 +68,27 @@ def _pull(squares, params, elements):
 
 
 @triton.jit
-def _turn(cosines, params, elements):
+def _turn(cosines, params, elements, KIND: tl.constexpr):
     """Ackley's second number, from the sum of cosines, (ROWS,)."""
+    _, _, _, c = unpacked(params, KIND)
     d = tl.zeros_like(cosines) + elements.to(cosines.dtype)
-    return quotient(-(tl.load(params + 3) * exponential(quotient(cosines, d))), d)
+    return quotient(-(c * exponential(quotient(cosines, d))), d)
 
 
 @triton.jit
-def _funnel_numbers(v, squares, params, elements):
+def _sine_and_cosine(x, params, KIND: tl.constexpr):
+    """Ackley's, of c x."""
+    _, _, turns, _ = unpacked(params, KIND)
+    return sine_cosine(turns * x)
+
+
+@triton.jit
+def _funnel_numbers(v, squares, params, elements, KIND: tl.constexpr):
     """The score of v, and e^-v."""
+    (precision,) = unpacked(params, KIND)
     half = tl.full([], 0.5, v.dtype)
     inverse = exponential(-v)
-    return (half * (inverse * squares) - half * (elements - 1).to(v.dtype)) - tl.load(params) * v, inverse
+    return (half * (inverse * squares) - half * (elements - 1).to(v.dtype)) - precision * v, inverse
 
 
 @triton.jit
@@ -99,15 +106,15 @@ def _neighbour(x, SHIFT: tl.constexpr, TILE: tl.constexpr):
 @triton.jit
 def given_by_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
     """The given values for a tile of whole samples, or of independent elements."""
-    if KIND == _ROSENBROCK:
+    if KIND.name == "rosenbrock":
         given = _neighbour(x, -1, TILE), _neighbour(x, 1, TILE)
-    elif KIND == _ACKLEY:
-        sine, cosine = sine_cosine(tl.load(params + 2) * x)
-        pull = _pull(sum_of_tile(x * x, at, TILE), params, elements)
-        given = pull, _turn(sum_of_tile(cosine, at, TILE), params, elements), sine
-    elif KIND == _FUNNEL:
+    elif KIND.name == "ackley":
+        sine, cosine = _sine_and_cosine(x, params, KIND)
+        pull = _pull(sum_of_tile(x * x, at, TILE), params, elements, KIND)
+        given = pull, _turn(sum_of_tile(cosine, at, TILE), params, elements, KIND), sine
+    elif KIND.name == "funnel":
         squares = sum_of_tile(_squares_of_others(x, at, TILE), at, TILE)
-        given = _funnel_numbers(_lead(x, at, TILE), squares, params, elements)
+        given = _funnel_numbers(_lead(x, at, TILE), squares, params, elements, KIND)
     else:
         given = vectors
     return given
@@ -131,26 +138,27 @@ def numbers_in_memory(
     """The given numbers that all elements of a sample share. The tiles from ``first`` up to
     ``last`` make up the sample."""
     numbers = 0, 0
-    if KIND != _ROSENBROCK:
+    if KIND.name != "rosenbrock":
+        tl.static_assert(KIND.name == "ackley" or KIND.name == "funnel")
         squares, cosines = empty_lanes(T, TILE), empty_lanes(T, TILE)
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
             x = read(pointer, at, sizes, strides, TILE, T)
-            if KIND == _ACKLEY:
-                _, cosine = sine_cosine(tl.load(params + 2) * x)
+            if KIND.name == "ackley":
+                _, cosine = _sine_and_cosine(x, params, KIND)
                 cosines = added(cosines, cosine, at, TILE)
                 squares = added(squares, x * x, at, TILE)
             else:
                 squares = added(squares, _squares_of_others(x, at, TILE), at, TILE)
-        if KIND == _ACKLEY:
+        if KIND.name == "ackley":
             numbers = (
-                _pull(folded(squares, TILE), params, elements),
-                _turn(folded(cosines, TILE), params, elements),
+                _pull(folded(squares, TILE), params, elements, KIND),
+                _turn(folded(cosines, TILE), params, elements, KIND),
             )
         else:
             at = place(first, rows, pitch, TILE)
             v = _lead(read(pointer, at, sizes, strides, TILE, T), at, TILE)
-            numbers = _funnel_numbers(v, folded(squares, TILE), params, elements)
+            numbers = _funnel_numbers(v, folded(squares, TILE), params, elements, KIND)
     return numbers
 
 
@@ -159,11 +167,11 @@ def given_in_memory(
     x, numbers, pointer, at, sizes, strides, params, elements, KIND: tl.constexpr, TILE: tl.constexpr
 ):
     """The given values for x, a tile of a longer sample that lies at ``pointer``."""
-    if KIND == _ROSENBROCK:
+    if KIND.name == "rosenbrock":
         before = read_beside(pointer, at, sizes, strides, -1, elements, TILE, x.dtype)
         given = before, read_beside(pointer, at, sizes, strides, 1, elements, TILE, x.dtype)
-    elif KIND == _ACKLEY:
-        sine, _ = sine_cosine(tl.load(params + 2) * x)
+    elif KIND.name == "ackley":
+        sine, _ = _sine_and_cosine(x, params, KIND)
         given = numbers[0], numbers[1], sine
     else:
         given = numbers
@@ -175,22 +183,25 @@ def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl
     """The score, (N, VEC), in x's type."""
     T: tl.constexpr = x.dtype
     two = tl.full([], 2.0, T)
-    if KIND == _HARMONIC:
-        score = tl.load(params) * (tl.load(params + 1) - x)
-    elif KIND == _DOUBLE_WELL:
-        score = x * (tl.load(params) - tl.load(params + 1) * (x * x))
-    elif KIND == _GAUSSIAN:
+    if KIND.name == "harmonic":
+        stiffness, center = unpacked(params, KIND)
+        score = stiffness * (center - x)
+    elif KIND.name == "double_well":
+        linear, cubic = unpacked(params, KIND)
+        score = x * (linear - cubic * (x * x))
+    elif KIND.name == "gaussian":
         mean, precision = given
         score = precision * (mean - x)
-    elif KIND == _POLYNOMIAL:
+    elif KIND.name == "polynomial":
         score = tl.zeros_like(x) + tl.load(params + count - 1)
         for k in range(1, count):
             score = score * x + tl.load(params + count - 1 - k)
-    elif KIND == _RASTRIGIN:
+    elif KIND.name == "rastrigin":
+        (amplitude,) = unpacked(params, KIND)
         sine, _ = sine_cosine(x)
-        score = -two * x - tl.load(params) * sine
-    elif KIND == _ROSENBROCK:
-        a, twice_b, four_b = tl.load(params), tl.load(params + 1), tl.load(params + 2)
+        score = -two * x - amplitude * sine
+    elif KIND.name == "rosenbrock":
+        a, twice_b, four_b = unpacked(params, KIND)
         before, after = given
         as_first = (four_b * x) * (after - x * x) + two * (a - x)
         as_second = twice_b * (x - before * before)
@@ -199,10 +210,11 @@ def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl
         score = tl.where(element + 1 < elements, as_first, nothing) - tl.where(
             element > 0, as_second, nothing
         )
-    elif KIND == _ACKLEY:
+    elif KIND.name == "ackley":
         pull, turn, sine = given
         score = spread(pull, TILE) * x + spread(turn, TILE) * sine
     else:
+        tl.static_assert(KIND.name == "funnel", "the Triton kernels lack this target")
         of_first, inverse = given
         score = tl.where(_leading(at, TILE), spread(of_first, TILE), -(spread(inverse, TILE) * x))
     return score

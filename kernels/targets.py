@@ -7,27 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pyebm._schemas import TARGETS
+from pyebm._kinds import KINDS, TARGETS
 
 from . import dense, dense_parameters, launch
 from .layout import ELEMENTS, SIZES, Tiling, shape_of
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
-
-# The number of parameters of a target, by the elements of a sample (None: any number), and the
-# fewest elements.
-_PARAMS = {
-    "harmonic": lambda _: 2,
-    "double_well": lambda _: 2,
-    "gaussian": lambda elements: 2 * elements,
-    "polynomial": lambda _: None,
-    "rastrigin": lambda _: 1,
-    "rosenbrock": lambda _: 3,
-    "ackley": lambda _: 4,
-    "funnel": lambda _: 1,
-}
-_LEAST = {"rosenbrock": 2, "ackley": 1, "funnel": 2}
-_COUPLED = ("rosenbrock", "ackley", "funnel")
 
 
 @triton.jit(do_not_specialize=[*SIZES, "param_count", "elements"])
@@ -75,23 +60,9 @@ def score_kernel(
 def checked(op: str, x: Tensor, target: int, params: Tensor) -> tuple[int, int, bool]:
     """(how many parameters, elements of a sample, whether they are coupled) of a target that fits
     x."""
-    if not 0 <= target < len(TARGETS):
-        raise ValueError(f"{op}: target must be in [0, {len(TARGETS)}), got {target}")
-    kind = TARGETS[target]
-    if kind not in _PARAMS:
-        raise NotImplementedError(
-            f"{op}: the Triton kernels do not have the target {kind} yet; backend='reference' runs it"
-        )
-    _, elements = shape_of(x)
-    count = _PARAMS[kind](elements)
-    dtype = launch.compute_dtype(x.dtype)
-    wrong = params.numel() == 0 if count is None else params.numel() != count
-    if params.dtype != dtype or not params.is_contiguous() or wrong or elements < _LEAST.get(kind, 0):
-        raise ValueError(
-            f"{op}: params must be the contiguous {dtype} numbers of {kind} for samples of {elements}"
-            f" elements, got {params.numel()} of {params.dtype}"
-        )
-    return params.numel(), elements, kind in _COUPLED
+    name = TARGETS[target]
+    dense_parameters.require(op, x, name, params)
+    return params.numel(), shape_of(x)[1], KINDS[name].coupled
 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
@@ -102,6 +73,6 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
         return
     count, elements, coupled = checked("target_score", x, target, params)
     tiling = Tiling(out, x, most=ELEMENTS // 2, whole=coupled)
-    kind = {"KIND": target, "LONG": tiling.long, "T": launch.work_type(x.dtype)}
+    kind = {"KIND": KINDS[TARGETS[target]], "LONG": tiling.long, "T": launch.work_type(x.dtype)}
     with launch.on(x.device):
         score_kernel[tiling.grid](out, x, params, count, elements, **kind, **tiling.arguments)

@@ -66,10 +66,11 @@ class Apart:
 
 @dataclasses.dataclass(frozen=True)
 class Between:
-    """An integer in [low, high)."""
+    """An integer in [low, high). bound: the C++ name of ``high``, if it has one."""
 
     low: int
     high: int = 2**63 - 1
+    bound: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

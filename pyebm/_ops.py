@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _composed, _op_checks
+from . import _composed, _kinds, _op_checks
 from ._schemas import OPS, SCHEMAS
 
 _library = torch.library.Library("pyebm", "DEF")
@@ -37,14 +37,25 @@ def implemented(op: str, device: str) -> bool:
 
 
 def _lacks(ops: Iterable[str], library: Path, device: str, how: str) -> str | None:
-    """Say which of the ops a library that was loaded has not registered, or None."""
+    """Say which of the ops a library that was loaded has not registered, or that its targets are
+    others than Python's; or None."""
     missing = [name for name in ops if not implemented(f"pyebm::{name}", device)]
-    if not missing:
+    if missing:
+        fault = f"lacks {len(missing)} of its ops, {missing[0]} among them"
+    elif targets_of(library) != _kinds.TEXT:
+        fault = "has other targets than pyebm/_kinds.py"
+    else:
         return None
-    return (
-        f"{library.name} was loaded and lacks {len(missing)} of its ops, {missing[0]} among them: it is not"
-        f" of these sources; {how}"
-    )
+    return f"{library.name} was loaded and {fault}: it is not of these sources; {how}"
+
+
+def targets_of(library: Path) -> str | None:
+    """The table of targets that a compiled library was built with."""
+    text = getattr(ctypes.CDLL(str(library)), "pyebm_targets", None)
+    if text is None:
+        return None
+    text.restype = ctypes.c_char_p
+    return str(text().decode())
 
 
 def _load() -> str | None:

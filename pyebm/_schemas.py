@@ -31,6 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._arguments import Op
+from ._kinds import KINDS, TARGETS
 from ._records.chains import (
     ChainSteps,
     Density,
@@ -52,7 +53,7 @@ from ._records.steps import (
     TargetEnergy,
     TargetScore,
 )
-from ._records.types import ACTIVATIONS, REDUCTIONS, TARGETS
+from ._records.types import ACTIVATIONS, REDUCTIONS
 
 _RECORDS: dict[str, type[Any]] = {
     "normal_": Fill,
@@ -86,6 +87,7 @@ SCHEMAS = {name: op.schema for name, op in OPS.items()}
 
 __all__ = [
     "ACTIVATIONS",
+    "KINDS",
     "OPS",
     "REDUCTIONS",
     "SCHEMAS",

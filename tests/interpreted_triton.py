@@ -6,7 +6,7 @@ test_triton.py runs this file in a process of its own, with TRITON_INTERPRET=1.
 
 import pytest
 import torch
-from target_cases import make, start
+from target_cases import COUPLED, make, start
 from torch import Tensor
 
 import pyebm
@@ -239,7 +239,7 @@ def test_a_samples_loss_does_not_depend_on_its_batch():
 
 
 # A tile holds no whole sample here: the shapes give padded tiles, whole ones, and one element more.
-@pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
+@pytest.mark.parametrize("kind", COUPLED)
 class TestLongSamplesOfCoupledTargets:
     @pytest.mark.parametrize(
         ("shape", "dtype"),

@@ -7,7 +7,7 @@ Several programs a launch, and the reference's bits besides.
 import pyebm.kernels
 import pytest
 import torch
-from target_cases import KINDS, elements_of, make, start
+from target_cases import COUPLED, KINDS, elements_of, make, start
 
 import pyebm
 from pyebm import reference
@@ -92,7 +92,7 @@ def test_chains(kind, shape):
     same("target_score", results, x, target._index, target._checked("test", x))
 
 
-@pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
+@pytest.mark.parametrize("kind", COUPLED)
 @pytest.mark.parametrize("shape", [(3, 1100), (2, 3, 20, 20)], ids=str)
 def test_long_samples(kind, shape):
     """The state is in memory, where a thread reads elements that other threads have written."""

@@ -26,9 +26,16 @@ def make(kind: str, elements: int) -> targets.Target:
 
 # Every backend gives the same bits for these targets; the dense ones have tests of their own
 # (test_mixture.py, test_gaussian_full.py).
-KINDS = tuple(
-    kind for kind in pyebm._schemas.TARGETS if kind not in ("mixture", "mixture_diagonal", "gaussian_full")
-)
+KINDS = tuple(name for name, kind in pyebm._schemas.KINDS.items() if not kind.dense)
+DENSE = tuple(name for name, kind in pyebm._schemas.KINDS.items() if kind.dense)
+COUPLED = tuple(name for name, kind in pyebm._schemas.KINDS.items() if kind.coupled)
+
+
+def lacks(target: targets.Target, method: str, elements: int) -> bool:
+    """Whether the target has no ``log_prob`` or no ``sample`` of samples of so many elements."""
+    if isinstance(target, targets.Rosenbrock):
+        return elements != 2
+    return getattr(type(target), method) is getattr(targets.Target, method)
 
 
 def start(shape, dtype=torch.float32, device="cpu"):

@@ -25,6 +25,8 @@ _TOP = """\
 #include <cstdint>
 #include <optional>
 
+#include "targets.h"
+
 namespace pyebm {
 
 using torch::stable::Tensor;
@@ -141,6 +143,7 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
             lines.append(f"is.{argument.tensor.shape.value}({', '.join(given)});")
         if argument.between is not None:
             high = "INT64_MAX" if argument.between.high == 2**63 - 1 else argument.between.high
+            high = argument.between.bound or high
             lines.append(f'is.between("{name}", {name}, {argument.between.low}, {high});')
         unread = f"{argument.rows}.has_value() || " if argument.rows in everywhere else ""
         if argument.number is not None:

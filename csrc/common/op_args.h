@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "targets.h"
+
 namespace pyebm {
 
 using torch::stable::Tensor;
@@ -254,7 +256,7 @@ struct TargetScore {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("out", out, Dtype::kSame, kWritten);
-    is.between("target", target, 0, 11);
+    is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
   }
 };
@@ -281,7 +283,7 @@ struct TargetEnergy {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.batch("energy", energy, Dtype::kReal, kContiguous | kWritten);
     is.like("score", score, Dtype::kSame, kWritten);
-    is.between("target", target, 0, 11);
+    is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.number("constant", constant, (constant > -INFINITY && constant < INFINITY), "finite");
   }
@@ -364,7 +366,7 @@ struct LangevinChain {
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.between("target", target, 0, 11);
+    is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
     steps.check(is);
   }
@@ -592,7 +594,7 @@ struct Density {
 
   template <class Checks>
   void check(Checks& is) const {
-    is.between("target", target, 0, 11);
+    is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.flat("layout", layout, Dtype::kLong, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);

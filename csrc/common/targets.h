@@ -3,28 +3,41 @@
 // order.
 #pragma once
 
+#include <utility>
+
 #include "functions.h"
+
+// The targets, a line each, in the order of KINDS in pyebm/_kinds.py: the enumerator, the name, the
+// number of packed parameters and the fewest elements of a sample. Each backend's table or switch
+// follows from these lines.
+//   ELEMENTWISE  every element has the same function of itself: the struct below of the line's name
+//   OWN          elements are independent of each other, and the backends have kernels of their own
+//   COUPLED      an element's score depends on its sample's other elements
+//   DENSE        a sample meets the rows of a matrix
+#define PYEBM_TARGETS(ELEMENTWISE, OWN, COUPLED, DENSE)  \
+  ELEMENTWISE(Harmonic, "harmonic", 2, 0)                \
+  ELEMENTWISE(DoubleWell, "double_well", 2, 0)           \
+  OWN(Gaussian, "gaussian", kVaries, 0)                  \
+  OWN(Polynomial, "polynomial", kVaries, 0)              \
+  ELEMENTWISE(Rastrigin, "rastrigin", 1, 0)              \
+  COUPLED(Rosenbrock, "rosenbrock", 3, 2)                \
+  COUPLED(Ackley, "ackley", 4, 1)                        \
+  COUPLED(Funnel, "funnel", 1, 2)                        \
+  DENSE(Mixture, "mixture", kVaries, 1)                  \
+  DENSE(MixtureDiagonal, "mixture_diagonal", kVaries, 1) \
+  DENSE(GaussianFull, "gaussian_full", kVaries, 1)
+#define PYEBM_NO_TARGET(...)
 
 namespace pyebm {
 
-// The rows of every table of targets; pyebm/_schemas.py TARGETS has the same list.
+#define PYEBM_ENUMERATOR(Name, ...) k##Name,
 enum Target : int64_t {
-  kHarmonic,
-  kDoubleWell,
-  kGaussian,
-  kPolynomial,
-  kRastrigin,
-  kRosenbrock,
-  kAckley,
-  kFunnel,
-  kMixture,
-  kMixtureDiagonal,
-  kGaussianFull,
-  kTargets
+  PYEBM_TARGETS(PYEBM_ENUMERATOR, PYEBM_ENUMERATOR, PYEBM_ENUMERATOR, PYEBM_ENUMERATOR) kTargets
 };
-constexpr const char* kTargetNames[kTargets] = {"harmonic",  "double_well",      "gaussian",     "polynomial",
-                                                "rastrigin", "rosenbrock",       "ackley",       "funnel",
-                                                "mixture",   "mixture_diagonal", "gaussian_full"};
+#undef PYEBM_ENUMERATOR
+
+constexpr int64_t kVaries = -1;  // target_facts.h target_fits says how many
+
 // A sum over a sample adds element i to lane i mod kSumLanes, then the upper half of the lanes to
 // the lower half, until one lane is left. So the sum does not depend on which threads add.
 constexpr int64_t kSumLanes = 32;
@@ -40,25 +53,22 @@ namespace {
 // for the same places in a cache.
 PYEBM_HD int64_t row_stride(int64_t dim) { return dim % 512 ? dim : dim + 16; }
 
-// An elementwise target is made once from its kScalars packed parameters, then asked for the score
-// or the energy of one element at a time.
+// The struct of a target holds its packed parameters, in their order, and nothing else: so neither
+// can have more than the other. An elementwise target is asked for the score or the energy of one
+// element at a time.
 
 template <class T>
 struct Harmonic {
-  static constexpr int64_t kScalars = 2;
   T stiffness, center;
 
-  PYEBM_HD explicit Harmonic(const T* params) : stiffness(params[0]), center(params[1]) {}
   PYEBM_HD T score(T x) const { return stiffness * (center - x); }
   PYEBM_HD T energy(T x) const { return T(0.5) * (stiffness * ((x - center) * (x - center))); }
 };
 
 template <class T>
 struct DoubleWell {
-  static constexpr int64_t kScalars = 2;
   T linear, cubic;
 
-  PYEBM_HD explicit DoubleWell(const T* params) : linear(params[0]), cubic(params[1]) {}
   PYEBM_HD T score(T x) const { return x * (linear - cubic * (x * x)); }
   PYEBM_HD T energy(T x) const {
     const T beyond = x * x - linear / cubic;  // 0 at the minima
@@ -68,10 +78,8 @@ struct DoubleWell {
 
 template <class T>
 struct Rastrigin {
-  static constexpr int64_t kScalars = 1;
   T amplitude;  // 2 pi A
 
-  PYEBM_HD explicit Rastrigin(const T* params) : amplitude(params[0]) {}
   PYEBM_HD T score(T x) const {
     T sine, cosine;
     sine_cosine(x, sine, cosine);
@@ -104,10 +112,8 @@ PYEBM_HD T polynomial_step(T value, T x, T coefficient) {
 // An element's score depends on the elements before and after it, where they exist.
 template <class T>
 struct Rosenbrock {
-  static constexpr int64_t kScalars = 3;
   T a, twice_b, four_b;
 
-  PYEBM_HD explicit Rosenbrock(const T* params) : a(params[0]), twice_b(params[1]), four_b(params[2]) {}
   PYEBM_HD T score(T before, T x, T after, bool has_before, bool has_after) const {
     const T as_first = (four_b * x) * (after - x * x) + T(2) * (a - x);
     const T as_second = twice_b * (x - before * before);
@@ -122,11 +128,8 @@ struct Rosenbrock {
 // score = pull x + turn sin(c x), where pull and turn come from sums over the sample.
 template <class T>
 struct Ackley {
-  static constexpr int64_t kScalars = 4;
   T slope, decay, turns, c;  // A b, b, c / 2 pi, c
 
-  PYEBM_HD explicit Ackley(const T* params)
-      : slope(params[0]), decay(params[1]), turns(params[2]), c(params[3]) {}
   PYEBM_HD void sine_and_cosine(T x, T& sine, T& cosine) const { sine_cosine(turns * x, sine, cosine); }
   PYEBM_HD void coefficients(T squares, T cosines, T elements, T& pull, T& turn) const {
     const T radius = sqrt_rounded(squares / elements);
@@ -145,10 +148,8 @@ struct Ackley {
 // other elements' squares, in which v counts as zero.
 template <class T>
 struct Funnel {
-  static constexpr int64_t kScalars = 1;
   T precision;  // of v
 
-  PYEBM_HD explicit Funnel(const T* params) : precision(params[0]) {}
   PYEBM_HD T first(T v, T squares, T inverse, T others) const {
     return (T(0.5) * (inverse * squares) - T(0.5) * others) - precision * v;
   }
@@ -157,5 +158,24 @@ struct Funnel {
     return T(0.5) * (precision * (v * v)) + (T(0.5) * others) * v + T(0.5) * (inverse * squares);
   }
 };
+
+template <template <class> class Target>
+constexpr int kParameters = sizeof(Target<double>) / sizeof(double);
+
+template <template <class> class Target, class T, size_t... kIndices>
+PYEBM_HD Target<T> unpacked(const T* params, std::index_sequence<kIndices...>) {
+  return {params[kIndices]...};
+}
+
+// The target with these packed parameters.
+template <template <class> class Target, class T>
+PYEBM_HD Target<T> unpacked(const T* params) {
+  return unpacked<Target>(params, std::make_index_sequence<kParameters<Target>>());
+}
+
+#define PYEBM_SAME_COUNT(Name, name, numbers, least) \
+  static_assert(kParameters<Name> == numbers, "the struct and the line in PYEBM_TARGETS differ");
+PYEBM_TARGETS(PYEBM_SAME_COUNT, PYEBM_NO_TARGET, PYEBM_SAME_COUNT, PYEBM_NO_TARGET)
+#undef PYEBM_SAME_COUNT
 
 }  // namespace

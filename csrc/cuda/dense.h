@@ -6,9 +6,7 @@
 
 namespace pyebm {
 
-inline bool is_dense(int64_t target) {
-  return target == kMixture || target == kMixtureDiagonal || target == kGaussianFull;
-}
+inline bool is_dense(int64_t target) { return kTargetFacts[target].is_dense; }
 
 // The packed parameters (docs/dense-kernels.md), and the place of each array in them:
 //   mixture: offset, scale, variance [components], inverse [dim], mean [components, stride];
@@ -33,11 +31,6 @@ struct Dense {
            : target == kMixtureDiagonal ? offset + components
                                         : params;
     precision = target == kGaussianFull ? mean + elements : mean + components * stride;
-  }
-
-  int64_t numbers() const {
-    if (target == kMixture) return components * (3 + stride) + dim;
-    return target == kMixtureDiagonal ? components * (1 + 2 * stride) : dim + components * stride;
   }
 
   // An element of a sample, in dimension d, in the coordinates that the kernels work in.
@@ -66,12 +59,12 @@ void dense_chain(const Call& call, const Tensor& x, int64_t target, const Tensor
 template <class T>
 Dense<T> checked_dense(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
   const int64_t elements = elements_of(x), count = params.numel();
-  const Dense<T> dense(target, elements, pointer<T>(params), count);
-  if (elements > 0x7FFFFFFF - 1024 || dense.components < 1 || dense.numbers() != count) {
-    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count,
-         " parameters has no samples of ", elements, " elements");
+  check_target(call.op, target, elements, count);
+  if (elements > 0x7FFFFFFF - 1024) {
+    fail(call.op, ": x must have fewer than 2^31 - 1024 elements a sample for the target ",
+         kTargetFacts[target].name, ", got ", elements);
   }
-  return dense;
+  return Dense<T>(target, elements, pointer<T>(params), count);
 }
 
 }  // namespace pyebm

@@ -63,3 +63,8 @@ void target_score(const args::TargetScore& args) {
 }  // namespace pyebm
 
 PYEBM_CUDA_IMPL(m) { PYEBM_IMPL(m, target_score); }
+
+// Lets Python compare its table of targets with the one that the kernels were built with (_ops.py).
+extern "C" __attribute__((visibility("default"))) const char* pyebm_targets() {
+  return pyebm::targets_text();
+}

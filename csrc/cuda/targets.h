@@ -3,8 +3,11 @@
 // other.
 #pragma once
 
-#include "../common/targets.h"
+#include "../common/target_facts.h"
 #include "coefficients.h"
+
+#include <algorithm>
+#include <type_traits>
 
 namespace pyebm {
 
@@ -13,55 +16,74 @@ struct TargetNumbers {
   int target, count;
   const T* params;
   int64_t elements;  // of a sample
-  bool is_coupled() const { return target == kRosenbrock || target == kAckley || target == kFunnel; }
+  bool is_coupled() const { return kTargetFacts[target].is_coupled; }
 };
 
-// Targets whose elements are independent of each other.
+template <Target kTarget>
+using Is = std::integral_constant<Target, kTarget>;
+
+// The most parameters of an elementwise target.
+#define PYEBM_PARAMETERS(Name, ...) kParameters<Name>,
+constexpr int kMostParameters =
+    std::max({PYEBM_TARGETS(PYEBM_PARAMETERS, PYEBM_NO_TARGET, PYEBM_NO_TARGET, PYEBM_NO_TARGET)});
+#undef PYEBM_PARAMETERS
+
+// Targets whose elements are independent of each other. The parameters of an elementwise target are
+// read once.
 template <class T>
 class ElementTarget {
  public:
   __device__ __forceinline__ explicit ElementTarget(const TargetNumbers<T>& in) : in_(in) {
-    if (in.target == kGaussian || in.target == kPolynomial) return;
-    first_ = in.params[0];
-    second_ = in.count > 1 ? in.params[1] : T(0);
+#define PYEBM_OWN(Name, ...) \
+  if (in.target == k##Name) return;
+    PYEBM_TARGETS(PYEBM_NO_TARGET, PYEBM_OWN, PYEBM_NO_TARGET, PYEBM_NO_TARGET)
+#undef PYEBM_OWN
+#pragma unroll
+    for (int k = 0; k < kMostParameters; ++k) numbers_[k] = k < in.count ? in.params[k] : T(0);
   }
 
   template <int kCount>
   __device__ __forceinline__ void score(const Place& at, const T (&x)[kCount], T (&out)[kCount]) const {
-    if (in_.target == kHarmonic) {
-      each<Harmonic<T>>(x, out);
-    } else if (in_.target == kDoubleWell) {
-      each<DoubleWell<T>>(x, out);
-    } else if (in_.target == kRastrigin) {
-      each<Rastrigin<T>>(x, out);
-    } else if (in_.target == kGaussian) {
-      const T *mean = in_.params + at.element(), *precision = mean + in_.elements;
-#pragma unroll
-      for (int k = 0; k < kCount; ++k)
-        out[k] = k < at.count ? gaussian_score(x[k], mean[k], precision[k]) : T(0);
-    } else {
-#pragma unroll
-      for (int k = 0; k < kCount; ++k) out[k] = in_.params[in_.count - 1];
-      for (int power = in_.count - 2; power >= 0; --power) {
-        const T coefficient = in_.params[power];
-#pragma unroll
-        for (int k = 0; k < kCount; ++k) out[k] = polynomial_step(out[k], x[k], coefficient);
-      }
-    }
+#define PYEBM_EACH(Name, ...) \
+  if (in_.target == k##Name) return each<Name>(x, out);
+#define PYEBM_OWN(Name, ...) \
+  if (in_.target == k##Name) return own(Is<k##Name>(), at, x, out);
+    PYEBM_TARGETS(PYEBM_EACH, PYEBM_OWN, PYEBM_NO_TARGET, PYEBM_NO_TARGET)
+#undef PYEBM_EACH
+#undef PYEBM_OWN
   }
 
  private:
-  template <class Target, int kCount>
+  template <template <class> class Target, int kCount>
   __device__ __forceinline__ void each(const T (&x)[kCount], T (&out)[kCount]) const {
-    static_assert(Target::kScalars <= 2);
-    const T numbers[2] = {first_, second_};
-    const Target target(numbers);
+    const Target<T> target = unpacked<Target>(numbers_);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) out[k] = target.score(x[k]);
   }
 
+  template <int kCount>
+  __device__ __forceinline__ void own(Is<kGaussian>, const Place& at, const T (&x)[kCount],
+                                      T (&out)[kCount]) const {
+    const T *mean = in_.params + at.element(), *precision = mean + in_.elements;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k)
+      out[k] = k < at.count ? gaussian_score(x[k], mean[k], precision[k]) : T(0);
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void own(Is<kPolynomial>, const Place&, const T (&x)[kCount],
+                                      T (&out)[kCount]) const {
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) out[k] = in_.params[in_.count - 1];
+    for (int power = in_.count - 2; power >= 0; --power) {
+      const T coefficient = in_.params[power];
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) out[k] = polynomial_step(out[k], x[k], coefficient);
+    }
+  }
+
   const TargetNumbers<T>& in_;
-  T first_ = 0, second_ = 0;
+  T numbers_[kMostParameters] = {};
 };
 
 // Targets whose elements need each other. get(i) is element i of the sample; sum(term) adds term(i)
@@ -73,40 +95,62 @@ class SampleTarget {
 
   template <class Get, class Sum>
   __device__ __forceinline__ void prepare(const Get& get, const Sum& sum) {
-    if (in_.target == kAckley) {
-      const Ackley<T> target(in_.params);
-      const T squares = sum([&](int64_t i) { return get(i) * get(i); });
-      const T cosines = sum([&](int64_t i) {
-        T sine, cosine;
-        target.sine_and_cosine(get(i), sine, cosine);
-        return cosine;
-      });
-      target.coefficients(squares, cosines, static_cast<T>(in_.elements), first_, second_);
-    } else if (in_.target == kFunnel) {
-      first_ = sum([&](int64_t i) { return i ? get(i) * get(i) : T(0); });
-      second_ = exponential(-get(0));
-    }
+#define PYEBM_PREPARE(Name, ...) \
+  if (in_.target == k##Name) return prepare(unpacked<Name>(in_.params), get, sum);
+    PYEBM_TARGETS(PYEBM_NO_TARGET, PYEBM_NO_TARGET, PYEBM_PREPARE, PYEBM_NO_TARGET)
+#undef PYEBM_PREPARE
   }
 
   template <class Get>
   __device__ __forceinline__ T score(int64_t i, const Get& get) const {
-    if (in_.target == kRosenbrock) {
-      const bool has_before = i > 0, has_after = i + 1 < in_.elements;
-      const T before = has_before ? get(i - 1) : T(0), after = has_after ? get(i + 1) : T(0);
-      return Rosenbrock<T>(in_.params).score(before, get(i), after, has_before, has_after);
-    }
-    if (in_.target == kAckley) {
-      const Ackley<T> target(in_.params);
+#define PYEBM_SCORE(Name, ...) \
+  if (in_.target == k##Name) return score(unpacked<Name>(in_.params), i, get);
+    PYEBM_TARGETS(PYEBM_NO_TARGET, PYEBM_NO_TARGET, PYEBM_SCORE, PYEBM_NO_TARGET)
+#undef PYEBM_SCORE
+    return T(0);
+  }
+
+ private:
+  template <class Get, class Sum>
+  __device__ __forceinline__ void prepare(const Rosenbrock<T>&, const Get&, const Sum&) {}
+
+  template <class Get>
+  __device__ __forceinline__ T score(const Rosenbrock<T>& target, int64_t i, const Get& get) const {
+    const bool has_before = i > 0, has_after = i + 1 < in_.elements;
+    const T before = has_before ? get(i - 1) : T(0), after = has_after ? get(i + 1) : T(0);
+    return target.score(before, get(i), after, has_before, has_after);
+  }
+
+  template <class Get, class Sum>
+  __device__ __forceinline__ void prepare(const Ackley<T>& target, const Get& get, const Sum& sum) {
+    const T squares = sum([&](int64_t i) { return get(i) * get(i); });
+    const T cosines = sum([&](int64_t i) {
       T sine, cosine;
       target.sine_and_cosine(get(i), sine, cosine);
-      return target.score(get(i), sine, first_, second_);
-    }
-    const Funnel<T> target(in_.params);
+      return cosine;
+    });
+    target.coefficients(squares, cosines, static_cast<T>(in_.elements), first_, second_);
+  }
+
+  template <class Get>
+  __device__ __forceinline__ T score(const Ackley<T>& target, int64_t i, const Get& get) const {
+    T sine, cosine;
+    target.sine_and_cosine(get(i), sine, cosine);
+    return target.score(get(i), sine, first_, second_);
+  }
+
+  template <class Get, class Sum>
+  __device__ __forceinline__ void prepare(const Funnel<T>&, const Get& get, const Sum& sum) {
+    first_ = sum([&](int64_t i) { return i ? get(i) * get(i) : T(0); });
+    second_ = exponential(-get(0));
+  }
+
+  template <class Get>
+  __device__ __forceinline__ T score(const Funnel<T>& target, int64_t i, const Get& get) const {
     return i ? target.other(get(i), second_)
              : target.first(get(i), first_, second_, static_cast<T>(in_.elements - 1));
   }
 
- private:
   const TargetNumbers<T>& in_;
   T first_ = 0, second_ = 0;  // of the sample: pull and turn, or the sum of squares and e^-v
 };
@@ -170,14 +214,7 @@ __device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
 template <class T>
 TargetNumbers<T> checked_target(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
   const int64_t elements = elements_of(x), count = params.numel();
-  const int64_t scalars[kFunnel + 1] = {
-      Harmonic<T>::kScalars,  DoubleWell<T>::kScalars, 2 * elements,        count ? count : 1,
-      Rastrigin<T>::kScalars, Rosenbrock<T>::kScalars, Ackley<T>::kScalars, Funnel<T>::kScalars};
-  const int64_t least = target == kRosenbrock || target == kFunnel ? 2 : 0;
-  if (x.numel() && (count != scalars[target] || elements < least)) {
-    fail(call.op, ": params: the target ", kTargetNames[target], " with ", count,
-         " parameters has no samples of ", elements, " elements");
-  }
+  if (x.numel()) check_target(call.op, target, elements, count);
   return {static_cast<int>(target), static_cast<int>(count), pointer<T>(params), elements};
 }
 

@@ -20,13 +20,13 @@ from .metropolis import dual_averaging, metropolis
 from .network import network_score_of
 from .network_loss import losses_of
 from .perturb import perturbed
-from .targets import DENSE, ENERGIES, SCORES, score_of
+from .targets import ENERGIES, SCORES, Torch, score_of
 
 __all__ = [
-    "DENSE",
     "ENERGIES",
     "SCORES",
     "UPDATES",
+    "Torch",
     "affine_update",
     "around",
     "batch_sum",

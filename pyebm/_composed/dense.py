@@ -10,11 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-
-def row_stride(dim: int) -> int:
-    """The distance from one row of a packed matrix to the next (csrc/common/targets.h), chosen so
-    that the rows don't all fall on the same cache set."""
-    return dim if dim % 512 else dim + 16
+from .._kinds import row_stride
 
 
 def padded(matrix: Tensor) -> Tensor:
@@ -70,7 +66,7 @@ def mixture(x: Tensor, params: Tensor) -> Tensor:
     return (pull / torch.mv(q, variance)[:, None]).to(x.dtype)
 
 
-def mixture_energy(x: Tensor, params: Tensor) -> Tensor:
+def mixture_energy(x: Tensor, params: Tensor, _by: object) -> Tensor:
     _, logs, variance, _, _ = _mixture(x, params)
     return -torch.logsumexp(logs + variance.log(), 1)
 
@@ -90,7 +86,7 @@ def mixture_diagonal(x: Tensor, params: Tensor) -> Tensor:
     return (q @ (precision * mean) - x * (q @ precision)).to(x.dtype)
 
 
-def mixture_diagonal_energy(x: Tensor, params: Tensor) -> Tensor:
+def mixture_diagonal_energy(x: Tensor, params: Tensor, _by: object) -> Tensor:
     return -torch.logsumexp(_mixture_diagonal(x, params)[0], 1)
 
 

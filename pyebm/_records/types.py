@@ -1,5 +1,4 @@
-"""The numbering of targets, activations and reductions, and the types of arguments that records
-share."""
+"""The numbering of activations and reductions, and the types of arguments that records share."""
 
 from __future__ import annotations
 
@@ -8,13 +7,7 @@ from typing import Annotated
 from torch import Tensor
 
 from .._arguments import Between, Dtype, Is, Limit, Number, Shape
-
-# The closed-form targets with kernels: an op's ``target`` is an index in this list.
-# csrc/common/targets.h has the same list.
-TARGETS = (
-    *("harmonic", "double_well", "gaussian", "polynomial", "rastrigin", "rosenbrock", "ackley", "funnel"),
-    *("mixture", "mixture_diagonal", "gaussian_full"),
-)
+from .._kinds import TARGETS
 
 # The activations that a network's layers may have: ``layout`` holds indices in this list.
 # csrc/cpu/simd/network.h has the same list.
@@ -42,7 +35,7 @@ Name = Annotated[Tensor, Is(Shape.NAME, Dtype.LONG, contiguous=True)]
 PerSample = Annotated[Tensor | None, Is(Shape.BATCH, Dtype.LONG, contiguous=True)]
 Rows = Annotated[Tensor | None, Is(Shape.ROWS, Dtype.REAL)]
 Schedule = Annotated[Tensor | None, Is(Shape.SCHEDULE, Dtype.REAL)]
-Target = Annotated[int, Between(0, len(TARGETS))]
+Target = Annotated[int, Between(0, len(TARGETS), "kTargets")]
 Params = Annotated[Tensor, Is(Shape.FLAT, Dtype.WORK, contiguous=True)]
 Finite = Annotated[float, Number()]
 Positive = Annotated[float, Number(0.0, low_open=True)]

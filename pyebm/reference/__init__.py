@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .._composed import (
-    DENSE,
     ENERGIES,
     SCORES,
     UPDATES,
@@ -69,7 +68,6 @@ OPS: dict[str, Callable[..., None]] = _COMPOSED | {
 
 __all__ = [
     "COS",
-    "DENSE",
     "ENERGIES",
     "LOG",
     "OPS",

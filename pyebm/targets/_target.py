@@ -34,15 +34,15 @@ class Target(Parameters):
     another tensor that requires grad keeps its graph.
 
     A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels'
-    table, and ``dim``, and defines :meth:`energy` and :meth:`_numbers`, the parameters in the form
-    that the kernels take; docs/targets.md shows one from start to end.
+    table (_kinds.py), and ``dim``, and defines :meth:`_numbers`, the parameters in the form that
+    the kernels take; CONTRIBUTING.md shows one from start to end.
     """
 
     kind: str
     dim: int | None = None
     """Elements of a sample, or None where any (B, ...) will do."""
     least_dim = 0
-    """Fewer elements than this make no sense."""
+    """Fewer elements than this make no sense; a class that sets ``kind`` gets its number."""
     has_energy = True
     """False for a score without an energy, which Metropolis' test can't do without."""
     follows = True
@@ -55,6 +55,8 @@ class Target(Parameters):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if (kind := _schemas.KINDS.get(vars(cls).get("kind", ""))) is not None:
+            cls.least_dim = kind.least
         for name in {"energy", "log_prob"} & vars(cls).keys():
             setattr(cls, name, by_samples(vars(cls)[name], composed=True))
         if not vars(cls).keys().isdisjoint(("_numbers", "_numbers_in")):
@@ -68,6 +70,7 @@ class Target(Parameters):
         """The state without the kernels' numbers, which copies and pickles make again."""
         return self.__dict__ | {"_kept": {}}
 
+    @partial(by_samples, composed=True)
     def energy(self, x: Tensor) -> Tensor:
         """The energy of each sample, (B,), by torch operations, differentiable; float32 for half
         precisions, else x's dtype.
@@ -75,7 +78,12 @@ class Target(Parameters):
         Raises TypeError and ValueError for an x that is not a floating-point tensor (B, ...) of
         this target's dimension and device.
         """
-        raise NotImplementedError
+        formula = _composed.ENERGIES.get(getattr(self, "kind", ""))
+        if formula is None:
+            raise NotImplementedError(f"{type(self).__name__}: the energy has no formula of its own")
+        params = self._checked(type(self).__name__, x)
+        work = _composed.work_of(x).reshape(x.shape[0], _elements(x))
+        return formula(work, params, _composed.Torch)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.energy(x)
@@ -143,7 +151,7 @@ class Target(Parameters):
         if not wanted(x, params):
             return launch(x, params)
         composed = _composed.score_of(x, self._index, params)
-        if self.kind not in _composed.DENSE:
+        if not _schemas.KINDS[self.kind].dense:
             return composed
         return exactly(lambda: launched(BySample(launch, shared=(1,)), x, params), composed)
 
@@ -219,14 +227,15 @@ class Target(Parameters):
 
     @property
     def _has_energy_kernel(self) -> bool:
-        """Whether the kernels know the energy. They don't if a subclass overrides the energy but
-        not the numbers, or the reverse."""
+        """Whether the kernels know the energy: where it is made of the numbers, or overridden
+        together with them."""
 
         def owner(*names: str) -> type:
             return next(base for base in type(self).__mro__ if any(name in vars(base) for name in names))
 
-        return self.kind in _composed.ENERGIES and owner("energy", "forward") is owner(
-            "_numbers", "_numbers_in"
+        return self.kind in _composed.ENERGIES and owner("energy", "forward") in (
+            Target,
+            owner("_numbers", "_numbers_in"),
         )
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:

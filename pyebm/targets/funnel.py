@@ -33,20 +33,10 @@ class Funnel(Target):
     """
 
     kind = "funnel"
-    least_dim = 2
 
     def __init__(self, std: float = 3.0) -> None:
         super().__init__()
         self._register("std", std, positive, "be > 0 and finite")
-
-    def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        v, others = work[:, 0], work[:, 1:]
-        return (
-            0.5 * (v / of("std")).square()
-            + 0.5 * others.shape[1] * v
-            + 0.5 * (-v).exp() * others.square().sum(1)
-        )
 
     def log_prob(self, x: Tensor) -> Tensor:
         work, of = self._work(x)

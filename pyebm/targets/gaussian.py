@@ -109,12 +109,12 @@ class Gaussian(Target):
         return torch.mm(factor, factor.T)
 
     def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        if self.kind == "gaussian_full":
-            far = (work.double() - self._wide("mean")).T
-            white: Tensor = torch.linalg.solve_triangular(self._wide("scale_tril").tril(), far, upper=False)
-            return white.square().sum(0).mul(0.5).to(work.dtype)
-        return 0.5 * ((work - of("mean")) / of("std")).square().sum(1)
+        if self.kind != "gaussian_full":
+            return super().energy(x)
+        work, _ = self._work(x)
+        far = (work.double() - self._wide("mean")).T
+        white: Tensor = torch.linalg.solve_triangular(self._wide("scale_tril").tril(), far, upper=False)
+        return white.square().sum(0).mul(0.5).to(work.dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
         work, of = self._work(x)

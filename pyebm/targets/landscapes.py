@@ -36,17 +36,11 @@ class Rosenbrock(Target):
     """
 
     kind = "rosenbrock"
-    least_dim = 2
 
     def __init__(self, a: float = 1.0, b: float = 100.0) -> None:
         super().__init__()
         self._register("a", a, like=b)
         self._register("b", b, positive, _ONE, like=a)
-
-    def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        before, after = work[:, :-1], work[:, 1:]
-        return (of("b") * (after - before.square()).square() + (of("a") - before).square()).sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
@@ -98,11 +92,6 @@ class Rastrigin(Target):
         super().__init__()
         self._register("amplitude", amplitude, positive, _ONE)
 
-    def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        turns = work - work.detach().round()  # keeps cos(2 pi x) exact for large x
-        return (work.square() + of("amplitude") * (1 - (2 * math.pi * turns).cos())).sum(1)
-
     def log_prob(self, x: Tensor) -> Tensor:
         """Z per element is sqrt(pi) e^-A sum_k I_k(A) exp(-pi^2 k^2). Terms beyond k = 1 are lost
         in float64's rounding."""
@@ -134,18 +123,12 @@ class Ackley(Target):
     """
 
     kind = "ackley"
-    least_dim = 1
 
     def __init__(self, a: float = 20.0, b: float = 0.2, c: float = 2 * math.pi) -> None:
         super().__init__()
         given = next((value for value in (a, b, c) if isinstance(value, Tensor)), None)
         for name, value in (("a", a), ("b", b), ("c", c)):
             self._register(name, value, positive, _ONE, like=given)
-
-    def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        bowl = of("a") * (1 - (-of("b") * work.square().mean(1).sqrt()).exp())
-        return bowl + (math.e - (of("c") * work).cos().mean(1).exp())
 
     def _numbers(self) -> Tensor:
         a, b, c = (self._wide(name) for name in ("a", "b", "c"))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from .._checks import check_tensor
-from .._composed.dense import padded, row_stride, squares
+from .._composed.dense import padded, squares
 from .._derivatives import checkable, wanted
+from .._kinds import row_stride
 from ..noise import Noise
 from ._kept import readable
 from ._parameters import positive

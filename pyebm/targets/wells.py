@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._checks import checked_list
 from ..noise import Noise
-from ._normaliser import double_well, horner, polynomial
+from ._normaliser import double_well, polynomial
 from ._parameters import positive
 from ._target import Target
 
@@ -37,10 +37,6 @@ class Harmonic(Target):
         super().__init__()
         self._register("stiffness", stiffness, positive, "be > 0 and finite", like=center)
         self._register("center", center, like=stiffness)
-
-    def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        return 0.5 * of("stiffness") * (work - of("center")).square().sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         work, of = self._work(x)
@@ -86,10 +82,6 @@ class DoubleWell(Target):
         super().__init__()
         self._register("barrier", barrier, positive, "be > 0 and finite", like=width)
         self._register("width", width, positive, "be > 0 and finite", like=barrier)
-
-    def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        return of("barrier") * ((work / of("width")).square() - 1).square().sum(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The normaliser comes from a quadrature that is exact to float64's precision."""
@@ -143,8 +135,8 @@ class Polynomial(Target):
             )
 
     def energy(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        return horner(of("coefficients"), work).sum(1)
+        energy = super().energy(x)  # without c_0
+        return energy + math.prod(x.shape[1:]) * self.coefficients[0]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The normaliser comes from a quadrature that is exact to float64's precision.

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from pyebm import _op_checks, _ops, _schemas
+from pyebm import _kinds, _op_checks, _ops, _schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
@@ -101,11 +101,13 @@ def register(library: Path | None = None) -> str:
             torch.library.register_fake(
                 f"{_NAMESPACE}::{name}", _op_checks.fake(_schemas.OPS[name]), lib=_library
             )
-        torch.ops.load_library(library or _wanted())
+        built = library or _wanted()
+        torch.ops.load_library(built)
+        assert _ops.targets_of(built) in (None, _kinds.TEXT), "csrc has other targets than pyebm/_kinds.py"
         namespace = getattr(torch.ops, _NAMESPACE)
-        built = [name for name in _schemas.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
+        ops = [name for name in _schemas.SCHEMAS if _ops.implemented(f"{_NAMESPACE}::{name}", "CPU")]
         _ops._TEST_BACKENDS[BACKEND] = _ops.Table(
-            BACKEND, {name: getattr(namespace, name).default for name in built}
+            BACKEND, {name: getattr(namespace, name).default for name in ops}
         )
     return BACKEND
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from compiled import TARGETS, compiling
 from measure import Cost, amd, nvidia
 from table import write_table
-from target_cases import KINDS, make
+from target_cases import COUPLED, KINDS, make
 from torch import Tensor
 
 import pyebm
@@ -162,10 +162,7 @@ CASES: dict[str, Op] = {
 # Chains are measured by the cost of a step.
 CHAINS = {"sm_90": KINDS}
 CHAIN_SIZES = (2, 100)
-LONG_KINDS, LONG_SIZES = (
-    ("rosenbrock", "ackley", "funnel"),
-    (3072, 3000),
-)  # no tile holds a sample: their state is in memory
+LONG_SIZES = (3072, 3000)  # of coupled samples, which no tile holds: their state is in memory
 
 
 def _chain(kind: str, size: int, dtype: torch.dtype) -> None:
@@ -208,7 +205,7 @@ def measured(target: str) -> dict[str, dict[str, object]]:
                     key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
                     costs[key] = asdict(read(launch))
     for kind in CHAINS.get(target, ("double_well", "ackley")):
-        for size in CHAIN_SIZES + (LONG_SIZES if kind in LONG_KINDS else ()):
+        for size in CHAIN_SIZES + (LONG_SIZES if kind in COUPLED else ()):
             with compiling(target) as launches:
                 _chain(kind, size, torch.float32)
             for launch in launches:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from compiled import compiling
 from ptx_memory import PtxError
-from target_cases import KINDS, elements_of, make, start
+from target_cases import COUPLED, KINDS, elements_of, make, start
 from test_ptx import execute
 
 import pyebm
@@ -88,7 +88,7 @@ def test_nothing_is_compiled_again_for_steps_seed_or_step_size():
     assert len({launch.compiled.hash for launch in launches}) == 1
 
 
-@pytest.mark.parametrize("kind", ["rosenbrock", "ackley", "funnel"])
+@pytest.mark.parametrize("kind", COUPLED)
 @pytest.mark.parametrize(
     ("target", "shape", "dtype"),
     [("sm_90", (2, 1100), torch.float32), ("sm_80", (1, 1032), torch.bfloat16)],

@@ -21,6 +21,7 @@ pytestmark = [
     pytest.mark.skipif(_ops.backends()["cpu"] is not True, reason="the CPU library is not built"),
 ]
 KERNEL = _ops._REGISTERED["target_energy"]
+FULL = pyebm._schemas.TARGETS.index("gaussian_full")
 SHAPES = [(0, 5), (1, 2), (37, 3), (300, 4), (9, 40), (7, 3, 11), (5, 600), (3, 1024), (3, 2500)]
 
 
@@ -123,10 +124,6 @@ class TestTheSamplersUseIt:
             def forward(self, x):
                 return 2 * self.energy(x)
 
-        class OtherNumbers(targets.DoubleWell):
-            def _numbers(self):
-                return 2 * super()._numbers()
-
         class OtherScore(targets.DoubleWell):
             def score(self, x, *, backend=None):
                 return 2 * super().score(x, backend=backend)
@@ -135,7 +132,7 @@ class TestTheSamplersUseIt:
             pass
 
         x = normal(6, 2)
-        for cls in (OtherEnergy, OtherForward, OtherNumbers, OtherScore):
+        for cls in (OtherEnergy, OtherForward, OtherScore):
             assert energy_and_score_of(_run(x), cls(), None) is None, cls
         for target in (Same(), make("funnel", 2), mixture(5, 2)):
             assert energy_and_score_of(_run(x), target, None) is not None
@@ -145,6 +142,16 @@ class TestTheSamplersUseIt:
         assert energy_and_score_of(_run(x), lambda x: x.sum(1), None) is None
         run = MALA(OtherEnergy(), 0.01)(x, 1, noise=Noise(0), thin=1)
         torch.testing.assert_close(run.info["energy"][0], 2 * targets.DoubleWell()(run.x).double())
+
+    def test_where_a_subclass_has_other_numbers_of_which_the_energy_is_made(self):
+        class OtherNumbers(targets.DoubleWell):
+            def _numbers(self):
+                return 2 * super()._numbers()
+
+        x = normal(6, 2)
+        run = MALA(OtherNumbers(), 0.01)(x, 1, noise=Noise(0), thin=1)
+        torch.testing.assert_close(run.info["energy"][0], 2 * targets.DoubleWell()(run.x).double())
+        assert_equal(OtherNumbers()(x), 2 * targets.DoubleWell()(x))
 
 
 def _run(x):
@@ -156,7 +163,7 @@ def _run(x):
     [
         ({"energy": torch.empty(3)}, "energy must have one value for each of 4 samples"),
         ({"energy": torch.empty(4).half()}, "energy must be float32 or float64"),
-        ({"target": 10}, "target_energy: the target gaussian_full"),
+        ({"target": FULL}, "target_energy: the target gaussian_full"),
         ({"params": torch.ones(3)}, "double_well with 3 parameters has no samples of 2 elements"),
     ],
 )
@@ -170,7 +177,7 @@ def test_refusals(arguments, message):
         "params": torch.ones(2),
         "constant": 0.0,
     } | arguments
-    if given["target"] == 10:
+    if given["target"] == FULL:
         given["params"] = torch.ones(6)
     with pytest.raises(ValueError, match=message):
         KERNEL(*given.values())

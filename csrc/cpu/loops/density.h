@@ -19,7 +19,7 @@ void on_target(const char* op, const Tensor& x, int64_t target, const Tensor& pa
                Run run) {
   const TargetOf<T>& kernels = checked_target<T>(op, target, params, Shape(x));
   if (needs.energy && !kernels.both)
-    fail(op, ": the target ", kTargetNames[target], " has no energy of its own");
+    fail(op, ": the target ", kTargetFacts[target].name, " has no energy of its own");
   const int64_t at_once = samples_at_once(kernels, x.size(0));
   Shape shape(x, at_once);
   if (!at_once) shape.share(torch::stable::get_num_threads(), needs.scores);

@@ -5,24 +5,19 @@
 #include <algorithm>
 #include <new>
 
+#include "../../common/target_facts.h"
 #include "sample_loop.h"
 
 namespace pyebm {
 
 template <class T>
 const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& params, const Shape& shape) {
+  if (shape.chunks) check_target(op, target, shape.elements, params.numel());
   const ChunkKernels& kernels = chunk_kernels();
-  const auto& found = [&]() -> const TargetOf<T>& {
-    if constexpr (std::is_same_v<T, double>)
-      return kernels.targets_f64[target];
-    else
-      return kernels.targets_f32[target];
-  }();
-  if (shape.chunks && !found.fits(shape.elements, params.numel())) {
-    fail(op, ": params: the target ", kTargetNames[target], " with ", params.numel(),
-         " parameters has no samples of ", shape.elements, " elements");
-  }
-  return found;
+  if constexpr (std::is_same_v<T, double>)
+    return kernels.targets_f64.of[target];
+  else
+    return kernels.targets_f32.of[target];
 }
 
 // The samples that a thread takes at once: as many as fill the target's lanes, or fewer where

@@ -40,7 +40,7 @@ void target_energy(const args::TargetEnergy& args) {
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
-    if (!kernels.both) fail(op, ": the target ", kTargetNames[args.target], " has no energy of its own");
+    if (!kernels.both) fail(op, ": the target ", kTargetFacts[args.target].name, " has no energy of its own");
     // The blocks are those of target_score. A sample that lies in many blocks gets a part of its
     // energy from each.
     const int64_t at_once = samples_at_once(kernels, samples);
@@ -80,9 +80,9 @@ STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   PYEBM_IMPL(m, target_energy);
 }
 
-// For the tests: the names of the targets in the order of the kernels' tables; null after the last.
-extern "C" __attribute__((visibility("default"))) const char* pyebm_target(int64_t index) {
-  return index >= 0 && index < pyebm::kTargets ? pyebm::kTargetNames[index] : nullptr;
+// Lets Python compare its table of targets with the one that the kernels were built with (_ops.py).
+extern "C" __attribute__((visibility("default"))) const char* pyebm_targets() {
+  return pyebm::targets_text();
 }
 
 // Whether the rows of `a`, which lie one after another, are the same as the rows of `b`, which

@@ -8,17 +8,13 @@ using pyebm::TargetOf;
 
 // params: the mean (dim), then the rows of the precision matrix. The score is precision (mean - x).
 template <class T>
-struct FullGaussian {
-  static bool fits(int64_t elements, int64_t count) {
-    return count == elements + elements * row_stride(elements);
-  }
-
+struct GaussianFullKernels {
   static int64_t scratch(const Samples<T>& samples) { return 2 * samples.width * kWidth<Wide<T>>; }
 
   static double cost(const Samples<T>& samples) { return static_cast<double>(samples.width); }
 
   static constexpr TargetOf<T> table() {
-    return {false, fits, scratch, nullptr, score, nullptr, kWidth<Wide<T>>, cost};
+    return {false, scratch, nullptr, score, nullptr, kWidth<Wide<T>>, cost};
   }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {

@@ -66,9 +66,7 @@ struct Samples {
 
 template <class T>
 struct TargetOf {
-  bool elementwise;  // whether samples may be cut
-  bool (*fits)(int64_t elements,
-               int64_t param_count);      // whether this many parameters fit samples of this many elements
+  bool elementwise;                       // whether samples may be cut
   int64_t (*scratch)(const Samples<T>&);  // numbers of scratch that the functions below need; null: none
   void (*prepare)(const Samples<T>&);     // called once before the scores of these samples; may be null
   void (*score)(const Samples<T>&, const T* x, T* out);
@@ -78,6 +76,11 @@ struct TargetOf {
   void (*both)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
   int64_t lanes = 0;  // this many samples take no longer than two; 0: the target has no lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications per element of the score; null: a few
+};
+
+template <class T>
+struct TargetTable {
+  TargetOf<T> of[kTargets];
 };
 
 struct ChunkKernels {
@@ -151,8 +154,8 @@ struct ChunkKernels {
   void (*probabilities)(int64_t n, const double* x, double* out);
   void (*exponentials)(int64_t n, const double* x, double* out);
 
-  TargetOf<float> targets_f32[kTargets];
-  TargetOf<double> targets_f64[kTargets];
+  TargetTable<float> targets_f32;
+  TargetTable<double> targets_f64;
   NetworkKernels<float> network_f32;
   NetworkKernels<double> network_f64;
 };

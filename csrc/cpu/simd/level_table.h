@@ -66,8 +66,8 @@ constexpr ChunkKernels kernels_of(const char* name) {
           PYEBM_LOSS_OF(double, double),
           probabilities,
           exponentials,
-          PYEBM_TARGETS(float),
-          PYEBM_TARGETS(double),
+          target_table<float>(),
+          target_table<double>(),
           NetworkTarget<float>::table(),
           NetworkTarget<double>::table()};
 }

@@ -8,11 +8,6 @@ using pyebm::TargetOf;
 
 template <class T, bool kDiagonal>
 struct MixtureTarget {
-  static bool fits(int64_t elements, int64_t count) {
-    const Mixture<T, kDiagonal> mix(elements, nullptr, count);
-    return mix.components > 0 && mix.numbers() == count;
-  }
-
   static int64_t scratch(const Samples<T>& samples) {
     return (kDiagonal ? 3 : 2) * samples.width * kWidth<Wide<T>>;
   }
@@ -23,7 +18,7 @@ struct MixtureTarget {
   }
 
   static constexpr TargetOf<T> table() {
-    return {false, fits, scratch, nullptr, score, both, kWidth<Wide<T>>, cost};
+    return {false, scratch, nullptr, score, both, kWidth<Wide<T>>, cost};
   }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
@@ -50,5 +45,10 @@ struct MixtureTarget {
     });
   }
 };
+
+template <class T>
+using MixtureKernels = MixtureTarget<T, false>;
+template <class T>
+using MixtureDiagonalKernels = MixtureTarget<T, true>;
 
 }  // namespace

@@ -30,8 +30,6 @@ struct Mixture {
     mean = kDiagonal ? offset + components : inverse + dim;
     precision = mean + components * stride;
   }
-
-  int64_t numbers() const { return components * (kVectors + kMatrices * stride) + (kDiagonal ? 0 : dim); }
 };
 
 // The sums that a tile of samples gathers, relative to the largest q: sum q, and for an isotropic

@@ -5,20 +5,19 @@ namespace {
 
 using pyebm::Samples;
 using pyebm::TargetOf;
+using pyebm::TargetTable;
 
 template <template <class> class Target, class T>
-struct Elementwise {
-  static bool fits(int64_t, int64_t params) { return params == Target<T>::kScalars; }
-
+struct ElementwiseKernels {
   static void score(const Samples<T>& samples, const T* x, T* out) {
-    const Target<T> target(samples.params);
+    const Target<T> target = unpacked<Target>(samples.params);
     const int64_t n = samples.rows * samples.width;
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i]);
   }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
-    const Target<T> target(samples.params);
+    const Target<T> target = unpacked<Target>(samples.params);
     const int64_t n = samples.rows * samples.width;
     PYEBM_VECTOR_LOOP
     for (int64_t i = 0; i < n; ++i) {
@@ -28,14 +27,13 @@ struct Elementwise {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {true, nullptr, nullptr, score, both}; }
 };
 
 // The mean and the precision are laid out as the samples are, so that one loop runs over all
 // samples at once.
 template <class T>
-struct Gaussian {
-  static bool fits(int64_t elements, int64_t params) { return params == 2 * elements; }
+struct GaussianKernels {
   static int64_t scratch(const Samples<T>& samples) { return 2 * samples.rows * samples.width; }
 
   static void prepare(const Samples<T>& samples) {
@@ -63,13 +61,11 @@ struct Gaussian {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, scratch, prepare, score, both}; }
+  static constexpr TargetOf<T> table() { return {true, scratch, prepare, score, both}; }
 };
 
 template <class T>
-struct Polynomial {
-  static bool fits(int64_t, int64_t params) { return params > 0; }
-
+struct PolynomialKernels {
   static void score(const Samples<T>& samples, const T* x, T* out) {
     const int64_t n = samples.rows * samples.width;
     const T* c = samples.params;
@@ -93,16 +89,13 @@ struct Polynomial {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {true, fits, nullptr, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {true, nullptr, nullptr, score, both}; }
 };
 
 // The scratch marks where a sample begins and ends, so that one loop runs over all samples at once.
 // The loop looks one element past both ends of the block, which has room there.
 template <class T>
-struct Neighbours {
-  static bool fits(int64_t elements, int64_t params) {
-    return params == Rosenbrock<T>::kScalars && elements >= 2;
-  }
+struct RosenbrockKernels {
   static int64_t scratch(const Samples<T>& samples) { return 2 * samples.rows * samples.width; }
 
   static void prepare(const Samples<T>& samples) {
@@ -116,7 +109,7 @@ struct Neighbours {
   }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
-    const Rosenbrock<T> target(samples.params);
+    const Rosenbrock<T> target = unpacked<Rosenbrock>(samples.params);
     const int64_t n = samples.rows * samples.width;
     const T *has_before = samples.scratch, *has_after = has_before + n;
     PYEBM_VECTOR_LOOP
@@ -125,7 +118,7 @@ struct Neighbours {
   }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
-    const Rosenbrock<T> target(samples.params);
+    const Rosenbrock<T> target = unpacked<Rosenbrock>(samples.params);
     const int64_t n = samples.rows * samples.width;
     const T* has_after = samples.scratch + n;
     score(samples, x, out);
@@ -134,14 +127,11 @@ struct Neighbours {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, prepare, score, both}; }
+  static constexpr TargetOf<T> table() { return {false, scratch, prepare, score, both}; }
 };
 
 template <class T>
-struct AckleySums {
-  static bool fits(int64_t elements, int64_t params) {
-    return params == Ackley<T>::kScalars && elements >= 1;
-  }
+struct AckleyKernels {
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (3 * samples.width + 2); }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
@@ -149,7 +139,7 @@ struct AckleySums {
   }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
-    const Ackley<T> target(samples.params);
+    const Ackley<T> target = unpacked<Ackley>(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
     T *square = samples.scratch, *cosine = square + n, *sine = cosine + n, *pull = sine + n,
       *turn = pull + rows;
@@ -173,14 +163,11 @@ struct AckleySums {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i], sine[i], square[i], cosine[i]);
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {false, scratch, nullptr, score, both}; }
 };
 
 template <class T>
-struct FunnelSums {
-  static bool fits(int64_t elements, int64_t params) {
-    return params == Funnel<T>::kScalars && elements >= 2;
-  }
+struct FunnelKernels {
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (samples.width + 2); }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
@@ -188,7 +175,7 @@ struct FunnelSums {
   }
 
   static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
-    const Funnel<T> target(samples.params);
+    const Funnel<T> target = unpacked<Funnel>(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
     T *square = samples.scratch, *squares = square + n, *inverse = squares + rows;
     PYEBM_VECTOR_LOOP
@@ -212,21 +199,15 @@ struct FunnelSums {
     }
   }
 
-  static constexpr TargetOf<T> table() { return {false, fits, scratch, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {false, scratch, nullptr, score, both}; }
 };
 
-// In the order of pyebm::Target.
-#define PYEBM_TARGETS(T)                \
-  {Elementwise<Harmonic, T>::table(),   \
-   Elementwise<DoubleWell, T>::table(), \
-   Gaussian<T>::table(),                \
-   Polynomial<T>::table(),              \
-   Elementwise<Rastrigin, T>::table(),  \
-   Neighbours<T>::table(),              \
-   AckleySums<T>::table(),              \
-   FunnelSums<T>::table(),              \
-   MixtureTarget<T, false>::table(),    \
-   MixtureTarget<T, true>::table(),     \
-   FullGaussian<T>::table()}
+// A line of PYEBM_TARGETS leads to the kernels of the target's name.
+#define PYEBM_ELEMENTWISE_ROW(Name, ...) ElementwiseKernels<Name, T>::table(),
+#define PYEBM_ROW(Name, ...) Name##Kernels<T>::table(),
+template <class T>
+constexpr TargetTable<T> target_table() {
+  return {{PYEBM_TARGETS(PYEBM_ELEMENTWISE_ROW, PYEBM_ROW, PYEBM_ROW, PYEBM_ROW)}};
+}
 
 }  // namespace
