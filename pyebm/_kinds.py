@@ -18,7 +18,7 @@ class Kind(NamedTuple):
     """Whether an element's score depends on its sample's other elements."""
     dense: bool = False
     """Whether a sample meets the rows of a matrix. The kernels of such a target differ from the
-    reference by rounding (docs/targets.md); those of all others have its bits."""
+    reference by rounding (docs/accuracy.md); those of all others have its bits."""
 
 
 # csrc/common/targets.h PYEBM_TARGETS has the same table, with which each compiled library is

@@ -20,13 +20,12 @@ from .metropolis import dual_averaging, metropolis
 from .network import network_score_of
 from .network_loss import losses_of
 from .perturb import perturbed
-from .targets import ENERGIES, SCORES, Fixed, Torch, score_of
+from .targets import ENERGIES, SCORES, Torch, score_of
 
 __all__ = [
     "ENERGIES",
     "SCORES",
     "UPDATES",
-    "Fixed",
     "Torch",
     "affine_update",
     "around",

@@ -194,7 +194,7 @@ def funnel_energy(x: Tensor, params: Tensor, by: Functions) -> Tensor:
     return bowl + 0.5 * (by.exponential(-v) * squares)
 
 
-_TWINS: dict[str, tuple[Score, Energy | None]] = {
+_FORMULAS: dict[str, tuple[Score, Energy | None]] = {
     "harmonic": (harmonic, harmonic_energy),
     "double_well": (double_well, double_well_energy),
     "gaussian": (gaussian, gaussian_energy),
@@ -207,8 +207,8 @@ _TWINS: dict[str, tuple[Score, Energy | None]] = {
     "mixture_diagonal": (mixture_diagonal, mixture_diagonal_energy),
     "gaussian_full": (gaussian_full, None),
 }
-SCORES = {name: _TWINS[name][0] for name in TARGETS}
-ENERGIES = {name: energy for name, (_, energy) in _TWINS.items() if energy is not None}
+SCORES = {name: _FORMULAS[name][0] for name in TARGETS}
+ENERGIES = {name: energy for name, (_, energy) in _FORMULAS.items() if energy is not None}
 
 
 def score_of(x: Tensor, target: int, params: Tensor) -> Tensor:

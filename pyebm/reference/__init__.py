@@ -74,7 +74,6 @@ __all__ = [
     "SCORES",
     "SIN",
     "UPDATES",
-    "Torch",
     "affine_update",
     "batch_sum",
     "box_muller",

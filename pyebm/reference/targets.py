@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor
 
-from .._composed import ENERGIES, Fixed, score_of, work_of
+from .._composed import ENERGIES, score_of, work_of
+from .._composed.targets import Fixed
 from .._kinds import TARGETS
 
 

@@ -121,11 +121,9 @@ def test_gradients(name, method):
     cls, values = CASES[name]
     inputs = [X.clone().requires_grad_(), *(value.clone().requires_grad_() for value in values)]
     # The target wants weights whose sum is 1, and gradcheck's steps change the sum: divide by it.
-    call = (
-        calls(cls)(method)
-        if "mixture" not in name
-        else lambda x, m, s, w: calls(cls)(method)(x, m, s, w / w.sum())
-    )
+    call = calls(cls)(method)
+    if "mixture" in name:
+        call = lambda x, m, s, w: calls(cls)(method)(x, m, s, w / w.sum())  # noqa: E731
     gradcheck(call, inputs, check_forward_ad=True)
     gradgradcheck(call, inputs)
 
