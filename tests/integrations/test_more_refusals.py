@@ -1,5 +1,4 @@
-"""The rule of test_refusals.py for what the adapters gained later: brownian, the rest of
-k-diffusion."""
+"""The rule of test_refusals.py for the adapters' newer calls, each with its own package."""
 
 from __future__ import annotations
 
@@ -10,8 +9,8 @@ import torch
 from hostile import count, flag, number, optional, refused, samples, seed
 from peers import package
 from public_adapters import images, seeded, with_numbers
-from public_calls import NOISE, Call
-from test_package_refusals import level
+from public_calls import NOISE, Call, energy, x
+from test_package_refusals import integers, level
 
 from pyebm.integrations import brownian, edm, ncsn, ncsnv2
 
@@ -68,9 +67,6 @@ class Denoiser:
 
 
 def ncsn_losses() -> dict[str, Call]:
-    def energy(x: Any) -> Any:
-        return x.square().flatten(1).sum(1) if x.dim() > 1 else x.square()
-
     labels, levels = torch.tensor([0, 1, 1]), torch.tensor([1.0, 0.5])
     calls = {
         "dsm": Call(
@@ -272,7 +268,51 @@ def diffusers() -> dict[str, Call]:
     return calls
 
 
-CALLS = {"": nothing, "k_diffusion": k_diffusion, "diffusers": diffusers}
+def torchebm() -> dict[str, Call]:
+    from torchebm.core import GaussianModel
+
+    from pyebm.integrations import torchebm as ours
+
+    model = GaussianModel(torch.zeros(4), torch.eye(4))
+    calls = {
+        name: Call(
+            lambda name=name, **given: getattr(ours, name)(model, noise=NOISE).compute_loss(**given),
+            lambda: {"x": x()},
+            {"x": lambda value: with_numbers(value) or integers(value)},
+        )
+        for name in ("ScoreMatching", "SlicedScoreMatching")
+    }
+    calls["HamiltonianMonteCarlo"] = Call(
+        lambda **given: ours.HamiltonianMonteCarlo(model, 0.1, 2, **given).sample(x(), n_steps=2),
+        lambda: {"noise": NOISE},
+        {"noise": optional},
+    )
+    return calls
+
+
+def ebmkit() -> dict[str, Call]:
+    from pyebm.integrations import ebmkit as ours
+
+    calls = {}
+    for name, kinds in {
+        "UnderdampedLangevin": {"step_size": number(0), "friction": number(0)},
+        "MALA": {"step_size": number(0, True)},
+        "HMC": {"step_size": number(0), "leapfrog_steps": count(1, 64)},
+    }.items():
+        calls[name] = Call(
+            lambda name=name, **given: getattr(ours, name)(**given).step(energy, x()),
+            lambda: {"noise": NOISE},
+            kinds | {"noise": optional},
+        )
+        calls[f"{name}.step"] = Call(
+            lambda name=name, **given: getattr(ours, name)(noise=NOISE).step(**given),
+            lambda: {"energy": energy, "x": x()},
+            {"energy": refused, "x": samples},
+        )
+    return calls
+
+
+CALLS = {"ebm": ebmkit, "torchebm": torchebm, "": nothing, "k_diffusion": k_diffusion, "diffusers": diffusers}
 
 
 @pytest.mark.filterwarnings("ignore")  # warnings about torch's prototypes
