@@ -16,7 +16,7 @@ from .case import GROUPS, Case
 # The report has the groups in this order.
 MODULES = (
     *("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures"),
-    *("network", "samplers", "mcmc", "schedulers", "objectives", "training"),
+    *("network", "samplers", "mcmc", "schedulers", "objectives", "training", "energy_training"),
 )
 SECONDS, QUICK_SECONDS = 2.0, 0.5  # of each case
 OK, FAILED, USAGE, UNFINISHED = 0, 1, 2, 75

@@ -21,11 +21,13 @@ class Saved:
 
     _original: str  # where the package's own class is found
     _draws: Any  # Draws, or None
+    _remade: tuple[str, ...] = ()  # attributes that are made again when they are missing
 
     def __reduce__(self) -> tuple[Any, ...]:
         cls = type(self)
         ours = f"{cls.__module__}.{cls.__qualname__}"
-        state = {name: value for name, value in self.__dict__.items() if name != "_draws"}
+        left = ("_draws", *self._remade)
+        state = {name: value for name, value in self.__dict__.items() if name not in left}
         draws = None if self._draws is None else self._draws.plain()
         state["_pyebm"] = {"class": ours, "original": self._original, "draws": draws}
         if not ours.startswith("pyebm."):  # somebody's subclass can't be replaced by its base

@@ -4,6 +4,7 @@ score matching in all forms."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -45,8 +46,8 @@ class EulerMaruyamaIntegrator(Saved, integrators.EulerMaruyamaIntegrator):
             integrator.
         device, dtype, ...: as in torchebm.
 
-    Only the fixed step ``step`` is fused. ``integrate``, which follows a time grid, and steps
-    without noise, back in time, or with a diffusion that is not a number run torchebm's own code.
+    Fixed steps are fused, one by one or in ``integrate``; steps without noise, back in time, or
+    with a diffusion that is not a number run torchebm's own code, with the same noise.
 
     Example:
         >>> import torch, pyebm
@@ -119,6 +120,50 @@ class EulerMaruyamaIntegrator(Saved, integrators.EulerMaruyamaIntegrator):
         if noise is None:
             noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
         return {"x": step(x, slope, 1.0, step_size, noise_scale * (2 * step_size) ** 0.5, noise)}
+
+    def integrate(
+        self,
+        state: dict[str, Tensor],
+        step_size: float | Tensor,
+        n_steps: int,
+        *,
+        drift: Callable[[Tensor, Tensor], Tensor] | None = None,
+        diffusion: Callable[[Tensor, Tensor], Tensor] | None = None,
+        noise_scale: float | Tensor | None = None,
+        t: Tensor | None = None,
+        adaptive: bool | None = None,
+        inference_mode: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The steps of a time grid; arguments as in torchebm."""
+        adaptive = self.error_weights is not None if adaptive is None else adaptive
+        if adaptive or inference_mode or (diffusion is None and noise_scale is None):
+            made: dict[str, Tensor] = super().integrate(
+                state,
+                step_size,
+                n_steps,
+                drift=drift,
+                diffusion=diffusion,
+                noise_scale=noise_scale,
+                t=t,
+                adaptive=adaptive,
+                inference_mode=inference_mode,
+                generator=generator,
+            )
+            return made
+        grid = self._build_time_grid(state["x"], step_size, n_steps, t)
+        for now, after in pairwise(grid):
+            time = now.expand(state["x"].shape[0])
+            state = self.step(
+                state,
+                after - now,
+                drift=drift,
+                diffusion=None if diffusion is None else diffusion(state["x"], time),
+                noise_scale=noise_scale,
+                t=time,
+                generator=generator,
+            )
+        return state
 
 
 def _is_negative(step_size: Any) -> bool:

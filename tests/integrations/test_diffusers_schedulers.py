@@ -107,6 +107,9 @@ def test_learned_variance_stays_theirs():
     assert_equal(got, theirs.step(output, t, x, generator=torch.Generator().manual_seed(3)).prev_sample)
     with pytest.raises(TypeError, match=r"must be a torch\.Generator where the variance is 'learned_range'"):
         ours.step(output, t, x, generator=NOISE)
+    ours.noise = NOISE
+    with pytest.raises(TypeError, match=r"must be a torch\.Generator where the variance is 'learned_range'"):
+        ours.step(output, t, x)
 
 
 def test_ddpm_timestep_outside_the_schedule():

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import re
 import runpy
 import shutil
@@ -22,7 +21,7 @@ from repositories import FILES
 from sdes import SDES
 
 from pyebm import Noise
-from pyebm.integrations import edm, score_sde
+from pyebm.integrations import edm, ncsnv2, score_sde
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text()
 DIFFS = {
@@ -106,7 +105,7 @@ def test_training_with_diffusers(gamma, patched, monkeypatch):
         (got,) = program.train(args, SOLO, Net(), scheduler, [x], global_step=step)
         torch.manual_seed(3)
         times = torch.randint(0, 1000, (4,))
-        z = Noise(5, step=step * 1).randn(SHAPE)
+        z = Noise(5, step=step).randn(SHAPE)
         pred = -0.5 * scheduler.add_noise(x, z, times)
         target = z if kind is None else scheduler.get_velocity(x, z, times)
         errors = (pred - target).square().flatten(1).mean(1)
@@ -131,7 +130,7 @@ def test_sampling_with_diffusers(patched, tmp_path):
     folder = patched("diffusers: sampling")
     made = runpy.run_path(str(folder / "sample.py"), {"path": tmp_path / "saved"})
     assert type(made["pipe"].scheduler).__module__.startswith("pyebm.")
-    assert made["pipe"].scheduler.noise == Noise(0)
+    assert made["pipe"].scheduler.noise == Noise(0, stream=1)
     assert made["images"].shape == (2, 8, 8, 3)
 
 
@@ -178,19 +177,15 @@ def test_ncsnv2(patched, capsys):
     made = importlib.import_module("runners.ncsn_runner").NCSNRunner(
         SimpleNamespace(seed=5), SimpleNamespace(training=SimpleNamespace(anneal_power=2.0))
     )
-    x, runs = normal(*SHAPE), []
-    torch.manual_seed(3)
-    loss, test_loss, seen = made.train(Net(), [x])
-    assert len(seen) == 1
-    assert not torch.equal(loss, test_loss)
-    for start, batches in ((0, [x, x]), (1, [x])):  # a run that is resumed ends as the whole one
+    x, sigmas = normal(*SHAPE), torch.logspace(0, -1, 3)  # the program's own
+    for step in (0, 4):  # the first step, and that of a run which is resumed after four
         torch.manual_seed(3)
-        if not start:
-            made.train(Net(), batches[:1])
-        state = torch.get_rng_state() if not start else state  # noqa: F821
-        torch.set_rng_state(state)
-        runs.append(made.train(Net(), [x], step=1)[0])
-    assert_equal(*runs)
+        loss, test_loss, seen = made.train(Net(), [x], step=step)
+        torch.manual_seed(3)
+        for got, stream in ((loss, 0), (test_loss, 1)):
+            noise = Noise(5, step=step + 1, stream=stream)
+            assert_equal(got, ncsnv2.anneal_dsm_score_estimation(Net(), x, sigmas, None, 2.0, noise=noise))
+        assert len(seen) == 1
     (last,), completed, theirs = made.sample(Net(), x, x[:2])
     assert last.isfinite().all()
     assert len(completed) == 6
@@ -239,4 +234,3 @@ def test_edm(patched):
     generate = importlib.import_module("generate").main
     whole, one = (generate(lambda x, _: x, seeds, "cpu") for seeds in ([1, 2, 3], [2]))
     assert_equal(one, whole[1:2])
-    json.dumps({"noise": [5, 0]})

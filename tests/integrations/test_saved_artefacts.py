@@ -149,6 +149,10 @@ def diffusers_objects():
     for scheduler in made.values():
         scheduler.noise = NOISE
         scheduler.set_timesteps(5)
+    x = normal(4, 3, 8, 8)
+    ddpm = made["diffusers.schedulers.scheduling_ddpm"]
+    ddpm.step(x, ddpm.timesteps[0], x)
+    assert "_tables" not in vars(copy.deepcopy(ddpm))
     return made
 
 

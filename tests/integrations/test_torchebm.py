@@ -97,6 +97,30 @@ def test_steps_that_stay_theirs():
     assert_equal(got, steps[0])
 
 
+@pytest.mark.parametrize("kind", ["noise_scale", "diffusion"])
+def test_a_time_grid(kind):
+    """With a generator it is torchebm's run; with a Noise, step k of the grid takes step k."""
+    x, grid = normal(8, 3), torch.tensor([0.0, 0.01, 0.03, 0.06])
+    given = {"noise_scale": 0.7} if kind == "noise_scale" else {"diffusion": lambda _, t: 0.2 + t[:, None]}
+
+    def run(integrator, **options):
+        return integrator.integrate(
+            {"x": x}, 0.01, 3, drift=lambda x, t: -x + t[:, None], t=grid, **given, **options
+        )["x"]
+
+    runs = [
+        run(cls(), generator=torch.Generator().manual_seed(3), inference_mode=inference)
+        for cls in (EulerMaruyamaIntegrator, integrators.EulerMaruyamaIntegrator)
+        for inference in (False, True)
+    ]
+    for got in runs[:-1]:
+        torch.testing.assert_close(got, runs[-1])
+    named = [run(EulerMaruyamaIntegrator(noise=NOISE)) for _ in range(2)]
+    assert_equal(*named)
+    normals = iter([NOISE.at(step=NOISE.step + k).randn(x.shape) for k in range(3)])
+    torch.testing.assert_close(run(EulerMaruyamaIntegrator(noise=lambda _: next(normals))), named[0])
+
+
 @pytest.mark.parametrize("sigma", [1e-3, 0.1, 2.0])
 def test_loss_and_gradient(sigma):
     x, net = normal(32, 3), Net()

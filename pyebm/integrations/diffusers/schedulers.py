@@ -29,7 +29,7 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
 
     The coefficients come from a table that is made in float64 once per schedule, and again when
     anything changes that it was made of, so a step on a GPU waits for nothing. Steps with a learned
-    variance run diffusers' own code.
+    variance run diffusers' own code, and take no Noise.
 
     Example:
         >>> import torch, pyebm
@@ -43,6 +43,7 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
     """
 
     _original = "diffusers.DDPMScheduler"
+    _remade = "_tables", "_made_of"
     _tables: dict[torch.device, Tensor] | None = None
     _made_of: tuple[Any, ...] = ()
 
@@ -57,7 +58,8 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
         """``x_{t-1}`` from ``x_t``; arguments and results as in diffusers, but the generator may
         also be a Noise or a tensor."""
         if not self._has_fixed_variance():
-            if isinstance(generator, (Noise, Tensor)):
+            named = generator is None and isinstance(self.noise, Noise)
+            if named or isinstance(generator, (Noise, Tensor)):
                 raise TypeError(
                     f"step: generator must be a torch.Generator where the variance is {self.variance_type!r}"
                 )
