@@ -6,8 +6,8 @@ module           provides                                         needs
 ===============  ===============================================  ===========
 ``diffusers``    training losses; schedulers that draw noise      diffusers
 ``k_diffusion``  denoisers, noise_samplers, samplers with churn   k-diffusion
-``torchebm``     an integrator for LangevinDynamics, a loss       torchebm
-``ebmkit``       a LangevinDynamics                               ebmkit
+``torchebm``     an integrator, HMC, score matching losses        torchebm
+``ebmkit``       its samplers                                     ebmkit
 ``brownian``     a Brownian path; k-diffusion's sampler over it   nothing
 ``ncsn``         the losses of that repository                    nothing
 ``ncsnv2``       the loss and samplers of that repository         nothing

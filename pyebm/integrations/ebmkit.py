@@ -1,5 +1,5 @@
-"""For ebmkit: a LangevinDynamics whose update is one fused step. Its chains are a function of their
-noise's name."""
+"""For ebmkit: its samplers with fused updates, whose chains are a function of their noise's
+name."""
 
 from __future__ import annotations
 
@@ -17,6 +17,23 @@ from ._saved import Saved
 
 require("ebm")
 from ebm import samplers as theirs  # noqa: E402
+
+from ._ebmkit_samplers import (  # noqa: E402
+    HMC,
+    MALA,
+    AnnealedLangevinDynamics,
+    DDPMAncestralSampler,
+    UnderdampedLangevin,
+)
+
+__all__ = [
+    "HMC",
+    "MALA",
+    "AnnealedLangevinDynamics",
+    "DDPMAncestralSampler",
+    "LangevinDynamics",
+    "UnderdampedLangevin",
+]
 
 
 class LangevinDynamics(Saved, theirs.LangevinDynamics):

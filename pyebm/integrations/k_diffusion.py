@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._checks import check_samples, check_tensor
 from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Normals, Source, add_noise, checked_scale, fitted, output_like, widened
+from ._draws import Draws, Normals, Source, add_noise, checked_scale, fitted, output_like, step, widened
 from ._packages import require
 from ._saved import Saved
 
@@ -58,7 +59,7 @@ class Denoiser(Saved, layers.Denoiser):
     ``loss(input, noise, sigma, **kwargs)`` gives the loss of k-diffusion, (B,). Its noise may be a
     :class:`pyebm.Noise` or a tensor of normals. Its target is
     ``(x0 - c_skip (x0 + sigma z)) / c_out``. With ``scales`` other than 1, which weight the error
-    by frequency, it runs k-diffusion's own code.
+    by frequency, the error is made in one pass and k-diffusion's own functions weigh it.
 
     Example:
         >>> import torch, pyebm
@@ -84,27 +85,22 @@ class Denoiser(Saved, layers.Denoiser):
         checked_scale(call, "sigma", sigma, open_low=True)
         if not isinstance(noise, (Noise, Tensor)):
             raise TypeError(f"{call}: noise must be a Noise or a tensor, got {type(noise).__name__}")
-        if self.scales != 1:
-            z = (
-                noise.randn(input.shape, dtype=input.dtype, device=input.device)
-                if isinstance(noise, Noise)
-                else noise
-            )
-            losses: Tensor = super().loss(input, z, sigma, **kwargs)
-            return losses
         s, wide = sigma.double(), widened(input, sigma)
         noise = fitted(call, noise, wide) if isinstance(noise, Tensor) else noise
         c_skip, c_out, c_in = self.get_scalings(s)
         output = self.inner_model(add_noise(wide, s * c_in, noise, alpha=c_in), sigma, **kwargs)
-        return denoising_loss(
-            output_like(call, "inner_model's output", output, wide),
-            noise,
-            lam=c_skip * s / c_out,
-            mu=(c_skip - 1) / c_out,
-            x0=wide,
-            weight=self._weights(sigma) / max(input[0].numel(), 1),
-            reduction="sample",
-        )
+        output = output_like(call, "inner_model's output", output, wide)
+        lam, mu = c_skip * s / c_out, (c_skip - 1) / c_out
+        if self.scales == 1:
+            weight = self._weights(sigma) / max(input[0].numel(), 1)
+            return denoising_loss(output, noise, lam=lam, mu=mu, x0=wide, weight=weight, reduction="sample")
+        error = output + step(wide, wide, mu, 0.0, lam, noise)
+        squares: Tensor = layers.dct(error) ** 2
+        shape, options = squares.shape[2:], {"dtype": squares.dtype, "device": squares.device}
+        by_frequency = layers.freq_weight_nd(shape, self.scales, **options)
+        weights = torch.as_tensor(self._weights(sigma)).to(squares)
+        losses: Tensor = (squares * by_frequency).flatten(1).mean(1) * weights
+        return losses
 
     def _weights(self, sigma: Tensor) -> Any:
         """The weighting in float64; a function of the caller's is given sigma as it came."""

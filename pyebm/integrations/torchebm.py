@@ -1,5 +1,5 @@
-"""For torchebm: an integrator, which its LangevinDynamics takes as an argument, and its denoising
-score matching."""
+"""For torchebm: an integrator, which its LangevinDynamics takes as an argument, its HMC, and its
+score matching in all forms."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ from ._saved import Saved
 
 require("torchebm")
 from torchebm import integrators, losses  # noqa: E402
+
+from ._torchebm_more import HamiltonianMonteCarlo, ScoreMatching, SlicedScoreMatching  # noqa: E402
+
+__all__ = [
+    "DenoisingScoreMatching",
+    "EulerMaruyamaIntegrator",
+    "HamiltonianMonteCarlo",
+    "ScoreMatching",
+    "SlicedScoreMatching",
+]
 
 
 class EulerMaruyamaIntegrator(Saved, integrators.EulerMaruyamaIntegrator):
