@@ -100,6 +100,8 @@ class Docstrings(Extension):
         if thing.docstring:
             text = EXAMPLE.sub("Examples:", thing.docstring.value)  # the section, not an admonition
             thing.docstring.value = linked(fenced(tabled(text)), thing)
+        if thing.is_class:
+            thing.bases = [base for base in thing.bases if not str(base).startswith("_")]
         for member in thing.members.values():
             if not isinstance(member, Alias):
                 self.visit(member)
