@@ -27,8 +27,11 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(RUN) -m pip install --quiet "pyebm-kernels[demo,dev]" $(TORCH)
 	@touch $@
 
-demo: $(VENV)/demo.stamp  ## train on real digits, sample new ones, draw the pictures into out/
-	$(RUN) -m pyebm demo
+# Each demo runs on one thread, so the energies' runs beside the digits' and takes no time of its own.
+demo: $(VENV)/demo.stamp  ## train on real digits and on densities in the plane, sample, draw the pictures into out/
+	@mkdir -p out; $(RUN) -m pyebm demo --energy > out/energies.txt & beside=$$!; \
+	trap "kill $$beside 2> /dev/null" EXIT INT TERM; \
+	$(RUN) -m pyebm demo && wait $$beside && cat out/energies.txt
 
 test: $(VENV)/dev.stamp  ## the tests
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal

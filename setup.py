@@ -12,9 +12,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 NEEDED = {
     "torch": (2, 10),
@@ -190,9 +192,22 @@ def with_headers(source: Path) -> dict[Path, str]:
     return dict(sorted(found.items()))
 
 
+def reused(source: str, options: Sequence[str], compile_to: Callable[[Path], object]) -> str:
+    """The object of a source: compiled, or what was compiled before from the same contents with the
+    same options and torch."""
+    folder = Path("build/objects")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = "\0".join([torch.__version__, *options, *with_headers(Path(source)).values()]).encode()
+    made = folder / f"{Path(source).stem}-{hashlib.sha256(content).hexdigest()[:16]}.o"
+    if not made.exists():
+        partial = made.with_suffix(f".{os.getpid()}")
+        compile_to(partial)
+        partial.rename(made)
+    return str(made)
+
+
 def compile_cuda(extension: Extension) -> list[str]:
-    """Compiles the CUDA sources to objects, side by side; reuses an object that was compiled
-    before from the same command and contents."""
+    """Compiles the CUDA sources to objects, side by side."""
     built_for = " ".join(re.findall(r"(?:sm|compute)_\w+(?=[,\]])", extension.nvcc[-1].partition("code=")[2]))
     command = [
         *extension.nvcc,
@@ -209,17 +224,14 @@ def compile_cuda(extension: Extension) -> list[str]:
         *(f"-isystem={path}" for path in include_paths()),
         f"--threads={os.cpu_count()}",
     ]
-    folder = Path("build/cuda")
-    folder.mkdir(parents=True, exist_ok=True)
+    options = [word for word in command if not word.startswith("-isystem")]
 
     def compile_one(source: str) -> str:
-        content = "\0".join([torch.__version__, *command, *with_headers(Path(source)).values()]).encode()
-        made = folder / f"{Path(source).stem}-{hashlib.sha256(content).hexdigest()[:16]}.o"
-        if not made.exists():
-            partial = made.with_suffix(f".{os.getpid()}")
-            subprocess.run([*command, "-c", source, "-o", str(partial)], check=True)
-            partial.rename(made)
-        return str(made)
+        return reused(
+            source,
+            options,
+            lambda to: subprocess.run([*command, "-c", source, "-o", str(to)], check=True),
+        )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(compile_one, extension.sources))
@@ -236,11 +248,19 @@ class BuildExtension(build_ext):
             super().build_extension(ext)
             return
         compile_one = self.compiler.compile
+        settings = [*self.compiler.compiler_so, *ext.extra_compile_args, repr(ext.define_macros)]
+        settings = [word for word in settings if not word.startswith("-isystem")]
 
-        def compile_all(sources: list[str], **options: object) -> list[str]:
+        def compile_all(sources: list[str], **options: Any) -> list[str]:
+            def one(source: str) -> str:
+                def compile_to(to: Path) -> None:
+                    (made,) = compile_one([source], **options)
+                    shutil.copyfile(made, to)
+
+                return reused(source, settings, compile_to)
+
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                objects = pool.map(lambda source: compile_one([source], **options), sources)
-                return [name for names in objects for name in names]
+                return list(pool.map(one, sources))
 
         self.compiler.compile = compile_all
         super().build_extension(ext)

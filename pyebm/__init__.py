@@ -8,6 +8,7 @@ on every backend. Start at :class:`pyebm.Noise`.
 from . import diagnostics, distributed, losses, reference, samplers, targets
 from ._ops import backends
 from ._version import __version__
+from ._versions import show_versions
 from .chain import langevin_chain
 from .counter import NoiseCounter
 from .energy import energy_score
@@ -48,6 +49,7 @@ __all__ = [
     "reference",
     "samplers",
     "score_matching",
+    "show_versions",
     "sliced_score_matching",
     "targets",
 ]

@@ -1,37 +1,19 @@
-"""``python -m pyebm info|demo|bench|sample``: list the backends that run here, train and sample on
-real digits, run the benchmarks, or draw many samples."""
+"""``pyebm info|demo|bench|sample``, or ``python -m pyebm ...``: list the backends that run here,
+train and sample on real digits, run the benchmarks, or draw many samples."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import platform
 import sys
 from pathlib import Path
 
-import torch
-
 import pyebm
-
-from . import _ops
-
-
-def _info() -> None:
-    print(
-        f"pyebm {pyebm.__version__}, torch {torch.__version__}, Python {platform.python_version()},"
-        f" {platform.platform()}"
-    )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    print(f"CPU threads {torch.get_num_threads()}, CUDA device: {device}")
-    for name, status in pyebm.backends().items():
-        print(f"  {name:10s} {'available' if status is True else f'not available: {status}'}")
-    if pyebm.backends()["cpu"] is True:
-        print(f"SIMD level of the CPU kernels: {_ops.simd()}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m pyebm", description="Fused kernels for score- and energy-based models."
+        prog="pyebm", description="Fused kernels for score- and energy-based models."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser(
@@ -60,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.command == "info":
-        _info()
+        pyebm.show_versions()
     elif options.command == "bench":
         code: int = bench.run(options)
         return code

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyebm import _ops
+from pyebm import __version__, _ops
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -175,3 +175,7 @@ def test_importing_never_fails_and_a_cpu_torch_never_loads_it(cuda):
     if not torch.cuda.is_available():
         assert loaded == "False"
         assert "install" in why
+
+
+def test_the_citation_has_the_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        *[("README.md", 5), ("docs/samplers.md", 10), ("docs/learned.md", 4), ("docs/training.md", 3)],
+        *[
+            ("README.md", 1),
+            ("docs/tour.md", 5),
+            ("docs/samplers.md", 10),
+            ("docs/learned.md", 4),
+            ("docs/training.md", 3),
+        ],
         ("docs/distributed.md", 1),
     ],
 )
