@@ -12,7 +12,7 @@ BLOCK = re.compile(r"^( *)(.*?)::\n\n((?:\1    .*\n|\n)+(?:\1    .*)?)", re.M)
 MARKS = re.compile(
     r":(?:class|func|meth|mod):`~?(?P<role>[\w.]+)`"
     r"|(?P<code>^ *```.*?^ *```$|``.+?``|`[^`]+`)"
-    r"|docs/(?P<page>[\w-]+)\.md"
+    r"|docs/(?P<page>[\w/-]+)\.md"
     r"|\[|\*\*|(?<=: )>",
     re.M | re.S,
 )
