@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # pytest's worker processes: one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments docs docs-serve wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments gallery docs docs-serve wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -87,6 +87,10 @@ format: $(VENV)/dev.stamp  ## rewrite the sources as lint wants them
 
 comments: $(VENV)/torch.stamp  ## thirty comments drawn at random, to be read aloud
 	$(RUN) tools/comments.py
+
+gallery: $(VENV)/demo.stamp  ## the pictures of docs/gallery.md, a program each in examples/gallery
+	for program in examples/gallery/*.py; do \
+	$(RUN) $$program docs/images/gallery/$$(basename $$program .py).png || exit 1; done
 
 $(VENV)/docs.stamp: $(VENV)/demo.stamp
 	$(RUN) -m pip install --quiet "pyebm-kernels[docs]" $(TORCH)

@@ -12,8 +12,8 @@ BLOCK = re.compile(r"^( *)(.*?)::\n\n((?:\1    .*\n|\n)+(?:\1    .*)?)", re.M)
 MARKS = re.compile(
     r":(?:class|func|meth|mod):`~?(?P<role>[\w.]+)`"
     r"|(?P<code>^ *```.*?^ *```$|``.+?``|`[^`]+`)"
-    r"|docs/(?P<page>[\w-]+)\.md"
-    r"|\[|(?<=: )>",
+    r"|docs/(?P<page>[\w/-]+)\.md"
+    r"|\[|\*\*|(?<=: )>",
     re.M | re.S,
 )
 EXAMPLE = re.compile("^Example:$", re.M)
@@ -38,7 +38,7 @@ def target_of(name: str, scope: Any) -> str | None:
 
 
 def linked(text: str, scope: Any) -> str:
-    """Links roles and pages; the prose's other brackets and ``>`` are not Markdown's."""
+    """Links roles and pages; the prose's other ``[``, ``**`` and ``>`` are not Markdown's."""
 
     def marked(found: re.Match[str]) -> str:
         if name := found["role"]:
@@ -47,7 +47,7 @@ def linked(text: str, scope: Any) -> str:
             return f'<autoref optional identifier="{path}">{code}</autoref>' if path else code
         if page := found["page"]:
             return f"[{page}](../{page}.md)"
-        return found[0] if found["code"] else "\\" + found[0]
+        return found[0] if found["code"] else "".join(f"\\{mark}" for mark in found[0])
 
     prose, prompt, example = text.partition(">>>")
     return MARKS.sub(marked, prose) + prompt + example
@@ -100,6 +100,8 @@ class Docstrings(Extension):
         if thing.docstring:
             text = EXAMPLE.sub("Examples:", thing.docstring.value)  # the section, not an admonition
             thing.docstring.value = linked(fenced(tabled(text)), thing)
+        if thing.is_class:
+            thing.bases = [base for base in thing.bases if not str(base).startswith("_")]
         for member in thing.members.values():
             if not isinstance(member, Alias):
                 self.visit(member)

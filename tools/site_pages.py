@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "RELEASING.md": "releasing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
@@ -40,8 +41,11 @@ def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
         image, text, target, anchor = found.groups()
         on_disk = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         there = OUTSIDE.get(on_disk, on_disk.removeprefix("docs/"))
-        if files.get_file_from_path(there) is None and (ROOT / on_disk).exists():
+        file = files.get_file_from_path(there)
+        if file is None and (ROOT / on_disk).exists():
             return text
+        if file is not None and file.page is not None and text.endswith(".md"):
+            text = file.page.title
         return f"{image}[{text}]({posixpath.relpath(there, posixpath.dirname(here) or '.')}{anchor or ''})"
 
     parts = FENCE.split(markdown)

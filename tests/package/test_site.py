@@ -20,7 +20,7 @@ import pyebm
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-OF_THE_ROOT = {"index.md", "contributing.md", "security.md", "changelog.md"}
+OF_THE_ROOT = {"index.md", "contributing.md", "releasing.md", "security.md", "changelog.md"}
 DOCUMENTED = {
     name
     for page in (DOCS / "api").glob("*.md")
