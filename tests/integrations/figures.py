@@ -26,6 +26,14 @@ FUNCTIONS = {
     ("test_score_sde_sampling", "test_predictors"): "score_sde: predictors",
     ("test_score_sde_sampling", "test_correctors"): "score_sde: correctors",
     ("test_edm", "test_loss_and_gradient"): "EDM: loss, its gradient",
+    ("test_edm_losses", "test_loss_and_gradient"): "EDM: VELoss, VPLoss, EDM2Loss, their gradients",
+    ("test_more_schedulers", "test_every_step"): "diffusers: steps of DDIM, LCM, TCD, Euler, flow matching",
+    ("test_flow_matching", "test_loss_and_gradient"): "diffusers: flow_loss, its gradient",
+    ("test_k_denoisers", "test_loss_and_gradient"): "k-diffusion: other denoisers' losses, their gradients",
+    ("test_k_denoisers", "test_churn"): "k-diffusion: samplers with churn, whole runs",
+    ("test_k_diffusion", "test_weights_by_frequency"): "k-diffusion: Denoiser.loss with scales",
+    ("test_ncsn", "test_dsm"): "ncsn: dsm, its gradient",
+    ("test_ebmkit_samplers", "test_with_torchs_draws_it_is_ebmkits_run"): "ebmkit: samplers, whole runs",
 }
 PRECISIONS = {"float32": (torch.float32,), "float64": (torch.float64,), "half": HALF}
 HEAD = (

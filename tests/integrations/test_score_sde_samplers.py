@@ -213,6 +213,40 @@ def test_likelihood(kind):
     torch.testing.assert_close(half(Net(sde), data[3:])[0], bits[3:], rtol=0, atol=1e-4)
 
 
+def test_classes_of_your_own():
+    """A class of score_sde's shape, over our base, gets the sampler's named noise."""
+
+    class Reverse:
+        def __init__(self, sde, score_fn, probability_flow):
+            self.sde, self.score, self.flow = sde, score_fn, probability_flow
+
+        def discretize(self, x, t):
+            f, g = self.sde.discretize(x, t)
+            return f - g.reshape(-1, 1, 1, 1) ** 2 * self.score(x, t), g
+
+    class WithReverse(SmallVE):
+        def reverse(self, score_fn, probability_flow=False):
+            return Reverse(self, score_fn, probability_flow)
+
+    class Mine(score_sde.Predictor):
+        def update_fn(self, x, t):
+            f, g = self.rsde.discretize(x, t)
+            return x - f + g.reshape(-1, 1, 1, 1) * self.normals(x), x - f
+
+    class Still(score_sde.Corrector):
+        def update_fn(self, x, _t):
+            assert (self.snr, self.n_steps) == (0.1, 1)
+            return x + 0 * self.normals(x), x
+
+    sde = WithReverse(8)
+    options = {"continuous": True, "device": "cpu", "noise": NOISE}
+    got, expected = (
+        score_sde.get_pc_sampler(sde, SHAPE, *classes, lambda x: x, 0.1, **options)(Net(sde))[0]
+        for classes in ((Mine, Still), (score_sde.ReverseDiffusionPredictor, None))
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_they_refuse():
     sde = SDES["vp"]
     for make, message in (

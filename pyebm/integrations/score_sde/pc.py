@@ -15,6 +15,7 @@ from ..._options import check_callable, checked_count, checked_flag
 from .._draws import Draws, Source, add_noise
 from ._scores import BASIS, PRIOR, prior, score_of, times_of
 from ._sde import CORRECTORS, PREDICTORS, check_known, on_stream, ones_for
+from .bases import Corrector, Predictor
 from .sampling import EulerMaruyamaPredictor, LangevinCorrector
 
 Update = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -59,8 +60,10 @@ class _Sampler:
             )
         )
         self.noise = noise
-        self._predictor = _with_draws(predictor, EulerMaruyamaPredictor, on_stream(noise, PREDICTORS))
-        self._corrector = _with_draws(corrector, LangevinCorrector, on_stream(noise, CORRECTORS))
+        self._predictor = _with_draws(
+            predictor, (EulerMaruyamaPredictor, Predictor), on_stream(noise, PREDICTORS)
+        )
+        self._corrector = _with_draws(corrector, (LangevinCorrector, Corrector), on_stream(noise, CORRECTORS))
         self.known_draws = Draws(on_stream(noise, PRIOR + 1))
 
     def updates(self, model: Any) -> list[Update]:
