@@ -12,7 +12,7 @@ on first use only.
 ``report``, ``plots``  the report and the pictures that people read
 ``model``              predictions for GPUs on machines without one, labelled as a model
 ``cli``                the command
-``integrations``       another command: the table of docs/integrations.md
+``integrations``       another command: the table of docs/integrations-figures.md
 ``call_sites``         both sides of each call site in that table
 =====================  ========================================================================
 """

@@ -1,5 +1,5 @@
 """``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site; the table
-of docs/integrations.md.
+of docs/integrations-figures.md.
 
 Each line measures the code around the network in one training or sampling step, for a given network
 output, once in the package's own form and once in ours: the time and extra memory of both, and the

@@ -1,6 +1,6 @@
-"""The table of differences in docs/integrations.md, made of the comparisons that the tests make:
+"""The table of docs/integrations-figures.md, made of the comparisons that the tests make:
 
-PYEBM_FIGURES=docs/integrations.md python -m pytest tests/integrations
+PYEBM_FIGURES=docs/integrations-figures.md python -m pytest tests/integrations
 """
 
 from __future__ import annotations

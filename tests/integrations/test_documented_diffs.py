@@ -1,4 +1,4 @@
-"""Every diff of docs/integrations.md applies to a small program with the repository's call sites,
+"""Every diff of docs/integrations*.md applies to a small program with the repository's call sites,
 and what it makes runs."""
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sdes import SDES
 from pyebm import Noise
 from pyebm.integrations import edm, ncsnv2, score_sde
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT = "".join((DOCS / name).read_text() for name in ("integrations.md", "integrations-research.md"))
 DIFFS = {
     section.partition("\n")[0]: diff
     for section in re.split(r"^## ", DOCUMENT, flags=re.MULTILINE)[1:]

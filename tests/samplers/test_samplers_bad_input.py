@@ -117,7 +117,7 @@ BAD = {
     "state keys": (
         lambda: State.from_state_dict({"version": 1}),
         ValueError,
-        "keys extra, noise, version, x",
+        "keys extra, noise, not_finite, version, x",
     ),
     "batch": (
         lambda: Langevin(torch.neg, 0.1)(X0, 1, noise=Noise(0, sample_ids=[1])),

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyebm import Noise
-from pyebm.samplers import Langevin, _body, _graph, _loop
+from pyebm.samplers import Langevin, _density, _graph, _loop
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
@@ -86,7 +86,7 @@ class TestGraph:
         )  # the real copy_ asks for the device
         # Autograd on a device that torch is not built for aborts the process.
         monkeypatch.setattr(
-            _body, "energy_and_score", lambda _, energy, x: (energy(x), sampler_cases.score(x))
+            _density, "energy_and_score", lambda _, energy, x: (energy(x), sampler_cases.score(x))
         )
         with FakeTensorMode(allow_non_fake_inputs=False):
             x0 = torch.empty(6, 5, device="cuda")
