@@ -120,7 +120,7 @@ class VPLoss(_ScoreLoss):
 
     def sigma(self, t: float | Tensor) -> Tensor:
         """The noise level at the time t."""
-        t = torch.as_tensor(t)
+        t = t if isinstance(t, Tensor) else torch.as_tensor(t, device="cpu")
         exact = t.double()
         level = torch.expm1(0.5 * self.beta_d * exact**2 + self.beta_min * exact).sqrt()
         return level.to(t.dtype) if t.is_floating_point() else level.float()

@@ -177,7 +177,7 @@ class BrownianTreeNoiseSampler:
         call, times = "BrownianTreeNoiseSampler", []
         for name, value in (("sigma", sigma), ("sigma_next", sigma_next)):
             number = bound(call, name, value)
-            given = value if isinstance(value, Tensor) else torch.as_tensor(number)
+            given = value if isinstance(value, Tensor) else torch.as_tensor(number, device="cpu")
             times.append(_time(call, name, self.transform(given)))
         t0, t1 = times
         if t0 == t1:

@@ -98,7 +98,7 @@ class Denoiser(Saved, layers.Denoiser):
         squares: Tensor = layers.dct(error) ** 2
         shape, options = squares.shape[2:], {"dtype": squares.dtype, "device": squares.device}
         by_frequency = layers.freq_weight_nd(shape, self.scales, **options)
-        weights = torch.as_tensor(self._weights(sigma)).to(squares)
+        weights = torch.as_tensor(self._weights(sigma), device=squares.device).to(squares)
         losses: Tensor = (squares * by_frequency).flatten(1).mean(1) * weights
         return losses
 

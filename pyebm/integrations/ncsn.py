@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .._checks import check_samples, checked_number
+from .._modes import in_mode
 from .._options import check_callable, checked_count
 from ..losses import denoising_loss, dsm_loss
 from ..losses._projections import projections
@@ -72,9 +73,12 @@ def dsm(
     sigma = checked_number("dsm", "sigma", sigma, 0.0)
     drawn = Draws(noise)(samples)
     noisy = add_noise(samples, sigma, drawn)
-    with torch.enable_grad():
-        noisy = noisy if noisy.requires_grad else noisy.requires_grad_()
-        (slope,) = torch.autograd.grad(energy_net(noisy).sum(), noisy, create_graph=True)
+
+    def gradient() -> Tensor:
+        at = noisy if noisy.requires_grad else noisy.detach().requires_grad_()
+        return torch.autograd.grad(energy_net(at).sum(), at, create_graph=True)[0]
+
+    slope = in_mode(gradient, grad=True)
     width = samples.shape[-1] if samples.dim() > 1 else 1
     # The mean over elements, times the elements of the last dimension.
     mean = denoising_loss(slope, drawn, kappa=-(sigma**2), lam=sigma, half=True, reduction="mean")
@@ -201,20 +205,23 @@ def _terms(
         if not vr:
             length = along.flatten(2).norm(dim=2)
             along = along / length.reshape(*length.shape, *[1] * (x.dim() - 1))
-    with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        s = net(x)
+
+    def followed() -> tuple[Tensor, Tensor]:
+        at = x if x.requires_grad else x.detach().requires_grad_()
+        s = net(at)
         if energy:
-            (s,) = torch.autograd.grad(-s.sum(), x, create_graph=True)
+            (s,) = torch.autograd.grad(-s.sum(), at, create_graph=True)
         norms, traces = [], []
         for v in along:
             v = v.to(s.dtype)
-            (product,) = torch.autograd.grad((s * v).sum(), x, create_graph=True)
+            (product,) = torch.autograd.grad((s * v).sum(), at, create_graph=True)
             traces.append(_sums(product * v))
             if not vr:
                 norms.append(_sums(s * v).square() / 2)
         first = _sums(s.square()) / 2 if vr else torch.stack(norms).mean(0)
         return first, torch.stack(traces).mean(0)
+
+    return in_mode(followed, grad=True)
 
 
 def _sums(x: Tensor) -> Tensor:

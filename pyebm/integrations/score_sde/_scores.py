@@ -51,8 +51,8 @@ def prior(call: str, sde: Any, shape: Sequence[int], device: torch.device | str,
     x = named.randn(sizes, device=place)
     if not is_exploding(sde):
         return x
-    ones = torch.ones(1, *[1] * (len(sizes) - 1))
-    return x * float(sde.marginal_prob(ones, torch.full((1,), float(sde.T)))[1])
+    ones = torch.ones(1, *[1] * (len(sizes) - 1), device="cpu")
+    return x * float(sde.marginal_prob(ones, torch.full((1,), float(sde.T), device="cpu"))[1])
 
 
 def times_of(sde: Any, eps: float, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_samples, checked_number
-from ..._modes import without_grad
+from ..._modes import in_mode, without_grad
 from ..._options import check_callable, check_choice, checked_flag
 from ...noise import Noise
 from .._draws import Draws, Source, step, widened
@@ -105,10 +105,13 @@ def get_likelihood_fn(
         def flow(t: float, flat: Any) -> Any:
             x = _unflattened(flat[:-batch], data)
             times = x.new_full((batch,), t)
-            with torch.enable_grad():
-                x = x.requires_grad_()
-                slope = _slope(sde, score, x, times)
-                (along,) = torch.autograd.grad((slope * direction).sum(), x)
+
+            def followed() -> tuple[Tensor, Tensor]:
+                at = x.detach().requires_grad_()
+                slope = _slope(sde, score, at, times)
+                return slope, torch.autograd.grad((slope * direction).sum(), at)[0]
+
+            slope, along = in_mode(followed, grad=True)
             trace = (along * direction).flatten(1).sum(1)
             return _joined(slope.detach(), trace)
 
