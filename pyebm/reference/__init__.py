@@ -32,7 +32,6 @@ from .._composed import (
 )
 from .chain import langevin_chain
 from .composed import OPS as _COMPOSED
-from .composed import corrector_step, dual_averaging, leapfrog, metropolis
 from .langevin import affine_step, langevin_step
 from .losses import denoising_grad, denoising_loss, scale_
 from .metropolis_chain import metropolis_chain
@@ -79,14 +78,10 @@ __all__ = [
     "box_muller",
     "column",
     "composed_loss",
-    "corrector_step",
     "divisor",
-    "dual_averaging",
     "langevin_update",
-    "leapfrog",
     "loss_terms",
     "losses_of",
-    "metropolis",
     "metropolis_chain",
     "network_grad",
     "network_loss",

@@ -110,7 +110,9 @@ def test_the_definition(shape, dtype, together):
         pytest.skip("refused: no norms")
     x, score = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
     noise, tail = given(shape, options=True)
-    got, want = (stepped(op, x, score, noise, together, tail) for op in (FUSED, reference.corrector_step))
+    got, want = (
+        stepped(op, x, score, noise, together, tail) for op in (FUSED, reference.OPS["corrector_step"])
+    )
     exact = {torch.float64: 1e-13, torch.float32: 1e-6}.get(dtype, ROUNDINGS[dtype])
     torch.testing.assert_close(got, want, rtol=exact, atol=exact)
 

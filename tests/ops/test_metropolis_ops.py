@@ -102,7 +102,7 @@ def test_the_squares_by_hand(of):
         )
     want = (energy - energy_y) / temperature + (before - after) / 2.7
     want[3] = -math.inf  # this proposal's energy is -infinity
-    for op in (KERNELS["metropolis"], reference.metropolis):
+    for op in (KERNELS["metropolis"], reference.OPS["metropolis"]):
         held, given, momenta = state((200, 7), torch.float64)
         op(
             *held,
@@ -151,7 +151,7 @@ def test_leapfrog(shape, dtype, rows):
     base, from_p, score = (normal(*shape, dtype=dtype, seed=k) for k in range(3))
     spread = score.mT.contiguous().mT if len(shape) > 2 else score  # another layout
     made = []
-    for op in (KERNELS["leapfrog"], reference.leapfrog):
+    for op in (KERNELS["leapfrog"], reference.OPS["leapfrog"]):
         x, p = torch.empty_like(base), torch.empty_like(base)
         op(x, from_p, 0.37, None, base, None, eps)
         first = x.clone()
@@ -170,7 +170,7 @@ def test_leapfrog(shape, dtype, rows):
 @pytest.mark.parametrize("batch", BATCHES[1:])
 def test_dual_averaging(batch, together):
     made = []
-    for op in (_ops._REGISTERED["dual_averaging"], reference.dual_averaging):
+    for op in (_ops._REGISTERED["dual_averaging"], reference.OPS["dual_averaging"]):
         numbers = [normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in range(5)]
         step_size, log_average, gap, log_alpha, middle = numbers
         log_alpha[0] = math.nan if batch > 1 else -0.5
