@@ -9,3 +9,6 @@ from .losses import denoising_loss
 from .noise import uniform_
 
 OPS = around({"uniform_": uniform_, "denoising_loss": denoising_loss, "langevin_step": langevin_step})
+
+corrector_step, leapfrog = OPS["corrector_step"], OPS["leapfrog"]
+metropolis, dual_averaging = OPS["metropolis"], OPS["dual_averaging"]
