@@ -7,6 +7,7 @@ the same through its adapter.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -106,6 +107,27 @@ class Module(torch.nn.Module):
         return self.function(*args, **kwargs)
 
 
+def k_diffusion_path(shape: tuple[int, ...]) -> tuple[Run, Run]:
+    """The noise of a run of DPM++ SDE with 20 steps: a new sampler, and two queries a step."""
+    theirs = rivals.get("k-diffusion", "sampling").BrownianTreeNoiseSampler
+    from pyebm.integrations.k_diffusion import BrownianTreeNoiseSampler
+
+    x, sigmas = randn(shape), torch.linspace(1, 0, 21).square() * 14 + 0.1
+
+    def run(cls: Any, seed: Any) -> Run:
+        def queried() -> list[Tensor]:
+            draw = cls(x, 0.05, 20.0, seed=seed)
+            return [
+                draw(before, after)
+                for before, last in itertools.pairwise(sigmas)
+                for after in ((before * last).sqrt(), last)
+            ]
+
+        return queried
+
+    return run(theirs, 0), run(BrownianTreeNoiseSampler, NOISE)
+
+
 def torchebm_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
     theirs = rivals.get("torchebm", "integrators").EulerMaruyamaIntegrator()
     from pyebm.integrations.torchebm import EulerMaruyamaIntegrator
@@ -127,7 +149,7 @@ def ebmkit_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
     def run(cls: Any, **options: Any) -> Run:
         sampler = cls(step_size=0.01, clamp=(-3.0, 3.0), **options)
         sampler._energy_grad = lambda *_: (None, grad)
-        return lambda: sampler.step(None, x)
+        return lambda: sampler.step(torch.sum, x)  # never asked: its gradient is given
 
     return run(theirs), run(LangevinDynamics, noise=NOISE)
 

@@ -20,6 +20,7 @@ from .call_sites import (
     ebmkit_step,
     edm_loss,
     k_diffusion_loss,
+    k_diffusion_path,
     ncsnv2_loss,
     ncsnv2_step,
     randn,
@@ -45,6 +46,10 @@ LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
     ("diffusers: ScoreSdeVe step_pred", IMAGES, lambda: diffusers_step(IMAGES, "pred"), 1),
     ("diffusers: ScoreSdeVe step_correct", IMAGES, lambda: diffusers_step(IMAGES, "correct"), 1),
     ("k-diffusion: Denoiser.loss", IMAGES, lambda: k_diffusion_loss(IMAGES), 1),
+    *(
+        ("k-diffusion: the noise of DPM++ SDE", s, lambda s=s: k_diffusion_path(s), 20)
+        for s in ((64, 2), (4, 4, 64, 64), LATENTS)
+    ),
     *(
         ("torchebm: integrator step", s, lambda s=s: torchebm_step(s), 1)
         for s in ((64, 2), (4096, 32), SMALL)

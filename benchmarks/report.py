@@ -4,6 +4,7 @@ none is typed."""
 from __future__ import annotations
 
 import re
+import textwrap
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -277,7 +278,7 @@ def into_documents(root: Path, report: Report) -> None:
     first = [row for name in FIRST for row in found if row.case == name and "pyebm" in row.stats]
     chart = [f"![{title}](docs/images/{name}.svg)" for name, title in pictures.items()][:1]
     plotted = "\n".join(f"![{title}](images/{name}.svg)" for name, title in pictures.items())
-    about = f"{HOW} {_about(report, found)}"
+    about = textwrap.fill(f"{HOW} {_about(report, found)}", 100, break_on_hyphens=False)
     texts = (
         "\n\n".join([about, compared(first), *chart]) + "\n",
         "\n\n".join([about, compared(_slowest_first(found)), plotted, distances(found)]) + "\n",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from .. import diagnostics
 from .._checks import check_plain, check_samples, check_tensor
@@ -92,9 +93,12 @@ class State:
 
 
 def _not_finite(state: State) -> int | None:
-    """None where no numbers can be read: on the meta device, or while code is traced."""
+    """None where no numbers can be read: on the meta device, or while code is traced or
+    transformed."""
     tensors = (state.x, *state.extra.values())
-    if any(tensor.is_meta or not readable(tensor) for tensor in tensors):
+    if any(
+        tensor.is_meta or not readable(tensor) or is_functorch_wrapped_tensor(tensor) for tensor in tensors
+    ):
         return None
     return sum(int((~tensor.isfinite()).sum()) for tensor in tensors)
 

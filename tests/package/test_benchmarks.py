@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("pytest_benchmark")
 
-from pyebm.benchmarks import SUITE, cli, machine, report, rivals, suite, timing
+from pyebm.benchmarks import SUITE, cli, integrations, machine, report, rivals, suite, timing
 from pyebm.benchmarks.case import NOISE, Case, Setting, Work, assert_same_law, given
 
 from pyebm.__main__ import main
@@ -269,3 +269,16 @@ def test_list_names_every_group(capsys):
     assert main(["bench", "--list"]) == cli.OK
     said = capsys.readouterr().out
     assert all(case.group in said for case in CASES)
+
+
+@pytest.mark.parametrize("line", integrations.LINES, ids=lambda line: f"{line[0]} {line[1]}")
+@pytest.mark.usefixtures("one_thread")
+def test_both_sides_of_a_call_site_run(line):
+    try:
+        sides = line[2]()
+    except rivals.Missing as missing:
+        if os.environ.get("PYEBM_REQUIRE_INTEGRATIONS"):
+            raise
+        pytest.skip(f"{missing}; `make integrations` runs it")
+    for side in sides:
+        side()

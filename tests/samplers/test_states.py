@@ -161,6 +161,15 @@ def test_a_state_on_meta_has_no_count():
     assert State.from_state_dict(state).x.is_meta
 
 
+def test_a_state_under_vmap_has_no_count():
+    def through(x):
+        state = State(x, 0).state_dict()
+        assert state["not_finite"] is None
+        return State.from_state_dict(state).x
+
+    assert torch.equal(torch.vmap(through)(X.unsqueeze(0)), X.unsqueeze(0))
+
+
 def test_more_was_learned_than_done():
     state = left("mass")
     state["extra"]["restarted_at"].fill_(96)
