@@ -15,6 +15,12 @@ module           provides                                         needs
 ``edm``          losses, samplers and their random generator      nothing
 ===============  ===============================================  ===========
 
+``NamedDraws`` names the draws of any code, without a change to it.
+
 The last four follow the interfaces of those repositories and use none of their code.
 docs/integrations.md shows the change at each call site, and what it brings.
 """
+
+from ._named_draws import NamedDraws
+
+__all__ = ["NamedDraws"]

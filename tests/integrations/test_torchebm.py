@@ -82,19 +82,20 @@ def test_the_stationary_law():
 
 
 def test_steps_that_stay_theirs():
-    """The integrator leaves an ODE step, and a diffusion that is a tensor, to torchebm."""
+    """The integrator leaves an ODE step, and a diffusion of each element, to torchebm."""
     x = normal(64, 3)
+    wide = torch.full((64, 3), 0.3)
     ours, theirs = EulerMaruyamaIntegrator(noise=NOISE), integrators.EulerMaruyamaIntegrator()
-    for options in ({}, {"diffusion": torch.full((64, 1), 0.3), "noise": NOISE.randn(x.shape)}):
+    for options in ({}, {"diffusion": wide, "noise": NOISE.randn(x.shape)}):
         steps = [
             integrator.step({"x": x}, 0.01, drift=lambda x, _: -x, **options)["x"]
             for integrator in (ours, theirs)
         ]
         assert_equal(*steps)
-    got = ours.step({"x": x}, 0.01, drift=lambda x, _: -x, diffusion=torch.full((64, 1), 0.3), noise=NOISE)[
-        "x"
-    ]
+    got = ours.step({"x": x}, 0.01, drift=lambda x, _: -x, diffusion=wide, noise=NOISE)["x"]
     assert_equal(got, steps[0])
+    one = ours.step({"x": x}, 0.01, drift=lambda x, _: -x, diffusion=wide[:, :1], noise=NOISE)["x"]
+    torch.testing.assert_close(one, got)  # one pass
 
 
 @pytest.mark.parametrize("kind", ["noise_scale", "diffusion"])

@@ -1,5 +1,4 @@
-"""torchebm's score matching in its exact and sliced forms, and its HMC, with noise that has a
-name."""
+"""torchebm's score matching in all forms, with noise that has a name."""
 
 from __future__ import annotations
 
@@ -9,29 +8,77 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_tensor
+from .._checks import check_tensor, checked_number
 from ..energy import energy_score
-from ..losses import score_matching, sliced_score_matching
-from ..noise import Noise
-from ._draws import Draws, Source
+from ..losses import denoising_loss, score_matching, sliced_score_matching
+from ._draws import Normals, Source, add_noise, fitted
 from ._packages import require
-from ._saved import Saved
+from ._torchebm_named import NamedLoss
 
 require("torchebm")
-from torchebm import losses, samplers  # noqa: E402
+from torchebm import losses  # noqa: E402
 
 
-class _Matching(Saved):
+class DenoisingScoreMatching(NamedLoss, losses.DenoisingScoreMatching):
+    """torchebm's loss of that name: ``mean_b 1/2 sum_i (grad E(x + sigma z) - z / sigma)^2``, as
+    its ``score`` is +grad E.
+
+    Args:
+        model, noise_scale, ...: as in torchebm.
+        noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th evaluation; a
+            function like ``torch.randn_like``; or None, where torch.manual_seed governs it. A
+            generator given to the call takes precedence, and gives the bits of torchebm's own loss.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from torchebm.core import GaussianModel
+        >>> from pyebm.integrations.torchebm import DenoisingScoreMatching
+        >>> model = GaussianModel(torch.zeros(2), torch.eye(2))
+        >>> loss = DenoisingScoreMatching(model, noise_scale=0.1, noise=pyebm.Noise(0))
+        >>> loss(torch.randn(64, 2)).shape
+        torch.Size([])
+    """
+
+    _original = "torchebm.losses.DenoisingScoreMatching"
+
+    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
+        super().__init__(*args, noise=noise, **kwargs)
+        checked_number("DenoisingScoreMatching", "noise_scale", self.noise_scale, 0.0, open_low=True)
+
+    def compute_loss(
+        self,
+        x: Tensor,
+        *_: Any,
+        model_kwargs: dict[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+        noise: Normals | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The loss, without the regularisation that ``forward`` adds. noise, if given, is used for
+        this evaluation."""
+        check_tensor("DenoisingScoreMatching", "x", x)
+        if x.is_meta and self.device.type != "meta":
+            raise ValueError("DenoisingScoreMatching: x must hold numbers, got a tensor on meta")
+        resolved = self._resolve_model_kwargs(model_kwargs, kwargs)
+        self._check_condition(x, resolved)
+        resolved = self._apply_cfg_dropout(resolved, generator)
+        sigma, x = self.noise_scale, x.to(device=self.device, dtype=self.dtype)
+        if noise is None:
+            noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
+        if isinstance(noise, Tensor):
+            noise = fitted("DenoisingScoreMatching", noise, x)
+        slope = self.compute_score(add_noise(x, sigma, noise), model_kwargs=resolved)
+        return denoising_loss(
+            slope, noise, kappa=sigma, lam=-1.0, weight=sigma**-2, half=True, reduction="batchmean"
+        )
+
+
+class _Matching(NamedLoss):
     device: Any
     dtype: Any
     model: Any
     _resolve_model_kwargs: Any
     _check_condition: Any
-    _apply_cfg_dropout: Any
-
-    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._draws = Draws(noise)
 
     def _prepared(
         self, x: Tensor, model_kwargs: dict[str, Any] | None, kwargs: dict[str, Any], generator: Any
@@ -136,61 +183,3 @@ class SlicedScoreMatching(_Matching, losses.SlicedScoreMatching):
         return sliced_score_matching(
             score, x, self._draws(x), self.n_projections, self.projection_type, variance_reduced=False
         )
-
-
-class HamiltonianMonteCarlo(Saved, samplers.HamiltonianMonteCarlo):
-    """torchebm's sampler of that name with momenta that a Noise names.
-
-    Args:
-        model, step_size, ...: as in torchebm.
-        noise: a :class:`pyebm.Noise`, whose step plus k names the momenta of this object's k-th
-            proposal; ``torch.randn_like``; or None for torchebm's own draws. A generator given to
-            ``sample`` takes precedence.
-
-    The uniforms that accept and reject, and a first state that is not given, come from a
-    torch.Generator, which the Noise seeds at each ``sample``: a run is a function of the Noise, but
-    a chain's acceptance still depends on its place in the batch. ``pyebm.samplers.HMC`` has no such
-    limit.
-
-    Example:
-        >>> import torch, pyebm
-        >>> from torchebm.core import GaussianModel
-        >>> from pyebm.integrations.torchebm import HamiltonianMonteCarlo
-        >>> model = GaussianModel(torch.zeros(2), torch.eye(2))
-        >>> sampler = HamiltonianMonteCarlo(model, 0.3, 5, noise=pyebm.Noise(0))
-        >>> bool(0.9 < sampler.sample(torch.zeros(1000, 2), n_steps=30).std() < 1.1)
-        True
-    """
-
-    _original = "torchebm.samplers.HamiltonianMonteCarlo"
-    _generator: torch.Generator | None = None  # the one that the Noise seeded, during a run
-
-    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._draws = Draws(noise)
-
-    def sample(self, *args: Any, generator: torch.Generator | None = None, **kwargs: Any) -> Any:
-        """As torchebm's method."""
-        source = self._draws.source
-        if generator is not None or not isinstance(source, Noise):
-            return super().sample(*args, generator=generator, **kwargs)
-        first = source.at(step=source.step + self._draws.count, stream=source.stream + 1)
-        words = (first.rand((1, 2), dtype=torch.float64) * 2**24).long()[0].tolist()
-        self._generator = torch.Generator(self.device).manual_seed(words[0] << 25 | words[1])
-        try:
-            return super().sample(*args, generator=self._generator, **kwargs)
-        finally:
-            self._generator = None
-
-    def _initialize_momentum(self, shape: torch.Size, generator: torch.Generator | None = None) -> Tensor:
-        if self._draws.source is None or (generator is not None and generator is not self._generator):
-            return super()._initialize_momentum(shape, generator)  # type: ignore[no-any-return]
-        like = torch.empty(shape, dtype=self.dtype, device=self.device)
-        drawn = self._draws(like)
-        p: Tensor = (
-            drawn.randn(shape, dtype=like.dtype, device=like.device) if isinstance(drawn, Noise) else drawn
-        )
-        if self.mass is None:
-            return p
-        mass = torch.as_tensor(self.mass, dtype=p.dtype, device=p.device).sqrt()
-        return p * mass.reshape(*[1] * (p.dim() - mass.dim()), *mass.shape)
