@@ -12,9 +12,9 @@ from torch import Tensor
 from .._checks import check_samples, checked_number
 from .._options import check_callable, checked_count
 from ..noise import Noise
-from ._draws import Draws, Source, step, step_and_mean
+from ._draws import step, step_and_mean
+from ._ebmkit_named import Named
 from ._packages import require
-from ._saved import Saved
 
 require("ebm")
 from ebm import diffusion as of_diffusion  # noqa: E402
@@ -23,18 +23,10 @@ from ebm import samplers as theirs  # noqa: E402
 Energy = Callable[..., Tensor]
 
 
-class _Named(Saved):
-    """A sampler with ``noise``: a :class:`pyebm.Noise`, whose step plus k names the numbers of this
-    object's k-th step; ``torch.randn_like`` for the bits of ebmkit's own class; or None, where
-    torch.manual_seed governs it."""
-
+class _Fused(Named):
     step_size: float
     _energy_grad: Any
     _last_accept: Tensor | None
-
-    def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._draws = Draws(noise)
 
     def _checked(self, energy: Any, x: Tensor) -> float:
         """The step size, of a call that can be made."""
@@ -49,14 +41,13 @@ class _Named(Saved):
         return torch.where(accept.reshape(-1, *[1] * (x.dim() - 1)), proposal, x)
 
 
-class UnderdampedLangevin(_Named, theirs.UnderdampedLangevin):
+class UnderdampedLangevin(_Fused, theirs.UnderdampedLangevin):
     """ebmkit's ``UnderdampedLangevin``: ``v' = (1 - eps gamma) v - eps grad E + sqrt(2 gamma eps)
     z`` in one pass, then ``x' = x + eps v'``.
 
     Args:
         step_size, friction, steps: as in ebmkit.
-        noise: a :class:`pyebm.Noise`, whose step plus k names the noise of this object's k-th step;
-            ``torch.randn_like`` for ebmkit's bits; or None, where torch.manual_seed governs it.
+        noise: as for :class:`LangevinDynamics`.
 
     Example:
         >>> import torch, pyebm
@@ -81,13 +72,13 @@ class UnderdampedLangevin(_Named, theirs.UnderdampedLangevin):
         return x + eps * self._v
 
 
-class MALA(_Named, theirs.MALA):
+class MALA(_Fused, theirs.MALA):
     """ebmkit's ``MALA``, with the proposal and its mean in one pass. The uniforms that accept and
     reject are one a sample, from the noise's next stream.
 
     Args:
         step_size, steps: as in ebmkit.
-        noise: as for :class:`UnderdampedLangevin`.
+        noise: as for :class:`LangevinDynamics`.
 
     Example:
         >>> import torch, pyebm
@@ -114,13 +105,13 @@ class MALA(_Named, theirs.MALA):
         return self._accepted(x, proposal, here - there + forth / (4 * eps), drawn)
 
 
-class HMC(_Named, theirs.HMC):
+class HMC(_Fused, theirs.HMC):
     """ebmkit's ``HMC``, whose momenta and uniforms (of the noise's next stream) have names, so that
     a chain does not depend on its batch.
 
     Args:
         step_size, leapfrog_steps, steps: as in ebmkit.
-        noise: as for :class:`UnderdampedLangevin`.
+        noise: as for :class:`LangevinDynamics`.
 
     Example:
         >>> import torch, pyebm
@@ -152,13 +143,13 @@ class HMC(_Named, theirs.HMC):
         return self._accepted(x, proposal, log_alpha, drawn)
 
 
-class AnnealedLangevinDynamics(_Named, theirs.AnnealedLangevinDynamics):
+class AnnealedLangevinDynamics(_Fused, theirs.AnnealedLangevinDynamics):
     """ebmkit's ``AnnealedLangevinDynamics``: ``x - alpha / 2 grad E(x, sigma) + sqrt(alpha) z`` in
     one pass, alpha = step_size (sigma / sigma_L)^2.
 
     Args:
         sigmas, step_size, steps_per_sigma: as in ebmkit.
-        noise: as for :class:`UnderdampedLangevin`.
+        noise: as for :class:`LangevinDynamics`.
 
     Example:
         >>> import torch, pyebm
@@ -183,13 +174,13 @@ class AnnealedLangevinDynamics(_Named, theirs.AnnealedLangevinDynamics):
         return step(x, grad, 1.0, -alpha / 2, math.sqrt(alpha), self._draws(x))
 
 
-class DDPMAncestralSampler(_Named, of_diffusion.DDPMAncestralSampler):
+class DDPMAncestralSampler(_Fused, of_diffusion.DDPMAncestralSampler):
     """ebmkit's ``DDPMAncestralSampler``: ``(x - beta grad E(x, sigma_t)) / sqrt(alpha) + sqrt(beta)
     z`` in one pass, without noise at t = 0.
 
     Args:
         schedule, steps: as in ebmkit.
-        noise: as for :class:`UnderdampedLangevin`.
+        noise: as for :class:`LangevinDynamics`.
 
     Example:
         >>> import torch, pyebm

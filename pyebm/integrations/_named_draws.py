@@ -71,16 +71,18 @@ def _normal(draws: Draws, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     like = _like(func, args, kwargs)
     if like is None:
         return None
-    drawn = draws(like)
+    drawn = _next(draws, like)
     if not isinstance(drawn, Noise):
-        return _as_asked(drawn, kwargs)
+        return _as_asked(drawn.reshape(like.shape), kwargs)
     named = drawn.randn(_sizes(like), dtype=like.dtype, device=like.device)
     return _as_asked(named.reshape(like.shape), kwargs)
 
 
 def _uniform(draws: Draws, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     like = _like(func, args, kwargs)
-    return None if like is None else _as_asked(uniforms(draws(like), like), kwargs)
+    if like is None:
+        return None
+    return _as_asked(uniforms(_next(draws, like), like), kwargs)
 
 
 def uniforms(drawn: Noise, like: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def _integers(draws: Draws, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any
         return None
     dtype = options.pop("dtype", None) or torch.int64
     like = torch.empty(tuple(size), dtype=torch.float64, device=options.pop("device", None))
-    drawn = low + (uniforms(draws(like), like) * (high - low)).long().clamp(max=high - low - 1)
+    drawn = low + (uniforms(_next(draws, like), like) * (high - low)).long()
     return _as_asked(drawn.to(dtype), options)
 
 
@@ -123,7 +125,7 @@ def _seeded(draws: Draws, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     owner = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("input")
     given = owner.device if isinstance(owner, Tensor) else kwargs.get("device")
     device = torch.empty(0, device=given).device
-    drawn = draws(torch.empty(0, device=device))
+    drawn = draws(torch.empty(1, device=device))
     return func(*args, **{**kwargs, "generator": generator_of(drawn, device)})
 
 
@@ -146,6 +148,10 @@ def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | 
         size = kwargs.get("size", args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
         like = torch.empty(tuple(size), **options)
     return like if like.dtype in FLOATS else None
+
+
+def _next(draws: Draws, like: Tensor) -> Any:
+    return draws(like.reshape(_sizes(like)))
 
 
 def _sizes(like: Tensor) -> tuple[int, ...]:

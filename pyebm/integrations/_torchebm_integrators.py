@@ -100,9 +100,12 @@ class EulerMaruyamaIntegrator(Named, integrators.EulerMaruyamaIntegrator):
             scale: float | Tensor = diffusion**0.5
         else:
             assert noise_scale is not None
-            if not isinstance(noise_scale, Tensor):
-                noise_scale = checked_number(call, "noise_scale", noise_scale)
-            scale = checked_scale(call, "noise_scale", abs(noise_scale))
+            scale = (
+                noise_scale.abs()
+                if isinstance(noise_scale, Tensor)
+                else abs(checked_number(call, "noise_scale", noise_scale))
+            )
+            scale = checked_scale(call, "noise_scale", scale)
         t = torch.zeros(x.shape[0], device=x.device, dtype=x.dtype) if t is None else t
         slope = output_like(call, "drift's value", self._resolve_drift(drift)(x, t), x).to(x.dtype)
         if noise is None:

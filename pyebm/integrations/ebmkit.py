@@ -11,13 +11,24 @@ from torch import Tensor
 
 from .._checks import check_samples, checked_number
 from .._options import check_callable
-from ._draws import Draws, Source, step
+from ._draws import Source, step
 from ._packages import require
-from ._saved import Saved
 
 require("ebm")
 from ebm import samplers as theirs  # noqa: E402
 
+from ._ebmkit_named import (  # noqa: E402
+    NUTS,
+    AdaptiveMALA,
+    CategoricalGibbsWithGradients,
+    GibbsSampler,
+    GibbsWithGradients,
+    Named,
+    ParallelTempering,
+    PreconditionedLangevin,
+    PredictorCorrector,
+    TemperedTransitions,
+)
 from ._ebmkit_samplers import (  # noqa: E402
     HMC,
     MALA,
@@ -29,14 +40,23 @@ from ._ebmkit_samplers import (  # noqa: E402
 __all__ = [
     "HMC",
     "MALA",
+    "NUTS",
+    "AdaptiveMALA",
     "AnnealedLangevinDynamics",
+    "CategoricalGibbsWithGradients",
     "DDPMAncestralSampler",
+    "GibbsSampler",
+    "GibbsWithGradients",
     "LangevinDynamics",
+    "ParallelTempering",
+    "PreconditionedLangevin",
+    "PredictorCorrector",
+    "TemperedTransitions",
     "UnderdampedLangevin",
 ]
 
 
-class LangevinDynamics(Saved, theirs.LangevinDynamics):
+class LangevinDynamics(Named, theirs.LangevinDynamics):
     """ebmkit's ``LangevinDynamics``: ``x' = clamp(x - eps grad E(x) + sigma z)``.
 
     Args:
@@ -61,8 +81,7 @@ class LangevinDynamics(Saved, theirs.LangevinDynamics):
     _original = "ebm.samplers.LangevinDynamics"
 
     def __init__(self, *args: Any, noise: Source = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._draws = Draws(noise)
+        super().__init__(*args, noise=noise, **kwargs)
         self._check()
 
     def _check(self) -> None:
