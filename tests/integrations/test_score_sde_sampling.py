@@ -115,3 +115,23 @@ def test_none_and_one_sequence_for_all():
     assert not torch.equal(first, second)
     again = score_sde.predictors(NOISE.at(step=8))["euler_maruyama"](VE(), score).update_fn(x, TIME)[0]
     assert_equal(second, again)
+
+
+def test_every_class_is_of_the_bases():
+    """A program asks for a Predictor or a Corrector, as score_sde's shapes are."""
+    for base, made in (
+        (score_sde.Predictor, score_sde.predictors()),
+        (score_sde.Corrector, score_sde.correctors()),
+    ):
+        classes = {name: getattr(cls, "func", cls) for name, cls in made.items()}
+        assert all(issubclass(cls, base) for cls in classes.values())
+        assert base.__abstractmethods__ == {"update_fn"}
+        with pytest.raises(TypeError, match="abstract"):
+            base(VE(), score, *([0.1, 1] if base is score_sde.Corrector else []))
+
+    class WithReverse(VE):
+        def reverse(self, score_fn, probability_flow):
+            return "reverse", score_fn, probability_flow
+
+    predictor = score_sde.ReverseDiffusionPredictor(WithReverse(), score, True)
+    assert predictor.rsde == ("reverse", score, True)

@@ -15,7 +15,7 @@ are sub-VP. Written from the published formulas. ``noise`` is everywhere a :clas
 or None, where torch.manual_seed governs it.
 """
 
-from .bases import Corrector, Predictor
+from .bases import Corrector, NoneCorrector, NonePredictor, Predictor
 from .flows import get_likelihood_fn, get_ode_sampler
 from .losses import get_ddpm_loss_fn, get_sde_loss_fn, get_smld_loss_fn
 from .pc import get_pc_colorizer, get_pc_inpainter, get_pc_sampler
@@ -35,6 +35,8 @@ __all__ = [
     "Corrector",
     "EulerMaruyamaPredictor",
     "LangevinCorrector",
+    "NoneCorrector",
+    "NonePredictor",
     "Predictor",
     "ReverseDiffusionPredictor",
     "correctors",

@@ -16,7 +16,6 @@ from .._draws import Draws, Source, add_noise
 from ._scores import BASIS, PRIOR, prior, score_of, times_of
 from ._sde import CORRECTORS, PREDICTORS, check_known, on_stream, ones_for
 from .bases import Corrector, Predictor
-from .sampling import EulerMaruyamaPredictor, LangevinCorrector
 
 Update = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 # What knows a part of the image: (x, x's time) -> x and its mean with that part at its own noise.
@@ -60,10 +59,8 @@ class _Sampler:
             )
         )
         self.noise = noise
-        self._predictor = _with_draws(
-            predictor, (EulerMaruyamaPredictor, Predictor), on_stream(noise, PREDICTORS)
-        )
-        self._corrector = _with_draws(corrector, (LangevinCorrector, Corrector), on_stream(noise, CORRECTORS))
+        self._predictor = _with_draws(predictor, Predictor, on_stream(noise, PREDICTORS))
+        self._corrector = _with_draws(corrector, Corrector, on_stream(noise, CORRECTORS))
         self.known_draws = Draws(on_stream(noise, PRIOR + 1))
 
     def updates(self, model: Any) -> list[Update]:
@@ -245,7 +242,7 @@ def _inpainted(made: _Sampler, data: Tensor, mask: Tensor, x: Tensor, t: Tensor)
     return x, x * (1 - mask) + data * factor * mask
 
 
-def _with_draws(made: Any, ours: Any, source: Source) -> Any:
+def _with_draws(made: Any, ours: type[Predictor | Corrector], source: Source) -> Any:
     """The class with the sampler's own draws, if it is one of ours, and not given draws before."""
     if isinstance(made, type) and issubclass(made, ours):
         return partial(made, noise=Draws(source))

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._checks import checked_number
-from ..._options import check_callable, checked_count, checked_flag
 from .._draws import Draws, Source, noise_norms, norms, step_and_mean, widened
+from ._scores import ScoreFn
 from ._sde import (
     CORRECTORS,
     PREDICTORS,
@@ -23,22 +22,17 @@ from ._sde import (
     on_stream,
     ones_for,
 )
+from .bases import Corrector, NoneCorrector, NonePredictor, Predictor
 
-ScoreFn = Callable[[Tensor, Tensor], Tensor]
 
-
-class EulerMaruyamaPredictor:
+class EulerMaruyamaPredictor(Predictor):
     """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
     ) -> None:
-        call = type(self).__name__
-        check_known(call, sde)
-        check_callable(call, "score_fn", score_fn)
-        self.sde, self.score_fn = sde, score_fn
-        self.probability_flow = checked_flag(call, "probability_flow", probability_flow)
-        self._draws = Draws.shared(noise)
+        check_known(type(self).__name__, sde)
+        super().__init__(sde, score_fn, probability_flow, noise=noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The next state, and the same without the noise."""
@@ -95,22 +89,15 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
         return step_and_mean(widened(x, table), score, a, b, c, normals)
 
 
-class LangevinCorrector:
+class LangevinCorrector(Corrector):
     """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``; the norms
     are means over the batch."""
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None
     ) -> None:
-        call = type(self).__name__
-        check_known(call, sde)
-        check_callable(call, "score_fn", score_fn)
-        self.sde, self.score_fn = sde, score_fn
-        self.snr, self.n_steps = (
-            checked_number(call, "snr", snr, 0.0),
-            checked_count(call, "n_steps", n_steps),
-        )
-        self._draws = Draws.shared(noise)
+        check_known(type(self).__name__, sde)
+        super().__init__(sde, score_fn, snr, n_steps, noise=noise)
 
     def update_fn(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """The state after n_steps, and the same without the last noise."""
@@ -143,17 +130,6 @@ class AnnealedLangevinDynamics(LangevinCorrector):
         return self.snr * std
 
 
-class _Nothing:
-    """The update registered as "none": it returns x as it is."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def update_fn(self, x: Tensor, _t: Tensor) -> tuple[Tensor, Tensor]:
-        """x, twice."""
-        return x, x
-
-
 def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
     """score_sde's predictors by their registered names. They share one sequence of draws from
     ``noise``, on a stream of their own: what trains, evaluates and corrects may be given the same
@@ -170,7 +146,7 @@ def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
         "ancestral_sampling": AncestralSamplingPredictor,
     }
     draws = Draws(on_stream(noise, PREDICTORS))
-    return {"none": _Nothing, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
+    return {"none": NonePredictor, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
 
 
 def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
@@ -184,4 +160,4 @@ def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
     """
     draws = Draws(on_stream(noise, CORRECTORS))
     made = {"langevin": LangevinCorrector, "ald": AnnealedLangevinDynamics}
-    return {"none": _Nothing, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
+    return {"none": NoneCorrector, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
