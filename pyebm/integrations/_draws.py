@@ -290,7 +290,7 @@ def noise_norms(noise: Normals, like: Tensor) -> Tensor:
 def norms(x: Tensor) -> Tensor:
     """Each sample's norm, (B,), summed in float32 at least."""
     root: Tensor = torch.linalg.vector_norm(
-        x.flatten(1), dim=1, dtype=torch.promote_types(x.dtype, torch.float32)
+        x.flatten(1) if x.dim() > 1 else x[:, None], dim=1, dtype=torch.promote_types(x.dtype, torch.float32)
     )
     return root
 

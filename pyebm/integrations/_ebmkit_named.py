@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .._checks import check_samples
+from .._options import check_callable
 from ._draws import Draws, Source, noise_norms, norms, step
 from ._named_draws import NamedDraws
 from ._packages import require
@@ -80,6 +82,8 @@ class PredictorCorrector(Named, theirs.PredictorCorrector):
 
     def step(self, energy: Energy, x: Tensor, sigma_index: int = 0) -> Tensor:
         """The corrector's steps at a level, and the predictor's to the next one."""
+        check_callable("PredictorCorrector", "energy", energy)
+        check_samples("PredictorCorrector", "x", x)
         here, below = self.sigmas[sigma_index], self.sigmas[sigma_index + 1]
         x = x.detach()
         for _ in range(self.n_corrector):

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_samples, checked_list, checked_number
+from .._checks import check_samples, check_tensor, checked_list, checked_number
 from .._name import readable
 from .._options import shown
+from ._draws import checked_scale
 
 
 def check_images(call: str, name: str, images: Tensor) -> int:
@@ -19,6 +20,18 @@ def check_images(call: str, name: str, images: Tensor) -> int:
     if images.is_meta:
         raise ValueError(f"{call}: {name} must hold numbers, got a tensor on meta")
     return batch
+
+
+def check_levels(call: str, sigmas: Any, samples: Tensor) -> None:
+    """Checks the noise levels that labels choose from: a tensor beside the samples."""
+    check_tensor(call, "sigmas", sigmas)
+    if sigmas.dim() != 1 or not len(sigmas):
+        raise ValueError(f"{call}: sigmas must be one noise level or more, (L,), got {shown(sigmas)}")
+    if sigmas.device != samples.device:
+        raise ValueError(
+            f"{call}: sigmas must be on the device of samples, {samples.device}, got {sigmas.device}"
+        )
+    checked_scale(call, "sigmas", sigmas, open_low=True)
 
 
 def check_labels(call: str, labels: Any, batch: int, count: int) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_tensor
 from ..losses import denoising_loss
 from ..noise import Noise
 from ..perturb import perturb
@@ -67,8 +66,6 @@ class _AlongAPath(NamedLoss):
     coupling: Any
     interpolant: Any
     model: Any
-    device: Any
-    dtype: Any
     loss_weight_fn: Any
 
     def training_losses(
@@ -79,7 +76,7 @@ class _AlongAPath(NamedLoss):
         generator: torch.Generator | None = None,
     ) -> Terms:
         """The terms of the loss; arguments as in torchebm."""
-        check_tensor(type(self).__name__, "x1", x1)
+        x1 = self._data("x1", x1)
         ours = x0 is None and generator is None and isinstance(self._draws.source, Noise)
         if ours and self._regression and type(self.coupling) is couplings.IndependentCoupling:
             return self._fused(x1, model_kwargs or {})
@@ -98,7 +95,6 @@ class _AlongAPath(NamedLoss):
     def _fused(self, x1: Tensor, model_kwargs: dict[str, Any]) -> Terms:
         """The regression onto ``f (d_alpha x1 + d_sigma z)``, of which neither z nor the target is
         stored."""
-        x1 = x1.to(device=self.device, dtype=self.dtype)
         noise: Noise = self._draws(x1)
         with self._naming(None):
             t = self._sample_t(len(x1), None)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_tensor, checked_number
+from .._checks import checked_number
 from ..energy import energy_score
 from ..losses import denoising_loss, score_matching, sliced_score_matching
 from ._draws import Normals, Source, add_noise, fitted
@@ -56,13 +56,10 @@ class DenoisingScoreMatching(NamedLoss, losses.DenoisingScoreMatching):
     ) -> Tensor:
         """The loss, without the regularisation that ``forward`` adds. noise, if given, is used for
         this evaluation."""
-        check_tensor("DenoisingScoreMatching", "x", x)
-        if x.is_meta and self.device.type != "meta":
-            raise ValueError("DenoisingScoreMatching: x must hold numbers, got a tensor on meta")
+        sigma, x = self.noise_scale, self._data("x", x)
         resolved = self._resolve_model_kwargs(model_kwargs, kwargs)
         self._check_condition(x, resolved)
         resolved = self._apply_cfg_dropout(resolved, generator)
-        sigma, x = self.noise_scale, x.to(device=self.device, dtype=self.dtype)
         if noise is None:
             noise = self._draws(x) if generator is None else torch.randn_like(x, generator=generator)
         if isinstance(noise, Tensor):
@@ -74,8 +71,6 @@ class DenoisingScoreMatching(NamedLoss, losses.DenoisingScoreMatching):
 
 
 class _Matching(NamedLoss):
-    device: Any
-    dtype: Any
     model: Any
     _resolve_model_kwargs: Any
     _check_condition: Any
@@ -84,10 +79,7 @@ class _Matching(NamedLoss):
         self, x: Tensor, model_kwargs: dict[str, Any] | None, kwargs: dict[str, Any], generator: Any
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The data, and the score as a function."""
-        call = type(self).__name__
-        check_tensor(call, "x", x)
-        if x.is_meta and torch.device(self.device).type != "meta":
-            raise ValueError(f"{call}: x must hold numbers, got a tensor on meta")
+        x = self._data("x", x)
         resolved = self._resolve_model_kwargs(model_kwargs, kwargs)
         self._check_condition(x, resolved)
         resolved = self._apply_cfg_dropout(resolved, generator) or {}
@@ -95,7 +87,7 @@ class _Matching(NamedLoss):
         def score(x: Tensor) -> Tensor:
             return energy_score(lambda y: self.model(y, **resolved), x, create_graph=True)
 
-        return x.to(device=self.device, dtype=self.dtype), score
+        return x, score
 
 
 class ScoreMatching(_Matching, losses.ScoreMatching):

@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from .._checks import check_samples, check_tensor
 from ._draws import Draws, Source
 from ._named_draws import NamedDraws
 from ._saved import Saved
@@ -26,6 +28,21 @@ class Named(Saved):
 
 class NamedLoss(Named):
     """A loss, which may drop labels at random."""
+
+    device: Any
+    dtype: Any
+
+    def _data(self, name: str, x: Any) -> Tensor:
+        """The samples on the loss's device, in its dtype."""
+        call = type(self).__name__
+        check_tensor(call, name, x)
+        if x.is_meta and torch.device(self.device).type != "meta":
+            raise ValueError(f"{call}: {name} must hold numbers, got a tensor on meta")
+        if x.dtype is torch.bool:
+            raise TypeError(f"{call}: {name} must hold real numbers, got {x.dtype}")
+        moved: Tensor = x.to(device=self.device, dtype=self.dtype)
+        check_samples(call, name, moved)
+        return moved
 
     def _apply_cfg_dropout(self, model_kwargs: Any, generator: torch.Generator | None) -> Any:
         with self._naming(generator):

@@ -6,31 +6,50 @@ place of their own. Written from the published formulas. ``noise`` is everywhere
 :class:`pyebm.Noise`, used as it is (give each training step its own, ``noise.at(step=k)``); a
 function like ``torch.randn_like``, or None, where torch.manual_seed governs it.
 
-The sliced losses evaluate the network once, where ncsn does so once for each particle, on copies of
-the samples. They sum over all of a sample's elements, where ncsn sums over the last dimension only,
-which is the same for samples (B, D).
+The sliced losses (in ``_ncsn_sliced.py``) evaluate the network once, where ncsn does so once for
+each particle, on copies of the samples. They sum over all of a sample's elements, where ncsn sums
+over the last dimension only, which is the same for samples (B, D).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._checks import check_samples, checked_number
 from .._modes import in_mode
-from .._options import check_callable, checked_count
+from .._options import check_callable
 from ..losses import denoising_loss, dsm_loss
-from ..losses._projections import projections
 from ..noise import Noise
 from . import ncsnv2
-from ._draws import Draws, Source, add_noise, output_like
-from ._ncsn import check_labels
+from ._draws import Draws, Source, add_noise, fitted, output_like
+from ._ncsn import check_labels, check_levels
+from ._ncsn_sliced import (
+    anneal_sliced_score_estimation_vr,
+    partial_sliced_score_matching,
+    single_sliced_score_matching,
+    sliced_score_estimation,
+    sliced_score_estimation_vr,
+    sliced_score_matching,
+    sliced_score_matching_vr,
+)
 
-Triple = tuple[Tensor, Tensor, Tensor]
+__all__ = [
+    "anneal_dsm_score_estimation",
+    "anneal_dsm_score_estimation_freq",
+    "anneal_sliced_score_estimation_vr",
+    "dsm",
+    "dsm_score_estimation",
+    "partial_sliced_score_matching",
+    "single_sliced_score_matching",
+    "sliced_score_estimation",
+    "sliced_score_estimation_vr",
+    "sliced_score_matching",
+    "sliced_score_matching_vr",
+]
 
 
 def anneal_dsm_score_estimation(
@@ -53,6 +72,58 @@ def anneal_dsm_score_estimation(
         torch.Size([])
     """
     return ncsnv2.anneal_dsm_score_estimation(scorenet, samples, sigmas, labels, anneal_power, noise=noise)
+
+
+def anneal_dsm_score_estimation_freq(
+    scorenet: ncsnv2.ScoreNet,
+    samples: Tensor,
+    labels: Tensor,
+    sigmas: Tensor,
+    anneal_power: float = 2.0,
+    *,
+    noise: Source = None,
+) -> Tensor:
+    """The same on the samples' spectra: ``scorenet`` is given the real parts of the noised
+    ``fft2`` and then the imaginary ones, (B, 2 C, H, W), each of which has half of sigma's
+    variance, and the loss is ``mean_b sigma^p / 2 sum_i (s + z / (sqrt(2) sigma))^2``.
+
+    The spectra are those of ncsn: orthonormal, and shifted by ``fftshift`` over all dimensions, the
+    samples and the channels among them, so that label b goes with the sample half a batch before.
+
+    Args:
+        samples: (B, C, H, W).
+        scorenet, labels, sigmas, anneal_power: as in ncsn.
+        noise: as in the module's docstring; a function is given the spectra, complex.
+
+    Example:
+        >>> import torch, pyebm
+        >>> from pyebm.integrations.ncsn import anneal_dsm_score_estimation_freq
+        >>> x, labels, sigmas = torch.randn(8, 1, 4, 4), torch.zeros(8).long(), torch.tensor([1.0])
+        >>> net = lambda x, labels: -x
+        >>> anneal_dsm_score_estimation_freq(net, x, labels, sigmas, noise=pyebm.Noise(0)).shape
+        torch.Size([])
+    """
+    call = "anneal_dsm_score_estimation_freq"
+    check_callable(call, "scorenet", scorenet)
+    batch = check_samples(call, "samples", samples)
+    if samples.dim() != 4:
+        raise ValueError(f"{call}: samples must be (B, C, H, W), got {tuple(samples.shape)}")
+    check_levels(call, sigmas, samples)
+    check_labels(call, labels, batch, len(sigmas))
+    anneal_power = checked_number(call, "anneal_power", anneal_power)
+    sigma = sigmas[labels]
+    wide = samples.to(torch.promote_types(samples.dtype, torch.float32))
+    spectra = torch.fft.fftshift(torch.fft.fft2(wide, norm="ortho"))
+    parts = torch.cat((spectra.real, spectra.imag), dim=1)
+    drawn = Draws(noise)(parts if isinstance(noise, Noise) or noise is None else spectra)
+    if isinstance(drawn, Tensor):  # complex normals have variance 1 in both parts together
+        drawn = fitted(call, math.sqrt(2) * torch.cat((drawn.real, drawn.imag), dim=1), parts)
+    noised = add_noise(parts, sigma / math.sqrt(2), drawn)
+    scores = output_like(call, "scorenet's output", scorenet(noised, labels), parts)
+    weight = sigma.double() ** (anneal_power - 2)
+    return denoising_loss(
+        scores, drawn, kappa=sigma, lam=math.sqrt(0.5), weight=weight, half=True, reduction="batchmean"
+    )
 
 
 def dsm(
@@ -104,126 +175,3 @@ def dsm_score_estimation(
     drawn = Draws(noise)(samples)
     scores = output_like(call, "scorenet's output", scorenet(add_noise(samples, sigma, drawn)), samples)
     return dsm_loss(scores, sigma, drawn)
-
-
-def sliced_score_matching(
-    energy_net: Callable[[Tensor], Tensor], samples: Tensor, n_particles: int = 1, *, noise: Source = None
-) -> Triple:
-    """Sliced score matching of an energy along unit vectors v (Song et al. 2019, eq. 7):
-    ``(loss, mean (v's)^2 / 2, mean v'(ds/dx)v)``.
-
-    Example:
-        >>> import torch, pyebm
-        >>> from pyebm.integrations.ncsn import sliced_score_matching
-        >>> energy = lambda x: 0.5 * x.square().sum(1)
-        >>> len(sliced_score_matching(energy, torch.randn(8, 4), 3, noise=pyebm.Noise(0)))
-        3
-    """
-    call = "sliced_score_matching"
-    return _sliced(call, "energy_net", energy_net, samples, n_particles, noise, vr=False)
-
-
-def sliced_score_matching_vr(
-    energy_net: Callable[[Tensor], Tensor], samples: Tensor, n_particles: int = 1, *, noise: Source = None
-) -> Triple:
-    """The same along normals, with the first term integrated in closed form (eq. 8):
-    ``(loss, mean |s|^2 / 2, mean v'(ds/dx)v)``."""
-    call = "sliced_score_matching_vr"
-    return _sliced(call, "energy_net", energy_net, samples, n_particles, noise, vr=True)
-
-
-def sliced_score_estimation(
-    score_net: Callable[[Tensor], Tensor], samples: Tensor, n_particles: int = 1, *, noise: Source = None
-) -> Triple:
-    """:func:`sliced_score_matching` of a network that gives the score."""
-    call = "sliced_score_estimation"
-    return _sliced(call, "score_net", score_net, samples, n_particles, noise, vr=False)
-
-
-def sliced_score_estimation_vr(
-    score_net: Callable[[Tensor], Tensor], samples: Tensor, n_particles: int = 1, *, noise: Source = None
-) -> Triple:
-    """:func:`sliced_score_matching_vr` of a network that gives the score."""
-    call = "sliced_score_estimation_vr"
-    return _sliced(call, "score_net", score_net, samples, n_particles, noise, vr=True)
-
-
-def anneal_sliced_score_estimation_vr(
-    scorenet: ncsnv2.ScoreNet,
-    samples: Tensor,
-    labels: Tensor,
-    sigmas: Tensor,
-    n_particles: int = 1,
-    *,
-    noise: Source = None,
-) -> Tensor:
-    """Sliced score matching at noise levels, ``mean_b sigma_b^2 (|s|^2 / 2 + v'(ds/dx)v)``. The
-    Noise perturbs the samples, and names the projections beside that."""
-    call = "anneal_sliced_score_estimation_vr"
-    check_callable(call, "scorenet", scorenet)
-    check_samples(call, "samples", samples)
-    check_labels(call, labels, len(samples), len(sigmas))
-    sigma = sigmas[labels]
-    draws = Draws(noise)
-    drawn = draws(samples)
-    noisy = add_noise(samples, sigma, drawn)
-    norm, trace = _terms(
-        call, lambda x: scorenet(x, labels), noisy, n_particles, draws, drawn, vr=True, energy=False
-    )
-    return ((norm + trace) * sigma**2).mean()
-
-
-def _sliced(
-    call: str, name: str, net: Any, samples: Tensor, n_particles: int, noise: Source, vr: bool
-) -> Triple:
-    check_callable(call, name, net)
-    check_samples(call, "samples", samples)
-    draws = Draws(noise)
-    drawn = draws(samples) if draws.is_ours else None
-    norm, trace = _terms(call, net, samples, n_particles, draws, drawn, vr=vr, energy=name == "energy_net")
-    return (norm + trace).mean(), norm.mean(), trace.mean()
-
-
-def _terms(
-    call: str,
-    net: Any,
-    x: Tensor,
-    n_particles: int,
-    draws: Draws,
-    drawn: Any,
-    *,
-    vr: bool,
-    energy: bool,
-) -> tuple[Tensor, Tensor]:
-    """Each sample's ``|s|^2 / 2`` or ``(v's)^2 / 2``, and its ``v'(ds/dx)v``."""
-    count, elements = checked_count(call, "n_particles", n_particles, 1), math.prod(x.shape[1:])
-    if isinstance(drawn, Noise):
-        along = projections("gaussian" if vr else "sphere", drawn, x, count)
-        along = along if vr else along / math.sqrt(elements)  # unit vectors
-    else:
-        along = draws(x.expand(count, *x.shape).reshape(-1, *x.shape[1:])).reshape(count, *x.shape)
-        if not vr:
-            length = along.flatten(2).norm(dim=2)
-            along = along / length.reshape(*length.shape, *[1] * (x.dim() - 1))
-
-    def followed() -> tuple[Tensor, Tensor]:
-        at = x if x.requires_grad else x.detach().requires_grad_()
-        s = net(at)
-        if energy:
-            (s,) = torch.autograd.grad(-s.sum(), at, create_graph=True)
-        norms, traces = [], []
-        for v in along:
-            v = v.to(s.dtype)
-            (product,) = torch.autograd.grad((s * v).sum(), at, create_graph=True)
-            traces.append(_sums(product * v))
-            if not vr:
-                norms.append(_sums(s * v).square() / 2)
-        first = _sums(s.square()) / 2 if vr else torch.stack(norms).mean(0)
-        return first, torch.stack(traces).mean(0)
-
-    return in_mode(followed, grad=True)
-
-
-def _sums(x: Tensor) -> Tensor:
-    """Each sample's sum, (B,)."""
-    return x.flatten(1).sum(1) if x.dim() > 1 else x

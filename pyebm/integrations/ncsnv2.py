@@ -17,16 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_like, check_samples, check_tensor, checked_number
+from .._checks import check_like, check_samples, checked_number
 from .._modes import without_grad
-from .._options import check_callable, checked_count, checked_flag, shown
+from .._options import check_callable, checked_count, checked_flag
 from ..losses import dsm_loss
 from ._draws import (
     Draws,
     Normals,
     Source,
     add_noise,
-    checked_scale,
     fitted,
     noise_norms,
     norms,
@@ -34,7 +33,7 @@ from ._draws import (
     step,
     widened,
 )
-from ._ncsn import check_images, check_labels, levels_of
+from ._ncsn import check_images, check_labels, check_levels, levels_of
 from ._ncsn_interpolation import anneal_Langevin_dynamics_interpolation
 
 __all__ = [
@@ -81,14 +80,7 @@ def anneal_dsm_score_estimation(
     call = "anneal_dsm_score_estimation"
     check_callable(call, "scorenet", scorenet)
     batch = check_samples(call, "samples", samples)
-    check_tensor(call, "sigmas", sigmas)
-    if sigmas.dim() != 1 or not len(sigmas):
-        raise ValueError(f"{call}: sigmas must be one noise level or more, (L,), got {shown(sigmas)}")
-    if sigmas.device != samples.device:
-        raise ValueError(
-            f"{call}: sigmas must be on the device of samples, {samples.device}, got {sigmas.device}"
-        )
-    checked_scale(call, "sigmas", sigmas, open_low=True)
+    check_levels(call, sigmas, samples)
     anneal_power = checked_number(call, "anneal_power", anneal_power)
     if hook is not None:
         check_callable(call, "hook", hook, "a function or None")

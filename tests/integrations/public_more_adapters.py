@@ -71,13 +71,27 @@ def ncsn_losses() -> dict[str, Call]:
             lambda: {"scorenet": torch.neg, "samples": images(), "sigma": 0.5, "noise": NOISE},
             {"scorenet": refused, "samples": samples, "sigma": number(0, True), "noise": optional},
         ),
+        "anneal_dsm_score_estimation_freq": Call(
+            ncsn.anneal_dsm_score_estimation_freq,
+            lambda: (
+                {"scorenet": lambda x, _: -x, "samples": images(), "labels": labels, "sigmas": levels}
+                | {"noise": NOISE}
+            ),
+            {"scorenet": refused, "labels": refused, "anneal_power": number(), "noise": optional},
+        ),
+        "single_sliced_score_matching": Call(
+            lambda **given: ncsn.single_sliced_score_matching(**given)[0],
+            lambda: {"energy_net": energy, "samples": images(), "noise": NOISE},
+            {"energy_net": refused, "samples": samples, "detach": flag, "noise_type": refused},
+        ),
         "anneal_sliced_score_estimation_vr": Call(
             ncsn.anneal_sliced_score_estimation_vr,
             lambda: (
                 {"scorenet": lambda x, _: -x, "samples": images(), "labels": labels, "sigmas": levels}
                 | {"noise": NOISE}
             ),
-            {"scorenet": refused, "labels": refused, "n_particles": count(1, 64), "noise": optional},
+            {"scorenet": refused, "labels": refused, "sigmas": refused, "n_particles": count(1, 64)}
+            | {"noise": optional},
         ),
         "anneal_Langevin_dynamics_interpolation": Call(
             ncsnv2.anneal_Langevin_dynamics_interpolation,

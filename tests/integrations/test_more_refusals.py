@@ -141,7 +141,21 @@ def torchebm() -> dict[str, Call]:
         lambda: {"noise": NOISE},
         {"noise": optional},
     )
+    for name in ("FlowMatchingLoss", "EquilibriumMatchingLoss"):
+        calls[name] = Call(
+            lambda name=name, **given: getattr(ours, name)(Still(), noise=NOISE).training_losses(**given)[
+                "loss"
+            ],
+            lambda: {"x1": x()},
+            {"x1": lambda value: with_numbers(value) or integers(value)},
+        )
     return calls
+
+
+class Still(torch.nn.Module):
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        del t
+        return -x
 
 
 def ebmkit() -> dict[str, Call]:
@@ -163,6 +177,12 @@ def ebmkit() -> dict[str, Call]:
             lambda: {"energy": energy, "x": x()},
             {"energy": refused, "x": samples},
         )
+    ladder = torch.tensor([2.0, 1.0])
+    calls["PredictorCorrector.step"] = Call(
+        lambda **given: ours.PredictorCorrector(ladder, noise=NOISE).step(**given),
+        lambda: {"energy": lambda x, _: energy(x), "x": x()},
+        {"energy": refused, "x": samples},
+    )
     return calls
 
 

@@ -68,6 +68,71 @@ def test_dsm_score_estimation():
         assert_as_good(*triple)
 
 
+@pytest.mark.parametrize("power", [2.0, 1.5])
+def test_the_loss_of_spectra(power):
+    """The complex normals of a run without pyebm, and the Noise's."""
+    x = normal(6, 2, 4, 4)
+    spectra = torch.fft.fftshift(torch.fft.fft2(x, norm="ortho"))
+    torch.manual_seed(0)
+    drawn = torch.randn_like(spectra)
+    weight = normal(4, 4, seed=5)
+
+    def net(weight):
+        return lambda parts, labels: -(weight * parts).tanh() / (1 + labels[:, None, None, None])
+
+    def plain(weight, z, dtype):
+        sigma = SIGMAS[LABELS][:, None, None, None].to(dtype)
+        parts = torch.fft.fftshift(torch.fft.fft2(x.to(dtype), norm="ortho"))
+        noisy = parts + sigma * z
+        target = -z / sigma
+        noisy, target = (torch.cat((value.real, value.imag), 1) for value in (noisy, target))
+        each = (net(weight)(noisy, LABELS) - target).flatten(1).square().sum(1) / 2
+        return (each * sigma.flatten() ** power).mean()
+
+    results = []
+    for dtype, ours in ((torch.float32, True), (torch.float32, False), (torch.float64, False)):
+        w = weight.to(dtype).requires_grad_()
+        torch.manual_seed(0)
+        loss = (
+            ncsn.anneal_dsm_score_estimation_freq(net(w), x, LABELS, SIGMAS, power, noise=torch.randn_like)
+            if ours
+            else plain(w, drawn.to(torch.complex64 if dtype == torch.float32 else torch.complex128), dtype)
+        )
+        results.append(gradient(loss, w))
+    for triple in zip(*results, strict=True):
+        assert_as_good(*triple)
+    z = NOISE.randn((6, 4, 4, 4)) / math.sqrt(2)
+    named = ncsn.anneal_dsm_score_estimation_freq(net(weight), x, LABELS, SIGMAS, power, noise=NOISE)
+    torch.testing.assert_close(named, plain(weight, torch.complex(z[:, :2], z[:, 2:]), torch.float32))
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("kind", ["radermacher", "sphere", "gaussian"])
+def test_one_direction(partial, kind):
+    function = ncsn.partial_sliced_score_matching if partial else ncsn.single_sliced_score_matching
+    weight = normal(5, seed=5, grad=True)
+    if partial and kind == "sphere":
+        with pytest.raises(ValueError, match="noise_type must be"):
+            function(energy(weight), normal(*SHAPE), noise_type=kind)
+        return
+    torch.manual_seed(0)
+    v = torch.randn(SHAPE)
+    v = v.sign() if kind == "radermacher" else v
+    v = v / v.norm(dim=1, keepdim=True) * math.sqrt(5) if kind == "sphere" else v
+    x = normal(*SHAPE, grad=True)
+    (s,) = torch.autograd.grad(-energy(weight)(x).sum(), x, create_graph=True)
+    first, trace = sliced(s, x, v[None], partial)
+    expected = gradient((first + trace).mean(), weight)
+    for noise, options in ((torch.randn_like, {"noise_type": kind}), (v, {})):
+        torch.manual_seed(0)
+        loss, score_, _ = function(energy(weight), normal(*SHAPE), noise, **options)
+        torch.testing.assert_close(gradient(loss, weight), expected)
+        torch.testing.assert_close(score_, s)
+    named = [function(energy(weight), normal(*SHAPE), NOISE, noise_type=kind)[0] for _ in range(2)]
+    assert_equal(named[0].detach(), named[1].detach())
+    assert not function(energy(weight), normal(*SHAPE), NOISE, True, kind)[0].requires_grad
+
+
 def sliced(s, x, along, vr):
     jacobian = torch.stack([torch.autograd.grad(s[:, i].sum(), x, create_graph=True)[0] for i in range(5)], 1)
     trace = torch.einsum("pbi,bij,pbj->pb", along, jacobian, along).mean(0)
