@@ -52,6 +52,48 @@ class _Loss(Saved):
         return wide, add_noise(wide, sigma, noise)
 
 
+BLOCK = 2**20  # elements: more are never made at a time beside the network's output
+
+
+def stand_in(denoised: Tensor, clean: Tensor, weight: Tensor, log_variance: Tensor | None = None) -> Tensor:
+    """Like the elementwise losses ``w (D - y)^2``, or ``w (D - y)^2 / e^u + u``, with the count,
+    the mean and the standard deviation of each sample's, and nothing elementwise stored.
+
+    A sample has two values, on either side of its mean m: ``m + s sqrt((1 - p) / p)`` for a share p
+    of its elements, and ``m - s sqrt(p / (1 - p))`` for the others, s being the deviation. The
+    gradient of their sum is that of the losses'; s is a constant to it.
+    """
+    sizes = clean.shape[1:]
+    means = denoising_loss(denoised, clean, weight=weight / max(math.prod(sizes), 1), reduction="sample")
+    spread = _deviations(denoised.detach(), clean.detach()) * weight.detach().reshape(-1)
+    if log_variance is not None:
+        u = log_variance.reshape(-1)
+        means, spread = means / u.exp() + u, spread / u.detach().exp()
+    at = min((k for k, size in enumerate(sizes) if size > 1), key=lambda k: sizes[k], default=None)
+    shape = [len(clean), *[1] * len(sizes)]
+    if at is None:
+        return means.reshape(shape).expand(clean.shape)
+    size = shape[1 + at] = sizes[at]
+    few = size // 2
+    offsets = torch.full((size,), -math.sqrt(few / (size - few)), device=clean.device)
+    offsets[:few] = math.sqrt((size - few) / few)
+    values = means[:, None] + spread.to(means.dtype)[:, None] * offsets
+    return values.reshape(shape).expand(clean.shape)
+
+
+def _deviations(denoised: Tensor, clean: Tensor) -> Tensor:
+    """The standard deviation of each sample's ``(D - y)^2``, (B,)."""
+    count = max(clean[:1].numel(), 1)
+    rows = max(1, BLOCK // count)
+    found = []
+    for one, other in zip(denoised.split(rows), clean.split(rows), strict=True):
+        squares = (one - other).reshape(len(one), -1)
+        squares.mul_(squares)
+        fourth = torch.linalg.vector_norm(squares, dim=1).double().square() / count
+        found.append((fourth - squares.mean(1).double().square()).clamp_min(0).sqrt())
+    return torch.cat(found) if found else clean.new_zeros(0)
+
+
 class _ScoreLoss(_Loss):
     """``(D(y + sigma z, sigma) - y)^2 / sigma^2`` with a sigma made of one uniform a sample."""
 
@@ -62,14 +104,17 @@ class _ScoreLoss(_Loss):
         labels: Tensor | None = None,
         augment_pipe: Augment | None = None,
     ) -> Tensor:
-        """The loss of each element, like images (or as reduction says)."""
+        """The loss of each element, like images, or as reduction says."""
         check_callable(type(self).__name__, "net", net)
         clean, augment_labels, noise, uniform = self._drawn(images, "rand", augment_pipe)
         sigma = self._level(uniform)
         wide, noisy = self._noisy(clean, sigma, noise)
         denoised = net(noisy, sigma, labels, augment_labels=augment_labels)
         denoised = output_like(type(self).__name__, "net's output", denoised, wide)
-        return denoising_loss(denoised, wide, weight=sigma.double() ** -2, reduction=self.reduction)
+        weight = sigma.double() ** -2
+        if self.reduction == "sum":
+            return stand_in(denoised, wide, weight)
+        return denoising_loss(denoised, wide, weight=weight, reduction=self.reduction)
 
     def _level(self, uniform: Tensor) -> Tensor:
         raise NotImplementedError
@@ -84,7 +129,7 @@ class VPLoss(_ScoreLoss):
         noise: a :class:`pyebm.Noise`, whose step plus k names the noise of the k-th call (the
             levels come from its next stream); ``torch.randn_like`` for the bits of a run without
             pyebm; or None, where torch.manual_seed governs it.
-        reduction: "none", elementwise, as in EDM; or another one of :func:`pyebm.denoising_loss`.
+        reduction: as for :class:`EDMLoss`.
 
     ``exp - 1`` is expm1 in float64, as at t near epsilon_t it is far below float32's rounding of
     exp.
@@ -177,8 +222,8 @@ class EDM2Loss(_Loss):
     Args:
         P_mean, P_std, sigma_data: as in EDM2.
         noise: as for :class:`VPLoss`.
-        reduction: "none", elementwise, as in EDM2; or "sum", with which the elementwise losses are
-            never made where u has a value for each sample.
+        reduction: "none", elementwise, as in EDM2; or "sum", as for :class:`EDMLoss` where u has a
+            value for each sample.
 
     Example:
         >>> import torch, pyebm
@@ -212,7 +257,7 @@ class EDM2Loss(_Loss):
         super().__init__(reduction, noise, options)
 
     def __call__(self, net: Callable[..., Any], images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss of each element, like images (or their sum)."""
+        """The loss of each element, like images, or as reduction says."""
         check_callable("EDM2Loss", "net", net)
         clean, _, noise, normal = self._drawn(images, "randn")
         sigma = (normal * self.P_std + self.P_mean).exp()
@@ -222,11 +267,8 @@ class EDM2Loss(_Loss):
         s, data = sigma.double(), self.sigma_data
         weight = (s**2 + data**2) / (s * data) ** 2
         if self.reduction == "sum" and logvar.numel() == len(wide):
-            errors = denoising_loss(denoised, wide, weight=weight, reduction="sample")
-            u = logvar.reshape(-1)
-            total: Tensor = (errors / u.exp() + math.prod(wide.shape[1:]) * u).sum()
-            return total
+            return stand_in(denoised, wide, weight, logvar)
         losses: Tensor = (
             denoising_loss(denoised, wide, weight=weight, reduction="none") / logvar.exp() + logvar
         )
-        return losses.sum() if self.reduction == "sum" else losses
+        return losses

@@ -7,7 +7,6 @@ place of theirs in generate.py. Written from the published formulas.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
 from ..noise import Noise
 from ._draws import Draws, Source, add_noise, fitted, output_like, widened
-from ._edm_losses import EDM2Loss, VELoss, VPLoss
+from ._edm_losses import EDM2Loss, VELoss, VPLoss, stand_in
 from ._edm_samplers import ablation_sampler, edm_sampler
 from ._saved import Saved
 from ._stacked import StackedRandomGenerator
@@ -54,10 +53,9 @@ class EDMLoss(Saved):
             rank then draws the noise of its own part of the batch; ``torch.randn_like`` for the
             bits of a run without pyebm; or None, where torch.manual_seed governs it.
         reduction: "none", elementwise, as in EDM; with "sum" the elementwise losses are never made:
-            each sample's mean stands in for every element, so that the training loop's own
-            ``.sum()`` and the count and mean that it logs are what they were (the standard
-            deviation that it logs is then the one between samples); or another reduction of
-            :func:`pyebm.denoising_loss`, as it is there.
+            two values a sample stand in for them, so that the training loop's own ``.sum()``, and
+            the count, the mean and the standard deviation that it logs, are what they were; or
+            another reduction of :func:`pyebm.denoising_loss`, as it is there.
 
     It is called as ``loss(net, images, labels=None, augment_pipe=None)``. It can be pickled; a copy
     goes on from the same call. Without pyebm its pickle loads as EDM's own
@@ -100,7 +98,7 @@ class EDMLoss(Saved):
         labels: Tensor | None = None,
         augment_pipe: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """The loss of each element, like images (or their sum)."""
+        """The loss of each element, like images, or as reduction says."""
         check_callable("EDMLoss", "net", net)
         batch = check_samples("EDMLoss", "images", images)
         if augment_pipe is not None:
@@ -124,11 +122,9 @@ class EDMLoss(Saved):
         s, data = sigma.double(), self.sigma_data
         weight = (s**2 + data**2) / (s * data) ** 2
         # The residual D - y has no noise in it, so the loss takes the clean images in its place.
-        if self.reduction != "sum":
-            return denoising_loss(denoised, wide, weight=weight, reduction=self.reduction)
-        weight = weight / max(math.prod(wide.shape[1:]), 1)
-        means = denoising_loss(denoised, wide, weight=weight, reduction="sample")
-        return means.reshape(shape).expand(wide.shape)
+        if self.reduction == "sum":
+            return stand_in(denoised, wide, weight)
+        return denoising_loss(denoised, wide, weight=weight, reduction=self.reduction)
 
 
 def _seeded(noise: Any) -> Noise:
