@@ -137,6 +137,11 @@ def test_a_pipeline_of_diffusers(tmp_path):
         ours = type(scheduler).from_pretrained(tmp_path / name, subfolder="scheduler")
         again = pipeline.from_pretrained(tmp_path / name, scheduler=ours).scheduler
         assert again is ours
+        # An older pyebm wrote the name of its module, which loads too.
+        index["scheduler"][0] = "pyebm.integrations.diffusers.schedulers"
+        (tmp_path / name / "model_index.json").write_text(json.dumps(index))
+        assert type(pipeline.from_pretrained(tmp_path / name).scheduler) is type(scheduler)
+        assert pipeline.from_pretrained(tmp_path / name, scheduler=ours).scheduler is ours
 
 
 def diffusers_objects():

@@ -22,6 +22,10 @@ from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput  # isort: s
 from diffusers.schedulers.scheduling_sde_ve import SdeVeOutput  # isort: skip
 from diffusers.schedulers.scheduling_utils import SchedulerOutput  # isort: skip
 
+# A pipeline that an older pyebm saved names this module: diffusers looks here for the base that says
+# how its scheduler is loaded.
+from diffusers import SchedulerMixin  # noqa: F401  # isort: skip
+
 
 class DDPMScheduler(Named, theirs.DDPMScheduler):
     """diffusers' DDPMScheduler (Ho et al. 2020) with a ``step`` of two fused passes: one for x0,
