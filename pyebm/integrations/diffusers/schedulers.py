@@ -22,8 +22,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput  # isort: s
 from diffusers.schedulers.scheduling_sde_ve import SdeVeOutput  # isort: skip
 from diffusers.schedulers.scheduling_utils import SchedulerOutput  # isort: skip
 
-# A pipeline that an older pyebm saved names this module: diffusers looks here for the base that says
-# how its scheduler is loaded.
+# A pipeline that an older pyebm saved names this module: diffusers looks here for the base, which
+# says how its scheduler is loaded.
 from diffusers import SchedulerMixin  # noqa: F401  # isort: skip
 
 
