@@ -128,32 +128,6 @@ def k_diffusion_path(shape: tuple[int, ...]) -> tuple[Run, Run]:
     return run(theirs, 0), run(BrownianTreeNoiseSampler, NOISE)
 
 
-def torchebm_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
-    theirs = rivals.get("torchebm", "integrators").EulerMaruyamaIntegrator()
-    from pyebm.integrations.torchebm import EulerMaruyamaIntegrator
-
-    ours, x, drift = EulerMaruyamaIntegrator(noise=NOISE), randn(shape), randn(shape, 1)
-
-    def run(integrator: Any) -> Run:
-        return lambda: integrator.step({"x": x}, 0.01, noise_scale=1.0, drift=lambda *_: drift)
-
-    return run(theirs), run(ours)
-
-
-def ebmkit_step(shape: tuple[int, ...]) -> tuple[Run, Run]:
-    theirs = rivals.get("ebmkit").LangevinDynamics
-    from pyebm.integrations.ebmkit import LangevinDynamics
-
-    x, grad = randn(shape), randn(shape, 1)
-
-    def run(cls: Any, **options: Any) -> Run:
-        sampler = cls(step_size=0.01, clamp=(-3.0, 3.0), **options)
-        sampler._energy_grad = lambda *_: (None, grad)
-        return lambda: sampler.step(torch.sum, x)  # never asked: its gradient is given
-
-    return run(theirs), run(LangevinDynamics, noise=NOISE)
-
-
 def ncsnv2_loss(shape: tuple[int, ...]) -> tuple[Run, Run]:
     from pyebm.integrations.ncsnv2 import anneal_dsm_score_estimation
 

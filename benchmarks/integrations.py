@@ -1,5 +1,5 @@
-"""``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site; the table
-of docs/integrations-figures.md.
+"""``python -m pyebm.benchmarks.integrations``: what the adapters bring at the call site, what names
+alone cost, and what other packages would gain: the tables of docs/integrations-figures.md.
 
 Each line measures the code around the network in one training or sampling step, for a given network
 output, once in the package's own form and once in ours: the time and extra memory of both, and the
@@ -17,7 +17,6 @@ from . import rivals
 from .call_sites import (
     diffusers_step,
     diffusers_training,
-    ebmkit_step,
     edm_loss,
     k_diffusion_loss,
     k_diffusion_path,
@@ -26,6 +25,15 @@ from .call_sites import (
     randn,
     score_sde_loss,
     score_sde_step,
+)
+from .considered import deepinv_ula, flow_matching_loss, sbi_loss
+from .energy_call_sites import (
+    ebmkit_named,
+    ebmkit_predictor_corrector,
+    ebmkit_step,
+    torchebm_flow_loss,
+    torchebm_riemannian,
+    torchebm_sde_step,
     torchebm_step,
 )
 from .timing import Run, extra_bytes, take_turns
@@ -33,7 +41,8 @@ from .timing import clock as clock_of
 
 LATENTS, IMAGES, SMALL = (16, 4, 64, 64), (64, 3, 64, 64), (128, 3, 32, 32)
 
-LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
+Line = tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]
+LINES: list[Line] = [
     *(
         ("diffusers: epsilon loss", s, lambda s=s: diffusers_training(s, "epsilon", None), 1)
         for s in (LATENTS, IMAGES, SMALL)
@@ -54,16 +63,38 @@ LINES: list[tuple[str, tuple[int, ...], Callable[[], tuple[Run, Run]], int]] = [
         ("torchebm: integrator step", s, lambda s=s: torchebm_step(s), 1)
         for s in ((64, 2), (4096, 32), SMALL)
     ),
+    ("torchebm: FlowSampler, SDE step", SMALL, lambda: torchebm_sde_step(SMALL), 1),
+    ("torchebm: FlowMatchingLoss, loss", SMALL, lambda: torchebm_flow_loss(SMALL), 1),
     *(
         ("ebmkit: LangevinDynamics.step", s, lambda s=s: ebmkit_step(s), 1)
         for s in ((64, 2), (4096, 32), SMALL)
     ),
+    ("ebmkit: PredictorCorrector.step", SMALL, lambda: ebmkit_predictor_corrector(SMALL), 1),
     ("ncsnv2: loss", SMALL, lambda: ncsnv2_loss(SMALL), 1),
     ("ncsnv2: annealed step", SMALL, lambda: ncsnv2_step(SMALL), 10),
     ("score_sde: VE loss", SMALL, lambda: score_sde_loss(SMALL), 1),
     ("score_sde: corrector + predictor", SMALL, lambda: score_sde_step(SMALL), 1),
     ("EDM: loss, elementwise", SMALL, lambda: edm_loss(SMALL, "none"), 1),
     ("EDM: loss, reduction sum", SMALL, lambda: edm_loss(SMALL, "sum"), 1),
+]
+
+POINTS = (64, 2)
+# The package's own code, whose draws have names.
+NAMED: list[Line] = [
+    *(
+        ("ebmkit: PreconditionedLangevin", s, lambda s=s: ebmkit_named(s, "PreconditionedLangevin"), 1)
+        for s in (POINTS, (4096, 32))
+    ),
+    ("ebmkit: NUTS", POINTS, lambda: ebmkit_named(POINTS, "NUTS"), 1),
+    ("ebmkit: ParallelTempering", POINTS, lambda: ebmkit_named(POINTS, "ParallelTempering"), 1),
+    ("torchebm: RiemannianManifoldHMC", POINTS, lambda: torchebm_riemannian(POINTS), 1),
+]
+# Packages without an adapter: "ours" is pyebm's functions in the place of theirs.
+CONSIDERED: list[Line] = [
+    ("deepinv: ULA", SMALL, lambda: deepinv_ula(SMALL), 1),
+    ("sbi: VPScoreEstimator, loss", (200, 5), lambda: sbi_loss((200, 5)), 1),
+    ("flow_matching: CondOT path and loss", POINTS, lambda: flow_matching_loss(POINTS), 1),
+    ("flow_matching: CondOT path and loss", SMALL, lambda: flow_matching_loss(SMALL), 1),
 ]
 
 
@@ -88,16 +119,21 @@ def network() -> tuple[Run, Run, str]:
     return forward, lambda: unet(x, t).sample.sum().backward(), f"a UNet2DModel of {size:.1f} M parameters"
 
 
-def table(seconds: float = 1.5) -> Iterator[str]:
-    """Yields the lines of the table; each is measured for ``seconds``."""
+def table(lines: list[Line] = LINES, seconds: float = 1.5) -> Iterator[str]:
+    """Yields the lines of the table; each is measured for ``seconds``. A line whose package is
+    missing says what installs it."""
     clock = clock_of("cpu")
     forward, both, name = network()
     clock(both, 1)
     sampling, training = (statistics.median(clock(run, 1) for _ in range(3)) for run in (forward, both))
     yield f"| work | size | theirs | ours | theirs / ours | extra memory | share of the step with {name} |"
     yield "|---|---|---|---|---|---|---|"
-    for title, shape, build, steps in LINES:
-        sides = dict(zip(("theirs", "ours"), build(), strict=True))
+    for title, shape, build, steps in lines:
+        try:
+            sides = dict(zip(("theirs", "ours"), build(), strict=True))
+        except rivals.Missing as missing:
+            yield f"| {title} | {'x'.join(map(str, shape))} | {missing} |"
+            continue
         samples = take_turns(sides, seconds, clock)
         time = {side: statistics.median(taken) / calls / steps for side, (calls, taken) in samples.items()}
         memory = [extra_bytes(run, "cpu") for run in sides.values()]
@@ -119,5 +155,7 @@ def table(seconds: float = 1.5) -> Iterator[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    for line in table():
-        print(line, flush=True)
+    for lines in (LINES, NAMED, CONSIDERED):
+        for line in table(lines):
+            print(line, flush=True)
+        print()

@@ -17,13 +17,22 @@ DISTRIBUTIONS = {
     "diffusers": ("diffusers", "diffusers"),
     "JAX": ("jax", "jax"),
 }
+# Packages without an adapter of ours: the table of docs/integrations-figures.md says why.
+CONSIDERED = {
+    "deepinv": ("deepinv.sampling", "deepinv"),
+    "sbi": ("sbi.neural_nets.estimators", "sbi"),
+    "flow_matching": ("flow_matching.path", "flow_matching"),
+}
 HOW = "pip install 'pyebm-kernels[bench]'"
 HOW_K_DIFFUSION = (
     "pip install --no-deps k-diffusion dctorch, beside the bench extra: what it requires would bring numpy 1"
 )
-# k-diffusion imports these image tools at once, and its losses never use them: empty modules stand
-# in for those that aren't installed.
-UNUSED = {"skimage", "jsonmerge", "torchvision", "cleanfid", "clip", "kornia", "wandb"}
+# k-diffusion and deepinv import these image tools at once, and their losses and samplers never use
+# them: empty modules stand in for those that aren't installed.
+UNUSED = {
+    "k-diffusion": {"skimage", "jsonmerge", "torchvision", "cleanfid", "clip", "kornia", "wandb"},
+    "deepinv": {"torchvision", "torchmetrics", "h5py", "natsort"},
+}
 
 
 class Missing(Exception):
@@ -32,16 +41,17 @@ class Missing(Exception):
 
 @functools.cache
 def _find(name: str) -> ModuleType | str:
-    module, distribution = DISTRIBUTIONS[name]
+    module, distribution = (DISTRIBUTIONS | CONSIDERED)[name]
+    how = f"pip install {distribution}" if name in CONSIDERED else HOW
     stand_ins: list[str] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # their deprecations are not ours to report
-            return _import(module, UNUSED if name == "k-diffusion" else set(), stand_ins)
+            return _import(module, UNUSED.get(name, set()), stand_ins)
     except Exception as error:  # a package that breaks during its import counts as missing too
         return (
             f"{distribution} is not usable here ({error});"
-            f" {HOW_K_DIFFUSION if name == 'k-diffusion' else HOW}"
+            f" {HOW_K_DIFFUSION if name == 'k-diffusion' else how}"
         )
     finally:
         for stand_in in stand_ins:
@@ -56,6 +66,9 @@ def _import(module: str, unused: set[str], stand_ins: list[str]) -> ModuleType:
         if lacking in stand_ins or lacking.partition(".")[0] not in unused:
             raise
     sys.modules[lacking] = _Empty(lacking)
+    parent, _, child = lacking.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, sys.modules[lacking])
     stand_ins.append(lacking)
     return _import(module, unused, stand_ins)
 
@@ -81,7 +94,9 @@ def get(name: str, submodule: str = "") -> ModuleType:
     try:
         return importlib.import_module(f"{found.__name__}.{submodule}")
     except ImportError as error:
-        raise Missing(f"{DISTRIBUTIONS[name][1]} has no {submodule} that loads here ({error})") from error
+        raise Missing(
+            f"{(DISTRIBUTIONS | CONSIDERED)[name][1]} has no {submodule} that loads here ({error})"
+        ) from error
 
 
 def missing() -> dict[str, str]:

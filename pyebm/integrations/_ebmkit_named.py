@@ -4,14 +4,16 @@ names."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
 
 from .._checks import check_samples
 from .._options import check_callable
+from ..noise import Noise
 from ._draws import Draws, Source, noise_norms, norms, step
-from ._named_draws import NamedDraws
+from ._named_draws import NamedDraws, seeded
 from ._packages import require
 from ._saved import Saved
 
@@ -40,7 +42,7 @@ class _Whole(Named):
             return super().step(energy, x)  # type: ignore[misc, no-any-return]
 
 
-class PreconditionedLangevin(_Whole, theirs.PreconditionedLangevin):
+class PreconditionedLangevin(Named, theirs.PreconditionedLangevin):
     """ebmkit's ``PreconditionedLangevin`` with named draws.
 
     Args:
@@ -58,6 +60,17 @@ class PreconditionedLangevin(_Whole, theirs.PreconditionedLangevin):
     """
 
     _original = "ebm.samplers.PreconditionedLangevin"
+
+    def step(self, energy: Energy, x: Tensor) -> Tensor:
+        """One transition of every chain."""
+        check_callable("PreconditionedLangevin", "energy", energy)
+        check_samples("PreconditionedLangevin", "x", x)
+        m = self._precond.to(device=x.device, dtype=x.dtype)
+        _, grad = self._energy_grad(energy, x)
+        x, drawn = x.detach(), self._draws(x)
+        z = drawn.randn(x.shape, dtype=x.dtype, device=x.device) if isinstance(drawn, Noise) else drawn
+        stepped: Tensor = x - self.step_size * (m * grad) + (2 * self.step_size * m).sqrt() * z
+        return stepped
 
 
 class PredictorCorrector(Named, theirs.PredictorCorrector):
@@ -111,8 +124,9 @@ class AdaptiveMALA(Named, theirs.AdaptiveMALA):
 
 
 class NUTS(Named, theirs.NUTS):
-    """ebmkit's ``NUTS`` with named draws. How many a step takes depends on the deepest tree of the
-    batch.
+    """ebmkit's ``NUTS``, each of whose steps draws from torch's generator as the noise seeds it: a
+    run is a function of the noise, while a chain depends on its batch, whose deepest tree decides
+    how many numbers a step takes.
 
     Args:
         step_size, steps, warmup, ...: as in ebmkit.
@@ -122,11 +136,11 @@ class NUTS(Named, theirs.NUTS):
     _original = "ebm.samplers.NUTS"
 
     def _draw(self, energy: Energy, x0: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        with NamedDraws(self._draws):
+        with seeded(self._draws, x0):
             return super()._draw(energy, x0, eps)  # type: ignore[no-any-return]
 
 
-class ParallelTempering(_Whole, theirs.ParallelTempering):
+class ParallelTempering(Named, theirs.ParallelTempering):
     """ebmkit's ``ParallelTempering`` with named draws: those of its swaps, and those of a base
     sampler that has no noise of its own.
 
@@ -145,6 +159,15 @@ class ParallelTempering(_Whole, theirs.ParallelTempering):
     """
 
     _original = "ebm.samplers.ParallelTempering"
+
+    def step(self, energy: Energy, x: Tensor) -> Tensor:
+        """One sweep, and its swaps."""
+        with nullcontext() if isinstance(self.base, Named) else NamedDraws(self._draws):
+            return super().step(energy, x)  # type: ignore[no-any-return]
+
+    def _swap(self, energy: Energy) -> None:
+        with NamedDraws(self._draws):
+            super()._swap(energy)
 
 
 class TemperedTransitions(_Whole, theirs.TemperedTransitions):
@@ -176,7 +199,13 @@ class CategoricalGibbsWithGradients(_Whole, theirs.CategoricalGibbsWithGradients
     _original = "ebm.samplers.CategoricalGibbsWithGradients"
 
 
-class GibbsSampler(_Whole, theirs.GibbsSampler):
-    """ebmkit's ``GibbsSampler`` with named draws, those of the model's ``gibbs_step``."""
+class GibbsSampler(Named, theirs.GibbsSampler):
+    """ebmkit's ``GibbsSampler``, whose model draws from torch's generator as the noise seeds it at
+    each step, as for :class:`NUTS`."""
 
     _original = "ebm.samplers.GibbsSampler"
+
+    def step(self, energy: Energy, x: Tensor) -> Tensor:
+        """One transition of every chain."""
+        with seeded(self._draws, x):
+            return super().step(energy, x)  # type: ignore[no-any-return]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,14 +54,29 @@ class NamedDraws(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        kwargs = kwargs or {}
         draw = _DRAWS.get(func)
-        if draw is None or kwargs.get("generator") is not None or self.draws.source is None:
-            return func(*args, **kwargs)
-        if not self.draws.is_ours and draw is not _normal:
+        if draw is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        # A function for the source gives normals alone.
+        left = self.draws.source is None or not (self.draws.is_ours or draw is _normal)
+        if left or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         drawn = draw(self.draws, func, args, kwargs)
         return _seeded(self.draws, func, args, kwargs) if drawn is None else drawn
+
+
+@contextmanager
+def seeded(draws: Draws, like: Tensor) -> Iterator[None]:
+    """torch's own generators, which the next draw seeds for a while: a function of the Noise and
+    the whole batch, at the cost of a seed, for code whose number of draws depends on the batch."""
+    if draws.source is None or not draws.is_ours:
+        yield
+        return
+    drawn = draws(like[:1])
+    with torch.random.fork_rng([like.device] if like.is_cuda else []):
+        torch.manual_seed(seed_of(drawn))
+        yield
 
 
 # Each takes the draws and the call, and returns None where the call is one for a generator.
@@ -126,13 +142,14 @@ def _seeded(draws: Draws, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     given = owner.device if isinstance(owner, Tensor) else kwargs.get("device")
     device = torch.empty(0, device=given).device
     drawn = draws(torch.empty(1, device=device))
-    return func(*args, **{**kwargs, "generator": generator_of(drawn, device)})
+    generator = torch.Generator(device).manual_seed(seed_of(drawn))
+    return func(*args, **{**kwargs, "generator": generator})
 
 
-def generator_of(drawn: Noise, device: torch.device) -> torch.Generator:
-    """A torch.Generator that a Noise seeds."""
+def seed_of(drawn: Noise) -> int:
+    """A seed for torch's generators."""
     words = (drawn.rand((1, 2), dtype=torch.float64) * 2**24).long()[0].tolist()
-    return torch.Generator(device).manual_seed(words[0] << 25 | words[1])
+    return int(words[0] << 25 | words[1])
 
 
 def _like(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
