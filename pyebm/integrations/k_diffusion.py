@@ -77,7 +77,8 @@ class Denoiser(Saved, layers.Denoiser):
         call = "Denoiser.loss"
         batch = check_samples(call, "input", input)
         check_tensor(call, "sigma", sigma)
-        if sigma.dim() > 1 or sigma.numel() not in (1, batch) or sigma.device != input.device:
+        count = sigma.numel()
+        if sigma.dim() > 1 or not (count == 1 or count == batch) or sigma.device != input.device:
             raise ValueError(
                 f"{call}: sigma must be ({batch},), one for each sample of input and on its device, or one"
                 f" for all, got {shown(sigma)}"

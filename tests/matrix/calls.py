@@ -3,6 +3,7 @@ the objects it needs."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,6 +75,8 @@ class Call:
     run: Function
     kind: str
     op: str
+    package: str | None = None
+    """What an adapter's call needs; "" for nothing. None where it is no adapter's."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.run(x, NOISE, PARTS)
@@ -85,6 +88,11 @@ class Call:
         return self.kind in ("draw", "sampler")
 
     @property
+    def runs(self) -> bool:
+        """Whether its package is here."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
+
+    @property
     def in_place(self) -> bool:
         """Whether x must not require grad."""
         return self.kind == "in place"
@@ -94,9 +102,11 @@ CALLS: dict[str, Call] = {}
 PARTS = Parts()
 
 
-def call(name: str, kind: str, op: str | None = None) -> Callable[[Function], Function]:
+def call(
+    name: str, kind: str, op: str | None = None, package: str | None = None
+) -> Callable[[Function], Function]:
     def register(run: Function) -> Function:
-        CALLS[name] = Call(name, run, kind, op or name)
+        CALLS[name] = Call(name, run, kind, op or name, package)
         return run
 
     return register

@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from calls import CALLS
+import adapter_calls  # noqa: F401  (its calls are registered by the import)
+from calls import CALLS, Call
 from columns import COLUMNS
 
 PAGE = Path(__file__).parents[2] / "docs" / "pytorch.md"
@@ -39,18 +41,33 @@ A_BATCH = refused(r"x0 must not be a batch of torch\.vmap; give all samples as o
 A_GRADIENT = refused("the gradient of energy_fn can't be exported with strict=True; use strict=False")
 A_JACOBIAN = refused("the gradient of fn can't be exported with strict=True; use strict=False")
 
+ON_META = refused(r"\w+ must hold numbers, got a tensor on meta")
+# diffusers' schedulers are read on the host, and ebmkit takes its gradient itself, by autograd in
+# the surrounding mode.
+SCHEDULERS = dict.fromkeys(("diffusers: add_noise, loss", "diffusers: DDPMScheduler.step"), NOT_APPLICABLE)
+EBMKIT = {"ebmkit: LangevinDynamics.step": NOT_APPLICABLE}
+
 # By column; there by the call's name, else by its kind, else for all. A cell that is not here is
 # right.
 OTHERS: dict[str, dict[str, Cell]] = {
-    "grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT},
-    "grad of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT},
+    "grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT, **EBMKIT},
+    "grad of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT, **EBMKIT},
     "jvp": {
+        **EBMKIT,
         "draw": CONSTANT,
         "sampler": refused("x0 must not have a forward-mode tangent, which this call would drop"),
     },
-    "vmap": {"sampler": A_BATCH},
-    "vmap of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": A_BATCH},
+    "vmap": {"sampler": A_BATCH, **EBMKIT},
+    "functional_call": EBMKIT,
+    "compile": SCHEDULERS | EBMKIT,
+    "compile, dynamic": SCHEDULERS | EBMKIT,
+    "export": SCHEDULERS,
+    "inference_mode": EBMKIT,
+    "meta": dict.fromkeys(SCHEDULERS, ON_META),
+    "vmap of grad": {**EBMKIT, "langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": A_BATCH},
     "export, strict": {
+        **SCHEDULERS,
+        **EBMKIT,
         "energy_score": A_GRADIENT,
         "MALA": A_GRADIENT,
         "HMC": A_GRADIENT,
@@ -67,16 +84,23 @@ OTHERS: dict[str, dict[str, Cell]] = {
         ),
     },
     "DTensor": {
+        **EBMKIT,
         "draw": NOT_APPLICABLE,
         "sampler": refused(r"x0 must be a plain tensor here, got a DTensor; give its to_local\(\)"),
     },
 }
 
+ADAPTERS = "Adapters"
 PARTS = {
     "Functions and losses": ("function", "in place", "loss"),
     "Targets and draws": ("target", "draw"),
     "Samplers": ("sampler",),
+    ADAPTERS: (),
 }
+
+
+def belongs(call: Call, title: str) -> bool:
+    return title == ADAPTERS if call.package is not None else call.kind in PARTS[title]
 
 
 def cell(call: str, column: str) -> Cell:
@@ -87,11 +111,21 @@ def cell(call: str, column: str) -> Cell:
     return RIGHT
 
 
+def cells(wanted: Callable[[Call], bool]) -> list[tuple[str, str]]:
+    """The applicable cells of the calls that are wanted: (column, call)."""
+    return [
+        (column, name)
+        for column in COLUMNS
+        for name, call in CALLS.items()
+        if wanted(call) and cell(name, column) is not NOT_APPLICABLE
+    ]
+
+
 def page() -> str:
     """The part of docs/pytorch.md that is made from the tests."""
     lines = []
-    for title, kinds in PARTS.items():
-        calls = [name for name, call in CALLS.items() if call.kind in kinds]
+    for title in PARTS:
+        calls = [name for name, call in CALLS.items() if belongs(call, title)]
         lines += [
             f"### {title}",
             "",

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from calls import CALLS, NOISE, PARTS, Call, Model, Parts, samples
+from adapter_calls import RUNNABLE
+from calls import NOISE, PARTS, Call, Model, Parts, samples
 from cases import assert_equal
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -101,7 +102,7 @@ def rank(rank: int, path: str, queue: Any) -> None:
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=RANKS)
     found = {}
     for name, check in GLOO.items():
-        for call in CALLS.values():
+        for call in RUNNABLE.values():
             found[name, call.name] = failure_of(functools.partial(check, call))
             dist.barrier()
     queue.put(found)
@@ -143,14 +144,14 @@ class Results(Dataset):
 
     def __init__(self) -> None:
         self.parts, self.noise = Parts(), NOISE
-        for call in CALLS.values():
+        for call in RUNNABLE.values():
             call.run(samples(), self.noise, self.parts)  # objects that have been used
 
     def __len__(self) -> int:
-        return len(CALLS)
+        return len(RUNNABLE)
 
     def __getitem__(self, k: int) -> tuple[list[Tensor], Failure | None]:
-        call = list(CALLS.values())[k]
+        call = list(RUNNABLE.values())[k]
         made: list[Tensor] = []
 
         def run() -> None:
@@ -163,7 +164,7 @@ class Results(Dataset):
 @functools.cache
 def results_of_workers(start: str) -> dict[str, tuple[list[Tensor], Failure | None]]:
     loader = DataLoader(Results(), batch_size=None, num_workers=2, multiprocessing_context=start)
-    return dict(zip(CALLS, loader, strict=True))
+    return dict(zip(RUNNABLE, loader, strict=True))
 
 
 def of_workers(start: str, call: Call) -> None:

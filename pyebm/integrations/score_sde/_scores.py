@@ -12,7 +12,7 @@ from torch import Tensor
 from ..._options import check_callable, checked_device, checked_shape
 from ...noise import Noise
 from .._draws import Source
-from ._sde import PREDICTORS, is_exploding, on_stream
+from ._sde import PREDICTORS, is_exploding, on_stream, ones_for
 from .losses import _network
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
@@ -27,7 +27,7 @@ def score_of(call: str, sde: Any, model: Any, continuous: bool) -> ScoreFn:
         model.eval()
 
     def score(x: Tensor, t: Tensor) -> Tensor:
-        ones = torch.ones(len(x), *[1] * (x.dim() - 1), device=x.device)
+        ones = ones_for(x)
         std = sde.marginal_prob(ones, t)[1]
         labels, kappa = _network(sde, t, std, continuous)
         output: Tensor = model(x, labels)
@@ -51,8 +51,8 @@ def prior(call: str, sde: Any, shape: Sequence[int], device: torch.device | str,
     x = named.randn(sizes, device=place)
     if not is_exploding(sde):
         return x
-    ones = torch.ones(1, *[1] * (len(sizes) - 1), device="cpu")
-    return x * float(sde.marginal_prob(ones, torch.full((1,), float(sde.T), device="cpu"))[1])
+    last = torch.full((1,), float(sde.T), dtype=torch.float32, device="cpu")
+    return x * float(sde.marginal_prob(ones_for(x[:1].cpu()), last)[1])
 
 
 def times_of(sde: Any, eps: float, device: torch.device) -> Tensor:

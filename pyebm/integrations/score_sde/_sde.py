@@ -67,5 +67,6 @@ def index_of(sde: Any, t: Tensor) -> Tensor:
 
 def ones_for(x: Tensor) -> Tensor:
     """Ones of the shape (B, 1, ...): the SDE turns them into the factor by which it multiplies
-    x."""
-    return torch.ones(x.shape[0], *[1] * (x.dim() - 1), device=x.device)
+    x. They have x's dtype, in which the SDE would compute, but no half precision."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return torch.ones(x.shape[0], *[1] * (x.dim() - 1), dtype=dtype, device=x.device)
