@@ -58,7 +58,8 @@ PYEBM_HD int64_t philox_words(const All& of, int64_t i, int64_t n, uint32_t* eve
 // By value: the stores then can't change the counters, which stay in registers.
 template <bool kOnePair, class All>
 void philox_words(All counters, int64_t n, uint32_t* even, uint32_t* odd) {
-  philox_words<kOnePair, 1>(counters, philox_words<kOnePair, 4>(counters, 0, n, even, odd), n, even, odd);
+  const int64_t left = philox_words<kOnePair, kSideBySide>(counters, 0, n, even, odd);
+  philox_words<kOnePair, 1>(counters, left, n, even, odd);
 }
 
 // Takes the lanes of a and b in turn; kFirst is the first lane that it takes of each.
