@@ -19,6 +19,10 @@ FUNCTIONS = {
     ("test_k_diffusion", "test_loss_and_gradient"): "k-diffusion: Denoiser.loss, its gradient",
     ("test_torchebm", "test_step"): "torchebm: integrator step",
     ("test_torchebm", "test_loss_and_gradient"): "torchebm: loss, its gradient",
+    (
+        "test_torchebm_named",
+        "test_loss_and_gradient",
+    ): "torchebm: FlowMatchingLoss, EquilibriumMatchingLoss, their gradients",
     ("test_ebmkit", "test_step"): "ebmkit: LangevinDynamics.step",
     ("test_ncsnv2", "test_loss_and_gradient"): "ncsnv2: loss, its gradient",
     ("test_score_sde_losses", "test_loss_and_gradient"): "score_sde: continuous losses, their gradients",
@@ -33,7 +37,13 @@ FUNCTIONS = {
     ("test_k_denoisers", "test_churn"): "k-diffusion: samplers with churn, whole runs",
     ("test_k_diffusion", "test_weights_by_frequency"): "k-diffusion: Denoiser.loss with scales",
     ("test_ncsn", "test_dsm"): "ncsn: dsm, its gradient",
+    ("test_ncsn", "test_dsm_score_estimation"): "ncsn: dsm_score_estimation, its gradient",
+    ("test_ncsn", "test_the_loss_of_spectra"): "ncsn: anneal_dsm_score_estimation_freq, its gradient",
     ("test_ebmkit_samplers", "test_with_torchs_draws_it_is_ebmkits_run"): "ebmkit: samplers, whole runs",
+    (
+        "test_ebmkit_named",
+        "test_whole_runs_of_the_predictor_corrector",
+    ): "ebmkit: PredictorCorrector, whole runs",
 }
 PRECISIONS = {"float32": (torch.float32,), "float64": (torch.float64,), "half": HALF}
 HEAD = (
