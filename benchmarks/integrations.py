@@ -8,6 +8,7 @@ share of the whole step when the network is the one named.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 from collections.abc import Callable, Iterator
 
@@ -154,7 +155,9 @@ def table(lines: list[Line] = LINES, seconds: float = 1.5) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
+    parser = argparse.ArgumentParser(prog="python -m pyebm.benchmarks.integrations", description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="torch's threads")
+    torch.set_num_threads(parser.parse_args().threads)
     for lines in (LINES, NAMED, CONSIDERED):
         for line in table(lines):
             print(line, flush=True)

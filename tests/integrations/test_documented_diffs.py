@@ -162,8 +162,9 @@ def test_torchebm(patched):
     package("torchebm")
     made = runpy.run_path(str(patched("torchebm") / "train.py"))
     assert made["loss"].isfinite()
-    assert [made[name]._draws.source for name in ("integrator", "loss_fn")] == [Noise(0), Noise(1)]
-    assert made["integrator"]._draws.count == 3
+    integrator = made["sampler"].integrator
+    assert [one._draws.source for one in (integrator, made["loss_fn"])] == [Noise(0), Noise(1)]
+    assert integrator._draws.count == 3
 
 
 def test_ebmkit(patched):
