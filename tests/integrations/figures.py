@@ -28,6 +28,7 @@ FUNCTIONS = {
     ("test_score_sde_losses", "test_loss_and_gradient"): "score_sde: continuous losses, their gradients",
     ("test_score_sde_losses", "test_legacy_losses"): "score_sde: SMLD and DDPM losses, their gradients",
     ("test_score_sde_sampling", "test_predictors"): "score_sde: predictors",
+    ("test_score_sde_sampling", "test_precisions"): "score_sde: predictors of float64 and half states",
     ("test_score_sde_sampling", "test_correctors"): "score_sde: correctors",
     ("test_edm", "test_loss_and_gradient"): "EDM: loss, its gradient",
     ("test_edm_losses", "test_loss_and_gradient"): "EDM: VELoss, VPLoss, EDM2Loss, their gradients",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, normal
-from compare import assert_as_good
+from compare import DTYPES, assert_as_good
 from peers import package
 
 from pyebm import Noise
@@ -25,17 +25,19 @@ def energy(x):
     return ((x**2 - 1) ** 2).sum(1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_step(options):
+def test_step(options, dtype):
     """With torch.randn_like as noise, ours draws ebmkit's numbers in ebmkit's order."""
-    x = normal(64, 3)
+    x = normal(64, 3).to(dtype)
     torch.manual_seed(3)
     plain = ebm.LangevinDynamics(**options).step(energy, x)
     torch.manual_seed(3)
     got = LangevinDynamics(**options, noise=torch.randn_like).step(energy, x)
     torch.manual_seed(3)
     z = torch.randn_like(x).double()
-    grad = 4 * x.double() * (x.double() ** 2 - 1)
+    at = x.clone().requires_grad_()  # the gradient that both are given, in x's precision
+    grad = torch.autograd.grad(energy(at).sum(), at)[0].double()
     if "grad_clip" in options:
         grad = grad.clamp(-0.01, 0.01)
     eps = options["step_size"]

@@ -47,6 +47,22 @@ def published_predictor(name, sde, x, z, t, flow):
     return mean + c * z, mean
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@both_noises
+@every_sde
+def test_precisions(sde, ours, dtype):
+    """Half batches are promoted by the SDE's float32 numbers, as in score_sde."""
+    for name in ("euler_maruyama", "reverse_diffusion"):
+        x, z = normal(*SHAPE).to(dtype), NOISE.at(stream=3).randn(SHAPE, dtype=dtype)
+        predictor = score_sde.predictors(NOISE if ours else lambda _, z=z: z)[name](sde, score, False)
+        got, plain = predictor.update_fn(x, TIME), published_predictor(name, sde, x, z, TIME, False)
+        exact = NOISE.at(stream=3).randn(SHAPE).double() if ours else z.double()
+        truth = published_predictor(name, sde, x.double(), exact, TIME.double(), False)
+        for one, other, third in zip(got, plain, truth, strict=True):
+            assert one.dtype == other.dtype
+            assert_as_good(one, other, third)
+
+
 @pytest.mark.parametrize("flow", [False, True])
 @pytest.mark.parametrize("name", ["euler_maruyama", "reverse_diffusion", "ancestral_sampling"])
 @both_noises

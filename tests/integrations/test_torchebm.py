@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, normal
-from compare import assert_as_good, gradient
+from compare import DTYPES, assert_as_good, gradient
 from peers import package
 
 from pyebm import Noise
@@ -36,14 +36,16 @@ def sampler(**options):
     return LangevinDynamics(DoubleWellModel(), step_size=0.01, noise_scale=0.7, clamp=(-2.0, 2.0), **options)
 
 
-def test_step():
-    x, drift = normal(64, 3), normal(64, 3, seed=1)
-    z = NOISE.randn(x.shape)
-    theirs = integrators.EulerMaruyamaIntegrator()
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_step(dtype):
+    x, drift = normal(64, 3).to(dtype), normal(64, 3, seed=1).to(dtype)
+    z = NOISE.randn(x.shape, dtype=dtype)
+    theirs = integrators.EulerMaruyamaIntegrator(dtype=dtype)
     options = {"step_size": 0.01, "noise_scale": 0.7}
     exact = x.double() + 0.01 * drift.double() + (2 * 0.01) ** 0.5 * 0.7 * z.double()
     plain = theirs.step({"x": x}, drift=lambda *_: drift, noise=z, **options)["x"]
-    for ours, noise in ((EulerMaruyamaIntegrator(noise=NOISE), None), (EulerMaruyamaIntegrator(), z)):
+    for source, noise in ((NOISE, None), (None, z)):
+        ours = EulerMaruyamaIntegrator(noise=source, dtype=dtype)
         got = ours.step({"x": x}, drift=lambda *_: drift, noise=noise, **options)["x"]
         assert_as_good(got, plain, exact)
 
