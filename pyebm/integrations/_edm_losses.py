@@ -65,7 +65,8 @@ def stand_in(denoised: Tensor, clean: Tensor, weight: Tensor, log_variance: Tens
     """
     sizes = clean.shape[1:]
     means = denoising_loss(denoised, clean, weight=weight / max(math.prod(sizes), 1), reduction="sample")
-    spread = _deviations(denoised.detach(), clean.detach()) * weight.detach().reshape(-1)
+    w = weight.detach().reshape(-1)
+    spread = _deviations(denoised.detach(), clean.detach(), means.detach() / w) * w
     if log_variance is not None:
         u = log_variance.reshape(-1)
         means, spread = means / u.exp() + u, spread / u.detach().exp()
@@ -81,17 +82,17 @@ def stand_in(denoised: Tensor, clean: Tensor, weight: Tensor, log_variance: Tens
     return values.reshape(shape).expand(clean.shape)
 
 
-def _deviations(denoised: Tensor, clean: Tensor) -> Tensor:
-    """The standard deviation of each sample's ``(D - y)^2``, (B,)."""
+def _deviations(denoised: Tensor, clean: Tensor, means: Tensor) -> Tensor:
+    """The standard deviation of each sample's ``(D - y)^2``, whose means are given: (B,)."""
     count = max(clean[:1].numel(), 1)
     rows = max(1, BLOCK // count)
-    found = []
+    norms = []
     for one, other in zip(denoised.split(rows), clean.split(rows), strict=True):
         squares = (one - other).reshape(len(one), -1)
         squares.mul_(squares)
-        fourth = torch.linalg.vector_norm(squares, dim=1).double().square() / count
-        found.append((fourth - squares.mean(1).double().square()).clamp_min(0).sqrt())
-    return torch.cat(found) if found else clean.new_zeros(0)
+        norms.append(torch.linalg.vector_norm(squares, dim=1))
+    fourth = torch.cat(norms).double().square() / count if norms else means
+    return (fourth - means.square()).clamp_min(0).sqrt()
 
 
 class _ScoreLoss(_Loss):
