@@ -7,7 +7,9 @@ import pickle
 import pytest
 import torch
 from cases import assert_equal, normal
+from compare import DTYPES
 
+import pyebm
 from pyebm import Noise
 from pyebm.integrations._draws import Draws, add_noise, noise_norms, norms, step, step_and_mean
 
@@ -101,3 +103,27 @@ def test_noise_of_another_shape_or_kind():
         add_noise(x, 1.0, torch.zeros(5, 2, 4, 4))
     with pytest.raises(TypeError, match="step: noise must be a Noise or a tensor, got float"):
         step(x, x, 1.0, 1.0, 1.0, 0.5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("clamp", [None, (-0.5, 0.7), (None, 0.7)])
+def test_a_plain_step_has_the_public_calls_bits(dtype, clamp):
+    """It goes straight to the kernel; whatever is not plain goes through the public call."""
+    x, g = normal(6, 5).to(dtype), normal(6, 5, seed=1).to(dtype)
+    want = pyebm.affine_step(x, g, 0.9, -0.1, 0.3, NOISE, clamp=clamp)
+    leaf = x.clone().requires_grad_()
+    strided = x.t().contiguous().t()
+    for given in (x, strided, leaf):
+        assert_equal(step(given, g, 0.9, -0.1, 0.3, NOISE, clamp=clamp).detach(), want)
+    assert step(leaf, g, 0.9, -0.1, 0.3, NOISE).requires_grad
+    with torch.no_grad():
+        assert not step(leaf, g, 0.9, -0.1, 0.3, NOISE).requires_grad
+    several = Noise(torch.arange(6))
+    assert_equal(
+        step(x, g, 0.9, -0.1, 0.3, several, clamp=clamp),
+        pyebm.affine_step(x, g, 0.9, -0.1, 0.3, several, clamp=clamp),
+    )
+    with pytest.raises(ValueError, match="clamp must be"):
+        step(x, g, 0.9, -0.1, 0.3, NOISE, clamp=(1.0, -1.0))
+    with pytest.raises(ValueError, match="sample ids must be"):
+        step(x, g, 0.9, -0.1, 0.3, Noise(0, first_sample=2**32 - 3))

@@ -3,6 +3,7 @@ Noise functions of it."""
 
 from __future__ import annotations
 
+import importlib
 import pickle
 
 import pytest
@@ -63,6 +64,14 @@ def run(cls, name, noise=None, rows=slice(None), seed=3):
 
 def test_every_sampler_that_draws_is_here():
     assert set(theirs.__all__) - {"Sampler", "ProbabilityFlowODE", "SVGD"} <= set(ours.__all__)
+
+
+def test_each_is_saved_as_the_class_it_replaces():
+    for name in ours.__all__:
+        cls = getattr(ours, name)
+        module, _, last = cls._original.rpartition(".")
+        assert name == last
+        assert issubclass(cls, getattr(importlib.import_module(module), last))
 
 
 @pytest.mark.parametrize("name", MADE)

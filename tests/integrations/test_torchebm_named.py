@@ -3,6 +3,7 @@ own generator each is torchebm's own."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import pickle
 
@@ -98,6 +99,15 @@ def test_every_class_that_draws_is_here():
     left = {"GradientDescentSampler", "NesterovSampler"}
     assert found - left <= set(ours.__all__)
     assert {"EulerMaruyamaIntegrator", "BackwardEulerMaruyamaIntegrator"} <= set(ours.__all__)
+
+
+def test_each_is_saved_as_the_class_it_replaces():
+    for name in ours.__all__:
+        cls = getattr(ours, name)
+        module, _, last = cls._original.rpartition(".")
+        original = getattr(importlib.import_module(module), last)
+        assert name == last
+        assert issubclass(cls, original)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
