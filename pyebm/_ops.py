@@ -265,8 +265,8 @@ def library() -> ctypes.CDLL:
 
 
 def simd(level: str | None = None) -> str:
-    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512') forces one,
-    for tests and benchmarks.
+    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512', or 'neon' on
+    arm64) forces one, for tests and benchmarks.
 
     Raises ValueError when this machine or this build does not have that level, RuntimeError when
     the library is missing.
