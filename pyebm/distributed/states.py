@@ -215,7 +215,7 @@ def _write(ranks: Ranks, path: Path, tensors: dict[str, Tensor]) -> None:
     dcp = _dcp()
     try:
         _by_all(ranks, dcp.save, tensors, storage_writer=dcp.FileSystemWriter(path))
-    except (OSError, RuntimeError, dcp.api.CheckpointException) as error:
+    except (OSError, RuntimeError) as error:
         said = f"save_state: {path} could not be written; the state before it stays: {error}"
         raise OSError(said) from None
 
@@ -223,7 +223,11 @@ def _write(ranks: Ranks, path: Path, tensors: dict[str, Tensor]) -> None:
 def _by_all(ranks: Ranks, call: Any, tensors: dict[str, Tensor], **storage: Any) -> None:
     with warnings.catch_warnings():  # DCP warns a process that it is alone
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        call(tensors, process_group=ranks.group, no_dist=ranks.group is None, **storage)
+        try:
+            call(tensors, process_group=ranks.group, no_dist=ranks.group is None, **storage)
+        except _dcp().api.CheckpointException as error:  # a BaseException, with each rank's error in it
+            rank, (first, _) = next(iter(error.failures.items()))
+            raise RuntimeError(f"rank {rank}: {first}") from None
 
 
 def _read(ranks: Ranks, path: Path) -> dict[str, Tensor]:
