@@ -125,7 +125,7 @@ def test_steps_go_up(tmp_path):
     state = Langevin(torch.neg, 0.1)(State(normal(3, 2), Noise(0)), 4)
     save_state(state, tmp_path)
     for step in (4, 2):
-        with pytest.raises(FileExistsError, match=rf"no state of step {step} or a later one, .* holds step 4"):
+        with pytest.raises(FileExistsError, match=rf"no state of step {step} or .* holds step 4"):
             save_state(State(state.x, state.noise.at(step=step)), tmp_path)
     assert_equal(load_state(tmp_path).x, state.x)
 
@@ -191,7 +191,7 @@ def differing(folder):
     ):
         try:
             save_state(state, folder)
-        except ValueError as error:
+        except ValueError as error:  # noqa: PERF203
             said.append(str(error))
     same = State(normal(2, 2, seed=rank), Noise(0))  # on both ranks samples 0 and 1
     save_state(same, folder)
