@@ -29,7 +29,7 @@ def test_model():
 def test_the_page(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- scaling -->\nold\n<!-- end of scaling -->\nafter\n")
-    monkeypatch.setattr(scaling, "measured", lambda sizes: FIGURES)
+    monkeypatch.setattr(scaling, "measured", lambda _: FIGURES)
     for _ in range(2):
         scaling.main(["--docs", str(page)])
     text = page.read_text()
