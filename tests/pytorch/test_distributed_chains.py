@@ -49,7 +49,7 @@ def buffer(_):
     for shape, dtype in (((2, 1), torch.float32), ((), torch.bfloat16), ((0,), torch.float64)):
         spread, alone = (ReplayBuffer(19, shape, 0.2, dtype=dtype, mesh=place) for place in (mesh(), None))
         assert len(spread.states.to_local()) == len(share(19))
-        for step in range(4):
+        for step in range(12):  # so that most chains that are drawn were moved before
             noise = Noise(1, step=step)
             mine, first = part(batch)
             got = moved(spread, len(mine), noise.shard(first_sample=first))
@@ -90,11 +90,11 @@ def saved_buffer(folder):
         step = there[-1]
         dcp.load(spread.state_dict(), checkpoint_id=f"{folder}/{step}")
     mine, first = part(torch.arange(4))
-    for k in range(step, step + 3):
+    for k in range(step, step + 9):
         moved(spread, len(mine), Noise(2, step=k, first_sample=first))
-    dcp.save(spread.state_dict(), checkpoint_id=f"{folder}/{step + 3}")
+    dcp.save(spread.state_dict(), checkpoint_id=f"{folder}/{step + 9}")
     alone = ReplayBuffer(19, (2,), 0.2)
-    for k in range(step + 3):
+    for k in range(step + 9):
         moved(alone, 4, Noise(2, step=k))
     assert_equal(spread.states.full_tensor(), alone.states)
     assert_equal(spread.ages.full_tensor(), alone.ages)
