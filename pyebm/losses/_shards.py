@@ -40,6 +40,9 @@ class Shards:
         self.first = min(self.rank * self.each, size)
         self.count = min(size - self.first, self.each)
 
+    def __deepcopy__(self, memo: Any) -> Shards:
+        return self  # it holds no rows, and a process group can't be copied
+
     def zeros(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         from torch.distributed.tensor import Shard, zeros
 

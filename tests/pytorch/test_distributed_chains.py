@@ -3,6 +3,7 @@ step sizes that adapt together are those of one process with all chains."""
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import traceback
@@ -56,6 +57,9 @@ def buffer(_):
             want = moved(alone, 4, noise)
             assert_equal(got.x, part(want.x)[0])
             assert_equal(got.fresh, part(want.fresh)[0])
+        spread = copy.deepcopy(spread)
+        moved(spread, len(mine), Noise(1, step=12, first_sample=first))
+        moved(alone, 4, Noise(1, step=12))
         for name, value in alone.state_dict().items():
             assert_equal(spread.state_dict()[name].full_tensor(), value)
 

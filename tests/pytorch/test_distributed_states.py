@@ -86,7 +86,7 @@ def test_killed(kills, tmp_path):
     """Kill -9 of one rank, then of all, at random moments, on another number of ranks each time."""
     chance, folder = random.Random(1), tmp_path / "killed"
     folder.mkdir()
-    end = 30 * kills
+    end = 40 + 8 * kills
     on_the_way = 0
     for _ in range(kills):
         before, began = set(os.listdir(folder)), time.perf_counter()
