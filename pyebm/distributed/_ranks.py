@@ -84,6 +84,21 @@ class Ranks:
             self._dist.destroy_process_group(self._group)
 
 
+def among(call: str) -> Any:
+    """The module torch.distributed, or None for a process alone.
+
+    Raises RuntimeError where torchrun started several processes that don't know each other yet,
+    since each would take itself for all.
+    """
+    dist = _initialised()
+    if dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RuntimeError(
+            f"{call}: this is one of {os.environ['WORLD_SIZE']} processes, which must know each other: call"
+            " torch.distributed.init_process_group() first"
+        )
+    return dist
+
+
 def _initialised() -> Any:
     """The module torch.distributed if the program has set it up, else None."""
     dist = sys.modules.get("torch.distributed")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._checks import check_plain, check_samples
 from .._options import checked_count, checked_int, shown
-from ._ranks import _initialised
+from ._ranks import _initialised, among
 
 
 def share(count: int) -> range:
@@ -48,7 +48,7 @@ def gather_chains(states: Tensor, dim: int = 1) -> Tensor:
         states.
 
     Raises TypeError or ValueError where states are no dense floating-point tensor with such a
-    dimension.
+    dimension, RuntimeError for several processes of torchrun without a process group.
 
     Example:
         >>> import torch, pyebm
@@ -62,7 +62,7 @@ def gather_chains(states: Tensor, dim: int = 1) -> Tensor:
     dim = checked_int(call, "dim", dim)
     if not -states.dim() <= dim < states.dim():
         raise ValueError(f"{call}: dim must be one of states' {states.dim()} dimensions, got {shown(dim)}")
-    dist = _initialised()
+    dist = among(call)
     if dist is None:
         return states
     parts: list[Tensor] = [states] * dist.get_world_size()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._options import checked_flag, checked_int, shown
 from ..noise import Noise, as_noise
-from ._ranks import _initialised
+from ._ranks import among
 
 
 def noise_for(
@@ -35,7 +35,8 @@ def noise_for(
         A :class:`pyebm.Noise` with ``sample_ids=indices``.
 
     Raises TypeError or ValueError for indices that are none, and for a noise that lists samples of
-    its own.
+    its own; RuntimeError for several processes of torchrun that have no process group, if they
+    must tell each other anything.
 
     Warns (RuntimeWarning) where an index is twice in the batch of all ranks: both samples get the
     same noise. A DistributedSampler without ``drop_last`` fills the ranks' shares up with such
@@ -47,8 +48,9 @@ def noise_for(
         >>> torch.equal(noise.randn((2, 4)), pyebm.Noise(0, step=3).randn((8, 4))[[7, 2]])
         True
     """
-    call, dist = "noise_for", _initialised()
+    call = "noise_for"
     check = checked_flag(call, "check", check)
+    dist = among(call) if check or noise is None else None
     if noise is None:
         drawn = [Noise()]
         if dist is not None:
