@@ -48,6 +48,11 @@ class Job:
     ) -> None:
         call = "sample"
         check_callable(call, "sampler", sampler, "one of pyebm.samplers or a function of x0 and noise")
+        if getattr(sampler, "group", None) is not None:
+            raise ValueError(
+                f"{call}: sampler must have no group, since each rank runs micro-batches of its own, got"
+                f" {shown(sampler)}"
+            )
         if init is not None:
             check_callable(call, "init", init, "a function of ids and noise, or None")
         check_choice(call, "format", format, tuple(_SUFFIX))

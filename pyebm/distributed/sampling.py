@@ -121,8 +121,7 @@ def run(
     progress = checked_flag("sample", "progress", progress)
     began = time.perf_counter()
     with ExitStack() as stack:
-        ranks = Ranks()
-        stack.callback(ranks.close)
+        ranks = stack.enter_context(Ranks())
         folder = Folder(out, about | job.about | {"first_step": job.first_step()}, job.suffix)
         stack.callback(folder.close)
         _agree(ranks, folder)
@@ -171,15 +170,7 @@ def _agree(ranks: Ranks, folder: Folder) -> None:
                     else ""
                 )
             )
-    error: Exception | None = None
-    if ranks.rank == 0:
-        try:
-            folder.begin()
-        except (OSError, ValueError) as refused:
-            error = refused
-    error = ranks.gathered(error)[0]
-    if error is not None:
-        raise error
+    ranks.by_first(folder.begin)
 
 
 def _looking(stack: ExitStack, folder: Folder, batches: int) -> Callable[..., None]:
