@@ -51,7 +51,7 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 integrations: $(VENV)/integrations.stamp  ## the adapters against the real diffusers, k-diffusion, torchebm, ebmkit, ...
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/package/test_benchmarks.py
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/package/test_benchmarks.py tests/package/test_types.py
 
 gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests that need one, and the benchmarks, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class NoiseCounter(Noise):
             )
         return super()._named(batch, like)
 
-    __hash__ = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.at(), self._name)

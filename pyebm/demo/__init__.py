@@ -19,10 +19,10 @@ try:
     import sklearn  # noqa: F401
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ImportError(
-        f"the demo needs {error.name}, which is not installed: pip install 'pyebm-kernels[demo]'"
-    ) from error
+        f"the demo needs {_missing.name}, which is not installed: pip install 'pyebm-kernels[demo]'"
+    ) from _missing
 
 from . import digits, energies, energy_digits, energy_pictures, pictures, quality, toy
 

@@ -171,6 +171,10 @@ class DSMLoss(nn.Module):
         torch.Size([])
     """
 
+    weight: Weight
+    reduction: str
+    backend: str | None
+
     def __init__(
         self, *, weight: Weight = None, reduction: str = "batchmean", backend: str | None = None
     ) -> None:
@@ -196,6 +200,10 @@ class DenoisingLoss(nn.Module):
         >>> loss(torch.zeros(4, 2), pyebm.Noise(0), lam=-1.0).shape
         torch.Size([4])
     """
+
+    halved: bool
+    reduction: str
+    backend: str | None
 
     def __init__(self, *, half: bool = False, reduction: str = "mean", backend: str | None = None) -> None:
         super().__init__()

@@ -235,6 +235,13 @@ class DenoisingScoreMatchingLoss(nn.Module):
         torch.Size([])
     """
 
+    sigma: Levels
+    conditional: bool
+    sigma_data: float
+    weight: Coefficient | str | None
+    reduction: str
+    backend: str | None
+
     def __init__(
         self,
         sigma: Levels,

@@ -68,6 +68,9 @@ class FisherDivergenceLoss(nn.Module):
         tensor([0., 0., 0., 0.])
     """
 
+    weight: Coefficient | None
+    reduction: str
+
     def __init__(self, *, weight: Coefficient | None = None, reduction: str = "batchmean") -> None:
         super().__init__()
         self.weight, self.reduction = weight, reduction

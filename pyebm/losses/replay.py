@@ -69,6 +69,9 @@ class ReplayBuffer(nn.Module):
         64
     """
 
+    size: int
+    reinit: float
+    init: Target | Callable[[Sequence[int], Noise], Tensor] | None
     states: Tensor
     ages: Tensor
     data: Tensor | None

@@ -194,6 +194,11 @@ class ScoreMatchingLoss(nn.Module):
         -3.0
     """
 
+    method: str
+    n_projections: int
+    weight: Coefficient | None
+    reduction: str
+
     def __init__(
         self,
         method: str = "exact",
@@ -230,6 +235,12 @@ class SlicedScoreMatchingLoss(nn.Module):
         >>> loss(torch.neg, torch.zeros(4, 3), pyebm.Noise(0)).shape
         torch.Size([])
     """
+
+    n_projections: int
+    projection: str
+    variance_reduced: bool
+    weight: Coefficient | None
+    reduction: str
 
     def __init__(
         self,

@@ -63,6 +63,15 @@ class AnnealedLangevin(Sampler):
         True
     """
 
+    sigmas: list[float]
+    score_fn: Callable[[Tensor, Tensor], Tensor]
+    step_lr: float
+    n_steps_each: int
+    denoise: bool
+    known: Tensor | None
+    options: StepOptions
+    length: int
+
     def __init__(
         self,
         score_fn: Callable[[Tensor, Tensor], Tensor],

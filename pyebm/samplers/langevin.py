@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -57,6 +57,11 @@ class Langevin(Sampler):
         >>> bool((x.var() - 1 / (1 - 0.1 / 2)).abs() < 0.1)  # the closed-form stationary variance
         True
     """
+
+    score_fn: Any
+    step_size: Schedule
+    noise_scale: Schedule | None
+    options: StepOptions
 
     def __init__(
         self,
@@ -149,6 +154,13 @@ class _Steps(Body):
 
 class Chain(Chained):
     """The body around a target: one kernel takes many steps."""
+
+    eta: Scheduled
+    t: Scheduled
+    numbers: Numbers
+    params: Tensor
+    kernel: Callable[..., None]
+    tail: tuple[Any, ...]
 
     def __init__(self, run: Run, options: StepOptions, numbers: Numbers, step_size: Schedule) -> None:
         super().__init__(run)

@@ -34,7 +34,7 @@ class SDE:
     def __repr__(self) -> str:
         return shown(self)
 
-    eps = 1e-3
+    eps: float = 1e-3
     """Sampling ends at this time: below it the score is steep and the data are all but reached."""
 
     def f(self, t: float) -> float:
@@ -114,7 +114,10 @@ class VE(SDE):
         0.707107
     """
 
-    eps = 1e-5
+    sigma_min: float
+    sigma_max: float
+
+    eps: float = 1e-5
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
         self.sigma_min, self.sigma_max = _range("VE", sigma_min, sigma_max, "sigma_min", "sigma_max")
@@ -155,6 +158,9 @@ class VE(SDE):
 class VP(SDE):
     """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's
     chain."""
+
+    beta_min: float
+    beta_max: float
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
         self.beta_min, self.beta_max = _range(type(self).__name__, beta_min, beta_max, "beta_min", "beta_max")

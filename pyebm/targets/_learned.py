@@ -30,6 +30,10 @@ _Self = TypeVar("_Self", bound="Learned")
 class Learned(Target):
     """A target that is a network."""
 
+    net: nn.Module
+    condition: int
+    embedding: Embedding | None
+
     kind = "network"
     follows = False
     width: int | None = None

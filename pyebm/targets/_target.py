@@ -41,7 +41,7 @@ class Target(Parameters):
     kind: str
     dim: int | None = None
     """Elements of a sample, or None where any (B, ...) will do."""
-    least_dim = 0
+    least_dim: int = 0
     """Fewer elements than this make no sense; a class that sets ``kind`` gets its number."""
     has_energy = True
     """False for a score without an energy, which Metropolis' test can't do without."""
