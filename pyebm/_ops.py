@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import _composed, _kinds, _op_checks
+from ._options import shown
 from ._schemas import OPS, SCHEMAS
 
 _library = torch.library.Library("pyebm", "DEF")
@@ -240,7 +241,8 @@ def on_host(backend: str | None, x: Tensor) -> bool:
 def _unavailable(backend: str | None, device: torch.device) -> Exception:
     known = backends()
     if backend is not None and backend not in known:
-        return ValueError(f"backend must be None or one of {', '.join(map(repr, known))}, got {backend!r}")
+        names = ", ".join(map(repr, known))
+        return ValueError(f"backend must be None or one of {names}, got {shown(backend)}")
     if backend is None:
         backend = "cpu" if device.type == "cpu" else "cuda"
     if known[backend] is not True:

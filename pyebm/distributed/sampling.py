@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._bar import bar
 from .._options import checked_flag, shown
 from ..noise import Noise
-from ..samplers._loop import Sampler, _bar
+from ..samplers._loop import Sampler
 from ._folder import Folder
 from ._job import Init, Job
 from ._ranks import Ranks
@@ -185,7 +186,7 @@ def _agree(ranks: Ranks, folder: Folder) -> None:
 def _looking(stack: ExitStack, folder: Folder, batches: int) -> Callable[..., None]:
     """A function that shows in a bar how many micro-batches all ranks have finished. It counts the
     folder's files, once a second."""
-    tick = stack.enter_context(_bar("sample", batches))
+    tick = stack.enter_context(bar("sample", batches, wanted=True))
     seen, due = 0, 0.0
 
     def look(at_once: bool = False) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._checks import Coefficient, check_samples, coefficient
 from .._denoising import denoising
 from .._dtensor import by_samples
-from .._options import checked_flag
+from .._options import checked_flag, shown
 from ..noise import Noise
 
 Weight = Coefficient | str | None
@@ -81,7 +81,7 @@ def dsm_loss(
     elif isinstance(weight, str):
         if weight != "sigma2":
             raise ValueError(
-                f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}"
+                f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {shown(weight)}"
             )
         weight = 1.0
         check_sigma = None if kappa_rows is None else True  # no division by it, but it must be >= 0

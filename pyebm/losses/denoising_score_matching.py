@@ -204,7 +204,7 @@ def _weight(name: str, sigma: Coefficient, spread: float) -> Coefficient | str:
     if name not in _WEIGHTS:
         raise ValueError(
             f"{_OP}: weight must be one of {', '.join(map(repr, _WEIGHTS))}, None, a number or a tensor, got"
-            f" {name!r}"
+            f" {shown(name)}"
         )
     if name == "ncsn":
         return "sigma2"

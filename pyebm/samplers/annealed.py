@@ -91,10 +91,11 @@ class AnnealedLangevin(Sampler):
         self.sigmas = checked_list(call, "sigmas", sigmas)
         if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
             raise ValueError(
-                f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}"
+                "AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got"
+                f" {shown(self.sigmas)}"
             )
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
-            raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {self.sigmas}")
+            raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {shown(self.sigmas)}")
         step_lr = number(call, "step_lr", step_lr)
         n_steps_each = checked_count(call, "n_steps_each", n_steps_each, 1)
         denoise = checked_flag(call, "denoise", denoise)

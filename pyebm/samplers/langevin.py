@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import _ops
+from .._options import shown
 from ..targets import Target
 from ..targets._numbers import Numbers
 from ._body import Body
@@ -77,8 +78,8 @@ class Langevin(Sampler):
     ) -> None:
         if noise_scale is not None and (isinstance(temperature, Tensor) or temperature != 1.0):
             raise ValueError(
-                f"Langevin: give temperature or noise_scale, not both; got {temperature!r} and"
-                f" {noise_scale!r}"
+                f"Langevin: give temperature or noise_scale, not both; got {shown(temperature)} and"
+                f" {shown(noise_scale)}"
             )
         self.score_fn, self.step_size, self.noise_scale = score_fn, step_size, noise_scale
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
