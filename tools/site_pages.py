@@ -1,17 +1,21 @@
 """MkDocs' hook: the repository's own pages join docs/, and links lead within the site.
 
 One text serves both readers: on disk a link leads to a file, here to its page. A link to a source,
-which has no page, becomes its text.
+which has no page, becomes its text, and a formula in code is typeset.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+sys.path.insert(0, str(Path(__file__).parent))
+from site_formulas import formula_or
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {
@@ -22,6 +26,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
 }
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+CODE = re.compile(r"(?<!`)`[^`\n]+(?:\n[^`\n]+)?`(?!`)")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
@@ -49,4 +54,7 @@ def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
         return f"{image}[{text}]({posixpath.relpath(there, posixpath.dirname(here) or '.')}{anchor or ''})"
 
     parts = FENCE.split(markdown)
-    return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in parts)
+    return "".join(
+        part if part.startswith("```") else CODE.sub(lambda code: formula_or(code[0]), LINK.sub(moved, part))
+        for part in parts
+    )
