@@ -3,7 +3,9 @@
 The CUDA half is a library of its own. It is built if torch has CUDA, and so could load it, and nvcc
 is found. PYEBM_CUDA=1 asks for it anywhere and makes a failure to build it an error: the build
 needs neither a GPU nor a torch with CUDA, so that one wheel serves CPU and CUDA users. PYEBM_CUDA=0
-forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
+forbids it. Without a C++ compiler, or with PYEBM_CPU=0, nothing is compiled, and pyebm runs on its
+reference; PYEBM_CPU=1 makes that an error. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to
+build for.
 """
 
 import hashlib
@@ -267,20 +269,36 @@ class BuildExtension(build_ext):
         self.compiler.compile = compile_one
 
 
+def cpu_extensions() -> list[Extension]:
+    """The CPU library; none where there is no compiler: pyebm then runs on its reference."""
+    wanted = os.environ.get("PYEBM_CPU", "")
+    if wanted not in ("", "0", "1"):
+        sys.exit(f"PYEBM_CPU must be 0, 1 or unset, got {wanted!r}")
+    named = [os.environ.get(name, "").split(" ")[0] for name in ("CC", "CXX")]
+    found = any(map(shutil.which, [*filter(None, named), "cc", "gcc", "clang", "c++"]))
+    if wanted != "0" and found:
+        return [
+            Extension(
+                "pyebm._C",
+                sources=sources("cpu", "*.cpp"),
+                depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+                define_macros=[STABLE_ABI, ("Py_LIMITED_API", "0x030a0000")],
+                extra_compile_args=compile_args,
+                library_dirs=library_paths(),
+                libraries=["torch", "torch_cpu", "c10"],
+                py_limited_api=True,
+            )
+        ]
+    why = "PYEBM_CPU=0 leaves them out" if wanted == "0" else "no C++ compiler was found"
+    if wanted == "1" or (STRICT and wanted == ""):
+        sys.exit(f"pyebm: the CPU kernels can't be built: {why}")
+    print(f"pyebm: BUILDING WITHOUT ANY KERNELS: {why}. pyebm will be slow, and say so.", file=sys.stderr)
+    return []
+
+
+cpu = cpu_extensions()
 setup(
-    ext_modules=[
-        Extension(
-            "pyebm._C",
-            sources=sources("cpu", "*.cpp"),
-            depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
-            define_macros=[STABLE_ABI, ("Py_LIMITED_API", "0x030a0000")],
-            extra_compile_args=compile_args,
-            library_dirs=library_paths(),
-            libraries=["torch", "torch_cpu", "c10"],
-            py_limited_api=True,
-        ),
-        *cuda_extensions(),
-    ],
+    ext_modules=[*cpu, *(cuda_extensions() if cpu else [])],
     cmdclass={"build_ext": BuildExtension},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={"bdist_wheel": {"py_limited_api": "cp310"} if cpu else {}},
 )

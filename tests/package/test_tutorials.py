@@ -60,5 +60,7 @@ def test_a_notebook_has_the_pages_programs():
         page = path.read_text()
         made = notebooks.notebook(page)
         programs = [cell.source for cell in made.cells if cell.cell_type == "code"]
-        assert [f"{program}\n" for program in programs] == re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+        assert [f"{program}\n" for program in programs] == re.findall(
+            r"^```python\n(.*?)^```", page, re.S | re.M
+        )
         assert not any("](../" in cell.source for cell in made.cells)
