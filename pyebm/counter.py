@@ -26,6 +26,12 @@ class NoiseCounter(Noise):
         noise: the sequence, and the step to begin at.
         device: the device of the tensors that it is used with.
 
+    Raises:
+        TypeError: noise is no plain Noise.
+        ValueError: a device that there is no name of; steps to advance by that are not >= 0;
+            tensors on another device than the counter's.
+        RuntimeError: a device that is not available.
+
     Example:
         >>> import torch, pyebm
         >>> noise = pyebm.NoiseCounter(pyebm.Noise(0))

@@ -24,7 +24,7 @@ _EVERY = 1.0  # seconds between two moves of a bar
 
 
 class Sampled(NamedTuple):
-    """A summary of :func:`sample`, the same on every rank."""
+    """A summary of :func:`sample`, which has an example; the same on every rank."""
 
     samples: int  #: samples in the folder: all that were asked for
     found: int  #: samples that an earlier call had finished

@@ -162,7 +162,8 @@ def denoising_loss(
 
 
 class DSMLoss(nn.Module):
-    """:func:`dsm_loss` as a module, as ``nn.MSELoss`` is of ``mse_loss``.
+    """:func:`dsm_loss` as a module, as ``nn.MSELoss`` is of ``mse_loss``. A call raises what that
+    function raises.
 
     Example:
         >>> import torch, pyebm
@@ -192,7 +193,7 @@ class DSMLoss(nn.Module):
 
 class DenoisingLoss(nn.Module):
     """:func:`denoising_loss` as a module. The coefficients follow the noise level, so each call
-    gives them.
+    gives them; it raises what that function raises.
 
     Example:
         >>> import torch, pyebm

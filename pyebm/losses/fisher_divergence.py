@@ -59,7 +59,7 @@ def fisher_divergence(
 
 
 class FisherDivergenceLoss(nn.Module):
-    """:func:`fisher_divergence` as a module.
+    """:func:`fisher_divergence` as a module. A call raises what that function raises.
 
     Example:
         >>> import torch, pyebm

@@ -21,7 +21,14 @@ _OP = "ReplayBuffer"
 
 
 class Drawn(NamedTuple):
-    """Chains that a buffer gave out."""
+    """Chains that a buffer gave out.
+
+    Example:
+        >>> import pyebm
+        >>> drawn = pyebm.ReplayBuffer(100, (2,)).draw(8, pyebm.Noise(0))
+        >>> drawn.x.shape, bool(drawn.fresh.all())
+        (torch.Size([8, 2]), True)
+    """
 
     ids: Tensor
     """Which they are, int64 (B,) on the buffer's device."""

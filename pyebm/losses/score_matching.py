@@ -185,7 +185,7 @@ def _sliced(
 
 class ScoreMatchingLoss(nn.Module):
     """:func:`score_matching` as a module. Each call gives its noise, a new one in each training
-    step.
+    step, and raises what that function raises.
 
     Example:
         >>> import torch, pyebm
@@ -227,7 +227,7 @@ class ScoreMatchingLoss(nn.Module):
 
 
 class SlicedScoreMatchingLoss(nn.Module):
-    """:func:`sliced_score_matching` as a module.
+    """:func:`sliced_score_matching` as a module. A call raises what that function raises.
 
     Example:
         >>> import torch, pyebm

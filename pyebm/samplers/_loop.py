@@ -48,7 +48,15 @@ def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Sampler:
-    """The base class of the samplers. A subclass defines one step: it makes a :class:`Body`."""
+    """The base class of the samplers. A subclass defines one step: it makes a :class:`Body`.
+
+    Raises NotImplementedError from a call, if the subclass makes none.
+
+    Example:
+        >>> import pyebm
+        >>> isinstance(pyebm.samplers.Langevin(lambda x: -x, 0.1), pyebm.samplers.Sampler)
+        True
+    """
 
     length: int | None = None
     """The number of steps in the whole schedule; None where there is none."""

@@ -52,6 +52,11 @@ class AnnealedLangevin(Sampler):
     limits the run to that many; the final denoising happens only when the schedule's end is
     reached. It draws from the noise's own stream, for ``known`` from stream + 1.
 
+    Raises:
+        TypeError: score_fn is no function, or an argument of another type.
+        ValueError: sigmas that are none, not > 0 or increase; step_lr not > 0; n_steps_each < 1;
+            from a call, known or a mask that does not broadcast to x0.
+
     Example:
         >>> import torch, pyebm
         >>> score = lambda x, sigma: -x / (1 + sigma[:, None] ** 2)  # a standard normal's, smoothed

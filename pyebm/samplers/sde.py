@@ -29,6 +29,16 @@ class SDE:
     Subclasses define f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``. If the
     literature has one, they also define the discrete chain of n steps whose continuous limit they
     are.
+
+    Raises NotImplementedError from a function that the subclass lacks.
+
+    Example:
+        >>> import pyebm
+        >>> class Still(pyebm.samplers.SDE):
+        ...     def alpha(self, t):
+        ...         return 1.0
+        >>> Still().alpha(0.5), isinstance(pyebm.samplers.VE(), pyebm.samplers.SDE)
+        (1.0, True)
     """
 
     def __repr__(self) -> str:
@@ -108,6 +118,8 @@ class VE(SDE):
     """Variance exploding: ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1; the limit
     of SMLD's noise ladder.
 
+    Raises TypeError and ValueError for arguments that are no numbers, or not 0 < min <= max.
+
     Example:
         >>> import pyebm
         >>> round(pyebm.samplers.VE(sigma_min=0.01, sigma_max=50.0).sigma(0.5), 6)
@@ -157,7 +169,16 @@ class VE(SDE):
 
 class VP(SDE):
     """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's
-    chain."""
+    chain.
+
+    Raises TypeError and ValueError for arguments that are no numbers, or not 0 < min <= max.
+
+    Example:
+        >>> import pyebm
+        >>> sde = pyebm.samplers.VP(beta_min=0.1, beta_max=20.0)
+        >>> round(sde.alpha(0.5) ** 2 + sde.sigma(0.5) ** 2, 6)
+        1.0
+    """
 
     beta_min: float
     beta_max: float
@@ -207,7 +228,16 @@ class VP(SDE):
 
 class SubVP(VP):
     """Sub-variance preserving (Song et al. 2021, eq. 13): VP's mean, and the square of its
-    variance."""
+    variance.
+
+    Raises as :class:`VP`.
+
+    Example:
+        >>> import pyebm
+        >>> sde, vp = pyebm.samplers.SubVP(), pyebm.samplers.VP()
+        >>> round(sde.sigma(0.3) - vp.sigma(0.3) ** 2, 6), sde.alpha(0.3) == vp.alpha(0.3)
+        (0.0, True)
+    """
 
     def g(self, t: float) -> float:
         return math.sqrt(-self._beta(t) * math.expm1(-2 * self._integral(t)))

@@ -36,6 +36,15 @@ class Target(Parameters):
     A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels'
     table (_kinds.py), and ``dim``, and defines :meth:`_numbers`, the parameters in the form that
     the kernels take; CONTRIBUTING.md shows one from start to end.
+
+    Raises TypeError or ValueError from a call on what is no batch of its samples;
+    NotImplementedError for what a target lacks, such as exact samples.
+
+    Example:
+        >>> import torch, pyebm
+        >>> well = pyebm.targets.DoubleWell()
+        >>> isinstance(well, pyebm.targets.Target), well(torch.ones(3, 2))
+        (True, tensor([0., 0., 0.]))
     """
 
     kind: str
