@@ -20,10 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-NEEDED = {
-    "torch": (2, 10),
-    "setuptools": (77, 0),
-}  # as in pyproject.toml, which --no-build-isolation does not check
+# As in pyproject.toml, which --no-build-isolation does not check.
+NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}
 
 
 def what_is_missing() -> str | None:
@@ -53,9 +51,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
-STRICT = (
-    os.environ.get("PYEBM_WERROR") == "1"
-)  # only the project's own checks set it: users' compilers may know other warnings
+# Only the project's own checks set it: users' compilers may know other warnings.
+STRICT = os.environ.get("PYEBM_WERROR") == "1"
 
 compile_args = [
     "-std=c++17",
@@ -71,7 +68,6 @@ compile_args = [
     *(["-Werror"] if STRICT else []),
     *(f"-isystem{path}" for path in include_paths()),
 ]
-
 
 ARCHITECTURES = "8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 OLDEST_NVCC = (12, 0)
@@ -136,17 +132,20 @@ def sources(room: str, kind: str) -> list[str]:
     without a word, a library without ops."""
     found = sorted(str(path) for path in Path("csrc", room).rglob(kind))
     if not found:
-        sys.exit(
-            f"pyebm: there are no sources csrc/{room}/{kind} in {Path.cwd()}: build in the whole source tree,"
-            " or its sdist"
-        )
+        where = f"csrc/{room}/{kind} in {Path.cwd()}"
+        sys.exit(f"pyebm: there are no sources {where}: build in the whole source tree, or its sdist")
     return found
 
 
-def cuda_extensions() -> list[Extension]:
-    wanted = os.environ.get("PYEBM_CUDA", "")
+def wish(name: str) -> str:
+    wanted = os.environ.get(name, "")
     if wanted not in ("", "0", "1"):
-        sys.exit(f"PYEBM_CUDA must be 0, 1 or unset, got {wanted!r}")
+        sys.exit(f"{name} must be 0, 1 or unset, got {wanted!r}")
+    return wanted
+
+
+def cuda_extensions() -> list[Extension]:
+    wanted = wish("PYEBM_CUDA")
     if wanted == "0":
         return []
     if wanted == "" and torch.version.cuda is None:
@@ -271,12 +270,9 @@ class BuildExtension(build_ext):
 
 def cpu_extensions() -> list[Extension]:
     """The CPU library; none where there is no compiler: pyebm then runs on its reference."""
-    wanted = os.environ.get("PYEBM_CPU", "")
-    if wanted not in ("", "0", "1"):
-        sys.exit(f"PYEBM_CPU must be 0, 1 or unset, got {wanted!r}")
-    named = [os.environ.get(name, "").split(" ")[0] for name in ("CC", "CXX")]
-    found = any(map(shutil.which, [*filter(None, named), "cc", "gcc", "clang", "c++"]))
-    if wanted != "0" and found:
+    wanted = wish("PYEBM_CPU")
+    compilers = (os.environ.get("CC"), os.environ.get("CXX"), "cc", "gcc", "clang", "c++")
+    if wanted != "0" and any(shutil.which(name.split(" ")[0]) for name in compilers if name):
         return [
             Extension(
                 "pyebm._C",

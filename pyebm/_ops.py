@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import os
 import platform
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from . import _composed, _kinds, _op_checks
 from ._options import shown
 from ._schemas import OPS, SCHEMAS
+from ._slow import say_slow
 
 _library = torch.library.Library("pyebm", "DEF")
 for _name, _schema in SCHEMAS.items():
@@ -72,8 +72,7 @@ def _load() -> str | None:
 
 
 _why_no_cpu = _load()
-# The reference stands in for a library that is not here. One that is here and wrong does not run:
-# it is a build that went awry, which nobody should take for a slow machine.
+# The reference stands in for a library that is not here, but not for a build that went awry.
 _stands_in = _why_no_cpu is not None and str(_C) not in torch.ops.loaded_libraries
 
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
@@ -188,25 +187,15 @@ def _reference() -> dict[str, Callable[..., None]]:
     return Table("reference", _checked(importlib.import_module("pyebm.reference").OPS))
 
 
-@functools.cache
-def _say_slow() -> None:
-    warnings.warn(
-        "pyebm runs on its reference, pure PyTorch: the same bits, but 10 to 1,000 times slower, because"
-        f" {_why_no_cpu}",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
 def _in_its_place() -> dict[str, Callable[..., None]]:
     if not torch.compiler.is_compiling():
-        _say_slow()
+        say_slow(str(_why_no_cpu))
     return _reference()
 
 
-def _on_cpu(name: str) -> Callable[..., None]:
+def _of(table: Callable[[], dict[str, Callable[..., None]]], name: str) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
-        _in_its_place()[name](*args, **kwargs)
+        table()[name](*args, **kwargs)
 
     return run
 
@@ -214,17 +203,13 @@ def _on_cpu(name: str) -> Callable[..., None]:
 def _on_cuda(name: str) -> Callable[..., None]:
     if name not in _OPS_OF_CUDA and name in _ON_CUDA:
         return _ON_CUDA[name]
-
-    def run(*args: Any, **kwargs: Any) -> None:
-        _triton()[name](*args, **kwargs)
-
-    return run
+    return _of(_triton, name)
 
 
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
     if _stands_in:
-        _implementations.impl(_name, _on_cpu(_name), "CPU")
+        _implementations.impl(_name, _of(_in_its_place, _name), "CPU")
     # An op has one implementation per device; that of the compiled library comes first.
     if not implemented(f"pyebm::{_name}", "CUDA"):
         _implementations.impl(_name, _on_cuda(_name), "CUDA")
@@ -234,8 +219,7 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     """The table ``{op name: callable}`` of ``backend`` on x's device; raises an error that says
     what is missing.
 
-    ``None`` lets the device decide; on the CPU the reference stands in for a compiled library that
-    is not here, and says so once. If a backend that is there fails, no other one takes its place.
+    ``None`` lets the device decide. If a backend that is there fails, no other one takes its place.
     """
     if backend is not None and not isinstance(backend, str):
         raise TypeError(f"backend must be None or a name from pyebm.backends(), got {type(backend).__name__}")

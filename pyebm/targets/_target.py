@@ -25,8 +25,7 @@ from ._parameters import Parameters
 
 
 class Target(Parameters):
-    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of
-    :mod:`pyebm.targets`.
+    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form: all targets' base class.
 
     Calling a target, ``target(x)``, returns the energy. Its parameters are buffers in float64
     (``.to(device)`` and ``state_dict`` work), rounded once to the dtype that x is computed in
@@ -35,16 +34,13 @@ class Target(Parameters):
 
     A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels'
     table (_kinds.py), and ``dim``, and defines :meth:`_numbers`, the parameters in the form that
-    the kernels take; CONTRIBUTING.md shows one from start to end.
-
-    Raises TypeError or ValueError from a call on what is no batch of its samples;
-    NotImplementedError for what a target lacks, such as exact samples.
+    the kernels take; CONTRIBUTING.md shows one from start to end. A call on what is no batch of its
+    samples raises TypeError or ValueError.
 
     Example:
         >>> import torch, pyebm
-        >>> well = pyebm.targets.DoubleWell()
-        >>> isinstance(well, pyebm.targets.Target), well(torch.ones(3, 2))
-        (True, tensor([0., 0., 0.]))
+        >>> pyebm.targets.DoubleWell()(torch.ones(3, 2))
+        tensor([0., 0., 0.])
     """
 
     kind: str
