@@ -27,8 +27,12 @@ OPERATORS = {
     "|": "&#124;",
 }
 SIGNS = {"sum": "&sum;", "grad": "&nabla;"}
-CODE = re.compile(r"[\[\]\"@%]|\*\*|==|->|::|\w\.\w|\w=\w|\(\)|__|, \.\.\.|\^ ")
-FORMULA = re.compile(r"\bE\(|\bmean [A-Z(|]|\^|\bsqrt|\bsum_|\bgrad |<-|\|\w[^|]*\||\bexp\(|\bd\w/d\w")
+CODE = re.compile(r"[\[\]\"@%]|\*\*|==|->|::|[A-Za-z_]\.\w|\w=\w|\(\)|__|, \.\.\.|\^ ")
+NAMED = r"\b(?:sigma|alpha|beta|eta|eps|epsilon|kappa|lam|mu)\b"
+FORMULA = re.compile(
+    r"\bE\(|\bmean [A-Z(|]|\^|\bsqrt|\bsum_|\bgrad |<-|\|\w[^|]*\||\bexp\(|\bd\w/d\w"
+    rf"|[-+/] ?{NAMED}|{NAMED} (?:[a-zA-Z]\b|[-+/] )"
+)
 TOKEN = re.compile(r"\s*(<-|>=|<=|\.\.\.|[A-Za-z]+(?:_[A-Za-z]+)*\d*~?|\d+(?:\.\d+)?|[-+*/^_|(){}=<>,;.'])")
 RELATIONS = ("=", "<-", "<", ">", ">=", "<=")
 WORD = re.compile(r"<mi>[a-z]{2,}</mi>|<mtext>|&nabla;")

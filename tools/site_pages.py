@@ -66,7 +66,7 @@ def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
     if jupytext and here.startswith("tutorials/"):
         title, _, rest = markdown.partition("\n")
         name = posixpath.basename(here).removesuffix(".md")
-        markdown = f"{title}\n\n[As a notebook]({name}.ipynb){{ .md-button download }}\n{rest}"
+        markdown = f"{title}\n\n[As a notebook]({name}.ipynb){{ download }}\n{rest}"
     parts = FENCE.split(markdown)
     return "".join(
         part if part.startswith("```") else CODE.sub(lambda code: formula_or(code[0]), LINK.sub(moved, part))
