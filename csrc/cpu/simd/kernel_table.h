@@ -27,15 +27,15 @@ constexpr int64_t kLanes =
     16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
 
 // The Philox calls of a chunk: counter words 0 and 1 of each call (the calls share the others), and
-// each call's key where samples have different keys.
+// each call's key. Where the calls share a word, the array's first entry stands for all.
 struct Calls {
   alignas(64) uint32_t group[kCalls];
   alignas(64) uint32_t sample[kCalls];
   alignas(64) uint32_t key0[kCalls];
   alignas(64) uint32_t key1[kCalls];
   uint32_t step, stream;
-  bool same_key;
-  int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples
+  bool same_group, same_sample, same_key;
+  int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples (same_group)
 };
 
 // Elementwise operands of a loss; an operand that the loss does not have is null. Z is float for
