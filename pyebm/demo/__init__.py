@@ -194,10 +194,13 @@ def _run_energy_of_digits(out: Path, steps: int, seed: int) -> dict[str, float]:
         cd = energy_digits.train(
             data.train, steps, seed=seed, report=lambda k: progress.update(task, completed=k)
         )
-    seconds = time.perf_counter() - began
-    samples = energy_digits.sample(cd, 512, steps // 2, seed=seed)
-    pictures.digits(out / "energy_digits.png", data.held_out, samples, "energy by PCD")
-    numbers = quality.measure(samples, data, seed=seed) | {"seconds": seconds}
+        seconds = time.perf_counter() - began
+        task = progress.add_task("sampling and measuring digits", total=2)
+        samples = energy_digits.sample(cd, 512, steps // 2, seed=seed)
+        progress.advance(task)
+        pictures.digits(out / "energy_digits.png", data.held_out, samples, "energy by PCD")
+        numbers = quality.measure(samples, data, seed=seed) | {"seconds": seconds}
+        progress.advance(task)
     console.print(quality.table(numbers))
     console.print(f"{seconds:.0f} s of training; the pictures and energies.json are in {out}/")
     return numbers
