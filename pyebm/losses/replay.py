@@ -23,7 +23,14 @@ _OP = "ReplayBuffer"
 
 
 class Drawn(NamedTuple):
-    """Chains that a buffer gave out."""
+    """Chains that a buffer gave out.
+
+    Example:
+        >>> import pyebm
+        >>> drawn = pyebm.ReplayBuffer(100, (2,)).draw(8, pyebm.Noise(0))
+        >>> drawn.x.shape, bool(drawn.fresh.all())
+        (torch.Size([8, 2]), True)
+    """
 
     ids: Tensor
     """Which they are, int64 (B,) on the buffer's device."""
@@ -74,6 +81,9 @@ class ReplayBuffer(nn.Module):
         64
     """
 
+    size: int
+    reinit: float
+    init: Target | Callable[[Sequence[int], Noise], Tensor] | None
     states: Tensor
     ages: Tensor
     data: Tensor | None

@@ -54,6 +54,18 @@ class HMC(Sampler):
         True
     """
 
+    jitter: float
+    energy_fn: EnergyFn
+    score_fn: ScoreFn | None
+    step_size: Schedule
+    n_leapfrog: int
+    mass: float | Tensor | None
+    adapt_mass: bool
+    warmup: int
+    target_acceptance: float
+    per: str
+    options: StepOptions
+
     def __init__(
         self,
         energy_fn: EnergyFn,

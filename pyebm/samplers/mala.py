@@ -64,6 +64,16 @@ class MALA(Sampler):
         True
     """
 
+    energy_fn: EnergyFn
+    score_fn: ScoreFn | None
+    step_size: Schedule
+    mass: float | Tensor | None
+    adapt_mass: bool
+    warmup: int
+    target_acceptance: float
+    per: str
+    options: StepOptions
+
     def __init__(
         self,
         energy_fn: EnergyFn,

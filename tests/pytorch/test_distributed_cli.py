@@ -124,7 +124,8 @@ def test_config(config, tmp_path):
         main(arguments)
     with pytest.raises(ValueError, match="--threads must be >= 1, got 0"):
         main([*arguments, "--threads", "0"])
-    with pytest.raises(SystemExit):
+    config.write_text(CONFIG)
+    with pytest.raises(ValueError, match=r"give --ids, or set samples in .*config.py"):
         main(["sample", str(config)])
 
 
