@@ -19,7 +19,7 @@ from ._packages import require
 from ._torchebm_named import Named
 
 require("torchebm")
-from torchebm import integrators  # noqa: E402
+from torchebm.integrators import euler_maruyama as integrators  # noqa: E402
 
 
 class EulerMaruyamaIntegrator(Named, integrators.EulerMaruyamaIntegrator):

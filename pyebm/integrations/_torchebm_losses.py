@@ -17,12 +17,19 @@ from ._torchebm_named import NamedLoss
 from ._torchebm_samplers import named_integrator
 
 require("torchebm")
-from torchebm import couplings, losses  # noqa: E402
+# The classes' own files: the packages load them lazily, which hides them from type checkers.
+from torchebm.couplings import independent  # noqa: E402
+from torchebm.losses import contrastive_divergence as cd  # noqa: E402
+from torchebm.losses import (  # noqa: E402
+    energy_matching,
+    equilibrium_matching,
+    flow_matching,
+)
 
 Terms = dict[str, Any]
 
 
-class ContrastiveDivergence(NamedLoss, losses.ContrastiveDivergence):
+class ContrastiveDivergence(NamedLoss, cd.ContrastiveDivergence):
     """torchebm's loss of that name. The noise names its buffer, the starts that it picks there, the
     noise on the data, and what the sampler draws that has no noise of its own.
 
@@ -54,7 +61,7 @@ class ContrastiveDivergence(NamedLoss, losses.ContrastiveDivergence):
             return super().forward(x, *args, generator=generator, **kwargs)  # type: ignore[no-any-return]
 
 
-class PersistentContrastiveDivergence(ContrastiveDivergence, losses.PersistentContrastiveDivergence):
+class PersistentContrastiveDivergence(ContrastiveDivergence, cd.PersistentContrastiveDivergence):
     """:class:`ContrastiveDivergence` with ``persistent=True``, as in torchebm."""
 
     _original = "torchebm.losses.PersistentContrastiveDivergence"
@@ -78,7 +85,7 @@ class _AlongAPath(NamedLoss):
         """The terms of the loss; arguments as in torchebm."""
         x1 = self._data("x1", x1)
         ours = x0 is None and generator is None and isinstance(self._draws.source, Noise)
-        if ours and self._regression and type(self.coupling) is couplings.IndependentCoupling:
+        if ours and self._regression and type(self.coupling) is independent.IndependentCoupling:
             return self._fused(x1, model_kwargs or {})
         with self._naming(generator):
             return super().training_losses(x1, model_kwargs, x0, generator)  # type: ignore[misc, no-any-return]
@@ -117,7 +124,7 @@ class _AlongAPath(NamedLoss):
         return {"loss": loss, "pred": output, "weights": None}
 
 
-class FlowMatchingLoss(_AlongAPath, losses.FlowMatchingLoss):
+class FlowMatchingLoss(_AlongAPath, flow_matching.FlowMatchingLoss):
     """torchebm's loss of that name: ``mean_b w_b mean_i (v - (d_alpha x1 + d_sigma z))^2`` at
     ``alpha x1 + sigma z``. With the independent coupling neither z nor the target is stored.
 
@@ -146,7 +153,7 @@ class FlowMatchingLoss(_AlongAPath, losses.FlowMatchingLoss):
         return torch.full_like(t, -1.0 if self.negate_velocity else 1.0), t
 
 
-class EquilibriumMatchingLoss(_AlongAPath, losses.EquilibriumMatchingLoss):
+class EquilibriumMatchingLoss(_AlongAPath, equilibrium_matching.EquilibriumMatchingLoss):
     """torchebm's loss of that name: the target is ``-c(t) (d_alpha x1 + d_sigma z)``. With the
     independent coupling, prediction="velocity" and without an energy or a dispersion neither z nor
     the target is stored.
@@ -177,7 +184,7 @@ class EquilibriumMatchingLoss(_AlongAPath, losses.EquilibriumMatchingLoss):
         return -self._compute_ct(t), torch.zeros_like(t) if self.time_invariant else t
 
 
-class EnergyMatchingLoss(_AlongAPath, losses.EnergyMatchingLoss):
+class EnergyMatchingLoss(_AlongAPath, energy_matching.EnergyMatchingLoss):
     """torchebm's loss of that name. Its draws have names, those of the optimal transport too; the
     chains of a sampler that is not given are those of our :class:`EulerMaruyamaIntegrator`, on the
     noise's next stream.

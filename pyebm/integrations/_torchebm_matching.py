@@ -16,7 +16,8 @@ from ._packages import require
 from ._torchebm_named import NamedLoss
 
 require("torchebm")
-from torchebm import losses  # noqa: E402
+# The classes' own files: the packages load them lazily, which hides them from type checkers.
+from torchebm.losses import score_matching as losses  # noqa: E402
 
 
 class DenoisingScoreMatching(NamedLoss, losses.DenoisingScoreMatching):

@@ -14,7 +14,9 @@ from ._torchebm_integrators import EulerMaruyamaIntegrator
 from ._torchebm_named import Named
 
 require("torchebm")
-from torchebm import integrators, samplers  # noqa: E402
+# The classes' own files: the packages load them lazily, which hides them from type checkers.
+from torchebm.integrators import euler_maruyama as integrators  # noqa: E402
+from torchebm.samplers import flow, hmc, langevin_dynamics  # noqa: E402
 
 
 class _OverAnIntegrator(Named):
@@ -40,7 +42,7 @@ def named_integrator(noise: Source, owner: Any) -> EulerMaruyamaIntegrator:
     return EulerMaruyamaIntegrator(noise=noise, device=owner.device, dtype=owner.dtype)
 
 
-class LangevinDynamics(_OverAnIntegrator, samplers.LangevinDynamics):
+class LangevinDynamics(_OverAnIntegrator, langevin_dynamics.LangevinDynamics):
     """torchebm's sampler of that name over our :class:`EulerMaruyamaIntegrator`, unless another one
     is given.
 
@@ -62,7 +64,7 @@ class LangevinDynamics(_OverAnIntegrator, samplers.LangevinDynamics):
     _original = "torchebm.samplers.LangevinDynamics"
 
 
-class FlowSampler(_OverAnIntegrator, samplers.FlowSampler):
+class FlowSampler(_OverAnIntegrator, flow.FlowSampler):
     """torchebm's sampler of that name. With mode="sde" its steps are those of our
     :class:`EulerMaruyamaIntegrator`; with mode="ode" the first state alone is drawn.
 
@@ -94,7 +96,7 @@ class _Whole(Named):
             return super().sample(*args, generator=generator, **kwargs)  # type: ignore[misc]
 
 
-class HamiltonianMonteCarlo(_Whole, samplers.HamiltonianMonteCarlo):
+class HamiltonianMonteCarlo(_Whole, hmc.HamiltonianMonteCarlo):
     """torchebm's sampler of that name, whose momenta and uniforms have names: a chain does not
     depend on its batch.
 
@@ -118,7 +120,7 @@ class HamiltonianMonteCarlo(_Whole, samplers.HamiltonianMonteCarlo):
     _original = "torchebm.samplers.HamiltonianMonteCarlo"
 
 
-class RiemannianManifoldHMC(_Whole, samplers.RiemannianManifoldHMC):
+class RiemannianManifoldHMC(_Whole, hmc.RiemannianManifoldHMC):
     """torchebm's sampler of that name with named draws, as :class:`HamiltonianMonteCarlo`. Nothing
     else is ours: its time goes into the metric's Cholesky factors.
 

@@ -150,6 +150,11 @@ struct ChunkKernels {
   LossOf<double, float> loss_f64;
   LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
 
+  // Writes which of n <= kCalls proposals are accepted for certain, and lists in `open` those for
+  // which log u must tell; returns how many these are.
+  int64_t (*accept_surely)(int64_t n, const double* alpha, const float* uniforms, bool* accept,
+                           int16_t* open);
+  void (*add_flags)(int64_t n, const bool* flags, int64_t* counts);
   // probabilities: min(1, e^x), and 0 for NaN; exponentials: e^x.
   void (*probabilities)(int64_t n, const double* x, double* out);
   void (*exponentials)(int64_t n, const double* x, double* out);

@@ -17,6 +17,9 @@ from ._scores import ScoreFn
 
 
 class _Update(ABC):
+    sde: Any
+    score_fn: ScoreFn
+
     def __init__(self, sde: Any, score_fn: ScoreFn, noise: Draws | Source) -> None:
         check_callable(type(self).__name__, "score_fn", score_fn)
         self.sde, self.score_fn = sde, score_fn
@@ -49,6 +52,8 @@ class Predictor(_Update):
         ...         return mean + diffusion[:, None] * self.rsde.N**-0.5 * self.normals(x), mean
     """
 
+    probability_flow: bool
+
     def __init__(
         self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
     ) -> None:
@@ -63,6 +68,9 @@ class Predictor(_Update):
 
 class Corrector(_Update):
     """A corrector: an ``update_fn`` that takes its normals from ``self.normals(x)``."""
+
+    snr: float
+    n_steps: int
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None

@@ -28,6 +28,10 @@ from .bases import Corrector, NoneCorrector, NonePredictor, Predictor
 class EulerMaruyamaPredictor(Predictor):
     """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
 
+    sde: Any
+    score_fn: ScoreFn
+    probability_flow: bool
+
     def __init__(
         self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
     ) -> None:
@@ -92,6 +96,11 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
 class LangevinCorrector(Corrector):
     """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``; the norms
     are means over the batch."""
+
+    sde: Any
+    score_fn: ScoreFn
+    snr: float
+    n_steps: int
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None
