@@ -48,6 +48,8 @@ class NamedDraws(TorchFunctionMode):
         (True, True)
     """
 
+    draws: Draws
+
     def __init__(self, noise: Draws | Source = None) -> None:
         super().__init__()
         self.draws = noise if isinstance(noise, Draws) else Draws(noise)
