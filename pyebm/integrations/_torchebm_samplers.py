@@ -79,7 +79,7 @@ class FlowSampler(_OverAnIntegrator, flow.FlowSampler):
         >>> class Net(torch.nn.Module):
         ...     def forward(self, x, t):
         ...         return velocity(x, t)  # of standard normal data
-        >>> sampler = FlowSampler(Net(), mode="sde", noise=pyebm.Noise(0))
+        >>> sampler = FlowSampler(Net(), "sde", diffusion_form="sigma", noise=pyebm.Noise(0))
         >>> bool(0.9 < sampler.sample(dim=2, n_samples=1000, n_steps=100).std() < 1.1)
         True
     """
