@@ -64,6 +64,7 @@ class HMC(Sampler):
     warmup: int
     target_acceptance: float
     per: str
+    group: Any
     options: StepOptions
 
     def __init__(

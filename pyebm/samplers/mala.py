@@ -72,6 +72,7 @@ class MALA(Sampler):
     warmup: int
     target_acceptance: float
     per: str
+    group: Any
     options: StepOptions
 
     def __init__(
