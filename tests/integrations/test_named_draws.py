@@ -10,7 +10,7 @@ from cases import assert_equal
 
 import pyebm
 from pyebm import Noise
-from pyebm.integrations import NamedDraws
+from pyebm.integrations import NamedDraws, _named_draws
 
 NOISE = Noise(3, step=2)
 X = torch.zeros(5, 3)
@@ -141,3 +141,16 @@ def test_what_is_refused():
     named = pyebm.Noise(torch.tensor([1, 2]))
     with NamedDraws(named), pytest.raises(ValueError, match="seed names 2 samples, got a batch of 3"):
         torch.randn(3, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_uniform_is_never_one(dtype):
+    """The Noise's are in (0, 1], torch's in [0, 1), and code that makes an index relies on it."""
+
+    class Ends:
+        def rand(self, shape, **_):
+            return torch.tensor([1.0, 2.0**-32], dtype=torch.float64).reshape(shape)
+
+    low, high = _named_draws.uniforms(Ends(), torch.empty(2, dtype=dtype))
+    assert low == 0
+    assert 0.99 < high < 1
