@@ -70,4 +70,4 @@ def _made(path: Path, what: str, given: Any, known: tuple[str, ...], room: Any, 
 
 
 def _value(value: Any) -> Any:
-    return torch.tensor(value, dtype=torch.float32) if isinstance(value, list) else value
+    return torch.tensor(value, dtype=torch.float32, device="cpu") if isinstance(value, list) else value

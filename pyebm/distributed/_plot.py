@@ -57,7 +57,7 @@ def _pictures(figure: Any, samples: Any) -> None:
 def _histogram(axes: Any, values: Any, target: Any) -> None:
     axes.hist(values, bins=80, density=True, color=_POINT, alpha=0.6)
     if target is not None:
-        line = torch.linspace(float(values.min()), float(values.max()), 400)
+        line = torch.linspace(float(values.min()), float(values.max()), 400, device="cpu")
         density = torch.exp(-target.energy(line[:, None]).double())
         axes.plot(line, density / torch.trapezoid(density, line.double()), color=_DENSITY)
     axes.set(xlabel="x", ylabel="density")
@@ -67,7 +67,7 @@ def _plane(axes: Any, rows: Any, target: Any) -> None:
     axes.plot(rows[:, 0], rows[:, 1], ".", color=_POINT, markersize=2, alpha=0.5)
     if target is not None and rows.shape[1] == 2:
         (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-        x, y = torch.linspace(left, right, 160), torch.linspace(low, high, 160)
+        x, y = (torch.linspace(*span, 160, device="cpu") for span in ((left, right), (low, high)))
         grid = torch.cartesian_prod(y, x).flip(1)
         energy = target.energy(grid).reshape(160, 160)
         axes.contour(x, y, energy - energy.min(), (0.5, 1, 2, 4, 6), colors=_DENSITY, linewidths=0.8)

@@ -89,7 +89,7 @@ def load_state(folder: Any, *, device: torch.device | str = "cpu") -> State:
             damaged.
         FileNotFoundError: a folder without a state.
 
-    Example: as :func:`save_state`.
+    Example: that of :func:`save_state`, which has an example of both.
     """
     call, path = "load_state", _path("load_state", folder)
     device = empty(call, (0,), torch.float32, device).device

@@ -18,16 +18,17 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from .. import _ops
-from .._checks import Coefficient, check_dense, check_tensor, checked_number
+from .._checks import Coefficient
 from .._clamps import Clamp
 from .._composed import affine_update
 from .._derivatives import inside
-from .._name import WORD, readable
+from .._name import WORD
 from .._options import FLOATS
 from ..langevin import affine_step
 from ..losses import denoising_loss
 from ..noise import Noise
 from ..perturb import perturb
+from ._fits import broadcast, fitted, norms
 
 Normals = Noise | Tensor
 Source = Noise | Callable[[Tensor], Tensor] | None
@@ -215,46 +216,6 @@ def _together(x: Tensor, g: Tensor, noise: Normals) -> tuple[Tensor, Tensor, Nor
     return x.expand(shape), g.expand(shape), noise
 
 
-def broadcast(op: str, name: str, value: Tensor, x: Tensor, x_name: str = "the samples") -> torch.Size:
-    """The shape of value and x together. Both have the same number of dimensions: with fewer, a
-    value would be one for a channel, or for a column."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    if value.shape == x.shape:
-        return x.shape
-    try:
-        if value.dim() == x.dim():
-            shape: torch.Size = torch.broadcast_shapes(value.shape, x.shape)
-            return shape
-    except RuntimeError:
-        pass
-    raise ValueError(
-        f"{op}: {name} must have the shape of {x_name}, {tuple(x.shape)}, or broadcast with it, got"
-        f" {tuple(value.shape)}"
-    )
-
-
-def output_like(op: str, name: str, output: Tensor, x: Tensor) -> Tensor:
-    """A network's output, broadcast to x's shape, as it is where a loss subtracts x from it.
-    Without it the noise would be regenerated for the output's shape, which is other noise."""
-    shape = broadcast(op, name, output, x)
-    if shape != x.shape:
-        raise ValueError(
-            f"{op}: {name} must have the shape of the samples, {tuple(x.shape)}, or broadcast to it, got"
-            f" {tuple(output.shape)}"
-        )
-    return output if output.shape == shape else output.expand(shape)
-
-
-def widened(x: Tensor, *others: Tensor) -> Tensor:
-    """x in the dtype that it has together with the others, as after PyTorch's operators between
-    tensors of one dimension or more."""
-    dtype = x.dtype
-    for other in others:
-        dtype = torch.promote_types(dtype, other.dtype)
-    return x.to(dtype)
-
-
 def _composed(
     x: Tensor, g: Tensor, a: Coefficient, b: Coefficient, c: Coefficient, z: Tensor, clamp: Clamp | None
 ) -> tuple[Tensor, Tensor]:
@@ -267,52 +228,12 @@ def _composed(
     return value.to(x.dtype), mean.to(x.dtype)
 
 
-def checked_scale(op: str, name: str, value: Coefficient, open_low: bool = False) -> Coefficient:
-    """Checks that a number or a tensor is finite and not negative (with open_low: above 0). A
-    tensor on a GPU is not checked, since the check would wait for it."""
-    if not isinstance(value, Tensor):
-        return checked_number(op, name, value, 0.0, open_low)
-    check_tensor(op, name, value)
-    if value.is_cpu and readable(value):
-        fine = (value > 0 if open_low else value >= 0) & (value < math.inf)
-        if not bool(fine.all()):
-            worst = value[~fine].flatten()[0].item()
-            raise ValueError(f"{op}: {name} must be {'>' if open_low else '>='} 0 and finite, got {worst:g}")
-    return value
-
-
 def noise_norms(noise: Normals, like: Tensor) -> Tensor:
     """Each sample's ``|z|``, (B,). For a Noise it is the root of the loss of a prediction of 0, so
     that z is not stored."""
     if isinstance(noise, Noise):
         return denoising_loss(like.detach(), noise, kappa=0.0, lam=1.0, reduction="sample").sqrt()
     return norms(noise)
-
-
-def norms(x: Tensor) -> Tensor:
-    """Each sample's norm, (B,), summed in float32 at least."""
-    root: Tensor = torch.linalg.vector_norm(
-        x.flatten(1) if x.dim() > 1 else x[:, None], dim=1, dtype=torch.promote_types(x.dtype, torch.float32)
-    )
-    return root
-
-
-def fitted(op: str, noise: Tensor, x: Tensor, name: str = "noise") -> Tensor:
-    """The caller's own normals, checked, and broadcast to x's shape."""
-    if not isinstance(noise, Tensor):
-        raise TypeError(f"{op}: {name} must be a Noise or a tensor, got {type(noise).__name__}")
-    check_dense(op, name, noise)
-    if noise.shape == x.shape and noise.dtype in FLOATS and noise.device == x.device:
-        return noise
-    if noise.dtype not in FLOATS:
-        raise TypeError(f"{op}: {name} must be float16, bfloat16, float32 or float64, got {noise.dtype}")
-    if noise.device == x.device and noise.dim() == x.dim():
-        try:
-            return noise.expand(x.shape)
-        except RuntimeError:
-            pass
-    wanted = f"must have the samples' shape {tuple(x.shape)} or broadcast to it, on {x.device}"
-    raise ValueError(f"{op}: {name} {wanted}, got {tuple(noise.shape)}, on {noise.device}")
 
 
 def _column(value: Coefficient, x: Tensor, work: torch.dtype) -> Any:

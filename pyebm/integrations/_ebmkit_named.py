@@ -12,7 +12,8 @@ from torch import Tensor
 from .._checks import check_samples
 from .._options import check_callable
 from ..noise import Noise
-from ._draws import Draws, Source, noise_norms, norms, step
+from ._draws import Draws, Source, noise_norms, step
+from ._fits import norms
 from ._named_draws import NamedDraws, seeded
 from ._packages import require
 from ._saved import Saved

@@ -14,7 +14,8 @@ from .._checks import check_samples, checked_number
 from .._options import check_callable, check_choice
 from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
-from ._draws import Draws, Source, add_noise, fitted, output_like, widened
+from ._draws import Draws, Source, add_noise
+from ._fits import fitted, output_like, widened
 from ._saved import Saved
 
 Augment = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -11,7 +11,8 @@ from .._checks import check_samples, check_tensor
 from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Normals, add_noise, checked_scale, fitted, output_like, widened
+from ._draws import Normals, add_noise
+from ._fits import checked_scale, fitted, output_like, widened
 from ._k_package import external, layers
 from ._saved import Saved
 

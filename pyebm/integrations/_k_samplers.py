@@ -13,7 +13,8 @@ from .._checks import check_samples, check_tensor, checked_number
 from .._modes import without_grad
 from .._options import check_callable, shown
 from ._churn import checked_range, churned, euler, second_order
-from ._draws import Draws, Source, checked_scale
+from ._draws import Draws, Source
+from ._fits import checked_scale
 from ._packages import require
 
 require("k_diffusion")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .._modes import in_mode
 from .._options import FLOATS
 from ..noise import Noise
 from ._draws import Draws, Source
@@ -196,8 +197,11 @@ def _filled(draw: Draw, plain: tuple[float, float]) -> Draw:
         if drawn is None:
             return None
         scale = second if draw is _normal else second - first
-        with torch.no_grad():
+
+        def write() -> None:
             x.copy_(drawn if (first, scale) == (0, 1) else drawn * scale + first)
+
+        in_mode(write, grad=False, inference=torch.is_inference_mode_enabled())
         return x  # type: ignore[no-any-return]
 
     return fill

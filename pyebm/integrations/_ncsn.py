@@ -10,7 +10,7 @@ from torch import Tensor
 from .._checks import check_samples, check_tensor, checked_list, checked_number
 from .._name import readable
 from .._options import shown
-from ._draws import checked_scale
+from ._fits import checked_scale
 
 
 def check_images(call: str, name: str, images: Tensor) -> int:

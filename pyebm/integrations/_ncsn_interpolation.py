@@ -12,7 +12,8 @@ from .._checks import checked_number
 from .._modes import without_grad
 from .._options import check_callable, checked_count, checked_flag
 from ..noise import Noise
-from ._draws import Draws, Source, norms, step
+from ._draws import Draws, Source, step
+from ._fits import norms
 from ._ncsn import check_images, levels_of
 
 

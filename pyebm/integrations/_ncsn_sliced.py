@@ -14,7 +14,8 @@ from .._modes import in_mode
 from .._options import check_callable, check_choice, checked_count, checked_flag
 from ..losses._projections import projections
 from ..noise import Noise
-from ._draws import Draws, Source, add_noise, fitted
+from ._draws import Draws, Source, add_noise
+from ._fits import fitted
 from ._ncsn import check_labels, check_levels
 
 Triple = tuple[Tensor, Tensor, Tensor]

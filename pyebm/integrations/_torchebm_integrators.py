@@ -13,7 +13,8 @@ from .._checks import check_samples, check_tensor, checked_number, rows_for
 from .._name import readable
 from .._options import shown
 from ..noise import Noise
-from ._draws import Normals, checked_scale, output_like, step
+from ._draws import Normals, step
+from ._fits import checked_scale, output_like
 from ._named_draws import NamedDraws
 from ._packages import require
 from ._torchebm_named import Named

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..losses import denoising_loss
 from ..noise import Noise
 from ..perturb import perturb
-from ._draws import Source, output_like, widened
+from ._draws import Source
+from ._fits import output_like, widened
 from ._packages import require
 from ._torchebm_named import NamedLoss
 from ._torchebm_samplers import named_integrator

@@ -11,7 +11,8 @@ from torch import Tensor
 from .._checks import checked_number
 from ..energy import energy_score
 from ..losses import denoising_loss, score_matching, sliced_score_matching
-from ._draws import Normals, Source, add_noise, fitted
+from ._draws import Normals, Source, add_noise
+from ._fits import fitted
 from ._packages import require
 from ._torchebm_named import NamedLoss
 

@@ -24,9 +24,10 @@ from .._options import (
 from .._schemas import REDUCTIONS
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Source, add_noise, fitted, output_like, widened
+from ._draws import Draws, Source, add_noise
 from ._edm_losses import EDM2Loss, VELoss, VPLoss, stand_in
 from ._edm_samplers import ablation_sampler, edm_sampler
+from ._fits import fitted, output_like, widened
 from ._saved import Saved
 from ._stacked import StackedRandomGenerator
 

@@ -13,7 +13,8 @@ from .._checks import check_samples, check_tensor
 from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
-from ._draws import Draws, Normals, Source, add_noise, checked_scale, fitted, output_like, step, widened
+from ._draws import Draws, Normals, Source, add_noise, step
+from ._fits import checked_scale, fitted, output_like, widened
 from ._k_denoisers import (
     CompVisDenoiser,
     CompVisVDenoiser,

@@ -25,7 +25,8 @@ from .._options import check_callable
 from ..losses import denoising_loss, dsm_loss
 from ..noise import Noise
 from . import ncsnv2
-from ._draws import Draws, Source, add_noise, fitted, output_like
+from ._draws import Draws, Source, add_noise
+from ._fits import fitted, output_like
 from ._ncsn import check_labels, check_levels
 from ._ncsn_sliced import (
     anneal_sliced_score_estimation_vr,

@@ -21,18 +21,8 @@ from .._checks import check_like, check_samples, checked_number
 from .._modes import without_grad
 from .._options import check_callable, checked_count, checked_flag
 from ..losses import dsm_loss
-from ._draws import (
-    Draws,
-    Normals,
-    Source,
-    add_noise,
-    fitted,
-    noise_norms,
-    norms,
-    output_like,
-    step,
-    widened,
-)
+from ._draws import Draws, Normals, Source, add_noise, noise_norms, step
+from ._fits import fitted, norms, output_like, widened
 from ._ncsn import check_images, check_labels, check_levels, levels_of
 from ._ncsn_interpolation import anneal_Langevin_dynamics_interpolation
 

@@ -11,7 +11,8 @@ from compare import DTYPES
 
 import pyebm
 from pyebm import Noise
-from pyebm.integrations._draws import Draws, add_noise, noise_norms, norms, step, step_and_mean
+from pyebm.integrations._draws import Draws, add_noise, noise_norms, step, step_and_mean
+from pyebm.integrations._fits import norms
 
 SHAPE = (5, 3, 4, 4)
 NOISE = Noise(3, step=10, stream=2)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...noise import Noise
-from .._draws import Normals, broadcast, step
+from .._draws import Normals, step
+from .._fits import broadcast
 
 UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
 

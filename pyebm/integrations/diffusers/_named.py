@@ -10,7 +10,8 @@ from torch import Tensor
 from ..._checks import check_samples
 from ..._options import shown
 from ...noise import Noise
-from .._draws import Draws, Normals, Source, broadcast, fitted
+from .._draws import Draws, Normals, Source
+from .._fits import broadcast, fitted
 from .._packages import require
 from .._saved import Saved
 

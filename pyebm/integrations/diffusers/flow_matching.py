@@ -15,7 +15,8 @@ from ..._options import check_choice, checked_count, checked_flag
 from ..._streams import LEVELS, beside
 from ...losses import denoising_loss
 from ...noise import Noise
-from .._draws import Normals, add_noise, fitted, output_like
+from .._draws import Normals, add_noise
+from .._fits import fitted, output_like
 
 
 @dataclass(frozen=True)

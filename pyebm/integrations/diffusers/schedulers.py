@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..._options import checked_int, shown
 from ...noise import Noise
-from .._draws import Normals, broadcast, checked_scale, noise_norms, norms, step, step_and_mean, widened
+from .._draws import Normals, noise_norms, step, step_and_mean
+from .._fits import broadcast, checked_scale, norms, widened
 from ._named import Generator, Named, check_step
 
 from diffusers import schedulers as theirs  # isort: skip

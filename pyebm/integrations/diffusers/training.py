@@ -17,8 +17,9 @@ from ..._checks import check_samples, check_tensor, checked_number
 from ..._options import check_choice
 from ...losses import denoising_loss
 from ...noise import Noise
-from .._draws import Normals, fitted, output_like
+from .._draws import Normals
 from .._draws import add_noise as _mixed
+from .._fits import fitted, output_like
 
 
 @dataclass(frozen=True)

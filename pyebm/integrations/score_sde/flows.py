@@ -13,7 +13,8 @@ from ..._checks import check_samples, checked_number
 from ..._modes import in_mode, without_grad
 from ..._options import check_callable, check_choice, checked_flag
 from ...noise import Noise
-from .._draws import Draws, Source, step, widened
+from .._draws import Draws, Source, step
+from .._fits import widened
 from ._scores import PRIOR, ScoreFn, prior, score_of
 from ._sde import check_known, on_stream, ones_for
 from .sampling import ReverseDiffusionPredictor

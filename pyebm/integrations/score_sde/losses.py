@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..._checks import Coefficient, check_samples, checked_number
 from ..._options import check_callable, checked_flag
 from ...losses import denoising_loss
-from .._draws import Draws, Normals, Source, add_noise, fitted, output_like, widened
+from .._draws import Draws, Normals, Source, add_noise
+from .._fits import fitted, output_like, widened
 from ._sde import EVALUATION, TRAINING, check_known, is_exploding, on_stream, ones_for
 
 LossFn = Callable[[nn.Module, Tensor], Tensor]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._draws import Draws, Source, noise_norms, norms, step_and_mean, widened
+from .._draws import Draws, Source, noise_norms, step_and_mean
+from .._fits import norms, widened
 from ._scores import ScoreFn
 from ._sde import (
     CORRECTORS,
