@@ -26,6 +26,7 @@ import planted_gpu
 import planted_python
 
 ROOT = Path(__file__).resolve().parents[2]
+INTERPRETED = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
 SHARED = ("objects", "emulated", "ptx")  # folders of build/ in which everything is named by content
 
 
@@ -49,7 +50,7 @@ class Fault(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"TRITON_INTERPRET": "1"} if self.tests.startswith("interpreted_") else {}
+        return INTERPRETED if self.tests.startswith("interpreted_") else {}
 
 
 FAULTS = [
@@ -139,7 +140,7 @@ def plant(tree: Tree, fault: Fault, whole: bool) -> Found:
 
 def without_faults(tree: Tree, found: list[Found]) -> str:
     """What pytest says where a test that noticed a fault fails without it too."""
-    for environment in ({}, {"TRITON_INTERPRET": "1"}):
+    for environment in ({}, INTERPRETED):
         tests = {test for each in found if each.fault.environment == environment for test in each.by}
         if tests and (result := tree.test(sorted(tests), **environment))[0]:
             return result[2]
