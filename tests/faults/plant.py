@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -61,6 +62,24 @@ FAULTS = [
 ]
 
 
+# Processes that begin with torch imported, which takes as long as many tests.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["torch", "pytest"])
+
+
+def run_pytest(tree: str, command: list[str], environment: dict[str, str]) -> None:
+    """Run in a process of its own: leaves with pytest's exit status."""
+    import pytest
+
+    os.chdir(tree)
+    os.environ.update(environment, PYTHONPATH=tree)
+    sys.path.insert(0, tree)
+    with open("build/said", "w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        sys.exit(pytest.main(command))
+
+
 class Tree:
     """A copy of the tree, built, which imports its own package."""
 
@@ -100,10 +119,14 @@ class Tree:
 
     def test(self, tests: list[str], *options: str, **environment: str) -> tuple[int, list[str], str]:
         """The exit status, the tests that failed, and what pytest said."""
-        noted = self.path / ".pytest_cache/v/cache/lastfailed"
+        noted, said = self.path / ".pytest_cache/v/cache/lastfailed", self.path / "build/said"
         noted.unlink(missing_ok=True)
-        code, said = self.run("-m", "pytest", "-q", "--no-header", *options, *tests, **environment)
-        return code, list(json.loads(noted.read_text())) if noted.exists() else [], said[-5000:]
+        command = ["-q", "--no-header", *options, *tests]
+        process = FORKS.Process(target=run_pytest, args=(str(self.path), command, environment))
+        process.start()
+        process.join()
+        failed = list(json.loads(noted.read_text())) if noted.exists() else []
+        return process.exitcode or 0, failed, said.read_text()[-5000:]
 
     @contextmanager
     def planted(self, fault: Fault) -> Iterator[None]:
@@ -134,7 +157,11 @@ def plant(tree: Tree, fault: Fault, whole: bool) -> Found:
             return Found(fault, f"DOES NOT COMPILE\n{wrong}", [], time.monotonic() - begin)
         tests = [] if whole else fault.selection
         code, failed, said = tree.test(tests, "-x", **fault.environment)
-    verdict = {0: "MISSED", 1: "caught"}.get(code, "caught" if code < 0 else f"TESTS DID NOT RUN\n{said}")
+    verdict = f"TESTS DID NOT RUN\n{said}"
+    if code == 0:
+        verdict = "MISSED"
+    elif failed or code < 0:
+        verdict = "caught"
     return Found(fault, verdict, failed, time.monotonic() - begin)
 
 

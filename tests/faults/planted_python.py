@@ -9,11 +9,6 @@ PLANTED: Planted = {
             "rows=self.rows.narrow(0, 0, count)",
             "ops/test_chain samplers/test_samplers_schedules samplers/test_samplers_interrupt",
         ),
-        (
-            "value.shape[0] == n_steps != 1",
-            "value.shape[0] == n_steps",
-            "ops/test_chain ops/test_chain_input",
-        ),
     ],
     "pyebm/_composed/functions.py": [
         ("lanes[1:]:", "lanes[2:]:", "ops/test_energy targets/test_target_energy targets/test_targets"),
