@@ -40,7 +40,11 @@ def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
             implementation = backend[0] if isinstance(backend, tuple) else backend  # at any SIMD level
             tests[item.nodeid.partition("[")[0], implementation].append(item)
     out: set[pytest.Item] = set()
-    for same in tests.values():
+    for (_, implementation), same in tests.items():
+        if implementation not in (None, "cpu"):  # it knows nothing of torch's threads
+            alone = [item for item in same if item.callspec.params.get("threads", 1) == 1]
+            out |= set(same) - set(alone) if alone else set()
+            same = alone or same
         things = {_places([item.callspec.params[name] for item in same]) for name in same[0].callspec.params}
         varied = sorted(places for places in things if any(places))
         if len(varied) > 2:

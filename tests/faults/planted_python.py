@@ -21,14 +21,8 @@ PLANTED: Planted = {
     ],
     "pyebm/_denoising.py": [
         ("ids is None and z is None", "False", "pytorch/test_derivatives matrix/test_matrix"),
-        ("keep = reduction != 0 and", "keep = reduction > 1 and", "ops/test_losses_autograd"),
     ],
     "pyebm/_derivatives.py": [
-        (
-            "return REVERSE if grad and x is not None and x.requires_grad",
-            "return REVERSE if x is not None and x.requires_grad",
-            "pytorch/test_modes pytorch/test_inference_mode",
-        ),
         (
             "if _has_tangent(tensor):\n            break",
             "if False:\n            break",
