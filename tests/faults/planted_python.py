@@ -7,7 +7,7 @@ PLANTED: Planted = {
         (
             "rows=self.rows.narrow(0, first, count)",
             "rows=self.rows.narrow(0, 0, count)",
-            "ops/test_chain samplers/test_samplers_schedules samplers/test_samplers_interrupt",
+            "samplers/test_samplers_interrupt",
         ),
     ],
     "pyebm/_composed/functions.py": [
@@ -26,16 +26,15 @@ PLANTED: Planted = {
         (
             "if _has_tangent(tensor):\n            break",
             "if False:\n            break",
-            "pytorch/test_derivatives samplers/test_samplers_transforms",
+            "samplers/test_samplers_transforms",
         ),
     ],
     "pyebm/_name.py": [
         (
             "for first in range(0, n_steps, _BLOCK)",
             "for first in range(0, min(n_steps, _BLOCK), _BLOCK)",
-            "noise/test_noise ops/test_chain",
+            "noise/test_noise::test_a_walk_names_every_step",
         ),
-        ("if _lasting(copy[0]):", "if True:", "noise/test_noise pytorch/test_compile"),
         ("self._first_sample + batch > WORD", "self._first_sample > WORD", "noise/test_noise"),
     ],
     "pyebm/noise.py": [
@@ -51,9 +50,9 @@ PLANTED: Planted = {
         (
             "torch.where((diverged < 0) & (found >= 0), found + done, diverged, out=diverged)",
             "torch.where((diverged < 0) & (found >= 0), found, diverged, out=diverged)",
-            "ops/test_chain samplers/test_samplers_interrupt",
+            "samplers/test_samplers_interrupt",
         ),
-        ("name[2] += count", "name[2] += 0", "ops/test_chain samplers/test_samplers_interrupt"),
+        ("name[2] += count", "name[2] += 0", "samplers/test_samplers_interrupt"),
     ],
     "pyebm/diagnostics.py": [
         ("total += k0.sum() * (1 if i == j else 2)", "total += k0.sum()", "samplers/test_diagnostics"),
@@ -135,7 +134,7 @@ PLANTED: Planted = {
         (
             "self.middle = (10.0 * self.step_size).log()",
             "self.middle = self.step_size.log()",
-            "samplers/test_samplers_mass samplers/test_warmup_bits",
+            "samplers/test_warmup_bits samplers/test_samplers_mass",
         ),
         (
             "min(self.begun + done, self.warmup)",
@@ -173,7 +172,7 @@ PLANTED: Planted = {
         (
             "-2.0 * self.friction * h",
             "-self.friction * h",
-            "samplers/test_samplers samplers/test_samplers_laws",
+            "samplers/test_samplers_laws",
         ),
     ],
     "pyebm/targets/_learned.py": [
