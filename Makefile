@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # pytest's worker processes: one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow faults fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments gallery docs docs-serve wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments gallery docs docs-serve wheel clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -44,6 +44,7 @@ fuzz: $(VENV)/dev.stamp  ## random cases against docs/reliability.md's promises;
 test-slow: $(VENV)/dev.stamp  ## what `make test` leaves out: the tests that take minutes, and the rest of the cases
 	$(RUN) -m pytest -n $(WORKERS) --dist worksteal --slow --turn $(or $(TURN),0/1)
 
+.PHONY: faults
 faults: $(VENV)/dev.stamp  ## plant faults in a copy, one at a time: a test must notice each; FAULTS="--only kernels/"
 	$(RUN) tests/faults/plant.py $(FAULTS)
 

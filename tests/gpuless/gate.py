@@ -30,7 +30,6 @@ import pyebm
 from pyebm.targets import Gaussian, GaussianMixture
 
 LIMITS = Path(__file__).with_name("limits.json")
-LIMITED = "sm_90"  # the target whose instructions are counted
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SAMPLES = 64
 
@@ -163,7 +162,7 @@ CASES: dict[str, Op] = {
 
 
 # Chains are measured by the cost of a step.
-CHAINS = {LIMITED: KINDS}
+CHAINS = {"sm_90": KINDS}
 CHAIN_SIZES = (2, 100)
 LONG_SIZES = (3072, 3000)  # of coupled samples, which no tile holds: their state is in memory
 
@@ -193,43 +192,32 @@ def _dense(kind: str, components: int, size: int) -> None:
     pyebm.kernels.OPS["langevin_chain"](x, target._index, target._checked("gate", x), 1, 0.1, 1.0, _name())
 
 
-def tasks() -> list[tuple[str, str]]:
-    """(target, layout, or "" for chains and dense targets), of which each fits one process."""
-    return [
-        (target, layout)
-        for target in TARGETS
-        for layout in (*(LAYOUTS if target == LIMITED else (EVEN,)), "")
-    ]
-
-
-def measured(task: tuple[str, str]) -> dict[str, dict[str, object]]:
-    """{"case/kernel/dtype/size": Cost as a dict} for a target and a layout."""
+def measured(target: str) -> dict[str, dict[str, object]]:
+    """{"case/kernel/dtype/size": Cost as a dict} for a target."""
     import pyebm.kernels
 
-    target, layout = task
-    costs: dict[str, dict[str, object]] = {}
-    read = amd if target.startswith("gfx") else partial(nvidia, counted=target == LIMITED)
-
-    def add(case: str, dtype: torch.dtype, size: str, launch_all: Callable[[], None]) -> None:
-        with compiling(target) as launches:
-            launch_all()
-        for launch in launches:
-            key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{size}"
-            costs[key] = asdict(read(launch))
-
-    if layout:
-        samples, dtypes = LAYOUTS[layout]
+    costs = {}
+    read = amd if target.startswith("gfx") else partial(nvidia, counted=target == "sm_90")
+    for layout, (samples, dtypes) in LAYOUTS.items() if target == "sm_90" else [(EVEN, LAYOUTS[EVEN])]:
         for dtype in dtypes:
             for case, op in CASES.items():
-                add(case, dtype, layout, lambda op=op, dtype=dtype: op(pyebm.kernels.OPS, samples(dtype)))
-        return costs
+                with compiling(target) as launches:
+                    op(pyebm.kernels.OPS, samples(dtype))
+                for launch in launches:
+                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
+                    costs[key] = asdict(read(launch))
     for kind in CHAINS.get(target, ("double_well", "ackley")):
         for size in CHAIN_SIZES + (LONG_SIZES if kind in COUPLED else ()):
-            chain = partial(_chain, kind, size, torch.float32)
-            add(f"chain, {kind}", torch.float32, str(size), chain)
+            with compiling(target) as launches:
+                _chain(kind, size, torch.float32)
+            for launch in launches:
+                costs[f"chain, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
     for kind, (components, sizes) in DENSE.items():
         for size in sizes:
-            add(f"dense, {kind}", torch.float32, str(size), partial(_dense, kind, components, size))
+            with compiling(target) as launches:
+                _dense(kind, components, size)
+            for launch in launches:
+                costs[f"dense, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
     return costs
 
 
@@ -246,7 +234,7 @@ def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]
             found.append(
                 f"{cost.bytes_per_element} bytes an element by 128-bit accesses, the floor is {floor}"
             )
-    if target == LIMITED:
+    if target == "sm_90":
         limit = limits.get(key)
         if limit is None:
             return [*found, "no limit is committed for it; run with --write"]
@@ -259,17 +247,17 @@ def faults(target: str, key: str, cost: Cost, limits: dict[str, dict[str, float]
 
 
 def main() -> int:
-    results: dict[str, dict[str, dict[str, object]]] = {target: {} for target in TARGETS}
+    longest_first = sorted(TARGETS, key=lambda target: target != "sm_90")
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for (target, _), made in zip(tasks(), pool.map(measured, tasks()), strict=True):
-            results[target] |= made
+        found = dict(zip(longest_first, pool.map(measured, longest_first), strict=True))
+    results = {target: found[target] for target in TARGETS}
     costs = {
         target: {key: Cost(**values) for key, values in table.items()} for target, table in results.items()
     }
     if "--write" in sys.argv:
         limits = {
             key: {"registers": cost.registers, "instructions": round(cost.instructions + 0.05, 1)}
-            for key, cost in costs[LIMITED].items()
+            for key, cost in costs["sm_90"].items()
         }
         LIMITS.write_text(json.dumps(limits, indent=1) + "\n")
     limits = json.loads(LIMITS.read_text()) if LIMITS.exists() else {}
