@@ -50,7 +50,7 @@ PLANTED: Planted = {
         ("chunk.sample * parts + chunk.element / kChunk", "chunk.sample * parts", "ops/test_corrector_step"),
     ],
     "csrc/cpu/ops/leapfrog.cpp": [
-        ("place.round(chunk.count, work);", "", "ops/test_composed_ops"),
+        ("place.round(chunk.count, work);", "", "ops/test_metropolis_ops ops/test_narrow"),
     ],
     "csrc/cpu/ops/losses.cpp": [
         ("std::fill(losses + some, std::end(losses), 0.0);", "", "ops/test_losses"),

@@ -16,7 +16,14 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:::torch"),  # its own, while it compiles
 ]
-CELLS = [(column, call) for column in COLUMNS for call in CALLS if cell(call, column) is not NOT_APPLICABLE]
+# Compilations take most of the time; the plain columns of the same compilers run always.
+SLOW = ("compile, dynamic", "export, strict")
+CELLS = [
+    pytest.param(column, call, marks=pytest.mark.slow if column in SLOW else ())
+    for column in COLUMNS
+    for call in CALLS
+    if cell(call, column) is not NOT_APPLICABLE
+]
 
 
 @pytest.mark.parametrize(("column", "call"), CELLS)
