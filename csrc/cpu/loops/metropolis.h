@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "../simd/kernel_table.h"
+
 namespace pyebm {
 
 // The log of the acceptance: the energies' difference over the temperature, plus the difference of
@@ -15,11 +17,14 @@ inline double log_acceptance(double energy, double proposed, double temperature,
   return proposed == -kInfinity ? -kInfinity : (energy - proposed) / temperature + squares / scale;
 }
 
-// Whether log u < alpha. The bounds 1 - 1/u <= log u <= u - 1 decide most cases without the
-// logarithm. The answer is no where alpha is NaN.
-inline bool accepts(double alpha, double uniform) {
-  const bool surely = alpha > uniform - 1.0, perhaps = !(uniform * (1.0 - alpha) >= 1.0);
-  return surely | (!surely & perhaps && std::log(uniform) < alpha);
+// Writes whether log u < alpha for each of n <= kCalls proposals; no where alpha is NaN.
+inline void decide(int64_t n, const double* alpha, const float* uniforms, bool* accept) {
+  int16_t open[kCalls];
+  const int64_t count = chunk_kernels().accept_surely(n, alpha, uniforms, accept, open);
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t i = open[k];
+    accept[i] = std::log(static_cast<double>(uniforms[i])) < alpha[i];
+  }
 }
 
 }  // namespace pyebm
