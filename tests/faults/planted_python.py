@@ -22,13 +22,6 @@ PLANTED: Planted = {
     "pyebm/_denoising.py": [
         ("ids is None and z is None", "False", "pytorch/test_derivatives matrix/test_matrix"),
     ],
-    "pyebm/_derivatives.py": [
-        (
-            "if _has_tangent(tensor):\n            break",
-            "if False:\n            break",
-            "samplers/test_samplers_transforms",
-        ),
-    ],
     "pyebm/_name.py": [
         (
             "for first in range(0, n_steps, _BLOCK)",
@@ -60,8 +53,8 @@ PLANTED: Planted = {
     ],
     "pyebm/losses/_contrast.py": [
         (
-            "weights[len(x_data) :] = -model",
-            "weights[len(x_data) :] = model",
+            "weights[self.sizes[0] :] = -model[0]",
+            "weights[self.sizes[0] :] = model[0]",
             "training/test_contrastive training/test_fused_losses",
         ),
     ],
@@ -136,11 +129,6 @@ PLANTED: Planted = {
             "self.middle = self.step_size.log()",
             "samplers/test_warmup_bits samplers/test_samplers_mass",
         ),
-        (
-            "min(self.begun + done, self.warmup)",
-            "self.begun + done",
-            "samplers/test_samplers_resume samplers/test_states samplers/test_warmup_bits",
-        ),
     ],
     "pyebm/samplers/_stuck.py": [
         (
@@ -177,11 +165,6 @@ PLANTED: Planted = {
     ],
     "pyebm/targets/_learned.py": [
         (
-            "if not self._has_chain(backend, x) or _has_operations(x):",
-            "if not self._has_chain(backend, x):",
-            "targets/test_learned_in_pytorch",
-        ),
-        (
             "reading is None or not reading.still(net)",
             "reading is None",
             "targets/test_learned_follows targets/test_learned",
@@ -210,7 +193,7 @@ PLANTED: Planted = {
         ("image.double() * 127.5 + 128", "image.double() * 127.5 + 127.5", "pytorch/test_distributed_sample"),
     ],
     "pyebm/integrations/_edm_losses.py": [
-        ("weight=sigma.double() ** -2", "weight=sigma.double() ** -1", "integrations/test_edm_losses"),
+        ("sigma.double() ** -2", "sigma.double() ** -1", "integrations/test_edm_losses"),
         (
             "(s**2 + data**2) / (s * data) ** 2",
             "(s**2 + data**2) / (s * data)",
@@ -218,11 +201,6 @@ PLANTED: Planted = {
         ),
     ],
     "pyebm/integrations/_draws.py": [
-        (
-            "if self.count == 1:\n            return self.source",
-            "if self.count == 0:\n            return self.source",
-            "integrations/test_draws",
-        ),
         (
             "g.dtype is not x.dtype and g.dtype in FLOATS",
             "False",
@@ -239,12 +217,5 @@ PLANTED: Planted = {
     "pyebm/integrations/brownian.py": [
         ("node + (t < 0) * 2 ** (_DEPTH + 1)", "node", "integrations/test_brownian"),
         ("deviation * share", "deviation", "integrations/test_brownian"),
-    ],
-    "pyebm/integrations/torchebm.py": [
-        (
-            "noise_scale * (2 * step_size) ** 0.5, noise",
-            "noise_scale * step_size**0.5, noise",
-            "integrations/test_torchebm",
-        ),
     ],
 }
