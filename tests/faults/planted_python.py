@@ -174,8 +174,8 @@ PLANTED: Planted = {
         ("if within or value - lowest", "if value - lowest", "targets/test_normalisers"),
     ],
     "pyebm/distributed/_folder.py": [
-        ("if not whole or sums", "if sums", "pytorch/test_distributed_sample"),
-        ("if not ours or state.noise", "if state.noise", "pytorch/test_distributed_sample"),
+        ("if not whole or sums", "if sums", "pytorch/test_distributed_refusals"),
+        ("if not ours or state.noise", "if state.noise", "pytorch/test_distributed_refusals"),
     ],
     "pyebm/distributed/_ids.py": [
         (
