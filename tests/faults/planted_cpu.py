@@ -64,7 +64,11 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cpu/ops/network_gradient.cpp": [
-        ("grad_biases_ + sample * task.biases", "grad_biases_", "ops/test_network_gradient"),
+        (
+            "grad_biases_ + sample * task.biases",
+            "grad_biases_",
+            "ops/test_network_gradient training/test_learned_gradients",
+        ),
         ("weights.per_sample() ? sample + r : 0", "0", "ops/test_network_loss"),
     ],
     "csrc/cpu/ops/perturb.cpp": [

@@ -63,11 +63,6 @@ PLANTED: Planted = {
     ],
     "kernels/batch_sums.py": [
         (
-            "for first in range(0, tiles, BLOCK):",
-            "for first in range(0, 1, BLOCK):",
-            "interpreted_runs::test_sums",
-        ),
-        (
             "value = tl.sum(total, axis=1) * tl.full",
             "value = tl.sum(total, axis=1) + tl.full",
             "interpreted_triton::test_dsm_loss",
