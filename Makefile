@@ -40,8 +40,13 @@ test: $(VENV)/dev.stamp  ## the tests
 fuzz: $(VENV)/dev.stamp  ## random cases against docs/reliability.md's promises; CASES=1000000 for a night
 	$(RUN) tests/fuzz/fuzz.py $(FUZZ) --jobs $(shell nproc) --seed $(or $(SEED),$(shell date +%s)) $(if $(CASES),--cases $(CASES))
 
-test-slow: $(VENV)/dev.stamp  ## the tests that take minutes: statistics on 10^8 normals
-	$(RUN) -m pytest -m slow
+# TURN=3/20 runs the third of twenty parts of them.
+test-slow: $(VENV)/dev.stamp  ## what `make test` leaves out: the tests that take minutes, and the rest of the cases
+	$(RUN) -m pytest -n $(WORKERS) --dist worksteal --slow --turn $(or $(TURN),0/1)
+
+.PHONY: faults
+faults: $(VENV)/dev.stamp  ## plant faults in a copy, one at a time: a test must notice each; FAULTS="--only kernels/"
+	$(RUN) tests/faults/plant.py $(FAULTS)
 
 # k-diffusion and dctorch are installed without their requirements: numpy 1, and image tools that
 # the loss and samplers don't use.

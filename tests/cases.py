@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -27,6 +31,14 @@ assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 def name_of(value: object) -> str:
     """A test's id, such as 4x3x8x8 or float16."""
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value).removeprefix("torch.")
+
+
+def in_turn(things: Iterable[T]) -> list[tuple[T, torch.dtype]]:
+    """Each of the shapes or cases in float32, and in one of the other dtypes in turn."""
+    others = DTYPES[1:]
+    return [
+        (thing, dtype) for k, thing in enumerate(things) for dtype in (torch.float32, others[k % len(others)])
+    ]
 
 
 def normal(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from cases import DTYPES, SHAPES, name_of
+from choice import left_out
 
 import pyebm
 from pyebm import _ops
@@ -38,19 +39,31 @@ def _kernel_backends() -> Iterator[Any]:
             yield name, None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pyebm")
+    group.addoption("--slow", action="store_true", help="the tests and cases that a plain run leaves out")
+    group.addoption("--turn", default="0/1", metavar="K/N", help="with --slow: the K-th of N parts of them")
+
+
+@pytest.hookimpl(trylast=True)  # among those that -k and -m leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips tests that take minutes unless asked for by ``-m slow``, and tests of a device where
-    there is none."""
+    """Skips tests of a device where there is none, and leaves out slow tests and the cases beyond
+    choice.py's, or with --slow all others."""
     if not torch.cuda.is_available():
         no_device = pytest.mark.skip(reason="needs a CUDA device, and torch finds none here")
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(no_device)
-    if not config.getoption("markexpr"):
-        skip = pytest.mark.skip(reason="slow; run with -m slow")
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(skip)
+    if config.getoption("markexpr"):
+        return
+    rest = left_out(items) | {item for item in items if item.get_closest_marker("slow")}
+    kept = [item for item in items if item not in rest]
+    if config.getoption("slow"):
+        turn, parts = map(int, config.getoption("turn").split("/"))
+        kept = [item for item in items if item in rest][turn % parts :: parts]
+    run = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in run])
+    items[:] = kept
 
 
 def _marked(backend: tuple[str, str | None]) -> object:

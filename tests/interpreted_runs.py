@@ -6,14 +6,13 @@ from __future__ import annotations
 import pyebm.kernels
 import pytest
 import torch
-from cases import DTYPES, levels, name_of, normal
+from cases import in_turn, levels, name_of, normal
 from run_cases import CASES, NOISE, ODD_CASES, assert_close_sums, assert_the_references_bits, layouts
 
 OPS = pyebm.kernels.OPS
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "dtype"), in_turn(CASES), ids=str)
 def test_every_op(case, dtype):
     shape, *counts = case
     assert_the_references_bits(OPS, normal(*shape, dtype=dtype), *counts)
@@ -26,9 +25,8 @@ def test_strides(counts, dtype):
         assert_the_references_bits(OPS, x, *counts)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 @pytest.mark.parametrize("reduction", [1, 3])
-@pytest.mark.parametrize("case", [*ODD_CASES, CASES[5], CASES[8]], ids=str)
+@pytest.mark.parametrize(("case", "dtype"), in_turn([*ODD_CASES, CASES[5], CASES[8]]), ids=str)
 def test_sums(case, reduction, dtype):
     shape, *counts = case
     assert_close_sums(OPS, normal(*shape, dtype=dtype), *counts, reduction=reduction)

@@ -4,15 +4,16 @@ Not collected by itself: the interpreter has to be chosen before triton is impor
 test_triton.py runs this file in a process of its own, with TRITON_INTERPRET=1.
 """
 
+from itertools import product
+
 import pytest
 import torch
+from cases import DTYPES, in_turn
 from target_cases import COUPLED, make, start
 from torch import Tensor
 
 import pyebm
-from pyebm import _schemas
 
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # Empty batches; samples below a group of 4, a vector of 8 and a tile; several tiles of samples, and
 # several tiles in one sample; sizes that 2, 4, 8 or none of them divide.
 SHAPES = (
@@ -28,6 +29,10 @@ SHAPES = (
     (1, 2052),
     (1, 2310),
 )
+IN_TURN = pytest.mark.parametrize(("shape", "dtype"), in_turn(SHAPES), ids=str)
+# sum and mean are made by the kernels of batchmean.
+WAYS = [*product(("none", "sample", "batchmean"), (False, True)), ("sum", False), ("mean", False)]
+LOSSES = [(*case, *WAYS[(3 * k + i) % len(WAYS)]) for k, case in enumerate(in_turn(SHAPES)) for i in (0, 1)]
 NOISE = pyebm.Noise(2**63 + 12345, step=7, stream=2**32 - 1, first_sample=11)
 
 
@@ -70,15 +75,12 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def shape(request):
-    return request.param
-
-
+@IN_TURN
 def test_normals(shape, dtype):
     assert_same(lambda backend: NOISE.randn(shape, dtype=dtype, backend=backend))
 
 
+@IN_TURN
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_perturb(shape, dtype, per_sample):
     x = data(shape, dtype)
@@ -86,6 +88,7 @@ def test_perturb(shape, dtype, per_sample):
     assert_same(lambda backend: pyebm.perturb(x, sigma, NOISE, alpha=0.7, backend=backend))
 
 
+@IN_TURN
 def test_langevin_step(shape, dtype):
     x, score = data(shape, dtype), data(shape, dtype, seed=1)
     assert_same(lambda backend: pyebm.langevin_step(x, score, 0.1, NOISE, backend=backend))
@@ -98,6 +101,7 @@ def test_langevin_step(shape, dtype):
     assert_same(in_place)
 
 
+@IN_TURN
 def test_step_with_every_option(shape, dtype):
     x, score = data(shape, dtype), data(shape, dtype, seed=1)
     if x.numel():
@@ -134,11 +138,8 @@ def _loss_and_grad(loss, pred, *args, **kwargs):
     return value.detach(), grad
 
 
-@pytest.mark.parametrize("reduction", _schemas.REDUCTIONS)
-@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize(("shape", "dtype", "reduction", "per_sample"), LOSSES, ids=str)
 def test_dsm_loss(shape, dtype, reduction, per_sample):
-    if reduction in ("sum", "mean") and per_sample:
-        pytest.skip("the same kernels as batchmean")
     score = data(shape, dtype)
     sigma = levels(shape[0]) if per_sample else 0.3
     results = {

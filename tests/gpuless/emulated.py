@@ -3,8 +3,10 @@ for CPU tensors."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,8 @@ from torch.utils.cpp_extension import include_paths, library_paths
 
 from pyebm import _kinds, _op_checks, _ops, _schemas
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SOURCES = sorted((ROOT / "csrc/cuda").glob("*.cu"))
 HEADERS = [
     path
@@ -38,40 +41,61 @@ _NAMESPACE = "pyebm_cuda_emulated"
 def build(*flags: str, sources: list[Path] = SOURCES) -> Path:
     """Compile the CUDA sources for the CPU with these further flags, once for each content, and
     return the library."""
-    text = "\0".join([torch.__version__, *flags, *(path.read_text() for path in [*sources, *HEADERS])])
-    folder = ROOT / "build" / "emulated" / hashlib.sha256(text.encode()).hexdigest()[:16]
-    library = folder / "pyebm_cuda_emulated.so"
+    options = [*FLAGS, *(flags or ("-O2", "-g1")), "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    folder = ROOT / "build" / "emulated"
+    text = "\0".join([*options, *(path.read_text() for path in [*sources, *HEADERS])])
+    library = folder / _named_by(text) / "pyebm_cuda_emulated.so"
     if library.exists():
         return library
-    folder.mkdir(parents=True, exist_ok=True)
-    include = [f"-isystem{path}" for path in include_paths()] + [f"-I{ROOT / 'tests/gpuless'}"]
-    macros = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:  # pytest's other workers wait, and find it made
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            _link(
+                library, [flag for flag in flags if flag.startswith("-fsanitize")], _objects(options, sources)
+            )
+    return library
+
+
+def _objects(options: list[str], sources: list[Path]) -> list[str]:
+    """The sources' objects: compiled now, or before from the same contents."""
+    include = [f"-isystem{path}" for path in include_paths()] + [f"-I{HERE}"]
 
     def compile_one(source: Path) -> str:
-        made = str(folder / f"{source.stem}.o")
-        run(
-            "g++",
-            *FLAGS,
-            *(flags or ("-O2", "-g1")),
-            *macros,
-            *include,
-            "-x",
-            "c++",
-            "-c",
-            str(source),
-            "-o",
-            made,
-        )
-        return made
+        made = ROOT / f"build/emulated/{source.stem}-{_named_by(*options, *_with_headers(source))}.o"
+        if not made.exists():
+            partial = made.with_suffix(".partial")
+            run("g++", *options, *include, "-x", "c++", "-c", str(source), "-o", str(partial))
+            partial.rename(made)
+        return str(made)
 
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, sources))
-    linked = folder / "linking.so"
-    sanitizers = [flag for flag in flags if flag.startswith("-fsanitize")]
+        return list(pool.map(compile_one, sources))
+
+
+def _link(library: Path, sanitizers: list[str], objects: list[str]) -> None:
+    linked = library.with_name("linking.so")
     torch_libraries = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu", "-lc10"]
     run("g++", "-shared", *sanitizers, *objects, *torch_libraries, "-o", str(linked))
     linked.rename(library)
-    return library
+
+
+def _named_by(*texts: str) -> str:
+    return hashlib.sha256("\0".join([torch.__version__, *texts]).encode()).hexdigest()[:16]
+
+
+def _with_headers(source: Path) -> list[str]:
+    """The text of a source, and of all headers of ours that it includes."""
+    found: dict[Path, str] = {}
+    left = [source]
+    while left:
+        path = left.pop()
+        if path not in found:
+            found[path] = path.read_text()
+            for name in re.findall(r'#include "([^"]+)"', found[path]):
+                places = ((room / name).resolve() for room in (path.parent, HERE))
+                left += [place for place in places if place.exists()]
+    return [found[path] for path in sorted(found)]
 
 
 def run(*command: str) -> None:

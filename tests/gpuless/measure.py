@@ -77,10 +77,13 @@ def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, tu
     return throughput.count(throughput.usual_path(lines, wanted), elements * turns)
 
 
-def nvidia(launch: Launch) -> Cost:
+def nvidia(launch: Launch, counted: bool = True) -> Cost:
+    """counted: whether to count instructions, which takes as long as a compilation."""
     compiled = launch.compiled
     elements, turns = _elements_a_thread(launch)
     ptx = compiled.asm["ptx"]
+    shares: dict[str, float] = {}
+    cost, lines = throughput.Count(0, 0, 0, ""), []
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
         cubin.write(compiled.asm["cubin"])
         cubin.flush()
@@ -90,22 +93,16 @@ def nvidia(launch: Launch) -> Cost:
                 r"(REG|STACK|SHARED|LOCAL):(\d+)", _tool("cuobjdump", "-res-usage", cubin.name)
             )
         }
-        sass = _tool("nvdisasm", "-c", cubin.name)
-    (lines,) = throughput.functions(sass).values()
-    hot = list(
-        itertools.takewhile(lambda line: not line.startswith("$"), lines)
-    )  # the square root's slow path follows
-    shares = {}
-    if launch.name in ("gather_kernel", "product_kernel"):
-        made, products, shares = loops.path(lines, launch)
-        cost = throughput.count(made, products)
-    else:
-        cost = _usual(launch, lines, hot, elements, turns)
+        local = usage["STACK"] + usage["LOCAL"]
+        if counted or local:
+            (lines,) = throughput.functions(_tool("nvdisasm", "-c", cubin.name)).values()
+    if counted:
+        cost, shares = _counted(launch, lines, elements, turns)
     wide = len(re.findall(r"(?:ld|st)\.global\S*\.(?:v4\.b32|v2\.b64)", ptx))
     return Cost(
         registers=usage["REG"],
         shared=compiled.metadata.shared,
-        local=usage["STACK"] + usage["LOCAL"],
+        local=local,
         local_accesses=sum(
             throughput.opcode(line) in ("LDL", "STL") for line in lines if not line.endswith(":")
         ),
@@ -119,6 +116,19 @@ def nvidia(launch: Launch) -> Cost:
         forbidden=_forbidden(ptx, fused=launch.name in FUSED),
         parts=shares,
     )
+
+
+def _counted(
+    launch: Launch, lines: list[str], elements: float, turns: int
+) -> tuple[throughput.Count, dict[str, float]]:
+    """The instructions for an element, and of a dense target's product those of each loop."""
+    if launch.name in ("gather_kernel", "product_kernel"):
+        made, products, shares = loops.path(lines, launch)
+        return throughput.count(made, products), shares
+    hot = list(
+        itertools.takewhile(lambda line: not line.startswith("$"), lines)
+    )  # the square root's slow path follows
+    return _usual(launch, lines, hot, elements, turns), {}
 
 
 def amd(launch: Launch) -> Cost:

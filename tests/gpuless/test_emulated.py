@@ -171,6 +171,7 @@ def test_under_the_thread_sanitizer():
     assert "equal" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="asks g++ for x86's fused multiply-add"
 )
@@ -186,6 +187,7 @@ def test_a_fused_multiply_add_is_noticed():
     assert "AssertionError" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "right"), [(["-O2"], True), (["-O2", "-DPYEBM_PLANT_32_BIT_OFFSET"], False)], ids=str
 )

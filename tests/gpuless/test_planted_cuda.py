@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from emulated import FLAGS, ROOT
 
+pytestmark = pytest.mark.slow  # compiles each, and changes only with the emulator
+
 SANITIZERS = {"none": [], "address": ["-fsanitize=address,undefined"], "thread": ["-fsanitize=thread"]}
 ORDERS = range(9)
 

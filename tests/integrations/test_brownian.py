@@ -110,3 +110,9 @@ def test_what_it_refuses():
         BrownianTreeNoiseSampler(X, 0.03, 14.6, 1)(1.0, 1.0)
     with pytest.raises(ValueError, match="noise must be at step 0"):
         BrownianPath(X, Noise(0, step=1))
+
+
+def test_the_path_before_0_is_independent_of_the_path_after_it():
+    path = BrownianPath(torch.zeros(2000, 1), Noise(3))
+    before, after = (path.increment(0.0, t).flatten() for t in (-0.7, 0.7))
+    assert torch.corrcoef(torch.stack((before, after)))[0, 1].abs() < 0.1

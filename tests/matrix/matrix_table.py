@@ -13,8 +13,10 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import adapter_calls  # noqa: F401  (its calls are registered by the import)
+import pytest
 from calls import CALLS, Call
 from columns import COLUMNS
 
@@ -111,10 +113,14 @@ def cell(call: str, column: str) -> Cell:
     return RIGHT
 
 
-def cells(wanted: Callable[[Call], bool]) -> list[tuple[str, str]]:
-    """The applicable cells of the calls that are wanted: (column, call)."""
+# Compilations take most of the time; the plain columns of the same compilers run always.
+SLOW = ("compile, dynamic", "export, strict")
+
+
+def cells(wanted: Callable[[Call], bool]) -> list[Any]:
+    """The applicable cells of the calls that are wanted, as parameters: (column, call)."""
     return [
-        (column, name)
+        pytest.param(column, name, marks=pytest.mark.slow if column in SLOW else ())
         for column in COLUMNS
         for name, call in CALLS.items()
         if wanted(call) and cell(name, column) is not NOT_APPLICABLE

@@ -281,3 +281,11 @@ def test_bad_input(call, error, message):
 def test_the_last_sample_id_works(backend):
     last = Noise(0, first_sample=WORD - 2).randn((2, 3), backend=backend)
     assert_equal(last, Noise(0, sample_ids=[WORD - 2, WORD - 1]).randn((2, 3)))
+
+
+def test_a_walk_names_every_step():
+    noise, x = Noise(3, step=5, stream=2, first_sample=7), torch.zeros(2, 3)
+    walked = list(noise._walk(1030, x))  # more than the names of one block
+    assert [one.step for one in walked] == list(range(5, 1035))
+    for k in (0, 1023, 1024, 1029):
+        assert_equal(walked[k].randn(x.shape), noise.at(step=5 + k).randn(x.shape))

@@ -12,7 +12,6 @@ from cases import DTYPES, assert_equal, normal
 from torch import Tensor
 
 import pyebm
-from pyebm import _ops
 from pyebm.reference import OPS as REFERENCE
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
@@ -24,18 +23,7 @@ NAME = torch.tensor([3, 5, 2, 1])
 NAN = math.nan
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def level(request: pytest.FixtureRequest):
-    before = _ops.simd()
-    try:
-        _ops.simd(request.param)
-    except ValueError:
-        pytest.skip("not on this machine")
-    yield
-    _ops.simd(before)
-
-
-every_level = pytest.mark.usefixtures("level")
+every_level = pytest.mark.usefixtures("simd")
 
 
 # (shape, how many values a coefficient has): per sample, token and element. Runs have one element

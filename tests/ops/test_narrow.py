@@ -10,21 +10,10 @@ from torch import Tensor
 
 from pyebm import Noise, _ops, denoising_loss, dsm_loss, langevin_step, perturb
 
-pytestmark = pytest.mark.usefixtures("poison", "one_thread")
+pytestmark = pytest.mark.usefixtures("poison", "one_thread", "simd")
 
 LANES = 16
 WIDTHS = (1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 48)
-
-
-@pytest.fixture(params=["baseline", "avx2", "avx512"], autouse=True)
-def level(request: pytest.FixtureRequest):
-    before = _ops.simd()
-    try:
-        _ops.simd(request.param)
-    except ValueError:
-        pytest.skip("not on this machine")
-    yield
-    _ops.simd(before)
 
 
 def sums_in_order(terms: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import pyebm
 HERE = Path(__file__).parents[1]
 triton = pytest.importorskip("triton")
 gpu = pytest.mark.gpu
+INTERPRETED = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}  # its operations are small
 
 
 def python(code, **environment):
@@ -53,7 +54,7 @@ def test_interpreted():
     ]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", SOME],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, **INTERPRETED},
         capture_output=True,
         text=True,
         check=False,
@@ -83,7 +84,7 @@ def test_interpreted_dense_targets():
             *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
             *("-W", "ignore::RuntimeWarning", *files, "-k", DENSE),  # numpy's, about NaN
         ],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        env={**os.environ, **INTERPRETED},
         capture_output=True,
         text=True,
         check=False,

@@ -46,20 +46,13 @@ def test_bits_of_the_reference(kind, shape, dtype):
     assert_equal(both(KERNEL, target, x, torch.float32)[0], energy.float())
 
 
-@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_at_every_simd_level(kind, level, dtype):
-    target, x, best = make(kind, 37), start((50, 37), dtype), _ops.simd()
-    want = both(KERNEL, target, x)
-    try:
-        _ops.simd(level)
-    except ValueError:
-        pytest.skip(f"no {level} here")
-    try:
-        got = both(KERNEL, target, x)
-    finally:
-        _ops.simd(best)
-    for ours, theirs in zip(got, want, strict=True):
+@pytest.mark.usefixtures("simd")
+def test_the_same_at_every_simd_level(kind, dtype):
+    target, x = make(kind, 37), start((50, 37), dtype)
+    got = both(KERNEL, target, x)
+    _ops.simd("baseline")  # the fixture takes the level back
+    for ours, theirs in zip(got, both(KERNEL, target, x), strict=True):
         assert_equal(ours, theirs)
 
 

@@ -1,0 +1,58 @@
+"""Which cases of a test run: where three things or more vary, enough for every two of their values
+to meet, with each implementation. The other cases run with --slow.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import pytest
+
+Case = tuple[int, ...]  # the place of each varied thing's value in its list
+
+
+def pairs_of(case: Case) -> set[tuple[int, int, int, int]]:
+    """The pairs of values that meet in a case."""
+    return {(i, case[i], j, case[j]) for i, j in combinations(range(len(case)), 2)}
+
+
+def pairwise(cases: Sequence[Case]) -> list[int]:
+    """The places of some cases in which every pair of values meets that meets in any case. First
+    those that have the most pairs that are new, so that few are needed."""
+    left = [pairs_of(case) for case in cases]
+    chosen, met = [], set()
+    for least in range(max(map(len, left), default=0), 0, -1):
+        for place, pairs in enumerate(left):
+            if len(pairs) >= least and len(new := pairs - met) >= least:
+                met |= new
+                chosen.append(place)
+    return chosen
+
+
+def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
+    """The cases that a run can do without."""
+    tests = defaultdict(list)
+    for item in items:
+        if spec := getattr(item, "callspec", None):
+            backend = spec.params.get("backend")
+            implementation = backend[0] if isinstance(backend, tuple) else backend  # at any SIMD level
+            tests[item.nodeid.partition("[")[0], implementation].append(item)
+    out: set[pytest.Item] = set()
+    for (_, implementation), same in tests.items():
+        if implementation not in (None, "cpu"):  # it knows nothing of torch's threads
+            alone = [item for item in same if item.callspec.params.get("threads", 1) == 1]
+            out |= set(same) - set(alone) if alone else set()
+            same = alone or same
+        things = {_places([item.callspec.params[name] for item in same]) for name in same[0].callspec.params}
+        varied = sorted(places for places in things if any(places))
+        if len(varied) > 2:
+            out |= set(same) - {same[k] for k in pairwise(list(zip(*varied, strict=True)))}
+    return out
+
+
+def _places(values: list[object]) -> Case:
+    """Each value's place among the different ones; they may be unhashable, and are not copied."""
+    first: dict[int, int] = {}
+    return tuple(first.setdefault(id(value), len(first)) for value in values)

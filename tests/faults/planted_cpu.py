@@ -1,0 +1,128 @@
+"""Faults for csrc/cpu: {file: [(old text, new text, tests that must fail)]}."""
+
+Planted = dict[str, list[tuple[str, str, str]]]
+
+PLANTED: Planted = {
+    "csrc/cpu/loops/affine_step.h": [
+        ("std::sqrt(2.0 * step_size[i]", "std::sqrt(step_size[i]", "ops/test_langevin"),
+        ("m ? m + at : nullptr, of[0]", "m, of[0]", "ops/test_coefficient_runs"),
+    ],
+    "csrc/cpu/loops/batch_mean.h": [
+        (
+            "values[0] / static_cast<double>(count)",
+            "values[0] / static_cast<double>(width)",
+            "ops/test_corrector_step",
+        ),
+    ],
+    "csrc/cpu/loops/chain.h": [
+        ("if (every_ && (step + 1) % every_ == 0)", "if (every_ && step % every_ == 0)", "ops/test_chain"),
+        ("if (first < 0 && !kernels", "if (!kernels", "ops/test_chain"),
+    ],
+    "csrc/cpu/loops/losses.h": [
+        ("reduction == kMean ? samples * elements", "reduction == kMean ? elements", "ops/test_losses"),
+    ],
+    "csrc/cpu/loops/network_pack.h": [
+        (
+            "pack(weights, room, goes_back);",
+            "pack(weights, room, net.is_energy);",
+            "ops/test_network_gradient",
+        ),
+    ],
+    "csrc/cpu/loops/runs.h": [
+        (
+            "filled_ = std::max(filled_, chunk.rows);",
+            "filled_ = kAtOnce;",
+            "ops/test_narrow ops/test_coefficient_runs",
+        ),
+    ],
+    "csrc/cpu/ops/corrector.cpp": [
+        ("z * z / (g * g) * factor", "z / g * factor", "ops/test_corrector_step"),
+        ("chunk.sample * parts + chunk.element / kChunk", "chunk.sample * parts", "ops/test_corrector_step"),
+    ],
+    "csrc/cpu/ops/leapfrog.cpp": [
+        ("place.round(chunk.count, work);", "", "ops/test_metropolis_ops ops/test_narrow"),
+    ],
+    "csrc/cpu/ops/losses.cpp": [
+        ("std::fill(losses + some, std::end(losses), 0.0);", "", "ops/test_losses"),
+    ],
+    "csrc/cpu/ops/metropolis.cpp": [
+        ("sizes[b] = m < warmup", "sizes[b] = m <= warmup", "ops/test_metropolis_ops"),
+    ],
+    "csrc/cpu/ops/metropolis_chain.cpp": [
+        ("tests_(given.noise.on_stream(1))", "tests_(given.noise)", "ops/test_metropolis_chain"),
+        (
+            "for (int64_t i = 1; i < n_leapfrog_; ++i)",
+            "for (int64_t i = 0; i < n_leapfrog_; ++i)",
+            "ops/test_metropolis_chain",
+        ),
+    ],
+    "csrc/cpu/ops/network.cpp": [
+        (
+            "double* of_block = energy ? energies.data() + block.sample",
+            "double* of_block = energy ? energies.data()",
+            "ops/test_network_ops",
+        ),
+    ],
+    "csrc/cpu/ops/network_gradient.cpp": [
+        (
+            "grad_biases_ + sample * task.biases",
+            "grad_biases_",
+            "ops/test_network_gradient training/test_learned_gradients",
+        ),
+        ("weights.per_sample() ? sample + r : 0", "0", "ops/test_network_loss"),
+    ],
+    "csrc/cpu/ops/perturb.cpp": [
+        ('runs[1].require("perturb", "sigma", false);', "", "ops/test_bad_coefficients ops/test_perturb"),
+    ],
+    "csrc/cpu/ops/predictor_corrector.cpp": [
+        (
+            "draw(chunk, k, 1 + j), sums",
+            "draw(chunk, k, j), sums",
+            "samplers/test_one_launch samplers/test_predictor_corrector",
+        ),
+        (
+            "if (corrector == times.correctors - 1) {",
+            "if (corrector == 0) {",
+            "samplers/test_one_launch samplers/test_predictor_corrector",
+        ),
+    ],
+    "csrc/cpu/ops/targets.cpp": [
+        ("static_cast<float>(sum + args.constant)", "static_cast<float>(sum)", "targets/test_target_energy"),
+        (
+            "for (int64_t k = 1; k < each; ++k)",
+            "for (int64_t k = 1; k < std::min<int64_t>(each, 2); ++k)",
+            "targets/test_target_energy",
+        ),
+    ],
+    "csrc/cpu/ops/underdamped_chain.cpp": [
+        ("(per_step ? k * kCount : 0)", "0", "samplers/test_one_launch"),
+        ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
+    ],
+    "csrc/cpu/simd/chunk_kernels.h": [
+        ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_narrow"),
+    ],
+    "csrc/cpu/simd/network_activations.h": [
+        (
+            "third = u > 0 ? -lean : lean;",
+            "third = lean;",
+            "ops/test_network_loss training/test_learned_gradients",
+        ),
+    ],
+    "csrc/cpu/simd/network_hvp.h": [
+        ("scale(n, 2 * net.quadratic,", "scale(n, net.quadratic,", "ops/test_network_hvp"),
+    ],
+    "csrc/cpu/simd/target_kernels.h": [
+        (
+            "has_after[(row + 1) * samples.width - 1] = 0;",
+            "has_after[samples.width - 1] = 0;",
+            "targets/test_targets",
+        ),
+    ],
+    "csrc/cpu/simd/loss_kernels.h": [
+        (
+            "out[i] = (of.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
+            "out[i] = (of.grad * r) * grad_output[row];",
+            "ops/test_losses_autograd",
+        ),
+    ],
+}
