@@ -16,8 +16,11 @@ if __name__ != "pyebm.kernels":
 import triton
 
 from .chain import langevin_chain
+from .corrector import corrector_step
 from .langevin import affine_step, langevin_step
+from .leapfrog import leapfrog
 from .losses import denoising_grad, denoising_loss, scale_
+from .metropolis import dual_averaging, metropolis
 from .noise import normal_, uniform_
 from .perturb import perturb
 from .targets import target_score
@@ -49,5 +52,9 @@ OPS: dict[str, Callable[..., None]] = {
         scale_,
         target_score,
         langevin_chain,
+        corrector_step,
+        leapfrog,
+        metropolis,
+        dual_averaging,
     )
 }

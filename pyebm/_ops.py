@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _composed, _kinds, _op_checks
+from . import _kinds, _op_checks
 from ._schemas import OPS, SCHEMAS
 
 _library = torch.library.Library("pyebm", "DEF")
@@ -74,7 +74,8 @@ _why_no_cpu = _load()
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
 _OPS_OF_CUDA = (
     *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
-    *("denoising_loss", "denoising_grad", "scale_"),
+    *("denoising_loss", "denoising_grad", "scale_", "leapfrog"),
+    *("metropolis", "dual_averaging", "corrector_step"),
 )
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"
@@ -146,11 +147,10 @@ def _checked(ops: dict[str, Callable[..., None]]) -> dict[str, Callable[..., Non
 
 
 class Table(dict[str, Callable[..., None]]):
-    """A backend's ops by name: its kernels, and the composed operations in the place of those that
-    it lacks. A look-up of an op that has neither raises an error that says so."""
+    """A backend's ops by name. A look-up of an op that it lacks raises an error that says so."""
 
     def __init__(self, backend: str, kernels: dict[str, Callable[..., None]]) -> None:
-        super().__init__(_checked(_composed.around(kernels)) | kernels)
+        super().__init__(kernels)
         self.backend = backend
 
     def __missing__(self, op: str) -> Callable[..., None]:
@@ -184,9 +184,6 @@ def _reference() -> dict[str, Callable[..., None]]:
 
 
 def _on_cuda(name: str) -> Callable[..., None]:
-    if name not in _OPS_OF_CUDA and name in _ON_CUDA:
-        return _ON_CUDA[name]
-
     def run(*args: Any, **kwargs: Any) -> None:
         _triton()[name](*args, **kwargs)
 

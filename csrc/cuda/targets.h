@@ -205,12 +205,6 @@ __device__ __forceinline__ void score_elements(const TargetNumbers<T>& in, const
   each.score(at, x, out);
 }
 
-// The value as a tensor of dtype S holds it.
-template <class S>
-__device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
-  return widened(narrowed<S>(value));
-}
-
 template <class T>
 TargetNumbers<T> checked_target(const Call& call, int64_t target, const Tensor& params, const Tensor& x) {
   const int64_t elements = elements_of(x), count = params.numel();

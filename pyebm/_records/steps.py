@@ -87,8 +87,7 @@ class AffineStep(NamedTuple):
 
 class CorrectorStep(NamedTuple):
     """A Langevin step in place, of size factor |z|^2 / |score|^2, where z is the step's own noise.
-    The norms are each sample's own or, with ``together``, their means over the batch. It runs where
-    metropolis does."""
+    The norms are each sample's own or, with ``together``, their means over the batch."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE]

@@ -7,7 +7,7 @@
 
 #include "../loops/chain.h"
 #include "../loops/density.h"
-#include "../loops/metropolis.h"
+#include "../../common/metropolis.h"
 
 namespace pyebm {
 namespace {

@@ -219,7 +219,7 @@ void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* t
 
 void probabilities(int64_t n, const double* x, double* out) {
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) out[i] = x[i] == x[i] ? exponential(x[i] < 0 ? x[i] : 0.0) : 0.0;
+  for (int64_t i = 0; i < n; ++i) out[i] = probability(x[i]);
 }
 
 void exponentials(int64_t n, const double* x, double* out) {

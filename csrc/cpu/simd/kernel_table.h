@@ -9,6 +9,7 @@
 
 #include "../../common/langevin.h"
 #include "../../common/losses.h"
+#include "../../common/metropolis.h"
 #include "../../common/targets.h"
 #include "network.h"
 

@@ -1,0 +1,122 @@
+"""The samplers' ops on every backend that has kernels of them: the reference's bits, whose sums
+have the CPU's order."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from cases import DTYPES, assert_equal, levels, name_of, normal
+
+from pyebm import Noise, _ops, reference
+
+pytestmark = pytest.mark.usefixtures("poison")
+# Samples of one lane each; of all lanes, cut; of several spans, the last of them cut; in rows
+# that are not aligned; several dimensions; nothing.
+SHAPES = [(0, 3), (4, 0), (300, 1), (70, 2), (9, 37), (5, 3, 7, 3), (3, 1024), (2, 1027), (2, 2500)]
+
+
+@pytest.fixture
+def ops(backend):
+    if backend == "cpu":
+        pytest.skip("the CPU's kernels have tests of their own")
+    return _ops.kernels(backend, torch.empty(0))
+
+
+def same(results, expected):
+    for ours, theirs in zip(results, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def transposed(x):
+    return x.mT.contiguous().mT if x.dim() > 2 else x
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["number", "rows"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("shape", SHAPES, ids=name_of)
+def test_leapfrog(ops, shape, dtype, rows):
+    eps = levels(shape[0], dtype=torch.float64) if rows else None
+    base, from_p, score = (normal(*shape, dtype=dtype, seed=k) for k in range(3))
+    made = []
+    for op in (ops["leapfrog"], reference.OPS["leapfrog"]):
+        x, p = torch.empty_like(base), torch.empty_like(base)
+        op(x, from_p, 0.37, None, base, None, eps)
+        first = x.clone()
+        op(x, p, 0.37, transposed(score), None, from_p, eps)
+        second = x.clone()
+        op(x, p, 0.37, score, None, None, eps)
+        made.append((first, second, x, p))
+    same(*made)
+
+
+def proposals(shape, dtype):
+    """Returns [x, score, energy, accepted, accept, log_alpha], [proposal, its score, its energy],
+    and two momenta: near each other, so that some move."""
+    batch = shape[0]
+    x, score, *rest = (normal(*shape, dtype=dtype, seed=k) for k in range(6))
+    y, new_score, first, last = ((x + 0.02 * each).to(dtype) for each in rest)
+    energy, proposed = (normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in (6, 7))
+    if batch > 4:
+        proposed[1], proposed[2], proposed[3] = math.nan, math.inf, -math.inf
+    accepted, accept = torch.arange(batch), torch.zeros(batch, dtype=torch.bool)
+    held = [x, score, energy, accepted, accept, torch.empty(batch, dtype=torch.float64)]
+    return held, [y, new_score, proposed], [transposed(first), last]
+
+
+@pytest.mark.parametrize("of", ["mala", "hmc"])
+@pytest.mark.parametrize("rows", [False, True], ids=["number", "rows"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("shape", SHAPES, ids=name_of)
+def test_metropolis(ops, shape, dtype, rows, of):
+    batch = shape[0]
+    noise = Noise(torch.arange(batch) % 3, sample_ids=torch.arange(batch).flip(0), step=2, stream=1)
+    named = noise if rows else Noise(3, step=7)
+    name, seeds, ids = named._named(batch, torch.empty(batch))
+    step, scale = (levels(batch, seed=k, dtype=torch.float64) for k in (1, 2)) if rows else (None, None)
+    made = []
+    for op in (ops["metropolis"], reference.OPS["metropolis"]):
+        held, given, momenta = proposals(shape, dtype)
+        pair = momenta if of == "hmc" else (None, None)
+        op(*held, *given, 0.3, 2.7, 1.3, name, *pair, step, scale, seeds, ids)
+        made.append(held)
+    same(*made)
+    if batch == 300:
+        assert 0.1 < made[0][4].double().mean() < 0.9
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["sample", "batch"])
+@pytest.mark.parametrize("batch", [0, 1, 5, 300, 1025, 9000])
+def test_dual_averaging(ops, batch, together):
+    made = []
+    for op in (ops["dual_averaging"], reference.OPS["dual_averaging"]):
+        step_size, log_average, gap, log_alpha, middle = (
+            normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in range(5)
+        )
+        log_alpha[:1] = math.nan if batch > 1 else -0.5
+        held, seen = (step_size, log_average, gap, torch.zeros((), dtype=torch.float64)), []
+        for _ in range(4):  # the last step is beyond the warm-up
+            op(*held, log_alpha, middle, 3, 0.6, together)
+            seen += [each.clone() for each in held]
+        made.append(seen)
+    same(*made)
+    assert made[0][-1] == 4
+
+
+@pytest.mark.parametrize("options", [False, True], ids=["plain", "options"])
+@pytest.mark.parametrize("together", [False, True], ids=["sample", "batch"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("shape", [each for each in SHAPES if 0 not in each[1:]], ids=name_of)
+def test_corrector_step(ops, shape, dtype, together, options):
+    x, score = normal(*shape, dtype=dtype), transposed(normal(*shape, dtype=dtype, seed=1))
+    name, tail = Noise(3, first_sample=7, step=2)._name, ()
+    if options:
+        noise = Noise(torch.arange(shape[0]) % 3, sample_ids=torch.arange(shape[0]).flip(0), step=2)
+        name, seeds, ids = noise._named(shape[0], torch.empty(shape))
+        tail = (normal(*shape, seed=4) > 0, -0.5, None, seeds, ids)
+    made = []
+    for op in (ops["corrector_step"], reference.OPS["corrector_step"]):
+        made.append(x.clone())
+        op(made[-1], score, 0.3, name, together, *tail)
+    assert_equal(*made)
