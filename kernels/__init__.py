@@ -23,7 +23,7 @@ from .losses import denoising_grad, denoising_loss, scale_
 from .metropolis import dual_averaging, metropolis
 from .noise import normal_, uniform_
 from .perturb import perturb
-from .targets import target_score
+from .targets import target_energy, target_score
 
 # The first and the last Triton that the tests have run with; docs/gpu-kernels.md says which tests.
 TESTED = ((3, 6), (3, 9))
@@ -51,6 +51,7 @@ OPS: dict[str, Callable[..., None]] = {
         denoising_grad,
         scale_,
         target_score,
+        target_energy,
         langevin_chain,
         corrector_step,
         leapfrog,

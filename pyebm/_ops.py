@@ -75,7 +75,7 @@ _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
 _OPS_OF_CUDA = (
     *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
     *("denoising_loss", "denoising_grad", "scale_", "leapfrog"),
-    *("metropolis", "dual_averaging", "corrector_step"),
+    *("metropolis", "dual_averaging", "corrector_step", "target_energy"),
 )
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"

@@ -39,15 +39,14 @@ __global__ void __launch_bounds__(kThreads) norms_kernel(Compute<S>* partial,  /
   }
 }
 
-// |z| or |g| of a sample.
+// |z| and |g| of each sample.
 template <class T>
-struct Norm {
-  const T* partial;  // [samples, parts]
-  int64_t parts;
-  __device__ __forceinline__ double operator()(int64_t b) const {
-    return sqrt_rounded(sum_of_spans(partial, b, parts));
-  }
-};
+__global__ void __launch_bounds__(kThreads) root_kernel(double* norms,     // [2, samples]
+                                                        const T* partial,  // [2, samples, parts]
+                                                        Spans spans) {     // the parts of the samples
+  const int64_t k = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (k < 2 * spans.samples) norms[k] = sqrt_rounded(sum_of_spans(partial, k, spans.parts));
+}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) size_kernel(double* step_size,  // [samples]
@@ -86,8 +85,11 @@ void corrector_step(const args::CorrectorStep& args) {
                   noise, spans, layout);
     });
     if (args.together) {
-      const Tensor z = batch_mean(call, x, samples, Norm<T>{partial, spans.parts}),
-                   g = batch_mean(call, x, samples, Norm<T>{partial + spans.count(), spans.parts});
+      const Tensor norms = workspace<double>(x, 2 * samples);
+      double* of_noise = pointer<double>(norms);
+      call.launch(root_kernel<T>, ceil_div(2 * samples, kThreads), of_noise, partial, spans);
+      const Tensor z = batch_mean(call, x, of_noise, samples),
+                   g = batch_mean(call, x, of_noise + samples, samples);
       call.launch(common_size_kernel, 1, pointer<double>(sizes), pointer<double>(z), pointer<double>(g),
                   args.factor);
     } else {

@@ -146,10 +146,12 @@ void metropolis(const args::Metropolis& args) {
   });
 }
 
-struct Probability {
-  const double* log_alpha;
-  __device__ __forceinline__ double operator()(int64_t b) const { return probability(log_alpha[b]); }
-};
+__global__ void __launch_bounds__(kThreads) probability_kernel(double* out,              // [samples]
+                                                               const double* log_alpha,  // [samples]
+                                                               int64_t samples) {
+  const int64_t b = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (b < samples) out[b] = probability(log_alpha[b]);
+}
 
 // The chains' numbers: [samples] each.
 struct Averages {
@@ -182,8 +184,11 @@ void dual_averaging(const args::DualAveraging& args) {
   const int64_t samples = args.step_size.numel();
   const auto* log_alpha = pointer<double>(args.log_alpha);
   MaybeTensor acceptance;
-  if (args.together && samples)
-    acceptance = batch_mean(call, args.step_size, samples, Probability{log_alpha});
+  if (args.together && samples) {
+    const Tensor each = workspace<double>(args.step_size, samples);
+    call.launch(probability_kernel, ceil_div(samples, kThreads), pointer<double>(each), log_alpha, samples);
+    acceptance = batch_mean(call, args.step_size, pointer<double>(each), samples);
+  }
   call.launch(average_kernel, ceil_div(samples, kThreads),
               Averages{pointer<double>(args.step_size), pointer<double>(args.log_average),
                        pointer<double>(args.gap), log_alpha, pointer<double>(args.middle)},

@@ -19,7 +19,7 @@ struct Spans {
 
   Spans(int64_t samples, int64_t elements)
       : samples(samples), parts(elements > 4 * kSpan ? ceil_div(elements, 4 * kSpan) : 1), by_sample(parts) {}
-  int64_t count() const { return samples * parts; }
+  PYEBM_HD int64_t count() const { return samples * parts; }
   int64_t blocks() const { return ceil_div(count() * kTeam, kThreads); }
 };
 

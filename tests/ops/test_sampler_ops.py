@@ -8,8 +8,9 @@ import math
 import pytest
 import torch
 from cases import DTYPES, assert_equal, levels, name_of, normal
+from target_cases import KINDS, make, start
 
-from pyebm import Noise, _ops, reference
+from pyebm import Noise, _ops, reference, targets
 
 pytestmark = pytest.mark.usefixtures("poison")
 # Samples of one lane each; of all lanes, cut; of several spans, the last of them cut; in rows
@@ -120,3 +121,24 @@ def test_corrector_step(ops, shape, dtype, together, options):
         made.append(x.clone())
         op(made[-1], score, 0.3, name, together, *tail)
     assert_equal(*made)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("shape", [(0, 5), (37, 3), (5, 40), (4, 3, 11), (2, 1024), (2, 2500)], ids=name_of)
+@pytest.mark.parametrize("kind", KINDS)
+def test_target_energy(ops, kind, shape, dtype):
+    elements = math.prod(shape[1:])
+    target, x = make(kind, elements), transposed(start(shape, dtype))
+    made = []
+    for op in (ops["target_energy"], reference.target_energy):
+        for energy in (torch.empty(shape[:1]), torch.empty(shape[:1], dtype=torch.float64)):
+            score = torch.empty_like(x)
+            op(energy, score, x, target._index, target._checked("test", x), target._constant(elements))
+            made.append((energy, score))
+    same((*made[0], *made[1]), (*made[2], *made[3]))
+
+
+def test_a_dense_target_has_no_energy(ops):
+    x, target = normal(4, 2), targets.GaussianMixture(normal(3, 2), 0.5)
+    with pytest.raises(ValueError, match="target_energy: the target mixture has no kernel of its energy"):
+        ops["target_energy"](torch.empty(4), x.clone(), x, target._index, target._checked("test", x), 0.0)
