@@ -39,13 +39,13 @@ __global__ void __launch_bounds__(kThreads)
 
 // A warp adds up a part of one sample's energy: a span of kEnergySpan elements or, of a coupled
 // target, the whole sample.
-template <class S>
+template <class S, bool kCoupled>
 __global__ void __launch_bounds__(kThreads)
-    energy_kernel(double* partial,                  // [samples, parts]
-                  const S* x,                       // [samples, elements]
-                  TargetNumbers<Compute<S>> in,     // the target's params
-                  uint32_t coupled, Divider parts,  // of a sample
-                  Strided layout) {                 // of x
+    energy_kernel(double* partial,               // [samples, parts]
+                  const S* x,                    // [samples, elements]
+                  TargetNumbers<Compute<S>> in,  // the target's params
+                  Divider parts,                 // of a sample
+                  Strided layout) {              // of x
   using T = Compute<S>;
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / 32;
   const auto sample = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(warp)));
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
     return static_cast<double>(sum([&](int64_t i) { return term(first + i); }));
   };
   double energy;
-  if (coupled) {
+  if constexpr (kCoupled) {
     energy = SampleTarget<T>(in).energy(get, WarpSum<T>{in.elements}, [&](const auto& term) {
       double sum = 0;
       for (int64_t first = 0; first < in.elements; first += kEnergySpan) sum += span(first, term);
@@ -123,8 +123,11 @@ void target_energy(const args::TargetEnergy& args) {
       parts = in.is_coupled() ? 1 : ceil_div(in.elements, kEnergySpan);
       partial = workspace<double>(x, samples * parts);
       const Strided layout = strided_layout(call.op, Pieces(samples, in.elements, 4), {&x});
-      call.launch(energy_kernel<S>, ceil_div(samples * parts * 32, kThreads), pointer<double>(partial),
-                  pointer<S>(x), in, in.is_coupled(), Divider(parts), layout);
+      const auto launch = [&](auto kernel) {
+        call.launch(kernel, ceil_div(samples * parts * 32, kThreads), pointer<double>(partial), pointer<S>(x),
+                    in, Divider(parts), layout);
+      };
+      in.is_coupled() ? launch(energy_kernel<S, true>) : launch(energy_kernel<S, false>);
     });
   }
   const auto add = [&](auto* energy) {

@@ -113,7 +113,7 @@ class TargetScore(NamedTuple):
 
 class TargetEnergy(NamedTuple):
     """The score and the energies of a target in _composed.ENERGIES; ``constant`` is added to each
-    energy. It is a kernel on the CPU; elsewhere the energy is made of torch's operations."""
+    energy. On a GPU dense targets have no kernel of it."""
 
     energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written]
     score: Annotated[Tensor, LIKE, Written]

@@ -8,9 +8,10 @@ import math
 import pytest
 import torch
 from cases import DTYPES, assert_equal, levels, name_of, normal
+from sampler_op_cases import named, proposals, transposed
 from target_cases import KINDS, make, start
 
-from pyebm import Noise, _ops, reference, targets
+from pyebm import _ops, reference, targets
 
 pytestmark = pytest.mark.usefixtures("poison")
 # Samples of one lane each; of all lanes, cut; of several spans, the last of them cut; in rows
@@ -28,10 +29,6 @@ def ops(backend):
 def same(results, expected):
     for ours, theirs in zip(results, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
-
-
-def transposed(x):
-    return x.mT.contiguous().mT if x.dim() > 2 else x
 
 
 @pytest.mark.parametrize("rows", [False, True], ids=["number", "rows"])
@@ -52,33 +49,18 @@ def test_leapfrog(ops, shape, dtype, rows):
     same(*made)
 
 
-def proposals(shape, dtype):
-    """Returns [x, score, energy, accepted, accept, log_alpha], [proposal, its score, its energy],
-    and two momenta: near each other, so that some move."""
-    batch = shape[0]
-    x, score, *rest = (normal(*shape, dtype=dtype, seed=k) for k in range(6))
-    y, new_score, first, last = ((x + 0.02 * each).to(dtype) for each in rest)
-    energy, proposed = (normal(batch, 1, dtype=torch.float64, seed=k).flatten() for k in (6, 7))
-    if batch > 4:
-        proposed[1], proposed[2], proposed[3] = math.nan, math.inf, -math.inf
-    accepted, accept = torch.arange(batch), torch.zeros(batch, dtype=torch.bool)
-    held = [x, score, energy, accepted, accept, torch.empty(batch, dtype=torch.float64)]
-    return held, [y, new_score, proposed], [transposed(first), last]
-
-
 @pytest.mark.parametrize("of", ["mala", "hmc"])
 @pytest.mark.parametrize("rows", [False, True], ids=["number", "rows"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 @pytest.mark.parametrize("shape", SHAPES, ids=name_of)
 def test_metropolis(ops, shape, dtype, rows, of):
     batch = shape[0]
-    noise = Noise(torch.arange(batch) % 3, sample_ids=torch.arange(batch).flip(0), step=2, stream=1)
-    named = noise if rows else Noise(3, step=7)
-    name, seeds, ids = named._named(batch, torch.empty(batch))
+    name, seeds, ids = named(batch, rows)
     step, scale = (levels(batch, seed=k, dtype=torch.float64) for k in (1, 2)) if rows else (None, None)
     made = []
     for op in (ops["metropolis"], reference.OPS["metropolis"]):
         held, given, momenta = proposals(shape, dtype)
+        given[2][1:4] = torch.tensor([math.nan, math.inf, -math.inf])[: max(batch - 1, 0)]
         pair = momenta if of == "hmc" else (None, None)
         op(*held, *given, 0.3, 2.7, 1.3, name, *pair, step, scale, seeds, ids)
         made.append(held)
@@ -111,11 +93,8 @@ def test_dual_averaging(ops, batch, together):
 @pytest.mark.parametrize("shape", [each for each in SHAPES if 0 not in each[1:]], ids=name_of)
 def test_corrector_step(ops, shape, dtype, together, options):
     x, score = normal(*shape, dtype=dtype), transposed(normal(*shape, dtype=dtype, seed=1))
-    name, tail = Noise(3, first_sample=7, step=2)._name, ()
-    if options:
-        noise = Noise(torch.arange(shape[0]) % 3, sample_ids=torch.arange(shape[0]).flip(0), step=2)
-        name, seeds, ids = noise._named(shape[0], torch.empty(shape))
-        tail = (normal(*shape, seed=4) > 0, -0.5, None, seeds, ids)
+    name, *rest = named(shape[0], options)
+    tail = (normal(*shape, seed=4) > 0, -0.5, None, *rest) if options else ()
     made = []
     for op in (ops["corrector_step"], reference.OPS["corrector_step"]):
         made.append(x.clone())
