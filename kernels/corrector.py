@@ -10,13 +10,13 @@ import triton
 import triton.language as tl
 
 from pyebm._arguments import entry
-from pyebm._schemas import CorrectorStep
+from pyebm._schemas import CorrectorStep, LangevinStep, StepOptions
 
 from . import launch
 from .batch_mean import batch_mean
 from .coefficients import BLOCK, BLOCK_SIZE
 from .functions import quotient, root
-from .langevin import langevin_step
+from .langevin import take_langevin_step
 from .layout import SIZES, Tiling
 from .normal import normals
 from .sample_sums import SPAN, put_spans, sum_of_spans, sum_of_squares
@@ -116,5 +116,5 @@ def corrector_step(args: CorrectorStep) -> None:
             z, g = map(batch_mean, sizes.unbind())
             sizes = torch.empty(1, dtype=torch.float64, device=device)
             common_size_kernel[(1,)](sizes, z, g, args.factor, **launch.FAST)
-    options = (None, args.mask, args.low, args.high, None, args.seeds, args.ids)
-    langevin_step(x, None, score, math.nan, 1.0, args.name, sizes, None, *options)
+    options = StepOptions(None, args.mask, args.low, args.high, None, args.seeds, args.ids)
+    take_langevin_step(LangevinStep(x, None, score, math.nan, 1.0, args.name, sizes, None, options))

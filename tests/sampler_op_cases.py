@@ -61,6 +61,7 @@ def results(ops: Ops, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[Te
         ops["corrector_step"](state, score, 0.3, name, together, x > 0, -0.5, None, seeds, ids)
         yield state
     for kind in ("double_well", "rosenbrock", "ackley"):
-        target, state, energy = make(kind, elements), start(shape, dtype), torch.empty(batch)
-        ops["target_energy"](energy, p, state, target._index, target._checked("test", state), 0.5)
-        yield from (energy, p)
+        target, state = make(kind, elements), start(shape, dtype)
+        energy, slope = torch.empty(batch), torch.empty_like(state)
+        ops["target_energy"](energy, slope, state, target._index, target._checked("test", state), 0.5)
+        yield from (energy, slope)
