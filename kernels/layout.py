@@ -114,7 +114,8 @@ class Tiling:
             "sizes": sizes,
             "strides": strides,
             "TILE": self.tile,
-            "num_warps": min(max(1, WARPS * rows * cols // limit), 32),
+            # A thread of a span has one cell: its lanes' sums take registers too.
+            "num_warps": min(max(1, (2 if span else 1) * WARPS * rows * cols // limit), 32),
             "enable_fp_fusion": False,  # bits are promised
         }
 

@@ -18,11 +18,13 @@ PYEBM_HD double log_acceptance(double energy, double proposed, double temperatur
   return proposed == -kInfinity ? -kInfinity : (energy - proposed) / temperature + squares / scale;
 }
 
-// Whether log u < alpha. The bounds 1 - 1/u <= log u <= u - 1 decide most cases without the
-// exponential. The answer is no where alpha is NaN.
+// The bounds 1 - 1/u <= log u <= u - 1 decide most cases without the exponential.
+PYEBM_HD bool surely_accepts(double alpha, double uniform) { return alpha > uniform - 1.0; }
+PYEBM_HD bool surely_refuses(double alpha, double uniform) { return uniform * (1.0 - alpha) >= 1.0; }
+
+// Whether log u < alpha; no where alpha is NaN.
 PYEBM_HD bool accepts(double alpha, double uniform) {
-  const bool surely = alpha > uniform - 1.0, perhaps = !(uniform * (1.0 - alpha) >= 1.0);
-  return surely | (!surely & perhaps && uniform < exponential(alpha));
+  return surely_accepts(alpha, uniform) || (!surely_refuses(alpha, uniform) && uniform < exponential(alpha));
 }
 
 // Step m of dual averaging, counted from 1 (Hoffman & Gelman 2014, section 3.2).

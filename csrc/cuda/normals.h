@@ -74,7 +74,8 @@ __device__ __forceinline__ void draw_words(const SampleNoise& noise, const Place
     words[1].call[k] = noise.id, words[2].call[k] = noise.step + ahead, words[3].call[k] = noise.stream;
     k0.call[k] = noise.key_low, k1.call[k] = noise.key_high;
   }
-  philox4x32_10(words[0], words[1], words[2], words[3], k0, k1);
+  const auto drawn = philox4x32_10(words[0], words[1], words[2], words[3], k0, k1);
+  words[0] = drawn.c0, words[1] = drawn.c1, words[2] = drawn.c2, words[3] = drawn.c3;
 }
 
 // z for a thread's elements. T is float, or double, to which the float32 normals are widened.

@@ -23,7 +23,7 @@ class Contrast:
     def __init__(
         self, op: str, x_data: Tensor, x_model: Tensor, l2: Any, weight: Any, reduction: str
     ) -> None:
-        batches = [check_samples(op, name, x) for name, x in (("x_data", x_data), ("x_model", x_model))]
+        self.sizes = [check_samples(op, name, x) for name, x in (("x_data", x_data), ("x_model", x_model))]
         check_plain(op, "x_model", x_model)
         if (
             x_data.shape[1:] != x_model.shape[1:]
@@ -38,19 +38,39 @@ class Contrast:
         self.l2 = checked_number(op, "l2", l2, 0.0)
         data, model = (x.new_empty(x.shape[:1]) for x in (x_data, x_model))
         self.of_data = Reduction(op, data, weight, reduction)
-        if batches[0] != batches[1] and (
+        if self.sizes[0] != self.sizes[1] and (
             reduction not in ("batchmean", "mean") or self.of_data.rows is not None
         ):
             raise ValueError(
                 f"{op}: x_model must have as many samples as x_data for this weight or reduction, got"
-                f" {batches}"
+                f" {self.sizes}"
             )
         self.of_model = Reduction(op, model, weight, reduction)
 
-    def __call__(self, data: Tensor, model: Tensor) -> Tensor:
+    def __call__(self, energies: Tensor) -> Tensor:
+        """The loss, from the energies (B + M,) of the data and the model's samples."""
+        weights = self.weights()
+        if weights is not None:
+            # Few operations: in a small batch the node of each costs as much as all its numbers.
+            work = energies.double()
+            weighted = work * weights
+            if self.l2:
+                weighted = weighted + self.l2 * weights.abs() * work.square()
+            return weighted.sum().to(energies.dtype)
+        data, model = energies.split(self.sizes)
         if not self.l2:
             return self.of_data(data) - self.of_model(model)
         return self.of_data(data + self.l2 * data.square()) - self.of_model(model - self.l2 * model.square())
+
+    def weights(self) -> Tensor | None:
+        """The weight of each energy in the loss, float64 (B + M,), the model's below 0; None where
+        the loss is no single number, or the caller's weights differ between samples."""
+        data, model = self.of_data.in_one_sum(), self.of_model.in_one_sum()
+        if data is None or model is None or data[1] is not None:
+            return None
+        weights = torch.full((sum(self.sizes),), data[0], dtype=torch.float64, device=self.of_data.x.device)
+        weights[self.sizes[0] :] = -model[0]
+        return weights
 
 
 def contrast_by_kernel(
@@ -58,29 +78,24 @@ def contrast_by_kernel(
 ) -> Tensor | None:
     """The loss from the kernel; None if the kernel does not take the energy, or if the weight of
     the data or of the model's samples is not one number."""
-    of_data, of_model = (one.in_one_sum() for one in (reduced.of_data, reduced.of_model))
-    if (
-        not isinstance(energy_fn, Target)
-        or not x_data.is_cpu
-        or of_data is None
-        or of_model is None
-        or of_data[1] is not None
-    ):
+    if not isinstance(energy_fn, Target) or not x_data.is_cpu:
         return None
-    data, model = of_data[0], of_model[0]
-    if reduced.l2 and data != model:  # the kernel has one weight for all squares
+    # The kernel has one weight for all squares.
+    if reduced.l2 and x_data.shape[0] != x_model.shape[0]:
         return None
-    weights = torch.full((len(x_data) + len(x_model),), data, dtype=work_of(x_data[:0]).dtype, device="cpu")
-    weights[len(x_data) :] = -model
-    terms = Terms(weight_rows=weights, square=reduced.l2 * data)
+    weights = reduced.weights()
+    if weights is None:
+        return None
+    weights = weights.to(work_of(x_data[:0]).dtype)
+    terms = Terms(weight_rows=weights, square=reduced.l2 * float(weights[0]) if reduced.l2 else 0.0)
     return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True)
 
 
-def energies_of_both(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> tuple[Tensor, Tensor]:
+def energies_of_both(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> Tensor:
+    """The energies (B + M,) in float32, or float64 for float64 energies, from one evaluation."""
     check_callable(op, "energy_fn", energy_fn, "a function of x")
-    data, model = x_data.shape[0], x_model.shape[0]
+    count = x_data.shape[0] + x_model.shape[0]
     energy = energy_fn(torch.cat((x_data, x_model)))
-    check_energy(op, energy, data + model)
-    energy = energy.reshape(data + model)
-    energy = energy if energy.dtype is torch.float64 else energy.float()
-    return energy[:data], energy[data:]
+    check_energy(op, energy, count)
+    energy = energy.reshape(count)
+    return energy if energy.dtype is torch.float64 else energy.float()

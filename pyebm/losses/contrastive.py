@@ -74,7 +74,7 @@ def contrastive_divergence(
     op = "contrastive_divergence"
     reduced = Contrast(op, x_data, x_model, l2, weight, reduction)
     fused = contrast_by_kernel(energy_fn, x_data, x_model, reduced)
-    return reduced(*energies_of_both(op, energy_fn, x_data, x_model)) if fused is None else fused
+    return reduced(energies_of_both(op, energy_fn, x_data, x_model)) if fused is None else fused
 
 
 class ContrastiveDivergence(nn.Module):
@@ -253,10 +253,11 @@ class ContrastiveDivergence(nn.Module):
 
     def _loss(self, x: Tensor, model: Tensor, seen: dict[str, Any]) -> Tensor:
         reduced = Contrast(_OP, x, model, self.l2, None, "batchmean")
-        data_energy, model_energy = energies_of_both(_OP, self.energy, x, model)
-        seen["energy_data"], seen["energy_model"] = _number(data_energy.mean()), _number(model_energy.mean())
+        energies = energies_of_both(_OP, self.energy, x, model)
+        of_data, of_model = energies.detach().split(reduced.sizes)
+        seen["energy_data"], seen["energy_model"] = _number(of_data.mean()), _number(of_model.mean())
         seen["gap"] = seen["energy_data"] - seen["energy_model"]
-        return reduced(data_energy, model_energy)
+        return reduced(energies)
 
     def _report(self, begin: Tensor, model: Tensor, seen: dict[str, Any]) -> None:
         moved = seen["moved"] = _number((model - begin).square().mean().sqrt())

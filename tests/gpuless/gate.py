@@ -23,8 +23,7 @@ from gate_cases import (
     EVEN,
     FLOOR,
     LAYOUTS,
-    SAMPLER_SIZES,
-    SAMPLERS,
+    SAMPLER_CASES,
     SAMPLES,
     noise_name,
     samples_of,
@@ -85,12 +84,11 @@ def measured(target: str) -> dict[str, dict[str, object]]:
                 for launch in launches:
                     key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
                     costs[key] = asdict(read(launch))
-    for size in SAMPLER_SIZES:
-        for case, op in SAMPLERS.items():
-            with compiling(target) as launches:
-                op(pyebm.kernels.OPS, samples_of(size)(torch.float32))
-            for launch in launches:
-                costs[f"{case}/{launch.name}/float32/{size}"] = asdict(read(launch))
+    for case, op, size in SAMPLER_CASES:
+        with compiling(target) as launches:
+            op(pyebm.kernels.OPS, samples_of(size)(torch.float32))
+        for launch in launches:
+            costs[f"{case}/{launch.name}/float32/{size}"] = asdict(read(launch))
     for kind in CHAINS.get(target, ("double_well", "ackley")):
         for size in CHAIN_SIZES + (LONG_SIZES if kind in COUPLED else ()):
             with compiling(target) as launches:

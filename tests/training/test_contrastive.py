@@ -151,7 +151,8 @@ def test_cd_k_begins_at_the_data():
     cd = ContrastiveDivergence(energy, Langevin(energy, 0.05), 4, l2=0.1)
     negatives = pyebm.langevin_chain(x, energy, 4, 0.05, chain_of(7, 4))
     want = pyebm.contrastive_divergence(energy, x, negatives, l2=0.1)
-    assert_equal(cd(x, NOISE.at(step=7)), want)
+    # The function's loss comes from the kernel, the module's from plain operations.
+    torch.testing.assert_close(cd(x, NOISE.at(step=7)), want, rtol=1e-6, atol=1e-7)
     assert cd.history["gap"][0] == pytest.approx(
         float((energy(x).mean() - energy(negatives).mean()).detach()), abs=1e-5
     )

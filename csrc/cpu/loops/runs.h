@@ -79,6 +79,15 @@ class RunNumbers {
     }
   }
 
+  // The coefficients of every element of the chunk, rounded to T.
+  std::array<const T*, kCoefficients> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk) {
+    if (runs.length() == 1) return of_rows(runs, chunk.of_elements());  // they lie as they are wanted
+    static_assert(kCoefficients == kCount);
+    return of_each(runs, chunk, [](int64_t n, const auto& values, T* const* made) {
+      for (size_t k = 0; k < kCount; ++k) std::copy(values[k], values[k] + n, made[k]);
+    });
+  }
+
   // The coefficients of the chunk's rows, rounded to T. The coefficients must change only between
   // rows.
   std::array<const T*, kCoefficients> of_rows(const Runs<kCoefficients>& runs, const Chunk& chunk) {

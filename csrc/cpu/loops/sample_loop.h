@@ -81,6 +81,14 @@ struct Chunk {
     count = rows * width;
   }
 
+  // The same elements, each as a row.
+  Chunk of_elements() const {
+    Chunk each = *this;
+    each.rows = count;
+    each.width = 1;
+    return each;
+  }
+
   // The same samples, each with one element.
   Chunk of_one_element() const {
     Chunk one = *this;
@@ -156,12 +164,15 @@ class NoiseSource {
 
   // Writes the counters and keys of the chunk's Philox calls, except for the step.
   void lay_out(const Chunk& chunk, Calls& calls) const {
+    const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
     calls.stream = stream_;
+    calls.same_group = groups == 1;
+    calls.same_sample = chunk.rows == 1;
     calls.same_key = !seeds_ || chunk.rows == 1;
     calls.wanted = chunk.width <= 2 ? chunk.width : 4;
     const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
     calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
-    const int64_t groups = (chunk.width + 3) / 4, first_group = chunk.element / 4;
+    calls.group[0] = static_cast<uint32_t>(first_group);
     // Calls word(sample, group) for every Philox call. Small samples have one call each, so a
     // single loop over the rows handles them.
     const auto lay = [&](uint32_t* words, auto word) {
@@ -173,7 +184,8 @@ class NoiseSource {
         for (int64_t g = 0; g < groups; ++g) *words++ = word(chunk.sample + row, first_group + g);
       }
     };
-    lay(calls.group, [](int64_t, int64_t group) { return static_cast<uint32_t>(group); });
+    if (!calls.same_group)
+      lay(calls.group, [](int64_t, int64_t group) { return static_cast<uint32_t>(group); });
     if (ids_) {
       lay(calls.sample, [&](int64_t b, int64_t) { return static_cast<uint32_t>(ids_[b]); });
     } else {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "../../common/metropolis.h"
 #include "../loops/batch_mean.h"
+#include "../loops/metropolis.h"
 #include "../loops/sample_loop.h"
 
 namespace pyebm {
@@ -89,13 +89,15 @@ void metropolis(const args::Metropolis& args) {
   bool* decisions = numbers<bool>(args.accept);
   const Coefficient proposed(0.0, args.proposal_energy), divisor(args.scale, args.scale_rows);
   // before, after: the sums of squares of the samples in `rows`, beginning with the first.
-  const auto decide = [&](const Chunk& rows, const auto* before, const auto* after, NoiseBuffer& buffer) {
+  const auto test = [&](const Chunk& rows, const auto* before, const auto* after, NoiseBuffer& buffer) {
     const float* uniforms = noise.fill(rows, buffer, chunk_kernels().uniforms);
     for (int64_t row = 0; row < rows.rows; ++row) {
       const int64_t b = rows.sample + row;
       const double squares = static_cast<double>(before[row]) - static_cast<double>(after[row]);
       alphas[b] = log_acceptance(energies[b], proposed[b], args.temperature, squares, divisor[b]);
-      decisions[b] = accepts(alphas[b], uniforms[row]);
+    }
+    decide(rows.rows, alphas + rows.sample, uniforms, decisions + rows.sample);
+    for (int64_t b = rows.sample; b < rows.sample + rows.rows; ++b) {
       if (!decisions[b]) continue;
       ++counts[b];
       energies[b] = proposed[b];
@@ -110,7 +112,7 @@ void metropolis(const args::Metropolis& args) {
         return [&, squares = Squares<T>(args), buffer = NoiseBuffer()](const Chunk& chunk, int64_t) mutable {
           T before[kCalls], after[kCalls];
           squares.of(chunk, before, after);
-          decide(chunk.of_one_element(), before, after, buffer);
+          test(chunk.of_one_element(), before, after, buffer);
         };
       });
       return;
@@ -136,7 +138,7 @@ void metropolis(const args::Metropolis& args) {
           before[row] = sum(rows.sample + row);
           after[row] = sum(samples + rows.sample + row);
         }
-        decide(rows, before, after, buffer);
+        test(rows, before, after, buffer);
       };
     });
   });

@@ -7,7 +7,7 @@
 
 #include "../loops/chain.h"
 #include "../loops/density.h"
-#include "../../common/metropolis.h"
+#include "../loops/metropolis.h"
 
 namespace pyebm {
 namespace {
@@ -192,14 +192,16 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     double *energy = held_.energy + chunk.sample, *log_alpha = held_.log_alpha + chunk.sample,
            *proposed = &proposed_[first];
     bool* accept = held_.accept + chunk.sample;
+    const bool each = steps_.per_sample();
+    PYEBM_VECTOR_LOOP
     for (int64_t row = 0; row < chunk.rows; ++row) {
       const double difference = static_cast<double>(before[row]) - static_cast<double>(after[row]);
       proposed[row] += constant_;
       log_alpha[row] = log_acceptance(energy[row], proposed[row], steps_.temperature, difference,
-                                      steps_.divisor(sizes_[first + row]));
+                                      steps_.divisor(sizes_[each ? first + row : first]));
     }
-    for (int64_t row = 0; row < chunk.rows; ++row) accept[row] = accepts(log_alpha[row], uniforms[row]);
-    for (int64_t row = 0; row < chunk.rows; ++row) held_.accepted[chunk.sample + row] += accept[row];
+    decide(chunk.rows, log_alpha, uniforms, accept);
+    chunk_kernels().add_flags(chunk.rows, accept, held_.accepted + chunk.sample);
     kernels_of<double>().choose(chunk.rows, 1, accept, proposed, energy);
     kernels_of<T>().choose(chunk.rows, chunk.width, accept, y, x_.data() + at);
     kernels_of<T>().choose(chunk.rows, chunk.width, accept, new_score, score_.data() + at);

@@ -28,7 +28,7 @@ void perturb(const args::Perturb& args) {
             kernels_of<T>().perturb(n, in + at, z + at, of[0], of[1], target + at);
           });
         } else {
-          const auto [a, s] = numbers.of_each(runs, chunk, make);
+          const auto [a, s] = numbers.of_each(runs, chunk);
           kernels_of<T>().perturb_each(chunk.count, in, z, a, s, target);
         }
         result.written(chunk.first, chunk.count, target);

@@ -187,10 +187,21 @@ void scaled(int64_t rows, int64_t width, const T* x, const T* by, T* out) {
   over_rows(rows, width, [&](int64_t i, int64_t row) { out[i] = x[i] * by[row]; });
 }
 
-template <int kWidth, class T>
-void choose_short(int64_t rows, int64_t any_width, const bool* chosen, const T* from, T* to) {
+// Each row is one word.
+template <class Bits>
+void choose_words(int64_t rows, const bool* chosen, const void* from, void* to) {
+  typedef Bits __attribute__((may_alias)) Word;
+  const uint8_t* flags = reinterpret_cast<const uint8_t*>(chosen);  // gcc does not vectorise bools here
+  const Word* source = static_cast<const Word*>(from);
+  Word* target = static_cast<Word*>(to);
+  PYEBM_VECTOR_LOOP
+  for (int64_t row = 0; row < rows; ++row)
+    target[row] ^= (target[row] ^ source[row]) & (Bits(0) - Bits(flags[row]));
+}
+
+template <class T>
+void choose_short(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to) {
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  const int64_t width = kWidth ? kWidth : any_width;
   for (int64_t row = 0; row < rows; ++row) {
     const Bits mask = Bits(0) - Bits(chosen[row]);
     PYEBM_VECTOR_LOOP
@@ -209,12 +220,38 @@ void choose_short(int64_t rows, int64_t any_width, const bool* chosen, const T* 
 template <class T>
 void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to) {
   constexpr int64_t kLong = 4 * PYEBM_VECTOR_BYTES / sizeof(T);
-  if (width == 1) return choose_short<1>(rows, width, chosen, from, to);
-  if (width == 2) return choose_short<2>(rows, width, chosen, from, to);
-  if (width <= kLong) return choose_short<0>(rows, width, chosen, from, to);
+  const int64_t bytes = width * static_cast<int64_t>(sizeof(T));
+  if (bytes == 4) return choose_words<uint32_t>(rows, chosen, from, to);
+  if (bytes == 8) return choose_words<uint64_t>(rows, chosen, from, to);
+  if (width <= kLong) return choose_short(rows, width, chosen, from, to);
   for (int64_t row = 0; row < rows; ++row) {
     if (chosen[row]) memcpy(to + row * width, from + row * width, width * sizeof(T));
   }
+}
+
+// Most proposals of Metropolis' test are decided without the exponential. The processor can't
+// predict which, so no branch depends on it.
+int64_t accept_surely(int64_t n, const double* alpha, const float* uniforms, bool* accept, int16_t* open) {
+  bool unsure[pyebm::kCalls];
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const double u = static_cast<double>(uniforms[i]);
+    const bool surely = surely_accepts(alpha[i], u);
+    accept[i] = surely;
+    unsure[i] = !surely & !surely_refuses(alpha[i], u);
+  }
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    open[count] = static_cast<int16_t>(i);
+    count += unsure[i];
+  }
+  return count;
+}
+
+void add_flags(int64_t n, const bool* flags, int64_t* counts) {
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(flags);  // gcc does not vectorise a sum of bools
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) counts[i] += bytes[i];
 }
 
 void probabilities(int64_t n, const double* x, double* out) {

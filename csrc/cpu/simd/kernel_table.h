@@ -28,15 +28,15 @@ constexpr int64_t kLanes =
     16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
 
 // The Philox calls of a chunk: counter words 0 and 1 of each call (the calls share the others), and
-// each call's key where samples have different keys.
+// each call's key. Where the calls share a word, the array's first entry stands for all.
 struct Calls {
   alignas(64) uint32_t group[kCalls];
   alignas(64) uint32_t sample[kCalls];
   alignas(64) uint32_t key0[kCalls];
   alignas(64) uint32_t key1[kCalls];
   uint32_t step, stream;
-  bool same_key;
-  int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples
+  bool same_group, same_sample, same_key;
+  int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples (same_group)
 };
 
 // Elementwise operands of a loss; an operand that the loss does not have is null. Z is float for
@@ -151,6 +151,11 @@ struct ChunkKernels {
   LossOf<double, float> loss_f64;
   LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
 
+  // Writes which of n <= kCalls proposals are accepted for certain, and lists in `open` those that
+  // are neither accepted nor refused so; returns how many these are.
+  int64_t (*accept_surely)(int64_t n, const double* alpha, const float* uniforms, bool* accept,
+                           int16_t* open);
+  void (*add_flags)(int64_t n, const bool* flags, int64_t* counts);
   // probabilities: min(1, e^x), and 0 for NaN; exponentials: e^x.
   void (*probabilities)(int64_t n, const double* x, double* out);
   void (*exponentials)(int64_t n, const double* x, double* out);

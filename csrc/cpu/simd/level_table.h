@@ -64,6 +64,8 @@ constexpr ChunkKernels kernels_of(const char* name) {
           PYEBM_LOSS_OF(float, float),
           PYEBM_LOSS_OF(double, float),
           PYEBM_LOSS_OF(double, double),
+          accept_surely,
+          add_flags,
           probabilities,
           exponentials,
           target_table<float>(),

@@ -7,57 +7,59 @@ namespace {
 using pyebm::Calls;
 using pyebm::kChunk;
 
+// The counters and keys of some calls. Group, Sample and Key are pointers to a word for each call or,
+// where all calls share the word, a uint32_t, which the first rounds multiply once for all.
+template <class Group, class Sample, class Key>
+struct Counters {
+  Group group;
+  Sample sample;
+  uint32_t step, stream;
+  Key key0, key1;
+};
+
 #if defined(PYEBM_PHILOX_LANES)
 
 template <int kCount>
-PYEBM_HD Several<PhiloxLanes, kCount> lanes_from(const uint32_t* words) {
+PYEBM_HD Several<PhiloxLanes, kCount> words_from(const uint32_t* words, int64_t i) {
   Several<PhiloxLanes, kCount> several;
   PYEBM_UNROLL
-  for (int i = 0; i < kCount; ++i) several.each[i] = PhiloxLanes(words + i * PhiloxLanes::kCount);
+  for (int k = 0; k < kCount; ++k) several.each[k] = PhiloxLanes(words + i + k * PhiloxLanes::kCount);
   return several;
 }
 
 template <int kCount>
-PYEBM_HD Several<PhiloxLanes, kCount> lanes_of_one(uint32_t word) {
-  Several<PhiloxLanes, kCount> several;
-  PYEBM_UNROLL
-  for (int i = 0; i < kCount; ++i) several.each[i] = PhiloxLanes(word);
-  return several;
+PYEBM_HD uint32_t words_from(uint32_t word, int64_t) {
+  return word;
 }
 
 // Makes the words of the calls from `i` on, kCount vectors of calls at a time. Returns the first
 // call that is left.
-template <int kCount, bool kSameKey, bool kOnePair>
-PYEBM_HD int64_t philox_words(const Calls& calls, int64_t i, int64_t n, uint32_t* even, uint32_t* odd) {
+template <bool kOnePair, int kCount, class All>
+PYEBM_HD int64_t philox_words(const All& of, int64_t i, int64_t n, uint32_t* even, uint32_t* odd) {
   constexpr int64_t kEach = PhiloxLanes::kCount;
   for (; i + kCount * kEach <= n; i += kCount * kEach) {
-    auto c0 = lanes_from<kCount>(calls.group + i), c1 = lanes_from<kCount>(calls.sample + i);
-    auto c2 = lanes_of_one<kCount>(calls.step), c3 = lanes_of_one<kCount>(calls.stream);
-    if constexpr (kSameKey) {
-      philox4x32_10(c0, c1, c2, c3, PhiloxLanes(calls.key0[0]), PhiloxLanes(calls.key1[0]));
-    } else {
-      philox4x32_10(c0, c1, c2, c3, lanes_from<kCount>(calls.key0 + i), lanes_from<kCount>(calls.key1 + i));
-    }
+    const auto words =
+        philox4x32_10(words_from<kCount>(of.group, i), words_from<kCount>(of.sample, i), of.step, of.stream,
+                      words_from<kCount>(of.key0, i), words_from<kCount>(of.key1, i));
     PYEBM_UNROLL
     for (int k = 0; k < kCount; ++k) {
       if constexpr (kOnePair) {
-        c0.each[k].store(even + i + k * kEach);
-        c1.each[k].store(odd + i + k * kEach);
+        words.c0.each[k].store(even + i + k * kEach);
+        words.c1.each[k].store(odd + i + k * kEach);
       } else {
-        PhiloxLanes::store_pairs(c0.each[k], c2.each[k], even + 2 * (i + k * kEach));
-        PhiloxLanes::store_pairs(c1.each[k], c3.each[k], odd + 2 * (i + k * kEach));
+        PhiloxLanes::store_pairs(words.c0.each[k], words.c2.each[k], even + 2 * (i + k * kEach));
+        PhiloxLanes::store_pairs(words.c1.each[k], words.c3.each[k], odd + 2 * (i + k * kEach));
       }
     }
   }
   return i;
 }
 
-// Runs Philox for all calls and sorts the words: words 0 and 2 of a call go to `even`, words 1 and
-// 3 to `odd`; with kOnePair, words 0 and 1 alone.
-template <bool kSameKey, bool kOnePair>
-void philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
-  const int64_t left = philox_words<kSideBySide, kSameKey, kOnePair>(calls, 0, n, even, odd);
-  philox_words<1, kSameKey, kOnePair>(calls, left, n, even, odd);
+// By value: the stores then can't change the counters, which stay in registers.
+template <bool kOnePair, class All>
+void philox_words(All counters, int64_t n, uint32_t* even, uint32_t* odd) {
+  const int64_t left = philox_words<kOnePair, kSideBySide>(counters, 0, n, even, odd);
+  philox_words<kOnePair, 1>(counters, left, n, even, odd);
 }
 
 // Takes the lanes of a and b in turn; kFirst is the first lane that it takes of each.
@@ -99,20 +101,23 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 
 #else
 
-template <bool kSameKey, bool kOnePair>
-void philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
+PYEBM_HD uint32_t word_of(const uint32_t* words, int64_t i) { return words[i]; }
+PYEBM_HD uint32_t word_of(uint32_t word, int64_t) { return word; }
+
+template <bool kOnePair, class All>
+void philox_words(All of, int64_t n, uint32_t* even, uint32_t* odd) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
-    uint32_t c0 = calls.group[i], c1 = calls.sample[i], c2 = calls.step, c3 = calls.stream;
-    philox4x32_10(c0, c1, c2, c3, calls.key0[kSameKey ? 0 : i], calls.key1[kSameKey ? 0 : i]);
+    const auto words = philox4x32_10(word_of(of.group, i), word_of(of.sample, i), of.step, of.stream,
+                                     word_of(of.key0, i), word_of(of.key1, i));
     if (kOnePair) {
-      even[i] = c0;
-      odd[i] = c1;
+      even[i] = words.c0;
+      odd[i] = words.c1;
     } else {
-      even[2 * i] = c0;
-      odd[2 * i] = c1;
-      even[2 * i + 1] = c2;
-      odd[2 * i + 1] = c3;
+      even[2 * i] = words.c0;
+      odd[2 * i] = words.c1;
+      even[2 * i + 1] = words.c2;
+      odd[2 * i + 1] = words.c3;
     }
   }
 }
@@ -133,17 +138,36 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 
 #endif
 
-// Writes the words of n calls, sorted into `even` and `odd`; where calls want no more than two
-// words, words 0 and 1 alone. Returns how many it wrote to each, a multiple of 16.
+template <bool kOnePair, class Group, class Sample>
+void philox_words(const Calls& calls, Group group, Sample sample, int64_t n, uint32_t* even, uint32_t* odd) {
+  if (calls.same_key) {
+    philox_words<kOnePair>(Counters<Group, Sample, uint32_t>{group, sample, calls.step, calls.stream,
+                                                             calls.key0[0], calls.key1[0]},
+                           n, even, odd);
+  } else {
+    philox_words<kOnePair>(Counters<Group, Sample, const uint32_t*>{group, sample, calls.step, calls.stream,
+                                                                    calls.key0, calls.key1},
+                           n, even, odd);
+  }
+}
+
+// Runs Philox for n calls and sorts the words: words 0 and 2 of a call go to `even`, words 1 and 3
+// to `odd`; where calls want no more than two words, words 0 and 1 alone. Returns how many it wrote
+// to each, a multiple of 16.
 int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* odd) {
   n = (n + 15) / 16 * 16;
+  const uint32_t *group = calls.group, *sample = calls.sample;
   if (calls.wanted <= 2) {
-    calls.same_key ? philox_words<true, true>(calls, n, even, odd)
-                   : philox_words<false, true>(calls, n, even, odd);
+    philox_words<true>(calls, group[0], sample, n, even, odd);
     return n;
   }
-  calls.same_key ? philox_words<true, false>(calls, n, even, odd)
-                 : philox_words<false, false>(calls, n, even, odd);
+  if (calls.same_group) {
+    philox_words<false>(calls, group[0], sample, n, even, odd);
+  } else if (calls.same_sample) {
+    philox_words<false>(calls, group, sample[0], n, even, odd);
+  } else {
+    philox_words<false>(calls, group, sample, n, even, odd);
+  }
   return 2 * n;
 }
 

@@ -24,8 +24,8 @@ void squares_of_small(int64_t rows, const LossOperands<T, T>& in, const T* kappa
   PYEBM_VECTOR_LOOP
   for (int64_t row = 0; row < rows; ++row) {
     T total = 0;
-    for (int64_t i = row * kWidth; i < (row + 1) * kWidth; ++i) {
-      const T r = residual_at<kX0>(i, in, LossRow<T>{kappa[row], lambda, mu, T(0), T(0)});
+    for (int64_t k = 0; k < kWidth; ++k) {
+      const T r = residual_at<kX0>(row * kWidth + k, in, LossRow<T>{kappa[row], lambda, mu, T(0), T(0)});
       total += r * r;
     }
     out[row] = total;

@@ -10,7 +10,7 @@ struct Several {
   V each[kCount];
 };
 
-constexpr int kSideBySide = PYEBM_VECTOR_BYTES == 64 ? 4 : 2;  // what the level's registers hold
+constexpr int kSideBySide = 4;  // the fastest for words and for normals, at both levels
 
 using Words = Wide<uint32_t>;
 
@@ -58,10 +58,20 @@ PYEBM_HD void multiply(uint32_t constant, const Several<PhiloxLanes, kCount>& wo
   for (int i = 0; i < kCount; ++i) multiply(constant, word.each[i], high.each[i], low.each[i]);
 }
 
+// Two of the three may be one word for all.
+template <int kCount, class B, class Key>
+PYEBM_HD auto xor3(const Several<PhiloxLanes, kCount>& a, const B& b, const Key& key) {
+  PYEBM_EACH(PhiloxLanes, xor3(a.each[i], PhiloxLanes(at(b, i)), PhiloxLanes(at(key, i))));
+}
+
 template <int kCount, class Key>
-PYEBM_HD auto xor3(const Several<PhiloxLanes, kCount>& a, const Several<PhiloxLanes, kCount>& b,
-                   const Key& key) {
-  PYEBM_EACH(PhiloxLanes, xor3(a.each[i], b.each[i], at(key, i)));
+PYEBM_HD auto xor3(uint32_t a, const Several<PhiloxLanes, kCount>& b, const Key& key) {
+  return xor3(b, a, key);
+}
+
+template <int kCount>
+PYEBM_HD auto xor3(uint32_t a, uint32_t b, const Several<PhiloxLanes, kCount>& key) {
+  return xor3(key, a, b);
 }
 
 template <int kCount>
