@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 WORKERS ?= auto  # pytest's worker processes: one a core
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments gallery docs docs-serve wheel clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments gallery docs docs-serve notebooks wheel wheel-release clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -51,7 +51,7 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 integrations: $(VENV)/integrations.stamp  ## the adapters against the real diffusers, k-diffusion, torchebm, ebmkit, ...
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/package/test_benchmarks.py
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/package/test_benchmarks.py tests/package/test_types.py
 
 gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests that need one, and the benchmarks, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml
@@ -99,11 +99,21 @@ $(VENV)/docs.stamp: $(VENV)/demo.stamp
 docs: $(VENV)/docs.stamp  ## the site, into build/site; a link that leads nowhere fails
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
+notebooks: $(VENV)/docs.stamp $(VENV)/integrations.stamp  ## the tutorials executed as notebooks, into build/notebooks; PICTURES=1 renews docs/'s
+	$(RUN) tools/notebooks.py $(if $(PICTURES),--pictures)
+
 docs-serve: $(VENV)/docs.stamp  ## the site on port 8000 of this machine, anew at each change
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve
 
 wheel: $(VENV)/dev.stamp  ## one abi3 wheel, into dist/
 	$(RUN) -m build --wheel --no-isolation
+
+# torch's own libraries are left out: the wheel runs with those of the torch that is installed.
+wheel-release: wheel  ## that wheel, its ABI checked, under the manylinux tag that it keeps, into dist/release
+	$(RUN) -m pip install --quiet "pyebm-kernels[release]" $(TORCH)
+	$(RUN) -m abi3audit --strict dist/*-abi3-linux_*.whl
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(RUN) -m auditwheel repair --exclude 'libtorch*.so' --exclude libc10.so \
+	--wheel-dir dist/release dist/*-abi3-linux_*.whl
 
 clean:  ## remove the environment, what was built, and what was written
 	rm -rf $(VENV) build dist out *.egg-info pyebm/*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks

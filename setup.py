@@ -3,7 +3,9 @@
 The CUDA half is a library of its own. It is built if torch has CUDA, and so could load it, and nvcc
 is found. PYEBM_CUDA=1 asks for it anywhere and makes a failure to build it an error: the build
 needs neither a GPU nor a torch with CUDA, so that one wheel serves CPU and CUDA users. PYEBM_CUDA=0
-forbids it. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to build for.
+forbids it. Without a C++ compiler, or with PYEBM_CPU=0, nothing is compiled, and pyebm runs on its
+reference; PYEBM_CPU=1 makes that an error. TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX") names the GPUs to
+build for.
 """
 
 import hashlib
@@ -18,10 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-NEEDED = {
-    "torch": (2, 10),
-    "setuptools": (77, 0),
-}  # as in pyproject.toml, which --no-build-isolation does not check
+# As in pyproject.toml, which --no-build-isolation does not check.
+NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}
 
 
 def what_is_missing() -> str | None:
@@ -51,9 +51,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
-STRICT = (
-    os.environ.get("PYEBM_WERROR") == "1"
-)  # only the project's own checks set it: users' compilers may know other warnings
+# Only the project's own checks set it: users' compilers may know other warnings.
+STRICT = os.environ.get("PYEBM_WERROR") == "1"
 
 compile_args = [
     "-std=c++17",
@@ -69,7 +68,6 @@ compile_args = [
     *(["-Werror"] if STRICT else []),
     *(f"-isystem{path}" for path in include_paths()),
 ]
-
 
 ARCHITECTURES = "8.0;8.6;8.9;9.0;10.0;12.0+PTX"
 OLDEST_NVCC = (12, 0)
@@ -134,17 +132,20 @@ def sources(room: str, kind: str) -> list[str]:
     without a word, a library without ops."""
     found = sorted(str(path) for path in Path("csrc", room).rglob(kind))
     if not found:
-        sys.exit(
-            f"pyebm: there are no sources csrc/{room}/{kind} in {Path.cwd()}: build in the whole source tree,"
-            " or its sdist"
-        )
+        where = f"csrc/{room}/{kind} in {Path.cwd()}"
+        sys.exit(f"pyebm: there are no sources {where}: build in the whole source tree, or its sdist")
     return found
 
 
-def cuda_extensions() -> list[Extension]:
-    wanted = os.environ.get("PYEBM_CUDA", "")
+def wish(name: str) -> str:
+    wanted = os.environ.get(name, "")
     if wanted not in ("", "0", "1"):
-        sys.exit(f"PYEBM_CUDA must be 0, 1 or unset, got {wanted!r}")
+        sys.exit(f"{name} must be 0, 1 or unset, got {wanted!r}")
+    return wanted
+
+
+def cuda_extensions() -> list[Extension]:
+    wanted = wish("PYEBM_CUDA")
     if wanted == "0":
         return []
     if wanted == "" and torch.version.cuda is None:
@@ -267,20 +268,33 @@ class BuildExtension(build_ext):
         self.compiler.compile = compile_one
 
 
+def cpu_extensions() -> list[Extension]:
+    """The CPU library; none where there is no compiler: pyebm then runs on its reference."""
+    wanted = wish("PYEBM_CPU")
+    compilers = (os.environ.get("CC"), os.environ.get("CXX"), "cc", "gcc", "clang", "c++")
+    if wanted != "0" and any(shutil.which(name.split(" ")[0]) for name in compilers if name):
+        return [
+            Extension(
+                "pyebm._C",
+                sources=sources("cpu", "*.cpp"),
+                depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
+                define_macros=[STABLE_ABI, ("Py_LIMITED_API", "0x030a0000")],
+                extra_compile_args=compile_args,
+                library_dirs=library_paths(),
+                libraries=["torch", "torch_cpu", "c10"],
+                py_limited_api=True,
+            )
+        ]
+    why = "PYEBM_CPU=0 leaves them out" if wanted == "0" else "no C++ compiler was found"
+    if wanted == "1" or (STRICT and wanted == ""):
+        sys.exit(f"pyebm: the CPU kernels can't be built: {why}")
+    print(f"pyebm: BUILDING WITHOUT ANY KERNELS: {why}. pyebm will be slow, and say so.", file=sys.stderr)
+    return []
+
+
+cpu = cpu_extensions()
 setup(
-    ext_modules=[
-        Extension(
-            "pyebm._C",
-            sources=sources("cpu", "*.cpp"),
-            depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
-            define_macros=[STABLE_ABI, ("Py_LIMITED_API", "0x030a0000")],
-            extra_compile_args=compile_args,
-            library_dirs=library_paths(),
-            libraries=["torch", "torch_cpu", "c10"],
-            py_limited_api=True,
-        ),
-        *cuda_extensions(),
-    ],
+    ext_modules=[*cpu, *(cuda_extensions() if cpu else [])],
     cmdclass={"build_ext": BuildExtension},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={"bdist_wheel": {"py_limited_api": "cp310"} if cpu else {}},
 )

@@ -2,11 +2,14 @@
 whichever rank sees it.
 
     python examples/lightning_digits.py
+    torchrun --nproc-per-node=2 examples/lightning_digits.py    # two real ranks, no GPU needed
 
 Needs pip install 'pyebm-kernels[integrations]'.
 """
 
 from __future__ import annotations
+
+import os
 
 import lightning
 import torch
@@ -63,13 +66,15 @@ def main(epochs: int = 5) -> list[float]:
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
+        devices=int(os.environ.get("WORLD_SIZE", 1)),  # torchrun's processes, or this one
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(model, DataLoader(data, batch_size=128, shuffle=True))
-    print(f"loss {model.losses[0]:.1f} at first, {model.losses[-1]:.1f} at last")
+    say = print if trainer.is_global_zero else lambda _: None
+    say(f"loss {model.losses[0]:.1f} at first, {model.losses[-1]:.1f} at last")
 
     # Two ranks would see these halves of an epoch's first batch, as Lightning's own sampler deals
     # them.
@@ -79,7 +84,7 @@ def main(epochs: int = 5) -> list[float]:
     assert not torch.isclose(noise[0], noise[1]).any(dim=1).all()
     both = torch.cat([numbers for numbers, _ in ranks])
     assert torch.equal(model.noise(both).randn((128, 64)), torch.cat(noise))
-    print("two ranks draw different noise, and together that of one process which sees both halves")
+    say("two ranks draw different noise, and together that of one process which sees both halves")
     return model.losses
 
 

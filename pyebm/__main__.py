@@ -6,14 +6,47 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 from pathlib import Path
 
 import pyebm
 
 
+def console() -> int:
+    """:func:`main`, with an error in one line: what is wrong, and in which line of a configuration.
+
+    ``pyebm --traceback ...`` shows the whole traceback.
+    """
+    if sys.argv[1:2] == ["--traceback"]:
+        return main(sys.argv[2:])
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("pyebm: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        print(f"pyebm: {_where(error)}{type(error).__name__}: {error}", file=sys.stderr)
+        print("(pyebm --traceback ... shows the whole way there)", file=sys.stderr)
+        return 1
+
+
+def _where(error: Exception) -> str:
+    """The line of the user's own file at which the error came, if one was run."""
+    ours = Path(__file__).parent
+    found = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.name == "<module>" and Path(frame.filename).is_file()
+    ]
+    found = [frame for frame in found if ours not in Path(frame.filename).parents]
+    return f"{found[-1].filename}:{found[-1].lineno}: " if found else ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="pyebm", description="Fused kernels for score- and energy-based models."
+        prog="pyebm",
+        description="Fused kernels for score- and energy-based models.",
+        epilog="pyebm --traceback COMMAND shows an error's whole traceback.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser(
@@ -60,4 +93,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console())

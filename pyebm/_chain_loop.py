@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._bar import Tick
 from ._chain_coefficient import ChainCoefficient
 from ._clamps import Clamp
 from .langevin import langevin_step
@@ -25,6 +26,7 @@ def chain_loop(
     thin: int | None,
     return_diverged: bool,
     backend: str | None,
+    tick: Tick,
 ) -> Tensor | tuple[Tensor, ...]:
     """The chain as a loop of steps, with the same bits: for derivatives through the chain, and for
     clamps by element."""
@@ -46,6 +48,7 @@ def chain_loop(
                 else torch.zeros_like(diverged).bool()
             )
             diverged = torch.where(left & (diverged < 0), k, diverged)
+        tick(1)
     states = None if thin is None else torch.stack(kept) if kept else x.new_empty((0, *x.shape))
     return results(out, states, diverged if return_diverged else None)
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from . import _kinds, _op_checks
+from ._options import shown
 from ._schemas import OPS, SCHEMAS
+from ._slow import say_slow
 
 _library = torch.library.Library("pyebm", "DEF")
 for _name, _schema in SCHEMAS.items():
@@ -70,6 +72,8 @@ def _load() -> str | None:
 
 
 _why_no_cpu = _load()
+# The reference stands in for a library that is not here, but not for a build that went awry.
+_stands_in = _why_no_cpu is not None and str(_C) not in torch.ops.loaded_libraries
 
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
 _OPS_OF_CUDA = (
@@ -183,18 +187,26 @@ def _reference() -> dict[str, Callable[..., None]]:
     return Table("reference", _checked(importlib.import_module("pyebm.reference").OPS))
 
 
-def _on_cuda(name: str) -> Callable[..., None]:
+def _in_its_place() -> dict[str, Callable[..., None]]:
+    if not torch.compiler.is_compiling():
+        say_slow(str(_why_no_cpu))
+    return _reference()
+
+
+def _of(table: Callable[[], dict[str, Callable[..., None]]], name: str) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
-        _triton()[name](*args, **kwargs)
+        table()[name](*args, **kwargs)
 
     return run
 
 
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
+    if _stands_in:
+        _implementations.impl(_name, _of(_in_its_place, _name), "CPU")
     # An op has one implementation per device; that of the compiled library comes first.
     if not implemented(f"pyebm::{_name}", "CUDA"):
-        _implementations.impl(_name, _on_cuda(_name), "CUDA")
+        _implementations.impl(_name, _of(_triton, _name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
@@ -210,6 +222,8 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
             return _REGISTERED
         if backend is None and x.is_cuda:
             return _ON_CUDA
+        if backend is None and x.is_cpu and _stands_in:
+            return _in_its_place()
     elif backend == "cuda":
         if x.is_cuda and _why_no_cuda is None:
             return _ON_CUDA
@@ -237,7 +251,8 @@ def on_host(backend: str | None, x: Tensor) -> bool:
 def _unavailable(backend: str | None, device: torch.device) -> Exception:
     known = backends()
     if backend is not None and backend not in known:
-        return ValueError(f"backend must be None or one of {', '.join(map(repr, known))}, got {backend!r}")
+        names = ", ".join(map(repr, known))
+        return ValueError(f"backend must be None or one of {names}, got {shown(backend)}")
     if backend is None:
         backend = "cpu" if device.type == "cpu" else "cuda"
     if known[backend] is not True:
@@ -262,8 +277,8 @@ def library() -> ctypes.CDLL:
 
 
 def simd(level: str | None = None) -> str:
-    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512') forces one,
-    for tests and benchmarks.
+    """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512', or 'neon' on
+    arm64) forces one, for tests and benchmarks.
 
     Raises ValueError when this machine or this build does not have that level, RuntimeError when
     the library is missing.

@@ -61,7 +61,7 @@ def checked_shape(op: str, name: str, shape: Any) -> tuple[int, ...]:
             sizes = tuple(checked_count(op, name, one) for one in sizes)
             break
     if len(sizes) == 0 or min(sizes) < 0:
-        raise ValueError(f"{op}: {name} must be (samples, ...) without negative sizes, got {sizes}")
+        raise ValueError(f"{op}: {name} must be (samples, ...) without negative sizes, got {shown(sizes)}")
     if not is_dynamo_compiling() and sizes[0] > MAX_COUNT:
         raise ValueError(f"{op}: {name} must have at most 2**32 samples, got {shown(sizes[0])}")
     check_elements(op, name, math.prod(sizes[1:]))
@@ -134,7 +134,7 @@ def empty(op: str, shape: Sequence[int], dtype: torch.dtype, device: Any) -> Ten
         RuntimeError,
     ) as error:  # AssertionError comes from a torch that was built without the device
         where = checked_device(op, device)
-        raise RuntimeError(f"{op}: {tuple(shape)} can't be made on device {where}: {error}") from None
+        raise RuntimeError(f"{op}: {shown(tuple(shape))} can't be made on device {where}: {error}") from None
 
 
 def shown(value: object) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from . import _ops
+from ._bar import Tick, bar, most_between
 from ._chain_coefficient import ChainCoefficient, chain_coefficient
 from ._chain_loop import chain_loop, results
 from ._checks import Coefficient
@@ -41,6 +42,7 @@ def langevin_chain(
     thin: int | None = None,
     return_diverged: bool = False,
     differentiable: bool | None = None,
+    progress: bool = False,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, ...]:
     """``n_steps`` of ``x <- clamp(x + eta s(x) + sqrt(2 eta T) z)`` with the target's own score,
@@ -73,6 +75,7 @@ def langevin_chain(
         differentiable: None follows every tensor that requires grad, except for a learned target
             (MLPEnergy, MLPScore): its parameters always require grad, so its chain is a constant,
             as training on a chain's samples needs it. True follows that target too, False nothing.
+        progress: show a bar (needs rich); compiled code shows none.
         backend: None lets the device decide; or a name from :func:`pyebm.backends`.
 
     Returns:
@@ -86,6 +89,7 @@ def langevin_chain(
         ValueError: a target of another dimension or on another device; n_steps < 0, thin < 1; a
             schedule of another length; coefficients out of range; steps beyond 2**32; a Noise that
             does not fit the batch.
+        ImportError: progress=True without rich.
         RuntimeError: the backend is not available here, or lacks the op; a derivative in forward
             mode or by a transform of torch.func of a chain that is a constant.
 
@@ -116,6 +120,7 @@ def langevin_chain(
         thin,
         return_diverged,
         follows,
+        checked_flag(_OP, "progress", progress) and not torch.compiler.is_compiling(),
         backend,
     )
     if follows or not torch.is_grad_enabled():
@@ -136,6 +141,7 @@ def _chain(
     thin: int | None,
     return_diverged: bool,
     follows: bool,
+    progress: bool,
     backend: str | None,
 ) -> Tensor | tuple[Tensor, ...]:
     n_steps = checked_count(_OP, "n_steps", n_steps)
@@ -175,9 +181,11 @@ def _chain(
         )
         if kernel_only and thin is None and not return_diverged:
             return _batched(x, target, n_steps, eta, t, noise, clamp, backend)
-        return chain_loop(
-            x, target, n_steps, eta, t, noise, clamp, score_clip, mask, thin, return_diverged, backend
-        )
+        with bar(_OP, n_steps, progress) as tick:
+            limits = (clamp, score_clip, mask)
+            return chain_loop(
+                x, target, n_steps, eta, t, noise, *limits, thin, return_diverged, backend, tick
+            )
     kernel, out = kernels[numbers.op], x.clone()
 
     def advance(
@@ -194,10 +202,14 @@ def _chain(
         tail = (*rows, states, every, diverged, low, high, seeds, ids, kept_mask, clip, *numbers.tail())
         _ops.call(kernel, head, tail)
 
-    if torch.compiler.is_compiling() or n_steps <= (first := first_stretch(x, params, n_steps)):
+    if torch.compiler.is_compiling() or (
+        n_steps <= (first := first_stretch(x, params, n_steps)) and not progress
+    ):
         advance(n_steps, eta, t, name, states, diverged)
     else:
-        _in_stretches(advance, out, n_steps, first, eta, t, name, states, thin, diverged)
+        with bar(_OP, n_steps, progress) as tick:
+            cuts = stretches(n_steps, first, thin, most=most_between(n_steps) if progress else None)
+            _in_stretches(advance, out, cuts, eta, t, name, states, thin, diverged, tick)
     return results(out, states, diverged)
 
 
@@ -238,14 +250,14 @@ def _batched(
 def _in_stretches(
     advance: Callable[..., None],
     out: Tensor,
-    n_steps: int,
-    first: int,
+    cuts: Iterable[tuple[int, int]],
     eta: ChainCoefficient,
     t: ChainCoefficient,
     name: Tensor,
     states: Tensor | None,
     thin: int | None,
     diverged: Tensor | None,
+    tick: Tick,
 ) -> None:
     """Runs the chain in several calls, between which Ctrl-C is heard; the bits are the same."""
     for label, row, positive in (("step_size", eta, True), ("temperature", t, False)):
@@ -254,7 +266,7 @@ def _in_stretches(
     name = name.clone()
     if diverged is not None:
         diverged.fill_(-1)
-    for done, count in stretches(n_steps, first, thin):
+    for done, count in cuts:
         inside = None
         if states is not None and thin is not None and done % thin == 0 and count >= thin:
             inside = states.narrow(0, done // thin, count // thin)
@@ -265,3 +277,4 @@ def _in_stretches(
             states[(done + count) // thin - 1] = out
         if diverged is not None and found is not None:
             torch.where((diverged < 0) & (found >= 0), found + done, diverged, out=diverged)
+        tick(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,12 @@ class NoiseCounter(Noise):
     Args:
         noise: the sequence, and the step to begin at.
         device: the device of the tensors that it is used with.
+
+    Raises:
+        TypeError: noise is no plain Noise.
+        ValueError: a device that there is no name of; steps to advance by that are not >= 0;
+            tensors on another device than the counter's.
+        RuntimeError: a device that is not available.
 
     Example:
         >>> import torch, pyebm
@@ -83,7 +89,7 @@ class NoiseCounter(Noise):
             )
         return super()._named(batch, like)
 
-    __hash__ = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it changes; two are equal that name the same step now, for which they wait for the device
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.at(), self._name)

@@ -40,6 +40,12 @@ def to_arviz(states: Tensor, info: dict[str, Tensor] | None = None) -> Any:
 
     Raises ImportError where arviz-base is missing, TypeError or ValueError where states is not
     (draws, chains, ...).
+
+    Example:
+        >>> import pyebm
+        >>> states = pyebm.Noise(0).randn((100, 4, 2))
+        >>> pyebm.diagnostics.to_arviz(states)["posterior"]["x"].shape  # doctest: +SKIP
+        (4, 100, 2)
     """
     _check_states("to_arviz", states)
     if states.is_meta:
@@ -73,6 +79,12 @@ def ess(states: Tensor, *, method: str = "bulk", **options: Any) -> Tensor:
     float64 on the CPU.
 
     ``method`` and ``options`` are those of ``arviz_stats.ess``. Raises as :func:`to_arviz`.
+
+    Example:
+        >>> import pyebm
+        >>> states = pyebm.Noise(0).randn((100, 4, 2))
+        >>> pyebm.diagnostics.ess(states) > 300  # doctest: +SKIP
+        tensor([True, True])
     """
     return _statistic("ess", states, method=method, **options)
 
@@ -82,6 +94,12 @@ def rhat(states: Tensor, *, method: str = "rank", **options: Any) -> Tensor:
     chains or more.
 
     ``method`` and ``options`` are those of ``arviz_stats.rhat``. Raises as :func:`to_arviz`.
+
+    Example:
+        >>> import pyebm
+        >>> states = pyebm.Noise(0).randn((100, 4, 2))
+        >>> pyebm.diagnostics.rhat(states) < 1.05  # doctest: +SKIP
+        tensor([True, True])
     """
     return _statistic("rhat", states, method=method, **options)
 
@@ -103,7 +121,17 @@ def _statistic(name: str, states: Tensor, **options: Any) -> Tensor:
 
 def energy_trace(states: Tensor, energy_fn: Callable[[Tensor], Tensor]) -> Tensor:
     """The energy of every state, (draws, chains), one draw at a time: a trace that drifts has not
-    reached its law."""
+    reached its law.
+
+    Raises TypeError or ValueError where states is not (draws, chains, ...), or energy_fn is no
+    function.
+
+    Example:
+        >>> import pyebm
+        >>> states = pyebm.Noise(0).randn((100, 4, 2))
+        >>> pyebm.diagnostics.energy_trace(states, pyebm.targets.Harmonic()).shape
+        torch.Size([100, 4])
+    """
     _check_states("energy_trace", states)
     check_callable("energy_trace", "energy_fn", energy_fn, "a function of x")
     rows = in_mode(

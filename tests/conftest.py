@@ -25,7 +25,7 @@ def _kernel_backends() -> Iterator[Any]:
     available = pyebm.backends()
     if available["cpu"] is not True:
         raise pytest.UsageError(str(available["cpu"]))  # without the kernels, tests prove nothing
-    for level in ("baseline", "avx2", "avx512"):
+    for level in ("baseline", "avx2", "avx512", "neon"):
         try:
             before = _ops.simd()
             _ops.simd(level)

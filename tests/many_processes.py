@@ -19,7 +19,7 @@ class Processes:
 
     def __init__(self, world, function, *args):
         context = torch.multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pyebm"])
+        context.set_forkserver_preload(["pyebm", "torch.distributed.checkpoint"])
         self.queue = context.Queue()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -126,6 +126,7 @@ CALLS: dict[str, Call] = {
             "mask": mask,
             "thin": count(1, none=True),
             "return_diverged": flag,
+            "progress": flag,
             **BOUND,
         },
     ),

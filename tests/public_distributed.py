@@ -12,7 +12,7 @@ from public_calls import NOISE, Call, x
 from public_samplers import drawn
 
 from pyebm import distributed
-from pyebm.samplers import Langevin
+from pyebm.samplers import Langevin, State
 
 
 def sampled(**given: Any) -> list[bytes]:
@@ -28,6 +28,18 @@ def empty_list(value: Any) -> list[Any]:
 
 def chains(value: Any) -> list[Any]:
     return samples(value) if isinstance(value, torch.Tensor) and value.dim() > 1 else []
+
+
+def saved(**given: Any) -> torch.Tensor:
+    with tempfile.TemporaryDirectory() as folder:
+        distributed.save_state(**({"folder": folder} | given))
+        return distributed.load_state(folder).x
+
+
+def loaded(**given: Any) -> torch.Tensor:
+    with tempfile.TemporaryDirectory() as folder:
+        distributed.save_state(State(x(), NOISE), folder)
+        return distributed.load_state(**({"folder": folder} | given)).x
 
 
 CALLS: dict[str, Call] = {
@@ -69,4 +81,7 @@ CALLS: dict[str, Call] = {
         lambda: {"states": x().reshape(3, 4, 1)},
         {"states": chains, "dim": count(-3, 2)},
     ),
+    "distributed.share": Call(distributed.share, lambda: {"count": 7}, {"count": count()}),
+    "distributed.save_state": Call(saved, lambda: {"state": State(x(), NOISE)}, {"state": refused}),
+    "distributed.load_state": Call(loaded, dict, {"device": optional}),
 }

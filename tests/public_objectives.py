@@ -76,6 +76,7 @@ CALLS: dict[str, Call] = {
             "init": optional,
             "dtype": refused,
             "device": optional,
+            "mesh": optional,
         },
     ),
     "ReplayBuffer.draw": Call(

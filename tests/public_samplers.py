@@ -32,6 +32,7 @@ METROPOLIS = {
     ),
     "target_acceptance": number(0, True, 1),
     "per": refused,
+    "group": optional,
     "mask": mask,
     **BOUND,
 }

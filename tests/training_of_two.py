@@ -78,21 +78,3 @@ def samplers(_):
     for sampler in (Langevin(torch.neg, 0.1), Langevin(target, 0.1), MALA(target, 0.1), HMC(target, 0.1, 3)):
         got = sampler(mine(x), 5, noise=Noise(1, first_sample=4 * dist.get_rank()))
         assert_equal(got, mine(sampler(x, 5, noise=Noise(1))))
-
-
-def replay(_):
-    """Ranks that draw parts of a batch from buffers of one group have the chains of one process,
-    and in the end its buffer."""
-    energy = pyebm.targets.DoubleWell()
-    sampler, x = pyebm.samplers.Langevin(energy, 0.05), normal(8, 2)
-    both, alone = (
-        pyebm.losses.ContrastiveDivergence(
-            energy, sampler, 3, pyebm.ReplayBuffer(20, (2,), reinit=0.2, group=group)
-        )
-        for group in (dist.group.WORLD, None)
-    )
-    for step in range(4):
-        noise = Noise(1, step=step)
-        alone(x, noise)
-        both(mine(x), noise.shard(first_sample=4 * dist.get_rank()))
-    assert_equal(both.buffer.state_dict(), alone.buffer.state_dict())

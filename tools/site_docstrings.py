@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from griffe import Alias, AliasResolutionError, CyclicAliasError, Extension
+from site_formulas import formula_or  # site_pages.py has put this folder on the path
 
 BLOCK = re.compile(r"^( *)(.*?)::\n\n((?:\1    .*\n|\n)+(?:\1    .*)?)", re.M)
 MARKS = re.compile(
@@ -47,7 +48,7 @@ def linked(text: str, scope: Any) -> str:
             return f'<autoref optional identifier="{path}">{code}</autoref>' if path else code
         if page := found["page"]:
             return f"[{page}](../{page}.md)"
-        return found[0] if found["code"] else "".join(f"\\{mark}" for mark in found[0])
+        return formula_or(found["code"]) if found["code"] else "".join(f"\\{mark}" for mark in found[0])
 
     prose, prompt, example = text.partition(">>>")
     return MARKS.sub(marked, prose) + prompt + example

@@ -1,17 +1,27 @@
 """MkDocs' hook: the repository's own pages join docs/, and links lead within the site.
 
 One text serves both readers: on disk a link leads to a file, here to its page. A link to a source,
-which has no page, becomes its text.
+which has no page, becomes its text, and a formula in code is typeset.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+sys.path.insert(0, str(Path(__file__).parent))
+from site_formulas import formula_or
+
+try:
+    import jupytext
+    from notebooks import notebook
+except ModuleNotFoundError:  # then the tutorials have no notebooks
+    jupytext = None
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {
@@ -22,12 +32,17 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
 }
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+CODE = re.compile(r"(?<!`)`[^`\n]+(?:\n[^`\n]+)?`(?!`)")
 FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
 def on_files(files: Any, config: Any) -> Any:
     for source, page in OUTSIDE.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    if jupytext:
+        for path in sorted((ROOT / "docs/tutorials").glob("*.md")):
+            content = jupytext.writes(notebook(path.read_text()), fmt="ipynb")
+            files.append(File.generated(config, f"tutorials/{path.stem}.ipynb", content=content))
     return files
 
 
@@ -48,5 +63,12 @@ def on_page_markdown(markdown: str, page: Any, files: Any, **_: Any) -> str:
             text = file.page.title
         return f"{image}[{text}]({posixpath.relpath(there, posixpath.dirname(here) or '.')}{anchor or ''})"
 
+    if jupytext and here.startswith("tutorials/"):
+        title, _, rest = markdown.partition("\n")
+        name = posixpath.basename(here).removesuffix(".md")
+        markdown = f"{title}\n\n[As a notebook]({name}.ipynb){{ download }}\n{rest}"
     parts = FENCE.split(markdown)
-    return "".join(part if part.startswith("```") else LINK.sub(moved, part) for part in parts)
+    return "".join(
+        part if part.startswith("```") else CODE.sub(lambda code: formula_or(code[0]), LINK.sub(moved, part))
+        for part in parts
+    )

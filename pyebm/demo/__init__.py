@@ -19,10 +19,10 @@ try:
     import sklearn  # noqa: F401
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     raise ImportError(
-        f"the demo needs {error.name}, which is not installed: pip install 'pyebm-kernels[demo]'"
-    ) from error
+        f"the demo needs {_missing.name}, which is not installed: pip install 'pyebm-kernels[demo]'"
+    ) from _missing
 
 from . import digits, energies, energy_digits, energy_pictures, pictures, quality, toy
 
@@ -194,10 +194,13 @@ def _run_energy_of_digits(out: Path, steps: int, seed: int) -> dict[str, float]:
         cd = energy_digits.train(
             data.train, steps, seed=seed, report=lambda k: progress.update(task, completed=k)
         )
-    seconds = time.perf_counter() - began
-    samples = energy_digits.sample(cd, 512, steps // 2, seed=seed)
-    pictures.digits(out / "energy_digits.png", data.held_out, samples, "energy by PCD")
-    numbers = quality.measure(samples, data, seed=seed) | {"seconds": seconds}
+        seconds = time.perf_counter() - began
+        task = progress.add_task("sampling and measuring digits", total=2)
+        samples = energy_digits.sample(cd, 512, steps // 2, seed=seed)
+        progress.advance(task)
+        pictures.digits(out / "energy_digits.png", data.held_out, samples, "energy by PCD")
+        numbers = quality.measure(samples, data, seed=seed) | {"seconds": seconds}
+        progress.advance(task)
     console.print(quality.table(numbers))
     console.print(f"{seconds:.0f} s of training; the pictures and energies.json are in {out}/")
     return numbers

@@ -53,6 +53,8 @@ class SigmaEmbedding(nn.Module):
     """Features of the noise level: sines and cosines of log sigma, from slow to fast, mixed by two
     layers."""
 
+    mix: nn.Sequential
+
     frequencies: Tensor
 
     def __init__(self, width: int, waves: int = 16) -> None:
@@ -69,6 +71,10 @@ class SigmaEmbedding(nn.Module):
 class Block(nn.Module):
     """A residual pair of 3x3 convolutions, shifted per channel by the noise level. It starts as the
     identity."""
+
+    first: nn.Sequential
+    shift: nn.Linear
+    second: nn.Sequential
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -92,6 +98,15 @@ class ScoreNet(nn.Module):
     network's output times ``deviation / (sigma sqrt(sigma^2 + deviation^2))``. With this factor the
     output stays of order one at every noise level.
     """
+
+    embed: SigmaEmbedding
+    enter: nn.Conv2d
+    down: nn.ModuleList
+    up: nn.ModuleList
+    before: nn.ModuleList
+    middle: nn.ModuleList
+    after: nn.ModuleList
+    leave: nn.Sequential
 
     position: Tensor
 

@@ -5,7 +5,9 @@ imported only if there are several processes. docs/distributed.md says which dat
 holds, and what moves between them.
 """
 
+from .chains import gather_chains, share
 from .sampling import Sampled, sample
-from .training import gather_chains, noise_for
+from .states import load_state, save_state
+from .training import noise_for
 
-__all__ = ["Sampled", "gather_chains", "noise_for", "sample"]
+__all__ = ["Sampled", "gather_chains", "load_state", "noise_for", "sample", "save_state", "share"]

@@ -34,6 +34,27 @@ _WHY = {
 }
 
 
+def lock(call: str, path: Path) -> IO[bytes] | None:
+    """Lock a folder, so that one run writes at a time, until the file is closed. The system
+    releases the lock when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = open(path / ".lock", "wb")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            file.close()
+            raise BlockingIOError(
+                error.errno, f"{call}: another run is writing to {path}; wait for it"
+            ) from None
+        # The file system has no locks. The folder stays correct all the same, since two runs of the
+        # same description write the same bytes.
+    return file
+
+
 class Folder:
     """The folder ``out``, for a run that ``about`` describes."""
 
@@ -48,7 +69,7 @@ class Folder:
     def begin(self) -> None:
         """Take the folder for this run: make it, or find that it is this run's."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = lock("sample", self.path)
         begun = self.path / "run.json"
         if begun.exists():
             self._check_same(begun.read_bytes())
@@ -62,24 +83,6 @@ class Folder:
         for name in os.listdir(self.path):  # files that were half written when an earlier run was killed
             if name.startswith(".") and name.endswith(".tmp"):
                 (self.path / name).unlink(missing_ok=True)
-
-    def _take_lock(self) -> None:
-        """Lock the folder, so that one run writes at a time. The system releases the lock when the
-        process ends, however it ends."""
-        try:
-            import fcntl
-        except ImportError:
-            return
-        self._lock = open(self.path / ".lock", "wb")  # noqa: SIM115
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise BlockingIOError(
-                    error.errno, f"sample: another run is writing to {self.path}; wait for it"
-                ) from None
-            # The file system has no locks. The folder stays correct all the same, since two runs of
-            # the same description write the same bytes.
 
     def _check_same(self, begun: bytes) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._bar import most_between
 from .._checks import bound, check_samples
 from .._modes import without_grad
 from .._options import check_callable, check_choice, check_elements, checked_count, checked_flag, shown
@@ -48,6 +49,11 @@ class Job:
     ) -> None:
         call = "sample"
         check_callable(call, "sampler", sampler, "one of pyebm.samplers or a function of x0 and noise")
+        if getattr(sampler, "group", None) is not None:
+            raise ValueError(
+                f"{call}: sampler must have no group, since each rank runs micro-batches of its own, got"
+                f" {shown(sampler)}"
+            )
         if init is not None:
             check_callable(call, "init", init, "a function of ids and noise, or None")
         check_choice(call, "format", format, tuple(_SUFFIX))
@@ -148,19 +154,22 @@ class Job:
             )
         return hashlib.sha256(_archive.raw(start.x) + _archive.raw(x)).hexdigest()
 
-    def samples(self, number: int, folder: Folder) -> tuple[Tensor, bool]:
-        """A micro-batch's samples, and whether their chains went on from a saved state."""
+    def samples(self, number: int, folder: Folder, look: Callable[..., None]) -> tuple[Tensor, bool]:
+        """A micro-batch's samples, and whether their chains went on from a saved state; ``look`` is
+        told which part of them is done, a hundred times at least."""
         state = self.start(number)
         if self.n_steps is None:
             return self._drawn(state), False
         end = state.noise.step + self.n_steps
         kept = folder.kept(number, state)
         state, at_once, due = kept or state, 1, time.perf_counter() + self.save_every
+        most = most_between(self.n_steps)
         while state.noise.step < end:
             began = time.perf_counter()
-            state = self._advanced(state, min(at_once, end - state.noise.step))
+            state = self._advanced(state, min(at_once, most, end - state.noise.step))
             now = time.perf_counter()
             at_once = at_once * 2 if now - began < self.save_every / 4 else max(at_once // 2, 1)
+            look(part=1 - (end - state.noise.step) / self.n_steps)
             if now >= due and state.noise.step < end:
                 folder.keep(number, state)
                 due = time.perf_counter() + self.save_every

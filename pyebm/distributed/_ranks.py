@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 _POLL = 0.5  # seconds between two checks whether the other ranks are here
 # A rank may be slow. A rank that dies closes its connections, and the others notice at once.
 _PATIENCE = timedelta(days=365)
+
+_Made = TypeVar("_Made")
 
 
 class Ranks:
@@ -35,6 +37,17 @@ class Ranks:
             self.rank, self.size = self._dist.get_rank(), self._dist.get_world_size()
             self._group = self._dist.new_group(backend="gloo", timeout=_PATIENCE)
 
+    @property
+    def group(self) -> Any:
+        """The gloo group of all ranks; None for one process."""
+        return None if self._dist is None else self._group
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
     def gathered(self, value: Any) -> list[Any]:
         """Every rank's value, on every rank."""
         if self._dist is None:
@@ -42,6 +55,19 @@ class Ranks:
         values: list[Any] = [None] * self.size
         self._dist.all_gather_object(values, value, group=self._group)
         return values
+
+    def by_first(self, call: Callable[[], _Made]) -> _Made:
+        """What ``call`` returns on rank 0, on every rank; or its error, which every rank raises."""
+        made: Any = None
+        if self.rank == 0:
+            try:
+                made = call()
+            except (OSError, ValueError) as error:
+                made = error
+        first: _Made | Exception = self.gathered(made)[0]
+        if isinstance(first, Exception):
+            raise first
+        return first
 
     def wait(self, look: Callable[[], object]) -> None:
         """Wait until all ranks are here; meanwhile call ``look`` now and then."""
@@ -56,6 +82,21 @@ class Ranks:
     def close(self) -> None:
         if self._dist is not None:
             self._dist.destroy_process_group(self._group)
+
+
+def among(call: str) -> Any:
+    """The module torch.distributed, or None for a process alone.
+
+    Raises RuntimeError where torchrun started several processes that don't know each other yet,
+    since each would take itself for all.
+    """
+    dist = _initialised()
+    if dist is None and "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RuntimeError(
+            f"{call}: this is one of {os.environ['WORLD_SIZE']} processes, which must know each other: call"
+            " torch.distributed.init_process_group() first"
+        )
+    return dist
 
 
 def _initialised() -> Any:

@@ -12,16 +12,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._bar import bar
 from .._options import checked_flag, shown
 from ..noise import Noise
-from ..samplers._loop import Sampler, _bar
+from ..samplers._loop import Sampler
 from ._folder import Folder
 from ._job import Init, Job
 from ._ranks import Ranks
 
+_EVERY = 1.0  # seconds between two moves of a bar
+
 
 class Sampled(NamedTuple):
-    """A summary of :func:`sample`, the same on every rank."""
+    """A summary of :func:`sample`, which has an example; the same on every rank."""
 
     samples: int  #: samples in the folder: all that were asked for
     found: int  #: samples that an earlier call had finished
@@ -121,8 +124,7 @@ def run(
     progress = checked_flag("sample", "progress", progress)
     began = time.perf_counter()
     with ExitStack() as stack:
-        ranks = Ranks()
-        stack.callback(ranks.close)
+        ranks = stack.enter_context(Ranks())
         folder = Folder(out, about | job.about | {"first_step": job.first_step()}, job.suffix)
         stack.callback(folder.close)
         _agree(ranks, folder)
@@ -139,7 +141,7 @@ def run(
         look = _looking(stack, folder, job.batches) if progress and ranks.rank == 0 else _no_look
         made, resumed = {}, 0
         for number in left[ranks.rank :: ranks.size]:
-            x, went_on = job.samples(number, folder)
+            x, went_on = job.samples(number, folder, look)
             ids = job.ids_of(number)
             made[number] = folder.add(number, job.members(x, ids), torch.tensor(ids, device="cpu"))
             resumed += went_on
@@ -171,32 +173,24 @@ def _agree(ranks: Ranks, folder: Folder) -> None:
                     else ""
                 )
             )
-    error: Exception | None = None
-    if ranks.rank == 0:
-        try:
-            folder.begin()
-        except (OSError, ValueError) as refused:
-            error = refused
-    error = ranks.gathered(error)[0]
-    if error is not None:
-        raise error
+    ranks.by_first(folder.begin)
 
 
 def _looking(stack: ExitStack, folder: Folder, batches: int) -> Callable[..., None]:
-    """A function that shows in a bar how many micro-batches all ranks have finished. It counts the
-    folder's files, once a second."""
-    tick = stack.enter_context(_bar("sample", batches))
-    seen, due = 0, 0.0
+    """A function that shows in a bar how many micro-batches all ranks have finished, and which part
+    of its own this rank has. It counts the folder's files, once a second."""
+    tick = stack.enter_context(bar("sample", batches, wanted=True))
+    seen, due = 0.0, 0.0
 
-    def look(at_once: bool = False) -> None:
+    def look(at_once: bool = False, part: float = 0.0) -> None:
         nonlocal seen, due
         if at_once or time.perf_counter() >= due:
-            there = folder.files()
+            there = folder.files() + part
             tick(there - seen)
-            seen, due = there, time.perf_counter() + 1.0
+            seen, due = there, time.perf_counter() + _EVERY
 
     return look
 
 
-def _no_look(at_once: bool = False) -> None:
-    del at_once
+def _no_look(at_once: bool = False, part: float = 0.0) -> None:
+    del at_once, part

@@ -1,5 +1,4 @@
-"""Training and chains over ranks: names the noise of a rank's samples, and gathers all ranks'
-chains in one tensor for diagnostics."""
+"""Training over ranks: names the noise of a rank's samples."""
 
 from __future__ import annotations
 
@@ -10,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import check_plain, check_samples
 from .._options import checked_flag, checked_int, shown
 from ..noise import Noise, as_noise
-from ._ranks import _initialised
+from ._ranks import among
 
 
 def noise_for(
@@ -37,7 +35,8 @@ def noise_for(
         A :class:`pyebm.Noise` with ``sample_ids=indices``.
 
     Raises TypeError or ValueError for indices that are none, and for a noise that lists samples of
-    its own.
+    its own; RuntimeError for several processes of torchrun that have no process group, if they
+    must tell each other anything.
 
     Warns (RuntimeWarning) where an index is twice in the batch of all ranks: both samples get the
     same noise. A DistributedSampler without ``drop_last`` fills the ranks' shares up with such
@@ -49,8 +48,9 @@ def noise_for(
         >>> torch.equal(noise.randn((2, 4)), pyebm.Noise(0, step=3).randn((8, 4))[[7, 2]])
         True
     """
-    call, dist = "noise_for", _initialised()
+    call = "noise_for"
     check = checked_flag(call, "check", check)
+    dist = among(call) if check or noise is None else None
     if noise is None:
         drawn = [Noise()]
         if dist is not None:
@@ -93,38 +93,3 @@ def _warn_of_shared(noise: Noise, dist: Any) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
-
-
-def gather_chains(states: Tensor, dim: int = 1) -> Tensor:
-    """All ranks' chains in one tensor, in the order of the ranks, on every rank: for R-hat and ESS
-    over all of them.
-
-    Args:
-        states: (n_kept, B, ...) as a trajectory has them; B may differ between ranks.
-        dim: the dimension of the chains.
-
-    Returns:
-        (n_kept, the ranks' B together, ...) on the device of states. Without torch.distributed,
-        states.
-
-    Raises TypeError or ValueError where states are no dense floating-point tensor with such a
-    dimension.
-
-    Example:
-        >>> import torch, pyebm
-        >>> run = pyebm.samplers.Langevin(torch.neg, 0.1)(torch.zeros(8, 2), 40, noise=0, thin=1)
-        >>> pyebm.distributed.gather_chains(run.states).shape  # on two ranks: (40, 16, 2)
-        torch.Size([40, 8, 2])
-    """
-    call = "gather_chains"
-    check_samples(call, "states", states)
-    check_plain(call, "states", states)
-    dim = checked_int(call, "dim", dim)
-    if not -states.dim() <= dim < states.dim():
-        raise ValueError(f"{call}: dim must be one of states' {states.dim()} dimensions, got {shown(dim)}")
-    dist = _initialised()
-    if dist is None:
-        return states
-    parts: list[Tensor] = [states] * dist.get_world_size()
-    dist.all_gather_object(parts, states.detach().cpu())
-    return torch.cat(parts, dim).to(states.device)

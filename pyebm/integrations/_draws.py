@@ -40,6 +40,8 @@ class Draws:
             so that torch.manual_seed governs a run as it governs one without pyebm.
     """
 
+    count: int
+
     def __init__(self, source: Source = None) -> None:
         if not (source is None or isinstance(source, Noise) or callable(source)):
             raise TypeError(

@@ -202,7 +202,7 @@ class DDPMAncestralSampler(_Named, of_diffusion.DDPMAncestralSampler):
     """
 
     _original = "ebm.diffusion.DDPMAncestralSampler"
-    step_size = 0.0  # it has none
+    step_size: float = 0.0  # it has none
 
     def step(self, energy: Energy, x: Tensor, t: int = 0) -> Tensor:
         """One step back in time."""

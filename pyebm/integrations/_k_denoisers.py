@@ -12,11 +12,8 @@ from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
 from ._draws import Normals, add_noise, checked_scale, fitted, output_like, widened
-from ._packages import require
+from ._k_package import external, layers
 from ._saved import Saved
-
-require("k_diffusion")
-from k_diffusion import external, layers  # noqa: E402
 
 
 class _Stateless(Saved):

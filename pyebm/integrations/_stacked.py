@@ -35,6 +35,9 @@ class StackedRandomGenerator:
         True
     """
 
+    device: torch.device
+    noise: Noise
+
     def __init__(self, device: torch.device | str, seeds: Sequence[int] | Tensor) -> None:
         self.device = checked_device("StackedRandomGenerator", device)
         self.noise = noise_of_seeds("StackedRandomGenerator", "seeds", seeds, bits=32)

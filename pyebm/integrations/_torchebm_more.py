@@ -18,7 +18,9 @@ from ._packages import require
 from ._saved import Saved
 
 require("torchebm")
-from torchebm import losses, samplers  # noqa: E402
+# The classes' own files: the packages load them lazily, which hides them from type checkers.
+from torchebm.losses import score_matching as losses  # noqa: E402
+from torchebm.samplers import hmc as samplers  # noqa: E402
 
 
 class _Matching(Saved):

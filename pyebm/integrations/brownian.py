@@ -149,6 +149,8 @@ class BrownianTreeNoiseSampler:
         True
     """
 
+    tree: BrownianPath
+
     def __init__(
         self,
         x: Tensor,

@@ -71,6 +71,10 @@ class EDMLoss(Saved):
         torch.Size([4, 3, 8, 8])
     """
 
+    P_mean: float
+    P_std: float
+    sigma_data: float
+
     _original = "training.loss.EDMLoss"
 
     def __init__(

@@ -14,14 +14,7 @@ from .._options import shown
 from ..losses import denoising_loss
 from ..noise import Noise
 from ._draws import Draws, Normals, Source, add_noise, checked_scale, fitted, output_like, step, widened
-from ._packages import require
-from ._saved import Saved
-
-require("k_diffusion")
-from k_diffusion import config as theirs  # noqa: E402
-from k_diffusion import layers  # noqa: E402
-
-from ._k_denoisers import (  # noqa: E402
+from ._k_denoisers import (
     CompVisDenoiser,
     CompVisVDenoiser,
     DenoiserWithVariance,
@@ -31,8 +24,11 @@ from ._k_denoisers import (  # noqa: E402
     SimpleLossDenoiser,
     VDenoiser,
 )
-from ._k_samplers import sample_dpm_2, sample_euler, sample_heun  # noqa: E402
-from .brownian import BrownianTreeNoiseSampler  # noqa: E402
+from ._k_package import config as theirs
+from ._k_package import layers
+from ._k_samplers import sample_dpm_2, sample_euler, sample_heun
+from ._saved import Saved
+from .brownian import BrownianTreeNoiseSampler
 
 __all__ = [
     "BrownianTreeNoiseSampler",

@@ -20,7 +20,8 @@ from ._packages import require
 from ._saved import Saved
 
 require("torchebm")
-from torchebm import integrators, losses  # noqa: E402
+from torchebm.integrators import euler_maruyama as integrators  # noqa: E402
+from torchebm.losses import score_matching as losses  # noqa: E402
 
 from ._torchebm_more import HamiltonianMonteCarlo, ScoreMatching, SlicedScoreMatching  # noqa: E402
 

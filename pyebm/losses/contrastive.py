@@ -141,6 +141,13 @@ class ContrastiveDivergence(nn.Module):
         3
     """
 
+    energy: EnergyFn | Target
+    sampler: Sampler
+    buffer: ReplayBuffer | None
+    n_steps: int
+    l2: float
+    kl: float
+
     def __init__(
         self,
         energy: EnergyFn,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .._checks import Coefficient, check_samples, coefficient
 from .._denoising import denoising
 from .._dtensor import by_samples
-from .._options import checked_flag
+from .._options import checked_flag, shown
 from ..noise import Noise
 
 Weight = Coefficient | str | None
@@ -81,7 +81,7 @@ def dsm_loss(
     elif isinstance(weight, str):
         if weight != "sigma2":
             raise ValueError(
-                f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {weight!r}"
+                f"dsm_loss: weight must be None, 'sigma2', a number or a tensor (B,), got {shown(weight)}"
             )
         weight = 1.0
         check_sigma = None if kappa_rows is None else True  # no division by it, but it must be >= 0
@@ -162,7 +162,8 @@ def denoising_loss(
 
 
 class DSMLoss(nn.Module):
-    """:func:`dsm_loss` as a module, as ``nn.MSELoss`` is of ``mse_loss``.
+    """:func:`dsm_loss` as a module, as ``nn.MSELoss`` is of ``mse_loss``. A call raises what that
+    function raises.
 
     Example:
         >>> import torch, pyebm
@@ -170,6 +171,10 @@ class DSMLoss(nn.Module):
         >>> loss(torch.zeros(4, 2), 0.5, pyebm.Noise(0)).shape
         torch.Size([])
     """
+
+    weight: Weight
+    reduction: str
+    backend: str | None
 
     def __init__(
         self, *, weight: Weight = None, reduction: str = "batchmean", backend: str | None = None
@@ -188,7 +193,7 @@ class DSMLoss(nn.Module):
 
 class DenoisingLoss(nn.Module):
     """:func:`denoising_loss` as a module. The coefficients follow the noise level, so each call
-    gives them.
+    gives them; it raises what that function raises.
 
     Example:
         >>> import torch, pyebm
@@ -196,6 +201,10 @@ class DenoisingLoss(nn.Module):
         >>> loss(torch.zeros(4, 2), pyebm.Noise(0), lam=-1.0).shape
         torch.Size([4])
     """
+
+    halved: bool
+    reduction: str
+    backend: str | None
 
     def __init__(self, *, half: bool = False, reduction: str = "mean", backend: str | None = None) -> None:
         super().__init__()

@@ -36,6 +36,12 @@ class LogUniform:
     geometric ladder is its discrete form.
 
     Raises TypeError and ValueError for bounds that are no numbers, or not 0 < low <= high.
+
+    Example:
+        >>> import pyebm
+        >>> sigma = pyebm.losses.LogUniform(0.01, 10.0).draw(1000, pyebm.Noise(0))
+        >>> sigma.dtype, bool((sigma >= 0.01).all() and (sigma <= 10).all())
+        (torch.float64, True)
     """
 
     low: float
@@ -57,6 +63,12 @@ class LogNormal:
     """A density of noise levels: log sigma is normal, by default as in EDM (Karras et al. 2022).
 
     Raises TypeError and ValueError for arguments that are no numbers, and for a std < 0.
+
+    Example:
+        >>> import pyebm
+        >>> sigma = pyebm.losses.LogNormal(-1.2, 1.2).draw(1000, pyebm.Noise(0))
+        >>> bool((sigma.log().mean() + 1.2).abs() < 0.2)
+        True
     """
 
     mean: float = -1.2
@@ -204,7 +216,7 @@ def _weight(name: str, sigma: Coefficient, spread: float) -> Coefficient | str:
     if name not in _WEIGHTS:
         raise ValueError(
             f"{_OP}: weight must be one of {', '.join(map(repr, _WEIGHTS))}, None, a number or a tensor, got"
-            f" {name!r}"
+            f" {shown(name)}"
         )
     if name == "ncsn":
         return "sigma2"
@@ -226,7 +238,7 @@ def _by_sample(sigma: Coefficient, x: Tensor) -> Tensor:
 
 class DenoisingScoreMatchingLoss(nn.Module):
     """:func:`denoising_score_matching` as a module, which holds the noise levels and their
-    weights.
+    weights. A call raises what that function raises.
 
     Example:
         >>> import torch, pyebm
@@ -234,6 +246,13 @@ class DenoisingScoreMatchingLoss(nn.Module):
         >>> loss(torch.neg, torch.zeros(4, 2), pyebm.Noise(0)).shape
         torch.Size([])
     """
+
+    sigma: Levels
+    conditional: bool
+    sigma_data: float
+    weight: Coefficient | str | None
+    reduction: str
+    backend: str | None
 
     def __init__(
         self,

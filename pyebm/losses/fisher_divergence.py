@@ -59,7 +59,7 @@ def fisher_divergence(
 
 
 class FisherDivergenceLoss(nn.Module):
-    """:func:`fisher_divergence` as a module.
+    """:func:`fisher_divergence` as a module. A call raises what that function raises.
 
     Example:
         >>> import torch, pyebm
@@ -67,6 +67,9 @@ class FisherDivergenceLoss(nn.Module):
         >>> loss(torch.neg, pyebm.targets.Harmonic(), torch.randn(4, 2))
         tensor([0., 0., 0., 0.])
     """
+
+    weight: Coefficient | None
+    reduction: str
 
     def __init__(self, *, weight: Coefficient | None = None, reduction: str = "batchmean") -> None:
         super().__init__()

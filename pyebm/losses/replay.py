@@ -11,17 +11,26 @@ from torch import Tensor, nn
 
 from .._checks import check_plain, check_samples, checked_number
 from .._modes import without_grad
-from .._options import check_callable, checked_count, checked_shape, empty
+from .._options import check_callable, check_dtype, checked_count, checked_device, checked_shape, empty
+from .._parts import local
 from .._streams import CHOICE, FRESH, START, beside
 from ..noise import Noise
 from ..targets import Target
+from ._shards import Shards, checked_mesh
 
 Init = Tensor | Target | Callable[[Sequence[int], Noise], Tensor]
 _OP = "ReplayBuffer"
 
 
 class Drawn(NamedTuple):
-    """Chains that a buffer gave out."""
+    """Chains that a buffer gave out.
+
+    Example:
+        >>> import pyebm
+        >>> drawn = pyebm.ReplayBuffer(100, (2,)).draw(8, pyebm.Noise(0))
+        >>> drawn.x.shape, bool(drawn.fresh.all())
+        (torch.Size([8, 2]), True)
+    """
 
     ids: Tensor
     """Which they are, int64 (B,) on the buffer's device."""
@@ -51,13 +60,16 @@ class ReplayBuffer(nn.Module):
             a row at random; a prior with exact samples among :mod:`pyebm.targets`; or a function of
             (shape, noise), as ``Target.sample`` is one.
         dtype, device: those of the states.
-        group: a process group of torch.distributed whose ranks draw parts of each batch, equally
-            many samples each, by ``noise.shard``. Then :meth:`put` gathers what all of them moved,
-            and every rank has the same buffer.
+        mesh: a DeviceMesh of one dimension, whose ranks draw parts of each batch, by
+            ``noise.shard``, all of them together. ``states`` and ``ages`` are then DTensors,
+            ``Shard(0)``: each rank holds its share of the chains, a chain that is drawn goes to the
+            rank that draws it and comes back by :meth:`put`. The chains are those of one process,
+            and torch.distributed.checkpoint saves them for any other number of ranks. ``device`` is
+            the mesh's.
 
     Raises:
-        TypeError, ValueError: a size or reinit out of range, a shape, dtype or init that doesn't
-            fit.
+        TypeError, ValueError: a size or reinit out of range, a shape, dtype, init or mesh that
+            doesn't fit.
 
     Example:
         >>> import torch, pyebm
@@ -69,6 +81,9 @@ class ReplayBuffer(nn.Module):
         64
     """
 
+    size: int
+    reinit: float
+    init: Target | Callable[[Sequence[int], Noise], Tensor] | None
     states: Tensor
     ages: Tensor
     data: Tensor | None
@@ -82,7 +97,7 @@ class ReplayBuffer(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        group: Any = None,
+        mesh: Any = None,
     ) -> None:
         super().__init__()
         self.size = checked_count(_OP, "size", size, 1)
@@ -92,8 +107,18 @@ class ReplayBuffer(nn.Module):
         if self.reinit > 1:
             raise ValueError(f"{_OP}: reinit must be a probability in [0, 1], got {self.reinit:g}")
         own = checked_shape(_OP, "shape", (self.size, *shape) if isinstance(shape, (tuple, list)) else shape)
-        self.register_buffer("states", empty(_OP, own, dtype, device).zero_())
-        self.register_buffer("ages", torch.zeros(self.size, dtype=torch.int64, device=self.states.device))
+        mesh = checked_mesh(_OP, mesh)
+        self._shards = None if mesh is None else Shards(mesh, self.size)
+        if self._shards is None:
+            self.register_buffer("states", empty(_OP, own, dtype, device).zero_())
+            self.register_buffer("ages", torch.zeros(self.size, dtype=torch.int64, device=self.states.device))
+        else:
+            check_dtype(_OP, dtype)
+            kind = checked_device(_OP, device).type
+            if kind not in ("cpu", mesh.device_type):
+                raise ValueError(f"{_OP}: device must be the mesh's, {mesh.device_type}, got {kind}")
+            self.register_buffer("states", self._shards.zeros(own[1:], dtype))
+            self.register_buffer("ages", self._shards.zeros((), torch.int64))
         self.register_buffer(
             "data", self._checked(init) if isinstance(init, Tensor) else None, persistent=False
         )
@@ -102,7 +127,6 @@ class ReplayBuffer(nn.Module):
                 _OP, "init", init, "None, data, one of pyebm.targets or a function of (shape, noise)"
             )
         self.init = None if isinstance(init, Tensor) else init
-        self.group = group
 
     @without_grad
     def draw(self, count: int, noise: Noise) -> Drawn:
@@ -124,12 +148,25 @@ class ReplayBuffer(nn.Module):
         ids = (a * samples + c) % self.size  # on the CPU, since names are made there
         chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
         ids = ids.to(device)
+        kept, ages = self._rows(op, ids)
         fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (
-            self.ages[ids] == 0
+            ages == 0
         )
         start = self._start((count, *self.states.shape[1:]), beside(chains, START))
-        x = torch.where(fresh.reshape(-1, *[1] * (start.dim() - 1)), start, self.states[ids])
+        x = torch.where(fresh.reshape(-1, *[1] * (start.dim() - 1)), start, kept)
         return Drawn(ids, x, fresh, chains)
+
+    def _rows(self, op: str, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The states and ages of these chains."""
+        if self._shards is None:
+            return self.states[ids], self.ages[ids]
+        route = self._shards.route(ids)
+        if twice := len(route.every) - route.every.unique().numel():
+            raise ValueError(
+                f"{op}: noise must name different samples on all ranks, got {twice} that another rank has"
+                " too; give each rank its noise.shard(first_sample=...)"
+            )
+        return route.fetched(local(self.states)), route.fetched(local(self.ages))
 
     @without_grad
     def put(self, drawn: Drawn, x: Tensor) -> None:
@@ -144,13 +181,15 @@ class ReplayBuffer(nn.Module):
                 f"{op}: x must have the shape that was drawn, {tuple(drawn.x.shape)}, got"
                 f" {getattr(x, 'shape', x)}"
             )
-        ids, fresh, x = drawn.ids, drawn.fresh, x.detach().to(self.states)
-        if self.group is not None:
-            ids, fresh, x = (_gathered(part, self.group) for part in (ids, fresh, x))
+        rows, fresh, x = drawn.ids, drawn.fresh, x.detach().to(self.states.device, self.states.dtype)
+        if self._shards is not None:
+            route = self._shards.route(rows)
+            rows, fresh, x = route.rows, route.sent(fresh), route.sent(x)
+        states, ages = local(self.states), local(self.ages)
         finite = x.isfinite().reshape(x.shape[0], math.prod(x.shape[1:])).all(1)
-        moved = torch.where(fresh, 0, self.ages[ids]) + 1
-        self.states[ids] = x
-        self.ages[ids] = torch.where(finite, moved, 0)
+        moved = torch.where(fresh, 0, ages[rows]) + 1
+        states[rows] = x
+        ages[rows] = torch.where(finite, moved, 0)
 
     def __len__(self) -> int:
         return self.size
@@ -215,11 +254,3 @@ class ReplayBuffer(nn.Module):
                 f" {got}"
             )
         return made.to(device, dtype)
-
-
-def _gathered(part: Tensor, group: Any) -> Tensor:
-    """The parts of all ranks, concatenated in the order of the ranks."""
-    ranks = torch.distributed.get_world_size(group)
-    made = [torch.empty_like(part) for _ in range(ranks)]
-    torch.distributed.all_gather(made, part.contiguous(), group=group)
-    return torch.cat(made)

@@ -185,7 +185,7 @@ def _sliced(
 
 class ScoreMatchingLoss(nn.Module):
     """:func:`score_matching` as a module. Each call gives its noise, a new one in each training
-    step.
+    step, and raises what that function raises.
 
     Example:
         >>> import torch, pyebm
@@ -193,6 +193,11 @@ class ScoreMatchingLoss(nn.Module):
         >>> loss(torch.neg, torch.zeros(4, 3), pyebm.Noise(0)).item()
         -3.0
     """
+
+    method: str
+    n_projections: int
+    weight: Coefficient | None
+    reduction: str
 
     def __init__(
         self,
@@ -222,7 +227,7 @@ class ScoreMatchingLoss(nn.Module):
 
 
 class SlicedScoreMatchingLoss(nn.Module):
-    """:func:`sliced_score_matching` as a module.
+    """:func:`sliced_score_matching` as a module. A call raises what that function raises.
 
     Example:
         >>> import torch, pyebm
@@ -230,6 +235,12 @@ class SlicedScoreMatchingLoss(nn.Module):
         >>> loss(torch.neg, torch.zeros(4, 3), pyebm.Noise(0)).shape
         torch.Size([])
     """
+
+    n_projections: int
+    projection: str
+    variance_reduced: bool
+    weight: Coefficient | None
+    reduction: str
 
     def __init__(
         self,

@@ -3,6 +3,8 @@ steps in them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .._composed import around
 from .langevin import langevin_step
 from .losses import denoising_loss
@@ -10,5 +12,7 @@ from .noise import uniform_
 
 OPS = around({"uniform_": uniform_, "denoising_loss": denoising_loss, "langevin_step": langevin_step})
 
-corrector_step, leapfrog = OPS["corrector_step"], OPS["leapfrog"]
-metropolis, dual_averaging = OPS["metropolis"], OPS["dual_averaging"]
+corrector_step: Callable[..., None] = OPS["corrector_step"]
+leapfrog: Callable[..., None] = OPS["leapfrog"]
+metropolis: Callable[..., None] = OPS["metropolis"]
+dual_averaging: Callable[..., None] = OPS["dual_averaging"]

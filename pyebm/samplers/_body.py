@@ -19,6 +19,9 @@ class Body:
     """A sampler's step, with the tensors it works on. Their addresses never change, so that a graph
     can replay the step."""
 
+    run: Run
+    x: Tensor
+
     streams = 1  # draws per step; draw j takes the noise's stream + j
     fused = False  # whether it has an ``advance``, many steps in one kernel
     keeps = False  # whether ``advance`` keeps the thinned states too

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Clamped:
     """A clamp whose bounds differ between elements, done after a step."""
 
+    x: Tensor
+    low: Tensor
+    high: Tensor
+
     def __init__(self, run: Run, options: StepOptions) -> None:
         sides = [
             run.numbers("clamp", side).detach() if isinstance(side, Tensor) else side

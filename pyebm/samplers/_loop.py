@@ -4,14 +4,15 @@ stopping, a progress bar and CUDA graphs."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from .._bar import bar, most_between
 from .._checks import check_plain, check_samples
 from .._modes import in_mode
 from .._options import check_callable, checked_count, checked_flag
@@ -26,7 +27,6 @@ from ._state import State, Trajectory
 
 Callback = Callable[[int, Tensor, dict[str, Any]], Any]
 _BLOCK = 1024  # the names of so many steps are made at once
-_TICKS = 100  # how many times a progress bar moves
 
 
 def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,7 +48,15 @@ def _without_autograd(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Sampler:
-    """The base class of the samplers. A subclass defines one step: it makes a :class:`Body`."""
+    """The base class of the samplers. A subclass defines one step: it makes a :class:`Body`.
+
+    Raises NotImplementedError from a call, if the subclass makes none.
+
+    Example:
+        >>> import pyebm
+        >>> isinstance(pyebm.samplers.Langevin(lambda x: -x, 0.1), pyebm.samplers.Sampler)
+        True
+    """
 
     length: int | None = None
     """The number of steps in the whole schedule; None where there is none."""
@@ -182,8 +190,8 @@ class Sampler:
         cuts: Iterable[tuple[int, int]] = ((k, 1) for k in range(n_steps))
         if callback is None:
             first = body.at_once() if run.may_look else n_steps
-            cuts = stretches(n_steps, first, thin, body.keeps, -(-n_steps // _TICKS) if progress else None)
-        with _bar(run.call, n_steps) if progress else nullcontext(_no_tick) as tick:
+            cuts = stretches(n_steps, first, thin, body.keeps, most_between(n_steps) if progress else None)
+        with bar(run.call, n_steps, progress) as tick:
             for done, count in cuts:
                 advance(done, count, kept, thin)
                 at.done = done = done + count
@@ -275,20 +283,3 @@ def _stepper(body: Body, run: Run) -> Callable[[int, int, Tensor | None, int | N
             body.advance(done + alone, count - alone, kept, thin)
 
     return advance_either if body.fused else advance
-
-
-def _no_tick(count: int) -> None:
-    del count
-
-
-@contextmanager
-def _bar(call: str, n_steps: int) -> Iterator[Callable[[int], Any]]:
-    try:
-        from rich.progress import Progress as Bar
-    except ImportError:
-        raise ImportError(
-            "progress=True needs rich: pip install 'pyebm-kernels[demo]' or pip install rich"
-        ) from None
-    with Bar() as bar:
-        task = bar.add_task(call, total=n_steps)
-        yield lambda count: bar.advance(task, count)

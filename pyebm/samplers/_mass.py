@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._checks import check_tensor
 from .._composed.metropolis import mean as mean_of
+from .._parts import Parts
 from ._run import Run, number
 
 LEAST_WARMUP = 20
@@ -28,6 +29,7 @@ def mass_of(run: Run, sampler: Any) -> Mass | None:
         1.0 if given is None else given,
         windows(sampler.warmup) if learned else [],
         sampler.per == "batch",
+        sampler.group,
     )
 
 
@@ -59,8 +61,9 @@ class Mass:
     the n states of the window, each chain's own or, ``together``, that of all chains.
     """
 
-    def __init__(self, run: Run, given: float | Tensor, edges: list[int], together: bool) -> None:
+    def __init__(self, run: Run, given: float | Tensor, edges: list[int], together: bool, group: Any) -> None:
         self.run, self.edges, self.together = run, edges, together
+        self.parts = Parts(group if edges else None, run.x.shape[0], run.x.device)
         x = run.x
         carried = run.carried("inverse_mass") if edges else None
         self.inverse = _checked(run, given).reciprocal() if carried is None else carried.to(x.dtype)
@@ -81,7 +84,7 @@ class Mass:
     def learn(self, x: Tensor, count: int) -> bool:
         """Learn from the state x after ``count`` steps of the warm-up; returns True if the mass
         changed."""
-        if not self.edges or not self.edges[0] < count <= self.edges[-1] or not x.numel():
+        if not self.edges or not self.edges[0] < count <= self.edges[-1]:
             return False
         begin = max(edge for edge in self.edges if edge < count)
         n = count - begin
@@ -101,7 +104,8 @@ class Mass:
         if self.together:
             # Join the chains' windows: add their sums of squares, and n times the squares of their
             # means' distances from the common mean. Chains that are not finite are left out.
-            batch = self.run.x.shape[0]
+            batch = self.parts.total
+            square, mean = self.parts.whole(square), self.parts.whole(mean)
             fine = (square.isfinite() & mean.isfinite()).flatten(1).all(1)
             chains = fine.sum().double().clamp(min=1)
             square, mean = (

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import _composed, _ops
 from .._options import check_choice, checked_count, checked_flag
+from .._parts import Parts, checked_group
 from .._stretches import first_stretch
 from ._body import Body
 from ._density import Potential
@@ -45,7 +46,7 @@ class Metropolis(Body):
         self.varies = self.sizes.varies or self.temperatures.varies
         self.temperature, self.temperature_rows = self.temperatures.constant
         self.adapted = Adaptation(run, sampler, self.sizes) if sampler.warmup else None
-        self.eta: Number = self.sizes.constant if self.adapted is None else (NAN, self.adapted.step_size)
+        self.eta: Number = self.sizes.constant if self.adapted is None else (NAN, self.adapted.mine)
         self.mass = mass_of(run, sampler)
         self.proposal = torch.empty_like(run.x)
         energy, score = self.both(run.x)
@@ -182,6 +183,10 @@ class Adaptation:
     Every chain has its own step size or, with ``per="batch"``, all chains have one that follows
     their mean acceptance. The count of steps is on the device, so that a captured step adapts too.
     When the mass changes, the averaging begins anew from the step size that it has found.
+
+    With a group, its tensors have a row for each chain of all ranks. Each rank computes all rows
+    from all acceptances, so that the mean has the bits of one process, which no all-reduce would
+    give.
     """
 
     def __init__(self, run: Run, sampler: Any, sizes: Scheduled) -> None:
@@ -190,23 +195,35 @@ class Adaptation:
                 f"{run.call}: warmup finds a step size of its own; give step_size as one number, or one per"
                 " sample"
             )
-        self.warmup, self.target = sampler.warmup, sampler.target_acceptance
+        self.run, self.warmup, self.target = run, sampler.warmup, sampler.target_acceptance
         self.together = sampler.per == "batch"
+        if run.graph and sampler.group is not None:
+            raise ValueError(
+                f"{run.call}: graph=True can't capture what ranks tell each other; give no group"
+            )
+        self.parts = Parts(sampler.group, run.x.shape[0], run.x.device)
         first, rows = sizes.constant
-        start = run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
+        start = self.parts.whole(
+            run.rows(first) if rows is None else rows.double().expand(run.x.shape[0]).clone()
+        )
         begun = run.extra.get("adapted_steps")
         self.begun = 0 if begun is None else int(begun)
         self.first = run.first
-        self.log_average = _or(run.carried("log_step_size_average"), start.log())
-        self.gap = _or(run.carried("acceptance_gap"), torch.zeros_like(start))
-        self.step_size = _or(run.carried("step_size"), start)
-        self.middle = _or(run.carried("step_size_middle"), (10.0 * start).log())
+        self.log_average = self._carried("log_step_size_average", start.log())
+        self.gap = self._carried("acceptance_gap", torch.zeros_like(start))
+        self.step_size = self._carried("step_size", start)
+        self.mine = self.step_size[self.parts.mine]
+        self.middle = self._carried("step_size_middle", (10.0 * start).log())
         self.update = run.kernels(sampler.options.backend)["dual_averaging"]
         restarted = run.extra.get("restarted_at")
         self.restarted = 0 if restarted is None else int(restarted)
         self.steps = torch.full(
             (), float(self.begun - self.restarted), dtype=torch.float64, device=run.x.device
         )
+
+    def _carried(self, name: str, fresh: Tensor) -> Tensor:
+        carried = self.run.carried(name)
+        return fresh if carried is None else self.parts.whole(carried.double().contiguous())
 
     def count(self, k: int) -> int:
         """The number of warm-up steps done after step k, those of earlier runs included."""
@@ -215,6 +232,7 @@ class Adaptation:
     def learn(self, log_alpha: Tensor, k: int | None) -> None:
         if k is None or self.count(k) <= self.warmup:
             held = (self.step_size, self.log_average, self.gap, self.steps)
+            log_alpha = self.parts.whole(log_alpha)
             self.update(
                 *held, log_alpha, self.middle, self.warmup - self.restarted, self.target, self.together
             )
@@ -227,25 +245,21 @@ class Adaptation:
         self.steps.zero_()
 
     def carried(self, done: int) -> dict[str, Tensor]:
-        begun = (
-            {}
-            if not self.restarted
-            else {"restarted_at": torch.tensor(self.restarted, device="cpu"), "step_size_middle": self.middle}
-        )
-        return begun | {
+        rows = {
             "step_size": self.step_size,
             "log_step_size_average": self.log_average,
             "acceptance_gap": self.gap,
-            "adapted_steps": torch.tensor(min(self.begun + done, self.warmup), device="cpu"),
+        }
+        counts = {"adapted_steps": min(self.begun + done, self.warmup)}
+        if self.restarted:
+            rows["step_size_middle"], counts["restarted_at"] = self.middle, self.restarted
+        return {name: value[self.parts.mine].clone() for name, value in rows.items()} | {
+            name: torch.tensor(value, device="cpu") for name, value in counts.items()
         }
 
 
-def _or(carried: Tensor | None, fresh: Tensor) -> Tensor:
-    return fresh if carried is None else carried.double().contiguous()
-
-
 def checked_warmup(
-    call: str, warmup: int, adapt_mass: bool, target: float, per: str
+    call: str, warmup: int, adapt_mass: bool, target: float, per: str, group: Any
 ) -> tuple[int, bool, float]:
     warmup, adapt_mass = checked_count(call, "warmup", warmup), checked_flag(call, "adapt_mass", adapt_mass)
     if adapt_mass and warmup < LEAST_WARMUP:
@@ -254,6 +268,8 @@ def checked_warmup(
     if not target < 1:
         raise ValueError(f"{call}: target_acceptance must be in (0, 1), got {target}")
     check_choice(call, "per", per, ("sample", "batch"))
+    if checked_group(call, group) is not None and per != "batch":
+        raise ValueError(f"{call}: group must be None where per is 'sample': chains then adapt alone")
     return warmup, adapt_mass, target
 
 

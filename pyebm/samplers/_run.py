@@ -14,6 +14,7 @@ from .._checks import Coefficient, checked_number, coefficient
 from .._clamps import Clamp
 from .._composed.coefficients import require
 from .._derivatives import checkable, inside, plain
+from ..noise import Noise
 from ..targets import Target
 from ..targets._numbers import Numbers
 from ._extra import check_numbers
@@ -29,6 +30,20 @@ Number = tuple[float, Tensor | None]  # a coefficient of an op: a number, or one
 class Run:
     """The data of one call that a body needs: a copy of the state, the noise's seeds and ids, the
     length of the run."""
+
+    call: str
+    extra: dict[str, Tensor]
+    length: int | None
+    n_steps: int
+    graph: bool
+    followed: bool
+    x: Tensor
+    noise: Noise
+    first: int
+    seeds: Tensor | None
+    ids: Tensor | None
+    may_look: bool
+    work: torch.dtype
 
     def __init__(self, call: str, start: State, length: int | None, n_steps: int, graph: bool) -> None:
         self.call, self.extra, self.length, self.n_steps, self.graph = (

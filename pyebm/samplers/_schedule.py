@@ -29,6 +29,11 @@ class Scheduled:
         by_sample: whether there may be one number per sample.
     """
 
+    run: Run
+    name: str
+    open_low: bool
+    varies: bool
+
     def __init__(
         self, run: Run, name: str, value: Schedule, open_low: bool = False, by_sample: bool = True
     ) -> None:

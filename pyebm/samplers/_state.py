@@ -116,6 +116,16 @@ class Trajectory:
             ``step_size`` for annealed sampling. ``acceptance`` (B,) is the share of the whole run's
             proposals that each chain accepted.
         thin: steps between kept states.
+
+    Raises:
+        TypeError, ValueError: parts that don't belong together.
+
+    Example:
+        >>> import torch, pyebm
+        >>> sampler = pyebm.samplers.Langevin(pyebm.targets.DoubleWell(), 0.01)
+        >>> run = sampler(torch.zeros(8, 2), 100, noise=pyebm.Noise(0), thin=10)
+        >>> run.states.shape, torch.equal(run.x, run.states[-1])
+        (torch.Size([10, 8, 2]), True)
     """
 
     states: Tensor

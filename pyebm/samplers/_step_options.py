@@ -16,6 +16,12 @@ from ._run import Bounds, Run
 class StepOptions:
     """The options of :func:`pyebm.langevin_step` besides the step size; also clamps by element."""
 
+    temperature: Any
+    clamp: Bounds | None
+    score_clip: float | None
+    mask: Tensor | None
+    backend: str | None
+
     def __init__(
         self,
         temperature: Any = 1.0,

@@ -52,6 +52,11 @@ class AnnealedLangevin(Sampler):
     limits the run to that many; the final denoising happens only when the schedule's end is
     reached. It draws from the noise's own stream, for ``known`` from stream + 1.
 
+    Raises:
+        TypeError: score_fn is no function, or an argument of another type.
+        ValueError: sigmas that are none, not > 0 or increase; step_lr not > 0; n_steps_each < 1;
+            from a call, known or a mask that does not broadcast to x0.
+
     Example:
         >>> import torch, pyebm
         >>> score = lambda x, sigma: -x / (1 + sigma[:, None] ** 2)  # a standard normal's, smoothed
@@ -62,6 +67,15 @@ class AnnealedLangevin(Sampler):
         >>> bool(0.85 < x.std() < 1.15)
         True
     """
+
+    sigmas: list[float]
+    score_fn: Callable[[Tensor, Tensor], Tensor]
+    step_lr: float
+    n_steps_each: int
+    denoise: bool
+    known: Tensor | None
+    options: StepOptions
+    length: int
 
     def __init__(
         self,
@@ -82,10 +96,11 @@ class AnnealedLangevin(Sampler):
         self.sigmas = checked_list(call, "sigmas", sigmas)
         if not self.sigmas or not all(0 < s < math.inf for s in self.sigmas):
             raise ValueError(
-                f"AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got {self.sigmas}"
+                "AnnealedLangevin: sigmas must be one or more numbers > 0 and finite, got"
+                f" {shown(self.sigmas)}"
             )
         if any(a < b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False)):
-            raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {self.sigmas}")
+            raise ValueError(f"AnnealedLangevin: sigmas must not increase, got {shown(self.sigmas)}")
         step_lr = number(call, "step_lr", step_lr)
         n_steps_each = checked_count(call, "n_steps_each", n_steps_each, 1)
         denoise = checked_flag(call, "denoise", denoise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,8 +36,8 @@ class HMC(Sampler):
             of standard deviation s, one of length pi s (half a period) mirrors x, and one of length
             2 pi s brings x back, in every step.
         target_acceptance: 0.8, as the adaptation's authors advise.
-        energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, mask, backend: as for
-            :class:`MALA`.
+        energy_fn, score_fn, temperature, mass, warmup, adapt_mass, per, group, mask, backend: as
+            for :class:`MALA`.
 
     It is called as every sampler (docs/samplers.md); with ``warmup`` resume from a State. It draws
     the momentum from the noise's own stream, the uniform of the test from stream + 1, and with
@@ -53,6 +54,19 @@ class HMC(Sampler):
         True
     """
 
+    jitter: float
+    energy_fn: EnergyFn
+    score_fn: ScoreFn | None
+    step_size: Schedule
+    n_leapfrog: int
+    mass: float | Tensor | None
+    adapt_mass: bool
+    warmup: int
+    target_acceptance: float
+    per: str
+    group: Any
+    options: StepOptions
+
     def __init__(
         self,
         energy_fn: EnergyFn,
@@ -67,11 +81,12 @@ class HMC(Sampler):
         adapt_mass: bool = False,
         target_acceptance: float = 0.8,
         per: str = "sample",
+        group: Any = None,
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
         warmup, adapt_mass, target_acceptance = checked_warmup(
-            "HMC", warmup, adapt_mass, target_acceptance, per
+            "HMC", warmup, adapt_mass, target_acceptance, per, group
         )
         n_leapfrog = checked_count("HMC", "n_leapfrog", n_leapfrog, 1)
         self.jitter = number("HMC", "jitter", jitter, open_low=False)
@@ -84,7 +99,7 @@ class HMC(Sampler):
             n_leapfrog,
         )
         self.mass, self.adapt_mass = mass, adapt_mass
-        self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
+        self.warmup, self.target_acceptance, self.per, self.group = warmup, target_acceptance, per, group
         self.options = StepOptions(temperature, mask=mask, backend=backend)
 
     def _body(self, run: Run) -> Body:

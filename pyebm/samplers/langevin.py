@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from .. import _ops
+from .._options import shown
 from ..targets import Target
 from ..targets._numbers import Numbers
 from ._body import Body
@@ -58,6 +59,11 @@ class Langevin(Sampler):
         True
     """
 
+    score_fn: Any
+    step_size: Schedule
+    noise_scale: Schedule | None
+    options: StepOptions
+
     def __init__(
         self,
         score_fn: Any,
@@ -72,8 +78,8 @@ class Langevin(Sampler):
     ) -> None:
         if noise_scale is not None and (isinstance(temperature, Tensor) or temperature != 1.0):
             raise ValueError(
-                f"Langevin: give temperature or noise_scale, not both; got {temperature!r} and"
-                f" {noise_scale!r}"
+                f"Langevin: give temperature or noise_scale, not both; got {shown(temperature)} and"
+                f" {shown(noise_scale)}"
             )
         self.score_fn, self.step_size, self.noise_scale = score_fn, step_size, noise_scale
         self.options = StepOptions(temperature, clamp, score_clip, mask, backend)
@@ -149,6 +155,13 @@ class _Steps(Body):
 
 class Chain(Chained):
     """The body around a target: one kernel takes many steps."""
+
+    eta: Scheduled
+    t: Scheduled
+    numbers: Numbers
+    params: Tensor
+    kernel: Callable[..., None]
+    tail: tuple[Any, ...]
 
     def __init__(self, run: Run, options: StepOptions, numbers: Numbers, step_size: Schedule) -> None:
         super().__init__(run)

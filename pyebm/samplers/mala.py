@@ -44,6 +44,9 @@ class MALA(Sampler):
         target_acceptance: 0.574 is best for MALA in high dimension (Roberts & Rosenthal 1998).
         per: "sample" adapts each chain on its own, so that it does not depend on its batch; "batch"
             adapts all chains together, which learns the mass much sooner.
+        group: with per="batch", a process group of torch.distributed whose ranks run their chains
+            at the same time: all of them adapt together, to the bits of one process that has them
+            all (docs/distributed.md).
         mask, backend: as in :func:`pyebm.langevin_step`; the chain lives on the elements where the
             mask is True.
 
@@ -61,6 +64,17 @@ class MALA(Sampler):
         True
     """
 
+    energy_fn: EnergyFn
+    score_fn: ScoreFn | None
+    step_size: Schedule
+    mass: float | Tensor | None
+    adapt_mass: bool
+    warmup: int
+    target_acceptance: float
+    per: str
+    group: Any
+    options: StepOptions
+
     def __init__(
         self,
         energy_fn: EnergyFn,
@@ -73,15 +87,16 @@ class MALA(Sampler):
         adapt_mass: bool = False,
         target_acceptance: float = 0.574,
         per: str = "sample",
+        group: Any = None,
         mask: Tensor | None = None,
         backend: str | None = None,
     ) -> None:
         warmup, adapt_mass, target_acceptance = checked_warmup(
-            "MALA", warmup, adapt_mass, target_acceptance, per
+            "MALA", warmup, adapt_mass, target_acceptance, per, group
         )
         self.energy_fn, self.score_fn, self.step_size = energy_fn, score_fn, step_size
         self.mass, self.adapt_mass = mass, adapt_mass
-        self.warmup, self.target_acceptance, self.per = warmup, target_acceptance, per
+        self.warmup, self.target_acceptance, self.per, self.group = warmup, target_acceptance, per, group
         self.options = StepOptions(temperature, mask=mask, backend=backend)
 
     def _body(self, run: Run) -> Body:

@@ -72,6 +72,21 @@ class PredictorCorrector(Sampler):
         True
     """
 
+    score_fn: Callable[[Tensor, Tensor], Tensor]
+    sde: SDE
+    corrector_steps: int
+    per: str
+    known: Tensor | None
+    snr: float
+    predictor: str | None
+    probability_flow: bool
+    denoise: bool
+    options: StepOptions
+    length: int
+    times: list[float]
+    marginals: list[tuple[float, float, float]]
+    updates: list[Coefficients]
+
     def __init__(
         self,
         score_fn: Callable[[Tensor, Tensor], Tensor],

@@ -29,12 +29,22 @@ class SDE:
     Subclasses define f, g and the law of x_t given x_0, ``alpha(t) x_0 + sigma(t) z``. If the
     literature has one, they also define the discrete chain of n steps whose continuous limit they
     are.
+
+    Raises NotImplementedError from a function that the subclass lacks.
+
+    Example:
+        >>> import pyebm
+        >>> class Still(pyebm.samplers.SDE):
+        ...     def alpha(self, t):
+        ...         return 1.0
+        >>> Still().alpha(0.5), isinstance(pyebm.samplers.VE(), pyebm.samplers.SDE)
+        (1.0, True)
     """
 
     def __repr__(self) -> str:
         return shown(self)
 
-    eps = 1e-3
+    eps: float = 1e-3
     """Sampling ends at this time: below it the score is steep and the data are all but reached."""
 
     def f(self, t: float) -> float:
@@ -108,13 +118,18 @@ class VE(SDE):
     """Variance exploding: ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``, alpha = 1; the limit
     of SMLD's noise ladder.
 
+    Raises TypeError and ValueError for arguments that are no numbers, or not 0 < min <= max.
+
     Example:
         >>> import pyebm
         >>> round(pyebm.samplers.VE(sigma_min=0.01, sigma_max=50.0).sigma(0.5), 6)
         0.707107
     """
 
-    eps = 1e-5
+    sigma_min: float
+    sigma_max: float
+
+    eps: float = 1e-5
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0) -> None:
         self.sigma_min, self.sigma_max = _range("VE", sigma_min, sigma_max, "sigma_min", "sigma_max")
@@ -154,7 +169,19 @@ class VE(SDE):
 
 class VP(SDE):
     """Variance preserving: ``beta(t) = beta_min + t (beta_max - beta_min)``; the limit of DDPM's
-    chain."""
+    chain.
+
+    Raises TypeError and ValueError for arguments that are no numbers, or not 0 < min <= max.
+
+    Example:
+        >>> import pyebm
+        >>> sde = pyebm.samplers.VP(beta_min=0.1, beta_max=20.0)
+        >>> round(sde.alpha(0.5) ** 2 + sde.sigma(0.5) ** 2, 6)
+        1.0
+    """
+
+    beta_min: float
+    beta_max: float
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
         self.beta_min, self.beta_max = _range(type(self).__name__, beta_min, beta_max, "beta_min", "beta_max")
@@ -201,7 +228,16 @@ class VP(SDE):
 
 class SubVP(VP):
     """Sub-variance preserving (Song et al. 2021, eq. 13): VP's mean, and the square of its
-    variance."""
+    variance.
+
+    Raises as :class:`VP`.
+
+    Example:
+        >>> import pyebm
+        >>> sde, vp = pyebm.samplers.SubVP(), pyebm.samplers.VP()
+        >>> round(sde.sigma(0.3) - vp.sigma(0.3) ** 2, 6), sde.alpha(0.3) == vp.alpha(0.3)
+        (0.0, True)
+    """
 
     def g(self, t: float) -> float:
         return math.sqrt(-self._beta(t) * math.expm1(-2 * self._integral(t)))

@@ -57,6 +57,11 @@ class UnderdampedLangevin(Sampler):
         True
     """
 
+    step_size: Schedule
+    friction: float
+    options: StepOptions
+    score_options: StepOptions
+
     def __init__(
         self,
         score_fn: Any,

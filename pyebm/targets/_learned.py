@@ -15,6 +15,7 @@ from torch.func import functional_call
 from .. import _composed, _ops
 from .._checks import check_plain, check_samples
 from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
+from .._options import shown
 from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
 from ._kept import readable
@@ -29,6 +30,10 @@ _Self = TypeVar("_Self", bound="Learned")
 
 class Learned(Target):
     """A target that is a network."""
+
+    net: nn.Module
+    condition: int
+    embedding: Embedding | None
 
     kind = "network"
     follows = False
@@ -59,7 +64,7 @@ class Learned(Target):
             )
         if embedding is not None and not (condition and callable(embedding)):
             raise ValueError(
-                f"{own}: embedding must be a function of c, beside condition > 0, got {embedding!r}"
+                f"{own}: embedding must be a function of c, beside condition > 0, got {shown(embedding)}"
             )
         self.net, self.condition, self.embedding = net, condition, embedding
         reading = Reading(own, net, condition, self.width)

@@ -26,8 +26,7 @@ from ._parameters import Parameters
 
 
 class Target(Parameters):
-    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form; the base class of all of
-    :mod:`pyebm.targets`.
+    """A density ``p(x) = exp(-energy(x)) / Z`` in closed form: all targets' base class.
 
     Calling a target, ``target(x)``, returns the energy. Its parameters are buffers in float64
     (``.to(device)`` and ``state_dict`` work), rounded once to the dtype that x is computed in
@@ -36,13 +35,19 @@ class Target(Parameters):
 
     A subclass registers its parameters (:meth:`_register`), sets ``kind``, its name in the kernels'
     table (_kinds.py), and ``dim``, and defines :meth:`_numbers`, the parameters in the form that
-    the kernels take; CONTRIBUTING.md shows one from start to end.
+    the kernels take; CONTRIBUTING.md shows one from start to end. A call on what is no batch of its
+    samples raises TypeError or ValueError.
+
+    Example:
+        >>> import torch, pyebm
+        >>> pyebm.targets.DoubleWell()(torch.ones(3, 2))
+        tensor([0., 0., 0.])
     """
 
     kind: str
     dim: int | None = None
     """Elements of a sample, or None where any (B, ...) will do."""
-    least_dim = 0
+    least_dim: int = 0
     """Fewer elements than this make no sense; a class that sets ``kind`` gets its number."""
     has_energy = True
     """False for a score without an energy, which Metropolis' test can't do without."""

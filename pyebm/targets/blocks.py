@@ -10,7 +10,7 @@ class Residual(nn.Sequential):
     """``x + f(x)``, where f is the modules in their order.
 
     :class:`MLPEnergy` and :class:`MLPScore` take it with one Linear of as many outputs as inputs,
-    and its activation.
+    and its activation. Raises RuntimeError, as torch does, where f changes the width.
 
     Example:
         >>> import torch, pyebm
@@ -29,7 +29,8 @@ class Residual(nn.Sequential):
 
 class InputSkip(nn.Sequential):
     """Modules in their order, where every Linear but the first also sees the input: it gets
-    ``[h; x]``, where h is the output of the layer before.
+    ``[h; x]``, where h is the output of the layer before. Raises RuntimeError, as torch does, for a
+    Linear of another width.
 
     Example:
         >>> import torch, pyebm

@@ -57,6 +57,7 @@ class GaussianMixture(Target):
         0.8
     """
 
+    dim: int
     means: Tensor
     scale: Tensor
     weights: Tensor

@@ -73,7 +73,7 @@ class MLPEnergy(Learned):
         (torch.Size([64, 2]), False)
     """
 
-    width = 1
+    width: int = 1
 
     def __init__(
         self,

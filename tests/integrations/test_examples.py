@@ -22,8 +22,9 @@ def run(name, *needs, **shortened):
 
 def test_every_example_is_here():
     tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    configs = {"sample_digits", "generate_digits"}  # tests/pytorch/test_distributed_cli.py runs them
-    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested | configs
+    # tests/pytorch/test_distributed_cli.py and test_examples_of_two.py run these
+    elsewhere = {"sample_digits", "generate_digits", "sample_ddp_digits", "ray_digits"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested | elsewhere
 
 
 def test_diffusers_digits(tmp_path):

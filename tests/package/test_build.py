@@ -177,5 +177,12 @@ def test_importing_never_fails_and_a_cpu_torch_never_loads_it(cuda):
         assert "install" in why
 
 
-def test_the_citation_has_the_version():
+def test_the_citation_and_the_changelog_have_the_version():
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    heads = re.findall(r"^## \[(.+?)\](?: - \d{4}-\d\d-\d\d)?$", changes, re.M)
+    assert heads[:2] == ["Unreleased", __version__]
+    assert len(heads) == len(re.findall("^## ", changes, re.M))
+    parts = set(re.findall("^### (.+)$", changes, re.M))
+    known = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert {part for part in parts if not part.startswith("Upgrading from ")} <= known

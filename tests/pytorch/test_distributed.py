@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from cases import assert_equal, normal
-from training_of_two import ddp, fsdp, replay, samplers
+from training_of_two import ddp, fsdp, samplers
 
 import pyebm
 from pyebm import Noise
@@ -229,7 +229,7 @@ CHECKS = {
             (perturb, losses, uneven_losses, steps, replicated_operands, targets, energies, refused),
             ("shards", "copies"),
         ),
-        ((ddp, fsdp, samplers, replay), ("",)),
+        ((ddp, fsdp, samplers), ("",)),
     )
     for check in checks
     for where in places

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -69,6 +71,42 @@ def test_torchrun(config, tmp_path, capsys):
     assert "11 samples, 11 of them found, 0 made by 1 process(es)" in capsys.readouterr().out
 
 
+FALLS = """
+import os, pathlib, torch, pyebm
+
+def score(x):
+    fallen = pathlib.Path("{folder}/fallen")
+    begun = list(pathlib.Path("{folder}/out").glob("samples-*"))
+    if os.environ["RANK"] == "1" and begun and not fallen.exists():
+        fallen.touch()
+        os.kill(os.getpid(), 9)
+    return -x
+
+sampler = pyebm.samplers.Langevin(score, 0.1)
+shape, noise, batch, n_steps = (2,), pyebm.Noise(3), 4, 50
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("config")
+def test_torchrun_starts_fallen_ranks_again(tmp_path, monkeypatch):
+    """As in docs/distributed.md's Kubernetes file: the ranks come again and skip what is
+    finished."""
+    (tmp_path / "config.py").write_text(FALLS.replace("{folder}", str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["--max-restarts=3", "-m", "pyebm", "sample", str(tmp_path / "config.py"), "--ids", "0-29"]
+    command += ["--out", str(tmp_path / "out")]
+    environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "fallen").exists()
+    found = int(re.search(r"30 samples, (\d+) of them found", done.stdout)[1])
+    assert 0 < found < 30
+    monkeypatch.setenv("RANK", "0")
+    main(["sample", str(tmp_path / "config.py"), "--ids", "0-29", "--out", str(tmp_path / "alone")])
+    assert contents(tmp_path / "alone") == contents(tmp_path / "out")
+
+
 def test_config(config, tmp_path):
     arguments = ["sample", str(config), "--ids", "0-3", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--progress"]) == 0
@@ -86,7 +124,8 @@ def test_config(config, tmp_path):
         main(arguments)
     with pytest.raises(ValueError, match="--threads must be >= 1, got 0"):
         main([*arguments, "--threads", "0"])
-    with pytest.raises(SystemExit):
+    config.write_text(CONFIG)
+    with pytest.raises(ValueError, match=r"give --ids, or set samples in .*config.py"):
         main(["sample", str(config)])
 
 

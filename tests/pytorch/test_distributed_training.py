@@ -173,6 +173,17 @@ def test_one_process():
     assert gather_chains(states) is states
 
 
+def test_processes_that_do_not_know_each_other(monkeypatch):
+    """torchrun's, before init_process_group: each would take itself for all."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    calls = [lambda: noise_for([0], 0), lambda: noise_for([0], check=False)]
+    for call in (*calls, lambda: gather_chains(normal(3, 2))):
+        with pytest.raises(RuntimeError, match="one of 2 processes, which must know each other: call torch"):
+            call()
+    assert noise_for([0], 0, check=False) == Noise(0, sample_ids=[0])  # as a data loader's worker may
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

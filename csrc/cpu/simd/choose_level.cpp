@@ -7,7 +7,7 @@
 
 namespace pyebm {
 
-extern const ChunkKernels baseline_kernels, avx2_kernels, avx512_kernels;
+extern const ChunkKernels baseline_kernels, avx2_kernels, avx512_kernels, neon_kernels;
 
 namespace {
 
@@ -23,6 +23,8 @@ const ChunkKernels* find(const char* name) {
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && wanted(avx2_kernels))
     return &avx2_kernels;
+#elif defined(__aarch64__)
+  if (wanted(neon_kernels)) return &neon_kernels;
 #endif
   return wanted(baseline_kernels) ? &baseline_kernels : nullptr;
 }

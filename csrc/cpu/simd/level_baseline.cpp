@@ -1,5 +1,4 @@
-// The kernels for any machine: SSE2 on x86-64, NEON on arm64, whatever the compiler's default is
-// elsewhere.
+// The kernels for any machine, in the instructions that the compiler takes by default.
 #include "../../common/normal.h"
 #include "../../common/philox.h"
 #include "../../common/targets.h"

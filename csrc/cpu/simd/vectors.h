@@ -62,18 +62,25 @@ PYEBM_HD V fma(V a, V b, V c) {
     return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
   if constexpr (std::is_same_v<V, Least<float>>) return (V)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
   if constexpr (std::is_same_v<V, Least<double>>) return (V)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c);
+#elif defined(PYEBM_NEON)
+  if constexpr (sizeof(Element<V>) == 4)
+    return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+  else
+    return (V)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 #else
   return a * b + c;
 #endif
 }
 
-#if PYEBM_VECTOR_BYTES >= 32
+#if defined(PYEBM_PHILOX_LANES)
 // The square root, correctly rounded.
 PYEBM_HD Wide<float> root(Wide<float> x) {
 #if PYEBM_VECTOR_BYTES == 64
   return (Wide<float>)_mm512_sqrt_ps((__m512)x);
-#else
+#elif PYEBM_VECTOR_BYTES == 32
   return (Wide<float>)_mm256_sqrt_ps((__m256)x);
+#else
+  return (Wide<float>)vsqrtq_f32((float32x4_t)x);
 #endif
 }
 #endif

@@ -46,6 +46,10 @@ class Predictor(_Update):
         ...         return mean + diffusion[:, None] * self.rsde.N**-0.5 * self.normals(x), mean
     """
 
+    sde: Any
+    score_fn: ScoreFn
+    rsde: Any
+
     def __init__(
         self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
     ) -> None:
@@ -56,6 +60,11 @@ class Predictor(_Update):
 
 class Corrector(_Update):
     """A corrector: an ``update_fn`` that takes its normals from ``self.normals(x)``."""
+
+    sde: Any
+    score_fn: ScoreFn
+    snr: float
+    n_steps: int
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None

@@ -30,6 +30,10 @@ ScoreFn = Callable[[Tensor, Tensor], Tensor]
 class EulerMaruyamaPredictor:
     """``x + dt (f - g^2 s) + g sqrt(-dt) z`` with dt = -1 / N."""
 
+    sde: Any
+    score_fn: ScoreFn
+    probability_flow: bool
+
     def __init__(
         self, sde: Any, score_fn: ScoreFn, probability_flow: bool = False, *, noise: Draws | Source = None
     ) -> None:
@@ -98,6 +102,11 @@ class AncestralSamplingPredictor(EulerMaruyamaPredictor):
 class LangevinCorrector:
     """n_steps of ``x + eps s + sqrt(2 eps) z`` with ``eps = 2 alpha (snr |z| / |s|)^2``; the norms
     are means over the batch."""
+
+    sde: Any
+    score_fn: ScoreFn
+    snr: float
+    n_steps: int
 
     def __init__(
         self, sde: Any, score_fn: ScoreFn, snr: float, n_steps: int, *, noise: Draws | Source = None
