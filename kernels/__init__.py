@@ -16,11 +16,14 @@ if __name__ != "pyebm.kernels":
 import triton
 
 from .chain import langevin_chain
+from .corrector import corrector_step
 from .langevin import affine_step, langevin_step
+from .leapfrog import leapfrog
 from .losses import denoising_grad, denoising_loss, scale_
+from .metropolis import dual_averaging, metropolis
 from .noise import normal_, uniform_
 from .perturb import perturb
-from .targets import target_score
+from .targets import target_energy, target_score
 
 # The first and the last Triton that the tests have run with; docs/gpu-kernels.md says which tests.
 TESTED = ((3, 6), (3, 9))
@@ -48,6 +51,11 @@ OPS: dict[str, Callable[..., None]] = {
         denoising_grad,
         scale_,
         target_score,
+        target_energy,
         langevin_chain,
+        corrector_step,
+        leapfrog,
+        metropolis,
+        dual_averaging,
     )
 }

@@ -23,7 +23,7 @@ BY_ELEMENT: tl.constexpr = tl.constexpr(2)
 
 
 @triton.jit
-def _value(number, rows, at, inside, per_sample, BIT: tl.constexpr):
+def value_of(number, rows, at, inside, per_sample, BIT: tl.constexpr):
     """A number, or a value per sample; bit BIT of ``per_sample`` is 0 where one value serves
     all."""
     if rows is None:
@@ -55,11 +55,11 @@ def step_rows(
     eta, T), and its line c is sqrt(2 eta T)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < count
-    b_value = _value(b, b_rows, at, inside, per_sample, 1)
-    c_value = _value(c, c_rows, at, inside, per_sample, 2)
+    b_value = value_of(b, b_rows, at, inside, per_sample, 1)
+    c_value = value_of(c, c_rows, at, inside, per_sample, 2)
     if LANGEVIN:
         c_value = tl.sqrt((2.0 * b_value) * c_value)  # float64's is correctly rounded
-    _put(table, 0, count, at, inside, _value(a, a_rows, at, inside, per_sample, 0))
+    _put(table, 0, count, at, inside, value_of(a, a_rows, at, inside, per_sample, 0))
     _put(table, 1, count, at, inside, b_value)
     _put(table, 2, count, at, inside, c_value)
 
@@ -85,14 +85,14 @@ def loss_rows(
     reduction's divisor): csrc/common/losses.h."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < count
-    k = _value(kappa, kappa_rows, at, inside, per_sample, 0)
-    w = _value(weight, weight_rows, at, inside, per_sample, 3)
+    k = value_of(kappa, kappa_rows, at, inside, per_sample, 0)
+    w = value_of(weight, weight_rows, at, inside, per_sample, 3)
     if OVER_KAPPA2:
         w = w / (k * k)
     w = tl.full([], factor, tl.float64) * w
     _put(table, 0, count, at, inside, k)
-    _put(table, 1, count, at, inside, _value(lam, lam_rows, at, inside, per_sample, 1))
-    _put(table, 2, count, at, inside, _value(mu, mu_rows, at, inside, per_sample, 2))
+    _put(table, 1, count, at, inside, value_of(lam, lam_rows, at, inside, per_sample, 1))
+    _put(table, 2, count, at, inside, value_of(mu, mu_rows, at, inside, per_sample, 2))
     _put(table, 3, count, at, inside, w)
     _put(table, 4, count, at, inside, ((2.0 * w) * k) * tl.full([], scale, tl.float64))
 

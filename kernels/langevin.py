@@ -94,6 +94,8 @@ def _step(
     numbers: tuple[float, float, float],
     rows: dict[str, Tensor | None],
 ) -> None:
+    """Take the step whose coefficients, a, b, c or (langevin) 1, eta, T, are these numbers, or
+    rows."""
     out, x, options = args.out, args.out if args.x is None else args.x, args.options
     launch.check_noise(args.name, options.seeds, options.ids, out.shape[0])
     if not out.numel():
@@ -141,6 +143,11 @@ def _step(
 def langevin_step(args: LangevinStep) -> None:
     launch.require("langevin_step", "step_size", args.step_size_rows, positive=True)
     launch.require("langevin_step", "temperature", args.temperature_rows, positive=False)
+    take_langevin_step(args)
+
+
+def take_langevin_step(args: LangevinStep) -> None:
+    """The step without a check of its step sizes, which a kernel may have made."""
     rows = {"a": None, "step_size": args.step_size_rows, "temperature": args.temperature_rows}
     _step(True, args, (1.0, args.step_size, args.temperature), rows)
 

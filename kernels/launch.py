@@ -161,6 +161,17 @@ class Table:
         return {"table": self.tensor, "count": self.count, "stride": self.stride}
 
 
+def rows_arguments(name: str, rows: Tensor | None) -> dict[str, Any]:
+    """A kernel's arguments for the values of a coefficient, one per sample or one for all, that it
+    reads itself (coefficients.coefficient)."""
+    count = 1 if rows is None else rows.numel()
+    return {
+        f"{name}_rows": None if rows is None else rows.contiguous(),
+        "count": count,
+        "stride": int(count > 1),
+    }
+
+
 def _repeated(rows: Tensor, count: int) -> Tensor:
     """The values, contiguous: one, or ``count`` of which each given value fills an equal share."""
     many = rows.numel()

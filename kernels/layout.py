@@ -58,9 +58,11 @@ class Tiling:
         most: int = ELEMENTS,
         turns: int = TURNS,
         whole: bool = False,
+        span: bool = False,
     ) -> None:
         """most: elements of a tile, at most. turns: tiles of a program, at most. whole: one program
-        takes a whole sample, in one tile where it fits."""
+        takes a whole sample, in one tile where it fits. span: a tile is a whole sample or, of a
+        longer one, ``most`` elements, and a program takes one."""
         samples, elements = shape_of(out)
         self.samples = samples
         # A cell of half precision is 16 bytes, unless a sample's end would cut it and waste half.
@@ -70,7 +72,9 @@ class Tiling:
         # A sample's last tile is padded. Narrower tiles waste less, but a tile's row should still
         # fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
-        if whole and everything * vec <= MOST:
+        if span:
+            widths, turns = [min(everything, limit)], 1
+        elif whole and everything * vec <= MOST:
             widths = [everything]
         elif everything <= limit:
             widths = [everything >> k for k in range(8) if k == 0 or everything >> k >= 16]
@@ -110,7 +114,8 @@ class Tiling:
             "sizes": sizes,
             "strides": strides,
             "TILE": self.tile,
-            "num_warps": min(max(1, WARPS * rows * cols // limit), 32),
+            # A thread of a span has one cell: its lanes' sums take registers too.
+            "num_warps": min(max(1, (2 if span else 1) * WARPS * rows * cols // limit), 32),
             "enable_fp_fusion": False,  # bits are promised
         }
 

@@ -79,6 +79,13 @@ def _uniform(word):
 
 
 @triton.jit
+def first_uniform(name):
+    """The uniform of element 0 of each sample that ``name`` (tile.name_of) has."""
+    u0, _, _, _ = _call(tl.zeros_like(name[2]), name, True)
+    return u0
+
+
+@triton.jit
 def _drawn(cell, name, UNIFORM: tl.constexpr, TILE: tl.constexpr):
     """The numbers of each cell, (N, VEC). The nested joins put them in order without moving
     anything between threads."""

@@ -1,5 +1,5 @@
-"""The scores of a tile's elements, (N, VEC), for the closed-form targets: csrc/common/targets.h
-operation by operation.
+"""The scores of a tile's elements, (N, VEC), for the closed-form targets, and the terms of the
+energies that are sums over the elements: csrc/common/targets.h operation by operation.
 
 A score's inputs besides the element are called *given*: the Gaussian's mean and precision,
 Rosenbrock's elements before and after, and two numbers of the sample, made from sums over it, for
@@ -121,6 +121,41 @@ def given_by_tile(x, vectors, params, elements, at, KIND: tl.constexpr, TILE: tl
 
 
 @triton.jit
+def sums_in_memory(
+    pointer,
+    rows,
+    pitch,
+    first,
+    last,
+    sizes,
+    strides,
+    params,
+    KIND: tl.constexpr,
+    T: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Ackley's sums of squares and of cosines; the funnel's sum of squares, and v: (ROWS,) each.
+    The tiles from ``first`` up to ``last`` make up the sample."""
+    tl.static_assert(KIND.name == "ackley" or KIND.name == "funnel")
+    squares, cosines = empty_lanes(T, TILE), empty_lanes(T, TILE)
+    for tile in range(first, last):
+        at = place(tile, rows, pitch, TILE)
+        x = read(pointer, at, sizes, strides, TILE, T)
+        if KIND.name == "ackley":
+            _, cosine = _sine_and_cosine(x, params, KIND)
+            cosines = added(cosines, cosine, at, TILE)
+            squares = added(squares, x * x, at, TILE)
+        else:
+            squares = added(squares, _squares_of_others(x, at, TILE), at, TILE)
+    if KIND.name == "ackley":
+        sums = folded(squares, TILE), folded(cosines, TILE)
+    else:
+        at = place(first, rows, pitch, TILE)
+        sums = folded(squares, TILE), _lead(read(pointer, at, sizes, strides, TILE, T), at, TILE)
+    return sums
+
+
+@triton.jit
 def numbers_in_memory(
     pointer,
     rows,
@@ -135,31 +170,30 @@ def numbers_in_memory(
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """The given numbers that all elements of a sample share. The tiles from ``first`` up to
-    ``last`` make up the sample."""
-    numbers = 0, 0
-    if KIND.name != "rosenbrock":
-        tl.static_assert(KIND.name == "ackley" or KIND.name == "funnel")
-        squares, cosines = empty_lanes(T, TILE), empty_lanes(T, TILE)
-        for tile in range(first, last):
-            at = place(tile, rows, pitch, TILE)
-            x = read(pointer, at, sizes, strides, TILE, T)
-            if KIND.name == "ackley":
-                _, cosine = _sine_and_cosine(x, params, KIND)
-                cosines = added(cosines, cosine, at, TILE)
-                squares = added(squares, x * x, at, TILE)
-            else:
-                squares = added(squares, _squares_of_others(x, at, TILE), at, TILE)
+    """The given numbers that all elements of a sample share (sums_in_memory)."""
+    if KIND.name == "rosenbrock":
+        numbers = 0, 0
+    else:
+        squares, other = sums_in_memory(
+            pointer, rows, pitch, first, last, sizes, strides, params, KIND, T, TILE
+        )
         if KIND.name == "ackley":
-            numbers = (
-                _pull(folded(squares, TILE), params, elements, KIND),
-                _turn(folded(cosines, TILE), params, elements, KIND),
-            )
+            pull = _pull(squares, params, elements, KIND)
+            numbers = pull, _turn(other, params, elements, KIND)
         else:
-            at = place(first, rows, pitch, TILE)
-            v = _lead(read(pointer, at, sizes, strides, TILE, T), at, TILE)
-            numbers = _funnel_numbers(v, folded(squares, TILE), params, elements, KIND)
+            numbers = _funnel_numbers(other, squares, params, elements, KIND)
     return numbers
+
+
+@triton.jit
+def sums_by_tile(x, params, at, KIND: tl.constexpr, TILE: tl.constexpr):
+    """The same sums (sums_in_memory) for a tile of whole samples."""
+    if KIND.name == "ackley":
+        _, cosine = _sine_and_cosine(x, params, KIND)
+        sums = sum_of_tile(x * x, at, TILE), sum_of_tile(cosine, at, TILE)
+    else:
+        sums = sum_of_tile(_squares_of_others(x, at, TILE), at, TILE), _lead(x, at, TILE)
+    return sums
 
 
 @triton.jit
@@ -218,3 +252,39 @@ def score_of(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl
         of_first, inverse = given
         score = tl.where(_leading(at, TILE), spread(of_first, TILE), -(spread(inverse, TILE) * x))
     return score
+
+
+@triton.jit
+def energy_terms(x, given, params, count, elements, at, KIND: tl.constexpr, TILE: tl.constexpr):
+    """The terms whose sum over a sample is its energy, (N, VEC), in x's type."""
+    T: tl.constexpr = x.dtype
+    half = tl.full([], 0.5, T)
+    if KIND.name == "harmonic":
+        stiffness, center = unpacked(params, KIND)
+        terms = half * (stiffness * ((x - center) * (x - center)))
+    elif KIND.name == "double_well":
+        linear, cubic = unpacked(params, KIND)
+        beyond = x * x - quotient(linear, cubic)
+        terms = (half * half * cubic) * (beyond * beyond)
+    elif KIND.name == "gaussian":
+        mean, precision = given
+        terms = half * (precision * ((x - mean) * (x - mean)))
+    elif KIND.name == "polynomial":
+        power = count.to(T)
+        terms = tl.zeros_like(x) + quotient(tl.load(params + count - 1), -power)
+        for k in range(1, count):
+            power -= 1.0
+            terms = terms * x + quotient(tl.load(params + count - 1 - k), -power)
+        terms = terms * x
+    elif KIND.name == "rastrigin":
+        (amplitude,) = unpacked(params, KIND)
+        _, cosine = sine_cosine(x)
+        terms = x * x + (amplitude * tl.full([], 0.15915494309189535, T)) * (tl.full([], 1.0, T) - cosine)
+    else:
+        tl.static_assert(KIND.name == "rosenbrock", "the Triton kernels lack this target's energy")
+        a, twice_b, _ = unpacked(params, KIND)
+        _, after = given
+        valley = after - x * x
+        terms = (half * twice_b) * (valley * valley) + (a - x) * (a - x)
+        terms = tl.where(element_of(at, TILE) + 1 < elements, terms, tl.zeros_like(x))
+    return terms

@@ -1,16 +1,23 @@
-"""target_score: the score of a closed-form target. A coupled sample is in one tile where it fits;
-otherwise one program goes over the sample's tiles twice, first for the numbers that they share."""
+"""target_score: the score of a closed-form target; target_energy: its energy too. A coupled sample
+is in one tile where it fits; otherwise one program goes over the sample's tiles twice, first for
+the numbers that they share."""
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from pyebm._arguments import entry
 from pyebm._kinds import KINDS, TARGETS
+from pyebm._schemas import TargetEnergy
 
 from . import dense, dense_parameters, launch
+from .coefficients import BLOCK
+from .energies import add_energies, energy_kernel
 from .layout import ELEMENTS, SIZES, Tiling, shape_of
+from .sample_sums import SPAN
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
 
@@ -76,3 +83,32 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
     kind = {"KIND": KINDS[TARGETS[target]], "LONG": tiling.long, "T": launch.work_type(x.dtype)}
     with launch.on(x.device):
         score_kernel[tiling.grid](out, x, params, count, elements, **kind, **tiling.arguments)
+
+
+@entry(TargetEnergy)
+def target_energy(args: TargetEnergy) -> None:
+    x, params, kind = args.x, args.params, KINDS[TARGETS[args.target]]
+    if kind.dense:
+        raise ValueError(f"target_energy: the target {kind.name} has no kernel of its energy on a GPU")
+    target_score(args.score, x, args.target, params)
+    if not x.numel():
+        args.energy.fill_(args.constant)
+        return
+    of_sums = kind.coupled and kind.name != "rosenbrock"  # whose energy is a sum over the elements
+    tiling = Tiling(x, most=ELEMENTS // 2, whole=True) if of_sums else Tiling(x, most=SPAN, span=True)
+    with launch.on(x.device):
+        partial = torch.empty((tiling.samples, tiling.programs), dtype=torch.float64, device=x.device)
+        energy_kernel[tiling.grid](
+            partial,
+            x,
+            params,
+            params.numel(),
+            shape_of(x)[1],
+            KIND=kind,
+            SUMS=of_sums,
+            LONG=tiling.long,
+            T=launch.work_type(x.dtype),
+            **tiling.arguments,
+        )
+        grid = (triton.cdiv(tiling.samples, BLOCK),)
+        add_energies[grid](args.energy, partial, args.constant, *partial.shape, **launch.FAST)

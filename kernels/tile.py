@@ -194,8 +194,8 @@ def read(pointer, at, sizes, strides, TILE: tl.constexpr, T: tl.constexpr):
 def read_beside(
     pointer, at, sizes, strides, SHIFT: tl.constexpr, elements, TILE: tl.constexpr, T: tl.constexpr
 ):
-    """The element before (SHIFT -1) or after (1) each element of a tile that lies within one
-    sample, (N, VEC), with 0 where there is none."""
+    """The element before (SHIFT -1) or after (1) each element of a tile, (N, VEC), with 0 where
+    the sample has none."""
     _, start, offset, _, row = at
     element, inside = element_of(at, TILE), inside_of(at, TILE)
     if SHIFT < 0:
@@ -208,6 +208,8 @@ def read_beside(
         offset = offset[:, None] + (tl.arange(0, TILE.VEC) + SHIFT)[None, :]
     else:
         start = 0
+        if TILE.ROWS > 1:
+            row = row[:, None]
         offset = _offset(element // TILE.RUN, element % TILE.RUN, row, sizes, strides, TILE)
     return tl.load(pointer + offset + start, mask=inside, other=0).to(T)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _composed, _kinds, _op_checks
+from . import _kinds, _op_checks
 from ._options import shown
 from ._schemas import OPS, SCHEMAS
 from ._slow import say_slow
@@ -78,7 +78,8 @@ _stands_in = _why_no_cpu is not None and str(_C) not in torch.ops.loaded_librari
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
 _OPS_OF_CUDA = (
     *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
-    *("denoising_loss", "denoising_grad", "scale_"),
+    *("denoising_loss", "denoising_grad", "scale_", "leapfrog"),
+    *("metropolis", "dual_averaging", "corrector_step", "target_energy"),
 )
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"
@@ -150,11 +151,10 @@ def _checked(ops: dict[str, Callable[..., None]]) -> dict[str, Callable[..., Non
 
 
 class Table(dict[str, Callable[..., None]]):
-    """A backend's ops by name: its kernels, and the composed operations in the place of those that
-    it lacks. A look-up of an op that has neither raises an error that says so."""
+    """A backend's ops by name. A look-up of an op that it lacks raises an error that says so."""
 
     def __init__(self, backend: str, kernels: dict[str, Callable[..., None]]) -> None:
-        super().__init__(_checked(_composed.around(kernels)) | kernels)
+        super().__init__(kernels)
         self.backend = backend
 
     def __missing__(self, op: str) -> Callable[..., None]:
@@ -200,19 +200,13 @@ def _of(table: Callable[[], dict[str, Callable[..., None]]], name: str) -> Calla
     return run
 
 
-def _on_cuda(name: str) -> Callable[..., None]:
-    if name not in _OPS_OF_CUDA and name in _ON_CUDA:
-        return _ON_CUDA[name]
-    return _of(_triton, name)
-
-
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
     if _stands_in:
         _implementations.impl(_name, _of(_in_its_place, _name), "CPU")
     # An op has one implementation per device; that of the compiled library comes first.
     if not implemented(f"pyebm::{_name}", "CUDA"):
-        _implementations.impl(_name, _on_cuda(_name), "CUDA")
+        _implementations.impl(_name, _of(_triton, _name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:

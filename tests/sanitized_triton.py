@@ -6,6 +6,7 @@ Several programs a launch, and the reference's bits besides.
 
 import pyebm.kernels
 import pytest
+import sampler_op_cases
 import torch
 from target_cases import COUPLED, KINDS, elements_of, make, start
 
@@ -78,6 +79,14 @@ def test_ops(shape, dtype):
     )
     same("denoising_loss", lambda: [torch.empty((), dtype=wide), torch.empty_like(x)], x, *LOSS, 4, NAME)
     same("scale_", lambda: [x.clone()], above)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(2, 2080), (130, 2), (67, 17), (2, 3, 8, 6)], ids=str)
+def test_sampler_ops(shape, dtype):
+    ours, theirs = (sampler_op_cases.results(ops, shape, dtype) for ops in (pyebm.kernels.OPS, reference.OPS))
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -173,16 +173,15 @@ inline Strided strided_layout(const char* op, const Pieces& pieces, Operands ope
 }
 
 // Calls body(layout) with the layout that fits the operands, whose dtype is S; kStrided asks for
-// the layout that fits any operands.
-template <class S, bool kStrided = false, class Body>
+// the layout that fits any operands, kCount for pieces of another length.
+template <class S, bool kStrided = false, int kCount = kCountOf<S, RowLayout<kGranule<S>>>, class Body>
 void with_layout(const Call& call, Operands operands, Body body) {
   const Tensor& first = **operands.begin();
   if (first.numel() == 0) return;
   const int64_t samples = first.size(0), elements = elements_of(first);
   if constexpr (!kStrided) {
-    using Dense = RowLayout<kGranule<S>>;
     if (elements > 8 && are_rows(operands))
-      return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCountOf<S, Dense>), operands));
+      return body(rows_layout<kGranule<S>>(Pieces(samples, elements, kCount), operands));
   }
   body(strided_layout(call.op, Pieces(samples, elements, kCountOf<S, Strided>), operands));
 }

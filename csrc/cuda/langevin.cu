@@ -1,10 +1,8 @@
 // affine_step: clamp((a x + b g) + c z); langevin_step: a = 1, b = eta, c = sqrt(2 eta T).
-#include "../common/langevin.h"
+#include "langevin.h"
 
 #include <cmath>
 #include <limits>
-
-#include "coefficients.h"
 
 namespace pyebm {
 namespace {
@@ -80,11 +78,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Make<T> makes a row from the sources; unit: a = 1 in every row.
-template <template <class> class Make, class Args, class... Sources>
-void step(const Call& call, const Args& args, bool unit, Sources... sources) {
-  const Tensor &out = args.out, &state = args.x ? *args.x : out, &g = args.score;
-  const args::StepOptions& options = args.options;
-  const NoiseName noise = call.noise(args.name, options.seeds, options.ids);
+template <template <class> class Make, class... Sources>
+void step(const Call& call, const StepCall& options, bool unit, Sources... sources) {
+  const Tensor &out = options.out, &state = options.x, &g = options.score;
   constexpr double kNone = std::numeric_limits<double>::infinity();
   const int64_t run = run_of(out, {&sources...});
   with_dtype(call.op, out, [&](auto type) {
@@ -109,8 +105,18 @@ void step(const Call& call, const Args& args, bool unit, Sources... sources) {
                                                  layout.pieces.blocks(), operands, samples, layout);
                                    });
     };
-    with_rows<StepRow<T>>(call, out, noise, {sources...}, run, Make<T>{sources...}, launch);
+    with_rows<StepRow<T>>(call, out, options.noise, {sources...}, run, Make<T>{sources...}, launch);
   });
+}
+
+template <class Args>
+StepCall step_call(const Call& call, const Args& args) {
+  const args::StepOptions& options = args.options;
+  return {args.out,          args.x ? *args.x : args.out,
+          args.score,        call.noise(args.name, options.seeds, options.ids),
+          options.mean,      options.mask,
+          options.low,       options.high,
+          options.score_clip};
 }
 
 void affine_step(const args::AffineStep& args) {
@@ -119,7 +125,7 @@ void affine_step(const args::AffineStep& args) {
   const RowSource a = row_source(call, "a", args.a, args.a_rows, samples, elements),
                   b = row_source(call, "b", args.b, args.b_rows, samples, elements),
                   c = row_source(call, "c", args.c, args.c_rows, samples, elements);
-  step<MakeAffineRow>(call, args, !a.data && args.a == 1.0, a, b, c);
+  step<MakeAffineRow>(call, step_call(call, args), !a.data && args.a == 1.0, a, b, c);
 }
 
 void langevin_step(const args::LangevinStep& args) {
@@ -128,10 +134,16 @@ void langevin_step(const args::LangevinStep& args) {
   const RowSource eta = row_source(call, "step_size", args.step_size, args.step_size_rows, samples, elements),
                   t = row_source(call, "temperature", args.temperature, args.temperature_rows, samples,
                                  elements);
-  step<MakeLangevinRow>(call, args, true, eta, t);
+  take_langevin_step(call, step_call(call, args), eta, t);
 }
 
 }  // namespace
+
+void take_langevin_step(const Call& call, const StepCall& options, const RowSource& step_size,
+                        const RowSource& temperature) {
+  step<MakeLangevinRow>(call, options, true, step_size, temperature);
+}
+
 }  // namespace pyebm
 
 PYEBM_CUDA_IMPL(m) {

@@ -36,6 +36,12 @@ __device__ __forceinline__ S narrowed(Compute<S> value) {
     return value;
 }
 
+// The value as a tensor of dtype S holds it.
+template <class S>
+__device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
+  return widened(narrowed<S>(value));
+}
+
 // The elements that one access moves: 16 bytes, or a granule where that is fewer bytes (a mask's).
 template <class S, int kCount>
 struct alignas(sizeof(S) * kCount) Pack {

@@ -1,6 +1,5 @@
-// The scores of csrc/common/targets.h, for all ops on closed-form targets: of a thread's elements
-// where each is independent of the others, and of a whole sample where its elements need each
-// other.
+// The scores and energies of csrc/common/targets.h, for all ops on closed-form targets: of a thread's
+// elements where each is independent of the others, and of a whole sample where its elements need each other.
 #pragma once
 
 #include "../common/target_facts.h"
@@ -53,6 +52,18 @@ class ElementTarget {
 #undef PYEBM_OWN
   }
 
+  // The energy of element i of a sample.
+  __device__ __forceinline__ T energy(int64_t i, T x) const {
+#define PYEBM_EACH(Name, ...) \
+  if (in_.target == k##Name) return unpacked<Name>(numbers_).energy(x);
+#define PYEBM_OWN(Name, ...) \
+  if (in_.target == k##Name) return own_energy(Is<k##Name>(), i, x);
+    PYEBM_TARGETS(PYEBM_EACH, PYEBM_OWN, PYEBM_NO_TARGET, PYEBM_NO_TARGET)
+#undef PYEBM_EACH
+#undef PYEBM_OWN
+    return T(0);
+  }
+
  private:
   template <template <class> class Target, int kCount>
   __device__ __forceinline__ void each(const T (&x)[kCount], T (&out)[kCount]) const {
@@ -82,12 +93,22 @@ class ElementTarget {
     }
   }
 
+  __device__ __forceinline__ T own_energy(Is<kGaussian>, int64_t i, T x) const {
+    return gaussian_energy(x, in_.params[i], in_.params[in_.elements + i]);
+  }
+  __device__ __forceinline__ T own_energy(Is<kPolynomial>, int64_t, T x) const {
+    T value = in_.params[in_.count - 1] / T(-in_.count);
+    for (int power = in_.count - 1; power >= 0; --power)
+      value = polynomial_step(value, x, power ? in_.params[power - 1] / T(-power) : T(0));
+    return value;
+  }
+
   const TargetNumbers<T>& in_;
   T numbers_[kMostParameters] = {};
 };
 
 // Targets whose elements need each other. get(i) is element i of the sample; sum(term) adds term(i)
-// over all of them, in the order that kSumLanes promises.
+// over all of them, in the order that kSumLanes promises, and spans(term) in that of kEnergySpan.
 template <class T>
 class SampleTarget {
  public:
@@ -110,9 +131,24 @@ class SampleTarget {
     return T(0);
   }
 
+  template <class Get, class Sum, class Spans>
+  __device__ __forceinline__ double energy(const Get& get, const Sum& sum, const Spans& spans) const {
+#define PYEBM_ENERGY(Name, ...) \
+  if (in_.target == k##Name) return energy(unpacked<Name>(in_.params), get, sum, spans);
+    PYEBM_TARGETS(PYEBM_NO_TARGET, PYEBM_NO_TARGET, PYEBM_ENERGY, PYEBM_NO_TARGET)
+#undef PYEBM_ENERGY
+    return 0;
+  }
+
  private:
   template <class Get, class Sum>
   __device__ __forceinline__ void prepare(const Rosenbrock<T>&, const Get&, const Sum&) {}
+
+  template <class Get, class Sum, class Spans>
+  __device__ __forceinline__ double energy(const Rosenbrock<T>& target, const Get& get, const Sum&,
+                                           const Spans& spans) const {
+    return spans([&](int64_t i) { return i + 1 < in_.elements ? target.energy(get(i), get(i + 1)) : T(0); });
+  }
 
   template <class Get>
   __device__ __forceinline__ T score(const Rosenbrock<T>& target, int64_t i, const Get& get) const {
@@ -123,13 +159,28 @@ class SampleTarget {
 
   template <class Get, class Sum>
   __device__ __forceinline__ void prepare(const Ackley<T>& target, const Get& get, const Sum& sum) {
-    const T squares = sum([&](int64_t i) { return get(i) * get(i); });
-    const T cosines = sum([&](int64_t i) {
+    T squares, cosines;
+    sums(target, get, sum, squares, cosines);
+    target.coefficients(squares, cosines, static_cast<T>(in_.elements), first_, second_);
+  }
+
+  template <class Get, class Sum, class Spans>
+  __device__ __forceinline__ double energy(const Ackley<T>& target, const Get& get, const Sum& sum,
+                                           const Spans&) const {
+    T squares, cosines;
+    sums(target, get, sum, squares, cosines);
+    return target.energy(squares, cosines, static_cast<T>(in_.elements));
+  }
+
+  template <class Get, class Sum>
+  __device__ __forceinline__ static void sums(const Ackley<T>& target, const Get& get, const Sum& sum,
+                                              T& squares, T& cosines) {
+    squares = sum([&](int64_t i) { return get(i) * get(i); });
+    cosines = sum([&](int64_t i) {
       T sine, cosine;
       target.sine_and_cosine(get(i), sine, cosine);
       return cosine;
     });
-    target.coefficients(squares, cosines, static_cast<T>(in_.elements), first_, second_);
   }
 
   template <class Get>
@@ -141,8 +192,20 @@ class SampleTarget {
 
   template <class Get, class Sum>
   __device__ __forceinline__ void prepare(const Funnel<T>&, const Get& get, const Sum& sum) {
-    first_ = sum([&](int64_t i) { return i ? get(i) * get(i) : T(0); });
+    first_ = squares_of_others(get, sum);
     second_ = exponential(-get(0));
+  }
+
+  template <class Get, class Sum, class Spans>
+  __device__ __forceinline__ double energy(const Funnel<T>& target, const Get& get, const Sum& sum,
+                                           const Spans&) const {
+    return target.energy(get(0), squares_of_others(get, sum), exponential(-get(0)),
+                         static_cast<T>(in_.elements - 1));
+  }
+
+  template <class Get, class Sum>
+  __device__ __forceinline__ static T squares_of_others(const Get& get, const Sum& sum) {
+    return sum([&](int64_t i) { return i ? get(i) * get(i) : T(0); });
   }
 
   template <class Get>
@@ -203,12 +266,6 @@ __device__ __forceinline__ void score_elements(const TargetNumbers<T>& in, const
     }
   }
   each.score(at, x, out);
-}
-
-// The value as a tensor of dtype S holds it.
-template <class S>
-__device__ __forceinline__ Compute<S> rounded(Compute<S> value) {
-  return widened(narrowed<S>(value));
 }
 
 template <class T>

@@ -1,9 +1,9 @@
 """Composed operations: the ops' arithmetic written with PyTorch's operations, for any device.
 
 They run where a kernel can't. A derivative that no kernel makes is followed through them
-(:mod:`pyebm._derivatives`), and a device that has no kernel for an op runs the op made by
-:func:`around`. The references (:mod:`pyebm.reference`) are made of them too. They draw no noise:
-they are given the normals, or the op that makes them.
+(:mod:`pyebm._derivatives`), and the samplers' ops that :func:`around` makes take strides and
+numbers on the device that no kernel takes. The references (:mod:`pyebm.reference`) are made of them
+too. They draw no noise: they are given the normals, or the op that makes them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ __all__ = [
 
 
 def around(kernels: Mapping[str, Callable[..., None]]) -> dict[str, Callable[..., None]]:
-    """The ops that a device without kernels for them runs, by name. Noise and sums in them are made
-    by the kernels that the device has."""
+    """The samplers' ops, by name, around a backend's kernels, which make their noise and their
+    sums. Within a CUDA graph a sampler's step size and temperature may be tensors, which only these
+    take; and they alone make Metropolis' test of samples that are not contiguous."""
     return {
         "corrector_step": functools.partial(corrector_step, kernels=kernels),
         "leapfrog": leapfrog,

@@ -61,12 +61,24 @@ def metropolis(
     )
     # A proposal of energy -infinity would be accepted, and the chain would never leave it.
     log_alpha.masked_fill_(proposal_energy == -math.inf, -math.inf)
-    torch.lt(uniform.log_().flatten(), log_alpha, out=accept)  # false if log_alpha is NaN
+    accept.copy_(_accepts(log_alpha, uniform.flatten()))
     accepted.add_(accept)
     chosen = accept.reshape(-1, *[1] * (x.dim() - 1))
     torch.where(chosen, proposal, x, out=x)
     torch.where(chosen, proposal_score, score, out=score)
     torch.where(accept, proposal_energy, energy, out=energy)
+
+
+def _accepts(log_alpha: Tensor, uniform: Tensor) -> Tensor:
+    """Whether log u < log_alpha, false if that is NaN: csrc/common/metropolis.h."""
+    surely = log_alpha > uniform - 1.0
+    never = uniform * (1.0 - log_alpha) >= 1.0
+    return surely | (~never & (uniform < _exp(log_alpha)))
+
+
+def _exp(x: Tensor) -> Tensor:
+    """The kernels' on the CPU; elsewhere torch's, since theirs is sixty launches here."""
+    return exponential(x) if x.is_cpu else x.exp()
 
 
 def dual_averaging(
@@ -82,10 +94,9 @@ def dual_averaging(
 ) -> None:
     """Runs without waiting for the device. On the CPU it uses operations that IEEE 754
     rounds correctly, and so has the kernel's bits."""
-    exp = exponential if log_alpha.is_cpu else torch.exp  # elsewhere its sixty launches cost more than a step
     m = steps.add_(1.0)
     root = sqrt64(m)  # torch.sqrt may be off by the last bit
-    acceptance = exp(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
+    acceptance = _exp(torch.where(log_alpha < 0, log_alpha, 0.0)).masked_fill(log_alpha.isnan(), 0.0)
     if together:
         acceptance = mean(acceptance)
     learning = m <= warmup
@@ -96,7 +107,7 @@ def dual_averaging(
     log_step = middle - (root * STEEP * new_gap).clamp(-REACH, REACH)
     torch.where(learning, weight * log_step + (1.0 - weight) * log_average, log_average, out=log_average)
     torch.where(learning, new_gap, gap, out=gap)
-    step_size.copy_(exp(torch.where(m < warmup, log_step, log_average)))
+    step_size.copy_(_exp(torch.where(m < warmup, log_step, log_average)))
 
 
 def mean(values: Tensor) -> Tensor:

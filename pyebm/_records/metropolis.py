@@ -14,7 +14,7 @@ from .types import DOUBLES, LIKE, ROW, SAMPLES, Finite, Name, PerSample, Positiv
 class Leapfrog(NamedTuple):
     """HMC's kick and drift: p = from_p + step_size score, if a score is given, then x = from_x +
     step_size p; from_* = None means in place. If the step size is a number, its product is rounded
-    to x's dtype; if there is one per sample, it is not. It runs where metropolis does."""
+    to x's dtype; if there is one per sample, it is not."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     p: Annotated[Tensor, LIKE, Written]
@@ -31,9 +31,7 @@ class Metropolis(NamedTuple):
     counts the accepted proposals. before and after are sums of squares as the loss kernel makes
     them: for MALA |proposal - x - step score|^2 and |x - proposal - step proposal_score|^2; for
     HMC, where first and last are given, |first - step score|^2 and |last + step proposal_score|^2.
-    A proposal_energy of -infinity is never accepted. It is a kernel on the CPU, for contiguous
-    tensors; elsewhere it is composed of the backend's uniform_ and denoising_loss and of
-    PyTorch's operations."""
+    A proposal_energy of -infinity is never accepted."""
 
     x: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.FLOATS, contiguous=True), Written]
     score: Annotated[Tensor, ROW, Written]
@@ -84,7 +82,7 @@ class MetropolisChain(NamedTuple):
 class DualAveraging(NamedTuple):
     """One step of dual averaging (Hoffman & Gelman 2014): updates step_size, log_average and gap of
     each sample or, with ``together``, of all samples by their mean acceptance. ``steps`` counts the
-    steps in a float64; after the warm-up the averages stay. It runs where metropolis does."""
+    steps in a float64; after the warm-up the averages stay."""
 
     step_size: Annotated[Tensor, Is(Shape.SAMPLES, Dtype.DOUBLE, contiguous=True), Written]
     log_average: Annotated[Tensor, ROW, Written]

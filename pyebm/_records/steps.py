@@ -87,8 +87,7 @@ class AffineStep(NamedTuple):
 
 class CorrectorStep(NamedTuple):
     """A Langevin step in place, of size factor |z|^2 / |score|^2, where z is the step's own noise.
-    The norms are each sample's own or, with ``together``, their means over the batch. It runs where
-    metropolis does."""
+    The norms are each sample's own or, with ``together``, their means over the batch."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE]
@@ -114,7 +113,7 @@ class TargetScore(NamedTuple):
 
 class TargetEnergy(NamedTuple):
     """The score and the energies of a target in _composed.ENERGIES; ``constant`` is added to each
-    energy. It is a kernel on the CPU; elsewhere the energy is made of torch's operations."""
+    energy. On a GPU dense targets have no kernel of it."""
 
     energy: Annotated[Tensor, Is(Shape.BATCH, Dtype.REAL, contiguous=True), Written]
     score: Annotated[Tensor, LIKE, Written]

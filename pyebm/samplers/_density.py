@@ -59,7 +59,7 @@ def energy_and_score_of(
     """A function that gives energy and score by a target's kernel, in the same two tensors each
     time; None if there is no such kernel."""
     kernels = run.kernels(backend)
-    if not isinstance(fn, Target) or not _ops.on_host(backend, run.x):
+    if not isinstance(fn, Target) or not (_ops.on_host(backend, run.x) or fn._has_energy_on_gpus):
         return None
     if not fn._has_energy_kernel or not fn._has_score_kernel(backend, run.x):
         return None

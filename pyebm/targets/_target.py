@@ -16,6 +16,7 @@ from .. import _composed, _ops, _schemas
 from .._checks import check_samples
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
+from .._kinds import KINDS
 from .._modes import in_mode
 from .._options import check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
@@ -242,6 +243,12 @@ class Target(Parameters):
             Target,
             owner("_numbers", "_numbers_in"),
         )
+
+    @property
+    def _has_energy_on_gpus(self) -> bool:
+        """Whether the GPUs' kernels know such energies: those of networks and of dense targets are
+        made of torch's operations there."""
+        return self.kind in KINDS and not KINDS[self.kind].dense
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:
         """Checks that x fits the target; returns all parameters and buffers."""

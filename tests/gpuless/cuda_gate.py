@@ -47,8 +47,10 @@ KERNELS = {
     "step": ("step_kernel", "ENS_10SampleRows", 3, 1),
     "loss with gradient": ("sum_kernel", "ENS_10SampleRows", 2, 4),
     "a chain's step": ("chain_kernel", "E", 0, 1),
+    "leapfrog": ("leapfrog_kernel", "E", 5, 1),
 }
-ROOTLESS = ("uniform",)
+ROOTLESS = ("uniform", "leapfrog")
+WRITTEN = {"leapfrog": 2}  # tensors; of all others 1
 DENSE = re.compile(r"gather_kernel|dense_\w+_kernel")
 DENSE_TEXT = """The dense targets' inner loops: what a sample, a component and a dimension take (in 2 and 4 dimensions, which stay
 in registers: all of its dimensions, with the exponential). *Multiply-adds* are what cannot be left out; the rest is the
@@ -106,7 +108,7 @@ def measure(name: str, dtype: str, kernels: dict[str, tuple[int, list[str]]]) ->
     mangled, size, elements = TYPES[dtype]
     (full,) = [key for key in kernels if re.search(rf"{kernel}I{mangled}NS_9RowLayoutILi\d+EE{more}", key)]
     registers, code = kernels[full]
-    stores, roots = size * elements // 16, 0 if name in ROOTLESS else elements // 2
+    stores, roots = WRITTEN.get(name, 1) * size * elements // 16, 0 if name in ROOTLESS else elements // 2
 
     def path(turns: int, stores: int) -> list[str]:
         return throughput.usual_path(code, {throughput.WIDE_STORE: stores, throughput.ROOT: roots * turns})

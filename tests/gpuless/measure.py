@@ -19,6 +19,13 @@ from compiled import Launch
 # step, whose bits are promised: the tests that execute its PTX compare them.
 FUSED = ("gather_kernel", "product_kernel", "finish_kernel")
 
+# The small kernels, whose threads have a number a sample: they have no tiles.
+UNTILED = (
+    *("step_rows", "loss_rows", "add_samples", "add_tiles", "add_energies", "decide_kernel"),
+    *("probability_kernel", "average_kernel", "count_kernel", "fold_kernel", "mean_kernel"),
+    *("size_kernel", "common_size_kernel"),
+)
+
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 

@@ -264,6 +264,8 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
         result = value(1) // divisor if name == "div" else value(1) % divisor
     elif name == "sqrt" and "rn" in op:
         result = np.sqrt(value(1))
+    elif name == "rcp" and "rn" in op:
+        result = value(1).dtype.type(1) / value(1)
     elif name == "neg":
         result = -value(1)
     elif name == "abs":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import triton
-from measure import Cost
+from measure import UNTILED, Cost
 from throughput import BYTES_A_SECOND, LANES_A_SECOND, share
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "gpu-kernels.md"
@@ -56,7 +56,7 @@ def _costs(costs: dict[str, Cost]) -> str:
         case, kernel, dtype, size = key.split("/")
         if case.startswith(("chain", "dense")):
             continue
-        tiled = kernel not in ("step_rows", "loss_rows", "add_samples", "add_tiles")
+        tiled = kernel not in UNTILED
         modelled = tiled and size in ("3072", "3000")
         shares = (
             [share(cost.bytes_per_element, slots) for slots in (cost.serial, cost.concurrent)]

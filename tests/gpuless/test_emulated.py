@@ -12,12 +12,13 @@ import subprocess
 import sys
 
 import pytest
+import sampler_op_cases
 import torch
 from cases import assert_equal, levels, normal
 from emulated import BACKEND, FLAGS, ROOT
 
 import pyebm
-from pyebm import Noise
+from pyebm import Noise, _ops
 
 NOISE = Noise(7, step=3)
 
@@ -53,6 +54,7 @@ def every_op(backend, shape, dtype):
             "return_diverged": True,
         }
         yield from pyebm.langevin_chain(x, target, backend=backend, **options)
+    yield from sampler_op_cases.results(_ops.kernels(backend, x), shape, dtype)
 
 
 @pytest.mark.parametrize("order", range(9))

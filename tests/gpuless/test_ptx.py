@@ -3,6 +3,7 @@
 import ptx
 import pyebm.kernels
 import pytest
+import sampler_op_cases
 import torch
 from compiled import compiling
 from run_cases import assert_the_references_bits
@@ -79,6 +80,15 @@ def test_ops(target, dtype, shape):
             args, kwargs = (*args, None, rows), {}
         for a, b in both(target, op, empty, *args, **kwargs):
             assert torch.equal(a, b), op
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(2, 1040), (130, 2), (3, 4, 5)], ids=str)
+def test_sampler_ops(target, dtype, shape):
+    with compiling(target, execute):
+        ours = list(sampler_op_cases.results(pyebm.kernels.OPS, shape, dtype))
+    for a, b in zip(ours, sampler_op_cases.results(reference.OPS, shape, dtype), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("reduction", ["sample", "mean"])

@@ -38,7 +38,9 @@ def python(code, **environment):
 SOME = (
     "triton and (interpreted_triton or test_equals_the_loop and 7x17 and (float32 or bfloat16) "
     "or test_every_option and 6x2 and double_well and bfloat16 "
-    "or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17) or interpreted_runs"
+    "or test_sampler_ops and (70x2 or 2x2500 or 5x3x7x3 or 0x3 or 4x0 or 9x37) and (float32 or bfloat16)"
+    " or test_dual_averaging or test_target_energy and float32"
+    " or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17) or interpreted_runs"
 )
 
 
@@ -49,6 +51,7 @@ def test_interpreted():
             "interpreted_triton.py",
             "interpreted_runs.py",
             "ops/test_chain.py",
+            "ops/test_sampler_ops.py",
             "noise/test_uniforms.py",
         )
     ]

@@ -101,6 +101,11 @@ for shape, dtype in (((5, 7), torch.float32), ((3, 40), torch.bfloat16), ((2, 11
         lambda name: pyebm.langevin_chain(x, target, 3, 0.003, noise, thin=1, backend=name)[1],
     ):
         assert torch.equal(call("triton"), call("reference"))
+    energy, score = torch.empty(2, len(x)), torch.empty_like(x)
+    for name, row in zip(("triton", "reference"), energy):
+        op = pyebm._ops.kernels(name, x)["target_energy"]
+        op(row, score, x, target._index, target._checked("test", x), 0.0)
+    assert torch.equal(*energy)
     torch.testing.assert_close(target(x.double()), 0.9 * x.double().pow(4).sum(1))
 index = pyebm._schemas.TARGETS.index("quartic")
 for op in (pyebm._ops.kernels(name, x)["target_score"] for name in ("reference", "triton")):

@@ -2,7 +2,6 @@
 // dual_averaging: the next step sizes. The arithmetic is a few numbers per sample; calls of torch's
 // own operations would take ten times as long.
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "../loops/batch_mean.h"
@@ -11,8 +10,6 @@
 
 namespace pyebm {
 namespace {
-
-constexpr double kSteep = 20.0, kSlowStart = 10.0, kReach = 50.0;  // as pyebm/_composed/metropolis.py
 
 // A tensor whose samples lie one after another, so that bytes can be copied from one tensor to
 // another.
@@ -156,10 +153,7 @@ void dual_averaging(const args::DualAveraging& args) {
   const double warmup = static_cast<double>(args.warmup);
   const bool together = args.together;
   if (++m > warmup) return;
-  // weight is m^-3/4. Only operations that IEEE rounds are used, so that all backends have the same
-  // bits.
-  const double share = 1.0 / (m + kSlowStart), root = std::sqrt(m), slope = root * kSteep,
-               weight = 1.0 / std::sqrt(m * root);
+  const DualAveraging averaging(m);
   const ChunkKernels& kernels = chunk_kernels();
   double shared = 0;
   if (together) {
@@ -174,11 +168,8 @@ void dual_averaging(const args::DualAveraging& args) {
       const int64_t n = std::min(kAtOnce, end - at);
       if (!together) kernels.probabilities(n, alphas + at, acceptance);
       for (int64_t b = at; b < at + n; ++b) {
-        gaps[b] = (1.0 - share) * gaps[b] + share * (args.target - (together ? shared : acceptance[b - at]));
-        // A chain that never moves, or always does, must not end with a step of 0 or infinity,
-        // which the kernels refuse.
-        const double log_step = middles[b] - std::clamp(slope * gaps[b], -kReach, kReach);
-        averages[b] = weight * log_step + (1.0 - weight) * averages[b];
+        const double log_step = averaging.learn(together ? shared : acceptance[b - at], args.target,
+                                                middles[b], gaps[b], averages[b]);
         sizes[b] = m < warmup ? log_step : averages[b];
       }
       kernels.exponentials(n, sizes + at, sizes + at);

@@ -229,16 +229,16 @@ void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* t
   }
 }
 
-// The bounds 1 - 1/u <= log u <= u - 1 decide most proposals of Metropolis' test without the
-// logarithm. The processor can't predict which, so no branch depends on it.
+// Most proposals of Metropolis' test are decided without the exponential. The processor can't
+// predict which, so no branch depends on it.
 int64_t accept_surely(int64_t n, const double* alpha, const float* uniforms, bool* accept, int16_t* open) {
   bool unsure[pyebm::kCalls];
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const double u = static_cast<double>(uniforms[i]);
-    const bool surely = alpha[i] > u - 1.0;
+    const bool surely = surely_accepts(alpha[i], u);
     accept[i] = surely;
-    unsure[i] = !surely & !(u * (1.0 - alpha[i]) >= 1.0);
+    unsure[i] = !surely & !surely_refuses(alpha[i], u);
   }
   int64_t count = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -256,7 +256,7 @@ void add_flags(int64_t n, const bool* flags, int64_t* counts) {
 
 void probabilities(int64_t n, const double* x, double* out) {
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) out[i] = x[i] == x[i] ? exponential(x[i] < 0 ? x[i] : 0.0) : 0.0;
+  for (int64_t i = 0; i < n; ++i) out[i] = probability(x[i]);
 }
 
 void exponentials(int64_t n, const double* x, double* out) {

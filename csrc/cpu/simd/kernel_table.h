@@ -9,6 +9,7 @@
 
 #include "../../common/langevin.h"
 #include "../../common/losses.h"
+#include "../../common/metropolis.h"
 #include "../../common/targets.h"
 #include "network.h"
 
@@ -150,8 +151,8 @@ struct ChunkKernels {
   LossOf<double, float> loss_f64;
   LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
 
-  // Writes which of n <= kCalls proposals are accepted for certain, and lists in `open` those for
-  // which log u must tell; returns how many these are.
+  // Writes which of n <= kCalls proposals are accepted for certain, and lists in `open` those that
+  // are neither accepted nor refused so; returns how many these are.
   int64_t (*accept_surely)(int64_t n, const double* alpha, const float* uniforms, bool* accept,
                            int16_t* open);
   void (*add_flags)(int64_t n, const bool* flags, int64_t* counts);
