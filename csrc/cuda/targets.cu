@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads)
 // A warp adds up a part of one sample's energy: a span of kEnergySpan elements or, of a coupled
 // target, the whole sample.
 template <class S, bool kCoupled>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)   // up to 128 registers: left alone, ptxas spills in float64
     energy_kernel(double* partial,               // [samples, parts]
                   const S* x,                    // [samples, elements]
                   TargetNumbers<Compute<S>> in,  // the target's params
