@@ -52,25 +52,28 @@ class Contrast:
         weights = self.weights()
         if weights is not None:
             # Few operations: in a small batch the node of each costs as much as all its numbers.
-            work = energies.double()
-            weighted = work * weights
+            work, (of_data, of_model) = energies.double(), weights
+            weighted = work * torch.cat((of_data, -of_model))
             if self.l2:
-                weighted = weighted + self.l2 * weights.abs() * work.square()
+                weighted = weighted + self.l2 * torch.cat(weights) * work.square()
             return weighted.sum().to(energies.dtype)
         data, model = energies.split(self.sizes)
         if not self.l2:
             return self.of_data(data) - self.of_model(model)
         return self.of_data(data + self.l2 * data.square()) - self.of_model(model - self.l2 * model.square())
 
-    def weights(self) -> Tensor | None:
-        """The weight of each energy in the loss, float64 (B + M,), the model's below 0; None where
-        the loss is no single number, or the caller's weights differ between samples."""
+    def weights(self) -> tuple[Tensor, Tensor] | None:
+        """The weights of the data's energies (B,) and of the model's (M,), float64; None where the
+        loss is no single number."""
         data, model = self.of_data.in_one_sum(), self.of_model.in_one_sum()
-        if data is None or model is None or data[1] is not None:
+        if data is None or model is None:
             return None
-        weights = torch.full((sum(self.sizes),), data[0], dtype=torch.float64, device=self.of_data.x.device)
-        weights[self.sizes[0] :] = -model[0]
-        return weights
+        device = self.of_data.x.device
+        of_data, of_model = (
+            torch.full((size,), number, dtype=torch.float64, device=device) if rows is None else rows
+            for size, (number, rows) in zip(self.sizes, (data, model), strict=True)
+        )
+        return of_data, of_model
 
 
 def contrast_by_kernel(
@@ -78,7 +81,7 @@ def contrast_by_kernel(
 ) -> Tensor | None:
     """The loss from the kernel; None if the kernel does not take the energy, or if the weight of
     the data or of the model's samples is not one number."""
-    if not isinstance(energy_fn, Target) or not x_data.is_cpu:
+    if not isinstance(energy_fn, Target) or not x_data.is_cpu or reduced.of_data.rows is not None:
         return None
     # The kernel has one weight for all squares.
     if reduced.l2 and x_data.shape[0] != x_model.shape[0]:
@@ -86,8 +89,9 @@ def contrast_by_kernel(
     weights = reduced.weights()
     if weights is None:
         return None
-    weights = weights.to(work_of(x_data[:0]).dtype)
-    terms = Terms(weight_rows=weights, square=reduced.l2 * float(weights[0]) if reduced.l2 else 0.0)
+    of_data, of_model = weights
+    signed = torch.cat((of_data, -of_model)).to(work_of(x_data[:0]).dtype)
+    terms = Terms(weight_rows=signed, square=reduced.l2 * float(of_data[0]) if reduced.l2 else 0.0)
     return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True)
 
 
