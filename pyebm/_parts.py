@@ -47,6 +47,10 @@ class Parts:
         first = sum(self.counts[:rank])
         self.mine, self.total = slice(first, first + count), sum(self.counts)
 
+    def own(self, rows: Tensor) -> Tensor:
+        """This rank's rows of the whole; they share its memory."""
+        return rows if self.group is None else rows[self.mine]
+
     def whole(self, rows: Tensor) -> Tensor:
         """All ranks' rows. Ranks with fewer rows send some that are dropped, since all must send
         equally many."""

@@ -52,10 +52,12 @@ class Contrast:
         weights = self.weights()
         if weights is not None:
             # Few operations: in a small batch the node of each costs as much as all its numbers.
-            work, (of_data, of_model) = energies.double(), weights
+            # The weights are rounded as the kernel takes them.
+            of_data, of_model = (part.to(energies.dtype).double() for part in weights)
+            work = energies.double()
             weighted = work * torch.cat((of_data, -of_model))
             if self.l2:
-                weighted = weighted + self.l2 * torch.cat(weights) * work.square()
+                weighted = weighted + self.l2 * torch.cat((of_data, of_model)) * work.square()
             return weighted.sum().to(energies.dtype)
         data, model = energies.split(self.sizes)
         if not self.l2:

@@ -212,7 +212,7 @@ class Adaptation:
         self.log_average = self._carried("log_step_size_average", start.log())
         self.gap = self._carried("acceptance_gap", torch.zeros_like(start))
         self.step_size = self._carried("step_size", start)
-        self.mine = self.step_size[self.parts.mine]
+        self.mine = self.parts.own(self.step_size)
         self.middle = self._carried("step_size_middle", (10.0 * start).log())
         self.update = run.kernels(sampler.options.backend)["dual_averaging"]
         restarted = run.extra.get("restarted_at")
@@ -253,7 +253,7 @@ class Adaptation:
         counts = {"adapted_steps": min(self.begun + done, self.warmup)}
         if self.restarted:
             rows["step_size_middle"], counts["restarted_at"] = self.middle, self.restarted
-        return {name: value[self.parts.mine].clone() for name, value in rows.items()} | {
+        return {name: self.parts.own(value).clone() for name, value in rows.items()} | {
             name: torch.tensor(value, device="cpu") for name, value in counts.items()
         }
 

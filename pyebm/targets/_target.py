@@ -215,13 +215,8 @@ class Target(Parameters):
         if not isinstance(noise, Noise):
             raise TypeError(f"{call}: noise must be a Noise, got {type(noise).__name__}")
         check_dtype(call, dtype)
-        device = self._tensors()[0].device
-        z = noise.randn(
-            shape,
-            dtype=torch.float64 if dtype == torch.float64 else torch.float32,
-            device=device,
-            backend=backend,
-        )
+        device, wide = self._tensors()[0].device, torch.float64 if dtype == torch.float64 else torch.float32
+        z = noise.randn(shape, dtype=wide, device=device, backend=backend)
         work, of = self._work(z)
         return work, of, lambda made: made.reshape(shape).to(dtype)
 
@@ -246,8 +241,7 @@ class Target(Parameters):
 
     @property
     def _has_energy_on_gpus(self) -> bool:
-        """Whether the GPUs' kernels know such energies: those of networks and of dense targets are
-        made of torch's operations there."""
+        """Whether the GPUs' kernels know such energies: not those of networks and dense targets."""
         return self.kind in KINDS and not KINDS[self.kind].dense
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:
@@ -293,8 +287,7 @@ class Target(Parameters):
         return Numbers("langevin_chain", self._index, self._checked(call, x))
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
-        """Whether the target has a chain's kernel on x's device. limited: the chain has a mask or a
-        score_clip."""
+        """Whether x's device has the target's chain. limited: it has a mask or a score_clip."""
         return not limited or _ops.on_host(backend, x)
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:

@@ -53,8 +53,8 @@ PLANTED: Planted = {
     ],
     "pyebm/losses/_contrast.py": [
         (
-            "weights[self.sizes[0] :] = -model[0]",
-            "weights[self.sizes[0] :] = model[0]",
+            "work * torch.cat((of_data, -of_model))",
+            "work * torch.cat((of_data, of_model))",
             "training/test_contrastive training/test_fused_losses",
         ),
     ],

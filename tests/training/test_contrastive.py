@@ -292,13 +292,9 @@ def test_gradient_is_the_likelihoods_where_chains_are_exact():
 
 @pytest.mark.parametrize("weight", [-0.5, 0.25])
 def test_a_weight_of_any_sign_weighs_the_squares_too(weight):
-    x, negatives = normal(6, 2), normal(6, 2, seed=1)
-
-    def energy(x):  # no kernel takes it
-        return x.square().sum(1) - 1.0
-
-    def loss(**options):
-        return pyebm.contrastive_divergence(energy, x, negatives, l2=0.3, **options)
+    def loss(**options):  # no kernel takes this energy
+        energy, negatives = (lambda x: x.square().sum(1) - 1.0), normal(6, 2, seed=1)
+        return pyebm.contrastive_divergence(energy, normal(6, 2), negatives, l2=0.3, **options)
 
     torch.testing.assert_close(loss(weight=weight), weight * loss(), rtol=1e-6, atol=1e-7)
     assert_equal(loss(weight=torch.tensor(weight)), loss(weight=weight))
