@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.job:
-        print(json.dumps(sample(*json.loads(options.job))))
+        sys.stdout.write(json.dumps(sample(*json.loads(options.job))) + "\n")  # in one piece: ranks share it
         return
     sizes, load = QUICK if options.quick else FULL, machine.load()
     if options.docs and not MARKED.search(options.docs.read_text()):
