@@ -1,5 +1,6 @@
-// The scores and energies of csrc/common/targets.h, for all ops on closed-form targets: of a thread's
-// elements where each is independent of the others, and of a whole sample where its elements need each other.
+// The scores and energies of csrc/common/targets.h, for all ops on closed-form targets: those of a
+// thread's elements where each is independent of the others, and of a whole sample where its
+// elements need each other.
 #pragma once
 
 #include "../common/target_facts.h"

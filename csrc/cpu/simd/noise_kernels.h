@@ -7,8 +7,8 @@ namespace {
 using pyebm::Calls;
 using pyebm::kChunk;
 
-// The counters and keys of some calls. Group, Sample and Key are pointers to a word for each call or,
-// where all calls share the word, a uint32_t, which the first rounds multiply once for all.
+// The counters and keys of some calls. Group, Sample and Key are pointers to a word for each call.
+// Where all calls share a word, it is a uint32_t, which the first rounds multiply once for all.
 template <class Group, class Sample, class Key>
 struct Counters {
   Group group;
