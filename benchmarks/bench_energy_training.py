@@ -106,7 +106,8 @@ def _torchebm(package: ModuleType, objective: str, net: nn.Module, x: Tensor) ->
         energy_reg_weight=0.0,
     )
     if objective == "PCD-10":
-        # By itself it begins close to 0; it never begins a chain anew, but shakes some a little.
+        # Without this the buffer begins close to 0. torchebm never begins a chain anew; it adds a
+        # little noise to some.
         divergence.initialize_buffer(x.shape[1:], init_noise_scale=1.0)
     return lambda: divergence(x)[0]  # type: ignore[no-any-return]
 

@@ -95,7 +95,7 @@ class OpTensors {
   }
 
   // A written tensor must share no memory with another argument, unless the op works element by
-  // element and each element meets only the one of its own index. Runs after all other checks.
+  // element and combines only elements of the same index. Runs after all other checks.
   void overlaps() const {
     for (int i = 0; i < count_; ++i) {
       const Operand& a = operands_[i];

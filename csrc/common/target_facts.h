@@ -25,7 +25,7 @@ constexpr TargetFacts kTargetFacts[kTargets] = {
 #undef PYEBM_BY_SAMPLE
 #undef PYEBM_BY_ROWS
 
-// Whether the target has so many packed parameters, for samples of so many elements.
+// Whether the target can have `numbers` packed parameters for samples of `elements` elements.
 inline bool target_fits(int64_t target, int64_t elements, int64_t numbers) {
   const int64_t stride = row_stride(elements);
   if (elements < kTargetFacts[target].least) return false;

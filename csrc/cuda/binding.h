@@ -37,7 +37,7 @@ class Call {
   Call(const char* op, const Tensor&) : op(op) {}
 #endif
 
-  // A check beyond op_checks.h's, where the kernel takes only one of two dtypes.
+  // Refuses a dtype that op_checks.h allows, where the kernel takes only one of two.
   void expect(const char* name, const Tensor& tensor, ScalarType type) const {
     if (tensor.scalar_type() != type)
       fail(op, ": ", name, " must have the dtype that the samples are computed in");

@@ -54,8 +54,8 @@ __global__ void __launch_bounds__(kThreads,
   const int64_t share = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
   const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
   const bool real = share < layout.pieces.samples;
-  // No branch surrounds the work, and every thread takes as many turns: a thread without work has 0
-  // elements.
+  // All threads take the same number of turns, so that no branch surrounds the work; a thread
+  // without work has 0 elements.
   const auto sample = real ? static_cast<uint32_t>(share) : 0;
   SampleNoise noise;
   LossRow<T> row;

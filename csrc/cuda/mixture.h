@@ -137,7 +137,7 @@ struct GatherMixture {
 };
 
 // In a few dimensions everything stays in registers, and no thread waits for another before the
-// end: each has its own components and its own largest.
+// end: each has components of its own, and its weights are relative to the largest of these.
 template <class T, int kDims>
 struct GatherFew {
   static constexpr int kRows = 16 / static_cast<int>(sizeof(T)), kSamples = kThreads / kAcross * kRows;

@@ -195,7 +195,7 @@ def _advanced(
 ) -> Tensor:
     """x at the time ``after``, by Euler's step, or with alpha by a step of second order whose
     middle lies at the share alpha of it."""
-    # The slope is of_x x - of_d D.
+    # The slope of x is of_x x - of_d D, where D is the denoised x.
     of_x, of_d = schedule.slope(time)
     h = after - time
     part = h if alpha is None else alpha * h

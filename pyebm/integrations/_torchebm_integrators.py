@@ -96,7 +96,8 @@ class EulerMaruyamaIntegrator(Named, integrators.EulerMaruyamaIntegrator):
         step_size, x = checked_scale(call, "step_size", step_size), state["x"]
         if isinstance(step_size, Tensor):
             rows_for(call, "step_size", step_size, x)
-        # torchebm squares noise_scale, so its sign does not matter. A diffusion comes before it.
+        # As in torchebm, a diffusion takes precedence over noise_scale. torchebm squares that scale,
+        # so its sign does not matter.
         if diffusion is not None:
             scale: float | Tensor = diffusion**0.5
         else:

@@ -128,7 +128,8 @@ def test_every_step(name, options, call, dtype):
         for field, exact in truth.items():
             assert got[field].dtype == plain[field].dtype
             if bool(exact.isfinite().all()):
-                # These are differences of numbers of this size.
+                # The results are differences of two numbers as large as ``scale``, and have their
+                # rounding.
                 scale = largest * 2 * float(x.abs().max())
                 assert_as_good(got[field], plain[field], exact, scale=scale)
             else:

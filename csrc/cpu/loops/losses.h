@@ -36,9 +36,9 @@ struct Coefficients {
   bool by_parts(const Chunk& chunk) const { return runs.by_rows(chunk) || runs.are_long(chunk); }
 
   // Calls visit(at, rows, width, numbers) for each part of the chunk: some rows, or one run, whose
-  // elements begin at `at`. `wanted` says which numbers the kernel reads. Kernels that read only
-  // kappa, lambda and mu, or a weight that all samples share besides, take the coefficients as they
-  // are; others need numbers computed from them.
+  // elements begin at `at`. `wanted` says which numbers the kernel reads. If it reads only kappa,
+  // lambda and mu, and at most a weight that all samples share, it gets the coefficients as they
+  // are; else it gets numbers computed from them.
   template <class T, class Visit>
   void for_each_part(LossNumbers<T>& numbers, const Chunk& chunk, Wanted wanted, Visit visit) const {
     if (runs.by_rows(chunk)) {

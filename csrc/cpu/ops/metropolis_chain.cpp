@@ -24,7 +24,7 @@ struct Steps {
     return jitter > 0 ? (1.0 + jitter * (2.0 * static_cast<double>(uniforms[row]) - 1.0)) * size[sample]
                       : size[sample];
   }
-  // The step size in the squares that the test compares; and the number that divides their
+  // The step size in the squares that the test compares, and the divisor of the squares'
   // difference.
   double tested(double step) const { return is_mala ? step : 0.5 * step; }
   double divisor(double step) const { return is_mala ? 4.0 * temperature * step : 2.0 * temperature; }

@@ -187,7 +187,7 @@ void scaled(int64_t rows, int64_t width, const T* x, const T* by, T* out) {
   over_rows(rows, width, [&](int64_t i, int64_t row) { out[i] = x[i] * by[row]; });
 }
 
-// Each row is one word.
+// Chooses among rows that are one word each.
 template <class Bits>
 void choose_words(int64_t rows, const bool* chosen, const void* from, void* to) {
   typedef Bits __attribute__((may_alias)) Word;

@@ -33,8 +33,9 @@ struct Numbers {
 template <class T, class Terms>
 PYEBM_HD T sum_of(int64_t n, const Terms terms) {
   T total = 0;
-  if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a
-                     // toy problem
+  // With at most one element a lane, the lanes only cost time: the sum has the same order without
+  // them. Batches of small samples gain from this.
+  if (n < kLanes) {
     for (int64_t i = 0; i < n; ++i) total += terms(i);
     return total;
   }

@@ -10,7 +10,8 @@ struct GatheredOne {
   T most;
   Least<T> sum, total;
   const T* x;
-  // In vectors of dimensions; if the last one has too few, it repeats dimensions of the one before.
+  // Whole vectors of dimensions. If the dimensions don't fill the last one, it begins earlier and
+  // repeats some of the vector before it.
   T *mean, *precision;
 };
 

@@ -55,7 +55,7 @@ PYEBM_HD int64_t philox_words(const All& of, int64_t i, int64_t n, uint32_t* eve
   return i;
 }
 
-// By value: the stores then can't change the counters, which stay in registers.
+// Takes the calls by value: the stores then can't change the counters, which stay in registers.
 template <bool kOnePair, class All>
 void philox_words(All counters, int64_t n, uint32_t* even, uint32_t* odd) {
   const int64_t left = philox_words<kOnePair, kSideBySide>(counters, 0, n, even, odd);

@@ -36,8 +36,8 @@ class Named(Saved):
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         made = super().__new__(cls)
-        # A pipeline saves the module of its scheduler, to find the class when it is loaded: there
-        # it finds diffusers' own, with pyebm and without.
+        # A pipeline saves its scheduler's module and looks there when it is loaded. It finds
+        # diffusers' own class there, whether pyebm is installed or not.
         if cls.__module__.startswith("pyebm."):
             made.__module__ = "diffusers"
         return made

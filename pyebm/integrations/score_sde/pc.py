@@ -18,7 +18,8 @@ from ._sde import CORRECTORS, PREDICTORS, check_known, on_stream, ones_for
 from .bases import Corrector, Predictor
 
 Update = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-# What knows a part of the image: (x, x's time) -> x and its mean with that part at its own noise.
+# A function that puts the known part of an image, noised for the time, into x: (x, time) -> x and
+# its mean.
 Known = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
