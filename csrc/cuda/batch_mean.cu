@@ -1,5 +1,5 @@
-// The order is that of csrc/cpu/loops/batch_mean.h: the second half of the numbers is added to the
-// first half, until one number is left.
+// The mean of one number per sample, in the order of csrc/cpu/loops/batch_mean.h: the second half
+// of the numbers is added to the first half, until one number is left.
 #include "batch_mean.h"
 
 namespace pyebm {

@@ -89,7 +89,7 @@ struct GatherMixture {
       }
 #pragma unroll
       for (int r = 0; r < kRows; ++r) factor[r] = have[r].raise(largest_across(factor[r]));
-      uint32_t used = 0;  // bit i: whether any of the i'th kDepth components has weight
+      uint32_t used = 0;  // bit i: whether any of the i-th kDepth components has weight
 #pragma unroll
       for (int c = 0; c < kSide; ++c) {
         const int i = tiles.column + kAcross * c;

@@ -22,7 +22,7 @@ Augment = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _Loss(Saved):
-    """What the losses share: the noise, its level and the step through the network."""
+    """The part that the losses share: the noise, its level and the step through the network."""
 
     def __init__(self, reduction: str, noise: Source, options: dict[str, float]) -> None:
         check_choice(type(self).__name__, "reduction", reduction, REDUCTIONS)

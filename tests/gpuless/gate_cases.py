@@ -32,7 +32,8 @@ LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...
     "3x32x32, channels last": (_channels_last, (torch.float32,)),
 }
 EVEN = "3072"
-# The elements that a kernel must move for each one: the floor of an aligned tensor's traffic.
+# For each case: how many elements a kernel must move for each element of the samples. This is the
+# floor of the traffic where tensors are aligned.
 FLOOR = {
     "normal": 1,
     "perturb": 2,

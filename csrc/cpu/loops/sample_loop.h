@@ -110,10 +110,11 @@ struct Buffer {
 // Calls body(rows, width, numbers) for the whole chunk: with one number for each row, or with the
 // chunk as one row where one number serves all.
 template <class T, class Body>
-void with_rows(const Chunk& chunk, const Coefficient& of, Body body) {
+void with_rows(const Chunk& chunk, const Coefficient& coefficient, Body body) {
   alignas(64) T room[kChunk];
-  if (of.per_sample()) return body(chunk.rows, chunk.width, of.rows(chunk.sample, chunk.rows, room));
-  body(int64_t{1}, chunk.count, of.rows(0, 1, room));
+  if (coefficient.per_sample())
+    return body(chunk.rows, chunk.width, coefficient.rows(chunk.sample, chunk.rows, room));
+  body(int64_t{1}, chunk.count, coefficient.rows(0, 1, room));
 }
 
 template <class T, class Z>

@@ -24,7 +24,7 @@ struct Steps {
     return jitter > 0 ? (1.0 + jitter * (2.0 * static_cast<double>(uniforms[row]) - 1.0)) * size[sample]
                       : size[sample];
   }
-  // The step size in the squares that the test compares, and the divisor of the squares'
+  // The step size in the squares that the test compares; and the number that divides their
   // difference.
   double tested(double step) const { return is_mala ? step : 0.5 * step; }
   double divisor(double step) const { return is_mala ? 4.0 * temperature * step : 2.0 * temperature; }
@@ -112,8 +112,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     const int64_t row = at / shape_.elements;
     if (!steps_.per_sample()) {
       const auto [b, c] = make(sizes_[row]);
-      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, nullptr, a, b, c,
-                           {-kNone, kNone, kNone}, out + at, nullptr);
+      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, nullptr, a, b, c, kNoBounds<T>,
+                           out + at, nullptr);
     } else {
       T b_each[kCalls], c_each[kCalls];
       for (int64_t i = 0; i < chunk.rows; ++i) std::tie(b_each[i], c_each[i]) = make(sizes_[row + i]);
@@ -121,7 +121,7 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, b_each, b_.data);
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, c_each, c_.data);
       kernels_of<T>().step_each(chunk.count, x + at, score_.data() + at, z, nullptr, a_.data, b_.data,
-                                c_.data, {-kNone, kNone, kNone}, out + at, nullptr);
+                                c_.data, kNoBounds<T>, out + at, nullptr);
     }
     given_.x.round(chunk.count, out + at);
   }

@@ -208,9 +208,7 @@ void predictor_corrector(const args::PredictorCorrector& args) {
   const Kept kept(x, args.states, args.thin);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
-                           static_cast<T>(args.high.value_or(kNone)), static_cast<T>(kNone)};
+    const Bounds<T> bounds = bounds_of<T>(args.low, args.high);
     const bool together = args.together && args.correctors > 0;
     const Needs needs{true, false, together ? 1 : n_steps * (args.correctors + 1)};
     on_network<T>(op, x, args.layout, args.params, args.biases, n_steps, true, needs,

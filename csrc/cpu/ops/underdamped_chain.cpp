@@ -87,10 +87,7 @@ void underdamped_chain(const args::UnderdampedChain& args) {
   const Kept kept(x, args.states, args.thin);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
-                           static_cast<T>(args.high.value_or(kNone)),
-                           static_cast<T>(args.score_clip.value_or(kNone))};
+    const Bounds<T> bounds = bounds_of<T>(args);
     on_density<T>(op, x, args.density, {false, false, n_steps}, [&](const Blocks& blocks, auto make) {
       run_chain(blocks, n_steps, kept, [&] {
         using Made = UnderdampedSteps<T, decltype(make())>;

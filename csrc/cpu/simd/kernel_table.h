@@ -74,14 +74,14 @@ struct TargetOf {
   // Makes the score, and one energy per row; for an elementwise target, the part of the energy that
   // these elements add. `room` holds one number per element of x and one per row. Null: the target
   // has no energy of its own.
-  void (*both)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
+  void (*score_and_energy)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
   int64_t lanes = 0;  // this many samples take no longer than two; 0: the target has no lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications per element of the score; null: a few
 };
 
 template <class T>
 struct TargetTable {
-  TargetOf<T> of[kTargets];
+  TargetOf<T> kernels[kTargets];
 };
 
 struct ChunkKernels {

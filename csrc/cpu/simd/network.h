@@ -6,7 +6,7 @@
 
 namespace pyebm {
 
-// As in pyebm/_schemas.py ACTIVATIONS.
+// The activations, in the order of pyebm/_schemas.py ACTIVATIONS.
 enum Activation : int64_t {
   kIdentity,
   kSilu,

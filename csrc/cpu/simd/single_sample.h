@@ -79,18 +79,18 @@ PYEBM_HD void by_lanes(int64_t n, Body body) {
   if (first < n) body(Count<1>(), n - kWidth<V>);
 }
 
-// kGroups kWidth<V> rows of a matrix and, with kTwo, the same rows of another matrix with the same
-// layout.
+// kGroups times kWidth<V> rows of a matrix and, with kTwo, the same rows of another matrix with the
+// same layout.
 template <class V, int kGroups, bool kTwo, class T = Element<V>>
 struct RowGroups {
   static constexpr int64_t kRowCount = kGroups * kWidth<V>;
-  Walk<T, kWidth<V>> of[kGroups], other[kTwo ? kGroups : 1];
+  Walk<T, kWidth<V>> walks[kGroups], others[kTwo ? kGroups : 1];
 
-  PYEBM_HD RowGroups(const T* rows, const T* others, int64_t stride) {
+  PYEBM_HD RowGroups(const T* rows, const T* other_rows, int64_t stride) {
     PYEBM_UNROLL
     for (int g = 0; g < kGroups; ++g) {
-      of[g] = Walk<T, kWidth<V>>(rows + g * kWidth<V> * stride, stride);
-      if (kTwo) other[g] = Walk<T, kWidth<V>>(others + g * kWidth<V> * stride, stride);
+      walks[g] = Walk<T, kWidth<V>>(rows + g * kWidth<V> * stride, stride);
+      if (kTwo) others[g] = Walk<T, kWidth<V>>(other_rows + g * kWidth<V> * stride, stride);
     }
   }
 
@@ -101,8 +101,8 @@ struct RowGroups {
     PYEBM_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       V column[kPiece<V>], other_column[kPiece<V>];
-      next_columns(of[g], column);
-      if constexpr (kTwo) next_columns(other[g], other_column);
+      next_columns(walks[g], column);
+      if constexpr (kTwo) next_columns(others[g], other_column);
       PYEBM_UNROLL
       for (int k = 0; k < kPiece<V>; ++k) {
         if (k >= from && k < to) add(all<V>(x[k]), column[k], kTwo ? other_column[k] : column[k], sum[g]);
