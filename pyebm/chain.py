@@ -15,6 +15,7 @@ from ._chain_loop import chain_loop, results
 from ._checks import Coefficient
 from ._clamps import Clamp, by_element, element_bounds
 from ._composed.coefficients import require
+from ._copy import copy_of
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
 from ._modes import in_mode
@@ -186,7 +187,7 @@ def _chain(
             return chain_loop(
                 x, target, n_steps, eta, t, noise, *limits, thin, return_diverged, backend, tick
             )
-    kernel, out = kernels[numbers.op], x.clone()
+    kernel, out = kernels[numbers.op], copy_of(x)
 
     def advance(
         count: int,
