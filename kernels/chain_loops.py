@@ -36,6 +36,7 @@ def steps_in_registers(
     n_steps, states, thin, bad = run
     numbers, param_count, elements = target
     eta, heat = schedule
+    low, high = bounds
     samples, pitch, sizes, strides = batch
     at = place(tl.program_id(0), rows, pitch, TILE)
     state = read(x, at, sizes, strides, TILE, T)
@@ -52,7 +53,7 @@ def steps_in_registers(
             h, c = coefficients(eta, heat, k, rows, T)
         given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
         score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
-        state = stepped(state, score, h, c, key, k, at, bounds, CLAMP, x.dtype.element_ty, T, TILE)
+        state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
         if states is not None:
             until -= 1
             if until == 0:
@@ -90,6 +91,7 @@ def steps_in_memory(
     n_steps, states, thin, bad = run
     numbers, param_count, elements = target
     eta, heat = schedule
+    low, high = bounds
     samples, pitch, sizes, strides = batch
     parts, turns = span
     now, following = pair
@@ -112,7 +114,7 @@ def steps_in_memory(
             state = read(now, at, sizes, strides, TILE, T)
             given = given_in_memory(state, shared, now, at, sizes, strides, numbers, elements, KIND, TILE)
             score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
-            state = stepped(state, score, h, c, key, k, at, bounds, CLAMP, now.dtype.element_ty, T, TILE)
+            state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, now.dtype.element_ty, T, TILE)
             write(following, at, sizes, strides, TILE, state)
             if states is not None:  # noqa: SIM102  known while compiling; the other is not
                 if until == 0:

@@ -43,20 +43,21 @@ def stepped(
     key,
     k,
     at,
-    bounds,
+    low,
+    high,
     CLAMP: tl.constexpr,
     DTYPE: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
 ):
     """The state after step k, (N, VEC); the score and the new state are each rounded to the
-    tensor's dtype. bounds: the clamp's low and high."""
+    tensor's dtype."""
     key0, key1, sample, step, stream = key
     score = rounded(score, DTYPE).to(T)
     z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
     state = (state + h * score) + c * z
     if CLAMP:
-        state = clamped(state, tl.full([], bounds[0], T), tl.full([], bounds[1], T))
+        state = clamped(state, tl.full([], low, T), tl.full([], high, T))
     return rounded(state, DTYPE).to(T)
 
 
