@@ -152,19 +152,19 @@ void langevin_chain(const args::LangevinChain& args) {
         is_dense(target) ? TargetNumbers<T>() : checked_target<T>(call, target, params, x);
     if (is_dense(target)) checked_dense<T>(call, target, params, x);
     forget();
-    const bool by_step_and_sample = schedule.per_step() && schedule.per_sample();
+    const bool both = schedule.per_step() && schedule.per_sample();
     Steps<T> steps{n_steps,
                    static_cast<T>(given.low.value_or(-kNone)),
                    static_cast<T>(given.high.value_or(kNone)),
                    nullptr,
-                   by_step_and_sample,
+                   both,
                    schedule};
     RowTable<ChainRow<T>> table{};
     MaybeTensor memory;  // the table of coefficients, by steps or by samples
-    if (schedule.per_step() && !by_step_and_sample) {
+    if (schedule.per_step() && !both) {
       memory = workspace<ChainRow<T>>(x, n_steps);
       steps.by_step = fill_rows<ChainRow<T>>(call, MakeChainRow<T>{schedule, true}, *memory, n_steps);
-    } else if (!by_step_and_sample) {
+    } else if (!both) {
       table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature},
                                      MakeChainRow<T>{schedule, false}, memory);
     }

@@ -43,13 +43,13 @@ template <class T>
 struct Steps {
   int64_t count;
   T low, high;
-  const ChainRow<T>* by_step;   // [count], or null where steps don't differ or `by_step_and_sample`
-  uint32_t by_step_and_sample;  // 1: one coefficient goes by steps, the other by samples
+  const ChainRow<T>* by_step;  // [count], or null where steps don't differ or `both`
+  uint32_t both;               // 1: one coefficient goes by steps, the other by samples
   Schedule schedule;
 
   __device__ __forceinline__ void find(int64_t step, uint32_t sample, ChainRow<T>& row) const {
     if (by_step) row = by_step[step];
-    if (by_step_and_sample) row = schedule.at<T>(step, sample);
+    if (both) row = schedule.at<T>(step, sample);
   }
   template <class S>
   __device__ __forceinline__ T next(T x, T score, T z, const ChainRow<T>& row) const {

@@ -6,7 +6,7 @@
 
 namespace pyebm {
 
-// The activations, in the order of pyebm/_schemas.py ACTIVATIONS.
+// As in pyebm/_schemas.py ACTIVATIONS.
 enum Activation : int64_t {
   kIdentity,
   kSilu,
