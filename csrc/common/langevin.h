@@ -36,6 +36,7 @@ pyebm::Bounds<T> bounds_of(const Bound& low, const Bound& high, const Bound& sco
                                         score_clip.value_or(none.score_clip)};
   return bounds.template as<T>();
 }
+// The bounds of a step with these args::StepOptions.
 template <class T, class Options>
 pyebm::Bounds<T> bounds_of(const Options& options) {
   return bounds_of<T>(options.low, options.high, options.score_clip);

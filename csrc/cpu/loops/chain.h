@@ -220,7 +220,7 @@ class Chain {
   // make() makes one thread's buffers for the state and the score of a block.
   template <class T, class Make>
   void run(const Blocks& blocks, Make make) const {
-    const Bounds<T> bounds = bounds_of<T>(steps_);
+    const Bounds<T> bounds = bounds_of<T>(steps_.low, steps_.high, steps_.score_clip);
     run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged), [&] {
       return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, coefficients_,
                                                                   bounds);
