@@ -114,7 +114,7 @@ class Layout:
             "sizes": sizes,
             "strides": strides,
             "TILE": self.tile,
-            # A thread of a span has one cell: its lanes' sums take registers too.
+            # A thread of a span takes one cell only: the sums of its lanes need registers too.
             "num_warps": min(max(1, (2 if span else 1) * WARPS * rows * cols // limit), 32),
             "enable_fp_fusion": False,  # bits are promised
         }

@@ -1,5 +1,5 @@
 // The facts of each target, and the check that packed parameters fit samples. The levels of
-// cpu/simd leave this header out: a function that they all define must not be shared.
+// cpu/simd leave this header out: the linker would keep one level's functions for all machines.
 #pragma once
 
 #include <string>
