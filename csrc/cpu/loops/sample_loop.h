@@ -210,7 +210,7 @@ class NoiseSource {
   }
 
   // Removes the gaps between samples. The first `width` of every `lanes` numbers belong to elements
-  // and move up behind the sample before. Each copy moves four numbers, and the next copy overwrites
+  // and move up behind the sample before. Each copy moves four numbers; the next copy overwrites
   // those that are too many.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
     for (int64_t row = 1; row < rows; ++row) {
