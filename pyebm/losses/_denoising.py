@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import _composed, _ops, _schemas
 from .._checks import check_like, check_samples
 from .._derivatives import BySample, differentiated_again, exactly, launched
+from .._memory import empty_like
 from ..noise import Noise
 
 
@@ -107,7 +108,7 @@ class LossWithGradient(torch.autograd.Function):
     ) -> Tensor:
         keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
         loss = empty_loss(pred, reduction)
-        grad = torch.empty_like(pred) if keep else None
+        grad = empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
         *tensors, _ = tail
         ctx.save_for_backward(pred, *tensors)  # all of them: autograd then notices if one is overwritten
@@ -121,7 +122,7 @@ class LossWithGradient(torch.autograd.Function):
             return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
         if grad is None:
-            grad = torch.empty_like(pred)
+            grad = empty_like(pred)
             _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
         else:
             ctx.kernels["scale_"](grad, grad_output)
