@@ -21,6 +21,9 @@ PLANTED: Planted = {
     "csrc/cpu/loops/losses.h": [
         ("reduction == kMean ? samples * elements", "reduction == kMean ? elements", "ops/test_losses"),
     ],
+    "csrc/cpu/loops/parallel.h": [
+        ("body(at, end);", "body(at, std::max(at, end - 1));", "ops/test_threads"),
+    ],
     "csrc/cpu/loops/network_pack.h": [
         (
             "pack(weights, room, goes_back);",
