@@ -196,6 +196,4 @@ def test_a_name(dtype, dim):
         assert_equal(lost(net, x, each=True, z=z, **named, **rows), want)
         reference = lost(net, x, dict(backends())["reference"], each=True, **named, **rows)
         for found, expected in zip(want, reference, strict=True):
-            torch.testing.assert_close(
-                found, expected, rtol=4 * BOUND[dtype], atol=4 * BOUND[dtype] * dim**0.5
-            )
+            assert (found - expected).abs().max() <= 4 * BOUND[dtype] * expected.abs().max()
