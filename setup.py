@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# As in pyproject.toml, which --no-build-isolation does not check.
+# The least versions, as in pyproject.toml, which --no-build-isolation does not check.
 NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}
 
 

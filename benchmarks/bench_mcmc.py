@@ -39,7 +39,7 @@ STEP_SIZE = {
     "mixture": 0.1,
     "network": 0.1,
 }  # MALA's step sizes; a leapfrog step is sqrt(2 eta), as if a trajectory had one step
-Both = Callable[[Tensor], tuple[Tensor, Tensor]]
+EnergyAndScore = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Network(nn.Module):
@@ -87,7 +87,7 @@ class Density:
     def _exponents(self, x: Tensor) -> Tensor:
         return (-0.5 / SPREAD**2) * (x[:, None] - self.means).square().sum(2)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score, for the eager loops."""
         if self.kind == "double well":
             well = x.square() - 1
@@ -104,7 +104,7 @@ class Density:
     def score(self, x: Tensor) -> Tensor:
         if self.kind == "double well":
             return (-4 * BARRIER) * x * (x.square() - 1)
-        return self.both(x)[1]
+        return self.energy_and_score(x)[1]
 
     def work(self, at: Setting, evaluations: int = 1) -> Work:
         """A score and an energy cost about 9 operations an element on the double well, COMPONENTS
@@ -139,12 +139,14 @@ def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, 
     return learn
 
 
-def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: bool) -> Tensor:
+def mala_written_out(
+    x: Tensor, energy_and_score: EnergyAndScore, eta: float, steps: int, warm_up: bool
+) -> Tensor:
     learn = dual_averaging(eta, 0.574)
-    energy, score = both(x)
+    energy, score = energy_and_score(x)
     for _ in range(steps):
         y = x + eta * score + math.sqrt(2 * eta) * torch.randn_like(x)
-        energy_y, score_y = both(y)
+        energy_y, score_y = energy_and_score(y)
         there = (y - x - eta * score).square().sum(1)
         back = (x - y - eta * score_y).square().sum(1)
         log_alpha = energy - energy_y + (there - back) / (4 * eta)
@@ -158,10 +160,15 @@ def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: boo
 
 
 def hmc_written_out(
-    x: Tensor, both: Both, score_fn: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool
+    x: Tensor,
+    energy_and_score: EnergyAndScore,
+    score_fn: Callable[[Tensor], Tensor],
+    eps: float,
+    steps: int,
+    warm_up: bool,
 ) -> Tensor:
     learn = dual_averaging(eps, 0.8)
-    energy, score = both(x)
+    energy, score = energy_and_score(x)
     for _ in range(steps):
         p = torch.randn_like(x)
         before = energy + 0.5 * p.square().sum(1)
@@ -170,7 +177,7 @@ def hmc_written_out(
         for _ in range(LEAPS - 1):
             p = p + eps * score_fn(y)
             y = y + eps * p
-        energy_y, score_y = both(y)
+        energy_y, score_y = energy_and_score(y)
         p = p + 0.5 * eps * score_y
         log_alpha = before - energy_y - 0.5 * p.square().sum(1)
         accept = torch.rand_like(log_alpha).log() < log_alpha
@@ -221,7 +228,10 @@ def mala(at: Setting) -> Work:
         return lambda: sampler.sample(density.energy, x)
 
     work = density.work(at).ours(ours, at.device)
-    work.side("eager", torch.no_grad()(lambda: mala_written_out(x, density.both, eta, at.steps, warm_up)))
+    work.side(
+        "eager",
+        torch.no_grad()(lambda: mala_written_out(x, density.energy_and_score, eta, at.steps, warm_up)),
+    )
     return work.rival("ebmkit", ebmkit)
 
 
@@ -258,7 +268,9 @@ def hmc(at: Setting) -> Work:
     check = "law" if warm_up else "noise"
     work.side(
         "eager",
-        torch.no_grad()(lambda: hmc_written_out(x, density.both, density.score, eps, at.steps, warm_up)),
+        torch.no_grad()(
+            lambda: hmc_written_out(x, density.energy_and_score, density.score, eps, at.steps, warm_up)
+        ),
         check,
     )
     return (

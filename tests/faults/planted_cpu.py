@@ -5,7 +5,7 @@ Planted = dict[str, list[tuple[str, str, str]]]
 PLANTED: Planted = {
     "csrc/cpu/loops/affine_step.h": [
         ("std::sqrt(2.0 * step_size[i]", "std::sqrt(step_size[i]", "ops/test_langevin"),
-        ("m ? m + at : nullptr, of[0]", "m, of[0]", "ops/test_coefficient_runs"),
+        ("m ? m + at : nullptr, abc[0]", "m, abc[0]", "ops/test_coefficient_runs"),
     ],
     "csrc/cpu/loops/batch_mean.h": [
         (
@@ -123,8 +123,8 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/simd/loss_kernels.h": [
         (
-            "out[i] = (of.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
-            "out[i] = (of.grad * r) * grad_output[row];",
+            "out[i] = (own.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
+            "out[i] = (own.grad * r) * grad_output[row];",
             "ops/test_losses_autograd",
         ),
     ],

@@ -3,7 +3,6 @@ them."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def test_the_way_of_a_call_is_short_and_leads_through_functions_that_are_there()
     ways = [re.findall(r"^\| \d \| `(\w+)` \| \[(\S+)\]\(\.\./(\S+)\)", table, re.M) for table in tables]
     assert [len(way) for way in ways] == [5, 6, 7]
     assert [len({path for _, path, _ in way}) for way in ways] == [4, 4, 5]
-    for function, shown, path in itertools.chain(*ways):
+    for function, shown, path in (row for way in ways for row in way):
         assert shown == path
         returns = "def" if path.endswith(".py") else r"(?:static )?\w[\w:<>*& ]*"
         assert re.search(rf"^\s*{returns} {function}\(", (ROOT / path).read_text(), re.M), (function, path)

@@ -114,7 +114,7 @@ class PackedNetwork {
     if (biases) take_biases(op, *biases, x.size(0), n_steps, biases_per_step);
   }
 
-  // Cuts the batch into blocks of samples. Another thread is woken for work of some 100 us.
+  // Cuts the batch into blocks of samples. It takes some 100 us of work to wake another thread.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
     Blocks made(shape, true, at_once, 1);
     const double microseconds =

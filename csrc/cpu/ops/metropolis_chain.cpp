@@ -112,8 +112,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     const int64_t row = at / shape_.elements;
     if (!steps_.per_sample()) {
       const auto [b, c] = make(sizes_[row]);
-      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, nullptr, a, b, c,
-                           {-kNone, kNone, kNone}, out + at, nullptr);
+      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, nullptr, a, b, c, kNoBounds<T>,
+                           out + at, nullptr);
     } else {
       T b_each[kCalls], c_each[kCalls];
       for (int64_t i = 0; i < chunk.rows; ++i) std::tie(b_each[i], c_each[i]) = make(sizes_[row + i]);
@@ -121,7 +121,7 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, b_each, b_.data);
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, c_each, c_.data);
       kernels_of<T>().step_each(chunk.count, x + at, score_.data() + at, z, nullptr, a_.data, b_.data,
-                                c_.data, {-kNone, kNone, kNone}, out + at, nullptr);
+                                c_.data, kNoBounds<T>, out + at, nullptr);
     }
     given_.x.round(chunk.count, out + at);
   }

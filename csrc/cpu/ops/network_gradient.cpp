@@ -90,8 +90,8 @@ class Gradient {
   }
 
  private:
-  // Moves the biases' derivatives from grad_ to grad_biases_. They were summed in the place of the
-  // biases in params, which get zeros, since separate biases were used instead.
+  // Where the call gave biases of its own, moves their derivatives from grad_ to grad_biases_. The
+  // biases in params were not used, so their derivatives in grad_ become zeros.
   void move_biases() const {
     T *from = grad_, *to = grad_biases_;
     for (int64_t l = 0; l < net().count; ++l) {
