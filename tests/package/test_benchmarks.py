@@ -26,7 +26,14 @@ for one in sorted(
     SMALLEST.setdefault((one.group, one.setting.variant), one)
 
 
-@pytest.mark.parametrize("case", SMALLEST.values(), ids=lambda case: case.name)
+# Of its sides, torch.compile's takes as long as all other cases together.
+CASES_TO_RUN = [
+    pytest.param(case, id=case.name, marks=pytest.mark.slow if case.group == "network-loop" else ())
+    for case in SMALLEST.values()
+]
+
+
+@pytest.mark.parametrize("case", CASES_TO_RUN)
 @pytest.mark.usefixtures("one_thread")
 def test_every_side_does_the_same(case):
     try:

@@ -112,7 +112,12 @@ def _score(x, noise):
     )
 
 
-@pytest.mark.parametrize("function", [_step, _affine, _named_inside, _eps_loss, _chain, _score])
+OTHERS = (_step, _named_inside, _eps_loss, _score)  # Inductor has g++ compile each, for seconds
+
+
+@pytest.mark.parametrize(
+    "function", [_affine, _chain, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)]
+)
 def test_inductor_gives_the_same_bits(function):
     noise = pyebm.Noise(5)
     with torch.no_grad():

@@ -125,7 +125,7 @@ def test_gradients(name, method):
     if "mixture" in name:
         call = lambda x, m, s, w: calls(cls)(method)(x, m, s, w / w.sum())  # noqa: E731
     gradcheck(call, inputs, check_forward_ad=True)
-    gradgradcheck(call, inputs)
+    gradgradcheck(call, inputs, fast_mode=True)  # in a random direction
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NO_SAMPLE])
