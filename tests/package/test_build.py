@@ -39,7 +39,7 @@ def configure(cuda="13.0", **environment):
     """Runs setup.py beside a torch with that CUDA, on a machine whose PATH has no nvcc; returns
     whether it succeeded, and what it said before building."""
     full = {**os.environ, "PATH": "/usr/bin:/bin", **environment}
-    for name in ("CUDA_PATH", *(name for name in ("CUDA_HOME", "PYEBM_CUDA") if name not in environment)):
+    for name in {"CUDA_PATH", "CUDA_HOME", "PYEBM_CUDA", "TORCH_CUDA_ARCH_LIST"} - set(environment):
         full.pop(name, None)
     code = (
         f"import runpy, sys, torch; torch.version.cuda = {cuda!r}; sys.argv = ['setup.py', '--name'];"
