@@ -5,6 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= auto  # pytest's worker processes: one a core
+unexport PYTHONDONTWRITEBYTECODE  # pytest's workers, and the processes that tests start, read the same files
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test test-slow fuzz integrations gpu gates gates-triton gates-cuda sanitize sanitize-cpu bench lint format comments gallery docs docs-serve notebooks wheel wheel-release clean

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from choice import thinned
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
@@ -150,7 +151,7 @@ def _all_that_differentiates(x, noise):
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", thinned([(torch.float32,), (torch.float16,), (torch.float64,)], 3))
 def test_compiled_gradients(dtype):
     noise = pyebm.Noise(5)
     x = X.to(dtype).requires_grad_()
