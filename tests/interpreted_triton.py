@@ -29,7 +29,12 @@ SHAPES = (
     (1, 2052),
     (1, 2310),
 )
-IN_TURN = pytest.mark.parametrize(("shape", "dtype"), in_turn(SHAPES), ids=str)
+# Every shape, and every second one in float32; the others with --slow.
+CASES = [
+    pytest.param(*case, marks=pytest.mark.slow if k // 2 % 2 ^ k % 2 else ())
+    for k, case in enumerate(in_turn(SHAPES))
+]
+IN_TURN = pytest.mark.parametrize(("shape", "dtype"), CASES, ids=str)
 # sum and mean are made by the kernels of batchmean.
 WAYS = [*product(("none", "sample", "batchmean"), (False, True)), ("sum", False), ("mean", False)]
 LOSSES = [(*case, *WAYS[(3 * k + i) % len(WAYS)]) for k, case in enumerate(in_turn(SHAPES)) for i in (0, 1)]

@@ -38,7 +38,11 @@ SOME = (
 )
 
 
-def test_interpreted():
+REST = pytest.param("interpreted_triton", "--slow", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("some", "options"), [(SOME, "--tb=short"), REST], ids=("some", "the rest"))
+def test_interpreted(some, options):
     files = [
         HERE / name
         for name in (
@@ -49,7 +53,7 @@ def test_interpreted():
             "noise/test_uniforms.py",
         )
     ]
-    command = ("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", SOME)
+    command = ("-m", "pytest", "-q", options, "-p", "no:cacheprovider", *files, "-k", some)
     result = fresh.python(*command, env=os.environ | INTERPRETED, cwd=HERE.parent)
     assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2000:]
 
