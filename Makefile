@@ -57,7 +57,7 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 integrations: $(VENV)/integrations.stamp  ## the adapters against the real diffusers, k-diffusion, torchebm, ebmkit, ...
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_benchmarks.py tests/package/test_types.py
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
 
 gpu: $(VENV)/integrations.stamp  ## on a machine with a CUDA device: the tests that need one, and the benchmarks, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml
