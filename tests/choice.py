@@ -37,6 +37,14 @@ def thinned(cases: Iterable[tuple[object, ...]], every: int) -> list[object]:
     return [pytest.param(*case, marks=pytest.mark.slow if k % every else ()) for k, case in enumerate(cases)]
 
 
+def once_each(in_turn: Iterable[tuple[object, ...]]) -> list[object]:
+    """Of cases.in_turn: each thing once, every second one in float32; the others with --slow."""
+    return [
+        pytest.param(*case, marks=pytest.mark.slow if (k // 2 + k) % 2 else ())
+        for k, case in enumerate(in_turn)
+    ]
+
+
 def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """The cases that a run can do without."""
     tests = defaultdict(list)

@@ -38,7 +38,7 @@ SOME = (
 )
 
 
-REST = pytest.param("interpreted_triton", "--slow", marks=pytest.mark.slow)
+REST = pytest.param("interpreted_triton or interpreted_runs", "--slow", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("some", "options"), [(SOME, "--tb=short"), REST], ids=("some", "the rest"))
