@@ -25,9 +25,9 @@ __device__ __forceinline__ void each_tile(const DeviceNetwork<T>& net, const Net
   PYEBM_DYNAMIC_SHARED(T, shared);
   T* rooms = shared;
   const T* weights = work.weights;
-  if constexpr (Tile::kHeld == Held::kNothing)
+  if constexpr (Tile::kHeld == kHoldsNone)
     rooms = work.rooms + static_cast<int64_t>(blockIdx.x) * Tile::kSamples * net.room;
-  if constexpr (Tile::kHeld == Held::kAll) {
+  if constexpr (Tile::kHeld == kHoldsAll) {
     T* const copied = shared + Tile::kSamples * net.room;
     copy_weights<false>(net, static_cast<int>(threadIdx.x) / 32, kThreads / 32, copied);
     weights = copied;
@@ -41,17 +41,25 @@ __device__ __forceinline__ void each_tile(const DeviceNetwork<T>& net, const Net
   }
 }
 
+// Reads a tile's x; samples beyond the last one are zeros.
 template <class Tile, class T>
 __device__ __forceinline__ void load(const Tile& tile, const Numbers<T>& x, const Strided& layout,
-                                     int operand, int64_t first, int count, int dim) {
-  tile.each_group([&](int row, int group) {
-    T at[4] = {};
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (row < count && 4 * group + k < dim)
-        at[k] = x.load(layout.offset(operand, static_cast<uint32_t>(first + row), 4 * group + k));
-    }
-    tile.take(row, group, at);
+                                     int operand, int64_t first, int count) {
+  tile.each_element([&](int row, int element) {
+    const bool real = row < count;
+    tile.take(row, element,
+              real ? x.load(layout.offset(operand, static_cast<uint32_t>(first + row), element)) : T(0));
+  });
+  __syncthreads();
+}
+
+// Writes the numbers where x was.
+template <class Tile, class T>
+__device__ __forceinline__ void store(const Tile& tile, const Numbers<T>& to, const Strided& layout,
+                                      int64_t first, int count) {
+  tile.each_element([&](int row, int element) {
+    if (row < count)
+      to.store(layout.offset(0, static_cast<uint32_t>(first + row), element), tile.x(row)[element]);
   });
   __syncthreads();
 }
@@ -102,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, kNetworkBlocks)
             layers =
                 !net.is_energy || energy.data || net.layers[last].activation != kIdentity ? net.count : last;
   each_tile<Tile>(net, work, [&](const Tile& tile, int64_t first, int count) {
-    load(tile, x, layout, 1, first, count, net.dim);
+    load(tile, x, layout, 1, first, count);
     tile.forward(layers, 0, first, work.samples);
     if (energy.data) {
       put_energies(tile, net, first, count, energy, is_double);
@@ -113,14 +121,11 @@ __global__ void __launch_bounds__(kThreads, kNetworkBlocks)
       tile.each_group([&](int row, int group) {
         T out[4];
         tile.score(row, group, out);
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          if (row < count && 4 * group + k < net.dim)
-            score.store(layout.offset(0, static_cast<uint32_t>(first + row), 4 * group + k), out[k]);
-        }
+        write(tile.x(row) + 4 * group, out);
       });
+      __syncthreads();
+      store(tile, score, layout, first, count);
     }
-    __syncthreads();
   });
 }
 
@@ -138,7 +143,7 @@ __global__ void __launch_bounds__(kThreads, kNetworkBlocks)
   const int last = net.count - 1,
             layers = !net.is_energy || net.layers[last].activation != kIdentity ? net.count : last;
   each_tile<Tile>(net, work, [&](const Tile& tile, int64_t first, int count) {
-    load(tile, data, layout, 0, first, count, net.dim);
+    load(tile, data, layout, 0, first, count);
     int64_t until_kept = every, keep = first * net.dim;
 #pragma unroll 1
     for (int64_t step = 0; step < steps.count; ++step) {
@@ -173,15 +178,7 @@ __global__ void __launch_bounds__(kThreads, kNetworkBlocks)
       if (keeps) keep += work.samples * net.dim, until_kept = every;
       __syncthreads();
     }
-    tile.each_group([&](int row, int group) {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        if (row < count && 4 * group + k < net.dim)
-          data.store(layout.offset(0, static_cast<uint32_t>(first + row), 4 * group + k),
-                     tile.x(row)[4 * group + k]);
-      }
-    });
-    __syncthreads();
+    store(tile, data, layout, first, count);
   });
 }
 
@@ -197,29 +194,28 @@ void with_tile(const Call& call, const Tensor& x, const DeviceNetwork<T>& net, B
   const auto fits = [&](int64_t tile, bool weights) { return bytes(tile, weights) <= most; };
   const auto run = [&](auto tile) {
     using Tile = typename decltype(tile)::type;
-    constexpr bool kAll = Tile::kHeld == Held::kAll, kNothing = Tile::kHeld == Held::kNothing;
+    constexpr bool kInMemory = Tile::kHeld == kHoldsNone;
     const int64_t tiles = ceil_div(samples, Tile::kSamples),
-                  blocks = kNothing ? std::min(tiles, kMostBlocks) : tiles;
+                  blocks = kInMemory ? std::min(tiles, kMostBlocks) : tiles;
     MaybeTensor rooms, weights;
-    if constexpr (!kAll) {
+    if constexpr (Tile::kHeld != kHoldsAll) {
       weights = workspace<T>(x, net.all_weights);
       call.launch(copy_weights_kernel<T>, ceil_div(net.outputs * 32, kThreads), net, pointer<T>(weights));
     }
-    if constexpr (kNothing) rooms = workspace<T>(x, blocks * Tile::kSamples * net.room);
-    body(tile, blocks, kNothing ? 0 : bytes(Tile::kSamples, kAll),
+    if constexpr (kInMemory) rooms = workspace<T>(x, blocks * Tile::kSamples * net.room);
+    body(tile, blocks, kInMemory ? 0 : bytes(Tile::kSamples, Tile::kHeld == kHoldsAll),
          NetworkWork<T>{pointer<T>(rooms), pointer<T>(weights), samples});
   };
   const bool many = samples >= 32 * kManyTiles;
   if constexpr (kSteps) {
-    if (many && fits(32, true)) return run(Type<NetworkTile<T, 4, Held::kAll>>());
-    if (fits(16, true)) return run(Type<NetworkTile<T, 2, Held::kAll>>());
-    if (fits(16, false) && !(many && fits(32, false)))
-      return run(Type<NetworkTile<T, 2, Held::kActivations>>());
+    if (many && fits(32, true)) return run(Type<NetworkTile<T, 4, kHoldsAll>>());
+    if (fits(16, true)) return run(Type<NetworkTile<T, 2, kHoldsAll>>());
+    if (fits(16, false) && !(many && fits(32, false))) return run(Type<NetworkTile<T, 2, kHoldsValues>>());
   } else if (!many && fits(16, true)) {
-    return run(Type<NetworkTile<T, 2, Held::kAll>>());
+    return run(Type<NetworkTile<T, 2, kHoldsAll>>());
   }
-  if (fits(32, false)) return run(Type<NetworkTile<T, 4, Held::kActivations>>());
-  run(Type<NetworkTile<T, 2, Held::kNothing>>());
+  if (fits(32, false)) return run(Type<NetworkTile<T, 4, kHoldsValues>>());
+  run(Type<NetworkTile<T, 2, kHoldsNone>>());
 }
 
 template <class Body>

@@ -37,7 +37,7 @@ struct DeviceNetwork {
   int64_t bias_of_step, bias_of_sample;  // from one row of biases to the next; 0 where all share one
   int row_weights, all_weights;          // numbers of the copies by rows, and of both
   int wide, room;                        // numbers of a row of outputs, and of a sample's room
-  Divider groups;                        // of four elements a sample
+  Divider elements, groups;              // of a sample, and its groups of four elements
 
   __device__ __forceinline__ int all_inputs(const DeviceLayer& layer) const {
     return layer.inputs + (layer.skip ? dim : 0);
@@ -56,7 +56,7 @@ DeviceNetwork<T> device_network(const char* op, const Tensor& x, const Tensor& l
   net.outputs = static_cast<int>(shape.outputs);
   net.params = net.biases = pointer<T>(params);
   net.quadratic = shape.quadratic;
-  net.groups = Divider(ceil_div(shape.dim, 4));
+  net.elements = Divider(shape.dim), net.groups = Divider(ceil_div(shape.dim, 4));
   net.room = pitch_of(net.dim) * (net.is_energy ? 2 : 1);
   const auto place = [](int rows, int numbers, int& end) {
     return (end += rows * pitch_of(numbers)) - rows * pitch_of(numbers);

@@ -10,7 +10,7 @@
 namespace pyebm {
 
 // What a block has in its shared memory. The rest lies in global memory, and in the caches.
-enum class Held { kNothing, kActivations, kAll };
+constexpr int kHoldsNone = 0, kHoldsValues = 1, kHoldsAll = 2;
 
 // Copies the weights of every warps'th output, from number `warp` on, to `to`; with kBoth, in both
 // orders.
@@ -34,11 +34,10 @@ __device__ __forceinline__ void copy_weights(const DeviceNetwork<T>& net, int wa
   }
 }
 
-template <class T, int kOwnRows, Held kOwnHeld>
+template <class T, int kOwnRows, int kOwnHeld>
 class NetworkTile {
  public:
-  static constexpr Held kHeld = kOwnHeld;
-  static constexpr int kRows = kOwnRows, kSamples = kThreads / kAcross * kRows;
+  static constexpr int kHeld = kOwnHeld, kRows = kOwnRows, kSamples = kThreads / kAcross * kRows;
 
   // rooms: of kSamples samples. weights: as copy_weights leaves them, in both orders unless the block
   // holds them.
@@ -54,25 +53,25 @@ class NetworkTile {
   __device__ __forceinline__ T* x(int row) const { return rooms_ + row * x_pitch_; }
   __device__ __forceinline__ T output(int row) const { return values(net_.count - 1)[row * net_.wide]; }
 
-  // Calls body(row, group) for all groups of four elements of the tile's samples.
+  // Calls body(row, element) for all elements of the tile's samples; each_group, body(row, group) for
+  // all groups of four.
+  template <class Body>
+  __device__ __forceinline__ void each_element(Body body) const {
+    each(net_.elements, body);
+  }
   template <class Body>
   __device__ __forceinline__ void each_group(Body body) const {
-    const auto count = kSamples * static_cast<uint32_t>(net_.groups.divisor);
-#pragma unroll 1
-    for (uint32_t i = threadIdx.x; i < count; i += kThreads) {
-      const uint32_t row = net_.groups.divide_small(i);
-      body(static_cast<int>(row), static_cast<int>(i + row * net_.groups.minus));
-    }
+    each(net_.groups, body);
   }
 
-  // Takes x, four elements of it, for the next pass.
+  // Takes an element of x, or four, for the next pass.
+  __device__ __forceinline__ void take(int row, int element, T at) const {
+    x(row)[element] = at;
+    if (net_.is_energy) to_x(row)[element] = 2 * quadratic_ * at;
+  }
   __device__ __forceinline__ void take(int row, int group, const T (&at)[4]) const {
-    write(x(row) + 4 * group, at);
-    if (!net_.is_energy) return;
-    T pull[4];
 #pragma unroll
-    for (int k = 0; k < 4; ++k) pull[k] = 2 * quadratic_ * at[k];
-    write(to_x(row) + 4 * group, pull);
+    for (int k = 0; k < 4; ++k) take(row, 4 * group + k, at[k]);
   }
 
   // Four elements of the score, after a pass.
@@ -177,7 +176,17 @@ class NetworkTile {
   }
 
  private:
-  static constexpr bool kByRows = kHeld == Held::kAll;
+  template <class Body>
+  __device__ __forceinline__ void each(const Divider& parts, Body body) const {
+    const auto count = kSamples * static_cast<uint32_t>(parts.divisor);
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < count; i += kThreads) {
+      const uint32_t row = parts.divide_small(i);
+      body(static_cast<int>(row), static_cast<int>(i + row * parts.minus));
+    }
+  }
+
+  static constexpr bool kByRows = kHeld == kHoldsAll;
 
   // A sample's room: x, the derivative with respect to x, the layers' slopes; at the end, two rows of
   // values. Each lies beside that of the tile's other samples.
@@ -233,7 +242,8 @@ class NetworkTile {
     for (int row = first_row_; row < first_row_ + kRows; ++row) {
       T value[kSide], slope[kSide];
 #pragma unroll
-      for (int c = 0; c < kSide; ++c) value[c] = out[row * net_.wide + within_layer(layer, tile, c)];
+      for (int c = 0; c < kSide; ++c)  // only the thread's own: others are writing theirs
+        value[c] = out[row * net_.wide + place(tile, place(tile, c) < layer.outputs ? c : 0)];
       activate(layer.activation, parameter, value, slope);
 #pragma unroll
       for (int c = 0; c < kSide; ++c) {
