@@ -50,7 +50,7 @@ def _cells(column, ROWS: tl.constexpr):
 @triton.jit
 def _values(room, L: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr):
     """The outputs of layer L in a room; they take turns in two places."""
-    return room + (NET.values + (L % 2) * NET.widest) * ROWS
+    return room + (NET.outputs + (L % 2) * NET.widest) * ROWS
 
 
 @triton.jit
@@ -106,8 +106,8 @@ def _backward_layer(
     to_x = room + NET.dim * ROWS
     g = room + LAYERS[LAYER * L + SLOPES] * ROWS  # by now times the derivative by the outputs
     weights = params + LAYERS[LAYER * L + WEIGHTS]
-    above = _values(room, NET.count - 1 - L, NET, ROWS)  # the derivative by a residual layer's outputs
-    below = _values(room, NET.count - L, NET, ROWS)
+    above = _values(room, NET.layers - 1 - L, NET, ROWS)  # the derivative by a residual layer's outputs
+    below = _values(room, NET.layers - L, NET, ROWS)
     if L > 0 and LAYERS[LAYER * L + SKIP]:
         for first in range(0, NET.dim, _AT_ONCE):
             column = first + tl.arange(0, _AT_ONCE)
@@ -145,10 +145,10 @@ def backward(room, params, COUNT: tl.constexpr, LAYERS: tl.constexpr, NET: tl.co
     T: tl.constexpr = room.dtype.element_ty
     row = tl.arange(0, ROWS)
     one = tl.full([ROWS], 1.0, T)
-    if NET.count > COUNT:
-        tl.store(room + LAYERS[LAYER * (NET.count - 1) + SLOPES] * ROWS + row, one)
-    if LAYERS[LAYER * (NET.count - 1) + RESIDUAL]:
+    if NET.layers > COUNT:
+        tl.store(room + LAYERS[LAYER * (NET.layers - 1) + SLOPES] * ROWS + row, one)
+    if LAYERS[LAYER * (NET.layers - 1) + RESIDUAL]:
         tl.store(_values(room, 0, NET, ROWS) + row, one)
     tl.debug_barrier()
-    for turn in tl.static_range(NET.count):
-        _backward_layer(room, params, NET.count - 1 - turn, LAYERS, NET, ROWS)
+    for turn in tl.static_range(NET.layers):
+        _backward_layer(room, params, NET.layers - 1 - turn, LAYERS, NET, ROWS)

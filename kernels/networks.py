@@ -34,9 +34,9 @@ class Net(NamedTuple):
 
     is_energy: bool
     dim: int
-    count: int  # of layers
+    layers: int
     widest: int  # outputs of a layer
-    values: int  # the line of a room where the layers' outputs begin
+    outputs: int  # the line of a room where the layers' outputs begin
     quadratic: int  # its place in params
 
 
@@ -88,7 +88,7 @@ class Network:
         return {
             "rooms": self.params.new_empty(tiling.blocks * self.room),
             "room": self.room,
-            "params": self.params,
+            "numbers": self.params,
             "columns": self.columns,
             "biases": self.biases,
             "of_sample": self.of_sample,
@@ -130,7 +130,7 @@ def _score(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
         score = tl.load(room + NET.dim * TILE.ROWS + cells, mask=inside, other=0)
         score = score * tl.full(score.shape, -1.0, score.dtype)
     else:
-        out = room + (NET.values + ((NET.count - 1) % 2) * NET.widest) * TILE.ROWS
+        out = room + (NET.outputs + ((NET.layers - 1) % 2) * NET.widest) * TILE.ROWS
         score = tl.load(out + cells, mask=inside, other=0)
         pull = tl.zeros_like(score) + quadratic * tl.full([], -2.0, score.dtype)
         score = tl.where(quadratic != 0, tl.fma(pull, state, score), score)
@@ -151,7 +151,7 @@ def _energies(room, quadratic, NET: tl.constexpr, ROWS: tl.constexpr):
             x = tl.load(cells, mask=tl.broadcast_to((element < end)[None, :], (ROWS, _LANES)), other=0)
             lanes = lanes + x * x
         squares += tl.reshape(halved(lanes, ROWS, _LANES), (ROWS,)).to(tl.float64)
-    out = room + (NET.values + ((NET.count - 1) % 2) * NET.widest) * ROWS
+    out = room + (NET.outputs + ((NET.layers - 1) % 2) * NET.widest) * ROWS
     return tl.load(out + row).to(tl.float64) + quadratic.to(tl.float64) * squares
 
 
@@ -169,9 +169,9 @@ def network_score_kernel(
     energy,  # [samples], float32 or float64, or None
     rooms,  # [blocks, room]
     room,  # numbers of a block: network_passes.py
-    params,
+    numbers,  # the network's params
     columns,  # the weights, with a row for each input
-    biases,  # params, or rows of all layers' biases
+    biases,  # the same, or rows of all layers' biases
     of_sample,  # from one sample's row of biases to the next, or 0
     samples,  # how many
     pitch,  # accesses of TILE.UNIT elements in a sample
@@ -187,14 +187,14 @@ def network_score_kernel(
 ):
     rows = rows_of(samples, TILE)
     mine = rooms + block_of() * room
-    quadratic = tl.load(params + NET.quadratic)
+    quadratic = tl.load(numbers + NET.quadratic)
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
         _enter(mine, read(x, at, sizes, strides[1], TILE, T), quadratic, at, NET, TILE)
     tl.debug_barrier()
     bias_rows = _rows_of_biases(samples, of_sample, TILE.ROWS)
-    forward(mine, params, columns, biases, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
+    forward(mine, numbers, columns, biases, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
     if energy is not None:
         value = _energies(mine, quadratic, NET, TILE.ROWS)
         sample = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
@@ -202,7 +202,7 @@ def network_score_kernel(
         tl.debug_barrier()
     if out is not None:
         if NET.is_energy:
-            backward(mine, params, COUNT, LAYERS, NET, TILE.ROWS)
+            backward(mine, numbers, COUNT, LAYERS, NET, TILE.ROWS)
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
             state = read(x, at, sizes, strides[1], TILE, T)
@@ -221,9 +221,9 @@ def network_chain_kernel(
     bad,  # [samples] or None
     rooms,  # [blocks, room]
     room,  # numbers of a block: network_passes.py
-    params,
+    numbers,  # the network's params
     columns,  # the weights, with a row for each input
-    biases,  # params, or rows of all layers' biases
+    biases,  # the same, or rows of all layers' biases
     of_sample,  # from one sample's row of biases to the next, or 0
     of_step,  # from one step's row of biases to the next, or 0
     n_steps,
@@ -260,7 +260,7 @@ def network_chain_kernel(
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
     mine = rooms + block_of() * room
-    quadratic = tl.load(params + NET.quadratic)
+    quadratic = tl.load(numbers + NET.quadratic)
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
@@ -273,9 +273,9 @@ def network_chain_kernel(
         found = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
     for k in range(n_steps):
         of_now = biases + tl.cast(k, tl.int64) * of_step
-        forward(mine, params, columns, of_now, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
+        forward(mine, numbers, columns, of_now, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
         if NET.is_energy:
-            backward(mine, params, COUNT, LAYERS, NET, TILE.ROWS)
+            backward(mine, numbers, COUNT, LAYERS, NET, TILE.ROWS)
         eta = (step_size, h_rows, h_sample, h_step)
         h, c = coefficients(eta, (temperature, t_rows, t_sample, t_step), k, rows, T)
         until -= 1
@@ -317,7 +317,7 @@ def network_score(args: NetworkScore) -> None:
             args.score,
             x,
             energy,
-            COUNT=network.needed if energy is None else network.net.count,
+            COUNT=network.needed if energy is None else network.net.layers,
             **network.arguments(tiling),
         )
 

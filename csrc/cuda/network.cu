@@ -256,7 +256,7 @@ void network_chain(const args::NetworkChain& args) {
     if (x.numel() == 0) return;
     const Strided layout = strided_layout(call.op, Pieces(x.size(0), net.dim, 4), {&x});
     chain.with_steps<T>([&](const Steps<T>& steps, const SampleRows<ChainRow<T>>& samples) {
-      with_tile<T, false>(
+      with_tile<T, true>(
           call, x, net, [&](auto tile, int64_t blocks, int64_t shared, const NetworkWork<T>& work) {
             call.launch_with(shared, network_chain_kernel<T, typename decltype(tile)::type>, blocks, net,
                              work, Numbers<T>(x), steps, samples, Numbers<T>(given.states),

@@ -42,7 +42,7 @@ def test_bits(monkeypatch, held, net, dtype):
         score, steps = ops()
         assert_equal(scored(net, x, op=score), want[0])
         assert_equal(chain(net, x, 2, op=steps), want[1])
-    for kernel in ("score", "chain"):
+    for kernel in ("score", "chain") if held != "activations" else ("chain",):
         assert any(f"network_{kernel}_kernel" in name and f", {WAYS[held]}>" in name for name in ran), ran
 
 

@@ -33,14 +33,15 @@ NETWORKS = {
     "skips": (network("score", 70, (33,), "softplus", skip=(0, 1), quadratic=-0.3), 19),
     "deep": (network("energy", 3, (5,) * 8, ("silu", "gelu_tanh") * 4, last="sigmoid"), 17),
     "alone": (network("energy", 1, (), residual=(0,)), 5),
+    "wide": (network("energy", 2, (72, 72)), 20),  # the weights are more than two tiles' activations
 }
-# Bytes of shared memory: enough for all numbers, for the activations of a tile, for none.
+# What shared memory is enough for: all numbers, the activations of a tile, or neither.
 SHARED = ("all", "activations", "none")
 
 
 def hold(monkeypatch, what, net, item=4):
     """Gives a block just the shared memory that it takes to hold this of the network, with 16
-    samples a tile."""
+    samples a tile, or activations with 32 where the weights would not fit beside those of 16."""
 
     def pitch(n):
         return 4 * (-(-n // 4) | 1)
@@ -51,7 +52,8 @@ def hold(monkeypatch, what, net, item=4):
     weights = 0
     for layer, inputs in zip(net.layers, (net.dim, *outs), strict=False):
         weights += len(layer.bias) * (pitch(inputs) + layer.skip * pitch(net.dim))
-    size = {"all": 16 * room + weights, "activations": 16 * room, "none": 16 * room - 1}[what]
+    activations = 32 * room if weights > 16 * room else 16 * room
+    size = {"all": 16 * room + weights, "activations": activations, "none": 16 * room - 1}[what]
     monkeypatch.setenv("PYEBM_EMULATOR_SHARED", str(item * size))
 
 
@@ -107,16 +109,15 @@ def test_every_option_of_a_chain(monkeypatch, name, held):
         assert_equal(made[0][1], made[1][1])
 
 
-def test_large_tiles():
+@pytest.mark.parametrize(("name", "held"), [("deep", None), ("wide", "activations")])
+def test_large_tiles(monkeypatch, name, held):
     """From 4096 samples on a tile has 32 of them."""
-    net = network("energy", 2, (6, 5))
-    x = normal(4097, 2)
-    for shared in (True, False):
-        with pytest.MonkeyPatch.context() as patch:
-            if not shared:
-                patch.setenv("PYEBM_EMULATOR_SHARED", str(4 * 32 * 60))
-            assert_equal(scored(net, x, op=SCORE), scored(net, x))
-            assert_equal(chain(net, x, 2, op=CHAIN), chain(net, x, 2))
+    net, _ = NETWORKS[name]
+    if held:
+        hold(monkeypatch, held, net)
+    x = normal(4097, net.dim)
+    assert_equal(scored(net, x, op=SCORE), scored(net, x))
+    assert_equal(chain(net, x, 1, op=CHAIN), chain(net, x, 1))
 
 
 def test_more_tiles_than_blocks(monkeypatch):
