@@ -17,6 +17,7 @@ from ._clamps import Clamp, by_element, element_bounds
 from ._composed.coefficients import require
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._memory import copy_of
 from ._modes import in_mode
 from ._options import checked_count, checked_flag
 from ._step_options import step_options
@@ -186,7 +187,7 @@ def _chain(
             return chain_loop(
                 x, target, n_steps, eta, t, noise, *limits, thin, return_diverged, backend, tick
             )
-    kernel, out = kernels[numbers.op], x.clone()
+    kernel, out = kernels[numbers.op], copy_of(x)
 
     def advance(
         count: int,

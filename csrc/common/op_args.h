@@ -480,12 +480,15 @@ struct NetworkLoss {
   MaybeTensor weight_rows;
   MaybeTensor kappa_rows;
   MaybeTensor z;
+  MaybeTensor name;
+  MaybeTensor seeds;
+  MaybeTensor ids;
   MaybeTensor v;
   MaybeTensor biases;
   MaybeTensor grad_biases;
   MaybeTensor grad_x;
 
-  static constexpr uint64_t kCount = 18;
+  static constexpr uint64_t kCount = 21;
   explicit NetworkLoss(StableIValue* stack)
       : loss(taken<Tensor>(stack[0])),
         grad(taken<MaybeTensor>(stack[1])),
@@ -501,10 +504,13 @@ struct NetworkLoss {
         weight_rows(taken<MaybeTensor>(stack[11])),
         kappa_rows(taken<MaybeTensor>(stack[12])),
         z(taken<MaybeTensor>(stack[13])),
-        v(taken<MaybeTensor>(stack[14])),
-        biases(taken<MaybeTensor>(stack[15])),
-        grad_biases(taken<MaybeTensor>(stack[16])),
-        grad_x(taken<MaybeTensor>(stack[17])) {}
+        name(taken<MaybeTensor>(stack[14])),
+        seeds(taken<MaybeTensor>(stack[15])),
+        ids(taken<MaybeTensor>(stack[16])),
+        v(taken<MaybeTensor>(stack[17])),
+        biases(taken<MaybeTensor>(stack[18])),
+        grad_biases(taken<MaybeTensor>(stack[19])),
+        grad_x(taken<MaybeTensor>(stack[20])) {}
 
   template <class Checks>
   void check(Checks& is) const {
@@ -520,6 +526,9 @@ struct NetworkLoss {
     is.above_rows("weight", weight_rows, Dtype::kReal, 0);
     is.above_rows("kappa", kappa_rows, Dtype::kReal, 0);
     is.like("z", z, Dtype::kSame, kApart);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
     is.table("v", v, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);

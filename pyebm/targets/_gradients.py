@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._utils import _unflatten_dense_tensors
 
 from .. import _composed, _ops
 from .._derivatives import differentiated_again
@@ -93,14 +92,13 @@ class Kept:
         the energy or of the score."""
         if grad is None:
             return (None,) * self.count
-        # One call into C for all views; as many calls from here would take twice as long.
-        found = _unflatten_dense_tensors(grad, ctx.saved_tensors[-self.count :])
-        idle = None if of_energy else self.wiring.idle
-        needed = ctx.needs_input_grad[-self.count :]
-        return [
-            part if need and place != idle else None
-            for place, (part, need) in enumerate(zip(found, needed, strict=True))
-        ]
+        wanted: list[Tensor | None] = []
+        parts = zip(grad.split_with_sizes(self.wiring.sizes), self.wiring.shapes, strict=True)
+        for (part, shape), need in zip(parts, ctx.needs_input_grad[-self.count :], strict=True):
+            wanted.append(None if not need else part if shape is None else part.view(shape))
+        if self.wiring.idle is not None and not of_energy:
+            wanted[self.wiring.idle] = None
+        return wanted
 
     def composed(
         self, ctx: Any, value: Callable[..., Tensor], above: Tensor, of_energy: bool

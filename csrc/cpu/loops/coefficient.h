@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "parallel.h"
 #include "tensor_view.h"
 
 namespace pyebm {
@@ -141,9 +142,10 @@ class Coefficient {
     constexpr int64_t kWorthAThread = 1 << 16;
     if (count <= kWorthAThread) return kernels.all_within(count, values, least);
     std::atomic<bool> good{true};
-    torch::stable::parallel_for(0, count, kWorthAThread, [&](int64_t begin, int64_t end) {
+    const auto look = [&](int64_t begin, int64_t end) {
       if (!kernels.all_within(end - begin, values + begin, least)) good = false;
-    });
+    };
+    parallel(count, kWorthAThread, [&] { return look; });
     return good;
   }
 

@@ -260,14 +260,12 @@ class NoiseSource {
 // takes whole runs of `span` chunks, in order. The result never depends on the threads.
 template <class Make>
 void for_each_chunk(const Shape& shape, int64_t span, Make make) {
-  const auto some = [&](int64_t from, int64_t to) {
-    auto body = make();
-    for (int64_t index = from * span; index < std::min(to * span, shape.chunks); ++index)
-      body(Chunk(shape, index), index);
-  };
-  const int64_t spans = (shape.chunks + span - 1) / span;
-  if (shape.chunks <= kGrain) return some(0, spans);  // as torch would, without the way through it
-  torch::stable::parallel_for(0, spans, std::max<int64_t>(kGrain / span, 1), some);
+  parallel((shape.chunks + span - 1) / span, std::max<int64_t>(kGrain / span, 1), [&] {
+    return [&, body = make()](int64_t from, int64_t to) mutable {
+      for (int64_t index = from * span; index < std::min(to * span, shape.chunks); ++index)
+        body(Chunk(shape, index), index);
+    };
+  });
 }
 template <class Make>
 void for_each_chunk(const Shape& shape, Make make) {

@@ -162,7 +162,7 @@ void dual_averaging(const args::DualAveraging& args) {
     shared = batch_mean(std::move(all));
   }
   constexpr int64_t kGrain = 4096, kAtOnce = 256;  // samples: some 20 us
-  torch::stable::parallel_for(0, samples, kGrain, [&](int64_t begin, int64_t end) {
+  const auto adapt = [&](int64_t begin, int64_t end) {
     double acceptance[kAtOnce];
     for (int64_t at = begin; at < end; at += kAtOnce) {
       const int64_t n = std::min(kAtOnce, end - at);
@@ -174,7 +174,8 @@ void dual_averaging(const args::DualAveraging& args) {
       }
       kernels.exponentials(n, sizes + at, sizes + at);
     }
-  });
+  };
+  parallel(samples, kGrain, [&] { return adapt; });
 }
 
 }  // namespace

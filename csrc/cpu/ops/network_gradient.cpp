@@ -50,8 +50,8 @@ class Gradient {
 
   const Network<T>& net() const { return network_.net; }
 
-  // Calls take(first sample, samples, task, room) for each block; take completes the task. `room`
-  // holds as many numbers as the block's x, and two more for each sample.
+  // Calls take(first sample, samples, task, x, room) for each block; take completes the task and may
+  // change x. `room` holds as many numbers as the block's x, and two more for each sample.
   template <class Take>
   void run(int64_t directions, Take take) {
     const auto& kernels = network_.kernels;
@@ -62,26 +62,28 @@ class Gradient {
         parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
     const int64_t grain =
         std::clamp<int64_t>(static_cast<int64_t>(20 / std::max(microseconds, 0.1)), 1, parts_.count);
-    torch::stable::parallel_for(0, parts_.count, grain, [&](int64_t begin, int64_t end) {
-      const Zeros<T> scratch(kernels.scratch_of_gradient(net(), directions));
-      const Line<T> x(at_once * dim_), grad_x(grad_x_ ? at_once * dim_ : 0), room(at_once * (dim_ + 2));
-      for (int64_t part = begin; part < end; ++part) {
-        for (int64_t block = parts_.begin(part); block < parts_.begin(part + 1); ++block) {
-          const int64_t sample = block * at_once, rows = std::min(at_once, parts_.samples - sample);
-          read_numbers(x_, sample * dim_, rows * dim_, x.data());
-          NetworkGradient<T> task{};
-          task.x = x.data();
-          task.directions = directions;
-          task.differentiate = grad_ || grad_biases_ || grad_x_;
-          task.sums = grad_ ? sums.data() + part * size : nullptr;
-          task.grad_x = grad_x_ ? grad_x.data() : nullptr;
-          task.biases = network_.outputs();
-          if (grad_biases_ && !sums_biases_) task.grad_biases = grad_biases_ + sample * task.biases;
-          take(sample, rows, task, room.data());
-          kernels.gradient(net(), {sample, rows, 0}, task, scratch.data());
-          if (grad_x_) write_numbers(grad_x_, sample * dim_, rows * dim_, grad_x.data());
+    parallel(parts_.count, grain, [&] {
+      return [&, scratch = Zeros<T>(kernels.scratch_of_gradient(net(), directions)),
+              x = Line<T>(at_once * dim_), grad_x = Line<T>(grad_x_ ? at_once * dim_ : 0),
+              room = Line<T>(at_once * (dim_ + 2))](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) {
+          for (int64_t block = parts_.begin(part); block < parts_.begin(part + 1); ++block) {
+            const int64_t sample = block * at_once, rows = std::min(at_once, parts_.samples - sample);
+            read_numbers(x_, sample * dim_, rows * dim_, x.data());
+            NetworkGradient<T> task{};
+            task.x = x.data();
+            task.directions = directions;
+            task.differentiate = grad_ || grad_biases_ || grad_x_;
+            task.sums = grad_ ? sums.data() + part * size : nullptr;
+            task.grad_x = grad_x_ ? grad_x.data() : nullptr;
+            task.biases = network_.outputs();
+            if (grad_biases_ && !sums_biases_) task.grad_biases = grad_biases_ + sample * task.biases;
+            take(sample, rows, task, x.data(), room.data());
+            kernels.gradient(net(), {sample, rows, 0}, task, scratch.data());
+            if (grad_x_) write_numbers(grad_x_, sample * dim_, rows * dim_, grad_x.data());
+          }
         }
-      }
+      };
     });
     if (grad_) kernels.gather_gradient(net(), parts_.count, sums.data(), grad_);
     if (grad_ && sums_biases_) move_biases();
@@ -117,6 +119,27 @@ void put(const std::vector<double>& losses, int64_t count, Loss* to) {
     std::transform(losses.begin(), losses.end(), to, [](double loss) { return static_cast<Loss>(loss); });
 }
 
+// Writes the noise of the samples [sample, sample + rows), of `dim` elements each, to z, and adds
+// kappa z to x, as the op perturb does.
+template <class T>
+void perturb(const NoiseSource& noise, int64_t sample, int64_t rows, int64_t dim, const T* kappa, T* x,
+             T* z) {
+  NoiseBuffer buffer;
+  const Shape shape(rows, dim, 0);
+  for (int64_t index = 0; index < shape.chunks; ++index) {
+    Chunk chunk(shape, index);
+    const int64_t row = chunk.sample, first = chunk.first;
+    chunk.sample += sample;
+    const float* normals = noise.fill(chunk, buffer);
+    for (int64_t r = 0, i = 0; r < chunk.rows; ++r) {
+      for (const int64_t end = i + chunk.width; i < end; ++i) {
+        z[first + i] = static_cast<T>(normals[i]);
+        x[first + i] += kappa[row + r] * z[first + i];
+      }
+    }
+  }
+}
+
 void network_grad(const args::NetworkGrad& args) {
   const char* op = "network_grad";
   const MaybeTensor &energy_above = args.energy_above, &score_above = args.score_above;
@@ -130,7 +153,7 @@ void network_grad(const args::NetworkGrad& args) {
     const T* a =
         energy_above && energy_above->numel() ? static_cast<const T*>(energy_above->data_ptr()) : nullptr;
     const int64_t dim = gradient.net().dim;
-    gradient.run(0, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
+    gradient.run(0, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* /* x */, T* room) {
       if (a) task.energy_above = a + sample;
       if (!above) return;
       read_numbers(above, sample * dim, rows * dim, room);
@@ -144,13 +167,17 @@ void network_loss(const args::NetworkLoss& args) {
   const int64_t samples = args.x.size(0);
   const Coefficient weights(args.weight, args.weight_rows), kappas(args.kappa, args.kappa_rows);
   const View z(args.z);
+  if (args.z && args.name) fail(op, ": z must not be given beside a name");
+  const Shape shape(args.x);
+  const auto noise =
+      args.name ? std::optional(NoiseSource(args.name, args.seeds, args.ids, shape)) : std::nullopt;
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
     Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases,
                          args.grad_x);
     const int64_t dim = gradient.net().dim, directions = args.v ? args.v->size(1) / dim : 0;
-    if (args.of_energy && (!gradient.net().is_energy || args.v || args.z || args.kappa_rows)) {
-      fail(op, ": of_energy is for the energy of a network that gives one, without kappa, z and v");
+    if (args.of_energy && (!gradient.net().is_energy || args.v || args.z || args.name || args.kappa_rows)) {
+      fail(op, ": of_energy is for the energy of a network that gives one, without kappa, z, a name and v");
     }
     if (args.v &&
         (args.v->size(1) != directions * dim || (args.v->size(0) != 1 && args.v->size(0) != samples))) {
@@ -160,7 +187,7 @@ void network_loss(const args::NetworkLoss& args) {
     if (args.along && !args.v) fail(op, ": v must be given where the loss is along it");
     const T* v = args.v && args.v->numel() ? static_cast<const T*>(args.v->data_ptr()) : nullptr;
     std::vector<double> losses(samples);
-    gradient.run(directions, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
+    gradient.run(directions, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* x, T* room) {
       T *weight = room + rows * dim, *kappa = weight + rows;
       for (int64_t r = 0; r < rows; ++r) {
         weight[r] = static_cast<T>(weights[weights.per_sample() ? sample + r : 0]);
@@ -178,9 +205,9 @@ void network_loss(const args::NetworkLoss& args) {
       task.along = args.along;
       task.of_sample = args.v && args.v->size(0) > 1 ? directions * dim : 0;
       task.v = v ? v + sample * task.of_sample : nullptr;
-      if (!z) return;
-      read_numbers(z, sample * dim, rows * dim, room);
-      task.z = room;
+      if (z) read_numbers(z, sample * dim, rows * dim, room);
+      if (noise) perturb(*noise, sample, rows, dim, kappa, x, room);
+      if (z || noise) task.z = room;
     });
     if (!args.loss.numel()) return;
     if (args.loss.scalar_type() == ScalarType::Double)

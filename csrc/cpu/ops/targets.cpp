@@ -106,7 +106,7 @@ extern "C" __attribute__((visibility("default"))) bool pyebm_same(const char* a,
     rows = all / kRow;
     width = stride = kRow;
   }
-  torch::stable::parallel_for(0, rows, std::max<int64_t>(kWorthAThread / std::max<int64_t>(width, 1), 1),
-                              compare);
+  pyebm::parallel(rows, std::max<int64_t>(kWorthAThread / std::max<int64_t>(width, 1), 1),
+                  [&] { return compare; });
   return same;
 }

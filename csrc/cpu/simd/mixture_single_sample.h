@@ -1,6 +1,6 @@
 // The score of a mixture at one sample, bit for bit what a tile of samples gives: the lanes are
 // components while the dimensions come past, and dimensions while the components do. Included once
-// by each level, after single_sample.h and mixture_tiles.h.
+// by each level, after single_sample.h and mixture_kernels.h.
 
 namespace {
 
