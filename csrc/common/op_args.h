@@ -19,7 +19,7 @@ using MaybeTensor = std::optional<Tensor>;
 
 // pyebm/_arguments.py says what they mean.
 enum class Dtype { kFloats, kSame, kWork, kReal, kDouble, kLong, kBool };
-enum : int { kContiguous = 1, kWritten = 2, kApart = 4 };
+enum : int { kContiguous = 1, kWritten = 2, kApart = 4, kOnHost = 16 };
 
 namespace args {
 
@@ -393,7 +393,7 @@ struct NetworkScore {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("score", score, Dtype::kSame, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.batch("energy", energy, Dtype::kReal, kContiguous | kWritten);
@@ -422,7 +422,7 @@ struct NetworkHvp {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("out", out, Dtype::kSame, kWritten);
     is.like("v", v, Dtype::kSame, kApart);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
@@ -455,7 +455,7 @@ struct NetworkGrad {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.batch("energy_above", energy_above, Dtype::kWork, kContiguous);
     is.like("score_above", score_above, Dtype::kSame, kApart);
@@ -517,7 +517,7 @@ struct NetworkLoss {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.above_rows("loss", loss, Dtype::kReal, kContiguous | kWritten);
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
     is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
@@ -555,7 +555,7 @@ struct NetworkLaplacian {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, 0);
     is.batch("out", out, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
@@ -585,7 +585,7 @@ struct NetworkChain {
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.like("known", known, Dtype::kSame, 0);
@@ -612,7 +612,7 @@ struct Density {
   void check(Checks& is) const {
     is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
 };
@@ -717,7 +717,7 @@ struct PredictorCorrector {
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.table("coefficients", coefficients, Dtype::kDouble, kContiguous);

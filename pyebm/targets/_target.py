@@ -242,7 +242,7 @@ class Target(Parameters):
 
     @property
     def _has_energy_on_gpus(self) -> bool:
-        """Whether the GPUs' kernels know such energies: not those of networks and dense targets."""
+        """Whether the GPUs' kernels know such energies: not those of dense targets."""
         return self.kind in KINDS and not KINDS[self.kind].dense
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:
