@@ -85,6 +85,12 @@ sanitize-cpu: $(VENV)/dev.stamp  ## the fuzzers on a CPU library with sanitizers
 bench: $(VENV)/integrations.stamp  ## ours beside its rivals, into out/bench/; BENCH=--quick: 2 minutes
 	$(RUN) -m pyebm bench $(BENCH)
 
+LEVELS ?= avx2 baseline
+.PHONY: records
+records: $(VENV)/integrations.stamp  ## the release's records of the lower SIMD levels: the cases of --quick, timed as long as all
+	for level in $(LEVELS); do $(RUN) -m pyebm bench --simd $$level --quick --seconds 2 --out out/bench-$$level && \
+	$(RUN) tools/releases.py out/bench-$$level/report.json || exit 1; done
+
 lint: $(VENV)/dev.stamp  ## ruff, mypy, clang-format
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .

@@ -66,7 +66,7 @@ struct Slopes {
 template <class T, class Work>
 class MetropolisSteps : public StepsOfBlock<T, Work> {
   using Base = StepsOfBlock<T, Work>;
-  using Base::as_before, Base::shape_, Base::given_, Base::work_, Base::kNone;
+  using Base::as_before, Base::shape_, Base::given_, Base::work_;
 
  public:
   template <class Make>
