@@ -6,9 +6,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= auto  # pytest's worker processes: one a core
 CORES = $(shell getconf _NPROCESSORS_ONLN)
+unexport PYTHONDONTWRITEBYTECODE  # pytest's workers, and the processes that tests start, read the same files
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-slow fuzz integrations gpu gates sanitize sanitize-cpu bench lint format comments gallery docs docs-serve notebooks wheel wheel-release clean
+.PHONY: help demo test test-slow fuzz integrations gpu gates gates-triton gates-cuda sanitize sanitize-cpu bench lint format comments gallery docs docs-serve notebooks wheel wheel-release clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -57,14 +58,18 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 integrations: $(VENV)/integrations.stamp  ## the adapters against the real packages
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_benchmarks.py tests/package/test_types.py
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
 
 gpu: $(VENV)/integrations.stamp  ## tests and benchmarks of a CUDA device, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml
 	$(RUN) -m pyebm bench --device cuda --seconds 1 --out docs/results/gpu
 
-gates: $(VENV)/dev.stamp  ## compile the GPU kernels, hold them to their limits; needs no GPU
+gates: gates-triton gates-cuda  ## compile the GPU kernels, hold them to their limits; needs no GPU
+
+gates-triton: $(VENV)/dev.stamp
 	$(RUN) tests/gpuless/gate.py
+
+gates-cuda: $(VENV)/dev.stamp
 	@if command -v nvcc >/dev/null; then PYEBM_CUDA=1 $(RUN) setup.py -q build_ext --inplace && $(RUN) tests/gpuless/cuda_gate.py; \
 	else echo "skipped: the compile gate of the CUDA kernels, because nvcc was not found"; fi
 
@@ -79,6 +84,12 @@ sanitize-cpu: $(VENV)/dev.stamp  ## the fuzzers on a CPU library with sanitizers
 
 bench: $(VENV)/integrations.stamp  ## ours beside its rivals, into out/bench/; BENCH=--quick: 2 minutes
 	$(RUN) -m pyebm bench $(BENCH)
+
+LEVELS ?= avx2 baseline
+.PHONY: records
+records: $(VENV)/integrations.stamp  ## the release's records of the lower SIMD levels: the cases of --quick, timed as long as all
+	for level in $(LEVELS); do $(RUN) -m pyebm bench --simd $$level --quick --seconds 2 --out out/bench-$$level && \
+	$(RUN) tools/releases.py out/bench-$$level/report.json || exit 1; done
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy, clang-format
 	$(RUN) -m ruff check .

@@ -29,7 +29,7 @@ SETTINGS = [
         shape,
         variant=f"{objective}, {size}",
         threads=(2,),
-        quick=objective == "CD-10" and shape[0] == 64,
+        quick=(objective, shape[0]) in {("CD-10", 64), ("PCD-10", 256)},
         headline=objective == "PCD-10",
     )
 ]

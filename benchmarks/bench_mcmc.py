@@ -3,11 +3,12 @@ energy network.
 
 Eager is each algorithm as a careful user writes it: energy and score of the state are kept from
 step to step, and the double well's and the mixture's gradients are worked out by hand. The packages
-take every gradient by autograd.
+take every gradient by autograd; blackjax's chains are one jitted lax.scan.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from types import ModuleType
@@ -106,6 +107,11 @@ class Density:
             return (-4 * BARRIER) * x * (x.square() - 1)
         return self.energy_and_score(x)[1]
 
+    def in_jax(self, at: Setting) -> bool:
+        """Whether blackjax stands beside us: on the densities in closed form, with a given step
+        size."""
+        return at.device == "cpu" and self.kind != "network" and "warm-up" not in at.variant
+
     def work(self, at: Setting, evaluations: int = 1) -> Work:
         """A score and an energy cost about 9 operations an element on the double well, COMPONENTS
         times as many on the mixture."""
@@ -189,6 +195,32 @@ def hmc_written_out(
     return x
 
 
+def in_blackjax(package: ModuleType, density: Density, steps: int, make: Callable[..., Any]) -> Run:
+    """A kernel of blackjax as its documentation runs many chains: vmap over the chains, lax.scan
+    over the steps, all in one jit; gradients are JAX's. ``make`` takes the package, the log-density
+    and a vector of ones. The state goes in and comes out as JAX's own array."""
+    jax: Any = importlib.import_module("jax")
+    jnp, means = jax.numpy, jax.numpy.asarray(density.means.numpy())
+
+    def log_density(x: Any) -> Any:
+        if density.kind == "double well":
+            return -BARRIER * ((x * x - 1) ** 2).sum()
+        return jax.scipy.special.logsumexp((-0.5 / SPREAD**2) * ((x - means) ** 2).sum(1))
+
+    kernel = make(package, log_density, jnp.ones(density.x.shape[1]))
+    each = jax.vmap(kernel.step)
+
+    def step(states: Any, key: Any) -> Any:
+        return each(jax.random.split(key, len(density.x)), states)[0], None
+
+    @jax.jit
+    def chains(x: Any, key: Any) -> Any:
+        return jax.lax.scan(step, jax.vmap(kernel.init)(x), jax.random.split(key, steps))[0].position
+
+    start, key = jnp.asarray(density.x.numpy()), jax.random.PRNGKey(0)
+    return lambda: torch.from_dlpack(chains(start, key))
+
+
 def baoab_written_out(x: Tensor, score_fn: Callable[[Tensor], Tensor], h: float, steps: int) -> Tensor:
     c = math.exp(-FRICTION * h)
     d = math.sqrt(1 - c * c)
@@ -228,10 +260,16 @@ def mala(at: Setting) -> Work:
         return lambda: sampler.sample(density.energy, x)
 
     work = density.work(at).ours(ours, at.device)
+
+    def blackjax(package: ModuleType) -> Run:
+        return in_blackjax(package, density, at.steps, lambda it, log, _: it.mala(log, eta))
+
     work.side(
         "eager",
         torch.no_grad()(lambda: mala_written_out(x, density.energy_and_score, eta, at.steps, warm_up)),
     )
+    if density.in_jax(at):
+        work.rival("blackjax", blackjax, "law")
     return work.rival("ebmkit", ebmkit)
 
 
@@ -261,6 +299,9 @@ def hmc(at: Setting) -> Work:
         sampler = package.samplers.HamiltonianMonteCarlo(model, eps, LEAPS, device=at.device)
         return lambda: sampler.sample(x=x, n_steps=at.steps)
 
+    def blackjax(package: ModuleType) -> Run:
+        return in_blackjax(package, density, at.steps, lambda it, log, ones: it.hmc(log, eps, ones, LEAPS))
+
     work = density.work(at, LEAPS).ours(ours, at.device)
     work.strays = 0.05  # rounding errors grow when a trajectory passes a barrier
     # All chains learn one step size, so one chain's rounding reaches all: after 20 steps equal
@@ -273,6 +314,8 @@ def hmc(at: Setting) -> Work:
         ),
         check,
     )
+    if density.in_jax(at):
+        work.rival("blackjax", blackjax, "law")
     return (
         work if warm_up else work.rival("torchebm", torchebm).rival("ebmkit", ebmkit)
     )  # neither adapts HMC's step size

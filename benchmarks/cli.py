@@ -62,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument(
+        "--simd",
+        choices=("baseline", "avx2", "avx512", "neon"),
+        help="hold all sides to this SIMD level (default: the machine's best)",
+    )
+    parser.add_argument(
         "--seconds", type=float, help=f"a case (default: {SECONDS:g}, with --quick {QUICK_SECONDS:g})"
     )
     parser.add_argument(
@@ -131,6 +136,13 @@ def _measure_and_report(
     baseline: records.Report | None,
 ) -> int:
     code = OK
+    if options.simd and not options.sources:
+        from . import machine
+
+        try:
+            machine.hold_to(options.simd)
+        except (ValueError, RuntimeError) as why:
+            return _refuse(f"--simd {options.simd}: {why}")
     if not options.sources:
         done = {row.case for report in known for row in records.rows(report)}
         code, measured = measure(options, [case for case in cases if case.name not in done])

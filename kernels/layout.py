@@ -59,10 +59,12 @@ class Layout:
         turns: int = TURNS,
         whole: bool = False,
         span: bool = False,
+        rows: int | None = None,
     ) -> None:
         """most: elements of a tile, at most. turns: tiles of a program, at most. whole: one program
         takes a whole sample, in one tile where it fits. span: a tile is a whole sample or, of a
-        longer one, ``most`` elements, and a program takes one."""
+        longer one, ``most`` elements, and a program takes one. rows: a program takes so many whole
+        samples, tile by tile."""
         samples, elements = shape_of(out)
         self.samples = samples
         # A cell of half precision is 16 bytes, unless a sample's end would cut it and waste half.
@@ -72,7 +74,10 @@ class Layout:
         # A sample's last tile is padded. Narrower tiles waste less, but a tile's row should still
         # fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
-        if span:
+        whole = whole or rows is not None
+        if rows is not None:
+            widths = [min(everything, max(limit // rows, 1))]
+        elif span:
             widths, turns = [min(everything, limit)], 1
         elif whole and everything * vec <= MOST:
             widths = [everything]
@@ -87,7 +92,8 @@ class Layout:
         )
         # Small samples share a tile. A large sample has tiles of its own, and narrow tiles have
         # fewer warps.
-        rows = limit // cols if everything <= limit else 1
+        if rows is None:
+            rows = limit // cols if everything <= limit else 1
         parts = -(-cells // cols)  # tiles side by side in a sample
         turns = parts if whole else -(-parts // -(-parts // turns))
         self.long = whole and parts > 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import string
 import types
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -166,7 +167,7 @@ class Op:
 
     @functools.cached_property
     def schema(self) -> str:
-        written = iter("abcdefgh")
+        written = iter(string.ascii_lowercase)
         return f"({', '.join(_declared(argument, written) for argument in self.arguments)}) -> ()"
 
     def flat(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:

@@ -15,9 +15,9 @@ from ._chain_loop import chain_loop, results
 from ._checks import Coefficient
 from ._clamps import Clamp, by_element, element_bounds
 from ._composed.coefficients import require
-from ._copy import copy_of
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._memory import copy_of
 from ._modes import in_mode
 from ._options import checked_count, checked_flag
 from ._step_options import step_options

@@ -36,8 +36,8 @@ class OpTensors {
 
   const Operand& x() const { return operands_[0]; }
 
-  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device, has
-  // the dtype, and has the memory that its sizes and strides promise.
+  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device (with kOnHost,
+  // on the CPU), has the dtype, and has the memory that its sizes and strides promise.
   const Operand& look(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     if (count_ == kMostOperands) fail(op_, ": has too many tensors");
     Operand& it = operands_[count_++];
@@ -56,7 +56,11 @@ class OpTensors {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(handle, &index));
 #endif
     if (count_ == 1) device_ = device, index_ = index;
-    if (device != device_ || index != index_) fail(op_, ": ", name, " must be on ", x().name, "'s device");
+    if (flags & kOnHost) {
+      if (device != aoti_torch_device_type_cpu()) fail(op_, ": ", name, " must be on the CPU");
+    } else if (device != device_ || index != index_) {
+      fail(op_, ": ", name, " must be on ", x().name, "'s device");
+    }
     require_dtype(it, dtype);
     memory.item = bytes_of(it.dtype);
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_dim(handle, &memory.dims));

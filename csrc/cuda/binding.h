@@ -45,8 +45,15 @@ class Call {
 
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), int64_t blocks, const Arguments&... arguments) const {
-    pyebm::launch<Parameters...>(op, kernel, blocks, stream, static_cast<Parameters>(arguments)...);
+    launch_with(0, kernel, blocks, arguments...);
   }
+  // With so many bytes of PYEBM_DYNAMIC_SHARED.
+  template <class... Parameters, class... Arguments>
+  void launch_with(int64_t shared, void (*kernel)(Parameters...), int64_t blocks,
+                   const Arguments&... arguments) const {
+    pyebm::launch<Parameters...>(op, kernel, blocks, shared, stream, static_cast<Parameters>(arguments)...);
+  }
+  int64_t most_shared() const { return pyebm::most_shared(device_); }
 
   NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids) const {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
@@ -63,8 +70,8 @@ class Call {
     return tensor && tensor->numel() ? static_cast<const int64_t*>(tensor->data_ptr()) : nullptr;
   }
 
+  int32_t device_ = 0;
 #if defined(__CUDACC__)
-  int32_t device_;
   torch::stable::accelerator::DeviceGuard guard_;
 #endif
 };

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .. import _composed, _ops, _schemas
 from .._checks import check_like, check_samples
-from .._derivatives import BySample, differentiated_again, exactly, launched
+from .._derivatives import BySample, checkable, differentiated_again, exactly, launched
+from .._memory import empty_like
 from ..noise import Noise
 
 
@@ -95,19 +96,22 @@ def empty_loss(pred: Tensor, reduction: int) -> Tensor:
 class LossWithGradient(torch.autograd.Function):
     """The loss with its gradient from one pass over pred.
 
-    In float32 and float64 the pass leaves the gradient for grad_output = 1, and backward multiplies
-    it, in place, by the real grad_output (usually 1, which costs nothing). Backward computes the
-    gradient anew in half precisions, where it would underflow without a GradScaler's factor, for
-    reduction="none", and for a second backward through a retained graph.
+    The pass leaves the gradient for grad_output = 1, and backward multiplies it, in place, by the
+    real grad_output (usually 1, which costs nothing). In half precisions such a product would be
+    rounded twice, and what a GradScaler's factor should save has underflowed before: there the
+    gradient serves for 1 alone, where the host may look at grad_output. Backward computes the
+    gradient anew where none is left: for reduction="none", and for a second backward through a
+    retained graph.
     """
 
     @staticmethod
     def forward(
         ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]
     ) -> Tensor:
-        keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
         loss = empty_loss(pred, reduction)
-        grad = torch.empty_like(pred) if keep else None
+        wide = pred.dtype in (torch.float32, torch.float64)
+        keep = reduction != 0 and (wide or (loss.dim() == 0 and checkable(pred)))
+        grad = empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
         *tensors, _ = tail
         ctx.save_for_backward(pred, *tensors)  # all of them: autograd then notices if one is overwritten
@@ -120,10 +124,11 @@ class LossWithGradient(torch.autograd.Function):
         if differentiated_again(grad_output):
             return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
-        if grad is None:
-            grad = torch.empty_like(pred)
+        half = pred.dtype in (torch.float16, torch.bfloat16)
+        if grad is None or (half and grad_output.item() != 1.0):
+            grad = empty_like(pred)
             _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
-        else:
+        elif not half:
             ctx.kernels["scale_"](grad, grad_output)
         return grad, None, None, None, None
 

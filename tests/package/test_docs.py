@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("page", "examples"),
     [
-        *[("README.md", 1), ("docs/recipes.md", 10), ("docs/tour.md", 5), ("docs/samplers.md", 3)],
+        *[("README.md", 1), ("docs/recipes.md", 10), ("docs/samplers.md", 3)],
+        pytest.param("docs/tour.md", 5, marks=pytest.mark.slow),  # README.md's program, and more
         ("docs/each-sampler.md", 7),
         *[("docs/learned.md", 4), ("docs/training.md", 3), ("docs/distributed.md", 2)],
         ("docs/targets.md", 3),

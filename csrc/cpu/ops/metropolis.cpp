@@ -146,14 +146,13 @@ void metropolis(const args::Metropolis& args) {
 
 void dual_averaging(const args::DualAveraging& args) {
   const int64_t samples = args.step_size.numel();
-  double *sizes = numbers<double>(args.step_size), *averages = numbers<double>(args.log_average),
-         *gaps = numbers<double>(args.gap);
-  const double *alphas = numbers<double>(args.log_alpha), *middles = numbers<double>(args.middle);
+  const AveragedRows rows{numbers<double>(args.step_size), numbers<double>(args.log_average),
+                          numbers<double>(args.gap), numbers<double>(args.middle)};
+  const double* alphas = numbers<double>(args.log_alpha);
   double& m = *numbers<double>(args.steps);
   const double warmup = static_cast<double>(args.warmup);
   const bool together = args.together;
   if (++m > warmup) return;
-  const DualAveraging averaging(m);
   const ChunkKernels& kernels = chunk_kernels();
   double shared = 0;
   if (together) {
@@ -167,12 +166,9 @@ void dual_averaging(const args::DualAveraging& args) {
     for (int64_t at = begin; at < end; at += kAtOnce) {
       const int64_t n = std::min(kAtOnce, end - at);
       if (!together) kernels.probabilities(n, alphas + at, acceptance);
-      for (int64_t b = at; b < at + n; ++b) {
-        const double log_step = averaging.learn(together ? shared : acceptance[b - at], args.target,
-                                                middles[b], gaps[b], averages[b]);
-        sizes[b] = m < warmup ? log_step : averages[b];
-      }
-      kernels.exponentials(n, sizes + at, sizes + at);
+      learn(
+          n, m, warmup, args.target, [&](int64_t i) { return together ? shared : acceptance[i]; },
+          rows.from(at));
     }
   };
   parallel(samples, kGrain, [&] { return adapt; });

@@ -70,6 +70,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
 
   // Makes the score at x, and the squared norms of the score and of the noise.
   void measure(const Block& block, int64_t k, int64_t j) {
+    this->impose(block, k, 1 + times_.correctors + j);
     work_.make_score(given_.x, block, k);
     const auto rows_of = [&](std::vector<double>& all) { return all.data() + block.sample; };
     double *noise = rows_of(norms_.noise), *score = rows_of(norms_.score);
@@ -98,6 +99,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
   }
 
   void predict(const Block& block, int64_t k) {
+    this->impose(block, k, 1 + 2 * times_.correctors);
     work_.make_score(given_.x, block, k);
     const double* of = times_.at(k) + 1;
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
@@ -201,9 +203,12 @@ void predictor_corrector(const args::PredictorCorrector& args) {
   }
   const Times times{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr), args.correctors,
                     args.predicts};
-  const Given given{View(x), View(args.mask), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
+  const Given given{View(x),
+                    View(args.mask),
+                    NoiseSource(args.name, args.seeds, args.ids, Shape(x)),
+                    {op, args.known, args.marginals, args.mask, n_steps}};
   given.noise.require_steps(n_steps);
-  given.noise.on_stream(args.correctors);
+  given.noise.on_stream(args.known ? 2 * args.correctors + 1 : args.correctors);
   Norms norms(x.size(0));
   const Kept kept(x, args.states, args.thin);
   with_compute_type(x, [&](auto type) {
