@@ -67,7 +67,7 @@ PLANTED: Planted = {
         (
             "grad_biases_ + sample * task.biases",
             "grad_biases_",
-            "ops/test_network_gradient training/test_learned_gradients",
+            "ops/test_network_loss training/test_learned_gradients",
         ),
         ("weights.per_sample() ? sample + r : 0", "0", "ops/test_network_loss"),
     ],
