@@ -31,7 +31,7 @@ SHAPES = (
     (1, 2310),
 )
 IN_TURN = pytest.mark.parametrize(("shape", "dtype"), once_each(in_turn(SHAPES)), ids=str)
-# sum and mean are made by the kernels of batchmean.
+# The reductions sum and mean run batchmean's kernels, so they need few cases of their own.
 WAYS = [*product(("none", "sample", "batchmean"), (False, True)), ("sum", False), ("mean", False)]
 LOSSES = [(*case, *WAYS[(3 * k + i) % len(WAYS)]) for k, case in enumerate(in_turn(SHAPES)) for i in (0, 1)]
 NOISE = pyebm.Noise(2**63 + 12345, step=7, stream=2**32 - 1, first_sample=11)

@@ -14,7 +14,8 @@ from ._torchebm_integrators import EulerMaruyamaIntegrator
 from ._torchebm_named import Named
 
 require("torchebm")
-# The classes' own files: the packages load them lazily, which hides them from type checkers.
+# These imports name the classes' own files: the package loads its names lazily, which type checkers
+# can't follow.
 from torchebm.integrators import euler_maruyama as integrators  # noqa: E402
 from torchebm.samplers import flow, hmc, langevin_dynamics  # noqa: E402
 

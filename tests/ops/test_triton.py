@@ -35,6 +35,7 @@ SOME = (
     "or test_sampler_ops and (70x2 or 2x2500 or 5x3x7x3 or 0x3 or 4x0 or 9x37) and (float32 or bfloat16)"
     " or test_dual_averaging or test_target_energy and float32"
     " or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17) or interpreted_runs"
+    " or interpreted_networks"
 )
 
 
@@ -48,6 +49,7 @@ def test_interpreted(some, options):
         for name in (
             "interpreted_triton.py",
             "interpreted_runs.py",
+            "interpreted_networks.py",
             "ops/test_chain.py",
             "ops/test_sampler_ops.py",
             "noise/test_uniforms.py",

@@ -186,3 +186,11 @@ def test_the_citation_and_the_changelog_have_the_version():
     parts = set(re.findall("^### (.+)$", changes, re.M))
     known = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert {part for part in parts if not part.startswith("Upgrading from ")} <= known
+
+
+def test_the_cuda_library_brings_the_torch_that_it_needs():
+    """No library but libtorch_cuda.so has torch's CUDA symbols, and libtorch.so alone brings it: a
+    linker that goes by need dropped that one, and the library loaded beside no torch."""
+    if not _ops._C_CUDA.exists():
+        pytest.skip("_C_cuda.abi3.so is not built here")
+    assert b"\0libtorch.so\0" in _ops._C_CUDA.read_bytes()

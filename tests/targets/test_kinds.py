@@ -9,7 +9,7 @@ from target_cases import make
 import pyebm
 from pyebm import _kinds, _ops
 
-# Elements of a sample: few, a stretch of one, and one for which rows are padded.
+# Elements of a sample: a few small numbers, and 512, for which the rows of a matrix are padded.
 ELEMENTS = (1, 2, 3, 5, 512)
 
 

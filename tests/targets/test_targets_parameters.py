@@ -103,13 +103,13 @@ def test_the_values_are_those_of_buffers(name):
 
 
 def calls(cls):
-    def of(method):
+    def by_method(method):
         def call(x, *parameters):
             return getattr(cls(*parameters), method)(x)
 
         return call
 
-    return of
+    return by_method
 
 
 @pytest.mark.parametrize("method", ["energy", "log_prob", "score"])
