@@ -78,7 +78,7 @@ PLANTED: Planted = {
         (
             "grad_biases_ + sample * task.biases",
             "grad_biases_",
-            "ops/test_network_gradient training/test_learned_gradients",
+            "ops/test_network_loss training/test_learned_gradients",
         ),
         ("weights.per_sample() ? sample + r : 0", "0", "ops/test_network_loss"),
     ],
@@ -106,7 +106,7 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cpu/ops/underdamped_chain.cpp": [
-        ("(per_step ? k * kCount : 0)", "0", "samplers/test_one_launch"),
+        ("(per_step ? k * kCount : 0)", "(per_step ? 0 : 0)", "samplers/test_one_launch"),
         ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
     ],
     "csrc/cpu/simd/chunk_kernels.h": [
