@@ -40,7 +40,7 @@ STEP_SIZE = {
     "mixture": 0.1,
     "network": 0.1,
 }  # MALA's step sizes; a leapfrog step is sqrt(2 eta), as if a trajectory had one step
-Both = Callable[[Tensor], tuple[Tensor, Tensor]]
+EnergyAndScore = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Network(nn.Module):
@@ -88,7 +88,7 @@ class Density:
     def _exponents(self, x: Tensor) -> Tensor:
         return (-0.5 / SPREAD**2) * (x[:, None] - self.means).square().sum(2)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score, for the eager loops."""
         if self.kind == "double well":
             well = x.square() - 1
@@ -105,7 +105,7 @@ class Density:
     def score(self, x: Tensor) -> Tensor:
         if self.kind == "double well":
             return (-4 * BARRIER) * x * (x.square() - 1)
-        return self.both(x)[1]
+        return self.energy_and_score(x)[1]
 
     def in_jax(self, at: Setting) -> bool:
         """Whether blackjax stands beside us: on the densities in closed form, with a given step
@@ -145,12 +145,14 @@ def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, 
     return learn
 
 
-def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: bool) -> Tensor:
+def mala_written_out(
+    x: Tensor, energy_and_score: EnergyAndScore, eta: float, steps: int, warm_up: bool
+) -> Tensor:
     learn = dual_averaging(eta, 0.574)
-    energy, score = both(x)
+    energy, score = energy_and_score(x)
     for _ in range(steps):
         y = x + eta * score + math.sqrt(2 * eta) * torch.randn_like(x)
-        energy_y, score_y = both(y)
+        energy_y, score_y = energy_and_score(y)
         there = (y - x - eta * score).square().sum(1)
         back = (x - y - eta * score_y).square().sum(1)
         log_alpha = energy - energy_y + (there - back) / (4 * eta)
@@ -164,10 +166,15 @@ def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: boo
 
 
 def hmc_written_out(
-    x: Tensor, both: Both, score_fn: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool
+    x: Tensor,
+    energy_and_score: EnergyAndScore,
+    score_fn: Callable[[Tensor], Tensor],
+    eps: float,
+    steps: int,
+    warm_up: bool,
 ) -> Tensor:
     learn = dual_averaging(eps, 0.8)
-    energy, score = both(x)
+    energy, score = energy_and_score(x)
     for _ in range(steps):
         p = torch.randn_like(x)
         before = energy + 0.5 * p.square().sum(1)
@@ -176,7 +183,7 @@ def hmc_written_out(
         for _ in range(LEAPS - 1):
             p = p + eps * score_fn(y)
             y = y + eps * p
-        energy_y, score_y = both(y)
+        energy_y, score_y = energy_and_score(y)
         p = p + 0.5 * eps * score_y
         log_alpha = before - energy_y - 0.5 * p.square().sum(1)
         accept = torch.rand_like(log_alpha).log() < log_alpha
@@ -257,7 +264,10 @@ def mala(at: Setting) -> Work:
     def blackjax(package: ModuleType) -> Run:
         return in_blackjax(package, density, at.steps, lambda it, log, _: it.mala(log, eta))
 
-    work.side("eager", torch.no_grad()(lambda: mala_written_out(x, density.both, eta, at.steps, warm_up)))
+    work.side(
+        "eager",
+        torch.no_grad()(lambda: mala_written_out(x, density.energy_and_score, eta, at.steps, warm_up)),
+    )
     if density.in_jax(at):
         work.rival("blackjax", blackjax, "law")
     return work.rival("ebmkit", ebmkit)
@@ -299,7 +309,9 @@ def hmc(at: Setting) -> Work:
     check = "law" if warm_up else "noise"
     work.side(
         "eager",
-        torch.no_grad()(lambda: hmc_written_out(x, density.both, density.score, eps, at.steps, warm_up)),
+        torch.no_grad()(
+            lambda: hmc_written_out(x, density.energy_and_score, density.score, eps, at.steps, warm_up)
+        ),
         check,
     )
     if density.in_jax(at):

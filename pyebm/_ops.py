@@ -67,7 +67,7 @@ def _load() -> str | None:
     try:
         torch.ops.load_library(_C)
     except OSError as error:
-        return f"{_C.name} was found but does not load ({error}); {HOW_TO_BUILD}"
+        return f"{_C.name} was found but does not load ({error.__cause__ or error}); {HOW_TO_BUILD}"
     return _lacks(SCHEMAS, _C, "CPU", HOW_TO_BUILD)
 
 
@@ -80,6 +80,7 @@ _OPS_OF_CUDA = (
     *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
     *("denoising_loss", "denoising_grad", "scale_", "leapfrog"),
     *("metropolis", "dual_averaging", "corrector_step", "target_energy"),
+    *("network_score", "network_chain"),
 )
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"
@@ -99,7 +100,8 @@ def _load_cuda() -> str | None:
     except OSError as error:
         return (
             f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA"
-            f" {torch.version.cuda} ({error}); it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
+            f" {torch.version.cuda} ({error.__cause__ or error}); it may have been built for another torch:"
+            f" {_HOW_TO_BUILD_CUDA}"
         )
     return _lacks(_OPS_OF_CUDA, _C_CUDA, "CUDA", _HOW_TO_BUILD_CUDA)
 
@@ -240,6 +242,11 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     if x.is_meta and (backend is None or backend in backends()):
         return _REGISTERED  # on meta tensors the fakes run, which compute nothing
     raise _unavailable(backend, x.device)
+
+
+def has(op: str, x: Tensor) -> bool:
+    """Whether a call that names no backend has this op on x's device."""
+    return x.is_cpu or x.is_meta or (x.is_cuda and op in _OPS_OF_CUDA)
 
 
 def on_host(backend: str | None, x: Tensor) -> bool:

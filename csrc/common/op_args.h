@@ -19,7 +19,7 @@ using MaybeTensor = std::optional<Tensor>;
 
 // pyebm/_arguments.py says what they mean.
 enum class Dtype { kFloats, kSame, kWork, kReal, kDouble, kLong, kBool };
-enum : int { kContiguous = 1, kWritten = 2, kApart = 4 };
+enum : int { kContiguous = 1, kWritten = 2, kApart = 4, kOnHost = 16 };
 
 namespace args {
 
@@ -393,7 +393,7 @@ struct NetworkScore {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("score", score, Dtype::kSame, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.batch("energy", energy, Dtype::kReal, kContiguous | kWritten);
@@ -422,7 +422,7 @@ struct NetworkHvp {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("out", out, Dtype::kSame, kWritten);
     is.like("v", v, Dtype::kSame, kApart);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
@@ -455,7 +455,7 @@ struct NetworkGrad {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.batch("energy_above", energy_above, Dtype::kWork, kContiguous);
     is.like("score_above", score_above, Dtype::kSame, kApart);
@@ -480,12 +480,15 @@ struct NetworkLoss {
   MaybeTensor weight_rows;
   MaybeTensor kappa_rows;
   MaybeTensor z;
+  MaybeTensor name;
+  MaybeTensor seeds;
+  MaybeTensor ids;
   MaybeTensor v;
   MaybeTensor biases;
   MaybeTensor grad_biases;
   MaybeTensor grad_x;
 
-  static constexpr uint64_t kCount = 18;
+  static constexpr uint64_t kCount = 21;
   explicit NetworkLoss(StableIValue* stack)
       : loss(taken<Tensor>(stack[0])),
         grad(taken<MaybeTensor>(stack[1])),
@@ -501,17 +504,20 @@ struct NetworkLoss {
         weight_rows(taken<MaybeTensor>(stack[11])),
         kappa_rows(taken<MaybeTensor>(stack[12])),
         z(taken<MaybeTensor>(stack[13])),
-        v(taken<MaybeTensor>(stack[14])),
-        biases(taken<MaybeTensor>(stack[15])),
-        grad_biases(taken<MaybeTensor>(stack[16])),
-        grad_x(taken<MaybeTensor>(stack[17])) {}
+        name(taken<MaybeTensor>(stack[14])),
+        seeds(taken<MaybeTensor>(stack[15])),
+        ids(taken<MaybeTensor>(stack[16])),
+        v(taken<MaybeTensor>(stack[17])),
+        biases(taken<MaybeTensor>(stack[18])),
+        grad_biases(taken<MaybeTensor>(stack[19])),
+        grad_x(taken<MaybeTensor>(stack[20])) {}
 
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.above_rows("loss", loss, Dtype::kReal, kContiguous | kWritten);
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
     is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
@@ -520,6 +526,9 @@ struct NetworkLoss {
     is.above_rows("weight", weight_rows, Dtype::kReal, 0);
     is.above_rows("kappa", kappa_rows, Dtype::kReal, 0);
     is.like("z", z, Dtype::kSame, kApart);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
     is.table("v", v, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);
@@ -546,7 +555,7 @@ struct NetworkLaplacian {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, 0);
     is.batch("out", out, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
@@ -576,7 +585,7 @@ struct NetworkChain {
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.like("known", known, Dtype::kSame, 0);
@@ -603,7 +612,7 @@ struct Density {
   void check(Checks& is) const {
     is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
 };
@@ -708,7 +717,7 @@ struct PredictorCorrector {
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.table("coefficients", coefficients, Dtype::kDouble, kContiguous);

@@ -5,7 +5,7 @@ Planted = dict[str, list[tuple[str, str, str]]]
 PLANTED: Planted = {
     "csrc/cpu/loops/affine_step.h": [
         ("std::sqrt(2.0 * step_size[i]", "std::sqrt(step_size[i]", "ops/test_langevin"),
-        ("m ? m + at : nullptr, of[0]", "m, of[0]", "ops/test_coefficient_runs"),
+        ("m ? m + at : nullptr, abc[0]", "m, abc[0]", "ops/test_coefficient_runs"),
     ],
     "csrc/cpu/loops/batch_mean.h": [
         (
@@ -41,6 +41,9 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/loops/metropolis_test.h": [
         ("done + k < warmup", "done + k <= warmup", "samplers/test_metropolis_options"),
+    ],
+    "csrc/cpu/loops/parallel.h": [
+        ("body(at, end);", "body(at, std::max(at, end - 1));", "ops/test_threads"),
     ],
     "csrc/cpu/loops/network_pack.h": [
         (
@@ -130,8 +133,8 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/simd/loss_kernels.h": [
         (
-            "out[i] = (of.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
-            "out[i] = (of.grad * r) * grad_output[row];",
+            "out[i] = (own.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
+            "out[i] = (own.grad * r) * grad_output[row];",
             "ops/test_losses_autograd",
         ),
     ],

@@ -19,7 +19,7 @@ PLANTED: Planted = {
     "pyebm/_composed/losses.py": [
         ("((2.0 * w) * k) * (1.0", "((2.0 * w)) * (1.0", "ops/test_losses ops/test_losses_autograd"),
     ],
-    "pyebm/_denoising.py": [
+    "pyebm/losses/_denoising.py": [
         ("ids is None and z is None", "False", "pytorch/test_derivatives matrix/test_matrix"),
     ],
     "pyebm/_name.py": [

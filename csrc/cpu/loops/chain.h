@@ -151,9 +151,10 @@ class StepsOfBlock {
   static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
 
   const float* draw(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
-                    NoiseBuffer& buffer, decltype(ChunkKernels::normals) of = chunk_kernels().normals) const {
+                    NoiseBuffer& buffer,
+                    decltype(ChunkKernels::normals) kernel = chunk_kernels().normals) const {
     if (!as_before(block, k)) noise.lay_out(chunk, buffer.calls);
-    return noise.drawn(chunk, k, buffer, of);
+    return noise.drawn(chunk, k, buffer, kernel);
   }
   const float* draw(const Chunk& chunk, const Block& block, int64_t k) {
     return draw(given_.noise, chunk, block, k, buffer_);
@@ -260,10 +261,7 @@ class Chain {
   // make() makes one thread's buffers for the state and the score of a block.
   template <class T, class Make>
   void run(const Blocks& blocks, Make make) const {
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(steps_.low.value_or(-kNone)),
-                           static_cast<T>(steps_.high.value_or(kNone)),
-                           static_cast<T>(steps_.score_clip.value_or(kNone))};
+    const Bounds<T> bounds = bounds_of<T>(steps_.low, steps_.high, steps_.score_clip);
     run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged), [&] {
       return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, coefficients_,
                                                                   bounds);

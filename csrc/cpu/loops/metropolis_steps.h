@@ -20,7 +20,7 @@ struct Slopes {
 template <class T, class Work>
 class MetropolisSteps : public StepsOfBlock<T, Work> {
   using Base = StepsOfBlock<T, Work>;
-  using Base::as_before, Base::shape_, Base::given_, Base::work_, Base::kNone;
+  using Base::as_before, Base::shape_, Base::given_, Base::work_;
 
  public:
   template <class Make>
@@ -111,8 +111,8 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
     const int64_t row = at / shape_.elements;
     if (!steps_.per_sample()) {
       const auto [b, c] = make(sizes_[row]);
-      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, mask, a, b, c, {-kNone, kNone, kNone},
-                           out + at, nullptr);
+      kernels_of<T>().step(chunk.count, x + at, score_.data() + at, z, mask, a, b, c, kNoBounds<T>, out + at,
+                           nullptr);
     } else {
       T b_each[kCalls], c_each[kCalls];
       for (int64_t i = 0; i < chunk.rows; ++i) std::tie(b_each[i], c_each[i]) = make(sizes_[row + i]);
@@ -120,7 +120,7 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, b_each, b_.data);
       kernels_of<T>().repeat(chunk.count, chunk.width, 0, c_each, c_.data);
       kernels_of<T>().step_each(chunk.count, x + at, score_.data() + at, z, mask, a_.data, b_.data, c_.data,
-                                {-kNone, kNone, kNone}, out + at, nullptr);
+                                kNoBounds<T>, out + at, nullptr);
     }
     given_.x.round(chunk.count, out + at);
   }
