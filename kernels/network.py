@@ -338,6 +338,8 @@ def _check(steps: ChainSteps, samples: int) -> None:
 @entry(NetworkChain)
 def network_chain(args: NetworkChain) -> None:
     x, steps = args.x, args.steps
+    if args.known is not None:
+        raise ValueError("network_chain: known elements are the CPU's kernel's")
     _check(steps, x.shape[0])
     rows = steps.n_steps if args.biases_per_step else x.shape[0]
     network = Network(x, args.layout, args.params, args.biases, rows)

@@ -248,6 +248,7 @@ void network_chain(const args::NetworkChain& args) {
   const Tensor& x = args.x;
   const args::ChainSteps& given = args.steps;
   const Call call("network_chain", x);
+  if (args.known) fail(call.op, ": known elements are the CPU's kernel's");
   const ChainCall chain(call, x, given);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);

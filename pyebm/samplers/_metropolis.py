@@ -48,8 +48,15 @@ class Metropolis(Chained):
         self.eta: Number = self.sizes.constant if self.adapted is None else (NAN, self.adapted.mine)
         self.mass = mass_of(run, sampler)
         self.proposal = torch.empty_like(run.x)
+        self.fused = self._fits_a_chain()
+        learns = self.adapted is not None and (self.adapted.together or bool(self.mass and self.mass.edges))
+        if self.fused and self.adapted is not None and learns:
+            self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
+        self.keeps = self.fused and not self.by_step
         energy, score = self.energy_and_score(run.x)
-        self.energy, self.score = energy.double().clone(), score.clone()
+        if not self.keeps:  # steps by several ops write to the same two tensors again
+            energy, score = energy.double().clone(), score.clone()
+        self.energy, self.score = energy, score
         batch = run.x.shape[0]
         self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
         self.log_alpha = run.rows(0.0)
@@ -72,10 +79,8 @@ class Metropolis(Chained):
         )
         warn_of_starts(run, self.energy)
         self.reports: tuple[int, int, Tensor] | None = None
-        self.fused = self._fits_a_chain()
         if self.fused:
             self._prepare_chain(sampler)
-        self.keeps = self.fused and not self.by_step
 
     def _fits_a_chain(self) -> bool:
         """Whether the op ``metropolis_chain`` can take the steps."""
@@ -94,9 +99,6 @@ class Metropolis(Chained):
         numbers = run.target(target)
         self.params, constant = numbers.params, target._constant(math.prod(run.x.shape[1:]))
         self.head = (*self.chains[:-1], *numbers.density, constant)
-        learns_mass = self.mass is not None and bool(self.mass.edges)
-        if self.adapted is not None and (self.adapted.together or learns_mass):
-            self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
 
     def at_once(self) -> int:
         if not self.fused:
