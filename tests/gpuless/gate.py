@@ -73,8 +73,8 @@ def _dense(kind: str, components: int, size: int) -> None:
     pyebm.kernels.OPS["langevin_chain"](x, *numbers, 1, 0.1, 1.0, noise_name())
 
 
-# A chain on an energy of (dimensions, hidden layers). It is compiled for sm_90 alone, since it takes
-# as long as several other kernels. (For gfx942, 7 scalar registers would go to vector registers.)
+# A chain on an energy of (dimensions, hidden layers), compiled for sm_90 alone, since that takes as
+# long as several other kernels. (For gfx942, 7 scalar registers would go to vector registers.)
 NETWORK = (2, (128, 128))
 
 
