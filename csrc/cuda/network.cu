@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(kThreads)
                      warps, to);
 }
 
-// A tile's energies, of which each warp makes some. Only their sums over |x|^2 have several threads.
+// A tile's energies, of which each warp makes some. Only their sums over |x|^2 have several
+// threads.
 template <class Tile, class T>
 __device__ __forceinline__ void put_energies(const Tile& tile, const DeviceNetwork<T>& net, int64_t first,
                                              int count, const Numbers<T>& energy, bool is_double) {
