@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# As in pyproject.toml, which --no-build-isolation does not check.
+# The least versions, as in pyproject.toml, which --no-build-isolation does not check.
 NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}
 
 
@@ -171,8 +171,10 @@ def cuda_extensions() -> list[Extension]:
         depends=sorted(str(path) for room in ("common", "cuda") for path in Path("csrc", room).glob("*.h")),
         define_macros=[STABLE_ABI],
         library_dirs=[*library_paths(), *re.findall(r'"-L([^"]+)"', dry.stderr + dry.stdout)],
-        libraries=["torch", "torch_cpu", "c10", "cudart_static", "dl", "rt", "pthread"],
-        extra_link_args=["-Wl,--no-as-needed", "-Wl,--exclude-libs,ALL"],
+        libraries=["torch_cpu", "c10", "cudart_static", "dl", "rt", "pthread"],
+        # libtorch.so has no symbol of its own, so a linker that goes by need would drop it. With it
+        # goes libtorch_cuda.so, which a CPU build of torch lacks, and the library would not load.
+        extra_link_args=["-Wl,--no-as-needed", "-ltorch", "-Wl,--exclude-libs,ALL"],
         py_limited_api=True,
     )
     extension.nvcc = [nvcc, *architecture_flags(nvcc)]

@@ -15,7 +15,7 @@ from .case import GROUPS, Case
 
 # The report has the groups in this order.
 MODULES = (
-    *("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures"),
+    *("noise", "langevin", "losses", "denoising", "chain", "targets", "mixtures"),
     *("network", "samplers", "mcmc", "schedulers", "objectives", "training", "energy_training"),
 )
 SECONDS, QUICK_SECONDS = 2.0, 0.5  # of each case
@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("out/bench"), help="for report.md, report.json and the plots"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument(
+        "--simd",
+        choices=("baseline", "avx2", "avx512", "neon"),
+        help="hold all sides to this SIMD level (default: the machine's best)",
+    )
     parser.add_argument(
         "--seconds", type=float, help=f"a case (default: {SECONDS:g}, with --quick {QUICK_SECONDS:g})"
     )
@@ -131,6 +136,13 @@ def _measure_and_report(
     baseline: records.Report | None,
 ) -> int:
     code = OK
+    if options.simd and not options.sources:
+        from . import machine
+
+        try:
+            machine.hold_to(options.simd)
+        except (ValueError, RuntimeError) as why:
+            return _refuse(f"--simd {options.simd}: {why}")
     if not options.sources:
         done = {row.case for report in known for row in records.rows(report)}
         code, measured = measure(options, [case for case in cases if case.name not in done])

@@ -11,6 +11,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +49,39 @@ def peak(device: str, threads: int, dtype: torch.dtype) -> float:
             repeat, samples = take_turns({"product": product}, 0.3, clock(device))["product"]
             best = max(best, 2 * size**3 * repeat / min(samples))
     return best
+
+
+# How torch, oneDNN and XLA are told to use no more than a SIMD level. MKL goes by the processor.
+HELD = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    },
+    "baseline": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
+    },
+}
+
+
+def hold_to(level: str) -> None:
+    """Holds every side to a SIMD level of this machine: our kernels, and those of torch, the
+    inductor, oneDNN and XLA.
+
+    Raises ValueError when this machine does not have the level, RuntimeError when torch has
+    computed before, and so has chosen its own.
+    """
+    _ops.simd(level)
+    if level not in HELD:  # the machine's best, which all choose by themselves
+        return
+    os.environ.update(HELD[level])
+    # The inductor would take up code that it made at another level.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{tempfile.gettempdir()}/pyebm-inductor-{level}"
+    chosen = torch.backends.cpu.get_cpu_capability()
+    if chosen.lower() != HELD[level]["ATEN_CPU_CAPABILITY"]:
+        raise RuntimeError(f"torch has computed before, and keeps to {chosen}; begin with a fresh process")
 
 
 def keep_memory() -> None:

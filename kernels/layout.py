@@ -1,4 +1,4 @@
-"""The host's side of the tiles: :class:`Tiling` cuts the tensors of a call into tiles and makes the
+"""The host's side of the tiles: :class:`Layout` cuts the tensors of a call into tiles and makes the
 launch's arguments for them.
 
 A tile is ROWS samples by COLS cells, a cell being the VEC neighbouring elements of a sample that
@@ -47,7 +47,7 @@ class Tile(NamedTuple):
 SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 
 
-class Tiling:
+class Layout:
     """The tiles of ``out`` and of the tensors that go with it element by element; a launch takes
     ``grid`` and ``arguments``."""
 
@@ -99,7 +99,7 @@ class Tiling:
         self.long = whole and parts > 1
         self.programs = -(-parts // turns)  # side by side in a sample
         self.blocks = -(-samples // rows)
-        # Grid dimensions y and z hold 16 bits: samples take both.
+        # A grid's dimensions y and z hold 16 bits each, so the blocks of samples take both.
         self.grid = (self.programs, min(self.blocks, _MAX_GRID_Y), -(-self.blocks // _MAX_GRID_Y))
 
         tensors = (out, *others)
@@ -120,7 +120,7 @@ class Tiling:
             "sizes": sizes,
             "strides": strides,
             "TILE": self.tile,
-            # A thread of a span has one cell: its lanes' sums take registers too.
+            # A thread of a span takes one cell only: the sums of its lanes need registers too.
             "num_warps": min(max(1, (2 if span else 1) * WARPS * rows * cols // limit), 32),
             "enable_fp_fusion": False,  # bits are promised
         }

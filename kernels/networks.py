@@ -19,7 +19,7 @@ from . import launch
 from .batch_mean import halved
 from .chain import _strides
 from .chain_step import coefficients, first_bad, stepped
-from .layout import SIZES, Tiling, shape_of
+from .layout import SIZES, Layout, shape_of
 from .network_passes import backward, forward
 from .sample_sums import SPAN
 from .tile import block_of, element_of, name_of, place, read, rows_of, tiles, write
@@ -84,7 +84,7 @@ class Network:
         """Makes each row of biases one of a step, not of a sample."""
         self.of_sample, self.of_step = 0, self.of_sample
 
-    def arguments(self, tiling: Tiling) -> dict[str, Any]:
+    def arguments(self, tiling: Layout) -> dict[str, Any]:
         return {
             "rooms": self.params.new_empty(tiling.blocks * self.room),
             "room": self.room,
@@ -100,8 +100,8 @@ class Network:
         }
 
 
-def _tiling(out: Tensor, *others: Tensor) -> Tiling:
-    return Tiling(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
+def _tiling(out: Tensor, *others: Tensor) -> Layout:
+    return Layout(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
 
 
 @triton.jit
@@ -178,7 +178,7 @@ def network_score_kernel(
     parts,
     turns,
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     COUNT: tl.constexpr,  # layers whose values are needed
     NET: tl.constexpr,  # Net
     LAYERS: tl.constexpr,  # network_passes.py
@@ -246,7 +246,7 @@ def network_chain_kernel(
     parts,
     turns,
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
     CLAMP: tl.constexpr,  # whether there is a clamp
     COUNT: tl.constexpr,  # layers whose values are needed

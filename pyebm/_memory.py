@@ -27,8 +27,8 @@ def empty_like(x: Tensor) -> Tensor:
 
 def in_large_pages(out: Tensor) -> Tensor:
     """``out``, of whose memory nothing has been written. If it is large, the system is asked for
-    large pages: at the first write it would else stop for every 4 KiB, which takes several times as
-    long as the kernel (``python -m pyebm bench --only perturb noise`` has tensors of 50 MB)."""
+    large pages: at the first write it would else stop for every 4 KiB, which takes longer than the
+    kernel (benchmarks/large_pages.py)."""
     if torch.compiler.is_compiling() or out.numel() < _LARGE or (advise := _advise()) is None:
         return out
     if checkable(out) and not torch._C._functorch.is_functorch_wrapped_tensor(out):

@@ -67,7 +67,7 @@ def _load() -> str | None:
     try:
         torch.ops.load_library(_C)
     except OSError as error:
-        return f"{_C.name} was found but does not load ({error}); {HOW_TO_BUILD}"
+        return f"{_C.name} was found but does not load ({error.__cause__ or error}); {HOW_TO_BUILD}"
     return _lacks(SCHEMAS, _C, "CPU", HOW_TO_BUILD)
 
 
@@ -100,7 +100,8 @@ def _load_cuda() -> str | None:
     except OSError as error:
         return (
             f"{_C_CUDA.name} was found but does not load with torch {torch.__version__} for CUDA"
-            f" {torch.version.cuda} ({error}); it may have been built for another torch: {_HOW_TO_BUILD_CUDA}"
+            f" {torch.version.cuda} ({error.__cause__ or error}); it may have been built for another torch:"
+            f" {_HOW_TO_BUILD_CUDA}"
         )
     return _lacks(_OPS_OF_CUDA, _C_CUDA, "CUDA", _HOW_TO_BUILD_CUDA)
 

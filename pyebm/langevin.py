@@ -208,7 +208,8 @@ def _check_in_place(x: Tensor, score: Tensor, rows: tuple[Tensor | None, ...]) -
             )
     if x.is_contiguous() or torch.compiler.is_compiling():
         return
-    # With the dimensions sorted by stride, each must step over all that the smaller ones reach.
+    # No two elements share memory if each dimension, sorted by stride, steps over all that the
+    # smaller ones reach.
     reach = 0
     for stride, size in sorted(
         (stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1

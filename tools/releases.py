@@ -27,6 +27,8 @@ COLOURS = {
 
 def keep(report: dict[str, Any], version: str | None = None) -> Path:
     rows = records.rows(report)
+    if len(levels := {row.info["simd"] for row in rows}) > 1:
+        sys.exit(f"the report has cases of more than one SIMD level: {', '.join(sorted(levels))}")
     info = rows[0].info
     made = {
         "version": version or info["versions"]["pyebm"],

@@ -44,7 +44,7 @@ class OpTensors {
     Operand& it = operands_[count_++];
     const AtenTensorHandle handle = tensor.get();
     int32_t device = 0, index = 0;
-    int64_t held = 0, offset = 0;
+    int64_t available = 0, offset = 0;
     void* data = nullptr;
     int64_t *sizes = nullptr, *strides = nullptr;
     Memory& memory = it.memory;
@@ -87,11 +87,11 @@ class OpTensors {
     // A tensor of zeros that autograd made has no memory, and a caller may have resized the storage
     // under a tensor.
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &held));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &available));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(handle, &offset));
     const int64_t bytes = (contiguous ? it.count : memory.reach() + 1) * memory.item;
-    if (!data || offset * memory.item + bytes > held) {
-      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? held : 0,
+    if (!data || offset * memory.item + bytes > available) {
+      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? available : 0,
            " bytes");
     }
     memory.data = static_cast<const char*>(data);
@@ -100,7 +100,7 @@ class OpTensors {
   }
 
   // A written tensor must share no memory with another argument, unless the op works element by
-  // element and each element meets only the one of its own index. Runs after all other checks.
+  // element and combines only elements of the same index. Runs after all other checks.
   void overlaps() const {
     for (int i = 0; i < count_; ++i) {
       const Operand& a = operands_[i];

@@ -37,7 +37,7 @@ class Call {
   Call(const char* op, const Tensor&) : op(op) {}
 #endif
 
-  // A check beyond op_checks.h's, where the kernel takes only one of two dtypes.
+  // Refuses a dtype that op_checks.h allows, where the kernel takes only one of two.
   void expect(const char* name, const Tensor& tensor, ScalarType type) const {
     if (tensor.scalar_type() != type)
       fail(op, ": ", name, " must have the dtype that the samples are computed in");
@@ -89,11 +89,11 @@ S* pointer(const MaybeTensor& tensor) {
 template <class T>
 Tensor workspace(const Tensor& like, int64_t count) {
   const int64_t bytes[] = {count * static_cast<int64_t>(sizeof(T))};
-  Tensor made = torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+  Tensor workspace = torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
 #if !defined(__CUDACC__)
-  cuda_on_cpu::allocated(made.data_ptr(), bytes[0]);
+  cuda_on_cpu::allocated(workspace.data_ptr(), bytes[0]);
 #endif
-  return made;
+  return workspace;
 }
 
 inline int64_t elements_of(const Tensor& tensor) {

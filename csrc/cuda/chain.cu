@@ -7,7 +7,7 @@ namespace pyebm {
 namespace {
 
 // A thread takes its elements of a sample through all steps. data: the states, in place; kept:
-// where every `every`th state goes too; report: the first step that left each sample not finite.
+// where every `every`-th state goes as well; report: the first step that left each sample not finite.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64
     chain_kernel(S* data,                       // [samples, ...], in place
@@ -95,10 +95,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         if (first + k >= in.elements) break;
-        const T made = steps.template next<S>(now[first + k], target.score(first + k, get), z[k], row);
-        next[first + k] = made;
-        if (keep) to[first + k] = narrowed<S>(made);
-        if (report.diverged && bad < 0 && !is_finite(made)) bad = step;
+        const T state = steps.template next<S>(now[first + k], target.score(first + k, get), z[k], row);
+        next[first + k] = state;
+        if (keep) to[first + k] = narrowed<S>(state);
+        if (report.diverged && bad < 0 && !is_finite(state)) bad = step;
       }
     }
     if (keep) {

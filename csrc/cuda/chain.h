@@ -62,7 +62,7 @@ struct Steps {
   }
 };
 
-// The states after every `every`th step, one after the other without gaps.
+// The states after every `every`-th step, one after the other without gaps.
 template <class S>
 struct KeptStates {
   S* states;

@@ -142,7 +142,7 @@ struct Tiles {
 
   // out = out factor + products^T matrix, [samples, dim]; a thread makes its samples by 4
   // dimensions at a time. fetch_rows(first, d, share) loads a thread's share of kDepth rows of the
-  // matrix, 64 dimensions from d on. Bit i of `used` says whether the i'th kDepth rows have any
+  // matrix, 64 dimensions from d on. Bit i of `used` says whether the i-th kDepth rows have any
   // weight.
   template <class FetchRows>
   __device__ __forceinline__ void add_products(uint32_t used, bool is_first, const T (&factor)[kRows],

@@ -1,8 +1,8 @@
 // The kernels' platform: CUDA itself, or the tests' emulator, with which g++ compiles the same
 // sources.
 //
-// A kernel uses no inline assembly and no intrinsic that the emulator lacks; a launch goes through
-// `launch`.
+// So each intrinsic here has a twin in the emulator, inline assembly (common/normal.h) has portable
+// code beside it, and every launch goes through `launch`.
 #pragma once
 
 #include "../common/fail.h"

@@ -28,9 +28,7 @@ def losses_of(
     batch, dim = x.shape[0], x[:1].numel()
     z = None if args.z is None else work_of(args.z).reshape(batch, dim)
     if args.name is not None:
-        if z is not None:
-            raise ValueError("network_loss: z must not be given beside a name")
-        z = draw().to(x.dtype).reshape(batch, dim)
+        z = draw().to(x.dtype).reshape(batch, dim) if z is None else z
         x = x + (kappa * z).reshape(x.shape)
     score, energy = at(x)
     weight = torch.as_tensor(

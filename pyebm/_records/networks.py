@@ -57,8 +57,9 @@ class NetworkLoss(NamedTuple):
     """A loss, of each sample or their sum, and where wanted its gradient, from one pass. The loss
     is weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (ds/dx) v_k); with ``along`` the sum of
     (v_k . s)^2 replaces the square; with ``of_energy`` it is weight E + square E^2. v is
-    (1 or B, K D): K directions for all samples or for each. With a name, z is the noise that it
-    names, and everything is evaluated at x + kappa z. The gradients are as in NetworkGrad."""
+    (1 or B, K D): K directions for all samples or for each. With a name,
+    everything is evaluated at x + kappa z, and z is the noise that it names unless z is given. The
+    gradients are as in NetworkGrad."""
 
     loss: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL, contiguous=True), Written]
     grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]

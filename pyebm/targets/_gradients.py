@@ -117,11 +117,11 @@ class Kept:
             ]
             with exact(x):
                 params = torch.cat([part.reshape(-1) for part in at[2:] if part is not None])
-                made = value(at[0], params, at[1])
+                output = value(at[0], params, at[1])
             followed = [
                 tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None
             ]
-            return torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True)
+            return torch.autograd.grad(output, followed, above, create_graph=again, materialize_grads=True)
 
         found = iter(in_mode(differentiate, grad=True))
         grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
@@ -133,10 +133,10 @@ class Kept:
 def evaluated(
     kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tensor | None, energy: bool
 ) -> Tensor:
-    made = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else torch.empty_like(x)
-    score, energies = (None, made) if energy else (made, None)
+    out = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else torch.empty_like(x)
+    score, energies = (None, out) if energy else (out, None)
     _ops.call(kernels["network_score"], (score, x, layout, params), (biases, energies))
-    return made
+    return out
 
 
 def exact(x: Tensor) -> Any:

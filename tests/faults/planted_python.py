@@ -123,10 +123,10 @@ PLANTED: Planted = {
         ),
         ("if n == 1:", "if n == 0:", "samplers/test_samplers_mass"),
     ],
-    "pyebm/samplers/_metropolis.py": [
+    "pyebm/samplers/_adaptation.py": [
         (
-            "self.middle = (10.0 * self.step_size).log()",
-            "self.middle = self.step_size.log()",
+            "self.middle.copy_((10.0 * self.step_size).log())",
+            "self.middle.copy_(self.step_size.log())",
             "samplers/test_warmup_bits samplers/test_samplers_mass",
         ),
     ],

@@ -136,7 +136,7 @@ class Coefficient {
     using Limits = std::numeric_limits<S>;
     const S least = sign == kPositive ? Limits::min() : sign == kNotNegative ? S(0) : Limits::lowest();
     const S* values = static_cast<const S*>(data_);
-    // An expanded tensor has one value, and no other memory.
+    // An expanded tensor (stride 0) has one value for all, and memory for that value alone.
     const int64_t count = stride_ ? count_ : std::min<int64_t>(count_, 1);
     const auto& kernels = kernels_of<S>();
     constexpr int64_t kWorthAThread = 1 << 16;

@@ -76,7 +76,7 @@ class PackedNetwork {
     if (rows > 1) (biases_per_step ? net.bias_of_step : net.bias_of_sample) = shape.outputs;
   }
 
-  // Cuts the batch into blocks of samples. Another thread is woken for work of some 100 us.
+  // Cuts the batch into blocks of samples. It takes some 100 us of work to wake another thread.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
     Blocks made(shape, true, at_once, 1);
     const double microseconds =

@@ -23,7 +23,8 @@ class OtherThreads {
     static double wall_now() { return seconds(CLOCK_MONOTONIC); }
   };
 
-  static bool worth_calling(const Time& now) { return now.wall >= alone_until_; }
+  static bool worth_calling(const Time& now) { return always_ || now.wall >= alone_until_; }
+  static void always_call(bool always) { always_ = always; }
 
   // A loop began at `begin`; the caller had done `share` of it by `done`, and now all threads have
   // met. They were worth it if they saved a fifth of what the caller would have taken on a processor
@@ -48,6 +49,7 @@ class OtherThreads {
   }
 
   static inline std::atomic<double> pause_{0}, alone_until_{0};  // seconds
+  static inline std::atomic<bool> always_{false};
 };
 
 // Calls make() on each thread that gets a turn, to get a body, and body(begin, end) for each turn,

@@ -15,9 +15,9 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
   if (shape.chunks) check_target(op, target, shape.elements, params.numel());
   const ChunkKernels& kernels = chunk_kernels();
   if constexpr (std::is_same_v<T, double>)
-    return kernels.targets_f64.of[target];
+    return kernels.targets_f64.kernels[target];
   else
-    return kernels.targets_f32.of[target];
+    return kernels.targets_f32.kernels[target];
 }
 
 // The samples that a thread takes at once: as many as fill the target's lanes, or fewer where
@@ -149,7 +149,7 @@ class BlockBuffers {
 
   // Makes the score and the energies, one for each row of the block.
   void make_both(const View& view, const Block& block, T* room, double* energy) {
-    target_.both(samples_, x(), score(), room, energy);
+    target_.score_and_energy(samples_, x(), score(), room, energy);
     view.round(block.count, score());
   }
 

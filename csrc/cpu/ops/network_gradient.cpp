@@ -90,8 +90,8 @@ class Gradient {
   }
 
  private:
-  // Moves the biases' derivatives from grad_ to grad_biases_. They were summed in the place of the
-  // biases in params, which get zeros, since separate biases were used instead.
+  // Where the call gave biases of its own, moves their derivatives from grad_ to grad_biases_. The
+  // biases in params were not used, so their derivatives in grad_ become zeros.
   void move_biases() const {
     T *from = grad_, *to = grad_biases_;
     for (int64_t l = 0; l < net().count; ++l) {
@@ -119,24 +119,16 @@ void put(const std::vector<double>& losses, int64_t count, Loss* to) {
     std::transform(losses.begin(), losses.end(), to, [](double loss) { return static_cast<Loss>(loss); });
 }
 
-// Writes the noise of the samples [sample, sample + rows), of `dim` elements each, to z, and adds
-// kappa z to x, as the op perturb does.
+// Writes the noise of the samples [sample, sample + rows), of `dim` elements each, to z.
 template <class T>
-void perturb(const NoiseSource& noise, int64_t sample, int64_t rows, int64_t dim, const T* kappa, T* x,
-             T* z) {
+void draw(const NoiseSource& noise, int64_t sample, int64_t rows, int64_t dim, T* z) {
   NoiseBuffer buffer;
   const Shape shape(rows, dim, 0);
   for (int64_t index = 0; index < shape.chunks; ++index) {
     Chunk chunk(shape, index);
-    const int64_t row = chunk.sample, first = chunk.first;
     chunk.sample += sample;
     const float* normals = noise.fill(chunk, buffer);
-    for (int64_t r = 0, i = 0; r < chunk.rows; ++r) {
-      for (const int64_t end = i + chunk.width; i < end; ++i) {
-        z[first + i] = static_cast<T>(normals[i]);
-        x[first + i] += kappa[row + r] * z[first + i];
-      }
-    }
+    std::copy(normals, normals + chunk.count, z + chunk.first);
   }
 }
 
@@ -167,7 +159,6 @@ void network_loss(const args::NetworkLoss& args) {
   const int64_t samples = args.x.size(0);
   const Coefficient weights(args.weight, args.weight_rows), kappas(args.kappa, args.kappa_rows);
   const View z(args.z);
-  if (args.z && args.name) fail(op, ": z must not be given beside a name");
   const Shape shape(args.x);
   const auto noise =
       args.name ? std::optional(NoiseSource(args.name, args.seeds, args.ids, shape)) : std::nullopt;
@@ -205,9 +196,16 @@ void network_loss(const args::NetworkLoss& args) {
       task.along = args.along;
       task.of_sample = args.v && args.v->size(0) > 1 ? directions * dim : 0;
       task.v = v ? v + sample * task.of_sample : nullptr;
-      if (z) read_numbers(z, sample * dim, rows * dim, room);
-      if (noise) perturb(*noise, sample, rows, dim, kappa, x, room);
-      if (z || noise) task.z = room;
+      if (!z && !noise) return;
+      task.z = room;
+      if (z)
+        read_numbers(z, sample * dim, rows * dim, room);
+      else
+        draw(*noise, sample, rows, dim, room);
+      if (!noise) return;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = r * dim; i < (r + 1) * dim; ++i) x[i] += kappa[r] * room[i];
+      }
     });
     if (!args.loss.numel()) return;
     if (args.loss.scalar_type() == ScalarType::Double)

@@ -204,7 +204,7 @@ void mixture_tile(const Mixture<T, kDiagonal>& mix, int64_t rows, const T* x, T*
 template <bool kDiagonal, class T>
 bool can_be_alone(const Mixture<T, kDiagonal>& mix);
 template <bool kDiagonal, class T>
-void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy);
+void mixture_at_one_sample(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy);
 
 template <class T, bool kDiagonal>
 struct MixtureTarget {
@@ -218,18 +218,19 @@ struct MixtureTarget {
   }
 
   static constexpr TargetOf<T> table() {
-    return {false, scratch, nullptr, score, both, kWidth<Wide<T>>, cost};
+    return {false, scratch, nullptr, score, score_and_energy, kWidth<Wide<T>>, cost};
   }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
-    both(samples, x, out, nullptr, nullptr);
+    score_and_energy(samples, x, out, nullptr, nullptr);
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const int64_t dim = samples.width;
     const Mixture<T, kDiagonal> mix(dim, samples.params, samples.param_count);
     const auto alone = [&](int64_t row) {
-      mixture_of_one(mix, x + row * dim, samples.scratch, out + row * dim, energy ? energy + row : nullptr);
+      mixture_at_one_sample(mix, x + row * dim, samples.scratch, out + row * dim,
+                            energy ? energy + row : nullptr);
     };
     by_tiles<T>(samples.rows, can_be_alone(mix), alone, [&](auto vector, int64_t row, int64_t n) {
       using V = decltype(vector);
