@@ -114,7 +114,7 @@ PLANTED: Planted = {
     "csrc/cpu/simd/chunk_kernels.h": [
         ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_narrow"),
     ],
-    "csrc/cpu/simd/network_activations.h": [
+    "csrc/common/activations.h": [
         (
             "third = u > 0 ? -lean : lean;",
             "third = lean;",
