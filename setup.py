@@ -172,8 +172,7 @@ def cuda_extensions() -> list[Extension]:
         define_macros=[STABLE_ABI],
         library_dirs=[*library_paths(), *re.findall(r'"-L([^"]+)"', dry.stderr + dry.stdout)],
         libraries=["torch_cpu", "c10", "cudart_static", "dl", "rt", "pthread"],
-        # libtorch.so has no symbol of its own, so a linker that goes by need would drop it. With it
-        # goes libtorch_cuda.so, which a CPU build of torch lacks, and the library would not load.
+        # libtorch.so has no symbols, and brings libtorch_cuda.so: a linker that goes by need drops it.
         extra_link_args=["-Wl,--no-as-needed", "-ltorch", "-Wl,--exclude-libs,ALL"],
         py_limited_api=True,
     )
