@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# As in pyproject.toml, which --no-build-isolation does not check.
+# The least versions, as in pyproject.toml, which --no-build-isolation does not check.
 NEEDED = {"torch": (2, 10), "setuptools": (77, 0)}
 
 
@@ -172,8 +172,7 @@ def cuda_extensions() -> list[Extension]:
         define_macros=[STABLE_ABI],
         library_dirs=[*library_paths(), *re.findall(r'"-L([^"]+)"', dry.stderr + dry.stdout)],
         libraries=["torch_cpu", "c10", "cudart_static", "dl", "rt", "pthread"],
-        # libtorch.so has no symbols, and brings libtorch_cuda.so: a linker that goes by need drops it.
-        extra_link_args=["-Wl,--no-as-needed", "-ltorch", "-Wl,--exclude-libs,ALL"],
+        extra_link_args=["-Wl,--no-as-needed,-ltorch,--exclude-libs,ALL"],  # it brings libtorch_cuda.so
         py_limited_api=True,
     )
     extension.nvcc = [nvcc, *architecture_flags(nvcc)]

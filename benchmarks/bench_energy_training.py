@@ -43,8 +43,8 @@ class _Eager:
         self.states = torch.randn(SLOTS, *x.shape[1:])
 
     def energy(self, x: Tensor) -> Tensor:
-        made: Tensor = self.net(x).squeeze(1)
-        return made
+        energies: Tensor = self.net(x).squeeze(1)
+        return energies
 
     def loss(self) -> Tensor:
         x = self.x
@@ -106,7 +106,8 @@ def _torchebm(package: ModuleType, objective: str, net: nn.Module, x: Tensor) ->
         energy_reg_weight=0.0,
     )
     if objective == "PCD-10":
-        # By itself it begins close to 0; it never begins a chain anew, but shakes some a little.
+        # Without this the buffer begins close to 0. torchebm never begins a chain anew; it adds a
+        # little noise to some.
         divergence.initialize_buffer(x.shape[1:], init_noise_scale=1.0)
     return lambda: divergence(x)[0]  # type: ignore[no-any-return]
 
@@ -168,10 +169,10 @@ def iterations(at: Setting) -> Work:
 
         return alike if objective == "PCD-10" else "noise"
 
-    def made(function: Callable[..., Callable[[], Tensor]]) -> Callable[[ModuleType], Run]:
+    def by_package(function: Callable[..., Callable[[], Tensor]]) -> Callable[[ModuleType], Run]:
         return lambda package: iteration(lambda net: function(package, objective, net, x))
 
     work.ours(lambda _: iteration(lambda net: _ours(objective, net, x)))
     work.side("eager", iteration(lambda net: _Eager(objective, net, x).loss), check("eager"))
-    work.rival("torchebm", made(_torchebm), check("torchebm"))
-    return work.rival("ebmkit", made(_ebmkit), check("ebmkit"))
+    work.rival("torchebm", by_package(_torchebm), check("torchebm"))
+    return work.rival("ebmkit", by_package(_ebmkit), check("ebmkit"))

@@ -58,7 +58,7 @@ def forward(at: Setting) -> Work:
 @benchmark(
     "dsm", "perturb + dsm_loss with its gradient: what a training step adds to the network", EVERYWHERE
 )
-def both(at: Setting) -> Work:
+def perturb_and_loss(at: Setting) -> Work:
     x, score = at.randn(0), at.randn(1).requires_grad_()
     work = Work(x.numel(), 4 * x.nbytes, (2 * NORMAL + 2 + LOSS) * x.numel(), tolerance=TOLERANCE[at.dtype])
 

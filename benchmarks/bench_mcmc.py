@@ -3,11 +3,12 @@ energy network.
 
 Eager is each algorithm as a careful user writes it: energy and score of the state are kept from
 step to step, and the double well's and the mixture's gradients are worked out by hand. The packages
-take every gradient by autograd.
+take every gradient by autograd; blackjax's chains are one jitted lax.scan.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from types import ModuleType
@@ -39,7 +40,7 @@ STEP_SIZE = {
     "mixture": 0.1,
     "network": 0.1,
 }  # MALA's step sizes; a leapfrog step is sqrt(2 eta), as if a trajectory had one step
-Both = Callable[[Tensor], tuple[Tensor, Tensor]]
+EnergyAndScore = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Network(nn.Module):
@@ -87,7 +88,7 @@ class Density:
     def _exponents(self, x: Tensor) -> Tensor:
         return (-0.5 / SPREAD**2) * (x[:, None] - self.means).square().sum(2)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score, for the eager loops."""
         if self.kind == "double well":
             well = x.square() - 1
@@ -104,7 +105,12 @@ class Density:
     def score(self, x: Tensor) -> Tensor:
         if self.kind == "double well":
             return (-4 * BARRIER) * x * (x.square() - 1)
-        return self.both(x)[1]
+        return self.energy_and_score(x)[1]
+
+    def in_jax(self, at: Setting) -> bool:
+        """Whether blackjax stands beside us: on the densities in closed form, with a given step
+        size."""
+        return at.device == "cpu" and self.kind != "network" and "warm-up" not in at.variant
 
     def work(self, at: Setting, evaluations: int = 1) -> Work:
         """A score and an energy cost about 9 operations an element on the double well, COMPONENTS
@@ -139,12 +145,14 @@ def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, 
     return learn
 
 
-def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: bool) -> Tensor:
+def mala_written_out(
+    x: Tensor, energy_and_score: EnergyAndScore, eta: float, steps: int, warm_up: bool
+) -> Tensor:
     learn = dual_averaging(eta, 0.574)
-    energy, score = both(x)
+    energy, score = energy_and_score(x)
     for _ in range(steps):
         y = x + eta * score + math.sqrt(2 * eta) * torch.randn_like(x)
-        energy_y, score_y = both(y)
+        energy_y, score_y = energy_and_score(y)
         there = (y - x - eta * score).square().sum(1)
         back = (x - y - eta * score_y).square().sum(1)
         log_alpha = energy - energy_y + (there - back) / (4 * eta)
@@ -158,10 +166,15 @@ def mala_written_out(x: Tensor, both: Both, eta: float, steps: int, warm_up: boo
 
 
 def hmc_written_out(
-    x: Tensor, both: Both, score_fn: Callable[[Tensor], Tensor], eps: float, steps: int, warm_up: bool
+    x: Tensor,
+    energy_and_score: EnergyAndScore,
+    score_fn: Callable[[Tensor], Tensor],
+    eps: float,
+    steps: int,
+    warm_up: bool,
 ) -> Tensor:
     learn = dual_averaging(eps, 0.8)
-    energy, score = both(x)
+    energy, score = energy_and_score(x)
     for _ in range(steps):
         p = torch.randn_like(x)
         before = energy + 0.5 * p.square().sum(1)
@@ -170,7 +183,7 @@ def hmc_written_out(
         for _ in range(LEAPS - 1):
             p = p + eps * score_fn(y)
             y = y + eps * p
-        energy_y, score_y = both(y)
+        energy_y, score_y = energy_and_score(y)
         p = p + 0.5 * eps * score_y
         log_alpha = before - energy_y - 0.5 * p.square().sum(1)
         accept = torch.rand_like(log_alpha).log() < log_alpha
@@ -180,6 +193,32 @@ def hmc_written_out(
         if warm_up:
             eps, _ = learn(acceptance(log_alpha))
     return x
+
+
+def in_blackjax(package: ModuleType, density: Density, steps: int, make: Callable[..., Any]) -> Run:
+    """A kernel of blackjax as its documentation runs many chains: vmap over the chains, lax.scan
+    over the steps, all in one jit; gradients are JAX's. ``make`` takes the package, the log-density
+    and a vector of ones. The state goes in and comes out as JAX's own array."""
+    jax: Any = importlib.import_module("jax")
+    jnp, means = jax.numpy, jax.numpy.asarray(density.means.numpy())
+
+    def log_density(x: Any) -> Any:
+        if density.kind == "double well":
+            return -BARRIER * ((x * x - 1) ** 2).sum()
+        return jax.scipy.special.logsumexp((-0.5 / SPREAD**2) * ((x - means) ** 2).sum(1))
+
+    kernel = make(package, log_density, jnp.ones(density.x.shape[1]))
+    each = jax.vmap(kernel.step)
+
+    def step(states: Any, key: Any) -> Any:
+        return each(jax.random.split(key, len(density.x)), states)[0], None
+
+    @jax.jit
+    def chains(x: Any, key: Any) -> Any:
+        return jax.lax.scan(step, jax.vmap(kernel.init)(x), jax.random.split(key, steps))[0].position
+
+    start, key = jnp.asarray(density.x.numpy()), jax.random.PRNGKey(0)
+    return lambda: torch.from_dlpack(chains(start, key))
 
 
 def baoab_written_out(x: Tensor, score_fn: Callable[[Tensor], Tensor], h: float, steps: int) -> Tensor:
@@ -221,7 +260,16 @@ def mala(at: Setting) -> Work:
         return lambda: sampler.sample(density.energy, x)
 
     work = density.work(at).ours(ours, at.device)
-    work.side("eager", torch.no_grad()(lambda: mala_written_out(x, density.both, eta, at.steps, warm_up)))
+
+    def blackjax(package: ModuleType) -> Run:
+        return in_blackjax(package, density, at.steps, lambda it, log, _: it.mala(log, eta))
+
+    work.side(
+        "eager",
+        torch.no_grad()(lambda: mala_written_out(x, density.energy_and_score, eta, at.steps, warm_up)),
+    )
+    if density.in_jax(at):
+        work.rival("blackjax", blackjax, "law")
     return work.rival("ebmkit", ebmkit)
 
 
@@ -251,6 +299,9 @@ def hmc(at: Setting) -> Work:
         sampler = package.samplers.HamiltonianMonteCarlo(model, eps, LEAPS, device=at.device)
         return lambda: sampler.sample(x=x, n_steps=at.steps)
 
+    def blackjax(package: ModuleType) -> Run:
+        return in_blackjax(package, density, at.steps, lambda it, log, ones: it.hmc(log, eps, ones, LEAPS))
+
     work = density.work(at, LEAPS).ours(ours, at.device)
     work.strays = 0.05  # rounding errors grow when a trajectory passes a barrier
     # All chains learn one step size, so one chain's rounding reaches all: after 20 steps equal
@@ -258,9 +309,13 @@ def hmc(at: Setting) -> Work:
     check = "law" if warm_up else "noise"
     work.side(
         "eager",
-        torch.no_grad()(lambda: hmc_written_out(x, density.both, density.score, eps, at.steps, warm_up)),
+        torch.no_grad()(
+            lambda: hmc_written_out(x, density.energy_and_score, density.score, eps, at.steps, warm_up)
+        ),
         check,
     )
+    if density.in_jax(at):
+        work.rival("blackjax", blackjax, "law")
     return (
         work if warm_up else work.rival("torchebm", torchebm).rival("ebmkit", ebmkit)
     )  # neither adapts HMC's step size

@@ -119,11 +119,11 @@ def in_jax(jax: ModuleType, objective: str, net: nn.Sequential, x: Tensor) -> Ru
 
     run, data, key = jax.jit(jax.value_and_grad(loss)), jnp.asarray(x.numpy()), jax.random.PRNGKey(0)
 
-    def made() -> tuple[Tensor, ...]:
+    def in_torch() -> tuple[Tensor, ...]:
         value, grads = run(weights, data, key)
         return torch.from_dlpack(value), *(torch.from_dlpack(grad) for pair in grads for grad in pair)
 
-    return made
+    return in_torch
 
 
 @benchmark(

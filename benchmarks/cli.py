@@ -15,7 +15,7 @@ from .case import GROUPS, Case
 
 # The report has the groups in this order.
 MODULES = (
-    *("noise", "langevin", "losses", "denoising", "chains", "targets", "mixtures"),
+    *("noise", "langevin", "losses", "denoising", "chain", "targets", "mixtures"),
     *("network", "samplers", "mcmc", "schedulers", "objectives", "training", "energy_training"),
 )
 SECONDS, QUICK_SECONDS = 2.0, 0.5  # of each case

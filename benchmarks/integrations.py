@@ -124,9 +124,9 @@ def table(lines: list[Line] = LINES, seconds: float = 1.5, least: bool = False) 
     """Yields the lines of the table; each is measured for ``seconds``. A line whose package is
     missing says what installs it."""
     clock, one_of = clock_of("cpu"), min if least else statistics.median
-    forward, both, name = network()
-    clock(both, 1)
-    sampling, training = (statistics.median(clock(run, 1) for _ in range(3)) for run in (forward, both))
+    forward, whole, name = network()
+    clock(whole, 1)
+    sampling, training = (statistics.median(clock(run, 1) for _ in range(3)) for run in (forward, whole))
     yield f"| work | size | theirs | ours | theirs / ours | extra memory | share of the step with {name} |"
     yield "|---|---|---|---|---|---|---|"
     for title, shape, build, steps in lines:

@@ -13,7 +13,7 @@ from . import model, plots
 from .case import GROUPS
 from .records import Report, Row, rows
 
-# The README's rows: one a kind of work, what gains nothing among them.
+# The README's rows: one for each kind of work, also for one that gains nothing.
 FIRST = (
     "dsm [256x3x64x64, float32, 2 threads]",
     "step [256x3x64x64, float32, 2 threads]",

@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "k-diffusion": ("k_diffusion", "k-diffusion"),
     "diffusers": ("diffusers", "diffusers"),
     "JAX": ("jax", "jax"),
+    "blackjax": ("blackjax", "blackjax"),
 }
 # Packages without an adapter of ours: the table of docs/integrations-figures.md says why.
 CONSIDERED = {

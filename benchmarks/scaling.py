@@ -123,7 +123,7 @@ class Model(NamedTuple):
     each: float  # a rank's messages to all
 
     @classmethod
-    def of(cls, figures: Figures, batch: float) -> Model:
+    def fitted(cls, figures: Figures, batch: float) -> Model:
         many, two = max(figures.again), 2
         each = max((figures.again[many] - figures.again[two]) / (many - two), 0.0)
         return cls(batch, figures.done[1], max(figures.done[two] - each * two, 0.0), each)
@@ -136,7 +136,7 @@ class Model(NamedTuple):
 def text(figures: Figures, sizes: Sizes, facts: dict[str, Any], load: float | None) -> str:
     """The paragraphs and tables of docs/distributed.md."""
     batch = (figures.strong[1] - figures.done[1]) / sizes.batches
-    here, model = Model.of(figures, batch), Model.of(figures, MODEL_BATCH)
+    here, model = Model.fitted(figures, batch), Model.fitted(figures, MODEL_BATCH)
     each, versions = sizes.batches // 2, facts["versions"]
     rows = (
         ("strong", sizes.batches, sizes.batches, figures.strong, "{:.2f}x as fast"),

@@ -25,12 +25,12 @@ def halved(sums, ROWS: tl.constexpr, LEFT: tl.constexpr):
 
 @triton.jit(do_not_specialize=["count", "width"])
 def fold_kernel(
-    out,  # [width]
+    out,  # [width] float64
     numbers,  # [count] float64
-    count,
+    count,  # of the numbers
     width,  # FOLD of the numbers, this far apart, make one sum
-    FOLD: tl.constexpr,
-    BLOCK: tl.constexpr,
+    FOLD: tl.constexpr,  # numbers of a sum
+    BLOCK: tl.constexpr,  # sums of a program
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     each = at[:, None] + tl.arange(0, FOLD)[None, :] * width.to(tl.int64)
@@ -40,11 +40,11 @@ def fold_kernel(
 
 @triton.jit(do_not_specialize=["count"])
 def mean_kernel(
-    out,  # []
+    out,  # [1] float64
     numbers,  # [count] float64, at most LEAVES
-    count,
-    divisor: tl.float64,
-    LEAVES: tl.constexpr,
+    count,  # of the numbers
+    divisor: tl.float64,  # samples
+    LEAVES: tl.constexpr,  # numbers that one program adds
 ):
     at = tl.arange(0, LEAVES)
     sums = tl.reshape(tl.load(numbers + at, mask=at < count, other=0.0), (1, LEAVES))

@@ -8,9 +8,16 @@ BLOCK = 1024
 
 
 @triton.jit(do_not_specialize=["samples", "parts"])
-def add_samples(loss, partial, weight: tl.float64, samples, parts, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """loss[b] = weight * (the sum of the ``parts`` tiles of sample b), from ``partial`` (samples,
-    parts)."""
+def add_samples(
+    loss,  # [samples], float32 or float64
+    partial,  # [samples, parts], the tiles' sums
+    weight: tl.float64,  # of every sample: 1 where the tiles' sums are weighted
+    samples,  # how many
+    parts,  # tiles of a sample
+    ROWS: tl.constexpr,  # samples of a program
+    COLS: tl.constexpr,  # tiles that are read at once
+):
+    """loss[b] = weight * (the sum of the tiles of sample b)."""
     sample = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLS)
     total = tl.zeros([ROWS, COLS], tl.float64)
@@ -24,8 +31,15 @@ def add_samples(loss, partial, weight: tl.float64, samples, parts, ROWS: tl.cons
 
 
 @triton.jit(do_not_specialize=["tiles"])
-def add_tiles(loss, partial, weight: tl.float64, divisor: tl.float64, tiles, BLOCK: tl.constexpr):
-    """loss = weight * (the sum of all tiles) / divisor, by one program; ``partial`` is (tiles)."""
+def add_tiles(
+    loss,  # [], float32 or float64
+    partial,  # [tiles], the tiles' sums
+    weight: tl.float64,  # of every sample: 1 where the tiles' sums are weighted
+    divisor: tl.float64,  # the reduction's
+    tiles,  # how many
+    BLOCK: tl.constexpr,  # tiles that are read at once
+):
+    """loss = weight * (the sum of all tiles) / divisor, by one program."""
     at = tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float64)
     for first in range(0, tiles, BLOCK):

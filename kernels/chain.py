@@ -2,7 +2,8 @@
 target_score and langevin_step.
 
 A program keeps its tile in registers through all of the steps: one read of the state and one write
-of it. Coupled samples that no tile holds go to long_chain.py.
+of it. Where samples are coupled and no tile holds one, a program goes over its sample's tiles in
+memory at each step (chain_loops.py).
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from pyebm._kinds import KINDS, TARGETS
 from pyebm._schemas import LangevinChain
 
 from . import dense, dense_parameters, launch
-from .chain_step import coefficients, first_bad, stepped
-from .layout import SIZES, Tiling
-from .long_chain import long_chain_kernel
-from .scores import given_by_tile, score_of, vectors_of
+from .chain_loops import steps_in_memory, steps_in_registers
+from .layout import SIZES, Layout
 from .targets import checked
-from .tile import block_of, name_of, place, read, rows_of, write
+from .tile import name_of, rows_of
 
 
 @triton.jit(
@@ -42,12 +41,13 @@ from .tile import block_of, name_of, place, read, rows_of, write
 )
 def chain_kernel(
     x,  # [samples, ...], in place
-    states,  # [n_steps // thin, samples, ...] or None
-    bad,  # [samples, tiles of a sample] or None
-    numbers,  # the target's params
+    spare,  # room for a second state like x, where no tile holds a sample, or None
+    states,  # [n_steps // thin, samples, ...], contiguous, or None
+    bad,  # [samples, programs of a sample], int32 or int64, or None
+    numbers,  # the target's params, in T
     param_count,  # how many of them
     elements,  # of a sample
-    n_steps,
+    n_steps,  # how many
     thin,  # the states of every thin-th step are kept
     step_size: tl.float64,  # eta, where there are no h_rows
     temperature: tl.float64,  # where there are no t_rows
@@ -64,52 +64,36 @@ def chain_kernel(
     ids,  # [samples] int64 or None
     samples,  # how many
     pitch,  # accesses of TILE.UNIT elements in a sample
-    parts,  # noqa: ARG001
-    turns,  # noqa: ARG001
+    parts,  # tiles side by side in a sample
+    turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
-    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    strides,  # of each tensor of the layout, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's row of pyebm/_kinds.py
     NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
     SCHEDULE: tl.constexpr,  # whether coefficients change by step
     CLAMP: tl.constexpr,  # whether there is a clamp
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):
-    """All steps of a tile of samples. ``bad`` gets the first step after which an element of the
-    tile was not finite, or NEVER."""
+    """All steps of a tile of samples or, where there is a ``spare``, of one sample. ``bad`` gets
+    the first step after which an element was not finite, or NEVER."""
     rows = rows_of(samples, TILE)
     key = name_of((name, seeds, ids), rows)
-    at = place(tl.program_id(0), rows, pitch, TILE)
-    state = read(x, at, sizes, strides[0], TILE, T)
-    vectors = vectors_of(numbers, elements, at, KIND, TILE)
-    eta = (step_size, h_rows, h_sample, h_step)
-    heat = (temperature, t_rows, t_sample, t_step)
-    if not SCHEDULE:
-        h, c = coefficients(eta, heat, 0, rows, T)
-    if states is not None:
-        until = thin
-        kept = samples.to(tl.int64) * 0  # samples written before
-    if bad is not None:
-        found = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
-    for k in range(n_steps):
-        if SCHEDULE:
-            h, c = coefficients(eta, heat, k, rows, T)
-        given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
-        score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
-        state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
-        if states is not None:
-            until -= 1
-            if until == 0:
-                write(states + kept * (pitch.to(tl.int64) * TILE.UNIT), at, None, None, TILE, state)
-                until += thin
-                kept += samples
-        if bad is not None:
-            found = first_bad(found, state, k, at, TILE)
-    write(x, at, sizes, strides[0], TILE, state)
-    if bad is not None:
-        of_samples = tl.min(tl.reshape(found, (TILE.ROWS, TILE.COLS)), axis=1)
-        which = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
-        tl.store(bad + which * tl.num_programs(0) + tl.program_id(0), of_samples, mask=which < samples)
+    run = (n_steps, states, thin, bad)
+    target = (numbers, param_count, elements)
+    schedule = ((step_size, h_rows, h_sample, h_step), (temperature, t_rows, t_sample, t_step))
+    bounds = (low, high)
+    batch = (samples, pitch, sizes, strides[0])
+    if spare is None:
+        steps_in_registers(
+            x, run, target, schedule, bounds, key, rows, batch, KIND, NEVER, SCHEDULE, CLAMP, T, TILE
+        )
+    else:
+        pair = (x, spare)
+        span = (parts, turns)
+        steps_in_memory(
+            pair, run, target, schedule, bounds, key, rows, batch, span, KIND, NEVER, SCHEDULE, CLAMP, T, TILE
+        )
 
 
 def _strides(values: Tensor | None, per_step: bool | None) -> tuple[Tensor | None, int, int]:
@@ -153,22 +137,18 @@ def langevin_chain(args: LangevinChain) -> None:
     # A thread takes fewer elements than elsewhere: their state stays in registers, and a float64
     # takes two of those.
     most = 512 if x.dtype == torch.float64 else 1024
-    tiling = Tiling(x, most=most, turns=1, whole=coupled)
-    buffers, kernel = [x], chain_kernel
-    if tiling.long:
-        buffers, kernel = (
-            [x, torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)],
-            long_chain_kernel,
-        )
+    layout = Layout(x, most=most, turns=1, whole=coupled)
+    spare = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) if layout.long else None
     with launch.on(x.device):
         bad = None
         if steps.diverged is not None:
             kind = torch.int64 if steps.n_steps >= 2**31 else torch.int32
-            bad = torch.empty((tiling.samples, tiling.programs), dtype=kind, device=x.device)
+            bad = torch.empty((layout.samples, layout.programs), dtype=kind, device=x.device)
         h_rows, h_sample, h_step = _strides(steps.step_size_rows, steps.step_size_per_step)
         t_rows, t_sample, t_step = _strides(steps.temperature_rows, steps.temperature_per_step)
-        kernel[tiling.grid](
-            *buffers,
+        chain_kernel[layout.grid](
+            x,
+            spare,
             steps.states,
             bad,
             args.params,
@@ -194,10 +174,10 @@ def langevin_chain(args: LangevinChain) -> None:
             SCHEDULE=bool(h_step or t_step),
             CLAMP=steps.low is not None or steps.high is not None,
             T=launch.work_type(x.dtype),
-            **tiling.arguments,
+            **layout.arguments,
         )
-        if tiling.long and steps.n_steps % 2:
-            x.copy_(buffers[1])
+        if spare is not None and steps.n_steps % 2:
+            x.copy_(spare)  # the states alternate between the two: the last one lies here
         if bad is not None and steps.diverged is not None:
             first = bad.amin(1)
             steps.diverged.copy_(torch.where(first < steps.n_steps, first, -1))

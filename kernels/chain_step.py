@@ -1,11 +1,10 @@
-"""The step of a chain, shared by chains whose state is in registers (chain.py) and chains whose
-state is in memory (long_chain.py)."""
+"""One step of a chain, which both loops of chain_loops.py and the dense targets' finish take."""
 
 import triton
 import triton.language as tl
 
 from .normal import normals
-from .tile import clamped, inside_of, rounded
+from .tile import block_of, clamped, inside_of, rounded
 
 
 @triton.jit
@@ -69,3 +68,11 @@ def first_bad(before, state, k, at, TILE: tl.constexpr):
     return tl.where(
         tl.max(wrong.to(tl.int32), axis=1) != 0, tl.minimum(before, tl.cast(k, before.dtype)), before
     )
+
+
+@triton.jit
+def report(bad, found, samples, TILE: tl.constexpr):
+    """Write, for each sample of the tile, the first step that :func:`first_bad` found in a cell."""
+    of_samples = tl.min(tl.reshape(found, (TILE.ROWS, TILE.COLS)), axis=1)
+    sample = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
+    tl.store(bad + sample * tl.num_programs(0) + tl.program_id(0), of_samples, mask=sample < samples)

@@ -17,7 +17,7 @@ from .batch_mean import batch_mean
 from .coefficients import BLOCK, BLOCK_SIZE
 from .functions import quotient, root
 from .langevin import take_langevin_step
-from .layout import SIZES, Tiling
+from .layout import SIZES, Layout
 from .normal import normals
 from .sample_sums import SPAN, put_spans, sum_of_spans, sum_of_squares
 from .tile import name_of, place, read, rows_of, tiles
@@ -36,7 +36,7 @@ def norms_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program: 1
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):
@@ -53,12 +53,12 @@ def norms_kernel(
 @triton.jit(do_not_specialize=["parts", "samples"])
 def size_kernel(
     out,  # [samples] float64: the step sizes, or where NORMS [2, samples]: |z| and |g|
-    noise_sums,  # [samples, parts]
-    score_sums,  # [samples, parts]
-    parts,
-    factor: tl.float64,
+    noise_sums,  # [samples, parts], of |z|^2
+    score_sums,  # [samples, parts], of |g|^2
+    parts,  # spans of a sample
+    factor: tl.float64,  # of |z|^2 / |g|^2
     samples,  # how many
-    NORMS: tl.constexpr,
+    NORMS: tl.constexpr,  # whether the norms are wanted, not the step sizes
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < samples
@@ -77,9 +77,9 @@ def size_kernel(
 @triton.jit
 def common_size_kernel(
     out,  # [1] float64: the step size
-    z,  # [1], the mean of the norms
-    g,  # [1], the mean of the norms
-    factor: tl.float64,
+    z,  # [1] float64, the mean of |z|
+    g,  # [1] float64, the mean of |g|
+    factor: tl.float64,  # of |z|^2 / |g|^2
 ):
     first = tl.arange(0, 1)
     z_mean, g_mean = tl.load(z + first), tl.load(g + first)
@@ -93,18 +93,18 @@ def corrector_step(args: CorrectorStep) -> None:
     launch.check_noise(args.name, args.seeds, args.ids, x.shape[0])
     if not x.numel():
         return
-    tiling = Tiling(score, most=SPAN, span=True)
-    samples, spans = tiling.samples, tiling.programs
+    layout = Layout(score, most=SPAN, span=True)
+    samples, spans = layout.samples, layout.programs
     with launch.on(device):
         sums = torch.empty((2, samples, spans), dtype=launch.compute_dtype(x.dtype), device=device)
-        norms_kernel[tiling.grid](
+        norms_kernel[layout.grid](
             *sums.unbind(),
             score,
             args.name,
             args.seeds,
             args.ids,
             T=launch.work_type(x.dtype),
-            **tiling.arguments,
+            **layout.arguments,
         )
         grid = (triton.cdiv(samples, BLOCK),)
         shape = (2, samples) if args.together else (samples,)

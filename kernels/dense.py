@@ -23,7 +23,7 @@ from .coefficients import step_rows
 from .dense_blocks import Block
 from .dense_kernels import enter_kernel, finish_kernel, gather_kernel, product_kernel
 from .dense_parameters import Parameters, checked
-from .layout import Tiling, shape_of
+from .layout import Layout, shape_of
 
 _NEVER = 2**62
 _WORK = 64 << 20  # bytes of sums that a call holds at most, but always a block of samples
@@ -32,8 +32,8 @@ _PAD = 16  # rows in memory begin at multiples of so many numbers
 
 
 def block_of(kind: str, dtype: torch.dtype) -> tuple[Block, int]:
-    """(the largest block that registers hold without spilling, warps), whatever the number of
-    samples."""
+    """(the largest block that registers hold without spilling, warps). It does not depend on the
+    number of samples."""
     mixed, double = kind == "mixture", dtype == torch.float64
     if launch.amd():
         if double:
@@ -83,9 +83,9 @@ class Work:
         return [(first, min(self.room, samples - first)) for first in range(0, samples, self.room)]
 
     def enter(self, x: Tensor) -> None:
-        tiling = _tiling(x)
+        layout = _layout(x)
         kinds = {"KIND": self.p.kind, "T": launch.work_type(x.dtype)}
-        enter_kernel[tiling.grid](self.entered, x, self.p.vector, self.padded, **kinds, **tiling.arguments)
+        enter_kernel[layout.grid](self.entered, x, self.p.vector, self.padded, **kinds, **layout.arguments)
 
     def gather(self, samples: int) -> None:
         """Make the sums that the finish needs, for the samples that have entered."""
@@ -132,8 +132,8 @@ class Work:
         seeds: Tensor | None = None,
         ids: Tensor | None = None,
     ) -> None:
-        tiling = _tiling(x if out is None else out, x)
-        finish_kernel[tiling.grid](
+        layout = _layout(x if out is None else out, x)
+        finish_kernel[layout.grid](
             *(out, x, states, bad, self.entered, self.tops, self.sums, self.totals, self.means, self.weights),
             *(self.p.vector, self.shares, self.room, self.padded, *numbers),
             **(table or {"table": None, "count": 0, "stride": 0}),
@@ -148,12 +148,12 @@ class Work:
             NEVER=_NEVER,
             CLAMP=low is not None or high is not None,
             T=launch.work_type(x.dtype),
-            **tiling.arguments,
+            **layout.arguments,
         )
 
 
-def _tiling(*tensors: Tensor) -> Tiling:
-    return Tiling(*tensors, most=512 if tensors[0].dtype == torch.float64 else 1024, turns=1)
+def _layout(*tensors: Tensor) -> Layout:
+    return Layout(*tensors, most=512 if tensors[0].dtype == torch.float64 else 1024, turns=1)
 
 
 def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
@@ -186,7 +186,7 @@ def langevin_chain(args: LangevinChain) -> None:
             part = x.narrow(0, first, n)
             bad = None
             if steps.diverged is not None:
-                bad = torch.full((n, _tiling(part).programs), _NEVER, dtype=torch.int64, device=x.device)
+                bad = torch.full((n, _layout(part).programs), _NEVER, dtype=torch.int64, device=x.device)
             work.enter(part)
             of_samples = [
                 None if each is None else each.narrow(0, first, n) for each in (steps.seeds, steps.ids)

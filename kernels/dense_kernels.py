@@ -38,11 +38,11 @@ def enter_kernel(
     padded,  # a sample's elements, rounded up and divided by 16
     samples,  # how many
     pitch,  # accesses of TILE.UNIT elements in a sample
-    parts,  # noqa: ARG001
-    turns,  # noqa: ARG001
+    parts,  # noqa: ARG001  tiles side by side in a sample
+    turns,  # noqa: ARG001  tiles of a program, here 1
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
-    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    strides,  # of each tensor of the layout, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's name
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):
@@ -211,11 +211,11 @@ def finish_kernel(
     ids,  # [samples] int64 or None
     samples,  # how many
     pitch,  # accesses of TILE.UNIT elements in a sample
-    parts,  # noqa: ARG001
-    turns,  # noqa: ARG001
+    parts,  # noqa: ARG001  tiles side by side in a sample
+    turns,  # noqa: ARG001  tiles of a program, here 1
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
-    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    strides,  # of each tensor of the layout, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's name
     NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
     CLAMP: tl.constexpr,  # whether there is a clamp
     T: tl.constexpr,  # the type of the arithmetic

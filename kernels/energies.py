@@ -43,8 +43,8 @@ def energy_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program: 1, or where SUMS all of a sample
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
-    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    strides,  # of each tensor of the layout, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's row of pyebm/_kinds.py
     SUMS: tl.constexpr,  # the energy is made of sums over the sample
     LONG: tl.constexpr,  # such a sample takes more than one tile
     T: tl.constexpr,  # the type of the arithmetic
@@ -78,9 +78,9 @@ def energy_kernel(
 def add_energies(
     energy,  # [samples]
     partial,  # [samples, spans] float64
-    constant: tl.float64,
+    constant: tl.float64,  # added to every energy
     samples,  # how many
-    spans,
+    spans,  # of a sample
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     inside = at < samples

@@ -13,7 +13,7 @@ from pyebm._schemas import AffineStep, LangevinStep
 
 from . import launch
 from .coefficients import coefficient, own_coefficient, step_rows
-from .layout import SIZES, Tiling, shape_of
+from .layout import SIZES, Layout, shape_of
 from .normal import normals
 from .tile import clamped, name_of, place, read, rows_of, tiles, write
 
@@ -42,7 +42,7 @@ def step_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     LANGEVIN: tl.constexpr,  # a is 1
     CLAMP: tl.constexpr,  # whether there is a clamp
     CLIP: tl.constexpr,  # whether the score is clipped
@@ -94,8 +94,7 @@ def _step(
     numbers: tuple[float, float, float],
     rows: dict[str, Tensor | None],
 ) -> None:
-    """Take the step whose coefficients, a, b, c or (langevin) 1, eta, T, are these numbers, or
-    rows."""
+    """Take a step. The coefficients are numbers or rows: a, b and c, or (langevin) 1, eta and T."""
     out, x, options = args.out, args.out if args.x is None else args.x, args.options
     launch.check_noise(args.name, options.seeds, options.ids, out.shape[0])
     if not out.numel():
@@ -105,16 +104,16 @@ def _step(
     # precision comes with coefficients that change within a sample.
     apart = shape_of(out)[1] % 2 == 1 or (run > 0 and out.element_size() >= 4)
     crowded = apart and (options.mean is not None or options.mask is not None)
-    tiling = Tiling(out, options.mean, x, args.score, options.mask, most=launch.most_of(run, crowded))
+    layout = Layout(out, options.mean, x, args.score, options.mask, most=launch.most_of(run, crowded))
     with launch.on(out.device):
-        table = launch.Table(numbers, [*rows.values()], 3, out, run, tiling.tile.VEC)
+        table = launch.Table(numbers, [*rows.values()], 3, out, run, layout.tile.VEC)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=langevin)
         a, b, c = numbers
         if langevin:
             c = math.sqrt(2.0 * b * c)
         a, b, c = (launch.rounded(number, out.dtype) for number in (a, b, c))
-        step_kernel[tiling.grid](
+        step_kernel[layout.grid](
             out,
             options.mean,
             x,
@@ -135,7 +134,7 @@ def _step(
             T=launch.work_type(out.dtype),
             FINE=table.fine,
             **table.arguments,
-            **tiling.arguments,
+            **layout.arguments,
         )
 
 

@@ -24,7 +24,8 @@ FAST = {"num_warps": 4, "enable_fp_fusion": False}  # bits are promised
 
 
 def work_type(dtype: torch.dtype) -> tl.dtype:
-    """Half precisions are computed in float32 and rounded once, at the store."""
+    """The type of the arithmetic: half precisions are computed in float32, and rounded once, at the
+    store."""
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 

@@ -1,4 +1,4 @@
-"""The host's side of the tiles: :class:`Tiling` cuts the tensors of a call into tiles and makes the
+"""The host's side of the tiles: :class:`Layout` cuts the tensors of a call into tiles and makes the
 launch's arguments for them.
 
 A tile is ROWS samples by COLS cells, a cell being the VEC neighbouring elements of a sample that
@@ -47,7 +47,7 @@ class Tile(NamedTuple):
 SIZES = ["samples", "pitch", "parts", "turns", "count", "stride"]
 
 
-class Tiling:
+class Layout:
     """The tiles of ``out`` and of the tensors that go with it element by element; a launch takes
     ``grid`` and ``arguments``."""
 
@@ -59,10 +59,12 @@ class Tiling:
         turns: int = TURNS,
         whole: bool = False,
         span: bool = False,
+        rows: int | None = None,
     ) -> None:
         """most: elements of a tile, at most. turns: tiles of a program, at most. whole: one program
         takes a whole sample, in one tile where it fits. span: a tile is a whole sample or, of a
-        longer one, ``most`` elements, and a program takes one."""
+        longer one, ``most`` elements, and a program takes one. rows: a program takes so many whole
+        samples, tile by tile."""
         samples, elements = shape_of(out)
         self.samples = samples
         # A cell of half precision is 16 bytes, unless a sample's end would cut it and waste half.
@@ -72,7 +74,10 @@ class Tiling:
         # A sample's last tile is padded. Narrower tiles waste less, but a tile's row should still
         # fill a few cache lines.
         everything = triton.next_power_of_2(max(cells, 1))
-        if span:
+        whole = whole or rows is not None
+        if rows is not None:
+            widths = [min(everything, max(limit // rows, 1))]
+        elif span:
             widths, turns = [min(everything, limit)], 1
         elif whole and everything * vec <= MOST:
             widths = [everything]
@@ -87,13 +92,14 @@ class Tiling:
         )
         # Small samples share a tile. A large sample has tiles of its own, and narrow tiles have
         # fewer warps.
-        rows = limit // cols if everything <= limit else 1
+        if rows is None:
+            rows = limit // cols if everything <= limit else 1
         parts = -(-cells // cols)  # tiles side by side in a sample
         turns = parts if whole else -(-parts // -(-parts // turns))
         self.long = whole and parts > 1
         self.programs = -(-parts // turns)  # side by side in a sample
         self.blocks = -(-samples // rows)
-        # Grid dimensions y and z hold 16 bits: samples take both.
+        # A grid's dimensions y and z hold 16 bits each, so the blocks of samples take both.
         self.grid = (self.programs, min(self.blocks, _MAX_GRID_Y), -(-self.blocks // _MAX_GRID_Y))
 
         tensors = (out, *others)
@@ -114,7 +120,7 @@ class Tiling:
             "sizes": sizes,
             "strides": strides,
             "TILE": self.tile,
-            # A thread of a span has one cell: its lanes' sums take registers too.
+            # A thread of a span takes one cell only: the sums of its lanes need registers too.
             "num_warps": min(max(1, (2 if span else 1) * WARPS * rows * cols // limit), 32),
             "enable_fp_fusion": False,  # bits are promised
         }

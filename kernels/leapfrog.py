@@ -10,7 +10,7 @@ from pyebm._schemas import Leapfrog
 
 from . import launch
 from .coefficients import coefficient
-from .layout import SIZES, Tiling, shape_of
+from .layout import SIZES, Layout, shape_of
 from .tile import place, read, rounded, rows_of, tiles, write
 
 
@@ -39,7 +39,7 @@ def leapfrog_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):
@@ -66,9 +66,9 @@ def leapfrog(args: Leapfrog) -> None:
         return
     from_x, from_p = x if args.from_x is None else args.from_x, p if args.from_p is None else args.from_p
     apart = shape_of(x)[1] % 2 == 1  # elements that move one at a time crowd the registers
-    tiling = Tiling(x, p, args.score, from_x, from_p, most=launch.most_of(0, apart))
+    layout = Layout(x, p, args.score, from_x, from_p, most=launch.most_of(0, apart))
     with launch.on(x.device):
-        leapfrog_kernel[tiling.grid](
+        leapfrog_kernel[layout.grid](
             x,
             p,
             args.score,
@@ -77,5 +77,5 @@ def leapfrog(args: Leapfrog) -> None:
             args.step_size,
             **launch.rows_arguments("step_size", args.step_size_rows),
             T=launch.work_type(x.dtype),
-            **tiling.arguments,
+            **layout.arguments,
         )

@@ -85,7 +85,7 @@ def loss_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     REDUCE: tl.constexpr,  # 0, 1 or 2: see below
     FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
     T: tl.constexpr,  # the type of the arithmetic
@@ -182,7 +182,7 @@ def grad_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     REDUCE: tl.constexpr,  # 0: the loss was elementwise
     FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
     T: tl.constexpr,  # the type of the arithmetic
@@ -220,7 +220,7 @@ def scale_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):

@@ -22,7 +22,7 @@ from pyebm._schemas import DenoisingGrad, DenoisingLoss, LossTerms
 from . import launch
 from .batch_sums import BLOCK, add_samples, add_tiles
 from .coefficients import loss_rows
-from .layout import Tiling
+from .layout import Layout
 from .loss_kernels import grad_kernel, loss_kernel, scale_kernel
 
 _NONE, _SAMPLE, _MEAN, _BATCHMEAN = 0, 1, 3, 4  # pyebm._schemas.REDUCTIONS
@@ -82,8 +82,8 @@ class _Loss:
             **table.arguments,
         }
 
-    def tiling(self, grad: Tensor | None, elementwise: Tensor | None) -> Tiling:
-        return Tiling(
+    def layout(self, grad: Tensor | None, elementwise: Tensor | None) -> Layout:
+        return Layout(
             self.pred,
             self.operands["z"],
             self.operands["x0"],
@@ -100,24 +100,24 @@ def denoising_loss(args: DenoisingLoss) -> None:
     if not pred.numel():
         loss.fill_(0.0 if call.divisor else float("nan"))
         return
-    tiling = call.tiling(grad, loss if reduction == _NONE else None)
+    layout = call.layout(grad, loss if reduction == _NONE else None)
     with launch.on(pred.device):
-        arguments = {**call.arguments(tiling.tile.VEC), **tiling.arguments}
+        arguments = {**call.arguments(layout.tile.VEC), **layout.arguments}
         weight = 1.0 if arguments["table"] is not None else call.weight
         number = launch.rounded(call.weight, pred.dtype)
         if reduction == _NONE:
-            loss_kernel[tiling.grid](loss, grad, weight=number, REDUCE=0, **arguments)
+            loss_kernel[layout.grid](loss, grad, weight=number, REDUCE=0, **arguments)
         elif reduction == _SAMPLE:
-            partial = torch.empty((tiling.samples, tiling.programs), dtype=torch.float64, device=pred.device)
-            loss_kernel[tiling.grid](partial, grad, weight=number, REDUCE=1, **arguments)
-            cols = triton.next_power_of_2(min(tiling.programs, BLOCK))
-            grid = (triton.cdiv(tiling.samples, BLOCK // cols),)
+            partial = torch.empty((layout.samples, layout.programs), dtype=torch.float64, device=pred.device)
+            loss_kernel[layout.grid](partial, grad, weight=number, REDUCE=1, **arguments)
+            cols = triton.next_power_of_2(min(layout.programs, BLOCK))
+            grid = (triton.cdiv(layout.samples, BLOCK // cols),)
             add_samples[grid](
                 loss, partial, weight, *partial.shape, ROWS=BLOCK // cols, COLS=cols, **launch.FAST
             )
         else:
-            partial = torch.empty(tiling.blocks * tiling.programs, dtype=torch.float64, device=pred.device)
-            loss_kernel[tiling.grid](partial, grad, weight=number, REDUCE=2, **arguments)
+            partial = torch.empty(layout.blocks * layout.programs, dtype=torch.float64, device=pred.device)
+            loss_kernel[layout.grid](partial, grad, weight=number, REDUCE=2, **arguments)
             add_tiles[(1,)](loss, partial, weight, call.divisor, partial.numel(), BLOCK=BLOCK, **launch.FAST)
 
 
@@ -127,11 +127,11 @@ def denoising_grad(args: DenoisingGrad) -> None:
     call = _Loss(pred, args.terms)
     if not pred.numel():
         return
-    tiling = call.tiling(grad, grad_output if reduction == _NONE else None)
+    layout = call.layout(grad, grad_output if reduction == _NONE else None)
     with launch.on(pred.device):
         above, per_sample = _above(grad_output, reduction == _NONE)
-        arguments = {**call.arguments(tiling.tile.VEC), **tiling.arguments}
-        grad_kernel[tiling.grid](grad, above, per_sample, REDUCE=int(reduction != _NONE), **arguments)
+        arguments = {**call.arguments(layout.tile.VEC), **layout.arguments}
+        grad_kernel[layout.grid](grad, above, per_sample, REDUCE=int(reduction != _NONE), **arguments)
 
 
 def _above(grad_output: Tensor, elementwise: bool = False) -> tuple[Tensor, int]:
@@ -146,8 +146,8 @@ def _above(grad_output: Tensor, elementwise: bool = False) -> tuple[Tensor, int]
 def scale_(grad: Tensor, grad_output: Tensor) -> None:
     if not grad.numel():
         return
-    tiling = Tiling(grad)
+    layout = Layout(grad)
     with launch.on(grad.device):
-        scale_kernel[tiling.grid](
-            grad, *_above(grad_output), T=launch.work_type(grad.dtype), **tiling.arguments
+        scale_kernel[layout.grid](
+            grad, *_above(grad_output), T=launch.work_type(grad.dtype), **layout.arguments
         )

@@ -15,7 +15,7 @@ from . import launch
 from .batch_mean import batch_mean
 from .coefficients import BLOCK, BLOCK_SIZE, coefficient, value_of
 from .functions import exponential, quotient, root
-from .layout import SIZES, Tiling, shape_of
+from .layout import SIZES, Layout, shape_of
 from .normal import first_uniform
 from .sample_sums import SPAN, put_spans, sum_of_spans, sum_of_squares
 from .tile import name_of, place, read, rows_of, tiles, write
@@ -38,13 +38,13 @@ def squares_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program: 1
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     MALA: tl.constexpr,  # else HMC
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):
-    """MALA's are |y - x - eta s(x)|^2 and |x - y - eta s(y)|^2, HMC's |p - eps/2 s(x)|^2 and
-    |p' + eps/2 s(y)|^2."""
+    """Sum the squares of each span: for MALA |y - x - eta s(x)|^2 and |x - y - eta s(y)|^2, for HMC
+    |p - eps/2 s(x)|^2 and |p' + eps/2 s(y)|^2."""
     rows = rows_of(samples, TILE)
     kappa = coefficient(step, (step_rows, count, stride), 0, rows, T)
     begin, end = tiles(rows, parts, turns, TILE)
@@ -64,7 +64,7 @@ def squares_kernel(
 
 @triton.jit
 def _accepts(alpha, uniform):
-    """Whether log u < alpha: csrc/common/metropolis.h."""
+    """Whether log u < alpha, by the operations of csrc/common/metropolis.h."""
     surely = alpha > uniform - 1.0
     never = uniform * (1.0 - alpha) >= 1.0
     return surely | ((never == 0) & (uniform < exponential(alpha)))
@@ -72,18 +72,18 @@ def _accepts(alpha, uniform):
 
 @triton.jit(do_not_specialize=["parts", "per_sample", "samples"])
 def decide_kernel(
-    energy,  # [samples] float64, like log_alpha
-    accepted,  # [samples] int64
-    accept,  # [samples] bool
-    log_alpha,
-    first_sums,  # [samples, parts]
-    second_sums,  # [samples, parts]
-    parts,
-    proposal_energy,  # [samples]
-    scale: tl.float64,  # where there are no rows
+    energy,  # [samples] float64, in place
+    accepted,  # [samples] int64, in place: how many proposals were accepted so far
+    accept,  # [samples] bool, whether this one is
+    log_alpha,  # [samples] float64
+    first_sums,  # [samples, parts], of the squares at the sample
+    second_sums,  # [samples, parts], of the squares at the proposal
+    parts,  # spans of a sample
+    proposal_energy,  # [samples], of any floating dtype
+    scale: tl.float64,  # the divisor of the squares' difference, where there are no rows
     scale_rows,  # [1] or [samples], or None
     per_sample,  # 1: there is more than one scale
-    temperature: tl.float64,
+    temperature: tl.float64,  # the divisor of the energies' difference
     name,  # [4] int64: seed, first_sample, step, stream
     seeds,  # [samples] int64 or None
     ids,  # [samples] int64 or None
@@ -111,17 +111,17 @@ def decide_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def take_kernel(
-    x,  # [samples, ...], like the next three
-    score,
-    proposal,
-    proposal_score,
+    x,  # [samples, ...], in place
+    score,  # [samples, ...], in place
+    proposal,  # [samples, ...]
+    proposal_score,  # [samples, ...]
     accept,  # [samples] bool
     samples,  # how many
     pitch,  # accesses of TILE.UNIT elements in a sample
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
 ):
@@ -141,16 +141,16 @@ def _squares(args: Metropolis) -> Tensor:
         return torch.zeros((2, x.shape[0], 1), dtype=dtype, device=x.device)
     before, after = (x, args.proposal) if args.first is None else (args.first, args.last)
     operands = (args.score, args.proposal_score, before, after)
-    tiling = Tiling(*operands, most=SPAN, span=True)
-    sums = torch.empty((2, tiling.samples, tiling.programs), dtype=dtype, device=x.device)
-    squares_kernel[tiling.grid](
+    layout = Layout(*operands, most=SPAN, span=True)
+    sums = torch.empty((2, layout.samples, layout.programs), dtype=dtype, device=x.device)
+    squares_kernel[layout.grid](
         *sums.unbind(),
         *operands,
         args.step,
         **launch.rows_arguments("step", args.step_rows),
         MALA=args.first is None,
         T=launch.work_type(x.dtype),
-        **tiling.arguments,
+        **layout.arguments,
     )
     return sums
 
@@ -185,15 +185,15 @@ def metropolis(args: Metropolis) -> None:
         )
         if x.numel():
             apart = shape_of(x)[1] % 2 == 1  # elements that move one at a time crowd the registers
-            tiling = Tiling(x, score, proposal, proposal_score, most=launch.most_of(0, apart))
-            take_kernel[tiling.grid](
+            layout = Layout(x, score, proposal, proposal_score, most=launch.most_of(0, apart))
+            take_kernel[layout.grid](
                 x,
                 score,
                 proposal,
                 proposal_score,
                 args.accept,
                 T=launch.work_type(x.dtype),
-                **tiling.arguments,
+                **layout.arguments,
             )
 
 
@@ -217,18 +217,18 @@ def probability_kernel(
 
 @triton.jit(do_not_specialize=["samples"])
 def average_kernel(
-    step_size,  # [samples] float64, like the next four
-    log_average,
-    gap,
-    log_alpha,
-    middle,
-    steps,  # [], those taken so far
-    acceptance,  # [1], of all chains together, or None: each has its own
-    warmup: tl.float64,
-    target: tl.float64,
+    step_size,  # [samples] float64, the next step's
+    log_average,  # [samples] float64, in place: the average log of the step sizes
+    gap,  # [samples] float64, in place: the average of target - acceptance
+    log_alpha,  # [samples] float64, of the proposal that was tested
+    middle,  # [samples] float64, the log step size that a gap of 0 gives
+    steps,  # [1] float64, the steps taken so far
+    acceptance,  # [1] float64, of all chains together, or None: each has its own
+    warmup: tl.float64,  # the number of steps that adapt
+    target: tl.float64,  # the acceptance that is wanted
     samples,  # how many
 ):
-    """csrc/common/metropolis.h DualAveraging."""
+    """A step of dual averaging, by the operations of csrc/common/metropolis.h."""
     at = tl.program_id(0).to(tl.int64) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     one = tl.full([BLOCK_SIZE], 1.0, tl.float64)
     m = one * tl.load(steps) + 1.0
@@ -255,7 +255,7 @@ def average_kernel(
 
 
 @triton.jit
-def count_kernel(steps):  # []
+def count_kernel(steps):  # [1] float64, in place
     tl.store(steps, tl.load(steps) + 1.0)
 
 

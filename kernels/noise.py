@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import launch
-from .layout import SIZES, Tiling
+from .layout import SIZES, Layout
 from .normal import normals, uniforms
 from .tile import name_of, place, rows_of, tiles, write
 
@@ -23,7 +23,7 @@ def noise_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     UNIFORM: tl.constexpr,  # uniforms, not normals
     TILE: tl.constexpr,  # layout.Tile
 ):
@@ -43,9 +43,9 @@ def _fill(out: Tensor, name: Tensor, seeds: Tensor | None, ids: Tensor | None, u
     launch.check_noise(name, seeds, ids, out.shape[0])
     if not out.numel():
         return
-    tiling = Tiling(out)
+    layout = Layout(out)
     with launch.on(out.device):
-        noise_kernel[tiling.grid](out, name, seeds, ids, UNIFORM=uniform, **tiling.arguments)
+        noise_kernel[layout.grid](out, name, seeds, ids, UNIFORM=uniform, **layout.arguments)
 
 
 def normal_(out: Tensor, name: Tensor, seeds: Tensor | None = None, ids: Tensor | None = None) -> None:

@@ -54,8 +54,8 @@ def box_muller(radius, angle):
     sin, cos = a * _horner(y, _SIN, 4), _horner(y, _COS, 4)
     turned = angle + 0x20000000
     swap = (turned & 0x40000000) != 0
-    # The quadrant's sign, common to both, goes to the radius; what remains of the turn is (c, s) or
-    # (-s, c).
+    # The quadrant's sign is common to both normals, so it goes to the radius; the rest of the turn
+    # is (c, s) or (-s, c).
     r = (r.to(tl.uint32, bitcast=True) ^ (turned & 0x80000000)).to(tl.float32, bitcast=True)
     return r * tl.where(swap, -sin, cos), r * tl.where(swap, cos, sin)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import launch
 from .coefficients import coefficient, own_coefficient, step_rows
-from .layout import SIZES, Tiling
+from .layout import SIZES, Layout
 from .normal import normals
 from .tile import name_of, place, read, rows_of, tiles, write
 
@@ -30,7 +30,7 @@ def perturb_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     FINE: tl.constexpr,  # coefficients.BY_CELL, BY_ELEMENT, or 0
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
@@ -68,12 +68,12 @@ def perturb(
     if not x.numel():
         return
     run = launch.run_of("perturb", {"alpha": alpha_rows, "sigma": sigma_rows}, x)
-    tiling = Tiling(out, x, most=launch.most_of(run))
+    layout = Layout(out, x, most=launch.most_of(run))
     with launch.on(x.device):
-        table = launch.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x, run, tiling.tile.VEC)
+        table = launch.Table((alpha, sigma, 0.0), (alpha_rows, sigma_rows, None), 3, x, run, layout.tile.VEC)
         if table.tensor is not None:
             table.fill(step_rows, LANGEVIN=False)
-        perturb_kernel[tiling.grid](
+        perturb_kernel[layout.grid](
             out,
             x,
             launch.rounded(alpha, x.dtype),
@@ -84,5 +84,5 @@ def perturb(
             T=launch.work_type(x.dtype),
             FINE=table.fine,
             **table.arguments,
-            **tiling.arguments,
+            **layout.arguments,
         )

@@ -1,10 +1,10 @@
-"""Sums over a sample in a fixed order. A target's are those of csrc/common/targets.h: element i is
-added to lane i mod 32, one after the other; then the upper half of the lanes is added to the lower
-half, until one lane is left. A sample is one tile, or comes tile by tile: then the lanes carry over
-from tile to tile.
+"""Sums over a sample in a fixed order. A target's sum has the order of csrc/common/targets.h:
+element i is added to lane i mod 32, one after the other; then the upper half of the lanes is added
+to the lower half, until one lane is left. A sample is one tile, or comes tile by tile: then the
+lanes carry over from tile to tile.
 
-A norm's are those of the CPU's losses: spans of 1024 elements in 16 lanes, which are added one by
-one, and then the spans, in float64.
+A norm's sum has the order of the CPU's losses: a span of 1024 elements is added up in 16 lanes, the
+lanes are added one by one, and the spans' sums in float64.
 """
 
 import triton

@@ -77,7 +77,7 @@ def _turn(cosines, params, elements, KIND: tl.constexpr):
 
 @triton.jit
 def _sine_and_cosine(x, params, KIND: tl.constexpr):
-    """Ackley's, of c x."""
+    """The sine and the cosine of c x, for Ackley."""
     _, _, turns, _ = unpacked(params, KIND)
     return sine_cosine(turns * x)
 

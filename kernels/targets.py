@@ -16,7 +16,7 @@ from pyebm._schemas import TargetEnergy
 from . import dense, dense_parameters, launch
 from .coefficients import BLOCK
 from .energies import add_energies, energy_kernel
-from .layout import ELEMENTS, SIZES, Tiling, shape_of
+from .layout import ELEMENTS, SIZES, Layout, shape_of
 from .sample_sums import SPAN
 from .scores import given_by_tile, given_in_memory, numbers_in_memory, score_of, vectors_of
 from .tile import place, read, rows_of, tiles, write
@@ -34,8 +34,8 @@ def score_kernel(
     parts,  # tiles side by side in a sample
     turns,  # tiles of a program
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
-    KIND: tl.constexpr,  # the target's place in _schemas.TARGETS
+    strides,  # of each tensor of the layout, in order; None where contiguous
+    KIND: tl.constexpr,  # the target's row of pyebm/_kinds.py
     LONG: tl.constexpr,  # a sample takes more than one tile
     T: tl.constexpr,  # the type of the arithmetic
     TILE: tl.constexpr,  # layout.Tile
@@ -79,10 +79,10 @@ def target_score(out: Tensor, x: Tensor, target: int, params: Tensor) -> None:
         dense.target_score(out, x, target, params)
         return
     count, elements, coupled = checked("target_score", x, target, params)
-    tiling = Tiling(out, x, most=ELEMENTS // 2, whole=coupled)
-    kind = {"KIND": KINDS[TARGETS[target]], "LONG": tiling.long, "T": launch.work_type(x.dtype)}
+    layout = Layout(out, x, most=ELEMENTS // 2, whole=coupled)
+    kind = {"KIND": KINDS[TARGETS[target]], "LONG": layout.long, "T": launch.work_type(x.dtype)}
     with launch.on(x.device):
-        score_kernel[tiling.grid](out, x, params, count, elements, **kind, **tiling.arguments)
+        score_kernel[layout.grid](out, x, params, count, elements, **kind, **layout.arguments)
 
 
 @entry(TargetEnergy)
@@ -95,10 +95,10 @@ def target_energy(args: TargetEnergy) -> None:
         args.energy.fill_(args.constant)
         return
     of_sums = kind.coupled and kind.name != "rosenbrock"  # whose energy is a sum over the elements
-    tiling = Tiling(x, most=ELEMENTS // 2, whole=True) if of_sums else Tiling(x, most=SPAN, span=True)
+    layout = Layout(x, most=ELEMENTS // 2, whole=True) if of_sums else Layout(x, most=SPAN, span=True)
     with launch.on(x.device):
-        partial = torch.empty((tiling.samples, tiling.programs), dtype=torch.float64, device=x.device)
-        energy_kernel[tiling.grid](
+        partial = torch.empty((layout.samples, layout.programs), dtype=torch.float64, device=x.device)
+        energy_kernel[layout.grid](
             partial,
             x,
             params,
@@ -106,9 +106,9 @@ def target_energy(args: TargetEnergy) -> None:
             shape_of(x)[1],
             KIND=kind,
             SUMS=of_sums,
-            LONG=tiling.long,
+            LONG=layout.long,
             T=launch.work_type(x.dtype),
-            **tiling.arguments,
+            **layout.arguments,
         )
-        grid = (triton.cdiv(tiling.samples, BLOCK),)
+        grid = (triton.cdiv(layout.samples, BLOCK),)
         add_energies[grid](args.energy, partial, args.constant, *partial.shape, **launch.FAST)

@@ -35,7 +35,7 @@ def rows_of(samples, TILE: tl.constexpr):
 
 @triton.jit
 def place(tile, rows, pitch, TILE: tl.constexpr):
-    """Where tile number ``tile`` of these samples lies: (cell, start, offset, room, row), for
+    """The place of tile number ``tile`` of these samples: (cell, start, offset, room, row), for
     :func:`read` and :func:`write`.
 
     ``cell``: (N,) counted within a sample. ``start`` (int64) + ``offset`` (int32 (N,)): where the
@@ -47,7 +47,7 @@ def place(tile, rows, pitch, TILE: tl.constexpr):
     if TILE.ROWS > 1:
         column = at % TILE.COLS
     first_cell = tl.cast(tile, tl.int64) * TILE.COLS
-    # Lengths are products here, so that the compiler knows what divides them.
+    # Lengths are products here, so that the compiler knows which numbers divide them.
     if TILE.UNIT == TILE.VEC:
         left = tl.minimum(pitch.to(tl.int64) - first_cell, TILE.COLS).to(tl.int32) * TILE.VEC
     else:
@@ -77,7 +77,7 @@ def inside_of(at, TILE: tl.constexpr):
 
 @triton.jit
 def clamped(x, low, high):
-    """NaN stays NaN: neither comparison holds for it."""
+    """x clamped to [low, high]. NaN stays NaN: neither comparison holds for it."""
     x = tl.where(x < low, low, x)
     return tl.where(x > high, high, x)
 
@@ -112,8 +112,8 @@ def _decoded(number):
 
 @triton.jit
 def _offset(rest, within, row, sizes, strides, TILE: tl.constexpr):
-    """Where element ``within`` of run ``rest`` of a sample lies in a tensor with these strides
-    (layout.py), int64."""
+    """The offset, int64, of element ``within`` of run ``rest`` of a sample, in a tensor with these
+    strides (layout.py)."""
     offset = row * _decoded(strides[0])
     if TILE.UNIT > 1:
         offset = offset * TILE.UNIT

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import string
 import types
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -166,7 +167,7 @@ class Op:
 
     @functools.cached_property
     def schema(self) -> str:
-        written = iter("abcdefgh")
+        written = iter(string.ascii_lowercase)
         return f"({', '.join(_declared(argument, written) for argument in self.arguments)}) -> ()"
 
     def flat(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -187,7 +188,7 @@ def entry(record: Callable[..., R]) -> Callable[[Callable[[R], None]], Callable[
     def decorate(implementation: Callable[[R], None]) -> Callable[..., None]:
         @functools.wraps(implementation)
         def op(*args: Any, **kwargs: Any) -> None:
-            implementation(_held(record, fields, args, kwargs))
+            implementation(_filled(record, fields, args, kwargs))
 
         return op
 
@@ -209,13 +210,13 @@ def _fields(record: Any) -> tuple[_Field, ...]:
     return tuple(found)
 
 
-def _held(
+def _filled(
     record: Callable[..., R], fields: tuple[_Field, ...], args: Sequence[Any], kwargs: dict[str, Any]
 ) -> R:
     values, at = {}, 0
     for name, inner, inner_fields, count in fields:
         if inner is not None:
-            values[name] = _held(inner, inner_fields, args[at : at + count], kwargs)
+            values[name] = _filled(inner, inner_fields, args[at : at + count], kwargs)
         elif at < len(args):
             values[name] = args[at]
         elif name in kwargs:

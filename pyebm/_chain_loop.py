@@ -36,9 +36,9 @@ def chain_loop(
     for k, at_step in enumerate(noise._walk(n_steps, x)):
         score = target.score(out, backend=backend)
         limits = {"clamp": clamp, "score_clip": score_clip, "mask": mask}
-        made = langevin_step(out, score, eta.at(k), at_step, temperature=t.at(k), backend=backend, **limits)  # type: ignore[arg-type]
-        assert isinstance(made, Tensor)
-        out = made
+        after = langevin_step(out, score, eta.at(k), at_step, temperature=t.at(k), backend=backend, **limits)  # type: ignore[arg-type]
+        assert isinstance(after, Tensor)
+        out = after
         if thin is not None and (k + 1) % thin == 0:
             kept.append(out)
         if return_diverged:

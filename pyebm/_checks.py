@@ -68,7 +68,7 @@ def coefficient(
     """
     if isinstance(value, Tensor):
         rows = rows_for(op, name, value, x)
-        # Without elements the number is 1, since NaN would spoil their sum, which is 0.
+        # An empty batch has no values, so the number is used: 1, since NaN would make its sum NaN.
         return (math.nan if rows.numel() else 1.0), rows
     if type(value) is float and low < value < math.inf and not is_dynamo_compiling():
         return value, None

@@ -41,8 +41,8 @@ def by_samples(
             if not composed:
                 check_plain(function.__name__, name, x)
             return function(*args, **kwargs)
-        made: _R = _sharded(function, name, x, args, kwargs)
-        return made
+        value: _R = _sharded(function, name, x, args, kwargs)
+        return value
 
     return call
 
@@ -87,20 +87,20 @@ class _Shard:
 
     def arguments(self, given: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments for this rank's samples."""
-        made = dict(given)
+        own = dict(given)
         for name, value in given.items():
             if name == self.name:
-                made[name] = self.local
+                own[name] = self.local
             elif isinstance(value, Noise):
-                made[name] = self._noise(value)
+                own[name] = self._noise(value)
             elif isinstance(value, Tensor):
                 by_step = "n_steps" in given and name != "mask"
-                made[name] = (
+                own[name] = (
                     self._schedule(name, value, given["n_steps"]) if by_step else self._part(name, value)
                 )
             elif isinstance(value, nn.Module) and not _is_constant(value, given):
                 self._check_frozen(name, value)
-        return made
+        return own
 
     def _noise(self, noise: Noise) -> Noise:
         first, end = self.first, self.first + self.count
@@ -163,27 +163,27 @@ class _Shard:
                 " part of it"
             )
 
-    def results(self, made: Any, arguments: dict[str, Any]) -> Any:
+    def results(self, result: Any, arguments: dict[str, Any]) -> Any:
         """The function's result for this rank's samples, as this rank's part of a DTensor."""
-        if isinstance(made, tuple):
-            return tuple(self.results(one, arguments) for one in made)
-        return self.x if made is self.local else self._whole(made, arguments.get("reduction", "none"))
+        if isinstance(result, tuple):
+            return tuple(self.results(one, arguments) for one in result)
+        return self.x if result is self.local else self._whole(result, arguments.get("reduction", "none"))
 
-    def _whole(self, made: Tensor, reduction: str) -> Any:
+    def _whole(self, result: Tensor, reduction: str) -> Any:
         from torch.distributed.tensor import DTensor, Shard
 
         if reduction in ("sum", "mean", "batchmean"):
             # The mean of the whole is made from the shards' means, exactly for 2, 4, 8, ... equal
             # shards.
             if reduction != "sum" and self.batch:
-                made = made * (self.count / self.batch) if self.count else made.nan_to_num(0.0)
-            return DTensor.from_local(made, self.mesh, self.summed)
-        samples = 1 if made.dim() > self.x.dim() else 0  # a chain's kept states come first
-        shape = torch.Size((*made.shape[:samples], self.batch, *made.shape[samples + 1 :]))
-        as_x = shape == self.x.shape and made.stride() == self.local.stride()
+                result = result * (self.count / self.batch) if self.count else result.nan_to_num(0.0)
+            return DTensor.from_local(result, self.mesh, self.summed)
+        samples = 1 if result.dim() > self.x.dim() else 0  # a chain's kept states come first
+        shape = torch.Size((*result.shape[:samples], self.batch, *result.shape[samples + 1 :]))
+        as_x = shape == self.x.shape and result.stride() == self.local.stride()
         stride = self.x.stride() if as_x else torch.empty(shape, device="meta").stride()
         placements = [Shard(samples) if p.is_shard() else p for p in self.placements]
-        return DTensor.from_local(made, self.mesh, placements, shape=shape, stride=stride)
+        return DTensor.from_local(result, self.mesh, placements, shape=shape, stride=stride)
 
 
 def _is_constant(target: Any, given: dict[str, Any]) -> bool:

@@ -205,8 +205,8 @@ class _Checks:
             by_step = bool(self._value(f"{argument.label}_per_step"))
             expected = self._value("n_steps") if by_step else batch
             if not flat or (_differ(count, 1) and _differ(count, expected)):
-                of = "steps" if by_step else "samples"
-                self._wrong(argument, shape, f"must have one value, or one for each of {expected} {of}")
+                rows = "steps" if by_step else "samples"
+                self._wrong(argument, shape, f"must have one value, or one for each of {expected} {rows}")
         elif wanted is Shape.ABOVE_ROWS:
             if _differ(count, 1) and (not flat or _differ(count, batch)):
                 self._wrong(argument, shape, f"must have one value, or one for each of {batch} samples")
@@ -234,11 +234,11 @@ class _Checks:
                 count = reach(tensor) + 1
             end = begin + count * tensor.itemsize
             if end > begin:
-                held = tensor.untyped_storage().nbytes()
-                if not begin or tensor.storage_offset() * tensor.itemsize + end - begin > held:
+                available = tensor.untyped_storage().nbytes()
+                if not begin or tensor.storage_offset() * tensor.itemsize + end - begin > available:
                     self._fail(
                         f"{argument.label}'s",
-                        f"storage must hold its {tensor.numel()} elements, got {held} bytes",
+                        f"storage must hold its {tensor.numel()} elements, got {available} bytes",
                     )
                 if argument.written and not tensor.is_contiguous() and overlaps_itself(tensor):
                     strides = tuple(tensor.stride())

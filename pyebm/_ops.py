@@ -80,6 +80,7 @@ _OPS_OF_CUDA = (
     *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
     *("denoising_loss", "denoising_grad", "scale_", "leapfrog"),
     *("metropolis", "dual_averaging", "corrector_step", "target_energy"),
+    *("network_score", "network_chain"),
 )
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"
@@ -241,6 +242,11 @@ def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:
     if x.is_meta and (backend is None or backend in backends()):
         return _REGISTERED  # on meta tensors the fakes run, which compute nothing
     raise _unavailable(backend, x.device)
+
+
+def has(op: str, x: Tensor) -> bool:
+    """Whether a call that names no backend has this op on x's device."""
+    return x.is_cpu or x.is_meta or (x.is_cuda and op in _OPS_OF_CUDA)
 
 
 def on_host(backend: str | None, x: Tensor) -> bool:

@@ -67,5 +67,5 @@ class Parts:
 
 def local(rows: Tensor) -> Tensor:
     """The rows that are here, of a DTensor; all of another tensor. They share their memory."""
-    made: Any = rows
-    return made.to_local() if is_dtensor(rows) else rows
+    sharded: Any = rows
+    return sharded.to_local() if is_dtensor(rows) else rows

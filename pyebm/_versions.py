@@ -1,4 +1,4 @@
-"""What to say in a bug report."""
+"""The facts that a bug report needs: versions, machine, backends."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from ._clamps import Clamp, by_element, element_bounds
 from ._composed.coefficients import require
 from ._derivatives import BySample, launched, only_batched, wanted
 from ._dtensor import by_samples
+from ._memory import copy_of
 from ._modes import in_mode
 from ._options import checked_count, checked_flag
 from ._step_options import step_options
@@ -157,7 +158,7 @@ def _chain(
         element_bounds(_OP, clamp, x)  # checks the bounds before the first step
     options = step_options(_OP, x, None if clamps else clamp, score_clip, mask)
     name, seeds, ids = named(_OP, noise, x)
-    # Not under torch.compile, where the check would be a guard on the step.
+    # The check is left out under torch.compile, where it would be a guard on the step.
     if not torch.compiler.is_compiling() and noise.step + n_steps > 2**32:
         raise ValueError(f"{_OP}: steps must stay below 2**32, got step={noise.step} and n_steps={n_steps}")
     states = None if thin is None else x.new_empty((n_steps // thin, *x.shape))
@@ -186,7 +187,7 @@ def _chain(
             return chain_loop(
                 x, target, n_steps, eta, t, noise, *limits, thin, return_diverged, backend, tick
             )
-    kernel, out = kernels[numbers.op], x.clone()
+    kernel, out = kernels[numbers.op], copy_of(x)
 
     def advance(
         count: int,

@@ -11,6 +11,7 @@ from ._checks import Coefficient, apart, check_like, check_samples, coefficient
 from ._clamps import Clamp, by_element, changing, element_bounds
 from ._derivatives import wanted
 from ._dtensor import by_samples
+from ._memory import empty_like
 from ._options import checked_flag
 from ._step_options import expanded_mask, step_options
 from .noise import Noise, named
@@ -207,7 +208,8 @@ def _check_in_place(x: Tensor, score: Tensor, rows: tuple[Tensor | None, ...]) -
             )
     if x.is_contiguous() or torch.compiler.is_compiling():
         return
-    # With the dimensions sorted by stride, each must step over all that the smaller ones reach.
+    # No two elements share memory if each dimension, sorted by stride, steps over all that the
+    # smaller ones reach.
     reach = 0
     for stride, size in sorted(
         (stride, size) for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1
@@ -262,8 +264,8 @@ def _step(
         return (value, exact_mean.to(x.dtype)) if return_mean else value
     if in_place:
         rows, mask = tuple(apart(row, x) for row in rows), apart(mask, x)
-    out = x if in_place else torch.empty_like(x)
-    mean = torch.empty_like(x) if return_mean else None
+    out = x if in_place else empty_like(x)
+    mean = empty_like(x) if return_mean else None
     head = (out, None if in_place else x, score, *numbers, name)
     _ops.call(kernel, head, (*rows, mean, mask, low, high, score_clip, seeds, ids))
     if in_place and not torch.compiler.is_compiling():

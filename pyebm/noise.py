@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import _ops
 from ._derivatives import launched, wanted
+from ._memory import in_large_pages
 from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, word
 from ._options import checked_int, checked_keys, checked_shape, empty, shown
 
@@ -193,7 +194,7 @@ class Noise(Name):
         backend: str | None,
     ) -> Tensor:
         shape = checked_shape(f"Noise.{call}", "shape", shape)
-        out = empty(f"Noise.{call}", shape, dtype, device)
+        out = in_large_pages(empty(f"Noise.{call}", shape, dtype, device))
         name, seeds, ids = self._named(shape[0], out)
         kernel = _ops.kernels(backend, out)[op]
         if wanted(seeds, ids):  # under vmap seeds and ids may be batched

@@ -11,6 +11,7 @@ from . import _composed, _ops
 from ._checks import Coefficient, check_samples, coefficient
 from ._derivatives import COMPOSED, REVERSE, wanted
 from ._dtensor import by_samples
+from ._memory import empty_like
 from .noise import Noise, named
 
 
@@ -65,7 +66,7 @@ def perturb(
     if follows == REVERSE:
         result: Tensor = _Perturb.apply(x, kernel, head, tail)  # type: ignore[no-untyped-call]
         return result
-    out = torch.empty_like(x)
+    out = empty_like(x)
     _ops.call(kernel, (out, x, *head), tail)
     return out
 
@@ -75,7 +76,7 @@ class _Perturb(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Any, head: tuple[Any, ...], tail: tuple[Any, ...]) -> Tensor:
         ctx.alpha = head[0]
         ctx.save_for_backward(tail[0])
-        out = torch.empty_like(x)
+        out = empty_like(x)
         _ops.call(kernel, (out, x, *head), tail)
         return out
 

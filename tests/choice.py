@@ -31,6 +31,20 @@ def pairwise(cases: Sequence[Case]) -> list[int]:
     return chosen
 
 
+def thinned(cases: Iterable[tuple[object, ...]], every: int) -> list[object]:
+    """Cases that take seconds each: the first of every so many, and the others with --slow. Of a
+    product, all values are among them where the last list's length is no multiple of ``every``."""
+    return [pytest.param(*case, marks=pytest.mark.slow if k % every else ()) for k, case in enumerate(cases)]
+
+
+def once_each(in_turn: Iterable[tuple[object, ...]]) -> list[object]:
+    """Of cases.in_turn: each thing once, every second one in float32; the others with --slow."""
+    return [
+        pytest.param(*case, marks=pytest.mark.slow if (k // 2 + k) % 2 else ())
+        for k, case in enumerate(in_turn)
+    ]
+
+
 def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """The cases that a run can do without."""
     tests = defaultdict(list)

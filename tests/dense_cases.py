@@ -12,8 +12,8 @@ import pyebm
 from pyebm.targets import Gaussian, GaussianMixture
 
 SCALES = ("number", "components", "dimensions", "both")
-# Below and above the kernels' 4 fused dimensions, 12 rows in registers, 96 components a tile and
-# 128 dimensions a span.
+# Sizes below and above the kernels' 4 fused dimensions, 12 rows in registers, 96 components a tile
+# and 128 dimensions a span.
 SIZES = (
     (1, 1),
     (3, 1),

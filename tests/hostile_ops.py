@@ -43,8 +43,17 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
         made |= {"mask": None, "score_clip": None}
     if "coefficients" in made:
         made["coefficients"] = torch.ones(1, 5, dtype=torch.float64)
+    if op.name == "metropolis_chain":
+        tables = {
+            "averaging": torch.ones(4, B).double(),
+            "reports": torch.ones(4 * STEPS // THIN, B).double(),
+        }
+        made |= {**tables, "temperature_rows": torch.ones(STEPS).double()}
+    if "marginals" in made:
+        made["marginals"] = torch.ones(STEPS, 2, dtype=torch.float64)
     if op.name == "predictor_corrector":
-        made |= {"n_steps": 6, "thin": 3, "coefficients": torch.ones(6, 4, dtype=torch.float64)}
+        tables = {"coefficients": torch.ones(6, 4).double(), "marginals": torch.ones(6, 2).double()}
+        made |= {"n_steps": 6, "thin": 3, **tables}
     return made
 
 
@@ -119,7 +128,7 @@ def _tensors(argument: Argument, value: torch.Tensor) -> Iterator[tuple[str, tor
             yield "3 samples", value.new_ones(3, *value.shape[1:])
         if argument.tensor.shape is not Shape.ABOVE_ROWS:
             yield "one more dimension", torch.ones_like(value).expand(2, *value.shape).clone()
-        if value.dim() == 2:
+        if value.dim() == 2 and value.shape != value.shape[::-1]:
             yield "as many elements", value.reshape(value.shape[::-1])
     if value.numel() > 1:
         if argument.tensor.contiguous:

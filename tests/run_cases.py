@@ -40,20 +40,20 @@ def calls(ops: Ops, x: Tensor, first: int, second: int) -> Iterator[tuple[str, T
     seeds, ids = torch.arange(batch), torch.arange(batch).flip(0)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
 
-    def made(op: str, *arguments: object) -> Tensor:
+    def output_of(op: str, *arguments: object) -> Tensor:
         out = torch.full_like(x, float("nan"))
         ops[op](out, *arguments)
         return out
 
-    yield "perturb", made("perturb", x, 0.7, 0.3, name, None, one, None, None)
-    yield "perturb, alpha", made("perturb", x, 0.7, 0.3, name, other, one, seeds, ids)
+    yield "perturb", output_of("perturb", x, 0.7, 0.3, name, None, one, None, None)
+    yield "perturb, alpha", output_of("perturb", x, 0.7, 0.3, name, other, one, seeds, ids)
     plain = (None, None, None, None, None, None, None)
-    yield "langevin", made("langevin_step", x, score, 0.1, 0.5, name, one, None, *plain)
-    yield "langevin, temperature", made("langevin_step", x, score, 0.1, 0.5, name, one, other, *plain)
+    yield "langevin", output_of("langevin_step", x, score, 0.1, 0.5, name, one, None, *plain)
+    yield "langevin, temperature", output_of("langevin_step", x, score, 0.1, 0.5, name, one, other, *plain)
     mean, mask = torch.full_like(x, float("nan")), x0 > 0
     yield (
         "affine",
-        made(
+        output_of(
             "affine_step",
             x,
             score,
@@ -74,19 +74,19 @@ def calls(ops: Ops, x: Tensor, first: int, second: int) -> Iterator[tuple[str, T
         ),
     )
     yield "affine's mean", mean
-    yield "affine, a", made("affine_step", x, score, 0.9, 0.1, 0.2, name, other, None, one, *plain)
+    yield "affine, a", output_of("affine_step", x, score, 0.9, 0.1, 0.2, name, other, None, one, *plain)
     for above in (torch.tensor(1.5, dtype=wide), levels(batch, dtype=wide)):
         for over in (False, True):
             given = (above, x, 0.7, 1.0, 0.0, 1.5, 0.5, over, 1, name)
             yield (
                 f"gradient, {over}",
-                made("denoising_grad", *given, one, None, None, other, None, None, None, None, None),
+                output_of("denoising_grad", *given, one, None, None, other, None, None, None, None, None),
             )
     above = normal(*x.shape, dtype=wide, seed=4)
     given = (above, x, 0.7, -0.4, 0.6, 1.5, 1.0, False, 0, name)
     yield (
         "gradient of elements",
-        made("denoising_grad", *given, other, one, one, None, None, x0, None, None, None),
+        output_of("denoising_grad", *given, other, one, one, None, None, x0, None, None, None),
     )
     for weight in (one, other):
         loss = torch.full_like(x, float("nan"), dtype=wide)

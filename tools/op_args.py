@@ -34,7 +34,7 @@ using MaybeTensor = std::optional<Tensor>;
 
 // pyebm/_arguments.py says what they mean.
 enum class Dtype { %s };
-enum : int { kContiguous = 1, kWritten = 2, kApart = 4 };
+enum : int { kContiguous = 1, kWritten = 2, kApart = 4, kOnHost = 16 };
 
 namespace args {
 
@@ -129,6 +129,7 @@ def _checks(record: Any, own: list[Argument]) -> list[str]:
                     ("kContiguous", argument.tensor.contiguous),
                     ("kWritten", argument.written),
                     ("kApart", argument.apart),
+                    ("kOnHost", argument.tensor.on_host),
                 )
                 if given
             ]

@@ -22,7 +22,7 @@ PYEBM_HD double log_acceptance(double energy, double proposed, double temperatur
 PYEBM_HD bool surely_accepts(double alpha, double uniform) { return alpha > uniform - 1.0; }
 PYEBM_HD bool surely_refuses(double alpha, double uniform) { return uniform * (1.0 - alpha) >= 1.0; }
 
-// Whether log u < alpha; no where alpha is NaN.
+// Whether log u < alpha; false where alpha is NaN.
 PYEBM_HD bool accepts(double alpha, double uniform) {
   return surely_accepts(alpha, uniform) || (!surely_refuses(alpha, uniform) && uniform < exponential(alpha));
 }

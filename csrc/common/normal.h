@@ -22,7 +22,7 @@ PYEBM_HD float bits_float(uint32_t bits) {
 PYEBM_HD float to_float(uint32_t word) { return static_cast<float>(word); }
 PYEBM_HD float signed_to_float(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word)); }
 
-// word 2^-32 + 2^-33, a number in (0, 1]: the largest 128 words round to 1.
+// A word as a number in (0, 1]: word 2^-32 + 2^-33. The largest 128 words round to 1.
 PYEBM_HD float uniform(uint32_t word) { return (to_float(word) + 0.5f) * 0x1p-32f; }
 
 PYEBM_HD float sqrt_rounded(float x) {
@@ -77,9 +77,9 @@ PYEBM_HD auto minus_2_log(Word radius) {
 // (even, odd) = r (c, s) where `turn` is 0, else r (-s, c).
 PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, float& odd) {
 #if defined(__CUDA_ARCH__)
-  // Two extra products cost less than two selections, which run at half the rate. Nothing here is
-  // subnormal: .ftz only hides from ptxas that the last product repeats the first, because it would
-  // then make selections after all.
+  // Two extra products cost less than two selections, which run at half the rate. ptxas would make
+  // selections after all if it saw that the last product repeats the first; .ftz hides this from
+  // it, and changes no result, since nothing here is subnormal.
   asm("{\n\t.reg .pred p;\n\tsetp.ne.u32 p, %5, 0;\n\t"
       "mul.rn.f32 %0, %2, %3;\n\tmul.rn.f32 %1, %2, %4;\n\t"
       "@p mul.rn.f32 %0, %2, %6;\n\t@p mul.rn.ftz.f32 %1, %2, %3;\n\t}"

@@ -19,7 +19,7 @@ using MaybeTensor = std::optional<Tensor>;
 
 // pyebm/_arguments.py says what they mean.
 enum class Dtype { kFloats, kSame, kWork, kReal, kDouble, kLong, kBool };
-enum : int { kContiguous = 1, kWritten = 2, kApart = 4 };
+enum : int { kContiguous = 1, kWritten = 2, kApart = 4, kOnHost = 16 };
 
 namespace args {
 
@@ -393,7 +393,7 @@ struct NetworkScore {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("score", score, Dtype::kSame, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.batch("energy", energy, Dtype::kReal, kContiguous | kWritten);
@@ -422,7 +422,7 @@ struct NetworkHvp {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.like("out", out, Dtype::kSame, kWritten);
     is.like("v", v, Dtype::kSame, kApart);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
@@ -455,7 +455,7 @@ struct NetworkGrad {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.batch("energy_above", energy_above, Dtype::kWork, kContiguous);
     is.like("score_above", score_above, Dtype::kSame, kApart);
@@ -480,12 +480,15 @@ struct NetworkLoss {
   MaybeTensor weight_rows;
   MaybeTensor kappa_rows;
   MaybeTensor z;
+  MaybeTensor name;
+  MaybeTensor seeds;
+  MaybeTensor ids;
   MaybeTensor v;
   MaybeTensor biases;
   MaybeTensor grad_biases;
   MaybeTensor grad_x;
 
-  static constexpr uint64_t kCount = 18;
+  static constexpr uint64_t kCount = 21;
   explicit NetworkLoss(StableIValue* stack)
       : loss(taken<Tensor>(stack[0])),
         grad(taken<MaybeTensor>(stack[1])),
@@ -501,17 +504,20 @@ struct NetworkLoss {
         weight_rows(taken<MaybeTensor>(stack[11])),
         kappa_rows(taken<MaybeTensor>(stack[12])),
         z(taken<MaybeTensor>(stack[13])),
-        v(taken<MaybeTensor>(stack[14])),
-        biases(taken<MaybeTensor>(stack[15])),
-        grad_biases(taken<MaybeTensor>(stack[16])),
-        grad_x(taken<MaybeTensor>(stack[17])) {}
+        name(taken<MaybeTensor>(stack[14])),
+        seeds(taken<MaybeTensor>(stack[15])),
+        ids(taken<MaybeTensor>(stack[16])),
+        v(taken<MaybeTensor>(stack[17])),
+        biases(taken<MaybeTensor>(stack[18])),
+        grad_biases(taken<MaybeTensor>(stack[19])),
+        grad_x(taken<MaybeTensor>(stack[20])) {}
 
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kApart);
     is.above_rows("loss", loss, Dtype::kReal, kContiguous | kWritten);
     is.flat("grad", grad, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.number("weight", weight, weight_rows.has_value() || (weight > -INFINITY && weight < INFINITY), "finite");
     is.number("kappa", kappa, kappa_rows.has_value() || (kappa > -INFINITY && kappa < INFINITY), "finite");
@@ -520,6 +526,9 @@ struct NetworkLoss {
     is.above_rows("weight", weight_rows, Dtype::kReal, 0);
     is.above_rows("kappa", kappa_rows, Dtype::kReal, 0);
     is.like("z", z, Dtype::kSame, kApart);
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
     is.table("v", v, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.table("grad_biases", grad_biases, Dtype::kWork, kContiguous | kWritten);
@@ -546,7 +555,7 @@ struct NetworkLaplacian {
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, 0);
     is.batch("out", out, Dtype::kWork, kContiguous | kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
@@ -559,22 +568,29 @@ struct NetworkChain {
   ChainSteps steps;
   MaybeTensor biases;
   std::optional<bool> biases_per_step;
+  MaybeTensor known;
+  MaybeTensor marginals;
 
-  static constexpr uint64_t kCount = 22;
+  static constexpr uint64_t kCount = 24;
   explicit NetworkChain(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         layout(taken<Tensor>(stack[1])),
         params(taken<Tensor>(stack[2])),
         steps(stack + 3),
         biases(taken<MaybeTensor>(stack[20])),
-        biases_per_step(taken<std::optional<bool>>(stack[21])) {}
+        biases_per_step(taken<std::optional<bool>>(stack[21])),
+        known(taken<MaybeTensor>(stack[22])),
+        marginals(taken<MaybeTensor>(stack[23])) {}
 
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
+    is.like("known", known, Dtype::kSame, 0);
+    is.together("known", known.has_value(), "marginals", marginals.has_value());
+    is.table("marginals", marginals, Dtype::kDouble, kContiguous);
     steps.check(is);
   }
 };
@@ -596,7 +612,7 @@ struct Density {
   void check(Checks& is) const {
     is.between("target", target, 0, kTargets);
     is.flat("params", params, Dtype::kWork, kContiguous);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.table("biases", biases, Dtype::kWork, kContiguous);
   }
 };
@@ -673,8 +689,10 @@ struct PredictorCorrector {
   std::optional<double> high;
   MaybeTensor seeds;
   MaybeTensor ids;
+  MaybeTensor known;
+  MaybeTensor marginals;
 
-  static constexpr uint64_t kCount = 17;
+  static constexpr uint64_t kCount = 19;
   explicit PredictorCorrector(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         layout(taken<Tensor>(stack[1])),
@@ -692,12 +710,14 @@ struct PredictorCorrector {
         low(taken<std::optional<double>>(stack[13])),
         high(taken<std::optional<double>>(stack[14])),
         seeds(taken<MaybeTensor>(stack[15])),
-        ids(taken<MaybeTensor>(stack[16])) {}
+        ids(taken<MaybeTensor>(stack[16])),
+        known(taken<MaybeTensor>(stack[17])),
+        marginals(taken<MaybeTensor>(stack[18])) {}
 
   template <class Checks>
   void check(Checks& is) const {
     is.samples("x", x, Dtype::kFloats, kWritten);
-    is.flat("layout", layout, Dtype::kLong, kContiguous);
+    is.flat("layout", layout, Dtype::kLong, kContiguous | kOnHost);
     is.flat("params", params, Dtype::kWork, kContiguous);
     is.table("biases", biases, Dtype::kWork, kContiguous);
     is.table("coefficients", coefficients, Dtype::kDouble, kContiguous);
@@ -712,6 +732,9 @@ struct PredictorCorrector {
     is.at_least("high", high, "low", low);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
+    is.like("known", known, Dtype::kSame, 0);
+    is.together("known", known.has_value(), "marginals", marginals.has_value());
+    is.table("marginals", marginals, Dtype::kDouble, kContiguous);
     is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
   }
 };
@@ -814,6 +837,31 @@ struct Metropolis {
   }
 };
 
+struct Averaging {
+  std::optional<double> acceptance;
+  std::optional<int64_t> warmup;
+  std::optional<int64_t> averaged;
+  MaybeTensor averaging;
+
+  static constexpr uint64_t kCount = 4;
+  explicit Averaging(StableIValue* stack)
+      : acceptance(taken<std::optional<double>>(stack[0])),
+        warmup(taken<std::optional<int64_t>>(stack[1])),
+        averaged(taken<std::optional<int64_t>>(stack[2])),
+        averaging(taken<MaybeTensor>(stack[3])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.number("acceptance", acceptance, (acceptance > 0 && acceptance < 1), "in (0, 1)");
+    is.together("acceptance", acceptance.has_value(), "warmup", warmup.has_value());
+    is.between("warmup", warmup, 0, INT64_MAX);
+    is.together("warmup", warmup.has_value(), "averaged", averaged.has_value());
+    is.between("averaged", averaged, 0, INT64_MAX);
+    is.together("averaged", averaged.has_value(), "averaging", averaging.has_value());
+    is.table("averaging", averaging, Dtype::kDouble, kContiguous | kWritten);
+  }
+};
+
 struct MetropolisChain {
   Tensor x;
   Tensor score;
@@ -829,11 +877,19 @@ struct MetropolisChain {
   double temperature;
   Tensor name;
   double jitter;
+  Averaging averages;
   MaybeTensor step_size_rows;
+  std::optional<bool> step_size_per_step;
+  MaybeTensor temperature_rows;
+  MaybeTensor reports;
+  MaybeTensor states;
+  std::optional<int64_t> thin;
+  MaybeTensor mask;
+  MaybeTensor root;
   MaybeTensor seeds;
   MaybeTensor ids;
 
-  static constexpr uint64_t kCount = 20;
+  static constexpr uint64_t kCount = 31;
   explicit MetropolisChain(StableIValue* stack)
       : x(taken<Tensor>(stack[0])),
         score(taken<Tensor>(stack[1])),
@@ -849,9 +905,17 @@ struct MetropolisChain {
         temperature(taken<double>(stack[14])),
         name(taken<Tensor>(stack[15])),
         jitter(taken<double>(stack[16])),
-        step_size_rows(taken<MaybeTensor>(stack[17])),
-        seeds(taken<MaybeTensor>(stack[18])),
-        ids(taken<MaybeTensor>(stack[19])) {}
+        averages(stack + 17),
+        step_size_rows(taken<MaybeTensor>(stack[21])),
+        step_size_per_step(taken<std::optional<bool>>(stack[22])),
+        temperature_rows(taken<MaybeTensor>(stack[23])),
+        reports(taken<MaybeTensor>(stack[24])),
+        states(taken<MaybeTensor>(stack[25])),
+        thin(taken<std::optional<int64_t>>(stack[26])),
+        mask(taken<MaybeTensor>(stack[27])),
+        root(taken<MaybeTensor>(stack[28])),
+        seeds(taken<MaybeTensor>(stack[29])),
+        ids(taken<MaybeTensor>(stack[30])) {}
 
   template <class Checks>
   void check(Checks& is) const {
@@ -865,13 +929,22 @@ struct MetropolisChain {
     is.between("n_steps", n_steps, 0, INT64_MAX);
     is.between("n_leapfrog", n_leapfrog, 0, 1048576);
     is.number("step_size", step_size, step_size_rows.has_value() || (step_size > 0 && step_size < INFINITY), "> 0 and finite");
-    is.number("temperature", temperature, (temperature > 0 && temperature < INFINITY), "> 0 and finite");
+    is.number("temperature", temperature, temperature_rows.has_value() || (temperature > 0 && temperature < INFINITY), "> 0 and finite");
     is.name("name", name, Dtype::kLong, kContiguous);
     is.number("jitter", jitter, (jitter >= 0 && jitter < 1), "in [0, 1)");
-    is.above_rows("step_size", step_size_rows, Dtype::kReal, 0);
+    is.flat("temperature", temperature_rows, Dtype::kDouble, kContiguous);
+    is.table("reports", reports, Dtype::kDouble, kContiguous | kWritten);
+    is.together("reports", reports.has_value(), "states", states.has_value());
+    is.together("states", states.has_value(), "thin", thin.has_value());
+    is.between("thin", thin, 1, INT64_MAX);
+    is.like("mask", mask, Dtype::kBool, 0);
+    is.like("root", root, Dtype::kSame, 0);
     is.batch("seeds", seeds, Dtype::kLong, kContiguous);
     is.batch("ids", ids, Dtype::kLong, kContiguous);
     density.check(is);
+    averages.check(is);
+    is.schedule("step_size", step_size_rows, Dtype::kReal, 0, step_size_per_step, n_steps);
+    is.states("states", states, Dtype::kSame, kContiguous | kWritten, n_steps, thin);
   }
 };
 

@@ -100,6 +100,9 @@ class OpChecks : OpTensors {
   void number(const char* name, double value, bool fits, const char* expected) {
     if (!fits) fail(op_, ": ", name, " must be ", expected, ", got ", value);
   }
+  void number(const char* name, std::optional<double> value, bool fits, const char* expected) {
+    if (value) number(name, *value, fits, expected);
+  }
   void limit(const char* name, std::optional<double> value, bool positive) {
     if (value && *value != *value) fail(op_, ": ", name, " must not be NaN");
     if (value && positive && *value <= 0) fail(op_, ": ", name, " must be > 0, got ", *value);

@@ -36,14 +36,14 @@ class OpTensors {
 
   const Operand& x() const { return operands_[0]; }
 
-  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device, has
-  // the dtype, and has the memory that its sizes and strides promise.
+  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device (with kOnHost,
+  // on the CPU), has the dtype, and has the memory that its sizes and strides promise.
   const Operand& look(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     if (count_ == kMostOperands) fail(op_, ": has too many tensors");
     Operand& it = operands_[count_++];
     const AtenTensorHandle handle = tensor.get();
     int32_t device = 0, index = 0;
-    int64_t held = 0, offset = 0;
+    int64_t available = 0, offset = 0;
     void* data = nullptr;
     int64_t *sizes = nullptr, *strides = nullptr;
     Memory& memory = it.memory;
@@ -56,7 +56,11 @@ class OpTensors {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(handle, &index));
 #endif
     if (count_ == 1) device_ = device, index_ = index;
-    if (device != device_ || index != index_) fail(op_, ": ", name, " must be on ", x().name, "'s device");
+    if (flags & kOnHost) {
+      if (device != aoti_torch_device_type_cpu()) fail(op_, ": ", name, " must be on the CPU");
+    } else if (device != device_ || index != index_) {
+      fail(op_, ": ", name, " must be on ", x().name, "'s device");
+    }
     require_dtype(it, dtype);
     memory.item = bytes_of(it.dtype);
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_dim(handle, &memory.dims));
@@ -82,11 +86,11 @@ class OpTensors {
     // A tensor of zeros that autograd made has no memory, and a caller may have resized the storage
     // under a tensor.
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &held));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &available));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(handle, &offset));
     const int64_t bytes = (contiguous ? it.count : memory.reach() + 1) * memory.item;
-    if (!data || offset * memory.item + bytes > held) {
-      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? held : 0,
+    if (!data || offset * memory.item + bytes > available) {
+      fail(op_, ": ", name, "'s storage must hold its ", it.count, " elements, got ", data ? available : 0,
            " bytes");
     }
     memory.data = static_cast<const char*>(data);
@@ -95,7 +99,7 @@ class OpTensors {
   }
 
   // A written tensor must share no memory with another argument, unless the op works element by
-  // element and each element meets only the one of its own index. Runs after all other checks.
+  // element and combines only elements of the same index. Runs after all other checks.
   void overlaps() const {
     for (int i = 0; i < count_; ++i) {
       const Operand& a = operands_[i];

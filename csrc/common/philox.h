@@ -22,8 +22,8 @@ PYEBM_HD void multiply(uint32_t constant, uint32_t word, uint32_t& high, uint32_
 
 PYEBM_HD uint32_t xor3(uint32_t a, uint32_t b, uint32_t c) { return a ^ b ^ c; }
 
-// The four words of a counter, and of a call. Words that are the same for many calls may be a
-// uint32_t among SIMD words.
+// The four words of a counter, or of the call's result. A word that many calls share may be a
+// uint32_t beside SIMD words.
 template <class W0, class W1, class W2, class W3>
 struct PhiloxWords {
   W0 c0;

@@ -1,5 +1,5 @@
 // The facts of each target, and the check that packed parameters fit samples. The levels of
-// cpu/simd leave this header out: a function that they all define must not be shared.
+// cpu/simd leave this header out: the linker would keep one level's functions for all machines.
 #pragma once
 
 #include <string>
@@ -25,7 +25,7 @@ constexpr TargetFacts kTargetFacts[kTargets] = {
 #undef PYEBM_BY_SAMPLE
 #undef PYEBM_BY_ROWS
 
-// Whether the target has so many packed parameters, for samples of so many elements.
+// Whether the target can have `numbers` packed parameters for samples of `elements` elements.
 inline bool target_fits(int64_t target, int64_t elements, int64_t numbers) {
   const int64_t stride = row_stride(elements);
   if (elements < kTargetFacts[target].least) return false;

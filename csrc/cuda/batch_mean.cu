@@ -1,5 +1,5 @@
-// The order is that of csrc/cpu/loops/batch_mean.h: the second half of the numbers is added to the
-// first half, until one number is left.
+// The mean of one number per sample, in the order of csrc/cpu/loops/batch_mean.h: the second half
+// of the numbers is added to the first half, until one number is left.
 #include "batch_mean.h"
 
 namespace pyebm {
@@ -8,8 +8,7 @@ namespace {
 constexpr int kFold = 8;                       // numbers that a thread adds
 constexpr int64_t kLeaves = kFold * kThreads;  // numbers that one block adds
 
-// The sum of numbers i, i + width, ..., by halves: kFold of them, of which those beyond `count` are
-// zero.
+// The sum by halves of the kFold numbers i, i + width, ...; numbers beyond `count` count as zero.
 __device__ __forceinline__ double folded(const double* numbers, int64_t i, int64_t width, int64_t count) {
   double sums[kFold];
 #pragma unroll

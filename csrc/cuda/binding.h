@@ -37,7 +37,7 @@ class Call {
   Call(const char* op, const Tensor&) : op(op) {}
 #endif
 
-  // A check beyond op_checks.h's, where the kernel takes only one of two dtypes.
+  // Refuses a dtype that op_checks.h allows, where the kernel takes only one of two.
   void expect(const char* name, const Tensor& tensor, ScalarType type) const {
     if (tensor.scalar_type() != type)
       fail(op, ": ", name, " must have the dtype that the samples are computed in");
@@ -45,8 +45,15 @@ class Call {
 
   template <class... Parameters, class... Arguments>
   void launch(void (*kernel)(Parameters...), int64_t blocks, const Arguments&... arguments) const {
-    pyebm::launch<Parameters...>(op, kernel, blocks, stream, static_cast<Parameters>(arguments)...);
+    launch_with(0, kernel, blocks, arguments...);
   }
+  // With so many bytes of PYEBM_DYNAMIC_SHARED.
+  template <class... Parameters, class... Arguments>
+  void launch_with(int64_t shared, void (*kernel)(Parameters...), int64_t blocks,
+                   const Arguments&... arguments) const {
+    pyebm::launch<Parameters...>(op, kernel, blocks, shared, stream, static_cast<Parameters>(arguments)...);
+  }
+  int64_t most_shared() const { return pyebm::most_shared(device_); }
 
   NoiseName noise(const MaybeTensor& name, const MaybeTensor& seeds, const MaybeTensor& ids) const {
     if (!name) fail("noise: a name must be given where there is no noise tensor");
@@ -63,8 +70,8 @@ class Call {
     return tensor && tensor->numel() ? static_cast<const int64_t*>(tensor->data_ptr()) : nullptr;
   }
 
+  int32_t device_ = 0;
 #if defined(__CUDACC__)
-  int32_t device_;
   torch::stable::accelerator::DeviceGuard guard_;
 #endif
 };
@@ -82,11 +89,11 @@ S* pointer(const MaybeTensor& tensor) {
 template <class T>
 Tensor workspace(const Tensor& like, int64_t count) {
   const int64_t bytes[] = {count * static_cast<int64_t>(sizeof(T))};
-  Tensor made = torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
+  Tensor workspace = torch::stable::new_empty(like, {bytes, 1}, ScalarType::Byte);
 #if !defined(__CUDACC__)
-  cuda_on_cpu::allocated(made.data_ptr(), bytes[0]);
+  cuda_on_cpu::allocated(workspace.data_ptr(), bytes[0]);
 #endif
-  return made;
+  return workspace;
 }
 
 inline int64_t elements_of(const Tensor& tensor) {

@@ -1,15 +1,13 @@
 // langevin_chain takes many Langevin steps on a closed-form target, each with the bits of
 // target_score and langevin_step. The state is read once and written once. In between it stays in
 // registers or, where a sample's elements need each other, in a warp's shared memory.
-#include <limits>
-
 #include "dense.h"
 
 namespace pyebm {
 namespace {
 
 // A thread takes its elements of a sample through all steps. data: the states, in place; kept:
-// where every `every`th state goes too; report: the first step that left each sample not finite.
+// where every `every`-th state goes as well; report: the first step that left each sample not finite.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64
     chain_kernel(S* data,                       // [samples, ...], in place
@@ -97,10 +95,10 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         if (first + k >= in.elements) break;
-        const T made = steps.template next<S>(now[first + k], target.score(first + k, get), z[k], row);
-        next[first + k] = made;
-        if (keep) to[first + k] = narrowed<S>(made);
-        if (report.diverged && bad < 0 && !is_finite(made)) bad = step;
+        const T state = steps.template next<S>(now[first + k], target.score(first + k, get), z[k], row);
+        next[first + k] = state;
+        if (keep) to[first + k] = narrowed<S>(state);
+        if (report.diverged && bad < 0 && !is_finite(state)) bad = step;
       }
     }
     if (keep) {
@@ -115,80 +113,42 @@ __global__ void __launch_bounds__(kThreads)
   report.tell(sample, bad);
 }
 
-__global__ void __launch_bounds__(kThreads) forget_kernel(unsigned long long* diverged,  // [samples]
-                                                          int64_t samples) {
-  const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (sample < samples) diverged[sample] = ~0ull;  // -1: it never diverged
-}
-
 void langevin_chain(const args::LangevinChain& args) {
-  const args::ChainSteps& given = args.steps;
   const Tensor &x = args.x, &params = args.params;
-  const int64_t count = x.size(0), n_steps = given.n_steps, target = args.target;
+  const int64_t count = x.size(0), target = args.target;
+  const args::ChainSteps& given = args.steps;
   const Call call("langevin_chain", x);
-  if (given.mask || given.score_clip) {
-    fail(call.op,
-         ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as "
-         "pyebm's functions do");
-  }
-  const NoiseName noise = call.noise(given.name, given.seeds, given.ids);
-  Schedule schedule;
-  schedule.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows,
-                              given.step_size_per_step.value_or(false), n_steps, count, schedule.eta_step,
-                              schedule.eta_sample);
-  schedule.temperature = chain_source(call, "temperature", given.temperature, given.temperature_rows,
-                                      given.temperature_per_step.value_or(false), n_steps, count,
-                                      schedule.temperature_step, schedule.temperature_sample);
-  const Report report{reinterpret_cast<unsigned long long*>(pointer<int64_t>(given.diverged))};
-  const auto forget = [&] {
-    if (report.diverged) call.launch(forget_kernel, ceil_div(count, kThreads), report.diverged, count);
-  };
-  if (x.numel() == 0) return forget();
-  constexpr double kNone = std::numeric_limits<double>::infinity();
+  const ChainCall chain(call, x, given);
+  if (x.numel() == 0) return chain.forget();
   with_dtype(call.op, x, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
     const TargetNumbers<T> in =
         is_dense(target) ? TargetNumbers<T>() : checked_target<T>(call, target, params, x);
     if (is_dense(target)) checked_dense<T>(call, target, params, x);
-    forget();
-    const bool both = schedule.per_step() && schedule.per_sample();
-    Steps<T> steps{n_steps,
-                   static_cast<T>(given.low.value_or(-kNone)),
-                   static_cast<T>(given.high.value_or(kNone)),
-                   nullptr,
-                   both,
-                   schedule};
-    RowTable<ChainRow<T>> table{};
-    MaybeTensor memory;  // the table of coefficients, by steps or by samples
-    if (schedule.per_step() && !both) {
-      memory = workspace<ChainRow<T>>(x, n_steps);
-      steps.by_step = fill_rows<ChainRow<T>>(call, MakeChainRow<T>{schedule, true}, *memory, n_steps);
-    } else if (!both) {
-      table = row_table<ChainRow<T>>(call, x, {schedule.eta, schedule.temperature},
-                                     MakeChainRow<T>{schedule, false}, memory);
-    }
-    const SampleRows<ChainRow<T>> samples(noise, table);
-    if (is_dense(target)) {
-      const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), given.states, given.thin);
-      return dense_chain<S>(call, x, target, params, steps, samples, kept, report);
-    }
-    if (in.is_coupled() && in.elements > 4) {
-      const Pieces pieces(count, in.elements, 4);
-      MaybeTensor spare;
-      if (2 * in.elements * static_cast<int64_t>(sizeof(T)) > kPerWarp)
-        spare = workspace<T>(x, 2 * count * in.elements);
-      call.launch(coupled_chain_kernel<S>, ceil_div(count * 32, kThreads), pointer<S>(x),
-                  static_cast<T*>(spare ? spare->data_ptr() : nullptr), in, steps, samples,
-                  kept_states<S>(pieces, given.states, given.thin), report,
-                  strided_layout(call.op, pieces, {&x}));
-      return;
-    }
-    with_layout<S>(call, {&x}, [&](const auto& layout) {
-      using Layout = std::decay_t<decltype(layout)>;
-      const Pieces pieces(count, in.elements, kCountOf<S, Layout>);
-      call.launch(chain_kernel<S, Layout>, pieces.blocks(), pointer<S>(x), in, in.is_coupled(), steps,
-                  samples, kept_states<S>(pieces, given.states, given.thin), report, layout);
+    chain.forget();
+    chain.with_steps<T>([&](const Steps<T>& steps, const SampleRows<ChainRow<T>>& samples) {
+      if (is_dense(target)) {
+        const KeptStates<S> kept = kept_states<S>(Pieces(count, elements_of(x), 4), given.states, given.thin);
+        return dense_chain<S>(call, x, target, params, steps, samples, kept, chain.report());
+      }
+      if (in.is_coupled() && in.elements > 4) {
+        const Pieces pieces(count, in.elements, 4);
+        MaybeTensor spare;
+        if (2 * in.elements * static_cast<int64_t>(sizeof(T)) > kPerWarp)
+          spare = workspace<T>(x, 2 * count * in.elements);
+        call.launch(coupled_chain_kernel<S>, ceil_div(count * 32, kThreads), pointer<S>(x),
+                    static_cast<T*>(spare ? spare->data_ptr() : nullptr), in, steps, samples,
+                    kept_states<S>(pieces, given.states, given.thin), chain.report(),
+                    strided_layout(call.op, pieces, {&x}));
+        return;
+      }
+      with_layout<S>(call, {&x}, [&](const auto& layout) {
+        using Layout = std::decay_t<decltype(layout)>;
+        const Pieces pieces(count, in.elements, kCountOf<S, Layout>);
+        call.launch(chain_kernel<S, Layout>, pieces.blocks(), pointer<S>(x), in, in.is_coupled(), steps,
+                    samples, kept_states<S>(pieces, given.states, given.thin), chain.report(), layout);
+      });
     });
   });
 }

@@ -5,6 +5,7 @@
 #include "../common/langevin.h"
 
 #include <cmath>
+#include <limits>
 
 #include "targets.h"
 
@@ -53,11 +54,15 @@ struct Steps {
   }
   template <class S>
   __device__ __forceinline__ T next(T x, T score, T z, const ChainRow<T>& row) const {
-    return rounded<S>(step_value(x + row.h * rounded<S>(score), z, row.c, low, high));
+    return next(x, score, z, row, [](T value) { return rounded<S>(value); });
+  }
+  template <class Round>
+  __device__ __forceinline__ T next(T x, T score, T z, const ChainRow<T>& row, const Round& round) const {
+    return round(step_value(x + row.h * round(score), z, row.c, low, high));
   }
 };
 
-// The states after every `every`th step, one after the other without gaps.
+// The states after every `every`-th step, one after the other without gaps.
 template <class S>
 struct KeptStates {
   S* states;
@@ -107,5 +112,72 @@ KeptStates<S> kept_states(const Pieces& pieces, const MaybeTensor& states, std::
           {pieces, static_cast<uint64_t>(pieces.elements * kItem), 0,
            static_cast<uint32_t>(pieces.elements % kFit), narrow}};
 }
+
+template <class Step>
+__global__ void __launch_bounds__(kThreads) forget_kernel(Step* diverged,  // [samples]
+                                                          int64_t samples) {
+  const int64_t sample = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (sample < samples) diverged[sample] = ~Step{};  // -1: it never diverged
+}
+
+// The part of a chain's call that does not depend on its target: the noise, the coefficients, the
+// report.
+class ChainCall {
+  const Call& call_;
+  const Tensor& x_;
+  const args::ChainSteps& given_;
+  const NoiseName noise_;
+  Schedule schedule_;
+
+ public:
+  ChainCall(const Call& call, const Tensor& x, const args::ChainSteps& given)
+      : call_(call), x_(x), given_(given), noise_(call.noise(given.name, given.seeds, given.ids)) {
+    if (given.mask || given.score_clip) {
+      fail(call.op,
+           ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as "
+           "pyebm's functions do");
+    }
+    const int64_t n_steps = given.n_steps, count = x.size(0);
+    schedule_.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows,
+                                 given.step_size_per_step.value_or(false), n_steps, count, schedule_.eta_step,
+                                 schedule_.eta_sample);
+    schedule_.temperature = chain_source(call, "temperature", given.temperature, given.temperature_rows,
+                                         given.temperature_per_step.value_or(false), n_steps, count,
+                                         schedule_.temperature_step, schedule_.temperature_sample);
+  }
+
+  Report report() const { return {reinterpret_cast<unsigned long long*>(pointer<int64_t>(given_.diverged))}; }
+
+  // Writes into the report that no sample diverged.
+  void forget() const {
+    const int64_t count = x_.size(0);
+    if (auto* diverged = report().diverged)
+      call_.launch(forget_kernel<unsigned long long>, ceil_div(count, kThreads), diverged, count);
+  }
+
+  // Calls body(steps, samples) with the coefficients, which live as long as the body runs.
+  template <class T, class Body>
+  void with_steps(Body body) const {
+    constexpr double kNone = std::numeric_limits<double>::infinity();
+    const int64_t n_steps = given_.n_steps;
+    const bool both = schedule_.per_step() && schedule_.per_sample();
+    Steps<T> steps{n_steps,
+                   static_cast<T>(given_.low.value_or(-kNone)),
+                   static_cast<T>(given_.high.value_or(kNone)),
+                   nullptr,
+                   both,
+                   schedule_};
+    RowTable<ChainRow<T>> table{};
+    MaybeTensor memory;  // the table of coefficients, by steps or by samples
+    if (schedule_.per_step() && !both) {
+      memory = workspace<ChainRow<T>>(x_, n_steps);
+      steps.by_step = fill_rows<ChainRow<T>>(call_, MakeChainRow<T>{schedule_, true}, *memory, n_steps);
+    } else if (!both) {
+      table = row_table<ChainRow<T>>(call_, x_, {schedule_.eta, schedule_.temperature},
+                                     MakeChainRow<T>{schedule_, false}, memory);
+    }
+    body(steps, SampleRows<ChainRow<T>>(noise_, table));
+  }
+};
 
 }  // namespace pyebm

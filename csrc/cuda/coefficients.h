@@ -74,11 +74,11 @@ struct SampleRows {
     }
   }
 
-  // The row of a thread's k'th element.
-  __device__ __forceinline__ const Row& of(const Row& row, const Place&, int) const { return row; }
+  // The row of a thread's k-th element.
+  __device__ __forceinline__ const Row& row_of(const Row& row, const Place&, int) const { return row; }
 };
 
-// Like SampleRows, for coefficients that change within a sample: row k serves the k'th run of
+// Like SampleRows, for coefficients that change within a sample: row k serves the k-th run of
 // elements, counted through all samples.
 template <class Row>
 struct Runs {
@@ -93,7 +93,7 @@ struct Runs {
     samples.find(sample, drawn, row, is_drawn);
   }
   // Beyond the sample's end there may be no row, so elements there get row 0.
-  __device__ __forceinline__ const Row& of(const Row&, const Place& at, int k) const {
+  __device__ __forceinline__ const Row& row_of(const Row&, const Place& at, int k) const {
     return rows[k < at.count ? run.divide(static_cast<uint64_t>(at.sample * elements + at.element() + k))
                              : 0];
   }

@@ -98,7 +98,7 @@ void corrector_step(const args::CorrectorStep& args) {
     }
   });
   const MaybeTensor none;
-  take_langevin_step(call, {x, x, score, noise, none, args.mask, args.low, args.high, std::nullopt},
+  take_langevin_step(call, {x, x, score, noise, none, args.mask, bounds_of<double>(args.low, args.high)},
                      {0.0, pointer<double>(sizes), args.together ? 0 : 1, true, count}, {1.0});
 }
 

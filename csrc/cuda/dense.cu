@@ -17,7 +17,7 @@ constexpr int64_t kEnoughBlocks = 256;  // from this number on, large tiles: the
 #endif
 constexpr int64_t kWorkspace = PYEBM_DENSE_WORKSPACE;  // bytes, or one tile of samples if that takes more
 
-// Blocks on a multiprocessor: few enough that a thread has the registers to spill nothing.
+// The blocks that share a multiprocessor: so few that a thread has all the registers it needs.
 template <class T>
 constexpr int kBlocks = sizeof(T) == 8 ? 2 : 3;
 constexpr int kChainBlocks = 2, kScoreBlocks = 4;

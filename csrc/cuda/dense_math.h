@@ -6,18 +6,20 @@
 
 namespace pyebm {
 
-constexpr int kAcross = 16;  // threads that share a sample
+constexpr int kAcross = 16;             // threads that share a sample
+constexpr int kSide = 4;                // columns a thread
+constexpr int kTile = kAcross * kSide;  // components, rows of a matrix, or outputs of a layer, at once
 
-// a b + c, rounded once. Apart from normal.h's square root, only the dense targets fuse: their
-// scores must keep a bound, and need not have the same bits everywhere.
-__device__ __forceinline__ float fused(float a, float b, float c) {
+// a b + c, rounded once. Apart from normal.h's square root, only the dense targets and networks fuse:
+// those keep a bound, and need not have the same bits everywhere; these fuse everywhere.
+PYEBM_HD float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
 #else
   return __builtin_fmaf(a, b, c);
 #endif
 }
-__device__ __forceinline__ double fused(double a, double b, double c) {
+PYEBM_HD double fused(double a, double b, double c) {
 #if defined(__CUDA_ARCH__)
   return __fma_rn(a, b, c);
 #else

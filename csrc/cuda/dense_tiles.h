@@ -11,35 +11,11 @@
 
 namespace pyebm {
 
-constexpr int kSide = 4;                // columns a thread
-constexpr int kTile = kAcross * kSide;  // components, or rows of a matrix, at once
 constexpr int kSpan = 128;  // dimensions summed in one go: a long sum would lose digits that a softmax needs
 
 // The number of terms of a sum that are in shared memory at once: 64 bytes of each row.
 template <class T>
 constexpr int kDepth = 64 / static_cast<int>(sizeof(T));
-
-template <int kCount, class T>
-__device__ __forceinline__ void read(const T* from, T (&to)[kCount]) {
-  constexpr int kN = kCount < 4 ? kCount : 4;
-#pragma unroll
-  for (int i = 0; i < kCount; i += kN) {
-    const auto pack = *reinterpret_cast<const Pack<T, kN>*>(from + i);
-#pragma unroll
-    for (int k = 0; k < kN; ++k) to[i + k] = pack.values[k];
-  }
-}
-template <int kCount, class T>
-__device__ __forceinline__ void write(T* to, const T (&from)[kCount]) {
-  constexpr int kN = kCount < 4 ? kCount : 4;
-#pragma unroll
-  for (int i = 0; i < kCount; i += kN) {
-    Pack<T, kN> pack;
-#pragma unroll
-    for (int k = 0; k < kN; ++k) pack.values[k] = from[i + k];
-    *reinterpret_cast<Pack<T, kN>*>(to + i) = pack;
-  }
-}
 
 // Loads a thread's share of a window of a matrix, kWidth columns wide: every (kThreads / kWidth)'th
 // row of column threadIdx % kWidth, and 0 beyond `rows` and `columns`. The window begins at
@@ -166,7 +142,7 @@ struct Tiles {
 
   // out = out factor + products^T matrix, [samples, dim]; a thread makes its samples by 4
   // dimensions at a time. fetch_rows(first, d, share) loads a thread's share of kDepth rows of the
-  // matrix, 64 dimensions from d on. Bit i of `used` says whether the i'th kDepth rows have any
+  // matrix, 64 dimensions from d on. Bit i of `used` says whether the i-th kDepth rows have any
   // weight.
   template <class FetchRows>
   __device__ __forceinline__ void add_products(uint32_t used, bool is_first, const T (&factor)[kRows],

@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kThreads)
   if (in.plain) {
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const StepRow<T>& own = samples.of(row, at, k);
+      const StepRow<T>& own = samples.row_of(row, at, k);
       value[k] = affine_value(x[k] + own.b * g[k], value[k], own.c);
     }
   } else {
@@ -67,9 +67,9 @@ __global__ void __launch_bounds__(kThreads)
     if (in.mask) layout.template load<4>(in.mask, at, keep);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      const StepRow<T>& own = samples.of(row, at, k);
-      g[k] = step_mean(x[k], g[k], own.a, own.b, in.bounds.score_clip);
-      value[k] = step_value(g[k], value[k], own.c, in.bounds.low, in.bounds.high);
+      const StepRow<T>& own = samples.row_of(row, at, k);
+      g[k] = step_mean(x[k], g[k], own.a, own.b, in.bounds);
+      value[k] = step_value(g[k], value[k], own.c, in.bounds);
       if (in.mask && !keep[k]) g[k] = value[k] = x[k];
     }
     if (in.mean) layout.template store<3>(in.mean, at, g);
@@ -81,22 +81,17 @@ __global__ void __launch_bounds__(kThreads)
 template <template <class> class Make, class... Sources>
 void step(const Call& call, const StepCall& options, bool unit, Sources... sources) {
   const Tensor &out = options.out, &state = options.x, &g = options.score;
-  constexpr double kNone = std::numeric_limits<double>::infinity();
   const int64_t run = run_of(out, {&sources...});
   with_dtype(call.op, out, [&](auto type) {
     using S = typename decltype(type)::type;
     using T = Compute<S>;
-    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)),
-                           static_cast<T>(options.high.value_or(kNone)),
-                           static_cast<T>(options.score_clip.value_or(kNone))};
-    const StepOperands<S> operands{
-        pointer<S>(out),
-        pointer<S>(state),
-        pointer<S>(g),
-        pointer<S>(options.mean),
-        pointer<bool>(options.mask),
-        bounds,
-        unit && !(options.mean || options.mask || options.low || options.high || options.score_clip)};
+    const StepOperands<S> operands{pointer<S>(out),
+                                   pointer<S>(state),
+                                   pointer<S>(g),
+                                   pointer<S>(options.mean),
+                                   pointer<bool>(options.mask),
+                                   options.bounds.template as<T>(),
+                                   unit && !(options.mean || options.mask || are_set(options.bounds))};
     const auto launch = [&](const auto& samples) {
       using Known = std::decay_t<decltype(samples)>;
       with_layout<S, Known::kFine>(call, {&out, &state, &g, get(options.mean), get(options.mask)},
@@ -112,11 +107,13 @@ void step(const Call& call, const StepCall& options, bool unit, Sources... sourc
 template <class Args>
 StepCall step_call(const Call& call, const Args& args) {
   const args::StepOptions& options = args.options;
-  return {args.out,          args.x ? *args.x : args.out,
-          args.score,        call.noise(args.name, options.seeds, options.ids),
-          options.mean,      options.mask,
-          options.low,       options.high,
-          options.score_clip};
+  return {args.out,
+          args.x ? *args.x : args.out,
+          args.score,
+          call.noise(args.name, options.seeds, options.ids),
+          options.mean,
+          options.mask,
+          bounds_of<double>(options)};
 }
 
 void affine_step(const args::AffineStep& args) {

@@ -1,4 +1,4 @@
-// The Langevin step, for the ops that have found its step size.
+// The Langevin step with given step sizes, which langevin_step and corrector_step share.
 #pragma once
 
 #include "../common/langevin.h"
@@ -10,7 +10,7 @@ struct StepCall {
   const Tensor &out, &x, &score;
   NoiseName noise;
   const MaybeTensor &mean, &mask;
-  std::optional<double> low, high, score_clip;
+  Bounds<double> bounds;
 };
 
 void take_langevin_step(const Call& call, const StepCall& options, const RowSource& step_size,

@@ -84,11 +84,11 @@ struct RowLayout {
   static constexpr int kCount = kElements<S>;
   static constexpr int kItem = 16 / kGranule;  // bytes of an element of the samples' dtype
   Pieces pieces;
-  // sample_stride: of operands 0 to 3, in bytes. last_stride: of operand 4, in elements; that one
-  // is a factor, or a mask, which may serve all samples.
+  // sample_stride: the distance between samples of operands 0 to 3, in bytes. last_stride: the same
+  // of operand 4, in elements; it is 0 where one mask or factor serves all samples.
   uint64_t sample_stride, last_stride;
-  // Row b of every operand starts b * misfit elements after a 16-byte boundary, and is moved in
-  // wide accesses where that is a multiple of the granule; narrow = 1: no row is moved so.
+  // Row b of every operand starts b * misfit elements after a 16-byte boundary. Wide accesses move
+  // it where that is a multiple of the granule; with narrow = 1 they move no row.
   uint32_t misfit, narrow;
 
   template <int kThread>

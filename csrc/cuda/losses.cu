@@ -21,18 +21,18 @@ __device__ __forceinline__ void residuals(const LossOperands<S>& in, const Known
     layout.template load<2>(in.z, at, z);
   if (in.plain) {
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) r[k] = samples.of(row, at, k).kappa * r[k] + z[k];
+    for (int k = 0; k < kCount; ++k) r[k] = samples.row_of(row, at, k).kappa * r[k] + z[k];
     return;
   }
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
-    const LossRow<Compute<S>>& own = samples.of(row, at, k);
+    const LossRow<Compute<S>>& own = samples.row_of(row, at, k);
     r[k] = residual(r[k], z[k], own.kappa, own.lambda);
   }
   if (!in.x0) return;
   layout.template load<3>(in.x0, at, z);
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) r[k] = r[k] + samples.of(row, at, k).mu * z[k];
+  for (int k = 0; k < kCount; ++k) r[k] = r[k] + samples.row_of(row, at, k).mu * z[k];
 }
 
 // One partial sum of r^2 per team, and the gradient where `grad` is not null. partial: [samples,
@@ -54,8 +54,8 @@ __global__ void __launch_bounds__(kThreads,
   const int64_t share = static_cast<int64_t>(parts.divide(static_cast<uint64_t>(team)));
   const int64_t pieces = static_cast<int64_t>(layout.pieces.per_sample.divisor);
   const bool real = share < layout.pieces.samples;
-  // No branch surrounds the work, and every thread takes as many turns: a thread without work has 0
-  // elements.
+  // All threads take the same number of turns, so that no branch surrounds the work; a thread
+  // without work has 0 elements.
   const auto sample = real ? static_cast<uint32_t>(share) : 0;
   SampleNoise noise;
   LossRow<T> row;
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kThreads,
     if constexpr (Known::kFine) {
 #pragma unroll
       for (int k = 0; k < kCount; ++k) {
-        if (k < at.count) sum += samples.of(row, at, k).weight * (r[k] * r[k]);
+        if (k < at.count) sum += samples.row_of(row, at, k).weight * (r[k] * r[k]);
       }
     } else if (at.wide) {
 #pragma unroll
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kThreads,
       }
     }
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) r[k] = samples.of(row, at, k).grad * r[k];
+    for (int k = 0; k < kCount; ++k) r[k] = samples.row_of(row, at, k).grad * r[k];
     if (grad) layout.template store<0>(grad, at, r);
   }
   sum = team_sum(sum, teams.log);
@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kThreads)
   Compute<S> r[kCountOf<S, Layout>];
   residuals(in, samples, row, noise, layout, at, r);
 #pragma unroll
-  for (int k = 0; k < kCountOf<S, Layout>; ++k) r[k] = samples.of(row, at, k).weight * (r[k] * r[k]);
+  for (int k = 0; k < kCountOf<S, Layout>; ++k) r[k] = samples.row_of(row, at, k).weight * (r[k] * r[k]);
   layout.template store<0>(loss, at, r);
 }
 
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kThreads)
   samples.find(at.sample, noise, row, in.drawn);
   residuals(in, samples, row, noise, layout, at, r);
 #pragma unroll
-  for (int k = 0; k < kCount; ++k) r[k] = (samples.of(row, at, k).grad * r[k]) * factor[k];
+  for (int k = 0; k < kCount; ++k) r[k] = (samples.row_of(row, at, k).grad * r[k]) * factor[k];
   layout.template store<0>(grad, at, r);
 }
 

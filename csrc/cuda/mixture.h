@@ -89,7 +89,7 @@ struct GatherMixture {
       }
 #pragma unroll
       for (int r = 0; r < kRows; ++r) factor[r] = have[r].raise(largest_across(factor[r]));
-      uint32_t used = 0;  // bit i: whether any of the i'th kDepth components has weight
+      uint32_t used = 0;  // bit i: whether any of the i-th kDepth components has weight
 #pragma unroll
       for (int c = 0; c < kSide; ++c) {
         const int i = tiles.column + kAcross * c;
@@ -137,7 +137,7 @@ struct GatherMixture {
 };
 
 // In a few dimensions everything stays in registers, and no thread waits for another before the
-// end: each has its own components and its own largest.
+// end: each has components of its own, and its weights are relative to the largest of these.
 template <class T, int kDims>
 struct GatherFew {
   static constexpr int kRows = 16 / static_cast<int>(sizeof(T)), kSamples = kThreads / kAcross * kRows;

@@ -48,7 +48,7 @@ struct NoiseName {
   const int64_t *seeds = nullptr, *ids = nullptr;  // one per sample, or null
 
   __device__ __forceinline__ SampleNoise of_all(uint32_t sample) const {
-    // The low and the high word of each of the four numbers.
+    // The low and the high word of each of the name's four numbers.
     const auto* words = reinterpret_cast<const Pack<uint32_t, 4>*>(name);
     const Pack<uint32_t, 4> first = words[0], second = words[1];
     return {first.values[0], first.values[1], first.values[2] + sample, second.values[0], second.values[2]};

@@ -90,4 +90,27 @@ __device__ __forceinline__ void store_wide(S* to, const T (&values)[kCount]) {
   }
 }
 
+// Numbers side by side, of which each group of four is aligned.
+template <int kCount, class T>
+__device__ __forceinline__ void read(const T* from, T (&to)[kCount]) {
+  constexpr int kN = kCount < 4 ? kCount : 4;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kN) {
+    const auto pack = *reinterpret_cast<const Pack<T, kN>*>(from + i);
+#pragma unroll
+    for (int k = 0; k < kN; ++k) to[i + k] = pack.values[k];
+  }
+}
+template <int kCount, class T>
+__device__ __forceinline__ void write(T* to, const T (&from)[kCount]) {
+  constexpr int kN = kCount < 4 ? kCount : 4;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kN) {
+    Pack<T, kN> pack;
+#pragma unroll
+    for (int k = 0; k < kN; ++k) pack.values[k] = from[i + k];
+    *reinterpret_cast<Pack<T, kN>*>(to + i) = pack;
+  }
+}
+
 }  // namespace pyebm

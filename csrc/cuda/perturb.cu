@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
   draw(noise, at, z);
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
-    const PerturbRow<T>& own = samples.of(row, at, k);
+    const PerturbRow<T>& own = samples.row_of(row, at, k);
     value[k] = perturbed(value[k], z[k], own.alpha, own.sigma);
   }
   layout.template store<0>(out, at, value);

@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(kThreads)
   energy[b] = static_cast<Energy>(sum + constant);
 }
 
-void score_of(const Call& call, const Tensor& out, const Tensor& x, int64_t target, const Tensor& params) {
+void make_score(const Call& call, const Tensor& out, const Tensor& x, int64_t target, const Tensor& params) {
   if (x.numel() == 0) return;
   if (is_dense(target)) return dense_score(call, out, x, target, params);
   with_dtype(call.op, x, [&](auto type) {
@@ -104,7 +104,7 @@ void score_of(const Call& call, const Tensor& out, const Tensor& x, int64_t targ
 
 void target_score(const args::TargetScore& args) {
   const Call call("target_score", args.x);
-  score_of(call, args.out, args.x, args.target, args.params);
+  make_score(call, args.out, args.x, args.target, args.params);
 }
 
 void target_energy(const args::TargetEnergy& args) {
@@ -112,7 +112,7 @@ void target_energy(const args::TargetEnergy& args) {
   const Call call("target_energy", x);
   if (is_dense(args.target))
     fail(call.op, ": the target ", kTargetFacts[args.target].name, " has no kernel of its energy on a GPU");
-  score_of(call, args.score, x, args.target, args.params);
+  make_score(call, args.score, x, args.target, args.params);
   const int64_t samples = x.size(0);
   MaybeTensor partial;
   int64_t parts = 0;  // samples without elements: sums of nothing

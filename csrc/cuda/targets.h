@@ -236,7 +236,7 @@ struct WarpSum {
   }
 };
 
-// One thread's sum of the up to four elements of its sample; the order's other lanes are zero.
+// The sum over a sample of one thread: at most four elements, in the first lanes of the order.
 template <class T>
 struct SmallSum {
   int64_t elements;

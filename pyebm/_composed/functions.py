@@ -158,8 +158,8 @@ def root(x: Tensor) -> Tensor:
         return sqrt(x)
     if torch.compiler.is_compiling():  # torch.compile can't trace a Function with a jvp
         return x.sqrt()
-    made: Tensor = _Root64.apply(x)  # type: ignore[no-untyped-call]
-    return made
+    value: Tensor = _Root64.apply(x)  # type: ignore[no-untyped-call]
+    return value
 
 
 def sum_of(terms: Tensor) -> Tensor:

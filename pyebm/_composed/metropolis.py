@@ -77,7 +77,8 @@ def _accepts(log_alpha: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _exp(x: Tensor) -> Tensor:
-    """The kernels' on the CPU; elsewhere torch's, since theirs is sixty launches here."""
+    """e^x: by the kernels' operations on the CPU; elsewhere, where they would be sixty launches, by
+    torch.exp."""
     return exponential(x) if x.is_cpu else x.exp()
 
 

@@ -65,7 +65,7 @@ class _Network(NamedTuple):
     quadratic: Tensor
 
 
-def _checked(
+def check_network(
     layout: list[int], elements: int, params: Tensor, biases: Tensor | None, rows: tuple[int, ...]
 ) -> None:
     """The kernel's checks, except for limits that only the kernel has."""
@@ -100,7 +100,7 @@ def _checked(
 def unpacked(x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None) -> _Network:
     numbers, batch = layout.tolist(), x.shape[0]
     elements = x.numel() // batch if batch else numbers[1] if len(numbers) > 1 else 0
-    _checked(numbers, elements, params, biases, (1, batch))
+    check_network(numbers, elements, params, biases, (1, batch))
     kind, dim, _, *rest = numbers
     layers, width, at, of_biases = [], dim, 0, 0
     for k in range(0, len(rest), 4):

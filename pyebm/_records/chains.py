@@ -15,6 +15,7 @@ from .types import (
     High,
     Layout,
     Low,
+    Marginals,
     Name,
     NotNegative,
     Params,
@@ -61,7 +62,9 @@ class LangevinChain(NamedTuple):
 
 
 class NetworkChain(NamedTuple):
-    """A langevin_chain on a network. With biases_per_step, biases has a row for each step."""
+    """A langevin_chain on a network. With biases_per_step, biases has a row for each step. Before
+    each score the elements outside of the mask become alpha known + sigma z, if known is given:
+    marginals has a row (alpha, sigma) for each step, and the noise comes from the next stream."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     layout: Layout
@@ -69,6 +72,8 @@ class NetworkChain(NamedTuple):
     steps: ChainSteps
     biases: Biases = None
     biases_per_step: bool | None = None
+    known: Annotated[Tensor | None, LIKE, With("marginals")] = None
+    marginals: Marginals = None
 
 
 class Density(NamedTuple):
@@ -108,7 +113,8 @@ class PredictorCorrector(NamedTuple):
     """The times of a reverse diffusion in place, with the score of a network. Each time takes
     corrector_steps, whose noise comes from the next streams, then, with ``predicts``, an
     affine_step. coefficients has a row (factor, a, b, c) for each time, biases one row for all
-    times or one for each. It is a kernel on the CPU."""
+    times or one for each. Known elements are as in a network_chain; the noise of each score's comes
+    from the streams after the correctors'. It is a kernel on the CPU."""
 
     x: Annotated[Tensor, SAMPLES, Written]
     layout: Layout
@@ -129,3 +135,5 @@ class PredictorCorrector(NamedTuple):
     high: High = None
     seeds: PerSample = None
     ids: PerSample = None
+    known: Annotated[Tensor | None, LIKE, With("marginals")] = None
+    marginals: Marginals = None

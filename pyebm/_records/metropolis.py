@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._arguments import Apart, Between, Dtype, Is, Number, Shape, With, Written
 from .chains import Density
-from .types import DOUBLES, LIKE, ROW, SAMPLES, Finite, Name, PerSample, Positive
+from .types import DOUBLES, LIKE, ROW, SAMPLES, Finite, Name, PerSample, Positive, Schedule
 
 
 class Leapfrog(NamedTuple):
@@ -54,11 +54,29 @@ class Metropolis(NamedTuple):
     ids: PerSample = None
 
 
+class Averaging(NamedTuple):
+    """The dual averaging that each chain's step size goes through in the first steps. The rows of
+    ``averaging`` (4, B) are the arguments of dual_averaging: step_size, log_average, gap and
+    middle. They take the place of the chain's step_size. ``averaged`` of the ``warmup`` steps are
+    done; the steps after them leave the step size at the average."""
+
+    acceptance: Annotated[float | None, Number(0.0, 1.0, low_open=True), With("warmup")] = None
+    warmup: Annotated[int | None, Between(0), With("averaged")] = None
+    averaged: Annotated[int | None, Between(0), With("averaging")] = None
+    averaging: Annotated[Tensor | None, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True), Written] = None
+
+
 class MetropolisChain(NamedTuple):
     """Steps of MALA (n_leapfrog = 0) or HMC in place, each with the bits of the ops that take one.
-    ``name`` names the proposals' noise; the accept tests draw from the next stream. Where jitter >
-    0 spreads HMC's step sizes around step_size, they draw from the stream after that. It is a
-    kernel on the CPU, for samples of 1 to 512 elements."""
+    temperature_rows (n_steps,) has the temperature of each step. ``name`` names the proposals'
+    noise; the accept tests draw from the next stream. Where jitter > 0 spreads HMC's step sizes
+    around step_size, they draw from the stream after that.
+
+    The chain lives on the elements of the mask. root is 1 / sqrt(mass), for x in float32 or
+    float64; ``score`` is the score times root, and 0 outside of the mask. With thin, states gets
+    the state after every thin-th step, and reports (4 (n_steps // thin), B) its energy, log_alpha,
+    decision and step size without jitter. It is a kernel on the CPU.
+    """
 
     x: Annotated[Tensor, SAMPLES, Written]
     score: Annotated[Tensor, LIKE, Written]
@@ -74,7 +92,19 @@ class MetropolisChain(NamedTuple):
     temperature: Positive
     name: Name
     jitter: Annotated[float, Number(0.0, 1.0)]
-    step_size_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
+    averages: Averaging = Averaging()
+    step_size_rows: Schedule = None
+    step_size_per_step: bool | None = None
+    temperature_rows: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.DOUBLE, contiguous=True)] = None
+    reports: Annotated[
+        Tensor | None, Is(Shape.TABLE, Dtype.DOUBLE, contiguous=True), Written, With("states")
+    ] = None
+    states: Annotated[Tensor | None, Is(Shape.STATES, Dtype.SAME, contiguous=True), Written, With("thin")] = (
+        None
+    )
+    thin: Annotated[int | None, Between(1)] = None
+    mask: Annotated[Tensor | None, Is(Shape.LIKE, Dtype.BOOL)] = None
+    root: Annotated[Tensor | None, LIKE] = None
     seeds: PerSample = None
     ids: PerSample = None
 

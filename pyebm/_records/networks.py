@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 from torch import Tensor
 
 from .._arguments import Apart, Dtype, Is, Shape, Written
-from .types import LIKE, SAMPLES, Biases, Finite, Layout, Params
+from .types import LIKE, SAMPLES, Biases, Finite, Layout, Params, PerSample
 
 
 class NetworkScore(NamedTuple):
@@ -57,7 +57,9 @@ class NetworkLoss(NamedTuple):
     """A loss, of each sample or their sum, and where wanted its gradient, from one pass. The loss
     is weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (ds/dx) v_k); with ``along`` the sum of
     (v_k . s)^2 replaces the square; with ``of_energy`` it is weight E + square E^2. v is
-    (1 or B, K D): K directions for all samples or for each. The gradients are as in NetworkGrad."""
+    (1 or B, K D): K directions for all samples or for each. With a name,
+    everything is evaluated at x + kappa z, and z is the noise that it names unless z is given. The
+    gradients are as in NetworkGrad."""
 
     loss: Annotated[Tensor, Is(Shape.ABOVE_ROWS, Dtype.REAL, contiguous=True), Written]
     grad: Annotated[Tensor | None, Is(Shape.FLAT, Dtype.WORK, contiguous=True), Written]
@@ -73,6 +75,9 @@ class NetworkLoss(NamedTuple):
     weight_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
     kappa_rows: Annotated[Tensor | None, Is(Shape.ABOVE_ROWS, Dtype.REAL)] = None
     z: Annotated[Tensor | None, LIKE, Apart] = None
+    name: Annotated[Tensor | None, Is(Shape.NAME, Dtype.LONG, contiguous=True)] = None
+    seeds: PerSample = None
+    ids: PerSample = None
     v: Biases = None
     biases: Biases = None
     grad_biases: Annotated[Biases, Written] = None

@@ -43,8 +43,8 @@ def _loss(
         chosen = torch.randint(len(buffer), (len(x),))
         model = buffer[chosen] = _moved(energy, buffer[chosen], step_size, n_steps)
     data_energy, model_energy = energy(noisy), energy(model)
-    held = 0.001 * (data_energy.square().mean() + model_energy.square().mean())
-    return data_energy.mean() - model_energy.mean() + held
+    penalty = 0.001 * (data_energy.square().mean() + model_energy.square().mean())
+    return data_energy.mean() - model_energy.mean() + penalty
 
 
 def seconds(
@@ -60,8 +60,8 @@ def seconds(
     """The seconds of one training step, measured over ``of`` steps."""
 
     def energy(x: Tensor) -> Tensor:
-        made: Tensor = net(x).squeeze(1) + quadratic * x.square().sum(1)
-        return made
+        energies: Tensor = net(x).squeeze(1) + quadratic * x.square().sum(1)
+        return energies
 
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
     with torch.random.fork_rng(devices=[]):

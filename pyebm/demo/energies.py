@@ -68,7 +68,7 @@ class Learnt:
     likelihoods: list[float] = field(default_factory=list)
     seconds: float = 0.0
     eager_seconds: float = 0.0
-    """What the steps would take in eager PyTorch, from ten of them."""
+    """The time that the steps would take in eager PyTorch, estimated from ten of them."""
 
 
 def network(seed: int, width: int = 64) -> pyebm.targets.MLPEnergy:

@@ -12,7 +12,7 @@ from .digits import Digits
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    # Not by the matrix product, whose cancellation gives points that coincide a distance above 0.
+    # The matrix product is avoided: its cancellation puts points that coincide at a distance.
     return torch.cdist(a.flatten(1), b.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
 
 

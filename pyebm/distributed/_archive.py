@@ -19,13 +19,13 @@ _BEGIN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest time
 
 def packed(members: dict[str, bytes]) -> bytes:
     """A zip archive of the members, each with its CRC-32, uncompressed as numpy.savez leaves it."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members.items():
             info = zipfile.ZipInfo(name, _BEGIN)
             info.create_system, info.external_attr = 3, 0o644 << 16
             archive.writestr(info, content)
-    return made.getvalue()
+    return file.getvalue()
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:

@@ -38,15 +38,15 @@ def names_of(path: Path) -> dict[str, Any]:
             f'sample: {path} must be an object with "target" and perhaps'
             f" {', '.join(sorted(_KEYS - {'target'}))}, got {shown(job)}"
         )
-    target = _made(path, "target", job["target"], _TARGETS, targets)
-    made = _made(path, "sampler", job.get("sampler", _DEFAULT), _SAMPLERS, samplers, target)
-    assert isinstance(made, Sampler)
+    target = _described(path, "target", job["target"], _TARGETS, targets)
+    sampler = _described(path, "sampler", job.get("sampler", _DEFAULT), _SAMPLERS, samplers, target)
+    assert isinstance(sampler, Sampler)
     dim = job.get("dim", target.dim or 2)
     samples = checked_count("sample", "samples", job.get("samples", 2000), 1)
     spread = checked_number("sample", "spread", job.get("spread", 1.0), 0.0)
     return {
         "target": target,
-        "sampler": made,
+        "sampler": sampler,
         "shape": (checked_count("sample", "dim", dim, 1),),
         "noise": Noise(job.get("seed", 0)),
         "batch": job.get("batch", samples),
@@ -56,7 +56,7 @@ def names_of(path: Path) -> dict[str, Any]:
     }
 
 
-def _made(path: Path, what: str, given: Any, known: tuple[str, ...], room: Any, *first: Any) -> Any:
+def _described(path: Path, what: str, given: Any, known: tuple[str, ...], room: Any, *first: Any) -> Any:
     if not isinstance(given, dict) or "name" not in given:
         raise ValueError(f'sample: {path}: {what} must be an object with "name", got {shown(given)}')
     check_choice("sample", f"{what}'s name", given["name"], known)

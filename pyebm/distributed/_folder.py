@@ -113,14 +113,14 @@ class Folder:
         """The checksums of the micro-batches that are there, and a complaint about each one that is
         damaged."""
         sums, wrong = self._sums(), []
-        made: dict[int, str] = {}
+        found: dict[int, str] = {}
         for number in numbers:
             name = self.file(number)
             try:
                 content = (self.path / name).read_bytes()
             except FileNotFoundError:
                 continue
-            made[number] = hashlib.sha256(content).hexdigest()
+            found[number] = hashlib.sha256(content).hexdigest()
             try:
                 members = _archive.unpacked(content)
                 whole = members["run.json"] == self.run and members["ids.npy"] == _archive.npy(
@@ -128,9 +128,9 @@ class Folder:
                 )
             except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, OSError):
                 whole = False
-            if not whole or sums.get(name, made[number]) != made[number]:
+            if not whole or sums.get(name, found[number]) != found[number]:
                 wrong.append(name)
-        return made, wrong
+        return found, wrong
 
     def _sums(self) -> dict[str, str]:
         try:

@@ -118,8 +118,8 @@ class Job:
         return count if length is None else min(count, length - first)
 
     def ids_of(self, number: int) -> list[int]:
-        made: list[int] = self.ids[number * self.batch : (number + 1) * self.batch]
-        return made
+        ids: list[int] = self.ids[number * self.batch : (number + 1) * self.batch]
+        return ids
 
     def start(self, number: int) -> State:
         """A micro-batch's x0 and noise. The last micro-batch's ids are filled up to a whole
@@ -176,8 +176,8 @@ class Job:
         return state.x, kept is not None
 
     def _advanced(self, state: State, count: int) -> State:
-        made: State = self.sampler(state, count)
-        return made
+        after: State = self.sampler(state, count)
+        return after
 
     def _drawn(self, start: State) -> Tensor:
         x: Tensor = without_grad(self.sampler)(start.x, noise=start.noise)

@@ -57,14 +57,14 @@ class Ranks:
         return values
 
     def by_first(self, call: Callable[[], _Made]) -> _Made:
-        """What ``call`` returns on rank 0, on every rank; or its error, which every rank raises."""
-        made: Any = None
+        """Call ``call`` on rank 0 alone; return its result, or raise its error, on every rank."""
+        result: Any = None
         if self.rank == 0:
             try:
-                made = call()
+                result = call()
             except (OSError, ValueError) as error:
-                made = error
-        first: _Made | Exception = self.gathered(made)[0]
+                result = error
+        first: _Made | Exception = self.gathered(result)[0]
         if isinstance(first, Exception):
             raise first
         return first

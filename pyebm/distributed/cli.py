@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.ids is None and "samples" not in names:
         raise ValueError(f"sample: give --ids, or set samples in {options.config}")
     out = options.out or Path("out", options.config.stem)
-    made = run_job(
+    run = run_job(
         **{name: names[name] for name in _NEEDED},
         **{name: names.get(name, default) for name, default in _MORE.items()},
         ids=range(names["samples"]) if options.ids is None else options.ids,
@@ -84,8 +84,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if os.environ.get("RANK", "0") == "0":
         print(
-            f"{out}: {made.samples} samples, {made.found} of them found, {made.samples - made.found}"
-            f" made by {made.ranks} process(es) in {made.seconds:.1f} s; {made.resumed} micro-batch(es) went"
+            f"{out}: {run.samples} samples, {run.found} of them found, {run.samples - run.found}"
+            f" made by {run.ranks} process(es) in {run.seconds:.1f} s; {run.resumed} micro-batch(es) went"
             " on from the middle"
         )
         if options.plot:

@@ -139,23 +139,23 @@ def run(
         found = sum(len(job.ids_of(number)) for number in sums)
         left = [number for number in range(job.batches) if number not in sums]
         look = _looking(stack, folder, job.batches) if progress and ranks.rank == 0 else _no_look
-        made, resumed = {}, 0
+        new, resumed = {}, 0
         for number in left[ranks.rank :: ranks.size]:
             x, went_on = job.samples(number, folder, look)
             ids = job.ids_of(number)
-            made[number] = folder.add(number, job.members(x, ids), torch.tensor(ids, device="cpu"))
+            new[number] = folder.add(number, job.members(x, ids), torch.tensor(ids, device="cpu"))
             resumed += went_on
             look()
         ranks.wait(look)
         look(True)
-        parts_made = ranks.gathered((made, resumed))
+        new_parts = ranks.gathered((new, resumed))
         if ranks.rank == 0:
             folder.end(
-                sums | {number: checksum for part, _ in parts_made for number, checksum in part.items()}
+                sums | {number: checksum for part, _ in new_parts for number, checksum in part.items()}
             )
         ranks.wait(_no_look)  # no rank returns before all files are there
         seconds = time.perf_counter() - began
-        return Sampled(len(job.ids), found, sum(part[1] for part in parts_made), ranks.size, seconds)
+        return Sampled(len(job.ids), found, sum(part[1] for part in new_parts), ranks.size, seconds)
 
 
 def _agree(ranks: Ranks, folder: Folder) -> None:

@@ -57,11 +57,11 @@ def save_state(state: State, folder: Any) -> None:
         raise TypeError(f"{call}: state must be a State, got {shown(state)}")
     with Ranks() as ranks:
         whole, rows = _together(ranks, state)
-        held: list[Any] = []
+        locks: list[Any] = []
 
         def begin() -> None:
             path.mkdir(parents=True, exist_ok=True)
-            held.append(lock(call, path))
+            locks.append(lock(call, path))
             _check_new(path, state.noise.step)
 
         try:
@@ -72,7 +72,7 @@ def save_state(state: State, folder: Any) -> None:
                     _delete(path / f"{_PREFIX}{step:010d}")
             ranks.wait(lambda: None)
         finally:
-            for file in held:
+            for file in locks:
                 if file is not None:
                     file.close()
 
@@ -190,13 +190,13 @@ def _placed(ranks: Ranks, rows: dict[str, Tensor]) -> dict[str, Tensor]:
 
     mesh = _mesh(ranks)
     total = sum(ranks.gathered(len(rows["x"])))
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, one in rows.items():
         like = torch.empty((total, *one.shape[1:]), device="meta")
-        made[name] = DTensor.from_local(
+        tensors[name] = DTensor.from_local(
             one, mesh, [Shard(0)], run_check=False, shape=like.shape, stride=like.stride()
         )
-    return made
+    return tensors
 
 
 def _mesh(ranks: Ranks) -> Any:
@@ -235,17 +235,17 @@ def _read(ranks: Ranks, path: Path) -> dict[str, Tensor]:
     chain."""
     dcp = _dcp()
     reader = dcp.FileSystemReader(path)
-    made: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for name, kind in reader.read_metadata().state_dict_metadata.items():
         size, dtype = kind.size, kind.properties.dtype
         if ranks.group is None or not size or name == _NAME:
-            made[name] = torch.empty(size, dtype=dtype, device="cpu")
+            tensors[name] = torch.empty(size, dtype=dtype, device="cpu")
         else:
             from torch.distributed.tensor import Shard, zeros
 
-            made[name] = zeros(size, dtype=dtype, device_mesh=_mesh(ranks), placements=[Shard(0)])
-    _by_all(ranks, dcp.load, made, storage_reader=reader)
-    return made
+            tensors[name] = zeros(size, dtype=dtype, device_mesh=_mesh(ranks), placements=[Shard(0)])
+    _by_all(ranks, dcp.load, tensors, storage_reader=reader)
+    return tensors
 
 
 def _state(ranks: Ranks, whole: dict[str, Tensor], device: torch.device) -> State:

@@ -67,13 +67,13 @@ def noise_for(
             listed = torch.tensor(
                 [checked_int(call, "indices", one) for one in indices], dtype=torch.int64, device="cpu"
             )
-        made = Noise(noise.seed, sample_ids=listed, step=noise.step, stream=noise.stream)
+        named = Noise(noise.seed, sample_ids=listed, step=noise.step, stream=noise.stream)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{call}: indices must be ints in [0, 2**32) or an int64 tensor (B,): {error}") from None
     if check:
-        _warn_of_shared(made, dist)
-    return made
+        _warn_of_shared(named, dist)
+    return named
 
 
 def _warn_of_shared(noise: Noise, dist: Any) -> None:

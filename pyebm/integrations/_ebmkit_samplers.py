@@ -216,7 +216,7 @@ def _squares(x: Tensor) -> Tensor:
 
 
 def _uniforms(drawn: Noise | Tensor, like: Tensor) -> Tensor:
-    """One a sample, like ``like``."""
+    """One uniform a sample, like ``like``."""
     if not isinstance(drawn, Noise):
         return torch.rand_like(like)
     beside = drawn.at(stream=drawn.stream + 1)

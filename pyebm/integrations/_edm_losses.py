@@ -22,12 +22,12 @@ Augment = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class _Loss(Saved):
-    """What the losses share: the noise, its level and the step through the network."""
+    """The part that the losses share: the noise, its level and the step through the network."""
 
     def __init__(self, reduction: str, noise: Source, options: dict[str, float]) -> None:
         check_choice(type(self).__name__, "reduction", reduction, REDUCTIONS)
         self.reduction = reduction
-        # EDM's classes keep the arguments that they were made of, and this may be loaded as one.
+        # A pickle of this may be loaded as EDM's class, which keeps its arguments in these two.
         self._init_args, self._init_kwargs = (), options
         self.__dict__.update(options)
         self._draws = Draws(noise)

@@ -126,8 +126,10 @@ def ablation_sampler(
         discretization, num_steps, low, high, eps=eps, M=checked_count(call, "M", M, 1), **options
     )
     churn = (S_churn, S_min, S_max, S_noise)
-    made = schedule_of(schedule, scaling, low, high, eps)
-    return _sample(call, net, latents, class_labels, randn_like, sigmas, made, churn, alpha, solver == "heun")
+    times = schedule_of(schedule, scaling, low, high, eps)
+    return _sample(
+        call, net, latents, class_labels, randn_like, sigmas, times, churn, alpha, solver == "heun"
+    )
 
 
 @without_grad
@@ -151,14 +153,16 @@ def _sample(
     draws, device, steps = Draws(randn_like), latents.device, len(sigmas)
 
     def rounded(levels: list[float]) -> list[float]:
-        made: list[float] = net.round_sigma(torch.tensor(levels, dtype=torch.float64, device=device)).tolist()
-        return made
+        taken: list[float] = net.round_sigma(
+            torch.tensor(levels, dtype=torch.float64, device=device)
+        ).tolist()
+        return taken
 
     def denoised(x: Tensor, time: float) -> Tensor:
         scale = schedule.scale(time)
         level = torch.tensor(schedule.sigma(time), dtype=torch.float64, device=device)
-        made: Tensor = net(x if scale == 1 else x / scale, level, class_labels)
-        return made
+        images: Tensor = net(x if scale == 1 else x / scale, level, class_labels)
+        return images
 
     # All levels are known before the first step, so a GPU is waited for only here.
     times = [schedule.time(sigma) for sigma in rounded(sigmas)]
@@ -195,7 +199,7 @@ def _advanced(
 ) -> Tensor:
     """x at the time ``after``, by Euler's step, or with alpha by a step of second order whose
     middle lies at the share alpha of it."""
-    # The slope is of_x x - of_d D.
+    # The slope of x is of_x x - of_d D, where D is the denoised x.
     of_x, of_d = schedule.slope(time)
     h = after - time
     part = h if alpha is None else alpha * h

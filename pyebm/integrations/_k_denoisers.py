@@ -218,8 +218,7 @@ def _elements(input: Tensor) -> int:
 
 
 def _checked(call: str, input: Tensor, noise: Normals, sigma: Tensor) -> tuple[Tensor, Normals, Tensor]:
-    """The three, of a call whose arguments fit together: input as wide as sigma, sigma in
-    float64."""
+    """The three arguments, checked to fit together: input as wide as sigma, sigma in float64."""
     batch = check_samples(call, "input", input)
     check_tensor(call, "sigma", sigma)
     if sigma.dim() > 1 or sigma.numel() not in (1, batch) or sigma.device != input.device:

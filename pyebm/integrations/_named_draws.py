@@ -61,7 +61,7 @@ class NamedDraws(TorchFunctionMode):
         if draw is None:
             return func(*args, **kwargs) if kwargs else func(*args)
         kwargs = kwargs or {}
-        # A function for the source gives normals alone.
+        # Where the source is a function, it gives normals alone: uniforms stay torch's.
         left = self.draws.source is None or not (self.draws.is_ours or draw is _normal)
         if left or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
@@ -82,7 +82,7 @@ def seeded(draws: Draws, like: Tensor) -> Iterator[None]:
         yield
 
 
-# Each takes the draws and the call, and returns None where the call is one for a generator.
+# A Draw makes the numbers of a call of torch, or returns None where only a generator can make them.
 Draw = Callable[[Draws, Any, tuple[Any, ...], dict[str, Any]], Tensor | None]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ._draws import Draws
 
-# Every Python has this class. Its repr shows the attributes.
+# A class that every Python has, so that a pickle loads without pyebm; its repr shows what it holds.
 _RECORD = "argparse.Namespace"
 
 

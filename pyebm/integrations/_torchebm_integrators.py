@@ -96,7 +96,8 @@ class EulerMaruyamaIntegrator(Named, integrators.EulerMaruyamaIntegrator):
         step_size, x = checked_scale(call, "step_size", step_size), state["x"]
         if isinstance(step_size, Tensor):
             rows_for(call, "step_size", step_size, x)
-        # torchebm squares noise_scale, so its sign does not matter. A diffusion comes before it.
+        # As in torchebm, a diffusion takes precedence over noise_scale. torchebm squares that one,
+        # so its sign does not matter.
         if diffusion is not None:
             scale: float | Tensor = diffusion**0.5
         else:
@@ -130,7 +131,7 @@ class EulerMaruyamaIntegrator(Named, integrators.EulerMaruyamaIntegrator):
         """The steps of a time grid; arguments as in torchebm."""
         adaptive = self.error_weights is not None if adaptive is None else adaptive
         if adaptive or inference_mode or (diffusion is None and noise_scale is None):
-            made: dict[str, Tensor] = super().integrate(
+            end: dict[str, Tensor] = super().integrate(
                 state,
                 step_size,
                 n_steps,
@@ -142,7 +143,7 @@ class EulerMaruyamaIntegrator(Named, integrators.EulerMaruyamaIntegrator):
                 inference_mode=inference_mode,
                 generator=generator,
             )
-            return made
+            return end
         grid = self._build_time_grid(state["x"], step_size, n_steps, t)
         for now, after in pairwise(grid):
             time = now.expand(state["x"].shape[0])

@@ -18,7 +18,8 @@ from ._torchebm_named import NamedLoss
 from ._torchebm_samplers import named_integrator
 
 require("torchebm")
-# The classes' own files: the packages load them lazily, which hides them from type checkers.
+# These imports name the classes' own files: the package loads its names lazily, which type checkers
+# can't follow.
 from torchebm.couplings import independent  # noqa: E402
 from torchebm.losses import contrastive_divergence as cd  # noqa: E402
 from torchebm.losses import (  # noqa: E402

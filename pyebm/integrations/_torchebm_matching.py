@@ -17,7 +17,8 @@ from ._packages import require
 from ._torchebm_named import NamedLoss
 
 require("torchebm")
-# The classes' own files: the packages load them lazily, which hides them from type checkers.
+# These imports name the classes' own files: the package loads its names lazily, which type checkers
+# can't follow.
 from torchebm.losses import score_matching as losses  # noqa: E402
 
 

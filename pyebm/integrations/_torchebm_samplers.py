@@ -14,7 +14,8 @@ from ._torchebm_integrators import EulerMaruyamaIntegrator
 from ._torchebm_named import Named
 
 require("torchebm")
-# The classes' own files: the packages load them lazily, which hides them from type checkers.
+# These imports name the classes' own files: the package loads its names lazily, which type checkers
+# can't follow.
 from torchebm.integrators import euler_maruyama as integrators  # noqa: E402
 from torchebm.samplers import flow, hmc, langevin_dynamics  # noqa: E402
 
@@ -135,7 +136,7 @@ class RiemannianManifoldHMC(_Whole, hmc.RiemannianManifoldHMC):
         >>> model = GaussianModel(torch.zeros(2), torch.eye(2))
         >>> metric = lambda x: torch.eye(2).expand(len(x), 2, 2)
         >>> sampler = RiemannianManifoldHMC(model, metric, 0.3, 5, noise=pyebm.Noise(0))
-        >>> bool(0.9 < sampler.sample(torch.zeros(1000, 2), n_steps=20).std() < 1.1)
+        >>> bool(0.9 < sampler.sample(torch.zeros(1000, 2), n_steps=3).std() < 1.1)
         True
     """
 

@@ -90,7 +90,7 @@ class EDMLoss(Saved):
         self.sigma_data = checked_number("EDMLoss", "sigma_data", sigma_data, 0.0, open_low=True)
         check_choice("EDMLoss", "reduction", reduction, REDUCTIONS)
         self.reduction = reduction
-        # EDM's classes keep the arguments that they were made of, and this may be loaded as one.
+        # A pickle of this may be loaded as EDM's class, which keeps its arguments in these two.
         self._init_args = ()
         self._init_kwargs = {"P_mean": self.P_mean, "P_std": self.P_std, "sigma_data": self.sigma_data}
         self._by_rank = isinstance(noise, (int, list, tuple)) and not isinstance(noise, bool)

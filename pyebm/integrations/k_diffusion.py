@@ -121,10 +121,10 @@ def make_denoiser_wrapper(config: dict[str, Any]) -> Callable[[Any], Any]:
         >>> type(make_denoiser_wrapper({"model": {"sigma_data": 0.5}})(None)).__module__
         'pyebm.integrations.k_diffusion'
     """
-    made: Callable[[Any], Any] = theirs.make_denoiser_wrapper(config)
-    if not isinstance(made, partial) or made.func not in _OURS:
-        return made
-    return partial(_OURS[made.func], *made.args, **made.keywords)
+    wrapper: Callable[[Any], Any] = theirs.make_denoiser_wrapper(config)
+    if not isinstance(wrapper, partial) or wrapper.func not in _OURS:
+        return wrapper
+    return partial(_OURS[wrapper.func], *wrapper.args, **wrapper.keywords)
 
 
 def noise_sampler(x: Tensor, noise: Source = None) -> Callable[[Tensor, Tensor], Tensor]:

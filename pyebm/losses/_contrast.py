@@ -51,8 +51,8 @@ class Contrast:
         """The loss, from the energies (B + M,) of the data and the model's samples."""
         weights = self.weights()
         if weights is not None:
-            # Few operations: in a small batch the node of each costs as much as all its numbers.
-            # The weights are rounded as the kernel takes them.
+            # Autograd's node for an operation costs as much as a small batch's numbers, so the
+            # operations are few. The weights are rounded as the kernel rounds them.
             of_data, of_model = (part.to(energies.dtype).double() for part in weights)
             work = energies.double()
             weighted = work * torch.cat((of_data, -of_model))

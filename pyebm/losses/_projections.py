@@ -24,14 +24,23 @@ def projections(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
     - "sphere": ``sqrt(D) z / |z|``, uniform on a sphere;
     - "rademacher": 1 where the uniform is at most 1/2, else -1.
     """
+    return each_projection(projections_by_sample(kind, noise, x, count), x)
+
+
+def each_projection(v: Tensor, x: Tensor) -> Tensor:
+    """The projections (B, count, D) as (count, B, ...)."""
+    return v.movedim(1, 0).reshape(v.shape[1], *x.shape)
+
+
+def projections_by_sample(kind: str, noise: Noise, x: Tensor, count: int) -> Tensor:
+    """The same projections as (B, count, D), contiguous."""
     batch, elements = x.shape[0], math.prod(x.shape[1:])
     shape, named, dtype = (batch, count, elements), beside(noise, PROJECTIONS), work_of(x).dtype
     if kind == "rademacher":
         u = named.rand(shape, dtype=dtype, device=x.device)
-        v = torch.where(u <= 0.5, 1.0, -1.0).to(dtype)
-    else:
-        v = named.randn(shape, dtype=dtype, device=x.device)
-        if kind == "sphere":
-            norm = v.double().square().sum(2, keepdim=True).sqrt()
-            v = (v.double() * (math.sqrt(elements) / norm)).to(dtype)
-    return v.movedim(1, 0).reshape(count, *x.shape)
+        return torch.where(u <= 0.5, 1.0, -1.0).to(dtype)
+    v = named.randn(shape, dtype=dtype, device=x.device)
+    if kind == "sphere":
+        norm = v.double().square().sum(2, keepdim=True).sqrt()
+        v = (v.double() * (math.sqrt(elements) / norm)).to(dtype)
+    return v

@@ -54,8 +54,8 @@ class Shards:
 
 
 class Route:
-    """The way between rows and the ranks that want them: ``ids``, on this rank, and others on
-    others. Every rank knows all ids, 8 bytes each, so that all see the same mistakes."""
+    """The way between rows and the ranks that want them. ``ids`` are the rows that this rank wants.
+    Every rank knows all ranks' ids, 8 bytes each, so that all see the same mistakes."""
 
     def __init__(self, shards: Shards, ids: Tensor) -> None:
         self.group, ranks = shards.group, shards.ranks

@@ -3,13 +3,17 @@ form."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
+from .. import _ops, _schemas
 from .._checks import Coefficient, check_samples, coefficient
-from .._denoising import denoising
+from .._derivatives import COMPOSED, REVERSE, wanted
 from .._dtensor import by_samples
-from .._options import checked_flag, shown
-from ..noise import Noise
+from .._options import check_choice, checked_flag, shown
+from ..noise import Noise, named
+from ._denoising import LossWithGradient, empty_loss, followed, together
 
 Weight = Coefficient | str | None
 
@@ -159,6 +163,44 @@ def denoising_loss(
     return denoising(
         op, "pred", pred, noise, x0, numbers, tuple(rows for _, rows in pairs), reduction, backend
     )
+
+
+def denoising(
+    op: str,
+    pred_name: str,
+    pred: Tensor,
+    noise: Noise | Tensor,
+    x0: Tensor | None,
+    numbers: tuple[Any, ...],
+    rows: tuple[Tensor | None, ...],
+    reduction: str,
+    backend: str | None,
+    check_sigma: bool | None = None,
+) -> Tensor:
+    """The loss of the checked coefficients: from the kernel, where autograd follows with a node of
+    its own, and where more follows with the derivatives of composed operations."""
+    check_choice(op, "reduction", reduction, _schemas.REDUCTIONS)
+    code = _schemas.REDUCTIONS[reduction]
+    z = name = seeds = ids = None
+    if isinstance(noise, Noise):
+        name, seeds, ids = named(op, noise, pred)
+    elif isinstance(noise, Tensor):
+        z = noise
+    else:
+        raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
+    if z is not None or x0 is not None:
+        pred, z, x0 = together(op, pred_name, pred, z, x0)
+    kernels = _ops.kernels(backend, pred)
+    head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
+    follows = wanted(pred, *rows, z, x0, seeds, ids)
+    if follows == COMPOSED:
+        return followed(pred, kernels, code, head, tail, noise, backend)
+    if follows == REVERSE:
+        result: Tensor = LossWithGradient.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
+        return result
+    loss = empty_loss(pred, code)
+    _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
+    return loss
 
 
 class DSMLoss(nn.Module):

@@ -146,11 +146,11 @@ def denoising_score_matching(
     levels = _levels(sigma, x, noise)
     if isinstance(weight, str):
         weight = _weight(weight, levels, spread)
-    noisy = perturb(x, levels, noise, backend=backend)
     if isinstance(fn, Learned) and backend is None:
-        fused = _fused(fn, noisy, levels, noise, weight, reduction)
+        fused = _fused(fn, x, levels, noise, weight, reduction)
         if fused is not None:
             return fused
+    noisy = perturb(x, levels, noise, backend=backend)
     if isinstance(fn, Learned) and fn.condition and fn.c is None:
         conditioned: Any = fn.score
         score = conditioned(noisy, _by_sample(levels, x))
@@ -166,33 +166,31 @@ def denoising_score_matching(
 
 def _fused(
     fn: Learned,
-    noisy: Tensor,
+    x: Tensor,
     sigma: Coefficient,
     noise: Noise,
     weight: Coefficient | str | None,
     reduction: str,
 ) -> Tensor | None:
-    """The loss from the kernel, ``1/2 w / sigma^2 |sigma s + z|^2``; None if the kernel does not
-    take fn or x, or if a level or a weight differs within a sample."""
-    batch = noisy.shape[0]
+    """The loss from the kernel, ``1/2 w / sigma^2 |sigma s(x + sigma z) + z|^2``; None if the
+    kernel does not take fn or x, or if a level or a weight differs within a sample."""
+    batch = x.shape[0]
     rows = [one for one in (sigma, weight) if isinstance(one, Tensor)]
-    if noisy.dtype not in (torch.float32, torch.float64) or any(
-        one.numel() not in (1, batch) for one in rows
-    ):
+    if x.dtype not in (torch.float32, torch.float64) or any(one.numel() not in (1, batch) for one in rows):
         return None
     positive = weight != "sigma2" if isinstance(weight, str) else True  # "sigma2" divides by no sigma
-    kappa, kappas = coefficient(_OP, "sigma", sigma, noisy, low=0.0, open_low=positive)
+    kappa, kappas = coefficient(_OP, "sigma", sigma, x, low=0.0, open_low=positive)
     if kappas is not None:
         require(_OP, "sigma", kappas, positive)
     times = weight.double() if isinstance(weight, Tensor) else 1.0 if weight is None else weight
     by = 1.0 if isinstance(times, str) else times / _squared(sigma)
-    reduced = Reduction(_OP, noisy, by, reduction).in_one_sum()
+    reduced = Reduction(_OP, x, by, reduction).in_one_sum()
     if reduced is None:
         return None
     number, weights = reduced
-    z = noise.randn(noisy.shape, dtype=noisy.dtype, device=noisy.device)
-    terms = Terms(weight=number, kappa=kappa, weight_rows=weights, kappa_rows=kappas, z=z)
-    return fused_loss(fn, noisy, terms, c=_by_sample(sigma, noisy) if fn.condition and fn.c is None else None)
+    name, seeds, ids = named(_OP, noise, x)
+    terms = Terms(*(number, kappa), weight_rows=weights, kappa_rows=kappas, name=name, seeds=seeds, ids=ids)
+    return fused_loss(fn, x, terms, c=_by_sample(sigma, x) if fn.condition and fn.c is None else None)
 
 
 def _squared(sigma: Coefficient) -> Coefficient:

@@ -7,11 +7,11 @@ import functools
 from torch import Tensor, nn
 
 from .._checks import Coefficient, check_samples, coefficient
-from .._denoising import denoising
 from .._dtensor import by_samples
 from ..targets._fused import Terms
 from ._reduction import Reduction, by_kernel
 from ._scores import Fn, checked_score, score_function
+from .denoising import denoising
 
 
 @functools.partial(by_samples, samples="x")

@@ -16,7 +16,7 @@ from .._options import check_choice, checked_count, checked_flag
 from ..noise import Noise, named
 from ..targets._fused import Terms
 from . import _terms
-from ._projections import KINDS, projections
+from ._projections import KINDS, each_projection, projections_by_sample
 from ._reduction import Reduction, by_kernel
 from ._scores import Fn, score_function, with_jacobian
 
@@ -166,21 +166,21 @@ def _sliced(
 ) -> Tensor:
     score_fn = score_function(op, "fn", fn)
     named(op, noise, x)
-    v = projections(projection, noise, x, n_projections)
+    v = projections_by_sample(projection, noise, x, n_projections)
     if n_projections <= _MOST_DIRECTIONS:
         trace, along = (1 / n_projections, False) if variance_reduced else (1.0, True)
-        rows = v.flatten(2).movedim(0, 1).flatten(1) if x.dim() > 1 else v.movedim(0, 1)
         of_terms = Terms(
             weight=1.0 if variance_reduced else 1 / n_projections,
             trace=trace,
             along=along,
-            v=rows.contiguous(),
+            v=v.flatten(1),
         )
         fused = by_kernel(fn, x, reduced, of_terms)
         if fused is not None:
             return fused
     terms = _terms.sliced if variance_reduced else _terms.sliced_by_sample
-    return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, v)))
+    each = each_projection(v, x)
+    return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, each)))
 
 
 class ScoreMatchingLoss(nn.Module):

@@ -11,6 +11,7 @@ from .._arguments import entry
 from .._composed import langevin_update, score_of
 from .._composed.coefficients import require
 from .._schemas import ChainSteps, LangevinChain
+from .known import Known
 from .noise import normals
 
 
@@ -19,7 +20,13 @@ def langevin_chain(args: LangevinChain) -> None:
     run("langevin_chain", args.x, lambda state, _: score_of(state, args.target, args.params), args.steps)
 
 
-def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: ChainSteps) -> None:
+def run(
+    op: str,
+    x: Tensor,
+    score: Callable[[Tensor, int], Tensor],
+    steps: ChainSteps,
+    known: Known | None = None,
+) -> None:
     """Runs the loop; ``score`` is called as score(state, step)."""
     schedules = (
         ("step_size", steps.step_size_rows, steps.step_size_per_step, True),
@@ -37,6 +44,8 @@ def run(op: str, x: Tensor, score: Callable[[Tensor, int], Tensor], steps: Chain
             for _, rows, per_step, _ in schedules
         ]
         z = normals(x.shape, steps.name + k * a_step, steps.seeds, steps.ids)
+        if known is not None:
+            known.impose(state, k, 1)
         numbers = (steps.step_size, steps.temperature)
         _, value = langevin_update(state, score(state, k), z, numbers, *now, *bounds)
         state = value.to(x.dtype)

@@ -10,6 +10,7 @@ from .._composed import network_score_of, work_of
 from .._composed.network import unpacked
 from .._schemas import NetworkChain, NetworkHvp, NetworkLaplacian, NetworkScore
 from .chain import run
+from .known import Known
 
 
 @entry(NetworkScore)
@@ -68,4 +69,8 @@ def network_chain(args: NetworkChain) -> None:
         )
         return network_score_of(state, args.layout, args.params, now)[0]
 
-    run("network_chain", args.x, score, args.steps)
+    known, steps = None, args.steps
+    if args.known is not None:
+        named = (steps.name, steps.seeds, steps.ids)
+        known = Known("network_chain", n_steps, args.known, args.marginals, steps.mask, *named)
+    run("network_chain", args.x, score, steps, known)

@@ -13,6 +13,7 @@ from .._composed import losses_of, network_score_of, work_of
 from .._composed.network_loss import Values
 from .._modes import in_mode
 from .._schemas import NetworkGrad, NetworkLoss
+from .noise import normals
 
 
 @entry(NetworkGrad)
@@ -36,8 +37,12 @@ def network_grad(args: NetworkGrad) -> None:
 
 @entry(NetworkLoss)
 def network_loss(args: NetworkLoss) -> None:
+    def draw() -> Tensor:
+        assert args.name is not None
+        return normals(args.x.shape, args.name, args.seeds, args.ids)
+
     def total(at: Callable[[Tensor], Values], x: Tensor) -> Tensor:
-        losses = losses_of(at, x, args)
+        losses = losses_of(at, x, args, draw)
         value = losses if args.loss.numel() == len(x) and args.loss.dim() else losses.double().sum()
         args.loss.copy_(value.detach().reshape(args.loss.shape))
         return losses.sum()

@@ -7,6 +7,7 @@ import torch
 from .._arguments import entry
 from .._schemas import PredictorCorrector
 from .composed import corrector_step
+from .known import Known
 from .langevin import affine_step
 from .network import network_score
 
@@ -29,6 +30,10 @@ def predictor_corrector(args: PredictorCorrector) -> None:
             f" {len(biases)}"
         )
     score, bounds = torch.empty_like(x), (args.mask, args.low, args.high)
+    known = None
+    if args.known is not None:
+        held = (args.known, args.marginals, args.mask, args.name.clone(), *named)
+        known = Known("predictor_corrector", n_steps, *held)
     for k in range(n_steps):
         factor, a, b, c = table[k].tolist()
         now = biases[k : k + 1] if len(biases) > 1 else biases
@@ -36,9 +41,13 @@ def predictor_corrector(args: PredictorCorrector) -> None:
             [[0, 0, k, stream] for stream in range(args.correctors + 1)], device="cpu"
         )
         for j in range(args.correctors):
+            if known is not None:
+                known.impose(x, k, 1 + args.correctors + j)
             network_score(score, x, args.layout, args.params, now)
             corrector_step(x, score, factor, names[1 + j], args.together, *bounds, *named)
         if args.predicts:
+            if known is not None:
+                known.impose(x, k, 1 + 2 * args.correctors)
             network_score(score, x, args.layout, args.params, now)
             affine_step(x, None, score, a, b, c, names[0], None, None, None, None, *bounds, None, *named)
         if args.states is not None and args.thin is not None and (k + 1) % args.thin == 0:

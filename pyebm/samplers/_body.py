@@ -56,10 +56,17 @@ class Body:
         return type(self).info is not Body.info
 
     def info(self, k: int) -> dict[str, Any]:
-        """Numbers and tensors on the device, for callbacks and trajectories, after step k. For a
-        body that ``keeps`` states inside a call they depend on k alone."""
+        """Numbers and tensors on the device, for callbacks and trajectories, after the last call's
+        last step, k."""
         del k
         return {}
+
+    def infos(self, steps: range) -> dict[str, Any]:
+        """The same after each of these steps of the last call, stacked by name; numbers as a list.
+        A body that ``keeps`` states inside a call, and whose info does not depend on the step's
+        number alone, defines it."""
+        each = [self.info(k) for k in steps]
+        return {name: stacked([info[name] for info in each]) for name in each[0]}
 
     def totals(self, done: int) -> dict[str, Tensor]:
         """Tensors that describe the whole run, for trajectories."""
@@ -96,3 +103,8 @@ class Body:
             if score.shape == self._shape and score.device == self._device:
                 return score
         return check_like(self.run.call, name, score, "x", self.x)
+
+
+def stacked(values: list[Any]) -> Any:
+    """The tensors as one; numbers as they are."""
+    return torch.stack(values) if isinstance(values[0], Tensor) else values

@@ -17,13 +17,17 @@ class Chained(Body):
 
     fused = keeps = True
     params: Tensor
+    last: Tensor | None = None  # the kept state that the last launch ended with, if it is kept
 
     def __init__(self, run: Run, *rest: Any) -> None:
         super().__init__(run, *rest)
-        # The name of the noise. On a GPU it is filled in by the device, so nothing waits.
-        on_host, batch = run.x.is_cpu, run.x.shape[0]
+        self.name_noise()
+
+    def name_noise(self) -> None:
+        """Make the name of the noise. On a GPU the device fills it in, so nothing waits."""
+        run, on_host = self.run, self.run.x.is_cpu
         self._noise_name = (
-            run.noise._named(batch, run.x)[0].clone()
+            run.noise._named(run.x.shape[0], run.x)[0].clone()
             if on_host
             else run.noise._block(0, 1, 1, run.x).flatten()
         )
@@ -37,13 +41,20 @@ class Chained(Body):
         return first_stretch(self.x, self.params, self.run.n_steps)
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        first = self.run.first + done
+        first, self.last = self.run.first + done, None
         self._noise_name.select(0, 2).fill_(first)
         if kept is None or thin is None:
             return self.launch(first, count, self._noise_name, None, None)
+        if (done + count) % thin == 0:
+            self.last = kept.select(0, (done + count) // thin - 1)
         inside = done % thin == 0 and count >= thin
         states = kept.narrow(0, done // thin, count // thin) if inside else None
         self.launch(first, count, self._noise_name, states, thin if inside else None)
-        if not inside and (done + count) % thin == 0:
-            kept.select(0, (done + count) // thin - 1).copy_(self.x)
+        if not inside and self.last is not None:
+            self.last.copy_(self.x)
         return None
+
+    def finish(self) -> None:
+        super().finish()
+        if self.last is not None:  # the schedule's last state is the finished one
+            self.last.copy_(self.x)

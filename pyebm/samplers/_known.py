@@ -25,7 +25,7 @@ class Known:
                 f"{run.call}: known needs a mask that says which elements are not: True where x is to be"
                 " sampled"
             )
-        self.x, self.mask, self.seeds, self.ids = run.x, mask, run.seeds, run.ids
+        self.run, self.x, self.mask, self.seeds, self.ids = run, run.x, mask, run.seeds, run.ids
         self.known = check_like(run.call, "known", run.numbers("known", known), "x0", run.x)
         self.buffer = torch.empty_like(run.x)
         self.perturb = run.kernels(options.backend)["perturb"]
@@ -36,6 +36,10 @@ class Known:
         (a, a_rows), (s, s_rows) = _number(alpha), _number(sigma)
         self.perturb(self.buffer, self.known, a, s, name, a_rows, s_rows, self.seeds, self.ids)
         torch.where(self.mask, self.x, self.buffer, out=self.x)
+
+    def of_chain(self, marginals: list[tuple[float, float]]) -> tuple[Tensor, Tensor]:
+        """The arguments of a chain's op, for steps with these alphas and sigmas."""
+        return self.known, self.run.table(marginals)
 
     def finish(self) -> None:
         """Set the known elements to the data themselves, at the end of a run."""

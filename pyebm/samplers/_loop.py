@@ -200,8 +200,10 @@ class Sampler:
                 if kept is not None and thin is not None:
                     if not body.keeps and done % thin == 0:
                         kept.select(0, done // thin - 1).copy_(run.x)
-                    for step in range((done - count) // thin + 1, done // thin + 1) if body.tells else ():
-                        at.reports.add(body.info(run.first + thin * step - 1))
+                    before, now = (done - count) // thin, done // thin
+                    if body.tells and now > before:
+                        first = run.first + thin * (before + 1) - 1
+                        at.reports.add(body.infos(range(first, run.first + done, thin)))
                 tick(count)
                 if callback is None:
                     at.remember()

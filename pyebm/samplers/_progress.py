@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,16 +23,17 @@ class Reports:
     def __init__(self) -> None:
         self.rows: dict[str, list[Any]] = {}
 
-    def add(self, info: dict[str, Any]) -> None:
-        for name, value in info.items():
-            self.rows.setdefault(name, []).append(value.clone() if isinstance(value, Tensor) else value)
+    def add(self, infos: dict[str, Any]) -> None:
+        """Take in the reports of some states (:meth:`Body.infos`)."""
+        for name, values in infos.items():
+            self.rows.setdefault(name, []).append(values)
 
     def stacked(self, like: Tensor, count: int) -> dict[str, Tensor]:
         """The reports of the first ``count`` kept states, stacked by name."""
         return {
-            name: torch.stack(rows[:count])
+            name: torch.cat(rows).narrow(0, 0, count)
             if isinstance(rows[0], Tensor)
-            else torch.tensor(rows[:count], dtype=torch.float64, device=like.device)
+            else torch.tensor([*chain(*rows)][:count], dtype=torch.float64, device=like.device)
             for name, rows in self.rows.items()
             if count
         }

@@ -107,7 +107,7 @@ class Run:
             return checked_number(self.call, name, value, 0.0, open_low), None
         value = self.numbers(name, value)
         made = coefficient(self.call, name, value, self.x, low=0.0, open_low=open_low)
-        # Some kernels check it too, but each with a message of its own.
+        # Some kernels check the values too, but each words its message differently.
         if self.may_look and made[1] is not None:
             require(self.call, name, made[1], open_low)
         return made

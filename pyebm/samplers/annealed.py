@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _ops
 from .._checks import checked_list
 from .._options import check_callable, checked_count, checked_flag, checked_int, shown
 from ..targets._learned import Learned
@@ -131,9 +132,11 @@ class AnnealedLangevin(Sampler):
         return self.step_lr * (self.sigma_at(k) / self.sigmas[-1]) ** 2
 
     def _body(self, run: Run) -> Body:
-        target, simple = self.score_fn, self.known is None and not run.graph
+        target = self.score_fn
+        here = self.known is None or _ops.on_host(self.options.backend, run.x)
         if (
-            simple
+            here
+            and not run.graph
             and isinstance(target, Learned)
             and target.condition
             and self.options.fits_a_chain(target, run)
@@ -227,11 +230,11 @@ class _Chain(Chain):
     row of biases of its own."""
 
     def __init__(self, run: Run, sampler: AnnealedLangevin, target: Learned) -> None:
-        self.steps, self.each = _Steps(run, sampler), sampler.n_steps_each
+        self.sampler, self.steps, self.each = sampler, _Steps(run, sampler), sampler.n_steps_each
         levels = torch.tensor(sampler.sigmas, dtype=run.work, device=run.x.device)
         numbers = run.plain(target._at_levels(run.call, run.x, levels))
         super().__init__(run, sampler.options, numbers, sampler.step_size_at)
-        self.last: Tensor | None = None
+        self.streams = self.steps.streams
 
     def of_steps(self, first: int, count: int) -> Numbers:
         biases = self.numbers.biases
@@ -239,15 +242,15 @@ class _Chain(Chain):
         levels = torch.arange(first, first + count, device=biases.device) // self.each
         return self.numbers._replace(biases=biases.index_select(0, levels), biases_per_step=True)
 
-    def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
-        super().advance(done, count, kept, thin)
-        ended = kept is not None and thin is not None and (done + count) % thin == 0
-        self.last = kept[(done + count) // thin - 1] if ended else None  # type: ignore[index, operator]
+    def known(self, first: int, count: int) -> tuple[Tensor, ...]:
+        known = self.steps.known
+        if known is None:
+            return ()
+        return known.of_chain([(1.0, self.sampler.sigma_at(k)) for k in range(first, first + count)])
 
     def finish(self) -> None:
         self.steps.finish()
-        if self.last is not None:  # the state after the last step is the denoised one
-            self.last.copy_(self.x)
+        super().finish()
 
     def info(self, k: int) -> dict[str, Any]:
         return self.steps.info(k)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .. import _ops
 from .._options import checked_count
+from ._adaptation import checked_warmup
 from ._body import Body
 from ._loop import Sampler
-from ._metropolis import Metropolis, Names, checked_warmup
+from ._metropolis import Metropolis, Names
 from ._run import NAN, EnergyFn, Number, Run, ScoreFn, number
 from ._schedule import Schedule
 from ._step_options import StepOptions

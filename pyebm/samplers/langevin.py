@@ -177,8 +177,14 @@ class Chain(Chained):
         del first, count
         return self.numbers
 
+    def known(self, first: int, count: int) -> tuple[Tensor, ...]:
+        """The arguments of the op for known elements in these steps."""
+        del first, count
+        return ()
+
     def launch(self, first: int, count: int, name: Tensor, states: Tensor | None, thin: int | None) -> None:
         (eta, *eta_rows), (t, *t_rows) = self.eta.part(first, count), self.t.part(first, count)
         rows, numbers = (eta_rows[0], t_rows[0], eta_rows[1], t_rows[1]), self.of_steps(first, count)
         head = (self.x, numbers.which, numbers.params, count, eta, t, name)
-        _ops.call(self.kernel, head, (*rows, states, thin, *self.tail, *numbers.tail()))
+        tail = (*self.tail, *numbers.tail(), *self.known(first, count))
+        _ops.call(self.kernel, head, (*rows, states, thin, *tail))

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._adaptation import checked_warmup
 from ._body import Body
 from ._loop import Sampler
-from ._metropolis import Metropolis, Names, checked_warmup
+from ._metropolis import Metropolis, Names
 from ._run import NAN, EnergyFn, Number, Run, ScoreFn
 from ._schedule import Schedule
 from ._step_options import StepOptions

@@ -174,7 +174,7 @@ class PredictorCorrector(Sampler):
 
     def _body(self, run: Run) -> Body:
         target, options = self.score_fn, self.options
-        here = _ops.on_host(options.backend, run.x) and not run.graph and self.known is None
+        here = _ops.on_host(options.backend, run.x) and not run.graph
         if here and isinstance(target, Learned) and target.condition and options.fits_a_chain(target, run):
             return _Chain(run, self, target)
         return _Steps(run, self)
@@ -290,4 +290,7 @@ class _Chain(Chained, _Steps):
         assert biases is not None
         now, table = biases.narrow(0, first, count), self.coefficients.narrow(0, first, count)
         steps = (count, self.correctors, self.sampler.predictor is not None, self.together)
-        self.kernel(self.x, which, params, now, table, *steps, name, states, thin, *self.options)
+        known: tuple[Tensor, ...] = ()
+        if self.known is not None:
+            known = self.known.of_chain([of[1:] for of in self.sampler.marginals[first : first + count]])
+        self.kernel(self.x, which, params, now, table, *steps, name, states, thin, *self.options, *known)

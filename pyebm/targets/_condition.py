@@ -40,13 +40,13 @@ def biases_of(layers: Sequence[Layer], rows: Tensor) -> Tensor:
 
     The sum over C has a fixed order, so that the bits of a row don't depend on the other rows.
     """
-    made: list[Tensor] = []
+    biases: list[Tensor] = []
     count, condition = rows.shape
     for at, layer in enumerate(layers):
         bias = rows.new_zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias.to(rows.dtype)
         if at == 0 or layer.skip:
             last = layer.weight[:, -condition:].to(rows.dtype)
-            made.append(sum_of(rows.unsqueeze(1) * last) + bias)
+            biases.append(sum_of(rows.unsqueeze(1) * last) + bias)
         else:
-            made.append(bias.expand(count, -1))
-    return torch.cat(made, 1)
+            biases.append(bias.expand(count, -1))
+    return torch.cat(biases, 1)

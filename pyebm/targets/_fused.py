@@ -21,7 +21,8 @@ class Terms(NamedTuple):
     ``weight (1/2 |kappa s + z|^2 + trace sum_k v_k . (ds/dx) v_k)``; with ``along``
     ``sum_k (v_k . s)^2`` replaces the square; with ``of_energy`` it is ``weight E + square E^2``.
 
-    A coefficient with one number per sample is (B,), in float32 or float64. z is like x. v is
+    A coefficient with one number per sample is (B,), in float32 or float64. z is like x; with the
+    tensors that name a noise, z is that noise and x is perturbed first, x + kappa z. v is
     (1 or B, K D), in the dtype that x is computed in: K directions for all samples or for each. The
     rows of the identity as directions give the exact trace.
     """
@@ -34,6 +35,9 @@ class Terms(NamedTuple):
     weight_rows: Tensor | None = None
     kappa_rows: Tensor | None = None
     z: Tensor | None = None
+    name: Tensor | None = None
+    seeds: Tensor | None = None
+    ids: Tensor | None = None
     v: Tensor | None = None
 
     @property
@@ -124,7 +128,10 @@ class _Loss(torch.autograd.Function):
                 # The trace needs derivatives by x.
                 work = work if work.requires_grad else work.detach().requires_grad_()
                 losses = _composed.losses_of(
-                    lambda at: _composed.network_score_of(at, args.layout, params, biases), work, args
+                    lambda at: _composed.network_score_of(at, args.layout, params, biases),
+                    work,
+                    args,
+                    lambda: _drawn(ctx, x),
                 )
                 return losses.double().sum().to(params.dtype)
 
@@ -136,11 +143,19 @@ class _Loss(torch.autograd.Function):
             if made is None:
                 made = kept.empty(ctx, x, biases, params)
                 _launched(ctx, x, biases, params, made)
-            for grad in made:
-                if grad is not None:
-                    ctx.kernels["scale_"](grad, above)
+            if above.item() != 1.0:
+                for grad in made:
+                    if grad is not None:
+                        ctx.kernels["scale_"](grad, above)
             grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, ctx.of_energy)
         return (grad_x, grad_biases, *[None] * 5, *grads)
+
+
+def _drawn(ctx: Any, x: Tensor) -> Tensor:
+    """The normals of the terms' noise, like x."""
+    z, terms = torch.empty_like(x), ctx.terms
+    _ops.call(ctx.kernels["normal_"], (z, terms.name), (terms.seeds, terms.ids))
+    return z
 
 
 def _launched(ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor, into: Into) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._utils import _unflatten_dense_tensors
 
 from .. import _composed, _ops
 from .._derivatives import differentiated_again
@@ -93,14 +92,13 @@ class Kept:
         the energy or of the score."""
         if grad is None:
             return (None,) * self.count
-        # One call into C for all views; as many calls from here would take twice as long.
-        found = _unflatten_dense_tensors(grad, ctx.saved_tensors[-self.count :])
-        idle = None if of_energy else self.wiring.idle
-        needed = ctx.needs_input_grad[-self.count :]
-        return [
-            part if need and place != idle else None
-            for place, (part, need) in enumerate(zip(found, needed, strict=True))
-        ]
+        wanted: list[Tensor | None] = []
+        parts = zip(grad.split_with_sizes(self.wiring.sizes), self.wiring.shapes, strict=True)
+        for (part, shape), need in zip(parts, ctx.needs_input_grad[-self.count :], strict=True):
+            wanted.append(None if not need else part if shape is None else part.view(shape))
+        if self.wiring.idle is not None and not of_energy:
+            wanted[self.wiring.idle] = None
+        return wanted
 
     def composed(
         self, ctx: Any, value: Callable[..., Tensor], above: Tensor, of_energy: bool
@@ -119,11 +117,11 @@ class Kept:
             ]
             with exact(x):
                 params = torch.cat([part.reshape(-1) for part in at[2:] if part is not None])
-                made = value(at[0], params, at[1])
+                output = value(at[0], params, at[1])
             followed = [
                 tensor for tensor, need in zip(at, needed, strict=True) if need and tensor is not None
             ]
-            return torch.autograd.grad(made, followed, above, create_graph=again, materialize_grads=True)
+            return torch.autograd.grad(output, followed, above, create_graph=again, materialize_grads=True)
 
         found = iter(in_mode(differentiate, grad=True))
         grad_x, grad_biases, *grads = [next(found) if need else None for need in needed]
@@ -135,10 +133,10 @@ class Kept:
 def evaluated(
     kernels: Any, x: Tensor, layout: Any, params: Tensor, biases: Tensor | None, energy: bool
 ) -> Tensor:
-    made = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else torch.empty_like(x)
-    score, energies = (None, made) if energy else (made, None)
+    out = x.new_empty(x.shape[:1], dtype=params.dtype) if energy else torch.empty_like(x)
+    score, energies = (None, out) if energy else (out, None)
     _ops.call(kernels["network_score"], (score, x, layout, params), (biases, energies))
-    return made
+    return out
 
 
 def exact(x: Tensor) -> Any:

@@ -224,14 +224,19 @@ class Learned(Target):
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
         """Whether the chain's kernel runs. A backend that was asked for has it, or raises an error;
         without one, devices that lack the kernel run the module."""
-        del limited
-        return backend is not None or x.is_cpu or x.is_meta
+        return super()._has_chain(backend, x, limited) and (
+            backend is not None or _ops.has("network_chain", x)
+        )
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
         return self._has_chain(backend, x)
 
     @property
     def _has_energy_kernel(self) -> bool:
+        return self.has_energy
+
+    @property
+    def _has_energy_on_gpus(self) -> bool:
         return self.has_energy
 
     def _fitting(self, call: str, x: Tensor, c: Tensor | None) -> Reading:

@@ -46,14 +46,14 @@ def polynomial(coefficients: Tensor) -> Tensor:
     if coefficients.is_meta:
         return coefficients.new_empty(())
     value, lows, spans = _integrated(tuple(coefficients.tolist()))
-    made = coefficients.new_tensor(value)
+    constant = coefficients.new_tensor(value)
     if not wanted(coefficients):
-        return made
+        return constant
     grid = torch.linspace(0, 1, _NODES, dtype=torch.float64, device=coefficients.device)
     low, span = coefficients.new_tensor(lows)[:, None], coefficients.new_tensor(spans)[:, None]
     logs = (span / (_NODES - 1)).log() - horner(coefficients, low + span * grid)
     composed = torch.logsumexp(logs.flatten(), 0)
-    return made + (composed - composed.detach())  # the value of made, with the derivatives of composed
+    return constant + (composed - composed.detach())  # constant's value, composed's derivatives
 
 
 def horner(coefficients: Tensor, x: Tensor) -> Tensor:
@@ -107,11 +107,11 @@ def _derivative(coefficients: list[float]) -> list[float]:
 
 def _shifted(coefficients: tuple[float, ...], by: float) -> list[Fraction]:
     """The coefficients of p(by + y), by repeated Horner schemes, one for each coefficient."""
-    made = [Fraction(c) for c in coefficients]
-    for first in range(len(made) - 1):
-        for k in range(len(made) - 2, first - 1, -1):
-            made[k] += Fraction(by) * made[k + 1]
-    return made
+    shifted = [Fraction(c) for c in coefficients]
+    for first in range(len(shifted) - 1):
+        for k in range(len(shifted) - 2, first - 1, -1):
+            shifted[k] += Fraction(by) * shifted[k + 1]
+    return shifted
 
 
 def _roots(coefficients: list[float]) -> list[float]:

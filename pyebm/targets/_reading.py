@@ -185,6 +185,8 @@ class Wiring(NamedTuple):
     """The columns of each weight that are not a condition's, where there are others."""
     sizes: tuple[int, ...]
     """Of the parts of params in their order."""
+    shapes: tuple[tuple[int, int] | None, ...]
+    """Of the same parts; None for those with one dimension."""
     total: int
     idle: int | None
     """The place of the bias that an energy's score does not depend on: the last one's, where no
@@ -205,6 +207,7 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
     seen: list[int | None] = []
     zeros: list[Tensor | None] = []
     sizes: list[int] = []
+    shapes: list[tuple[int, int] | None] = []
     width = 0
     for layer in layers:
         outputs, inputs = layer.weight.shape
@@ -212,9 +215,19 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
         seen.append(None if columns == inputs else columns)
         zeros.append(torch.zeros(outputs, dtype=dtype, device=device) if layer.bias is None else None)
         sizes += [outputs * columns, outputs, 1]
+        shapes += [(outputs, columns), None, None]
         width = outputs
     idle = len(sizes) - 2 if kind == 0 and layers[-1].activation == "identity" else None
-    return Wiring(layout, numbers.split(1), tuple(zeros), tuple(seen), (*sizes, 1), sum(sizes) + 1, idle)
+    return Wiring(
+        layout,
+        numbers.split(1),
+        tuple(zeros),
+        tuple(seen),
+        (*sizes, 1),
+        (*shapes, None),
+        sum(sizes) + 1,
+        idle,
+    )
 
 
 def parts_of(reading: Reading, wiring: Wiring, quadratic: Tensor) -> list[Tensor]:

@@ -17,6 +17,7 @@ from .._checks import check_samples
 from .._derivatives import BySample, exactly, launched, wanted
 from .._dtensor import by_samples
 from .._kinds import KINDS
+from .._memory import empty_like
 from .._modes import in_mode
 from .._options import check_dtype, checked_count, checked_shape, shown
 from ..noise import Noise
@@ -150,7 +151,7 @@ class Target(Parameters):
         kernel = _ops.kernels(backend, x)["target_score"]
 
         def launch(x: Tensor, params: Tensor) -> Tensor:
-            out = torch.empty_like(x)
+            out = empty_like(x)
             kernel(out, x, self._index, params)
             return out
 
@@ -241,7 +242,7 @@ class Target(Parameters):
 
     @property
     def _has_energy_on_gpus(self) -> bool:
-        """Whether the GPUs' kernels know such energies: not those of networks and dense targets."""
+        """Whether the GPUs' kernels know such energies: not those of dense targets."""
         return self.kind in KINDS and not KINDS[self.kind].dense
 
     def _check(self, op: str, x: Tensor) -> list[Tensor]:

@@ -39,8 +39,8 @@ class Funnel(Target):
         self._register("std", std, positive, "be > 0 and finite")
 
     def log_prob(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        return -self.energy(x) - (of("std").log() + 0.5 * math.log(2 * math.pi) * work.shape[1])
+        work, parameter = self._work(x)
+        return -self.energy(x) - (parameter("std").log() + 0.5 * math.log(2 * math.pi) * work.shape[1])
 
     def sample(
         self,
@@ -50,9 +50,9 @@ class Funnel(Target):
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> Tensor:
-        z, of, made = self._normals(n, noise, dtype, backend)
-        v = of("std") * z[:, :1]
-        return made(torch.cat((v, (0.5 * v).exp() * z[:, 1:]), 1))
+        z, parameter, finish = self._normals(n, noise, dtype, backend)
+        v = parameter("std") * z[:, :1]
+        return finish(torch.cat((v, (0.5 * v).exp() * z[:, 1:]), 1))
 
     def _numbers(self) -> Tensor:
         return (self._wide("std") ** -2).reshape(1)

@@ -117,11 +117,11 @@ class Gaussian(Target):
         return white.square().sum(0).mul(0.5).to(work.dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
+        work, parameter = self._work(x)
         if self.kind == "gaussian_full":
-            log_std = of("scale_tril").diagonal().log().sum()
+            log_std = parameter("scale_tril").diagonal().log().sum()
         else:
-            log_std = of("std").log().expand(work.shape[1]).sum()
+            log_std = parameter("std").log().expand(work.shape[1]).sum()
         return -self.energy(x) - (log_std + 0.5 * math.log(2 * math.pi) * work.shape[1])
 
     def sample(
@@ -132,18 +132,18 @@ class Gaussian(Target):
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> Tensor:
-        z, of, made = self._normals(n, noise, dtype, backend)
+        z, parameter, finish = self._normals(n, noise, dtype, backend)
         if self.kind == "gaussian_full":
             # The score's kernel computes matrix (mean - x). With mean 0 and x = -z it gives
             # factor z, whose bits, unlike those of torch's product, don't depend on the batch.
-            factor = of("scale_tril").tril()
+            factor = parameter("scale_tril").tril()
             out, packed = torch.empty_like(z), torch.cat((z.new_zeros(z.shape[1]), padded(factor)))
             _ops.kernels(backend, z)["target_score"](out, -z, self._index, packed.detach())
             if wanted(factor):
                 far = z @ factor.T
                 out = out + (far - far.detach())  # the kernel's bits, with a derivative
-            return made(of("mean") + out)
-        return made(of("mean") + of("std") * z)
+            return finish(parameter("mean") + out)
+        return finish(parameter("mean") + parameter("std") * z)
 
     def _numbers(self) -> Tensor:
         mean = self._wide("mean")

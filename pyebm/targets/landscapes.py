@@ -43,12 +43,12 @@ class Rosenbrock(Target):
         self._register("b", b, positive, _ONE, like=a)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
+        work, parameter = self._work(x)
         if work.shape[1] != 2:
             raise NotImplementedError(
                 f"Rosenbrock: log_prob is known for samples of 2 elements only, got {work.shape[1]}"
             )
-        return -self.energy(x) - (math.log(math.pi) - 0.5 * of("b").log())
+        return -self.energy(x) - (math.log(math.pi) - 0.5 * parameter("b").log())
 
     def sample(
         self,
@@ -58,13 +58,13 @@ class Rosenbrock(Target):
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> Tensor:
-        z, of, made = self._normals((n, 2) if isinstance(n, int) else n, noise, dtype, backend)
+        z, parameter, finish = self._normals((n, 2) if isinstance(n, int) else n, noise, dtype, backend)
         if z.shape[1] != 2:
             raise NotImplementedError(
                 f"Rosenbrock: sampling is known for samples of 2 elements only, got {z.shape[1]}"
             )
-        first = of("a") + math.sqrt(0.5) * z[:, 0]
-        return made(torch.stack((first, first.square() + z[:, 1] / (2 * of("b")).sqrt()), 1))
+        first = parameter("a") + math.sqrt(0.5) * z[:, 0]
+        return finish(torch.stack((first, first.square() + z[:, 1] / (2 * parameter("b")).sqrt()), 1))
 
     def _numbers(self) -> Tensor:
         a, b = self._wide("a"), self._wide("b")
@@ -95,8 +95,8 @@ class Rastrigin(Target):
     def log_prob(self, x: Tensor) -> Tensor:
         """Z per element is sqrt(pi) e^-A sum_k I_k(A) exp(-pi^2 k^2). Terms beyond k = 1 are lost
         in float64's rounding."""
-        work, of = self._work(x)
-        a = of("amplitude")
+        work, parameter = self._work(x)
+        a = parameter("amplitude")
         one = math.sqrt(math.pi) * (torch.special.i0e(a) + 2 * math.exp(-(math.pi**2)) * torch.special.i1e(a))
         return -self.energy(x) - work.shape[1] * torch.log(one)
 

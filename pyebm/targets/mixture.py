@@ -166,7 +166,7 @@ class GaussianMixture(Target):
                 " require grad"
             )
         means, scale = self.means, self._wide("scale")
-        z, _, made = self._normals(n, noise, dtype, backend)
+        z, _, finish = self._normals(n, noise, dtype, backend)
         # The component is chosen by 40 bits of two words, since one float32 would be too coarse for
         # 10^5 components.
         u = noise.at(stream=noise.stream + 1).rand(
@@ -176,7 +176,7 @@ class GaussianMixture(Target):
         edges = self._log_weights().exp().cumsum(0)
         chosen = torch.searchsorted(edges, u * edges[-1]).clamp(max=means.shape[0] - 1)
         spread = scale[chosen] if scale.dim() == 2 and scale.shape[0] > 1 else scale
-        return made(means[chosen].double() + spread * z)
+        return finish(means[chosen].double() + spread * z)
 
     def _log_weights(self) -> Tensor:
         weights = self._wide("weights")
@@ -246,7 +246,7 @@ class GaussianMixture(Target):
         first, stride = count if self.kind == "mixture_diagonal" else 3 * count + dim, row_stride(dim)
         return means, lambda numbers: numbers[first : first + count * stride].reshape(count, stride)[:, :dim]
 
-    def _in_range(self, offset: Tensor, dtype: torch.dtype, *made: Tensor) -> Tensor:
+    def _in_range(self, offset: Tensor, dtype: torch.dtype, *derived: Tensor) -> Tensor:
         """Refuses scales that are fine in float64, but whose squares are 0 or infinite in the dtype
         that the score is computed in.
 
@@ -255,7 +255,7 @@ class GaussianMixture(Target):
         """
         limits, scale = torch.finfo(dtype), self.scale
         fits = torch.stack(
-            [((each >= limits.tiny) & (each <= 0.25 * limits.max)).all() for each in made]
+            [((each >= limits.tiny) & (each <= 0.25 * limits.max)).all() for each in derived]
         ).all()
         if not readable([scale]):
             return torch.where(fits, offset, math.nan)

@@ -164,7 +164,7 @@ class MLPEnergy(Learned):
     ) -> Tensor:
         """The Hessian times v or, without one, its trace: the kernel's value, with the derivatives
         of the composed operations."""
-        if not self._has_chain(None, work) or type(work) is not Tensor:
+        if not _ops.has("network_hvp", work) or type(work) is not Tensor:
             return composed()
         kernels = _ops.kernels(None, work)
         numbers = self._numbers_at("MLPEnergy", work, self.c, reading)

@@ -39,8 +39,8 @@ class Harmonic(Target):
         self._register("center", center, like=stiffness)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        work, of = self._work(x)
-        return -self.energy(x) - 0.5 * (math.log(2 * math.pi) - of("stiffness").log()) * work.shape[1]
+        work, parameter = self._work(x)
+        return -self.energy(x) - 0.5 * (math.log(2 * math.pi) - parameter("stiffness").log()) * work.shape[1]
 
     def sample(
         self,
@@ -50,8 +50,8 @@ class Harmonic(Target):
         dtype: torch.dtype = torch.float32,
         backend: str | None = None,
     ) -> Tensor:
-        z, of, made = self._normals(n, noise, dtype, backend)
-        return made(of("center") + z / of("stiffness").sqrt())
+        z, parameter, finish = self._normals(n, noise, dtype, backend)
+        return finish(parameter("center") + z / parameter("stiffness").sqrt())
 
     def _numbers(self) -> Tensor:
         return torch.stack((self._wide("stiffness"), self._wide("center")))

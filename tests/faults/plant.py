@@ -62,7 +62,7 @@ FAULTS = [
 ]
 
 
-# Processes that begin with torch imported, which takes as long as many tests.
+# Importing torch takes as long as many tests, so each process is forked from one that has it.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["torch", "pytest"])
 

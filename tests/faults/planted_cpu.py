@@ -5,7 +5,7 @@ Planted = dict[str, list[tuple[str, str, str]]]
 PLANTED: Planted = {
     "csrc/cpu/loops/affine_step.h": [
         ("std::sqrt(2.0 * step_size[i]", "std::sqrt(step_size[i]", "ops/test_langevin"),
-        ("m ? m + at : nullptr, of[0]", "m, of[0]", "ops/test_coefficient_runs"),
+        ("m ? m + at : nullptr, abc[0]", "m, abc[0]", "ops/test_coefficient_runs"),
     ],
     "csrc/cpu/loops/batch_mean.h": [
         (
@@ -17,9 +17,20 @@ PLANTED: Planted = {
     "csrc/cpu/loops/chain.h": [
         ("if (every_ && (step + 1) % every_ == 0)", "if (every_ && step % every_ == 0)", "ops/test_chain"),
         ("if (first < 0 && !kernels", "if (!kernels", "ops/test_chain"),
+        (
+            "noise.drawn(chunk, k, known_buffer_)",
+            "noise.drawn(chunk, 0, known_buffer_)",
+            "samplers/test_one_launch",
+        ),
     ],
     "csrc/cpu/loops/losses.h": [
         ("reduction == kMean ? samples * elements", "reduction == kMean ? elements", "ops/test_losses"),
+    ],
+    "csrc/cpu/loops/metropolis.h": [
+        ("rows.sizes[i] = m < warmup", "rows.sizes[i] = m <= warmup", "ops/test_metropolis_ops"),
+    ],
+    "csrc/cpu/loops/parallel.h": [
+        ("body(at, end);", "body(at, std::max(at, end - 1));", "ops/test_threads"),
     ],
     "csrc/cpu/loops/network_pack.h": [
         (
@@ -45,9 +56,6 @@ PLANTED: Planted = {
     "csrc/cpu/ops/losses.cpp": [
         ("std::fill(losses + some, std::end(losses), 0.0);", "", "ops/test_losses"),
     ],
-    "csrc/cpu/ops/metropolis.cpp": [
-        ("sizes[b] = m < warmup", "sizes[b] = m <= warmup", "ops/test_metropolis_ops"),
-    ],
     "csrc/cpu/ops/metropolis_chain.cpp": [
         ("tests_(given.noise.on_stream(1))", "tests_(given.noise)", "ops/test_metropolis_chain"),
         (
@@ -55,6 +63,9 @@ PLANTED: Planted = {
             "for (int64_t i = 0; i < n_leapfrog_; ++i)",
             "ops/test_metropolis_chain",
         ),
+        ("done + k < warmup", "done + k <= warmup", "samplers/test_metropolis_options"),
+        ("mask[i] ? score[i] : T(0)", "score[i]", "samplers/test_metropolis_options"),
+        ("slopes_.root ? 2 : 0", "slopes_.root ? 1 : 0", "samplers/test_metropolis_options"),
     ],
     "csrc/cpu/ops/network.cpp": [
         (
@@ -120,8 +131,8 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/simd/loss_kernels.h": [
         (
-            "out[i] = (of.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
-            "out[i] = (of.grad * r) * grad_output[row];",
+            "out[i] = (own.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
+            "out[i] = (own.grad * r) * grad_output[row];",
             "ops/test_losses_autograd",
         ),
     ],

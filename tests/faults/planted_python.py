@@ -19,7 +19,7 @@ PLANTED: Planted = {
     "pyebm/_composed/losses.py": [
         ("((2.0 * w) * k) * (1.0", "((2.0 * w)) * (1.0", "ops/test_losses ops/test_losses_autograd"),
     ],
-    "pyebm/_denoising.py": [
+    "pyebm/losses/_denoising.py": [
         ("ids is None and z is None", "False", "pytorch/test_derivatives matrix/test_matrix"),
     ],
     "pyebm/_name.py": [
@@ -123,10 +123,10 @@ PLANTED: Planted = {
         ),
         ("if n == 1:", "if n == 0:", "samplers/test_samplers_mass"),
     ],
-    "pyebm/samplers/_metropolis.py": [
+    "pyebm/samplers/_adaptation.py": [
         (
-            "self.middle = (10.0 * self.step_size).log()",
-            "self.middle = self.step_size.log()",
+            "self.middle.copy_((10.0 * self.step_size).log())",
+            "self.middle.copy_(self.step_size.log())",
             "samplers/test_warmup_bits samplers/test_samplers_mass",
         ),
     ],

@@ -30,6 +30,9 @@ DTYPES = (
 )
 
 
+AVERAGING = ("averaging", "averaged", "warmup", "acceptance")
+
+
 class Good:
     """The arguments of one good call, by name."""
 
@@ -42,24 +45,41 @@ class Good:
         contiguous = ("langevin_chain", "leapfrog", "dual_averaging", "target_energy", "corrector_step")
         contiguous += ("underdamped_chain", "predictor_corrector")
         self.strided = op not in contiguous and not op.startswith(("metropolis", "network"))
-        if op in ("leapfrog", "metropolis") and self.dtype in (torch.float16, torch.bfloat16):
+        if op in ("leapfrog", "metropolis", "metropolis_chain") and self.dtype in (
+            torch.float16,
+            torch.bfloat16,
+        ):
             self.dtype = torch.float32
         self.hmc = rng.random() < 0.5
         taken = {argument.name for argument in self.schema.arguments}
         self.network = "layout" in taken and ("target" not in taken or rng.random() < 0.5)
         self.chain_steps, self.thin = rng.randint(0, 5), rng.choice((None, 1, 2))
         self.target = rng.choice(("harmonic", "double_well", "rastrigin"))
+        self.averages, self.known = rng.random() < 0.5, rng.random() < 0.5
         self.reduction = rng.choice([name for name in REDUCTIONS if op != "scale_" or name != "none"])
         self.named = {argument.name: self._value(argument) for argument in self.schema.arguments}
 
     def _value(self, argument: Any) -> Any:
         name, optional = argument.name, str(argument.type).startswith("Optional")
         needed = (name in ("first", "last") and self.hmc) or (name in ("states", "thin") and self.thin)
+        needed = needed or (name == "reports" and self.thin) or (name in AVERAGING and self.averages)
+        needed = needed or (name in ("known", "marginals") and self.known)
+        needed = needed or (
+            name == "mask" and self.known and self.op in ("network_chain", "predictor_corrector")
+        )
         needed = needed or (name == "layout" and self.network) or self.op in ("network_grad", "network_loss")
         needed = needed or (self.op, name) == ("network_score", "score")
-        never = name in ("first", "last", "states", "thin", "layout") or (
-            name == "z" and "denoising" in self.op
-        )
+        never = name in (
+            "first",
+            "last",
+            "states",
+            "reports",
+            "thin",
+            "layout",
+            "known",
+            "marginals",
+            *AVERAGING,
+        ) or (name == "z" and "denoising" in self.op)
         if (
             optional
             and not needed
@@ -85,6 +105,8 @@ class Good:
     def _made(self, name: str) -> Any:
         batch = self.shape[0]
         like = values(self.rng, self.shape, self.dtype, special=False).clamp(-3, 3)
+        if (self.op, name) == ("metropolis_chain", "temperature_rows"):
+            return torch.full((self.chain_steps,), 1.5, dtype=torch.float64)
         if name.endswith("_rows"):
             return values(self.rng, (batch,), torch.float64, special=False).abs() + 0.01
         if name == "score_clip":
@@ -120,6 +142,13 @@ class Good:
             "states": lambda: torch.zeros(
                 self.chain_steps // (self.thin or 1), *self.shape, dtype=self.dtype
             ),
+            "reports": lambda: torch.zeros(
+                4 * (self.chain_steps // (self.thin or 1)), batch, dtype=torch.float64
+            ),
+            "averaging": lambda: torch.rand(4, batch, dtype=torch.float64) + 0.1,
+            "marginals": lambda: torch.full((self.chain_steps, 2), 0.5, dtype=torch.float64),
+            "averaged": lambda: 1,
+            "warmup": lambda: 4,
             "diverged": lambda: torch.zeros(batch, dtype=torch.int64),
             "loss": lambda: torch.zeros(self._loss_shape(), dtype=self.work),
             "grad_output": lambda: torch.ones(self._loss_shape(), dtype=self.work),

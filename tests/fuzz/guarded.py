@@ -69,7 +69,7 @@ class Slot:
         return torch.frombuffer((ctypes.c_uint8 * length).from_address(self.begin + offset), dtype=dtype)
 
     @classmethod
-    def of(cls, size: int) -> Slot:
+    def taken(cls, size: int) -> Slot:
         free = cls.free[size]
         return free.pop() if free else cls(size)
 
@@ -96,7 +96,7 @@ class Arena:
         size = next((size for size in SLOTS if size >= length), None)
         if size is None:
             return values.clone()
-        slot = Slot.of(size)
+        slot = Slot.taken(size)
         slot.fill(1 if values.dtype == torch.bool else 0xFF)
         start = self.rng.choice((0, size - length))
         tensor = slot.part(start, length, values.dtype).as_strided(tuple(values.shape), tuple(strides))

@@ -7,10 +7,9 @@ import ctypes
 import faulthandler
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import fuzz
 import pytest
 import torch
@@ -26,7 +25,7 @@ FOLDER = Path(__file__).parent
 )
 def test_no_case_fails(fuzzers):
     """The fuzzers run in a new process, which has no threads when it forks."""
-    done = subprocess.run([sys.executable, FOLDER / "fuzz.py", *fuzzers], capture_output=True, text=True)
+    done = fresh.python(FOLDER / "fuzz.py", *fuzzers)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

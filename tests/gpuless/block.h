@@ -19,7 +19,13 @@ struct dim3 {
 
 namespace cuda_on_cpu {
 
-constexpr size_t kStaticShared = 48 << 10;
+constexpr size_t kStaticShared = 48 << 10, kSharedAlignment = 128;
+
+// The most shared memory of a block, in bytes: an H100's, or what the tests ask for.
+inline int64_t most_shared() {
+  const char* text = std::getenv("PYEBM_EMULATOR_SHARED");
+  return text ? std::strtoll(text, nullptr, 10) : 227 << 10;
+}
 
 struct Warp {
   unsigned waiting = 0, mask = 0;
@@ -32,7 +38,7 @@ struct Block {
   std::vector<Warp> warps;
   std::vector<unsigned> ready;
   std::vector<char> shared;
-  size_t used = 0;
+  size_t used = 0, dynamic = 0;  // bytes of static and of dynamic shared memory
   std::vector<std::pair<const void*, size_t>> tags;  // static shared arrays by the address of their tag
   unsigned threads = 0, live = 0, at_barrier = 0;
   Fiber* current = nullptr;
@@ -156,6 +162,12 @@ inline void* shared_array(const void* tag, size_t size, size_t alignment) {
   block.tags.push_back({tag, at});
   ASAN_UNPOISON_MEMORY_REGION(block.shared.data() + at, size);
   return block.shared.data() + at;
+}
+
+// Dynamic shared memory lies behind the static, NaN at the start of every block like that.
+inline void* dynamic_shared() {
+  const auto end = reinterpret_cast<uintptr_t>(block.shared.data() + block.shared.size()) - block.dynamic;
+  return reinterpret_cast<void*>(end / kSharedAlignment * kSharedAlignment);
 }
 
 }  // namespace cuda_on_cpu

@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 import dense_gate
+import network_gate
 import throughput
 import triton
 
@@ -51,10 +52,13 @@ KERNELS = {
 }
 ROOTLESS = ("uniform", "leapfrog")
 WRITTEN = {"leapfrog": 2}  # tensors; of all others 1
-DENSE = re.compile(r"gather_kernel|dense_\w+_kernel")
+FUSED = re.compile(r"gather_kernel|dense_\w+_kernel|network_\w+_kernel")
 DENSE_TEXT = """The dense targets' inner loops: what a sample, a component and a dimension take (in 2 and 4 dimensions, which stay
 in registers: all of its dimensions, with the exponential). *Multiply-adds* are what cannot be left out; the rest is the
 subtraction, the shared memory, and the next piece on its way."""
+NETWORK_TEXT = """A network's inner loops, of which a layer has one for each product: what a multiply-add takes in the costliest of them. And
+a step of a chain on an energy with that, in float32: the time of its products, **a model, not a measurement**, without the
+activations, the noise and every latency; beside it the kernels that eager PyTorch launches for the same step."""
 
 
 def tool(name: str, *arguments: str | Path, folder: str | None = None) -> str:
@@ -84,13 +88,13 @@ def compiled(arch: str, folder: str) -> dict[str, tuple[int, list[str]]]:
 
 def check_arithmetic() -> None:
     """Every product and sum is rounded by itself, except in the square root that normal.h explains
-    and in the dense targets' sums."""
+    and in the sums of the dense targets and of networks."""
     patterns = (r"rsqrt\.approx\.ftz\.f32\b", r"fma\.", r"\w+\.approx\b")
     for name, code in re.findall(
         r"\.entry\s+(\w+)(.*?)(?=\.entry|\Z)", tool("cuobjdump", "-ptx", LIBRARY), re.S
     ):
         roots, fused, approximate = (len(re.findall(rf"\b{pattern}", code)) for pattern in patterns)
-        if approximate != roots or (fused != 5 * roots and not DENSE.search(name)):
+        if approximate != roots or (fused != 5 * roots and not FUSED.search(name)):
             sys.exit(
                 f"cuda_gate: {name}: {fused} fused multiply-adds, {approximate} approximations; {roots} roots"
                 " have 5 and 1 each"
@@ -160,7 +164,21 @@ def table(found: dict[str, dict[str, float]]) -> str:
                 f" {row['bytes'] or ''} | {row['instructions']:.1f} | {row['slots']:.1f} /"
                 f" {row['concurrent']:.1f} | {shares if row['bytes'] else ''} |"
             )
-    return "\n".join([*lines, "", DENSE_TEXT, "", dense_gate.table(found, ARCHITECTURES), "", END])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            DENSE_TEXT,
+            "",
+            dense_gate.table(found, ARCHITECTURES),
+            "",
+            NETWORK_TEXT,
+            "",
+            network_gate.table(found, ARCHITECTURES),
+            "",
+            END,
+        ]
+    )
 
 
 def main() -> None:
@@ -189,6 +207,11 @@ def main() -> None:
             f"{name}, {dtype}, sm_{arch}": dense_gate.measure(name, dtype, kernels)
             for name in dense_gate.WAYS
             for dtype in dense_gate.TYPES
+        }
+        found |= {
+            f"{name}, {dtype}, sm_{arch}": network_gate.measure(name, dtype, kernels)
+            for name in network_gate.WAYS
+            for dtype in network_gate.TYPES
         }
     if write:
         LIMITS.write_text(json.dumps(found, indent=1) + "\n")

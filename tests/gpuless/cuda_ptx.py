@@ -33,7 +33,7 @@ from pyebm import _ops
 _CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 _RECORDER = ctypes.CFUNCTYPE(
     None,
-    *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64),
+    *(ctypes.c_void_p, *[ctypes.c_int64] * 4),
     *[ctypes.POINTER(ctypes.c_size_t)] * 2,
 )
 
@@ -138,14 +138,16 @@ def executing() -> Iterator[list[str]]:
     memory: dict[int, np.ndarray] = {}
     errors: list[Exception] = []
 
-    def record(address: int, blocks: int, threads: int, count: int, pointers: object, sizes: object) -> None:
+    def record(
+        address: int, blocks: int, threads: int, shared: int, count: int, pointers: object, sizes: object
+    ) -> None:
         if threads == 0:
             memory[address] = _view(address, blocks)
             return
         try:
             name = _functions()[address - base]
             values = [ctypes.string_at(pointers[k], sizes[k]) for k in range(count)]
-            ptx.launch(kernel(name), (blocks,), threads, values, memory=Global(memory))
+            ptx.launch(kernel(name), (blocks,), threads, values, shared, memory=Global(memory))
             ran.append(name)
         except Exception as error:  # no exception may pass through the calling C++
             errors.append(error)

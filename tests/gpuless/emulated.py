@@ -41,7 +41,7 @@ _NAMESPACE = "pyebm_cuda_emulated"
 def build(*flags: str, sources: list[Path] = SOURCES) -> Path:
     """Compile the CUDA sources for the CPU with these further flags, once for each content, and
     return the library."""
-    options = [*FLAGS, *(flags or ("-O2", "-g1")), "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+    options = [*FLAGS, *(flags or ("-O1", "-g1")), "-DTORCH_TARGET_VERSION=0x020a000000000000"]
     folder = ROOT / "build" / "emulated"
     text = "\0".join([*options, *(path.read_text() for path in [*sources, *HEADERS])])
     library = folder / _named_by(text) / "pyebm_cuda_emulated.so"

@@ -32,7 +32,8 @@ LAYOUTS: dict[str, tuple[Callable[[torch.dtype], Tensor], tuple[torch.dtype, ...
     "3x32x32, channels last": (_channels_last, (torch.float32,)),
 }
 EVEN = "3072"
-# The elements that a kernel must move for each one: the floor of an aligned tensor's traffic.
+# For each case: how many elements a kernel must move for each element of the samples. This is the
+# floor of the traffic where tensors are aligned.
 FLOOR = {
     "normal": 1,
     "perturb": 2,
@@ -177,8 +178,8 @@ SAMPLERS: dict[str, Op] = {
     "energy, rosenbrock": lambda ops, x: _energy(ops, x, "rosenbrock"),
     "energy, ackley": lambda ops, x: _energy(ops, x, "ackley"),
 }
-# (case, op, elements of a sample). The root of a long sample's sum lies outside the loop over its
-# tiles, which the count of a path does not know.
+# (case, op, elements of a sample). Ackley's energy of a long sample takes its root after the loop
+# over the tiles, and the instructions of such a path can't be counted: that case is left out.
 SAMPLER_CASES = [
     (case, op, size)
     for size in (3072, 17)

@@ -82,7 +82,7 @@ def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, tu
     pattern = throughput.ROOT if any(re.search(throughput.ROOT, line) for line in hot) else r"\bSTG\b"
     once = sum(bool(re.search(pattern, line)) for line in hot)
     wanted = {pattern: once * turns}
-    if launch.name == "long_chain_kernel":  # the path must not leave out the loop that sums
+    if launch.arguments.get("spare") is not None:  # the path must not leave out the loop that sums
         wanted[r"\bSTS\b"] = sum(bool(re.search(r"\bSTS\b", line)) for line in hot)
     return throughput.count(throughput.usual_path(lines, wanted), elements * turns)
 

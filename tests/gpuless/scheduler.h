@@ -13,13 +13,15 @@ inline uint64_t seed() {
 
 inline void start_block(unsigned threads) {
   ASAN_UNPOISON_MEMORY_REGION(block.shared.data(), block.shared.size());
+  const size_t size = kStaticShared + block.dynamic + 2 * kSharedAlignment;
 #if defined(__SANITIZE_THREAD__)
-  std::vector<char>(kStaticShared).swap(block.shared);  // a new address: no false order or race between blocks
+  std::vector<char>(size).swap(block.shared);  // a new address: no false order or race between blocks
 #else
-  block.shared.resize(kStaticShared);
+  block.shared.resize(size);
 #endif
   std::memset(block.shared.data(), 0xFF, block.shared.size());
   ASAN_POISON_MEMORY_REGION(block.shared.data(), block.shared.size());
+  ASAN_UNPOISON_MEMORY_REGION(dynamic_shared(), block.dynamic);
   block.tags.clear();
   block.used = 0;
   block.ready.clear();
@@ -81,7 +83,7 @@ inline void run_block(uint64_t order, unsigned threads) {
 }
 
 template <class Body>
-void launch(unsigned blocks, unsigned threads, Body body) {
+void launch(unsigned blocks, unsigned threads, size_t shared, Body body) {
   Quiet quiet;
   if (threads == 0 || threads > 1024) throw std::runtime_error("cuda_on_cpu: bad launch configuration");
   static thread_local uint64_t launches = 0;
@@ -94,6 +96,7 @@ void launch(unsigned blocks, unsigned threads, Body body) {
   }
   block.warps.resize((threads + 31) / 32);
   block.threads = threads;
+  block.dynamic = shared;
   block.entry = [](void* argument) { (*static_cast<Body*>(argument))(); };
   block.argument = &body;
   block.error.clear();

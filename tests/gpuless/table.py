@@ -19,14 +19,14 @@ As Triton {version} compiles them; no GPU was involved. For samples of 3072 elem
 - *registers*, *shared* (bytes), *local* (bytes of stack and spills) as the compiler reports them; *128-bit*: global loads and
   stores of that width a thread, of all;
 - *bytes*: an element's traffic by those, which for aligned tensors is the floor: each operand read once, each result written
-  once. What a thread reads besides is the noise's name, 28 bytes that are the same for the whole grid;
+  once. A thread also reads the noise's name, 28 bytes that are the same for the whole grid;
 - *instructions* an element, from the SASS, on the usual path; *slots*: the same by what they take, an instruction of half rate
   counted twice, of quarter rate four times, and so on (throughput.py);
 - *predicted*: **a model, not a measurement**: the share of the HBM floor on an H100 SXM ({bandwidth:.2f} TB/s, {lanes:.1f} T
   lane slots a second). The first number takes the slots one after the other, which is pessimistic; the second lets the units
   work side by side, bound by the one named.
 
-What bounds them is making the noise: of the slots of an element Philox takes 28 (18 wide products and 19 LOP3 for four
+Making the noise bounds them: of the slots of an element Philox takes 28 (18 wide products and 19 LOP3 for four
 elements) and Box and Muller's method 41, all of whose products and sums are rounded by themselves (that is what makes the bits
 the same everywhere).
 
@@ -40,7 +40,7 @@ of each call of Philox unused, and count by the elements a thread has room for. 
 the other, to units side by side.
 
 A coupled sample that no tile holds (3072 elements; 3000, whose last tile is cut) is one program's, tile by tile: its state is in
-two buffers in memory that change places; a step reads one (twice, where it sums over a sample) and writes the other. What a step
+two buffers in memory that change places; a step reads one (twice, where it sums over a sample) and writes the other. Work that a step
 does once for a sample counts as if it were done for each of its tiles.
 """
 

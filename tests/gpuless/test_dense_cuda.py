@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, normal
+from choice import thinned
 from dense_cases import MAKE, assert_within_bound, mixture
 from emulated import BACKEND
 from target_cases import loop
@@ -32,7 +33,7 @@ def test_components_in_parts(count, dim, scale):
     assert_equal(target.score(far, backend=BACKEND)[:20], target.score(x, backend=BACKEND))
 
 
-@pytest.mark.parametrize("make", MAKE)
+@pytest.mark.parametrize("make", thinned(((make,) for make in MAKE), 3))
 def test_large_tiles_give_the_bits_of_small_ones(make):
     """gaussian-full has two parts of 64 dimensions here, so half the samples suffice for large
     tiles."""

@@ -12,7 +12,7 @@ import triton.language as tl
 from compiled import compiling
 from measure import nvidia
 from ptx_memory import PtxError
-from pyebm.kernels.layout import Tiling
+from pyebm.kernels.layout import Layout
 from pyebm.kernels.noise import noise_kernel
 from pyebm.kernels.normal import normals
 
@@ -47,9 +47,9 @@ def own_normals(**options):
 
 
 def normals_of(out, target="sm_90", **options):
-    tiling = Tiling(out)
-    arguments = {"UNIFORM": False, **tiling.arguments, **options}
-    return compiled(noise_kernel, tiling.grid, out, NOISE._name, None, None, target=target, **arguments)
+    layout = Layout(out)
+    arguments = {"UNIFORM": False, **layout.arguments, **options}
+    return compiled(noise_kernel, layout.grid, out, NOISE._name, None, None, target=target, **arguments)
 
 
 def expected():
@@ -85,7 +85,7 @@ def _draw(out, name, STREAM: tl.constexpr, LANE: tl.constexpr, TILE: tl.constexp
 )
 def test_a_wrong_stream_or_lane(stream, lane, right):
     out = torch.empty(1, 512)
-    run(compiled(_draw, (1,), out, NOISE._name, STREAM=stream, LANE=lane, TILE=Tiling(out).tile))
+    run(compiled(_draw, (1,), out, NOISE._name, STREAM=stream, LANE=lane, TILE=Layout(out).tile))
     assert torch.equal(out, reference.normals(out.shape, NOISE._name, None, None)) is right
 
 
@@ -158,10 +158,10 @@ def test_an_int32_offset(wide):
 def test_our_own_offsets_beyond_int32():
     shape = (2, 2**30 + 1024)
     out = torch.empty(shape, dtype=torch.float16)
-    tiling = Tiling(out)
+    layout = Layout(out)
     launch = normals_of(out)
-    run(launch, blocks=[tiling.programs * tiling.blocks - 1])
-    count = shape[1] - (tiling.programs - 1) * tiling.arguments["turns"] * tiling.tile.COLS * tiling.tile.VEC
+    run(launch, blocks=[layout.programs * layout.blocks - 1])
+    count = shape[1] - (layout.programs - 1) * layout.arguments["turns"] * layout.tile.COLS * layout.tile.VEC
     groups = torch.arange((shape[1] - count) // 4, shape[1] // 4)
     seed, _, step, stream = NOISE._name
     words = reference.philox4x32_10(

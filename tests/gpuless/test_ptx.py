@@ -24,7 +24,7 @@ def execute(launch):
     )
 
 
-def both(target, op, results, *args, **kwargs):
+def as_compiled(target, op, results, *args, **kwargs):
     """Pairs of results, of the op as compiled and of its reference; ``results()`` makes the tensors
     that they write."""
     ours, theirs = results(), results()
@@ -44,10 +44,12 @@ def target(request):
 
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+# 2176 elements are so many groups of four that a tile's rows are full, and its last tile is not.
+SHAPES = [(3, 2176), (3, 72), (130, 2), (5, 17)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(3, 2056), (3, 72), (130, 2), (5, 17)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_ops(target, dtype, shape):
     x, score = data(shape, dtype), data(shape, dtype, seed=1)
     rows = torch.linspace(0.1, 1.1, shape[0], dtype=torch.float64)
@@ -78,7 +80,7 @@ def test_ops(target, dtype, shape):
             args = (*args, None, x > 0, -1.0, 1.0, 0.8, None, None)
         if op == "perturb":
             args, kwargs = (*args, None, rows), {}
-        for a, b in both(target, op, empty, *args, **kwargs):
+        for a, b in as_compiled(target, op, empty, *args, **kwargs):
             assert torch.equal(a, b), op
 
 
@@ -103,7 +105,7 @@ def test_loss_and_gradient(target, reduction, per_sample):
             torch.full_like(pred, float("nan")),
         ]
 
-    (loss, expected), (grad, expected_grad) = both(
+    (loss, expected), (grad, expected_grad) = as_compiled(
         target, "denoising_loss", results, pred, *LOSS, pyebm._schemas.REDUCTIONS[reduction], NAME, rows
     )
     assert torch.equal(grad, expected_grad)
@@ -113,15 +115,23 @@ def test_loss_and_gradient(target, reduction, per_sample):
 def test_misaligned_tensors(target):
     """Kernels for misaligned tensors load and store one element at a time: the checker would report
     a wide access."""
+
+    def misaligned():
+        return [torch.empty(4 * 72 + 1)[1:].view(4, 72)]
+
     x = data((4 * 72 + 1,), torch.float32)[1:].view(4, 72)
-    for a, b in both(target, "perturb", lambda: [torch.empty(4 * 72 + 1)[1:].view(4, 72)], x, 0.7, 0.3, NAME):
+    for a, b in as_compiled(target, "perturb", misaligned, x, 0.7, 0.3, NAME):
         assert torch.equal(a, b)
+    for tensor, elements in ((x, 1), (x.clone(), 4)):
+        with compiling(target) as launches:
+            pyebm.kernels.OPS["normal_"](tensor, NAME)
+        assert elements == launches[0].arguments["TILE"].UNIT
 
 
 def test_scale(target):
     grad = data((4, 72), torch.float32)
     for above in (torch.tensor(1.0), torch.tensor(2.5), torch.linspace(0, 1, 4)):
-        for a, b in both(target, "scale_", lambda: [grad.clone()], above):
+        for a, b in as_compiled(target, "scale_", lambda: [grad.clone()], above):
             assert torch.equal(a, b)
 
 

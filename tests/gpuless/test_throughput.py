@@ -8,11 +8,13 @@ import tempfile
 from collections import defaultdict
 
 import measure
+import network_gate
 import pyebm.kernels
 import pytest
 import throughput
 import torch
 from compiled import compiling
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pyebm
 
@@ -112,3 +114,30 @@ def test_the_share_of_the_floor():
     assert throughput.share(8, 1) == 1
     balance = 8 / throughput.BYTES_A_SECOND * throughput.LANES_A_SECOND
     assert throughput.share(8, 2 * balance) == 0.5
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_eagers_launches_for_a_step_on_a_network(layers):
+    """Every operation but views and what only allocates is a kernel on a GPU."""
+
+    class Counted(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.count = 0
+
+        def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+            del types
+            idle = op.is_view or op.__name__.split(".")[0] in ("detach", "empty_like", "t", "_unsafe_view")
+            self.count += not idle
+            return op(*args, **(kwargs or {}))
+
+    net = torch.nn.Sequential(
+        *(m for k in range(layers) for m in (torch.nn.Linear(8 if k else 2, 8), torch.nn.SiLU())),
+        torch.nn.Linear(8, 1),
+    )
+    x = torch.zeros(4, 2)
+    with Counted() as counted:
+        at = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(net(at).sum(), at)
+        x = x - 0.01 * slope + 0.1 * torch.randn_like(x)
+    assert counted.count == network_gate.launches(layers)

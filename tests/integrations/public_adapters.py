@@ -225,7 +225,7 @@ UPDATES: dict[str, tuple[type, str, dict[str, Any], Kinds]] = {
 
 def update_calls(name: str, made: type, kind: str, options: dict[str, Any], kinds: Kinds) -> dict[str, Call]:
     def good() -> dict[str, Any]:
-        # A Noise of its own for each object: those that are given one share its draws.
+        # Each object gets a new Noise: objects that are given the same Noise would share its draws.
         return {"sde": SDES[kind], "score_fn": level_score, "noise": Noise(5), **options}
 
     return {

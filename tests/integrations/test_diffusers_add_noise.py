@@ -36,16 +36,20 @@ def classes():
     """The schedulers that can be made without further packages."""
     found = {}
     for name in dir(diffusers.schedulers):
-        made = getattr(diffusers.schedulers, name, None)
-        if isinstance(made, type) and name.endswith("Scheduler") and getattr(made, "_backends", None) is None:
-            found[name] = made
+        named = getattr(diffusers.schedulers, name, None)
+        if (
+            isinstance(named, type)
+            and name.endswith("Scheduler")
+            and getattr(named, "_backends", None) is None
+        ):
+            found[name] = named
     return found
 
 
 CLASSES = classes()
 
 
-def made(name, **options):
+def ready(name, **options):
     """Returns a scheduler that is ready, and some of its timesteps, among them the first and the
     last."""
     try:
@@ -79,7 +83,7 @@ def test_they_are_many():
 @pytest.mark.parametrize("given", ["regenerated", "caller's noise"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_its_own_or_refused(name, given):
-    scheduler, times = made(name)
+    scheduler, times = ready(name)
     x0 = normal(*SHAPE)[..., 0] if name == "RFD4ProteinaScheduler" else normal(*SHAPE)
     if name == "RFD4ProteinaScheduler":
         times = torch.tensor([0.0, 0.1, 0.5, 0.5, 0.9])
@@ -102,7 +106,7 @@ def test_its_own_or_refused(name, given):
 def test_half_precision(name, dtype):
     """diffusers rounds its sigmas to the latents' dtype first, so ours may be closer to the
     truth."""
-    scheduler, times = made(name)
+    scheduler, times = ready(name)
     x0, z = normal(*SHAPE, dtype=dtype), NOISE.randn(SHAPE, dtype=dtype)
     got, _ = add_noise(scheduler, x0, z, times)
     assert got.dtype == dtype
@@ -114,7 +118,7 @@ def test_half_precision(name, dtype):
 @pytest.mark.parametrize("name", [*SIGMA, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
 def test_where_a_pipeline_stands(name):
     """In image-to-image and inpainting, diffusers takes the pipeline's index, not the timestep."""
-    scheduler, times = made(name)
+    scheduler, times = ready(name)
     x0, z = normal(*SHAPE), NOISE.randn(SHAPE)
     at_timestep, _ = add_noise(scheduler, x0, NOISE, times)
     scheduler.set_begin_index(4)
@@ -137,7 +141,7 @@ def test_where_a_pipeline_stands(name):
 )
 def test_the_target_is_what_a_step_takes_for_x0(name, kind):
     """The loss is 0 for the prediction from which the scheduler's own step makes x0."""
-    scheduler, _ = made(name, prediction_type=kind)
+    scheduler, _ = ready(name, prediction_type=kind)
     scheduler.set_timesteps(20)
     x0, z = normal(*SHAPE), NOISE.randn(SHAPE)
     t = scheduler.timesteps[6]
@@ -157,7 +161,7 @@ def test_the_target_is_what_a_step_takes_for_x0(name, kind):
 def test_one_timestep_for_all():
     x0 = normal(*SHAPE)
     for name in ("DDPMScheduler", *SIGMA):
-        scheduler, times = made(name)
+        scheduler, times = ready(name)
         whole, _ = add_noise(scheduler, x0, NOISE, times[1].expand(5))
         for one in (times[1], times[1:2]):
             assert_equal(add_noise(scheduler, x0, NOISE, one)[0], whole)
@@ -169,7 +173,7 @@ def test_one_timestep_for_all():
 def test_predictions_are_not_guessed(name):
     """EDM's "epsilon" is the output of a preconditioned network, and other schedulers don't say
     what is predicted."""
-    scheduler, times = made(name)
+    scheduler, times = ready(name)
     _, noised = add_noise(scheduler, normal(*SHAPE), NOISE, times)
     with pytest.raises(ValueError, match=r"prediction_type must be one of 'epsilon', .* got None"):
         loss(normal(*SHAPE), noised)
@@ -204,7 +208,7 @@ def test_subclasses():
 
 
 def test_bad_input():
-    scheduler, times = made("EulerDiscreteScheduler")
+    scheduler, times = ready("EulerDiscreteScheduler")
     with pytest.raises(
         ValueError, match=r"timesteps must be \(5,\), one a sample, or one for all, got \(3,\)"
     ):

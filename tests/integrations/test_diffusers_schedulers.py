@@ -51,14 +51,14 @@ OPTIONS = {
 
 def pair(ours, theirs, options, steps):
     """Returns our scheduler, diffusers' own, and diffusers' own in float64."""
-    made = [cls(**options) for cls in (ours, theirs, theirs)]
-    for scheduler in made:
+    schedulers = [cls(**options) for cls in (ours, theirs, theirs)]
+    for scheduler in schedulers:
         if steps:
             scheduler.set_timesteps(steps)
     for name in ("alphas_cumprod", "betas", "alphas", "one"):
-        if hasattr(made[2], name):
-            setattr(made[2], name, getattr(made[2], name).double())
-    return made
+        if hasattr(schedulers[2], name):
+            setattr(schedulers[2], name, getattr(schedulers[2], name).double())
+    return schedulers
 
 
 @pytest.mark.parametrize("steps", [None, 20])
@@ -144,7 +144,7 @@ def run(scheduler, output, x, **options):
     return states
 
 
-def made(cls, noise=None, steps=4):
+def ready(cls, noise=None, steps=4):
     scheduler = cls(num_train_timesteps=50)
     scheduler.set_timesteps(steps)
     if cls is ScoreSdeVeScheduler:
@@ -161,10 +161,10 @@ both = pytest.mark.parametrize("cls", [DDPMScheduler, ScoreSdeVeScheduler])
 def test_a_named_run(cls, dtype):
     """Step k of the scheduler is step k of the Noise, whether regenerated or given as a tensor."""
     output, x = normal(*SHAPE, dtype=dtype), normal(*SHAPE, dtype=dtype, seed=1)
-    scheduler = made(cls, NOISE)
+    scheduler = ready(cls, NOISE)
     got = run(scheduler, output, x)
     count = itertools.count(NOISE.step)
-    tensors = made(cls, lambda like: NOISE.at(step=next(count)).randn(like.shape))
+    tensors = ready(cls, lambda like: NOISE.at(step=next(count)).randn(like.shape))
     exact = cls is DDPMScheduler  # the corrector sums the norm of a regenerated noise in another order
     for a, b in zip(got, run(tensors, output, x), strict=True):
         torch.testing.assert_close(a, b, rtol=0 if exact else 0.01, atol=0 if exact else 0.01)
@@ -174,7 +174,7 @@ def test_a_named_run(cls, dtype):
 @both
 def test_a_second_run_goes_on_in_the_noise(cls):
     output, x = normal(*SHAPE), normal(*SHAPE, seed=1)
-    scheduler = made(cls, NOISE)
+    scheduler = ready(cls, NOISE)
     first = run(scheduler, output, x)[-1]
     assert not torch.equal(run(scheduler, output, x)[-1], first)
     scheduler.noise = NOISE
@@ -184,8 +184,8 @@ def test_a_second_run_goes_on_in_the_noise(cls):
 
 def test_a_sample_does_not_depend_on_its_batch():
     output, x = normal(*SHAPE), normal(*SHAPE, seed=1)
-    whole = run(made(DDPMScheduler, NOISE), output, x)[-1]
-    assert_equal(run(made(DDPMScheduler, NOISE.shard(first_sample=2)), output[2:], x[2:])[-1], whole[2:])
+    whole = run(ready(DDPMScheduler, NOISE), output, x)[-1]
+    assert_equal(run(ready(DDPMScheduler, NOISE.shard(first_sample=2)), output[2:], x[2:])[-1], whole[2:])
 
 
 @both
@@ -194,7 +194,7 @@ def test_torch_governs_an_unnamed_run(cls):
     runs = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        runs.append(run(made(cls), output, x)[-1])
+        runs.append(run(ready(cls), output, x)[-1])
     assert_equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
 
@@ -242,7 +242,7 @@ def test_ve_steps(dtype, given):
 
 
 def test_ve_generators():
-    ours, theirs = made(ScoreSdeVeScheduler), diffusers.ScoreSdeVeScheduler(num_train_timesteps=50)
+    ours, theirs = ready(ScoreSdeVeScheduler), diffusers.ScoreSdeVeScheduler(num_train_timesteps=50)
     theirs.set_timesteps(4)
     theirs.set_sigmas(4, 0.01, 5.0)
     score, x = normal(*SHAPE), normal(*SHAPE, seed=1)

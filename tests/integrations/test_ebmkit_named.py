@@ -88,7 +88,7 @@ def test_a_run_is_a_function_of_the_noise(name):
     first = run(cls, name, NOISE, seed=4)
     assert_equal(run(cls, name, NOISE, seed=5), first)
     assert any(not torch.equal(run(cls, name, NOISE.at(stream=k)), first) for k in (5, 6, 7))
-    # Their tuning, their deepest tree, or a draw without samples depends on the batch.
+    # These three depend on the batch: by their tuning, by the deepest tree, or by one draw for all.
     if name not in ("NUTS", "GibbsSampler", "PredictorCorrector"):
         torch.testing.assert_close(run(cls, name, NOISE.shard(first_sample=2), slice(2, None)), first[2:])
 

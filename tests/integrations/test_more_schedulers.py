@@ -54,7 +54,7 @@ CASES = [
 ]
 
 
-def made(name, options, steps=6):
+def ready_pair(name, options, steps=6):
     pair = [getattr(module, name)(**options) for module in (ours, diffusers)]
     for scheduler in pair:
         scheduler.set_timesteps(steps)
@@ -105,7 +105,7 @@ def of_alphas(scheduler, x, output, t, z, call):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(("name", "options", "call"), [case for case in CASES if case[0] != SDE])
 def test_every_step(name, options, call, dtype):
-    mine, theirs = made(name, options)
+    mine, theirs = ready_pair(name, options)
     x, largest = 2 * normal(*SHAPE, dtype=dtype), 1.0
     for i, t in enumerate(theirs.timesteps):
         output, z = normal(*SHAPE, dtype=dtype, seed=i), None
@@ -128,7 +128,8 @@ def test_every_step(name, options, call, dtype):
         for field, exact in truth.items():
             assert got[field].dtype == plain[field].dtype
             if bool(exact.isfinite().all()):
-                # These are differences of numbers of this size.
+                # The results are differences of two numbers as large as ``scale``, and have their
+                # rounding.
                 scale = largest * 2 * float(x.abs().max())
                 assert_as_good(got[field], plain[field], exact, scale=scale)
             else:
@@ -143,7 +144,7 @@ def test_named_noise(name, options, call):
     """A sample does not depend on its batch, the count goes on from run to run, and
     torch.manual_seed governs a scheduler without noise."""
     x = 2 * normal(*SHAPE)
-    mine, again = made(name, options)[0], made(name, options)[0]
+    mine, again = ready_pair(name, options)[0], ready_pair(name, options)[0]
     mine.noise, again.noise = NOISE, NOISE.shard(first_sample=2)
     first = run(mine, call, x)
     assert_equal(run(again, call, x[2:])[-1], first[-1][2:])
@@ -153,7 +154,7 @@ def test_named_noise(name, options, call):
     seeded = []
     for _ in range(2):
         torch.manual_seed(3)
-        fresh = made(name, options)[0]
+        fresh = ready_pair(name, options)[0]
         seeded.append(run(fresh, call, x)[-1])
     assert_equal(*seeded)
     loaded = pickle.loads(pickle.dumps(mine))
@@ -164,11 +165,11 @@ def test_named_noise(name, options, call):
 def test_a_step_given_its_normals():
     x, z = normal(*SHAPE), normal(*SHAPE, seed=3)
     for given in ({"variance_noise": z}, {"generator": z}):
-        mine, theirs = made("DDIMScheduler", UNCLIPPED)
+        mine, theirs = ready_pair("DDIMScheduler", UNCLIPPED)
         t = mine.timesteps[0]
         expected = theirs.step(0.3 * x, t, x, eta=0.5, variance_noise=z).prev_sample
         torch.testing.assert_close(mine.step(0.3 * x, t, x, eta=0.5, **given).prev_sample, expected)
-    mine = made("DDIMScheduler", UNCLIPPED)[0]
+    mine = ready_pair("DDIMScheduler", UNCLIPPED)[0]
     named = mine.step(0.3 * x, t, x, eta=0.5, variance_noise=NOISE).prev_sample
     assert_equal(named, mine.step(0.3 * x, t, x, eta=0.5, generator=NOISE).prev_sample)
 
@@ -176,7 +177,7 @@ def test_a_step_given_its_normals():
 def test_the_path_of_the_sde():
     """Given one path, its run is theirs; runs count up the streams, and a seed names them all."""
     x = 10 * normal(*SHAPE)
-    mine, theirs = made(SDE, {})
+    mine, theirs = ready_pair(SDE, {})
     mine.noise = Noise(1)
     first = run(mine, {}, x)[-1]
     theirs.noise_sampler = ours.sigma_schedulers.BrownianTreeNoiseSampler(x, seed=Noise(1))
@@ -189,7 +190,7 @@ def test_the_path_of_the_sde():
     assert_equal(run(mine, {}, x[2:])[-1], first[2:])
     assert pickle.loads(pickle.dumps(mine)).noise_sampler is None
     assert_equal(run(half, {}, x[2:])[-1], first[2:])
-    seeded = [made(SDE, {"noise_sampler_seed": 5})[0] for _ in range(2)]
+    seeded = [ready_pair(SDE, {"noise_sampler_seed": 5})[0] for _ in range(2)]
     assert_equal(*(run(one, {}, x)[-1] for one in seeded))
 
 
@@ -202,8 +203,8 @@ def test_what_they_refuse():
         ("EulerDiscreteScheduler", {"s_churn": float("nan")}, "s_churn must be finite"),
         ("EulerAncestralDiscreteScheduler", {"generator": "z"}, "generator must be"),
     ):
-        scheduler = made(name, {})[0]
+        scheduler = ready_pair(name, {})[0]
         with pytest.raises((TypeError, ValueError), match=message):
             scheduler.step(x, scheduler.timesteps[0], x, **call)
     with pytest.raises(ValueError, match=r"timestep must be one of scheduler\.timesteps"):
-        made("EulerDiscreteScheduler", {})[0].step(x, 3, x)
+        ready_pair("EulerDiscreteScheduler", {})[0].step(x, 3, x)

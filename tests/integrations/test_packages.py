@@ -4,10 +4,9 @@ no package."""
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import pytest
 
 from pyebm.integrations import _packages
@@ -23,10 +22,8 @@ def test_pyebm_imports_none_of_them():
         "import pyebm.integrations\n"
         f"print([name for name in {names} if name in sys.modules])"
     )
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
-    ).stdout
-    assert out.strip() == "[]"
+    ran = fresh.python("-c", code, cwd="/")
+    assert ran.stdout.strip() == "[]", ran.stderr
 
 
 @pytest.mark.parametrize("module", _packages.TESTED)

@@ -7,10 +7,9 @@ import copy
 import importlib
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 from cases import assert_equal, normal
@@ -34,9 +33,7 @@ sys.meta_path.insert(0, Blocked())
 def without_pyebm(code: str, *paths: Path | str) -> str:
     """Runs the code where pyebm can't be imported; returns the last line that it prints."""
     setup = f"import sys; sys.path[:0] = {[str(path) for path in paths]}\n"
-    ran = subprocess.run(
-        [sys.executable, "-c", setup + WITHOUT_PYEBM + code], capture_output=True, text=True, cwd="/"
-    )
+    ran = fresh.python("-c", setup + WITHOUT_PYEBM + code, cwd="/")
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip().splitlines()[-1]
 

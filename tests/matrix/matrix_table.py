@@ -49,8 +49,8 @@ ON_META = refused(r"\w+ must hold numbers, got a tensor on meta")
 SCHEDULERS = dict.fromkeys(("diffusers: add_noise, loss", "diffusers: DDPMScheduler.step"), NOT_APPLICABLE)
 EBMKIT = {"ebmkit: LangevinDynamics.step": NOT_APPLICABLE}
 
-# By column; there by the call's name, else by its kind, else for all. A cell that is not here is
-# right.
+# The cells that are not plainly right, for each column: those of a call by its name, else those of
+# its kind, else those of all calls.
 OTHERS: dict[str, dict[str, Cell]] = {
     "grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT, **EBMKIT},
     "grad of grad": {"langevin_step_": IN_PLACE, "draw": CONSTANT, "sampler": CONSTANT, **EBMKIT},

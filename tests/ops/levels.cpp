@@ -35,14 +35,14 @@ void report(const std::string& name, const std::vector<T>& numbers) {
 // Numbers in (-scale, scale), the same everywhere.
 template <class T>
 std::vector<T> numbers(int64_t n, uint64_t seed, double scale = 2.0, double least = 0.0) {
-  std::vector<T> made(n);
+  std::vector<T> values(n);
   uint64_t state = seed * 2654435761u + 88172645463325252u;
-  for (T& x : made) {
+  for (T& x : values) {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
     const double u = static_cast<double>(state >> 11) * 0x1p-53;
     x = static_cast<T>(least > 0 ? least + scale * u : scale * (2 * u - 1));
   }
-  return made;
+  return values;
 }
 
 void noise(const ChunkKernels& kernels) {
@@ -180,7 +180,7 @@ void densities(const ChunkKernels& kernels) {
 template <class T>
 void targets(const TargetTable<T>& table, const std::string& type) {
   for (int64_t target = 0; target < kMixture; ++target) {
-    const auto& kernels = table.of[target];
+    const auto& kernels = table.kernels[target];
     for (const int64_t width : {2, 33}) {
       const int64_t rows = 12, n = rows * width;
       const auto x = numbers<T>(n, 30), params = numbers<T>(2 * width, 31, 1.5, 0.25);
@@ -194,8 +194,8 @@ void targets(const TargetTable<T>& table, const std::string& type) {
       const std::string name = type + "target " + std::to_string(target) + " of " + std::to_string(width);
       kernels.score(samples, x.data(), score.data());
       report(name, score);
-      if (!kernels.both) continue;
-      kernels.both(samples, x.data(), score.data(), room.data(), energy.data());
+      if (!kernels.score_and_energy) continue;
+      kernels.score_and_energy(samples, x.data(), score.data(), room.data(), energy.data());
       report(name + ", energy", energy);
     }
   }

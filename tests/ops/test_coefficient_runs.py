@@ -58,7 +58,7 @@ def samples(shape: tuple[int, ...], dtype: torch.dtype, seed: int, strided: bool
     return torch.stack([x, x * NAN], -1)[..., 0] if strided else x
 
 
-def both(op: str, run: Callable[[Callable[..., None]], tuple[Tensor, ...]]) -> None:
+def assert_same_bits(op: str, run: Callable[[Callable[..., None]], tuple[Tensor, ...]]) -> None:
     for got, want in zip(run(COMPILED[op]), run(REFERENCE[op]), strict=True):
         assert_equal(got, want)
 
@@ -81,9 +81,11 @@ class TestElementwise:
             values(shape[0], 2, torch.float64),
         )
         seeds, names = torch.arange(shape[0]) * 3 + 2**40, torch.arange(shape[0]) * 7 + 1
-        both("perturb", lambda op: perturbed(op, x, NAN, NAN, NAME, alpha, sigma))
-        both("perturb", lambda op: perturbed(op, x, NAN, 0.5, NAME, sigma, None, seeds, names))
-        both("perturb", lambda op: perturbed(op, x, 1.0, NAN, NAME, None, sigma.double() * 1.000000001))
+        assert_same_bits("perturb", lambda op: perturbed(op, x, NAN, NAN, NAME, alpha, sigma))
+        assert_same_bits("perturb", lambda op: perturbed(op, x, NAN, 0.5, NAME, sigma, None, seeds, names))
+        assert_same_bits(
+            "perturb", lambda op: perturbed(op, x, 1.0, NAN, NAME, None, sigma.double() * 1.000000001)
+        )
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
     @pytest.mark.parametrize("options", ["plain", "bounds", "all"])
@@ -98,10 +100,10 @@ class TestElementwise:
             op(out, x, g, *coefficients, mean, mask, *bounds, None, None)
             return (out,) if mean is None else (out, mean)
 
-        both("affine_step", lambda op: step(op, NAN, 0.3, NAN, NAME, one, None, other))
-        both("affine_step", lambda op: step(op, 0.9, NAN, NAN, NAME, None, other, one))
-        both("langevin_step", lambda op: step(op, NAN, NAN, NAME, one, other))
-        both("langevin_step", lambda op: step(op, 0.1, NAN, NAME, None, one))
+        assert_same_bits("affine_step", lambda op: step(op, NAN, 0.3, NAN, NAME, one, None, other))
+        assert_same_bits("affine_step", lambda op: step(op, 0.9, NAN, NAN, NAME, None, other, one))
+        assert_same_bits("langevin_step", lambda op: step(op, NAN, NAN, NAME, one, other))
+        assert_same_bits("langevin_step", lambda op: step(op, 0.1, NAN, NAME, None, one))
 
 
 def loss_arguments(
@@ -151,7 +153,7 @@ class TestLoss:
     def test_elementwise_and_gradient(self, shape, count, finer, over_kappa2):
         dtype = HALF_OR_DOUBLE[over_kappa2]
         pred, none = loss_arguments(shape, count, dtype, 0, over_kappa2, finer)
-        both("denoising_loss", lambda op: of_loss(pred, none, False, op)[:1])
+        assert_same_bits("denoising_loss", lambda op: of_loss(pred, none, False, op)[:1])
         work = torch.float64 if dtype == torch.float64 else torch.float32
 
         def gradient(op: Callable[..., None], above: Tensor, reduction: int) -> tuple[Tensor]:
@@ -159,9 +161,9 @@ class TestLoss:
             op(grad, above, pred, *none[:6], reduction, *none[7:])
             return (grad,)
 
-        both("denoising_grad", lambda op: gradient(op, normal(*shape, dtype=work, seed=11), 0))
-        both("denoising_grad", lambda op: gradient(op, normal(shape[0], dtype=work, seed=12), 1))
-        both("denoising_grad", lambda op: gradient(op, torch.tensor(0.7, dtype=work), 4))
+        assert_same_bits("denoising_grad", lambda op: gradient(op, normal(*shape, dtype=work, seed=11), 0))
+        assert_same_bits("denoising_grad", lambda op: gradient(op, normal(shape[0], dtype=work, seed=12), 1))
+        assert_same_bits("denoising_grad", lambda op: gradient(op, torch.tensor(0.7, dtype=work), 4))
 
     def test_sums(self, shape, count, finer, over_kappa2):
         dtype = HALF_OR_DOUBLE[not over_kappa2]
@@ -259,7 +261,7 @@ def test_sigma_of_zero():
     x, sigma = normal(4, 3), torch.tensor([0.0, 0.5, 0.0, 1.0])
     (got,) = perturbed(COMPILED["perturb"], x, 1.0, NAN, NAME, None, sigma)
     assert_equal(got[sigma == 0], x[sigma == 0])
-    both("perturb", lambda op: perturbed(op, x, 1.0, NAN, NAME, None, sigma))
+    assert_same_bits("perturb", lambda op: perturbed(op, x, 1.0, NAN, NAME, None, sigma))
     with pytest.raises(ValueError, match="perturb: sigma must be >= 0 and finite, got -1 for sample 3"):
         perturbed(COMPILED["perturb"], x, 1.0, NAN, NAME, None, torch.tensor([0.0, 0.5, 0.0, -1.0]))
     pred, arguments = loss_arguments((4, 3), 4, torch.float32, 1, False, "kappa")

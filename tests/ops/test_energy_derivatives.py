@@ -53,14 +53,14 @@ def test_a_network_s_weights():
     weights = {name: value.detach() for name, value in net.named_parameters()}
     tangents = {name: torch.ones_like(value) for name, value in weights.items()}
 
-    def of(weights):
+    def score_with(weights):
         return pyebm.energy_score(
             lambda x: torch.func.functional_call(net, weights, (x,)).square().squeeze(1), X
         )
 
-    _, tangent = torch.func.jvp(of, (weights,), (tangents,))
+    _, tangent = torch.func.jvp(score_with, (weights,), (tangents,))
     ends = [
-        of({name: value + sign * 1e-6 * tangents[name] for name, value in weights.items()})
+        score_with({name: value + sign * 1e-6 * tangents[name] for name, value in weights.items()})
         for sign in (1, -1)
     ]
     torch.testing.assert_close(tangent, (ends[0] - ends[1]) / 2e-6, atol=1e-8, rtol=1e-6)

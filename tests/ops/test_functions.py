@@ -53,18 +53,18 @@ def test_sine_and_cosine(dtype, low, high):
 
 @pytest.mark.parametrize("dtype", REAL)
 def test_special_values(dtype):
-    def of(*values):
+    def numbers(*values):
         return torch.tensor(values, dtype=dtype)
 
-    assert_equal(exponential(of(0.0, -0.0, -INF, INF, -1e30, 1e30)), of(1, 1, 0, INF, 0, INF))
-    assert exponential(of(NAN)).isnan()
+    assert_equal(exponential(numbers(0.0, -0.0, -INF, INF, -1e30, 1e30)), numbers(1, 1, 0, INF, 0, INF))
+    assert exponential(numbers(NAN)).isnan()
     largest = torch.finfo(dtype).max
-    below = torch.nextafter(torch.tensor(largest, dtype=dtype).log(), of(0.0))
+    below = torch.nextafter(torch.tensor(largest, dtype=dtype).log(), numbers(0.0))
     assert exponential(below).isfinite()
-    sine, cosine = sine_cosine(of(0.0, 0.25, 0.5, 0.75, 1.0, -0.25, 7.5, 1e9, largest))
-    assert_equal(sine, of(0, 1, 0, -1, 0, -1, 0, 0, 0))
-    assert_equal(cosine, of(1, 0, -1, 0, 1, 0, -1, 1, 1))
-    assert all(result.isnan().all() for result in sine_cosine(of(INF, -INF, NAN)))
+    sine, cosine = sine_cosine(numbers(0.0, 0.25, 0.5, 0.75, 1.0, -0.25, 7.5, 1e9, largest))
+    assert_equal(sine, numbers(0, 1, 0, -1, 0, -1, 0, 0, 0))
+    assert_equal(cosine, numbers(1, 0, -1, 0, 1, 0, -1, 1, 1))
+    assert all(result.isnan().all() for result in sine_cosine(numbers(INF, -INF, NAN)))
 
 
 def test_root_is_rounded_correctly():

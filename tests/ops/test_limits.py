@@ -25,8 +25,8 @@ def level_score(x, _level):
     return -x
 
 
-# Each with the number of streams that it draws from. A sampler with a schedule ends long before the
-# steps do.
+# For each sampler: how to make it, and the number of streams that it draws from. Samplers with
+# a schedule are left out: their schedules end long before the noise's steps do.
 SAMPLERS = {
     "Langevin": (lambda backend: samplers.Langevin(torch.neg, 0.1, backend=backend), 1),
     "a target's chain": (lambda backend: samplers.Langevin(targets.Harmonic(), 0.1, backend=backend), 1),

@@ -144,6 +144,17 @@ class TestLowPrecision:
         torch.testing.assert_close(scaled.double() / 65536, exact, rtol=2**-11, atol=2.0**-25 / 65536)
 
     @pytest.mark.parametrize("dtype", HALVES, ids=name_of)
+    def test_the_kept_gradient_is_the_one_made_anew(self, backend, device, dtype):
+        """The forward pass keeps a gradient for grad_output = 1. A second backward pass makes its
+        own, and so does the first one for another grad_output."""
+        pred = normal(64, 7, dtype=dtype, device=device, grad=True)
+        for factor in (1.0, 3.0):
+            loss = pyebm.denoising_loss(pred, NOISE, backend=backend)
+            above = torch.full_like(loss, factor)
+            first, again = (torch.autograd.grad(loss, pred, above, retain_graph=True) for _ in range(2))
+            assert_equal(first, again)
+
+    @pytest.mark.parametrize("dtype", HALVES, ids=name_of)
     @pytest.mark.parametrize("weight", [None, "sigma2"])
     def test_small_sigma_does_not_overflow(self, backend, device, dtype, weight):
         """(score + z / sigma)^2 exceeds float16's 65504 here, and yet the loss is as good as its

@@ -3,12 +3,10 @@ allocate beside torch."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 from cases import levels, normal
@@ -128,8 +126,7 @@ PROCESS = """
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("op", ["perturb", "loss"])
 def test_the_process_grows_by_one_tensor(op):
-    command = [sys.executable, "-c", textwrap.dedent(PROCESS), op]
-    grown = int(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout)
+    grown = int(fresh.python("-c", textwrap.dedent(PROCESS), op).stdout)
     assert 0.95 < grown / (4096 * 4096 * 4 / 1024) < 1.1
 
 
@@ -161,10 +158,7 @@ MIXTURE = """
 def test_a_mixture_takes_no_matrix_of_samples_and_components(count, dim, batch):
     """Beside its two results, the call takes only one tile per thread: some 40 bytes for each
     element of the tile's 16 samples."""
-    command = [sys.executable, "-c", textwrap.dedent(MIXTURE), str(count), str(dim), str(batch)]
-    grown = 1024 * int(
-        subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
-    )
+    grown = 1024 * int(fresh.python("-c", textwrap.dedent(MIXTURE), count, dim, batch).stdout)
     tiles = torch.get_num_threads() * 16 * dim * 40
     assert grown < 2 * 4 * batch * dim + tiles + 4 * 2**20
     assert 4 * count * dim > 3 * 2**20  # a copy of the means would show, and so would the matrix

@@ -44,9 +44,9 @@ def test_a_step_size_for_each_chain(of, rows, monkeypatch):
 
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_after_the_warm_up(of, monkeypatch):
-    """The warm-up's steps are ops; the later steps are the kernel's, with the step size that the
-    warm-up found."""
-    sampler = SAMPLERS[of](make("gaussian", 3), 0.1, warmup=10)
+    """The steps of a warm-up of the whole batch are ops; the later steps are the kernel's, with the
+    step size that the warm-up found."""
+    sampler = SAMPLERS[of](make("gaussian", 3), 0.1, warmup=10, per="batch")
     steps = []
     original = Metropolis.decide
     monkeypatch.setattr(

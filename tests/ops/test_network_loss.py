@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from cases import assert_equal
 from network_cases import FUNCTIONS, Layer, Network, network
 from test_network_gradient import (
     BOUND,
@@ -21,7 +22,7 @@ from test_network_gradient import (
 from test_network_ops import normal
 from torch import Tensor
 
-from pyebm import _ops
+from pyebm import Noise, _ops, perturb
 
 pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 
@@ -177,3 +178,22 @@ def test_quadratic():
         found.append(grad[-1])
     for k, got in enumerate(found):
         torch.testing.assert_close(got, found[k % 2], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", BOUND, ids=str)
+@pytest.mark.parametrize("dim", [1, 3, 700])
+def test_a_name(dtype, dim):
+    """With a name the loss is that of perturbed samples and of the noise that perturbed them, to
+    the bit; with z too, that of z."""
+    net, x = network("score", dim, (20,), "silu"), normal(37, dim, dtype=dtype)
+    noise = Noise(3, step=2, sample_ids=list(range(36, -1, -1)))
+    named = {"name": noise._name, "ids": noise._ids}
+    for rows in ({"kappa": 0.3}, {"kappa_rows": normal(37, dtype=dtype, seed=7).abs()}):
+        sigma = rows.get("kappa_rows", 0.3)
+        z = noise.randn(x.shape, dtype=dtype)
+        want = lost(net, perturb(x, sigma, noise), each=True, z=z, **rows)
+        assert_equal(lost(net, x, each=True, **named, **rows), want)
+        assert_equal(lost(net, x, each=True, z=z, **named, **rows), want)
+        reference = lost(net, x, dict(backends())["reference"], each=True, **named, **rows)
+        for found, expected in zip(want, reference, strict=True):
+            assert (found - expected).abs().max() <= 4 * BOUND[dtype] * expected.abs().max()

@@ -16,7 +16,7 @@ from pyebm._op_fits import fits
 from pyebm._schemas import OPS
 
 # Chains are long, so their states and schedules are left to the full checks.
-SLOW = ("langevin_chain", "network_chain", "predictor_corrector", "underdamped_chain")
+SLOW = ("langevin_chain", "metropolis_chain", "network_chain", "predictor_corrector", "underdamped_chain")
 
 
 def values_of(op: str, arguments: dict[str, Any]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -24,14 +25,7 @@ INTERPRETED = {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}  # its operation
 
 
 def python(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=HERE.parent,
-    )
+    return fresh.python("-c", code, env=os.environ | environment, cwd=HERE.parent)
 
 
 # Tests from the rest of the suite that the interpreter gets through in seconds.
@@ -41,28 +35,28 @@ SOME = (
     "or test_sampler_ops and (70x2 or 2x2500 or 5x3x7x3 or 0x3 or 4x0 or 9x37) and (float32 or bfloat16)"
     " or test_dual_averaging or test_target_energy and float32"
     " or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17) or interpreted_runs"
+    " or interpreted_networks"
 )
 
 
-def test_interpreted():
+REST = pytest.param("interpreted_triton or interpreted_runs", "--slow", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("some", "options"), [(SOME, "--tb=short"), REST], ids=("some", "the rest"))
+def test_interpreted(some, options):
     files = [
         HERE / name
         for name in (
             "interpreted_triton.py",
             "interpreted_runs.py",
+            "interpreted_networks.py",
             "ops/test_chain.py",
             "ops/test_sampler_ops.py",
             "noise/test_uniforms.py",
         )
     ]
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", SOME],
-        env={**os.environ, **INTERPRETED},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=HERE.parent,
-    )
+    command = ("-m", "pytest", "-q", options, "-p", "no:cacheprovider", *files, "-k", some)
+    result = fresh.python(*command, env=os.environ | INTERPRETED, cwd=HERE.parent)
     assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2000:]
 
 
@@ -82,17 +76,9 @@ def test_interpreted_dense_targets():
             "targets/test_dense_chains.py",
         )
     ]
-    result = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
-            *("-W", "ignore::RuntimeWarning", *files, "-k", DENSE),  # numpy's, about NaN
-        ],
-        env={**os.environ, **INTERPRETED},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=HERE.parent,
-    )
+    command = ("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *files, "-k", DENSE)
+    of_nan = ("-W", "ignore::RuntimeWarning")  # numpy's
+    result = fresh.python(*command, *of_nan, env=os.environ | INTERPRETED, cwd=HERE.parent)
     assert result.returncode == 0, result.stdout[-10_000:] + result.stderr[-2000:]
     assert " skipped" not in result.stdout
 

@@ -4,9 +4,8 @@ No test here judges a time."""
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
+import fresh
 import pytest
 import torch
 
@@ -27,7 +26,14 @@ for one in sorted(
     SMALLEST.setdefault((one.group, one.setting.variant), one)
 
 
-@pytest.mark.parametrize("case", SMALLEST.values(), ids=lambda case: case.name)
+# Of its sides, torch.compile's takes as long as all other cases together.
+CASES_TO_RUN = [
+    pytest.param(case, id=case.name, marks=pytest.mark.slow if case.group == "network-loop" else ())
+    for case in SMALLEST.values()
+]
+
+
+@pytest.mark.parametrize("case", CASES_TO_RUN)
 @pytest.mark.usefixtures("one_thread")
 def test_every_side_does_the_same(case):
     try:
@@ -194,7 +200,7 @@ def test_without_pytest_it_says_what_to_install():
         "import sys; sys.modules['pytest'] = None; from pyebm.__main__ import main; sys.exit(main(['bench',"
         " '--only', 'noise']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = fresh.python("-c", code)
     assert done.returncode == cli.USAGE
     assert "the benchmarks need pytest: pip install 'pyebm-kernels[bench]'" in done.stderr
 
@@ -204,12 +210,8 @@ def test_importing_pyebm_imports_none_of_it():
         "import sys, pyebm; print([m for m in sys.modules if m.startswith(('pyebm.benchmarks', 'pytest',"
         " 'matplotlib'))])"
     )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "[]"
-    )
+    done = fresh.python("-c", code)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_a_devices_events_time_what_runs_behind_a_flushed_cache(monkeypatch):

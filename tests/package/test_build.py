@@ -7,9 +7,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 
@@ -39,13 +39,13 @@ def configure(cuda="13.0", **environment):
     """Runs setup.py beside a torch with that CUDA, on a machine whose PATH has no nvcc; returns
     whether it succeeded, and what it said before building."""
     full = {**os.environ, "PATH": "/usr/bin:/bin", **environment}
-    for name in ("CUDA_PATH", *(name for name in ("CUDA_HOME", "PYEBM_CUDA") if name not in environment)):
+    for name in {"CUDA_PATH", "CUDA_HOME", "PYEBM_CUDA", "TORCH_CUDA_ARCH_LIST"} - set(environment):
         full.pop(name, None)
     code = (
         f"import runpy, sys, torch; torch.version.cuda = {cuda!r}; sys.argv = ['setup.py', '--name'];"
         " runpy.run_path('setup.py')"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=full, capture_output=True, text=True, cwd=ROOT)
+    done = fresh.python("-c", code, env=full, cwd=ROOT)
     return done.returncode == 0, done.stdout + done.stderr
 
 
@@ -142,7 +142,7 @@ def test_a_library_without_its_ops_is_none(tmp_path):
     command = [shutil.which("g++") or "c++", "-shared", "-o", package / "_C.abi3.so", "-x", "c++", os.devnull]
     subprocess.run(command, check=True)
     code = "import pyebm, torch; print(pyebm.backends()['cpu']); pyebm.Noise(0).randn((2, 2))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = fresh.python("-c", code, cwd=tmp_path)
     assert (
         f"_C.abi3.so was loaded and lacks {len(_ops.SCHEMAS)} of its ops, normal_ among them" in done.stdout
     )
@@ -168,7 +168,7 @@ def test_importing_never_fails_and_a_cpu_torch_never_loads_it(cuda):
     one."""
     code = f"import torch; torch.version.cuda = {cuda!r}; import pyebm; print(pyebm.backends()['cpu']); "
     code += "print('_C_cuda' in open('/proc/self/maps').read()); print(pyebm.backends()['cuda'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = fresh.python("-c", code, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     runs, loaded, why = done.stdout.splitlines()[:3]
     assert runs == "True"

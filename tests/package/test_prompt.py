@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 
@@ -152,8 +152,6 @@ def test_the_bar_moves_within_a_micro_batch(here, monkeypatch):
 
 
 def test_the_module_has_the_commands_errors():
-    done = subprocess.run(
-        [sys.executable, "-m", "pyebm", "sample", "missing.json"], capture_output=True, text=True
-    )
+    done = fresh.python("-m", "pyebm", "sample", "missing.json")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ SIZES = scaling.Sizes(10, 100, 1)
 
 
 def test_model():
-    model = scaling.Model.of(FIGURES, 2.0)
+    model = scaling.Model.fitted(FIGURES, 2.0)
     assert model == pytest.approx((2.0, 1.0, 1.1, 0.05))
     assert model.seconds(10, 1) == pytest.approx(21.0)
     assert model.seconds(10, 4) == pytest.approx(1.1 + 0.2 + 3 * 2.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
+import fresh
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,13 +37,7 @@ def tree(tmp_path):
 
 
 def setup(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "setup.py", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=os.environ | NOT_BUILT,
-    )
+    done = fresh.python("setup.py", *arguments, cwd=folder, env=os.environ | NOT_BUILT)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -81,9 +75,7 @@ def test_a_tree_without_sources_builds_nothing(tmp_path, room, asked):
     nvcc.write_text('#!/bin/sh\necho "Cuda compilation tools, release 12.4, V12.4.1"\n')
     nvcc.chmod(0o755)
     environment = os.environ | {"PYEBM_CUDA": asked, "CUDA_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "setup.py", "--name"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    done = fresh.python("setup.py", "--name", cwd=tmp_path, env=environment)
     assert done.returncode
     assert f"there are no sources csrc/{room}/" in done.stderr
 
@@ -104,9 +96,7 @@ def test_what_it_needs_is_said_first(name, found, said):
         pretended = f"lambda name: real('nothing-of-this-name' if name == {name!r} else name)"
     code = f"import importlib.metadata as m, runpy, sys; real = m.version; m.version = {pretended}; "
     code += "sys.argv = ['setup.py', '--name']; runpy.run_path('setup.py')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=os.environ | NOT_BUILT
-    )
+    done = fresh.python("-c", code, cwd=ROOT, env=os.environ | NOT_BUILT)
     assert done.returncode
     assert said in done.stderr
     assert 'pip install "setuptools>=77" "torch>=2.10"' in done.stderr

@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
+import fresh
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,13 +66,7 @@ def tree(tmp_path_factory):
 
 
 def run(tree, *command, **environment):
-    done = subprocess.run(
-        [sys.executable, *command],
-        env=os.environ | {"PYTHONPATH": str(tree)} | environment,
-        capture_output=True,
-        text=True,
-        cwd=tree,
-    )
+    done = fresh.python(*command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)} | environment)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -32,7 +32,13 @@ def reader(tmp_path, monkeypatch):
     importlib.import_module("matplotlib.pyplot").close("all")
 
 
-@pytest.mark.parametrize("name", NEEDED)
+# The others train; `make notebooks` runs them all whenever .ci/run does.
+SLOW = ("digits", "energy", "diffusers")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NEEDED]
+)
 def test_a_tutorial_runs(name, reader):
     for package in NEEDED[name]:
         pytest.importorskip(package)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
+import fresh
 import pytest
 
 import pyebm
@@ -27,7 +26,7 @@ def bare(tmp_path_factory):
 
 
 def run(folder, code):
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    done = fresh.python("-c", code, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -80,9 +79,7 @@ def configured(**environment):
     given = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYEBM_", "CC", "CXX"))
     }
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=given | environment, capture_output=True, text=True
-    )
+    done = fresh.python("-c", code, cwd=ROOT, env=given | environment)
     return done.returncode, done.stderr
 
 
@@ -95,24 +92,9 @@ def test_no_compiler_is_no_obstacle_unless_it_is_to_be():
 
 def test_a_wheel_without_kernels_is_for_any_machine(tmp_path):
     arguments = ["bdist_wheel", "--dist-dir", tmp_path, "--bdist-dir", tmp_path / "made"]
-    subprocess.run(
-        [
-            sys.executable,
-            "setup.py",
-            "-q",
-            "egg_info",
-            "-e",
-            tmp_path,
-            "build",
-            "-b",
-            tmp_path / "b",
-            *arguments,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"PYEBM_CPU": "0", "PYEBM_WERROR": "0"},
-        check=True,
-        capture_output=True,
-    )
+    command = ["setup.py", "-q", "egg_info", "-e", tmp_path, "build", "-b", tmp_path / "b", *arguments]
+    done = fresh.python(*command, cwd=ROOT, env=os.environ | {"PYEBM_CPU": "0", "PYEBM_WERROR": "0"})
+    assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name == f"pyebm_kernels-{pyebm.__version__}-py3-none-any.whl"
     assert not any(name.endswith(".so") for name in zipfile.ZipFile(wheel).namelist())

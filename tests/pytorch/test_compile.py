@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from choice import thinned
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 
@@ -112,7 +113,12 @@ def _score(x, noise):
     )
 
 
-@pytest.mark.parametrize("function", [_step, _affine, _named_inside, _eps_loss, _chain, _score])
+OTHERS = (_step, _named_inside, _eps_loss, _score)  # Inductor has g++ compile each, for seconds
+
+
+@pytest.mark.parametrize(
+    "function", [_affine, _chain, *(pytest.param(other, marks=pytest.mark.slow) for other in OTHERS)]
+)
 def test_inductor_gives_the_same_bits(function):
     noise = pyebm.Noise(5)
     with torch.no_grad():
@@ -145,7 +151,7 @@ def _all_that_differentiates(x, noise):
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", thinned([(torch.float32,), (torch.float16,), (torch.float64,)], 3))
 def test_compiled_gradients(dtype):
     noise = pyebm.Noise(5)
     x = X.to(dtype).requires_grad_()

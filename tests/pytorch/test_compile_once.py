@@ -80,6 +80,7 @@ def test_changing_steps(function):
     assert _compiles(function, STEPS) <= 2
 
 
+@pytest.mark.slow  # g++ compiles each; test_compile.py has some that always run
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
 def test_inductor_gives_the_same_bits(dtype):
     def function(x, s):

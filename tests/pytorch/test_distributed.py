@@ -6,10 +6,9 @@ The processes start once and run every check; each test then reports what its ch
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import traceback
 
+import fresh
 import pytest
 import torch
 import torch.distributed as dist
@@ -282,9 +281,5 @@ def test_without_torch_distributed():
         "import sys, torch, pyebm; pyebm.perturb(torch.nn.Parameter(torch.ones(2, 2)), 0.1, pyebm.Noise(0)); "
     )
     source += "print('torch.distributed.tensor' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", source], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "False"
-    )
+    done = fresh.python("-c", source)
+    assert done.stdout.strip() == "False", done.stderr

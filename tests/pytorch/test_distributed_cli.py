@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import fresh
 import pytest
 import torch
 import torch.distributed as dist
@@ -139,7 +140,7 @@ from pyebm.__main__ import main
 main({given!r})
 print([name for name in set(sys.modules) - before if name.startswith("torch.distributed")])
 """
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    done = fresh.python("-c", source)
     assert done.stdout.splitlines()[-1] == "[]"
 
 

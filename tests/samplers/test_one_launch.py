@@ -32,6 +32,7 @@ from pyebm.targets import MLPEnergy, MLPScore
 NAMED = Noise(3, first_sample=7, step=2, stream=1)
 X = normal(37, 3)
 MASK = normal(37, 3, seed=1) > 0
+DATA = normal(37, 3, seed=6)
 ENERGY = MLPEnergy(mlp(3, 1), 0.5)
 LEVEL, BENT = MLPScore(mlp(4, 3), condition=1), MLPScore(wired(4, 3), condition=1)
 IDS = torch.arange(37).flip(0)
@@ -53,6 +54,15 @@ OVERDAMPED = {
 }
 LEVELS = {
     "mask": lambda t: AnnealedLangevin(t, [1.0, 0.5, 0.2], 0.05, 4, mask=MASK, score_clip=0.7),
+    "known": lambda t: AnnealedLangevin(t, [1.0, 0.5, 0.2], 0.05, 4, mask=MASK, known=DATA),
+    "known, all levels": lambda t: AnnealedLangevin(t, [0.9, 0.3], 0.05, 6, mask=MASK[0], known=DATA),
+    "known, sample": lambda t: PredictorCorrector(
+        t, VP(), 25, per="sample", corrector_steps=2, mask=MASK, known=DATA
+    ),
+    "known, batch": lambda t: PredictorCorrector(t, VE(0.1, 2.0), 12, mask=MASK[0], known=DATA),
+    "known, no corrector": lambda t: PredictorCorrector(
+        t, VP(), 25, corrector_steps=0, mask=MASK, known=DATA
+    ),
     "sample": lambda t: PredictorCorrector(t, VE(0.1, 2.0), 12, per="sample"),
     "batch": lambda t: PredictorCorrector(t, VE(0.1, 2.0), 12),
     "two": lambda t: PredictorCorrector(t, VP(), 25, corrector_steps=2, predictor="ancestral", clamp=(-2, 2)),

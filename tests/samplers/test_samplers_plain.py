@@ -40,7 +40,7 @@ def outcomes(monkeypatch):
     return seen
 
 
-def both(monkeypatch, run):
+def plain_and_by_op(monkeypatch, run):
     """Returns a run's results with the plain step, and by the op."""
     got = run()
     with monkeypatch.context() as patch:
@@ -53,7 +53,9 @@ def both(monkeypatch, run):
 def test_the_bits_of_the_op(name, dtype, outcomes, monkeypatch):
     x0, score = normal(6, 5, dtype=dtype), SCORES[name]
     noise = Noise(-3, first_sample=7, step=2**32 - 9, stream=2)
-    got, want = both(monkeypatch, lambda: Langevin(score, 0.1, temperature=0.5)(x0, 8, noise=noise))
+    got, want = plain_and_by_op(
+        monkeypatch, lambda: Langevin(score, 0.1, temperature=0.5)(x0, 8, noise=noise)
+    )
     assert_equal(got, want)
     assert outcomes == [name in PLAIN] * 8
 
@@ -62,7 +64,7 @@ def test_the_bits_of_the_op(name, dtype, outcomes, monkeypatch):
 def test_shapes(shape, outcomes, monkeypatch):
     x0, noise = normal(*shape), Noise(5)
     sampler = AnnealedLangevin(lambda x, s: -torch.sin(x) * s.mean(), [2.0, 1.0], 0.05, 3, temperature=0.7)
-    got, want = both(monkeypatch, lambda: sampler(x0, noise=noise))
+    got, want = plain_and_by_op(monkeypatch, lambda: sampler(x0, noise=noise))
     assert_equal(got, want)
     assert outcomes == [True] * 6
 
@@ -74,7 +76,7 @@ def test_inpainting_too(outcomes, monkeypatch):
     sampler = AnnealedLangevin(
         lambda x, s: -x * s.mean(), [2.0, 1.0], 0.05, 3, mask=mask, known=normal(6, 5, seed=3)
     )
-    got, want = both(monkeypatch, lambda: sampler(x0, noise=Noise(5)))
+    got, want = plain_and_by_op(monkeypatch, lambda: sampler(x0, noise=Noise(5)))
     assert_equal(got, want)
     assert not outcomes
 

@@ -25,7 +25,7 @@ FULL = pyebm._schemas.TARGETS.index("gaussian_full")
 SHAPES = [(0, 5), (1, 2), (37, 3), (300, 4), (9, 40), (7, 3, 11), (5, 600), (3, 1024), (3, 2500)]
 
 
-def both(op, target, x, dtype=torch.float64):
+def energy_and_score(op, target, x, dtype=torch.float64):
     energy, score = torch.empty(x.shape[:1], dtype=dtype), torch.empty_like(x)
     op(energy, score, x, target._index, target._checked("test", x), target._constant(math.prod(x.shape[1:])))
     return energy, score
@@ -36,23 +36,25 @@ def both(op, target, x, dtype=torch.float64):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bits_of_the_reference(kind, shape, dtype):
     target, x = make(kind, math.prod(shape[1:])), start(shape, dtype)
-    energy, score = both(KERNEL, target, x)
-    for ours, theirs in zip((energy, score), both(reference.target_energy, target, x), strict=True):
+    energy, score = energy_and_score(KERNEL, target, x)
+    for ours, theirs in zip(
+        (energy, score), energy_and_score(reference.target_energy, target, x), strict=True
+    ):
         assert_equal(ours, theirs)
     assert_equal(score, target.score(x))
     truth = target(x.double())
     unit = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     torch.testing.assert_close(energy, truth, rtol=30 * unit, atol=30 * unit * math.prod(shape[1:]))
-    assert_equal(both(KERNEL, target, x, torch.float32)[0], energy.float())
+    assert_equal(energy_and_score(KERNEL, target, x, torch.float32)[0], energy.float())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("simd")
 def test_the_same_at_every_simd_level(kind, dtype):
     target, x = make(kind, 37), start((50, 37), dtype)
-    got = both(KERNEL, target, x)
+    got = energy_and_score(KERNEL, target, x)
     _ops.simd("baseline")  # the fixture takes the level back
-    for ours, theirs in zip(got, both(KERNEL, target, x), strict=True):
+    for ours, theirs in zip(got, energy_and_score(KERNEL, target, x), strict=True):
         assert_equal(ours, theirs)
 
 
@@ -63,12 +65,12 @@ def test_a_mixture_s_is_within_the_bound(size, scale):
     for dtype in (torch.float32, torch.float64):
         # Near the components, between them, and so far out that every density is 0 in float64.
         x = torch.cat((2 * normal(20, size[1]), 100 * normal(3, size[1], seed=4))).to(dtype)
-        energy, score = both(KERNEL, target, x)
+        energy, score = energy_and_score(KERNEL, target, x)
         truth, bound = energy_bound(target, x)
         assert ((energy.numpy() - truth).__abs__() <= bound).all()
         assert_equal(score, target.score(x))
         torch.testing.assert_close(
-            both(reference.target_energy, target, x)[0], target(x.double()), rtol=1e-5, atol=1e-4
+            energy_and_score(reference.target_energy, target, x)[0], target(x.double()), rtol=1e-5, atol=1e-4
         )
 
 
@@ -78,20 +80,20 @@ def test_a_mixture_s_is_within_the_bound(size, scale):
 )
 def test_a_sample_does_not_depend_on_its_batch(target):
     x = 2 * normal(41, target.dim or 9)
-    whole = both(KERNEL, target, x)[0]
+    whole = energy_and_score(KERNEL, target, x)[0]
     for size in (1, 3, 8, 9, 16, 17, 40):
-        assert_equal(torch.cat([both(KERNEL, target, part)[0] for part in x.split(size)]), whole)
-    assert_equal(both(KERNEL, target, x.t().contiguous().t())[0], whole)
-    assert_equal(both(KERNEL, target, x[::2])[0], whole[::2])
+        assert_equal(torch.cat([energy_and_score(KERNEL, target, part)[0] for part in x.split(size)]), whole)
+    assert_equal(energy_and_score(KERNEL, target, x.t().contiguous().t())[0], whole)
+    assert_equal(energy_and_score(KERNEL, target, x[::2])[0], whole[::2])
 
 
 def test_far_away_and_not_finite():
     target = mixture(50, 3)
     x = torch.tensor([[1e25, 0.0, 0.0], [math.nan, 0.0, 0.0], [math.inf, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    energy, _ = both(KERNEL, target, x)
+    energy, _ = energy_and_score(KERNEL, target, x)
     assert energy.isfinite().tolist() == [False, False, False, True]
     x = torch.tensor([[1e15, 0.0], [math.nan, 0.0], [0.0, 0.0]])
-    assert both(KERNEL, make("double_well", 2), x)[0].isfinite().tolist() == [False, False, True]
+    assert energy_and_score(KERNEL, make("double_well", 2), x)[0].isfinite().tolist() == [False, False, True]
 
 
 class TestTheSamplersUseIt:

@@ -37,7 +37,7 @@ def launches(monkeypatch) -> list[str]:
     return seen
 
 
-def made(kind: str, dtype: torch.dtype = torch.float32, activation: str = "silu", dim: int = 3):
+def learned(kind: str, dtype: torch.dtype = torch.float32, activation: str = "silu", dim: int = 3):
     net = mlp(dim, 1 if kind == "energy" else dim, activation, dtype=dtype)
     return MLPEnergy(net, quadratic=0.1) if kind == "energy" else MLPScore(net)
 
@@ -75,7 +75,7 @@ def gradient_of(parameter: Tensor) -> Tensor:
 class TestBackward:
     def test_of_an_energy(self, launches, activation, dtype):
         target, x, a = (
-            made("energy", dtype, activation),
+            learned("energy", dtype, activation),
             normal(21, 3, dtype=dtype),
             normal(21, dtype=dtype, seed=1),
         )
@@ -91,7 +91,7 @@ class TestBackward:
     @pytest.mark.parametrize("kind", ["energy", "score"])
     def test_of_a_score(self, launches, kind, activation, dtype):
         target, x, u = (
-            made(kind, dtype, activation),
+            learned(kind, dtype, activation),
             normal(21, 3, dtype=dtype),
             normal(21, 3, dtype=dtype, seed=1),
         )
@@ -110,7 +110,7 @@ class TestAgain:
 
     @pytest.mark.parametrize("kind", ["energy", "score"])
     def test_gradgradcheck(self, kind):
-        target, x = made(kind, torch.float64), normal(2, 3, dtype=torch.float64).requires_grad_()
+        target, x = learned(kind, torch.float64), normal(2, 3, dtype=torch.float64).requires_grad_()
         weight = target.net[0].weight
 
         def score(x: Tensor, weight: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class TestAgain:
 
     def test_x_that_depends_on_the_parameters(self):
         """The gradient counts the way through x once."""
-        target, x = made("energy", torch.float64), normal(5, 3, dtype=torch.float64)
+        target, x = learned("energy", torch.float64), normal(5, 3, dtype=torch.float64)
         _, score, parameters = truth(target)
         found = []
         for s, of in ((target.score, list(target.net.parameters())), (score, parameters)):
@@ -139,14 +139,14 @@ class TestAgain:
         assert_near(*found, 1e-10)
 
     def test_batched_gradients(self):
-        target, x = made("energy"), normal(4, 3).requires_grad_()
+        target, x = learned("energy"), normal(4, 3).requires_grad_()
         energies = target.energy(x)
         jacobian = torch.autograd.grad(energies, x, torch.eye(4), is_grads_batched=True)[0]
         torch.testing.assert_close(jacobian.sum(0), -target.score(x).detach(), rtol=1e-5, atol=1e-6)
 
     def test_hessian_by_create_graph(self):
         target, x, v = (
-            made("energy", torch.float64),
+            learned("energy", torch.float64),
             normal(4, 3, dtype=torch.float64).requires_grad_(),
             normal(4, 3, seed=2),
         )
@@ -158,7 +158,7 @@ class TestAgain:
 class TestWhatIsWanted:
     def test_x_alone(self, launches):
         """Frozen weights get no gradient, and cost none."""
-        target, x = made("energy"), normal(9, 3).requires_grad_()
+        target, x = learned("energy"), normal(9, 3).requires_grad_()
         target.requires_grad_(False)
         (gradient,) = torch.autograd.grad(target.energy(x).sum(), x)
         torch.testing.assert_close(gradient, -target.score(x).detach(), rtol=1e-5, atol=1e-6)
@@ -200,7 +200,7 @@ class TestWhatIsWanted:
 
     def test_an_optimisers_step_between(self):
         """It is an error, as in torch."""
-        target, x = made("energy"), normal(9, 3)
+        target, x = learned("energy"), normal(9, 3)
         for value in (target.energy(x).sum(), fused_loss(target, x, Terms()).double()):
             with torch.no_grad():
                 target.net[0].weight.add_(1.0)
@@ -209,7 +209,7 @@ class TestWhatIsWanted:
 
     def test_a_sample_made_in_inference_mode(self):
         """Autograd can't keep such a sample, so the composed operations take a copy."""
-        target = made("energy")
+        target = learned("energy")
         with torch.inference_mode():
             x = normal(5, 3).clone()
         target.score(x).sum().backward()
@@ -217,13 +217,13 @@ class TestWhatIsWanted:
         assert fused_loss(target, x, Terms()) is None
 
     def test_meta(self):
-        target = made("energy").to("meta")
+        target = learned("energy").to("meta")
         value = target.energy(torch.empty(5, 3, device="meta"))
         gradients = torch.autograd.grad(value.sum(), list(target.net.parameters()), allow_unused=True)
         assert gradients[0].is_meta
 
     def test_an_empty_batch(self):
-        target = made("energy")
+        target = learned("energy")
         target.energy(torch.empty(0, 3)).sum().backward()
         assert not any(p.grad.any() for p in target.net.parameters())
 

@@ -12,44 +12,40 @@ namespace pyebm {
 // computes them from a step size and a temperature.
 struct AffineStep {
   template <class Values, class T>
-  void operator()(int64_t n, const Values& values, T* const* made) const {
-    for (int64_t k = 0; k < 3; ++k) std::copy(values[k], values[k] + n, made[k]);
+  void operator()(int64_t n, const Values& values, T* const* out) const {
+    for (int64_t k = 0; k < 3; ++k) std::copy(values[k], values[k] + n, out[k]);
   }
 };
 struct LangevinStep {
   template <class Values, class T>
-  void operator()(int64_t n, const Values& values, T* const* made) const {
+  void operator()(int64_t n, const Values& values, T* const* out) const {
     const double *step_size = values[0], *temperature = values[1];
-    std::fill(made[0], made[0] + n, T(1));
-    std::copy(step_size, step_size + n, made[1]);
+    std::fill(out[0], out[0] + n, T(1));
+    std::copy(step_size, step_size + n, out[1]);
     for (int64_t i = 0; i < n; ++i)
-      made[2][i] = static_cast<T>(std::sqrt(2.0 * step_size[i] * temperature[i]));
+      out[2][i] = static_cast<T>(std::sqrt(2.0 * step_size[i] * temperature[i]));
   }
 };
 
 // The options that all steps share: the view that receives the mean, the mask of the elements that
-// move, the bounds of the result, and the clip of the score.
+// move, and the bounds.
 struct StepOptions {
   View mean, mask;
-  std::optional<double> low, high, score_clip;
+  Bounds<double> bounds;
 
-  StepOptions(const View& mean = {}, const View& mask = {}, std::optional<double> low = {},
-              std::optional<double> high = {}, std::optional<double> score_clip = {})
-      : mean(mean), mask(mask), low(low), high(high), score_clip(score_clip) {}
+  StepOptions(const Bounds<double>& bounds = kNoBounds<double>, const View& mask = {}, const View& mean = {})
+      : mean(mean), mask(mask), bounds(bounds) {}
   explicit StepOptions(const args::StepOptions& given)
-      : StepOptions(View(given.mean), View(given.mask), given.low, given.high, given.score_clip) {}
+      : StepOptions(bounds_of<double>(given), View(given.mask), View(given.mean)) {}
 };
 
 template <size_t kCoefficients, class Make>
 void step(const View& result, const View& state, const View& slope, const Runs<kCoefficients>& runs,
           Make make, const StepOptions& options, const NoiseSource& noise, const Shape& shape) {
   const View &mean_result = options.mean, &keep = options.mask;
-  constexpr double kNone = std::numeric_limits<double>::infinity();
   with_compute_type(result.type(), [&](auto type) {
     using T = decltype(type);
-    const Bounds<T> bounds{static_cast<T>(options.low.value_or(-kNone)),
-                           static_cast<T>(options.high.value_or(kNone)),
-                           static_cast<T>(options.score_clip.value_or(kNone))};
+    const Bounds<T> bounds = options.bounds.template as<T>();
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
               mask_work = Buffer<uint8_t>(),
@@ -61,8 +57,8 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
         T* target = result.target(chunk.first, x_work.data);
         T* mean_target = mean_result ? mean_result.target(chunk.first, mean_work.data) : nullptr;
         if (runs.are_long(chunk)) {
-          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
-            kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, of[0], of[1], of[2],
+          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& abc) {
+            kernels_of<T>().step(n, in + at, g + at, z + at, m ? m + at : nullptr, abc[0], abc[1], abc[2],
                                  bounds, target + at, mean_target ? mean_target + at : nullptr);
           });
         } else {

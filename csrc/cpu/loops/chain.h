@@ -95,10 +95,30 @@ void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make mak
   });
 }
 
-// The state that the caller gave to a chain: the tensor, its mask and its noise.
+// The elements outside of the mask that follow known data: before each score they become alpha known
+// + sigma z. marginals has alpha and sigma of every step.
+struct Known {
+  View data;
+  const double* marginals = nullptr;
+
+  Known() = default;
+  Known(const char* op, const MaybeTensor& known, const MaybeTensor& table, const MaybeTensor& mask,
+        int64_t n_steps)
+      : data(known) {
+    if (!known) return;
+    if (!mask) fail(op, ": known needs a mask that says which elements are not");
+    if (table->size(0) != n_steps || table->size(1) != 2)
+      fail(op, ": marginals must have a row of 2 for each of ", n_steps, " steps, got (", table->size(0),
+           ", ", table->size(1), ")");
+    marginals = static_cast<const double*>(table->numel() ? table->data_ptr() : nullptr);
+  }
+};
+
+// The state that the caller gave to a chain: the tensor, its mask, its noise and its known elements.
 struct Given {
   View x, mask;
   NoiseSource noise;
+  Known known = {};
 };
 
 // The base of all samplers' steps. `work` holds one thread's state and score of a block; this class
@@ -131,9 +151,10 @@ class StepsOfBlock {
   static bool as_before(const Block& block, int64_t k) { return k > 0 && block.end - block.begin == 1; }
 
   const float* draw(const NoiseSource& noise, const Chunk& chunk, const Block& block, int64_t k,
-                    NoiseBuffer& buffer, decltype(ChunkKernels::normals) of = chunk_kernels().normals) const {
+                    NoiseBuffer& buffer,
+                    decltype(ChunkKernels::normals) kernel = chunk_kernels().normals) const {
     if (!as_before(block, k)) noise.lay_out(chunk, buffer.calls);
-    return noise.drawn(chunk, k, buffer, of);
+    return noise.drawn(chunk, k, buffer, kernel);
   }
   const float* draw(const Chunk& chunk, const Block& block, int64_t k) {
     return draw(given_.noise, chunk, block, k, buffer_);
@@ -143,13 +164,32 @@ class StepsOfBlock {
     return given_.mask ? given_.mask.read(chunk.first, chunk.count, mask_work_.data) : nullptr;
   }
 
+  // Sets the known elements for a score in step k, with noise of this stream.
+  void impose(const Block& block, int64_t k, int64_t stream) {
+    const Known& known = given_.known;
+    if (!known.data) return;
+    const NoiseSource noise = given_.noise.on_stream(stream);
+    const T alpha = static_cast<T>(known.marginals[2 * k]),
+            sigma = static_cast<T>(known.marginals[2 * k + 1]);
+    for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
+      const uint8_t* mask = this->mask(chunk);
+      const T* data = known.data.template read<T>(chunk.first, chunk.count, known_work_.data);
+      noise.lay_out(chunk, known_buffer_.calls);
+      const float* z = noise.drawn(chunk, k, known_buffer_);
+      kernels_of<T>().perturb(chunk.count, data, z, alpha, sigma, known_work_.data);
+      given_.x.round(chunk.count, known_work_.data);
+      for (int64_t i = 0; i < chunk.count; ++i) x()[at + i] = mask[i] ? x()[at + i] : known_work_.data[i];
+    });
+  }
+
   const Shape& shape_;
   const Given& given_;
   Work work_;
 
  private:
-  NoiseBuffer buffer_;
+  NoiseBuffer buffer_, known_buffer_;
   Buffer<uint8_t> mask_work_;
+  Buffer<T> known_work_;
 };
 
 template <class T, class Work>
@@ -166,6 +206,7 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
       : Base(shape, make, given), coefficients_(coefficients), bounds_(bounds) {}
 
   void step(const Block& block, int64_t k) {
+    this->impose(block, k, 1);
     work_.make_score(given_.x, block, k);
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
       const float* z = this->draw(chunk, block, k);
@@ -206,23 +247,21 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
 // Langevin's chain, which the ops langevin_chain and network_chain run.
 class Chain {
  public:
-  Chain(const char* op, const Tensor& x, const args::ChainSteps& steps)
+  Chain(const char* op, const Tensor& x, const args::ChainSteps& steps, const Known& known = {})
       : x_(x),
         steps_(steps),
         coefficients_{{steps.step_size, steps.step_size_rows, steps.step_size_per_step},
                       {steps.temperature, steps.temperature_rows, steps.temperature_per_step}},
-        given_{View(x), View(steps.mask), NoiseSource(steps.name, steps.seeds, steps.ids, Shape(x))} {
+        given_{View(x), View(steps.mask), NoiseSource(steps.name, steps.seeds, steps.ids, Shape(x)), known} {
     coefficients_.require(op);
     given_.noise.require_steps(steps.n_steps);
+    if (known.data) given_.noise.on_stream(1);
   }
 
   // make() makes one thread's buffers for the state and the score of a block.
   template <class T, class Make>
   void run(const Blocks& blocks, Make make) const {
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(steps_.low.value_or(-kNone)),
-                           static_cast<T>(steps_.high.value_or(kNone)),
-                           static_cast<T>(steps_.score_clip.value_or(kNone))};
+    const Bounds<T> bounds = bounds_of<T>(steps_.low, steps_.high, steps_.score_clip);
     run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged), [&] {
       return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, coefficients_,
                                                                   bounds);

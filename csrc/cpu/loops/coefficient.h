@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "parallel.h"
 #include "tensor_view.h"
 
 namespace pyebm {
@@ -135,15 +136,16 @@ class Coefficient {
     using Limits = std::numeric_limits<S>;
     const S least = sign == kPositive ? Limits::min() : sign == kNotNegative ? S(0) : Limits::lowest();
     const S* values = static_cast<const S*>(data_);
-    // An expanded tensor has one value, and no other memory.
+    // An expanded tensor (stride 0) has one value for all, and memory for that value alone.
     const int64_t count = stride_ ? count_ : std::min<int64_t>(count_, 1);
     const auto& kernels = kernels_of<S>();
     constexpr int64_t kWorthAThread = 1 << 16;
     if (count <= kWorthAThread) return kernels.all_within(count, values, least);
     std::atomic<bool> good{true};
-    torch::stable::parallel_for(0, count, kWorthAThread, [&](int64_t begin, int64_t end) {
+    const auto look = [&](int64_t begin, int64_t end) {
       if (!kernels.all_within(end - begin, values + begin, least)) good = false;
-    });
+    };
+    parallel(count, kWorthAThread, [&] { return look; });
     return good;
   }
 

@@ -18,7 +18,7 @@ template <class T, class Run>
 void on_target(const char* op, const Tensor& x, int64_t target, const Tensor& params, const Needs& needs,
                Run run) {
   const TargetOf<T>& kernels = checked_target<T>(op, target, params, Shape(x));
-  if (needs.energy && !kernels.both)
+  if (needs.energy && !kernels.score_and_energy)
     fail(op, ": the target ", kTargetFacts[target].name, " has no energy of its own");
   const int64_t at_once = samples_at_once(kernels, x.size(0));
   Shape shape(x, at_once);

@@ -36,25 +36,27 @@ struct Coefficients {
   bool by_parts(const Chunk& chunk) const { return runs.by_rows(chunk) || runs.are_long(chunk); }
 
   // Calls visit(at, rows, width, numbers) for each part of the chunk: some rows, or one run, whose
-  // elements begin at `at`. `wanted` says which numbers the kernel reads. Kernels that read only
-  // kappa, lambda and mu, or a weight that all samples share besides, take the coefficients as they
-  // are; others need numbers computed from them.
+  // elements begin at `at`. `wanted` says which numbers the kernel reads. If it reads only kappa,
+  // lambda and mu, and at most a weight that all samples share, it gets the coefficients as they
+  // are; else it gets numbers computed from them.
   template <class T, class Visit>
   void for_each_part(LossNumbers<T>& numbers, const Chunk& chunk, Wanted wanted, Visit visit) const {
     if (runs.by_rows(chunk)) {
       if (wanted == kResiduals || (wanted == kWeights && !over_kappa2 && !runs[3].run())) {
-        const auto of = numbers.of_rows(runs, chunk);
+        const auto values = numbers.of_rows(runs, chunk);
         const T* weight =
             wanted == kWeights ? numbers.of_all(static_cast<T>(factor * runs[3][0]), chunk.rows) : nullptr;
         return visit(0, chunk.rows, chunk.width,
-                     ScaledLossRows<T>{{of[0], of[1], of[2], weight, nullptr}, nullptr});
+                     ScaledLossRows<T>{{values[0], values[1], values[2], weight, nullptr}, nullptr});
       }
-      return numbers.for_some_rows(runs, chunk, make<T>(), [&](int64_t row, int64_t n, const T* const* of) {
-        visit(row * chunk.width, n, chunk.width, rows(of));
-      });
+      return numbers.for_some_rows(runs, chunk, make<T>(),
+                                   [&](int64_t row, int64_t n, const T* const* values) {
+                                     visit(row * chunk.width, n, chunk.width, rows(values));
+                                   });
     }
-    numbers.for_each_run(runs, chunk, make<T>(), [&](int64_t at, int64_t n, const std::array<T, 6>& of) {
-      visit(at, 1, n, ScaledLossRows<T>{{&of[0], &of[1], &of[2], &of[3], &of[4]}, &of[5]});
+    numbers.for_each_run(runs, chunk, make<T>(), [&](int64_t at, int64_t n, const std::array<T, 6>& values) {
+      visit(at, 1, n,
+            ScaledLossRows<T>{{&values[0], &values[1], &values[2], &values[3], &values[4]}, &values[5]});
     });
   }
   template <class T>
@@ -82,14 +84,14 @@ struct Coefficients {
 
  private:
   template <class T>
-  static ScaledLossRows<T> rows(const T* const* of) {
-    return {{of[0], of[1], of[2], of[3], of[4]}, of[5]};
+  static ScaledLossRows<T> rows(const T* const* values) {
+    return {{values[0], values[1], values[2], values[3], values[4]}, values[5]};
   }
 
   template <class T>
   auto make() const {
-    return [this](int64_t n, const auto& values, T* const* made) {
-      kernels_of<T>().loss_rows(n, values, factor, over_kappa2, 1.0 / divisor, made);
+    return [this](int64_t n, const auto& values, T* const* out) {
+      kernels_of<T>().loss_rows(n, values, factor, over_kappa2, 1.0 / divisor, out);
     };
   }
 };

@@ -16,43 +16,12 @@ const NetworkKernels<T>& network_kernels() {
     return chunk_kernels().network_f32;
 }
 
-// Hands out the numbers of one tensor in order, and fails where there are too few or too many.
+// The numbers of a tensor that an op takes on the CPU.
 template <class T>
-class Reader {
- public:
-  Reader(const char* op, const char* name, const Tensor& tensor)
-      : op_(op), name_(name), left_(tensor.numel()) {
-    constexpr ScalarType kType = std::is_same_v<T, int64_t>  ? ScalarType::Long
-                                 : std::is_same_v<T, double> ? ScalarType::Double
-                                                             : ScalarType::Float;
-    if (tensor.scalar_type() != kType || !tensor.is_contiguous() || !tensor.is_cpu()) {
-      fail(op, ": ", name, " must be a contiguous tensor on the CPU, ",
-           kType == ScalarType::Long ? "int64" : "in the dtype that x is computed in");
-    }
-    const View view(tensor);  // checks its memory
-    at_ = static_cast<const T*>(left_ ? tensor.data_ptr() : nullptr);
-  }
-  const T* take(int64_t n) {
-    if (n > left_) fail(op_, ": ", name_, " has fewer numbers than the layout asks for");
-    left_ -= n;
-    return (at_ += n) - n;
-  }
-  T one() { return *take(1); }
-  int64_t within(const char* what, int64_t low, int64_t high) {
-    const int64_t value = one();
-    if (value < low || value > high)
-      fail(op_, ": layout: ", what, " must be in [", low, ", ", high, "], got ", value);
-    return value;
-  }
-  void finished() const {
-    if (left_) fail(op_, ": ", name_, " has more numbers than the layout asks for, by ", left_);
-  }
-
- private:
-  const char *op_, *name_;
-  const T* at_;
-  int64_t left_;
-};
+const T* numbers_of(const Tensor& tensor) {
+  const View view(tensor);  // checks its memory
+  return static_cast<const T*>(tensor.numel() ? tensor.data_ptr() : nullptr);
+}
 
 // The purpose that a network is packed for. Energies alone need no transposed weights for the way
 // back; the scores of an energy and all gradients do. With kSums the size of the batch alone
@@ -71,50 +40,43 @@ class PackedNetwork {
                 Use use = Use::kSamples)
       : at_once(use == Use::kSums ? std::clamp<int64_t>(x.size(0), 1, kernels.lanes)
                                   : samples_for(kernels.lanes, x.size(0))) {
-    Reader<int64_t> shape(op, "layout", layout);
-    Reader<T> numbers(op, "params", params);
-    net.is_energy = !shape.within("kind", 0, 1);
-    net.dim = shape.within("dimensions", 1, kMostDim);
-    net.count = shape.within("layers", 1, kMostLayers);
+    const NetworkShape shape(op, numbers_of<int64_t>(layout), layout.numel(), x.size(0),
+                             x.size(0) ? x.numel() / x.size(0) : 0);
+    shape.check_params(op, params.numel());
+    const T* const numbers = numbers_of<T>(params);
+    net.is_energy = shape.is_energy;
+    net.dim = shape.dim;
+    net.count = shape.count;
+    net.quadratic = numbers[shape.quadratic];
     net.neurons_in_lanes = kernels.neurons_in_lanes(at_once);
-    if (x.size(0) && x.numel() != net.dim * x.size(0)) {
-      fail(op, ": layout takes samples of ", net.dim, " elements, got ", x.numel() / x.size(0));
-    }
     const T* weights[kMostLayers];
     const bool goes_back = use == Use::kSums || (net.is_energy && use != Use::kEnergies);
-    int64_t width = net.dim, room = 0;
+    int64_t room = 0;
     for (int64_t l = 0; l < net.count; ++l) {
+      const LayerShape& from = shape.layers[l];
       Layer<T>& layer = net.layers[l];
-      const bool is_last = l == net.count - 1;
-      layer.inputs = width;
-      layer.outputs = width = shape.within("outputs", 1, is_last ? kMostDim : kMostWidth);
-      layer.activation = shape.within("activation", 0, kActivations - 1);
-      layer.residual = shape.within("residual", 0, 1);
-      layer.skip = shape.within("skip", 0, 1);
-      if (layer.residual && layer.outputs != layer.inputs) {
-        fail(op, ": layout: a residual layer must have as many outputs as inputs, got ", layer.outputs,
-             " of ", layer.inputs);
-      }
-      weights[l] = numbers.take(layer.outputs * inputs_of(layer));
-      layer.bias = static_cast<int64_t>(biases_.size());
-      const T* bias = numbers.take(layer.outputs);
-      biases_.insert(biases_.end(), bias, bias + layer.outputs);
-      layer.parameter = numbers.one();
+      layer.inputs = from.inputs;
+      layer.outputs = from.outputs;
+      layer.activation = from.activation;
+      layer.residual = from.residual;
+      layer.skip = from.skip;
+      layer.parameter = numbers[from.parameter];
+      layer.bias = from.in_row;
+      weights[l] = numbers + from.weights;
+      biases_.insert(biases_.end(), numbers + from.bias, numbers + from.bias + from.outputs);
       room += kernels.packed(net.neurons_in_lanes, layer.outputs, inputs_of(layer));
       if (goes_back) room += to_h_of(layer) + to_x_of(layer);
     }
-    if (width != (net.is_energy ? 1 : net.dim)) {
-      fail(op, ": layout: the last layer must have ", net.is_energy ? 1 : net.dim, " outputs, got ", width);
-    }
-    net.quadratic = numbers.one();
-    shape.finished();
-    numbers.finished();
     pack(weights, room, goes_back);
     net.biases = biases_.data();
-    if (biases) take_biases(op, *biases, x.size(0), n_steps, biases_per_step);
+    if (!biases) return;
+    const int64_t rows = biases->size(0);
+    shape.check_biases(op, rows, biases->size(1), x.size(0), n_steps, biases_per_step);
+    net.biases = numbers_of<T>(*biases);
+    if (rows > 1) (biases_per_step ? net.bias_of_step : net.bias_of_sample) = shape.outputs;
   }
 
-  // Cuts the batch into blocks of samples. Another thread is woken for work of some 100 us.
+  // Cuts the batch into blocks of samples. It takes some 100 us of work to wake another thread.
   Blocks blocks(const Shape& shape, int64_t steps = 1) const {
     Blocks made(shape, true, at_once, 1);
     const double microseconds =
@@ -167,18 +129,6 @@ class PackedNetwork {
       layer.to_h = put(layer.inputs, layer.outputs, weights[l], 1, inputs);
       if (layer.skip) layer.to_x = put(net.dim, layer.outputs, weights[l] + layer.inputs, 1, inputs);
     }
-  }
-
-  void take_biases(const char* op, const Tensor& biases, int64_t samples, int64_t n_steps, bool per_step) {
-    const int64_t each = static_cast<int64_t>(biases_.size()), rows = biases.size(0);
-    Reader<T> numbers(op, "biases", biases);
-    if (biases.size(1) != each || (rows != 1 && rows != (per_step ? n_steps : samples))) {
-      fail(op, ": biases must have one row of ", each, " for all or for each of ",
-           per_step ? n_steps : samples, per_step ? " steps" : " samples", ", got ", biases.numel(),
-           " numbers");
-    }
-    net.biases = numbers.take(biases.numel());
-    if (rows > 1) (per_step ? net.bias_of_step : net.bias_of_sample) = each;
   }
 
   std::vector<T> biases_;

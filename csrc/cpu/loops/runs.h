@@ -51,13 +51,13 @@ class RunNumbers {
   template <class Make, class Visit>
   void for_each_run(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
     for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
-      T* made[kCount];
-      for (size_t k = 0; k < kCount; ++k) made[k] = made_[k];
-      make(n, values_of_, made);
+      T* out[kCount];
+      for (size_t k = 0; k < kCount; ++k) out[k] = run_numbers_[k];
+      make(n, values_of_, out);
       const int64_t end = at + elements;
       for (int64_t i = 0, next = at + length - skip; i < n; ++i, at = next, next += length) {
         std::array<T, kCount> numbers;
-        for (size_t k = 0; k < kCount; ++k) numbers[k] = made_[k][i];
+        for (size_t k = 0; k < kCount; ++k) numbers[k] = run_numbers_[k][i];
         visit(at, std::min(end, next) - at, numbers);
       }
     });
@@ -68,14 +68,14 @@ class RunNumbers {
   template <class Make, class Visit>
   void for_some_rows(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make, Visit visit) {
     const int64_t length = length_of_rows(runs, chunk), first = chunk.first / length;
-    T* made[kCount];
-    for (size_t k = 0; k < kCount; ++k) made[k] = made_[k];
+    T* out[kCount];
+    for (size_t k = 0; k < kCount; ++k) out[k] = run_numbers_[k];
     for (int64_t row = 0; row < chunk.rows; row += kAtOnce) {
       const int64_t n = std::min(kAtOnce, chunk.rows - row);
       const bool same = !runs.length() && n <= read_;
       read(runs, first + row, n, length);
-      if (!same) make(n, values_of_, made);
-      visit(row, n, made);
+      if (!same) make(n, values_of_, out);
+      visit(row, n, out);
     }
   }
 
@@ -83,8 +83,8 @@ class RunNumbers {
   std::array<const T*, kCoefficients> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk) {
     if (runs.length() == 1) return of_rows(runs, chunk.of_elements());  // they lie as they are wanted
     static_assert(kCoefficients == kCount);
-    return of_each(runs, chunk, [](int64_t n, const auto& values, T* const* made) {
-      for (size_t k = 0; k < kCount; ++k) std::copy(values[k], values[k] + n, made[k]);
+    return of_each(runs, chunk, [](int64_t n, const auto& values, T* const* out) {
+      for (size_t k = 0; k < kCount; ++k) std::copy(values[k], values[k] + n, out[k]);
     });
   }
 
@@ -121,11 +121,11 @@ class RunNumbers {
   template <class Make>
   std::array<const T*, kCount> of_each(const Runs<kCoefficients>& runs, const Chunk& chunk, Make make) {
     for_some_runs(runs, chunk, [&](int64_t at, int64_t n, int64_t length, int64_t skip, int64_t elements) {
-      T* made[kCount];
-      for (size_t k = 0; k < kCount; ++k) made[k] = length == 1 ? each_[k].data + at : made_[k];
-      make(n, values_of_, made);
+      T* out[kCount];
+      for (size_t k = 0; k < kCount; ++k) out[k] = length == 1 ? each_[k].data + at : run_numbers_[k];
+      make(n, values_of_, out);
       for (size_t k = 0; k < kCount && length > 1; ++k)
-        kernels_of<T>().repeat(elements, length, skip, made[k], each_[k].data + at);
+        kernels_of<T>().repeat(elements, length, skip, out[k], each_[k].data + at);
     });
     std::array<const T*, kCount> each;
     for (size_t k = 0; k < kCount; ++k) each[k] = each_[k].data;
@@ -169,7 +169,7 @@ class RunNumbers {
   int64_t read_ = 0, filled_ = 0;  // copies of the values that serve all: in values_, in each_
   double values_[kCoefficients][kAtOnce];
   const double* values_of_[kCoefficients];
-  T made_[kCount][kAtOnce];
+  T run_numbers_[kCount][kAtOnce];
   Buffer<T> each_[kCount];
 };
 

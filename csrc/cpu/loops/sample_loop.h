@@ -7,9 +7,9 @@
 
 namespace pyebm {
 
-// The chunks that are worth another thread, which can wait long for its turn beside other work:
-// some 30 us in one pass. Where a chunk takes many steps, some 3 ms are worth it, counted over all
-// steps, as each step is too small by itself.
+// The chunks for which another thread is woken: some 30 us of work in one pass or, where each chunk
+// takes many steps, some 3 ms over all steps. Less work would not pay, since on a busy machine a
+// woken thread may wait long for its turn.
 constexpr int64_t kGrain = 32, kGrainOfSteps = 4096;
 
 // The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole
@@ -110,10 +110,11 @@ struct Buffer {
 // Calls body(rows, width, numbers) for the whole chunk: with one number for each row, or with the
 // chunk as one row where one number serves all.
 template <class T, class Body>
-void with_rows(const Chunk& chunk, const Coefficient& of, Body body) {
+void with_rows(const Chunk& chunk, const Coefficient& coefficient, Body body) {
   alignas(64) T room[kChunk];
-  if (of.per_sample()) return body(chunk.rows, chunk.width, of.rows(chunk.sample, chunk.rows, room));
-  body(int64_t{1}, chunk.count, of.rows(0, 1, room));
+  if (coefficient.per_sample())
+    return body(chunk.rows, chunk.width, coefficient.rows(chunk.sample, chunk.rows, room));
+  body(int64_t{1}, chunk.count, coefficient.rows(0, 1, room));
 }
 
 template <class T, class Z>
@@ -208,8 +209,9 @@ class NoiseSource {
     return buffer.normals;
   }
 
-  // No element uses the last lanes of each sample, so `width` of every `lanes` numbers move up. A
-  // copy of four may write too many numbers; later copies overwrite them.
+  // Removes the gaps between samples. Of every `lanes` numbers the first `width` belong to elements;
+  // they move up behind those of the sample before. Each copy moves four numbers, and the next copy
+  // overwrites those that are too many.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
     for (int64_t row = 1; row < rows; ++row) {
       for (int64_t i = 0; i < lanes; i += 4) {
@@ -260,14 +262,12 @@ class NoiseSource {
 // takes whole runs of `span` chunks, in order. The result never depends on the threads.
 template <class Make>
 void for_each_chunk(const Shape& shape, int64_t span, Make make) {
-  const auto some = [&](int64_t from, int64_t to) {
-    auto body = make();
-    for (int64_t index = from * span; index < std::min(to * span, shape.chunks); ++index)
-      body(Chunk(shape, index), index);
-  };
-  const int64_t spans = (shape.chunks + span - 1) / span;
-  if (shape.chunks <= kGrain) return some(0, spans);  // as torch would, without the way through it
-  torch::stable::parallel_for(0, spans, std::max<int64_t>(kGrain / span, 1), some);
+  parallel((shape.chunks + span - 1) / span, std::max<int64_t>(kGrain / span, 1), [&] {
+    return [&, body = make()](int64_t from, int64_t to) mutable {
+      for (int64_t index = from * span; index < std::min(to * span, shape.chunks); ++index)
+        body(Chunk(shape, index), index);
+    };
+  });
 }
 template <class Make>
 void for_each_chunk(const Shape& shape, Make make) {

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <algorithm>
-#include <new>
 
 #include "../../common/target_facts.h"
+#include "line.h"
 #include "sample_loop.h"
 
 namespace pyebm {
@@ -15,9 +15,9 @@ const TargetOf<T>& checked_target(const char* op, int64_t target, const Tensor& 
   if (shape.chunks) check_target(op, target, shape.elements, params.numel());
   const ChunkKernels& kernels = chunk_kernels();
   if constexpr (std::is_same_v<T, double>)
-    return kernels.targets_f64.of[target];
+    return kernels.targets_f64.kernels[target];
   else
-    return kernels.targets_f32.of[target];
+    return kernels.targets_f32.kernels[target];
 }
 
 // The samples that a thread takes at once: as many as fill the target's lanes, or fewer where
@@ -80,9 +80,10 @@ class Blocks {
 // depends on the threads.
 template <class Make>
 void for_each_block(const Blocks& blocks, Make make) {
-  torch::stable::parallel_for(0, blocks.count, blocks.grain(), [&](int64_t begin, int64_t end) {
-    auto body = make();
-    for (int64_t index = begin; index < end; ++index) body(blocks[index]);
+  parallel(blocks.count, blocks.grain(), [&] {
+    return [&, body = make()](int64_t begin, int64_t end) mutable {
+      for (int64_t index = begin; index < end; ++index) body(blocks[index]);
+    };
   });
 }
 
@@ -93,25 +94,6 @@ double step_cost(const TargetOf<T>& target, const Shape& shape, const Tensor& pa
   if (!target.cost || !shape.chunks) return 1;
   return 1 + target.cost({1, shape.elements, 0, shape.elements, nullptr, params.numel(), nullptr}) / 60;
 }
-
-// n elements of uninitialised memory that begin at a cache line, with a line of zeros before and
-// behind them, for kernels that read one element past an end.
-template <class T>
-class Line {
- public:
-  explicit Line(int64_t n)
-      : memory_(static_cast<T*>(::operator new((n + 2 * kPad) * sizeof(T), std::align_val_t(64)))) {
-    std::fill(memory_, memory_ + kPad, T(0));
-    std::fill(memory_ + kPad + n, memory_ + 2 * kPad + n, T(0));
-  }
-  Line(const Line&) = delete;
-  ~Line() { ::operator delete(memory_, std::align_val_t(64)); }
-  T* data() const { return memory_ + kPad; }
-
- private:
-  static constexpr int64_t kPad = 64 / sizeof(T);
-  T* memory_;
-};
 
 // Copies n numbers of `view`, from its flat index `first` on, to `to`; write_numbers copies them
 // back.
@@ -167,7 +149,7 @@ class BlockBuffers {
 
   // Makes the score and the energies, one for each row of the block.
   void make_both(const View& view, const Block& block, T* room, double* energy) {
-    target_.both(samples_, x(), score(), room, energy);
+    target_.score_and_energy(samples_, x(), score(), room, energy);
     view.round(block.count, score());
   }
 

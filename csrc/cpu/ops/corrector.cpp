@@ -69,7 +69,7 @@ void corrector(const View& x, const View& slope, double factor, bool together, c
 void corrector_step(const args::CorrectorStep& args) {
   const Shape shape(args.x);
   corrector(View(args.x), View(args.score), args.factor, args.together,
-            {View(), View(args.mask), args.low, args.high, std::nullopt},
+            {bounds_of<double>(args.low, args.high), View(args.mask)},
             NoiseSource(args.name, args.seeds, args.ids, shape), shape);
 }
 

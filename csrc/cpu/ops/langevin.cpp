@@ -41,8 +41,8 @@ STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   PYEBM_IMPL(m, langevin_step);
 }
 
-// Names the arguments that the functions below read. Python compares them with what it passes,
-// since it may come from other sources than this library (pyebm/_plain_args.py).
+// Names the arguments that the functions below read. Python compares them with those that it
+// passes, since its files may be of another version than this library (pyebm/_plain_args.py).
 extern "C" __attribute__((visibility("default"))) const char* pyebm_plain_layout() {
   return pyebm::plain::kLayout;
 }

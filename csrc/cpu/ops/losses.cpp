@@ -96,8 +96,8 @@ void denoising_loss(const args::DenoisingLoss& args) {
           T* target = loss_view.target(chunk.first, work);
           if (c.by_parts(chunk)) {
             c.for_each_part(numbers, chunk, kWeights,
-                            [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
-                              kernels.elementwise(rows, n, shifted(in, at), of, target + at);
+                            [&](int64_t at, int64_t rows, int64_t n, const auto& scaled) {
+                              kernels.elementwise(rows, n, shifted(in, at), scaled, target + at);
                             });
           } else {
             kernels.terms_each(chunk.count, in, c.of_each<T>(numbers, chunk), true, target, nullptr);
@@ -136,11 +136,12 @@ void denoising_loss(const args::DenoisingLoss& args) {
           T* sums = partial + (part.sample - first) * parts + part.element / kChunk;
           if (c.runs.by_rows(part)) {
             const Wanted wanted = target || weighted ? kWeightsAndGradients : kResiduals;
-            c.for_each_part(numbers, part, wanted, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
-              kernels.sums(rows, n, shifted(in, at), of, sums, target ? target + at : nullptr);
-              for (int64_t row = 0; weighted && row < rows; ++row) sums[row] *= of.weight[row];
-              sums += rows;
-            });
+            c.for_each_part(
+                numbers, part, wanted, [&](int64_t at, int64_t rows, int64_t n, const auto& scaled) {
+                  kernels.sums(rows, n, shifted(in, at), scaled, sums, target ? target + at : nullptr);
+                  for (int64_t row = 0; weighted && row < rows; ++row) sums[row] *= scaled.weight[row];
+                  sums += rows;
+                });
           } else {
             kernels.terms_each(part.count, in, c.of_each<T>(numbers, part), weighted, terms, target);
             kernels_of<T>().sums(part.rows, part.width, terms, sums);
@@ -178,10 +179,11 @@ void denoising_grad(const args::DenoisingGrad& args) {
         T* target = grad_view.target(chunk.first, work);
         const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;
         if (c.by_parts(chunk)) {
-          c.for_each_part(
-              numbers, chunk, kWeightsAndGradients, [&](int64_t at, int64_t rows, int64_t n, const auto& of) {
-                kernels.grad(rows, n, shifted(in, at), of, every ? every + at : of.above, every, target + at);
-              });
+          c.for_each_part(numbers, chunk, kWeightsAndGradients,
+                          [&](int64_t at, int64_t rows, int64_t n, const auto& scaled) {
+                            kernels.grad(rows, n, shifted(in, at), scaled, every ? every + at : scaled.above,
+                                         every, target + at);
+                          });
         } else {
           const ScaledLossRows<T> rows = c.of_each<T>(numbers, chunk);
           kernels.grad_each(chunk.count, in, rows, every ? every : rows.above, target);

@@ -53,22 +53,22 @@ class Squares {
         step_(args.step, args.step_rows) {}
 
   // Computes both sums of each of the chunk's rows.
-  void of(const Chunk& chunk, T* before, T* after) {
+  void sum(const Chunk& chunk, T* before, T* after) {
     T kappa[kCalls], minus[kCalls];
     for (int64_t row = 0; row < chunk.rows; ++row) {
       kappa[row] = static_cast<T>(step_[chunk.sample + row]);
       minus[row] = -kappa[row];
     }
-    const auto at = [&](const View& view, Buffer<T>& work) {
+    const auto read = [&](const View& view, Buffer<T>& work) {
       return view.read(chunk.first, chunk.count, work.data);
     };
     const T lambda = is_mala_ ? T(-1) : T(1), mu = is_mala_ ? T(1) : T(0);
-    const T* y = is_mala_ ? at(proposal_, proposal_work_) : nullptr;
-    const T* z = at(is_mala_ ? x_ : first_, work_);
+    const T* y = is_mala_ ? read(proposal_, proposal_work_) : nullptr;
+    const T* z = read(is_mala_ ? x_ : first_, work_);
     const auto& kernel = kernels_of<T>().squares;
-    kernel(chunk.rows, chunk.width, {at(score_, score_work_), z, y}, minus, lambda, mu, before);
-    if (!is_mala_) z = at(last_, work_);
-    kernel(chunk.rows, chunk.width, {at(proposal_score_, score_work_), z, y}, kappa, lambda, mu, after);
+    kernel(chunk.rows, chunk.width, {read(score_, score_work_), z, y}, minus, lambda, mu, before);
+    if (!is_mala_) z = read(last_, work_);
+    kernel(chunk.rows, chunk.width, {read(proposal_score_, score_work_), z, y}, kappa, lambda, mu, after);
   }
 
  private:
@@ -111,7 +111,7 @@ void metropolis(const args::Metropolis& args) {
       for_each_chunk(shape, [&] {
         return [&, squares = Squares<T>(args), buffer = NoiseBuffer()](const Chunk& chunk, int64_t) mutable {
           T before[kCalls], after[kCalls];
-          squares.of(chunk, before, after);
+          squares.sum(chunk, before, after);
           test(chunk.of_one_element(), before, after, buffer);
         };
       });
@@ -123,7 +123,7 @@ void metropolis(const args::Metropolis& args) {
     std::vector<T> partial(2 * samples * parts);
     for_each_chunk(shape, [&] {
       return [&, squares = Squares<T>(args)](const Chunk& chunk, int64_t index) mutable {
-        squares.of(chunk, &partial[index], &partial[samples * parts + index]);
+        squares.sum(chunk, &partial[index], &partial[samples * parts + index]);
       };
     });
     const auto sum = [&](int64_t sample) {
@@ -146,14 +146,13 @@ void metropolis(const args::Metropolis& args) {
 
 void dual_averaging(const args::DualAveraging& args) {
   const int64_t samples = args.step_size.numel();
-  double *sizes = numbers<double>(args.step_size), *averages = numbers<double>(args.log_average),
-         *gaps = numbers<double>(args.gap);
-  const double *alphas = numbers<double>(args.log_alpha), *middles = numbers<double>(args.middle);
+  const AveragedRows rows{numbers<double>(args.step_size), numbers<double>(args.log_average),
+                          numbers<double>(args.gap), numbers<double>(args.middle)};
+  const double* alphas = numbers<double>(args.log_alpha);
   double& m = *numbers<double>(args.steps);
   const double warmup = static_cast<double>(args.warmup);
   const bool together = args.together;
   if (++m > warmup) return;
-  const DualAveraging averaging(m);
   const ChunkKernels& kernels = chunk_kernels();
   double shared = 0;
   if (together) {
@@ -162,19 +161,17 @@ void dual_averaging(const args::DualAveraging& args) {
     shared = batch_mean(std::move(all));
   }
   constexpr int64_t kGrain = 4096, kAtOnce = 256;  // samples: some 20 us
-  torch::stable::parallel_for(0, samples, kGrain, [&](int64_t begin, int64_t end) {
+  const auto adapt = [&](int64_t begin, int64_t end) {
     double acceptance[kAtOnce];
     for (int64_t at = begin; at < end; at += kAtOnce) {
       const int64_t n = std::min(kAtOnce, end - at);
       if (!together) kernels.probabilities(n, alphas + at, acceptance);
-      for (int64_t b = at; b < at + n; ++b) {
-        const double log_step = averaging.learn(together ? shared : acceptance[b - at], args.target,
-                                                middles[b], gaps[b], averages[b]);
-        sizes[b] = m < warmup ? log_step : averages[b];
-      }
-      kernels.exponentials(n, sizes + at, sizes + at);
+      learn(
+          n, m, warmup, args.target, [&](int64_t i) { return together ? shared : acceptance[i]; },
+          rows.from(at));
     }
-  });
+  };
+  parallel(samples, kGrain, [&] { return adapt; });
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ void network_laplacian(const args::NetworkLaplacian& args) {
 void network_chain(const args::NetworkChain& args) {
   const char* op = "network_chain";
   const int64_t n_steps = args.steps.n_steps;
-  const Chain chain(op, args.x, args.steps);
+  const Chain chain(op, args.x, args.steps, {op, args.known, args.marginals, args.steps.mask, n_steps});
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
     on_network<T>(op, args.x, args.layout, args.params, args.biases, n_steps,

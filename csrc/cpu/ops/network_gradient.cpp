@@ -50,8 +50,8 @@ class Gradient {
 
   const Network<T>& net() const { return network_.net; }
 
-  // Calls take(first sample, samples, task, room) for each block; take completes the task. `room`
-  // holds as many numbers as the block's x, and two more for each sample.
+  // Calls take(first sample, samples, task, x, room) for each block; take completes the task and may
+  // change x. `room` holds as many numbers as the block's x, and two more for each sample.
   template <class Take>
   void run(int64_t directions, Take take) {
     const auto& kernels = network_.kernels;
@@ -62,34 +62,36 @@ class Gradient {
         parts_.samples * network_.microseconds_of_sweep() * (6 + 5 * directions) / parts_.count;
     const int64_t grain =
         std::clamp<int64_t>(static_cast<int64_t>(20 / std::max(microseconds, 0.1)), 1, parts_.count);
-    torch::stable::parallel_for(0, parts_.count, grain, [&](int64_t begin, int64_t end) {
-      const Zeros<T> scratch(kernels.scratch_of_gradient(net(), directions));
-      const Line<T> x(at_once * dim_), grad_x(grad_x_ ? at_once * dim_ : 0), room(at_once * (dim_ + 2));
-      for (int64_t part = begin; part < end; ++part) {
-        for (int64_t block = parts_.begin(part); block < parts_.begin(part + 1); ++block) {
-          const int64_t sample = block * at_once, rows = std::min(at_once, parts_.samples - sample);
-          read_numbers(x_, sample * dim_, rows * dim_, x.data());
-          NetworkGradient<T> task{};
-          task.x = x.data();
-          task.directions = directions;
-          task.differentiate = grad_ || grad_biases_ || grad_x_;
-          task.sums = grad_ ? sums.data() + part * size : nullptr;
-          task.grad_x = grad_x_ ? grad_x.data() : nullptr;
-          task.biases = network_.outputs();
-          if (grad_biases_ && !sums_biases_) task.grad_biases = grad_biases_ + sample * task.biases;
-          take(sample, rows, task, room.data());
-          kernels.gradient(net(), {sample, rows, 0}, task, scratch.data());
-          if (grad_x_) write_numbers(grad_x_, sample * dim_, rows * dim_, grad_x.data());
+    parallel(parts_.count, grain, [&] {
+      return [&, scratch = Zeros<T>(kernels.scratch_of_gradient(net(), directions)),
+              x = Line<T>(at_once * dim_), grad_x = Line<T>(grad_x_ ? at_once * dim_ : 0),
+              room = Line<T>(at_once * (dim_ + 2))](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) {
+          for (int64_t block = parts_.begin(part); block < parts_.begin(part + 1); ++block) {
+            const int64_t sample = block * at_once, rows = std::min(at_once, parts_.samples - sample);
+            read_numbers(x_, sample * dim_, rows * dim_, x.data());
+            NetworkGradient<T> task{};
+            task.x = x.data();
+            task.directions = directions;
+            task.differentiate = grad_ || grad_biases_ || grad_x_;
+            task.sums = grad_ ? sums.data() + part * size : nullptr;
+            task.grad_x = grad_x_ ? grad_x.data() : nullptr;
+            task.biases = network_.outputs();
+            if (grad_biases_ && !sums_biases_) task.grad_biases = grad_biases_ + sample * task.biases;
+            take(sample, rows, task, x.data(), room.data());
+            kernels.gradient(net(), {sample, rows, 0}, task, scratch.data());
+            if (grad_x_) write_numbers(grad_x_, sample * dim_, rows * dim_, grad_x.data());
+          }
         }
-      }
+      };
     });
     if (grad_) kernels.gather_gradient(net(), parts_.count, sums.data(), grad_);
     if (grad_ && sums_biases_) move_biases();
   }
 
  private:
-  // Moves the biases' derivatives from grad_ to grad_biases_. They were summed in the place of the
-  // biases in params, which get zeros, since separate biases were used instead.
+  // Where the call gave biases of its own, moves their derivatives from grad_ to grad_biases_. The
+  // biases in params were not used, so their derivatives in grad_ become zeros.
   void move_biases() const {
     T *from = grad_, *to = grad_biases_;
     for (int64_t l = 0; l < net().count; ++l) {
@@ -117,6 +119,19 @@ void put(const std::vector<double>& losses, int64_t count, Loss* to) {
     std::transform(losses.begin(), losses.end(), to, [](double loss) { return static_cast<Loss>(loss); });
 }
 
+// Writes the noise of the samples [sample, sample + rows), of `dim` elements each, to z.
+template <class T>
+void draw(const NoiseSource& noise, int64_t sample, int64_t rows, int64_t dim, T* z) {
+  NoiseBuffer buffer;
+  const Shape shape(rows, dim, 0);
+  for (int64_t index = 0; index < shape.chunks; ++index) {
+    Chunk chunk(shape, index);
+    chunk.sample += sample;
+    const float* normals = noise.fill(chunk, buffer);
+    std::copy(normals, normals + chunk.count, z + chunk.first);
+  }
+}
+
 void network_grad(const args::NetworkGrad& args) {
   const char* op = "network_grad";
   const MaybeTensor &energy_above = args.energy_above, &score_above = args.score_above;
@@ -130,7 +145,7 @@ void network_grad(const args::NetworkGrad& args) {
     const T* a =
         energy_above && energy_above->numel() ? static_cast<const T*>(energy_above->data_ptr()) : nullptr;
     const int64_t dim = gradient.net().dim;
-    gradient.run(0, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
+    gradient.run(0, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* /* x */, T* room) {
       if (a) task.energy_above = a + sample;
       if (!above) return;
       read_numbers(above, sample * dim, rows * dim, room);
@@ -144,13 +159,16 @@ void network_loss(const args::NetworkLoss& args) {
   const int64_t samples = args.x.size(0);
   const Coefficient weights(args.weight, args.weight_rows), kappas(args.kappa, args.kappa_rows);
   const View z(args.z);
+  const Shape shape(args.x);
+  const auto noise =
+      args.name ? std::optional(NoiseSource(args.name, args.seeds, args.ids, shape)) : std::nullopt;
   with_compute_type(args.x, [&](auto type) {
     using T = decltype(type);
     Gradient<T> gradient(op, args.x, args.layout, args.params, args.biases, args.grad, args.grad_biases,
                          args.grad_x);
     const int64_t dim = gradient.net().dim, directions = args.v ? args.v->size(1) / dim : 0;
-    if (args.of_energy && (!gradient.net().is_energy || args.v || args.z || args.kappa_rows)) {
-      fail(op, ": of_energy is for the energy of a network that gives one, without kappa, z and v");
+    if (args.of_energy && (!gradient.net().is_energy || args.v || args.z || args.name || args.kappa_rows)) {
+      fail(op, ": of_energy is for the energy of a network that gives one, without kappa, z, a name and v");
     }
     if (args.v &&
         (args.v->size(1) != directions * dim || (args.v->size(0) != 1 && args.v->size(0) != samples))) {
@@ -160,7 +178,7 @@ void network_loss(const args::NetworkLoss& args) {
     if (args.along && !args.v) fail(op, ": v must be given where the loss is along it");
     const T* v = args.v && args.v->numel() ? static_cast<const T*>(args.v->data_ptr()) : nullptr;
     std::vector<double> losses(samples);
-    gradient.run(directions, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* room) {
+    gradient.run(directions, [&](int64_t sample, int64_t rows, NetworkGradient<T>& task, T* x, T* room) {
       T *weight = room + rows * dim, *kappa = weight + rows;
       for (int64_t r = 0; r < rows; ++r) {
         weight[r] = static_cast<T>(weights[weights.per_sample() ? sample + r : 0]);
@@ -178,9 +196,16 @@ void network_loss(const args::NetworkLoss& args) {
       task.along = args.along;
       task.of_sample = args.v && args.v->size(0) > 1 ? directions * dim : 0;
       task.v = v ? v + sample * task.of_sample : nullptr;
-      if (!z) return;
-      read_numbers(z, sample * dim, rows * dim, room);
+      if (!z && !noise) return;
       task.z = room;
+      if (z)
+        read_numbers(z, sample * dim, rows * dim, room);
+      else
+        draw(*noise, sample, rows, dim, room);
+      if (!noise) return;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = r * dim; i < (r + 1) * dim; ++i) x[i] += kappa[r] * room[i];
+      }
     });
     if (!args.loss.numel()) return;
     if (args.loss.scalar_type() == ScalarType::Double)

@@ -1,4 +1,4 @@
-// normal_, uniform_: the noise contract's numbers into a tensor.
+// normal_ and uniform_ fill a tensor with the noise contract's numbers.
 #include "../loops/sample_loop.h"
 
 namespace pyebm {

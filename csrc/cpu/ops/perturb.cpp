@@ -14,8 +14,8 @@ void perturb(const args::Perturb& args) {
   const View source(x), result(args.out);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    const auto make = [](int64_t n, const auto& values, T* const* made) {
-      for (int64_t k = 0; k < 2; ++k) std::copy(values[k], values[k] + n, made[k]);
+    const auto make = [](int64_t n, const auto& values, T* const* out) {
+      for (int64_t k = 0; k < 2; ++k) std::copy(values[k], values[k] + n, out[k]);
     };
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>(),
@@ -24,8 +24,8 @@ void perturb(const args::Perturb& args) {
         const T* in = source.read(chunk.first, chunk.count, x_work.data);
         T* target = result.target(chunk.first, out_work.data);
         if (runs.are_long(chunk)) {
-          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& of) {
-            kernels_of<T>().perturb(n, in + at, z + at, of[0], of[1], target + at);
+          numbers.for_each_run(runs, chunk, make, [&](int64_t at, int64_t n, const auto& factors) {
+            kernels_of<T>().perturb(n, in + at, z + at, factors[0], factors[1], target + at);
           });
         } else {
           const auto [a, s] = numbers.of_each(runs, chunk);

@@ -70,6 +70,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
 
   // Makes the score at x, and the squared norms of the score and of the noise.
   void measure(const Block& block, int64_t k, int64_t j) {
+    this->impose(block, k, 1 + times_.correctors + j);
     work_.make_score(given_.x, block, k);
     const auto rows_of = [&](std::vector<double>& all) { return all.data() + block.sample; };
     double *noise = rows_of(norms_.noise), *score = rows_of(norms_.score);
@@ -98,6 +99,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
   }
 
   void predict(const Block& block, int64_t k) {
+    this->impose(block, k, 1 + 2 * times_.correctors);
     work_.make_score(given_.x, block, k);
     const double* of = times_.at(k) + 1;
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
@@ -106,7 +108,7 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
     given_.x.round(block.count, x());
   }
 
-  // Takes a whole time, with step sizes that follow each sample's norms.
+  // Takes all steps of time k, with step sizes that follow each sample's norms.
   void step(const Block& block, int64_t k) {
     for (int64_t j = 0; j < times_.correctors; ++j) {
       measure(block, k, j);
@@ -154,7 +156,7 @@ double mean_root(std::vector<double> squares) {
   return batch_mean(std::move(squares));
 }
 
-// Takes all blocks up to each mean of the norms, which gives the next step size for all samples.
+// Takes all blocks as far as the next mean of the norms, which makes the step size of all samples.
 template <class T, class Make>
 void run_together(const Blocks& blocks, int64_t n_steps, const Times& times, const Kept& kept, Norms& norms,
                   Make make) {
@@ -201,16 +203,17 @@ void predictor_corrector(const args::PredictorCorrector& args) {
   }
   const Times times{static_cast<const double*>(table.numel() ? table.data_ptr() : nullptr), args.correctors,
                     args.predicts};
-  const Given given{View(x), View(args.mask), NoiseSource(args.name, args.seeds, args.ids, Shape(x))};
+  const Given given{View(x),
+                    View(args.mask),
+                    NoiseSource(args.name, args.seeds, args.ids, Shape(x)),
+                    {op, args.known, args.marginals, args.mask, n_steps}};
   given.noise.require_steps(n_steps);
-  given.noise.on_stream(args.correctors);
+  given.noise.on_stream(args.known ? 2 * args.correctors + 1 : args.correctors);
   Norms norms(x.size(0));
   const Kept kept(x, args.states, args.thin);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
-                           static_cast<T>(args.high.value_or(kNone)), static_cast<T>(kNone)};
+    const Bounds<T> bounds = bounds_of<T>(args.low, args.high);
     const bool together = args.together && args.correctors > 0;
     const Needs needs{true, false, together ? 1 : n_steps * (args.correctors + 1)};
     on_network<T>(op, x, args.layout, args.params, args.biases, n_steps, true, needs,

@@ -40,7 +40,8 @@ void target_energy(const args::TargetEnergy& args) {
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     const TargetOf<T>& kernels = checked_target<T>(op, args.target, params, Shape(x));
-    if (!kernels.both) fail(op, ": the target ", kTargetFacts[args.target].name, " has no energy of its own");
+    if (!kernels.score_and_energy)
+      fail(op, ": the target ", kTargetFacts[args.target].name, " has no energy of its own");
     // The blocks are those of target_score. A sample that lies in many blocks gets a part of its
     // energy from each.
     const int64_t at_once = samples_at_once(kernels, samples);
@@ -106,7 +107,7 @@ extern "C" __attribute__((visibility("default"))) bool pyebm_same(const char* a,
     rows = all / kRow;
     width = stride = kRow;
   }
-  torch::stable::parallel_for(0, rows, std::max<int64_t>(kWorthAThread / std::max<int64_t>(width, 1), 1),
-                              compare);
+  pyebm::parallel(rows, std::max<int64_t>(kWorthAThread / std::max<int64_t>(width, 1), 1),
+                  [&] { return compare; });
   return same;
 }

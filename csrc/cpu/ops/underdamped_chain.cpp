@@ -19,7 +19,7 @@ struct Coefficients {
 template <class T, class Work>
 class UnderdampedSteps : public StepsOfBlock<T, Work> {
   using Base = StepsOfBlock<T, Work>;
-  using Base::given_, Base::work_, Base::kNone;
+  using Base::given_, Base::work_;
 
  public:
   using Base::x;
@@ -30,16 +30,18 @@ class UnderdampedSteps : public StepsOfBlock<T, Work> {
       : Base(blocks.shape, make, given),
         velocity_(velocity),
         coefficients_(coefficients),
-        bounds_(bounds),
         w_(blocks[0].count),
-        z_(blocks[0].count) {}
+        z_(blocks[0].count) {
+    clamp_.low = bounds.low, clamp_.high = bounds.high;
+    clip_.score_clip = bounds.score_clip;
+  }
 
   void begin(const Block& block) {
     Base::begin(block);
     read_numbers(velocity_, block.first, block.count, w_.data());
   }
   void step(const Block& block, int64_t k) {
-    const double* of = coefficients_.at(k);
+    const double* numbers = coefficients_.at(k);
     const auto affine = [&](const Chunk& chunk, int64_t at, T* out, const T* along, T a, double b, double c,
                             const Bounds<T>& bounds) {
       kernels_of<T>().step(chunk.count, out + at, along + at, z_.data() + at, this->mask(chunk), a,
@@ -48,13 +50,12 @@ class UnderdampedSteps : public StepsOfBlock<T, Work> {
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
       const float* z = this->draw(chunk, block, k);
       std::copy(z, z + chunk.count, z_.data() + at);
-      affine(chunk, at, x(), w_.data(), T(1), of[0], of[1], {bounds_.low, bounds_.high, kNone});
+      affine(chunk, at, x(), w_.data(), T(1), numbers[0], numbers[1], clamp_);
     });
     given_.x.round(block.count, x());
     work_.make_score(given_.x, block);
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
-      affine(chunk, at, w_.data(), work_.score(), static_cast<T>(of[2]), of[3], of[4],
-             {-kNone, kNone, bounds_.score_clip});
+      affine(chunk, at, w_.data(), work_.score(), static_cast<T>(numbers[2]), numbers[3], numbers[4], clip_);
     });
     given_.x.round(block.count, w_.data());
   }
@@ -66,7 +67,7 @@ class UnderdampedSteps : public StepsOfBlock<T, Work> {
  private:
   const View& velocity_;
   const Coefficients& coefficients_;
-  const Bounds<T> bounds_;
+  Bounds<T> clamp_ = kNoBounds<T>, clip_ = kNoBounds<T>;  // of x, and of the score
   Line<T> w_;
   Line<float> z_;
 };
@@ -87,10 +88,7 @@ void underdamped_chain(const args::UnderdampedChain& args) {
   const Kept kept(x, args.states, args.thin);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    const Bounds<T> bounds{static_cast<T>(args.low.value_or(-kNone)),
-                           static_cast<T>(args.high.value_or(kNone)),
-                           static_cast<T>(args.score_clip.value_or(kNone))};
+    const Bounds<T> bounds = bounds_of<T>(args.low, args.high, args.score_clip);
     on_density<T>(op, x, args.density, {false, false, n_steps}, [&](const Blocks& blocks, auto make) {
       run_chain(blocks, n_steps, kept, [&] {
         using Made = UnderdampedSteps<T, decltype(make())>;

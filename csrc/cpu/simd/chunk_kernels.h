@@ -82,18 +82,14 @@ void perturb_each(int64_t n, const T* x, const float* z, const T* alpha, const T
   perturb_loop(n, x, z, alpha, sigma, out);
 }
 
-template <class T>
-constexpr T kInfinity = std::numeric_limits<T>::infinity();
-
 template <bool kMask, bool kMean, bool kBounds, class T, class A, class B>
 void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c,
                Bounds<T> bounds, T* out, T* mean) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const T old = x[i];
-    const T m =
-        kBounds ? step_mean(old, g[i], a[i], b[i], bounds.score_clip) : affine_mean(old, g[i], a[i], b[i]);
-    const T value = kBounds ? step_value(m, static_cast<T>(z[i]), c[i], bounds.low, bounds.high)
+    const T m = kBounds ? step_mean(old, g[i], a[i], b[i], bounds) : affine_mean(old, g[i], a[i], b[i]);
+    const T value = kBounds ? step_value(m, static_cast<T>(z[i]), c[i], bounds)
                             : affine_value(m, static_cast<T>(z[i]), c[i]);
     out[i] = kMask && !mask[i] ? old : value;
     if (kMean) mean[i] = kMask && !mask[i] ? old : m;
@@ -103,12 +99,10 @@ void step_loop(int64_t n, const T* x, const T* g, const float* z, const uint8_t*
 template <class T, class A, class B>
 void step_by(int64_t n, const T* x, const T* g, const float* z, const uint8_t* mask, A a, B b, B c,
              Bounds<T> bounds, T* out, T* mean) {
-  const bool bounded =
-      bounds.low > -kInfinity<T> || bounds.high < kInfinity<T> || bounds.score_clip < kInfinity<T>;
   if (mask && mean) return step_loop<true, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mask) return step_loop<true, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   if (mean) return step_loop<false, true, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
-  if (bounded) return step_loop<false, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
+  if (are_set(bounds)) return step_loop<false, false, true>(n, x, g, z, mask, a, b, c, bounds, out, mean);
   step_loop<false, false, false>(n, x, g, z, mask, a, b, c, bounds, out, mean);
 }
 
@@ -187,7 +181,7 @@ void scaled(int64_t rows, int64_t width, const T* x, const T* by, T* out) {
   over_rows(rows, width, [&](int64_t i, int64_t row) { out[i] = x[i] * by[row]; });
 }
 
-// Each row is one word.
+// Chooses among rows that are one word each.
 template <class Bits>
 void choose_words(int64_t rows, const bool* chosen, const void* from, void* to) {
   typedef Bits __attribute__((may_alias)) Word;

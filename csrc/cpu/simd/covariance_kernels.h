@@ -21,7 +21,7 @@ struct GaussianFullKernels {
     const int64_t dim = samples.width, stride = row_stride(dim);
     const T *mean = samples.params, *precision = mean + dim;
     const auto alone = [&](int64_t row) {
-      T *far = samples.scratch, *made = out + row * dim;
+      T *far = samples.scratch, *product = out + row * dim;
       for (int64_t d = 0; d < dim; ++d) far[d] = mean[d] - x[row * dim + d];
       by_lanes<Wide<T>, kGroupsAtOnce<Wide<T>>>(dim, [&](auto count, int64_t first) {
         using V = Wide<T>;
@@ -31,12 +31,12 @@ struct GaussianFullKernels {
         sum_columns<V, kGroups, false>(dim, stride, rows, rows, true, far, sum,
                                        [](V at, V column, V, V& to) { to = fma(at, column, to); });
         PYEBM_UNROLL
-        for (int g = 0; g < kGroups; ++g) store(made + first + g * kWidth<V>, sum[g]);
+        for (int g = 0; g < kGroups; ++g) store(product + first + g * kWidth<V>, sum[g]);
       });
     };
     by_tiles<T>(samples.rows, dim >= kWidth<Wide<T>>, alone, [&](auto vector, int64_t row, int64_t n) {
       using V = decltype(vector);
-      T *far = samples.scratch, *made = far + dim * kWidth<V>;
+      T *far = samples.scratch, *product = far + dim * kWidth<V>;
       to_lanes<V>(n, dim, x + row * dim, far, [&](V value, int64_t d) { return all<V>(mean[d]) - value; });
       by_rows(dim, [&](auto count, int64_t first) {
         constexpr int kCount = decltype(count)::value;
@@ -49,9 +49,9 @@ struct GaussianFullKernels {
           matrix.next();
         });
         PYEBM_UNROLL
-        for (int r = 0; r < kCount; ++r) store(made + (first + r) * kWidth<V>, sum[r]);
+        for (int r = 0; r < kCount; ++r) store(product + (first + r) * kWidth<V>, sum[r]);
       });
-      from_lanes<V>(n, dim, made, out + row * dim);
+      from_lanes<V>(n, dim, product, out + row * dim);
     });
   }
 };

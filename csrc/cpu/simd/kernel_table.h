@@ -74,20 +74,20 @@ struct TargetOf {
   // Makes the score, and one energy per row; for an elementwise target, the part of the energy that
   // these elements add. `room` holds one number per element of x and one per row. Null: the target
   // has no energy of its own.
-  void (*both)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
+  void (*score_and_energy)(const Samples<T>&, const T* x, T* out, T* room, double* energy);
   int64_t lanes = 0;  // this many samples take no longer than two; 0: the target has no lanes
   double (*cost)(const Samples<T>&) = nullptr;  // multiplications per element of the score; null: a few
 };
 
 template <class T>
 struct TargetTable {
-  TargetOf<T> of[kTargets];
+  TargetOf<T> kernels[kTargets];
 };
 
 struct ChunkKernels {
   const char* name;
-  // Both write the wanted numbers of each call, and round the number of calls up to a multiple of
-  // 16.
+  // normals and uniforms write the wanted numbers of each call. They make calls up to the next
+  // multiple of 16, so `out` must have room for those.
   void (*normals)(const Calls&, int64_t calls, float* out);
   void (*uniforms)(const Calls&, int64_t calls, float* out);
   void (*from_half)(const uint16_t*, int64_t n, float*);
@@ -151,8 +151,8 @@ struct ChunkKernels {
   LossOf<double, float> loss_f64;
   LossOf<double, double> loss_f64_own;  // with the caller's float64 noise
 
-  // Writes which of n <= kCalls proposals are accepted for certain, and lists in `open` those that
-  // are neither accepted nor refused so; returns how many these are.
+  // Writes which of n <= kCalls proposals are accepted without the exponential, and lists in `open`
+  // those that only the exponential can decide; returns how many these are.
   int64_t (*accept_surely)(int64_t n, const double* alpha, const float* uniforms, bool* accept,
                            int16_t* open);
   void (*add_flags)(int64_t n, const bool* flags, int64_t* counts);

@@ -35,7 +35,7 @@ struct PhiloxLanes {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(low));
   }
 
-  // first, second of call 0, first, second of call 1, ...
+  // Stores two words of each call side by side: those of call 0, then those of call 1, ...
   static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
     const __m256i raised = _mm256_slli_epi64(second.lanes, 32);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_blend_epi32(first.lanes, raised, 0xAA));

@@ -38,7 +38,7 @@ struct PhiloxLanes {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(lanes));
   }
 
-  // first, second of call 0, first, second of call 1, ...
+  // Stores two words of each call side by side: those of call 0, then those of call 1, ...
   static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
     _mm512_storeu_si512(out, _mm512_mask_shuffle_epi32(first.lanes, 0xAAAA, second.lanes, _MM_PERM_CDAB));
   }

@@ -25,7 +25,7 @@ struct PhiloxLanes {
 
   void store(uint32_t* out) const { vst1_u32(out, vmovn_u64(lanes)); }
 
-  // first, second of call 0, first, second of call 1
+  // Stores two words of each call side by side: those of call 0, then those of call 1, ...
   static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
     vst1q_u32(out, vreinterpretq_u32_u64(vsliq_n_u64(first.lanes, second.lanes, 32)));
   }

@@ -17,12 +17,11 @@
 
 #include "single_sample.h"
 
-#include "mixture_tiles.h"
+#include "mixture_kernels.h"
 
 #include "mixture_single_sample.h"
 
 #include "covariance_kernels.h"
-#include "mixture_kernels.h"
 
 #include "target_sums.h"
 

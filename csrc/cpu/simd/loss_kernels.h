@@ -33,8 +33,9 @@ struct Numbers {
 template <class T, class Terms>
 PYEBM_HD T sum_of(int64_t n, const Terms terms) {
   T total = 0;
-  if (n < kLanes) {  // one element a lane: the same sum without the lanes, for the many small samples of a
-                     // toy problem
+  // With at most one element a lane, the lanes only cost time: the sum has the same order without
+  // them. Batches of small samples gain from this.
+  if (n < kLanes) {
     for (int64_t i = 0; i < n; ++i) total += terms(i);
     return total;
   }
@@ -93,12 +94,12 @@ PYEBM_HD void narrow_sums(int64_t rows, const LossOperands<T, Z>& in, const Loss
                           T* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t row = 0; row < rows; ++row) {
-    const LossRow<T> of = row_at(row, numbers, kGrad);
+    const LossRow<T> own = row_at(row, numbers, kGrad);
     T total = 0;
     for (int64_t i = row * kWidth; i < (row + 1) * kWidth; ++i) {
-      const T r = residual_at<kX0>(i, in, of);
+      const T r = residual_at<kX0>(i, in, own);
       total += r * r;
-      if (kGrad) out[i] = of.grad * r;
+      if (kGrad) out[i] = own.grad * r;
     }
     sums[row] = total;
   }
@@ -112,11 +113,11 @@ PYEBM_HD void sums_of_rows(int64_t rows, int64_t width, LossOperands<T, Z> in, c
   if (width == 3) return narrow_sums<kX0, kGrad, 3>(rows, in, numbers, sums, out);
   if (width == 4) return narrow_sums<kX0, kGrad, 4>(rows, in, numbers, sums, out);
   for (int64_t row = 0; row < rows; ++row) {
-    const LossRow<T> of = row_at(row, numbers, kGrad);
+    const LossRow<T> own = row_at(row, numbers, kGrad);
     if constexpr (kGrad) {
-      sums[row] = sum_and_grad_loop<kX0>(width, in, of, out + row * width);
+      sums[row] = sum_and_grad_loop<kX0>(width, in, own, out + row * width);
     } else {
-      sums[row] = sum_of<T>(width, Residuals<kX0, T, Z>{in, of});
+      sums[row] = sum_of<T>(width, Residuals<kX0, T, Z>{in, own});
     }
     in = {in.pred + width, in.z + width, kX0 ? in.x0 + width : nullptr};
   }
@@ -150,9 +151,9 @@ void grad(int64_t rows, int64_t width, LossOperands<T, Z> in, const LossRows<T>&
           const T* grad_output, bool each, T* out) {
   const auto loop = [&](auto x0, auto elementwise) {
     over_rows(rows, width, [&](int64_t i, int64_t row) {
-      const LossRow<T> of = row_at(row, numbers, true);
-      const T r = residual_at<decltype(x0)::value>(i, in, of);
-      out[i] = (of.grad * r) * grad_output[decltype(elementwise)::value ? i : row];
+      const LossRow<T> own = row_at(row, numbers, true);
+      const T r = residual_at<decltype(x0)::value>(i, in, own);
+      out[i] = (own.grad * r) * grad_output[decltype(elementwise)::value ? i : row];
     });
   };
   if (each) {

@@ -1,6 +1,6 @@
 // The score of a mixture at one sample, bit for bit what a tile of samples gives: the lanes are
 // components while the dimensions come past, and dimensions while the components do. Included once
-// by each level, after single_sample.h and mixture_tiles.h.
+// by each level, after single_sample.h and mixture_kernels.h.
 
 namespace {
 
@@ -10,11 +10,12 @@ struct GatheredOne {
   T most;
   Least<T> sum, total;
   const T* x;
-  // In vectors of dimensions; if the last one has too few, it repeats dimensions of the one before.
+  // Whole vectors of dimensions. If the dimensions don't fill the last one, it begins earlier and
+  // repeats some of the vector before it.
   T *mean, *precision;
 };
 
-// Writes log2 q of kGroups kWidth<V> components, from m on, to `out`.
+// Writes log2 q of kGroups times kWidth<V> components, from m on, to `out`.
 template <class V, int kGroups, bool kDiagonal, class T>
 PYEBM_HD void logs_of_one(const Mixture<T, kDiagonal>& mix, int64_t m, const T* x, T* out, V& most) {
   const T *mean = mix.mean + m * mix.stride, *precision = kDiagonal ? mix.precision + m * mix.stride : mean;
@@ -190,7 +191,7 @@ void mixture_of_few(const Mixture<T, false>& mix, const T* x, T* scratch, T* out
 }
 
 template <class V, bool kDiagonal, class T>
-void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy) {
+void mixture_at_one_sample(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy) {
   const int64_t dim = mix.dim, size = dim + kWidth<V>;
   T *mean = scratch, *precision = mean + size, *at = precision;
   if constexpr (!kDiagonal) {
@@ -220,14 +221,14 @@ bool can_be_alone(const Mixture<T, kDiagonal>& mix) {
 }
 
 template <bool kDiagonal, class T>
-void mixture_of_one(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy) {
+void mixture_at_one_sample(const Mixture<T, kDiagonal>& mix, const T* x, T* scratch, T* out, double* energy) {
   if constexpr (!kDiagonal) {
     if (mix.dim == 1) return mixture_of_few<1>(mix, x, scratch, out, energy);
     if (mix.dim == 2) return mixture_of_few<2>(mix, x, scratch, out, energy);
     if (mix.dim == 3) return mixture_of_few<3>(mix, x, scratch, out, energy);
   }
-  if (mix.dim >= kWidth<Wide<T>>) return mixture_of_one<Wide<T>>(mix, x, scratch, out, energy);
-  mixture_of_one<Least<T>>(mix, x, scratch, out, energy);
+  if (mix.dim >= kWidth<Wide<T>>) return mixture_at_one_sample<Wide<T>>(mix, x, scratch, out, energy);
+  mixture_at_one_sample<Least<T>>(mix, x, scratch, out, energy);
 }
 
 }  // namespace

@@ -2,29 +2,11 @@
 // network_kernels.h at each SIMD level.
 #pragma once
 
-#include <cstdint>
+#include "../../common/network_shape.h"
 
 namespace pyebm {
 
-// As in pyebm/_schemas.py ACTIVATIONS.
-enum Activation : int64_t {
-  kIdentity,
-  kSilu,
-  kTanh,
-  kSoftplus,
-  kSigmoid,
-  kGelu,
-  kGeluTanh,
-  kElu,
-  kRelu,
-  kLeakyRelu,
-  kActivations
-};
-
-constexpr int64_t kMostLayers = 9, kMostWidth = 512, kMostDim = 4096;
-
-// A layer gives y = act(W [h; x] + b) or, where it is residual, h + act(...). It takes x only where
-// there is a skip.
+// A layer of NetworkShape, with its numbers.
 template <class T>
 struct Layer {
   int64_t inputs, outputs;  // inputs counts h alone

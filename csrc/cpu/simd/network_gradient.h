@@ -147,8 +147,8 @@ struct GradientPass : LossPass<Lanes, T> {
 
   // --- the two ways ---
 
-  // Handles functions of an energy's score. `sign` E goes back in the place of E, so that the
-  // curve's second derivative may count either way.
+  // Handles functions of an energy's score. It carries `sign` E back in the place of E, since the
+  // curve's second derivative may count with either sign.
   void of_energys_score() const {
     const auto sign = [&](int64_t r) { return trace_of(r) < 0 ? T(1) : T(-1); };
     const T twice = 2 * net.quadratic;

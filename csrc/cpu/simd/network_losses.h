@@ -50,8 +50,8 @@ struct LossPass : NetworkPass<Lanes, T, kRoomsOfGradient> {
   const T* v(int64_t r, int64_t k) const { return task.v + r * task.of_sample + k * dim; }
   T trace_of(int64_t r) const { return directions ? task.weight[r] * task.trace : T(0); }
 
-  // Reads v' = sqrt(several |trace|) v in the place of direction v; the callers apply the sign of
-  // the trace.
+  // Reads direction k as sqrt(several |trace|) v. The root leaves out the sign of the trace, which
+  // the callers apply.
   void read_direction(int64_t k, T several) const {
     T by[Lanes::kSamples];
     for (int64_t r = 0; r < count; ++r)

@@ -35,12 +35,12 @@ PYEBM_HD uint32_t words_from(uint32_t word, int64_t) {
 // Makes the words of the calls from `i` on, kCount vectors of calls at a time. Returns the first
 // call that is left.
 template <bool kOnePair, int kCount, class All>
-PYEBM_HD int64_t philox_words(const All& of, int64_t i, int64_t n, uint32_t* even, uint32_t* odd) {
+PYEBM_HD int64_t philox_words(const All& calls, int64_t i, int64_t n, uint32_t* even, uint32_t* odd) {
   constexpr int64_t kEach = PhiloxLanes::kCount;
   for (; i + kCount * kEach <= n; i += kCount * kEach) {
     const auto words =
-        philox4x32_10(words_from<kCount>(of.group, i), words_from<kCount>(of.sample, i), of.step, of.stream,
-                      words_from<kCount>(of.key0, i), words_from<kCount>(of.key1, i));
+        philox4x32_10(words_from<kCount>(calls.group, i), words_from<kCount>(calls.sample, i), calls.step,
+                      calls.stream, words_from<kCount>(calls.key0, i), words_from<kCount>(calls.key1, i));
     PYEBM_UNROLL
     for (int k = 0; k < kCount; ++k) {
       if constexpr (kOnePair) {
@@ -55,7 +55,7 @@ PYEBM_HD int64_t philox_words(const All& of, int64_t i, int64_t n, uint32_t* eve
   return i;
 }
 
-// By value: the stores then can't change the counters, which stay in registers.
+// Takes the calls by value: the stores then can't change the counters, which stay in registers.
 template <bool kOnePair, class All>
 void philox_words(All counters, int64_t n, uint32_t* even, uint32_t* odd) {
   const int64_t left = philox_words<kOnePair, kSideBySide>(counters, 0, n, even, odd);
@@ -105,11 +105,11 @@ PYEBM_HD uint32_t word_of(const uint32_t* words, int64_t i) { return words[i]; }
 PYEBM_HD uint32_t word_of(uint32_t word, int64_t) { return word; }
 
 template <bool kOnePair, class All>
-void philox_words(All of, int64_t n, uint32_t* even, uint32_t* odd) {
+void philox_words(All calls, int64_t n, uint32_t* even, uint32_t* odd) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
-    const auto words = philox4x32_10(word_of(of.group, i), word_of(of.sample, i), of.step, of.stream,
-                                     word_of(of.key0, i), word_of(of.key1, i));
+    const auto words = philox4x32_10(word_of(calls.group, i), word_of(calls.sample, i), calls.step,
+                                     calls.stream, word_of(calls.key0, i), word_of(calls.key1, i));
     if (kOnePair) {
       even[i] = words.c0;
       odd[i] = words.c1;

@@ -9,7 +9,7 @@ template <int64_t kLanes, class T, class Fill, class Add>
 PYEBM_HD void sum_rows_of_lanes(int64_t rows, T* sums, Fill fill, Add add) {
   using V = Wide<T>;
   constexpr int64_t kAtOnce = kWidth<V>;
-  alignas(64) T lane[kAtOnce][kLanes], turned[kLanes][kAtOnce], made[kAtOnce];
+  alignas(64) T lane[kAtOnce][kLanes], turned[kLanes][kAtOnce], added[kAtOnce];
   for (int64_t row = 0; row < rows; row += kAtOnce) {
     const int64_t n = rows - row < kAtOnce ? rows - row : kAtOnce;
     for (int64_t i = 0; i < n; ++i) fill(row + i, lane[i]);
@@ -17,8 +17,8 @@ PYEBM_HD void sum_rows_of_lanes(int64_t rows, T* sums, Fill fill, Add add) {
     V each[kLanes];
     PYEBM_UNROLL
     for (int64_t l = 0; l < kLanes; ++l) each[l] = load<V>(turned[l]);
-    store(made, add(each));
-    memcpy(sums + row, made, n * sizeof(T));
+    store(added, add(each));
+    memcpy(sums + row, added, n * sizeof(T));
   }
 }
 

@@ -7,7 +7,7 @@ namespace {
 constexpr int kRows = 12;       // rows of the matrix whose sums are in registers at once
 constexpr int64_t kSpan = 128;  // dimensions summed in one go
 
-// Keeps the compiler from making twelve pointers of one, which would fill its registers.
+// Keeps the compiler from computing twelve pointers from one, which would use up the registers.
 template <class T>
 PYEBM_HD void opaque(const T*& pointer) {
   asm("" : "+r"(pointer));

@@ -7,8 +7,8 @@ namespace {
 template <class V>
 constexpr int kPiece = 16 / sizeof(Element<V>);  // columns that are loaded together: 16 bytes of each row
 
-// Vectors of rows that are summed at once: 16 rows, where there are streams enough for memory and
-// sums enough for an addition's time.
+// Vectors of rows whose sums are made at once. Sixteen float rows keep the memory busy, and give
+// enough independent sums that no addition waits for the one before it.
 template <class V>
 constexpr int kGroupsAtOnce = sizeof(V) == 64 ? 1 : 2;
 
@@ -20,7 +20,7 @@ PYEBM_HD __m256 two_pieces(const void* first, const void* second) {
 }
 #endif
 
-// kPiece columns of the rows first, first + kPiece, first + 2 kPiece, ...
+// Loads kPiece columns of the rows first, first + kPiece, first + 2 kPiece, ...
 template <class V, class T, int kCount>
 PYEBM_HD V pieces(const Walk<T, kCount>& rows, int first) {
   if constexpr (sizeof(V) == 16) return load<V>(rows.row(first));
@@ -36,7 +36,8 @@ PYEBM_HD V pieces(const Walk<T, kCount>& rows, int first) {
 #endif
 }
 
-// Within every 16 bytes: the first (or second) half of a's and b's elements, taking turns.
+// Interleaves, within every 16 bytes, the first (kSecond: the second) half of a's elements with the
+// same half of b's.
 template <bool kSecond, class V, int64_t... kLane>
 PYEBM_HD V take_turns(V a, V b, std::integer_sequence<int64_t, kLane...>) {
   constexpr int64_t kCount = sizeof...(kLane), kHalf = kPiece<V> / 2;
@@ -78,18 +79,18 @@ PYEBM_HD void by_lanes(int64_t n, Body body) {
   if (first < n) body(Count<1>(), n - kWidth<V>);
 }
 
-// kGroups kWidth<V> rows of a matrix and, with kTwo, the same rows of another matrix with the same
-// layout.
+// kGroups times kWidth<V> rows of a matrix and, with kTwo, the same rows of another matrix with the
+// same layout.
 template <class V, int kGroups, bool kTwo, class T = Element<V>>
 struct RowGroups {
   static constexpr int64_t kRowCount = kGroups * kWidth<V>;
-  Walk<T, kWidth<V>> of[kGroups], other[kTwo ? kGroups : 1];
+  Walk<T, kWidth<V>> walks[kGroups], others[kTwo ? kGroups : 1];
 
-  PYEBM_HD RowGroups(const T* rows, const T* others, int64_t stride) {
+  PYEBM_HD RowGroups(const T* rows, const T* other_rows, int64_t stride) {
     PYEBM_UNROLL
     for (int g = 0; g < kGroups; ++g) {
-      of[g] = Walk<T, kWidth<V>>(rows + g * kWidth<V> * stride, stride);
-      if (kTwo) other[g] = Walk<T, kWidth<V>>(others + g * kWidth<V> * stride, stride);
+      walks[g] = Walk<T, kWidth<V>>(rows + g * kWidth<V> * stride, stride);
+      if (kTwo) others[g] = Walk<T, kWidth<V>>(other_rows + g * kWidth<V> * stride, stride);
     }
   }
 
@@ -100,8 +101,8 @@ struct RowGroups {
     PYEBM_UNROLL
     for (int g = 0; g < kGroups; ++g) {
       V column[kPiece<V>], other_column[kPiece<V>];
-      next_columns(of[g], column);
-      if constexpr (kTwo) next_columns(other[g], other_column);
+      next_columns(walks[g], column);
+      if constexpr (kTwo) next_columns(others[g], other_column);
       PYEBM_UNROLL
       for (int k = 0; k < kPiece<V>; ++k) {
         if (k >= from && k < to) add(all<V>(x[k]), column[k], kTwo ? other_column[k] : column[k], sum[g]);

@@ -16,7 +16,7 @@ struct ElementwiseKernels {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i]);
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
     const Target<T> target = unpacked<Target>(samples.params);
     const int64_t n = samples.rows * samples.width;
     PYEBM_VECTOR_LOOP
@@ -27,7 +27,7 @@ struct ElementwiseKernels {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {true, nullptr, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {true, nullptr, nullptr, score, score_and_energy}; }
 };
 
 // The mean and the precision are laid out as the samples are, so that one loop runs over all
@@ -52,7 +52,7 @@ struct GaussianKernels {
     for (int64_t i = 0; i < n; ++i) out[i] = gaussian_score(x[i], mean[i], precision[i]);
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
     const int64_t n = samples.rows * samples.width;
     const T *mean = samples.scratch, *precision = mean + n;
     score(samples, x, out);
@@ -61,7 +61,7 @@ struct GaussianKernels {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {true, scratch, prepare, score, both}; }
+  static constexpr TargetOf<T> table() { return {true, scratch, prepare, score, score_and_energy}; }
 };
 
 template <class T>
@@ -76,7 +76,7 @@ struct PolynomialKernels {
     }
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
     const int64_t n = samples.rows * samples.width, last = samples.param_count - 1;
     const T* c = samples.params;
     score(samples, x, out);
@@ -89,7 +89,7 @@ struct PolynomialKernels {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {true, nullptr, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {true, nullptr, nullptr, score, score_and_energy}; }
 };
 
 // The scratch marks where a sample begins and ends, so that one loop runs over all samples at once.
@@ -117,7 +117,7 @@ struct RosenbrockKernels {
       out[i] = target.score(x[i - 1], x[i], x[i + 1], has_before[i] != 0, has_after[i] != 0);
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T* room, double* energy) {
     const Rosenbrock<T> target = unpacked<Rosenbrock>(samples.params);
     const int64_t n = samples.rows * samples.width;
     const T* has_after = samples.scratch + n;
@@ -127,7 +127,7 @@ struct RosenbrockKernels {
     energies_of(samples.rows, samples.width, room, room + n, energy);
   }
 
-  static constexpr TargetOf<T> table() { return {false, scratch, prepare, score, both}; }
+  static constexpr TargetOf<T> table() { return {false, scratch, prepare, score, score_and_energy}; }
 };
 
 template <class T>
@@ -135,10 +135,10 @@ struct AckleyKernels {
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (3 * samples.width + 2); }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
-    both(samples, x, out, nullptr, nullptr);
+    score_and_energy(samples, x, out, nullptr, nullptr);
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const Ackley<T> target = unpacked<Ackley>(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
     T *square = samples.scratch, *cosine = square + n, *sine = cosine + n, *pull = sine + n,
@@ -163,7 +163,7 @@ struct AckleyKernels {
     for (int64_t i = 0; i < n; ++i) out[i] = target.score(x[i], sine[i], square[i], cosine[i]);
   }
 
-  static constexpr TargetOf<T> table() { return {false, scratch, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {false, scratch, nullptr, score, score_and_energy}; }
 };
 
 template <class T>
@@ -171,10 +171,10 @@ struct FunnelKernels {
   static int64_t scratch(const Samples<T>& samples) { return samples.rows * (samples.width + 2); }
 
   static void score(const Samples<T>& samples, const T* x, T* out) {
-    both(samples, x, out, nullptr, nullptr);
+    score_and_energy(samples, x, out, nullptr, nullptr);
   }
 
-  static void both(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
+  static void score_and_energy(const Samples<T>& samples, const T* x, T* out, T*, double* energy) {
     const Funnel<T> target = unpacked<Funnel>(samples.params);
     const int64_t rows = samples.rows, width = samples.width, n = rows * width;
     T *square = samples.scratch, *squares = square + n, *inverse = squares + rows;
@@ -199,7 +199,7 @@ struct FunnelKernels {
     }
   }
 
-  static constexpr TargetOf<T> table() { return {false, scratch, nullptr, score, both}; }
+  static constexpr TargetOf<T> table() { return {false, scratch, nullptr, score, score_and_energy}; }
 };
 
 // A line of PYEBM_TARGETS leads to the kernels of the target's name.

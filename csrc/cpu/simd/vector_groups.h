@@ -58,7 +58,7 @@ PYEBM_HD void multiply(uint32_t constant, const Several<PhiloxLanes, kCount>& wo
   for (int i = 0; i < kCount; ++i) multiply(constant, word.each[i], high.each[i], low.each[i]);
 }
 
-// Two of the three may be one word for all.
+// Two of the three words may be the same for all calls.
 template <int kCount, class B, class Key>
 PYEBM_HD auto xor3(const Several<PhiloxLanes, kCount>& a, const B& b, const Key& key) {
   PYEBM_EACH(PhiloxLanes, xor3(a.each[i], PhiloxLanes(at(b, i)), PhiloxLanes(at(key, i))));

@@ -15,8 +15,8 @@ struct VectorOf {
   typedef T type __attribute__((vector_size(kBytes)));
 };
 
-// The widest vector, and one for when half of that is enough: as many elements a second where the
-// machine halves the wide one.
+// Wide is the level's widest vector. Narrow, of at most 32 bytes, serves work that does not fill a
+// wide one. Least has 16 bytes.
 template <class T>
 using Wide = typename VectorOf<T, PYEBM_VECTOR_BYTES>::type;
 template <class T>

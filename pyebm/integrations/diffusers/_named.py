@@ -35,12 +35,12 @@ class Named(Saved):
     _draws: Draws | None = None
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
-        made = super().__new__(cls)
-        # A pipeline saves the module of its scheduler, to find the class when it is loaded: there
-        # it finds diffusers' own, with pyebm and without.
+        scheduler = super().__new__(cls)
+        # A pipeline saves its scheduler's module and looks there when it is loaded. It finds
+        # diffusers' own class there, whether pyebm is installed or not.
         if cls.__module__.startswith("pyebm."):
-            made.__module__ = "diffusers"
-        return made
+            scheduler.__module__ = "diffusers"
+        return scheduler
 
     @property
     def noise(self) -> Draws | Source:

@@ -88,7 +88,7 @@ class DDIMScheduler(Named, theirs.DDIMScheduler):
         if eta > 0 and normals is None:
             normals = self._normals(generator, output)
         if limit is None and not self.config.thresholding:
-            # x0 and epsilon are mixtures of two tensors, and so is what follows.
+            # x0 and epsilon are mixtures of x and the output, and so is the previous sample.
             root = math.sqrt(abar_before)
             a, b = (root * one + direction * other for one, other in zip(of_x0, of_epsilon, strict=True))
             previous = _finished(x, output, a, b, std, normals)

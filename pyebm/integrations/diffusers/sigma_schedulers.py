@@ -221,10 +221,10 @@ class DPMSolverSDEScheduler(Named, theirs.DPMSolverSDEScheduler):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the path, which its name makes again."""
-        made, args, state = super().__reduce__()
+        make, args, state = super().__reduce__()
         if isinstance(self.noise_sampler, BrownianTreeNoiseSampler):
             state = {**state, "noise_sampler": None, "_runs": max(self._runs - 1, 0)}
-        return made, args, state
+        return make, args, state
 
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         """As diffusers' method. The next step begins a run."""

@@ -17,10 +17,10 @@ from .losses import _network
 
 ScoreFn = Callable[[Tensor, Tensor], Tensor]
 
-PRIOR = PREDICTORS + 1  # the stream of the first state; the next is of what a sampler is conditioned on
+PRIOR = PREDICTORS + 1  # the stream of the first state; the next stream is the noise of given parts
 
 
-def score_of(call: str, sde: Any, model: Any, continuous: bool) -> ScoreFn:
+def score_function(call: str, sde: Any, model: Any, continuous: bool) -> ScoreFn:
     """``score(x, t)`` of a network as score_sde's samplers evaluate it."""
     check_callable(call, "model", model, "a module")
     if hasattr(model, "eval"):

@@ -15,7 +15,7 @@ from ..._options import check_callable, check_choice, checked_flag
 from ...noise import Noise
 from .._draws import Draws, Source, step
 from .._fits import widened
-from ._scores import PRIOR, ScoreFn, prior, score_of
+from ._scores import PRIOR, ScoreFn, prior, score_function
 from ._sde import check_known, on_stream, ones_for
 from .sampling import ReverseDiffusionPredictor
 
@@ -50,7 +50,7 @@ def get_ode_sampler(
 
     @without_grad
     def ode_sampler(model: Any, z: Tensor | None = None) -> tuple[Any, int]:
-        score = score_of(call, sde, model, True)
+        score = score_function(call, sde, model, True)
         x = prior(call, sde, shape, device, noise) if z is None else z
         check_samples(call, "z", x)
 
@@ -97,7 +97,7 @@ def get_likelihood_fn(
     @without_grad
     def likelihood(model: Any, data: Tensor) -> tuple[Tensor, Tensor, int]:
         batch = check_samples(call, "data", data)
-        score = score_of(call, sde, model, True)
+        score = score_function(call, sde, model, True)
         drawn = draws(data)
         direction = drawn.randn(data.shape, device=data.device) if isinstance(drawn, Noise) else drawn
         if hutchinson_type == "Rademacher":

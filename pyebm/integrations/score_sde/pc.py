@@ -13,12 +13,13 @@ from ..._checks import check_samples, checked_number
 from ..._modes import without_grad
 from ..._options import check_callable, checked_count, checked_flag
 from .._draws import Draws, Source, add_noise
-from ._scores import BASIS, PRIOR, prior, score_of, times_of
+from ._scores import BASIS, PRIOR, prior, score_function, times_of
 from ._sde import CORRECTORS, PREDICTORS, check_known, on_stream, ones_for
 from .bases import Corrector, Predictor
 
 Update = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-# What knows a part of the image: (x, x's time) -> x and its mean with that part at its own noise.
+# A function that puts the known part of an image, noised for the time, into x: (x, time) -> x and
+# its mean.
 Known = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -65,7 +66,7 @@ class _Sampler:
 
     def updates(self, model: Any) -> list[Update]:
         """The corrector's and the predictor's, in the order in which they are made."""
-        score = score_of(self.call, self.sde, model, self.continuous)
+        score = score_function(self.call, self.sde, model, self.continuous)
         none: Update = lambda x, _: (x, x)  # noqa: E731
         return [
             none
@@ -132,7 +133,7 @@ def get_pc_sampler(
         >>> x.shape, evaluations
         (torch.Size([1000, 2]), 40)
     """
-    made = _Sampler(
+    sampler = _Sampler(
         "get_pc_sampler", sde, predictor, corrector, inverse_scaler, snr, n_steps, probability_flow,
         continuous, denoise, eps, noise,
     )  # fmt: skip
@@ -140,7 +141,7 @@ def get_pc_sampler(
     @without_grad
     def pc_sampler(model: Any) -> tuple[Any, int]:
         x = prior("get_pc_sampler", sde, shape, device, noise)
-        return made.run(model, x), sde.N * (made.n_steps + 1)
+        return sampler.run(model, x), sde.N * (sampler.n_steps + 1)
 
     return pc_sampler
 
@@ -165,7 +166,7 @@ def get_pc_inpainter(
     Arguments as for :func:`get_pc_sampler`.
     """
     call = "get_pc_inpainter"
-    made = _Sampler(
+    sampler = _Sampler(
         call, sde, predictor, corrector, inverse_scaler, snr, n_steps, probability_flow, continuous,
         denoise, eps, noise,
     )  # fmt: skip
@@ -175,8 +176,8 @@ def get_pc_inpainter(
         check_samples(call, "data", data)
         check_samples(call, "mask", mask)
         first = prior(call, sde, tuple(data.shape), data.device, noise)
-        known = partial(_inpainted, made, data, mask)
-        return made.run(model, data * mask + first * (1 - mask), known)
+        known = partial(_inpainted, sampler, data, mask)
+        return sampler.run(model, data * mask + first * (1 - mask), known)
 
     return pc_inpainter
 
@@ -201,7 +202,7 @@ def get_pc_colorizer(
     Arguments as for :func:`get_pc_sampler`; images are (B, 3, H, W).
     """
     call = "get_pc_colorizer"
-    made = _Sampler(
+    sampler = _Sampler(
         call, sde, predictor, corrector, inverse_scaler, snr, n_steps, probability_flow, continuous,
         denoise, eps, noise,
     )  # fmt: skip
@@ -227,23 +228,23 @@ def get_pc_colorizer(
         first = prior(call, sde, tuple(gray.shape), gray.device, noise)
 
         def known(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-            x, mean = _inpainted(made, gray, mask, decoupled(x), t)
+            x, mean = _inpainted(sampler, gray, mask, decoupled(x), t)
             return coupled(x), coupled(mean)
 
-        return made.run(model, coupled(gray * mask + decoupled(first) * (1 - mask)), known)
+        return sampler.run(model, coupled(gray * mask + decoupled(first) * (1 - mask)), known)
 
     return pc_colorizer
 
 
-def _inpainted(made: _Sampler, data: Tensor, mask: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    factor, std = made.sde.marginal_prob(ones_for(data), t)
-    noised = add_noise(data, std, made.known_draws(data), alpha=factor)
+def _inpainted(sampler: _Sampler, data: Tensor, mask: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    factor, std = sampler.sde.marginal_prob(ones_for(data), t)
+    noised = add_noise(data, std, sampler.known_draws(data), alpha=factor)
     x = x * (1 - mask) + noised * mask
     return x, x * (1 - mask) + data * factor * mask
 
 
-def _with_draws(made: Any, ours: type[Predictor | Corrector], source: Source) -> Any:
+def _with_draws(given: Any, ours: type[Predictor | Corrector], source: Source) -> Any:
     """The class with the sampler's own draws, if it is one of ours, and not given draws before."""
-    if isinstance(made, type) and issubclass(made, ours):
-        return partial(made, noise=Draws(source))
-    return made
+    if isinstance(given, type) and issubclass(given, ours):
+        return partial(given, noise=Draws(source))
+    return given

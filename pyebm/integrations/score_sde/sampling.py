@@ -150,13 +150,13 @@ def predictors(noise: Source = None) -> dict[str, Callable[..., Any]]:
         >>> sorted(predictors())
         ['ancestral_sampling', 'euler_maruyama', 'none', 'reverse_diffusion']
     """
-    made = {
+    classes = {
         "euler_maruyama": EulerMaruyamaPredictor,
         "reverse_diffusion": ReverseDiffusionPredictor,
         "ancestral_sampling": AncestralSamplingPredictor,
     }
     draws = Draws(on_stream(noise, PREDICTORS))
-    return {"none": NonePredictor, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
+    return {"none": NonePredictor, **{name: partial(cls, noise=draws) for name, cls in classes.items()}}
 
 
 def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
@@ -169,5 +169,5 @@ def correctors(noise: Source = None) -> dict[str, Callable[..., Any]]:
         ['ald', 'langevin', 'none']
     """
     draws = Draws(on_stream(noise, CORRECTORS))
-    made = {"langevin": LangevinCorrector, "ald": AnnealedLangevinDynamics}
-    return {"none": NoneCorrector, **{name: partial(cls, noise=draws) for name, cls in made.items()}}
+    classes = {"langevin": LangevinCorrector, "ald": AnnealedLangevinDynamics}
+    return {"none": NoneCorrector, **{name: partial(cls, noise=draws) for name, cls in classes.items()}}

@@ -1,5 +1,5 @@
-"""The denoising losses share this: one pass over the prediction makes the noise again and gives the
-loss and its gradient."""
+"""The denoising losses share this: operands widened to one dtype, and the derivatives of the
+kernel's pass."""
 
 from __future__ import annotations
 
@@ -9,48 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _composed, _ops, _schemas
-from ._checks import check_like, check_samples
-from ._derivatives import COMPOSED, REVERSE, BySample, differentiated_again, exactly, launched, wanted
-from ._options import check_choice
-from .noise import Noise, named
+from .. import _composed, _ops, _schemas
+from .._checks import check_like, check_samples
+from .._derivatives import BySample, checkable, differentiated_again, exactly, launched
+from .._memory import empty_like
+from ..noise import Noise
 
 
-def denoising(
-    op: str,
-    pred_name: str,
-    pred: Tensor,
-    noise: Noise | Tensor,
-    x0: Tensor | None,
-    numbers: tuple[Any, ...],
-    rows: tuple[Tensor | None, ...],
-    reduction: str,
-    backend: str | None,
-    check_sigma: bool | None = None,
-) -> Tensor:
-    check_choice(op, "reduction", reduction, _schemas.REDUCTIONS)
-    code = _schemas.REDUCTIONS[reduction]
-    z = name = seeds = ids = None
-    if isinstance(noise, Noise):
-        name, seeds, ids = named(op, noise, pred)
-    elif isinstance(noise, Tensor):
-        z = noise
-    else:
-        raise TypeError(f"{op}: noise must be a Noise or a tensor, got {type(noise).__name__}")
-    if z is not None or x0 is not None:
-        pred, z, x0 = _together(op, pred_name, pred, z, x0)
-    kernels = _ops.kernels(backend, pred)
-    head, tail = (*numbers, code, name), (*rows, z, x0, seeds, ids, check_sigma)
-    follows = wanted(pred, *rows, z, x0, seeds, ids)
-    if follows == COMPOSED:
-        return _followed(pred, kernels, code, head, tail, noise, backend)
-    if follows == REVERSE:
-        result: Tensor = _DenoisingLoss.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
-        return result
-    return _launch(kernels, code, head, pred, *tail)
-
-
-def _together(
+def together(
     op: str, pred_name: str, pred: Tensor, z: Tensor | None, x0: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Widen all three, exactly, to the widest dtype among them. Autograd rounds the gradient back
@@ -68,13 +34,7 @@ def _together(
     return pred, z, x0
 
 
-def _launch(kernels: Any, reduction: int, head: tuple[Any, ...], pred: Tensor, *tail: Any) -> Tensor:
-    loss = _empty_loss(pred, reduction)
-    _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)
-    return loss
-
-
-def _followed(
+def followed(
     pred: Tensor,
     kernels: Any,
     code: int,
@@ -103,12 +63,14 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
     if not by_sample and not (kernels is _ops._REGISTERED and pred.is_cpu):
 
         def loss(pred: Tensor, *tensors: Any) -> Tensor:
-            return _launch(kernels, code, head, pred, *tensors, check_sigma)
+            made = empty_loss(pred, code)
+            _ops.call(kernels["denoising_loss"], (made, None, pred, *head), (*tensors, check_sigma))
+            return made
 
         return launched(loss, pred, *rows, z, x0, seeds, ids)
 
     def sums(pred: Tensor, *tensors: Any) -> Tensor:
-        made = _empty_loss(pred, code) if by_sample else pred.new_empty(pred.shape[:1], dtype=torch.float64)
+        made = empty_loss(pred, code) if by_sample else pred.new_empty(pred.shape[:1], dtype=torch.float64)
         each = (*head[:6], code if by_sample else _schemas.REDUCTIONS["sample"], head[7])
         _ops.call(kernels["denoising_loss"], (made, None, pred, *each), (*tensors, check_sigma))
         return made
@@ -121,32 +83,35 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
     made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
     if by_sample:
         return made
-    return (_composed.batch_sum(made) / _composed.divisor(pred, code)).to(_empty_loss(pred, code).dtype)
+    return (_composed.batch_sum(made) / _composed.divisor(pred, code)).to(empty_loss(pred, code).dtype)
 
 
-def _empty_loss(pred: Tensor, reduction: int) -> Tensor:
+def empty_loss(pred: Tensor, reduction: int) -> Tensor:
     dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
     if reduction == 0:
         return torch.empty_like(pred, dtype=dtype)
     return torch.empty(pred.shape[:1] if reduction == 1 else (), dtype=dtype, device=pred.device)
 
 
-class _DenoisingLoss(torch.autograd.Function):
+class LossWithGradient(torch.autograd.Function):
     """The loss with its gradient from one pass over pred.
 
-    In float32 and float64 the pass leaves the gradient for grad_output = 1, and backward multiplies
-    it, in place, by the real grad_output (usually 1, which costs nothing). Backward computes the
-    gradient anew in half precisions, where it would underflow without a GradScaler's factor, for
-    reduction="none", and for a second backward through a retained graph.
+    The pass leaves the gradient for grad_output = 1, and backward multiplies it, in place, by the
+    real grad_output (usually 1, which costs nothing). In half precisions such a product would be
+    rounded twice, and what a GradScaler's factor should save has underflowed before: there the
+    gradient serves for 1 alone, where the host may look at grad_output. Backward computes the
+    gradient anew where none is left: for reduction="none", and for a second backward through a
+    retained graph.
     """
 
     @staticmethod
     def forward(
         ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]
     ) -> Tensor:
-        keep = reduction != 0 and pred.dtype in (torch.float32, torch.float64)
-        loss = _empty_loss(pred, reduction)
-        grad = torch.empty_like(pred) if keep else None
+        loss = empty_loss(pred, reduction)
+        wide = pred.dtype in (torch.float32, torch.float64)
+        keep = reduction != 0 and (wide or (loss.dim() == 0 and checkable(pred)))
+        grad = empty_like(pred) if keep else None
         _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
         *tensors, _ = tail
         ctx.save_for_backward(pred, *tensors)  # all of them: autograd then notices if one is overwritten
@@ -159,10 +124,11 @@ class _DenoisingLoss(torch.autograd.Function):
         if differentiated_again(grad_output):
             return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
-        if grad is None:
-            grad = torch.empty_like(pred)
+        half = pred.dtype in (torch.float16, torch.bfloat16)
+        if grad is None or (half and grad_output.item() != 1.0):
+            grad = empty_like(pred)
             _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
-        else:
+        elif not half:
             ctx.kernels["scale_"](grad, grad_output)
         return grad, None, None, None, None
 
