@@ -140,7 +140,7 @@ PLANTED: Planted = {
     "kernels/network_passes.py": [
         ("if L > 0 and LAYERS[", "if L > 2 and LAYERS[", "interpreted_networks"),
     ],
-    "kernels/network.py": [
+    "kernels/network_kernels.py": [
         ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
     ],
     "kernels/normal.py": [
