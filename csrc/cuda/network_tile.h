@@ -12,8 +12,8 @@ namespace pyebm {
 // What a block has in its shared memory. The rest lies in global memory, and in the caches.
 constexpr int kHoldsNone = 0, kHoldsValues = 1, kHoldsAll = 2;
 
-// Copies the weights of every warps'th output, from number `warp` on, to `to`; with kBoth, in both
-// orders.
+// Copies a warp's share of the weights to `to`: those of the outputs warp, warp + warps, ...; with
+// kBoth, in both orders.
 template <bool kBoth, class T>
 __device__ __forceinline__ void copy_weights(const DeviceNetwork<T>& net, int warp, int warps, T* to) {
 #pragma unroll 1
@@ -204,7 +204,7 @@ class NetworkTile {
     for (int r = 0; r < kRows; ++r) body(r, first_row_ + r);
   }
 
-  // The thread's c'th output of a tile; and the last output in place of one that does not exist.
+  // The thread's c-th output of a tile; and the last output in place of one that does not exist.
   __device__ __forceinline__ int place(int tile, int c) const {
     return tile + (kByRows ? column_ + kAcross * c : kSide * column_ + c);
   }

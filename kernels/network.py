@@ -43,8 +43,8 @@ class Net(NamedTuple):
 class Network:
     """A network as the kernels take it. Its weights are copied, with a row for each input."""
 
-    def __init__(self, x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None, rows: int) -> None:
-        numbers = layout.tolist()
+    def __init__(self, x: Tensor, wiring: Tensor, params: Tensor, biases: Tensor | None, rows: int) -> None:
+        numbers = wiring.tolist()
         elements = shape_of(x)[1]
         check_network(numbers, elements or numbers[1], params, biases, (1, rows))
         kind, dim, count, *rest = numbers
@@ -84,9 +84,9 @@ class Network:
         """Makes each row of biases one of a step, not of a sample."""
         self.of_sample, self.of_step = 0, self.of_sample
 
-    def arguments(self, tiling: Layout) -> dict[str, Any]:
+    def arguments(self, layout: Layout) -> dict[str, Any]:
         return {
-            "rooms": self.params.new_empty(tiling.blocks * self.room),
+            "rooms": self.params.new_empty(layout.blocks * self.room),
             "room": self.room,
             "numbers": self.params,
             "columns": self.columns,
@@ -95,12 +95,12 @@ class Network:
             "NET": self.net,
             "LAYERS": tuple(self.layers),
             "T": tl.float64 if self.params.dtype == torch.float64 else tl.float32,
-            **tiling.arguments,
+            **layout.arguments,
             "num_warps": 4,
         }
 
 
-def _tiling(out: Tensor, *others: Tensor) -> Layout:
+def _layout(out: Tensor, *others: Tensor) -> Layout:
     return Layout(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
 
 
@@ -311,14 +311,14 @@ def network_score(args: NetworkScore) -> None:
         raise ValueError("network_score: a network that gives scores has no energy")
     if not x.numel():
         return
-    tiling = _tiling(x if args.score is None else args.score, x)
+    layout = _layout(x if args.score is None else args.score, x)
     with launch.on(x.device):
-        network_score_kernel[tiling.grid](
+        network_score_kernel[layout.grid](
             args.score,
             x,
             energy,
             COUNT=network.needed if energy is None else network.net.layers,
-            **network.arguments(tiling),
+            **network.arguments(layout),
         )
 
 
@@ -338,6 +338,8 @@ def _check(steps: ChainSteps, samples: int) -> None:
 @entry(NetworkChain)
 def network_chain(args: NetworkChain) -> None:
     x, steps = args.x, args.steps
+    if args.known is not None:
+        raise ValueError("network_chain: known elements are the CPU's kernel's")
     _check(steps, x.shape[0])
     if args.known is not None:
         raise ValueError("network_chain: known is the CPU's kernel's; take a loop of langevin_step")
@@ -349,7 +351,7 @@ def network_chain(args: NetworkChain) -> None:
         steps.diverged.fill_(-1)
     if not x.numel() or steps.n_steps == 0:
         return
-    tiling = _tiling(x)
+    layout = _layout(x)
     h_rows, h_sample, h_step = _strides(steps.step_size_rows, steps.step_size_per_step)
     t_rows, t_sample, t_step = _strides(steps.temperature_rows, steps.temperature_per_step)
     never = 2**62 if steps.n_steps >= 2**31 else 2**31 - 1
@@ -357,8 +359,8 @@ def network_chain(args: NetworkChain) -> None:
         bad = None
         if steps.diverged is not None:
             kind = torch.int64 if steps.n_steps >= 2**31 else torch.int32
-            bad = torch.empty(tiling.samples, dtype=kind, device=x.device)
-        network_chain_kernel[tiling.grid](
+            bad = torch.empty(layout.samples, dtype=kind, device=x.device)
+        network_chain_kernel[layout.grid](
             x,
             steps.states,
             bad,
@@ -381,7 +383,7 @@ def network_chain(args: NetworkChain) -> None:
             NEVER=never,
             CLAMP=steps.low is not None or steps.high is not None,
             COUNT=network.needed,
-            **network.arguments(tiling),
+            **network.arguments(layout),
         )
         if bad is not None and steps.diverged is not None:
             steps.diverged.copy_(torch.where(bad < steps.n_steps, bad, -1))
