@@ -341,8 +341,6 @@ def network_chain(args: NetworkChain) -> None:
     if args.known is not None:
         raise ValueError("network_chain: known elements are the CPU's kernel's")
     _check(steps, x.shape[0])
-    if args.known is not None:
-        raise ValueError("network_chain: known is the CPU's kernel's; take a loop of langevin_step")
     rows = steps.n_steps if args.biases_per_step else x.shape[0]
     network = Network(x, args.layout, args.params, args.biases, rows)
     if args.biases_per_step:

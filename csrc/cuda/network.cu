@@ -250,7 +250,6 @@ void network_chain(const args::NetworkChain& args) {
   const Call call("network_chain", x);
   if (args.known) fail(call.op, ": known elements are the CPU's kernel's");
   const ChainCall chain(call, x, given);
-  if (args.known) fail(call.op, ": known is the CPU's kernel's; on this device take a loop of langevin_step");
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);
     const auto net = device_network<T>(call.op, x, args.layout, args.params, args.biases, given.n_steps,
