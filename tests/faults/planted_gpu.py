@@ -137,11 +137,11 @@ PLANTED: Planted = {
             "interpreted_triton::test_dsm_loss",
         ),
     ],
+    "kernels/network.py": [
+        ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
+    ],
     "kernels/network_passes.py": [
         ("if L > 0 and LAYERS[", "if L > 2 and LAYERS[", "interpreted_networks"),
-    ],
-    "kernels/networks.py": [
-        ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
     ],
     "kernels/normal.py": [
         (
