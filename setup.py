@@ -51,7 +51,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
-# Only the project's own checks set it: users' compilers may know other warnings.
+# Only the project's own checks set PYEBM_WERROR: a user's compiler may know other warnings.
 STRICT = os.environ.get("PYEBM_WERROR") == "1"
 
 compile_args = [
@@ -172,9 +172,7 @@ def cuda_extensions() -> list[Extension]:
         define_macros=[STABLE_ABI],
         library_dirs=[*library_paths(), *re.findall(r'"-L([^"]+)"', dry.stderr + dry.stdout)],
         libraries=["torch_cpu", "c10", "cudart_static", "dl", "rt", "pthread"],
-        # libtorch.so has no symbol of its own, so a linker that goes by need would drop it. With it
-        # goes libtorch_cuda.so, which a CPU build of torch lacks, and the library would not load.
-        extra_link_args=["-Wl,--no-as-needed", "-ltorch", "-Wl,--exclude-libs,ALL"],
+        extra_link_args=["-Wl,--no-as-needed,-ltorch,--exclude-libs,ALL"],  # it brings libtorch_cuda.so
         py_limited_api=True,
     )
     extension.nvcc = [nvcc, *architecture_flags(nvcc)]

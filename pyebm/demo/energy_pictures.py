@@ -48,8 +48,8 @@ def page(
                 axes,
                 one,
                 high,
-                f"{objective}: {one.likelihoods[-1]:.2f} nats\n{one.seconds:.1f} s, eager"
-                f" {one.eager_seconds:.1f} s",
+                f"{objective}: log-likelihood {one.likelihoods[-1]:.2f}\n"
+                f"trained in {one.seconds:.1f} s (eager: {one.eager_seconds:.1f} s)",
             )
             _points(low, samples[name][objective], f"samples of {objective}")
         _curves(below[0], learnt)
@@ -70,7 +70,11 @@ def _curves(axes: Any, learnt: dict[str, Learnt]) -> None:
 def losses(path: Path, results: Results) -> None:
     """Draws each objective's losses in a plot of its own, since the losses of two objectives can't
     be compared: neither is a likelihood."""
-    figure = _figure(15.5, 3.6)
+    figure = _figure(15.5, 4.0)
+    figure.suptitle(
+        f"Each objective's own loss, while the noise on the data falls from 1 to {energies.SIGMA}:"
+        " none is a likelihood, and none need fall"
+    )
     for axes, objective in zip(figure.subplots(1, len(OBJECTIVES)), OBJECTIVES, strict=True):
         for name, learnt in results.items():
             raw = torch.tensor(learnt[objective].losses)
