@@ -144,7 +144,7 @@ PLANTED: Planted = {
     "kernels/network_passes.py": [
         ("if L > 0 and LAYERS[", "if L > 2 and LAYERS[", "interpreted_networks"),
     ],
-    "kernels/networks.py": [
+    "kernels/network.py": [
         ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
     ],
     "kernels/normal.py": [
