@@ -51,7 +51,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from torch.utils.cpp_extension import include_paths, library_paths
 
-# Only the project's own checks set it: users' compilers may know other warnings.
+# Only the project's own checks set PYEBM_WERROR: a user's compiler may know other warnings.
 STRICT = os.environ.get("PYEBM_WERROR") == "1"
 
 compile_args = [

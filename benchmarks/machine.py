@@ -77,7 +77,8 @@ def hold_to(level: str) -> None:
     if level not in HELD:  # the machine's best, which all choose by themselves
         return
     os.environ.update(HELD[level])
-    # The inductor would take up code that it made at another level.
+    # Each level has an inductor cache of its own, since the inductor takes up any code that it
+    # finds in its cache, at whatever level that was made.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{tempfile.gettempdir()}/pyebm-inductor-{level}"
     chosen = torch.backends.cpu.get_cpu_capability()
     if chosen.lower() != HELD[level]["ATEN_CPU_CAPABILITY"]:

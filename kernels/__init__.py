@@ -21,7 +21,7 @@ from .langevin import affine_step, langevin_step
 from .leapfrog import leapfrog
 from .losses import denoising_grad, denoising_loss, scale_
 from .metropolis import dual_averaging, metropolis
-from .networks import network_chain, network_score
+from .network import network_chain, network_score
 from .noise import normal_, uniform_
 from .perturb import perturb
 from .targets import target_energy, target_score

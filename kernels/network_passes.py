@@ -5,7 +5,7 @@ an energy the derivative with respect to x, of an energy each layer's slopes, an
 layer and the next. An output is one chain of fused multiply-adds, which starts from a number (a
 bias) and takes the inputs in their order, so its bits depend on nothing but the sample.
 
-A layer is a row of LAYER numbers in LAYERS (networks.py makes it).
+A layer is a row of LAYER numbers in LAYERS (network.py makes it).
 """
 
 import triton

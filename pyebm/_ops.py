@@ -76,12 +76,12 @@ _why_no_cpu = _load()
 _stands_in = _why_no_cpu is not None and str(_C) not in torch.ops.loaded_libraries
 
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
-_OPS_OF_CUDA = (
-    *("normal_", "uniform_", "perturb", "langevin_step", "affine_step", "target_score", "langevin_chain"),
-    *("denoising_loss", "denoising_grad", "scale_", "leapfrog"),
-    *("metropolis", "dual_averaging", "corrector_step", "target_energy"),
-    *("network_score", "network_chain"),
+# Every other op has a CUDA kernel too.
+_ON_THE_CPU_ALONE = (
+    *("network_hvp", "network_grad", "network_loss", "network_laplacian"),
+    *("metropolis_chain", "underdamped_chain", "predictor_corrector"),
 )
+_OPS_OF_CUDA = tuple(name for name in SCHEMAS if name not in _ON_THE_CPU_ALONE)
 _HOW_TO_BUILD_CUDA = (
     "build it with `PYEBM_CUDA=1 pip install -e . --no-build-isolation` in the source tree (needs nvcc of"
     " CUDA 12 or later)"
@@ -195,7 +195,7 @@ def _in_its_place() -> dict[str, Callable[..., None]]:
     return _reference()
 
 
-def _of(table: Callable[[], dict[str, Callable[..., None]]], name: str) -> Callable[..., None]:
+def _looked_up(table: Callable[[], dict[str, Callable[..., None]]], name: str) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         table()[name](*args, **kwargs)
 
@@ -205,10 +205,10 @@ def _of(table: Callable[[], dict[str, Callable[..., None]]], name: str) -> Calla
 _implementations = torch.library.Library("pyebm", "IMPL")
 for _name in SCHEMAS:
     if _stands_in:
-        _implementations.impl(_name, _of(_in_its_place, _name), "CPU")
+        _implementations.impl(_name, _looked_up(_in_its_place, _name), "CPU")
     # An op has one implementation per device; that of the compiled library comes first.
     if not implemented(f"pyebm::{_name}", "CUDA"):
-        _implementations.impl(_name, _of(_triton, _name), "CUDA")
+        _implementations.impl(_name, _looked_up(_triton, _name), "CUDA")
 
 
 def kernels(backend: str | None, x: Tensor) -> dict[str, Callable[..., None]]:

@@ -100,6 +100,9 @@ def test_what_does_not_fit_is_refused():
         SCORE(None, x, layout, params)
     with pytest.raises(ValueError, match="mask and score_clip are the CPU's"):
         CHAIN(x, layout, params, 2, 0.01, 1.0, NAME, score_clip=1.0)
+    known = {"known": torch.zeros_like(x), "marginals": torch.ones(2, 2).double()}
+    with pytest.raises(ValueError, match="known elements are the CPU's"):
+        CHAIN(x, layout, params, 2, 0.01, 1.0, NAME, **known)
     empty = torch.empty(0, 2)
     assert chain(net, empty, op=CHAIN).shape == scored(net, empty, op=SCORE)[0].shape == (0, 2)
 

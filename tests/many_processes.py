@@ -1,5 +1,5 @@
-"""Real processes for the tests of pyebm.distributed: forked from a server that has torch and pyebm,
-so that they start at once."""
+"""Real processes for the tests of several: forked from a server that has torch and pyebm, so that
+they start at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ import torch
 SECONDS = 60  # longer than any test's processes take
 
 
+def forks():
+    context = torch.multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pyebm", "torch.distributed.checkpoint"])
+    return context
+
+
 class Processes:
     """Runs ``function(*args)`` in as many processes as the world has, each with torchrun's
     variables."""
 
     def __init__(self, world, function, *args):
-        context = torch.multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pyebm", "torch.distributed.checkpoint"])
+        context = forks()
         self.queue = context.Queue()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

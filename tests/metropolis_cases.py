@@ -30,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch, fused: bool, sampler: Any, *args: Any, 
         return sampler(*args, **options)
 
 
-def both(
+def equals_the_ops(
     monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise, thin: int = 3
 ) -> Any:
     """Returns the kernel's Trajectory, after asserting that everything in it equals the ops'."""

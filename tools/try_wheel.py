@@ -29,9 +29,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 KEPT, PAGE = ROOT / "docs/results/wheels.json", ROOT / "docs/install.md"
 MARKED = re.compile(r"(<!-- wheels -->\n).*(<!-- end of wheels -->)", re.S)
-# Bits, autograd and torch.compile, in half a minute.
+# These tests cover bits, autograd and torch.compile in half a minute.
 TESTS = ("noise/test_noise_values.py", "ops/test_losses_autograd.py", "pytorch/test_compile_once.py")
-# The emulator of CUDA is compiled from the source tree, and the inductor compiles for minutes.
+# Left out: the emulator of CUDA needs the source tree, and the inductor compiles for minutes.
 CHOSEN = "not emulated and not inductor"
 NEEDED = ("numpy", "scipy", "pytest", "hypothesis")
 FACTS = """

@@ -1,7 +1,7 @@
 // The activations of networks and their derivatives, of a number or of each number of a vector.
 // Whoever includes this defines, for those types V: Element<V>, the type of their numbers; all<V>,
-// which puts a number everywhere; a b + c rounded once, fma; within, magnitude and with_sign_of; and
-// power_of_two. All that have a fused multiply-add get the same bits.
+// which puts a number everywhere; a b + c rounded once, fma; within, magnitude and with_sign_of;
+// and power_of_two. All that have a fused multiply-add get the same bits.
 #pragma once
 
 #include "functions.h"

@@ -1,5 +1,5 @@
-// The shape of a network, read from an op's layout (pyebm/_records/networks.py) and checked, and the
-// place of each of its numbers in params.
+// The shape of a network, read from an op's layout (pyebm/_records/networks.py) and checked, and
+// the place of each of its numbers in params.
 #pragma once
 
 #include <cstdint>

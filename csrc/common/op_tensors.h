@@ -36,8 +36,9 @@ class OpTensors {
 
   const Operand& x() const { return operands_[0]; }
 
-  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device (with kOnHost,
-  // on the CPU), has the dtype, and has the memory that its sizes and strides promise.
+  // Notes a tensor after checking that the op may use it: it lies on the first tensor's device
+  // (with kOnHost, on the CPU), has the dtype, and has the memory that its sizes and strides
+  // promise.
   const Operand& look(const char* name, const Tensor& tensor, Dtype dtype, int flags) {
     if (count_ == kMostOperands) fail(op_, ": has too many tensors");
     Operand& it = operands_[count_++];

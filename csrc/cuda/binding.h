@@ -47,7 +47,7 @@ class Call {
   void launch(void (*kernel)(Parameters...), int64_t blocks, const Arguments&... arguments) const {
     launch_with(0, kernel, blocks, arguments...);
   }
-  // With so many bytes of PYEBM_DYNAMIC_SHARED.
+  // launch, with `shared` bytes of PYEBM_DYNAMIC_SHARED.
   template <class... Parameters, class... Arguments>
   void launch_with(int64_t shared, void (*kernel)(Parameters...), int64_t blocks,
                    const Arguments&... arguments) const {

@@ -7,7 +7,8 @@ namespace pyebm {
 namespace {
 
 // A thread takes its elements of a sample through all steps. data: the states, in place; kept:
-// where every `every`-th state goes as well; report: the first step that left each sample not finite.
+// where every `every`-th state goes as well; report: the first step that left each sample not
+// finite.
 template <class S, class Layout>
 __global__ void __launch_bounds__(kThreads, 4)  // up to 128 registers: left alone, ptxas spills in float64
     chain_kernel(S* data,                       // [samples, ...], in place

@@ -44,13 +44,13 @@ template <class T>
 struct Steps {
   int64_t count;
   T low, high;
-  const ChainRow<T>* by_step;  // [count], or null where steps don't differ or `both`
-  uint32_t both;               // 1: one coefficient goes by steps, the other by samples
+  const ChainRow<T>* by_step;   // [count], or null where steps don't differ or `by_step_and_sample`
+  uint32_t by_step_and_sample;  // 1: one coefficient goes by steps, the other by samples
   Schedule schedule;
 
   __device__ __forceinline__ void find(int64_t step, uint32_t sample, ChainRow<T>& row) const {
     if (by_step) row = by_step[step];
-    if (both) row = schedule.at<T>(step, sample);
+    if (by_step_and_sample) row = schedule.at<T>(step, sample);
   }
   template <class S>
   __device__ __forceinline__ T next(T x, T score, T z, const ChainRow<T>& row) const {
@@ -160,19 +160,19 @@ class ChainCall {
   void with_steps(Body body) const {
     constexpr double kNone = std::numeric_limits<double>::infinity();
     const int64_t n_steps = given_.n_steps;
-    const bool both = schedule_.per_step() && schedule_.per_sample();
+    const bool by_step_and_sample = schedule_.per_step() && schedule_.per_sample();
     Steps<T> steps{n_steps,
                    static_cast<T>(given_.low.value_or(-kNone)),
                    static_cast<T>(given_.high.value_or(kNone)),
                    nullptr,
-                   both,
+                   by_step_and_sample,
                    schedule_};
     RowTable<ChainRow<T>> table{};
     MaybeTensor memory;  // the table of coefficients, by steps or by samples
-    if (schedule_.per_step() && !both) {
+    if (schedule_.per_step() && !by_step_and_sample) {
       memory = workspace<ChainRow<T>>(x_, n_steps);
       steps.by_step = fill_rows<ChainRow<T>>(call_, MakeChainRow<T>{schedule_, true}, *memory, n_steps);
-    } else if (!both) {
+    } else if (!by_step_and_sample) {
       table = row_table<ChainRow<T>>(call_, x_, {schedule_.eta, schedule_.temperature},
                                      MakeChainRow<T>{schedule_, false}, memory);
     }

@@ -10,8 +10,9 @@ constexpr int kAcross = 16;             // threads that share a sample
 constexpr int kSide = 4;                // columns a thread
 constexpr int kTile = kAcross * kSide;  // components, rows of a matrix, or outputs of a layer, at once
 
-// a b + c, rounded once. Apart from normal.h's square root, only the dense targets and networks fuse:
-// those keep a bound, and need not have the same bits everywhere; these fuse everywhere.
+// a b + c, rounded once. Apart from normal.h's square root, only the dense targets and networks
+// fuse. The dense targets keep a bound, and need not have the same bits everywhere; the networks
+// have the same bits because they fuse on every backend.
 PYEBM_HD float fused(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);

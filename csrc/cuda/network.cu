@@ -10,7 +10,7 @@ constexpr int kNetworkBlocks = 2;     // on a multiprocessor: few, so that a thr
 constexpr int64_t kManyTiles = 128;   // from so many large tiles on, they fill a GPU
 constexpr int64_t kMostBlocks = 264;  // of those that have rooms in global memory
 
-// The tile's memory, and its weights.
+// The memory that a block works in, and the weights.
 template <class T>
 struct NetworkWork {
   T* rooms;          // global memory for all blocks' rooms, or null
@@ -53,7 +53,7 @@ __device__ __forceinline__ void load(const Tile& tile, const Numbers<T>& x, cons
   __syncthreads();
 }
 
-// Writes the numbers where x was.
+// Writes the tile's numbers in the place of x to `to`.
 template <class Tile, class T>
 __device__ __forceinline__ void store(const Tile& tile, const Numbers<T>& to, const Strided& layout,
                                       int64_t first, int count) {
@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(kThreads)
                      warps, to);
 }
 
-// A tile's energies, of which each warp makes some. Only their sums over |x|^2 have several threads.
+// Writes a tile's energies; each warp makes some of them. Several threads share only the sum |x|^2
+// of an energy.
 template <class Tile, class T>
 __device__ __forceinline__ void put_energies(const Tile& tile, const DeviceNetwork<T>& net, int64_t first,
                                              int count, const Numbers<T>& energy, bool is_double) {
@@ -247,6 +248,7 @@ void network_chain(const args::NetworkChain& args) {
   const Tensor& x = args.x;
   const args::ChainSteps& given = args.steps;
   const Call call("network_chain", x);
+  if (args.known) fail(call.op, ": known elements are the CPU's kernel's");
   const ChainCall chain(call, x, given);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);

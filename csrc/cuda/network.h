@@ -1,9 +1,9 @@
 // A network as its GPU kernels take it: the layers, and where their numbers lie.
 //
-// A block takes 16 or 32 samples. For each it needs a room: x, the derivative with respect to x, two
-// rows for the outputs of one layer and the next, and a row for the slopes of each layer. The weights
-// are copied row by row, a row for each output; where a block can't hold them in its shared memory,
-// they are copied to global memory, and a second time with a row for each input.
+// A block takes 16 or 32 samples. For each it needs a room: x, the derivative with respect to x,
+// two rows for the outputs of one layer and the next, and a row for the slopes of each layer. The
+// weights are copied row by row, a row for each output; where a block can't hold them in its shared
+// memory, they are copied to global memory, and a second time with a row for each input.
 #pragma once
 
 #include "../common/network_shape.h"

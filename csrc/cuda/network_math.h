@@ -1,8 +1,8 @@
 // The activations of networks, and the products of a tile of samples with a layer's weights.
 //
 // An output is one chain of fused multiply-adds, which starts from a number (a bias) and takes the
-// inputs in their order, as on the CPU (csrc/cpu/simd/network_lanes.h). So its bits depend on nothing
-// but the sample.
+// inputs in their order, as on the CPU (csrc/cpu/simd/network_lanes.h). So its bits depend on
+// nothing but the sample.
 #pragma once
 
 #include "../common/langevin.h"

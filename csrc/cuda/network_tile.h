@@ -12,8 +12,8 @@ namespace pyebm {
 // What a block has in its shared memory. The rest lies in global memory, and in the caches.
 constexpr int kHoldsNone = 0, kHoldsValues = 1, kHoldsAll = 2;
 
-// Copies the weights of every warps'th output, from number `warp` on, to `to`; with kBoth, in both
-// orders.
+// Copies a warp's share of the weights to `to`: those of the outputs warp, warp + warps, ...; with
+// kBoth, in both orders.
 template <bool kBoth, class T>
 __device__ __forceinline__ void copy_weights(const DeviceNetwork<T>& net, int warp, int warps, T* to) {
 #pragma unroll 1
@@ -39,8 +39,8 @@ class NetworkTile {
  public:
   static constexpr int kHeld = kOwnHeld, kRows = kOwnRows, kSamples = kThreads / kAcross * kRows;
 
-  // rooms: of kSamples samples. weights: as copy_weights leaves them, in both orders unless the block
-  // holds them.
+  // rooms: of kSamples samples. weights: as copy_weights leaves them, in both orders unless the
+  // block holds them.
   __device__ __forceinline__ NetworkTile(const DeviceNetwork<T>& network, T* rooms, const T* weights)
       : net_(network),
         rooms_(rooms),
@@ -53,8 +53,8 @@ class NetworkTile {
   __device__ __forceinline__ T* x(int row) const { return rooms_ + row * x_pitch_; }
   __device__ __forceinline__ T output(int row) const { return values(net_.count - 1)[row * net_.wide]; }
 
-  // Calls body(row, element) for all elements of the tile's samples; each_group, body(row, group) for
-  // all groups of four.
+  // Calls body(row, element) for all elements of the tile's samples; each_group, body(row, group)
+  // for all groups of four.
   template <class Body>
   __device__ __forceinline__ void each_element(Body body) const {
     each(net_.elements, body);
@@ -90,7 +90,8 @@ class NetworkTile {
     for (int k = 0; k < 4; ++k) out[k] = fused(-2 * quadratic_, at[k], out[k]);
   }
 
-  // Goes forward through the first `layers` layers. first: the tile's first sample of all `samples`.
+  // Goes forward through the first `layers` layers. first: the tile's first sample of all
+  // `samples`.
   __device__ __forceinline__ void forward(int layers, int64_t step, int64_t first, int64_t samples) const {
 #pragma unroll 1
     for (int l = 0; l < layers; ++l) {
@@ -118,7 +119,8 @@ class NetworkTile {
     }
   }
 
-  // Goes back to x, after a pass forward through the first `layers` layers: all, or all but the last.
+  // Goes back to x, after a pass forward through the first `layers` layers: all, or all but the
+  // last.
   __device__ __forceinline__ void backward(int layers) const {
     const int last = net_.count - 1;
     if (threadIdx.x < kSamples) {  // the derivative of the energy with respect to itself
@@ -188,8 +190,8 @@ class NetworkTile {
 
   static constexpr bool kByRows = kHeld == kHoldsAll;
 
-  // A sample's room: x, the derivative with respect to x, the layers' slopes; at the end, two rows of
-  // values. Each lies beside that of the tile's other samples.
+  // A sample's room: x, the derivative with respect to x, the layers' slopes; at the end, two rows
+  // of values. Each lies beside that of the tile's other samples.
   __device__ __forceinline__ T* to_x(int row) const { return rooms_ + (kSamples + row) * x_pitch_; }
   __device__ __forceinline__ T* slopes(int l) const { return rooms_ + kSamples * net_.layers[l].slopes; }
   __device__ __forceinline__ T* values(int l) const {
@@ -202,7 +204,7 @@ class NetworkTile {
     for (int r = 0; r < kRows; ++r) body(r, first_row_ + r);
   }
 
-  // The thread's c'th output of a tile; and the last output in place of one that does not exist.
+  // The thread's c-th output of a tile; and the last output in place of one that does not exist.
   __device__ __forceinline__ int place(int tile, int c) const {
     return tile + (kByRows ? column_ + kAcross * c : kSide * column_ + c);
   }

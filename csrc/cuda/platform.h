@@ -45,8 +45,8 @@ inline int64_t most_shared(int32_t device) {
   return kPlainShared;
 }
 
-// `shared`: bytes of PYEBM_DYNAMIC_SHARED. Errors come from the launch itself, never from cudaGetLastError
-// alone, which may hold the error of another library's call.
+// `shared`: bytes of PYEBM_DYNAMIC_SHARED. Errors come from the launch itself, never from
+// cudaGetLastError alone, which may hold the error of another library's call.
 template <class... Parameters>
 void launch(const char* op, void (*kernel)(Parameters...), int64_t blocks, int64_t shared, Stream stream,
             Parameters... arguments) {

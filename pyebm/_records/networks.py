@@ -16,7 +16,7 @@ class NetworkScore(NamedTuple):
     params holds for each layer W, row by row, b, and the activation's parameter (else 0); the last
     number is q, since q |x|^2 is added to the energy. A residual layer is h + act(W h + b); with a
     skip W has columns for [h; x]. biases, (1 or B, all outputs), replace all b. energy is written
-    for an energy only, and is cheaper without the score. It is a kernel on the CPU."""
+    for an energy only, and is cheaper without the score."""
 
     score: Annotated[Tensor | None, LIKE, Written]
     x: Annotated[Tensor, SAMPLES, Apart]

@@ -76,11 +76,11 @@ def energy_and_score_of(
     kernel, index, params = kernels["target_energy"], numbers.which, numbers.params
     constant = fn._constant(math.prod(run.x.shape[1:]))
 
-    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_score(x: Tensor) -> tuple[Tensor, Tensor]:
         kernel(energy, score, x, index, params, constant)
         return energy, score
 
-    return both
+    return energy_and_score
 
 
 class Potential:
@@ -107,9 +107,9 @@ class Potential:
         self.score_fn = score_fn
 
     def score(self, x: Tensor) -> Tensor:
-        return self.both(x)[1] if self.score_fn is None else self.score_fn(x)
+        return self.energy_and_score(x)[1] if self.score_fn is None else self.score_fn(x)
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(energy (B,), score), good until the next call."""
         if self.kernel is not None:
             return self.kernel(x)

@@ -48,8 +48,15 @@ class Metropolis(Chained):
         self.eta: Number = self.sizes.constant if self.adapted is None else (NAN, self.adapted.mine)
         self.mass = mass_of(run, sampler)
         self.proposal = torch.empty_like(run.x)
-        energy, score = self.both(run.x)
-        self.energy, self.score = energy.double().clone(), score.clone()
+        self.fused = self._fits_a_chain()
+        learns = self.adapted is not None and (self.adapted.together or bool(self.mass and self.mass.edges))
+        if self.fused and self.adapted is not None and learns:
+            self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
+        self.keeps = self.fused and not self.by_step
+        energy, score = self.energy_and_score(run.x)
+        if not self.keeps:  # steps by several ops write to the same two tensors again
+            energy, score = energy.double().clone(), score.clone()
+        self.energy, self.score = energy, score
         batch = run.x.shape[0]
         self.accepted = torch.zeros(batch, dtype=torch.int64, device=run.x.device)
         self.log_alpha = run.rows(0.0)
@@ -61,7 +68,7 @@ class Metropolis(Chained):
         general = general or not (run.x.is_contiguous() and self.score.is_contiguous())
         ops = _composed.around(self.kernels) if general else self.kernels
         self.test = ops["metropolis"]
-        self.held = (
+        self.chains = (
             run.x,
             self.score,
             self.energy,
@@ -72,10 +79,8 @@ class Metropolis(Chained):
         )
         warn_of_starts(run, self.energy)
         self.reports: tuple[int, int, Tensor] | None = None
-        self.fused = self._fits_a_chain()
         if self.fused:
             self._prepare_chain(sampler)
-        self.keeps = self.fused and not self.by_step
 
     def _fits_a_chain(self) -> bool:
         """Whether the op ``metropolis_chain`` can take the steps."""
@@ -93,10 +98,7 @@ class Metropolis(Chained):
         self.name_noise()
         numbers = run.target(target)
         self.params, constant = numbers.params, target._constant(math.prod(run.x.shape[1:]))
-        self.head = (*self.held[:-1], *numbers.density, constant)
-        learns_mass = self.mass is not None and bool(self.mass.edges)
-        if self.adapted is not None and (self.adapted.together or learns_mass):
-            self.by_step = max(self.adapted.warmup - self.adapted.begun, 0)
+        self.head = (*self.chains[:-1], *numbers.density, constant)
 
     def at_once(self) -> int:
         if not self.fused:
@@ -134,9 +136,9 @@ class Metropolis(Chained):
     def twice_temperature(self) -> Number:
         return 2.0 * self.temperature, None if self.temperature_rows is None else 2.0 * self.temperature_rows
 
-    def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy and score; the score is 0 where the mask keeps x."""
-        energy, score = self.potential.both(x)
+        energy, score = self.potential.energy_and_score(x)
         score = self.masked(self.fits(score, at=x))
         return energy, score if self.mass is None else self.mass.root * score
 
@@ -158,14 +160,14 @@ class Metropolis(Chained):
         if energy.dtype not in (torch.float32, torch.float64):
             energy = energy.double()
         temperature = self.temperature if self.temperature_rows is None else self.temperature_rows
-        head = (*self.held, score.contiguous(), energy, step[0], scale[0], temperature, name)
+        head = (*self.chains, score.contiguous(), energy, step[0], scale[0], temperature, name)
         _ops.call(self.test, head, (*(momenta or _NONE), step[1], scale[1], *self.named))
         if self.adapted is None:
             return
         self.adapted.learn(self.log_alpha, k)
         if self.mass is not None and k is not None and self.mass.learn(self.x, self.adapted.count(k)):
             self.adapted.restart(k)
-            self.score.copy_(self.both(self.x)[1])
+            self.score.copy_(self.energy_and_score(self.x)[1])
 
     def info(self, k: int) -> dict[str, Any]:
         return _info(self.energy, self.log_alpha, self.accept, self._size(k))

@@ -59,7 +59,7 @@ class Plain:
     arguments: type[Any]
 
     @classmethod
-    def of(
+    def for_run(
         cls: type[_Plain], run: Run, backend: str | None, tail: tuple[Any, ...], stream: int = 0
     ) -> _Plain | None:
         """The plain step for a run. None if the op is needed: for other backends, devices and

@@ -62,6 +62,7 @@ class Run:
         # Whether the host may read numbers without a wait: they are not on another device, nor
         # traced.
         self.may_look = type(self.x) is Tensor and checkable(self.x)
+        self._read: tuple[Target, Numbers] | None = None
         self.work = torch.promote_types(self.x.dtype, torch.float32)  # the dtype of a step's arithmetic
 
     @property
@@ -113,7 +114,10 @@ class Run:
         return made
 
     def target(self, target: Target) -> Numbers:
-        return self.plain(target._numbers_for(self.call, self.x))
+        """The target's numbers, which are read once a run."""
+        if self._read is None or self._read[0] is not target:
+            self._read = target, self.plain(target._numbers_for(self.call, self.x))
+        return self._read[1]
 
     def plain(self, numbers: Numbers) -> Numbers:
         biases = None if numbers.biases is None else self.numbers("the target's condition", numbers.biases)

@@ -157,7 +157,7 @@ class _Steps(Body):
         self.tail = options.tail(run, None, t_rows)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 if self.known is None else 2
-        self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
+        self.plain = None if run.graph else PlainStep.for_run(run, options.backend, self.tail)
         self.takes_names = self.plain is None or self.known is not None
         # The present level ends before the step ``ends``. If the temperature changes, each step is
         # a level of its own.

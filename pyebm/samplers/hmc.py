@@ -139,7 +139,7 @@ class _Steps(Metropolis):
             if mass is not None:
                 score = mass.root * (mass.root * score)
             _ops.call(self.leapfrog, (q, p, eps[0], score), (None, begun if i == 1 else None, eps[1]))
-        energy, score = self.both(q)
+        energy, score = self.energy_and_score(q)
         last = fresh if self.n_leapfrog == 1 else p if mass is None else mass.divided(p)
         self.decide(energy, score, half, self.twice_temperature(), names[1], k, fresh, last)
 

@@ -117,7 +117,7 @@ class _Steps(Body):
         if self.varies and run.graph:
             one = run.rows(1.0)
             self.rest = options.tail(run, one)[1:]
-        self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
+        self.plain = None if run.graph else PlainStep.for_run(run, options.backend, self.tail)
         if self.plain is not None:
             self.takes_names = False
             self._set_plain()

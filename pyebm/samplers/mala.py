@@ -131,7 +131,7 @@ class _Steps(Metropolis):
         tail = (self.eta[1], self.temperature_rows, *self.rest) if self.varies else self.tail
         if self.mass is None:
             propose(y, x, self.score, self.eta[0], self.temperature, names[0], *tail)
-            energy, score = self.both(y)
+            energy, score = self.energy_and_score(y)
             # log q(x|y) - log q(y|x) = (|y - x - eta s(x)|^2 - |x - y - eta s(y)|^2) / (4 eta T),
             # both squares from the rounded x and y.
             self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k)
@@ -140,6 +140,6 @@ class _Steps(Metropolis):
         # (|d - eta root s(x)|^2 - |d + eta root s(y)|^2) / (4 eta T) for d = (y - x) / root.
         propose(self.move, self.still, self.score, self.eta[0], self.temperature, names[0], *tail)
         torch.add(x, self.mass.root * self.move, out=y)
-        energy, score = self.both(y)
+        energy, score = self.energy_and_score(y)
         moved = self.mass.divided(y - x)
         self.decide(energy, score, self.eta, self.fixed or self._scale(), names[1], k, moved, moved)

@@ -200,7 +200,7 @@ class _Steps(Body):
         self.corrector_tail = (mask, low, high, *named)
         self.known = None if sampler.known is None else Known(run, sampler.known, options)
         self.streams = 1 + self.correctors + (0 if self.known is None else self.correctors + 1)
-        self.plain = None if run.graph else PlainStep.of(run, options.backend, self.tail)
+        self.plain = None if run.graph else PlainStep.for_run(run, options.backend, self.tail)
         self.plain_correctors: list[PlainCorrector] = []
         if self.plain is not None:
             self.takes_names = False

@@ -29,6 +29,19 @@ PLANTED: Planted = {
     "csrc/cpu/loops/metropolis.h": [
         ("rows.sizes[i] = m < warmup", "rows.sizes[i] = m <= warmup", "ops/test_metropolis_ops"),
     ],
+    "csrc/cpu/loops/metropolis_steps.h": [
+        ("tests_(given.noise.on_stream(1))", "tests_(given.noise)", "ops/test_metropolis_chain"),
+        (
+            "for (int64_t i = 1; i < n_leapfrog_; ++i)",
+            "for (int64_t i = 0; i < n_leapfrog_; ++i)",
+            "ops/test_metropolis_chain",
+        ),
+        ("mask[i] ? score[i] : T(0)", "score[i]", "samplers/test_metropolis_options"),
+        ("slopes_.root ? 2 : 0", "slopes_.root ? 1 : 0", "samplers/test_metropolis_options"),
+    ],
+    "csrc/cpu/loops/metropolis_test.h": [
+        ("done + k < warmup", "done + k <= warmup", "samplers/test_metropolis_options"),
+    ],
     "csrc/cpu/loops/parallel.h": [
         ("body(at, end);", "body(at, std::max(at, end - 1));", "ops/test_threads"),
     ],
@@ -56,17 +69,6 @@ PLANTED: Planted = {
     "csrc/cpu/ops/losses.cpp": [
         ("std::fill(losses + some, std::end(losses), 0.0);", "", "ops/test_losses"),
     ],
-    "csrc/cpu/ops/metropolis_chain.cpp": [
-        ("tests_(given.noise.on_stream(1))", "tests_(given.noise)", "ops/test_metropolis_chain"),
-        (
-            "for (int64_t i = 1; i < n_leapfrog_; ++i)",
-            "for (int64_t i = 0; i < n_leapfrog_; ++i)",
-            "ops/test_metropolis_chain",
-        ),
-        ("done + k < warmup", "done + k <= warmup", "samplers/test_metropolis_options"),
-        ("mask[i] ? score[i] : T(0)", "score[i]", "samplers/test_metropolis_options"),
-        ("slopes_.root ? 2 : 0", "slopes_.root ? 1 : 0", "samplers/test_metropolis_options"),
-    ],
     "csrc/cpu/ops/network.cpp": [
         (
             "double* of_block = energy ? energies.data() + block.sample",
@@ -78,7 +80,7 @@ PLANTED: Planted = {
         (
             "grad_biases_ + sample * task.biases",
             "grad_biases_",
-            "ops/test_network_gradient training/test_learned_gradients",
+            "ops/test_network_loss training/test_learned_gradients",
         ),
         ("weights.per_sample() ? sample + r : 0", "0", "ops/test_network_loss"),
     ],
@@ -106,13 +108,13 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cpu/ops/underdamped_chain.cpp": [
-        ("(per_step ? k * kCount : 0)", "0", "samplers/test_one_launch"),
+        ("(per_step ? k * kCount : 0)", "(per_step ? 0 : 0)", "samplers/test_one_launch"),
         ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
     ],
     "csrc/cpu/simd/chunk_kernels.h": [
         ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_narrow"),
     ],
-    "csrc/cpu/simd/network_activations.h": [
+    "csrc/common/activations.h": [
         (
             "third = u > 0 ? -lean : lean;",
             "third = lean;",

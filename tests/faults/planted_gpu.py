@@ -40,6 +40,16 @@ PLANTED: Planted = {
             "targets/test_mixture gpuless/test_dense_cuda",
         ),
     ],
+    "csrc/cuda/network_math.h": [
+        (
+            "for (int i = whole; i < inputs; ++i, w += pitch) {",
+            "for (int i = whole; i < inputs; ++i) {",
+            "gpuless/test_network_cuda",
+        ),
+    ],
+    "csrc/cuda/network_tile.h": [
+        ("if (layer.skip && l) {", "if (layer.skip && l > 2) {", "gpuless/test_network_cuda"),
+    ],
     "csrc/cuda/perturb.cu": [
         (
             "static_cast<T>(alpha.at(b)), static_cast<T>(sigma.at(b))",
@@ -126,6 +136,12 @@ PLANTED: Planted = {
             "write(grad, at, sizes, strides[3], TILE, r)",
             "interpreted_triton::test_dsm_loss",
         ),
+    ],
+    "kernels/network_passes.py": [
+        ("if L > 0 and LAYERS[", "if L > 2 and LAYERS[", "interpreted_networks"),
+    ],
+    "kernels/networks.py": [
+        ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
     ],
     "kernels/normal.py": [
         (

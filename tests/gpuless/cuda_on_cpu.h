@@ -11,9 +11,10 @@
 #include "scheduler.h"
 
 namespace cuda_on_cpu {
-// The recorder, where set, gets every launch in place of the emulator: kernel, blocks, threads, bytes
-// of dynamic shared memory, and the number, addresses and sizes of the arguments. It also gets every
-// workspace: the address in place of the kernel, the bytes in place of the blocks, and no threads.
+// The recorder, where set, gets every launch in place of the emulator: kernel, blocks, threads,
+// bytes of dynamic shared memory, and the number, addresses and sizes of the arguments. It also
+// gets every workspace: the address in place of the kernel, the bytes in place of the blocks, and
+// no threads.
 using Recorder = void (*)(const void*, int64_t, int64_t, int64_t, int64_t, const void* const*, const size_t*);
 inline Recorder recorder = nullptr;
 inline void allocated(const void* memory, int64_t bytes) {

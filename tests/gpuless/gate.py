@@ -31,6 +31,7 @@ from gate_cases import (
     samples_of,
 )
 from measure import UNTILED, Cost, amd, nvidia
+from network_cases import network
 from table import write_table
 from target_cases import COUPLED, KINDS, make
 
@@ -72,6 +73,17 @@ def _dense(kind: str, components: int, size: int) -> None:
     pyebm.kernels.OPS["langevin_chain"](x, *numbers, 1, 0.1, 1.0, noise_name())
 
 
+# A chain on an energy of (dimensions, hidden layers), compiled for sm_90 alone, since that takes as
+# long as several other kernels. (For gfx942, 7 scalar registers would go to vector registers.)
+NETWORK = (2, (128, 128))
+
+
+def _network() -> None:
+    dim, widths = NETWORK
+    layout, params = network("energy", dim, widths).packed()
+    pyebm.kernels.OPS["network_chain"](torch.empty(SAMPLES, dim), layout, params, 100, 0.1, 1.0, noise_name())
+
+
 def measured(target: str) -> dict[str, dict[str, object]]:
     """{"case/kernel/dtype/size": Cost as a dict} for a target."""
     import pyebm.kernels
@@ -103,6 +115,11 @@ def measured(target: str) -> dict[str, dict[str, object]]:
                 _dense(kind, components, size)
             for launch in launches:
                 costs[f"dense, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
+    if target == "sm_90":
+        with compiling(target) as launches:
+            _network()
+        for launch in launches:
+            costs[f"network/{launch.name}/float32/{NETWORK[0]}"] = asdict(nvidia(launch, counted=False))
     return costs
 
 

@@ -280,8 +280,8 @@ def execute(threads: Threads, op: list[str], operands: list[str], mask: np.ndarr
     elif name == "fma" and bits == 64:
         result = _fused_double(value(1), value(2), value(3))
     elif name == "rsqrt" and op[1:] == ["approx", "ftz", "f32"]:
-        # Any result within the error that PTX states, 2^-22.9, would do; here the error is random,
-        # another one for each thread.
+        # PTX states an error of at most 2^-22.9 for rsqrt.approx, and a device may have any result
+        # within it: here the error is random, another one for each thread.
         spread = 1 + np.exp2(-22.9) * np.random.default_rng(len(operands[0])).uniform(-1, 1, threads.count)
         result = (spread / np.sqrt(value(1).astype(np.float64))).astype(np.float32)
     elif name in _ARITHMETIC:

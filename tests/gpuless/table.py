@@ -54,7 +54,7 @@ def _costs(costs: dict[str, Cost]) -> str:
     text = _row(list(head)) + _row(["---"] * len(head))
     for key, cost in costs.items():
         case, kernel, dtype, size = key.split("/")
-        if case.startswith(("chain", "dense")):
+        if case.startswith(("chain", "dense", "network")):
             continue
         tiled = kernel not in UNTILED
         modelled = tiled and size in ("3072", "3000")
@@ -158,6 +158,21 @@ def _dense(costs: dict[str, Cost]) -> str:
     return text
 
 
+NETWORKS = """### Networks
+
+All steps of 16 samples are one program's, whose weights and activations are in memory and in its
+caches. For an energy of two dimensions with two hidden layers of 128, float32, sm_90: {registers}
+registers, {shared} bytes of shared memory, {local} of local memory. The loop over a layer's inputs
+loads as many numbers as it multiplies: the CUDA kernel, where it is built, is the faster one.
+
+"""
+
+
+def _networks(costs: dict[str, Cost]) -> str:
+    (cost,) = (cost for key, cost in costs.items() if key.startswith("network/"))
+    return NETWORKS.format(registers=cost.registers, shared=cost.shared, local=cost.local)
+
+
 def _targets(costs: dict[str, dict[str, Cost]]) -> str:
     head = ["target", "kernels compiled", "most registers", "most shared", "local memory", "spills"]
     text = _row(list(head)) + _row(["---"] * len(head))
@@ -184,6 +199,7 @@ def write_table(costs: dict[str, dict[str, Cost]]) -> None:
             CHAINS,
             _chains(costs["sm_90"]),
             DENSE + _dense(costs["sm_90"]),
+            _networks(costs["sm_90"])[:-1],
             "All targets (for AMD, registers are VGPRs):\n",
             _targets(costs),
             END,

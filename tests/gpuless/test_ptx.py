@@ -44,7 +44,7 @@ def target(request):
 
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-# 2176 elements are so many groups of four that a tile's rows are full, and its last tile is not.
+# A sample of 2176 elements has full tiles, and a last tile that is cut.
 SHAPES = [(3, 2176), (3, 72), (130, 2), (5, 17)]
 
 

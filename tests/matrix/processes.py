@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import many_processes
 import torch
 import torch.distributed as dist
 from adapter_calls import RUNNABLE
@@ -111,7 +112,7 @@ def rank(rank: int, path: str, queue: Any) -> None:
 
 @functools.cache
 def found_by_two() -> dict[tuple[str, str], Failure | None]:
-    context = torch.multiprocessing.get_context("spawn")
+    context = many_processes.forks()
     queue = context.Queue()
     found: dict[tuple[str, str], Failure | None] = {}
     with tempfile.TemporaryDirectory() as folder:

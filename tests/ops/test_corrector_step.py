@@ -169,7 +169,7 @@ class TestSampler:
         """Runs without the dispatcher, then by the op, then by the ops that it replaces."""
         yield run()
         with monkeypatch.context() as patch:
-            patch.setattr(PlainStep, "of", lambda *_: None)
+            patch.setattr(PlainStep, "for_run", lambda *_: None)
             yield run()
             patch.setitem(OPS, "corrector_step", COMPOSED)
             yield run()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, levels, normal
-from metropolis_cases import NAMED, SAMPLERS, both
+from metropolis_cases import NAMED, SAMPLERS, equals_the_ops
 from target_cases import KINDS, make
 
 import pyebm
@@ -20,7 +20,7 @@ WITH_ENERGY = [kind for kind in KINDS if kind in _composed.ENERGIES]
 @pytest.mark.parametrize("kind", WITH_ENERGY)
 def test_every_target(kind, of, monkeypatch):
     target = make(kind, 6)
-    ours = both(monkeypatch, SAMPLERS[of](target, 0.02), 0.5 * normal(37, 6), 7, NAMED)
+    ours = equals_the_ops(monkeypatch, SAMPLERS[of](target, 0.02), 0.5 * normal(37, 6), 7, NAMED)
     assert 0 < ours.info["acceptance"].mean() <= 1
 
 
@@ -30,7 +30,7 @@ def test_every_target(kind, of, monkeypatch):
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_shapes_and_dtypes(of, shape, dtype, monkeypatch):
     x0 = (0.5 * normal(*shape)).to(dtype)
-    both(monkeypatch, SAMPLERS[of](make("double_well", 6), 0.05), x0, 4, NAMED, thin=2)
+    equals_the_ops(monkeypatch, SAMPLERS[of](make("double_well", 6), 0.05), x0, 4, NAMED, thin=2)
 
 
 @pytest.mark.parametrize("of", SAMPLERS)
@@ -38,8 +38,8 @@ def test_shapes_and_dtypes(of, shape, dtype, monkeypatch):
 def test_a_step_size_for_each_chain(of, rows, monkeypatch):
     sampler = SAMPLERS[of](make("gaussian", 3), 0.1 * levels(301, dtype=rows), temperature=1.7)
     ids = torch.arange(301).flip(0)
-    both(monkeypatch, sampler, normal(301, 3), 5, Noise(ids + 5, sample_ids=ids))
-    both(monkeypatch, sampler, normal(301, 3).bfloat16(), 5, NAMED)
+    equals_the_ops(monkeypatch, sampler, normal(301, 3), 5, Noise(ids + 5, sample_ids=ids))
+    equals_the_ops(monkeypatch, sampler, normal(301, 3).bfloat16(), 5, NAMED)
 
 
 @pytest.mark.parametrize("of", SAMPLERS)
@@ -76,7 +76,7 @@ def test_proposals_without_an_energy_are_never_taken(of, start, monkeypatch):
     """Such a proposal's energy is -infinity or NaN."""
     target = pyebm.targets.Polynomial([0.0, 0.0, 0.0, -1e30, 1e-30])
     with pytest.warns(RuntimeWarning):
-        ours = both(monkeypatch, SAMPLERS[of](target, 1e3), torch.full((50, 2), start), 4, NAMED)
+        ours = equals_the_ops(monkeypatch, SAMPLERS[of](target, 1e3), torch.full((50, 2), start), 4, NAMED)
     assert not ours.info["acceptance"].any()
 
 

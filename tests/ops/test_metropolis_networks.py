@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import assert_equal, normal
 from learned_cases import mlp, wired
-from metropolis_cases import NAMED, SAMPLERS, both
+from metropolis_cases import NAMED, SAMPLERS, equals_the_ops
 
 from pyebm import Noise, _ops, reference
 from pyebm.samplers import State
@@ -17,7 +17,7 @@ from pyebm.targets import MLPEnergy
 @pytest.mark.usefixtures("simd", "threads")
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_every_level(of, monkeypatch):
-    ours = both(monkeypatch, SAMPLERS[of](MLPEnergy(mlp(3, 1), 0.5), 0.3), normal(101, 3), 7, NAMED)
+    ours = equals_the_ops(monkeypatch, SAMPLERS[of](MLPEnergy(mlp(3, 1), 0.5), 0.3), normal(101, 3), 7, NAMED)
     assert 0.1 < ours.info["acceptance"].mean() < 1
 
 
@@ -27,7 +27,7 @@ def test_every_level(of, monkeypatch):
 def test_shapes_and_dtypes(of, shape, dtype, monkeypatch):
     dim = normal(*shape)[0].numel()
     target = MLPEnergy(wired(dim, 1, torch.float64 if dtype == torch.float64 else torch.float32), 0.2)
-    both(monkeypatch, SAMPLERS[of](target, 0.05), normal(*shape).to(dtype), 4, NAMED, thin=2)
+    equals_the_ops(monkeypatch, SAMPLERS[of](target, 0.05), normal(*shape).to(dtype), 4, NAMED, thin=2)
 
 
 @pytest.mark.parametrize("of", SAMPLERS)
@@ -35,7 +35,7 @@ def test_conditions_and_step_sizes_of_each_chain(of, monkeypatch):
     target = MLPEnergy(mlp(4, 1), 0.5, condition=1).given(torch.linspace(-2, 2, 40))
     sampler = SAMPLERS[of](target, torch.linspace(0.05, 0.4, 40), temperature=1.7)
     ids = torch.arange(40).flip(0)
-    both(monkeypatch, sampler, normal(40, 3), 5, Noise(ids + 5, sample_ids=ids))
+    equals_the_ops(monkeypatch, sampler, normal(40, 3), 5, Noise(ids + 5, sample_ids=ids))
 
 
 @pytest.mark.parametrize("of", SAMPLERS)

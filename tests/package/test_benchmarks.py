@@ -26,7 +26,8 @@ for one in sorted(
     SMALLEST.setdefault((one.group, one.setting.variant), one)
 
 
-# Of its sides, torch.compile's takes as long as all other cases together.
+# The cases of network-loop are slow: their side of torch.compile takes as long as all other cases
+# together.
 CASES_TO_RUN = [
     pytest.param(case, id=case.name, marks=pytest.mark.slow if case.group == "network-loop" else ())
     for case in SMALLEST.values()

@@ -32,7 +32,7 @@ def reader(tmp_path, monkeypatch):
     importlib.import_module("matplotlib.pyplot").close("all")
 
 
-# The others train; `make notebooks` runs them all whenever .ci/run does.
+# These tutorials train, so they are slow here; .ci/run runs all tutorials by `make notebooks`.
 SLOW = ("digits", "energy", "diffusers")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# The bases of some adapters' classes. `make integrations` installs them all, and runs this file.
+# The packages that have the bases of adapters' classes. `make integrations` installs all of them,
+# and runs this file.
 PACKAGES = ("diffusers", "ebm", "k_diffusion", "torchebm")
 
 

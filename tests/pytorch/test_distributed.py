@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 
 import fresh
+import many_processes
 import pytest
 import torch
 import torch.distributed as dist
@@ -251,7 +252,7 @@ def work(rank, path, queue):
 @pytest.fixture(scope="module")
 def raised(tmp_path_factory):
     """Returns {check: what it raised}."""
-    context = torch.multiprocessing.get_context("spawn")
+    context = many_processes.forks()
     queue = context.Queue()
     path = tmp_path_factory.mktemp("gloo") / "store"
     processes = [context.Process(target=work, args=(rank, path, queue)) for rank in range(2)]

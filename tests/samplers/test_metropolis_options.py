@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import assert_equal, normal
 from learned_cases import mlp
-from metropolis_cases import NAMED, SAMPLERS, both
+from metropolis_cases import NAMED, SAMPLERS, equals_the_ops
 from target_cases import make
 
 from pyebm import Noise, _ops, reference
@@ -49,7 +49,7 @@ def test_options(name, of, monkeypatch):
     options = dict(OPTIONS[name])
     size = options.pop("step_size", 0.35)
     target = list(TARGETS.values())[(list(OPTIONS).index(name) + list(SAMPLERS).index(of)) % len(TARGETS)]
-    ours = both(monkeypatch, SAMPLERS[of](target, size, **options), X, 10, NAMED)
+    ours = equals_the_ops(monkeypatch, SAMPLERS[of](target, size, **options), X, 10, NAMED)
     assert ours.info["acceptance"].any()
     if "mask" in options:
         assert_equal(ours.x.where(MASK if options["mask"].dim() > 1 else MASK[0], X), ours.x)
@@ -63,15 +63,15 @@ def test_shapes_and_dtypes(of, shape, dtype, monkeypatch):
     x0 = (0.5 * normal(*shape)).to(dtype)
     options = {} if dtype == torch.bfloat16 else {"mass": normal(*shape[1:], seed=3).abs() + 0.5}
     sampler = SAMPLERS[of](make("double_well", 6), 0.02 * torch.ones(shape[0]), mask=x0 < 0.3, **options)
-    both(monkeypatch, sampler, x0, 4, Noise(torch.arange(shape[0]) + 5), thin=2)
+    equals_the_ops(monkeypatch, sampler, x0, 4, Noise(torch.arange(shape[0]) + 5), thin=2)
 
 
 @pytest.mark.parametrize("of", SAMPLERS)
 def test_large_networks_and_strides(of, monkeypatch):
     net = MLPEnergy(mlp(1030, 1), 0.5)
-    both(monkeypatch, SAMPLERS[of](net, 0.01), 0.3 * normal(20, 1030), 3, NAMED)
+    equals_the_ops(monkeypatch, SAMPLERS[of](net, 0.01), 0.3 * normal(20, 1030), 3, NAMED)
     x0 = normal(3, 2, 20).permute(2, 0, 1)  # not contiguous
-    both(monkeypatch, SAMPLERS[of](make("double_well", 6), 0.05, warmup=3), x0, 5, NAMED)
+    equals_the_ops(monkeypatch, SAMPLERS[of](make("double_well", 6), 0.05, warmup=3), x0, 5, NAMED)
 
 
 WARM_UPS = {

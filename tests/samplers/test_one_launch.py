@@ -80,7 +80,7 @@ BODIES = {
 }
 
 
-def both(
+def equals_the_steps(
     monkeypatch: pytest.MonkeyPatch, sampler: Any, x0: torch.Tensor, n_steps: int, noise: Noise = NAMED
 ) -> torch.Tensor:
     """Returns the end of the kernel's run, after asserting that the kernel leaves everything
@@ -113,12 +113,14 @@ def both(
 @pytest.mark.parametrize("target", [ENERGY, make("double_well", 3)], ids=["network", "closed form"])
 @pytest.mark.parametrize("of", UNDERDAMPED)
 def test_underdamped(of, target, monkeypatch):
-    both(monkeypatch, UNDERDAMPED[of](target), X, 7)
+    equals_the_steps(monkeypatch, UNDERDAMPED[of](target), X, 7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_underdamped_on_every_target(kind, monkeypatch):
-    both(monkeypatch, UnderdampedLangevin(make(kind, 6), 0.02, clamp=(-3, 3)), 0.5 * normal(37, 6), 6)
+    equals_the_steps(
+        monkeypatch, UnderdampedLangevin(make(kind, 6), 0.02, clamp=(-3, 3)), 0.5 * normal(37, 6), 6
+    )
 
 
 @pytest.mark.usefixtures("threads")
@@ -128,11 +130,15 @@ def test_underdamped_shapes_and_dtypes(shape, dtype, monkeypatch):
     x0 = (0.5 * normal(*shape)).to(dtype)
     ids = torch.arange(shape[0]).flip(0)
     for noise in (NAMED, Noise(ids + 5, sample_ids=ids)):
-        both(monkeypatch, UnderdampedLangevin(make("double_well", 6), 0.05, mask=x0 < 0.3), x0, 5, noise)
+        equals_the_steps(
+            monkeypatch, UnderdampedLangevin(make("double_well", 6), 0.05, mask=x0 < 0.3), x0, 5, noise
+        )
     if len(shape) > 1 and shape[-1] in (3, 7):
         dim = x0[:1].numel() if shape[0] else 3
         net = MLPEnergy(wired(dim, 1, torch.float64 if dtype == torch.float64 else torch.float32), 0.3)
-        both(monkeypatch, UnderdampedLangevin(net, 0.1), x0.transpose(0, -1).contiguous().transpose(0, -1), 5)
+        equals_the_steps(
+            monkeypatch, UnderdampedLangevin(net, 0.1), x0.transpose(0, -1).contiguous().transpose(0, -1), 5
+        )
 
 
 @pytest.mark.usefixtures("simd", "threads")
@@ -143,15 +149,15 @@ def test_underdamped_shapes_and_dtypes(shape, dtype, monkeypatch):
 )
 @pytest.mark.parametrize("of", OVERDAMPED)
 def test_langevin_with_a_mask_or_a_clip(of, target, monkeypatch):
-    both(monkeypatch, OVERDAMPED[of](target), X, 7)
+    equals_the_steps(monkeypatch, OVERDAMPED[of](target), X, 7)
 
 
 @pytest.mark.usefixtures("simd", "threads")
 @pytest.mark.parametrize("of", LEVELS)
 def test_levels(of, monkeypatch):
     for target in (LEVEL, MLPEnergy(mlp(4, 1), 0.5, condition=1)) if of == "two" else (BENT,):
-        both(monkeypatch, LEVELS[of](target), X, 10)
-        both(monkeypatch, LEVELS[of](target), X, 10, Noise(IDS + 5, sample_ids=IDS, step=2))
+        equals_the_steps(monkeypatch, LEVELS[of](target), X, 10)
+        equals_the_steps(monkeypatch, LEVELS[of](target), X, 10, Noise(IDS + 5, sample_ids=IDS, step=2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -163,7 +169,9 @@ def test_predictor_corrector_shapes_and_dtypes(shape, per, dtype, monkeypatch):
         torch.float64 if dtype == torch.float64 else torch.float32,
     )
     target = MLPScore(mlp(dim + 1, dim, dtype=work), condition=1)
-    both(monkeypatch, PredictorCorrector(target, VE(0.1, 2.0), 8, per=per), normal(*shape).to(dtype), 6)
+    equals_the_steps(
+        monkeypatch, PredictorCorrector(target, VE(0.1, 2.0), 8, per=per), normal(*shape).to(dtype), 6
+    )
 
 
 def test_predictor_corrector_by_sample_depends_on_nothing_else():

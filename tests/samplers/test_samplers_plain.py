@@ -44,7 +44,7 @@ def plain_and_by_op(monkeypatch, run):
     """Returns a run's results with the plain step, and by the op."""
     got = run()
     with monkeypatch.context() as patch:
-        patch.setattr(PlainStep, "of", lambda *_: None)
+        patch.setattr(PlainStep, "for_run", lambda *_: None)
         return got, run()
 
 

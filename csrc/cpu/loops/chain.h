@@ -95,8 +95,8 @@ void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make mak
   });
 }
 
-// The elements outside of the mask that follow known data: before each score they become alpha known
-// + sigma z. marginals has alpha and sigma of every step.
+// The elements outside of the mask that follow known data: before each score they become alpha
+// known + sigma z. marginals has alpha and sigma of every step.
 struct Known {
   View data;
   const double* marginals = nullptr;
@@ -114,7 +114,8 @@ struct Known {
   }
 };
 
-// The state that the caller gave to a chain: the tensor, its mask, its noise and its known elements.
+// The state that the caller gave to a chain: the tensor, its mask, its noise and its known
+// elements.
 struct Given {
   View x, mask;
   NoiseSource noise;

@@ -16,7 +16,7 @@ namespace pyebm {
 // later, and the caller would wait for it, although no work is left.
 class OtherThreads {
  public:
-  // The processor's seconds of the calling thread, and the seconds of the clock on the wall.
+  // The seconds that the calling thread has run on a processor, and the seconds that have passed.
   struct Time {
     double processor, wall;
     static Time now() { return {seconds(CLOCK_THREAD_CPUTIME_ID), wall_now()}; }
@@ -27,8 +27,8 @@ class OtherThreads {
   static void always_call(bool always) { always_ = always; }
 
   // A loop began at `begin`; the caller had done `share` of it by `done`, and now all threads have
-  // met. They were worth it if they saved a fifth of what the caller would have taken on a processor
-  // of its own.
+  // met. They were worth it if they saved a fifth of the time that the caller would have taken on a
+  // processor of its own.
   static void learn(const Time& begin, const Time& done, double share) {
     constexpr double kShortest = 0.01, kLongest = 0.64, kSlack = 20e-6;  // seconds
     const double now = Time::wall_now(), alone = (done.processor - begin.processor) / share;

@@ -209,9 +209,9 @@ class NoiseSource {
     return buffer.normals;
   }
 
-  // Removes the gaps between samples. Of every `lanes` numbers the first `width` belong to elements;
-  // they move up behind those of the sample before. Each copy moves four numbers, and the next copy
-  // overwrites those that are too many.
+  // Removes the gaps between samples. The first `width` of every `lanes` numbers belong to elements
+  // and move up behind the sample before. Each copy moves four numbers; the next copy overwrites
+  // those that are too many.
   static void close_up(int64_t rows, int64_t lanes, int64_t width, float* numbers) {
     for (int64_t row = 1; row < rows; ++row) {
       for (int64_t i = 0; i < lanes; i += 4) {

@@ -50,8 +50,8 @@ class Gradient {
 
   const Network<T>& net() const { return network_.net; }
 
-  // Calls take(first sample, samples, task, x, room) for each block; take completes the task and may
-  // change x. `room` holds as many numbers as the block's x, and two more for each sample.
+  // Calls take(first sample, samples, task, x, room) for each block; take completes the task and
+  // may change x. `room` holds as many numbers as the block's x, and two more for each sample.
   template <class Take>
   void run(int64_t directions, Take take) {
     const auto& kernels = network_.kernels;

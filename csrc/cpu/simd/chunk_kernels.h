@@ -223,6 +223,27 @@ void choose(int64_t rows, int64_t width, const bool* chosen, const T* from, T* t
   }
 }
 
+template <class T, class Temperature>
+void log_acceptances_at(int64_t n, const pyebm::Proposals<T>& of, Temperature temperature, double* out) {
+  const double constant = of.constant;
+  const double *energy = of.energy, *scale = of.scale;
+  const T *before = of.before, *after = of.after;
+  double* proposed = of.proposed;
+  PYEBM_VECTOR_LOOP
+  for (int64_t i = 0; i < n; ++i) {
+    const double squares = static_cast<double>(before[i]) - static_cast<double>(after[i]);
+    proposed[i] += constant;
+    out[i] = log_acceptance(energy[i], proposed[i], temperature, squares, scale[i]);
+  }
+}
+
+// x / 1 is x: at the usual temperature one division a sample is spared.
+template <class T>
+void log_acceptances(int64_t n, const pyebm::Proposals<T>& of, double* out) {
+  if (of.temperature == 1) return log_acceptances_at(n, of, std::integral_constant<int, 1>(), out);
+  log_acceptances_at(n, of, of.temperature, out);
+}
+
 // Most proposals of Metropolis' test are decided without the exponential. The processor can't
 // predict which, so no branch depends on it.
 int64_t accept_surely(int64_t n, const double* alpha, const float* uniforms, bool* accept, int16_t* open) {

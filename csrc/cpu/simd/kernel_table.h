@@ -48,6 +48,17 @@ struct LossOperands {
   const T* x0;
 };
 
+// Proposals of Metropolis' test: the energies of the chains and of the proposals, the sums of
+// squares of the two ends, and the numbers that divide the sums' differences.
+template <class T>
+struct Proposals {
+  const double* energy;
+  double* proposed;
+  double constant, temperature;
+  const T *before, *after;
+  const double* scale;
+};
+
 // LossRow's numbers for each row or each element. An array that a kernel does not use may be null.
 template <class T>
 struct LossRows {
@@ -122,6 +133,9 @@ struct ChunkKernels {
     void (*scaled)(int64_t rows, int64_t width, const T* x, const T* by, T* out);
     // The sums of LossOf::sums, where kappa is one number per row, and lambda and mu one for all.
     void (*squares)(int64_t rows, int64_t width, LossOperands<T, T>, const T* kappa, T lambda, T mu, T* out);
+    // Adds the proposals' constant to their energies, and writes the logs of n acceptances
+    // (common/metropolis.h). before and after are the sums of squares.
+    void (*log_acceptances)(int64_t n, const Proposals<T>&, double* out);
     // Copies the chosen rows of `from` to `to`.
     void (*choose)(int64_t rows, int64_t width, const bool* chosen, const T* from, T* to);
   };

@@ -1,4 +1,4 @@
-// The activations on vectors. Included once by each level, after vectors.h.
+// The activations of common/activations.h on vectors. Included once by each level, after vectors.h.
 
 namespace {
 

@@ -19,7 +19,7 @@ from . import launch
 from .batch_mean import halved
 from .chain import _strides
 from .chain_step import coefficients, first_bad, stepped
-from .layout import SIZES, Tiling, shape_of
+from .layout import SIZES, Layout, shape_of
 from .network_passes import backward, forward
 from .sample_sums import SPAN
 from .tile import block_of, element_of, name_of, place, read, rows_of, tiles, write
@@ -43,8 +43,8 @@ class Net(NamedTuple):
 class Network:
     """A network as the kernels take it. Its weights are copied, with a row for each input."""
 
-    def __init__(self, x: Tensor, layout: Tensor, params: Tensor, biases: Tensor | None, rows: int) -> None:
-        numbers = layout.tolist()
+    def __init__(self, x: Tensor, wiring: Tensor, params: Tensor, biases: Tensor | None, rows: int) -> None:
+        numbers = wiring.tolist()
         elements = shape_of(x)[1]
         check_network(numbers, elements or numbers[1], params, biases, (1, rows))
         kind, dim, count, *rest = numbers
@@ -84,9 +84,9 @@ class Network:
         """Makes each row of biases one of a step, not of a sample."""
         self.of_sample, self.of_step = 0, self.of_sample
 
-    def arguments(self, tiling: Tiling) -> dict[str, Any]:
+    def arguments(self, layout: Layout) -> dict[str, Any]:
         return {
-            "rooms": self.params.new_empty(tiling.blocks * self.room),
+            "rooms": self.params.new_empty(layout.blocks * self.room),
             "room": self.room,
             "numbers": self.params,
             "columns": self.columns,
@@ -95,13 +95,13 @@ class Network:
             "NET": self.net,
             "LAYERS": tuple(self.layers),
             "T": tl.float64 if self.params.dtype == torch.float64 else tl.float32,
-            **tiling.arguments,
+            **layout.arguments,
             "num_warps": 4,
         }
 
 
-def _tiling(out: Tensor, *others: Tensor) -> Tiling:
-    return Tiling(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
+def _layout(out: Tensor, *others: Tensor) -> Layout:
+    return Layout(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
 
 
 @triton.jit
@@ -178,7 +178,7 @@ def network_score_kernel(
     parts,
     turns,
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     COUNT: tl.constexpr,  # layers whose values are needed
     NET: tl.constexpr,  # Net
     LAYERS: tl.constexpr,  # network_passes.py
@@ -246,7 +246,7 @@ def network_chain_kernel(
     parts,
     turns,
     sizes,  # of the dimensions, or None: all tensors are contiguous (layout.py)
-    strides,  # of each tensor of the tiling, in order; None where contiguous
+    strides,  # of each tensor of the layout, in order; None where contiguous
     NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
     CLAMP: tl.constexpr,  # whether there is a clamp
     COUNT: tl.constexpr,  # layers whose values are needed
@@ -311,14 +311,14 @@ def network_score(args: NetworkScore) -> None:
         raise ValueError("network_score: a network that gives scores has no energy")
     if not x.numel():
         return
-    tiling = _tiling(x if args.score is None else args.score, x)
+    layout = _layout(x if args.score is None else args.score, x)
     with launch.on(x.device):
-        network_score_kernel[tiling.grid](
+        network_score_kernel[layout.grid](
             args.score,
             x,
             energy,
             COUNT=network.needed if energy is None else network.net.layers,
-            **network.arguments(tiling),
+            **network.arguments(layout),
         )
 
 
@@ -338,6 +338,8 @@ def _check(steps: ChainSteps, samples: int) -> None:
 @entry(NetworkChain)
 def network_chain(args: NetworkChain) -> None:
     x, steps = args.x, args.steps
+    if args.known is not None:
+        raise ValueError("network_chain: known elements are the CPU's kernel's")
     _check(steps, x.shape[0])
     rows = steps.n_steps if args.biases_per_step else x.shape[0]
     network = Network(x, args.layout, args.params, args.biases, rows)
@@ -347,7 +349,7 @@ def network_chain(args: NetworkChain) -> None:
         steps.diverged.fill_(-1)
     if not x.numel() or steps.n_steps == 0:
         return
-    tiling = _tiling(x)
+    layout = _layout(x)
     h_rows, h_sample, h_step = _strides(steps.step_size_rows, steps.step_size_per_step)
     t_rows, t_sample, t_step = _strides(steps.temperature_rows, steps.temperature_per_step)
     never = 2**62 if steps.n_steps >= 2**31 else 2**31 - 1
@@ -355,8 +357,8 @@ def network_chain(args: NetworkChain) -> None:
         bad = None
         if steps.diverged is not None:
             kind = torch.int64 if steps.n_steps >= 2**31 else torch.int32
-            bad = torch.empty(tiling.samples, dtype=kind, device=x.device)
-        network_chain_kernel[tiling.grid](
+            bad = torch.empty(layout.samples, dtype=kind, device=x.device)
+        network_chain_kernel[layout.grid](
             x,
             steps.states,
             bad,
@@ -379,7 +381,7 @@ def network_chain(args: NetworkChain) -> None:
             NEVER=never,
             CLAMP=steps.low is not None or steps.high is not None,
             COUNT=network.needed,
-            **network.arguments(tiling),
+            **network.arguments(layout),
         )
         if bad is not None and steps.diverged is not None:
             steps.diverged.copy_(torch.where(bad < steps.n_steps, bad, -1))
