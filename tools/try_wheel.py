@@ -123,7 +123,8 @@ def table(records: list[dict[str, Any]]) -> str:
     for one in records:
         row = rows.setdefault(f"{one['python']} | {one['machine']}, {one['system']}", {})
         row[one["torch"]] = f"{one['pyebm']}{', CUDA' * one['cuda']}"
-    lines = [f"| Python | machine | {' | '.join(torches)} |", "|---" * (2 + len(torches)) + "|"]
+    heads = " | ".join(f"torch {torch}" for torch in torches)
+    lines = [f"| Python | machine | {heads} |", "|---" * (2 + len(torches)) + "|"]
     for head, row in rows.items():
         lines.append(f"| {head} | {' | '.join(row.get(torch, '') for torch in torches)} |")
     return "\n".join(lines) + "\n"
