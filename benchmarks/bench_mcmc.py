@@ -21,9 +21,10 @@ import pyebm
 
 from .case import NOISE, Setting, Work, benchmark, grid
 from .machine import NORMAL
+from .mcmc_written_out import LEAPS, hmc_written_out, mala_written_out
 from .timing import Run
 
-BARRIER, SPREAD, COMPONENTS, LEAPS, FRICTION = 2.0, 0.5, 8, 5, 1.0
+BARRIER, SPREAD, COMPONENTS, FRICTION = 2.0, 0.5, 8, 1.0
 SETTINGS = [
     *grid((64, 2), variant="double well", steps=50, quick=True, headline=True),
     *grid((1024, 2), variant="double well", threads=(2,), steps=50, quick=True, headline=True),
@@ -40,7 +41,6 @@ STEP_SIZE = {
     "mixture": 0.1,
     "network": 0.1,
 }  # MALA's step sizes; a leapfrog step is sqrt(2 eta), as if a trajectory had one step
-EnergyAndScore = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Network(nn.Module):
@@ -122,77 +122,6 @@ class Density:
         # another path.
         work.strays = 0.02
         return work
-
-
-def acceptance(log_alpha: Tensor) -> float:
-    """The mean acceptance of all chains; a trajectory that exploded counts as refused."""
-    return float(log_alpha.clamp(max=0).exp().nan_to_num(0).mean())
-
-
-def dual_averaging(eta: float, target: float) -> Callable[[float], tuple[float, float]]:
-    """Hoffman & Gelman (2014): takes a step's mean acceptance; returns the step size to try next
-    and the average of the step sizes."""
-    gap, average, m = 0.0, math.log(eta), 0
-
-    def learn(acceptance: float) -> tuple[float, float]:
-        nonlocal gap, average, m
-        m += 1
-        gap += (target - acceptance - gap) / (m + 10)
-        tried = math.log(10 * eta) - math.sqrt(m) / 0.05 * gap
-        average += m**-0.75 * (tried - average)
-        return math.exp(tried), math.exp(average)
-
-    return learn
-
-
-def mala_written_out(
-    x: Tensor, energy_and_score: EnergyAndScore, eta: float, steps: int, warm_up: bool
-) -> Tensor:
-    learn = dual_averaging(eta, 0.574)
-    energy, score = energy_and_score(x)
-    for _ in range(steps):
-        y = x + eta * score + math.sqrt(2 * eta) * torch.randn_like(x)
-        energy_y, score_y = energy_and_score(y)
-        there = (y - x - eta * score).square().sum(1)
-        back = (x - y - eta * score_y).square().sum(1)
-        log_alpha = energy - energy_y + (there - back) / (4 * eta)
-        accept = torch.rand_like(log_alpha).log() < log_alpha
-        x = torch.where(accept[:, None], y, x)
-        score = torch.where(accept[:, None], score_y, score)
-        energy = torch.where(accept, energy_y, energy)
-        if warm_up:
-            eta, _ = learn(acceptance(log_alpha))
-    return x
-
-
-def hmc_written_out(
-    x: Tensor,
-    energy_and_score: EnergyAndScore,
-    score_fn: Callable[[Tensor], Tensor],
-    eps: float,
-    steps: int,
-    warm_up: bool,
-) -> Tensor:
-    learn = dual_averaging(eps, 0.8)
-    energy, score = energy_and_score(x)
-    for _ in range(steps):
-        p = torch.randn_like(x)
-        before = energy + 0.5 * p.square().sum(1)
-        p = p + 0.5 * eps * score
-        y = x + eps * p
-        for _ in range(LEAPS - 1):
-            p = p + eps * score_fn(y)
-            y = y + eps * p
-        energy_y, score_y = energy_and_score(y)
-        p = p + 0.5 * eps * score_y
-        log_alpha = before - energy_y - 0.5 * p.square().sum(1)
-        accept = torch.rand_like(log_alpha).log() < log_alpha
-        x = torch.where(accept[:, None], y, x)
-        score = torch.where(accept[:, None], score_y, score)
-        energy = torch.where(accept, energy_y, energy)
-        if warm_up:
-            eps, _ = learn(acceptance(log_alpha))
-    return x
 
 
 def in_blackjax(package: ModuleType, density: Density, steps: int, make: Callable[..., Any]) -> Run:

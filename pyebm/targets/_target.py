@@ -210,8 +210,7 @@ class Target(Parameters):
             shape = (checked_count(call, "n", n), self.dim)
         else:
             raise ValueError(
-                f"{type(self).__name__}.sample: n must be a shape (n, ...) for a target of any dimension, got"
-                f" {shown(n)}"
+                f"{call}: n must be a shape (n, ...) for a target of any dimension, got {shown(n)}"
             )
         if not isinstance(noise, Noise):
             raise TypeError(f"{call}: noise must be a Noise, got {type(noise).__name__}")

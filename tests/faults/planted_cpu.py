@@ -108,7 +108,7 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cpu/ops/underdamped_chain.cpp": [
-        ("(per_step ? k * kCount : 0)", "(per_step ? 0 : 0)", "samplers/test_one_launch"),
+        ("(per_step ? k * kCount : 0)", "(per_step ? k * 0 : 0)", "samplers/test_one_launch"),
         ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
     ],
     "csrc/cpu/simd/chunk_kernels.h": [

@@ -58,7 +58,11 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cuda/reduce.h": [
-        ("if (parts < 1) parts = 1;", "", "ops/test_losses"),
+        (
+            "turns = ceil_div(pieces_per_sample, int64_t{1} << log)",
+            "turns = pieces_per_sample >> log",
+            "ops/test_losses",
+        ),
         ("for (int k = 1; k < 1 << (log - 5); ++k)", "for (int k = 1; k < 2; ++k)", "ops/test_losses"),
     ],
     "csrc/cuda/targets.cu": [
@@ -140,7 +144,7 @@ PLANTED: Planted = {
     "kernels/network_passes.py": [
         ("if L > 0 and LAYERS[", "if L > 2 and LAYERS[", "interpreted_networks"),
     ],
-    "kernels/networks.py": [
+    "kernels/network_kernels.py": [
         ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
     ],
     "kernels/normal.py": [

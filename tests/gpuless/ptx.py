@@ -138,7 +138,7 @@ def launch(
     or in ``memory``, in place."""
     kernel = text if isinstance(text, Kernel) else parse(text)
     data = _packed(kernel, arguments)
-    memory = memory or Global.of([value for value in arguments if isinstance(value, Tensor)])
+    memory = memory or Global.holding([value for value in arguments if isinstance(value, Tensor)])
     shared += kernel.shared_size
     x, y, z = (*grid, 1, 1)[:3]
     at_once = max(1, _BATCH // threads)

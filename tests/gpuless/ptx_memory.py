@@ -30,7 +30,7 @@ class Global:
         self.sizes = np.array([buffer.size for buffer in self.buffers], np.uint64)
 
     @classmethod
-    def of(cls, tensors: list[Tensor]) -> Global:
+    def holding(cls, tensors: list[Tensor]) -> Global:
         return cls(
             {
                 tensor.data_ptr(): _memory_of(tensor).view(uint8).numpy()

@@ -136,8 +136,6 @@ class StepsOfBlock {
   void end(const Block& block) { work_.write(given_.x, block.first, block, x()); }
 
  protected:
-  static constexpr T kNone = std::numeric_limits<T>::infinity();
-
   // Calls body(chunk, at) for the block's chunks, which begin `at` elements into it.
   template <class Body>
   void for_each_chunk(const Block& block, Body body) const {

@@ -26,12 +26,12 @@ class MetropolisSteps : public StepsOfBlock<T, Work> {
   template <class Make>
   MetropolisSteps(const Blocks& blocks, Make make, const Given& given, const Steps& steps,
                   const Averaging& averaging, int64_t n_leapfrog, double constant, const Slopes& slopes,
-                  const Held& held)
+                  const ChainTensors& tensors)
       : Base(blocks.shape, make, given),
         steps_(steps),
         averaging_(averaging),
         n_leapfrog_(n_leapfrog),
-        decisions_(held, averaging, constant, blocks[0].rows),
+        decisions_(tensors, averaging, constant, blocks[0].rows),
         tests_(given.noise.on_stream(1)),
         jitters_(steps.jitter > 0 ? given.noise.on_stream(2) : given.noise),
         slopes_(slopes),

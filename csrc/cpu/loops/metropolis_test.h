@@ -38,7 +38,7 @@ struct Averaging {
 
 // The caller's tensors that hold one number for each chain; and the reports, which hold four for
 // each kept state.
-struct Held {
+struct ChainTensors {
   double* energy;
   int64_t* accepted;
   bool* accept;
@@ -50,24 +50,24 @@ struct Held {
 template <class T>
 class Decisions {
  public:
-  Decisions(const Held& held, const Averaging& averaging, double constant, int64_t rows)
-      : held_(held), averaging_(averaging), constant_(constant), proposed_(rows), divisors_(rows) {}
+  Decisions(const ChainTensors& tensors, const Averaging& averaging, double constant, int64_t rows)
+      : tensors_(tensors), averaging_(averaging), constant_(constant), proposed_(rows), divisors_(rows) {}
 
   double* proposed() { return proposed_.data(); }  // the proposals' energies
   double* divisors() { return divisors_.data(); }  // the divisors of the sums' differences
-  const bool* accept(const Chunk& chunk) const { return held_.accept + chunk.sample; }
+  const bool* accept(const Chunk& chunk) const { return tensors_.accept + chunk.sample; }
 
   // Decides for the chains of a chunk, which begin with the block's chain `first`, from the sums of
   // squares of the two ends; takes the energies of the accepted proposals.
   void make(const Chunk& chunk, int64_t first, double temperature, const T* before, const T* after,
             const float* uniforms) {
-    double *energy = held_.energy + chunk.sample, *log_alpha = held_.log_alpha + chunk.sample,
+    double *energy = tensors_.energy + chunk.sample, *log_alpha = tensors_.log_alpha + chunk.sample,
            *proposed = &proposed_[first];
-    bool* accept = held_.accept + chunk.sample;
+    bool* accept = tensors_.accept + chunk.sample;
     kernels_of<T>().log_acceptances(
         chunk.rows, {energy, proposed, constant_, temperature, before, after, &divisors_[first]}, log_alpha);
     decide(chunk.rows, log_alpha, uniforms, accept);
-    chunk_kernels().add_flags(chunk.rows, accept, held_.accepted + chunk.sample);
+    chunk_kernels().add_flags(chunk.rows, accept, tensors_.accepted + chunk.sample);
     kernels_of<double>().choose(chunk.rows, 1, accept, proposed, energy);
   }
 
@@ -75,7 +75,7 @@ class Decisions {
   void learn(const Chunk& chunk, int64_t k) const {
     if (!averaging_.learns(k)) return;
     double acceptance[kCalls];
-    chunk_kernels().probabilities(chunk.rows, held_.log_alpha + chunk.sample, acceptance);
+    chunk_kernels().probabilities(chunk.rows, tensors_.log_alpha + chunk.sample, acceptance);
     const double m = static_cast<double>(averaging_.done + k + 1);
     pyebm::learn(
         chunk.rows, m, static_cast<double>(averaging_.warmup), averaging_.target,
@@ -85,19 +85,19 @@ class Decisions {
   // Reports the chains after step k, if it is one whose state is kept; returns the place for their
   // step sizes, or null.
   double* report(const Chunk& chunk, int64_t k) const {
-    if (!held_.reports || (k + 1) % held_.thin) return nullptr;
-    const int64_t samples = held_.samples;
-    double* report = held_.reports + ((k + 1) / held_.thin - 1) * 4 * samples + chunk.sample;
+    if (!tensors_.reports || (k + 1) % tensors_.thin) return nullptr;
+    const int64_t samples = tensors_.samples;
+    double* report = tensors_.reports + ((k + 1) / tensors_.thin - 1) * 4 * samples + chunk.sample;
     for (int64_t row = 0, sample = chunk.sample; row < chunk.rows; ++row, ++sample) {
-      report[row] = held_.energy[sample];
-      report[row + samples] = held_.log_alpha[sample];
-      report[row + 2 * samples] = held_.accept[sample] ? 1.0 : 0.0;
+      report[row] = tensors_.energy[sample];
+      report[row + samples] = tensors_.log_alpha[sample];
+      report[row + 2 * samples] = tensors_.accept[sample] ? 1.0 : 0.0;
     }
     return report + 3 * samples;
   }
 
  private:
-  const Held& held_;
+  const ChainTensors& tensors_;
   const Averaging& averaging_;
   const double constant_;
   std::vector<double> proposed_, divisors_;

@@ -39,13 +39,13 @@ void metropolis_chain(const args::MetropolisChain& args) {
     fail(op, ": temperature must have one value for each of ", n_steps, " steps, got ",
          args.temperature_rows->size(0));
   if (args.root && x.element_size() < 4) fail(op, ": x must be float32 or float64 where root is given");
-  const Held held{numbers<double>(args.energy),
-                  numbers<int64_t>(args.accepted),
-                  numbers<bool>(args.accept),
-                  numbers<double>(args.log_alpha),
-                  args.reports ? numbers<double>(*args.reports) : nullptr,
-                  thin,
-                  samples};
+  const ChainTensors tensors{numbers<double>(args.energy),
+                             numbers<int64_t>(args.accepted),
+                             numbers<bool>(args.accept),
+                             numbers<double>(args.log_alpha),
+                             args.reports ? numbers<double>(*args.reports) : nullptr,
+                             thin,
+                             samples};
   const Averaging averaging = averaging_of(op, args.averages, samples);
   const bool by_step = args.step_size_per_step.value_or(false);
   const Steps steps{{args.step_size, args.step_size_rows, args.step_size_per_step},
@@ -65,7 +65,7 @@ void metropolis_chain(const args::MetropolisChain& args) {
       run_chain(blocks, n_steps, Kept(x, args.states, args.thin), [&] {
         using Made = MetropolisSteps<T, decltype(make())>;
         return std::make_unique<Made>(blocks, make, given, steps, averaging, n_leapfrog, args.constant,
-                                      slopes, held);
+                                      slopes, tensors);
       });
     });
   });
