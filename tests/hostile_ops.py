@@ -26,8 +26,9 @@ WRONG_DTYPES = (
 NO_INTEGERS = (-(2**63), -1, 2**63 - 1, 2**80, 1.5, "2")
 
 
-def good(op: Op, reduction: int = 1) -> dict[str, Any]:
-    """Returns arguments that the op takes, all of them given, each in memory of its own."""
+def good(op: Op, reduction: int = 1, on_host: bool = True) -> dict[str, Any]:
+    """Returns arguments that the op takes, each in memory of its own: all of them, but for those
+    that GPUs have no kernel for, if not on_host."""
     work = torch.float64 if op.samples.tensor.dtype is Dtype.DOUBLE else torch.float32
     shape = (B,) if work == torch.float64 else (B, ELEMENTS)
     made = {argument.name: _good(argument, shape, work, reduction) for argument in op.arguments}
@@ -41,6 +42,8 @@ def good(op: Op, reduction: int = 1) -> dict[str, Any]:
         made |= {name: value for name, value in of_network.items() if name in made}
     if op.name == "langevin_chain":  # CUDA has neither, and network_chain tests the CPU's refusals
         made |= {"mask": None, "score_clip": None}
+    if op.name == "network_chain" and not on_host:
+        made |= {"mask": None, "score_clip": None, "known": None, "marginals": None}
     if "coefficients" in made:
         made["coefficients"] = torch.ones(1, 5, dtype=torch.float64)
     if op.name == "metropolis_chain":

@@ -126,7 +126,7 @@ class LossWithGradient(torch.autograd.Function):
         grad, ctx.grad = ctx.grad, None
         half = pred.dtype in (torch.float16, torch.bfloat16)
         if grad is None or (half and grad_output.item() != 1.0):
-            grad = empty_like(pred)
+            grad = empty_like(pred) if grad is None else grad
             _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
         elif not half:
             ctx.kernels["scale_"](grad, grad_output)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import normal
-from test_learned_gradients import launches, made  # noqa: F401 (a fixture)
+from test_learned_gradients import launches, learned  # noqa: F401 (a fixture)
 from torch import Tensor
 
 import pyebm
@@ -55,7 +55,7 @@ class TestObjectives:
         ids=["batchmean", "sum", "weighted", "weights"],
     )
     def test_are_the_composed_ones(self, launches, kind, name, options):  # noqa: F811
-        target, x = made(kind, torch.float64), normal(21, 3, dtype=torch.float64)
+        target, x = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64)
         parameters = list(target.net.parameters())
         loss = CALLS[name](target, x, **options)
         assert "network_loss" in launches
@@ -70,7 +70,7 @@ class TestObjectives:
 
     def test_by_sample(self, launches, kind, name):  # noqa: F811
         """Losses of each sample are composed, and their mean is the kernel's loss."""
-        target, x = made(kind, torch.float64), normal(21, 3, dtype=torch.float64)
+        target, x = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64)
         each = CALLS[name](target, x, reduction="sample")
         assert "network_loss" not in launches
         torch.testing.assert_close(each.mean(), CALLS[name](target, x), rtol=1e-11, atol=1e-11)
@@ -81,7 +81,7 @@ class TestObjectives:
 )
 def test_contrastive_divergence(launches, options):  # noqa: F811
     target, x, y = (
-        made("energy", torch.float64),
+        learned("energy", torch.float64),
         normal(21, 3, dtype=torch.float64),
         normal(21, 3, dtype=torch.float64, seed=1),
     )
@@ -102,7 +102,7 @@ def test_contrastive_divergence(launches, options):  # noqa: F811
 
 
 def test_images_and_strides():
-    target = made("energy", torch.float64, dim=6)
+    target = learned("energy", torch.float64, dim=6)
     x = normal(5, 2, 3, dtype=torch.float64).transpose(1, 2)
     for call in (CALLS["exact"], CALLS["sliced"], CALLS["denoising"]):
         torch.testing.assert_close(
@@ -113,7 +113,8 @@ def test_images_and_strides():
 def test_a_condition_is_the_level(launches):  # noqa: F811
     target, x = (
         MLPScore(
-            made("score", torch.float64, dim=4).net[:-1].append(torch.nn.Linear(12, 3).double()), condition=1
+            learned("score", torch.float64, dim=4).net[:-1].append(torch.nn.Linear(12, 3).double()),
+            condition=1,
         ),
         None,
     )
@@ -129,7 +130,7 @@ def test_a_condition_is_the_level(launches):  # noqa: F811
 
 
 def test_bad_levels_are_refused_by_name():
-    target, x = made("energy"), normal(21, 3)
+    target, x = learned("energy"), normal(21, 3)
     for weight in ("ncsn", "edm", None):
         with pytest.raises(ValueError, match="sigma must be"):
             pyebm.denoising_score_matching(target, x, LEVELS * torch.nan, NOISE, weight=weight)
@@ -140,7 +141,7 @@ def test_bad_levels_are_refused_by_name():
 
 
 def test_under_no_grad_it_is_a_constant():
-    target, x = made("energy"), normal(21, 3)
+    target, x = learned("energy"), normal(21, 3)
     with torch.no_grad():
         value = pyebm.sliced_score_matching(target, x, NOISE)
     assert not value.requires_grad

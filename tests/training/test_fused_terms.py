@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import assert_equal, normal
-from test_learned_gradients import BOUND, assert_near, gradient_of, launches, made, truth  # noqa: F401 (a fixture)
+from test_learned_gradients import BOUND, assert_near, gradient_of, launches, learned, truth  # noqa: F401 (a fixture)
 from torch import Tensor, nn
 
 from pyebm.targets import MLPEnergy
@@ -48,7 +48,7 @@ class TestFused:
                 for key, value in LOSSES[name].items()
             }
             target, x, terms = (
-                made(kind, dtype),
+                learned(kind, dtype),
                 normal(21, 3, dtype=dtype).requires_grad_(),
                 Terms(**options),
             )
@@ -73,7 +73,7 @@ class TestFused:
         options = {
             key: value.double() if isinstance(value, Tensor) else value for key, value in LOSSES[name].items()
         }
-        target, x, terms = made(kind, torch.float64), normal(21, 3, dtype=torch.float64), Terms(**options)
+        target, x, terms = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64), Terms(**options)
         of = list(target.net.parameters())
         loss = fused_loss(target, x, terms)
         first = torch.autograd.grad(loss, of, retain_graph=True, materialize_grads=True)
@@ -92,7 +92,7 @@ class TestFused:
 
 class TestFusedOrNot:
     def test_of_energies(self):
-        target, x = made("energy", torch.float64), normal(21, 3, dtype=torch.float64)
+        target, x = learned("energy", torch.float64), normal(21, 3, dtype=torch.float64)
         of, a = list(target.net.parameters()), normal(21, dtype=torch.float64, seed=1)
         loss = fused_loss(target, x, Terms(weight_rows=a, square=0.3), of_energy=True)
         energies = target.energy(x)
@@ -101,16 +101,16 @@ class TestFusedOrNot:
         assert_near(torch.autograd.grad(loss, of), torch.autograd.grad(want, of), 1e-12)
 
     def test_a_constant(self, launches):  # noqa: F811
-        target = made("energy")
+        target = learned("energy")
         with torch.no_grad():
             loss = fused_loss(target, normal(5, 3), Terms())
         assert not loss.requires_grad
         assert launches == ["network_loss"]
 
     def test_left_to_composed_operations(self):
-        target, x = made("energy"), normal(5, 3)
+        target, x = learned("energy"), normal(5, 3)
         assert fused_loss(target.net, x, Terms()) is None
-        assert fused_loss(made("score"), x, Terms(), of_energy=True) is None
+        assert fused_loss(learned("score"), x, Terms(), of_energy=True) is None
         assert fused_loss(target, x, Terms(z=x.clone().requires_grad_())) is None
         assert fused_loss(target, x.to("meta"), Terms()) is None
         assert fused_loss(MLPEnergy(nn.DataParallel(target.net)), x, Terms()) is None
@@ -121,4 +121,4 @@ class TestFusedOrNot:
 
     def test_refusals(self):
         with pytest.raises(ValueError, match=r"MLPEnergy\.score: x must have samples of 3 elements"):
-            fused_loss(made("energy"), normal(5, 2), Terms())
+            fused_loss(learned("energy"), normal(5, 2), Terms())
