@@ -4,8 +4,8 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 RUN := $(VENV)/bin/python
-WORKERS ?= auto  # pytest's worker processes: one a core
 CORES = $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell expr $(CORES) + 1)# pytest's worker processes: tests also wait, for processes that start or end
 unexport PYTHONDONTWRITEBYTECODE  # pytest's workers, and the processes that tests start, read the same files
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
