@@ -42,8 +42,6 @@ def good(op: Op, reduction: int = 1, on_host: bool = True) -> dict[str, Any]:
         made |= {name: value for name, value in of_network.items() if name in made}
     if op.name == "langevin_chain":  # CUDA has neither, and network_chain tests the CPU's refusals
         made |= {"mask": None, "score_clip": None}
-    if op.name == "network_chain" and not on_host:
-        made |= {"mask": None, "score_clip": None, "known": None, "marginals": None}
     if "coefficients" in made:
         made["coefficients"] = torch.ones(1, 5, dtype=torch.float64)
     if op.name == "metropolis_chain":
@@ -57,6 +55,8 @@ def good(op: Op, reduction: int = 1, on_host: bool = True) -> dict[str, Any]:
     if op.name == "predictor_corrector":
         tables = {"coefficients": torch.ones(6, 4).double(), "marginals": torch.ones(6, 2).double()}
         made |= {"n_steps": 6, "thin": 3, **tables}
+    if op.name == "network_chain" and not on_host:
+        made |= {"mask": None, "score_clip": None, "known": None, "marginals": None}
     return made
 
 
