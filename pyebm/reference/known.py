@@ -11,6 +11,12 @@ from .perturb import perturb
 class Known:
     """The arguments ``known`` and ``marginals`` of a chain's op."""
 
+    known: Tensor
+    marginals: Tensor
+    mask: Tensor
+    name: Tensor | None
+    rest: list[Tensor | None]
+
     def __init__(
         self,
         op: str,
