@@ -95,12 +95,12 @@ int main() {
   const auto in = array(kCount + 1), out = array(kCount);
   for (int i = 0; i < kCount; ++i) in[i] = static_cast<float>(i);
   void* stream = nullptr;
-  launch<float*, const float*>("tree", tree, 1, stream, out.get(), in.get());
+  launch<float*, const float*>("tree", tree, 1, 0, stream, out.get(), in.get());
   bool wrong = out[0] != kThreads * (kThreads - 1) / 2 || out[1] != kCount * (kCount - 1) / 2 - kThreads * (kThreads - 1) / 2;
   if (!kPlanted) {
     unsigned ticket = 0;
     const auto part = array(5);
-    launch<float*, float*, unsigned*, const float*, int>("last_block", last_block, 5, stream, out.get(), part.get(), &ticket,
+    launch<float*, float*, unsigned*, const float*, int>("last_block", last_block, 5, 0, stream, out.get(), part.get(), &ticket,
                                                          in.get(), kCount);
     wrong = wrong || out[0] != kCount * (kCount - 1) / 2;
     const auto exact = array(kCount - 1), from = array(kCount - 1 + 1);
@@ -110,9 +110,9 @@ int main() {
 #else
     const int shift = 0;
 #endif
-    launch<float*, const float*, int>("copy", copy, 1, stream, exact.get(), from.get() + shift, kCount - 1 - shift);
+    launch<float*, const float*, int>("copy", copy, 1, 0, stream, exact.get(), from.get() + shift, kCount - 1 - shift);
     for (int i = 0; i < kCount - 1 - shift; ++i) wrong = wrong || exact[i] != static_cast<float>(i + shift);
-    launch<float*>("own", own, 5, stream, out.get());
+    launch<float*>("own", own, 5, 0, stream, out.get());
   }
   std::puts(wrong ? "wrong result" : "right");
   return wrong;
