@@ -55,7 +55,8 @@ def copy_of(x: Tensor) -> Tensor:
     calling thread does it alone."""
     if torch.compiler.is_compiling() or x.numel() < _ALONE:
         return x.clone()
-    if type(x) not in PLAIN or x.requires_grad or not x.is_contiguous() or not checkable(x):
+    plain = type(x) in PLAIN and x.is_contiguous() and not x.is_neg()
+    if not plain or x.requires_grad or not checkable(x):
         return x.clone()
     out = empty_like(x)
     if x.numel() > _TOGETHER:

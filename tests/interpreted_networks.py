@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import assert_equal
 from network_calls import NAME, chain, normal, scored
-from network_cases import FUNCTIONS, network
+from network_cases import FUNCTIONS, far_out, network
 
 import pyebm
 from pyebm import _ops
@@ -42,8 +42,7 @@ INFINITE = pytest.mark.filterwarnings("ignore:(invalid value|overflow) encounter
 def test_every_activation(activation, dtype):
     """Also far out, and where it is not finite."""
     net = network("energy", 1, (3,), activation, last=activation)
-    far = torch.logspace(-3, 4, 30)
-    x = torch.cat((far, -far, torch.tensor([math.nan, math.inf, 0.0, -0.0])))[:, None].to(dtype)
+    x = far_out(30, dtype)
     for got, want in zip(scored(net, x, op=SCORE), scored(net, x), strict=True):
         assert_equal(got.nan_to_num(7.0), want.nan_to_num(7.0))
 

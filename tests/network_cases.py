@@ -104,3 +104,10 @@ def network(
         layers.append(Layer(weight.double(), bias.double(), name, k in residual, k in skip))
         before = out
     return Network(kind, dim, layers, float(torch.tensor(quadratic)))
+
+
+def far_out(count: int, dtype: torch.dtype) -> Tensor:
+    """Samples of one element, near 0, far out on both sides, and not finite."""
+    far = torch.logspace(-3, 4, count)
+    ends = torch.tensor([torch.nan, torch.inf, 0.0, -0.0])
+    return torch.cat((far, -far, ends))[:, None].to(dtype)

@@ -52,7 +52,7 @@ def npy(values: Tensor) -> bytes:
 
 def raw(values: Tensor) -> bytes:
     """The bytes of a tensor's elements, in order."""
-    values = values.detach().cpu().contiguous()
+    values = values.detach().cpu().resolve_neg().contiguous()
     return (
         ctypes.string_at(values.data_ptr(), values.numel() * values.element_size()) if values.numel() else b""
     )

@@ -125,7 +125,7 @@ class LossWithGradient(torch.autograd.Function):
             return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
         grad, ctx.grad = ctx.grad, None
         half = pred.dtype in (torch.float16, torch.bfloat16)
-        if grad is None or (half and grad_output.item() != 1.0):
+        if grad is None or (half and not (checkable(grad_output) and grad_output.item() == 1.0)):
             grad = empty_like(pred) if grad is None else grad
             _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
         elif not half:

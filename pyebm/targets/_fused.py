@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _composed, _ops
-from .._derivatives import differentiated_again, reverse_alone, wanted
+from .._derivatives import checkable, differentiated_again, reverse_alone, wanted
 from .._schemas import NetworkLoss
 from ._gradients import Into, Kept, exact
 from ._learned import Learned
@@ -143,7 +143,7 @@ class _Loss(torch.autograd.Function):
             if made is None:
                 made = kept.empty(ctx, x, biases, params)
                 _launched(ctx, x, biases, params, made)
-            if above.item() != 1.0:
+            if not (checkable(above) and above.item() == 1.0):
                 for grad in made:
                     if grad is not None:
                         ctx.kernels["scale_"](grad, above)

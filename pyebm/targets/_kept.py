@@ -118,7 +118,7 @@ def _same(now: Tensor, then: Tensor) -> bool:
         return False
     if _ops._why_no_cpu is not None:
         return torch.equal(now, then)
-    now, count = now.contiguous(), 1 if then.is_contiguous() else then.shape[0]
+    now, count = now.resolve_neg().contiguous(), 1 if then.is_contiguous() else then.shape[0]
     width = now.nbytes // count
     return bool(
         _entry()(

@@ -266,6 +266,8 @@ def copied(parts: Sequence[Tensor], wiring: Wiring) -> Tensor:
         return torch.cat([part.detach().reshape(-1) for part in parts])
     out = parts[0].new_empty(wiring.total)
     kept = [part if part.is_contiguous() else part.contiguous() for part in parts]
+    if any(part.is_neg() for part in kept):  # memory without the minus sign that torch keeps beside it
+        kept = [part.resolve_neg() for part in kept]
     entry, addresses, sizes = _entry(wiring.sizes, out.itemsize)
     entry(addresses(*[part.data_ptr() for part in kept]), sizes, len(kept), out.data_ptr())
     return out

@@ -10,7 +10,7 @@ from choice import thinned
 from dense_cases import MAKE, assert_within_bound, mixture
 from emulated import BACKEND
 from target_cases import loop
-from test_emulated import in_a_process
+from test_emulated import in_a_process, under_sanitizer
 
 import pyebm
 from pyebm import Noise
@@ -87,15 +87,7 @@ print("done")
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_under_sanitizers(sanitizer):
-    library, command = ("libtsan.so", ["setarch", "-R"]) if sanitizer == "thread" else ("libasan.so", [])
-    options = {
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "UBSAN_OPTIONS": "halt_on_error=1",
-        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
-        "PYEBM_EMULATOR_SEED": "2",
-    }
-    flags = ["-O1", "-g1", f"-fsanitize={sanitizer}"]
-    done = in_a_process(flags, SANITIZED, "dense targets chain langevin", library, command, **options)
+    done = under_sanitizer(sanitizer, SANITIZED, "dense targets chain langevin")
     assert done.returncode == 0, done.stderr[-5000:]
     assert "done" in done.stdout
 

@@ -113,6 +113,18 @@ print("equal")
 """
 
 
+def under_sanitizer(sanitizer, code, sources, seed=2):
+    """Run ``code`` as in_a_process does, under "thread" or "address,undefined"."""
+    library, command = ("libtsan.so", ["setarch", "-R"]) if sanitizer == "thread" else ("libasan.so", [])
+    options = {
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1",
+        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
+        "PYEBM_EMULATOR_SEED": str(seed),
+    }
+    return in_a_process(["-O1", "-g1", f"-fsanitize={sanitizer}"], code, sources, library, command, **options)
+
+
 def in_a_process(flags, code, sources="", preload="", command=(), **environment):
     """Run ``code`` with the emulated sources of these names (all of them if none) compiled with
     these flags."""
@@ -141,16 +153,8 @@ def in_a_process(flags, code, sources="", preload="", command=(), **environment)
 
 @pytest.mark.slow
 def test_under_address_and_undefined_behaviour_sanitizers():
-    flags = ["-O1", "-g1", "-fsanitize=address,undefined"]
-    options = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1"}
-    done = in_a_process(
-        flags,
-        EQUAL.format(shapes=[(3, 5), (2, 4099), (5, 3, 7, 3)]),
-        "",
-        "libasan.so",
-        PYEBM_EMULATOR_SEED="3",
-        **options,
-    )
+    code = EQUAL.format(shapes=[(3, 5), (2, 4099), (5, 3, 7, 3)])
+    done = under_sanitizer("address,undefined", code, "", seed=3)
     assert done.returncode == 0, done.stderr[-5000:]
     assert "equal" in done.stdout
 
@@ -159,16 +163,7 @@ def test_under_address_and_undefined_behaviour_sanitizers():
 def test_under_the_thread_sanitizer():
     """The grids are small. Address-space randomisation is off: this TSan does not know its high
     mappings."""
-    flags = ["-O1", "-g1", "-fsanitize=thread"]
-    options = {"TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1", "PYEBM_EMULATOR_SEED": "2"}
-    done = in_a_process(
-        flags,
-        EQUAL.format(shapes=[(3, 5), (5, 37), (1, 6000)]),
-        "",
-        "libtsan.so",
-        ["setarch", "-R"],
-        **options,
-    )
+    done = under_sanitizer("thread", EQUAL.format(shapes=[(3, 5), (5, 37), (1, 6000)]), "")
     assert done.returncode == 0, done.stderr[-5000:]
     assert "equal" in done.stdout
 

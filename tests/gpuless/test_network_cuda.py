@@ -11,9 +11,9 @@ from cases import assert_equal
 from emulated import BACKEND
 from learned_cases import mlp
 from network_calls import NAME, chain, normal, scored
-from network_cases import FUNCTIONS, network
+from network_cases import FUNCTIONS, far_out, network
 from target_cases import loop
-from test_emulated import in_a_process
+from test_emulated import under_sanitizer
 
 import pyebm
 from pyebm import Noise, _ops
@@ -73,8 +73,7 @@ def test_the_cpus_bits(monkeypatch, name, held, dtype):
 def test_every_activation(activation, dtype):
     """Also far out, and where it is not finite."""
     net = network("energy", 1, (3,), activation, last=activation)
-    far = torch.logspace(-3, 4, 60)
-    x = torch.cat((far, -far, torch.tensor([math.nan, math.inf, 0.0, -0.0])))[:, None].to(dtype)
+    x = far_out(60, dtype)
     for got, want in zip(scored(net, x, op=SCORE), scored(net, x), strict=True):
         assert_equal(got.nan_to_num(7.0), want.nan_to_num(7.0))
 
@@ -246,13 +245,5 @@ print("done")
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_under_sanitizers(sanitizer):
-    library, command = ("libtsan.so", ["setarch", "-R"]) if sanitizer == "thread" else ("libasan.so", [])
-    options = {
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "UBSAN_OPTIONS": "halt_on_error=1",
-        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",
-        "PYEBM_EMULATOR_SEED": "2",
-    }
-    flags = ["-O1", "-g1", f"-fsanitize={sanitizer}"]
-    done = in_a_process(flags, "import pytest\n" + SANITIZED, "network", library, command, **options)
+    done = under_sanitizer(sanitizer, "import pytest\n" + SANITIZED, "network")
     assert "done" in done.stdout, done.stderr[-5000:]

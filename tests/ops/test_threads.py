@@ -67,7 +67,7 @@ def test_turns(name):
 @pytest.mark.parametrize("shape", [(5, 3), (300, 200), (2100, 1000)], ids=str)
 def test_a_copy_is_a_clone(shape):
     x = NOISE.randn(shape)
-    for given in (x, x.t(), x[::2], x.double(), nn.Parameter(x)):
+    for given in (x, x.t(), x[::2], x.double(), nn.Parameter(x), torch._neg_view(x)):
         made = copy_of(given)
         assert_equal((made,), (given.detach(),))
         assert made.stride() == given.clone().stride()
