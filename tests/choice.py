@@ -1,5 +1,6 @@
 """Which cases of a test run: where three things or more vary, enough for every two of their values
-to meet, with each implementation. The other cases run with --slow.
+to meet, with each implementation. A GPU's kernels are one template for all dtypes: there each shape
+meets float32 and one other dtype. The other cases run with --slow.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import pytest
+from cases import DTYPES
 
 Case = tuple[int, ...]  # the place of each varied thing's value in its list
 
@@ -45,6 +47,20 @@ def once_each(in_turn: Iterable[tuple[object, ...]]) -> list[object]:
     ]
 
 
+def in_two_dtypes(same: list[pytest.Item]) -> list[pytest.Item]:
+    """Of a product of shapes and dtypes: each shape in the first dtype, and in another in turn."""
+    given = [item.callspec.params for item in same]
+    if "shape" not in given[0] or {params.get("dtype") for params in given} != set(DTYPES):
+        return same
+    first, *others = DTYPES
+    shapes = _places([params["shape"] for params in given])
+    return [
+        item
+        for item, params, shape in zip(same, given, shapes, strict=True)
+        if params["dtype"] in (first, others[shape % len(others)])
+    ]
+
+
 def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     """The cases that a run can do without."""
     tests = defaultdict(list)
@@ -58,7 +74,8 @@ def left_out(items: Iterable[pytest.Item]) -> set[pytest.Item]:
         if implementation not in (None, "cpu"):  # it knows nothing of torch's threads
             alone = [item for item in same if item.callspec.params.get("threads", 1) == 1]
             out |= set(same) - set(alone) if alone else set()
-            same = alone or same
+            same = in_two_dtypes(alone or same)
+            out |= set(alone) - set(same)
         things = {_places([item.callspec.params[name] for item in same]) for name in same[0].callspec.params}
         varied = sorted(places for places in things if any(places))
         if len(varied) > 2:

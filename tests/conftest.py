@@ -48,12 +48,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)  # among those that -k and -m leave
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skips tests of a device where there is none, and leaves out slow tests and the cases beyond
-    choice.py's, or with --slow all others."""
+    choice.py's, or with --slow all others. Long tests begin first: the others run beside them."""
     if not torch.cuda.is_available():
         no_device = pytest.mark.skip(reason="needs a CUDA device, and torch finds none here")
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(no_device)
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if config.getoption("markexpr"):
         return
     rest = left_out(items) | {item for item in items if item.get_closest_marker("slow")}

@@ -10,11 +10,13 @@ import os
 import platform
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import sampler_op_cases
 import torch
 from cases import assert_equal, levels, normal
+from choice import thinned
 from emulated import BACKEND, FLAGS, ROOT
 
 import pyebm
@@ -57,8 +59,10 @@ def every_op(backend, shape, dtype):
     yield from sampler_op_cases.results(_ops.kernels(backend, x), shape, dtype)
 
 
-@pytest.mark.parametrize("order", range(9))
-@pytest.mark.parametrize("shape", [(3, 5), (2, 4099), (70, 17), (5, 3, 7, 3)], ids=str)
+ORDERS = product(range(9), [(3, 5), (2, 4099), (70, 17), (5, 3, 7, 3)])
+
+
+@pytest.mark.parametrize(("order", "shape"), thinned(ORDERS, 3), ids=str)
 def test_every_thread_order_gives_the_same_bits(monkeypatch, order, shape):
     monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
     for got, want in zip(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from choice import thinned
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
@@ -104,7 +105,7 @@ class TestTransforms:
         assert torch.equal(vmap(one)(x), torch.stack([one(each) for each in x]))
 
 
-@every_call
+@pytest.mark.parametrize("call", thinned(((call,) for call in CALLS.values()), 3), ids=CALLS)
 def test_a_tangent_inside_compiled_code(call):
     x, v = samples(), torch.ones(SHAPE, dtype=torch.float64)
     expected = jvp(call, (x,), (v,))
