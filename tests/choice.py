@@ -12,6 +12,7 @@ from itertools import combinations
 import pytest
 from cases import DTYPES
 
+APART = ("dtype", "backend", "threads")
 Case = tuple[int, ...]  # the place of each varied thing's value in its list
 
 
@@ -48,16 +49,21 @@ def once_each(in_turn: Iterable[tuple[object, ...]]) -> list[object]:
 
 
 def in_two_dtypes(same: list[pytest.Item]) -> list[pytest.Item]:
-    """Of a product of shapes and dtypes: each shape in the first dtype, and in another in turn."""
+    """Of a product with all dtypes: each shape, or each case of the rest, in the first dtype and in
+    another in turn."""
     given = [item.callspec.params for item in same]
-    if "shape" not in given[0] or {params.get("dtype") for params in given} != set(DTYPES):
+    if {params.get("dtype") for params in given} != set(DTYPES):
         return same
+    names = ["shape"] if "shape" in given[0] else [name for name in given[0] if name not in APART]
+    rest = list(zip(*(_places([params[name] for params in given]) for name in names), strict=True))
     first, *others = DTYPES
-    shapes = _places([params["shape"] for params in given])
+    turn = {case: others[k % len(others)] for k, case in enumerate(dict.fromkeys(rest))}
+    if len(turn) < len(others):
+        return same
     return [
         item
-        for item, params, shape in zip(same, given, shapes, strict=True)
-        if params["dtype"] in (first, others[shape % len(others)])
+        for item, params, case in zip(same, given, rest, strict=True)
+        if params["dtype"] in (first, turn[case])
     ]
 
 

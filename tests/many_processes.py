@@ -33,6 +33,7 @@ class Processes:
             context.Process(target=_work, args=(rank, world, port, self.queue, function, args))
             for rank in range(world)
         ]
+        self.began = time.monotonic()
         for process in self.processes:
             process.start()
 
@@ -46,6 +47,10 @@ class Processes:
             for process in self.processes:
                 process.kill()
         return [found[rank] for rank in range(len(self.processes))]
+
+    def run_still(self):
+        """Whether there is something to wait for: a call that ended changes no file any more."""
+        return time.monotonic() < self.began + SECONDS and any(one.is_alive() for one in self.processes)
 
     def kill(self, random):
         """Kills (-9) one of the processes, and the others when they may have had time to notice."""

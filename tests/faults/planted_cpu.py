@@ -112,7 +112,7 @@ PLANTED: Planted = {
         ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
     ],
     "csrc/cpu/simd/chunk_kernels.h": [
-        ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_narrow"),
+        ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_perturb"),
     ],
     "csrc/common/activations.h": [
         (

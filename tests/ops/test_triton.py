@@ -42,6 +42,7 @@ SOME = (
 REST = pytest.param("interpreted_triton or interpreted_runs", "--slow", marks=pytest.mark.slow)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("some", "options"), [(SOME, "--tb=short"), REST], ids=("some", "the rest"))
 def test_interpreted(some, options):
     files = [
@@ -66,6 +67,7 @@ DENSE = (
 )
 
 
+@pytest.mark.long
 def test_interpreted_dense_targets():
     files = [
         HERE / name
