@@ -6,6 +6,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CORES = $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell expr $(CORES) + 1)# pytest's worker processes: tests also wait, for processes that start or end
+# Plugins that no test uses, though each is asked around every one.
+PYTEST := $(RUN) -m pytest -p no:logging -p no:benchmark
 unexport PYTHONDONTWRITEBYTECODE  # pytest's workers, and the processes that tests start, read the same files
 CPP := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
@@ -36,7 +38,7 @@ demo: $(VENV)/demo.stamp  ## train on digits and on densities in the plane, draw
 	$(RUN) -m pyebm demo && wait $$beside && cat out/energies.txt
 
 test: $(VENV)/dev.stamp  ## the tests
-	$(RUN) -m pytest -n $(WORKERS) --dist worksteal
+	$(PYTEST) -n $(WORKERS) --dist worksteal
 
 # SEED=7 makes other cases; FUZZ=calls one fuzzer alone (tests/fuzz/fuzz.py names them).
 fuzz: $(VENV)/dev.stamp  ## random cases; CASES=1000000 for a night
@@ -44,7 +46,7 @@ fuzz: $(VENV)/dev.stamp  ## random cases; CASES=1000000 for a night
 
 # TURN=3/20 runs the third of twenty parts of them.
 test-slow: $(VENV)/dev.stamp  ## the tests and cases that `make test` leaves out
-	$(RUN) -m pytest -n $(WORKERS) --dist worksteal --slow --turn $(or $(TURN),0/1)
+	$(PYTEST) -n $(WORKERS) --dist worksteal --slow --turn $(or $(TURN),0/1)
 
 .PHONY: faults
 faults: $(VENV)/dev.stamp  ## plant faults; a test must notice each; FAULTS="--only kernels/"
@@ -58,7 +60,7 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 integrations: $(VENV)/integrations.stamp  ## the adapters against the real packages
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(PYTEST) -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
 
 gpu: $(VENV)/integrations.stamp  ## tests and benchmarks of a CUDA device, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml

@@ -3,8 +3,9 @@ full of NaN until written."""
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pyebm")
     group.addoption("--slow", action="store_true", help="the tests and cases that a plain run leaves out")
     group.addoption("--turn", default="0/1", metavar="K/N", help="with --slow: the K-th of N parts of them")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """A million objects live from here to the end: the garbage collector need not walk them again
+    and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)  # among those that -k and -m leave

@@ -2,10 +2,12 @@
 test_triton.py, like interpreted_triton.py."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
 from cases import assert_equal
+from choice import once_each
 from network_calls import NAME, chain, normal, scored
 from network_cases import FUNCTIONS, far_out, network
 
@@ -33,12 +35,12 @@ def test_the_cpus_bits(net, batch, dtype):
     assert_equal(chain(net, x, 2, op=CHAIN), chain(net, x, 2))
 
 
+WIDE = (torch.float32, torch.float64)
 INFINITE = pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered")
 
 
 @INFINITE
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("activation", FUNCTIONS)
+@pytest.mark.parametrize(("activation", "dtype"), once_each(product(FUNCTIONS, WIDE)), ids=str)
 def test_every_activation(activation, dtype):
     """Also far out, and where it is not finite."""
     net = network("energy", 1, (3,), activation, last=activation)

@@ -273,7 +273,7 @@ class TestLongSamplesOfCoupledTargets:
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
         assert ours[2].tolist() == [-1, 0, -1]
 
-    @pytest.mark.parametrize("kind", COUPLED)
+    @pytest.mark.parametrize("kind", thinned(((kind,) for kind in COUPLED), 2))
     def test_layouts(self, kind):
         x = start((2, 3, 20, 20)).contiguous(memory_format=torch.channels_last)
         target = make(kind, 1200)

@@ -134,7 +134,7 @@ PLANTED: Planted = {
     "csrc/cpu/simd/loss_kernels.h": [
         (
             "out[i] = (own.grad * r) * grad_output[decltype(elementwise)::value ? i : row];",
-            "out[i] = (own.grad * r) * grad_output[row];",
+            "out[i] = (own.grad * r) * grad_output[decltype(elementwise)::value ? 0 : row];",
             "ops/test_losses_autograd",
         ),
     ],

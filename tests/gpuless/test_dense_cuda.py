@@ -3,6 +3,8 @@ parts, large tiles, several windows."""
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from cases import assert_equal, normal
@@ -19,10 +21,13 @@ pytestmark = pytest.mark.usefixtures("poison", "one_thread")
 NOISE = Noise(3, step=4)
 
 
-@pytest.mark.parametrize(("count", "dim"), [(300, 3), (300, 20), (4100, 5)])
-@pytest.mark.parametrize("scale", ["components", "both"])
-def test_components_in_parts(count, dim, scale):
+PARTS = product(("components", "both"), [(300, 3), (300, 20), (4100, 5)])
+
+
+@pytest.mark.parametrize(("scale", "parts"), thinned(PARTS, 2))
+def test_components_in_parts(scale, parts):
     """From 256 components on they are split, into 32 parts at most."""
+    count, dim = parts
     target, x = mixture(count, dim, scale, spread=2.0), normal(20, dim)
     for dtype in (torch.float32, torch.float64):
         assert_within_bound(target.score(x.to(dtype), backend=BACKEND), target, x.to(dtype))

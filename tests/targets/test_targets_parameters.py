@@ -112,8 +112,7 @@ def calls(cls):
     return by_method
 
 
-@pytest.mark.parametrize("method", ["energy", "log_prob", "score"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "method"), thinned(product(CASES, ("energy", "log_prob", "score")), 2))
 def test_gradients(name, method):
     """Gradients in x and in every parameter, twice, and in forward mode, each along a random
     direction."""
