@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
-from cases import in_turn
-from choice import once_each, pairs_of, pairwise, thinned
+from cases import DTYPES, in_turn
+from choice import in_two_dtypes, once_each, pairs_of, pairwise, thinned
 
 
 @pytest.mark.parametrize("sizes", [(20, 4, 2), (8, 20, 4, 3), (2, 2, 2, 2, 2, 2), (5, 1, 3)], ids=str)
@@ -39,3 +40,23 @@ def test_every_thing_is_there_once():
     assert [thing for thing, _ in always] == list(range(7))
     assert len({dtype for _, dtype in always}) == 4
     assert {one.values for one in once_each(given)} == set(given)
+
+
+def test_a_shape_meets_the_first_dtype_and_another():
+    def items(**lists):
+        given = itertools.product(*lists.values())
+        return [
+            SimpleNamespace(callspec=SimpleNamespace(params=dict(zip(lists, one, strict=True))))
+            for one in given
+        ]
+
+    shapes, kinds = [(k,) for k in range(6)], ["a", "b", "c"]
+    for name, things, more in (("shape", shapes, {"own": [True, False]}), ("kind", kinds, {})):
+        kept = in_two_dtypes(items(**{name: things, "dtype": DTYPES, "backend": ["cuda"]}, **more))
+        for thing in things:
+            met = {each.callspec.params["dtype"] for each in kept if each.callspec.params[name] == thing}
+            assert len(met) == 2
+            assert DTYPES[0] in met
+        assert {each.callspec.params["dtype"] for each in kept} == set(DTYPES)
+    for some in (items(dtype=DTYPES, threads=[1, 2]), items(shape=shapes, dtype=DTYPES[:2])):
+        assert in_two_dtypes(some) == some  # nothing to take turns, or not all dtypes

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import functools
 import re
+from itertools import product
 
 import pytest
 import torch
 from cases import assert_equal, normal
+from choice import thinned
 from target_cases import lacks
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
