@@ -11,7 +11,7 @@ PLANTED: Planted = {
         (
             "values[0] / static_cast<double>(count)",
             "values[0] / static_cast<double>(width)",
-            "ops/test_corrector_step",
+            "ops/test_metropolis_ops",
         ),
     ],
     "csrc/cpu/loops/chain.h": [
