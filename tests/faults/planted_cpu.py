@@ -54,8 +54,8 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/loops/runs.h": [
         (
-            "filled_ = std::max(filled_, chunk.rows);",
-            "filled_ = kAtOnce;",
+            "values_[k] + n, each_[k].data + row);",
+            "values_[k] + n, each_[k].data);",
             "ops/test_narrow ops/test_coefficient_runs",
         ),
     ],
