@@ -16,7 +16,10 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 import pyebm
 
-pytestmark = pytest.mark.usefixtures("poison", "one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("poison", "one_thread"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # numpy's
+]
 
 NOISE = pyebm.Noise(3, step=4)
 
