@@ -22,10 +22,8 @@ from pyebm import Noise, targets
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 T = functools.partial(torch.tensor, dtype=torch.float64)
-MEANS, PER_ELEMENT = (
-    normal(3, 2, dtype=torch.float64, seed=3),
-    normal(3, 2, dtype=torch.float64, seed=5).abs() + 0.5,
-)
+MEANS = normal(3, 2, dtype=torch.float64, seed=3)
+PER_ELEMENT = normal(3, 2, dtype=torch.float64, seed=5).abs() + 0.5
 FACTOR = T([[1.31, 0.0], [0.4, 0.8]])
 
 # For each name: a function that makes the target, and values for its parameters.
