@@ -10,8 +10,9 @@ from .batch_mean import halved
 from .chain_step import coefficients, first_bad, stepped
 from .layout import SIZES
 from .network_passes import backward, forward
+from .normal import normals
 from .sample_sums import SPAN
-from .tile import block_of, element_of, name_of, place, read, rows_of, tiles, write
+from .tile import block_of, element_of, name_of, place, read, rounded, rows_of, tiles, write
 
 _SPAN: tl.constexpr = tl.constexpr(SPAN)
 _LANES: tl.constexpr = tl.constexpr(32)  # kSumLanes
@@ -122,6 +123,29 @@ def network_score_kernel(
             write(out, at, sizes, strides[0], TILE, _score(mine, state, quadratic, at, NET, TILE))
 
 
+@triton.jit
+def _impose(
+    x, known, mask, marginals, key, k, room, quadratic, rows, grid, NET: tl.constexpr, T: tl.constexpr,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Make the elements outside of the mask alpha known + sigma z for the score of step k, z from
+    the next stream."""
+    first, last, pitch, sizes, strides = grid
+    key0, key1, sample, step, stream = key
+    now = (key0, key1, sample, step + tl.cast(k, tl.uint32), stream + 1)
+    row_of_step = marginals + 2 * tl.cast(k, tl.int64)
+    alpha, sigma = tl.load(row_of_step).to(T), tl.load(row_of_step + 1).to(T)
+    for tile in range(first, last):
+        at = place(tile, rows, pitch, TILE)
+        made = alpha * read(known, at, sizes, strides[2], TILE, T) + sigma * normals(at[0], now, TILE).to(T)
+        free = read(mask, at, sizes, strides[1], TILE, tl.int1)
+        made = rounded(made, x.dtype.element_ty).to(T)
+        state = tl.where(free, read(x, at, sizes, strides[0], TILE, T), made)
+        write(x, at, sizes, strides[0], TILE, state)
+        _enter(room, state, quadratic, at, NET, TILE)
+    tl.debug_barrier()
+
+
 @triton.jit(
     do_not_specialize=[
         *SIZES,
@@ -130,6 +154,9 @@ def network_score_kernel(
 )
 def network_chain_kernel(
     x,  # [samples, ...], in place
+    mask,  # bool, [samples, ...] or None
+    known,  # [samples, ...] or None
+    marginals,  # [n_steps, 2]: alpha and sigma of the known elements, or None
     states,  # [n_steps // thin, samples, ...] or None
     bad,  # [samples] or None
     rooms,  # [blocks, room]
@@ -151,6 +178,7 @@ def network_chain_kernel(
     t_step,
     low: tl.float64,
     high: tl.float64,
+    score_clip: tl.float64,  # where CLIP
     name,
     seeds,
     ids,
@@ -162,6 +190,7 @@ def network_chain_kernel(
     strides,  # of each tensor of the layout, in order; None where contiguous
     NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
     CLAMP: tl.constexpr,  # whether there is a clamp
+    CLIP: tl.constexpr,  # whether the score is clipped
     COUNT: tl.constexpr,  # layers whose values are needed
     NET: tl.constexpr,  # Net
     LAYERS: tl.constexpr,  # network_passes.py
@@ -184,7 +213,11 @@ def network_chain_kernel(
     kept = samples.to(tl.int64) * 0  # samples written before
     if bad is not None:
         found = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
+    bounds = (low, high, score_clip)
     for k in range(n_steps):
+        if known is not None:
+            grid = (first, last, pitch, sizes, strides)
+            _impose(x, known, mask, marginals, key, k, mine, quadratic, rows, grid, NET, T, TILE)
         of_now = biases + tl.cast(k, tl.int64) * of_step
         forward(mine, numbers, columns, of_now, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
         if NET.is_energy:
@@ -194,9 +227,11 @@ def network_chain_kernel(
         until -= 1
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
-            state = read(x, at, sizes, strides[0], TILE, T)
-            score = _score(mine, state, quadratic, at, NET, TILE)
-            state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
+            old = read(x, at, sizes, strides[0], TILE, T)
+            score = _score(mine, old, quadratic, at, NET, TILE)
+            state = stepped(old, score, h, c, key, k, at, bounds, CLAMP, CLIP, x.dtype.element_ty, T, TILE)
+            if mask is not None:
+                state = tl.where(read(mask, at, sizes, strides[1], TILE, tl.int1), state, old)
             write(x, at, sizes, strides[0], TILE, state)
             _enter(mine, state, quadratic, at, NET, TILE)
             if states is not None:  # noqa: SIM102  known while compiling; the other is not

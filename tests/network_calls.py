@@ -80,6 +80,14 @@ def chain(
     return out
 
 
+def painting(x: Tensor, steps: int) -> dict[str, Tensor]:
+    """The options of a chain that paints in: a mask, known data, and their noise level by step."""
+    levels = torch.linspace(1.5, 0.1, steps, dtype=torch.float64)
+    marginals = torch.stack((1 - levels / 3, levels), 1)
+    mask = normal(*x.shape, seed=7) > 0
+    return {"mask": mask, "known": normal(*x.shape, dtype=x.dtype, seed=8), "marginals": marginals}
+
+
 def loop(net: Network, x: Tensor, steps: int = 5, biases: Tensor | None = None, **options) -> list[Tensor]:
     """Takes the steps one by one."""
     rows, now, states = {}, x.clone(), []
