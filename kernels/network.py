@@ -37,13 +37,22 @@ class Net(NamedTuple):
 class Network:
     """A network as the kernels take it. Its weights are copied, with a row for each input."""
 
-    def __init__(self, x: Tensor, wiring: Tensor, params: Tensor, biases: Tensor | None, rows: int) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        wiring: Tensor,
+        params: Tensor,
+        biases: Tensor | None,
+        rows: int,
+        twice: bool = False,
+    ) -> None:
+        """twice: a room is large enough for second derivatives."""
         numbers = wiring.tolist()
         elements = shape_of(x)[1]
         check_network(numbers, elements or numbers[1], params, biases, (1, rows))
         kind, dim, count, *rest = numbers
         width, at, of_row, of_columns = dim, 0, 0, 0
-        slopes = dim * (2 - kind)
+        slopes = dim * (2 - kind + twice)
         self.layers: list[Any] = []
         parts = []
         for k in range(0, len(rest), 4):
@@ -53,7 +62,7 @@ class Network:
             bias, parameter = at + outputs * inputs, at + outputs * (inputs + 1)
             self.layers += [width, outputs, ACTIVATIONS[activation], residual, skip, at, of_columns]
             self.layers += [bias if biases is None else of_row, parameter, slopes]
-            slopes += outputs * (1 - kind)
+            slopes += outputs * (1 - kind) * (4 if twice else 1)
             at, of_row, of_columns, width = (
                 parameter + 1,
                 of_row + outputs,
@@ -94,7 +103,7 @@ class Network:
         }
 
 
-def _layout(out: Tensor, *others: Tensor | None) -> Layout:
+def layout_of(out: Tensor, *others: Tensor | None) -> Layout:
     return Layout(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
 
 
@@ -108,7 +117,7 @@ def network_score(args: NetworkScore) -> None:
         raise ValueError("network_score: a network that gives scores has no energy")
     if not x.numel():
         return
-    layout = _layout(x if args.score is None else args.score, x)
+    layout = layout_of(x if args.score is None else args.score, x)
     with launch.on(x.device):
         network_score_kernel[layout.grid](
             args.score,
@@ -141,7 +150,7 @@ def network_chain(args: NetworkChain) -> None:
         steps.diverged.fill_(-1)
     if not x.numel() or steps.n_steps == 0:
         return
-    layout = _layout(x, steps.mask, args.known)
+    layout = layout_of(x, steps.mask, args.known)
     h_rows, h_sample, h_step = _strides(steps.step_size_rows, steps.step_size_per_step)
     t_rows, t_sample, t_step = _strides(steps.temperature_rows, steps.temperature_per_step)
     never = 2**62 if steps.n_steps >= 2**31 else 2**31 - 1

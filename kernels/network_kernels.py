@@ -9,7 +9,7 @@ import triton.language as tl
 from .batch_mean import halved
 from .chain_step import coefficients, first_bad, stepped
 from .layout import SIZES
-from .network_passes import backward, forward
+from .network_passes import PLAIN, backward, forward
 from .normal import normals
 from .sample_sums import SPAN
 from .tile import block_of, element_of, name_of, place, read, rounded, rows_of, tiles, write
@@ -19,7 +19,7 @@ _LANES: tl.constexpr = tl.constexpr(32)  # kSumLanes
 
 
 @triton.jit
-def _elements(at, NET: tl.constexpr, TILE: tl.constexpr):
+def elements_of(at, NET: tl.constexpr, TILE: tl.constexpr):
     """The places of a tile's elements in a room, (N, VEC), and which of them are a sample's."""
     element = element_of(at, TILE).to(tl.int32)
     row = tl.arange(0, TILE.ROWS * TILE.COLS) // TILE.COLS
@@ -27,9 +27,9 @@ def _elements(at, NET: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def _enter(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
+def enter(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
     """Takes a tile of x for the next pass."""
-    cells, inside = _elements(at, NET, TILE)
+    cells, inside = elements_of(at, NET, TILE)
     tl.store(room + cells, state, mask=inside)
     if NET.is_energy:
         pull = (quadratic + quadratic) * state
@@ -39,7 +39,7 @@ def _enter(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
 @triton.jit
 def _score(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
     """The score of a tile after a pass, (N, VEC)."""
-    cells, inside = _elements(at, NET, TILE)
+    cells, inside = elements_of(at, NET, TILE)
     if NET.is_energy:
         score = tl.load(room + NET.dim * TILE.ROWS + cells, mask=inside, other=0)
         score = score * tl.full(score.shape, -1.0, score.dtype)
@@ -70,7 +70,7 @@ def _energies(room, quadratic, NET: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _rows_of_biases(samples, of_sample, ROWS: tl.constexpr):
+def rows_of_biases(samples, of_sample, ROWS: tl.constexpr):
     """Where each sample's row of biases begins, (ROWS,)."""
     sample = block_of() * ROWS + tl.arange(0, ROWS)
     return tl.minimum(sample, samples - 1) * of_sample
@@ -105,10 +105,10 @@ def network_score_kernel(
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
-        _enter(mine, read(x, at, sizes, strides[1], TILE, T), quadratic, at, NET, TILE)
+        enter(mine, read(x, at, sizes, strides[1], TILE, T), quadratic, at, NET, TILE)
     tl.debug_barrier()
-    bias_rows = _rows_of_biases(samples, of_sample, TILE.ROWS)
-    forward(mine, numbers, columns, biases, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
+    bias_rows = rows_of_biases(samples, of_sample, TILE.ROWS)
+    forward(mine, numbers, columns, biases, bias_rows, COUNT, False, LAYERS, NET, TILE.ROWS)
     if energy is not None:
         value = _energies(mine, quadratic, NET, TILE.ROWS)
         sample = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
@@ -116,7 +116,7 @@ def network_score_kernel(
         tl.debug_barrier()
     if out is not None:
         if NET.is_energy:
-            backward(mine, numbers, COUNT, LAYERS, NET, TILE.ROWS)
+            backward(mine, numbers, COUNT, PLAIN, LAYERS, NET, TILE.ROWS)
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
             state = read(x, at, sizes, strides[1], TILE, T)
@@ -142,7 +142,7 @@ def _impose(
         made = rounded(made, x.dtype.element_ty).to(T)
         state = tl.where(free, read(x, at, sizes, strides[0], TILE, T), made)
         write(x, at, sizes, strides[0], TILE, state)
-        _enter(room, state, quadratic, at, NET, TILE)
+        enter(room, state, quadratic, at, NET, TILE)
     tl.debug_barrier()
 
 
@@ -206,9 +206,9 @@ def network_chain_kernel(
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
-        _enter(mine, read(x, at, sizes, strides[0], TILE, T), quadratic, at, NET, TILE)
+        enter(mine, read(x, at, sizes, strides[0], TILE, T), quadratic, at, NET, TILE)
     tl.debug_barrier()
-    bias_rows = _rows_of_biases(samples, of_sample, TILE.ROWS)
+    bias_rows = rows_of_biases(samples, of_sample, TILE.ROWS)
     until = thin
     kept = samples.to(tl.int64) * 0  # samples written before
     if bad is not None:
@@ -219,9 +219,9 @@ def network_chain_kernel(
             grid = (first, last, pitch, sizes, strides)
             _impose(x, known, mask, marginals, key, k, mine, quadratic, rows, grid, NET, T, TILE)
         of_now = biases + tl.cast(k, tl.int64) * of_step
-        forward(mine, numbers, columns, of_now, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
+        forward(mine, numbers, columns, of_now, bias_rows, COUNT, False, LAYERS, NET, TILE.ROWS)
         if NET.is_energy:
-            backward(mine, numbers, COUNT, LAYERS, NET, TILE.ROWS)
+            backward(mine, numbers, COUNT, PLAIN, LAYERS, NET, TILE.ROWS)
         eta = (step_size, h_rows, h_sample, h_step)
         h, c = coefficients(eta, (temperature, t_rows, t_sample, t_step), k, rows, T)
         until -= 1
@@ -233,7 +233,7 @@ def network_chain_kernel(
             if mask is not None:
                 state = tl.where(read(mask, at, sizes, strides[1], TILE, tl.int1), state, old)
             write(x, at, sizes, strides[0], TILE, state)
-            _enter(mine, state, quadratic, at, NET, TILE)
+            enter(mine, state, quadratic, at, NET, TILE)
             if states is not None:  # noqa: SIM102  known while compiling; the other is not
                 if until == 0:
                     write(states + kept * (pitch.to(tl.int64) * TILE.UNIT), at, None, None, TILE, state)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from cases import assert_equal
-from network_calls import NAME, chain, normal, painting, scored
+from network_calls import NAME, chain, curvatures, normal, painting, scored
 from network_cases import FUNCTIONS, far_out, network
 
 import pyebm
@@ -95,6 +95,25 @@ def test_inpainting(dtype):
     assert_equal(chain(net, x, 2, op=CHAIN, **options), want)
 
 
+@pytest.mark.parametrize(("net", "batch", "dtype"), [CASES[0], CASES[2], CASES[4]], ids=range(3))
+def test_second_derivatives(net, batch, dtype):
+    x, v = normal(batch, net.dim, dtype=dtype), normal(net.dim, batch, dtype=dtype, seed=1).t()
+    biases = normal(batch, len(net.biases()), seed=2)
+    assert_equal(curvatures(net, x, v, OPS, biases), curvatures(net, x, v, biases=biases))
+
+
+@INFINITE
+@pytest.mark.parametrize(
+    ("activation", "dtype"), [*((name, torch.float32) for name in FUNCTIONS), ("gelu_tanh", torch.float64)]
+)
+def test_second_derivatives_of_every_activation(activation, dtype):
+    net = network("energy", 1, (3,), activation, last=activation)
+    x = far_out(30, dtype)
+    got, want = (curvatures(net, x, torch.full_like(x, 0.5), ops) for ops in (OPS, None))
+    for one, other in zip(got, want, strict=True):
+        assert_equal(one.nan_to_num(7.0), other.nan_to_num(7.0))
+
+
 def test_energies_of_long_samples():
     net, x = network("energy", 1030, (2,), skip=(1,)), normal(2, 1030)
     assert_equal(scored(net, x, op=SCORE), scored(net, x))
@@ -109,6 +128,8 @@ def test_what_does_not_fit_is_refused():
         SCORE(torch.empty_like(x), x, layout, params, torch.zeros(2, 6))
     with pytest.raises(ValueError, match="has no energy"):
         SCORE(None, x, *network("score", 2, (3,)).packed(), None, torch.empty(3))
+    with pytest.raises(ValueError, match="gives scores has no Hessian"):
+        curvatures(network("score", 2, (3,)), x, x.clone(), OPS)
     with pytest.raises(ValueError, match="score or energy must be given"):
         SCORE(None, x, layout, params)
     known = {"known": torch.zeros_like(x), "marginals": torch.ones(2, 2).double()}

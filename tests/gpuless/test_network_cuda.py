@@ -39,20 +39,22 @@ NETWORKS = {
 SHARED = ("all", "activations", "none")
 
 
-def hold(monkeypatch, what, net, item=4):
+def hold(monkeypatch, what, net, item=4, twice=False):
     """Gives a block just the shared memory that it takes to hold this of the network, with 16
-    samples a tile, or activations with 32 where the weights would not fit beside those of 16."""
+    samples a tile, or activations with 32 where the weights would not fit beside those of 16.
+    twice: for second derivatives, whose tiles of 16 have all numbers or none."""
 
     def pitch(n):
         return 4 * (-(-n // 4) | 1)
 
     outs = [len(layer.bias) for layer in net.layers]
     is_energy = net.kind == "energy"
-    room = pitch(net.dim) * (1 + is_energy) + 2 * max(map(pitch, outs)) + is_energy * sum(map(pitch, outs))
+    room = pitch(net.dim) * (1 + is_energy + twice) + 2 * max(map(pitch, outs))
+    room += is_energy * (4 if twice else 1) * sum(map(pitch, outs))
     weights = 0
     for layer, inputs in zip(net.layers, (net.dim, *outs), strict=False):
         weights += len(layer.bias) * (pitch(inputs) + layer.skip * pitch(net.dim))
-    activations = 32 * room if weights > 16 * room else 16 * room
+    activations = 32 * room if twice or weights > 16 * room else 16 * room
     size = {"all": 16 * room + weights, "activations": activations, "none": 16 * room - 1}[what]
     monkeypatch.setenv("PYEBM_EMULATOR_SHARED", str(item * size))
 
