@@ -253,7 +253,7 @@ class TestPublicCalls:
 
 SANITIZED = """
 import test_network_cuda as n, torch
-from network_calls import chain, normal, painting, scored
+from network_calls import chain, curvatures, normal, painting, scored
 held = pytest.MonkeyPatch()
 for name in ("plain", "wired", "skips"):
     net, batch = n.NETWORKS[name]
@@ -264,6 +264,10 @@ for name in ("plain", "wired", "skips"):
             assert torch.equal(scored(net, x, op=n.SCORE)[0], scored(net, x)[0])
             options = painting(x, 2)
             assert torch.equal(chain(net, x, 2, op=n.CHAIN, **options), chain(net, x, 2, **options))
+            if net.kind == "energy":
+                n.hold(held, what, net, 8 if dtype == torch.float64 else 4, twice=True)
+                for one, other in zip(curvatures(net, x, x, n.OPS), curvatures(net, x, x)):
+                    assert torch.equal(one, other)
 print("done")
 """
 
@@ -271,5 +275,5 @@ print("done")
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_under_sanitizers(sanitizer):
-    done = under_sanitizer(sanitizer, "import pytest\n" + SANITIZED, "network network_chain")
+    done = under_sanitizer(sanitizer, "import pytest\n" + SANITIZED, "network network_chain network_hvp")
     assert "done" in done.stdout, done.stderr[-5000:]
