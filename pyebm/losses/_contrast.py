@@ -67,8 +67,8 @@ class Contrast:
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """The weights of the data's energies (B,) and of the model's (M,), float64; None where the
         loss is no single number."""
-        data, model = self.of_data.in_one_sum(), self.of_model.in_one_sum()
-        if data is None or model is None:
+        data, model = self.of_data.weights(), self.of_model.weights()
+        if data is None or model is None or not self.of_data.is_number:
             return None
         device = self.of_data.x.device
         of_data, of_model = (

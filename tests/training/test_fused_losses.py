@@ -68,13 +68,6 @@ class TestObjectives:
         for got, right in zip(found, right_ones, strict=True):
             torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
 
-    def test_by_sample(self, launches, kind, name):  # noqa: F811
-        """Losses of each sample are composed, and their mean is the kernel's loss."""
-        target, x = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64)
-        each = CALLS[name](target, x, reduction="sample")
-        assert "network_loss" not in launches
-        torch.testing.assert_close(each.mean(), CALLS[name](target, x), rtol=1e-11, atol=1e-11)
-
 
 @pytest.mark.parametrize(
     "options", [{}, {"l2": 0.3}, {"reduction": "sum", "weight": 0.7}], ids=["plain", "l2", "sum"]
