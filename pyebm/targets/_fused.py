@@ -50,11 +50,18 @@ class Terms(NamedTuple):
 
 
 def fused_loss(
-    fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bool = False, by_sample: bool = False
+    fn: Any,
+    x: Tensor,
+    terms: Terms,
+    *,
+    c: Any = None,
+    of_energy: bool = False,
+    by_sample: bool = False,
+    losses: Tensor | None = None,
 ) -> Tensor | None:
     """The sum of the samples' losses, or the losses themselves, (B,); in float32, or float64 for a
     float64 x; differentiable in x, in c and in the parameters of the target ``fn``, any number of
-    times.
+    times. With a sum the losses, as constants, are written to ``losses`` too, (B,) in float64.
 
     Returns None if composed operations must make the loss: fn is no learned target, or is wrapped
     (DDP, ``torch.compile``); x is not on the CPU, no plain tensor, or, for a sum, needs a
@@ -83,7 +90,7 @@ def fused_loss(
     if not fn._goes_back(x, biases, parts) or "network_loss" not in kernels:
         return None
     followed = torch.is_grad_enabled()
-    head = (x, biases, wiring, kernels, of_energy, by_sample, terms, followed)
+    head = (x, biases, wiring, kernels, of_energy, by_sample, losses, terms, followed)
     made: Tensor = _Loss.apply(*head, *parts)  # type: ignore[no-untyped-call]
     return made
 
@@ -104,6 +111,7 @@ class _Loss(torch.autograd.Function):
         kernels: Any,
         of_energy: bool,
         by_sample: bool,
+        losses: Tensor | None,
         terms: Terms,
         followed: bool,
         *parts: Tensor,
@@ -116,9 +124,9 @@ class _Loss(torch.autograd.Function):
             ctx.made, into = None, Into(None, None, None)
         else:
             ctx.made = into = ctx.kept.empty(ctx, x, biases, params)
-        loss = params.new_empty(x.shape[:1] if by_sample else ())
+        loss = params.new_empty(x.shape[:1] if by_sample else ()) if losses is None else losses
         _launch(ctx, loss, x, biases, params, terms, into)
-        return loss
+        return loss if losses is None else losses.sum().to(params.dtype)
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
@@ -166,7 +174,7 @@ class _Loss(torch.autograd.Function):
                     if grad is not None:
                         ctx.kernels["scale_"](grad, above)
             grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, ctx.of_energy)
-        return (grad_x, grad_biases, *[None] * 6, *grads)
+        return (grad_x, grad_biases, *[None] * 7, *grads)
 
 
 def _drawn(ctx: Any, x: Tensor) -> Tensor:
