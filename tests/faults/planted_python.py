@@ -57,6 +57,7 @@ PLANTED: Planted = {
             "work * torch.cat((of_data, of_model))",
             "training/test_contrastive training/test_fused_losses",
         ),
+        ("of_data.sum(), -of_model.sum()", "of_data.sum(), of_model.sum()", "training/test_fused_losses"),
     ],
     "pyebm/losses/_projections.py": [
         ("(math.sqrt(elements) / norm)", "(1.0 / norm)", "training/test_score_matching"),
