@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import model, plots
+from . import goals, model, plots
 from .case import GROUPS
 from .records import Report, Row, rows
 
@@ -266,15 +266,16 @@ def distances(found: list[Row]) -> str:
 
 def documents(root: Path) -> dict[Path, bool]:
     """The Markdown files that hold generated parts, and whether their markers are there."""
+    docs = root / "docs"
     return {
         path: path.exists() and README.search(path.read_text()) is not None
-        for path in (root / "README.md", root / "docs" / "performance.md")
+        for path in (root / "README.md", docs / "performance.md", docs / "training.md", docs / "learned.md")
     }
 
 
 def into_documents(root: Path, report: Report) -> None:
-    """Rewrites README.md's rows and its chart, and docs/performance.md's tables and plots, each
-    between its markers."""
+    """Rewrites README.md's rows and its chart, docs/performance.md's tables and plots, and the
+    tables of goals in docs/training.md and docs/learned.md, each between its markers."""
     found = rows(report)
     pictures = plots.draw(found, root / "docs" / "images", prefix="bench-", formats=("svg",))
     first = [row for name in FIRST for row in found if row.case == name and "pyebm" in row.stats]
@@ -284,6 +285,8 @@ def into_documents(root: Path, report: Report) -> None:
     texts = (
         "\n\n".join([about, compared(first), *chart]) + "\n",
         "\n\n".join([about, compared(_slowest_first(found)), plotted, distances(found)]) + "\n",
+        f"{about}\n\n{goals.reached(found, goals.TRAINING)}\n",
+        f"{about}\n\n{goals.reached(found, goals.CHAINS)}\n",
     )
     for path, text in zip(documents(root), texts, strict=True):
         path.write_text(README.sub(lambda match, text=text: f"{match[1]}{text}{match[2]}", path.read_text()))

@@ -64,9 +64,13 @@ def pieces() -> dict[str, Run]:
         "the op `perturb`": lambda: perturb(out, x, 1.0, 0.5, name),
         "**`perturb`**": lambda: pyebm.perturb(x, 0.5, noise),
         "eager: `x + 0.5 * torch.randn_like(x)`": lambda: x + 0.5 * torch.randn_like(x),
+        "a network of two layers of 64, read and packed": lambda: energy._numbers_for("", x),
+        "**`langevin_chain` of the network, one step**": lambda: pyebm.langevin_chain(
+            x, energy, 1, 0.01, noise
+        ),
         "an `autograd.Function` of one input that computes nothing, and `grad`": given([pred]),
         "**`dsm_loss` and its gradient**": gradient(lambda: pyebm.dsm_loss(pred, 0.5, noise), [pred]),
-        "the same `Function` of a network's six parameters": given(parameters),
+        "the same `Function` of the network's six parameters": given(parameters),
         "**`denoising_score_matching` of the network, and its gradients**": gradient(
             lambda: pyebm.denoising_score_matching(energy, x, 0.5, noise), parameters
         ),
