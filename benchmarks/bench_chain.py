@@ -10,6 +10,7 @@ from torch import Tensor
 
 import pyebm
 
+from . import in_jax
 from .case import BFLOAT, DOUBLE, FLOAT, HALF, NOISE, Setting, Work, benchmark, grid
 from .machine import NORMAL
 from .timing import Run
@@ -71,7 +72,7 @@ def _loop(at: Setting, x: Tensor, step: object) -> Run:
 @benchmark(
     "chain",
     "langevin_chain on the double well, per step; eager's gradient is written by hand, the packages' by"
-    " autograd",
+    " autograd; JAX is jit, lax.scan and grad",
     MAIN,
 )
 def chain(at: Setting) -> Work:
@@ -87,6 +88,11 @@ def chain(at: Setting) -> Work:
         sampler = package.samplers.LangevinDynamics(step_size=ETA, steps=at.steps)
         return lambda: sampler.sample(energy, x)
 
+    def jax(package: ModuleType) -> Run:
+        return in_jax.chain(package, lambda x: BARRIER * ((x * x - 1) ** 2).sum(), x, at.steps, ETA)
+
+    if at.device == "cpu" and at.threads > 1:  # XLA has no number of threads to set
+        work.rival("JAX", jax, "law")
     return work.rival("torchebm", torchebm).rival("ebmkit", ebmkit)
 
 

@@ -3,7 +3,6 @@ torch.compile and JAX."""
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 import pyebm
 
+from . import in_jax
 from .case import NOISE, Setting, Work, benchmark, grid
 from .machine import NORMAL
 from .timing import Run
@@ -44,9 +44,7 @@ def network(at: Setting) -> nn.Sequential:
         return nn.Sequential(*layers, nn.Linear(width, 1)).to(at.device).requires_grad_(False)
 
 
-def in_jax(jax: ModuleType, net: nn.Sequential, x: Tensor, steps: int) -> Run:
-    """The chain as one writes it in JAX, with jit, lax.scan and grad; the state goes in and
-    comes out as JAX's own array."""
+def chain_in_jax(jax: ModuleType, net: nn.Sequential, x: Tensor, steps: int) -> Run:
     jnp: Any = jax.numpy
     layers = [
         (jnp.asarray(one.weight.numpy()), jnp.asarray(one.bias.numpy()))
@@ -61,17 +59,7 @@ def in_jax(jax: ModuleType, net: nn.Sequential, x: Tensor, steps: int) -> Run:
         weight, bias = layers[-1]
         return (h @ weight.T + bias).sum() + QUADRATIC * (x * x).sum()
 
-    def step(carried: Any, _: None) -> Any:
-        x, key = carried
-        key, now = jax.random.split(key)
-        return (x - ETA * jax.grad(energy)(x) + SCALE * jax.random.normal(now, x.shape), key), None
-
-    @functools.partial(jax.jit)
-    def chain(x: Any, key: Any) -> Any:
-        return jax.lax.scan(step, (x, key), None, length=steps)[0][0]
-
-    start, key = jnp.asarray(x.numpy()), jax.random.PRNGKey(0)
-    return lambda: torch.from_dlpack(chain(start, key))
+    return in_jax.chain(jax, energy, x, steps, ETA)
 
 
 @benchmark(
@@ -113,5 +101,5 @@ def chain(at: Setting) -> Work:
         step, loop, compiled=at.compiled
     )
     if at.device == "cpu":
-        work.rival("JAX", lambda jax: in_jax(jax, net, x, at.steps), "law")
+        work.rival("JAX", lambda jax: chain_in_jax(jax, net, x, at.steps), "law")
     return work

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import torch
 
 import pyebm
 
+from . import in_jax
 from .case import BFLOAT, DOUBLE, FLOAT, HALF, NOISE, TOLERANCE, Setting, Work, benchmark, grid
 from .machine import NORMAL
 
@@ -30,7 +33,22 @@ def noise(at: Setting) -> Work:
     work.ours(
         lambda backend: lambda: NOISE.randn(shape, backend=backend, **options), at.device, reference=small(at)
     )
+    if at.device == "cuda":
+        _stateless(work, at)
+    elif at.dtype == FLOAT and at.threads > 1:  # XLA has no number of threads to set
+        work.rival("JAX", lambda jax: in_jax.normals(jax, shape), "law")
     return work.eager(lambda: torch.randn(shape, **options), lambda draw: draw, compiled=at.compiled)
+
+
+def _stateless(work: Work, at: Setting) -> None:
+    """Adds PyTorch's own stateless generator, which is private and has no kernel on the CPU."""
+    try:
+        own = importlib.import_module("torch.func._random")
+    except ImportError:
+        work.missing["torch.func._random"] = f"torch {torch.__version__} does not have it"
+        return
+    key = own.key(0, device=torch.device(at.device))
+    work.side("torch.func._random", lambda: own.normal(key, *at.shape, dtype=at.dtype), "law")
 
 
 @benchmark(

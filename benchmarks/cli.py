@@ -58,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fail where the ratio to eager is more than 10%% worse",
     )
     parser.add_argument(
+        "--plant",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="make ours slower by this share of its time, to see whether --compare finds it",
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("out/bench"), help="for report.md, report.json and the plots"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
@@ -194,6 +201,7 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
         return _refuse("--device cuda, but torch finds no CUDA device"), []
     seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     selection = suite.Selection(cases, seconds, device, options.budget, timed=not options.check)
+    selection.planted = options.plant
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "benchmark.json"
         machine.keep_memory()

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from . import model, plots
+from . import goals, model, plots
 from .case import GROUPS
 from .records import Report, Row, rows
 
@@ -245,34 +245,37 @@ def distances(found: list[Row]) -> str:
                 largest[key] = row
     lines = [
         (
-            "| work | setting | bytes, operations an element | floor | pyebm | times its floor | the first"
-            " rival's |"
+            "| work | setting | bytes, operations an element | floor | pyebm | times its floor | times that of"
+            " separate operations | the first rival's |"
         ),
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in largest.values():
         info, bounds = row.info, row.floors()
         bound = max(bounds, key=lambda name: bounds[name])
+        separate = row.separate_floor()
         rival = f"{row.rivals[0]} {row.median(row.rivals[0]) / bounds[bound]:.1f}" if row.rivals else ""
         lines.append(
             f"| {row.group} | {label(row)} | {info['bytes'] / info['elements']:.3g},"
             f" {info['operations'] / info['elements']:.0f} | {seconds(bounds[bound])}, {bound} |"
-            f" {seconds(row.median())} | {row.median() / bounds[bound]:.2f} | {rival} |"
+            f" {seconds(row.median())} | {row.median() / bounds[bound]:.2f} |"
+            f" {f'{row.median() / separate:.2f}' if separate else ''} | {rival} |"
         )
     return "\n".join(lines)
 
 
 def documents(root: Path) -> dict[Path, bool]:
     """The Markdown files that hold generated parts, and whether their markers are there."""
+    docs = root / "docs"
     return {
         path: path.exists() and README.search(path.read_text()) is not None
-        for path in (root / "README.md", root / "docs" / "performance.md")
+        for path in (root / "README.md", docs / "performance.md", docs / "training.md", docs / "learned.md")
     }
 
 
 def into_documents(root: Path, report: Report) -> None:
-    """Rewrites README.md's rows and its chart, and docs/performance.md's tables and plots, each
-    between its markers."""
+    """Rewrites README.md's rows and its chart, docs/performance.md's tables and plots, and the
+    tables of goals in docs/training.md and docs/learned.md, each between its markers."""
     found = rows(report)
     pictures = plots.draw(found, root / "docs" / "images", prefix="bench-", formats=("svg",))
     first = [row for name in FIRST for row in found if row.case == name and "pyebm" in row.stats]
@@ -282,6 +285,8 @@ def into_documents(root: Path, report: Report) -> None:
     texts = (
         "\n\n".join([about, compared(first), *chart]) + "\n",
         "\n\n".join([about, compared(_slowest_first(found)), plotted, distances(found)]) + "\n",
+        f"{about}\n\n{goals.reached(found, goals.TRAINING)}\n",
+        f"{about}\n\n{goals.reached(found, goals.CHAINS)}\n",
     )
     for path, text in zip(documents(root), texts, strict=True):
         path.write_text(README.sub(lambda match, text=text: f"{match[1]}{text}{match[2]}", path.read_text()))

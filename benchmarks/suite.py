@@ -34,6 +34,7 @@ class Selection:
     device: str = "cpu"
     budget: float | None = None  # seconds after which no further case is begun
     timed: bool = True  # False: only run the checks
+    planted: float = 0.0  # the share of its time by which our side is made slower
     left: list[str] = field(default_factory=list)  # cases that the budget left out
     red: dict[str, str] = field(default_factory=dict)  # "case: side": what its check said
     broken: dict[str, str] = field(default_factory=dict)  # case: why it failed
@@ -123,6 +124,8 @@ def _measure(
 ) -> list[Metadata]:
     at, device = case.setting, selection.device
     sides = {name: run for name, run in work.sides.items() if name not in red}
+    if selection.planted and "pyebm" in sides:
+        sides["pyebm"] = timing.slowed(sides["pyebm"], selection.planted)
     if work.copied:
         sides["copy"] = _copy(work, at)
     if device == "cuda":

@@ -33,12 +33,11 @@ SCATTER, ATTEMPTS = (
 class HostClock:
     """Seconds that a number of calls take on the CPU.
 
-    Every turn begins as a loop of the side's own calls would go on: on cores that the last side's
-    threads have left, and after one call that is not timed.
+    Every turn begins with a call that is not timed. During it the last side's threads (XLA's and
+    OpenMP's keep a core busy for a while) leave the cores, and this side's come back.
     """
 
     def __call__(self, run: Run, repeat: int) -> float:
-        time.sleep(REST)
         run()
         start = time.perf_counter()
         for _ in range(repeat):
@@ -68,6 +67,21 @@ class DeviceClock:
 
 def clock(device: str) -> HostClock | DeviceClock:
     return DeviceClock() if device == "cuda" else HostClock()
+
+
+def slowed(run: Run, share: float) -> Run:
+    """``run``, made slower by this share of its time, to test what notices it."""
+
+    def slow() -> object:
+        begin = time.perf_counter()
+        result = run()
+        now = time.perf_counter()
+        end = now + share * (now - begin)
+        while time.perf_counter() < end:
+            pass
+        return result
+
+    return slow
 
 
 def take_turns(

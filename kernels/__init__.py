@@ -22,6 +22,7 @@ from .leapfrog import leapfrog
 from .losses import denoising_grad, denoising_loss, scale_
 from .metropolis import dual_averaging, metropolis
 from .network import network_chain, network_score
+from .network_hvp import network_hvp, network_laplacian
 from .noise import normal_, uniform_
 from .perturb import perturb
 from .targets import target_energy, target_score
@@ -56,6 +57,8 @@ OPS: dict[str, Callable[..., None]] = {
         langevin_chain,
         network_score,
         network_chain,
+        network_hvp,
+        network_laplacian,
         corrector_step,
         leapfrog,
         metropolis,

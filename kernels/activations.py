@@ -1,5 +1,5 @@
-"""The activations of networks and their slopes: csrc/common/activations.h operation by operation.
-Products are fused where that file fuses them, and nowhere else."""
+"""The activations of networks and their derivatives: csrc/common/activations.h operation by
+operation. Products are fused where that file fuses them, and nowhere else."""
 
 import ctypes
 
@@ -31,13 +31,14 @@ def _singles(numbers: list[float]) -> tl.constexpr:
 # 2 / (2 k + 1), highest k first.
 _ARTANH64: tl.constexpr = tl.constexpr(tuple(2.0 / (2 * k + 1) for k in range(15, -1, -1)))
 _ARTANH32: tl.constexpr = _singles([2.0 / (2 * k + 1) for k in range(7, -1, -1)])
-# 2 sqrt(2 / pi), the cube's factor and three times that, 1 / sqrt(2 pi).
+# 2 sqrt(2 / pi), the cube's factor and three times that, 1 / sqrt(2 pi), six times the first two.
+_SCALE = 1.5957691216057307
 _GELU64: tl.constexpr = tl.constexpr(
-    (1.5957691216057307, 0.044715, 3 * 0.044715, float.fromhex("0x1.9884533d43651p-2"))
+    (_SCALE, 0.044715, 3 * 0.044715, float.fromhex("0x1.9884533d43651p-2"), 6 * _SCALE * 0.044715)
 )
-_CUBE = ctypes.c_float(0.044715).value
+_CUBE, _SIX = ctypes.c_float(0.044715).value, ctypes.c_float(6 * ctypes.c_float(_SCALE).value).value
 _GELU32: tl.constexpr = _singles(
-    [1.5957691216057307, _CUBE, 3 * _CUBE, float.fromhex("0x1.9884533d43651p-2")]
+    [_SCALE, _CUBE, 3 * _CUBE, float.fromhex("0x1.9884533d43651p-2"), _SIX * _CUBE]
 )
 
 
@@ -108,22 +109,26 @@ def _with_sign_of(x, magnitude):
 
 
 @triton.jit
-def activated(z, p, KIND: tl.constexpr):
-    """An activation's value at z and its slope there. p, a number: the activation's parameter.
-    KIND: its name in pyebm/_schemas.py ACTIVATIONS."""
+def activated(z, p, KIND: tl.constexpr, CURVED: tl.constexpr):
+    """An activation's value at z, its slope there and, if CURVED, its second derivative. p, a
+    number: the activation's parameter. KIND: its name in pyebm/_schemas.py ACTIVATIONS."""
     DOUBLE: tl.constexpr = tl.float64 == z.dtype
     GELU: tl.constexpr = _GELU64 if DOUBLE else _GELU32
     one, none = _all(1.0, z), _all(0.0, z)
-    value, slope = z, one
+    value, slope, curve = z, one, none
     if KIND == "silu":
         of, rest = _sigmoids(z)
         value = z * of
         slope = tl.fma(value, rest, of)
+        if CURVED:
+            curve = (of * rest) * tl.fma(z, rest - of, _all(2.0, z))
     elif KIND == "tanh":
         e, minus_one = _power(tl.abs(z) * _all(-2.0, z))
         over = _inverse(_all(2.0, z) + minus_one)
         value = _with_sign_of(z, _negated(minus_one) * over)
         slope = (_all(4.0, z) * e) * (over * over)
+        if CURVED:
+            curve = (_all(-2.0, z) * value) * slope
     elif KIND == "softplus":
         u = p * z
         e, _ = _power(_negated(tl.abs(u)))
@@ -131,9 +136,13 @@ def activated(z, p, KIND: tl.constexpr):
         curved = tl.where(z > 0, z, none) + _log_of_one_and(e) * _inverse(tl.zeros_like(z) + p)
         value = tl.where(u > 20, z, curved)  # as torch
         slope = tl.where(u > 20, one, tl.where(u > 0, over, e * over))
+        if CURVED:
+            curve = tl.where(u > 20, none, (p * e) * (over * over))
     elif KIND == "sigmoid":
         value, rest = _sigmoids(z)
         slope = value * rest
+        if CURVED:
+            curve = slope * (rest - value)
     elif KIND == "gelu":
         u = tl.abs(z)
         bell, _ = _power((u * u) * _all(-0.5, z))
@@ -141,7 +150,10 @@ def activated(z, p, KIND: tl.constexpr):
         tail = bell * (t * _horner(t, _TAIL64 if DOUBLE else _TAIL32, 23 if DOUBLE else 10))
         below = tl.where(z > 0, one - tail, tail)
         value = z * below
-        slope = tl.fma(z, bell * _all(GELU[3], z), below)
+        density = bell * _all(GELU[3], z)
+        slope = tl.fma(z, density, below)
+        if CURVED:
+            curve = density * tl.fma(_negated(z), z, _all(2.0, z))
     elif KIND == "gelu_tanh":
         near = tl.where(z < -20, _all(-20.0, z), z)
         near = tl.where(near > 20, _all(20.0, z), near)
@@ -150,14 +162,19 @@ def activated(z, p, KIND: tl.constexpr):
         steepness = _all(GELU[0], z) * tl.fma(square, _all(GELU[2], z), one)
         value = z * of
         slope = tl.fma(value * rest, steepness, of)
+        if CURVED:
+            bent = tl.fma(steepness * steepness, rest - of, _all(GELU[4], z) * near)
+            curve = (of * rest) * tl.fma(near, bent, _all(2.0, z) * steepness)
     elif KIND == "elu":
         e, minus_one = _power(tl.where(z > 0, none, z))
         value = tl.where(z > 0, z, p * minus_one)
         slope = tl.where(z > 0, one, p * e)
+        if CURVED:
+            curve = tl.where(z > 0, none, p * e)
     elif KIND == "relu":
         value = tl.where(z < 0, none, z)
         slope = tl.where(z > 0, one, none)
     elif KIND == "leaky_relu":
         value = tl.where(z > 0, z, p * z)
         slope = tl.where(z > 0, one, none + p)
-    return value, slope
+    return value, slope, curve

@@ -36,7 +36,6 @@ def steps_in_registers(
     n_steps, states, thin, bad = run
     numbers, param_count, elements = target
     eta, heat = schedule
-    low, high = bounds
     samples, pitch, sizes, strides = batch
     at = place(tl.program_id(0), rows, pitch, TILE)
     state = read(x, at, sizes, strides, TILE, T)
@@ -53,7 +52,7 @@ def steps_in_registers(
             h, c = coefficients(eta, heat, k, rows, T)
         given = given_by_tile(state, vectors, numbers, elements, at, KIND, TILE)
         score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
-        state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
+        state = stepped(state, score, h, c, key, k, at, bounds, CLAMP, False, x.dtype.element_ty, T, TILE)
         if states is not None:
             until -= 1
             if until == 0:
@@ -91,7 +90,6 @@ def steps_in_memory(
     n_steps, states, thin, bad = run
     numbers, param_count, elements = target
     eta, heat = schedule
-    low, high = bounds
     samples, pitch, sizes, strides = batch
     parts, turns = span
     now, following = pair
@@ -114,7 +112,8 @@ def steps_in_memory(
             state = read(now, at, sizes, strides, TILE, T)
             given = given_in_memory(state, shared, now, at, sizes, strides, numbers, elements, KIND, TILE)
             score = score_of(state, given, numbers, param_count, elements, at, KIND, TILE)
-            state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, now.dtype.element_ty, T, TILE)
+            dtype: tl.constexpr = now.dtype.element_ty
+            state = stepped(state, score, h, c, key, k, at, bounds, CLAMP, False, dtype, T, TILE)
             write(following, at, sizes, strides, TILE, state)
             if states is not None:  # noqa: SIM102  known while compiling; the other is not
                 if until == 0:

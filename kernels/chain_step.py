@@ -43,9 +43,9 @@ def stepped(
     key,
     k,
     at,
-    low,
-    high,
+    bounds,  # low, high, and the score's with CLIP
     CLAMP: tl.constexpr,
+    CLIP: tl.constexpr,
     DTYPE: tl.constexpr,
     T: tl.constexpr,
     TILE: tl.constexpr,
@@ -54,10 +54,13 @@ def stepped(
     tensor's dtype."""
     key0, key1, sample, step, stream = key
     score = rounded(score, DTYPE).to(T)
+    if CLIP:
+        clip = tl.full([], bounds[2], T)
+        score = clamped(score, -clip, clip)
     z = normals(at[0], (key0, key1, sample, step + tl.cast(k, tl.uint32), stream), TILE).to(T)
     state = (state + h * score) + c * z
     if CLAMP:
-        state = clamped(state, tl.full([], low, T), tl.full([], high, T))
+        state = clamped(state, tl.full([], bounds[0], T), tl.full([], bounds[1], T))
     return rounded(state, DTYPE).to(T)
 
 

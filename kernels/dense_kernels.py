@@ -250,7 +250,7 @@ def finish_kernel(
             coefficient(c, (table, count, stride), 2, rows, T),
         )
         key = (key0, key1, sample, step, stream)
-        state = stepped(state, score, eta, heat, key, k, at, low, high, CLAMP, dtype, T, TILE)
+        state = stepped(state, score, eta, heat, key, k, at, (low, high), CLAMP, False, dtype, T, TILE)
         write(x, at, sizes, strides[1], TILE, state)
         enter(entered, state, vector, padded, at, KIND, TILE)
         if states is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyebm._arguments import entry
 from pyebm._composed.network import check_network
+from pyebm._composed.perturb import check_known
 from pyebm._schemas import ACTIVATIONS, ChainSteps, NetworkChain, NetworkScore
 
 from . import launch
@@ -36,13 +37,22 @@ class Net(NamedTuple):
 class Network:
     """A network as the kernels take it. Its weights are copied, with a row for each input."""
 
-    def __init__(self, x: Tensor, wiring: Tensor, params: Tensor, biases: Tensor | None, rows: int) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        wiring: Tensor,
+        params: Tensor,
+        biases: Tensor | None,
+        rows: int,
+        twice: bool = False,
+    ) -> None:
+        """twice: a room is large enough for second derivatives."""
         numbers = wiring.tolist()
         elements = shape_of(x)[1]
         check_network(numbers, elements or numbers[1], params, biases, (1, rows))
         kind, dim, count, *rest = numbers
         width, at, of_row, of_columns = dim, 0, 0, 0
-        slopes = dim * (2 - kind)
+        slopes = dim * (2 - kind + twice)
         self.layers: list[Any] = []
         parts = []
         for k in range(0, len(rest), 4):
@@ -52,7 +62,7 @@ class Network:
             bias, parameter = at + outputs * inputs, at + outputs * (inputs + 1)
             self.layers += [width, outputs, ACTIVATIONS[activation], residual, skip, at, of_columns]
             self.layers += [bias if biases is None else of_row, parameter, slopes]
-            slopes += outputs * (1 - kind)
+            slopes += outputs * (1 - kind) * (4 if twice else 1)
             at, of_row, of_columns, width = (
                 parameter + 1,
                 of_row + outputs,
@@ -93,7 +103,7 @@ class Network:
         }
 
 
-def _layout(out: Tensor, *others: Tensor) -> Layout:
+def layout_of(out: Tensor, *others: Tensor | None) -> Layout:
     return Layout(out, *others, most=512 if out.dtype == torch.float64 else 1024, rows=_ROWS)
 
 
@@ -107,7 +117,7 @@ def network_score(args: NetworkScore) -> None:
         raise ValueError("network_score: a network that gives scores has no energy")
     if not x.numel():
         return
-    layout = _layout(x if args.score is None else args.score, x)
+    layout = layout_of(x if args.score is None else args.score, x)
     with launch.on(x.device):
         network_score_kernel[layout.grid](
             args.score,
@@ -119,10 +129,6 @@ def network_score(args: NetworkScore) -> None:
 
 
 def _check(steps: ChainSteps, samples: int) -> None:
-    if steps.mask is not None or steps.score_clip is not None:
-        raise ValueError(
-            "network_chain: mask and score_clip are the CPU's kernel's; take a loop of langevin_step"
-        )
     launch.check_noise(steps.name, steps.seeds, steps.ids, samples, steps.n_steps)
     for label, rows, positive, per_step in (
         ("step_size", steps.step_size_rows, True, steps.step_size_per_step),
@@ -134,8 +140,7 @@ def _check(steps: ChainSteps, samples: int) -> None:
 @entry(NetworkChain)
 def network_chain(args: NetworkChain) -> None:
     x, steps = args.x, args.steps
-    if args.known is not None:
-        raise ValueError("network_chain: known elements are the CPU's kernel's")
+    check_known("network_chain", steps.n_steps, args.known, args.marginals, steps.mask)
     _check(steps, x.shape[0])
     rows = steps.n_steps if args.biases_per_step else x.shape[0]
     network = Network(x, args.layout, args.params, args.biases, rows)
@@ -145,7 +150,7 @@ def network_chain(args: NetworkChain) -> None:
         steps.diverged.fill_(-1)
     if not x.numel() or steps.n_steps == 0:
         return
-    layout = _layout(x)
+    layout = layout_of(x, steps.mask, args.known)
     h_rows, h_sample, h_step = _strides(steps.step_size_rows, steps.step_size_per_step)
     t_rows, t_sample, t_step = _strides(steps.temperature_rows, steps.temperature_per_step)
     never = 2**62 if steps.n_steps >= 2**31 else 2**31 - 1
@@ -156,6 +161,9 @@ def network_chain(args: NetworkChain) -> None:
             bad = torch.empty(layout.samples, dtype=kind, device=x.device)
         network_chain_kernel[layout.grid](
             x,
+            steps.mask,
+            args.known,
+            args.marginals,
             steps.states,
             bad,
             of_step=network.of_step,
@@ -171,11 +179,13 @@ def network_chain(args: NetworkChain) -> None:
             t_step=t_step,
             low=-math.inf if steps.low is None else steps.low,
             high=math.inf if steps.high is None else steps.high,
+            score_clip=math.inf if steps.score_clip is None else steps.score_clip,
             name=steps.name,
             seeds=steps.seeds,
             ids=steps.ids,
             NEVER=never,
             CLAMP=steps.low is not None or steps.high is not None,
+            CLIP=steps.score_clip is not None,
             COUNT=network.needed,
             **network.arguments(layout),
         )

@@ -9,16 +9,17 @@ import triton.language as tl
 from .batch_mean import halved
 from .chain_step import coefficients, first_bad, stepped
 from .layout import SIZES
-from .network_passes import backward, forward
+from .network_passes import PLAIN, backward, forward
+from .normal import normals
 from .sample_sums import SPAN
-from .tile import block_of, element_of, name_of, place, read, rows_of, tiles, write
+from .tile import block_of, element_of, name_of, place, read, rounded, rows_of, tiles, write
 
 _SPAN: tl.constexpr = tl.constexpr(SPAN)
 _LANES: tl.constexpr = tl.constexpr(32)  # kSumLanes
 
 
 @triton.jit
-def _elements(at, NET: tl.constexpr, TILE: tl.constexpr):
+def elements_of(at, NET: tl.constexpr, TILE: tl.constexpr):
     """The places of a tile's elements in a room, (N, VEC), and which of them are a sample's."""
     element = element_of(at, TILE).to(tl.int32)
     row = tl.arange(0, TILE.ROWS * TILE.COLS) // TILE.COLS
@@ -26,9 +27,9 @@ def _elements(at, NET: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def _enter(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
+def enter(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
     """Takes a tile of x for the next pass."""
-    cells, inside = _elements(at, NET, TILE)
+    cells, inside = elements_of(at, NET, TILE)
     tl.store(room + cells, state, mask=inside)
     if NET.is_energy:
         pull = (quadratic + quadratic) * state
@@ -38,7 +39,7 @@ def _enter(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
 @triton.jit
 def _score(room, state, quadratic, at, NET: tl.constexpr, TILE: tl.constexpr):
     """The score of a tile after a pass, (N, VEC)."""
-    cells, inside = _elements(at, NET, TILE)
+    cells, inside = elements_of(at, NET, TILE)
     if NET.is_energy:
         score = tl.load(room + NET.dim * TILE.ROWS + cells, mask=inside, other=0)
         score = score * tl.full(score.shape, -1.0, score.dtype)
@@ -69,7 +70,7 @@ def _energies(room, quadratic, NET: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _rows_of_biases(samples, of_sample, ROWS: tl.constexpr):
+def rows_of_biases(samples, of_sample, ROWS: tl.constexpr):
     """Where each sample's row of biases begins, (ROWS,)."""
     sample = block_of() * ROWS + tl.arange(0, ROWS)
     return tl.minimum(sample, samples - 1) * of_sample
@@ -104,10 +105,10 @@ def network_score_kernel(
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
-        _enter(mine, read(x, at, sizes, strides[1], TILE, T), quadratic, at, NET, TILE)
+        enter(mine, read(x, at, sizes, strides[1], TILE, T), quadratic, at, NET, TILE)
     tl.debug_barrier()
-    bias_rows = _rows_of_biases(samples, of_sample, TILE.ROWS)
-    forward(mine, numbers, columns, biases, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
+    bias_rows = rows_of_biases(samples, of_sample, TILE.ROWS)
+    forward(mine, numbers, columns, biases, bias_rows, COUNT, False, LAYERS, NET, TILE.ROWS)
     if energy is not None:
         value = _energies(mine, quadratic, NET, TILE.ROWS)
         sample = block_of() * TILE.ROWS + tl.arange(0, TILE.ROWS)
@@ -115,11 +116,34 @@ def network_score_kernel(
         tl.debug_barrier()
     if out is not None:
         if NET.is_energy:
-            backward(mine, numbers, COUNT, LAYERS, NET, TILE.ROWS)
+            backward(mine, numbers, COUNT, PLAIN, LAYERS, NET, TILE.ROWS)
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
             state = read(x, at, sizes, strides[1], TILE, T)
             write(out, at, sizes, strides[0], TILE, _score(mine, state, quadratic, at, NET, TILE))
+
+
+@triton.jit
+def _impose(
+    x, known, mask, marginals, key, k, room, quadratic, rows, grid, NET: tl.constexpr, T: tl.constexpr,
+    TILE: tl.constexpr,
+):  # fmt: skip
+    """Make the elements outside of the mask alpha known + sigma z for the score of step k, z from
+    the next stream."""
+    first, last, pitch, sizes, strides = grid
+    key0, key1, sample, step, stream = key
+    now = (key0, key1, sample, step + tl.cast(k, tl.uint32), stream + 1)
+    row_of_step = marginals + 2 * tl.cast(k, tl.int64)
+    alpha, sigma = tl.load(row_of_step).to(T), tl.load(row_of_step + 1).to(T)
+    for tile in range(first, last):
+        at = place(tile, rows, pitch, TILE)
+        made = alpha * read(known, at, sizes, strides[2], TILE, T) + sigma * normals(at[0], now, TILE).to(T)
+        free = read(mask, at, sizes, strides[1], TILE, tl.int1)
+        made = rounded(made, x.dtype.element_ty).to(T)
+        state = tl.where(free, read(x, at, sizes, strides[0], TILE, T), made)
+        write(x, at, sizes, strides[0], TILE, state)
+        enter(room, state, quadratic, at, NET, TILE)
+    tl.debug_barrier()
 
 
 @triton.jit(
@@ -130,6 +154,9 @@ def network_score_kernel(
 )
 def network_chain_kernel(
     x,  # [samples, ...], in place
+    mask,  # bool, [samples, ...] or None
+    known,  # [samples, ...] or None
+    marginals,  # [n_steps, 2]: alpha and sigma of the known elements, or None
     states,  # [n_steps // thin, samples, ...] or None
     bad,  # [samples] or None
     rooms,  # [blocks, room]
@@ -151,6 +178,7 @@ def network_chain_kernel(
     t_step,
     low: tl.float64,
     high: tl.float64,
+    score_clip: tl.float64,  # where CLIP
     name,
     seeds,
     ids,
@@ -162,6 +190,7 @@ def network_chain_kernel(
     strides,  # of each tensor of the layout, in order; None where contiguous
     NEVER: tl.constexpr,  # for ``bad``: a number beyond all steps
     CLAMP: tl.constexpr,  # whether there is a clamp
+    CLIP: tl.constexpr,  # whether the score is clipped
     COUNT: tl.constexpr,  # layers whose values are needed
     NET: tl.constexpr,  # Net
     LAYERS: tl.constexpr,  # network_passes.py
@@ -177,28 +206,34 @@ def network_chain_kernel(
     first, last = tiles(rows, parts, turns, TILE)
     for tile in range(first, last):
         at = place(tile, rows, pitch, TILE)
-        _enter(mine, read(x, at, sizes, strides[0], TILE, T), quadratic, at, NET, TILE)
+        enter(mine, read(x, at, sizes, strides[0], TILE, T), quadratic, at, NET, TILE)
     tl.debug_barrier()
-    bias_rows = _rows_of_biases(samples, of_sample, TILE.ROWS)
+    bias_rows = rows_of_biases(samples, of_sample, TILE.ROWS)
     until = thin
     kept = samples.to(tl.int64) * 0  # samples written before
     if bad is not None:
         found = tl.full([TILE.ROWS * TILE.COLS], NEVER, bad.dtype.element_ty)
+    bounds = (low, high, score_clip)
     for k in range(n_steps):
+        if known is not None:
+            grid = (first, last, pitch, sizes, strides)
+            _impose(x, known, mask, marginals, key, k, mine, quadratic, rows, grid, NET, T, TILE)
         of_now = biases + tl.cast(k, tl.int64) * of_step
-        forward(mine, numbers, columns, of_now, bias_rows, COUNT, LAYERS, NET, TILE.ROWS)
+        forward(mine, numbers, columns, of_now, bias_rows, COUNT, False, LAYERS, NET, TILE.ROWS)
         if NET.is_energy:
-            backward(mine, numbers, COUNT, LAYERS, NET, TILE.ROWS)
+            backward(mine, numbers, COUNT, PLAIN, LAYERS, NET, TILE.ROWS)
         eta = (step_size, h_rows, h_sample, h_step)
         h, c = coefficients(eta, (temperature, t_rows, t_sample, t_step), k, rows, T)
         until -= 1
         for tile in range(first, last):
             at = place(tile, rows, pitch, TILE)
-            state = read(x, at, sizes, strides[0], TILE, T)
-            score = _score(mine, state, quadratic, at, NET, TILE)
-            state = stepped(state, score, h, c, key, k, at, low, high, CLAMP, x.dtype.element_ty, T, TILE)
+            old = read(x, at, sizes, strides[0], TILE, T)
+            score = _score(mine, old, quadratic, at, NET, TILE)
+            state = stepped(old, score, h, c, key, k, at, bounds, CLAMP, CLIP, x.dtype.element_ty, T, TILE)
+            if mask is not None:
+                state = tl.where(read(mask, at, sizes, strides[1], TILE, tl.int1), state, old)
             write(x, at, sizes, strides[0], TILE, state)
-            _enter(mine, state, quadratic, at, NET, TILE)
+            enter(mine, state, quadratic, at, NET, TILE)
             if states is not None:  # noqa: SIM102  known while compiling; the other is not
                 if until == 0:
                     write(states + kept * (pitch.to(tl.int64) * TILE.UNIT), at, None, None, TILE, state)

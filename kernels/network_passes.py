@@ -2,7 +2,9 @@
 
 A program takes ROWS samples. Their room in memory has a line of ROWS numbers for each neuron: x, of
 an energy the derivative with respect to x, of an energy each layer's slopes, and the outputs of one
-layer and the next. An output is one chain of fused multiply-adds, which starts from a number (a
+layer and the next. Second derivatives (network_hvp.py) need more: the vector v that the Hessian is
+multiplied by, behind the derivative with respect to x, and three blocks of lines behind each
+layer's slopes. An output is one chain of fused multiply-adds, which starts from a number (a
 bias) and takes the inputs in their order, so its bits depend on nothing but the sample.
 
 A layer is a row of LAYER numbers in LAYERS (network.py makes it).
@@ -26,6 +28,16 @@ PARAMETER: tl.constexpr = tl.constexpr(8)
 SLOPES: tl.constexpr = tl.constexpr(9)
 LAYER: tl.constexpr = tl.constexpr(10)
 _AT_ONCE: tl.constexpr = tl.constexpr(64)  # outputs
+# The blocks of lines that a layer has: the slopes; their own slopes; the derivative with respect to
+# the outputs; and how the slopes change along v.
+CURVES: tl.constexpr = tl.constexpr(1)
+GRADIENTS: tl.constexpr = tl.constexpr(2)
+BENDS: tl.constexpr = tl.constexpr(3)
+# The sweeps back: of the gradient; to the first layer's outputs, whose derivatives are kept; and of
+# the gradient's change along v.
+PLAIN: tl.constexpr = tl.constexpr(0)
+KEPT: tl.constexpr = tl.constexpr(1)
+ALONG: tl.constexpr = tl.constexpr(2)
 
 
 @triton.jit
@@ -54,9 +66,15 @@ def _values(room, L: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
+def lines_of(room, L: tl.constexpr, BLOCK: tl.constexpr, LAYERS: tl.constexpr, ROWS: tl.constexpr):
+    """A block of lines of layer L in a room."""
+    return room + (LAYERS[LAYER * L + SLOPES] + BLOCK * LAYERS[LAYER * L + OUTPUTS]) * ROWS
+
+
+@triton.jit
 def _forward_layer(
-    room, params, columns, biases, bias_rows, L: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr,
-    ROWS: tl.constexpr,
+    room, params, columns, biases, bias_rows, L: tl.constexpr, CURVED: tl.constexpr, LAYERS: tl.constexpr,
+    NET: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     N_IN: tl.constexpr = LAYERS[LAYER * L + INPUTS]
     N_OUT: tl.constexpr = LAYERS[LAYER * L + OUTPUTS]
@@ -75,40 +93,98 @@ def _forward_layer(
         total = _add_products(total, h, weights, N_OUT, N_IN, column, inside, ROWS)
         if LAYERS[LAYER * L + SKIP]:
             total = _add_products(total, room, weights + N_IN * N_OUT, N_OUT, NET.dim, column, inside, ROWS)
-        value, slope = activated(total, parameter, LAYERS[LAYER * L + ACTIVATION])
+        value, slope, curve = activated(total, parameter, LAYERS[LAYER * L + ACTIVATION], CURVED)
         if LAYERS[LAYER * L + RESIDUAL]:
             value = value + tl.load(h + cells, mask=there, other=0)
         tl.store(out + cells, value, mask=there)
         if NET.is_energy:
-            tl.store(room + LAYERS[LAYER * L + SLOPES] * ROWS + cells, slope, mask=there)
+            tl.store(lines_of(room, L, 0, LAYERS, ROWS) + cells, slope, mask=there)
+        if CURVED:
+            tl.store(lines_of(room, L, CURVES, LAYERS, ROWS) + cells, curve, mask=there)
     tl.debug_barrier()  # the next layer reads what other threads have written
 
 
 @triton.jit
 def forward(
-    room, params, columns, biases, bias_rows, COUNT: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr,
+    room, params, columns, biases, bias_rows, COUNT: tl.constexpr, CURVED: tl.constexpr,
+    LAYERS: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Go forward through the first COUNT layers; CURVED keeps the activations' second derivatives
+    too. bias_rows, (ROWS,): where each sample's row of biases begins."""
+    for layer in tl.static_range(COUNT):
+        _forward_layer(room, params, columns, biases, bias_rows, layer, CURVED, LAYERS, NET, ROWS)
+
+
+@triton.jit
+def _along_layer(room, columns, L: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr):
+    N_IN: tl.constexpr = LAYERS[LAYER * L + INPUTS]
+    N_OUT: tl.constexpr = LAYERS[LAYER * L + OUTPUTS]
+    v = room + 2 * NET.dim * ROWS
+    h = v
+    if L > 0:
+        h = _values(room, L - 1, NET, ROWS)
+    weights = columns + LAYERS[LAYER * L + COLUMNS]
+    for first in range(0, N_OUT, _AT_ONCE):
+        column = first + tl.arange(0, _AT_ONCE)
+        inside = column < N_OUT
+        cells, there = _cells(column, ROWS), tl.broadcast_to(inside[:, None], (_AT_ONCE, ROWS))
+        total = tl.zeros([_AT_ONCE, ROWS], room.dtype.element_ty)
+        total = _add_products(total, h, weights, N_OUT, N_IN, column, inside, ROWS)
+        if LAYERS[LAYER * L + SKIP]:
+            total = _add_products(total, v, weights + N_IN * N_OUT, N_OUT, NET.dim, column, inside, ROWS)
+        curve = tl.load(lines_of(room, L, CURVES, LAYERS, ROWS) + cells, mask=there, other=0)
+        tl.store(lines_of(room, L, BENDS, LAYERS, ROWS) + cells, total * curve, mask=there)
+        total = total * tl.load(lines_of(room, L, 0, LAYERS, ROWS) + cells, mask=there, other=0)
+        if LAYERS[LAYER * L + RESIDUAL]:
+            total = total + tl.load(h + cells, mask=there, other=0)
+        tl.store(_values(room, L, NET, ROWS) + cells, total, mask=there)
+    tl.debug_barrier()
+
+
+@triton.jit
+def forward_along(room, columns, LAYERS: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr):
+    """Make the change along v of all layers' outputs and slopes."""
+    for layer in tl.static_range(NET.layers):
+        _along_layer(room, columns, layer, LAYERS, NET, ROWS)
+
+
+@triton.jit
+def _pull(
+    room, change, cells, there, L: tl.constexpr, SWEEP: tl.constexpr, LAYERS: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Go forward through the first COUNT layers. bias_rows, (ROWS,): where each sample's row of
-    biases begins."""
-    for layer in tl.static_range(COUNT):
-        _forward_layer(room, params, columns, biases, bias_rows, layer, LAYERS, NET, ROWS)
+    """Store the derivative with respect to the sums of layer L, or its change, where the next layer
+    of the sweep finds it; ``change``: that with respect to the outputs."""
+    slopes = lines_of(room, L, 0, LAYERS, ROWS) + cells
+    pulled = change * tl.load(slopes, mask=there, other=0)
+    if SWEEP == PLAIN:
+        tl.store(slopes, pulled, mask=there)
+    else:
+        gradients = lines_of(room, L, GRADIENTS, LAYERS, ROWS) + cells
+        bends = lines_of(room, L, BENDS, LAYERS, ROWS) + cells
+        if SWEEP == KEPT:
+            tl.store(gradients, change, mask=there)
+        else:
+            gradient = tl.load(gradients, mask=there, other=0)
+            pulled = tl.fma(gradient, tl.load(bends, mask=there, other=0), pulled)
+        tl.store(bends, pulled, mask=there)
 
 
 @triton.jit
 def _backward_layer(
-    room, params, L: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr
-):
+    room, params, L: tl.constexpr, SWEEP: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr,
+    ROWS: tl.constexpr,
+):  # fmt: skip
     T: tl.constexpr = room.dtype.element_ty
     N_IN: tl.constexpr = LAYERS[LAYER * L + INPUTS]
     N_OUT: tl.constexpr = LAYERS[LAYER * L + OUTPUTS]
     PITCH: tl.constexpr = N_IN + NET.dim * LAYERS[LAYER * L + SKIP]
     to_x = room + NET.dim * ROWS
-    g = room + LAYERS[LAYER * L + SLOPES] * ROWS  # by now times the derivative by the outputs
+    g = lines_of(room, L, 0 if SWEEP == PLAIN else BENDS, LAYERS, ROWS)  # as _pull leaves it
     weights = params + LAYERS[LAYER * L + WEIGHTS]
     above = _values(room, NET.layers - 1 - L, NET, ROWS)  # the derivative by a residual layer's outputs
     below = _values(room, NET.layers - L, NET, ROWS)
-    if L > 0 and LAYERS[LAYER * L + SKIP]:
+    if L > 0 and SWEEP != KEPT and LAYERS[LAYER * L + SKIP]:
         for first in range(0, NET.dim, _AT_ONCE):
             column = first + tl.arange(0, _AT_ONCE)
             inside = column < NET.dim
@@ -133,22 +209,27 @@ def _backward_layer(
         else:
             if LAYERS[LAYER * (L - 1) + RESIDUAL]:
                 tl.store(below + cells, total, mask=there)
-            slopes = room + LAYERS[LAYER * (L - 1) + SLOPES] * ROWS + cells
-            tl.store(slopes, total * tl.load(slopes, mask=there, other=0), mask=there)
+            _pull(room, total, cells, there, L - 1, SWEEP, LAYERS, ROWS)
     tl.debug_barrier()
 
 
 @triton.jit
-def backward(room, params, COUNT: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr, ROWS: tl.constexpr):
-    """Go back to x, after a pass forward through the first COUNT layers: all, or all but the last.
-    The energies' values are lost."""
+def backward(
+    room, params, COUNT: tl.constexpr, SWEEP: tl.constexpr, LAYERS: tl.constexpr, NET: tl.constexpr,
+    ROWS: tl.constexpr,
+):  # fmt: skip
+    """Go back, after a pass forward through the first COUNT layers: all, or all but the last. The
+    energies' values are lost."""
     T: tl.constexpr = room.dtype.element_ty
+    LAST: tl.constexpr = NET.layers - 1
     row = tl.arange(0, ROWS)
-    one = tl.full([ROWS], 1.0, T)
-    if NET.layers > COUNT:
-        tl.store(room + LAYERS[LAYER * (NET.layers - 1) + SLOPES] * ROWS + row, one)
-    if LAYERS[LAYER * (NET.layers - 1) + RESIDUAL]:
-        tl.store(_values(room, 0, NET, ROWS) + row, one)
+    start = tl.full([ROWS], 0.0 if SWEEP == ALONG else 1.0, T)
+    if COUNT == LAST:
+        tl.store(lines_of(room, LAST, 0, LAYERS, ROWS) + row, start)
+    elif SWEEP != PLAIN:
+        _pull(room, start, row, row >= 0, LAST, SWEEP, LAYERS, ROWS)
+    if LAYERS[LAYER * LAST + RESIDUAL]:
+        tl.store(_values(room, 0, NET, ROWS) + row, start)
     tl.debug_barrier()
-    for turn in tl.static_range(NET.layers):
-        _backward_layer(room, params, NET.layers - 1 - turn, LAYERS, NET, ROWS)
+    for turn in tl.static_range(NET.layers - (1 if SWEEP == KEPT else 0)):
+        _backward_layer(room, params, LAST - turn, SWEEP, LAYERS, NET, ROWS)

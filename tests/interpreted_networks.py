@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import assert_equal
 from choice import once_each
-from network_calls import NAME, chain, normal, scored
+from network_calls import NAME, chain, curvatures, normal, painting, scored
 from network_cases import FUNCTIONS, far_out, network
 
 import pyebm
@@ -62,6 +62,8 @@ def test_every_option_of_a_chain():
         {"seeds": torch.arange(18) * 2**40, "ids": torch.arange(18).flip(0).contiguous()},
         {"biases": biases},
         {"biases": biases[:3], "biases_per_step": True},
+        {"mask": x > 0, "score_clip": 0.3},
+        painting(x, 3),
     ):
         made = []
         for op in (CHAIN, torch.ops.pyebm.network_chain):
@@ -83,6 +85,37 @@ def test_strides_and_a_lack_of_one_of_the_results():
     assert_equal(energy.float(), energies)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_inpainting(dtype):
+    """A score_clip that half precision does not hold; a mask that samples share, and known data,
+    in strides of their own."""
+    net, x = network("score", 6, (4,)), normal(17, 6, dtype=dtype)
+    options = painting(x, 2) | {"score_clip": 0.3001, "seeds": torch.arange(17)}
+    options["mask"] = options["mask"][:1].clone().expand(17, 6)
+    want = chain(net, x, 2, **options)
+    options["known"] = options["known"].t().contiguous().t()
+    assert_equal(chain(net, x, 2, op=CHAIN, **options), want)
+
+
+@pytest.mark.parametrize(("net", "batch", "dtype"), [CASES[0], CASES[2], CASES[4]], ids=range(3))
+def test_second_derivatives(net, batch, dtype):
+    x, v = normal(batch, net.dim, dtype=dtype), normal(net.dim, batch, dtype=dtype, seed=1).t()
+    biases = normal(batch, len(net.biases()), seed=2)
+    assert_equal(curvatures(net, x, v, OPS, biases), curvatures(net, x, v, biases=biases))
+
+
+@INFINITE
+@pytest.mark.parametrize(
+    ("activation", "dtype"), [*((name, torch.float32) for name in FUNCTIONS), ("gelu_tanh", torch.float64)]
+)
+def test_second_derivatives_of_every_activation(activation, dtype):
+    net = network("energy", 1, (3,), activation, last=activation)
+    x = far_out(30, dtype)
+    got, want = (curvatures(net, x, torch.full_like(x, 0.5), ops) for ops in (OPS, None))
+    for one, other in zip(got, want, strict=True):
+        assert_equal(one.nan_to_num(7.0), other.nan_to_num(7.0))
+
+
 def test_energies_of_long_samples():
     net, x = network("energy", 1030, (2,), skip=(1,)), normal(2, 1030)
     assert_equal(scored(net, x, op=SCORE), scored(net, x))
@@ -97,13 +130,15 @@ def test_what_does_not_fit_is_refused():
         SCORE(torch.empty_like(x), x, layout, params, torch.zeros(2, 6))
     with pytest.raises(ValueError, match="has no energy"):
         SCORE(None, x, *network("score", 2, (3,)).packed(), None, torch.empty(3))
+    with pytest.raises(ValueError, match="gives scores has no Hessian"):
+        curvatures(network("score", 2, (3,)), x, x.clone(), OPS)
     with pytest.raises(ValueError, match="score or energy must be given"):
         SCORE(None, x, layout, params)
-    with pytest.raises(ValueError, match="mask and score_clip are the CPU's"):
-        CHAIN(x, layout, params, 2, 0.01, 1.0, NAME, score_clip=1.0)
     known = {"known": torch.zeros_like(x), "marginals": torch.ones(2, 2).double()}
-    with pytest.raises(ValueError, match="known elements are the CPU's"):
+    with pytest.raises(ValueError, match="known needs a mask"):
         CHAIN(x, layout, params, 2, 0.01, 1.0, NAME, **known)
+    with pytest.raises(ValueError, match=r"marginals must have a row of 2 for each of 3 steps, got \(2, 2\)"):
+        CHAIN(x, layout, params, 3, 0.01, 1.0, NAME, mask=x > 0, **known)
     empty = torch.empty(0, 2)
     assert chain(net, empty, op=CHAIN).shape == scored(net, empty, op=SCORE)[0].shape == (0, 2)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from cases import assert_equal
 from network_cases import Network
@@ -78,6 +80,29 @@ def chain(
         options["biases"] = biases.to(params.dtype)
     op(out, layout, params, steps, *numbers, options.pop("name", NAME), **options)
     return out
+
+
+def curvatures(
+    net: Network, x: Tensor, v: Tensor, ops: Mapping[str, Callable[..., None]] | None = None, biases=None
+) -> tuple[Tensor, Tensor]:
+    """The Hessians times v, and the Hessians' traces, by these ops or by the CPU's."""
+    layout, params = net.packed(torch.float64 if x.dtype == torch.float64 else torch.float32)
+    biases = None if biases is None else biases.to(params.dtype)
+    product, trace = torch.empty_like(x), params.new_empty(x.shape[0])
+    times, laplacian = (
+        ops[name] if ops is not None else getattr(OPS, name) for name in ("network_hvp", "network_laplacian")
+    )
+    times(product, x, v, layout, params, biases)
+    laplacian(trace, x, layout, params, biases)
+    return product, trace
+
+
+def painting(x: Tensor, steps: int) -> dict[str, Tensor]:
+    """The options of a chain that paints in: a mask, known data, and their noise level by step."""
+    levels = torch.linspace(1.5, 0.1, steps, dtype=torch.float64)
+    marginals = torch.stack((1 - levels / 3, levels), 1)
+    mask = normal(*x.shape, seed=7) > 0
+    return {"mask": mask, "known": normal(*x.shape, dtype=x.dtype, seed=8), "marginals": marginals}
 
 
 def loop(net: Network, x: Tensor, steps: int = 5, biases: Tensor | None = None, **options) -> list[Tensor]:

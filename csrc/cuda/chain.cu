@@ -119,6 +119,11 @@ void langevin_chain(const args::LangevinChain& args) {
   const int64_t count = x.size(0), target = args.target;
   const args::ChainSteps& given = args.steps;
   const Call call("langevin_chain", x);
+  if (given.mask || given.score_clip) {
+    fail(call.op,
+         ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as "
+         "pyebm's functions do");
+  }
   const ChainCall chain(call, x, given);
   if (x.numel() == 0) return chain.forget();
   with_dtype(call.op, x, [&](auto type) {

@@ -5,7 +5,6 @@
 #include "../common/langevin.h"
 
 #include <cmath>
-#include <limits>
 
 #include "targets.h"
 
@@ -43,7 +42,7 @@ struct MakeChainRow {
 template <class T>
 struct Steps {
   int64_t count;
-  T low, high;
+  Bounds<T> bounds;
   const ChainRow<T>* by_step;   // [count], or null where steps don't differ or `by_step_and_sample`
   uint32_t by_step_and_sample;  // 1: one coefficient goes by steps, the other by samples
   Schedule schedule;
@@ -52,13 +51,10 @@ struct Steps {
     if (by_step) row = by_step[step];
     if (by_step_and_sample) row = schedule.at<T>(step, sample);
   }
+  // On a closed-form target, whose chains take no score_clip.
   template <class S>
   __device__ __forceinline__ T next(T x, T score, T z, const ChainRow<T>& row) const {
-    return next(x, score, z, row, [](T value) { return rounded<S>(value); });
-  }
-  template <class Round>
-  __device__ __forceinline__ T next(T x, T score, T z, const ChainRow<T>& row, const Round& round) const {
-    return round(step_value(x + row.h * round(score), z, row.c, low, high));
+    return rounded<S>(step_value(x + row.h * rounded<S>(score), z, row.c, bounds));
   }
 };
 
@@ -132,11 +128,6 @@ class ChainCall {
  public:
   ChainCall(const Call& call, const Tensor& x, const args::ChainSteps& given)
       : call_(call), x_(x), given_(given), noise_(call.noise(given.name, given.seeds, given.ids)) {
-    if (given.mask || given.score_clip) {
-      fail(call.op,
-           ": mask and score_clip are the CPU's kernel's; on this device take a loop of langevin_step, as "
-           "pyebm's functions do");
-    }
     const int64_t n_steps = given.n_steps, count = x.size(0);
     schedule_.eta = chain_source(call, "step_size", given.step_size, given.step_size_rows,
                                  given.step_size_per_step.value_or(false), n_steps, count, schedule_.eta_step,
@@ -158,15 +149,10 @@ class ChainCall {
   // Calls body(steps, samples) with the coefficients, which live as long as the body runs.
   template <class T, class Body>
   void with_steps(Body body) const {
-    constexpr double kNone = std::numeric_limits<double>::infinity();
     const int64_t n_steps = given_.n_steps;
     const bool by_step_and_sample = schedule_.per_step() && schedule_.per_sample();
-    Steps<T> steps{n_steps,
-                   static_cast<T>(given_.low.value_or(-kNone)),
-                   static_cast<T>(given_.high.value_or(kNone)),
-                   nullptr,
-                   by_step_and_sample,
-                   schedule_};
+    Steps<T> steps{n_steps, bounds_of<T>(given_.low, given_.high, given_.score_clip), nullptr,
+                   by_step_and_sample, schedule_};
     RowTable<ChainRow<T>> table{};
     MaybeTensor memory;  // the table of coefficients, by steps or by samples
     if (schedule_.per_step() && !by_step_and_sample) {

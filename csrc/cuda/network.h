@@ -1,7 +1,8 @@
 // A network as its GPU kernels take it: the layers, and where their numbers lie.
 //
 // A block takes 16 or 32 samples. For each it needs a room: x, the derivative with respect to x,
-// two rows for the outputs of one layer and the next, and a row for the slopes of each layer. The
+// two rows for the outputs of one layer and the next, and a row for the slopes of each layer (for
+// second derivatives, four rows, and the vector that the Hessian is multiplied by). The
 // weights are copied row by row, a row for each output; where a block can't hold them in its shared
 // memory, they are copied to global memory, and a second time with a row for each input.
 #pragma once
@@ -44,9 +45,11 @@ struct DeviceNetwork {
   }
 };
 
+// twice: each sample's room is large enough for second derivatives.
 template <class T>
 DeviceNetwork<T> device_network(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
-                                const MaybeTensor& biases, int64_t n_steps, bool biases_per_step) {
+                                const MaybeTensor& biases, int64_t n_steps, bool biases_per_step,
+                                bool twice = false) {
   const int64_t samples = x.size(0);
   const NetworkShape shape(op, pointer<int64_t>(layout), layout.numel(), samples, elements_of(x));
   shape.check_params(op, params.numel());
@@ -57,7 +60,7 @@ DeviceNetwork<T> device_network(const char* op, const Tensor& x, const Tensor& l
   net.params = net.biases = pointer<T>(params);
   net.quadratic = shape.quadratic;
   net.elements = Divider(shape.dim), net.groups = Divider(ceil_div(shape.dim, 4));
-  net.room = pitch_of(net.dim) * (net.is_energy ? 2 : 1);
+  net.room = pitch_of(net.dim) * (1 + net.is_energy + twice);
   const auto place = [](int rows, int numbers, int& end) {
     return (end += rows * pitch_of(numbers)) - rows * pitch_of(numbers);
   };
@@ -73,7 +76,7 @@ DeviceNetwork<T> device_network(const char* op, const Tensor& x, const Tensor& l
     if (layer.skip) layer.rows_x = place(layer.outputs, net.dim, net.row_weights);
     net.wide = std::max(net.wide, pitch_of(layer.outputs));
     layer.slopes = net.room;
-    if (net.is_energy) net.room += pitch_of(layer.outputs);
+    if (net.is_energy) net.room += pitch_of(layer.outputs) * (twice ? 4 : 1);
   }
   net.room += 2 * net.wide;
   net.all_weights = net.row_weights;

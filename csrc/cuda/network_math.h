@@ -48,16 +48,17 @@ PYEBM_HD V power_of_two(V shifted) {
 
 namespace pyebm {
 
-// Replaces a thread's numbers by their activations, and gives the slopes there.
+// Replaces a thread's numbers by their activations, and gives the derivatives there.
 template <int64_t kActivation = 0, class T>
 __device__ __forceinline__ void activate(int64_t activation, T parameter, T (&values)[kSide],
-                                         T (&slopes)[kSide]) {
+                                         T (&slopes)[kSide], T (&curves)[kSide]) {
   if constexpr (kActivation < kActivations) {
-    if (activation != kActivation) return activate<kActivation + 1>(activation, parameter, values, slopes);
+    if (activation != kActivation)
+      return activate<kActivation + 1>(activation, parameter, values, slopes, curves);
 #pragma unroll
     for (int c = 0; c < kSide; ++c) {
       const Activated<T> at = activated<kActivation>(values[c], parameter);
-      values[c] = at.value, slopes[c] = at.slope;
+      values[c] = at.value, slopes[c] = at.slope, curves[c] = at.curve;
     }
   }
 }

@@ -91,36 +91,27 @@ class NetworkTile {
   }
 
   // Goes forward through the first `layers` layers. first: the tile's first sample of all
-  // `samples`.
+  // `samples`. kCurved: it keeps the activations' second derivatives too.
+  template <bool kCurved = false>
   __device__ __forceinline__ void forward(int layers, int64_t step, int64_t first, int64_t samples) const {
-#pragma unroll 1
-    for (int l = 0; l < layers; ++l) {
-      const DeviceLayer& layer = net_.layers[l];
-      const T* const h = l ? values(l - 1) : rooms_;
-      const int pitch = l ? net_.wide : x_pitch_;
-      const T* const biases = net_.biases + layer.bias + step * net_.bias_of_step;
-#pragma unroll 1
-      for (int tile = 0; tile < layer.outputs; tile += kTile) {
-        if (place(tile, 0) >= layer.outputs) break;
-        T sum[kRows][kSide];
+    go_forward(
+        layers, rooms_,
+        [&](const DeviceLayer& layer, int tile, T(&sum)[kRows][kSide]) {
+          const T* const biases = net_.biases + layer.bias + step * net_.bias_of_step;
 #pragma unroll
-        for (int r = 0; r < kRows; ++r) {
-          const int64_t sample = first + first_row_ + r < samples ? first + first_row_ + r : samples - 1;
+          for (int r = 0; r < kRows; ++r) {
+            const int64_t sample = first + first_row_ + r < samples ? first + first_row_ + r : samples - 1;
 #pragma unroll
-          for (int c = 0; c < kSide; ++c)
-            sum[r][c] = biases[sample * net_.bias_of_sample + within_layer(layer, tile, c)];
-        }
-        multiply_forward(layer, h, pitch, layer.inputs, layer.rows_h, layer.columns_h, tile, sum);
-        if (layer.skip)
-          multiply_forward(layer, rooms_, x_pitch_, net_.dim, layer.rows_x, layer.columns_x, tile, sum);
-        finish(layer, l, tile, h, pitch, sum);
-      }
-      __syncthreads();
-    }
+            for (int c = 0; c < kSide; ++c)
+              sum[r][c] = biases[sample * net_.bias_of_sample + within_layer(layer, tile, c)];
+          }
+        },
+        [&](const DeviceLayer& layer, int l, int tile, const T* h, int pitch, const T(&sum)[kRows][kSide]) {
+          finish<kCurved>(layer, l, tile, h, pitch, sum);
+        });
   }
 
-  // Goes back to x, after a pass forward through the first `layers` layers: all, or all but the
-  // last.
+  // Goes back to x, after a pass forward through `layers` layers: all, or all but the last.
   __device__ __forceinline__ void backward(int layers) const {
     const int last = net_.count - 1;
     if (threadIdx.x < kSamples) {  // the derivative of the energy with respect to itself
@@ -128,13 +119,55 @@ class NetworkTile {
       if (net_.layers[last].residual) values(0)[threadIdx.x * net_.wide] = 1;
     }
     __syncthreads();
+    // A layer's slopes become the derivative with respect to its sums.
+    go_back<true>([&](int l) { return slopes(l); },
+                  [&](int l, int at, const T(&sum)[kSide]) {
+                    T slope[kSide];
+                    read(slopes(l) + at, slope);
+#pragma unroll
+                    for (int c = 0; c < kSide; ++c) slope[c] = sum[c] * slope[c];
+                    write(slopes(l) + at, slope);
+                  });
+  }
+
+ protected:
+  // Takes x, or its derivative along a line, through the first `layers` layers. begin(layer, tile,
+  // sum): what the sums of a tile of outputs begin with; end(layer, l, tile, h, h's pitch, sum):
+  // writes these outputs.
+  template <class Begin, class End>
+  __device__ __forceinline__ void go_forward(int layers, const T* x, Begin begin, End end) const {
+#pragma unroll 1
+    for (int l = 0; l < layers; ++l) {
+      const DeviceLayer& layer = net_.layers[l];
+      const T* const h = l ? values(l - 1) : x;
+      const int pitch = l ? net_.wide : x_pitch_;
+#pragma unroll 1
+      for (int tile = 0; tile < layer.outputs; tile += kTile) {
+        if (place(tile, 0) >= layer.outputs) break;
+        T sum[kRows][kSide];
+        begin(layer, tile, sum);
+        multiply_forward(layer, h, pitch, layer.inputs, layer.rows_h, layer.columns_h, tile, sum);
+        if (layer.skip)
+          multiply_forward(layer, x, x_pitch_, net_.dim, layer.rows_x, layer.columns_x, tile, sum);
+        end(layer, l, tile, h, pitch, sum);
+      }
+      __syncthreads();
+    }
+  }
+
+  // Goes back from the last layer to x or, without kToX, to the first layer's outputs. pulled(l):
+  // the derivative with respect to the sums of layer l; take(l, at, sum): makes it for four outputs
+  // of layer l, `at` numbers into its rows, of the derivative with respect to these. That of a
+  // residual last layer is in values(0).
+  template <bool kToX, class Pulled, class Take>
+  __device__ __forceinline__ void go_back(Pulled pulled, Take take) const {
     int now = 0;  // the row that has the derivative with respect to a residual layer's outputs
 #pragma unroll 1
-    for (int l = last; l >= 0; --l, now ^= 1) {
+    for (int l = net_.count - 1; l >= (kToX ? 0 : 1); --l, now ^= 1) {
       const DeviceLayer& layer = net_.layers[l];
-      const T* const g = slopes(l);  // by now times the derivative with respect to the outputs
+      const T* const g = pulled(l);
       const int pitch = pitch_of(layer.outputs), inputs_pitch = pitch_of(layer.inputs);
-      if (layer.skip && l) {
+      if (kToX && layer.skip && l) {
 #pragma unroll 1
         for (int d = kSide * column_; d < net_.dim; d += kTile) {
           T sum[kRows][kSide];
@@ -163,21 +196,15 @@ class NetworkTile {
           each_row([&](int r, int row) { write(to_x(row) + i, sum[r]); });
           continue;
         }
-        T* const below = slopes(l - 1);
         each_row([&](int r, int row) {
-          T slope[kSide];
           if (net_.layers[l - 1].residual) write(values(now ^ 1) + row * net_.wide + i, sum[r]);
-          read(below + row * inputs_pitch + i, slope);
-#pragma unroll
-          for (int c = 0; c < kSide; ++c) slope[c] = sum[r][c] * slope[c];
-          write(below + row * inputs_pitch + i, slope);
+          take(l - 1, row * inputs_pitch + i, sum[r]);
         });
       }
       __syncthreads();
     }
   }
 
- private:
   template <class Body>
   __device__ __forceinline__ void each(const Divider& parts, Body body) const {
     const auto count = kSamples * static_cast<uint32_t>(parts.divisor);
@@ -194,6 +221,10 @@ class NetworkTile {
   // of values. Each lies beside that of the tile's other samples.
   __device__ __forceinline__ T* to_x(int row) const { return rooms_ + (kSamples + row) * x_pitch_; }
   __device__ __forceinline__ T* slopes(int l) const { return rooms_ + kSamples * net_.layers[l].slopes; }
+  // The further rows of a layer that second derivatives need (network_hvp.cu), k = 1, 2 or 3.
+  __device__ __forceinline__ T* beside_slopes(int l, int k) const {
+    return slopes(l) + k * kSamples * pitch_of(net_.layers[l].outputs);
+  }
   __device__ __forceinline__ T* values(int l) const {
     return rooms_ + kSamples * (net_.room - (1 + (l & 1)) * net_.wide);
   }
@@ -231,6 +262,7 @@ class NetworkTile {
 
   // Writes a thread's outputs and slopes. One row after another is activated, from memory: code for
   // all of them at once would be kRows times as long.
+  template <bool kCurved>
   __device__ __forceinline__ void finish(const DeviceLayer& layer, int l, int tile, const T* h, int h_pitch,
                                          const T (&sum)[kRows][kSide]) const {
     T* const out = values(l);
@@ -242,17 +274,18 @@ class NetworkTile {
     });
 #pragma unroll 1
     for (int row = first_row_; row < first_row_ + kRows; ++row) {
-      T value[kSide], slope[kSide];
+      T value[kSide], slope[kSide], curve[kSide];
 #pragma unroll
       for (int c = 0; c < kSide; ++c)  // only the thread's own: others are writing theirs
         value[c] = out[row * net_.wide + place(tile, place(tile, c) < layer.outputs ? c : 0)];
-      activate(layer.activation, parameter, value, slope);
+      activate(layer.activation, parameter, value, slope, curve);
 #pragma unroll
       for (int c = 0; c < kSide; ++c) {
         const int at = place(tile, c);
         if (at >= layer.outputs) break;
         out[row * net_.wide + at] = layer.residual ? value[c] + h[row * h_pitch + at] : value[c];
         if (net_.is_energy) slopes(l)[row * pitch_of(layer.outputs) + at] = slope[c];
+        if constexpr (kCurved) beside_slopes(l, 1)[row * pitch_of(layer.outputs) + at] = curve[c];
       }
     }
   }

@@ -28,8 +28,8 @@ from .types import (
 
 class ChainSteps(NamedTuple):
     """The steps of a chain and the tensors that they fill. With thin, states gets the state after
-    every thin-th step. per_step: the rows hold one value per step, not per sample. Only the CPU
-    takes a mask and a score_clip."""
+    every thin-th step. per_step: the rows hold one value per step, not per sample. On a closed-form
+    target only the CPU takes a mask and a score_clip."""
 
     n_steps: Annotated[int, Between(0)]
     step_size: Positive

@@ -149,7 +149,7 @@ def run_energies(out: Path = Path("out"), *, quick: bool = False, seed: int = 0)
     out.mkdir(parents=True, exist_ok=True)
     with _one_thread():
         numbers = _run_energies(out, 12 if quick else 500, 100 if quick else 1000, seed)
-        numbers["digits"] = {"PCD": _run_energy_of_digits(out, 12 if quick else 1000, seed)}
+        numbers["digits"] = {"PCD": _run_energy_of_digits(out, 12 if quick else 4000, seed)}
     (out / "energies.json").write_text(json.dumps(numbers, indent=2) + "\n")
     return numbers
 
@@ -191,12 +191,12 @@ def _run_energy_of_digits(out: Path, steps: int, seed: int) -> dict[str, float]:
     began = time.perf_counter()
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("an energy of 8x8 digits by PCD", total=steps)
-        cd = energy_digits.train(
+        energy, buffer = energy_digits.train(
             data.train, steps, seed=seed, report=lambda k: progress.update(task, completed=k)
         )
         seconds = time.perf_counter() - began
         task = progress.add_task("sampling and measuring digits", total=2)
-        samples = energy_digits.sample(cd, 512, steps // 2, seed=seed)
+        samples = energy_digits.sample(energy, buffer, 512, max(steps // 20, 1), seed=seed)
         progress.advance(task)
         pictures.digits(out / "energy_digits.png", data.held_out, samples, "energy by PCD")
         numbers = quality.measure(samples, data, seed=seed) | {"seconds": seconds}

@@ -67,8 +67,8 @@ class Contrast:
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """The weights of the data's energies (B,) and of the model's (M,), float64; None where the
         loss is no single number."""
-        data, model = self.of_data.in_one_sum(), self.of_model.in_one_sum()
-        if data is None or model is None:
+        data, model = self.of_data.weights(), self.of_model.weights()
+        if data is None or model is None or not self.of_data.is_number:
             return None
         device = self.of_data.x.device
         of_data, of_model = (
@@ -78,11 +78,27 @@ class Contrast:
         return of_data, of_model
 
 
+def contrast(
+    op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, l2: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss, and the mean energies of the data and of the model's samples as constants."""
+    reduced = Contrast(op, x_data, x_model, l2, None, "batchmean")
+    if not l2:  # then a sample's loss is its energy over the number of samples
+        losses = x_data.new_empty(sum(reduced.sizes), dtype=torch.float64)
+        fused = contrast_by_kernel(energy_fn, x_data, x_model, reduced, losses)
+        if fused is not None:
+            of_data, of_model = losses.split(reduced.sizes)
+            return fused, of_data.sum(), -of_model.sum()
+    energies = energies_of_both(op, energy_fn, x_data, x_model)
+    of_data, of_model = energies.detach().split(reduced.sizes)
+    return reduced(energies), of_data.mean(), of_model.mean()
+
+
 def contrast_by_kernel(
-    energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: Contrast
+    energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor, reduced: Contrast, losses: Tensor | None = None
 ) -> Tensor | None:
     """The loss from the kernel; None if the kernel does not take the energy, or if the weight of
-    the data or of the model's samples is not one number."""
+    the data or of the model's samples is not one number. losses are as in :func:`fused_loss`."""
     if not isinstance(energy_fn, Target) or not x_data.is_cpu or reduced.of_data.rows is not None:
         return None
     # The kernel has one weight for all squares.
@@ -94,7 +110,7 @@ def contrast_by_kernel(
     of_data, of_model = weights
     signed = torch.cat((of_data, -of_model)).to(work_of(x_data[:0]).dtype)
     terms = Terms(weight_rows=signed, square=reduced.l2 * float(of_data[0]) if reduced.l2 else 0.0)
-    return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True)
+    return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True, losses=losses)
 
 
 def energies_of_both(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import _composed, _schemas
 from .._checks import coefficient
 from .._composed.coefficients import column, require_finite
+from .._derivatives import wanted
 from .._options import check_choice
 from ..targets._fused import Terms, fused_loss
 
@@ -41,25 +42,31 @@ class Reduction:
                 weighted = weighted.sum() / _composed.divisor(self.x, _schemas.REDUCTIONS[self.name])
         return weighted.to(torch.float64 if terms.dtype is torch.float64 else torch.float32)
 
-    def in_one_sum(self) -> tuple[float, Tensor | None] | None:
-        """For a loss that is one number: the weight of each sample, as a number or (B,), for a
-        kernel that adds the samples' losses up. Else None."""
-        if self.by_element or self.name == "sample":
-            return None
+    @property
+    def is_number(self) -> bool:
+        return self.name not in ("none", "sample")
+
+    def weights(self) -> tuple[float, Tensor | None] | None:
+        """The weight of each sample's loss in the result, as a number or (B,), for a kernel; None
+        if a weight or the result has parts of samples, or if an empty batch would have a mean."""
         divisor = _composed.divisor(self.x, _schemas.REDUCTIONS[self.name])
-        if not divisor:  # an empty batch has no mean
+        if self.by_element or not divisor:
             return None
         return self.number / divisor, None if self.rows is None else (self.rows.double() / divisor).expand(
             self.x.shape[0]
         )
 
 
-def by_kernel(fn: Any, x: Tensor, reduced: Reduction, terms: Terms) -> Tensor | None:
-    """The loss from the kernel; None if the kernel does not take fn or the reduction."""
-    weight = reduced.in_one_sum()
+def by_kernel(fn: Any, x: Tensor, reduced: Reduction, terms: Terms, c: Any = None) -> Tensor | None:
+    """The loss from the kernel; None if the kernel does not take fn or the reduction. terms and c
+    are as in :func:`fused_loss`; the weight of the reduction comes on top of that of the terms."""
+    weight = reduced.weights()
     if weight is None:
         return None
+    if wanted(None, reduced.rows):  # the derivatives by the weights are the samples' losses
+        losses = fused_loss(fn, x, terms, c=c, by_sample=True)
+        return None if losses is None else reduced(losses)
     number, rows = weight
     by = terms.weight
     terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
-    return fused_loss(fn, x, terms)
+    return fused_loss(fn, x, terms, c=c, by_sample=not reduced.is_number)

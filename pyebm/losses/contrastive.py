@@ -20,7 +20,7 @@ from ..langevin import affine_step, langevin_step
 from ..noise import Noise
 from ..samplers import HMC, MALA, Langevin, Sampler
 from ..targets import Target
-from ._contrast import Contrast, EnergyFn, contrast_by_kernel, energies_of_both
+from ._contrast import Contrast, EnergyFn, contrast, contrast_by_kernel, energies_of_both
 from .replay import ReplayBuffer
 
 _OP = "ContrastiveDivergence"
@@ -259,12 +259,10 @@ class ContrastiveDivergence(nn.Module):
         return model, (uphill * (end - model)).sum() / batch
 
     def _loss(self, x: Tensor, model: Tensor, seen: dict[str, Any]) -> Tensor:
-        reduced = Contrast(_OP, x, model, self.l2, None, "batchmean")
-        energies = energies_of_both(_OP, self.energy, x, model)
-        of_data, of_model = energies.detach().split(reduced.sizes)
-        seen["energy_data"], seen["energy_model"] = _number(of_data.mean()), _number(of_model.mean())
+        loss, of_data, of_model = contrast(_OP, self.energy, x, model, self.l2)
+        seen["energy_data"], seen["energy_model"] = _number(of_data), _number(of_model)
         seen["gap"] = seen["energy_data"] - seen["energy_model"]
-        return reduced(energies)
+        return loss
 
     def _report(self, begin: Tensor, model: Tensor, seen: dict[str, Any]) -> None:
         moved = seen["moved"] = _number((model - begin).square().mean().sqrt())

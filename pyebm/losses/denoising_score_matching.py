@@ -20,9 +20,9 @@ from .._streams import LEVELS, beside
 from ..noise import Noise, named
 from ..perturb import perturb
 from ..targets import Target
-from ..targets._fused import Terms, fused_loss
+from ..targets._fused import Terms
 from ..targets._learned import Learned
-from ._reduction import Reduction
+from ._reduction import Reduction, by_kernel
 from ._scores import checked_score, score_function
 from .denoising import dsm_loss
 
@@ -184,13 +184,10 @@ def _fused(
         require(_OP, "sigma", kappas, positive)
     times = weight.double() if isinstance(weight, Tensor) else 1.0 if weight is None else weight
     by = 1.0 if isinstance(times, str) else times / _squared(sigma)
-    reduced = Reduction(_OP, x, by, reduction).in_one_sum()
-    if reduced is None:
-        return None
-    number, weights = reduced
     name, seeds, ids = named(_OP, noise, x)
-    terms = Terms(*(number, kappa), weight_rows=weights, kappa_rows=kappas, name=name, seeds=seeds, ids=ids)
-    return fused_loss(fn, x, terms, c=_by_sample(sigma, x) if fn.condition and fn.c is None else None)
+    terms = Terms(kappa=kappa, kappa_rows=kappas, name=name, seeds=seeds, ids=ids)
+    c = _by_sample(sigma, x) if fn.condition and fn.c is None else None
+    return by_kernel(fn, x, Reduction(_OP, x, by, reduction), terms, c)
 
 
 def _squared(sigma: Coefficient) -> Coefficient:

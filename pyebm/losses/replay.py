@@ -159,7 +159,7 @@ class ReplayBuffer(nn.Module):
     def _rows(self, op: str, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The states and ages of these chains."""
         if self._shards is None:
-            return self.states[ids], self.ages[ids]
+            return self.states.index_select(0, ids), self.ages.index_select(0, ids)
         route = self._shards.route(ids)
         if twice := len(route.every) - route.every.unique().numel():
             raise ValueError(
@@ -187,9 +187,9 @@ class ReplayBuffer(nn.Module):
             rows, fresh, x = route.rows, route.sent(fresh), route.sent(x)
         states, ages = local(self.states), local(self.ages)
         finite = x.isfinite().reshape(x.shape[0], math.prod(x.shape[1:])).all(1)
-        moved = torch.where(fresh, 0, ages[rows]) + 1
-        states[rows] = x
-        ages[rows] = torch.where(finite, moved, 0)
+        moved = torch.where(fresh, 0, ages.index_select(0, rows)) + 1
+        states.index_copy_(0, rows, x)
+        ages.index_copy_(0, rows, torch.where(finite, moved, 0))
 
     def __len__(self) -> int:
         return self.size
@@ -230,8 +230,8 @@ class ReplayBuffer(nn.Module):
         return ids
 
     def _permutation(self, noise: Noise) -> tuple[int, int]:
-        u = Noise(noise.seed, step=noise.step, stream=noise.stream ^ CHOICE).rand((1, 2)).double()
-        a, c = (u[0] * self.size).long().clamp(max=self.size - 1).tolist()
+        (u,) = Noise(noise.seed, step=noise.step, stream=noise.stream ^ CHOICE).rand((1, 2)).tolist()
+        a, c = (min(int(number * self.size), self.size - 1) for number in u)
         while math.gcd(a, self.size) != 1:
             a = (a + 1) % self.size
         return a, c

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._composed.perturb import check_known
 from .perturb import perturb
 
 
@@ -26,11 +27,9 @@ class Known:
         mask: Tensor | None,
         *named: Tensor | None,
     ) -> None:
-        if mask is None:
-            raise ValueError(f"{op}: known needs a mask that says which elements are not")
-        if marginals is None or marginals.shape != (n_steps, 2):
-            got = None if marginals is None else tuple(marginals.shape)
-            raise ValueError(f"{op}: marginals must have a row of 2 for each of {n_steps} steps, got {got}")
+        check_known(op, n_steps, known, marginals, mask)
+        assert marginals is not None
+        assert mask is not None
         self.known, self.marginals, self.mask, (self.name, *self.rest) = known, marginals, mask, named
 
     def impose(self, x: Tensor, k: int, stream: int) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _ops
 from .._checks import checked_list
 from .._options import check_callable, checked_count, checked_flag, checked_int, shown
 from ..targets._learned import Learned
@@ -133,10 +132,8 @@ class AnnealedLangevin(Sampler):
 
     def _body(self, run: Run) -> Body:
         target = self.score_fn
-        here = self.known is None or _ops.on_host(self.options.backend, run.x)
         if (
-            here
-            and not run.graph
+            not run.graph
             and isinstance(target, Learned)
             and target.condition
             and self.options.fits_a_chain(target, run)

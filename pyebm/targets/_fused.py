@@ -44,28 +44,40 @@ class Terms(NamedTuple):
     def tensors(self) -> tuple[Tensor | None, ...]:
         return self[5:]
 
+    def weighted(self, by: Tensor) -> Tensor:
+        """The weights of the samples times ``by``, (B,)."""
+        return by * (self.weight if self.weight_rows is None else self.weight_rows)
 
-def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bool = False) -> Tensor | None:
-    """The sum of the samples' losses in float32, or float64 for a float64 x; differentiable in x,
-    in c and in the parameters of the target ``fn``, any number of times.
+
+def fused_loss(
+    fn: Any,
+    x: Tensor,
+    terms: Terms,
+    *,
+    c: Any = None,
+    of_energy: bool = False,
+    by_sample: bool = False,
+    losses: Tensor | None = None,
+) -> Tensor | None:
+    """The sum of the samples' losses, or the losses themselves, (B,); in float32, or float64 for a
+    float64 x; differentiable in x, in c and in the parameters of the target ``fn``, any number of
+    times. With a sum the losses, as constants, are written to ``losses`` too, (B,) in float64.
 
     Returns None if composed operations must make the loss: fn is no learned target, or is wrapped
-    (DDP, ``torch.compile``); x is not on the CPU, no plain tensor, or needs a derivative in half
-    precision; a tensor of the terms needs a derivative; the code is compiled, or forward mode or a
-    transform follows.
+    (DDP, ``torch.compile``); x is not on the CPU, no plain tensor, or, for a sum, needs a
+    derivative in half precision; a tensor of the terms needs a derivative; the code is compiled, or
+    forward mode or a transform follows; by_sample with a ``square``, which has one weight for all
+    samples.
 
     Raises as ``fn.score`` for an x or c that does not fit.
     """
     if not isinstance(fn, Learned) or type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
         return None
-    if of_energy and not fn.has_energy:
+    if (of_energy and not fn.has_energy) or (by_sample and terms.square):
         return None
     # The kernel would store x's gradient before backward multiplies it by grad_output, a
     # GradScaler's factor: in half precision it would underflow.
-    if x.requires_grad and x.dtype in (
-        torch.float16,
-        torch.bfloat16,
-    ):
+    if x.requires_grad and not by_sample and x.dtype in (torch.float16, torch.bfloat16):
         return None
     if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
         return None
@@ -78,13 +90,17 @@ def fused_loss(fn: Any, x: Tensor, terms: Terms, *, c: Any = None, of_energy: bo
     if not fn._goes_back(x, biases, parts) or "network_loss" not in kernels:
         return None
     followed = torch.is_grad_enabled()
-    made: Tensor = _Loss.apply(x, biases, wiring, kernels, of_energy, terms, followed, *parts)  # type: ignore[no-untyped-call]
+    head = (x, biases, wiring, kernels, of_energy, by_sample, losses, terms, followed)
+    made: Tensor = _Loss.apply(*head, *parts)  # type: ignore[no-untyped-call]
     return made
 
 
 class _Loss(torch.autograd.Function):
     """The pass leaves the gradient for grad_output = 1, and backward multiplies it by the real
-    grad_output, in place. A second backward through a retained graph computes it anew."""
+    grad_output, in place. A second backward through a retained graph computes it anew.
+
+    The samples' losses are made without a gradient, since each has a grad_output of its own: in
+    backward these are weights of the samples, and one more pass makes the gradient of the sum."""
 
     @staticmethod
     def forward(
@@ -94,6 +110,8 @@ class _Loss(torch.autograd.Function):
         wiring: Wiring,
         kernels: Any,
         of_energy: bool,
+        by_sample: bool,
+        losses: Tensor | None,
         terms: Terms,
         followed: bool,
         *parts: Tensor,
@@ -101,8 +119,14 @@ class _Loss(torch.autograd.Function):
         params = copied(parts, wiring)
         ctx.kept = Kept(ctx, wiring, x, biases, params, parts, *terms.tensors)
         ctx.kernels, ctx.of_energy, ctx.terms = kernels, of_energy, terms
-        ctx.made = ctx.kept.empty(ctx, x, biases, params) if followed else Into(None, None, None)
-        return _launched(ctx, x, biases, params, ctx.made)
+        ctx.by_sample = by_sample
+        if by_sample or not followed:
+            ctx.made, into = None, Into(None, None, None)
+        else:
+            ctx.made = into = ctx.kept.empty(ctx, x, biases, params)
+        loss = params.new_empty(x.shape[:1] if by_sample else ()) if losses is None else losses
+        _launch(ctx, loss, x, biases, params, terms, into)
+        return loss if losses is None else losses.sum().to(params.dtype)
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
@@ -133,7 +157,7 @@ class _Loss(torch.autograd.Function):
                     args,
                     lambda: _drawn(ctx, x),
                 )
-                return losses.double().sum().to(params.dtype)
+                return (losses if ctx.by_sample else losses.double().sum()).to(params.dtype)
 
             grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.of_energy)
         else:
@@ -141,14 +165,16 @@ class _Loss(torch.autograd.Function):
             x, biases, params = kept.now(ctx)
             made, ctx.made = ctx.made, None
             if made is None:
-                made = kept.empty(ctx, x, biases, params)
-                _launched(ctx, x, biases, params, made)
-            if not (checkable(above) and above.item() == 1.0):
+                made, terms = kept.empty(ctx, x, biases, params), ctx.terms
+                if ctx.by_sample:
+                    terms = terms._replace(weight_rows=terms.weighted(above))
+                _launch(ctx, params.new_empty(()), x, biases, params, terms, made)
+            if not (ctx.by_sample or (checkable(above) and above.item() == 1.0)):
                 for grad in made:
                     if grad is not None:
                         ctx.kernels["scale_"](grad, above)
             grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, ctx.of_energy)
-        return (grad_x, grad_biases, *[None] * 5, *grads)
+        return (grad_x, grad_biases, *[None] * 7, *grads)
 
 
 def _drawn(ctx: Any, x: Tensor) -> Tensor:
@@ -158,8 +184,14 @@ def _drawn(ctx: Any, x: Tensor) -> Tensor:
     return z
 
 
-def _launched(ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor, into: Into) -> Tensor:
-    loss, terms = params.new_empty(()), ctx.terms
+def _launch(
+    ctx: Any,
+    loss: Tensor,
+    x: Tensor,
+    biases: Tensor | None,
+    params: Tensor,
+    terms: Terms,
+    into: Into,
+) -> None:
     head = (loss, into.params, x, ctx.kept.wiring.layout, params, ctx.of_energy, *terms[:5])
     _ops.call(ctx.kernels["network_loss"], head, (*terms[5:], biases, into.biases, into.x))
-    return loss

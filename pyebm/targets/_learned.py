@@ -222,11 +222,11 @@ class Learned(Target):
         return wiring, parts_of(reading, wiring, self.quadratic if quadratic is None else quadratic), biases
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
-        """Whether the chain's kernel runs. A backend that was asked for has it, or raises an error;
-        without one, devices that lack the kernel run the module."""
-        return super()._has_chain(backend, x, limited) and (
-            backend is not None or _ops.has("network_chain", x)
-        )
+        """Whether the chain's kernel runs, which takes a mask and a score_clip on all devices. A
+        backend that was asked for has it, or raises an error; without one, devices that lack the
+        kernel run the module."""
+        del limited
+        return backend is not None or _ops.has("network_chain", x)
 
     def _has_score_kernel(self, backend: str | None, x: Tensor) -> bool:
         return self._has_chain(backend, x)

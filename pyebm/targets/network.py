@@ -25,10 +25,10 @@ _CHUNK = 2**22  # a Laplacian's products hold at most so many elements of a laye
 def _trace(
     kernel: Callable[..., None], x: Tensor, layout: Any, params: Tensor, biases: Tensor | None
 ) -> Tensor:
-    """The trace of the Hessian, in calls of some samples each, so that Ctrl-C is heard between
-    them."""
+    """The trace of the Hessian, on the CPU in calls of some samples each, so that Ctrl-C is heard
+    between them."""
     out = x.new_empty(x.shape[0])
-    some = max(int(_AT_ONCE / max(x.shape[1] * params.numel(), 1)), 1)
+    some = max(int(_AT_ONCE / max(x.shape[1] * params.numel(), 1)) if x.is_cpu else x.shape[0], 1)
     if biases is None or biases.shape[0] == 1 or x.shape[0] <= some:
         for part, of in zip(out.split(some), x.split(some), strict=True):
             kernel(part, of, layout, params, biases)

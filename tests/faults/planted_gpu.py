@@ -40,6 +40,10 @@ PLANTED: Planted = {
             "targets/test_mixture gpuless/test_dense_cuda",
         ),
     ],
+    "csrc/cuda/network_chain.cu": [("++noise.stream;", "", "gpuless/test_network_cuda")],
+    "csrc/cuda/network_hvp.cu": [
+        ("change * slopes(l)[at]);", "change);", "gpuless/test_network_hvp_cuda"),
+    ],
     "csrc/cuda/network_math.h": [
         (
             "for (int i = whole; i < inputs; ++i, w += pitch) {",
@@ -48,7 +52,7 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cuda/network_tile.h": [
-        ("if (layer.skip && l) {", "if (layer.skip && l > 2) {", "gpuless/test_network_cuda"),
+        ("layer.skip && l) {", "layer.skip && l > 2) {", "gpuless/test_network_cuda"),
     ],
     "csrc/cuda/perturb.cu": [
         (
@@ -142,10 +146,12 @@ PLANTED: Planted = {
         ),
     ],
     "kernels/network_passes.py": [
-        ("if L > 0 and LAYERS[", "if L > 2 and LAYERS[", "interpreted_networks"),
+        ("        pulled = tl.fma(gradient,", "        tl.fma(gradient,", "interpreted_networks"),
+        ("if L > 0 and SWEEP != KEPT", "if L > 2 and SWEEP != KEPT", "interpreted_networks"),
     ],
     "kernels/network_kernels.py": [
         ("return tl.minimum(sample, samples - 1) * of_sample", "return sample * 0", "interpreted_networks"),
+        ("stream + 1)", "stream)", "interpreted_networks"),
     ],
     "kernels/normal.py": [
         (

@@ -57,10 +57,14 @@ PLANTED: Planted = {
             "work * torch.cat((of_data, of_model))",
             "training/test_contrastive training/test_fused_losses",
         ),
+        ("of_data.sum(), -of_model.sum()", "of_data.sum(), of_model.sum()", "training/test_fused_losses"),
     ],
     "pyebm/losses/_projections.py": [
         ("(math.sqrt(elements) / norm)", "(1.0 / norm)", "training/test_score_matching"),
         ("beside(noise, PROJECTIONS)", "noise", "training/test_score_matching"),
+    ],
+    "pyebm/losses/_reduction.py": [
+        ("if wanted(None, reduced.rows)", "if False", "training/test_losses_by_sample"),
     ],
     "pyebm/losses/_terms.py": [
         ("v[:, i] = 1.0", "v[:, -1] = 1.0", "training/test_score_matching"),
@@ -154,6 +158,9 @@ PLANTED: Planted = {
             "samplers/test_predictor_corrector",
         ),
         ("-2 * self._integral(t)", "-self._integral(t)", "samplers/test_predictor_corrector"),
+    ],
+    "pyebm/targets/_fused.py": [
+        ("return by * (self.weight", "return 1.0 * (self.weight", "training/test_losses_by_sample"),
     ],
     "pyebm/samplers/underdamped.py": [
         ("0.5 * (h + following)", "h", "samplers/test_samplers samplers/test_samplers_schedules"),

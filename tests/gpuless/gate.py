@@ -75,15 +75,18 @@ def _dense(kind: str, components: int, size: int) -> None:
     pyebm.kernels.OPS["langevin_chain"](x, *numbers, 1, 0.1, 1.0, noise_name())
 
 
-# A chain on an energy of (dimensions, hidden layers), compiled for sm_90 alone, since that takes as
-# long as several other kernels. (For gfx942, 7 scalar registers would go to vector registers.)
+# A chain on an energy of (dimensions, hidden layers), and its Hessian times a vector: compiled for
+# sm_90 alone, since that takes as long as several other kernels. (For gfx942, 7 of the chain's
+# scalar registers would go to vector registers.)
 NETWORK = (2, (128, 128))
 
 
 def _network() -> None:
     dim, widths = NETWORK
-    layout, params = network("energy", dim, widths).packed()
-    pyebm.kernels.OPS["network_chain"](torch.empty(SAMPLES, dim), layout, params, 100, 0.1, 1.0, noise_name())
+    numbers = network("energy", dim, widths).packed()
+    x = torch.empty(SAMPLES, dim)
+    pyebm.kernels.OPS["network_chain"](x, *numbers, 100, 0.1, 1.0, noise_name())
+    pyebm.kernels.OPS["network_hvp"](torch.empty_like(x), x, torch.empty_like(x), *numbers)
 
 
 def measured(target: str) -> dict[str, dict[str, object]]:

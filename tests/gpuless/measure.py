@@ -17,7 +17,7 @@ from compiled import Launch
 
 # The kernels of the dense targets, which may fuse multiply and add. finish_kernel also takes a
 # step, whose bits are promised: the tests that execute its PTX compare them.
-FUSED = ("gather_kernel", "product_kernel", "finish_kernel", "network_chain_kernel")
+FUSED = ("gather_kernel", "product_kernel", "finish_kernel", "network_chain_kernel", "network_hvp_kernel")
 
 # The small kernels, whose threads have a number a sample: they have no tiles.
 UNTILED = (

@@ -161,16 +161,20 @@ def _dense(costs: dict[str, Cost]) -> str:
 NETWORKS = """### Networks
 
 All steps of 16 samples are one program's, whose weights and activations are in memory and in its
-caches. For an energy of two dimensions with two hidden layers of 128, float32, sm_90: {registers}
-registers, {shared} bytes of shared memory, {local} of local memory. The loop over a layer's inputs
-loads as many numbers as it multiplies: the CUDA kernel, where it is built, is the faster one.
+caches. For an energy of two dimensions with two hidden layers of 128, float32, sm_90: {chain.registers}
+registers, {chain.shared} bytes of shared memory, {chain.local} of local memory; its Hessian times a
+vector {hvp.registers}, {hvp.shared} and {hvp.local}. The loop over a layer's inputs loads as many
+numbers as it multiplies: the CUDA kernel, where it is built, is the faster one.
 
 """
 
 
 def _networks(costs: dict[str, Cost]) -> str:
-    (cost,) = (cost for key, cost in costs.items() if key.startswith("network/"))
-    return NETWORKS.format(registers=cost.registers, shared=cost.shared, local=cost.local)
+    chain, hvp = (
+        next(cost for key, cost in costs.items() if key.startswith(f"network/{kernel}"))
+        for kernel in ("network_chain", "network_hvp")
+    )
+    return NETWORKS.format(chain=chain, hvp=hvp)
 
 
 def _targets(costs: dict[str, dict[str, Cost]]) -> str:

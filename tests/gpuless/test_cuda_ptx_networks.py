@@ -9,7 +9,7 @@ import ptx
 import pytest
 import torch
 from cases import assert_equal
-from network_calls import chain, normal, scored
+from network_calls import chain, curvatures, normal, painting, scored
 from network_cases import network
 from test_network_cuda import hold
 
@@ -37,13 +37,24 @@ def ops():
 def test_bits(monkeypatch, held, net, dtype):
     hold(monkeypatch, held, net, 8 if dtype == torch.float64 else 4)
     x = normal(18, net.dim, dtype=dtype)
-    want = scored(net, x), chain(net, x, 2)
+    options = painting(x, 2) | {"score_clip": 0.5}
+    want = scored(net, x), chain(net, x, 2, **options)
     with cuda_ptx.executing() as ran:
         score, steps = ops()
         assert_equal(scored(net, x, op=score), want[0])
-        assert_equal(chain(net, x, 2, op=steps), want[1])
+        assert_equal(chain(net, x, 2, op=steps, **options), want[1])
     for kernel in ("score", "chain") if held != "activations" else ("chain",):
         assert any(f"network_{kernel}_kernel" in name and f", {WAYS[held]}>" in name for name in ran), ran
+
+
+@pytest.mark.parametrize(("held", "dtype"), [("all", torch.float32), ("none", torch.float64)], ids=str)
+def test_bits_of_second_derivatives(monkeypatch, held, dtype):
+    hold(monkeypatch, held, ENERGY, 8 if dtype == torch.float64 else 4, twice=True)
+    x, v = normal(17, 3, dtype=dtype), normal(17, 3, dtype=dtype, seed=1)
+    want = curvatures(ENERGY, x, v)
+    with cuda_ptx.executing() as ran:
+        assert_equal(curvatures(ENERGY, x, v, _ops._TEST_BACKENDS["cuda-emulated"]), want)
+    assert any("network_hvp_kernel" in name and f", {WAYS[held]}>" in name for name in ran), ran
 
 
 def test_a_missing_barrier_is_a_race(monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from cases import assert_equal
 from emulated import BACKEND
 from learned_cases import mlp
-from network_calls import NAME, chain, normal, scored
+from network_calls import NAME, chain, normal, painting, scored
 from network_cases import FUNCTIONS, far_out, network
 from target_cases import loop
 from test_emulated import under_sanitizer
@@ -39,20 +39,22 @@ NETWORKS = {
 SHARED = ("all", "activations", "none")
 
 
-def hold(monkeypatch, what, net, item=4):
+def hold(monkeypatch, what, net, item=4, twice=False):
     """Gives a block just the shared memory that it takes to hold this of the network, with 16
-    samples a tile, or activations with 32 where the weights would not fit beside those of 16."""
+    samples a tile, or activations with 32 where the weights would not fit beside those of 16.
+    twice: for second derivatives, whose tiles of 16 have all numbers or none."""
 
     def pitch(n):
         return 4 * (-(-n // 4) | 1)
 
     outs = [len(layer.bias) for layer in net.layers]
     is_energy = net.kind == "energy"
-    room = pitch(net.dim) * (1 + is_energy) + 2 * max(map(pitch, outs)) + is_energy * sum(map(pitch, outs))
+    room = pitch(net.dim) * (1 + is_energy + twice) + 2 * max(map(pitch, outs))
+    room += is_energy * (4 if twice else 1) * sum(map(pitch, outs))
     weights = 0
     for layer, inputs in zip(net.layers, (net.dim, *outs), strict=False):
         weights += len(layer.bias) * (pitch(inputs) + layer.skip * pitch(net.dim))
-    activations = 32 * room if weights > 16 * room else 16 * room
+    activations = 32 * room if twice or weights > 16 * room else 16 * room
     size = {"all": 16 * room + weights, "activations": activations, "none": 16 * room - 1}[what]
     monkeypatch.setenv("PYEBM_EMULATOR_SHARED", str(item * size))
 
@@ -97,6 +99,9 @@ def test_every_option_of_a_chain(monkeypatch, name, held):
         {"biases": biases[:1]},
         {"biases": biases[:batch]},
         {"biases": biases[:5], "biases_per_step": True},
+        {"score_clip": 0.3, "low": -0.8},
+        {"mask": x > 0, "score_clip": 0.3},
+        painting(x, 5),
     )
     for options in cases:
         made = []
@@ -139,11 +144,11 @@ def test_every_thread_order_gives_the_same_bits(monkeypatch, held):
     net, _ = NETWORKS["wired"]
     hold(monkeypatch, held, net)
     x = normal(18, net.dim)
-    want = scored(net, x), chain(net, x, 2)
+    want = scored(net, x), chain(net, x, 2, **painting(x, 2))
     for order in range(1, 9):
         monkeypatch.setenv("PYEBM_EMULATOR_SEED", str(order))
         assert_equal(scored(net, x, op=SCORE), want[0])
-        assert_equal(chain(net, x, 2, op=CHAIN), want[1])
+        assert_equal(chain(net, x, 2, op=CHAIN, **painting(x, 2)), want[1])
 
 
 def test_strides_and_a_loss_of_one_of_the_results():
@@ -163,6 +168,20 @@ def test_strides_and_a_loss_of_one_of_the_results():
     assert_equal(moved, chain(net, plain.flatten(1), 3).view(2, 6, 6))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_inpainting(dtype):
+    """A score_clip that half precision does not hold; a mask that samples share, and known data,
+    in strides of their own."""
+    net, x = network("score", 6, (9,)), normal(19, 6, dtype=dtype)
+    options = painting(x, 4) | {"score_clip": 0.3001, "seeds": torch.arange(19)}
+    want = chain(net, x, 4, **options)
+    options["mask"] = options["mask"][:1].clone().expand(19, 6)
+    shared = chain(net, x, 4, **options)
+    assert not torch.equal(shared, want)
+    options["known"] = options["known"].t().contiguous().t()
+    assert_equal(chain(net, x, 4, op=CHAIN, **options), shared)
+
+
 def test_what_does_not_fit_is_refused():
     net, x = network("energy", 2, (5,)), normal(3, 2)
     layout, params = net.packed()
@@ -177,11 +196,11 @@ def test_what_does_not_fit_is_refused():
         SCORE(None, x, *network("score", 2, (3,)).packed(), None, torch.empty(3))
     with pytest.raises(ValueError, match="score or energy must be given"):
         SCORE(None, x, layout, params)
-    with pytest.raises(ValueError, match="mask and score_clip are the CPU's"):
-        CHAIN(x, layout, params, 2, 0.01, 1.0, NAME, score_clip=1.0)
     known = {"known": torch.zeros_like(x), "marginals": torch.ones(2, 2).double()}
-    with pytest.raises(ValueError, match="known elements are the CPU's"):
+    with pytest.raises(ValueError, match="known needs a mask"):
         CHAIN(x, layout, params, 2, 0.01, 1.0, NAME, **known)
+    with pytest.raises(ValueError, match=r"marginals must have a row of 2 for each of 3 steps, got \(2, 2\)"):
+        CHAIN(x, layout, params, 3, 0.01, 1.0, NAME, mask=x > 0, **known)
     for empty in (torch.empty(0, 2),):
         assert chain(net, empty, op=CHAIN).shape == empty.shape
         assert scored(net, empty, op=SCORE)[0].shape == empty.shape
@@ -193,8 +212,9 @@ class TestPublicCalls:
     @pytest.mark.parametrize(
         "limits", [{}, {"clamp": (-1.0, 1.0)}, {"score_clip": 0.5}, {"mask": True}], ids=str
     )
-    def test_a_chain_is_the_loop_of_its_steps(self, limits):
-        """A mask and a score_clip leave the kernel for that loop."""
+    def test_a_chain_is_one_launch(self, monkeypatch, limits):
+        if limits:
+            monkeypatch.delitem(OPS, "langevin_step")
         x = normal(20, 3)
         if "mask" in limits:
             limits = {"mask": x > 0}
@@ -217,18 +237,23 @@ class TestPublicCalls:
         x, target = normal(20, 3), MLPEnergy(mlp(4, 1), 0.2, condition=1).given(torch.linspace(-1, 1, 20))
         assert_equal(*(make(target, backend)(x, 5, noise=self.NOISE) for backend in (BACKEND, "cpu")))
 
-    def test_annealed_langevin(self):
-        target = MLPScore(mlp(4, 3), condition=1)
+    @pytest.mark.parametrize("known", [False, True], ids=["free", "known"])
+    def test_annealed_langevin(self, monkeypatch, known):
+        monkeypatch.setitem(OPS, "perturb", None)  # a loop of steps would call it
+        target, x = MLPScore(mlp(4, 3), condition=1), normal(20, 3)
+        options = {"known": normal(20, 3, seed=1), "mask": x > 0, "score_clip": 0.5} if known else {}
         made = (
-            AnnealedLangevin(target, sigmas=[1.0, 0.3], step_lr=0.01, n_steps_each=3, backend=backend)
+            AnnealedLangevin(
+                target, sigmas=[1.0, 0.3], step_lr=0.01, n_steps_each=3, backend=backend, **options
+            )
             for backend in (BACKEND, "cpu")
         )
-        assert_equal(*(sampler(normal(20, 3), noise=self.NOISE) for sampler in made))
+        assert_equal(*(sampler(x, noise=self.NOISE) for sampler in made))
 
 
 SANITIZED = """
 import test_network_cuda as n, torch
-from network_calls import chain, normal, scored
+from network_calls import chain, curvatures, normal, painting, scored
 held = pytest.MonkeyPatch()
 for name in ("plain", "wired", "skips"):
     net, batch = n.NETWORKS[name]
@@ -237,7 +262,12 @@ for name in ("plain", "wired", "skips"):
             n.hold(held, what, net, 8 if dtype == torch.float64 else 4)
             x = normal(18, net.dim, dtype=dtype)
             assert torch.equal(scored(net, x, op=n.SCORE)[0], scored(net, x)[0])
-            assert torch.equal(chain(net, x, 2, op=n.CHAIN), chain(net, x, 2))
+            options = painting(x, 2)
+            assert torch.equal(chain(net, x, 2, op=n.CHAIN, **options), chain(net, x, 2, **options))
+            if net.kind == "energy":
+                n.hold(held, what, net, 8 if dtype == torch.float64 else 4, twice=True)
+                for one, other in zip(curvatures(net, x, x, n.OPS), curvatures(net, x, x)):
+                    assert torch.equal(one, other)
 print("done")
 """
 
@@ -245,5 +275,5 @@ print("done")
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_under_sanitizers(sanitizer):
-    done = under_sanitizer(sanitizer, "import pytest\n" + SANITIZED, "network")
+    done = under_sanitizer(sanitizer, "import pytest\n" + SANITIZED, "network network_chain network_hvp")
     assert "done" in done.stdout, done.stderr[-5000:]

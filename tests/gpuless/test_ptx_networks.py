@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import assert_equal
 from compiled import compiling
-from network_calls import chain, normal, scored
+from network_calls import chain, curvatures, normal, painting, scored
 from network_cases import network
 from ptx_memory import PtxError
 from test_ptx import execute
@@ -30,10 +30,18 @@ CASES = [
 @pytest.mark.parametrize(("target", "net", "dtype"), CASES, ids=["energy", "float64", "score"])
 def test_bits(target, net, dtype):
     x = normal(18, net.dim, dtype=dtype)
-    want = scored(net, x), chain(net, x, 2)
+    options = painting(x, 2) | {"score_clip": 0.5}
+    want = scored(net, x), chain(net, x, 2, **options)
     with compiling(target, execute):
         assert_equal(scored(net, x, op=SCORE), want[0])
-        assert_equal(chain(net, x, 2, op=CHAIN), want[1])
+        assert_equal(chain(net, x, 2, op=CHAIN, **options), want[1])
+
+
+def test_bits_of_second_derivatives():
+    x, v = normal(17, 3), normal(17, 3, seed=1)
+    want = curvatures(ENERGY, x, v)
+    with compiling("sm_90", execute):
+        assert_equal(curvatures(ENERGY, x, v, pyebm.kernels.OPS), want)
 
 
 def test_a_missing_barrier_is_a_race():

@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("pytest_benchmark")
 
-from pyebm.benchmarks import SUITE, cli, integrations, machine, report, rivals, suite, timing
+from pyebm.benchmarks import SUITE, cli, integrations, machine, records, report, rivals, suite, timing
 from pyebm.benchmarks.case import NOISE, Case, Setting, Work, assert_same_law, given
 
 from pyebm.__main__ import main
@@ -26,8 +26,7 @@ for one in sorted(
     SMALLEST.setdefault((one.group, one.setting.variant), one)
 
 
-# The cases of network-loop are slow: their side of torch.compile takes as long as all other cases
-# together. Of the others a third always runs.
+# network-loop's side of torch.compile takes as long as all others; of these a third always runs.
 QUICK = [case for case in SMALLEST.values() if case.group != "network-loop"][::3]
 CASES_TO_RUN = [
     pytest.param(case, id=case.name, marks=() if case in QUICK else pytest.mark.slow)
@@ -79,6 +78,7 @@ def run(capsys, *cases, **options):
         "device": "cpu",
         "budget": None,
         "check": False,
+        "plant": 0.0,
     }
     code, reports = cli.measure(type("Options", (), {**words, **options}), list(cases))
     said = capsys.readouterr()
@@ -107,6 +107,15 @@ def test_a_record_has_what_a_reader_needs(capsys):
     assert 0 <= ours["extra_info"]["extra bytes"] - x.nbytes < 64  # the number 1 is a tensor too
     assert "eager" in said
     assert "x" in said
+
+
+def test_a_planted_loss_is_found(capsys):
+    """A loss of 300 %, at so few samples; `pyebm.benchmarks.alarms` counts those of 15 %."""
+    x = torch.ones(2**18)
+    case = plain(lambda: x + 1, lambda: x + 1)
+    _, old, _ = run(capsys, case)
+    _, new, _ = run(capsys, case, plant=3.0)
+    assert list(records.slower(new, old)) == [case.name]
 
 
 def test_sides_take_turns():

@@ -94,9 +94,13 @@ def test_merging_keeps_the_later_of_a_case():
 def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch, capsys):
     readme, performance = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
     performance.parent.mkdir()
-    performance.write_text("<!-- benchmarks -->\n<!-- end of benchmarks -->\n")
+    training, learned = performance.with_name("training.md"), performance.with_name("learned.md")
+    for page in (performance, training, learned):
+        page.write_text("<!-- benchmarks -->\n<!-- end of benchmarks -->\n")
     readme.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
-    found = made_up({report.FIRST[0]: 4.0, "noise [1]": 4.0})
+    step = "objectives [exact, 2 layers of 128, 256x2, float32, 2 threads]"
+    chain = "network [2 layers of 128, 256x2, 20 steps, float32, 2 threads]"
+    found = made_up({report.FIRST[0]: 4.0, "noise [1]": 4.0, step: 4.0, chain: 4.0})
     for record in found["benchmarks"]:
         record["extra_info"]["headline"] = True
     assert set(report.documents(tmp_path).values()) == {True}
@@ -113,6 +117,12 @@ def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch, ca
     assert sum(f"(docs/images/{picture.name})" in text for picture in pictures) == 1
     assert "| noise | 1 | 1 s | **4x** |" in performance.read_text()
     assert "| work | setting | bytes, operations an element |" in performance.read_text()
+    assert "| objectives [exact, 2 layers of 128, 256x2] | 100% | eager | 8x | **4x** | 4x |" in (
+        training.read_text()
+    )
+    assert (
+        "| network [2 layers of 128, 256x2, 20 steps] | 100% | eager | 8x | **4x** |" in learned.read_text()
+    )
     readme.write_text("no markers")
     monkeypatch.chdir(tmp_path)
     assert main(["bench", "--readme", "--from", str(tmp_path / "none.json")]) == cli.USAGE

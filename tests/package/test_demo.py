@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 
+import pyebm
+
 for needed in ("sklearn", "matplotlib", "rich"):
     pytest.importorskip(needed, reason="the demo's dependencies: pip install 'pyebm-kernels[demo]'")
 
@@ -127,6 +129,16 @@ def test_energies_are_learnt_drawn_and_measured(tmp_path, monkeypatch):
         assert -4.2 < row["likelihood"] < -2.4  # the bounds are a uniform's on the square, and the rings' own
         assert row["seconds"] > 0
         assert row["eager_seconds"] > 0
+
+
+def test_the_digits_chains_keep_the_width_of_the_noise():
+    """With its network at zero, the energy is the quadratic of a normal of width sigma."""
+    energy = pyebm.targets.MLPEnergy(torch.nn.Linear(64, 1), quadratic=0.5)
+    with torch.no_grad():
+        for parameter in energy.parameters():
+            parameter.zero_()
+    y = demo.energy_digits.chain(energy, 0.2)(torch.zeros(512, 64), 30, noise=pyebm.Noise(0))
+    assert abs(float(y.std()) / 0.2 - 1) < 0.01
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -12,6 +12,8 @@ from test_learned_gradients import launches, learned  # noqa: F401 (a fixture)
 from torch import Tensor
 
 import pyebm
+from pyebm._streams import CHAINS, beside
+from pyebm.samplers import Langevin
 from pyebm.targets import MLPScore
 
 NOISE = pyebm.Noise(3)
@@ -68,13 +70,6 @@ class TestObjectives:
         for got, right in zip(found, right_ones, strict=True):
             torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
 
-    def test_by_sample(self, launches, kind, name):  # noqa: F811
-        """Losses of each sample are composed, and their mean is the kernel's loss."""
-        target, x = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64)
-        each = CALLS[name](target, x, reduction="sample")
-        assert "network_loss" not in launches
-        torch.testing.assert_close(each.mean(), CALLS[name](target, x), rtol=1e-11, atol=1e-11)
-
 
 @pytest.mark.parametrize(
     "options", [{}, {"l2": 0.3}, {"reduction": "sum", "weight": 0.7}], ids=["plain", "l2", "sum"]
@@ -99,6 +94,26 @@ def test_contrastive_divergence(launches, options):  # noqa: F811
         torch.testing.assert_close(
             fewer, pyebm.contrastive_divergence(lambda x: target.energy(x), x, y[:5]), rtol=1e-11, atol=1e-11
         )
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+def test_a_training_step_of_contrastive_divergence(launches, l2):  # noqa: F811
+    """Without l2 the kernel makes the history's energies beside the loss."""
+    target, x = learned("energy", torch.float64), normal(21, 3, dtype=torch.float64)
+    sampler, parameters = Langevin(target, 0.01), list(target.net.parameters())
+    cd = pyebm.losses.ContrastiveDivergence(target, sampler, 3, l2=l2)
+    loss = cd(x, NOISE.at(step=2))
+    found = torch.autograd.grad(loss, parameters)
+    assert launches == ["network_chain", *(["network_score", "network_grad"] if l2 else ["network_loss"])]
+    model = sampler(x, 3, noise=beside(NOISE, CHAINS).at(step=6))
+    of_data, of_model = (target.energy(one).mean() for one in (x, model))
+    want = pyebm.contrastive_divergence(lambda x: target.energy(x), x, model, l2=l2)
+    torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
+    for got, right in zip(found, torch.autograd.grad(want, parameters), strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-10)
+    seen = {"energy_data": of_data, "energy_model": of_model, "gap": of_data - of_model}
+    for name, value in seen.items():
+        assert cd.history[name][0] == pytest.approx(value.item(), rel=1e-11)
 
 
 def test_images_and_strides():

@@ -25,7 +25,7 @@ LOSSES = {
 }
 
 
-def value_of(score: Tensor, at: Tensor, terms: Terms) -> Tensor:
+def losses_of(score: Tensor, at: Tensor, terms: Terms) -> Tensor:
     weight = terms.weight if terms.weight_rows is None else terms.weight_rows
     kappa = terms.kappa if terms.kappa_rows is None else terms.kappa_rows[:, None]
     square, slopes = (kappa * score + (0.0 if terms.z is None else terms.z)).square().sum(1), 0.0
@@ -35,7 +35,16 @@ def value_of(score: Tensor, at: Tensor, terms: Terms) -> Tensor:
         slopes = sum((product * v[:, k]).sum(1) for k, product in enumerate(products))
         if terms.along:
             square = (v * score[:, None]).sum(2).square().sum(1)
-    return (weight * (0.5 * square + terms.trace * slopes)).sum()
+    return weight * (0.5 * square + terms.trace * slopes)
+
+
+def value_of(score: Tensor, at: Tensor, terms: Terms) -> Tensor:
+    return losses_of(score, at, terms).sum()
+
+
+def terms_in(dtype: torch.dtype, name: str) -> Terms:
+    options = LOSSES[name].items()
+    return Terms(**{key: one.to(dtype) if isinstance(one, Tensor) else one for key, one in options})
 
 
 @pytest.mark.parametrize("kind", ["energy", "score"])
@@ -43,23 +52,11 @@ def value_of(score: Tensor, at: Tensor, terms: Terms) -> Tensor:
 class TestFused:
     def test_is_the_composed_loss(self, launches, kind, name):  # noqa: F811
         for dtype, bound in BOUND.items():
-            options = {
-                key: value.to(dtype) if isinstance(value, Tensor) else value
-                for key, value in LOSSES[name].items()
-            }
-            target, x, terms = (
-                learned(kind, dtype),
-                normal(21, 3, dtype=dtype).requires_grad_(),
-                Terms(**options),
-            )
+            target, x = learned(kind, dtype), normal(21, 3, dtype=dtype).requires_grad_()
+            terms = terms_in(dtype, name)
             _, score, parameters = truth(target)
             at = x.detach().double().requires_grad_()
-            wide = Terms(
-                **{
-                    key: value.double() if isinstance(value, Tensor) else value
-                    for key, value in options.items()
-                }
-            )
+            wide = Terms(*(one.double() if isinstance(one, Tensor) else one for one in terms))
             want = value_of(score(at), at, wide)
             loss = fused_loss(target, x, terms)
             torch.testing.assert_close(loss.double(), want, rtol=bound, atol=bound)
@@ -70,10 +67,8 @@ class TestFused:
 
     def test_again(self, kind, name):
         """A second backward pass makes the gradient anew; double backward composes it."""
-        options = {
-            key: value.double() if isinstance(value, Tensor) else value for key, value in LOSSES[name].items()
-        }
-        target, x, terms = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64), Terms(**options)
+        target, x = learned(kind, torch.float64), normal(21, 3, dtype=torch.float64)
+        terms = terms_in(torch.float64, name)
         of = list(target.net.parameters())
         loss = fused_loss(target, x, terms)
         first = torch.autograd.grad(loss, of, retain_graph=True, materialize_grads=True)

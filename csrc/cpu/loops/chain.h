@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 
+#include "../../common/known.h"
 #include "targets.h"
 
 namespace pyebm {
@@ -95,8 +96,6 @@ void run_chain(const Blocks& blocks, int64_t n_steps, const Kept& kept, Make mak
   });
 }
 
-// The elements outside of the mask that follow known data: before each score they become alpha
-// known + sigma z. marginals has alpha and sigma of every step.
 struct Known {
   View data;
   const double* marginals = nullptr;
@@ -105,12 +104,8 @@ struct Known {
   Known(const char* op, const MaybeTensor& known, const MaybeTensor& table, const MaybeTensor& mask,
         int64_t n_steps)
       : data(known) {
-    if (!known) return;
-    if (!mask) fail(op, ": known needs a mask that says which elements are not");
-    if (table->size(0) != n_steps || table->size(1) != 2)
-      fail(op, ": marginals must have a row of 2 for each of ", n_steps, " steps, got (", table->size(0),
-           ", ", table->size(1), ")");
-    marginals = static_cast<const double*>(table->numel() ? table->data_ptr() : nullptr);
+    check_known(op, known, table, mask, n_steps);
+    if (known && table->numel()) marginals = static_cast<const double*>(table->data_ptr());
   }
 };
 

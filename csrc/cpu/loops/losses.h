@@ -101,9 +101,13 @@ template <class T, class Z>
 class LossNoise {
  public:
   LossNoise(const View& own, const NoiseSource* noise) : own_(own), noise_(noise) {}
-  const Z* fill(const Chunk& chunk) {
+  // With the memory that the loss reads and writes besides.
+  const Z* fill(const Chunk& chunk, const View& pred, const View& x0, const View& out) {
     if constexpr (std::is_same_v<Z, float>) {
-      if (noise_) return noise_->fill(chunk, buffer_);
+      if (noise_) {
+        buffer_.before(chunk, {&pred, &x0}, {&out});
+        return noise_->fill(chunk, buffer_);
+      }
     }
     return own_.template read<Z>(chunk.first, chunk.count, work_.data);
   }
@@ -116,17 +120,20 @@ class LossNoise {
 };
 
 // Calls make() once a thread to get its work, and work(chunk, operands, numbers, out_buffer,
-// extra_buffer) for all chunks. A thread takes whole runs of `span` chunks, in order.
+// extra_buffer) for all chunks; the work writes into `out`, which may be empty. A thread takes whole runs of
+// `span` chunks, in order.
 template <class T, class Z, class Make>
 void for_each_loss_chunk(const Shape& shape, int64_t span, const Tensor& pred, const std::optional<Tensor>& z,
-                         const std::optional<Tensor>& x0, const NoiseSource* noise, Make make) {
+                         const std::optional<Tensor>& x0, const NoiseSource* noise, const View& out,
+                         Make make) {
   const View pred_view(pred), z_view(z), x0_view(x0);
   for_each_chunk(shape, span, [&] {
     return [&, work = make(), z_source = LossNoise<T, Z>(z_view, noise), pred_work = Buffer<T>(),
             x0_work = Buffer<T>(), out_work = Buffer<T>(), extra_work = Buffer<T>(),
             numbers = LossNumbers<T>()](const Chunk& chunk, int64_t) mutable {
+      const Z* noise_of_chunk = z_source.fill(chunk, pred_view, x0_view, out);
       const LossOperands<T, Z> operands{
-          pred_view.read(chunk.first, chunk.count, pred_work.data), z_source.fill(chunk),
+          pred_view.read(chunk.first, chunk.count, pred_work.data), noise_of_chunk,
           x0_view ? x0_view.read(chunk.first, chunk.count, x0_work.data) : nullptr};
       work(chunk, operands, numbers, out_work.data, extra_work.data);
     };

@@ -132,6 +132,19 @@ struct NoiseBuffer {
   Calls calls;
   alignas(64) float normals[kChunk];
   NoiseBuffer() {}
+
+  // Says which elements the op reads and writes when it has the chunk's noise.
+  void before(const Chunk& chunk, std::initializer_list<const View*> read,
+              std::initializer_list<const View*> written) {
+    calls.soon_count = 0;
+    const int64_t count = chunk.rows * ((chunk.width + 3) / 4);
+    const auto add = [&](const View& view, bool writes) {
+      if (const char* begin = view.memory(chunk.first))
+        calls.soon[calls.soon_count++] = {begin, chunk.count * view.element_bytes() / count, writes};
+    };
+    for (const View* view : read) add(*view, false);
+    for (const View* view : written) add(*view, true);
+  }
 };
 
 // The name of the noise (pyebm/_schemas.py) and the normals it stands for.

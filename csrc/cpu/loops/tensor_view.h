@@ -66,6 +66,11 @@ class View {
     return buffer;
   }
 
+  // Where the elements from `first` on lie and how many bytes each takes; null if they don't lie
+  // together.
+  const char* memory(int64_t first) const { return count_ && contiguous_ ? data_ + first * bytes_ : nullptr; }
+  int64_t element_bytes() const { return bytes_; }
+
   // The place to write elements [first, first + n) to: the tensor itself, or `buffer`, whose
   // elements `written` then moves into the tensor.
   template <class T>

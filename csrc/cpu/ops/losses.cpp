@@ -91,7 +91,7 @@ void denoising_loss(const args::DenoisingLoss& args) {
       using T = decltype(type);
       using Z = decltype(z_type);
       const auto& kernels = loss_kernels_of<T, Z>();
-      for_each_loss_chunk<T, Z>(shape, 1, pred, z, x0, source ? &*source : nullptr, [&] {
+      for_each_loss_chunk<T, Z>(shape, 1, pred, z, x0, source ? &*source : nullptr, loss_view, [&] {
         return [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T*) {
           T* target = loss_view.target(chunk.first, work);
           if (c.by_parts(chunk)) {
@@ -127,7 +127,7 @@ void denoising_loss(const args::DenoisingLoss& args) {
                    blocks.data() + first / kBlock);
       };
       std::vector<T> of_large_samples(of_chunk ? 0 : shape.samples * parts);
-      for_each_loss_chunk<T, Z>(shape, span, pred, z, x0, source ? &*source : nullptr, [&] {
+      for_each_loss_chunk<T, Z>(shape, span, pred, z, x0, source ? &*source : nullptr, grad_view, [&] {
         return [&, of_run = std::vector<T>(std::min(span * of_chunk, shape.samples)), first = int64_t{0}](
                    const Chunk& part, const auto& in, auto& numbers, T* grad_work, T* terms) mutable {
           T* target = grad_view ? grad_view.target(part.first, grad_work) : nullptr;
@@ -174,7 +174,7 @@ void denoising_grad(const args::DenoisingGrad& args) {
     using T = decltype(type);
     using Z = decltype(z_type);
     const auto& kernels = loss_kernels_of<T, Z>();
-    for_each_loss_chunk<T, Z>(shape, 1, pred, z, x0, source ? &*source : nullptr, [&] {
+    for_each_loss_chunk<T, Z>(shape, 1, pred, z, x0, source ? &*source : nullptr, grad_view, [&] {
       return [&](const Chunk& chunk, const auto& in, auto& numbers, T* work, T* above_work) {
         T* target = grad_view.target(chunk.first, work);
         const T* every = reduction == kNone ? above.read(chunk.first, chunk.count, above_work) : nullptr;

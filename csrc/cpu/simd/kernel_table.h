@@ -24,8 +24,18 @@ namespace pyebm {
 
 constexpr int64_t kChunk = 1024;  // normals of a chunk; 4 KB of float32 per operand
 constexpr int64_t kCalls = kChunk / 4;
+constexpr int64_t kCacheLine = 64;  // bytes
 constexpr int64_t kLanes =
     16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
+
+// Memory that an op reads or writes once it has the normals of some Philox calls. It comes into the
+// cache while they are made: the lines of a whole chunk, asked for at once, would wait for each
+// other.
+struct Soon {
+  const char* begin;
+  int64_t bytes_a_call;
+  bool written;
+};
 
 // The Philox calls of a chunk: counter words 0 and 1 of each call (the calls share the others), and
 // each call's key. Where the calls share a word, the array's first entry stands for all.
@@ -37,6 +47,8 @@ struct Calls {
   uint32_t step, stream;
   bool same_group, same_sample, same_key;
   int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples (same_group)
+  int64_t soon_count = 0;
+  Soon soon[4];
 };
 
 // Elementwise operands of a loss; an operand that the loss does not have is null. Z is float for

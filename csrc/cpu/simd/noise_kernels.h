@@ -5,7 +5,9 @@
 namespace {
 
 using pyebm::Calls;
+using pyebm::kCacheLine;
 using pyebm::kChunk;
+using pyebm::Soon;
 
 // The counters and keys of some calls. Group, Sample and Key are pointers to a word for each call.
 // Where all calls share a word, it is a uint32_t, which the first rounds multiply once for all.
@@ -32,12 +34,26 @@ PYEBM_HD uint32_t words_from(uint32_t word, int64_t) {
   return word;
 }
 
+// Brings into the cache the memory that goes with the calls [i, i + n).
+PYEBM_HD void bring(const Calls& calls, int64_t i, int64_t n) {
+  for (int64_t k = 0; k < calls.soon_count; ++k) {
+    const Soon& soon = calls.soon[k];
+    const char *at = soon.begin + i * soon.bytes_a_call, *end = at + n * soon.bytes_a_call;
+    if (soon.written)
+      for (; at < end; at += kCacheLine) __builtin_prefetch(at, 1);
+    else
+      for (; at < end; at += kCacheLine) __builtin_prefetch(at, 0);
+  }
+}
+
 // Makes the words of the calls from `i` on, kCount vectors of calls at a time. Returns the first
 // call that is left.
 template <bool kOnePair, int kCount, class All>
-PYEBM_HD int64_t philox_words(const All& calls, int64_t i, int64_t n, uint32_t* even, uint32_t* odd) {
+PYEBM_HD int64_t philox_words(const Calls& whole, const All& calls, int64_t i, int64_t n, uint32_t* even,
+                              uint32_t* odd) {
   constexpr int64_t kEach = PhiloxLanes::kCount;
   for (; i + kCount * kEach <= n; i += kCount * kEach) {
+    bring(whole, i, kCount * kEach);
     const auto words =
         philox4x32_10(words_from<kCount>(calls.group, i), words_from<kCount>(calls.sample, i), calls.step,
                       calls.stream, words_from<kCount>(calls.key0, i), words_from<kCount>(calls.key1, i));
@@ -57,9 +73,9 @@ PYEBM_HD int64_t philox_words(const All& calls, int64_t i, int64_t n, uint32_t* 
 
 // Takes the calls by value: the stores then can't change the counters, which stay in registers.
 template <bool kOnePair, class All>
-void philox_words(All counters, int64_t n, uint32_t* even, uint32_t* odd) {
-  const int64_t left = philox_words<kOnePair, kSideBySide>(counters, 0, n, even, odd);
-  philox_words<kOnePair, 1>(counters, left, n, even, odd);
+void philox_words(const Calls& whole, All counters, int64_t n, uint32_t* even, uint32_t* odd) {
+  const int64_t left = philox_words<kOnePair, kSideBySide>(whole, counters, 0, n, even, odd);
+  philox_words<kOnePair, 1>(whole, counters, left, n, even, odd);
 }
 
 // Takes the lanes of a and b in turn; kFirst is the first lane that it takes of each.
@@ -105,7 +121,7 @@ PYEBM_HD uint32_t word_of(const uint32_t* words, int64_t i) { return words[i]; }
 PYEBM_HD uint32_t word_of(uint32_t word, int64_t) { return word; }
 
 template <bool kOnePair, class All>
-void philox_words(All calls, int64_t n, uint32_t* even, uint32_t* odd) {
+void philox_words(const Calls&, All calls, int64_t n, uint32_t* even, uint32_t* odd) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     const auto words = philox4x32_10(word_of(calls.group, i), word_of(calls.sample, i), calls.step,
@@ -141,11 +157,13 @@ void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float*
 template <bool kOnePair, class Group, class Sample>
 void philox_words(const Calls& calls, Group group, Sample sample, int64_t n, uint32_t* even, uint32_t* odd) {
   if (calls.same_key) {
-    philox_words<kOnePair>(Counters<Group, Sample, uint32_t>{group, sample, calls.step, calls.stream,
+    philox_words<kOnePair>(calls,
+                           Counters<Group, Sample, uint32_t>{group, sample, calls.step, calls.stream,
                                                              calls.key0[0], calls.key1[0]},
                            n, even, odd);
   } else {
-    philox_words<kOnePair>(Counters<Group, Sample, const uint32_t*>{group, sample, calls.step, calls.stream,
+    philox_words<kOnePair>(calls,
+                           Counters<Group, Sample, const uint32_t*>{group, sample, calls.step, calls.stream,
                                                                     calls.key0, calls.key1},
                            n, even, odd);
   }
