@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOUND = re.compile(r"^slower: (.*?): [\d.]+x", re.MULTILINE)
+FOUND = re.compile(r"^slower: (.*?\]): ", re.MULTILINE)
 COMPARED = re.compile(r"^(\d+) cases compared", re.MULTILINE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from . import SUITE
 
 Report = dict[str, Any]
-ALLOWED = 0.10  # the largest loss of the ratio to eager
+ALLOWED = 0.10  # the largest loss of a case
 
 
 class Refused(Exception):
@@ -94,6 +95,9 @@ class Row:
     def median(self, side: str = "pyebm") -> float:
         return float(self.stats[side]["median"])
 
+    def shortest(self, side: str = "pyebm") -> float:
+        return float(self.stats[side]["min"])
+
     def ratio(self, side: str) -> float:
         """How many times as long as ours the side takes."""
         return self.median(side) / self.median()
@@ -151,23 +155,30 @@ def rows(report: Report) -> list[Row]:
 
 
 def slower(new: Report, old: Report) -> dict[str, str]:
-    """The cases whose ratio to eager (or, without it, to the first rival) fell by more than
-    ALLOWED, and by how much.
+    """The cases whose time grew by more than ALLOWED beside the rivals', and by how much.
 
-    Ratios are compared rather than times, so that a report from another machine can serve.
+    The shortest times are compared, since other work on the machine can only lengthen a sample. The
+    machine, or its speed today, is allowed for by one number: the median of what the times of all
+    rivals in all cases were multiplied by. A single rival would not do: in one process it may be a
+    third slower than in the next, and stay so.
     """
     before = {row.case: row for row in rows(old)}
-    found = {}
-    for row in rows(new):
-        was = before.get(row.case)
-        rival = next((side for side in row.rivals if was is not None and side in was.stats), None)
-        if was is None or rival is None or any("pyebm" not in r.stats for r in (row, was)):
+    pairs = [(row, before[row.case]) for row in rows(new) if row.case in before]
+    rivals = [
+        row.shortest(side) / was.shortest(side)
+        for row, was in pairs
+        for side in row.rivals
+        if side in was.stats
+    ]
+    found: dict[str, str] = {}
+    for row, was in pairs:
+        if not rivals or any("pyebm" not in one.stats for one in (row, was)):
             continue
-        lost = was.ratio(rival) / row.ratio(rival) - 1
+        machine = statistics.median(rivals)
+        lost = row.shortest() / was.shortest() / machine - 1
         if lost > ALLOWED:
-            found[row.case] = (
-                f"{was.ratio(rival):.2f}x {rival} before, {row.ratio(rival):.2f}x now: {lost:.0%} slower"
-            )
+            times = f"{1e6 * was.shortest():.4g} us before, {1e6 * row.shortest():.4g} us now"
+            found[row.case] = f"{times}, where the rivals take {machine:.2f} times as long: {lost:.0%} slower"
     return found
 
 

@@ -64,7 +64,7 @@ def pieces() -> dict[str, Run]:
         "the op `perturb`": lambda: perturb(out, x, 1.0, 0.5, name),
         "**`perturb`**": lambda: pyebm.perturb(x, 0.5, noise),
         "eager: `x + 0.5 * torch.randn_like(x)`": lambda: x + 0.5 * torch.randn_like(x),
-        "a network of two layers of 64, read and packed": lambda: energy._numbers_for("", x),
+        "a network of two layers of 64, read and packed": torch.no_grad()(lambda: energy._numbers_for("", x)),
         "**`langevin_chain` of the network, one step**": lambda: pyebm.langevin_chain(
             x, energy, 1, 0.01, noise
         ),

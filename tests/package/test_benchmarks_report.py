@@ -40,19 +40,31 @@ def made_up(ratios: dict[str, float], version: int = SUITE) -> dict:
     rows = []
     for case, ratio in ratios.items():
         for side, median in (("pyebm", 1.0), ("eager", ratio)):
-            stats = {"median": median, "iqr": 0.01, "data": [median]}
+            stats = {"median": median, "min": median, "iqr": 0.01, "data": [median]}
             rows.append({"group": case, "name": case, "extra_info": {**info, "side": side}, "stats": stats})
     return {"datetime": "2020-01-01T00:00:00", "benchmarks": rows}
 
 
-def test_compare_fails_above_ten_per_cent_of_the_ratio():
-    old = made_up({"a [1]": 4.0, "b [1]": 2.0, "gone [1]": 1.0})
-    assert records.slower(made_up({"a [1]": 3.7, "b [1]": 1.85, "new [1]": 0.1}), old) == {}
-    assert list(records.slower(made_up({"a [1]": 3.6, "b [1]": 1.9}), old)) == ["a [1]"]
-    twice_as_slow_a_machine = copy.deepcopy(old)
-    for record in twice_as_slow_a_machine["benchmarks"]:
-        record["stats"]["median"] *= 2
-    assert records.slower(twice_as_slow_a_machine, old) == {}
+def slowed(report: dict, by: float, *sides: str, case: str = "") -> dict:
+    """The report with these sides' times multiplied, in one case or in all."""
+    changed = copy.deepcopy(report)
+    for record in changed["benchmarks"]:
+        if record["extra_info"]["side"] in sides and record["group"] in (case or record["group"]):
+            for name in ("median", "min"):
+                record["stats"][name] *= by
+    return changed
+
+
+def test_compare_fails_above_ten_per_cent():
+    old = made_up({"a [1]": 4.0, "b [1]": 2.0, "c [1]": 3.0, "gone [1]": 1.0})
+    new = made_up({"a [1]": 4.0, "b [1]": 2.0, "c [1]": 3.0, "new [1]": 0.1})
+    assert records.slower(slowed(new, 1.09, "pyebm"), old) == {}
+    lost = slowed(new, 1.11, "pyebm", case="a [1]")
+    assert list(records.slower(lost, old)) == ["a [1]"]
+    a_slower_machine = slowed(lost, 2.0, "pyebm", "eager")
+    assert list(records.slower(a_slower_machine, old)) == ["a [1]"]
+    a_quicker_rival = slowed(new, 0.5, "eager", case="b [1]")
+    assert records.slower(a_quicker_rival, old) == {}
 
 
 @pytest.mark.parametrize(
@@ -79,10 +91,13 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_measured(
 def test_compare_from_reports(tmp_path, capsys):
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     records.write(old, made_up({"noise [1]": 4.0}))
-    records.write(new, made_up({"noise [1]": 3.0}))
+    records.write(new, slowed(made_up({"noise [1]": 4.0}), 4 / 3, "pyebm"))
     common = ["bench", "--out", str(tmp_path / "out")]
     assert main([*common, "--from", str(new), "--compare", str(old)]) == cli.FAILED
-    assert "4.00x eager before, 3.00x now: 33% slower" in capsys.readouterr().out
+    assert (
+        "1e+06 us before, 1.333e+06 us now, where the rivals take 1.00 times as long: 33% slower"
+        in capsys.readouterr().out
+    )
     assert main([*common, "--from", str(old), "--compare", str(old)]) == cli.OK
 
 
