@@ -124,13 +124,6 @@ class Row:
             floors["bytes"] = self.median("copy")
         return floors
 
-    def separate_floor(self) -> float | None:
-        """Seconds of the same with each multiplication and each addition by itself, as the noise
-        and all that is held to its bits must be; None for the kernels that fuse them."""
-        floors = self.floors()
-        fuses = self.group in ("mixture", "network", "objectives")
-        return None if fuses else max(2 * floors["arithmetic"], floors.get("bytes", 0.0))
-
 
 def _kind(info: dict[str, Any]) -> tuple[str, ...]:
     return (

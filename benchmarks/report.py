@@ -245,21 +245,19 @@ def distances(found: list[Row]) -> str:
                 largest[key] = row
     lines = [
         (
-            "| work | setting | bytes, operations an element | floor | pyebm | times its floor | times that of"
-            " separate operations | the first rival's |"
+            "| work | setting | bytes, operations an element | floor | pyebm | times its floor | the first"
+            " rival's |"
         ),
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in largest.values():
         info, bounds = row.info, row.floors()
         bound = max(bounds, key=lambda name: bounds[name])
-        separate = row.separate_floor()
         rival = f"{row.rivals[0]} {row.median(row.rivals[0]) / bounds[bound]:.1f}" if row.rivals else ""
         lines.append(
             f"| {row.group} | {label(row)} | {info['bytes'] / info['elements']:.3g},"
             f" {info['operations'] / info['elements']:.0f} | {seconds(bounds[bound])}, {bound} |"
-            f" {seconds(row.median())} | {row.median() / bounds[bound]:.2f} |"
-            f" {f'{row.median() / separate:.2f}' if separate else ''} | {rival} |"
+            f" {seconds(row.median())} | {row.median() / bounds[bound]:.2f} | {rival} |"
         )
     return "\n".join(lines)
 
