@@ -178,7 +178,7 @@ def _measure_and_report(
             print(f"slower: {case}: {how}")
         print(
             f"{records.compared(merged, baseline)} cases compared with {options.compare}, {len(worse)} slower"
-            " by more than 10 %"
+            f" by more than {records.ALLOWED:.0%}"
         )
         code = code or (FAILED if worse else OK)
     return code
