@@ -50,7 +50,7 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), g_work = Buffer<T>(), mean_work = Buffer<T>(),
               mask_work = Buffer<uint8_t>(),
               numbers = RunNumbers<T, kCoefficients, 3>()](const Chunk& chunk, int64_t) mutable {
-        buffer.before(chunk, {&state, &slope}, {&result, &mean_result});
+        buffer.will_need(chunk, {&state, &slope}, {&result, &mean_result});
         const float* z = noise.fill(chunk, buffer);
         const T* in = state.read(chunk.first, chunk.count, x_work.data);
         const T* g = slope.read(chunk.first, chunk.count, g_work.data);

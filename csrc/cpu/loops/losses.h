@@ -101,11 +101,11 @@ template <class T, class Z>
 class LossNoise {
  public:
   LossNoise(const View& own, const NoiseSource* noise) : own_(own), noise_(noise) {}
-  // With the memory that the loss reads and writes besides.
+  // Returns the chunk's noise. What the loss reads and writes besides comes into the cache meanwhile.
   const Z* fill(const Chunk& chunk, const View& pred, const View& x0, const View& out) {
     if constexpr (std::is_same_v<Z, float>) {
       if (noise_) {
-        buffer_.before(chunk, {&pred, &x0}, {&out});
+        buffer_.will_need(chunk, {&pred, &x0}, {&out});
         return noise_->fill(chunk, buffer_);
       }
     }
@@ -120,8 +120,8 @@ class LossNoise {
 };
 
 // Calls make() once a thread to get its work, and work(chunk, operands, numbers, out_buffer,
-// extra_buffer) for all chunks; the work writes into `out`, which may be empty. A thread takes whole runs of
-// `span` chunks, in order.
+// extra_buffer) for all chunks; the work writes into `out`, which may be empty. A thread takes whole
+// runs of `span` chunks, in order.
 template <class T, class Z, class Make>
 void for_each_loss_chunk(const Shape& shape, int64_t span, const Tensor& pred, const std::optional<Tensor>& z,
                          const std::optional<Tensor>& x0, const NoiseSource* noise, const View& out,

@@ -133,9 +133,10 @@ struct NoiseBuffer {
   alignas(64) float normals[kChunk];
   NoiseBuffer() {}
 
-  // Says which elements the op reads and writes when it has the chunk's noise.
-  void before(const Chunk& chunk, std::initializer_list<const View*> read,
-              std::initializer_list<const View*> written) {
+  // Tells which views the op reads and writes once it has the chunk's noise: their elements come into
+  // the cache while the noise is made. No result depends on it.
+  void will_need(const Chunk& chunk, std::initializer_list<const View*> read,
+                 std::initializer_list<const View*> written) {
     calls.soon_count = 0;
     const int64_t count = chunk.rows * ((chunk.width + 3) / 4);
     const auto add = [&](const View& view, bool writes) {

@@ -12,7 +12,7 @@ void fill(const args::Fill& args, decltype(ChunkKernels::normals) draw) {
     using T = decltype(type);
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
-        buffer.before(chunk, {}, {&view});
+        buffer.will_need(chunk, {}, {&view});
         const float* drawn = noise.fill(chunk, buffer, draw);
         T* target = view.target(chunk.first, work.data);
         std::copy(drawn, drawn + chunk.count, target);  // float64 gets the same numbers, widened

@@ -20,7 +20,7 @@ void perturb(const args::Perturb& args) {
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), x_work = Buffer<T>(), out_work = Buffer<T>(),
               numbers = RunNumbers<T, 2, 2>()](const Chunk& chunk, int64_t) mutable {
-        buffer.before(chunk, {&source}, {&result});
+        buffer.will_need(chunk, {&source}, {&result});
         const float* z = noise.fill(chunk, buffer);
         const T* in = source.read(chunk.first, chunk.count, x_work.data);
         T* target = result.target(chunk.first, out_work.data);

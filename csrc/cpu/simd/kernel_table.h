@@ -48,7 +48,7 @@ struct Calls {
   bool same_group, same_sample, same_key;
   int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples (same_group)
   int64_t soon_count = 0;
-  Soon soon[4];
+  Soon soon[4];  // a step has the most: x, the score, the result and the mean
 };
 
 // Elementwise operands of a loss; an operand that the loss does not have is null. Z is float for
