@@ -17,6 +17,8 @@ from ._learned import Learned
 from ._plain_loss import plain_loss
 from ._reading import Given, copied
 
+_OP = _ops._REGISTERED["network_loss"]
+
 
 class Terms(NamedTuple):
     """The loss of a sample, in the fields of :class:`NetworkLoss`:
@@ -134,7 +136,7 @@ class _Loss(torch.autograd.Function):
         made = ctx.made = None if by_sample or not followed else kept.empty(ctx, x, biases, params)
         loss = params.new_empty(x.shape[:1] if by_sample else ()) if losses is None else losses
         into = made or Into(None, None, None)
-        plain = kernels is _ops._REGISTERED and into.x is None and into.biases is None
+        plain = kernels["network_loss"] is _OP and into.x is None and into.biases is None
         if not (plain and plain_loss(loss, into.params, x, given, params, of_energy, terms)):
             copied(given, params)
             _launch(call, loss, x, biases, params, terms, into)
