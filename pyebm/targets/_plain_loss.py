@@ -47,9 +47,11 @@ def plain_loss(
         or _ops._why_no_cpu is not None
     ):
         return False
-    samples = x.shape[0]
+    count, samples = x.numel(), x.shape[0]
+    if not count:
+        return False
     seed, first, step, stream = (0, 0, 0, 0) if name is None else name.tolist()
-    elements = x.numel() // max(samples, 1)
+    elements = count // samples
     wiring = given.wiring
     numbers = _pack(
         *(samples, elements, params.dtype is torch.float64, seed, first, stream),

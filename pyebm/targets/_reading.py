@@ -316,8 +316,11 @@ def copied(given: Given, out: Tensor | None = None) -> Tensor:
         return torch.cat([part.detach().reshape(-1) for part in parts], out=out)
     if not given.whole:
         parts = [part.contiguous().resolve_neg() for part in parts]  # memory without torch's minus sign
-    entry, addresses, sizes = _entry(wiring.sizes, out.itemsize)
-    entry(addresses(*[part.data_ptr() for part in parts]), sizes, len(parts), out.data_ptr())
+    entry, addresses_of, sizes = _entry(wiring.sizes, out.itemsize)
+    addresses = [part.data_ptr() for part in parts]
+    if not all(addresses):
+        raise RuntimeError("net must have its parameters in memory, got one whose storage has no bytes")
+    entry(addresses_of(*addresses), sizes, len(parts), out.data_ptr())
     return out
 
 
