@@ -30,7 +30,7 @@ $(VENV)/demo.stamp: $(VENV)/torch.stamp pyproject.toml setup.py $(CPP)
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(RUN) -m pip install --quiet "pyebm-kernels[demo,dev]" $(TORCH)
-	$(RUN) setup.py -q build_ext --inplace --force
+	PYEBM_CUDA=0 $(RUN) setup.py -q build_ext --inplace --force
 	@touch $@
 
 # Each demo runs on one thread, so the energies' runs beside the digits' and takes no time of its own.
