@@ -15,7 +15,7 @@ from .._schemas import NetworkLoss
 from ._gradients import Into, Kept
 from ._learned import Learned
 from ._plain_loss import plain_loss
-from ._reading import Given, copied
+from ._wiring import Given, copied
 
 _OP = _ops._REGISTERED["network_loss"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import _composed, _ops
 from .._derivatives import differentiated_again
 from .._modes import in_mode
-from ._reading import Given, copied
+from ._wiring import Given, copied
 
 
 class Evaluation(torch.autograd.Function):

@@ -20,8 +20,9 @@ from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
 from ._layers import unwrapped
 from ._numbers import Numbers
-from ._reading import Given, Reading, given_of, packed
+from ._reading import Reading
 from ._target import Target
+from ._wiring import Given, packed
 
 Embedding = Callable[[Tensor], Tensor]
 _Self = TypeVar("_Self", bound="Learned")
@@ -211,9 +212,10 @@ class Learned(Target):
     def _given_at(
         self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
     ) -> Given:
-        wiring = reading.wiring(1 if self.width is None else 0, _dtype(x))
         quadratic = self._buffers.get("quadratic")
-        given = given_of(reading, wiring, self.quadratic if quadratic is None else quadratic)
+        if quadratic is None:
+            quadratic = self.quadratic
+        given = reading.given(1 if self.width is None else 0, _dtype(x), quadratic)
         if c is None:
             return given
         with exact(x):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._C import _functorch
 
 from .. import _ops, _plain_args
-from ._reading import Given
+from ._wiring import Given
 
 if TYPE_CHECKING:
     from ._fused import Terms
