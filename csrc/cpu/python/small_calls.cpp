@@ -1,0 +1,259 @@
+// The Python module pyebm._C: each function takes a public call's own arguments and runs the call in
+// one step, around Python and around torch's dispatcher, which take longer than a small kernel. It
+// takes plain calls alone (pyebm/_small_calls.py says which they are), and raises nothing: for any
+// other call, and for one that the op's checks refuse, it returns None.
+#if __has_include(<Python.h>)  // which some systems have in a package of its own; calls are right without
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <array>
+
+#include "../loops/tensor_view.h"
+
+namespace pyebm {
+namespace {
+
+// The elements of a small call: more take longer than what this saves, and may pay for a thread.
+constexpr int64_t kMostElements = 1 << 14;
+constexpr int64_t kMostDims = 8;
+
+// What prepare() is given, in this order. The last ones are functions that count or name what wants
+// to see every op: modes, transforms, tracers, profilers.
+enum Known { kTensor, kNoise, kFloat32, kFloat64, kCpu, kHandleOf, kTensorOf, kIsNeg, kForwardAd, kWatching };
+constexpr int kWatchers = 5, kAll = kWatching + kWatchers;
+PyObject* known[kAll];
+PyObject *of_name, *of_seeds, *of_ids, *of_requires_grad, *of_level;
+
+// A reference to an object; null after an error in Python.
+class Held {
+ public:
+  explicit Held(PyObject* object) : object_(object) {}
+  Held(const Held&) = delete;
+  ~Held() { Py_XDECREF(object_); }
+  PyObject* get() const { return object_; }
+  bool is(PyObject* other) const { return object_ == other; }
+
+ private:
+  PyObject* object_;
+};
+
+bool is_of(PyObject* object, Known type) {
+  return object && Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(known[type]);
+}
+
+bool watched() {
+  PyObject* level = PyDict_GetItemWithError(known[kForwardAd], of_level);
+  if (!level || PyLong_AsLong(level) >= 0) return true;
+  for (int k = kWatching; k < kAll; ++k) {
+    const Held answer(PyObject_CallNoArgs(known[k]));
+    if (!answer.get() || PyObject_IsTrue(answer.get())) return true;
+  }
+  return false;
+}
+
+// The call's arguments in the order of `names`, of which the first `positional` may come without
+// their names; a missing one is null. False where an argument came that is not among them.
+template <size_t kCount>
+bool place(const char* const (&names)[kCount], Py_ssize_t positional, PyObject* const* given,
+           Py_ssize_t count, PyObject* keywords, PyObject* (&placed)[kCount]) {
+  if (!known[kTensor] || count > positional) return false;
+  std::copy(given, given + count, placed);
+  std::fill(placed + count, placed + kCount, nullptr);
+  const Py_ssize_t named = keywords ? PyTuple_Size(keywords) : 0;
+  for (Py_ssize_t k = 0; k < named; ++k) {
+    size_t at = 0;
+    while (at < kCount && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, k), names[at])) ++at;
+    if (at == kCount || placed[at]) return false;
+    placed[at] = given[count + k];
+  }
+  return true;
+}
+
+// The tensor behind one of Python's.
+MaybeTensor taken(PyObject* tensor) {
+  if (!is_of(tensor, kTensor)) return {};
+  const Held capsule(PyObject_CallFunctionObjArgs(known[kHandleOf], tensor, nullptr));
+  void* handle = capsule.get() ? PyCapsule_GetPointer(capsule.get(), nullptr) : nullptr;
+  return handle ? MaybeTensor(Tensor(static_cast<AtenTensorHandle>(handle))) : MaybeTensor();
+}
+
+// The tensor for Python. Torch's function leaves the handle to its caller, as Python made sure.
+PyObject* handed(const Tensor& tensor) {
+  const Held capsule(PyCapsule_New(tensor.get(), nullptr, nullptr));
+  return capsule.get() ? PyObject_CallFunctionObjArgs(known[kTensorOf], capsule.get(), nullptr) : nullptr;
+}
+
+MaybeTensor name_of(PyObject* noise) {
+  if (!is_of(noise, kNoise)) return {};
+  for (PyObject* rows : {of_seeds, of_ids}) {
+    if (!Held(PyObject_GetAttr(noise, rows)).is(Py_None)) return {};
+  }
+  const Held name(PyObject_GetAttr(noise, of_name));
+  return taken(name.get());
+}
+
+// A tensor of numbers on the CPU that no derivative follows.
+MaybeTensor numbers(PyObject* tensor) {
+  MaybeTensor found = taken(tensor);
+  if (!found) return {};
+  const ScalarType type = found->scalar_type();
+  if ((type != ScalarType::Float && type != ScalarType::Double) || !found->is_cpu()) return {};
+  if (!Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False)) return {};
+  const bool constant = !aoti_torch_grad_mode_is_enabled() ||
+                        Held(PyObject_GetAttr(tensor, of_requires_grad)).is(Py_False);
+  return constant ? found : MaybeTensor();
+}
+
+MaybeTensor samples(PyObject* tensor) {
+  MaybeTensor found = numbers(tensor);
+  if (!found || found->dim() == 0 || !found->is_contiguous()) return {};
+  const int64_t count = found->numel();
+  return 0 < count && count <= kMostElements ? found : MaybeTensor();
+}
+
+Tensor empty(int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
+  AtenTensorHandle made;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes, strides, static_cast<int32_t>(type),
+                                                  aoti_torch_device_type_cpu(), 0, &made));
+  return Tensor(made);
+}
+
+Tensor empty_like(const Tensor& x) {
+  int64_t *sizes, *strides;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(x.get(), &sizes));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(x.get(), &strides));
+  return empty(x.dim(), sizes, strides, x.scalar_type());
+}
+
+// A coefficient of x: a number, or a tensor of one value per sample.
+struct Given {
+  double number = NAN;
+  MaybeTensor rows;
+  bool plain;
+
+  Given(PyObject* value, const Tensor& x) {
+    if (!value) {
+      plain = false;
+    } else if (PyFloat_CheckExact(value) || PyLong_CheckExact(value)) {
+      number = PyFloat_AsDouble(value);
+      plain = !PyErr_Occurred();
+    } else {
+      rows = numbers(value);
+      plain = rows && rows->dim() == 1 && (rows->numel() == 1 || rows->numel() == x.size(0));
+    }
+  }
+  Given(PyObject* value, double otherwise, const Tensor& x)
+      : Given(value ? value : Held(PyFloat_FromDouble(otherwise)).get(), x) {}
+};
+
+// Runs the op behind its checks.
+template <class Op, class... Values>
+void run(const Values&... values) {
+  static_assert(sizeof...(values) == Op::Args::kCount);
+  StableIValue stack[] = {torch::stable::detail::from(values)...};
+  entry_of<Op>(stack, sizeof...(values), 0);
+}
+
+const MaybeTensor kNone;
+
+// The result of make(), or None where that is null or an exception.
+template <class Make>
+PyObject* or_none(Make make) {
+  PyObject* made = nullptr;
+  try {
+    made = make();
+  } catch (...) {  // from torch or from the op; Python's own way meets it again
+  }
+  if (made) return made;
+  PyErr_Clear();
+  Py_RETURN_NONE;
+}
+
+PyObject* randn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[4];
+    if (!place({"self", "shape", "dtype", "device"}, 2, given, count, keywords, of)) return nullptr;
+    const auto [self, shape, dtype, device] = of;
+    if (!shape || !PyTuple_Check(shape) || watched()) return nullptr;
+    const bool is_double = dtype == known[kFloat64];
+    if (dtype && !is_double && dtype != known[kFloat32]) return nullptr;
+    if (device && PyObject_RichCompareBool(device, known[kCpu], Py_EQ) != 1 &&
+        !(PyUnicode_CheckExact(device) && PyUnicode_CompareWithASCIIString(device, "cpu") == 0))
+      return nullptr;
+    int64_t sizes[kMostDims], strides[kMostDims], elements = 1;
+    const Py_ssize_t dims = PyTuple_Size(shape);
+    if (dims == 0 || dims > kMostDims) return nullptr;
+    for (Py_ssize_t d = dims - 1; d >= 0; --d) {
+      PyObject* size = PyTuple_GetItem(shape, d);
+      if (!PyLong_CheckExact(size)) return nullptr;
+      sizes[d] = PyLong_AsLongLong(size), strides[d] = elements;
+      if (sizes[d] < 1 || sizes[d] > kMostElements / elements) return nullptr;
+      elements *= sizes[d];
+    }
+    const MaybeTensor name = name_of(self);
+    if (!name) return nullptr;
+    const Tensor out = empty(dims, sizes, strides, is_double ? ScalarType::Double : ScalarType::Float);
+    run<op::normal_>(out, *name, kNone, kNone);
+    return handed(out);
+  });
+}
+
+PyObject* perturb(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[4];
+    if (!place({"x", "sigma", "noise", "alpha"}, 3, given, count, keywords, of) || watched()) return nullptr;
+    const MaybeTensor x = samples(of[0]), name = name_of(of[2]);
+    if (!x || !name) return nullptr;
+    const Given sigma(of[1], *x), alpha(of[3], 1.0, *x);
+    if (!sigma.plain || !alpha.plain) return nullptr;
+    const Tensor out = empty_like(*x);
+    run<op::perturb>(out, *x, alpha.number, sigma.number, *name, alpha.rows, sigma.rows, kNone, kNone);
+    return handed(out);
+  });
+}
+
+PyObject* langevin_step(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[5];
+    if (!place({"x", "score", "step_size", "noise", "temperature"}, 4, given, count, keywords, of) || watched())
+      return nullptr;
+    const MaybeTensor x = samples(of[0]), score = samples(of[1]), name = name_of(of[3]);
+    if (!x || !score || !name || score->scalar_type() != x->scalar_type()) return nullptr;
+    const Given step_size(of[2], *x), temperature(of[4], 1.0, *x);
+    if (!step_size.plain || !temperature.plain) return nullptr;
+    const Tensor out = empty_like(*x);
+    const std::optional<double> none;
+    run<op::langevin_step>(out, x, *score, step_size.number, temperature.number, *name, step_size.rows,
+                           temperature.rows, kNone, kNone, none, none, none, kNone, kNone);
+    return handed(out);
+  });
+}
+
+// Takes the objects of Known, in their order. False where Python's files are of another version.
+PyObject* prepare(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != kAll) Py_RETURN_FALSE;
+  of_name = PyUnicode_InternFromString("_name"), of_seeds = PyUnicode_InternFromString("_seeds");
+  of_ids = PyUnicode_InternFromString("_ids"), of_level = PyUnicode_InternFromString("_current_level");
+  of_requires_grad = PyUnicode_InternFromString("requires_grad");
+  if (!of_name || !of_seeds || !of_ids || !of_level || !of_requires_grad) return nullptr;
+  for (int k = kAll - 1; k >= 0; --k) Py_INCREF(known[k] = given[k]);
+  Py_RETURN_TRUE;
+}
+
+template <class Function>
+PyMethodDef method(const char* name, Function* function, int more = METH_KEYWORDS) {
+  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(function)), METH_FASTCALL | more,
+          nullptr};
+}
+PyMethodDef methods[] = {method("prepare", prepare, 0),
+                         method("randn", randn),
+                         method("perturb", perturb),
+                         method("langevin_step", langevin_step),
+                         {nullptr, nullptr, 0, nullptr}};
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+}  // namespace pyebm
+
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&pyebm::module); }
+#endif
