@@ -75,11 +75,12 @@ def prepare(noise: type) -> None:
         )
         # In spite of its name torch's function copies the handle's tensor and leaves the handle to
         # the caller. Of a torch where it did not, the compiled steps would free the handle twice.
-        probe = torch.empty(0)
+        probe = torch.empty(0, device="cpu")
         tensor_of(handle_of(probe))
         if probe._use_count() != 2:  # type: ignore[attr-defined]
             return
     except AttributeError:
         return
     kinds = (Tensor, noise, torch.float32, torch.float64, torch.device("cpu"))
-    _C.prepare(*kinds, handle_of, tensor_of, Tensor.is_neg, vars(forward_ad), *watchers)
+    written = torch.autograd.graph.increment_version
+    _C.prepare(*kinds, handle_of, tensor_of, Tensor.is_neg, written, vars(forward_ad), *watchers)

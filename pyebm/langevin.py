@@ -85,6 +85,7 @@ def langevin_step(
     )
 
 
+@first
 @by_samples
 def langevin_step_(
     x: Tensor,
@@ -132,6 +133,7 @@ def langevin_step_(
     )
 
 
+@first
 @by_samples
 def affine_step(
     x: Tensor,

@@ -159,6 +159,7 @@ class Noise(Name):
         """
         return self._drawn("randn", "normal_", shape, dtype, device, backend)
 
+    @_small_calls.first
     def rand(
         self,
         shape: Sequence[int],

@@ -6,7 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <array>
+#include <algorithm>
 
 #include "../loops/tensor_view.h"
 
@@ -19,10 +19,22 @@ constexpr int64_t kMostDims = 8;
 
 // What prepare() is given, in this order. The last ones are functions that count or name what wants
 // to see every op: modes, transforms, tracers, profilers.
-enum Known { kTensor, kNoise, kFloat32, kFloat64, kCpu, kHandleOf, kTensorOf, kIsNeg, kForwardAd, kWatching };
+enum Known {
+  kTensor,
+  kNoise,
+  kFloat32,
+  kFloat64,
+  kCpu,
+  kHandleOf,
+  kTensorOf,
+  kIsNeg,
+  kWritten,
+  kForwardAd,
+  kWatching
+};
 constexpr int kWatchers = 5, kAll = kWatching + kWatchers;
 PyObject* known[kAll];
-PyObject *of_name, *of_seeds, *of_ids, *of_requires_grad, *of_level;
+PyObject *one, *of_name, *of_seeds, *of_ids, *of_requires_grad, *of_level;
 
 // A reference to an object; null after an error in Python.
 class Held {
@@ -51,19 +63,19 @@ bool watched() {
   return false;
 }
 
-// The call's arguments in the order of `names`, of which the first `positional` may come without
-// their names; a missing one is null. False where an argument came that is not among them.
+// The call's arguments in the order of `names`: the first `positional` may come without their names,
+// and the last `options` only as None. An argument that did not come is null. False for other calls.
 template <size_t kCount>
-bool place(const char* const (&names)[kCount], Py_ssize_t positional, PyObject* const* given,
+bool place(const char* const (&names)[kCount], size_t positional, size_t options, PyObject* const* given,
            Py_ssize_t count, PyObject* keywords, PyObject* (&placed)[kCount]) {
-  if (!known[kTensor] || count > positional) return false;
+  if (!known[kTensor] || count > static_cast<Py_ssize_t>(positional)) return false;
   std::copy(given, given + count, placed);
   std::fill(placed + count, placed + kCount, nullptr);
   const Py_ssize_t named = keywords ? PyTuple_Size(keywords) : 0;
   for (Py_ssize_t k = 0; k < named; ++k) {
     size_t at = 0;
     while (at < kCount && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, k), names[at])) ++at;
-    if (at == kCount || placed[at]) return false;
+    if (at == kCount || placed[at] || (at >= kCount - options && given[count + k] != Py_None)) return false;
     placed[at] = given[count + k];
   }
   return true;
@@ -99,8 +111,8 @@ MaybeTensor numbers(PyObject* tensor) {
   const ScalarType type = found->scalar_type();
   if ((type != ScalarType::Float && type != ScalarType::Double) || !found->is_cpu()) return {};
   if (!Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False)) return {};
-  const bool constant = !aoti_torch_grad_mode_is_enabled() ||
-                        Held(PyObject_GetAttr(tensor, of_requires_grad)).is(Py_False);
+  const bool constant =
+      !aoti_torch_grad_mode_is_enabled() || Held(PyObject_GetAttr(tensor, of_requires_grad)).is(Py_False);
   return constant ? found : MaybeTensor();
 }
 
@@ -142,8 +154,6 @@ struct Given {
       plain = rows && rows->dim() == 1 && (rows->numel() == 1 || rows->numel() == x.size(0));
     }
   }
-  Given(PyObject* value, double otherwise, const Tensor& x)
-      : Given(value ? value : Held(PyFloat_FromDouble(otherwise)).get(), x) {}
 };
 
 // Runs the op behind its checks.
@@ -169,11 +179,13 @@ PyObject* or_none(Make make) {
   Py_RETURN_NONE;
 }
 
-PyObject* randn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+template <class Op>
+PyObject* drawn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
   return or_none([&]() -> PyObject* {
-    PyObject* of[4];
-    if (!place({"self", "shape", "dtype", "device"}, 2, given, count, keywords, of)) return nullptr;
-    const auto [self, shape, dtype, device] = of;
+    PyObject* of[5];
+    if (!place({"self", "shape", "dtype", "device", "backend"}, 2, 1, given, count, keywords, of))
+      return nullptr;
+    const auto [self, shape, dtype, device, _] = of;
     if (!shape || !PyTuple_Check(shape) || watched()) return nullptr;
     const bool is_double = dtype == known[kFloat64];
     if (dtype && !is_double && dtype != known[kFloat32]) return nullptr;
@@ -193,18 +205,19 @@ PyObject* randn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* k
     const MaybeTensor name = name_of(self);
     if (!name) return nullptr;
     const Tensor out = empty(dims, sizes, strides, is_double ? ScalarType::Double : ScalarType::Float);
-    run<op::normal_>(out, *name, kNone, kNone);
+    run<Op>(out, *name, kNone, kNone);
     return handed(out);
   });
 }
 
 PyObject* perturb(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
   return or_none([&]() -> PyObject* {
-    PyObject* of[4];
-    if (!place({"x", "sigma", "noise", "alpha"}, 3, given, count, keywords, of) || watched()) return nullptr;
+    PyObject* of[5];
+    if (!place({"x", "sigma", "noise", "alpha", "backend"}, 3, 1, given, count, keywords, of) || watched())
+      return nullptr;
     const MaybeTensor x = samples(of[0]), name = name_of(of[2]);
     if (!x || !name) return nullptr;
-    const Given sigma(of[1], *x), alpha(of[3], 1.0, *x);
+    const Given sigma(of[1], *x), alpha(of[3] ? of[3] : one, *x);
     if (!sigma.plain || !alpha.plain) return nullptr;
     const Tensor out = empty_like(*x);
     run<op::perturb>(out, *x, alpha.number, sigma.number, *name, alpha.rows, sigma.rows, kNone, kNone);
@@ -212,20 +225,45 @@ PyObject* perturb(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject*
   });
 }
 
+template <class Op, class... Coefficients>
+PyObject* step(bool in_place, PyObject* x, PyObject* slope, PyObject* noise, Coefficients*... coefficients) {
+  if (watched()) return nullptr;
+  const MaybeTensor state = samples(x), score = samples(slope), name = name_of(noise), nothing;
+  if (!state || !score || !name || score->scalar_type() != state->scalar_type()) return nullptr;
+  const auto run_with = [&](const auto&... of) -> PyObject* {
+    if (!(of.plain && ...)) return nullptr;
+    // Autograd should notice if it had saved x. This comes first: once x is written, Python's way must
+    // not take the step again.
+    if (in_place && !Held(PyObject_CallFunctionObjArgs(known[kWritten], x, nullptr)).get()) return nullptr;
+    const Tensor out = in_place ? *state : empty_like(*state);
+    const std::optional<double> none;
+    run<Op>(out, in_place ? nothing : state, *score, of.number..., *name, of.rows..., kNone, kNone, none,
+            none, none, kNone, kNone);
+    if (!in_place) return handed(out);
+    Py_INCREF(x);
+    return x;
+  };
+  return run_with(Given(coefficients, *state)...);
+}
+
+template <bool kInPlace>
 PyObject* langevin_step(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
   return or_none([&]() -> PyObject* {
-    PyObject* of[5];
-    if (!place({"x", "score", "step_size", "noise", "temperature"}, 4, given, count, keywords, of) || watched())
+    PyObject* of[9];
+    if (!place({"x", "score", "step_size", "noise", "temperature", "clamp", "score_clip", "mask", "backend"},
+               4, 4, given, count, keywords, of))
       return nullptr;
-    const MaybeTensor x = samples(of[0]), score = samples(of[1]), name = name_of(of[3]);
-    if (!x || !score || !name || score->scalar_type() != x->scalar_type()) return nullptr;
-    const Given step_size(of[2], *x), temperature(of[4], 1.0, *x);
-    if (!step_size.plain || !temperature.plain) return nullptr;
-    const Tensor out = empty_like(*x);
-    const std::optional<double> none;
-    run<op::langevin_step>(out, x, *score, step_size.number, temperature.number, *name, step_size.rows,
-                           temperature.rows, kNone, kNone, none, none, none, kNone, kNone);
-    return handed(out);
+    return step<op::langevin_step>(kInPlace, of[0], of[1], of[3], of[2], of[4] ? of[4] : one);
+  });
+}
+
+PyObject* affine_step(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[9];
+    if (!place({"x", "g", "a", "b", "c", "noise", "clamp", "mask", "backend"}, 6, 3, given, count, keywords,
+               of))
+      return nullptr;
+    return step<op::affine_step>(false, of[0], of[1], of[5], of[2], of[3], of[4]);
   });
 }
 
@@ -235,7 +273,8 @@ PyObject* prepare(PyObject*, PyObject* const* given, Py_ssize_t count) {
   of_name = PyUnicode_InternFromString("_name"), of_seeds = PyUnicode_InternFromString("_seeds");
   of_ids = PyUnicode_InternFromString("_ids"), of_level = PyUnicode_InternFromString("_current_level");
   of_requires_grad = PyUnicode_InternFromString("requires_grad");
-  if (!of_name || !of_seeds || !of_ids || !of_level || !of_requires_grad) return nullptr;
+  one = PyFloat_FromDouble(1.0);
+  if (!one || !of_name || !of_seeds || !of_ids || !of_level || !of_requires_grad) return nullptr;
   for (int k = kAll - 1; k >= 0; --k) Py_INCREF(known[k] = given[k]);
   Py_RETURN_TRUE;
 }
@@ -246,9 +285,12 @@ PyMethodDef method(const char* name, Function* function, int more = METH_KEYWORD
           nullptr};
 }
 PyMethodDef methods[] = {method("prepare", prepare, 0),
-                         method("randn", randn),
+                         method("randn", drawn<op::normal_>),
+                         method("rand", drawn<op::uniform_>),
                          method("perturb", perturb),
-                         method("langevin_step", langevin_step),
+                         method("langevin_step", langevin_step<false>),
+                         method("langevin_step_", langevin_step<true>),
+                         method("affine_step", affine_step),
                          {nullptr, nullptr, 0, nullptr}};
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 
