@@ -275,3 +275,17 @@ def test_no_tensor_is_held():
 def test_a_library_of_another_version_takes_no_objects():
     assert _small_calls._C.prepare(torch.Tensor) is False
     assert compiled("randn", NOISE, (6, 5)) is not None
+
+
+@pytest.mark.parametrize("seed", [0, -1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1])
+def test_names(seed):
+    words = ((seed + 2**63) % 2**64 - 2**63, 2**32 - 1, 7, 2**32 - 2)
+    noise = Noise(seed, first_sample=words[1], step=words[2], stream=words[3])
+    assert noise._name.dtype == torch.int64
+    assert noise._name.tolist() == list(words)
+    assert_equal(_small_calls._C.name_tensor(*words), noise._name)
+
+
+@pytest.mark.parametrize("words", [(2**63, 0, 0, 0), (0.0, 0, 0, 0), (True, 0, 0, 0), (0, 0, 0)])
+def test_what_is_no_name(words):
+    assert _small_calls._C.name_tensor(*words) is None

@@ -179,6 +179,25 @@ PyObject* or_none(Make make) {
   Py_RETURN_NONE;
 }
 
+// The name of a noise: its four numbers as the ops take them.
+PyObject* name_tensor(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[4];
+    if (!place({"seed", "first_sample", "step", "stream"}, 4, 0, given, count, keywords, of) || watched())
+      return nullptr;
+    int64_t words[4];
+    for (int k = 0; k < 4; ++k) {
+      if (!of[k] || !PyLong_CheckExact(of[k])) return nullptr;
+      words[k] = PyLong_AsLongLong(of[k]);
+      if (words[k] == -1 && PyErr_Occurred()) return nullptr;
+    }
+    const int64_t size = 4, stride = 1;
+    const Tensor name = empty(1, &size, &stride, ScalarType::Long);
+    std::memcpy(name.data_ptr(), words, sizeof words);
+    return handed(name);
+  });
+}
+
 template <class Op>
 PyObject* drawn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
   return or_none([&]() -> PyObject* {
@@ -285,6 +304,7 @@ PyMethodDef method(const char* name, Function* function, int more = METH_KEYWORD
           nullptr};
 }
 PyMethodDef methods[] = {method("prepare", prepare, 0),
+                         method("name_tensor", name_tensor),
                          method("randn", drawn<op::normal_>),
                          method("rand", drawn<op::uniform_>),
                          method("perturb", perturb),
