@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensor
 
 from ._checks import check_dense, check_plain
 from ._options import checked_int, shown
-from ._small_calls import first
+from ._small_calls import in_one_step
 
 WORD = 2**32
 _CPU = torch.device("cpu")  # names are made on the CPU, whatever the default device
@@ -186,7 +186,7 @@ class Name:
         return copy
 
 
-@first
+@in_one_step
 def name_tensor(seed: int, first_sample: int, step: int, stream: int) -> Tensor:
     """The numbers as the ops take them, int64 (4,)."""
     return torch.tensor([seed, first_sample, step, stream], dtype=torch.int64, device=_CPU)

@@ -41,7 +41,7 @@ def _compiled() -> Any:
 _C = _compiled()
 
 
-def first(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def in_one_step(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Decorates a public function so that the compiled step of its name is tried first."""
     step = getattr(_C, function.__name__, None)
     if step is None:
@@ -76,8 +76,9 @@ def prepare(noise: type) -> None:
         # In spite of its name torch's function copies the handle's tensor and leaves the handle to
         # the caller. Of a torch where it did not, the compiled steps would free the handle twice.
         probe = torch.empty(0, device="cpu")
+        before = probe._use_count()  # type: ignore[attr-defined]
         tensor_of(handle_of(probe))
-        if probe._use_count() != 2:  # type: ignore[attr-defined]
+        if probe._use_count() != before + 1:  # type: ignore[attr-defined]
             return
     except AttributeError:
         return

@@ -131,7 +131,7 @@ class Noise(Name):
         new._set(self._seed, word("first_sample", first_sample), self._step, self._stream, None, None)
         return new
 
-    @_small_calls.first
+    @_small_calls.in_one_step
     def randn(
         self,
         shape: Sequence[int],
@@ -159,7 +159,7 @@ class Noise(Name):
         """
         return self._drawn("randn", "normal_", shape, dtype, device, backend)
 
-    @_small_calls.first
+    @_small_calls.in_one_step
     def rand(
         self,
         shape: Sequence[int],
