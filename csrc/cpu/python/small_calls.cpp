@@ -8,13 +8,13 @@
 
 #include <algorithm>
 
-#include "../loops/tensor_view.h"
+#include "../loops/sample_loop.h"
 
 namespace pyebm {
 namespace {
 
-// The elements of a small call: more take longer than what this saves, and may pay for a thread.
-constexpr int64_t kMostElements = 1 << 14;
+// The elements of a small call. More may be worth a second thread, and take longer than this saves.
+constexpr int64_t kMostElements = kGrain * kChunk;
 constexpr int64_t kMostDims = 8;
 
 // What prepare() is given, in this order. The last ones are functions that count or name what wants
