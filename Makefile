@@ -22,13 +22,15 @@ $(VENV)/torch.stamp:
 	$(RUN) -m pip install --quiet "setuptools>=77" wheel numpy $(TORCH)
 	@touch $@
 
-# The kernels are built by pip against the torch above: nothing is compiled at import.
+# The kernels are built by pip against the torch above: nothing is compiled at import. The demo needs
+# those of this machine's SIMD level, the tests those of all.
 $(VENV)/demo.stamp: $(VENV)/torch.stamp pyproject.toml setup.py $(CPP)
-	$(RUN) -m pip install --quiet --no-build-isolation -e ".[demo]"
+	PYEBM_SIMD=native $(RUN) -m pip install --quiet --no-build-isolation -e ".[demo]"
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(RUN) -m pip install --quiet "pyebm-kernels[demo,dev]" $(TORCH)
+	PYEBM_CUDA=0 $(RUN) setup.py -q build_ext --inplace --force
 	@touch $@
 
 # Each demo runs on one thread, so the energies' runs beside the digits' and takes no time of its own.
@@ -81,8 +83,8 @@ sanitize: $(VENV)/dev.stamp  ## the Triton kernels under a sanitizer; needs no G
 	PYTHONPATH=tests $(RUN) -m ttsem.sanitize pytest tests/sanitized_triton.py -q -p no:cacheprovider
 
 SANITIZERS ?= address thread
-sanitize-cpu: $(VENV)/dev.stamp  ## the fuzzers on a CPU library with sanitizers
-	for kind in $(SANITIZERS); do $(RUN) tests/fuzz/sanitized.py $$kind $(FUZZ) --share 0.2 --jobs $(CORES) || exit 1; done
+sanitize-cpu: $(VENV)/dev.stamp  ## the fuzzers on a CPU library with sanitizers; TURN=2: one SIMD level
+	for kind in $(SANITIZERS); do $(RUN) tests/fuzz/sanitized.py $(if $(TURN),--turn $(TURN)) $$kind $(FUZZ) --share 0.2 --jobs $(CORES) || exit 1; done
 
 bench: $(VENV)/integrations.stamp  ## ours beside its rivals, into out/bench/; BENCH=--quick: 2 minutes
 	$(RUN) -m pyebm bench $(BENCH)

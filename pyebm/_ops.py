@@ -68,7 +68,18 @@ def _load() -> str | None:
         torch.ops.load_library(_C)
     except OSError as error:
         return f"{_C.name} was found but does not load ({error.__cause__ or error}); {HOW_TO_BUILD}"
-    return _lacks(SCHEMAS, _C, "CPU", HOW_TO_BUILD)
+    lacks = _lacks(SCHEMAS, _C, "CPU", HOW_TO_BUILD)
+    if lacks is None and library().pyebm_simd(None) is None:
+        return f"{_C.name} was built with PYEBM_SIMD=native for another machine's SIMD level; {HOW_TO_BUILD}"
+    return lacks
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The compiled CPU library, for the functions that it exports beside its ops."""
+    found = ctypes.CDLL(str(_C))
+    found.pyebm_simd.restype, found.pyebm_simd.argtypes = ctypes.c_char_p, [ctypes.c_char_p]
+    return found
 
 
 _why_no_cpu = _load()
@@ -117,10 +128,8 @@ def _why_no_triton() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the triton package is missing; install it with `pip install triton` (tested: 3.6 to 3.9)"
     if not _interpreted() and not torch.cuda.is_available():
-        return (
-            "there is no CUDA device here; TRITON_INTERPRET=1, set before the start, runs it on CPU tensors,"
-            " slowly"
-        )
+        how = "TRITON_INTERPRET=1, set before the start, runs it on CPU tensors, slowly"
+        return f"there is no CUDA device here; {how}"
     return None
 
 
@@ -132,16 +141,13 @@ def backends() -> dict[str, bool | str]:
         >>> pyebm.backends()["reference"]
         True
     """
-    machine = platform.machine()
     why_no_cuda = _why_no_cuda
     if why_no_cuda is None and not torch.cuda.is_available():
-        why_no_cuda = (
-            "torch finds no CUDA device (torch.cuda.is_available() is False); check the driver with"
-            " nvidia-smi"
-        )
+        asked = "torch.cuda.is_available() is False"
+        why_no_cuda = f"torch finds no CUDA device ({asked}); check the driver with nvidia-smi"
     return {
         "reference": True,
-        "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {machine})",
+        "cpu": True if _why_no_cpu is None else f"{_why_no_cpu} (machine: {platform.machine()})",
         "cuda": why_no_cuda or True,
         "triton": _why_no_triton() or True,
         **dict.fromkeys(_TEST_BACKENDS, True),
@@ -258,8 +264,9 @@ def on_host(backend: str | None, x: Tensor) -> bool:
 def _unavailable(backend: str | None, device: torch.device) -> Exception:
     known = backends()
     if backend is not None and backend not in known:
-        names = ", ".join(map(repr, known))
-        return ValueError(f"backend must be None or one of {names}, got {shown(backend)}")
+        return ValueError(
+            f"backend must be None or one of {', '.join(map(repr, known))}, got {shown(backend)}"
+        )
     if backend is None:
         backend = "cpu" if device.type == "cpu" else "cuda"
     if known[backend] is not True:
@@ -277,12 +284,6 @@ def call(op: Callable[..., None], head: tuple[Any, ...], tail: Sequence[Any]) ->
     op(*head)
 
 
-@functools.cache
-def library() -> ctypes.CDLL:
-    """The compiled CPU library, for the functions that it exports beside its ops."""
-    return ctypes.CDLL(str(_C))
-
-
 def simd(level: str | None = None) -> str:
     """The SIMD level the CPU kernels run at; ``level`` ('baseline', 'avx2', 'avx512', or 'neon' on
     arm64) forces one, for tests and benchmarks.
@@ -292,9 +293,7 @@ def simd(level: str | None = None) -> str:
     """
     if _why_no_cpu is not None:
         raise RuntimeError(_why_no_cpu)
-    entry = library().pyebm_simd
-    entry.restype, entry.argtypes = ctypes.c_char_p, [ctypes.c_char_p]
-    found = entry(None if level is None else level.encode())
+    found = library().pyebm_simd(None if level is None else level.encode())
     if found is None:
-        raise ValueError(f"simd level must be one that this machine has, got {level!r}")
+        raise ValueError(f"simd level must be one that this machine and this build have, got {level!r}")
     return str(found.decode())

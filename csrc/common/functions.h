@@ -27,11 +27,14 @@ PYEBM_HD double sqrt_rounded(double x) {
 #endif
 }
 
-template <class T, int kCount>
-PYEBM_HD T horner(const T (&coefficients)[kCount], T x) {  // lowest power first
-  T value = coefficients[kCount - 1];
-  for (int k = kCount - 2; k >= 0; --k) value = value * x + coefficients[k];
-  return value;
+// Lowest power first. Written out, since gcc unrolls a loop too late for the loop around it to
+// become one of vectors.
+template <class T, int kCount, int kPower = 0>
+PYEBM_HD T horner(const T (&coefficients)[kCount], T x) {
+  if constexpr (kPower == kCount - 1)
+    return coefficients[kPower];
+  else
+    return horner<T, kCount, kPower + 1>(coefficients, x) * x + coefficients[kPower];
 }
 
 // kToInteger: the sum x + kToInteger has no room for a fraction, so its last bits hold the integer

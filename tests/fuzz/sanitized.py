@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from outcomes import levels_here
 from torch.utils.cpp_extension import include_paths, library_paths
 
 FOLDER = Path(__file__).resolve().parent
@@ -43,10 +44,13 @@ OPTIONS = {
 }
 
 
-def build(kind: str) -> Path:
-    """Returns a folder with a pyebm whose CPU library is compiled with these sanitizers; an
-    unchanged source is not compiled again."""
+def build(kind: str, level: str | None) -> Path:
+    """Returns a folder with a pyebm whose CPU library is compiled with these sanitizers, for one
+    SIMD level or for all; an unchanged source is not compiled again."""
     sources = [*sorted((ROOT / "csrc/cpu").rglob("*.cpp")), FOLDER / "planted.cpp"]
+    if level:
+        others = {f"level_{other}" for other in levels_here()} - {f"level_{level}"}
+        sources = [path for path in sources if path.stem not in others]
     sources += [FOLDER / "threads.cpp"] if kind == "thread" else []
     headers = [path for room in ("common", "cpu") for path in sorted((ROOT / "csrc" / room).rglob("*.h"))]
     shared = [torch.__version__, kind, *FLAGS, *(path.read_text() for path in headers)]
@@ -95,9 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--turn", type=int, help="compile one of this machine's SIMD levels, in turn")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help="what fuzz.py takes")
     chosen = parser.parse_args()
+    levels = [None] if chosen.turn is None else levels_here()
+    level = levels[(chosen.turn or 0) % len(levels)]
     runtime = "libasan.so" if chosen.kind == "address" else "libtsan.so"
     # Preload the C++ library too: the sanitizer looks up its throw function before Python has
     # loaded it.
@@ -105,7 +112,7 @@ def main() -> None:
     preload = ":".join(
         subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip() for name in libraries
     )
-    environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind))}
+    environment = OPTIONS | os.environ | {"LD_PRELOAD": preload, "PYTHONPATH": str(build(chosen.kind, level))}
     # A randomised address layout has high addresses that ThreadSanitizer does not know.
     python = [*(["setarch", "-R"] if chosen.kind == "thread" else []), sys.executable]
     library = f"{environment['PYTHONPATH']}/pyebm/_C.abi3.so"

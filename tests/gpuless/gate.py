@@ -13,9 +13,12 @@ import argparse
 import json
 import os
 import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -89,42 +92,46 @@ def _network() -> None:
     pyebm.kernels.OPS["network_hvp"](torch.empty_like(x), x, torch.empty_like(x), *numbers)
 
 
-def measured(target: str) -> dict[str, dict[str, object]]:
-    """{"case/kernel/dtype/size": Cost as a dict} for a target."""
+PARTS = 4  # of each target's calls, so that no process is left alone with the last target
+Call = tuple[str, str, Callable[[], object], bool]  # case, dtype and size, the call, whether to count
+
+
+def calls(target: str) -> Iterator[Call]:
+    """The calls whose kernels are compiled for a target."""
     import pyebm.kernels
 
-    costs = {}
-    read = amd if target.startswith("gfx") else partial(nvidia, counted=target == "sm_90")
-    for layout, (samples, dtypes) in LAYOUTS.items() if target == "sm_90" else [(EVEN, LAYOUTS[EVEN])]:
+    ops, counted = pyebm.kernels.OPS, target == "sm_90"
+    for layout, (samples, dtypes) in LAYOUTS.items() if counted else [(EVEN, LAYOUTS[EVEN])]:
         for dtype in dtypes:
+            rest = f"{str(dtype).removeprefix('torch.')}/{layout}"
             for case, op in CASES.items():
-                with compiling(target) as launches:
-                    op(pyebm.kernels.OPS, samples(dtype))
-                for launch in launches:
-                    key = f"{case}/{launch.name}/{str(dtype).removeprefix('torch.')}/{layout}"
-                    costs[key] = asdict(read(launch))
+                yield case, rest, partial(_run, op, ops, samples, dtype), counted
     for case, op, size in SAMPLER_CASES:
-        with compiling(target) as launches:
-            op(pyebm.kernels.OPS, samples_of(size)(torch.float32))
-        for launch in launches:
-            costs[f"{case}/{launch.name}/float32/{size}"] = asdict(read(launch))
+        yield case, f"float32/{size}", partial(_run, op, ops, samples_of(size), torch.float32), counted
     for kind in CHAINS.get(target, ("double_well", "ackley")):
         for size in CHAIN_SIZES + (LONG_SIZES if kind in COUPLED else ()):
-            with compiling(target) as launches:
-                _chain(kind, size, torch.float32)
-            for launch in launches:
-                costs[f"chain, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
+            yield f"chain, {kind}", f"float32/{size}", partial(_chain, kind, size, torch.float32), counted
     for kind, (components, sizes) in DENSE.items():
         for size in sizes:
+            yield f"dense, {kind}", f"float32/{size}", partial(_dense, kind, components, size), counted
+    if counted:
+        yield "network", f"float32/{NETWORK[0]}", _network, False
+
+
+def _run(op: Callable[..., object], ops: object, samples: Callable[..., object], dtype: torch.dtype) -> None:
+    op(ops, samples(dtype))
+
+
+def measured(target: str, part: int) -> list[tuple[int, str, dict[str, object]]]:
+    """(place, "case/kernel/dtype/size", Cost as a dict) of the kernels of a part of a target's
+    calls."""
+    costs = []
+    for place, (case, rest, call, counted) in enumerate(calls(target)):
+        if place % PARTS == part:
             with compiling(target) as launches:
-                _dense(kind, components, size)
-            for launch in launches:
-                costs[f"dense, {kind}/{launch.name}/float32/{size}"] = asdict(read(launch))
-    if target == "sm_90":
-        with compiling(target) as launches:
-            _network()
-        for launch in launches:
-            costs[f"network/{launch.name}/float32/{NETWORK[0]}"] = asdict(nvidia(launch, counted=False))
+                call()
+            read = amd if target.startswith("gfx") else partial(nvidia, counted=counted)
+            costs += [(place, f"{case}/{one.name}/{rest}", asdict(read(one))) for one in launches]
     return costs
 
 
@@ -164,12 +171,15 @@ def main() -> int:
     others = [target for target in TARGETS if target != "sm_90"]
     if asked.turn is not None:
         others = [others[(2 * asked.turn + k) % len(others)] for k in (0, 1)]
-    longest_first = ["sm_90", *others]
+    tasks = [(target, part) for target in ("sm_90", *others) for part in range(PARTS)]
+    found = defaultdict(list)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(longest_first, pool.map(measured, longest_first), strict=True))
-    results = {target: found[target] for target in TARGETS if target in found}
+        for (target, _), rows in zip(tasks, pool.map(measured, *zip(*tasks, strict=True)), strict=True):
+            found[target] += rows
     costs = {
-        target: {key: Cost(**values) for key, values in table.items()} for target, table in results.items()
+        target: {key: Cost(**cost) for _, key, cost in sorted(found[target], key=itemgetter(0))}
+        for target in TARGETS
+        if target in found
     }
     if asked.write:
         limits = {
@@ -187,7 +197,7 @@ def main() -> int:
     if asked.turn is None:
         write_table(costs)
     else:
-        print(f"skipped: {', '.join(target for target in TARGETS if target not in found)}, for another turn")
+        print(f"skipped: {', '.join(target for target in TARGETS if target not in costs)}, for another turn")
     print("\n".join([*wrong, f"{sum(map(len, costs.values()))} kernels compiled, {len(wrong)} faults"]))
     return bool(wrong)
 

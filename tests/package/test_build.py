@@ -1,5 +1,5 @@
-"""The CUDA library's build and loading where something is missing or does not fit: the message
-says so, and pyebm works on."""
+"""The libraries' build and loading where something is missing or does not fit: the message says so,
+and pyebm works on where it can."""
 
 from __future__ import annotations
 
@@ -147,6 +147,38 @@ def test_a_library_without_its_ops_is_none(tmp_path):
         f"_C.abi3.so was loaded and lacks {len(_ops.SCHEMAS)} of its ops, normal_ among them" in done.stdout
     )
     assert "RuntimeError: backend 'cpu' can't run: _C.abi3.so was loaded and lacks" in done.stderr
+
+
+def test_the_levels_of_a_build():
+    code = (
+        "import runpy, sys, setuptools; sys.argv = ['setup.py', '--name']; made = {}\n"
+        "setuptools.setup = lambda **given: made.update(given)\n"
+        "runpy.run_path('setup.py')\n"
+        "print(*(s for s in made['ext_modules'][0].sources if 'level_' in s))"
+    )
+
+    def levels(wanted):
+        full = os.environ | {"PYEBM_CUDA": "0", "PYEBM_SIMD": wanted}
+        done = fresh.python("-c", code, env=full, cwd=ROOT)
+        return re.findall(r"level_(\w+)\.cpp", done.stdout) or done.stderr
+
+    every = sorted(path.stem.removeprefix("level_") for path in (ROOT / "csrc/cpu/simd").glob("level_*.cpp"))
+    assert levels("") == every
+    assert levels("native") == [_ops.simd()]
+    assert "PYEBM_SIMD must be native or unset, got 'avx2'" in levels("avx2")
+
+
+def test_a_library_without_this_machines_level(tmp_path, monkeypatch):
+    library = tmp_path / "no_level.so"
+    source = ROOT / "csrc/cpu/simd/choose_level.cpp"
+    subprocess.run(["g++", "-std=c++17", "-fPIC", "-shared", "-o", library, source], check=True)
+    monkeypatch.setattr(_ops, "_C", library)
+    without = _ops.library.__wrapped__()
+    monkeypatch.undo()
+    monkeypatch.setattr(_ops, "library", lambda: without)
+    with pytest.raises(ValueError, match="simd level must be one that this machine and this build have"):
+        _ops.simd("baseline")
+    assert "was built with PYEBM_SIMD=native for another machine's SIMD level" in str(_ops._load())
 
 
 def test_the_ops_of_the_cuda_library():

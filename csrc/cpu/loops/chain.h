@@ -56,10 +56,10 @@ struct ChainCoefficients {
 class Kept {
  public:
   Kept(const Tensor& x, const MaybeTensor& states, std::optional<int64_t> thin,
-       const MaybeTensor& diverged = std::nullopt)
+       const MaybeTensor* diverged = nullptr)
       : states_(states), every_(states ? thin.value_or(0) : 0), elements_(x.numel()) {
-    if (!diverged || !x.size(0)) return;
-    bad_ = static_cast<int64_t*>(diverged->data_ptr());
+    if (!diverged || !*diverged || !x.size(0)) return;
+    bad_ = static_cast<int64_t*>((*diverged)->data_ptr());
     std::fill(bad_, bad_ + x.size(0), int64_t{-1});
   }
 
@@ -259,7 +259,7 @@ class Chain {
   template <class T, class Make>
   void run(const Blocks& blocks, Make make) const {
     const Bounds<T> bounds = bounds_of<T>(steps_.low, steps_.high, steps_.score_clip);
-    run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, steps_.diverged), [&] {
+    run_chain(blocks, steps_.n_steps, Kept(x_, steps_.states, steps_.thin, &steps_.diverged), [&] {
       return std::make_unique<LangevinSteps<T, decltype(make())>>(blocks.shape, make, given_, coefficients_,
                                                                   bounds);
     });
