@@ -17,6 +17,7 @@ PLANTED: Planted = {
     "csrc/cpu/loops/chain.h": [
         ("if (every_ && (step + 1) % every_ == 0)", "if (every_ && step % every_ == 0)", "ops/test_chain"),
         ("if (first < 0 && !kernels", "if (!kernels", "ops/test_chain"),
+        ("(t.per_step() && k == 0)", "false", "ops/test_unused_noise"),
         (
             "noise.drawn(chunk, k, known_buffer_)",
             "noise.drawn(chunk, 0, known_buffer_)",
@@ -86,6 +87,9 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/ops/perturb.cpp": [
         ('runs[1].require("perturb", "sigma", false);', "", "ops/test_bad_coefficients ops/test_perturb"),
+    ],
+    "csrc/cpu/ops/predicted_step.cpp": [
+        ("predicted.round(chunk.count, x0);", "", "ops/test_predicted_step"),
     ],
     "csrc/cpu/ops/predictor_corrector.cpp": [
         (
