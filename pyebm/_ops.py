@@ -89,7 +89,7 @@ _stands_in = _why_no_cpu is not None and str(_C) not in torch.ops.loaded_librari
 _C_CUDA = Path(__file__).parent / "_C_cuda.abi3.so"
 # Every other op has a CUDA kernel too.
 _ON_THE_CPU_ALONE = (
-    *("network_grad", "network_loss"),
+    *("network_grad", "network_loss", "predicted_step"),
     *("metropolis_chain", "underdamped_chain", "predictor_corrector"),
 )
 _OPS_OF_CUDA = tuple(name for name in SCHEMAS if name not in _ON_THE_CPU_ALONE)

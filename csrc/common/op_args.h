@@ -199,6 +199,59 @@ struct AffineStep {
   }
 };
 
+struct PredictedStep {
+  Tensor out;
+  Tensor x0;
+  Tensor x;
+  Tensor score;
+  double a;
+  double b;
+  double of_x;
+  double of_x0;
+  double c;
+  Tensor name;
+  std::optional<double> low;
+  std::optional<double> high;
+  MaybeTensor seeds;
+  MaybeTensor ids;
+
+  static constexpr uint64_t kCount = 14;
+  explicit PredictedStep(StableIValue* stack)
+      : out(taken<Tensor>(stack[0])),
+        x0(taken<Tensor>(stack[1])),
+        x(taken<Tensor>(stack[2])),
+        score(taken<Tensor>(stack[3])),
+        a(taken<double>(stack[4])),
+        b(taken<double>(stack[5])),
+        of_x(taken<double>(stack[6])),
+        of_x0(taken<double>(stack[7])),
+        c(taken<double>(stack[8])),
+        name(taken<Tensor>(stack[9])),
+        low(taken<std::optional<double>>(stack[10])),
+        high(taken<std::optional<double>>(stack[11])),
+        seeds(taken<MaybeTensor>(stack[12])),
+        ids(taken<MaybeTensor>(stack[13])) {}
+
+  template <class Checks>
+  void check(Checks& is) const {
+    is.samples("out", out, Dtype::kFloats, kWritten);
+    is.like("x0", x0, Dtype::kSame, kWritten);
+    is.like("x", x, Dtype::kSame, kApart);
+    is.like("score", score, Dtype::kSame, kApart);
+    is.number("a", a, (a > -INFINITY && a < INFINITY), "finite");
+    is.number("b", b, (b > -INFINITY && b < INFINITY), "finite");
+    is.number("of_x", of_x, (of_x > -INFINITY && of_x < INFINITY), "finite");
+    is.number("of_x0", of_x0, (of_x0 > -INFINITY && of_x0 < INFINITY), "finite");
+    is.number("c", c, (c > -INFINITY && c < INFINITY), "finite");
+    is.name("name", name, Dtype::kLong, kContiguous);
+    is.limit("low", low, false);
+    is.limit("high", high, false);
+    is.at_least("high", high, "low", low);
+    is.batch("seeds", seeds, Dtype::kLong, kContiguous);
+    is.batch("ids", ids, Dtype::kLong, kContiguous);
+  }
+};
+
 struct CorrectorStep {
   Tensor x;
   Tensor score;
@@ -1114,6 +1167,7 @@ struct uniform_ { using Args = args::Fill; static constexpr const char* kName = 
 struct perturb { using Args = args::Perturb; static constexpr const char* kName = "perturb"; };
 struct langevin_step { using Args = args::LangevinStep; static constexpr const char* kName = "langevin_step"; };
 struct affine_step { using Args = args::AffineStep; static constexpr const char* kName = "affine_step"; };
+struct predicted_step { using Args = args::PredictedStep; static constexpr const char* kName = "predicted_step"; };
 struct corrector_step { using Args = args::CorrectorStep; static constexpr const char* kName = "corrector_step"; };
 struct target_score { using Args = args::TargetScore; static constexpr const char* kName = "target_score"; };
 struct target_energy { using Args = args::TargetEnergy; static constexpr const char* kName = "target_energy"; };

@@ -85,6 +85,26 @@ class AffineStep(NamedTuple):
     options: StepOptions = StepOptions()
 
 
+class PredictedStep(NamedTuple):
+    """Two affine steps in one pass: ``x0 = clamp(a x + b score)``, the sample that a network's
+    output stands for, and ``out = (of_x x + of_x0 x0) + c z``, the draw that follows from it."""
+
+    out: Annotated[Tensor, SAMPLES, Written]
+    x0: Annotated[Tensor, LIKE, Written]
+    x: Annotated[Tensor, LIKE, Apart]
+    score: Annotated[Tensor, LIKE, Apart]
+    a: Finite
+    b: Finite
+    of_x: Finite
+    of_x0: Finite
+    c: Finite
+    name: Name
+    low: Low = None
+    high: High = None
+    seeds: PerSample = None
+    ids: PerSample = None
+
+
 class CorrectorStep(NamedTuple):
     """A Langevin step in place, of size factor |z|^2 / |score|^2, where z is the step's own noise.
     The norms are each sample's own or, with ``together``, their means over the batch."""

@@ -22,6 +22,7 @@ from .._checks import Coefficient
 from .._clamps import Clamp
 from .._composed import affine_update
 from .._derivatives import inside
+from .._memory import empty_like
 from .._name import WORD
 from .._options import FLOATS
 from ..langevin import affine_step
@@ -32,6 +33,7 @@ from ._fits import broadcast, fitted, norms
 
 Normals = Noise | Tensor
 Source = Noise | Callable[[Tensor], Tensor] | None
+UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
 
 
 class Draws:
@@ -186,9 +188,35 @@ def _launched(
 ) -> Tensor:
     noise._check_batch(x.shape[0])
     limits = () if clamp is None else (None, None, None, None, None, *clamp)
-    out = torch.empty_like(x)
+    out = empty_like(x)
     _ops.kernels(None, x)["affine_step"](out, x, g, a, b, c, noise._name, *limits)
     return out
+
+
+def predicted_step(
+    x: Tensor,
+    output: Tensor,
+    of_output: tuple[Coefficient, Coefficient],
+    of_x: Coefficient,
+    of_x0: Coefficient,
+    c: Coefficient,
+    noise: Normals,
+    *,
+    clamp: Clamp | None = None,
+) -> tuple[Tensor, Tensor]:
+    """x0 = ``clamp(a x + b output)``, with (a, b) = of_output; and what follows from it,
+    ``(of_x x + of_x0 x0) + c z``."""
+    a, b = of_output
+    numbers = (a, b, of_x, of_x0, c)
+    if all(type(one) is float for one in numbers) and _is_plain(x, output, noise) and _is_ordered(clamp):
+        assert isinstance(noise, Noise)
+        noise._check_batch(x.shape[0])
+        previous, x0 = empty_like(x), empty_like(x)
+        op = _ops.kernels(None, x)["predicted_step"]
+        op(previous, x0, x, output, *numbers, noise._name, *(clamp or ()))
+        return x0, previous
+    x0 = step(x, output, a, b, 0.0, UNUSED, clamp=clamp)
+    return x0, step(x, x0, of_x, of_x0, c, noise)
 
 
 def step_and_mean(

@@ -32,7 +32,7 @@ from .._composed import (
 )
 from .chain import langevin_chain
 from .composed import OPS as _COMPOSED
-from .langevin import affine_step, langevin_step
+from .langevin import affine_step, langevin_step, predicted_step
 from .losses import denoising_grad, denoising_loss, scale_
 from .metropolis_chain import metropolis_chain
 from .network import network_chain, network_hvp, network_laplacian, network_score
@@ -58,7 +58,7 @@ from .underdamped_chain import underdamped_chain
 OPS: dict[str, Callable[..., None]] = _COMPOSED | {
     op.__name__: op
     for op in (
-        *(normal_, uniform_, perturb, langevin_step, affine_step),
+        *(normal_, uniform_, perturb, langevin_step, affine_step, predicted_step),
         *(denoising_loss, denoising_grad, scale_, target_score, target_energy, langevin_chain),
         *(network_score, network_hvp, network_laplacian, network_grad, network_loss, network_chain),
         *(metropolis_chain, underdamped_chain, predictor_corrector),

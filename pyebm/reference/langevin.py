@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from .._arguments import entry
 from .._composed import affine_update, langevin_update
-from .._schemas import AffineStep, LangevinStep
+from .._schemas import AffineStep, LangevinStep, PredictedStep
 from .noise import normals
 
 
@@ -25,6 +26,15 @@ def langevin_step(args: LangevinStep) -> None:
         (args.step_size, args.temperature),
         (args.step_size_rows, args.temperature_rows),
     )
+
+
+@entry(PredictedStep)
+def predicted_step(args: PredictedStep) -> None:
+    zeros = torch.zeros(args.x.shape, device=args.x.device)
+    predicted = args.x, args.score, zeros, (args.a, args.b, 0.0)
+    args.x0.copy_(affine_update(*predicted, low=args.low, high=args.high)[1])
+    z = normals(args.x.shape, args.name, args.seeds, args.ids)
+    args.out.copy_(affine_update(args.x, args.x0, z, (args.of_x, args.of_x0, args.c))[1])
 
 
 def _step(

@@ -17,6 +17,7 @@ PLANTED: Planted = {
     "csrc/cpu/loops/chain.h": [
         ("if (every_ && (step + 1) % every_ == 0)", "if (every_ && step % every_ == 0)", "ops/test_chain"),
         ("if (first < 0 && !kernels", "if (!kernels", "ops/test_chain"),
+        ("(t.per_step() && k == 0)", "false", "ops/test_unused_noise"),
         (
             "noise.drawn(chunk, k, known_buffer_)",
             "noise.drawn(chunk, 0, known_buffer_)",
@@ -90,6 +91,9 @@ PLANTED: Planted = {
     "csrc/cpu/ops/perturb.cpp": [
         ('runs[1].require("perturb", "sigma", false);', "", "ops/test_bad_coefficients ops/test_perturb"),
     ],
+    "csrc/cpu/ops/predicted_step.cpp": [
+        ("predicted.round(chunk.count, x0);", "", "ops/test_predicted_step"),
+    ],
     "csrc/cpu/ops/predictor_corrector.cpp": [
         (
             "draw(chunk, k, 1 + j), sums",
@@ -113,6 +117,11 @@ PLANTED: Planted = {
     "csrc/cpu/ops/underdamped_chain.cpp": [
         ("(per_step ? k * kCount : 0)", "(per_step ? k * 0 : 0)", "samplers/test_one_launch"),
         ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
+    ],
+    "csrc/cpu/python/objects.h": [
+        ("rows->numel() == x.size(0)", "x.numel() % rows->numel() == 0", "ops/test_small_calls"),
+        ("!aoti_torch_grad_mode_is_enabled()", "true", "ops/test_small_calls"),
+        ("placed[at] || (at", "(at", "ops/test_small_calls"),
     ],
     "csrc/cpu/simd/chunk_kernels.h": [
         ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_perturb"),

@@ -27,6 +27,7 @@ EXACT = (
     "perturb",
     "langevin_step",
     "affine_step",
+    "predicted_step",
     "leapfrog",
     "denoising_grad",
     "scale_",

@@ -9,14 +9,16 @@
 namespace pyebm {
 
 // Each of these makes the coefficients a, b and c of n runs: AffineStep copies them, LangevinStep
-// computes them from a step size and a temperature.
+// computes them from a step size and a temperature. kOfNoise is the one that c is 0 with.
 struct AffineStep {
+  static constexpr size_t kOfNoise = 2;
   template <class Values, class T>
   void operator()(int64_t n, const Values& values, T* const* out) const {
     for (int64_t k = 0; k < 3; ++k) std::copy(values[k], values[k] + n, out[k]);
   }
 };
 struct LangevinStep {
+  static constexpr size_t kOfNoise = 1;
   template <class Values, class T>
   void operator()(int64_t n, const Values& values, T* const* out) const {
     const double *step_size = values[0], *temperature = values[1];
@@ -41,8 +43,9 @@ struct StepOptions {
 
 template <size_t kCoefficients, class Make>
 void step(const View& result, const View& state, const View& slope, const Runs<kCoefficients>& runs,
-          Make make, const StepOptions& options, const NoiseSource& noise, const Shape& shape) {
+          Make make, const StepOptions& options, const NoiseSource& any_noise, const Shape& shape) {
   const View &mean_result = options.mean, &keep = options.mask;
+  const NoiseSource noise = any_noise.times(runs[Make::kOfNoise]);
   with_compute_type(result.type(), [&](auto type) {
     using T = decltype(type);
     const Bounds<T> bounds = options.bounds.template as<T>();

@@ -38,6 +38,9 @@ struct ChainCoefficients {
   }
   bool per_sample() const { return eta.per_sample() || t.per_sample(); }
   bool per_step() const { return eta.per_step() || t.per_step(); }
+  // Whether step k draws normals: not at a temperature of 0. The first step of a schedule does, since
+  // the later ones draw from what it has laid out.
+  bool draws(int64_t k) const { return t.per_sample() || t.at(k, 0) != 0 || (t.per_step() && k == 0); }
 
   // Computes b and c of the step x' = (x + b s) + c z.
   template <class T>
@@ -203,7 +206,7 @@ class LangevinSteps : public StepsOfBlock<T, Work> {
     this->impose(block, k, 1);
     work_.make_score(given_.x, block, k);
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
-      const float* z = this->draw(chunk, block, k);
+      const float* z = coefficients_.draws(k) ? this->draw(chunk, block, k) : kNoNormals;
       const bool each = chunk.rows > 1 && coefficients_.per_sample();
       if (each && (!Base::as_before(block, k) || coefficients_.per_step())) lay_out(k, chunk);
       take(k, chunk, each, x() + at, work_.score() + at, z);

@@ -133,20 +133,25 @@ struct NoiseBuffer {
   alignas(64) float normals[kChunk];
   NoiseBuffer() {}
 
-  // Tells which views the op reads and writes once it has the chunk's noise: their elements come into
-  // the cache while the noise is made. No result depends on it.
+  // Tells which views the op reads and writes: their elements come into the cache while the noise is
+  // made, half a chunk ahead, so that the last ones too have time to come, and two chunks need not
+  // share the cache. No result depends on it.
   void will_need(const Chunk& chunk, std::initializer_list<const View*> read,
                  std::initializer_list<const View*> written) {
     calls.soon_count = 0;
-    const int64_t count = chunk.rows * ((chunk.width + 3) / 4);
+    const int64_t pieces = 2 * chunk.rows * ((chunk.width + 3) / 4);
     const auto add = [&](const View& view, bool writes) {
-      if (const char* begin = view.memory(chunk.first))
-        calls.soon[calls.soon_count++] = {begin, chunk.count * view.element_bytes() / count, writes};
+      const int64_t bytes_a_piece = (chunk.count * view.element_bytes() + pieces - 1) / pieces;
+      if (const char* begin = view.memory(chunk.first + chunk.count / 2))
+        calls.soon[calls.soon_count++] = {begin, bytes_a_piece, writes};
     };
     for (const View* view : read) add(*view, false);
     for (const View* view : written) add(*view, true);
   }
 };
+
+// Stand for a chunk's normals where none need to be drawn, as they are multiplied by 0.
+alignas(64) inline constexpr float kNoNormals[kChunk] = {};
 
 // The name of the noise (pyebm/_schemas.py) and the normals it stands for.
 class NoiseSource {
@@ -173,6 +178,7 @@ class NoiseSource {
   // kernel makes of the same words.
   const float* fill(const Chunk& chunk, NoiseBuffer& buffer,
                     decltype(ChunkKernels::normals) draw = chunk_kernels().normals) const {
+    if (unused_) return kNoNormals;
     lay_out(chunk, buffer.calls);
     return drawn(chunk, 0, buffer, draw);
   }
@@ -236,6 +242,14 @@ class NoiseSource {
     }
   }
 
+  // The same noise, for an op that multiplies it by this coefficient: if that is 0, `fill` draws
+  // nothing.
+  NoiseSource times(const Coefficient& coefficient) const {
+    NoiseSource other = *this;
+    other.unused_ = !coefficient.run() && coefficient[0] == 0;
+    return other;
+  }
+
   // The same noise, `further` streams after this one.
   NoiseSource on_stream(int64_t further) const {
     NoiseSource other = *this;
@@ -268,6 +282,7 @@ class NoiseSource {
 
   uint64_t seed_;
   uint32_t first_sample_, step_, stream_;
+  bool unused_ = false;
   const int64_t* seeds_ = nullptr;
   const int64_t* ids_ = nullptr;
 };

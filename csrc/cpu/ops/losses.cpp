@@ -72,9 +72,10 @@ Coefficients coefficients(const Tensor& pred, const args::LossTerms& terms,
 }
 
 // The source of the noise; nullopt where the caller gives the noise itself.
-std::optional<NoiseSource> source_of(const args::LossTerms& terms, const Shape& shape) {
+std::optional<NoiseSource> source_of(const args::LossTerms& terms, const Coefficients& c,
+                                     const Shape& shape) {
   if (terms.z) return std::nullopt;
-  return std::optional<NoiseSource>(std::in_place, terms.name, terms.seeds, terms.ids, shape);
+  return NoiseSource(terms.name, terms.seeds, terms.ids, shape).times(c.runs[1]);
 }
 
 void denoising_loss(const args::DenoisingLoss& args) {
@@ -84,7 +85,7 @@ void denoising_loss(const args::DenoisingLoss& args) {
   Shape shape(pred);
   if (z) shape.without_noise();
   const Coefficients c = coefficients(pred, args.terms);
-  const std::optional<NoiseSource> source = source_of(args.terms, shape);
+  const std::optional<NoiseSource> source = source_of(args.terms, c, shape);
   const View loss_view(args.loss), grad_view(args.grad);
   if (reduction == kNone) {
     with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
@@ -168,7 +169,7 @@ void denoising_grad(const args::DenoisingGrad& args) {
   if (z) shape.without_noise();
   const Coefficients c =
       coefficients(pred, args.terms, reduction == kNone ? std::nullopt : MaybeTensor(args.grad_output));
-  const std::optional<NoiseSource> source = source_of(args.terms, shape);
+  const std::optional<NoiseSource> source = source_of(args.terms, c, shape);
   const View grad_view(args.grad), above(args.grad_output);
   with_loss_types(pred, z.has_value(), [&](auto type, auto z_type) {
     using T = decltype(type);

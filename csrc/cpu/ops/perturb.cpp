@@ -10,7 +10,7 @@ void perturb(const args::Perturb& args) {
   runs[0].require_finite("perturb", "alpha");
   runs[1].require("perturb", "sigma", false);
   const Shape shape(x);
-  const NoiseSource noise(args.name, args.seeds, args.ids, shape);
+  const NoiseSource noise = NoiseSource(args.name, args.seeds, args.ids, shape).times(runs[1]);
   const View source(x), result(args.out);
   with_compute_type(x, [&](auto type) {
     using T = decltype(type);

@@ -103,7 +103,8 @@ class PredictorCorrectorSteps : public StepsOfBlock<T, Work> {
     work_.make_score(given_.x, block, k);
     const double* of = times_.at(k) + 1;
     this->for_each_chunk(block, [&](const Chunk& chunk, int64_t at) {
-      take(chunk.count, at, draw(chunk, k, 0), this->mask(chunk), of[0], of[1], of[2]);
+      const float* z = of[2] == 0 ? kNoNormals : draw(chunk, k, 0);
+      take(chunk.count, at, z, this->mask(chunk), of[0], of[1], of[2]);
     });
     given_.x.round(block.count, x());
   }

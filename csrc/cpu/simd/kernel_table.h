@@ -28,12 +28,13 @@ constexpr int64_t kCacheLine = 64;  // bytes
 constexpr int64_t kLanes =
     16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
 
-// Memory that an op reads or writes once it has the normals of some Philox calls. It comes into the
-// cache while they are made: the lines of a whole chunk, asked for at once, would wait for each
-// other.
+// Memory that an op reads or writes: the second half of a chunk and the first half of the next. It
+// comes into the cache while the chunk's numbers are made, a few lines with each piece of that work,
+// since the processor can wait for only so many lines at once. To make a call's words is one piece,
+// to make its numbers another.
 struct Soon {
   const char* begin;
-  int64_t bytes_a_call;
+  int64_t bytes_a_piece;
   bool written;
 };
 

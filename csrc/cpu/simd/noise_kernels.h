@@ -19,6 +19,18 @@ struct Counters {
   Key key0, key1;
 };
 
+// Brings into the cache the memory that goes with the pieces [i, i + n).
+PYEBM_HD void bring(const Calls& calls, int64_t i, int64_t n) {
+  for (int64_t k = 0; k < calls.soon_count; ++k) {
+    const Soon& soon = calls.soon[k];
+    const char *at = soon.begin + i * soon.bytes_a_piece, *end = at + n * soon.bytes_a_piece;
+    if (soon.written)
+      for (; at < end; at += kCacheLine) __builtin_prefetch(at, 1);
+    else
+      for (; at < end; at += kCacheLine) __builtin_prefetch(at, 0);
+  }
+}
+
 #if defined(PYEBM_PHILOX_LANES)
 
 template <int kCount>
@@ -32,18 +44,6 @@ PYEBM_HD Several<PhiloxLanes, kCount> words_from(const uint32_t* words, int64_t 
 template <int kCount>
 PYEBM_HD uint32_t words_from(uint32_t word, int64_t) {
   return word;
-}
-
-// Brings into the cache the memory that goes with the calls [i, i + n).
-PYEBM_HD void bring(const Calls& calls, int64_t i, int64_t n) {
-  for (int64_t k = 0; k < calls.soon_count; ++k) {
-    const Soon& soon = calls.soon[k];
-    const char *at = soon.begin + i * soon.bytes_a_call, *end = at + n * soon.bytes_a_call;
-    if (soon.written)
-      for (; at < end; at += kCacheLine) __builtin_prefetch(at, 1);
-    else
-      for (; at < end; at += kCacheLine) __builtin_prefetch(at, 0);
-  }
 }
 
 // Makes the words of the calls from `i` on, kCount vectors of calls at a time. Returns the first
@@ -87,11 +87,14 @@ PYEBM_HD V zipped(V a, V b, std::integer_sequence<int64_t, kLane...>) {
 // Writes the pairs of normals from `i` on or, with kFirst, the first normal of each pair. Returns
 // the first pair that is left.
 template <int kCount, bool kFirst>
-PYEBM_HD int64_t normals_of(const uint32_t* radius, const uint32_t* angle, int64_t i, int64_t n, float* out) {
+PYEBM_HD int64_t normals_of(const Calls& calls, const uint32_t* radius, const uint32_t* angle, int64_t i,
+                            int64_t n, float* out) {
   using Floats = Wide<float>;
   constexpr int64_t kEach = kWidth<Floats>;
   constexpr std::make_integer_sequence<int64_t, kEach> kLanesOfOne;
+  const int two = calls.wanted <= 2 ? 0 : 1;  // whether a call makes two pairs
   for (; i + kCount * kEach <= n; i += kCount * kEach) {
+    bring(calls, (n + i) >> two, kCount * kEach >> two);
     Several<Words, kCount> r, a;
     Several<Floats, kCount> even, odd;
     memcpy(&r, radius + i, sizeof r);
@@ -111,8 +114,9 @@ PYEBM_HD int64_t normals_of(const uint32_t* radius, const uint32_t* angle, int64
 }
 
 template <bool kFirst>
-void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float* out) {
-  normals_of<1, kFirst>(radius, angle, normals_of<kSideBySide, kFirst>(radius, angle, 0, n, out), n, out);
+void normals_of(const Calls& calls, const uint32_t* radius, const uint32_t* angle, int64_t n, float* out) {
+  const int64_t left = normals_of<kSideBySide, kFirst>(calls, radius, angle, 0, n, out);
+  normals_of<1, kFirst>(calls, radius, angle, left, n, out);
 }
 
 #else
@@ -139,7 +143,7 @@ void philox_words(const Calls&, All calls, int64_t n, uint32_t* even, uint32_t* 
 }
 
 template <bool kFirst>
-void normals_of(const uint32_t* radius, const uint32_t* angle, int64_t n, float* out) {
+void normals_of(const Calls&, const uint32_t* radius, const uint32_t* angle, int64_t n, float* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) {
     float even, odd;
@@ -192,11 +196,13 @@ int64_t philox_words(const Calls& calls, int64_t n, uint32_t* even, uint32_t* od
 void normals(const Calls& calls, int64_t n, float* out) {
   alignas(64) uint32_t radius[kChunk / 2], angle[kChunk / 2];
   n = philox_words(calls, n, radius, angle);
-  calls.wanted == 1 ? normals_of<true>(radius, angle, n, out) : normals_of<false>(radius, angle, n, out);
+  calls.wanted == 1 ? normals_of<true>(calls, radius, angle, n, out)
+                    : normals_of<false>(calls, radius, angle, n, out);
 }
 
 void uniforms(const Calls& calls, int64_t n, float* out) {
   alignas(64) uint32_t even[kChunk / 2], odd[kChunk / 2];
+  bring(calls, n, n);
   n = philox_words(calls, n, even, odd);
   if (calls.wanted == 1) {
     PYEBM_VECTOR_LOOP

@@ -1,4 +1,4 @@
-"""A scheduler's step as two affine passes: the predicted sample x0, and the sample that follows."""
+"""A scheduler's step as affine passes: the predicted sample x0, and the sample that follows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...noise import Noise
-from .._draws import Normals, step
+from .._draws import UNUSED, Normals, step
 from .._fits import broadcast
-
-UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
 
 
 def together(sample: Tensor, model_output: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..._options import checked_int, shown
 from ...noise import Noise
-from .._draws import Normals, noise_norms, step, step_and_mean
+from .._draws import UNUSED, Normals, noise_norms, predicted_step, step, step_and_mean
 from .._fits import broadcast, checked_scale, norms, widened
 from ._named import Generator, Named, check_step
 
@@ -29,8 +29,8 @@ from diffusers import SchedulerMixin  # noqa: F401  # isort: skip
 
 
 class DDPMScheduler(Named, theirs.DDPMScheduler):
-    """diffusers' DDPMScheduler (Ho et al. 2020) with a ``step`` of two fused passes: one for x0,
-    one for the draw from the posterior.
+    """diffusers' DDPMScheduler (Ho et al. 2020) with a ``step`` of one fused pass on the CPU,
+    which makes x0 and the draw from the posterior; on a GPU, and with thresholding, they are two.
 
     The coefficients come from a table that is made in float64 once per schedule, and again when
     anything changes that it was made of, so a step on a GPU waits for nothing. Steps with a learned
@@ -80,21 +80,25 @@ class DDPMScheduler(Named, theirs.DDPMScheduler):
             if self.config.clip_sample and not self.config.thresholding
             else None
         )
-        if self.config.prediction_type == "sample":
-            x0 = model_output if limit is None else model_output.clamp(-limit, limit)
-        else:
-            x0 = step(
-                sample, model_output, a, b, 0.0, _UNUSED, clamp=None if limit is None else (-limit, limit)
-            )
-        if self.config.thresholding:
-            x0 = self._threshold_sample(x0)
+        clamp = None if limit is None else (-limit, limit)
         if generator is not None and not isinstance(generator, (Noise, Tensor)) and not timestep > 0:
-            normals: Normals = _UNUSED  # diffusers draws nothing from the generator at the last step
+            normals: Normals = UNUSED  # diffusers draws nothing from the generator at the last step
         else:
             normals = self._normals(generator, like)
         if isinstance(normals, Noise) and like.shape != shape:  # the normals are broadcast too
             normals = normals.randn(like.shape, device=like.device)
-        previous = step(sample, x0, of_sample, of_x0, std, normals)
+        if self.config.prediction_type != "sample" and not self.config.thresholding:
+            x0, previous = predicted_step(
+                sample, model_output, (a, b), of_sample, of_x0, std, normals, clamp=clamp
+            )
+        else:
+            if self.config.prediction_type != "sample":
+                x0 = step(sample, model_output, a, b, 0.0, UNUSED)
+            else:
+                x0 = model_output if limit is None else model_output.clamp(-limit, limit)
+            if self.config.thresholding:
+                x0 = self._threshold_sample(x0)
+            previous = step(sample, x0, of_sample, of_x0, std, normals)
         if not return_dict:
             return previous, x0
         return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=x0)
@@ -184,7 +188,6 @@ _STD: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "fixed_small_log": lambda small, _: small.sqrt(),
     "fixed_large": lambda _, beta: beta.sqrt(),
 }
-_UNUSED = Noise(0)  # for steps in which the coefficient of z is 0
 
 
 class ScoreSdeVeScheduler(Named, theirs.ScoreSdeVeScheduler):

@@ -13,7 +13,7 @@ from ..._checks import check_samples, checked_number
 from ..._options import shown
 from ...noise import Noise
 from .._churn import checked_range
-from .._draws import Draws, step
+from .._draws import UNUSED, Draws, predicted_step, step
 from ..brownian import BrownianTreeNoiseSampler
 from ._fused import mixed, of_sigma, together, with_noise
 from ._named import Generator, Named, check_step
@@ -25,8 +25,8 @@ from diffusers.schedulers import scheduling_flow_match_euler_discrete as flow  #
 
 
 class EulerDiscreteScheduler(Named, theirs.EulerDiscreteScheduler):
-    """diffusers' EulerDiscreteScheduler with a ``step`` of two fused passes (three with
-    ``s_churn``), whose noise has a name.
+    """diffusers' EulerDiscreteScheduler with a ``step`` of one fused pass on the CPU and two on a
+    GPU (one more with ``s_churn``), whose noise has a name.
 
     Example:
         >>> import torch, pyebm
@@ -71,9 +71,12 @@ class EulerDiscreteScheduler(Named, theirs.EulerDiscreteScheduler):
             normals = self._normals(generator, model_output)
             x = with_noise(x, 1.0, s_noise * math.sqrt(hat**2 - sigma**2), normals)
         a, b = of_sigma(self.config.prediction_type, sigma, hat)
-        x0 = output if (a, b) == (0.0, 1.0) else mixed(x, a, output, b)
         kept = after / hat
-        previous = mixed(x, kept, x0, 1 - kept).to(model_output.dtype)
+        if (a, b) == (0.0, 1.0):
+            x0, previous = output, mixed(x, kept, output, 1 - kept)
+        else:
+            x0, previous = predicted_step(x, output, (a, b), kept, 1 - kept, 0.0, UNUSED)
+        previous = previous.to(model_output.dtype)
         self._step_index += 1
         if not return_dict:
             return previous, x0
@@ -81,8 +84,8 @@ class EulerDiscreteScheduler(Named, theirs.EulerDiscreteScheduler):
 
 
 class EulerAncestralDiscreteScheduler(Named, theirs.EulerAncestralDiscreteScheduler):
-    """diffusers' EulerAncestralDiscreteScheduler with a ``step`` of two fused passes, whose noise
-    has a name.
+    """diffusers' EulerAncestralDiscreteScheduler with a ``step`` of one fused pass on the CPU and
+    two on a GPU, whose noise has a name.
 
     Example:
         >>> import torch, pyebm
@@ -117,10 +120,9 @@ class EulerAncestralDiscreteScheduler(Named, theirs.EulerAncestralDiscreteSchedu
         up = math.sqrt(after**2 * (sigma**2 - after**2) / sigma**2)
         kept = math.sqrt(max(after**2 - up**2, 0.0)) / sigma
         x, output = together(sample.to(torch.float32), model_output)
-        a, b = of_sigma(kind, sigma, sigma)
-        x0 = mixed(x, a, output, b)
         normals = self._normals(generator, model_output)
-        previous = step(x, x0, kept, 1 - kept, up, normals).to(model_output.dtype)
+        x0, previous = predicted_step(x, output, of_sigma(kind, sigma, sigma), kept, 1 - kept, up, normals)
+        previous = previous.to(model_output.dtype)
         self._step_index += 1
         if not return_dict:
             return previous, x0
