@@ -36,8 +36,9 @@ class Given(torch.autograd.Function):
 
 def pieces() -> dict[str, Run]:
     noise, x, out = pyebm.Noise(0), torch.randn(SHAPE), torch.empty(SHAPE)
-    none, one = torch.empty(0, 2), torch.ones(())
-    name, normal, perturb = noise._name, torch.ops.pyebm.normal_.default, torch.ops.pyebm.perturb.default
+    score, sigma = torch.randn(SHAPE), torch.rand(SHAPE[0])
+    one = torch.ones(())
+    name, normal = noise._name, torch.ops.pyebm.normal_.default
     options: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     pred = torch.randn(SHAPE).requires_grad_()
     width = 64
@@ -54,16 +55,20 @@ def pieces() -> dict[str, Run]:
         return lambda: torch.autograd.grad(loss(), inputs, allow_unused=True)
 
     return {
-        "`torch.empty(shape)`": lambda: torch.empty(SHAPE),
         "`torch.empty(shape, dtype=, device=)`": lambda: torch.empty(SHAPE, **options),
-        "`torch.empty_like(x)`": lambda: torch.empty_like(x),
-        "the op `normal_` without an element": lambda: normal(none, name),
         "the op `normal_`": lambda: normal(out, name),
+        "**`noise.at(step=1)`**": lambda: noise.at(step=1),
+        "`Noise.randn` through Python and the dispatcher": lambda: noise.randn(SHAPE, backend="cpu"),
         "**`Noise.randn`**": lambda: noise.randn(SHAPE),
         "eager: `torch.randn`": lambda: torch.randn(SHAPE),
-        "the op `perturb`": lambda: perturb(out, x, 1.0, 0.5, name),
+        "`perturb` through Python and the dispatcher": lambda: pyebm.perturb(x, 0.5, noise, backend="cpu"),
         "**`perturb`**": lambda: pyebm.perturb(x, 0.5, noise),
         "eager: `x + 0.5 * torch.randn_like(x)`": lambda: x + 0.5 * torch.randn_like(x),
+        "**`perturb` with a sigma for each sample**": lambda: pyebm.perturb(x, sigma, noise),
+        "**`langevin_step`**": lambda: pyebm.langevin_step(x, score, 0.1, noise),
+        "eager: `x + 0.1 * score + 0.4 * torch.randn_like(x)`": lambda: (
+            x + 0.1 * score + 0.4 * torch.randn_like(x)
+        ),
         "a network of two layers of 64, read and packed": torch.no_grad()(lambda: energy._numbers_for("", x)),
         "**`langevin_chain` of the network, one step**": lambda: pyebm.langevin_chain(
             x, energy, 1, 0.01, noise

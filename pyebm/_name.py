@@ -12,6 +12,7 @@ from torch._subclasses import FakeTensor
 
 from ._checks import check_dense, check_plain
 from ._options import checked_int, shown
+from ._small_calls import in_one_step
 
 WORD = 2**32
 _CPU = torch.device("cpu")  # names are made on the CPU, whatever the default device
@@ -59,7 +60,7 @@ class Name:
             self._name = torch.cat((seed.reshape(1), rest))
         else:
             key = 0 if isinstance(seed, Tensor) else to_int64(seed)
-            self._name = torch.tensor([key, first_sample, step, stream], dtype=torch.int64, device=_CPU)
+            self._name = name_tensor(key, first_sample, step, stream)
         self._copies = {}
 
     # The properties have no setters, since a Noise is immutable.
@@ -183,6 +184,12 @@ class Name:
             if _lasting(copy[0]):
                 self._copies[device] = copy
         return copy
+
+
+@in_one_step
+def name_tensor(seed: int, first_sample: int, step: int, stream: int) -> Tensor:
+    """The numbers as the ops take them, int64 (4,)."""
+    return torch.tensor([seed, first_sample, step, stream], dtype=torch.int64, device=_CPU)
 
 
 def to_int64(seed: int) -> int:

@@ -13,6 +13,7 @@ from ._derivatives import wanted
 from ._dtensor import by_samples
 from ._memory import empty_like
 from ._options import checked_flag
+from ._small_calls import in_one_step
 from ._step_options import expanded_mask, step_options
 from .noise import Noise, named
 
@@ -20,6 +21,7 @@ from .noise import Noise, named
 _Coefficients = tuple[tuple[float, ...], tuple[Tensor | None, ...]]
 
 
+@in_one_step
 @by_samples
 def langevin_step(
     x: Tensor,
@@ -83,6 +85,7 @@ def langevin_step(
     )
 
 
+@in_one_step
 @by_samples
 def langevin_step_(
     x: Tensor,
@@ -130,6 +133,7 @@ def langevin_step_(
     )
 
 
+@in_one_step
 @by_samples
 def affine_step(
     x: Tensor,

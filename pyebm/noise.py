@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops
+from . import _ops, _small_calls
 from ._derivatives import launched, wanted
 from ._memory import in_large_pages
 from ._name import WORD, Name, Named, drawn_seed, per_sample, readable, word
@@ -131,6 +131,7 @@ class Noise(Name):
         new._set(self._seed, word("first_sample", first_sample), self._step, self._stream, None, None)
         return new
 
+    @_small_calls.in_one_step
     def randn(
         self,
         shape: Sequence[int],
@@ -158,6 +159,7 @@ class Noise(Name):
         """
         return self._drawn("randn", "normal_", shape, dtype, device, backend)
 
+    @_small_calls.in_one_step
     def rand(
         self,
         shape: Sequence[int],
@@ -251,6 +253,9 @@ class Noise(Name):
         ids = "" if self._ids is None else f", sample_ids=<{self._ids.shape[0]} ids>"
         seed = self.seed if self._seeds is None else f"<{self._seeds.shape[0]} seeds>"
         return f"Noise({seed}, first_sample={self.first_sample}{ids}, step={self.step}, stream={self.stream})"
+
+
+_small_calls.prepare(Noise)
 
 
 def _listed(ids: Any) -> Tensor:

@@ -12,9 +12,11 @@ from ._checks import Coefficient, check_samples, coefficient
 from ._derivatives import COMPOSED, REVERSE, wanted
 from ._dtensor import by_samples
 from ._memory import empty_like
+from ._small_calls import in_one_step
 from .noise import Noise, named
 
 
+@in_one_step
 @by_samples
 def perturb(
     x: Tensor, sigma: Coefficient, noise: Noise, *, alpha: Coefficient = 1.0, backend: str | None = None

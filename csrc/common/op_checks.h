@@ -180,7 +180,12 @@ void checked(StableIValue* stack, uint64_t count, uint64_t) {
   run(args);
 }
 
+// The function that torch calls for an op, for callers that go around torch's dispatcher.
+template <class Op>
+inline void (*entry_of)(StableIValue* stack, uint64_t count, uint64_t results) = nullptr;
+
 }  // namespace pyebm
 
 // Registers the function pyebm::name, behind its checks, as the op `name`.
-#define PYEBM_IMPL(module, name) module.impl(#name, &pyebm::checked<pyebm::op::name, pyebm::name>)
+#define PYEBM_IMPL(module, name) \
+  module.impl(#name, pyebm::entry_of<pyebm::op::name> = &pyebm::checked<pyebm::op::name, pyebm::name>)

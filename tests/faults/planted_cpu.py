@@ -115,6 +115,11 @@ PLANTED: Planted = {
         ("(per_step ? k * kCount : 0)", "(per_step ? k * 0 : 0)", "samplers/test_one_launch"),
         ("given_.x.round(block.count, w_.data());", "", "samplers/test_one_launch"),
     ],
+    "csrc/cpu/python/objects.h": [
+        ("rows->numel() == x.size(0)", "x.numel() % rows->numel() == 0", "ops/test_small_calls"),
+        ("!aoti_torch_grad_mode_is_enabled()", "true", "ops/test_small_calls"),
+        ("placed[at] || (at", "(at", "ops/test_small_calls"),
+    ],
     "csrc/cpu/simd/chunk_kernels.h": [
         ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_perturb"),
     ],

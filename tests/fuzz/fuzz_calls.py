@@ -59,8 +59,9 @@ def steps(rng: random.Random, arena: Arena) -> Call:
     options: dict[str, Any] = {
         "clamp": clamp_of(rng),
         "mask": mask_of(rng, arena, x),
-        "return_mean": rng.random() < 0.3,
     }
+    if rng.random() < 0.3:
+        options["return_mean"] = True
     noise = noise_of(rng, shape[0])
     if name == "affine_step":
         numbers = tuple(coefficient(rng, arena, each, x) for each in "abc")

@@ -16,6 +16,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +36,7 @@ FLAGS = [
     "-fvisibility=hidden",
     "-fno-sanitize-recover=all",
 ]
-MACROS = ["-DTORCH_TARGET_VERSION=0x020a000000000000"]
+MACROS = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030a0000"]
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch keep what they have to their end
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -56,7 +57,7 @@ def build(kind: str, level: str | None) -> Path:
     shared = [torch.__version__, kind, *FLAGS, *(path.read_text() for path in headers)]
     folder = ROOT / "build/sanitized" / kind
     (folder / "pyebm").mkdir(parents=True, exist_ok=True)
-    include = [f"-isystem{path}" for path in include_paths()]
+    include = [f"-isystem{path}" for path in (*include_paths(), sysconfig.get_path("include"))]
 
     def compiled(source: Path) -> str:
         content = "\0".join([*shared, source.read_text()])

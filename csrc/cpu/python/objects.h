@@ -1,0 +1,182 @@
+// Python's objects as the ops take them, and results for Python, in the limited C API. Everything here
+// is for one thread at a time, the one that holds Python's lock.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <algorithm>
+
+#include "../loops/sample_loop.h"
+
+namespace pyebm {
+namespace {
+
+// The elements of a small call. More may be worth a second thread, and take longer than this saves.
+constexpr int64_t kMostElements = kGrain * kChunk;
+constexpr int64_t kMostDims = 8;
+
+// What prepare() is given, in this order. The last ones are functions that count or name what wants
+// to see every op: modes, transforms, tracers, profilers.
+enum Known {
+  kTensor,
+  kNoise,
+  kFloat32,
+  kFloat64,
+  kCpu,
+  kHandleOf,
+  kTensorOf,
+  kIsNeg,
+  kWritten,
+  kForwardAd,
+  kWatching
+};
+constexpr int kWatchers = 5, kAll = kWatching + kWatchers;
+PyObject* known[kAll];
+PyObject *one, *of_name, *of_seeds, *of_ids, *of_requires_grad, *of_level;
+
+// A reference to an object; null after an error in Python.
+class Held {
+ public:
+  explicit Held(PyObject* object) : object_(object) {}
+  Held(const Held&) = delete;
+  ~Held() { Py_XDECREF(object_); }
+  PyObject* get() const { return object_; }
+  bool is(PyObject* other) const { return object_ == other; }
+
+ private:
+  PyObject* object_;
+};
+
+bool is_of(PyObject* object, Known type) {
+  return object && Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(known[type]);
+}
+
+bool watched() {
+  PyObject* level = PyDict_GetItemWithError(known[kForwardAd], of_level);
+  if (!level || PyLong_AsLong(level) >= 0) return true;
+  for (int k = kWatching; k < kAll; ++k) {
+    const Held answer(PyObject_CallNoArgs(known[k]));
+    if (!answer.get() || PyObject_IsTrue(answer.get())) return true;
+  }
+  return false;
+}
+
+// The call's arguments in the order of `names`: the first `positional` may come without their names,
+// and the last `options` only as None. An argument that did not come is null. False for other calls.
+template <size_t kCount>
+bool place(const char* const (&names)[kCount], size_t positional, size_t options, PyObject* const* given,
+           Py_ssize_t count, PyObject* keywords, PyObject* (&placed)[kCount]) {
+  if (!known[kTensor] || count > static_cast<Py_ssize_t>(positional)) return false;
+  std::copy(given, given + count, placed);
+  std::fill(placed + count, placed + kCount, nullptr);
+  const Py_ssize_t named = keywords ? PyTuple_Size(keywords) : 0;
+  for (Py_ssize_t k = 0; k < named; ++k) {
+    size_t at = 0;
+    while (at < kCount && PyUnicode_CompareWithASCIIString(PyTuple_GetItem(keywords, k), names[at])) ++at;
+    if (at == kCount || placed[at] || (at >= kCount - options && given[count + k] != Py_None)) return false;
+    placed[at] = given[count + k];
+  }
+  return true;
+}
+
+// The tensor behind one of Python's.
+MaybeTensor taken(PyObject* tensor) {
+  if (!is_of(tensor, kTensor)) return {};
+  const Held capsule(PyObject_CallFunctionObjArgs(known[kHandleOf], tensor, nullptr));
+  void* handle = capsule.get() ? PyCapsule_GetPointer(capsule.get(), nullptr) : nullptr;
+  return handle ? MaybeTensor(Tensor(static_cast<AtenTensorHandle>(handle))) : MaybeTensor();
+}
+
+// The tensor for Python. Torch's function leaves the handle to its caller, as Python made sure.
+PyObject* handed(const Tensor& tensor) {
+  const Held capsule(PyCapsule_New(tensor.get(), nullptr, nullptr));
+  return capsule.get() ? PyObject_CallFunctionObjArgs(known[kTensorOf], capsule.get(), nullptr) : nullptr;
+}
+
+MaybeTensor name_of(PyObject* noise) {
+  if (!is_of(noise, kNoise)) return {};
+  for (PyObject* rows : {of_seeds, of_ids}) {
+    if (!Held(PyObject_GetAttr(noise, rows)).is(Py_None)) return {};
+  }
+  const Held name(PyObject_GetAttr(noise, of_name));
+  return taken(name.get());
+}
+
+// A tensor of numbers on the CPU that no derivative follows.
+MaybeTensor numbers(PyObject* tensor) {
+  MaybeTensor found = taken(tensor);
+  if (!found) return {};
+  const ScalarType type = found->scalar_type();
+  if ((type != ScalarType::Float && type != ScalarType::Double) || !found->is_cpu()) return {};
+  if (!Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False)) return {};
+  const bool constant =
+      !aoti_torch_grad_mode_is_enabled() || Held(PyObject_GetAttr(tensor, of_requires_grad)).is(Py_False);
+  return constant ? found : MaybeTensor();
+}
+
+MaybeTensor samples(PyObject* tensor) {
+  MaybeTensor found = numbers(tensor);
+  if (!found || found->dim() == 0 || !found->is_contiguous()) return {};
+  const int64_t count = found->numel();
+  return 0 < count && count <= kMostElements ? found : MaybeTensor();
+}
+
+Tensor empty(int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
+  AtenTensorHandle made;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes, strides, static_cast<int32_t>(type),
+                                                  aoti_torch_device_type_cpu(), 0, &made));
+  return Tensor(made);
+}
+
+Tensor like(const Tensor& x) {
+  int64_t *sizes, *strides;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(x.get(), &sizes));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(x.get(), &strides));
+  return empty(x.dim(), sizes, strides, x.scalar_type());
+}
+
+// A coefficient of x: a number, or a tensor of one value per sample.
+struct Given {
+  double number = NAN;
+  MaybeTensor rows;
+  bool plain;
+
+  Given(PyObject* value, const Tensor& x) {
+    if (!value) {
+      plain = false;
+    } else if (PyFloat_CheckExact(value) || PyLong_CheckExact(value)) {
+      number = PyFloat_AsDouble(value);
+      plain = !PyErr_Occurred();
+    } else {
+      rows = numbers(value);
+      plain = rows && rows->dim() == 1 && (rows->numel() == 1 || rows->numel() == x.size(0));
+    }
+  }
+};
+
+// Runs the op behind its checks.
+template <class Op, class... Values>
+void run(const Values&... values) {
+  static_assert(sizeof...(values) == Op::Args::kCount);
+  StableIValue stack[] = {torch::stable::detail::from(values)...};
+  entry_of<Op>(stack, sizeof...(values), 0);
+}
+
+const MaybeTensor kNone;
+
+// The result of make(), or None where that is null or an exception.
+template <class Make>
+PyObject* or_none(Make make) {
+  PyObject* made = nullptr;
+  try {
+    made = make();
+  } catch (...) {  // from torch or from the op; Python's own way meets it again
+  }
+  if (made) return made;
+  PyErr_Clear();
+  Py_RETURN_NONE;
+}
+
+}  // namespace
+}  // namespace pyebm
