@@ -37,7 +37,7 @@ class Plain:
     """A step in place with the noise of step k and the bits of an op.
 
     Between two calls of a small network the dispatcher costs ten times the kernel
-    (docs/performance.md). A call that it can't take (a score of another dtype or layout, on another
+    (docs/small-calls.md). A call that it can't take (a score of another dtype or layout, on another
     device, numbers that the op refuses) does nothing and returns False: then the op takes the call,
     or says what is wrong. It also returns False if the state is no longer the same tensor, since
     score functions and callbacks may do anything with it, and while a mode is active, since a mode

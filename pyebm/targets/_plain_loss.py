@@ -1,5 +1,5 @@
 """network_loss past torch's dispatcher, which takes as long as a small network's samples
-(docs/performance.md)."""
+(docs/small-calls.md)."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ void step(const View& result, const View& state, const View& slope, const Runs<k
 
 // Takes a step in place on contiguous float32 or float64 tensors, without options, by calling
 // take(x, score, noise, shape). The call goes around torch's dispatcher, because the dispatcher's
-// code has left the caches by the time a sampler comes back from a network (docs/performance.md).
+// code has left the caches by the time a sampler comes back from a network (docs/small-calls.md).
 // Returns false where the step can't be taken this way; the op then takes it.
 template <class Take>
 bool run_plain(const plain::call& call, void* x, void* score, int64_t step, Take take) try {

@@ -6,7 +6,7 @@
 #include <array>
 #include <numeric>
 
-#include "sample_loop.h"
+#include "chunk_noise.h"
 
 namespace pyebm {
 

@@ -6,7 +6,7 @@
 
 #include "../../common/target_facts.h"
 #include "line.h"
-#include "sample_loop.h"
+#include "chunk_noise.h"
 
 namespace pyebm {
 

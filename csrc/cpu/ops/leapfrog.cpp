@@ -1,5 +1,5 @@
 // leapfrog: HMC's kick and drift, p = p + eps s and x = x + eps p, in one pass.
-#include "../loops/sample_loop.h"
+#include "../loops/chunk_noise.h"
 
 namespace pyebm {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "../loops/batch_mean.h"
 #include "../loops/metropolis.h"
-#include "../loops/sample_loop.h"
+#include "../loops/chunk_noise.h"
 
 namespace pyebm {
 namespace {

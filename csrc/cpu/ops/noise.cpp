@@ -1,5 +1,5 @@
 // normal_ and uniform_ fill a tensor with the noise contract's numbers.
-#include "../loops/sample_loop.h"
+#include "../loops/chunk_noise.h"
 
 namespace pyebm {
 namespace {

@@ -1,5 +1,5 @@
 // predicted_step: x0 = clamp(a x + b g) and (of_x x + of_x0 x0) + c z, two affine steps in one pass.
-#include "../loops/sample_loop.h"
+#include "../loops/chunk_noise.h"
 
 namespace pyebm {
 namespace {

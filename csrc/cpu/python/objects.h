@@ -7,7 +7,7 @@
 
 #include <algorithm>
 
-#include "../loops/sample_loop.h"
+#include "../loops/chunk_noise.h"
 
 namespace pyebm {
 namespace {
