@@ -1,5 +1,5 @@
 """Measures what a call costs when there is nothing to do: a small call's pieces, among them those
-that nothing written in Python can leave out (docs/performance.md).
+that nothing written in Python can leave out (docs/small-calls.md).
 
     python -m pyebm.benchmarks.small_calls [--seconds 3]
 """

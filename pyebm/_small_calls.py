@@ -1,5 +1,5 @@
 """Small calls in one compiled step: at a few hundred numbers Python's checks and torch's dispatcher
-take longer than the kernel (docs/performance.md).
+take longer than the kernel (docs/small-calls.md).
 
 csrc/cpu/python/small_calls.cpp takes *plain* calls: contiguous float32 or float64 tensors on the
 CPU, with at most 2**15 elements, that no derivative follows; coefficients that are numbers or hold
