@@ -14,7 +14,7 @@ from torch import Tensor
 from ._checks import PLAIN
 from ._derivatives import checkable
 
-_LARGE = 1 << 23  # elements: malloc takes so much memory from the system, for each call anew
+_LARGE = 1 << 20  # elements: malloc may take so much memory from the system for each call anew
 _PAGE = 1 << 21  # bytes of a large page
 _ALONE = 1 << 15  # elements: torch copies fewer on the calling thread
 _TOGETHER = 1 << 20  # more are copied faster by several threads, even if one of them is held up

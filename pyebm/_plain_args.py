@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from . import _ops
 from ._schemas import OPS
 
 Fields = tuple[tuple[str, str], ...]  # (name, "int" or "float"), each of 8 bytes
@@ -26,7 +27,19 @@ def numbers(op: str) -> Fields:
     return tuple((argument.name, "float" if argument.kind == "float" else "int") for argument in given)
 
 
-STRUCTS = {"call": CALL, **{op: numbers(op) for op in ("affine_step", "corrector_step")}}
+# Addresses of tensors' memory, 0 for none; `losses` and `v_numbers` are their numbers of elements.
+LOSS: Fields = (
+    *((name, "int") for name in ("step", "noisy", "of_energy", "along")),
+    *((name, "float") for name in ("weight", "kappa", "trace", "square")),
+    *((name, "int") for name in ("x", "weights", "v", "v_numbers", "directions")),
+    *((name, "int") for name in ("layout", "layout_length", "loss", "losses", "loss_is_double")),
+    *((name, "int") for name in ("params", "grad")),
+)
+STRUCTS = {
+    "call": CALL,
+    **{op: numbers(op) for op in ("affine_step", "corrector_step")},
+    "network_loss": LOSS,
+}
 LAYOUT = "; ".join(
     f"{name}: {', '.join(f'{kind} {field}' for field, kind in fields)}" for name, fields in STRUCTS.items()
 )
@@ -43,3 +56,21 @@ Call = _structure("Call", ((name, _TYPES[kind]) for name, kind in CALL))
 def structure(op: str) -> type[ctypes.Structure]:
     """The ctypes structure of the call's fields and the op's numbers."""
     return _structure(op, (("call", Call), *((name, _TYPES[kind]) for name, kind in STRUCTS[op])))
+
+
+def entry(op: str) -> Any:
+    """The compiled library's plain entry of the op.
+
+    Raises RuntimeError for a library that would read the arguments at other offsets.
+    """
+    library = _ops.library()
+    layout = getattr(library, "pyebm_plain_layout", None)
+    if layout is not None:
+        layout.restype = ctypes.c_char_p
+    if layout is None or layout().decode() != LAYOUT:
+        raise RuntimeError(
+            f"{op}: the compiled library is of other sources than pyebm's Python; {_ops.HOW_TO_BUILD}"
+        )
+    found = getattr(library, f"pyebm_{op}")
+    found.restype = ctypes.c_bool
+    return found

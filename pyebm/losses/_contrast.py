@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .._checks import check_plain, check_samples, checked_number
-from .._composed import work_of
+from .._modes import in_mode
 from .._options import check_callable
 from ..energy import check_energy
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss
+from ..targets._kept import readable
 from ._reduction import Reduction
 
 EnergyFn = Callable[[Tensor], Tensor]
@@ -36,8 +38,7 @@ class Contrast:
                 f" {x_model.device}"
             )
         self.l2 = checked_number(op, "l2", l2, 0.0)
-        data, model = (x.new_empty(x.shape[:1]) for x in (x_data, x_model))
-        self.of_data = Reduction(op, data, weight, reduction)
+        self.of_data = Reduction(op, x_data.new_empty(x_data.shape[:1]), weight, reduction)
         if self.sizes[0] != self.sizes[1] and (
             reduction not in ("batchmean", "mean") or self.of_data.rows is not None
         ):
@@ -45,7 +46,9 @@ class Contrast:
                 f"{op}: x_model must have as many samples as x_data for this weight or reduction, got"
                 f" {self.sizes}"
             )
-        self.of_model = Reduction(op, model, weight, reduction)
+        self.of_model = self.of_data
+        if self.sizes[0] != self.sizes[1]:
+            self.of_model = Reduction(op, x_model.new_empty(x_model.shape[:1]), weight, reduction)
 
     def __call__(self, energies: Tensor) -> Tensor:
         """The loss, from the energies (B + M,) of the data and the model's samples."""
@@ -104,13 +107,24 @@ def contrast_by_kernel(
     # The kernel has one weight for all squares.
     if reduced.l2 and x_data.shape[0] != x_model.shape[0]:
         return None
-    weights = reduced.weights()
-    if weights is None:
+    data, model = reduced.of_data.weights(), reduced.of_model.weights()
+    if data is None or model is None or not reduced.of_data.is_number or not readable((x_data, x_model)):
         return None
-    of_data, of_model = weights
-    signed = torch.cat((of_data, -of_model)).to(work_of(x_data[:0]).dtype)
-    terms = Terms(weight_rows=signed, square=reduced.l2 * float(of_data[0]) if reduced.l2 else 0.0)
+    signed = _signed(*reduced.sizes, data[0], model[0])
+    terms = Terms(weight_rows=signed, square=reduced.l2 * data[0])
     return fused_loss(energy_fn, torch.cat((x_data, x_model)), terms, of_energy=True, losses=losses)
+
+
+@functools.lru_cache(maxsize=8)
+def _signed(of_data: int, of_model: int, data: float, model: float) -> Tensor:
+    """The weights of both batches' energies, float64, which nothing writes to. They are kept, since
+    to make them takes as long as a fifth of a small network's kernel."""
+
+    def made() -> Tensor:
+        numbers = [data] * of_data + [-model] * of_model
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+
+    return in_mode(made, grad=False)
 
 
 def energies_of_both(op: str, energy_fn: EnergyFn, x_data: Tensor, x_model: Tensor) -> Tensor:

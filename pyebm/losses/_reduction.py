@@ -68,5 +68,5 @@ def by_kernel(fn: Any, x: Tensor, reduced: Reduction, terms: Terms, c: Any = Non
         return None if losses is None else reduced(losses)
     number, rows = weight
     by = terms.weight
-    terms = terms._replace(weight=number * by, weight_rows=rows if rows is None or by == 1.0 else rows * by)
+    terms = terms.weighing(number * by, rows if rows is None or by == 1.0 else rows * by)
     return fused_loss(fn, x, terms, c=c, by_sample=not reduced.is_number)

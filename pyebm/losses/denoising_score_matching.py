@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .._checks import Coefficient, check_samples, checked_list, checked_number, coefficient
 from .._composed.coefficients import require
 from .._dtensor import by_samples
+from .._name import Named
 from .._options import check_callable, checked_flag, shown
 from .._streams import LEVELS, beside
 from ..noise import Noise, named
@@ -140,14 +141,14 @@ def denoising_score_matching(
         >>> loss.backward()
     """
     check_samples(_OP, "x", x)
-    named(_OP, noise, x)
+    name = named(_OP, noise, x)
     conditional = checked_flag(_OP, "conditional", conditional)
     spread = checked_number(_OP, "sigma_data", sigma_data, 0.0, open_low=True)
     levels = _levels(sigma, x, noise)
     if isinstance(weight, str):
         weight = _weight(weight, levels, spread)
     if isinstance(fn, Learned) and backend is None:
-        fused = _fused(fn, x, levels, noise, weight, reduction)
+        fused = _fused(fn, x, levels, name, weight, reduction)
         if fused is not None:
             return fused
     noisy = perturb(x, levels, noise, backend=backend)
@@ -168,7 +169,7 @@ def _fused(
     fn: Learned,
     x: Tensor,
     sigma: Coefficient,
-    noise: Noise,
+    named_by: Named,
     weight: Coefficient | str | None,
     reduction: str,
 ) -> Tensor | None:
@@ -184,7 +185,7 @@ def _fused(
         require(_OP, "sigma", kappas, positive)
     times = weight.double() if isinstance(weight, Tensor) else 1.0 if weight is None else weight
     by = 1.0 if isinstance(times, str) else times / _squared(sigma)
-    name, seeds, ids = named(_OP, noise, x)
+    name, seeds, ids = named_by
     terms = Terms(kappa=kappa, kappa_rows=kappas, name=name, seeds=seeds, ids=ids)
     c = _by_sample(sigma, x) if fn.condition and fn.c is None else None
     return by_kernel(fn, x, Reduction(_OP, x, by, reduction), terms, c)

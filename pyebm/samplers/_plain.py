@@ -16,19 +16,8 @@ from ._run import Run
 
 @functools.cache
 def _entry(op: str) -> Any:
-    library = _ops.library()
-    layout = getattr(library, "pyebm_plain_layout", None)
-    if layout is not None:
-        layout.restype = ctypes.c_char_p
-    if layout is None or layout().decode() != _plain_args.LAYOUT:
-        raise RuntimeError(
-            f"{op}: the compiled library is of other sources than pyebm's Python; {_ops.HOW_TO_BUILD}"
-        )
-    entry = getattr(library, f"pyebm_{op}")
-    entry.argtypes, entry.restype = (
-        [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64],
-        ctypes.c_bool,
-    )
+    entry = _plain_args.entry(op)
+    entry.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     return entry
 
 

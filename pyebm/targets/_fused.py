@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from .. import _composed, _ops
 from .._derivatives import checkable, differentiated_again, reverse_alone, wanted
 from .._schemas import NetworkLoss
-from ._gradients import Into, Kept, exact
+from ._gradients import Into, Kept
 from ._learned import Learned
-from ._reading import Wiring, copied
+from ._plain_loss import plain_loss
+from ._wiring import Given, copied
+
+_OP = _ops._REGISTERED["network_loss"]
 
 
 class Terms(NamedTuple):
@@ -43,6 +47,10 @@ class Terms(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         return self[5:]
+
+    def weighing(self, weight: float, rows: Tensor | None) -> Terms:
+        """The same terms with another weight; it takes less than half of ``_replace``."""
+        return Terms(weight, *self[1:5], rows, *self[6:])
 
     def weighted(self, by: Tensor) -> Tensor:
         """The weights of the samples times ``by``, (B,)."""
@@ -84,15 +92,26 @@ def fused_loss(
     call = f"{type(fn).__name__}.{'energy' if of_energy else 'score'}"
     c = fn._buffers["c"] if c is None else fn._condition(call, c)
     reading = fn._fitting(call, x, c)
-    with exact(x):
-        wiring, parts, biases = fn._parts_at(call, x, c, reading)
+    given = fn._given_at(call, x, c, reading)
     kernels = _ops.kernels(None, x)
-    if not fn._goes_back(x, biases, parts) or "network_loss" not in kernels:
+    if not fn._goes_back(x, given) or "network_loss" not in kernels:
         return None
-    followed = torch.is_grad_enabled()
-    head = (x, biases, wiring, kernels, of_energy, by_sample, losses, terms, followed)
-    made: Tensor = _Loss.apply(*head, *parts)  # type: ignore[no-untyped-call]
+    this = _Call(given, kernels, of_energy, by_sample, losses, terms, torch.is_grad_enabled())
+    plain = given.whole and given.biases is None and not is_functorch_wrapped_tensor(x)
+    made: Tensor = (_apply if plain else _Loss.apply)(x, given.biases, this, *given.parts)
     return made
+
+
+class _Call(NamedTuple):
+    """A call of :func:`fused_loss` beside the tensors that autograd follows."""
+
+    given: Given
+    kernels: Any
+    of_energy: bool
+    by_sample: bool
+    losses: Tensor | None
+    terms: Terms
+    followed: bool
 
 
 class _Loss(torch.autograd.Function):
@@ -107,30 +126,27 @@ class _Loss(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         biases: Tensor | None,
-        wiring: Wiring,
-        kernels: Any,
-        of_energy: bool,
-        by_sample: bool,
-        losses: Tensor | None,
-        terms: Terms,
-        followed: bool,
+        call: _Call,
         *parts: Tensor,
     ) -> Tensor:
-        params = copied(parts, wiring)
-        ctx.kept = Kept(ctx, wiring, x, biases, params, parts, *terms.tensors)
-        ctx.kernels, ctx.of_energy, ctx.terms = kernels, of_energy, terms
-        ctx.by_sample = by_sample
-        if by_sample or not followed:
-            ctx.made, into = None, Into(None, None, None)
-        else:
-            ctx.made = into = ctx.kept.empty(ctx, x, biases, params)
+        given, kernels, of_energy, by_sample, losses, terms, followed = call
+        params = x.new_empty(given.wiring.total, dtype=given.wiring.numbers[0].dtype)
+        ctx.kept = kept = Kept(ctx, given, x, biases, params, parts, *terms.tensors)
+        ctx.call = call
+        made = ctx.made = None if by_sample or not followed else kept.empty(ctx, x, biases, params)
         loss = params.new_empty(x.shape[:1] if by_sample else ()) if losses is None else losses
-        _launch(ctx, loss, x, biases, params, terms, into)
+        into = made or Into(None, None, None)
+        plain = kernels["network_loss"] is _OP and into.x is None and into.biases is None
+        if not (plain and plain_loss(loss, into.params, x, given, params, of_energy, terms)):
+            copied(given, params)
+            _launch(call, loss, x, biases, params, terms, into)
         return loss if losses is None else losses.sum().to(params.dtype)
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         kept: Kept = ctx.kept
+        call: _Call = ctx.call
+        of_energy, terms = call.of_energy, call.terms
         if differentiated_again(above):
 
             def value(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
@@ -141,8 +157,8 @@ class _Loss(torch.autograd.Function):
                         x,
                         kept.wiring.layout,
                         params,
-                        ctx.of_energy,
-                        *ctx.terms,
+                        of_energy,
+                        *terms,
                         biases,
                         None,
                         None,
@@ -155,37 +171,42 @@ class _Loss(torch.autograd.Function):
                     lambda at: _composed.network_score_of(at, args.layout, params, biases),
                     work,
                     args,
-                    lambda: _drawn(ctx, x),
+                    lambda: _drawn(call, x),
                 )
-                return (losses if ctx.by_sample else losses.double().sum()).to(params.dtype)
+                return (losses if call.by_sample else losses.double().sum()).to(params.dtype)
 
-            grad_x, grad_biases, grads = kept.composed(ctx, value, above, ctx.of_energy)
+            grad_x, grad_biases, grads = kept.composed(ctx, value, above, of_energy)
         else:
             # kept.now reads all saved tensors, so that autograd notices if one was overwritten.
             x, biases, params = kept.now(ctx)
             made, ctx.made = ctx.made, None
             if made is None:
-                made, terms = kept.empty(ctx, x, biases, params), ctx.terms
-                if ctx.by_sample:
+                made = kept.empty(ctx, x, biases, params)
+                if call.by_sample:
                     terms = terms._replace(weight_rows=terms.weighted(above))
-                _launch(ctx, params.new_empty(()), x, biases, params, terms, made)
-            if not (ctx.by_sample or (checkable(above) and above.item() == 1.0)):
+                _launch(call, params.new_empty(()), x, biases, params, terms, made)
+            if not (call.by_sample or (checkable(above) and above.item() == 1.0)):
                 for grad in made:
                     if grad is not None:
-                        ctx.kernels["scale_"](grad, above)
-            grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, ctx.of_energy)
-        return (grad_x, grad_biases, *[None] * 7, *grads)
+                        call.kernels["scale_"](grad, above)
+            grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, of_energy)
+        return (grad_x, grad_biases, None, *grads)
 
 
-def _drawn(ctx: Any, x: Tensor) -> Tensor:
+# Function.apply is Python. It looks through the arguments for what torch.func's transforms left in
+# them, which takes as long as all of autograd's own work.
+_apply: Any = super(torch.autograd.Function, _Loss).apply
+
+
+def _drawn(call: _Call, x: Tensor) -> Tensor:
     """The normals of the terms' noise, like x."""
-    z, terms = torch.empty_like(x), ctx.terms
-    _ops.call(ctx.kernels["normal_"], (z, terms.name), (terms.seeds, terms.ids))
+    z, terms = torch.empty_like(x), call.terms
+    _ops.call(call.kernels["normal_"], (z, terms.name), (terms.seeds, terms.ids))
     return z
 
 
 def _launch(
-    ctx: Any,
+    call: _Call,
     loss: Tensor,
     x: Tensor,
     biases: Tensor | None,
@@ -193,5 +214,5 @@ def _launch(
     terms: Terms,
     into: Into,
 ) -> None:
-    head = (loss, into.params, x, ctx.kept.wiring.layout, params, ctx.of_energy, *terms[:5])
-    _ops.call(ctx.kernels["network_loss"], head, (*terms[5:], biases, into.biases, into.x))
+    head = (loss, into.params, x, call.given.wiring.layout, params, call.of_energy, *terms[:5])
+    _ops.call(call.kernels["network_loss"], head, (*terms[5:], biases, into.biases, into.x))

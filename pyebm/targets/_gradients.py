@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import _composed, _ops
 from .._derivatives import differentiated_again
 from .._modes import in_mode
-from ._reading import Wiring, copied
+from ._wiring import Given, copied
 
 
 class Evaluation(torch.autograd.Function):
@@ -21,12 +21,12 @@ class Evaluation(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, biases: Tensor | None, wiring: Wiring, kernels: Any, energy: bool, *parts: Tensor
+        ctx: Any, x: Tensor, biases: Tensor | None, given: Given, kernels: Any, energy: bool, *parts: Tensor
     ) -> Tensor:
-        params = copied(parts, wiring)
-        ctx.kept = Kept(ctx, wiring, x, biases, params, parts)
+        params = copied(given)
+        ctx.kept = Kept(ctx, given, x, biases, params, parts)
         ctx.kernels, ctx.energy = kernels, energy
-        return evaluated(kernels, x, wiring.layout, params, biases, energy)
+        return evaluated(kernels, x, given.wiring.layout, params, biases, energy)
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
@@ -64,14 +64,14 @@ class Kept:
     def __init__(
         self,
         ctx: Any,
-        wiring: Wiring,
+        given: Given,
         x: Tensor,
         biases: Tensor | None,
         params: Tensor,
         parts: Sequence[Tensor],
         *more: Tensor | None,
     ) -> None:
-        self.wiring, self.params, self.count = wiring, params, len(parts)
+        self.wiring, self.params, self.count = given.wiring, params, len(parts)
         ctx.save_for_backward(x, biases, *more, *parts)
 
     def now(self, ctx: Any) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -79,8 +79,9 @@ class Kept:
         return x, biases, self.params
 
     def empty(self, ctx: Any, x: Tensor, biases: Tensor | None, params: Tensor) -> Into:
-        at_x, at_biases, *_ = needed = ctx.needs_input_grad
-        of_params = at_biases or any(needed[-self.count :])
+        needed = ctx.needs_input_grad
+        at_x, at_biases = needed[:2]
+        of_params = at_biases or True in needed[-self.count :]
         return Into(
             torch.empty_like(x) if at_x else None,
             torch.empty_like(biases) if at_biases and biases is not None else None,
@@ -92,10 +93,8 @@ class Kept:
         the energy or of the score."""
         if grad is None:
             return (None,) * self.count
-        wanted: list[Tensor | None] = []
-        parts = zip(grad.split_with_sizes(self.wiring.sizes), self.wiring.shapes, strict=True)
-        for (part, shape), need in zip(parts, ctx.needs_input_grad[-self.count :], strict=True):
-            wanted.append(None if not need else part if shape is None else part.view(shape))
+        places = zip(ctx.needs_input_grad[-self.count :], self.wiring.places, strict=True)
+        wanted = [grad.as_strided(*place) if need else None for need, place in places]
         if self.wiring.idle is not None and not of_energy:
             wanted[self.wiring.idle] = None
         return wanted

@@ -4,7 +4,7 @@ it is."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -18,11 +18,11 @@ from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from .._options import shown
 from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
-from ._kept import readable
 from ._layers import unwrapped
 from ._numbers import Numbers
-from ._reading import Reading, Wiring, packed, parts_of
+from ._reading import Reading
 from ._target import Target
+from ._wiring import Given, packed
 
 Embedding = Callable[[Tensor], Tensor]
 _Self = TypeVar("_Self", bound="Learned")
@@ -116,12 +116,12 @@ class Learned(Target):
             if not self._has_chain(backend, x) or _has_operations(x):
                 return self._composed(x, c, energy)
             kernels = _ops.kernels(backend, x)
-            wiring, parts, biases = self._parts_at(call, x, c, reading)
-            layout = wiring.layout
-            if not wanted(x, biases, *parts):
-                return evaluated(kernels, x, layout, packed(parts, wiring), biases, energy)
-            if self._goes_back(x, biases, parts) and "network_grad" in kernels:
-                made: Tensor = Evaluation.apply(x, biases, wiring, kernels, energy, *parts)  # type: ignore[no-untyped-call]
+            given = self._given_at(call, x, c, reading)
+            layout, biases = given.wiring.layout, given.biases
+            if not wanted(x, biases, *given.parts):
+                return evaluated(kernels, x, layout, packed(given), biases, energy)
+            if self._goes_back(x, given) and "network_grad" in kernels:
+                made: Tensor = Evaluation.apply(x, biases, given, kernels, energy, *given.parts)  # type: ignore[no-untyped-call]
                 return made
 
             def launch(x: Tensor, params: Tensor, biases: Tensor | None) -> Tensor:
@@ -129,16 +129,15 @@ class Learned(Target):
 
             by_sample = biases is not None and biases.shape[0] > 1
             value = BySample(launch, shared=(1,) if by_sample else (1, 2))
-            return exactly(
-                lambda: launched(value, x, packed(parts, wiring), biases), self._composed(x, c, energy)
-            )
+            return exactly(lambda: launched(value, x, packed(given), biases), self._composed(x, c, energy))
 
-    def _goes_back(self, x: Tensor, biases: Tensor | None, parts: Sequence[Tensor]) -> bool:
+    def _goes_back(self, x: Tensor, given: Given) -> bool:
         """Whether a kernel may make the backward pass. It may not if the module is wrapped, as by
         DDP, whose backward relies on its own forward."""
         net = self._modules["net"]
-        plain = readable(parts) and not (x.is_inference() and torch.is_grad_enabled())
-        return plain and reverse_alone(x, biases, *parts) and net is not None and unwrapped(net) is net
+        plain = given.readable and not (x.is_inference() and torch.is_grad_enabled())
+        alone = plain and reverse_alone(x, given.biases, *given.parts)
+        return alone and net is not None and unwrapped(net) is net
 
     def _composed(self, x: Tensor, c: Tensor | None, energy: bool) -> Tensor:
         """The energy or the score by the module itself, on any device."""
@@ -194,32 +193,34 @@ class Learned(Target):
     # --- as the ops take it ---
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
-        with exact(x):
-            return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
+        return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
 
     def _at_levels(self, call: str, x: Tensor, levels: Tensor) -> Numbers:
         """The target's numbers with one row of biases for each of the levels (L,), which replace
         c."""
-        with exact(x):
-            levels = self._condition(call, levels)
-            return self._numbers_at(call, x, levels, self._fitting(call, x, levels), levels.shape[0])
+        levels = self._condition(call, levels)
+        return self._numbers_at(call, x, levels, self._fitting(call, x, levels), levels.shape[0])
 
     def _numbers_at(
         self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
     ) -> Numbers:
         """The target's numbers at the condition c. count: the rows that the condition has, if it is
         not one per sample."""
-        wiring, parts, biases = self._parts_at(call, x, c, reading, count)
-        return Numbers("network_chain", wiring.layout, packed(parts, wiring), biases)
+        given = self._given_at(call, x, c, reading, count)
+        return Numbers("network_chain", given.wiring.layout, packed(given), given.biases)
 
-    def _parts_at(
+    def _given_at(
         self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
-    ) -> tuple[Wiring, list[Tensor], Tensor | None]:
-        wiring, biases = reading.wiring(1 if self.width is None else 0, _dtype(x)), None
-        if c is not None:
-            biases = biases_of(reading.layers, self._rows(call, x, c, x.shape[0] if count is None else count))
+    ) -> Given:
         quadratic = self._buffers.get("quadratic")
-        return wiring, parts_of(reading, wiring, self.quadratic if quadratic is None else quadratic), biases
+        if quadratic is None:
+            quadratic = self.quadratic
+        given = reading.given(1 if self.width is None else 0, _dtype(x), quadratic)
+        if c is None:
+            return given
+        with exact(x):
+            rows = self._rows(call, x, c, x.shape[0] if count is None else count)
+            return given._replace(biases=biases_of(reading.layers, rows))
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
         """Whether the chain's kernel runs, which takes a mask and a score_clip on all devices. A

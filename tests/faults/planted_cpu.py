@@ -53,6 +53,14 @@ PLANTED: Planted = {
             "ops/test_network_gradient",
         ),
     ],
+    "csrc/cpu/loops/network_parts.h": [
+        (
+            "grad_biases_ + sample * task.biases",
+            "grad_biases_",
+            "ops/test_network_loss training/test_learned_gradients",
+        ),
+        ("if (grad_) std::fill(own, own + size, T(0));", "", "ops/test_network_loss"),
+    ],
     "csrc/cpu/loops/runs.h": [
         (
             "values_[k] + n, each_[k].data + row);",
@@ -78,11 +86,6 @@ PLANTED: Planted = {
         ),
     ],
     "csrc/cpu/ops/network_gradient.cpp": [
-        (
-            "grad_biases_ + sample * task.biases",
-            "grad_biases_",
-            "ops/test_network_loss training/test_learned_gradients",
-        ),
         ("weights.per_sample() ? sample + r : 0", "0", "ops/test_network_loss"),
     ],
     "csrc/cpu/ops/perturb.cpp": [

@@ -170,6 +170,15 @@ PLANTED: Planted = {
             "samplers/test_samplers_laws",
         ),
     ],
+    "pyebm/targets/_guard.py": [
+        ("bool(self._check(*tensors))", "True", "targets/test_guard"),
+        ("not tensor.is_contiguous() or", "", "targets/test_guard"),
+    ],
+    "pyebm/targets/_plain_loss.py": [
+        ("or _profiled()", "", "training/test_plain_loss"),
+        ("and not tensor.is_neg()", "", "training/test_plain_loss"),
+        ("v.shape[1] // elements", "1", "training/test_plain_loss"),
+    ],
     "pyebm/targets/_learned.py": [
         (
             "reading is None or not reading.still(net)",

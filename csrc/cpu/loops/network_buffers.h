@@ -5,11 +5,14 @@
 
 namespace pyebm {
 
-// Memory that begins as zeros, so that idle lanes hold no numbers that are slow to compute with.
+// A pass's n intermediate numbers. Where neurons are in the lanes they begin as zeros, so that idle
+// lanes hold no numbers that are slow to compute with; where samples are, idle lanes repeat one.
 template <class T>
-class Zeros : public Line<T> {
+class Scratch : public Line<T> {
  public:
-  explicit Zeros(int64_t n) : Line<T>(n) { std::fill(this->data(), this->data() + n, T(0)); }
+  Scratch(const Network<T>& net, int64_t n) : Line<T>(n) {
+    if (net.neurons_in_lanes) std::fill(this->data(), this->data() + n, T(0));
+  }
 };
 
 // One thread's buffers for the state and the score of a block of samples, with the members that
@@ -21,7 +24,7 @@ class NetworkBuffers {
       : network_(network),
         x_(blocks[0].count),
         score_(blocks[0].count),
-        scratch_(network.kernels.scratch(network.net)) {}
+        scratch_(network.net, network.kernels.scratch(network.net)) {}
 
   T* x() const { return x_.data(); }
   T* score() const { return score_.data(); }
@@ -46,7 +49,7 @@ class NetworkBuffers {
  private:
   const PackedNetwork<T>& network_;
   Line<T> x_, score_;
-  Zeros<T> scratch_;
+  Scratch<T> scratch_;
 };
 
 // One thread's buffers for x, for vectors, and for the Hessian's products with the vectors.
@@ -58,7 +61,7 @@ class HvpBuffers {
         x_(blocks[0].count),
         v_(blocks[0].count),
         out_(blocks[0].count),
-        scratch_(network.kernels.scratch_of_hvp(network.net)) {}
+        scratch_(network.net, network.kernels.scratch_of_hvp(network.net)) {}
 
   void read(const View& x, const Block& block) {
     rows_ = {block.sample, block.rows, 0};
@@ -81,7 +84,7 @@ class HvpBuffers {
   const PackedNetwork<T>& network_;
   NetworkRows rows_{};
   Line<T> x_, v_, out_;
-  Zeros<T> scratch_;
+  Scratch<T> scratch_;
 };
 
 }  // namespace pyebm

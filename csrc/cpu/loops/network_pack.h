@@ -16,6 +16,12 @@ const NetworkKernels<T>& network_kernels() {
     return chunk_kernels().network_f32;
 }
 
+// Copies the bytes of `count` tensors to `to`, one tensor after another, as params lie.
+inline void pack(const void* const* from, const int64_t* bytes, int64_t count, char* to) {
+  for (int64_t k = 0; k < count; to += bytes[k++])
+    std::copy_n(static_cast<const char*>(from[k]), bytes[k], to);
+}
+
 // The numbers of a tensor that an op takes on the CPU.
 template <class T>
 const T* numbers_of(const Tensor& tensor) {
@@ -38,12 +44,18 @@ class PackedNetwork {
   PackedNetwork(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params,
                 const std::optional<Tensor>& biases, int64_t n_steps, bool biases_per_step,
                 Use use = Use::kSamples)
-      : at_once(use == Use::kSums ? std::clamp<int64_t>(x.size(0), 1, kernels.lanes)
-                                  : samples_for(kernels.lanes, x.size(0))) {
-    const NetworkShape shape(op, numbers_of<int64_t>(layout), layout.numel(), x.size(0),
-                             x.size(0) ? x.numel() / x.size(0) : 0);
-    shape.check_params(op, params.numel());
-    const T* const numbers = numbers_of<T>(params);
+      : PackedNetwork(shape_of(op, x, layout, params), numbers_of<T>(params), x.size(0), use) {
+    if (!biases) return;
+    const int64_t rows = biases->size(0);
+    shape_.check_biases(op, rows, biases->size(1), x.size(0), n_steps, biases_per_step);
+    net.biases = numbers_of<T>(*biases);
+    if (rows > 1) (biases_per_step ? net.bias_of_step : net.bias_of_sample) = shape_.outputs;
+  }
+  // numbers: as many as the shape says, which are not needed later.
+  PackedNetwork(const NetworkShape& shape, const T* numbers, int64_t samples, Use use)
+      : at_once(use == Use::kSums ? std::clamp<int64_t>(samples, 1, kernels.lanes)
+                                  : samples_for(kernels.lanes, samples)),
+        shape_(shape) {
     net.is_energy = shape.is_energy;
     net.dim = shape.dim;
     net.count = shape.count;
@@ -52,6 +64,7 @@ class PackedNetwork {
     const T* weights[kMostLayers];
     const bool goes_back = use == Use::kSums || (net.is_energy && use != Use::kEnergies);
     int64_t room = 0;
+    biases_.reserve(shape.outputs);
     for (int64_t l = 0; l < net.count; ++l) {
       const LayerShape& from = shape.layers[l];
       Layer<T>& layer = net.layers[l];
@@ -69,11 +82,6 @@ class PackedNetwork {
     }
     pack(weights, room, goes_back);
     net.biases = biases_.data();
-    if (!biases) return;
-    const int64_t rows = biases->size(0);
-    shape.check_biases(op, rows, biases->size(1), x.size(0), n_steps, biases_per_step);
-    net.biases = numbers_of<T>(*biases);
-    if (rows > 1) (biases_per_step ? net.bias_of_step : net.bias_of_sample) = shape.outputs;
   }
 
   // Cuts the batch into blocks of samples. It takes some 100 us of work to wake another thread.
@@ -95,6 +103,13 @@ class PackedNetwork {
   int64_t outputs() const { return static_cast<int64_t>(biases_.size()); }
 
  private:
+  static NetworkShape shape_of(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params) {
+    const NetworkShape shape(op, numbers_of<int64_t>(layout), layout.numel(), x.size(0),
+                             x.size(0) ? x.numel() / x.size(0) : 0);
+    shape.check_params(op, params.numel());
+    return shape;
+  }
+
   // The samples of a block: as many as the lanes hold, or fewer, so that all threads have equally
   // many.
   static int64_t samples_for(int64_t lanes, int64_t samples) {
@@ -131,6 +146,7 @@ class PackedNetwork {
     }
   }
 
+  const NetworkShape shape_;
   std::vector<T> biases_;
   std::optional<Line<T>> packed_;
 };

@@ -44,6 +44,7 @@ class View {
         count_(count) {}
 
   explicit operator bool() const { return count_ > 0; }
+  int64_t count() const { return count_; }
   ScalarType type() const { return type_; }
   bool is_half() const { return bytes_ == 2; }
 

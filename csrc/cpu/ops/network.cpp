@@ -98,12 +98,11 @@ void network_chain(const args::NetworkChain& args) {
 }  // namespace
 }  // namespace pyebm
 
-// Copies the bytes of `count` tensors to `to`, one tensor after another, as params lie.
+// For Python's own copy of params (targets/_reading.py).
 extern "C" __attribute__((visibility("default"))) void pyebm_pack(const void* const* from,
                                                                   const int64_t* bytes, int64_t count,
                                                                   char* to) {
-  for (int64_t k = 0; k < count; to += bytes[k++])
-    std::copy_n(static_cast<const char*>(from[k]), bytes[k], to);
+  pyebm::pack(from, bytes, count, to);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
