@@ -1,5 +1,5 @@
-// Python's objects as the ops take them, and results for Python, in the limited C API. Everything here
-// is for one thread at a time, the one that holds Python's lock.
+// Python's objects as the ops take them, and results for Python, in the limited C API. Everything
+// here is for one thread at a time, the one that holds Python's lock.
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -62,8 +62,8 @@ bool watched() {
   return false;
 }
 
-// The call's arguments in the order of `names`: the first `positional` may come without their names,
-// and the last `options` only as None. An argument that did not come is null. False for other calls.
+// Places the call's arguments in the order of `names`. The first `positional` may come without their
+// names, and the last `options` only as None; one that does not come is null. False for other calls.
 template <size_t kCount>
 bool place(const char* const (&names)[kCount], size_t positional, size_t options, PyObject* const* given,
            Py_ssize_t count, PyObject* keywords, PyObject* (&placed)[kCount]) {

@@ -1,8 +1,9 @@
-// The Python module pyebm._C: each function takes a public call's own arguments and runs the call in
-// one step, around Python and around torch's dispatcher, which take longer than a small kernel. It
-// takes plain calls alone (pyebm/_small_calls.py says which they are), and raises nothing: for any
-// other call, and for one that the op's checks refuse, it returns None.
-#if __has_include(<Python.h>)  // which some systems have in a package of its own; calls are right without
+// The Python module pyebm._C: each function takes a public call's own arguments and runs the call
+// in one step, around Python and around torch's dispatcher, which take longer than a small kernel.
+// It takes plain calls alone (pyebm/_small_calls.py says which they are), and raises nothing: for
+// any other call, and for one that the op's checks refuse, it returns None. Some systems have
+// Python.h in a package of its own; without it every call goes through Python.
+#if __has_include(<Python.h>)
 #include "objects.h"
 
 namespace pyebm {
@@ -80,8 +81,8 @@ PyObject* step(bool in_place, PyObject* x, PyObject* slope, PyObject* noise, Coe
   if (!state || !score || !name || score->scalar_type() != state->scalar_type()) return nullptr;
   const auto run_with = [&](const auto&... of) -> PyObject* {
     if (!(of.plain && ...)) return nullptr;
-    // Autograd should notice if it had saved x. This comes first: once x is written, Python's way must
-    // not take the step again.
+    // Autograd should notice if it had saved x. This may fail, and so comes first: once x is
+    // written, Python must not take the step again.
     if (in_place && !Held(PyObject_CallFunctionObjArgs(known[kWritten], x, nullptr)).get()) return nullptr;
     const Tensor out = in_place ? *state : like(*state);
     const std::optional<double> none;
