@@ -61,8 +61,8 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	$(RUN) -m pip install --quiet --no-deps k-diffusion==0.1.1.post1 dctorch==0.1.2
 	@touch $@
 
-integrations: $(VENV)/integrations.stamp  ## the adapters against the real packages
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(PYTEST) -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
+integrations: $(VENV)/integrations.stamp  ## the adapters against the real packages; NEW=1: without what `make test` has just passed
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(PYTEST) $(if $(NEW),--unpassed) -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
 
 gpu: $(VENV)/integrations.stamp  ## tests and benchmarks of a CUDA device, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml
