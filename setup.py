@@ -250,8 +250,9 @@ class BuildExtension(build_ext):
 
                 return reused(source, settings, compile_to)
 
+            longest_first = sorted(sources, key=lambda source: "level_" not in source)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                return list(pool.map(one, sources))
+                return list(pool.map(one, longest_first))
 
         self.compiler.compile = compile_all
         super().build_extension(ext)
@@ -274,7 +275,7 @@ def cpu_extensions() -> list[Extension]:
         return [
             Extension(
                 "pyebm._C",
-                sources=sorted(files, key=lambda path: "level_" not in path),  # these take longest
+                sources=list(files),
                 depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
                 define_macros=[STABLE_ABI, ("Py_LIMITED_API", "0x030a0000")],
                 extra_compile_args=compile_args,
