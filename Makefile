@@ -61,8 +61,8 @@ $(VENV)/integrations.stamp: $(VENV)/dev.stamp
 	$(RUN) -m pip install --quiet --no-deps k-diffusion==0.1.1.post1 dctorch==0.1.2
 	@touch $@
 
-integrations: $(VENV)/integrations.stamp  ## the adapters against the real packages; NEW=1: without what `make test` has just passed
-	PYEBM_REQUIRE_INTEGRATIONS=1 $(PYTEST) $(if $(NEW),--unpassed) -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
+integrations: $(VENV)/integrations.stamp  ## the adapters against the real packages
+	PYEBM_REQUIRE_INTEGRATIONS=1 $(PYTEST) -n $(WORKERS) --dist worksteal tests/integrations pyebm/integrations tests/matrix/test_matrix_of_packages.py tests/package/test_types.py $(foreach test,every_side_does_the_same both_sides_of_a_call_site_run,tests/package/test_benchmarks.py::test_$(test))
 
 gpu: $(VENV)/integrations.stamp  ## tests and benchmarks of a CUDA device, into docs/results/gpu
 	$(RUN) -m pytest -m gpu --junitxml=docs/results/gpu/tests.xml
@@ -120,8 +120,8 @@ $(VENV)/docs.stamp: $(VENV)/demo.stamp
 docs: $(VENV)/docs.stamp  ## the site, into build/site; a link that leads nowhere fails
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build
 
-notebooks: $(VENV)/docs.stamp $(VENV)/integrations.stamp  ## the tutorials as notebooks; PICTURES=1 renews docs/'s pictures
-	$(RUN) tools/notebooks.py $(if $(PICTURES),--pictures)
+notebooks: $(VENV)/docs.stamp $(VENV)/integrations.stamp  ## the tutorials as notebooks, or those named: NAMES="plane mcmc"; PICTURES=1 renews docs/'s pictures
+	$(RUN) tools/notebooks.py $(if $(PICTURES),--pictures) $(NAMES)
 
 docs-serve: $(VENV)/docs.stamp  ## the site on port 8000, anew at each change
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs serve

@@ -44,29 +44,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("pyebm")
     group.addoption("--slow", action="store_true", help="the tests and cases that a plain run leaves out")
     group.addoption("--turn", default="0/1", metavar="K/N", help="with --slow: the K-th of N parts of them")
-    group.addoption("--unpassed", action="store_true", help="without the tests that passed in the last run")
-
-
-class Passed:
-    """Keeps the names of the tests that pass, for ``--unpassed`` in the next run."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" and report.passed:
-            self.names.append(report.nodeid)
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        session.config.cache.set(PASSED, self.names)  # type: ignore[union-attr]
-
-
-PASSED = "pyebm/passed"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.has_plugin("cacheprovider") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Passed())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -98,9 +75,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("slow"):
         turn, parts = map(int, config.getoption("turn").split("/"))
         kept = [item for item in items if item in rest][turn % parts :: parts]
-    if config.getoption("unpassed"):
-        passed = set(config.cache.get(PASSED, []))  # type: ignore[union-attr]
-        kept = [item for item in kept if item.nodeid not in passed]
     run = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in run])
     items[:] = kept

@@ -3,7 +3,7 @@
 It compiles every kernel for every dtype and target through the launch path, holds the compiled
 kernels to the rules and to limits.json, and writes the Triton part of docs/gpu-kernels.md. With
 --write, limits.json gets the registers and instructions measured now, for sm_90; the rules are not
-negotiable. --turn K compiles for sm_90 and the K-th two of the other targets alone, and leaves the
+negotiable. --turn K compiles for sm_90 and the K-th of the other targets alone, and leaves the
 document as it is. It needs triton and no GPU.
 """
 
@@ -170,7 +170,7 @@ def main() -> int:
     asked = parser.parse_args()
     others = [target for target in TARGETS if target != "sm_90"]
     if asked.turn is not None:
-        others = [others[(2 * asked.turn + k) % len(others)] for k in (0, 1)]
+        others = [others[asked.turn % len(others)]]
     tasks = [(target, part) for target in ("sm_90", *others) for part in range(PARTS)]
     found = defaultdict(list)
     with ProcessPoolExecutor(os.cpu_count()) as pool:

@@ -33,17 +33,22 @@ SOME = (
     "triton and (interpreted_triton or test_equals_the_loop and 7x17 and (float32 or bfloat16 and ackley) "
     "or test_every_option and 6x2 and double_well and bfloat16 "
     "or test_sampler_ops and (70x2 or 2x2500 or 5x3x7x3 or 0x3 or 4x0 or 9x37) and (float32 or bfloat16)"
-    " or test_dual_averaging and not 9000-batch or test_target_energy and float32"
+    " or test_dual_averaging and not 9000 or test_target_energy and float32"
     " or test_samples_are_their_own or test_equals_the_reference and uniform and 7x17) or interpreted_runs"
     " or interpreted_networks"
 )
 
 
-REST = pytest.param("interpreted_triton or interpreted_runs", "--slow", marks=pytest.mark.slow)
+REST = pytest.param(
+    "interpreted_triton or interpreted_runs or interpreted_networks", "--slow", marks=pytest.mark.slow
+)
+LARGE = pytest.param("triton and test_dual_averaging and 9000", "--tb=short", marks=pytest.mark.slow)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("some", "options"), [(SOME, "--tb=short"), REST], ids=("some", "the rest"))
+@pytest.mark.parametrize(
+    ("some", "options"), [(SOME, "--tb=short"), REST, LARGE], ids=("some", "the rest", "large")
+)
 def test_interpreted(some, options):
     files = [
         HERE / name
