@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._stretches import first_stretch
@@ -42,7 +43,11 @@ class Chained(Body):
 
     def advance(self, done: int, count: int, kept: Tensor | None, thin: int | None) -> None:
         first, self.last = self.run.first + done, None
-        self._noise_name.select(0, 2).fill_(first)
+        name = self._noise_name
+        if torch.compiler.is_compiling():  # AOTInductor refuses a write into a slice
+            self._noise_name = torch.cat((name[:2], name.new_full((1,), first), name[3:]))
+        else:
+            name.select(0, 2).fill_(first)
         if kept is None or thin is None:
             return self.launch(first, count, self._noise_name, None, None)
         if (done + count) % thin == 0:
