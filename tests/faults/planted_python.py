@@ -45,7 +45,7 @@ PLANTED: Planted = {
             "torch.where((diverged < 0) & (found >= 0), found, diverged, out=diverged)",
             "samplers/test_samplers_interrupt",
         ),
-        ("name[2] += count", "name[2] += 0", "samplers/test_samplers_interrupt"),
+        ("name[2:3] + count", "name[2:3]", "samplers/test_samplers_interrupt"),
     ],
     "pyebm/diagnostics.py": [
         ("total += k0.sum() * (1 if i == j else 2)", "total += k0.sum()", "samplers/test_diagnostics"),
