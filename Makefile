@@ -22,8 +22,8 @@ $(VENV)/torch.stamp:
 	$(RUN) -m pip install --quiet "setuptools>=77" wheel numpy $(TORCH)
 	@touch $@
 
-# The kernels are built by pip against the torch above: nothing is compiled at import. The demo needs
-# those of this machine's SIMD level, the tests those of all.
+# The kernels are built by pip against the torch above: nothing is compiled at import. The demo
+# needs those of this machine's SIMD level, the tests those of all.
 $(VENV)/demo.stamp: $(VENV)/torch.stamp pyproject.toml setup.py $(CPP)
 	PYEBM_SIMD=native $(RUN) -m pip install --quiet --no-build-isolation -e ".[demo]"
 	@touch $@

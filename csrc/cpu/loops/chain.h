@@ -38,8 +38,8 @@ struct ChainCoefficients {
   }
   bool per_sample() const { return eta.per_sample() || t.per_sample(); }
   bool per_step() const { return eta.per_step() || t.per_step(); }
-  // Whether step k draws normals: not at a temperature of 0. The first step of a schedule does, since
-  // the later ones draw from what it has laid out.
+  // Whether step k draws normals: not at a temperature of 0. The first step of a schedule always
+  // does, since the later ones draw from what it has laid out.
   bool draws(int64_t k) const { return t.per_sample() || t.at(k, 0) != 0 || (t.per_step() && k == 0); }
 
   // Computes b and c of the step x' = (x + b s) + c z.

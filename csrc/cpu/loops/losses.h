@@ -101,7 +101,7 @@ template <class T, class Z>
 class LossNoise {
  public:
   LossNoise(const View& own, const NoiseSource* noise) : own_(own), noise_(noise) {}
-  // Returns the chunk's noise. What the loss reads and writes besides comes into the cache meanwhile.
+  // Returns the chunk's noise. The loss's other operands come into the cache meanwhile.
   const Z* fill(const Chunk& chunk, const View& pred, const View& x0, const View& out) {
     if constexpr (std::is_same_v<Z, float>) {
       if (noise_) {

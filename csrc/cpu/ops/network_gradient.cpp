@@ -42,7 +42,7 @@ void network_grad(const args::NetworkGrad& args) {
   });
 }
 
-// What network_loss makes of the samples' energies and scores (_records/networks.py has the formula).
+// The loss of the samples' energies and scores (_records/networks.py has the formula).
 struct Loss {
   bool of_energy, along;
   double trace, square;
@@ -139,8 +139,8 @@ void network_loss(const args::NetworkLoss& args) {
   });
 }
 
-// network_loss of what lies in memory as the op computes with it. parts: the tensors that params gets
-// one after another; bytes: of each.
+// network_loss of tensors that lie in memory as the op computes with them. parts: the tensors of
+// which params is made, one after another; bytes: the size of each.
 void plain_network_loss(const plain::network_loss& plain, const void* const* parts, const int64_t* bytes,
                         int64_t count) {
   const char* op = "network_loss";
