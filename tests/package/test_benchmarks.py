@@ -110,7 +110,7 @@ def test_a_record_has_what_a_reader_needs(capsys):
 
 
 def test_a_planted_loss_is_found(capsys):
-    """Of 3000 %, since other tests run beside this one; `benchmarks.alarms` counts those of 15 %."""
+    """Of 3000 %, as other tests run beside this one; `benchmarks.alarms` counts those of 15 %."""
     x = torch.ones(2**18)
     case = plain(lambda: x + 1, lambda: x + 1)
     _, old, _ = run(capsys, case)
