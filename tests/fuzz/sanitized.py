@@ -30,7 +30,7 @@ KINDS = {"address": "-fsanitize=address,undefined", "thread": "-fsanitize=thread
 FLAGS = [
     "-std=c++17",
     "-fPIC",
-    "-O1",
+    "-O0",
     "-g1",
     "-ffp-contract=off",
     "-fvisibility=hidden",

@@ -3,6 +3,7 @@ rules of throughput.py."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import subprocess
@@ -43,6 +44,7 @@ class Cost:
     concurrent: float  # in those of the slowest unit
     slowest: str
     forbidden: list[str]
+    code: str = ""  # of the kernel and of the rules that it was counted by
     parts: dict[str, float] = field(
         default_factory=dict
     )  # of a dense target's product: the instructions of each loop
@@ -50,6 +52,16 @@ class Cost:
 
 def _tool(name: str, *arguments: str) -> str:
     return subprocess.run([_BIN / name, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def code_of(ptx: str) -> str:
+    """A digest of a kernel without its line numbers, and of the rules by which one is counted."""
+    digest = hashlib.sha256(triton.__version__.encode())
+    for name in ("loops.py", "measure.py", "throughput.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    ptx = ptx.partition("\t.section\t.debug")[0]
+    digest.update(re.sub(r"^\s*\.(?:file|loc)\b.*\n", "", ptx, flags=re.M).encode())
+    return digest.hexdigest()[:16]
 
 
 def _forbidden(ptx: str, fused: bool) -> list[str]:
@@ -87,11 +99,14 @@ def _usual(launch: Launch, lines: list[str], hot: list[str], elements: float, tu
     return throughput.count(throughput.usual_path(lines, wanted), elements * turns)
 
 
-def nvidia(launch: Launch, counted: bool = True) -> Cost:
-    """counted: whether to count instructions, which takes as long as a compilation."""
+def nvidia(launch: Launch, counted: bool = True, known: str = "") -> Cost:
+    """counted: whether to count instructions, which takes as long as a compilation. Those of code
+    that is ``known``, whose digest this is, are not counted."""
     compiled = launch.compiled
     elements, turns = _elements_a_thread(launch)
     ptx = compiled.asm["ptx"]
+    code = code_of(ptx)
+    counted = counted and code != known
     shares: dict[str, float] = {}
     cost, lines = throughput.Count(0, 0, 0, ""), []
     with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
@@ -105,7 +120,7 @@ def nvidia(launch: Launch, counted: bool = True) -> Cost:
         }
         local = usage["STACK"] + usage["LOCAL"]
         if counted or local:
-            (lines,) = throughput.functions(_tool("nvdisasm", "-c", cubin.name)).values()
+            (lines,) = throughput.functions(_tool("nvdisasm", "-c", "-ndf", cubin.name)).values()
     if counted:
         cost, shares = _counted(launch, lines, elements, turns)
     wide = len(re.findall(r"(?:ld|st)\.global\S*\.(?:v4\.b32|v2\.b64)", ptx))
@@ -124,6 +139,7 @@ def nvidia(launch: Launch, counted: bool = True) -> Cost:
         concurrent=cost.concurrent,
         slowest=cost.slowest,
         forbidden=_forbidden(ptx, fused=launch.name in FUSED),
+        code=code,
         parts=shares,
     )
 
