@@ -2,12 +2,12 @@
 take longer than the kernel (docs/small-calls.md).
 
 csrc/cpu/python/small_calls.cpp takes *plain* calls: contiguous float32 or float64 tensors on the
-CPU, with at most 2**15 elements, that no derivative follows; coefficients that are numbers or hold
-one value per sample; a Noise without seeds or ids per sample; no options, the default backend; and
-nothing active that wants to see every op, such as a mode, a transform, a tracer or a profiler. The
-op makes its own checks there too, so the compiled step only has to know which calls are plain. It
-gives the same bits, raises nothing, and returns None for every other call, which then goes its way
-through Python.
+CPU, with at most 2**15 elements, that no derivative follows (a loss's prediction may be followed by
+autograd); coefficients that are numbers or hold one value per sample; a Noise without seeds or ids
+per sample; no options, the default backend; and nothing active that wants to see every op, such as
+a mode, a transform, a tracer or a profiler. The op makes its own checks there too, so the compiled
+step only has to know which calls are plain. It gives the same bits, raises nothing of its own, and
+returns None for every other call, which then goes its way through Python.
 """
 
 from __future__ import annotations
@@ -85,3 +85,9 @@ def prepare(noise: type) -> None:
     kinds = (Tensor, noise, torch.float32, torch.float64, torch.device("cpu"))
     written = torch.autograd.graph.increment_version
     _C.prepare(*kinds, handle_of, tensor_of, Tensor.is_neg, written, vars(forward_ad), *watchers)
+
+
+def prepare_losses(reductions: dict[str, int], kernels: Any, node: Callable[..., Tensor]) -> None:
+    """Gives the compiled losses the reductions' codes, the ops, and what makes autograd's node."""
+    if _C is not None:
+        _C.prepare_losses(reductions, kernels, node)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _composed, _ops, _schemas
+from .. import _composed, _ops, _schemas, _small_calls
 from .._checks import check_like, check_samples
 from .._derivatives import BySample, checkable, differentiated_again, exactly, launched
 from .._memory import empty_like
@@ -106,13 +106,14 @@ class LossWithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, pred: Tensor, kernels: Any, reduction: int, head: tuple[Any, ...], tail: tuple[Any, ...]
+        ctx: Any,
+        pred: Tensor,
+        kernels: Any,
+        head: tuple[Any, ...],
+        tail: tuple[Any, ...],
+        made: tuple[Tensor, Tensor | None] | None = None,
     ) -> Tensor:
-        loss = empty_loss(pred, reduction)
-        wide = pred.dtype in (torch.float32, torch.float64)
-        keep = reduction != 0 and (wide or (loss.dim() == 0 and checkable(pred)))
-        grad = empty_like(pred) if keep else None
-        _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
+        loss, grad = _made(pred, kernels, head, tail) if made is None else made
         *tensors, _ = tail
         ctx.save_for_backward(pred, *tensors)  # all of them: autograd then notices if one is overwritten
         ctx.kernels, ctx.head, ctx.grad = kernels, head, grad
@@ -122,15 +123,33 @@ class LossWithGradient(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         pred, *tail = ctx.saved_tensors
         if differentiated_again(grad_output):
-            return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), None, None, None, None
+            return _composed_grad(grad_output, pred, ctx.kernels, ctx.head, tail), *[None] * 4
         grad, ctx.grad = ctx.grad, None
         half = pred.dtype in (torch.float16, torch.bfloat16)
         if grad is None or (half and not (checkable(grad_output) and grad_output.item() == 1.0)):
             grad = empty_like(pred) if grad is None else grad
             _ops.call(ctx.kernels["denoising_grad"], (grad, grad_output, pred, *ctx.head), tail)
-        elif not half:
+        elif not half and not _is_one(grad_output):
             ctx.kernels["scale_"](grad, grad_output)
         return grad, None, None, None, None
+
+
+def _is_one(grad_output: Tensor) -> bool:
+    """As after ``loss.backward()``. The op would see it too, but takes longer to reach."""
+    return grad_output.dim() == 0 and checkable(grad_output) and grad_output.item() == 1.0
+
+
+def _made(
+    pred: Tensor, kernels: Any, head: tuple[Any, ...], tail: tuple[Any, ...]
+) -> tuple[Tensor, Tensor | None]:
+    """The loss, and the gradient where it is to be kept."""
+    reduction = head[6]
+    loss = empty_loss(pred, reduction)
+    wide = pred.dtype in (torch.float32, torch.float64)
+    keep = reduction != 0 and (wide or (loss.dim() == 0 and checkable(pred)))
+    grad = empty_like(pred) if keep else None
+    _ops.call(kernels["denoising_loss"], (loss, grad, pred, *head), tail)
+    return loss, grad
 
 
 def _composed_grad(
@@ -144,3 +163,10 @@ def _composed_grad(
         kernels["normal_"](z, head[-1], seeds, ids)
     r, _, g = _composed.loss_terms(pred, _schemas.LossTerms._make((*head, *rows, z, x0, None, None, None)))
     return ((g.to(r.dtype) * r) * _composed.spread(grad_output, r)).to(pred.dtype)
+
+
+# The node past Function.apply, which looks through the arguments for what transforms left in them:
+# the compiled step takes no call under a transform.
+_small_calls.prepare_losses(
+    _schemas.REDUCTIONS, _ops._REGISTERED, super(torch.autograd.Function, LossWithGradient).apply
+)

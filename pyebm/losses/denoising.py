@@ -12,12 +12,14 @@ from .._checks import Coefficient, check_samples, coefficient
 from .._derivatives import COMPOSED, REVERSE, wanted
 from .._dtensor import by_samples
 from .._options import check_choice, checked_flag, shown
+from .._small_calls import in_one_step
 from ..noise import Noise, named
 from ._denoising import LossWithGradient, empty_loss, followed, together
 
 Weight = Coefficient | str | None
 
 
+@in_one_step
 @by_samples
 def dsm_loss(
     score: Tensor,
@@ -95,6 +97,7 @@ def dsm_loss(
     return denoising("dsm_loss", "score", score, noise, None, numbers, rows, reduction, backend, check_sigma)
 
 
+@in_one_step
 @by_samples
 def denoising_loss(
     pred: Tensor,
@@ -196,7 +199,7 @@ def denoising(
     if follows == COMPOSED:
         return followed(pred, kernels, code, head, tail, noise, backend)
     if follows == REVERSE:
-        result: Tensor = LossWithGradient.apply(pred, kernels, code, head, tail)  # type: ignore[no-untyped-call]
+        result: Tensor = LossWithGradient.apply(pred, kernels, head, tail)  # type: ignore[no-untyped-call]
         return result
     loss = empty_loss(pred, code)
     _ops.call(kernels["denoising_loss"], (loss, None, pred, *head), tail)

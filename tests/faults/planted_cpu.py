@@ -123,6 +123,11 @@ PLANTED: Planted = {
         ("!aoti_torch_grad_mode_is_enabled()", "true", "ops/test_small_calls"),
         ("placed[at] || (at", "(at", "ops/test_small_calls"),
     ],
+    "csrc/cpu/python/small_calls.cpp": [
+        ("(mu.rows || mu.number != 0)", "mu.number != 0", "ops/test_small_losses"),
+        ("of.kappa_positive ? std::optional(true)", "false ? std::optional(true)", "ops/test_small_losses"),
+        ("if (!result) throw Raised();", "", "ops/test_small_losses pytorch/test_checkpointing"),
+    ],
     "csrc/cpu/simd/chunk_kernels.h": [
         ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_perturb"),
     ],

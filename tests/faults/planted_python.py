@@ -21,6 +21,11 @@ PLANTED: Planted = {
     ],
     "pyebm/losses/_denoising.py": [
         ("ids is None and z is None", "False", "pytorch/test_derivatives matrix/test_matrix"),
+        (
+            "grad_output.dim() == 0 and checkable(grad_output) and grad_output.item() == 1.0",
+            "grad_output.dim() == 0",
+            "ops/test_small_losses ops/test_losses_autograd",
+        ),
     ],
     "pyebm/_name.py": [
         (

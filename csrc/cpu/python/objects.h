@@ -33,7 +33,11 @@ enum Known {
 };
 constexpr int kWatchers = 5, kAll = kWatching + kWatchers;
 PyObject* known[kAll];
-PyObject *one, *of_name, *of_seeds, *of_ids, *of_requires_grad, *of_level;
+PyObject *one, *minus_one, *zero, *of_mean, *of_batchmean, *of_name, *of_seeds, *of_ids, *of_requires_grad,
+    *of_level;
+// What prepare_losses() is given: the codes of the reductions, the ops, and the function that makes
+// autograd's node.
+PyObject *reductions, *kernels, *node_of;
 
 // A reference to an object; null after an error in Python.
 class Held {
@@ -103,8 +107,8 @@ MaybeTensor name_of(PyObject* noise) {
   return taken(name.get());
 }
 
-// A tensor of numbers on the CPU that no derivative follows.
-MaybeTensor numbers(PyObject* tensor) {
+// A tensor of numbers on the CPU. Says whether autograd follows it; without `followed` none may be.
+MaybeTensor numbers(PyObject* tensor, bool* followed = nullptr) {
   MaybeTensor found = taken(tensor);
   if (!found) return {};
   const ScalarType type = found->scalar_type();
@@ -112,11 +116,12 @@ MaybeTensor numbers(PyObject* tensor) {
   if (!Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False)) return {};
   const bool constant =
       !aoti_torch_grad_mode_is_enabled() || Held(PyObject_GetAttr(tensor, of_requires_grad)).is(Py_False);
-  return constant ? found : MaybeTensor();
+  if (followed) *followed = !constant;
+  return constant || followed ? found : MaybeTensor();
 }
 
-MaybeTensor samples(PyObject* tensor) {
-  MaybeTensor found = numbers(tensor);
+MaybeTensor samples(PyObject* tensor, bool* followed = nullptr) {
+  MaybeTensor found = numbers(tensor, followed);
   if (!found || found->dim() == 0 || !found->is_contiguous()) return {};
   const int64_t count = found->numel();
   return 0 < count && count <= kMostElements ? found : MaybeTensor();
@@ -165,12 +170,17 @@ void run(const Values&... values) {
 
 const MaybeTensor kNone;
 
-// The result of make(), or None where that is null or an exception.
+// An exception that is set in Python, and is for the caller.
+struct Raised {};
+
+// The result of make(), or None where that is null or another exception.
 template <class Make>
 PyObject* or_none(Make make) {
   PyObject* made = nullptr;
   try {
     made = make();
+  } catch (const Raised&) {
+    return nullptr;
   } catch (...) {  // from torch or from the op; Python's own way meets it again
   }
   if (made) return made;

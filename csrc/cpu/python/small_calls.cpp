@@ -1,7 +1,7 @@
 // The Python module pyebm._C: each function takes a public call's own arguments and runs the call
 // in one step, around Python and around torch's dispatcher, which take longer than a small kernel.
-// It takes plain calls alone (pyebm/_small_calls.py says which they are), and raises nothing: for
-// any other call, and for one that the op's checks refuse, it returns None. Some systems have
+// It takes plain calls alone (pyebm/_small_calls.py says which they are), and raises nothing of its
+// own: for any other call, and for one that the op's checks refuse, it returns None. Some systems have
 // Python.h in a package of its own; without it every call goes through Python.
 #if __has_include(<Python.h>)
 #include "objects.h"
@@ -116,15 +116,102 @@ PyObject* affine_step(PyObject*, PyObject* const* given, Py_ssize_t count, PyObj
   });
 }
 
+// The numbers and the tensors of a loss (pyebm/losses/denoising.py has the formula). What the caller
+// left out is null.
+struct LossArguments {
+  PyObject *pred, *noise, *kappa, *lam, *mu, *weight, *x0, *reduction;
+  double factor;
+  bool over_kappa2, kappa_positive;
+};
+
+// The loss, and where autograd follows, its gradient in the same pass, for the node.
+PyObject* loss_of(const LossArguments& of) {
+  PyObject* reduction = node_of ? PyDict_GetItemWithError(reductions, of.reduction) : nullptr;
+  const int64_t code = reduction ? PyLong_AsLongLong(reduction) : 0;
+  constexpr int64_t kFirstOfAll = 2;  // the reductions before it have more than one loss
+  if (code < kFirstOfAll || watched()) return nullptr;
+  bool followed = false;
+  const MaybeTensor pred = samples(of.pred, &followed), name = name_of(of.noise);
+  const MaybeTensor x0 = of.x0 ? samples(of.x0) : MaybeTensor();
+  if (!pred || !name || (of.x0 && (!x0 || x0->scalar_type() != pred->scalar_type()))) return nullptr;
+  const Given kappa(of.kappa, *pred), lam(of.lam, *pred), mu(of.mu, *pred), weight(of.weight, *pred);
+  if (!kappa.plain || !lam.plain || !mu.plain || !weight.plain) return nullptr;
+  if (!x0 && (mu.rows || mu.number != 0)) return nullptr;
+  const int64_t no_size = 0;
+  const Tensor loss =
+      empty(0, &no_size, &no_size,
+            pred->scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float);
+  const MaybeTensor grad = followed ? MaybeTensor(like(*pred)) : MaybeTensor();
+  const std::optional<bool> positive = of.kappa_positive ? std::optional(true) : std::nullopt;
+  run<op::denoising_loss>(loss, grad, *pred, kappa.number, lam.number, mu.number, weight.number, of.factor,
+                          of.over_kappa2, code, name, kappa.rows, lam.rows, mu.rows, weight.rows, kNone, x0,
+                          kNone, kNone, positive);
+  if (!followed) return handed(loss);
+  const auto rows = [](const Given& given, PyObject* object) { return given.rows ? object : Py_None; };
+  const Held head(Py_BuildValue("(dddddOLN)", kappa.number, lam.number, mu.number, weight.number, of.factor,
+                                of.over_kappa2 ? Py_True : Py_False, static_cast<long long>(code),
+                                PyObject_GetAttr(of.noise, of_name)));
+  const Held tail(PyTuple_Pack(9, rows(kappa, of.kappa), rows(lam, of.lam), rows(mu, of.mu),
+                               rows(weight, of.weight), Py_None, of.x0 ? of.x0 : Py_None, Py_None, Py_None,
+                               Py_None));
+  const Held made(Py_BuildValue("(NN)", handed(loss), handed(*grad)));
+  if (!head.get() || !tail.get() || !made.get()) return nullptr;
+  // Hooks on what the node saves may raise: activation checkpointing stops the forward pass so.
+  PyObject* result =
+      PyObject_CallFunctionObjArgs(node_of, of.pred, kernels, head.get(), tail.get(), made.get(), nullptr);
+  if (!result) throw Raised();
+  return result;
+}
+
+PyObject* dsm_loss(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[6];
+    if (!place({"score", "sigma", "noise", "weight", "reduction", "backend"}, 3, 1, given, count, keywords,
+               of))
+      return nullptr;
+    const auto [score, sigma, noise, weight, reduction, _] = of;
+    if (!score || !noise) return nullptr;
+    const bool by_name = weight && PyUnicode_CheckExact(weight);
+    if (by_name && PyUnicode_CompareWithASCIIString(weight, "sigma2")) return nullptr;
+    PyObject* by = !weight || weight == Py_None || by_name ? one : weight;
+    return loss_of({score, noise, sigma, one, zero, by, nullptr, reduction ? reduction : of_batchmean, 0.5,
+                    !by_name, by_name});
+  });
+}
+
+PyObject* denoising_loss(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
+  return or_none([&]() -> PyObject* {
+    PyObject* of[10];
+    if (!place({"pred", "noise", "kappa", "lam", "mu", "x0", "weight", "half", "reduction", "backend"}, 2, 1,
+               given, count, keywords, of))
+      return nullptr;
+    const auto [pred, noise, kappa, lam, mu, x0, weight, half, reduction, _] = of;
+    if (!pred || !noise || (half && !PyBool_Check(half))) return nullptr;
+    return loss_of({pred, noise, kappa ? kappa : one, lam ? lam : minus_one, mu ? mu : zero,
+                    !weight || weight == Py_None ? one : weight, x0 == Py_None ? nullptr : x0,
+                    reduction ? reduction : of_mean, half == Py_True ? 0.5 : 1.0, false, false});
+  });
+}
+
 // Takes the objects of Known, in their order. False where Python's files are of another version.
 PyObject* prepare(PyObject*, PyObject* const* given, Py_ssize_t count) {
   if (count != kAll) Py_RETURN_FALSE;
   of_name = PyUnicode_InternFromString("_name"), of_seeds = PyUnicode_InternFromString("_seeds");
   of_ids = PyUnicode_InternFromString("_ids"), of_level = PyUnicode_InternFromString("_current_level");
   of_requires_grad = PyUnicode_InternFromString("requires_grad");
-  one = PyFloat_FromDouble(1.0);
-  if (!one || !of_name || !of_seeds || !of_ids || !of_level || !of_requires_grad) return nullptr;
+  of_mean = PyUnicode_InternFromString("mean"), of_batchmean = PyUnicode_InternFromString("batchmean");
+  one = PyFloat_FromDouble(1.0), minus_one = PyFloat_FromDouble(-1.0), zero = PyFloat_FromDouble(0.0);
+  if (!one || !minus_one || !zero || !of_mean || !of_batchmean || !of_name || !of_seeds || !of_ids ||
+      !of_level || !of_requires_grad)
+    return nullptr;
   for (int k = kAll - 1; k >= 0; --k) Py_INCREF(known[k] = given[k]);
+  Py_RETURN_TRUE;
+}
+
+PyObject* prepare_losses(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  if (count != 3 || !known[kTensor]) Py_RETURN_FALSE;
+  for (Py_ssize_t k = 0; k < count; ++k) Py_INCREF(given[k]);
+  reductions = given[0], kernels = given[1], node_of = given[2];
   Py_RETURN_TRUE;
 }
 
@@ -141,6 +228,9 @@ PyMethodDef methods[] = {method("prepare", prepare, 0),
                          method("langevin_step", langevin_step<false>),
                          method("langevin_step_", langevin_step<true>),
                          method("affine_step", affine_step),
+                         method("prepare_losses", prepare_losses, 0),
+                         method("dsm_loss", dsm_loss),
+                         method("denoising_loss", denoising_loss),
                          {nullptr, nullptr, 0, nullptr}};
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 
