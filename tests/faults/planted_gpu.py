@@ -73,11 +73,11 @@ PLANTED: Planted = {
         (
             "for (int64_t i = threadIdx.x % 32; i < in.elements; i += 32) {",
             "for (int64_t i = threadIdx.x % 32; i < 32; i += 32) {",
-            "targets/test_targets",
+            "ops/test_chain",
         ),
     ],
     "csrc/cuda/targets.h": [
-        ("has_after = i + 1 < in_.elements", "has_after = i < in_.elements", "targets/test_targets"),
+        ("has_after = i + 1 < in_.elements", "has_after = i < in_.elements", "ops/test_chain"),
     ],
     "kernels/batch_sums.py": [
         (
