@@ -124,7 +124,7 @@ PLANTED: Planted = {
         ("placed[at] || (at", "(at", "ops/test_small_calls"),
     ],
     "csrc/cpu/python/small_calls.cpp": [
-        ("(mu.rows || mu.number != 0)", "mu.number != 0", "ops/test_small_losses"),
+        ("if (!x0 && mu.number != 0) return nullptr;", "", "ops/test_small_losses"),
         ("of.kappa_positive ? std::optional(true)", "false ? std::optional(true)", "ops/test_small_losses"),
         ("if (!result) throw Raised();", "", "ops/test_small_losses pytorch/test_checkpointing"),
     ],

@@ -136,7 +136,7 @@ PyObject* loss_of(const LossArguments& of) {
   if (!pred || !name || (of.x0 && (!x0 || x0->scalar_type() != pred->scalar_type()))) return nullptr;
   const Given kappa(of.kappa, *pred), lam(of.lam, *pred), mu(of.mu, *pred), weight(of.weight, *pred);
   if (!kappa.plain || !lam.plain || !mu.plain || !weight.plain) return nullptr;
-  if (!x0 && (mu.rows || mu.number != 0)) return nullptr;
+  if (!x0 && mu.number != 0) return nullptr;  // NaN, where mu is a tensor, is not 0
   const int64_t no_size = 0;
   const Tensor loss =
       empty(0, &no_size, &no_size,
