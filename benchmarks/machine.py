@@ -22,7 +22,7 @@ import torch
 import pyebm
 from pyebm import _ops
 
-from .timing import clock, take_turns
+from .timing import Run, clock, take_turns
 
 # Lane operations of one normal, integer and floating point: 58 AVX-512 instructions of Philox and
 # 66 of Box-Muller, on 16 lanes each, make 32 normals (docs/performance.md). The GPU kernels need
@@ -35,20 +35,31 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 @functools.cache
 def peak(device: str, threads: int, dtype: torch.dtype) -> float:
     """Operations a second of the machine's best code: a matrix product of float32 (or float64),
-    with a multiply-add counted as two.
+    torch's or on the CPU our networks', with a multiply-add counted as two. (On AMD's processors
+    MKL, torch's, leaves half of AVX-512's speed unused.)
 
     The product is in full float32, not in the reduced precisions of a GPU's tensor cores: the peak
     is that of the ordinary pipes.
     """
     compute = torch.float64 if dtype == torch.float64 else torch.float32
-    best = 0.0
+    products: list[tuple[Run, int]] = []  # with their operations
+    for size in (4096, 8192) if device == "cuda" else (384, 768):
+        a, b = (torch.randn(size, size, dtype=compute, device=device) for _ in range(2))
+        products.append((functools.partial(torch.mm, a, b, out=torch.empty_like(a)), 2 * size**3))
+    if device == "cpu" and pyebm.backends()["cpu"] is True:
+        width, depth, batch = 256, 3, 512 * threads
+        layers = [torch.nn.Linear(width, width, dtype=compute).requires_grad_(False) for _ in range(depth)]
+        net = torch.nn.Sequential(*(part for layer in layers for part in (layer, torch.nn.ReLU())))
+        score = pyebm.targets.MLPScore(net).score
+        x = torch.randn(batch, width, dtype=compute)
+        products.append((functools.partial(score, x), 2 * width * width * depth * batch))
     with threads_set_to(threads):
-        for size in (4096, 8192) if device == "cuda" else (384, 768):
-            a, b = (torch.randn(size, size, dtype=compute, device=device) for _ in range(2))
-            product = functools.partial(torch.mm, a, b, out=torch.empty_like(a))
-            repeat, samples = take_turns({"product": product}, 0.3, clock(device))["product"]
-            best = max(best, 2 * size**3 * repeat / min(samples))
-    return best
+        runs = {str(k): run for k, (run, _) in enumerate(products)}
+        taken = take_turns(runs, 0.3 * len(runs), clock(device)).values()
+    return max(
+        operations * repeat / min(samples)
+        for (_, operations), (repeat, samples) in zip(products, taken, strict=True)
+    )
 
 
 # How torch, oneDNN and XLA are told to use no more than a SIMD level. MKL goes by the processor.
