@@ -35,8 +35,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 @functools.cache
 def peak(device: str, threads: int, dtype: torch.dtype) -> float:
     """Operations a second of the machine's best code: a matrix product of float32 (or float64),
-    torch's or on the CPU our networks', with a multiply-add counted as two. (On AMD's processors
-    MKL, torch's, leaves half of AVX-512's speed unused.)
+    torch's or, on the CPU, our networks', with a multiply-add counted as two. (MKL, which makes
+    torch's, leaves half of AVX-512's speed unused on AMD's Zen 5.)
 
     The product is in full float32, not in the reduced precisions of a GPU's tensor cores: the peak
     is that of the ordinary pipes.

@@ -135,7 +135,8 @@ class LossWithGradient(torch.autograd.Function):
 
 
 def _is_one(grad_output: Tensor) -> bool:
-    """As after ``loss.backward()``. The op would see it too, but takes longer to reach."""
+    """Whether it is 1, as after ``loss.backward()``. The op would see that too, but takes longer to
+    reach."""
     return grad_output.dim() == 0 and checkable(grad_output) and grad_output.item() == 1.0
 
 

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad, profiler
 
 import pyebm
 from pyebm import Noise, _small_calls
+from pyebm.losses import _denoising
 
 pytestmark = pytest.mark.skipif(_small_calls._C is None, reason="the library is built without Python.h")
 
@@ -144,9 +145,11 @@ class TestTheNode:
     def pred(self):
         return X.clone().requires_grad_()
 
-    def test_public_calls_take_it(self):
-        assert pyebm.dsm_loss(X, 0.5, NOISE).grad_fn is None
+    def test_public_calls_take_it(self, monkeypatch):
+        monkeypatch.setattr(_denoising, "_made", None)  # which the way through Python calls
         assert pyebm.dsm_loss(self.pred(), 0.5, NOISE).grad_fn.name() == "LossWithGradientBackward"
+        with pytest.raises(TypeError):
+            through_python("dsm_loss", self.pred(), 0.5, NOISE)
 
     def test_a_second_derivative(self):
         second = []

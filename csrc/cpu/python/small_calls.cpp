@@ -138,9 +138,7 @@ PyObject* loss_of(const LossArguments& of) {
   if (!kappa.plain || !lam.plain || !mu.plain || !weight.plain) return nullptr;
   if (!x0 && mu.number != 0) return nullptr;  // NaN, where mu is a tensor, is not 0
   const int64_t no_size = 0;
-  const Tensor loss =
-      empty(0, &no_size, &no_size,
-            pred->scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float);
+  const Tensor loss = empty(0, &no_size, &no_size, pred->scalar_type());
   const MaybeTensor grad = followed ? MaybeTensor(like(*pred)) : MaybeTensor();
   const std::optional<bool> positive = of.kappa_positive ? std::optional(true) : std::nullopt;
   run<op::denoising_loss>(loss, grad, *pred, kappa.number, lam.number, mu.number, weight.number, of.factor,
