@@ -41,6 +41,11 @@ def _compiled() -> Any:
 _C = _compiled()
 
 
+def step_of(name: str) -> Callable[..., Any]:
+    """The compiled step of this name; without the library a function that takes no call."""
+    return getattr(_C, name, None) or (lambda *_: None)
+
+
 def in_one_step(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Decorates a public function so that the compiled step of its name is tried first."""
     step = getattr(_C, function.__name__, None)

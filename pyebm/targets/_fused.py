@@ -3,21 +3,20 @@ keeps no activation."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from .. import _composed, _ops
+from .. import _composed, _ops, _small_calls
 from .._derivatives import checkable, differentiated_again, reverse_alone, wanted
+from .._modes import in_mode
 from .._schemas import NetworkLoss
 from ._gradients import Into, Kept
 from ._learned import Learned
-from ._plain_loss import plain_loss
 from ._wiring import Given, copied
-
-_OP = _ops._REGISTERED["network_loss"]
 
 
 class Terms(NamedTuple):
@@ -96,10 +95,14 @@ def fused_loss(
     kernels = _ops.kernels(None, x)
     if not fn._goes_back(x, given) or "network_loss" not in kernels:
         return None
-    this = _Call(given, kernels, of_energy, by_sample, losses, terms, torch.is_grad_enabled())
+    call = _Call(given, kernels, of_energy, by_sample, losses, terms)
+    needs = _needs(x, given)
+    made = _made(call, x, 0 if by_sample else needs)
+    if not needs:
+        return made[0]
     plain = given.whole and given.biases is None and not is_functorch_wrapped_tensor(x)
-    made: Tensor = (_apply if plain else _Loss.apply)(x, given.biases, this, *given.parts)
-    return made
+    loss: Tensor = (_apply if plain else _Loss.apply)(x, given.biases, call, made, *given.parts)
+    return loss
 
 
 class _Call(NamedTuple):
@@ -111,7 +114,51 @@ class _Call(NamedTuple):
     by_sample: bool
     losses: Tensor | None
     terms: Terms
-    followed: bool
+
+
+_X, _BIASES, _PARAMS = 1, 2, 4
+_Made = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
+
+
+def _needs(x: Tensor, given: Given) -> int:
+    """The sum of _X, _BIASES and _PARAMS for the gradients that autograd will ask for."""
+    if not torch.is_grad_enabled():
+        return 0
+    needs = _X if x.requires_grad else 0
+    if given.biases is not None and given.biases.requires_grad:
+        return needs + _BIASES + _PARAMS  # the kernel sums both together
+    for part in given.parts:
+        if part.requires_grad:
+            return needs + _PARAMS
+    return needs
+
+
+def _made(call: _Call, x: Tensor, needs: int) -> _Made:
+    """The loss, the parameters in one tensor, and those gradients by x, the biases and the
+    parameters that are needed."""
+    given, kernels, of_energy, by_sample, losses, terms = call
+    made: _Made | None = None
+    if given.whole and kernels is _ops._REGISTERED:
+        head = (x, given.wiring.layout, given.parts, given.biases)
+        made = _in_one_step(*head, terms, of_energy, by_sample, losses, needs)
+    if made is None:
+        made = in_mode(functools.partial(_by_the_op, call, x, needs), grad=False)
+    return made if losses is None else (losses.sum().to(made[1].dtype), *made[1:])
+
+
+def _by_the_op(call: _Call, x: Tensor, needs: int) -> _Made:
+    params, biases = copied(call.given), call.given.biases
+    loss = params.new_empty(x.shape[:1] if call.by_sample else ()) if call.losses is None else call.losses
+    into = Into(
+        torch.empty_like(x) if needs & _X else None,
+        torch.empty_like(biases) if needs & _BIASES and biases is not None else None,
+        torch.empty_like(params) if needs & _PARAMS else None,
+    )
+    _launch(call, loss, x, biases, params, call.terms, into)
+    return loss, params, *into
+
+
+_in_one_step = _small_calls.step_of("network_loss")
 
 
 class _Loss(torch.autograd.Function):
@@ -123,24 +170,12 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        biases: Tensor | None,
-        call: _Call,
-        *parts: Tensor,
+        ctx: Any, x: Tensor, biases: Tensor | None, call: _Call, made: _Made, *parts: Tensor
     ) -> Tensor:
-        given, kernels, of_energy, by_sample, losses, terms, followed = call
-        params = x.new_empty(given.wiring.total, dtype=given.wiring.numbers[0].dtype)
-        ctx.kept = kept = Kept(ctx, given, x, biases, params, parts, *terms.tensors)
-        ctx.call = call
-        made = ctx.made = None if by_sample or not followed else kept.empty(ctx, x, biases, params)
-        loss = params.new_empty(x.shape[:1] if by_sample else ()) if losses is None else losses
-        into = made or Into(None, None, None)
-        plain = kernels["network_loss"] is _OP and into.x is None and into.biases is None
-        if not (plain and plain_loss(loss, into.params, x, given, params, of_energy, terms)):
-            copied(given, params)
-            _launch(call, loss, x, biases, params, terms, into)
-        return loss if losses is None else losses.sum().to(params.dtype)
+        loss, params, *into = made
+        ctx.kept = Kept(ctx, call.given, x, biases, params, parts, *call.terms.tensors)
+        ctx.call, ctx.made = call, None if call.by_sample else Into(*into)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
@@ -190,7 +225,7 @@ class _Loss(torch.autograd.Function):
                     if grad is not None:
                         call.kernels["scale_"](grad, above)
             grad_x, grad_biases, grads = made.x, made.biases, kept.split(ctx, made.params, of_energy)
-        return (grad_x, grad_biases, None, *grads)
+        return (grad_x, grad_biases, None, None, *grads)
 
 
 # Function.apply is Python. It looks through the arguments for what torch.func's transforms left in

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _composed, _ops
+from .. import _composed, _ops, _small_calls
 from .._derivatives import differentiated_again
 from .._modes import in_mode
 from ._wiring import Given, copied
@@ -93,8 +93,11 @@ class Kept:
         the energy or of the score."""
         if grad is None:
             return (None,) * self.count
-        places = zip(ctx.needs_input_grad[-self.count :], self.wiring.places, strict=True)
-        wanted = [grad.as_strided(*place) if need else None for need, place in places]
+        needed, places = ctx.needs_input_grad[-self.count :], self.wiring.places
+        wanted: list[Tensor | None] | None = _parts_of(grad, places, needed)
+        if wanted is None:
+            each = zip(needed, places, strict=True)
+            wanted = [grad.as_strided(*place) if need else None for need, place in each]
         if self.wiring.idle is not None and not of_energy:
             wanted[self.wiring.idle] = None
         return wanted
@@ -127,6 +130,9 @@ class Kept:
         if self.wiring.idle is not None and not of_energy:
             grads[self.wiring.idle] = None
         return grad_x, grad_biases, grads
+
+
+_parts_of = _small_calls.step_of("parts_of")
 
 
 def evaluated(

@@ -10,7 +10,6 @@
 #include "../loops/chunk_noise.h"
 
 namespace pyebm {
-namespace {
 
 // The elements of a small call. More may be worth a second thread, and take longer than this saves.
 constexpr int64_t kMostElements = kGrain * kChunk;
@@ -27,17 +26,17 @@ enum Known {
   kHandleOf,
   kTensorOf,
   kIsNeg,
-  kWritten,
+  kNewVersion,
   kForwardAd,
   kWatching
 };
 constexpr int kWatchers = 5, kAll = kWatching + kWatchers;
-PyObject* known[kAll];
-PyObject *one, *minus_one, *zero, *of_mean, *of_batchmean, *of_name, *of_seeds, *of_ids, *of_requires_grad,
+inline PyObject* known[kAll];
+inline PyObject *one, *minus_one, *zero, *of_mean, *of_batchmean, *of_name, *of_seeds, *of_ids, *of_requires_grad,
     *of_level;
 // What prepare_losses() is given: the codes of the reductions, the ops, and the function that makes
 // autograd's node.
-PyObject *reductions, *kernels, *node_of;
+inline PyObject *reductions, *kernels, *node_of;
 
 // A reference to an object; null after an error in Python.
 class Held {
@@ -52,11 +51,11 @@ class Held {
   PyObject* object_;
 };
 
-bool is_of(PyObject* object, Known type) {
+inline bool is_of(PyObject* object, Known type) {
   return object && Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(known[type]);
 }
 
-bool watched() {
+inline bool watched() {
   PyObject* level = PyDict_GetItemWithError(known[kForwardAd], of_level);
   if (!level || PyLong_AsLong(level) >= 0) return true;
   for (int k = kWatching; k < kAll; ++k) {
@@ -84,21 +83,22 @@ bool place(const char* const (&names)[kCount], size_t positional, size_t options
   return true;
 }
 
-// The tensor behind one of Python's.
-MaybeTensor taken(PyObject* tensor) {
-  if (!is_of(tensor, kTensor)) return {};
+// The tensor behind one of Python's, of whatever type.
+inline MaybeTensor behind(PyObject* tensor) {
   const Held capsule(PyObject_CallFunctionObjArgs(known[kHandleOf], tensor, nullptr));
   void* handle = capsule.get() ? PyCapsule_GetPointer(capsule.get(), nullptr) : nullptr;
   return handle ? MaybeTensor(Tensor(static_cast<AtenTensorHandle>(handle))) : MaybeTensor();
 }
 
+inline MaybeTensor taken(PyObject* tensor) { return is_of(tensor, kTensor) ? behind(tensor) : MaybeTensor(); }
+
 // The tensor for Python. Torch's function leaves the handle to its caller, as Python made sure.
-PyObject* handed(const Tensor& tensor) {
+inline PyObject* handed(const Tensor& tensor) {
   const Held capsule(PyCapsule_New(tensor.get(), nullptr, nullptr));
   return capsule.get() ? PyObject_CallFunctionObjArgs(known[kTensorOf], capsule.get(), nullptr) : nullptr;
 }
 
-MaybeTensor name_of(PyObject* noise) {
+inline MaybeTensor name_of(PyObject* noise) {
   if (!is_of(noise, kNoise)) return {};
   for (PyObject* rows : {of_seeds, of_ids}) {
     if (!Held(PyObject_GetAttr(noise, rows)).is(Py_None)) return {};
@@ -107,34 +107,41 @@ MaybeTensor name_of(PyObject* noise) {
   return taken(name.get());
 }
 
-// A tensor of numbers on the CPU. Says whether autograd follows it; without `followed` none may be.
-MaybeTensor numbers(PyObject* tensor, bool* followed = nullptr) {
+// A tensor on the CPU whose memory has all of its numbers; torch may keep a minus sign beside it.
+inline MaybeTensor readable(PyObject* tensor) {
   MaybeTensor found = taken(tensor);
+  if (!found || !found->is_cpu()) return {};
+  const bool whole = Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False);
+  return whole ? found : MaybeTensor();
+}
+
+// A tensor of numbers on the CPU. Says whether autograd follows it; without `followed` none may be.
+inline MaybeTensor numbers(PyObject* tensor, bool* followed = nullptr) {
+  MaybeTensor found = readable(tensor);
   if (!found) return {};
   const ScalarType type = found->scalar_type();
-  if ((type != ScalarType::Float && type != ScalarType::Double) || !found->is_cpu()) return {};
-  if (!Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False)) return {};
+  if (type != ScalarType::Float && type != ScalarType::Double) return {};
   const bool constant =
       !aoti_torch_grad_mode_is_enabled() || Held(PyObject_GetAttr(tensor, of_requires_grad)).is(Py_False);
   if (followed) *followed = !constant;
   return constant || followed ? found : MaybeTensor();
 }
 
-MaybeTensor samples(PyObject* tensor, bool* followed = nullptr) {
+inline MaybeTensor samples(PyObject* tensor, bool* followed = nullptr) {
   MaybeTensor found = numbers(tensor, followed);
   if (!found || found->dim() == 0 || !found->is_contiguous()) return {};
   const int64_t count = found->numel();
   return 0 < count && count <= kMostElements ? found : MaybeTensor();
 }
 
-Tensor empty(int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
+inline Tensor empty(int64_t dims, const int64_t* sizes, const int64_t* strides, ScalarType type) {
   AtenTensorHandle made;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes, strides, static_cast<int32_t>(type),
                                                   aoti_torch_device_type_cpu(), 0, &made));
   return Tensor(made);
 }
 
-Tensor like(const Tensor& x) {
+inline Tensor like(const Tensor& x) {
   int64_t *sizes, *strides;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_sizes(x.get(), &sizes));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_strides(x.get(), &strides));
@@ -168,7 +175,7 @@ void run(const Values&... values) {
   entry_of<Op>(stack, sizeof...(values), 0);
 }
 
-const MaybeTensor kNone;
+inline const MaybeTensor kNone;
 
 // An exception that is set in Python, and is for the caller.
 struct Raised {};
@@ -188,5 +195,4 @@ PyObject* or_none(Make make) {
   Py_RETURN_NONE;
 }
 
-}  // namespace
 }  // namespace pyebm

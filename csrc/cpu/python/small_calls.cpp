@@ -4,7 +4,7 @@
 // own: for any other call, and for one that the op's checks refuse, it returns None. Some systems have
 // Python.h in a package of its own; without it every call goes through Python.
 #if __has_include(<Python.h>)
-#include "objects.h"
+#include "network_losses.h"
 
 namespace pyebm {
 namespace {
@@ -83,7 +83,7 @@ PyObject* step(bool in_place, PyObject* x, PyObject* slope, PyObject* noise, Coe
     if (!(of.plain && ...)) return nullptr;
     // Autograd should notice if it had saved x. This may fail, and so comes first: once x is
     // written, Python must not take the step again.
-    if (in_place && !Held(PyObject_CallFunctionObjArgs(known[kWritten], x, nullptr)).get()) return nullptr;
+    if (in_place && !Held(PyObject_CallFunctionObjArgs(known[kNewVersion], x, nullptr)).get()) return nullptr;
     const Tensor out = in_place ? *state : like(*state);
     const std::optional<double> none;
     run<Op>(out, in_place ? nothing : state, *score, of.number..., *name, of.rows..., kNone, kNone, none,
@@ -229,6 +229,8 @@ PyMethodDef methods[] = {method("prepare", prepare, 0),
                          method("prepare_losses", prepare_losses, 0),
                          method("dsm_loss", dsm_loss),
                          method("denoising_loss", denoising_loss),
+                         method("network_loss", network_loss, 0),
+                         method("parts_of", parts_of, 0),
                          {nullptr, nullptr, 0, nullptr}};
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods, nullptr, nullptr, nullptr, nullptr};
 

@@ -80,10 +80,7 @@ struct GradientPass : LossPass<Lanes, T> {
       return;
     }
     T* total = task.sums + biases_at(net, l);
-    for (int64_t r = 0; r < count; ++r, each += row) {
-      PYEBM_VECTOR_LOOP
-      for (int64_t j = 0; j < layer.outputs; ++j) total[j] = total[j] + each[j];
-    }
+    for (int64_t r = 0; r < count; ++r, each += row) add(layer.outputs, each, total);
   }
 
   void forward_along(int64_t k, bool with_squares) const {

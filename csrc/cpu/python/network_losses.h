@@ -1,0 +1,17 @@
+// Functions of the module for pyebm/targets/_fused.py.
+#pragma once
+
+#include "objects.h"
+
+namespace pyebm {
+
+// network_loss(x, layout, parts, biases, terms, of_energy, by_sample, losses, wanted): packs the
+// parameters and makes the op's pass. Returns (loss, params, grad_x, grad_biases, grad); `wanted` is
+// the sum of 1 for grad_x, 2 for grad_biases and 4 for grad, and None stands for the others.
+PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count);
+
+// parts_of(grad, places, wanted): the gradients of the parts of params, as views of its own. A place
+// is (sizes, strides, first number); a part that is not wanted gets None.
+PyObject* parts_of(PyObject*, PyObject* const* given, Py_ssize_t count);
+
+}  // namespace pyebm
