@@ -27,19 +27,7 @@ def numbers(op: str) -> Fields:
     return tuple((argument.name, "float" if argument.kind == "float" else "int") for argument in given)
 
 
-# Addresses of tensors' memory, 0 for none; `losses` and `v_numbers` are their numbers of elements.
-LOSS: Fields = (
-    *((name, "int") for name in ("step", "noisy", "of_energy", "along")),
-    *((name, "float") for name in ("weight", "kappa", "trace", "square")),
-    *((name, "int") for name in ("x", "weights", "v", "v_numbers", "directions")),
-    *((name, "int") for name in ("layout", "layout_length", "loss", "losses", "loss_is_double")),
-    *((name, "int") for name in ("params", "grad")),
-)
-STRUCTS = {
-    "call": CALL,
-    **{op: numbers(op) for op in ("affine_step", "corrector_step")},
-    "network_loss": LOSS,
-}
+STRUCTS = {"call": CALL, **{op: numbers(op) for op in ("affine_step", "corrector_step")}}
 LAYOUT = "; ".join(
     f"{name}: {', '.join(f'{kind} {field}' for field, kind in fields)}" for name, fields in STRUCTS.items()
 )

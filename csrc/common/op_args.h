@@ -1214,32 +1214,8 @@ struct corrector_step {
   int64_t together;
 };
 
-struct network_loss {
-  plain::call call;
-  int64_t step;
-  int64_t noisy;
-  int64_t of_energy;
-  int64_t along;
-  double weight;
-  double kappa;
-  double trace;
-  double square;
-  int64_t x;
-  int64_t weights;
-  int64_t v;
-  int64_t v_numbers;
-  int64_t directions;
-  int64_t layout;
-  int64_t layout_length;
-  int64_t loss;
-  int64_t losses;
-  int64_t loss_is_double;
-  int64_t params;
-  int64_t grad;
-};
-
 constexpr const char* kLayout =
-    "call: int samples, int elements, int is_double, int seed, int first_sample, int stream; affine_step: float a, float b, float c; corrector_step: float factor, int together; network_loss: int step, int noisy, int of_energy, int along, float weight, float kappa, float trace, float square, int x, int weights, int v, int v_numbers, int directions, int layout, int layout_length, int loss, int losses, int loss_is_double, int params, int grad";
+    "call: int samples, int elements, int is_double, int seed, int first_sample, int stream; affine_step: float a, float b, float c; corrector_step: float factor, int together";
 
 }  // namespace plain
 }  // namespace pyebm

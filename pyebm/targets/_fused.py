@@ -95,13 +95,13 @@ def fused_loss(
     kernels = _ops.kernels(None, x)
     if not fn._goes_back(x, given) or "network_loss" not in kernels:
         return None
-    call = _Call(given, kernels, of_energy, by_sample, losses, terms)
+    this = _Call(given, kernels, of_energy, by_sample, losses, terms)
     needs = _needs(x, given)
-    made = _made(call, x, 0 if by_sample else needs)
+    made = _made(this, x, 0 if by_sample else needs)
     if not needs:
         return made[0]
     plain = given.whole and given.biases is None and not is_functorch_wrapped_tensor(x)
-    loss: Tensor = (_apply if plain else _Loss.apply)(x, given.biases, call, made, *given.parts)
+    loss: Tensor = (_apply if plain else _Loss.apply)(x, given.biases, this, made, *given.parts)
     return loss
 
 
@@ -138,8 +138,8 @@ def _made(call: _Call, x: Tensor, needs: int) -> _Made:
     parameters that are needed."""
     given, kernels, of_energy, by_sample, losses, terms = call
     made: _Made | None = None
-    if given.whole and kernels is _ops._REGISTERED:
-        head = (x, given.wiring.layout, given.parts, given.biases)
+    if given.whole and given.biases is None and kernels["network_loss"] is _OP:
+        head = (x, given.wiring.layout, given.parts)
         made = _in_one_step(*head, terms, of_energy, by_sample, losses, needs)
     if made is None:
         made = in_mode(functools.partial(_by_the_op, call, x, needs), grad=False)
@@ -158,7 +158,7 @@ def _by_the_op(call: _Call, x: Tensor, needs: int) -> _Made:
     return loss, params, *into
 
 
-_in_one_step = _small_calls.step_of("network_loss")
+_OP, _in_one_step = _ops._REGISTERED["network_loss"], _small_calls.step_of("network_loss")
 
 
 class _Loss(torch.autograd.Function):

@@ -117,7 +117,11 @@ class Reading:
         if same and wiring.template is not None:
             parts: list[Any] = list(wiring.template)
             tensors = self.tensors()
-            parts[:-1:3], parts[1:-1:3], parts[-1] = tensors[::2], tensors[1::2], number
+            biases = tensors[1::2]
+            if None in self._shapes:
+                zeros = wiring.zeros
+                biases = [zeros[k] if bias is None else bias for k, bias in enumerate(biases)]
+            parts[:-1:3], parts[1:-1:3], parts[-1] = tensors[::2], biases, number
             whole = self.whole and type(number) is Tensor and number.is_cpu and not number.is_neg()
             return Given(wiring, parts, whole)
         parts = []

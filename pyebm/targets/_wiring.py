@@ -34,8 +34,8 @@ class Wiring(NamedTuple):
     """Of the same parts in params: shape, strides and the first number's place."""
     total: int
     template: tuple[Tensor | None, ...] | None
-    """The parts of params without the weights, the biases and q; None where a layer has no bias, or
-    has columns for a condition."""
+    """The parts of params without the weights, the biases and q; None where a layer has columns for
+    a condition."""
     idle: int | None
     """The place of the bias that an energy's score does not depend on: the last one's, where no
     activation follows it. As in autograd it then has no derivative."""
@@ -67,7 +67,6 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
         width = outputs
     numbers_of = numbers.split(1)
     strides = [*((shape[1], 1) if len(shape) == 2 else (1,) for shape in shapes), ()]
-    each_whole = all(columns is None for columns in seen) and all(zero is None for zero in zeros)
     template = (*(part for number in numbers_of for part in (None, None, number)), None)
     idle = len(sizes) - 2 if kind == 0 and layers[-1].activation == "identity" else None
     return Wiring(
@@ -78,7 +77,7 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
         (*sizes, 1),
         tuple(zip((*shapes, ()), strides, itertools.accumulate((0, *sizes)), strict=True)),
         sum(sizes) + 1,
-        template if each_whole else None,
+        template if all(columns is None for columns in seen) else None,
         idle,
     )
 

@@ -123,6 +123,11 @@ PLANTED: Planted = {
         ("!aoti_torch_grad_mode_is_enabled()", "true", "ops/test_small_calls"),
         ("placed[at] || (at", "(at", "ops/test_small_calls"),
     ],
+    "csrc/cpu/python/network_losses.cpp": [
+        ("!x.tensor->is_contiguous()", "false", "training/test_compiled_loss"),
+        ("|| !own.data_ptr()", "", "training/test_compiled_loss"),
+        ("strides, d)", "strides, 0)", "training/test_compiled_loss"),
+    ],
     "csrc/cpu/python/small_calls.cpp": [
         ("if (!x0 && mu.number != 0) return nullptr;", "", "ops/test_small_losses"),
         ("of.kappa_positive ? std::optional(true)", "false ? std::optional(true)", "ops/test_small_losses"),

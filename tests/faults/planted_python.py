@@ -166,6 +166,8 @@ PLANTED: Planted = {
     ],
     "pyebm/targets/_fused.py": [
         ("return by * (self.weight", "return 1.0 * (self.weight", "training/test_losses_by_sample"),
+        ("return needs + _BIASES + _PARAMS", "return needs + _BIASES", "training/test_fused_losses"),
+        ("if given.whole and given.biases is None and kernels", "if kernels", "training/test_compiled_loss"),
     ],
     "pyebm/samplers/underdamped.py": [
         ("0.5 * (h + following)", "h", "samplers/test_samplers samplers/test_samplers_schedules"),
@@ -178,11 +180,7 @@ PLANTED: Planted = {
     "pyebm/targets/_guard.py": [
         ("bool(self._check(*tensors))", "True", "targets/test_guard"),
         ("not tensor.is_contiguous() or", "", "targets/test_guard"),
-    ],
-    "pyebm/targets/_plain_loss.py": [
-        ("or _profiled()", "", "training/test_plain_loss"),
-        ("and not tensor.is_neg()", "", "training/test_plain_loss"),
-        ("v.shape[1] // elements", "1", "training/test_plain_loss"),
+        ("if _absent(tensors) != self._absent:", "if False:", "targets/test_guard"),
     ],
     "pyebm/targets/_learned.py": [
         (

@@ -6,19 +6,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-import pyebm
-from pyebm import _plain_args, samplers, targets
+from pyebm import _plain_args, samplers
 from pyebm.samplers import _plain
-from pyebm.targets import _plain_loss
 
 
 @pytest.fixture
 def fresh_entries():
-    for entry in (_plain._entry, _plain_loss._entry):
-        entry.cache_clear()
+    _plain._entry.cache_clear()
     yield
-    for entry in (_plain._entry, _plain_loss._entry):
-        entry.cache_clear()
+    _plain._entry.cache_clear()
 
 
 def run():
@@ -36,14 +32,6 @@ def test_a_library_of_other_sources(monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh_entries")
-def test_a_loss_of_a_library_of_other_sources(monkeypatch):
-    energy = targets.MLPEnergy(torch.nn.Linear(4, 1))
-    monkeypatch.setattr(_plain_args, "LAYOUT", "affine_step: float a")
-    with pytest.raises(RuntimeError, match="network_loss: the compiled library is of other sources"):
-        pyebm.denoising_score_matching(energy, torch.zeros(3, 4), 0.1, pyebm.Noise(0))
-
-
-@pytest.mark.usefixtures("fresh_entries")
 def test_a_library_that_does_not_say(monkeypatch):
     monkeypatch.setattr(_plain._ops, "library", object)
     with pytest.raises(RuntimeError, match="affine_step: the compiled library is of other sources"):
@@ -51,10 +39,7 @@ def test_a_library_that_does_not_say(monkeypatch):
 
 
 def test_the_layout_has_every_field():
-    assert (
-        "; affine_step: float a, float b, float c; corrector_step: float factor, int together; network_loss: "
-        in _plain_args.LAYOUT
+    assert _plain_args.LAYOUT.endswith(
+        "; affine_step: float a, float b, float c; corrector_step: float factor, int together"
     )
-    assert _plain_args.LAYOUT.endswith("int params, int grad")
-    steps = {_plain.PlainStep.op, _plain.PlainCorrector.op}
-    assert _plain_args.STRUCTS.keys() == {"call", *steps, "network_loss"}
+    assert _plain_args.STRUCTS.keys() == {"call", _plain.PlainStep.op, _plain.PlainCorrector.op}

@@ -57,6 +57,10 @@ def no_bias(net: nn.Sequential) -> None:
     net[0].bias = None
 
 
+def another_has_no_bias(net: nn.Sequential) -> None:
+    net[0].bias, net[2].bias = None, net[0].bias
+
+
 def tied(net: nn.Sequential) -> None:
     net[2].weight = net[0].weight
 
@@ -75,6 +79,7 @@ CHANGES = [
     frozen,
     plain_tensor,
     no_bias,
+    another_has_no_bias,
     tied,
     wider,
 ]
@@ -93,9 +98,13 @@ def numbers_of(target: MLPEnergy) -> list[torch.Tensor]:
     return made + [one for one in gradients if one is not None]
 
 
+@pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_noticed(change):
+def test_a_change_is_noticed(change, bare):
+    """bare: in a network one of whose layers has no bias."""
     net = network()
+    if bare:
+        net[2].bias = None
     target = MLPEnergy(net)
     before = numbers_of(target)
     change(net)
@@ -122,12 +131,21 @@ def test_the_guard_alone(change):
     assert Guard(changed).whole == (change not in (other_strides, minus))
 
 
+def test_tensors_that_are_not_there():
+    one, other, third = (torch.zeros(2) for _ in range(3))
+    guard = Guard([one, None, other])
+    assert guard.whole
+    assert guard.passes([one, None, third])
+    assert not guard.passes([one, other, None])
+    assert not guard.passes([None, one, other])
+    assert not guard.passes([one, third, other])
+    assert not guard.passes([one, None, None])
+
+
 def test_the_guard_can_not_tell():
     tensors = list(network().parameters())
     guard = Guard(tensors)
     assert not guard.passes([None, *tensors[1:]])
-    assert not Guard([None]).passes([None])
-    assert not Guard([None]).whole
     assert not guard.passes([tensors[1], *tensors[1:]])
     with torch.autocast("cpu"):
         assert not guard.passes(tensors)

@@ -144,6 +144,18 @@ def test_a_condition_is_the_level(launches):  # noqa: F811
     torch.testing.assert_close(loss, want, rtol=1e-11, atol=1e-11)
 
 
+def test_an_embedding_alone_learns(launches):  # noqa: F811
+    """The gradient by one row of biases comes with that of the parameters, which are frozen."""
+    net = learned("score", torch.float64, dim=4).net[:-1].append(torch.nn.Linear(12, 3).double())
+    embedding = torch.nn.Linear(2, 1).double()
+    target = MLPScore(net.requires_grad_(False), condition=1, embedding=embedding)
+    given, x = target.given(normal(1, 2, dtype=torch.float64)), normal(21, 3, dtype=torch.float64)
+    found = torch.autograd.grad(CALLS["denoising"](given, x), embedding.weight)
+    assert "network_loss" in launches
+    want = torch.autograd.grad(CALLS["denoising"](lambda x: given.score(x), x), embedding.weight)
+    torch.testing.assert_close(found, want, rtol=1e-10, atol=1e-11)
+
+
 def test_bad_levels_are_refused_by_name():
     target, x = learned("energy"), normal(21, 3)
     for weight in ("ncsn", "edm", None):

@@ -51,6 +51,26 @@ class PackedNetwork {
     net.biases = numbers_of<T>(*biases);
     if (rows > 1) (biases_per_step ? net.bias_of_step : net.bias_of_sample) = shape_.outputs;
   }
+
+  // Cuts the batch into blocks of samples. It takes some 100 us of work to wake another thread.
+  Blocks blocks(const Shape& shape, int64_t steps = 1) const {
+    Blocks made(shape, true, at_once, 1);
+    const double microseconds =
+        at_once * microseconds_of_sweep() * (net.is_energy ? 2 : 1) * std::max<int64_t>(steps, 1);
+    made.share(std::max<int64_t>(1, static_cast<int64_t>(100 / microseconds)));
+    return made;
+  }
+  // The time in which one sample goes once through all layers.
+  double microseconds_of_sweep() const {
+    double products = 0;
+    for (int64_t l = 0; l < net.count; ++l)
+      products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
+    return products * sizeof(T) * 5e-6;
+  }
+  // The outputs of all layers together, which is the length of a row of biases.
+  int64_t outputs() const { return static_cast<int64_t>(biases_.size()); }
+
+ private:
   // numbers: as many as the shape says, which are not needed later.
   PackedNetwork(const NetworkShape& shape, const T* numbers, int64_t samples, Use use)
       : at_once(use == Use::kSums ? std::clamp<int64_t>(samples, 1, kernels.lanes)
@@ -84,25 +104,6 @@ class PackedNetwork {
     net.biases = biases_.data();
   }
 
-  // Cuts the batch into blocks of samples. It takes some 100 us of work to wake another thread.
-  Blocks blocks(const Shape& shape, int64_t steps = 1) const {
-    Blocks made(shape, true, at_once, 1);
-    const double microseconds =
-        at_once * microseconds_of_sweep() * (net.is_energy ? 2 : 1) * std::max<int64_t>(steps, 1);
-    made.share(std::max<int64_t>(1, static_cast<int64_t>(100 / microseconds)));
-    return made;
-  }
-  // The time in which one sample goes once through all layers.
-  double microseconds_of_sweep() const {
-    double products = 0;
-    for (int64_t l = 0; l < net.count; ++l)
-      products += net.layers[l].outputs * static_cast<double>(inputs_of(net.layers[l]) + 16);
-    return products * sizeof(T) * 5e-6;
-  }
-  // The outputs of all layers together, which is the length of a row of biases.
-  int64_t outputs() const { return static_cast<int64_t>(biases_.size()); }
-
- private:
   static NetworkShape shape_of(const char* op, const Tensor& x, const Tensor& layout, const Tensor& params) {
     const NetworkShape shape(op, numbers_of<int64_t>(layout), layout.numel(), x.size(0),
                              x.size(0) ? x.numel() / x.size(0) : 0);

@@ -47,14 +47,6 @@ class Gradient {
     if (!grad && grad_biases && sums_biases_)
       fail(op, ": grad must be given where grad_biases is, unless each sample has its own");
   }
-  // Without gradients in x and in biases of the call's own. numbers: those of params.
-  Gradient(const NetworkShape& shape, const T* numbers, const View& x, int64_t samples, T* grad)
-      : network_(shape, numbers, samples, Use::kSums),
-        parts_(samples, network_.at_once),
-        dim_(shape.dim),
-        x_(x),
-        grad_x_(),
-        grad_(grad) {}
 
   const Network<T>& net() const { return network_.net; }
 

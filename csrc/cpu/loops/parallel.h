@@ -28,17 +28,22 @@ class OtherThreads {
 
   // A loop began at `begin`; the caller had done `share` of it by `done`, and now all threads have
   // met. They were worth it if they saved a fifth of the time that the caller would have taken on a
-  // processor of its own.
+  // processor of its own. Otherwise they are left alone for 20 times what they lost, and for twice
+  // as long as the last time.
   static void learn(const Time& begin, const Time& done, double share) {
-    constexpr double kShortest = 0.01, kLongest = 0.64, kSlack = 20e-6;  // seconds
-    const double now = Time::wall_now(), alone = (done.processor - begin.processor) / share;
-    if (share > 0 && now - begin.wall <= 0.8 * alone + kSlack) {
-      pause_ = 0;
+    constexpr double kShortest = 1e-3, kLongest = 0.64, kSlack = 20e-6, kWaking = 100e-6;  // seconds
+    const double now = Time::wall_now(), took = now - begin.wall,
+                 alone = share > 0 ? (done.processor - begin.processor) / share : 0, lost = took - alone;
+    const double pause = pause_;
+    if (share > 0 && took <= 0.8 * alone + kSlack) {
+      if (pause > 0) pause_ = pause > kShortest ? pause / 2 : 0;
       return;
     }
-    const double pause = std::clamp(2 * pause_.load(), kShortest, kLongest);
-    pause_ = pause;
-    alone_until_ = now + pause;
+    // After a pause the others sleep, and the first loop takes as long as their waking.
+    if (pause > 0 && lost < kWaking && !awake_.exchange(true)) return;
+    pause_ = std::clamp(std::max(2 * pause, 20 * lost), kShortest, kLongest);
+    awake_ = false;
+    alone_until_ = now + pause_;
   }
 
  private:
@@ -49,7 +54,7 @@ class OtherThreads {
   }
 
   static inline std::atomic<double> pause_{0}, alone_until_{0};  // seconds
-  static inline std::atomic<bool> always_{false};
+  static inline std::atomic<bool> awake_{false}, always_{false};
 };
 
 // Calls make() on each thread that gets a turn, to get a body, and body(begin, end) for each turn,

@@ -139,57 +139,8 @@ void network_loss(const args::NetworkLoss& args) {
   });
 }
 
-// network_loss of tensors that lie in memory as the op computes with them. parts: the tensors of
-// which params is made, one after another; bytes: the size of each.
-void plain_network_loss(const plain::network_loss& plain, const void* const* parts, const int64_t* bytes,
-                        int64_t count) {
-  const char* op = "network_loss";
-  const plain::call& call = plain.call;
-  const ScalarType type = call.is_double ? ScalarType::Double : ScalarType::Float;
-  const auto at = [](int64_t address) { return reinterpret_cast<void*>(address); };
-  with_compute_type(type, [&](auto of_type) {
-    using T = decltype(of_type);
-    const NetworkShape shape(op, static_cast<const int64_t*>(at(plain.layout)), plain.layout_length,
-                             call.samples, call.elements);
-    int64_t total = 0;
-    for (int64_t k = 0; k < count; total += bytes[k++]) {
-      if (!parts[k]) fail(op, ": a parameter has no memory");
-    }
-    shape.check_params(op, total / sizeof(T));
-    T* const params = static_cast<T*>(at(plain.params));
-    pack(parts, bytes, count, reinterpret_cast<char*>(params));
-    Gradient<T> gradient(shape, params, View(at(plain.x), type, call.samples * call.elements), call.samples,
-                         static_cast<T*>(at(plain.grad)));
-    const Shape all(call.samples, call.elements, 0);
-    const int64_t name[] = {call.seed, call.first_sample, plain.step, call.stream};
-    const Loss loss{
-        plain.of_energy != 0,
-        plain.along != 0,
-        plain.trace,
-        plain.square,
-        plain.weights ? Coefficient(static_cast<const double*>(at(plain.weights)), call.samples, call.samples)
-                      : Coefficient(plain.weight),
-        Coefficient(plain.kappa),
-        View(),
-        plain.noisy ? std::optional(NoiseSource(name, all)) : std::nullopt,
-        View(at(plain.v), type, plain.v_numbers),
-        plain.directions,
-        View(at(plain.loss), plain.loss_is_double ? ScalarType::Double : type, plain.losses)};
-    loss.run(gradient, call.samples);
-  });
-}
-
 }  // namespace
 }  // namespace pyebm
-
-extern "C" __attribute__((visibility("default"))) bool pyebm_network_loss(
-    const pyebm::plain::network_loss* plain, const void* const* parts, const int64_t* bytes,
-    int64_t count) try {
-  pyebm::plain_network_loss(*plain, parts, bytes, count);
-  return true;
-} catch (const std::exception&) {
-  return false;
-}
 
 STABLE_TORCH_LIBRARY_IMPL(pyebm, CPU, m) {
   PYEBM_IMPL(m, network_grad);

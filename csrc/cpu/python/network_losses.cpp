@@ -10,7 +10,7 @@
 namespace pyebm {
 namespace {
 
-constexpr int64_t kOfX = 1, kOfBiases = 2, kOfParams = 4;
+constexpr int64_t kOfX = 1, kOfParams = 4;
 constexpr int kNumbers = 4, kTensorsOfTerms = 7, kTerms = kNumbers + 1 + kTensorsOfTerms;
 
 // Lets other threads of Python run.
@@ -73,32 +73,31 @@ PyObject* handed(const MaybeTensor& tensor) {
 
 PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return or_none([&]() -> PyObject* {
-    if (count != 9 || !known[kTensor] || watched()) return nullptr;
-    PyObject *const parts = given[2], *const terms = given[4];
+    if (count != 8 || !known[kTensor] || watched()) return nullptr;
+    PyObject *const parts = given[2], *const terms = given[3];
     if (!PyList_CheckExact(parts) || PyTuple_Size(terms) != kTerms) return nullptr;
     double number[kNumbers];
     for (int k = 0; k < kNumbers; ++k) number[k] = PyFloat_AsDouble(PyTuple_GetItem(terms, k));
     const bool along = PyTuple_GetItem(terms, kNumbers) == Py_True;
-    const bool of_energy = given[5] == Py_True, by_sample = given[6] == Py_True;
-    const int64_t wanted = PyLong_AsLongLong(given[8]);
+    const bool of_energy = given[4] == Py_True, by_sample = given[5] == Py_True;
+    const int64_t wanted = PyLong_AsLongLong(given[7]);
     if (PyErr_Occurred()) return nullptr;
 
-    const Optional x(given[0]), layout(given[1]), biases(given[3]), losses(given[7]);
+    const Optional x(given[0]), layout(given[1]), losses(given[6]);
     std::vector<Optional> of;
     for (int k = kNumbers + 1; k < kTerms; ++k) of.emplace_back(PyTuple_GetItem(terms, k));
     for (const Optional& one : of) {
       if (!one.plain) return nullptr;
     }
     if (!x.tensor || x.tensor->dim() == 0 || !x.tensor->is_contiguous()) return nullptr;
-    if (!layout.tensor || !biases.plain || !losses.plain) return nullptr;
+    if (!layout.tensor || !losses.plain) return nullptr;
     const MaybeTensor params = packed(parts);
     if (!params) return nullptr;
 
     const auto like_if = [&](int64_t which, const MaybeTensor& tensor) {
       return wanted & which ? MaybeTensor(like(*tensor)) : MaybeTensor();
     };
-    const MaybeTensor grad_x = like_if(kOfX, x.tensor), grad_biases = like_if(kOfBiases, biases.tensor),
-                      grad = like_if(kOfParams, params);
+    const MaybeTensor grad_x = like_if(kOfX, x.tensor), grad = like_if(kOfParams, params);
     const ScalarType type = params->scalar_type();
     const Tensor loss = losses.tensor ? *losses.tensor
                         : by_sample   ? row(x.tensor->size(0), type)
@@ -107,11 +106,9 @@ PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count) {
       const Unlocked during;
       run<op::network_loss>(loss, grad, *x.tensor, *layout.tensor, *params, of_energy, number[0], number[1],
                             number[2], number[3], along, of[0].tensor, of[1].tensor, of[2].tensor,
-                            of[3].tensor, of[4].tensor, of[5].tensor, of[6].tensor, biases.tensor,
-                            grad_biases, grad_x);
+                            of[3].tensor, of[4].tensor, of[5].tensor, of[6].tensor, kNone, kNone, grad_x);
     }
-    return Py_BuildValue("(NNNNN)", handed(loss), handed(params), handed(grad_x), handed(grad_biases),
-                         handed(grad));
+    return Py_BuildValue("(NNNON)", handed(loss), handed(params), handed(grad_x), Py_None, handed(grad));
   });
 }
 

@@ -5,9 +5,9 @@
 
 namespace pyebm {
 
-// network_loss(x, layout, parts, biases, terms, of_energy, by_sample, losses, wanted): packs the
-// parameters and makes the op's pass. Returns (loss, params, grad_x, grad_biases, grad); `wanted` is
-// the sum of 1 for grad_x, 2 for grad_biases and 4 for grad, and None stands for the others.
+// network_loss(x, layout, parts, terms, of_energy, by_sample, losses, wanted): packs the parameters
+// and makes the op's pass. Returns (loss, params, grad_x, None, grad), with None for a gradient that
+// is not wanted; `wanted` is the sum of 1 for grad_x and 4 for grad.
 PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count);
 
 // parts_of(grad, places, wanted): the gradients of the parts of params, as views of its own. A place

@@ -32,8 +32,8 @@ enum Known {
 };
 constexpr int kWatchers = 5, kAll = kWatching + kWatchers;
 inline PyObject* known[kAll];
-inline PyObject *one, *minus_one, *zero, *of_mean, *of_batchmean, *of_name, *of_seeds, *of_ids, *of_requires_grad,
-    *of_level;
+inline PyObject *one, *minus_one, *zero, *of_mean, *of_batchmean, *of_name, *of_seeds, *of_ids,
+    *of_requires_grad, *of_level;
 // What prepare_losses() is given: the codes of the reductions, the ops, and the function that makes
 // autograd's node.
 inline PyObject *reductions, *kernels, *node_of;

@@ -93,7 +93,7 @@ constexpr bool kManyRegisters = PYEBM_VECTOR_BYTES == 64;
 template <class T, int kVectors>
 struct SampleLanes {
   using V = Wide<T>;
-  using Matrix = Packed<T, kManyRegisters ? 12 : 6, 1>;
+  using Matrix = Packed<T, kManyRegisters ? 8 : 6, 1>;
   static constexpr int64_t kSamples = kVectors * kWidth<V>;
   int64_t width;
 

@@ -4,7 +4,10 @@
 namespace {
 
 template <class T>
-using ManyAtOnce = SampleLanes<T, kManyRegisters ? 1 : 2>;
+using ManyAtOnce = SampleLanes<T, 2>;
+// Where many registers hold the outputs of one vector's samples too, a vector is worth filling.
+template <class T>
+using HalfAsMany = SampleLanes<T, kManyRegisters ? 1 : 2>;
 template <class T>
 using FewAtOnce = NeuronLanes<T, kManyRegisters ? 4 : 2>;
 template <class T>
@@ -12,11 +15,13 @@ using OneAtOnce = NeuronLanes<T, 1>;
 
 template <class T>
 struct NetworkTarget {
-  static constexpr int64_t kLanes = ManyAtOnce<T>::kSamples;
+  static constexpr int64_t kLanes = ManyAtOnce<T>::kSamples, kHalf = HalfAsMany<T>::kSamples;
 
   // A sample alone, with neurons in the lanes, takes about 4/3 of the time that a sample takes
   // where samples fill the lanes.
-  static bool neurons_in_lanes(int64_t at_once) { return 4 * at_once < 3 * kLanes; }
+  static bool neurons_in_lanes(int64_t at_once) {
+    return 4 * at_once < 3 * (at_once <= kHalf ? kHalf : kLanes);
+  }
   static int64_t packed(bool neurons_in_lanes, int64_t outputs, int64_t inputs) {
     return neurons_in_lanes ? OneAtOnce<T>::Matrix::size(outputs, inputs)
                             : ManyAtOnce<T>::Matrix::size(outputs, inputs);
@@ -98,8 +103,10 @@ struct NetworkTarget {
                                                  : 1,
                     n = left < most ? left : most;
       const NetworkRows some{rows.first + at, n, rows.step};
-      if (!net.neurons_in_lanes)
+      if (!net.neurons_in_lanes && n > kHalf)
         body(ManyAtOnce<T>(), some, at);
+      else if (!net.neurons_in_lanes)
+        body(HalfAsMany<T>(), some, at);
       else if (left > 1)
         body(FewAtOnce<T>(), some, at);
       else

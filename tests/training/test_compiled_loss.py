@@ -1,4 +1,4 @@
-"""A network's loss past torch's dispatcher: the op's bits, and which calls are left to the op."""
+"""A network's loss in one compiled step: the op's bits, and which calls are left to the op."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pyebm.targets import MLPEnergy, MLPScore, _fused
 
 F64 = torch.float64
 NOISE = Noise(3, step=2, stream=1).shard(first_sample=5)
+SIGMAS = torch.linspace(0.1, 1, 20)
 CALLS = {
     "denoising": lambda fn, x: pyebm.denoising_score_matching(fn, x, 0.5, NOISE),
     "denoising, weight": lambda fn, x: pyebm.denoising_score_matching(fn, x, 0.5, NOISE, weight="edm"),
@@ -28,21 +29,39 @@ CALLS = {
 
 @pytest.fixture
 def taken(monkeypatch) -> list[bool]:
-    """Whether the plain entry took each call."""
+    """Whether the compiled step took each call."""
     seen: list[bool] = []
-    plain = _fused.plain_loss
+    step = _fused._in_one_step
 
     def noted(*args):
-        seen.append(plain(*args))
-        return seen[-1]
+        made = step(*args)
+        seen.append(made is not None)
+        return made
 
-    monkeypatch.setattr(_fused, "plain_loss", noted)
+    monkeypatch.setattr(_fused, "_in_one_step", noted)
     return seen
 
 
 def target(kind: str = "energy", dtype: torch.dtype = torch.float32):
     net = mlp(3, 1 if kind == "energy" else 3, dtype=dtype)
     return MLPEnergy(net, 0.1) if kind == "energy" else MLPScore(net)
+
+
+def test_a_network_with_layers_that_have_no_bias(taken, monkeypatch):
+    fn, x = (
+        MLPScore(
+            torch.nn.Sequential(torch.nn.Linear(3, 9, bias=False), torch.nn.Tanh(), torch.nn.Linear(9, 3))
+        ),
+        normal(20, 3),
+    )
+
+    def run():
+        return loss_and_gradients(fn, CALLS["denoising"](fn, x))
+
+    got = run()
+    assert taken == [True]
+    for one, other in zip(got, by_the_op(monkeypatch, run), strict=True):
+        assert_equal(one, other)
 
 
 def loss_and_gradients(fn, loss) -> list[torch.Tensor]:
@@ -52,7 +71,7 @@ def loss_and_gradients(fn, loss) -> list[torch.Tensor]:
 
 def by_the_op(monkeypatch, run) -> list[torch.Tensor]:
     with monkeypatch.context() as patch:
-        patch.setattr(_fused, "plain_loss", lambda *_: False)
+        patch.setattr(_fused, "_in_one_step", lambda *_: None)
         return run()
 
 
@@ -76,6 +95,41 @@ class TestBits:
         assert len(got) == len(want) >= 4
         for one, other in zip(got, want, strict=True):
             assert_equal(one, other)
+
+    @pytest.mark.parametrize(
+        "call",
+        {
+            "x": lambda fn, x: CALLS["denoising"](fn, x),
+            "energies of x": lambda fn, x: CALLS["contrastive"](fn, x),
+            "seeds": lambda fn, x: pyebm.denoising_score_matching(fn, x, 0.5, Noise(torch.arange(20))),
+            "ids": lambda fn, x: pyebm.denoising_score_matching(
+                fn, x, 0.5, Noise(3, sample_ids=torch.arange(20) * 7)
+            ),
+            "sigma": lambda fn, x: pyebm.denoising_score_matching(fn, x, SIGMAS, NOISE),
+            "weight": lambda fn, x: pyebm.sliced_score_matching(fn, x, NOISE, weight=SIGMAS),
+            "each": lambda fn, x: pyebm.sliced_score_matching(fn, x, NOISE, reduction="sample").mean(),
+            "half": lambda fn, x: pyebm.sliced_score_matching(fn, x.detach().half(), NOISE) + 0 * x.sum(),
+            "fisher": lambda fn, x: (
+                pyebm.fisher_divergence(fn, pyebm.targets.Gaussian(), x.detach()) + 0 * x.sum()
+            ),
+            "none": lambda fn, x: (
+                pyebm.sliced_score_matching(fn, x[:0], NOISE, reduction="sum") + 0 * x.sum()
+            ),
+        }.items(),
+        ids=lambda call: call[0],
+    )
+    def test_with_a_gradient_by_x(self, call, taken, monkeypatch):
+        fn, x = target(), normal(20, 3).requires_grad_()
+
+        def run():
+            loss = call[1](fn, x)
+            inputs = (x, *fn.net.parameters())
+            return [loss.detach(), *torch.autograd.grad(loss, inputs, allow_unused=True)]
+
+        got = run()
+        assert taken == [True]
+        for one, other in zip(got, by_the_op(monkeypatch, run), strict=True):
+            assert one is other is None or torch.equal(one, other)
 
     def test_a_second_backward(self, taken):
         """It takes the parameters of the forward pass."""
@@ -133,43 +187,32 @@ class TestLeftToTheOp:
         assert "pyebm::network_loss" in {event.name for event in profile.events()}
 
     @pytest.mark.parametrize(
-        "case",
-        {
-            "half": lambda x: x.half(),
-            "strides": lambda x: x.t().contiguous().t(),
-            "sign": torch._neg_view,
-            "gradient": lambda x: x.clone().requires_grad_(),
-            "empty": lambda x: x[:0],
-        }.items(),
-        ids=lambda case: case[0],
+        "change", [lambda x: x.t().contiguous().t(), torch._neg_view], ids=["strides", "sign"]
     )
-    def test_samples(self, case, taken, monkeypatch):
-        fn, x = target(), case[1](normal(20, 3))
+    def test_samples(self, change, taken, monkeypatch):
+        fn, x = target(), change(normal(20, 3))
 
         def run():
             return loss_and_gradients(fn, pyebm.denoising_score_matching(fn, x, 0.5, NOISE, reduction="sum"))
 
         got = run()
-        assert taken in ([], [False])
+        assert taken == [False]
         for one, other in zip(got, by_the_op(monkeypatch, run), strict=True):
             assert_equal(one, other)
 
-    @pytest.mark.parametrize(
-        "noise", [Noise(torch.arange(20)), Noise(3, sample_ids=torch.arange(20) * 7)], ids=["seeds", "ids"]
-    )
-    def test_noise(self, noise, taken):
+    def test_levels_that_are_a_parameter(self, taken):
         fn, x = target(), normal(20, 3)
-        loss = pyebm.denoising_score_matching(fn, x, 0.5, noise)
+        sigma = torch.nn.Parameter(SIGMAS, requires_grad=False)
+        got = pyebm.denoising_score_matching(fn, x, sigma, NOISE)
         assert taken == [False]
-        score = fn.score(pyebm.perturb(x, 0.5, noise))
-        torch.testing.assert_close(loss, pyebm.dsm_loss(score, 0.5, noise, weight="sigma2"))
+        assert_equal(got, pyebm.denoising_score_matching(fn, x, SIGMAS, NOISE))
 
-    def test_sigma_and_weight_per_sample(self, taken):
+    def test_parameters(self, taken):
+        """A minus sign that torch keeps beside the memory is no part of what the step reads."""
         fn, x = target(), normal(20, 3)
-        sigma = torch.linspace(0.1, 1, 20)
-        pyebm.denoising_score_matching(fn, x, sigma, NOISE).backward()
-        pyebm.sliced_score_matching(fn, x, NOISE, weight=sigma).backward()
-        assert taken == [False, True]  # the second has its weights in float64
+        fn.net[0].weight = torch.nn.Parameter(torch._neg_view(fn.net[0].weight.detach()))
+        CALLS["denoising"](fn, x)
+        assert taken in ([], [False])
 
     def test_parameters_without_memory(self):
         fn, x = target(), normal(20, 3)
