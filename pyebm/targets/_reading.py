@@ -119,8 +119,8 @@ class Reading:
             tensors = self.tensors()
             biases = tensors[1::2]
             if None in self._shapes:
-                zeros = wiring.zeros
-                biases = [zeros[k] if bias is None else bias for k, bias in enumerate(biases)]
+                there = zip(biases, wiring.zeros, strict=True)
+                biases = [zero if bias is None else bias for bias, zero in there]
             parts[:-1:3], parts[1:-1:3], parts[-1] = tensors[::2], biases, number
             whole = self.whole and type(number) is Tensor and number.is_cpu and not number.is_neg()
             return Given(wiring, parts, whole)
