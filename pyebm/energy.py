@@ -69,12 +69,17 @@ def energy_and_score(
         at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)
         _check_gradient(op, energy, batch)
-        (grad,) = torch.autograd.grad(energy.sum(), at, create_graph=create_graph, allow_unused=True)
+        # The sum's own forward and backward pass would take as long as a small update.
+        above = torch.ones_like(energy)
+        (grad,) = torch.autograd.grad(energy, at, above, create_graph=create_graph, allow_unused=True)
         if grad is None:
             raise ValueError(
                 f"{op}: energy_fn must return an energy that depends on x, got one that does not"
             )
-        return energy.detach().reshape(batch), -grad if create_graph else -grad.detach()
+        energy = energy.detach()
+        return energy if energy.dim() == 1 else energy.reshape(
+            batch
+        ), -grad if create_graph else -grad.detach()
 
     return in_mode(differentiate, grad=True)
 

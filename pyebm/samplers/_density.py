@@ -107,7 +107,10 @@ class Potential:
         self.score_fn = score_fn
 
     def score(self, x: Tensor) -> Tensor:
-        return self.energy_and_score(x)[1] if self.score_fn is None else self.score_fn(x)
+        if self.score_fn is not None:
+            return self.score_fn(x)
+        made = self.kernel(x) if self.kernel is not None else energy_and_score(self.call, self.energy_fn, x)
+        return made[1]
 
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(energy (B,), score), good until the next call."""
