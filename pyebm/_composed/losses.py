@@ -39,13 +39,13 @@ def loss_terms(pred: Tensor, terms: LossTerms) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError("noise: a name must be given where there is no noise tensor")
     x0 = None if terms.x0 is None else terms.x0.to(p.dtype)
     r = residual(p, terms.z.to(p.dtype), x0, k.to(p.dtype), la.to(p.dtype), m.to(p.dtype))
-    return r, w, ((2.0 * w) * k) * (1.0 / max(divisor(pred, terms.reduction), 1))
+    return r, w, ((2.0 * w) * k) * (1.0 / max(divisor(pred.shape, terms.reduction), 1))
 
 
-def divisor(pred: Tensor, reduction: int) -> int:
-    """The number that the reduction divides the sum by: 1, the number of elements (mean) or of
-    samples (batchmean)."""
-    return {3: pred.numel(), 4: pred.shape[0]}.get(reduction, 1)
+def divisor(shape: torch.Size, reduction: int) -> int:
+    """The number that the reduction of a loss of this shape divides the sum by: 1, the number of
+    elements (mean) or of samples (batchmean)."""
+    return math.prod(shape) if reduction == 3 else shape[0] if reduction == 4 else 1
 
 
 def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def reduced(pred: Tensor, reduction: int, r: Tensor, w: Tensor) -> Tensor:
     if reduction == 0:
         return w.to(r.dtype) * (r * r)
     sums = sample_sums(r, w)
-    return sums if reduction == 1 else sums.sum() / divisor(pred, reduction)
+    return sums if reduction == 1 else sums.sum() / divisor(pred.shape, reduction)
 
 
 def composed_loss(pred: Tensor, terms: LossTerms) -> Tensor:

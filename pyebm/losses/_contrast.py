@@ -16,7 +16,7 @@ from ..energy import check_energy
 from ..targets import Target
 from ..targets._fused import Terms, fused_loss
 from ..targets._kept import readable
-from ._reduction import Reduction
+from ._reduction import reduction_of
 
 EnergyFn = Callable[[Tensor], Tensor]
 
@@ -37,8 +37,8 @@ class Contrast:
                 f"{op}: x_model must be {wanted}, got {tuple(x_model.shape[1:])}, {x_model.dtype} on"
                 f" {x_model.device}"
             )
-        self.l2 = checked_number(op, "l2", l2, 0.0)
-        self.of_data = Reduction(op, x_data.new_empty(x_data.shape[:1]), weight, reduction)
+        self.l2, self.device = checked_number(op, "l2", l2, 0.0), x_data.device
+        self.of_data = reduction_of(op, x_data, weight, reduction, by_sample=True)
         if self.sizes[0] != self.sizes[1] and (
             reduction not in ("batchmean", "mean") or self.of_data.rows is not None
         ):
@@ -48,7 +48,7 @@ class Contrast:
             )
         self.of_model = self.of_data
         if self.sizes[0] != self.sizes[1]:
-            self.of_model = Reduction(op, x_model.new_empty(x_model.shape[:1]), weight, reduction)
+            self.of_model = reduction_of(op, x_model, weight, reduction, by_sample=True)
 
     def __call__(self, energies: Tensor) -> Tensor:
         """The loss, from the energies (B + M,) of the data and the model's samples."""
@@ -70,12 +70,11 @@ class Contrast:
     def weights(self) -> tuple[Tensor, Tensor] | None:
         """The weights of the data's energies (B,) and of the model's (M,), float64; None where the
         loss is no single number."""
-        data, model = self.of_data.weights(), self.of_model.weights()
+        data, model = self.of_data.weights, self.of_model.weights
         if data is None or model is None or not self.of_data.is_number:
             return None
-        device = self.of_data.x.device
         of_data, of_model = (
-            torch.full((size,), number, dtype=torch.float64, device=device) if rows is None else rows
+            torch.full((size,), number, dtype=torch.float64, device=self.device) if rows is None else rows
             for size, (number, rows) in zip(self.sizes, (data, model), strict=True)
         )
         return of_data, of_model
@@ -107,7 +106,7 @@ def contrast_by_kernel(
     # The kernel has one weight for all squares.
     if reduced.l2 and x_data.shape[0] != x_model.shape[0]:
         return None
-    data, model = reduced.of_data.weights(), reduced.of_model.weights()
+    data, model = reduced.of_data.weights, reduced.of_model.weights
     if data is None or model is None or not reduced.of_data.is_number or not readable((x_data, x_model)):
         return None
     signed = _signed(*reduced.sizes, data[0], model[0])

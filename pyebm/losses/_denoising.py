@@ -83,7 +83,7 @@ def _by_kernel(pred: Tensor, kernels: Any, code: int, head: tuple[Any, ...], tai
     made = launched(BySample(sums), pred, *rows, z, x0, seeds, ids)
     if by_sample:
         return made
-    return (_composed.batch_sum(made) / _composed.divisor(pred, code)).to(empty_loss(pred, code).dtype)
+    return (_composed.batch_sum(made) / _composed.divisor(pred.shape, code)).to(empty_loss(pred, code).dtype)
 
 
 def empty_loss(pred: Tensor, reduction: int) -> Tensor:

@@ -23,7 +23,7 @@ from ..perturb import perturb
 from ..targets import Target
 from ..targets._fused import Terms
 from ..targets._learned import Learned
-from ._reduction import Reduction, by_kernel
+from ._reduction import by_kernel, reduction_of
 from ._scores import checked_score, score_function
 from .denoising import dsm_loss
 
@@ -188,7 +188,7 @@ def _fused(
     name, seeds, ids = named_by
     terms = Terms(kappa=kappa, kappa_rows=kappas, name=name, seeds=seeds, ids=ids)
     c = _by_sample(sigma, x) if fn.condition and fn.c is None else None
-    return by_kernel(fn, x, Reduction(_OP, x, by, reduction), terms, c)
+    return by_kernel(fn, x, reduction_of(_OP, x, by, reduction), terms, c)
 
 
 def _squared(sigma: Coefficient) -> Coefficient:

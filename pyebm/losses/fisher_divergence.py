@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .._checks import Coefficient, check_samples, coefficient
 from .._dtensor import by_samples
 from ..targets._fused import Terms
-from ._reduction import Reduction, by_kernel
+from ._reduction import by_kernel, reduction_of
 from ._scores import Fn, checked_score, score_function
 from .denoising import denoising
 
@@ -50,7 +50,7 @@ def fisher_divergence(
     number, rows = coefficient(op, "weight", 1.0 if weight is None else weight, x)
     wanted = checked_score(op, "target", score_function(op, "target", target)(x), x)
     if wanted.dtype is x.dtype:
-        fused = by_kernel(score_fn, x, Reduction(op, x, weight, reduction), Terms(z=wanted.neg()))
+        fused = by_kernel(score_fn, x, reduction_of(op, x, weight, reduction), Terms(z=wanted.neg()))
         if fused is not None:
             return fused
     score = checked_score(op, "score_fn", score_function(op, "score_fn", score_fn)(x), x)

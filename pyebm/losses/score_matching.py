@@ -17,7 +17,7 @@ from ..noise import Noise, named
 from ..targets._fused import Terms
 from . import _terms
 from ._projections import KINDS, each_projection, projections_by_sample
-from ._reduction import Reduction, by_kernel
+from ._reduction import Reduction, by_kernel, reduction_of
 from ._scores import Fn, score_function, with_jacobian
 
 METHODS = ("exact", "hutchinson")
@@ -79,7 +79,7 @@ def score_matching(
     op = "score_matching"
     check_samples(op, "x", x)
     check_choice(op, "method", method, METHODS)
-    reduced = Reduction(op, x, weight, reduction)
+    reduced = reduction_of(op, x, weight, reduction)
     n_projections = checked_count(op, "n_projections", n_projections, 1)
     score_fn = score_function(op, "fn", fn)
     if method == "exact":
@@ -143,7 +143,7 @@ def sliced_score_matching(
     op = "sliced_score_matching"
     check_samples(op, "x", x)
     check_choice(op, "projection", projection, KINDS)
-    reduced = Reduction(op, x, weight, reduction)
+    reduced = reduction_of(op, x, weight, reduction)
     n_projections = checked_count(op, "n_projections", n_projections, 1)
     variance_reduced = checked_flag(op, "variance_reduced", variance_reduced)
     if not variance_reduced and reduced.by_element:

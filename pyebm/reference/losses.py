@@ -23,7 +23,7 @@ def denoising_loss(args: DenoisingLoss) -> None:
     else:
         sums = kernel_sums(r, w)
         if reduction != 1:
-            sums = batch_sum(sums) / divisor(pred, reduction)
+            sums = batch_sum(sums) / divisor(pred.shape, reduction)
         args.loss.copy_(sums)
     if args.grad is not None and reduction != 0:
         args.grad.copy_(g.to(r.dtype) * r)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.compiler import is_compiling
 
 from .. import _composed, _ops, _small_calls
 from .._derivatives import checkable, differentiated_again, reverse_alone, wanted
@@ -78,31 +79,29 @@ def fused_loss(
 
     Raises as ``fn.score`` for an x or c that does not fit.
     """
-    if not isinstance(fn, Learned) or type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
+    if by_sample and terms.square:
         return None
-    if (of_energy and not fn.has_energy) or (by_sample and terms.square):
-        return None
-    # The kernel would store x's gradient before backward multiplies it by grad_output, a
-    # GradScaler's factor: in half precision it would underflow.
-    if x.requires_grad and not by_sample and x.dtype in (torch.float16, torch.bfloat16):
-        return None
-    if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
-        return None
-    call = f"{type(fn).__name__}.{'energy' if of_energy else 'score'}"
-    c = fn._buffers["c"] if c is None else fn._condition(call, c)
-    reading = fn._fitting(call, x, c)
-    given = fn._given_at(call, x, c, reading)
-    kernels = _ops.kernels(None, x)
-    if not fn._goes_back(x, given) or "network_loss" not in kernels:
-        return None
-    this = _Call(given, kernels, of_energy, by_sample, losses, terms)
-    needs = _needs(x, given)
-    made = _made(this, x, 0 if by_sample else needs)
+    options = (of_energy, by_sample, losses, terms)
+    at_once = _at_once(fn, x, options) if c is None and not is_compiling() else None
+    if at_once is not None:
+        this, needs, made = at_once
+    else:
+        call = _checked(fn, x, c, options)
+        if call is None:
+            return None
+        this, needs = call, _needs(x, call.given)
+        made = in_mode(functools.partial(_by_the_op, call, x, 0 if by_sample else needs), grad=False)
+    if losses is not None:
+        made = (losses.sum().to(made[1].dtype), *made[1:])
     if not needs:
         return made[0]
+    given = this.given
     plain = given.whole and given.biases is None and not is_functorch_wrapped_tensor(x)
     loss: Tensor = (_apply if plain else _Loss.apply)(x, given.biases, this, made, *given.parts)
     return loss
+
+
+_Options = tuple[bool, bool, Tensor | None, Terms]
 
 
 class _Call(NamedTuple):
@@ -117,6 +116,7 @@ class _Call(NamedTuple):
 
 
 _X, _BIASES, _PARAMS = 1, 2, 4
+# The loss, the parameters in one tensor, and the gradients by x, the biases and the parameters.
 _Made = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
@@ -133,17 +133,43 @@ def _needs(x: Tensor, given: Given) -> int:
     return needs
 
 
-def _made(call: _Call, x: Tensor, needs: int) -> _Made:
-    """The loss, the parameters in one tensor, and those gradients by x, the biases and the
-    parameters that are needed."""
-    given, kernels, of_energy, by_sample, losses, terms = call
-    made: _Made | None = None
-    if given.whole and given.biases is None and kernels["network_loss"] is _OP:
-        head = (x, given.wiring.layout, given.parts)
-        made = _in_one_step(*head, terms, of_energy, by_sample, losses, needs)
-    if made is None:
-        made = in_mode(functools.partial(_by_the_op, call, x, needs), grad=False)
-    return made if losses is None else (losses.sum().to(made[1].dtype), *made[1:])
+_OP, _in_one_step = _ops._REGISTERED["network_loss"], _small_calls.step_of("network_loss")
+
+
+def _at_once(fn: Any, x: Tensor, options: _Options) -> tuple[_Call, int, _Made] | None:
+    """The pass in the compiled step, which checks x and the terms itself, if the network is as it
+    was in an earlier call; else None."""
+    if not isinstance(fn, Learned) or type(x) is not Tensor or x.is_inference():
+        return None
+    given, kernels = fn._as_before(), _ops._REGISTERED
+    if given is None or kernels["network_loss"] is not _OP:
+        return None
+    of_energy, by_sample, losses, terms = options
+    needs = _needs(x, given)
+    made: _Made | None = _in_one_step(
+        x, given.wiring.layout, given.parts, terms, of_energy, by_sample, losses, needs
+    )
+    return None if made is None else (_Call(given, kernels, *options), needs, made)
+
+
+def _checked(fn: Any, x: Tensor, c: Any, options: _Options) -> _Call | None:
+    """The call, checked; None if no kernel may take it."""
+    of_energy, by_sample, _, terms = options
+    if not isinstance(fn, Learned) or type(x) not in (Tensor, torch.nn.Parameter) or not x.is_cpu:
+        return None
+    if of_energy and not fn.has_energy:
+        return None
+    # The kernel would store x's gradient before backward multiplies it by grad_output, a
+    # GradScaler's factor: in half precision it would underflow.
+    if x.requires_grad and not by_sample and x.dtype in (torch.float16, torch.bfloat16):
+        return None
+    if not reverse_alone(x, *terms.tensors) or wanted(None, *terms.tensors):
+        return None
+    call = f"{type(fn).__name__}.{'energy' if of_energy else 'score'}"
+    c = fn._buffers["c"] if c is None else fn._condition(call, c)
+    given = fn._given_at(call, x, c, fn._fitting(call, x, c))
+    kernels = _ops.kernels(None, x)
+    return _Call(given, kernels, *options) if fn._goes_back(x, given) and "network_loss" in kernels else None
 
 
 def _by_the_op(call: _Call, x: Tensor, needs: int) -> _Made:
@@ -156,9 +182,6 @@ def _by_the_op(call: _Call, x: Tensor, needs: int) -> _Made:
     )
     _launch(call, loss, x, biases, params, call.terms, into)
     return loss, params, *into
-
-
-_OP, _in_one_step = _ops._REGISTERED["network_loss"], _small_calls.step_of("network_loss")
 
 
 class _Loss(torch.autograd.Function):

@@ -71,7 +71,7 @@ class Learned(Target):
         self.dim = reading.dim
         self._register("quadratic", quadratic, like=reading.layers[0].weight)
         self.register_buffer("c", None)
-        self._reading: Reading | None = None
+        self._reading: Reading | None = reading
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the reading of the modules, since a copy has other modules."""
@@ -221,6 +221,17 @@ class Learned(Target):
         with exact(x):
             rows = self._rows(call, x, c, x.shape[0] if count is None else count)
             return given._replace(biases=biases_of(reading.layers, rows))
+
+    def _as_before(self) -> Given | None:
+        """The arguments for the ops, without a condition and as they lie in memory; None if the
+        network has to be read anew, to find them or to say what is wrong."""
+        reading, net, quadratic = self._reading, self._modules["net"], self._buffers.get("quadratic")
+        if reading is None or net is None or quadratic is None or self.condition:
+            return None
+        if reading.module is not net or not reading.computes or not reading.still(net):
+            return None
+        given = reading.given(1 if self.width is None else 0, reading.dtype, quadratic)
+        return given if given.whole else None
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
         """Whether the chain's kernel runs, which takes a mask and a score_clip on all devices. A

@@ -31,9 +31,10 @@ class Reading:
     def __init__(self, owner: str, net: nn.Module, condition: int, last: int | None) -> None:
         self.net = net
         self.layers, self._seen = read(owner, net)
-        self.dim = dim_of(owner, self.layers, condition, last)
+        self.module, self.dim = self._seen[0].module, dim_of(owner, self.layers, condition, last)
         first = self.layers[0].weight
         self.dtype, self.device = first.dtype, first.device
+        self.computes = first.dtype in (torch.float32, torch.float64)
         self._places = [
             (layer.linear._parameters, name) for layer in self.layers for name in ("weight", "bias")
         ]
@@ -49,7 +50,7 @@ class Reading:
     def still(self, net: nn.Module) -> bool:
         """Whether nothing but the numbers has changed. The test takes a fifth of the time of
         reading the network again."""
-        if net is not self.net or unwrapped(net) is not self._seen[0].module:
+        if net is not self.net or unwrapped(net) is not self.module:
             return False
         tensors = self.tensors()
         if not self._guard.passes(tensors):

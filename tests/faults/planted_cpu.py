@@ -124,7 +124,13 @@ PLANTED: Planted = {
         ("placed[at] || (at", "(at", "ops/test_small_calls"),
     ],
     "csrc/cpu/python/network_losses.cpp": [
-        ("!x.tensor->is_contiguous()", "false", "training/test_compiled_loss"),
+        ("!x->is_contiguous()", "false", "training/test_compiled_loss"),
+        ("if ((wanted & kOfX) && x->element_size() == 2) return nullptr;", "", "training/test_fused_terms"),
+        (
+            "tensor.has_value() && (!aoti_torch_grad_mode_is_enabled()",
+            "tensor.has_value() && (true",
+            "training/test_fused_terms",
+        ),
         ("|| !own.data_ptr()", "", "training/test_compiled_loss"),
         ("strides, d)", "strides, 0)", "training/test_compiled_loss"),
     ],

@@ -167,7 +167,7 @@ PLANTED: Planted = {
     "pyebm/targets/_fused.py": [
         ("return by * (self.weight", "return 1.0 * (self.weight", "training/test_losses_by_sample"),
         ("return needs + _BIASES + _PARAMS", "return needs + _BIASES", "training/test_fused_losses"),
-        ("if given.whole and given.biases is None and kernels", "if kernels", "training/test_compiled_loss"),
+        ("or x.is_inference():", ":", "training/test_compiled_loss"),
     ],
     "pyebm/samplers/underdamped.py": [
         ("0.5 * (h + following)", "h", "samplers/test_samplers samplers/test_samplers_schedules"),
@@ -182,7 +182,16 @@ PLANTED: Planted = {
         ("not tensor.is_contiguous() or", "", "targets/test_guard"),
         ("if _absent(tensors) != self._absent:", "if False:", "targets/test_guard"),
     ],
+    "pyebm/losses/_reduction.py": [
+        (
+            "key = (op, x.shape[:1] if by_sample else x.shape,",
+            "key = (op, x.shape[:1],",
+            "training/test_score_matching",
+        ),
+    ],
     "pyebm/targets/_learned.py": [
+        ("return given if given.whole else None", "return given", "training/test_compiled_loss"),
+        ("if reading.module is not net or", "if", "training/test_fused_terms"),
         (
             "reading is None or not reading.still(net)",
             "reading is None",

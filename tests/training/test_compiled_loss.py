@@ -200,6 +200,16 @@ class TestLeftToTheOp:
         for one, other in zip(got, by_the_op(monkeypatch, run), strict=True):
             assert_equal(one, other)
 
+    def test_samples_of_inference_mode(self, taken):
+        """A graph can't keep them."""
+        with torch.inference_mode():
+            x = normal(20, 3)
+        fn = target()
+        got = loss_and_gradients(fn, CALLS["denoising"](fn, x))
+        assert not taken
+        for one, other in zip(got, loss_and_gradients(fn, CALLS["denoising"](fn, x.clone())), strict=True):
+            torch.testing.assert_close(one, other)
+
     def test_levels_that_are_a_parameter(self, taken):
         fn, x = target(), normal(20, 3)
         sigma = torch.nn.Parameter(SIGMAS, requires_grad=False)

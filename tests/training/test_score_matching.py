@@ -277,3 +277,8 @@ def test_an_empty_batch(learned):
         assert objective(torch.zeros(0, 2), reduction="sum") == 0
         assert objective(torch.zeros(0, 2)).isnan()
         assert objective(torch.zeros(0, 2), reduction="sample").shape == (0,)
+
+
+def test_a_mean_is_over_the_elements_of_its_own_call():
+    for dim in (3, 2):
+        assert pyebm.score_matching(torch.neg, torch.zeros(4, dim), reduction="mean") == -1

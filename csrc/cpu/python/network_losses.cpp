@@ -24,7 +24,7 @@ class Unlocked {
   PyThreadState* state_;
 };
 
-// A tensor or None, as the op takes it.
+// A tensor that no derivative follows, as the op takes it, or None.
 struct Optional {
   MaybeTensor tensor;
   bool plain = true;
@@ -32,7 +32,8 @@ struct Optional {
   explicit Optional(PyObject* object) {
     if (object == Py_None) return;
     tensor = readable(object);
-    plain = tensor.has_value();
+    plain = tensor.has_value() && (!aoti_torch_grad_mode_is_enabled() ||
+                                   Held(PyObject_GetAttr(object, of_requires_grad)).is(Py_False));
   }
 };
 
@@ -83,30 +84,32 @@ PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count) {
     const int64_t wanted = PyLong_AsLongLong(given[7]);
     if (PyErr_Occurred()) return nullptr;
 
-    const Optional x(given[0]), layout(given[1]), losses(given[6]);
+    const MaybeTensor x = readable(given[0]), layout = readable(given[1]);
+    const Optional losses(given[6]);
     std::vector<Optional> of;
     for (int k = kNumbers + 1; k < kTerms; ++k) of.emplace_back(PyTuple_GetItem(terms, k));
     for (const Optional& one : of) {
       if (!one.plain) return nullptr;
     }
-    if (!x.tensor || x.tensor->dim() == 0 || !x.tensor->is_contiguous()) return nullptr;
-    if (!layout.tensor || !losses.plain) return nullptr;
+    if (!x || x->dim() == 0 || !x->is_contiguous() || !layout || !losses.plain) return nullptr;
+    // In half precision a gradient by x would be rounded before the caller's factor comes to it.
+    if ((wanted & kOfX) && x->element_size() == 2) return nullptr;
     const MaybeTensor params = packed(parts);
     if (!params) return nullptr;
 
     const auto like_if = [&](int64_t which, const MaybeTensor& tensor) {
-      return wanted & which ? MaybeTensor(like(*tensor)) : MaybeTensor();
+      return (wanted & which) && !by_sample ? MaybeTensor(like(*tensor)) : MaybeTensor();
     };
-    const MaybeTensor grad_x = like_if(kOfX, x.tensor), grad = like_if(kOfParams, params);
+    const MaybeTensor grad_x = like_if(kOfX, x), grad = like_if(kOfParams, params);
     const ScalarType type = params->scalar_type();
     const Tensor loss = losses.tensor ? *losses.tensor
-                        : by_sample   ? row(x.tensor->size(0), type)
+                        : by_sample   ? row(x->size(0), type)
                                       : empty(0, nullptr, nullptr, type);
     {
       const Unlocked during;
-      run<op::network_loss>(loss, grad, *x.tensor, *layout.tensor, *params, of_energy, number[0], number[1],
-                            number[2], number[3], along, of[0].tensor, of[1].tensor, of[2].tensor,
-                            of[3].tensor, of[4].tensor, of[5].tensor, of[6].tensor, kNone, kNone, grad_x);
+      run<op::network_loss>(loss, grad, *x, *layout, *params, of_energy, number[0], number[1], number[2],
+                            number[3], along, of[0].tensor, of[1].tensor, of[2].tensor, of[3].tensor,
+                            of[4].tensor, of[5].tensor, of[6].tensor, kNone, kNone, grad_x);
     }
     return Py_BuildValue("(NNNON)", handed(loss), handed(params), handed(grad_x), Py_None, handed(grad));
   });
