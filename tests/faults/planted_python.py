@@ -69,6 +69,11 @@ PLANTED: Planted = {
         ("beside(noise, PROJECTIONS)", "noise", "training/test_score_matching"),
     ],
     "pyebm/losses/_reduction.py": [
+        (
+            "key = (op, x.shape[:1] if by_sample else x.shape,",
+            "key = (op, x.shape[:1],",
+            "training/test_score_matching",
+        ),
         ("if wanted(None, reduced.rows)", "if False", "training/test_losses_by_sample"),
     ],
     "pyebm/losses/_terms.py": [
@@ -181,13 +186,6 @@ PLANTED: Planted = {
         ("bool(self._check(*tensors))", "True", "targets/test_guard"),
         ("not tensor.is_contiguous() or", "", "targets/test_guard"),
         ("if _absent(tensors) != self._absent:", "if False:", "targets/test_guard"),
-    ],
-    "pyebm/losses/_reduction.py": [
-        (
-            "key = (op, x.shape[:1] if by_sample else x.shape,",
-            "key = (op, x.shape[:1],",
-            "training/test_score_matching",
-        ),
     ],
     "pyebm/targets/_learned.py": [
         ("return given if given.whole else None", "return given", "training/test_compiled_loss"),
