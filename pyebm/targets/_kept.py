@@ -20,6 +20,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
 from .. import _ops
+from .._checks import check_plain
 from .._derivatives import wanted
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -34,6 +35,16 @@ def readable(tensors: Sequence[Tensor]) -> bool:
         and _eager()
         and all(tensor.is_cpu and type(tensor) in _PLAIN for tensor in tensors)
     )
+
+
+def has_operations(x: Tensor) -> bool:
+    """Whether x is a subclass with operations of its own, whose memory a kernel can't read."""
+    try:
+        if type(x) is not Tensor:
+            check_plain("", "", x)
+    except TypeError:
+        return True
+    return False
 
 
 def traced(tensor: Tensor) -> bool:

@@ -13,11 +13,12 @@ from torch.compiler import is_compiling
 from torch.func import functional_call
 
 from .. import _composed, _ops
-from .._checks import check_plain, check_samples
+from .._checks import check_samples
 from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from .._options import shown
 from ._condition import biases_of, rows_of
 from ._gradients import Evaluation, evaluated, exact
+from ._kept import has_operations
 from ._layers import unwrapped
 from ._numbers import Numbers
 from ._reading import Reading
@@ -113,7 +114,7 @@ class Learned(Target):
         c = self._buffers["c"] if c is None else self._condition(call, c)
         reading = self._fitting(call, x, c)
         with exact(x):
-            if not self._has_chain(backend, x) or _has_operations(x):
+            if not self._has_chain(backend, x) or has_operations(x):
                 return self._composed(x, c, energy)
             kernels = _ops.kernels(backend, x)
             given = self._given_at(call, x, c, reading)
@@ -193,6 +194,9 @@ class Learned(Target):
     # --- as the ops take it ---
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
+        given = self._as_before() if type(x) is Tensor and not is_compiling() else None
+        if given is not None and given.fits(x, self.dim):
+            return Numbers("network_chain", given.wiring.layout, packed(given))
         return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
 
     def _at_levels(self, call: str, x: Tensor, levels: Tensor) -> Numbers:
@@ -228,7 +232,9 @@ class Learned(Target):
         reading, net, quadratic = self._reading, self._modules["net"], self._buffers.get("quadratic")
         if reading is None or net is None or quadratic is None or self.condition:
             return None
-        if reading.module is not net or not reading.computes or not reading.still(net):
+        if reading.module is not net or not reading.computes or reading.dim != self.dim:
+            return None
+        if not reading.still(net):
             return None
         given = reading.given(1 if self.width is None else 0, reading.dtype, quadratic)
         return given if given.whole else None
@@ -282,16 +288,6 @@ class Learned(Target):
         if reading is None or not reading.still(net):
             self._reading = reading = Reading(own, net, self.condition, self.width)
         return reading
-
-
-def _has_operations(x: Tensor) -> bool:
-    """Whether x is a subclass with operations of its own, whose memory a kernel can't read."""
-    try:
-        if type(x) is not Tensor:
-            check_plain("", "", x)
-    except TypeError:
-        return True
-    return False
 
 
 def _dtype(x: Tensor) -> torch.dtype:

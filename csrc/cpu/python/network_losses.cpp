@@ -72,6 +72,14 @@ PyObject* handed(const MaybeTensor& tensor) {
 
 }  // namespace
 
+PyObject* packed(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  return or_none([&]() -> PyObject* {
+    if (count != 1 || !known[kTensor] || !PyList_CheckExact(given[0]) || watched()) return nullptr;
+    const MaybeTensor params = packed(given[0]);
+    return params ? pyebm::handed(*params) : nullptr;
+  });
+}
+
 PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return or_none([&]() -> PyObject* {
     if (count != 8 || !known[kTensor] || watched()) return nullptr;

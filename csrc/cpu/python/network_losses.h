@@ -1,9 +1,13 @@
-// Functions of the module for pyebm/targets/_fused.py.
+// Functions of the module for networks (pyebm/targets/_fused.py, _wiring.py).
 #pragma once
 
 #include "objects.h"
 
 namespace pyebm {
+
+// packed(parts): the parts of params, one after another in a new tensor. Python makes sure that they
+// are contiguous and on the CPU.
+PyObject* packed(PyObject*, PyObject* const* given, Py_ssize_t count);
 
 // network_loss(x, layout, parts, terms, of_energy, by_sample, losses, wanted): packs the parameters
 // and makes the op's pass. Returns (loss, params, grad_x, None, grad), with None for a gradient that

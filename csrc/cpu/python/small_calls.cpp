@@ -229,6 +229,7 @@ PyMethodDef methods[] = {method("prepare", prepare, 0),
                          method("prepare_losses", prepare_losses, 0),
                          method("dsm_loss", dsm_loss),
                          method("denoising_loss", denoising_loss),
+                         method("packed", packed, 0),
                          method("network_loss", network_loss, 0),
                          method("parts_of", parts_of, 0),
                          {nullptr, nullptr, 0, nullptr}};
