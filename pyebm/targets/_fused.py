@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.compiler import is_compiling
 
 from .. import _composed, _ops, _small_calls
 from .._derivatives import checkable, differentiated_again, reverse_alone, wanted
@@ -17,7 +16,7 @@ from .._modes import in_mode
 from .._schemas import NetworkLoss
 from ._gradients import Into, Kept
 from ._learned import Learned
-from ._wiring import Given, copied
+from ._wiring import BIASES, PARAMS, Given, X, copied
 
 
 class Terms(NamedTuple):
@@ -82,14 +81,14 @@ def fused_loss(
     if by_sample and terms.square:
         return None
     options = (of_energy, by_sample, losses, terms)
-    at_once = _at_once(fn, x, options) if c is None and not is_compiling() else None
+    at_once = _at_once(fn, x, options) if c is None else None
     if at_once is not None:
         this, needs, made = at_once
     else:
         call = _checked(fn, x, c, options)
         if call is None:
             return None
-        this, needs = call, _needs(x, call.given)
+        this, needs = call, call.given.needs(x)
         made = in_mode(functools.partial(_by_the_op, call, x, 0 if by_sample else needs), grad=False)
     if losses is not None:
         made = (losses.sum().to(made[1].dtype), *made[1:])
@@ -115,22 +114,8 @@ class _Call(NamedTuple):
     terms: Terms
 
 
-_X, _BIASES, _PARAMS = 1, 2, 4
 # The loss, the parameters in one tensor, and the gradients by x, the biases and the parameters.
 _Made = tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]
-
-
-def _needs(x: Tensor, given: Given) -> int:
-    """The sum of _X, _BIASES and _PARAMS for the gradients that autograd will ask for."""
-    if not torch.is_grad_enabled():
-        return 0
-    needs = _X if x.requires_grad else 0
-    if given.biases is not None and given.biases.requires_grad:
-        return needs + _BIASES + _PARAMS  # the kernel sums both together
-    for part in given.parts:
-        if part.requires_grad:
-            return needs + _PARAMS
-    return needs
 
 
 _OP, _in_one_step = _ops._REGISTERED["network_loss"], _small_calls.step_of("network_loss")
@@ -139,13 +124,12 @@ _OP, _in_one_step = _ops._REGISTERED["network_loss"], _small_calls.step_of("netw
 def _at_once(fn: Any, x: Tensor, options: _Options) -> tuple[_Call, int, _Made] | None:
     """The pass in the compiled step, which checks x and the terms itself, if the network is as it
     was in an earlier call; else None."""
-    if not isinstance(fn, Learned) or type(x) is not Tensor or x.is_inference():
-        return None
-    given, kernels = fn._as_before(), _ops._REGISTERED
-    if given is None or kernels["network_loss"] is not _OP:
+    given = fn._as_before(x) if isinstance(fn, Learned) else None
+    kernels = _ops._REGISTERED
+    if given is None or kernels["network_loss"] is not _OP or x.is_inference():
         return None
     of_energy, by_sample, losses, terms = options
-    needs = _needs(x, given)
+    needs = given.needs(x)
     made: _Made | None = _in_one_step(
         x, given.wiring.layout, given.parts, terms, of_energy, by_sample, losses, needs
     )
@@ -176,9 +160,9 @@ def _by_the_op(call: _Call, x: Tensor, needs: int) -> _Made:
     params, biases = copied(call.given), call.given.biases
     loss = params.new_empty(x.shape[:1] if call.by_sample else ()) if call.losses is None else call.losses
     into = Into(
-        torch.empty_like(x) if needs & _X else None,
-        torch.empty_like(biases) if needs & _BIASES and biases is not None else None,
-        torch.empty_like(params) if needs & _PARAMS else None,
+        torch.empty_like(x) if needs & X else None,
+        torch.empty_like(biases) if needs & BIASES and biases is not None else None,
+        torch.empty_like(params) if needs & PARAMS else None,
     )
     _launch(call, loss, x, biases, params, call.terms, into)
     return loss, params, *into
@@ -251,8 +235,7 @@ class _Loss(torch.autograd.Function):
         return (grad_x, grad_biases, None, None, *grads)
 
 
-# Function.apply is Python. It looks through the arguments for what torch.func's transforms left in
-# them, which takes as long as all of autograd's own work.
+# As _gradients.apply.
 _apply: Any = super(torch.autograd.Function, _Loss).apply
 
 

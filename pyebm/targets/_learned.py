@@ -17,7 +17,7 @@ from .._checks import check_samples
 from .._derivatives import BySample, exactly, launched, reverse_alone, wanted
 from .._options import shown
 from ._condition import biases_of, rows_of
-from ._gradients import Evaluation, evaluated, exact
+from ._gradients import Evaluation, apply, evaluated, exact
 from ._kept import has_operations
 from ._layers import unwrapped
 from ._numbers import Numbers
@@ -110,6 +110,13 @@ class Learned(Target):
     def _evaluate(self, call: str, x: Tensor, c: Any, backend: str | None, energy: bool) -> Tensor:
         """The energy (B,) or the score, by the kernel. If a derivative is wanted that no kernel
         makes, it is that of torch's operations."""
+        if c is None and backend is None:
+            given = self._as_before(x)
+            if given is not None and reverse_alone(x) and not x.is_inference():
+                kernels, layout = _ops.kernels(None, x), given.wiring.layout
+                if not given.needs(x):
+                    return evaluated(kernels, x, layout, packed(given), None, energy)
+                return cast(Tensor, apply(x, None, given, kernels, energy, *given.parts))
         # self._buffers is read directly, since torch's __getattr__ would take a microsecond.
         c = self._buffers["c"] if c is None else self._condition(call, c)
         reading = self._fitting(call, x, c)
@@ -194,10 +201,10 @@ class Learned(Target):
     # --- as the ops take it ---
 
     def _numbers_for(self, call: str, x: Tensor) -> Numbers:
-        given = self._as_before() if type(x) is Tensor and not is_compiling() else None
-        if given is not None and given.fits(x, self.dim):
-            return Numbers("network_chain", given.wiring.layout, packed(given))
-        return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
+        given = self._as_before(x)
+        if given is None:
+            return self._numbers_at(call, x, self.c, self._fitting(call, x, self.c))
+        return Numbers("network_chain", given.wiring.layout, packed(given))
 
     def _at_levels(self, call: str, x: Tensor, levels: Tensor) -> Numbers:
         """The target's numbers with one row of biases for each of the levels (L,), which replace
@@ -216,28 +223,26 @@ class Learned(Target):
     def _given_at(
         self, call: str, x: Tensor, c: Tensor | None, reading: Reading, count: int | None = None
     ) -> Given:
-        quadratic = self._buffers.get("quadratic")
-        if quadratic is None:
-            quadratic = self.quadratic
-        given = reading.given(1 if self.width is None else 0, _dtype(x), quadratic)
+        given = reading.given(1 if self.width is None else 0, _dtype(x), self.quadratic)
         if c is None:
             return given
         with exact(x):
             rows = self._rows(call, x, c, x.shape[0] if count is None else count)
             return given._replace(biases=biases_of(reading.layers, rows))
 
-    def _as_before(self) -> Given | None:
+    def _as_before(self, x: Tensor) -> Given | None:
         """The arguments for the ops, without a condition and as they lie in memory; None if the
-        network has to be read anew, to find them or to say what is wrong."""
+        network or x has to be looked at closely, to find them or to say what is wrong."""
+        if type(x) is not Tensor or is_compiling():
+            return None
         reading, net, quadratic = self._reading, self._modules["net"], self._buffers.get("quadratic")
         if reading is None or net is None or quadratic is None or self.condition:
             return None
-        if reading.module is not net or not reading.computes or reading.dim != self.dim:
-            return None
-        if not reading.still(net):
+        same = reading.module is net and reading.dim == self.dim and reading.computes
+        if not same or not reading.still(net):
             return None
         given = reading.given(1 if self.width is None else 0, reading.dtype, quadratic)
-        return given if given.whole else None
+        return given if given.whole and given.fits(x, self.dim) else None
 
     def _has_chain(self, backend: str | None, x: Tensor, limited: bool = False) -> bool:
         """Whether the chain's kernel runs, which takes a mask and a score_clip on all devices. A

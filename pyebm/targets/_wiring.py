@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .. import _ops, _small_calls
+from .._options import FLOATS
 from .._schemas import ACTIVATIONS
 from ._kept import readable
 from ._layers import Layer
@@ -82,6 +83,9 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
     )
 
 
+X, BIASES, PARAMS = 1, 2, 4  # what a gradient is wanted of, as a sum
+
+
 class Given(NamedTuple):
     """A network's arguments for the ops in one call."""
 
@@ -96,8 +100,22 @@ class Given(NamedTuple):
     def fits(self, x: Tensor, dim: int) -> bool:
         """Whether x, of torch's own type, passes at a glance all checks of samples of dim
         elements for these parts."""
-        same = x.dtype is self.parts[0].dtype and x.is_cpu and x.layout is torch.strided
-        return same and x.dim() > 0 and x.numel() == x.shape[0] * dim
+        wide = self.parts[0].dtype is torch.float64
+        same = x.dtype in FLOATS and (x.dtype is torch.float64) is wide
+        dense = x.is_cpu and x.layout is torch.strided
+        return same and dense and x.dim() > 0 and x.numel() == x.shape[0] * dim
+
+    def needs(self, x: Tensor) -> int:
+        """The sum of X, BIASES and PARAMS for the gradients that autograd will ask for."""
+        if not torch.is_grad_enabled():
+            return 0
+        needs = X if x.requires_grad else 0
+        if self.biases is not None and self.biases.requires_grad:
+            return needs + BIASES + PARAMS  # the kernel sums both together
+        for part in self.parts:
+            if part.requires_grad:
+                return needs + PARAMS
+        return needs
 
     @property
     def readable(self) -> bool:

@@ -171,7 +171,6 @@ PLANTED: Planted = {
     ],
     "pyebm/targets/_fused.py": [
         ("return by * (self.weight", "return 1.0 * (self.weight", "training/test_losses_by_sample"),
-        ("return needs + _BIASES + _PARAMS", "return needs + _BIASES", "training/test_fused_losses"),
         ("or x.is_inference():", ":", "training/test_compiled_loss"),
     ],
     "pyebm/samplers/underdamped.py": [
@@ -187,9 +186,18 @@ PLANTED: Planted = {
         ("not tensor.is_contiguous() or", "", "targets/test_guard"),
         ("if _absent(tensors) != self._absent:", "if False:", "targets/test_guard"),
     ],
+    "pyebm/targets/_wiring.py": [
+        ("return needs + BIASES + PARAMS", "return needs + BIASES", "training/test_fused_losses"),
+        ("same and dense and x.dim() > 0 and", "", "targets/test_learned_refusals targets/test_learned"),
+        (
+            "(x.dtype is torch.float64) is wide",
+            "True",
+            "targets/test_learned targets/test_learned_follows training/test_learned_gradients",
+        ),
+    ],
     "pyebm/targets/_learned.py": [
-        ("return given if given.whole else None", "return given", "training/test_compiled_loss"),
-        ("if reading.module is not net or", "if", "training/test_fused_terms"),
+        ("given if given.whole and", "given if", "training/test_compiled_loss"),
+        ("same = reading.module is net and", "same =", "training/test_fused_terms"),
         (
             "reading is None or not reading.still(net)",
             "reading is None",
