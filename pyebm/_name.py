@@ -104,6 +104,13 @@ class Name:
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def _of(self, ids: Tensor | None) -> Any:
+        """The same sequence for other samples: those with these ids, int64 on the CPU, in
+        [0, 2**32), which nobody else writes to; or those from 0 on."""
+        new = object.__new__(type(self))
+        new._set(self._seed, 0, self._step, self._stream, self._seeds, ids)
+        return new
+
     def _walk(self, n_steps: int, like: Tensor) -> Iterator[Any]:
         """Yields this noise at its step, the next step, and so on. Samplers use it so that a step
         needs neither build nor move a tensor."""

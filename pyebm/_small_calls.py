@@ -3,11 +3,11 @@ take longer than the kernel (docs/small-calls.md).
 
 csrc/cpu/python/small_calls.cpp takes *plain* calls: contiguous float32 or float64 tensors on the
 CPU, with at most 2**15 elements, that no derivative follows (a loss's prediction may be followed by
-autograd); coefficients that are numbers or hold one value per sample; a Noise without seeds or ids
-per sample; no options, the default backend; and nothing active that wants to see every op, such as
-a mode, a transform, a tracer or a profiler. The op makes its own checks there too, so the compiled
-step only has to know which calls are plain. It gives the same bits, raises nothing of its own, and
-returns None for every other call, which then goes its way through Python.
+autograd); coefficients that are numbers or hold one value per sample; no options, the default
+backend; and nothing active that wants to see every op, such as a mode, a transform, a tracer or a
+profiler. The op makes its own checks there too, so the compiled step only has to know which calls
+are plain. It gives the same bits, raises nothing of its own, and returns None for every other call,
+which then goes its way through Python.
 """
 
 from __future__ import annotations

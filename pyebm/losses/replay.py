@@ -146,7 +146,7 @@ class ReplayBuffer(nn.Module):
         device = self.states.device
         a, c = self._permutation(noise)
         ids = (a * samples + c) % self.size  # on the CPU, since names are made there
-        chains = Noise(noise.seed, sample_ids=ids, step=noise.step, stream=noise.stream)
+        chains = noise._of(ids.clone())
         ids = ids.to(device)
         kept, ages = self._rows(op, ids)
         fresh = (beside(chains, FRESH).rand((count, 1), device=device).squeeze(1) <= self.reinit) | (
@@ -220,17 +220,19 @@ class ReplayBuffer(nn.Module):
             ids = torch.arange(
                 noise.first_sample, noise.first_sample + count, dtype=torch.int64, device="cpu"
             )
-        elif ids.unique().numel() < count:
-            raise ValueError(f"{op}: noise must name different samples, got some of the sample_ids twice")
-        if count and int(ids.max()) >= self.size:
+            highest = noise.first_sample + count - 1
+        else:
+            if ids.unique().numel() < count:
+                raise ValueError(f"{op}: noise must name different samples, got some of the sample_ids twice")
+            highest = int(ids.max()) if count else -1
+        if count and highest >= self.size:
             raise ValueError(
-                f"{op}: count must leave the samples' ids below size, {self.size}, got an id of"
-                f" {int(ids.max())}"
+                f"{op}: count must leave the samples' ids below size, {self.size}, got an id of {highest}"
             )
         return ids
 
     def _permutation(self, noise: Noise) -> tuple[int, int]:
-        (u,) = Noise(noise.seed, step=noise.step, stream=noise.stream ^ CHOICE).rand((1, 2)).tolist()
+        (u,) = beside(noise._of(None), CHOICE).rand((1, 2)).tolist()
         a, c = (min(int(number * self.size), self.size - 1) for number in u)
         while math.gcd(a, self.size) != 1:
             a = (a + 1) % self.size

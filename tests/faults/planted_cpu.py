@@ -122,6 +122,7 @@ PLANTED: Planted = {
         ("rows->numel() == x.size(0)", "x.numel() % rows->numel() == 0", "ops/test_small_calls"),
         ("!aoti_torch_grad_mode_is_enabled()", "true", "ops/test_small_calls"),
         ("placed[at] || (at", "(at", "ops/test_small_calls"),
+        ("of_seeds, seeds) ||", "of_seeds, ids) ||", "ops/test_small_calls"),
     ],
     "csrc/cpu/python/network_losses.cpp": [
         ("!x->is_contiguous()", "false", "training/test_compiled_loss"),
@@ -137,6 +138,7 @@ PLANTED: Planted = {
     "csrc/cpu/python/small_calls.cpp": [
         ("if (!x0 && mu.number != 0) return nullptr;", "", "ops/test_small_losses"),
         ("of.kappa_positive ? std::optional(true)", "false ? std::optional(true)", "ops/test_small_losses"),
+        ("seeds.get(),", "Py_None,", "ops/test_small_losses"),
         ("if (!result) throw Raised();", "", "ops/test_small_losses pytorch/test_checkpointing"),
     ],
     "csrc/cpu/simd/chunk_kernels.h": [

@@ -45,7 +45,14 @@ def fresh(name, args):
 @pytest.mark.parametrize("shape", [(1,), (64, 2), (3, 1, 7), (2, 1025), (1024, 32), (5, 3, 1, 2)])
 @pytest.mark.usefixtures("simd")
 def test_the_bits_of_the_other_way(name, shape):
-    for dtype, noise in ((torch.float32, Noise(-(2**63), step=2**32 - 1)), (torch.float64, Noise(2**64 - 1))):
+    ids = 7 * torch.arange(shape[0]) + 1
+    for dtype, noise in (
+        (torch.float32, Noise(-(2**63), step=2**32 - 1)),
+        (torch.float64, Noise(2**64 - 1)),
+        (torch.float32, Noise(-ids, stream=3)),
+        (torch.float64, Noise(4, sample_ids=ids)),
+        (torch.float32, Noise(-ids, sample_ids=ids.flip(0))),
+    ):
         x, g, rows = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1), levels(shape[0])
         for number in (2, 0.25, rows, rows.double(), rows[:1], rows.expand(2, -1).T[:, 0]):
             args = {
@@ -105,8 +112,9 @@ OTHERS = [
     ("randn", (NOISE, (6, 5)), {"shape": (6, 5)}),
     ("randn", (NOISE, (6, 5)), {"generator": None}),
     ("randn", (None, (6, 5)), {}),
-    ("randn", (Noise(torch.arange(6)), (6, 5)), {}),
-    ("randn", (Noise(0, sample_ids=torch.arange(6)), (6, 5)), {}),
+    ("randn", (Noise(torch.arange(7)), (6, 5)), {}),
+    ("rand", (Noise(0, sample_ids=torch.arange(1)), (6, 5)), {}),
+    ("langevin_step", (X, G, 0.1, Noise(0, sample_ids=torch.arange(5))), {}),
     ("randn", (Noise(0, first_sample=2**32 - 5), (6, 5)), {}),
     ("perturb", (X, 0.5), {}),
     ("perturb", (X, 0.5, NOISE, 1.0), {}),

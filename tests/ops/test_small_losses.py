@@ -26,6 +26,8 @@ PLAIN = [
     ("dsm_loss", (X, 2, NOISE), {"weight": None}),
     ("dsm_loss", (X.double(), ROWS[:1], NOISE), {"weight": -2}),
     ("dsm_loss", (normal(1024, 32), 0.5, NOISE), {}),
+    ("dsm_loss", (X, 0.5, Noise(torch.arange(6) - 3)), {}),
+    ("denoising_loss", (X, Noise(4, sample_ids=7 * torch.arange(6))), {"kappa": ROWS}),
     ("denoising_loss", (X, NOISE), {}),
     ("denoising_loss", (X, NOISE), {"kappa": ROWS, "lam": 1.0, "weight": None, "x0": None, "mu": 0}),
     ("denoising_loss", (X, NOISE), {"lam": ROWS, "mu": -ROWS, "x0": X0, "reduction": "batchmean"}),
@@ -97,8 +99,8 @@ OTHERS = [
     ("dsm_loss", (X[:0], 0.5, NOISE), {"reduction": "sum"}),
     ("dsm_loss", (X.T, 0.5, NOISE), {}),
     ("dsm_loss", (X.tolist(), 0.5, NOISE), {}),
-    ("dsm_loss", (X, 0.5, Noise(torch.arange(6))), {}),
-    ("dsm_loss", (X, 0.5, Noise(0, sample_ids=torch.arange(6))), {}),
+    ("dsm_loss", (X, 0.5, Noise(torch.arange(7))), {}),
+    ("denoising_loss", (X, Noise(0, sample_ids=torch.arange(5))), {}),
     ("dsm_loss", (normal(1025, 32), 0.5, NOISE), {}),
     ("denoising_loss", (X,), {}),
     ("denoising_loss", (X, NOISE, 1.0), {}),
@@ -161,9 +163,10 @@ class TestTheNode:
         assert_equal(*second)
         assert second[0].abs().min() > 0
 
-    def test_a_second_backward(self):
+    @pytest.mark.parametrize("noise", [NOISE, Noise(-torch.arange(6), sample_ids=3 * torch.arange(6))])
+    def test_a_second_backward(self, noise):
         pred = self.pred()
-        loss = compiled("dsm_loss", pred, ROWS, NOISE)
+        loss = compiled("dsm_loss", pred, ROWS, noise)
         first, again = (torch.autograd.grad(loss, pred, retain_graph=True)[0] for _ in range(2))
         assert_equal(first, again)
 

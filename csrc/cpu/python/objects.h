@@ -98,15 +98,6 @@ inline PyObject* handed(const Tensor& tensor) {
   return capsule.get() ? PyObject_CallFunctionObjArgs(known[kTensorOf], capsule.get(), nullptr) : nullptr;
 }
 
-inline MaybeTensor name_of(PyObject* noise) {
-  if (!is_of(noise, kNoise)) return {};
-  for (PyObject* rows : {of_seeds, of_ids}) {
-    if (!Held(PyObject_GetAttr(noise, rows)).is(Py_None)) return {};
-  }
-  const Held name(PyObject_GetAttr(noise, of_name));
-  return taken(name.get());
-}
-
 // A tensor on the CPU whose memory has all of its numbers; torch may keep a minus sign beside it.
 inline MaybeTensor readable(PyObject* tensor) {
   MaybeTensor found = taken(tensor);
@@ -114,6 +105,27 @@ inline MaybeTensor readable(PyObject* tensor) {
   const bool whole = Held(PyObject_CallFunctionObjArgs(known[kIsNeg], tensor, nullptr)).is(Py_False);
   return whole ? found : MaybeTensor();
 }
+
+// The name of a noise as the ops take it; without a name, the noise is none that they take.
+struct Named {
+  MaybeTensor name, seeds, ids;
+
+  explicit Named(PyObject* noise) {
+    if (!is_of(noise, kNoise) || !one_of_each(noise, of_seeds, seeds) || !one_of_each(noise, of_ids, ids))
+      return;
+    const Held own(PyObject_GetAttr(noise, of_name));
+    name = taken(own.get());
+  }
+  explicit operator bool() const { return name.has_value(); }
+
+ private:
+  static bool one_of_each(PyObject* noise, PyObject* attribute, MaybeTensor& to) {
+    const Held given(PyObject_GetAttr(noise, attribute));
+    if (given.is(Py_None)) return true;
+    to = readable(given.get());
+    return to.has_value();
+  }
+};
 
 // A tensor of numbers on the CPU. Says whether autograd follows it; without `followed` none may be.
 inline MaybeTensor numbers(PyObject* tensor, bool* followed = nullptr) {

@@ -51,10 +51,10 @@ PyObject* drawn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* k
       if (sizes[d] < 1 || sizes[d] > kMostElements / elements) return nullptr;
       elements *= sizes[d];
     }
-    const MaybeTensor name = name_of(self);
+    const Named name(self);
     if (!name) return nullptr;
     const Tensor out = empty(dims, sizes, strides, is_double ? ScalarType::Double : ScalarType::Float);
-    run<Op>(out, *name, kNone, kNone);
+    run<Op>(out, *name.name, name.seeds, name.ids);
     return handed(out);
   });
 }
@@ -64,12 +64,14 @@ PyObject* perturb(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject*
     PyObject* of[5];
     if (!place({"x", "sigma", "noise", "alpha", "backend"}, 3, 1, given, count, keywords, of) || watched())
       return nullptr;
-    const MaybeTensor x = samples(of[0]), name = name_of(of[2]);
+    const MaybeTensor x = samples(of[0]);
+    const Named name(of[2]);
     if (!x || !name) return nullptr;
     const Given sigma(of[1], *x), alpha(of[3] ? of[3] : one, *x);
     if (!sigma.plain || !alpha.plain) return nullptr;
     const Tensor out = like(*x);
-    run<op::perturb>(out, *x, alpha.number, sigma.number, *name, alpha.rows, sigma.rows, kNone, kNone);
+    run<op::perturb>(out, *x, alpha.number, sigma.number, *name.name, alpha.rows, sigma.rows, name.seeds,
+                     name.ids);
     return handed(out);
   });
 }
@@ -77,7 +79,8 @@ PyObject* perturb(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject*
 template <class Op, class... Coefficients>
 PyObject* step(bool in_place, PyObject* x, PyObject* slope, PyObject* noise, Coefficients*... coefficients) {
   if (watched()) return nullptr;
-  const MaybeTensor state = samples(x), score = samples(slope), name = name_of(noise), nothing;
+  const MaybeTensor state = samples(x), score = samples(slope), nothing;
+  const Named name(noise);
   if (!state || !score || !name || score->scalar_type() != state->scalar_type()) return nullptr;
   const auto run_with = [&](const auto&... of) -> PyObject* {
     if (!(of.plain && ...)) return nullptr;
@@ -86,8 +89,8 @@ PyObject* step(bool in_place, PyObject* x, PyObject* slope, PyObject* noise, Coe
     if (in_place && !Held(PyObject_CallFunctionObjArgs(known[kNewVersion], x, nullptr)).get()) return nullptr;
     const Tensor out = in_place ? *state : like(*state);
     const std::optional<double> none;
-    run<Op>(out, in_place ? nothing : state, *score, of.number..., *name, of.rows..., kNone, kNone, none,
-            none, none, kNone, kNone);
+    run<Op>(out, in_place ? nothing : state, *score, of.number..., *name.name, of.rows..., kNone, kNone, none,
+            none, none, name.seeds, name.ids);
     if (!in_place) return handed(out);
     Py_INCREF(x);
     return x;
@@ -131,7 +134,8 @@ PyObject* loss_of(const LossArguments& of) {
   constexpr int64_t kFirstOfAll = 2;  // the reductions before it have more than one loss
   if (code < kFirstOfAll || watched()) return nullptr;
   bool followed = false;
-  const MaybeTensor pred = samples(of.pred, &followed), name = name_of(of.noise);
+  const MaybeTensor pred = samples(of.pred, &followed);
+  const Named name(of.noise);
   const MaybeTensor x0 = of.x0 ? samples(of.x0) : MaybeTensor();
   if (!pred || !name || (of.x0 && (!x0 || x0->scalar_type() != pred->scalar_type()))) return nullptr;
   const Given kappa(of.kappa, *pred), lam(of.lam, *pred), mu(of.mu, *pred), weight(of.weight, *pred);
@@ -142,16 +146,17 @@ PyObject* loss_of(const LossArguments& of) {
   const MaybeTensor grad = followed ? MaybeTensor(like(*pred)) : MaybeTensor();
   const std::optional<bool> positive = of.kappa_positive ? std::optional(true) : std::nullopt;
   run<op::denoising_loss>(loss, grad, *pred, kappa.number, lam.number, mu.number, weight.number, of.factor,
-                          of.over_kappa2, code, name, kappa.rows, lam.rows, mu.rows, weight.rows, kNone, x0,
-                          kNone, kNone, positive);
+                          of.over_kappa2, code, name.name, kappa.rows, lam.rows, mu.rows, weight.rows, kNone,
+                          x0, name.seeds, name.ids, positive);
   if (!followed) return handed(loss);
   const auto rows = [](const Given& given, PyObject* object) { return given.rows ? object : Py_None; };
   const Held head(Py_BuildValue("(dddddOLN)", kappa.number, lam.number, mu.number, weight.number, of.factor,
                                 of.over_kappa2 ? Py_True : Py_False, static_cast<long long>(code),
                                 PyObject_GetAttr(of.noise, of_name)));
+  const Held seeds(PyObject_GetAttr(of.noise, of_seeds)), ids(PyObject_GetAttr(of.noise, of_ids));
   const Held tail(PyTuple_Pack(9, rows(kappa, of.kappa), rows(lam, of.lam), rows(mu, of.mu),
-                               rows(weight, of.weight), Py_None, of.x0 ? of.x0 : Py_None, Py_None, Py_None,
-                               Py_None));
+                               rows(weight, of.weight), Py_None, of.x0 ? of.x0 : Py_None, seeds.get(),
+                               ids.get(), Py_None));
   const Held made(Py_BuildValue("(NN)", handed(loss), handed(*grad)));
   if (!head.get() || !tail.get() || !made.get()) return nullptr;
   // Hooks on what the node saves may raise: activation checkpointing stops the forward pass so.
