@@ -33,11 +33,14 @@ SCATTER, ATTEMPTS = (
 class HostClock:
     """Seconds that a number of calls take on the CPU.
 
-    Every turn begins with a call that is not timed. During it the last side's threads (XLA's and
-    OpenMP's keep a core busy for a while) leave the cores, and this side's come back.
+    Every turn begins with a pause, in which the last side's threads (XLA's and OpenMP's keep a core
+    busy for a while) leave the cores, and with a call that is not timed, which wakes this side's.
     """
 
+    PAUSE = 2e-3  # seconds
+
     def __call__(self, run: Run, repeat: int) -> float:
+        time.sleep(self.PAUSE)
         run()
         start = time.perf_counter()
         for _ in range(repeat):

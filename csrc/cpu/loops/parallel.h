@@ -28,10 +28,10 @@ class OtherThreads {
 
   // A loop began at `begin`; the caller had done `share` of it by `done`, and now all threads have
   // met. They were worth it if they saved a fifth of the time that the caller would have taken on a
-  // processor of its own. Otherwise they are left alone for 20 times what they lost, and for twice
+  // processor of its own. Otherwise they are left alone for 5 times what they lost, and for twice
   // as long as the last time.
   static void learn(const Time& begin, const Time& done, double share) {
-    constexpr double kShortest = 1e-3, kLongest = 0.64, kSlack = 20e-6, kWaking = 100e-6;  // seconds
+    constexpr double kShortest = 1e-4, kLongest = 0.64, kSlack = 20e-6, kWaking = 100e-6;  // seconds
     const double now = Time::wall_now(), took = now - begin.wall,
                  alone = share > 0 ? (done.processor - begin.processor) / share : 0, lost = took - alone;
     const double pause = pause_;
@@ -41,7 +41,7 @@ class OtherThreads {
     }
     // After a pause the others sleep, and the first loop takes as long as their waking.
     if (pause > 0 && lost < kWaking && !awake_.exchange(true)) return;
-    pause_ = std::clamp(std::max(2 * pause, 20 * lost), kShortest, kLongest);
+    pause_ = std::clamp(std::max(2 * pause, 5 * lost), kShortest, kLongest);
     awake_ = false;
     alone_until_ = now + pause_;
   }
