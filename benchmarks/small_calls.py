@@ -79,7 +79,15 @@ def pieces() -> dict[str, Run]:
         "**`denoising_score_matching` of the network, and its gradients**": gradient(
             lambda: pyebm.denoising_score_matching(energy, x, 0.5, noise), parameters
         ),
+        "a step of `torch.optim.Adam(fused=True)` for the network": _adam(parameters),
     }
+
+
+def _adam(parameters: list[nn.Parameter]) -> Run:
+    own = [nn.Parameter(one.detach().clone()) for one in parameters]
+    for one in own:
+        one.grad = torch.ones_like(one)
+    return torch.optim.Adam(own, fused=True).step
 
 
 def main(arguments: list[str] | None = None) -> None:
