@@ -99,9 +99,10 @@ PLANTED: Planted = {
     "pyebm/losses/replay.py": [
         ("while math.gcd(a, self.size) != 1", "while False", "training/test_replay_buffer"),
         ("torch.where(finite, moved, 0)", "moved", "training/test_replay_buffer"),
+        ("noise._of(ids.clone())", "noise._of(ids)", "training/test_replay_buffer"),
         (
-            "Noise(noise.seed, sample_ids=ids,",
-            "Noise(noise.seed, sample_ids=samples,",
+            "chains = noise._of(ids.clone())",
+            "chains = noise._of(samples.clone())",
             "training/test_replay_buffer",
         ),
     ],

@@ -69,6 +69,13 @@ def test_chains_begin_anew_as_often_as_said_and_go_on_otherwise():
     assert ReplayBuffer(5, (1,), reinit=1.0).draw(5, NOISE).fresh.all()
 
 
+def test_who_writes_to_the_ids_leaves_the_noise_as_it_is():
+    drawn = ReplayBuffer(40, (2,)).draw(5, NOISE)
+    want = drawn.ids.clone()
+    drawn.ids.zero_()
+    assert_equal(drawn.noise.sample_ids, want)
+
+
 def test_where_chains_begin():
     data = normal(6, 2)
     starts = {
