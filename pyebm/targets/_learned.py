@@ -112,7 +112,7 @@ class Learned(Target):
         makes, it is that of torch's operations."""
         if c is None and backend is None:
             given = self._as_before(x)
-            if given is not None and reverse_alone(x) and not x.is_inference():
+            if given is not None and reverse_alone(x, *given.parts) and not x.is_inference():
                 kernels, layout = _ops.kernels(None, x), given.wiring.layout
                 if not given.needs(x):
                     return evaluated(kernels, x, layout, packed(given), None, energy)

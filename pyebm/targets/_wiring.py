@@ -134,25 +134,33 @@ def packed(given: Given) -> Tensor:
     return copied(given)
 
 
-def copied(given: Given, out: Tensor | None = None) -> Tensor:
+def copied(given: Given) -> Tensor:
     """The parts concatenated without their derivatives, in a third of the time; they must be
-    :func:`readable`. out: a new tensor for them."""
+    :func:`readable`.
+
+    Raises RuntimeError for a part whose storage was made too small for it.
+    """
     wiring, parts = given.wiring, given.parts
-    if out is None:
-        made: Tensor | None = _in_one_step(parts) if given.whole else None
-        if made is not None:
-            return made
-        out = parts[0].new_empty(wiring.total)
+    made: Tensor | None = _in_one_step(parts) if given.whole else None
+    if made is not None:
+        return made
     if _ops._why_no_cpu is not None:
-        return torch.cat([part.detach().reshape(-1) for part in parts], out=out)
+        return torch.cat([part.detach().reshape(-1) for part in parts])
+    for part in parts:
+        if part.untyped_storage().nbytes() < (part.storage_offset() + _reach(part)) * part.itemsize:
+            raise RuntimeError("net must have its parameters in memory, got a storage too small for one")
+    out = parts[0].new_empty(wiring.total)
     if not given.whole:
         parts = [part.contiguous().resolve_neg() for part in parts]  # memory without torch's minus sign
     entry, addresses_of, sizes = _entry(wiring.sizes, out.itemsize)
-    addresses = [part.data_ptr() for part in parts]
-    if not all(addresses):
-        raise RuntimeError("net must have its parameters in memory, got one whose storage has no bytes")
-    entry(addresses_of(*addresses), sizes, len(parts), out.data_ptr())
+    entry(addresses_of(*[part.data_ptr() for part in parts]), sizes, len(parts), out.data_ptr())
     return out
+
+
+def _reach(tensor: Tensor) -> int:
+    """How many numbers lie from the tensor's first one to its last."""
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return reach + 1 if tensor.numel() else 0
 
 
 _in_one_step = _small_calls.step_of("packed")

@@ -132,7 +132,12 @@ PLANTED: Planted = {
             "tensor.has_value() && (true",
             "training/test_fused_terms",
         ),
-        ("|| !own.data_ptr()", "", "training/test_compiled_loss"),
+        ("|| (offset + own.numel()) * item > available", "", "training/test_compiled_loss"),
+        (
+            "if (count != 3 || !known[kTensor] || watched())",
+            "if (count != 3 || !known[kTensor])",
+            "targets/test_learned_in_pytorch",
+        ),
         ("strides, d)", "strides, 0)", "training/test_compiled_loss"),
     ],
     "csrc/cpu/python/small_calls.cpp": [

@@ -188,6 +188,7 @@ PLANTED: Planted = {
         ("if _absent(tensors) != self._absent:", "if False:", "targets/test_guard"),
     ],
     "pyebm/targets/_wiring.py": [
+        ("(part.storage_offset() + _reach(part))", "part.storage_offset()", "training/test_compiled_loss"),
         ("return needs + BIASES + PARAMS", "return needs + BIASES", "training/test_fused_losses"),
         ("same and dense and x.dim() > 0 and", "", "targets/test_learned_refusals targets/test_learned"),
         (
@@ -198,6 +199,7 @@ PLANTED: Planted = {
     ],
     "pyebm/targets/_learned.py": [
         ("given if given.whole and", "given if", "training/test_compiled_loss"),
+        ("is not None and reverse_alone(x, *given.parts)", "is not None", "targets/test_learned_in_pytorch"),
         ("same = reading.module is net and", "same =", "training/test_fused_terms"),
         (
             "reading is None or not reading.still(net)",

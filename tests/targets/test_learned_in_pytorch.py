@@ -9,6 +9,8 @@ import torch.distributed as dist
 from cases import assert_equal, normal
 from learned_cases import mlp
 from torch import nn
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing._internal.two_tensor import TwoTensor
 
 import pyebm
@@ -127,3 +129,46 @@ class TestSurroundings:
                     assert_equal(call(sharded).to_local(), call(x))
         finally:
             dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("kind", ["energy", "score"])
+def test_tangents_of_the_parameters_alone(kind):
+    """In forward mode, without a transform and whether or not autograd records."""
+    target = MLPEnergy(mlp(3, 1, dtype=F64), 0.1) if kind == "energy" else MLPScore(mlp(3, 3, dtype=F64))
+    x = normal(5, 3, dtype=F64)
+    calls = {
+        "score": target.score,
+        "denoising": lambda x: pyebm.denoising_score_matching(target, x, 0.5, NOISE),
+        "exact": lambda x: pyebm.score_matching(target, x),
+    }
+    if kind == "energy":
+        calls |= {"energy": target.energy, "cd": lambda x: pyebm.contrastive_divergence(target, x, x + 1)}
+    first = target.net[0]
+    weight, change = first.weight.detach(), normal(*first.weight.shape, dtype=F64, seed=4)
+    for name, call in calls.items():
+        moved = []
+        for sign in (1e-6, -1e-6):
+            first._parameters["weight"] = weight + sign * change
+            moved.append(call(x).detach())
+        with forward_ad.dual_level(), torch.set_grad_enabled(name != "energy"):
+            first._parameters["weight"] = forward_ad.make_dual(weight, change)
+            tangent = forward_ad.unpack_dual(call(x)).tangent
+        want = (moved[0] - moved[1]) / 2e-6
+        torch.testing.assert_close(
+            tangent, want, rtol=1e-5, atol=1e-7, msg=lambda text, of=name: f"{of}: {text}"
+        )
+        assert want.abs().max() > 1e-3
+
+
+def test_a_traced_backward_pass():
+    """The parts of the gradient are in the trace, where the gradient from above is an input."""
+    target, x = MLPEnergy(mlp(3, 1)), normal(5, 3)
+    parameters = list(target.net.parameters())
+    loss = target.energy(x).sum()
+
+    def backward(above: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(loss, parameters, above, retain_graph=True)
+
+    graph, above = make_fx(backward)(torch.tensor(1.0)), torch.tensor(-2.0)
+    for one, other in zip(graph(above), backward(above), strict=True):
+        assert_equal(one, other)

@@ -224,9 +224,11 @@ class TestLeftToTheOp:
         CALLS["denoising"](fn, x)
         assert taken in ([], [False])
 
-    def test_parameters_without_memory(self):
+    @pytest.mark.parametrize("kept", [0, 32])
+    def test_parameters_without_memory(self, kept):
         fn, x = target(), normal(20, 3)
         CALLS["denoising"](fn, x)
-        fn.net[0].weight.untyped_storage().resize_(0)
-        with pytest.raises(RuntimeError, match="net must have its parameters in memory"):
-            CALLS["denoising"](fn, x)
+        fn.net[0].weight.untyped_storage().resize_(kept)
+        for call in (lambda: CALLS["denoising"](fn, x), lambda: fn.score(x)):
+            with pytest.raises(RuntimeError, match="net must have its parameters in memory"):
+                call()

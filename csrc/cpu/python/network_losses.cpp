@@ -54,9 +54,14 @@ MaybeTensor packed(PyObject* parts) {
     const MaybeTensor part = behind(PyList_GetItem(parts, k));
     if (!part) return {};
     const Tensor& own = tensors.emplace_back(*part);
-    if (own.scalar_type() != tensors.front().scalar_type() || !own.data_ptr()) return {};
+    const int64_t item = static_cast<int64_t>(own.element_size());
+    int64_t offset, available;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(own.get(), &offset));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(own.get(), &available));
+    if (own.scalar_type() != tensors.front().scalar_type() || (offset + own.numel()) * item > available)
+      return {};
     memory.push_back(own.data_ptr());
-    bytes.push_back(own.numel() * static_cast<int64_t>(own.element_size()));
+    bytes.push_back(own.numel() * item);
     total += own.numel();
   }
   if (tensors.empty()) return {};
@@ -125,7 +130,7 @@ PyObject* network_loss(PyObject*, PyObject* const* given, Py_ssize_t count) {
 
 PyObject* parts_of(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return or_none([&]() -> PyObject* {
-    if (count != 3 || !known[kTensor]) return nullptr;
+    if (count != 3 || !known[kTensor] || watched()) return nullptr;
     const MaybeTensor grad = behind(given[0]);
     const Py_ssize_t parts = PyTuple_Size(given[1]);
     if (!grad || PyTuple_Size(given[2]) != parts) return nullptr;
