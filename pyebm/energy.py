@@ -69,7 +69,8 @@ def energy_and_score(
         at = x if create_graph and x.requires_grad else _leaf(x)
         energy = energy_fn(at)
         _check_gradient(op, energy, batch)
-        # The sum's own forward and backward pass would take as long as a small update.
+        # Ones from above are the gradient of the sum, whose own two passes take as long as a
+        # sampler's small update.
         above = torch.ones_like(energy)
         (grad,) = torch.autograd.grad(energy, at, above, create_graph=create_graph, allow_unused=True)
         if grad is None:

@@ -83,7 +83,7 @@ def wiring_of(kind: int, dim: int, layers: Sequence[Layer], dtype: torch.dtype) 
     )
 
 
-X, BIASES, PARAMS = 1, 2, 4  # what a gradient is wanted of, as a sum
+X, BIASES, PARAMS = 1, 2, 4  # the gradients that are wanted, to be added up
 
 
 class Given(NamedTuple):

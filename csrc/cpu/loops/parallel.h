@@ -39,7 +39,7 @@ class OtherThreads {
       if (pause > 0) pause_ = pause > kShortest ? pause / 2 : 0;
       return;
     }
-    // After a pause the others sleep, and the first loop takes as long as their waking.
+    // The first loop after a pause takes the time of the others' waking too; the next ones don't.
     if (pause > 0 && lost < kWaking && !awake_.exchange(true)) return;
     pause_ = std::clamp(std::max(2 * pause, 5 * lost), kShortest, kLongest);
     awake_ = false;

@@ -106,7 +106,7 @@ inline MaybeTensor readable(PyObject* tensor) {
   return whole ? found : MaybeTensor();
 }
 
-// The name of a noise as the ops take it; without a name, the noise is none that they take.
+// The tensors that name a noise to the ops; `name` is missing where the steps don't take the noise.
 struct Named {
   MaybeTensor name, seeds, ids;
 

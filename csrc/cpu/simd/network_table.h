@@ -5,7 +5,8 @@ namespace {
 
 template <class T>
 using ManyAtOnce = SampleLanes<T, 2>;
-// Where many registers hold the outputs of one vector's samples too, a vector is worth filling.
+// For a block of no more samples than a vector holds. It takes many registers for the products of
+// one vector not to wait for each other; with few, such a block fills half of two vectors.
 template <class T>
 using HalfAsMany = SampleLanes<T, kManyRegisters ? 1 : 2>;
 template <class T>
