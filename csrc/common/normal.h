@@ -23,7 +23,10 @@ PYEBM_HD float to_float(uint32_t word) { return static_cast<float>(word); }
 PYEBM_HD float signed_to_float(uint32_t word) { return static_cast<float>(static_cast<int32_t>(word)); }
 
 // A word as a number in (0, 1]: word 2^-32 + 2^-33. The largest 128 words round to 1.
-PYEBM_HD float uniform(uint32_t word) { return (to_float(word) + 0.5f) * 0x1p-32f; }
+template <class Word>
+PYEBM_HD auto uniform(Word word) {
+  return (to_float(word) + 0.5f) * 0x1p-32f;
+}
 
 PYEBM_HD float sqrt_rounded(float x) {
 #if defined(__CUDA_ARCH__)

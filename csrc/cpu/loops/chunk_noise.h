@@ -17,11 +17,11 @@ struct NoiseBuffer {
   void will_need(const Chunk& chunk, std::initializer_list<const View*> read,
                  std::initializer_list<const View*> written) {
     calls.soon_count = 0;
-    const int64_t pieces = 2 * chunk.rows * ((chunk.width + 3) / 4);
+    const int64_t n = chunk.rows * ((chunk.width + 3) / 4);
     const auto add = [&](const View& view, bool writes) {
-      const int64_t bytes_a_piece = (chunk.count * view.element_bytes() + pieces - 1) / pieces;
+      const int64_t bytes_a_call = (chunk.count * view.element_bytes() + n - 1) / n;
       if (const char* begin = view.memory(chunk.first + chunk.count / 2))
-        calls.soon[calls.soon_count++] = {begin, bytes_a_piece, writes};
+        calls.soon[calls.soon_count++] = {begin, bytes_a_call, writes};
     };
     for (const View* view : read) add(*view, false);
     for (const View* view : written) add(*view, true);
@@ -68,10 +68,14 @@ class NoiseSource {
     calls.same_group = groups == 1;
     calls.same_sample = chunk.rows == 1;
     calls.same_key = !seeds_ || chunk.rows == 1;
+    calls.counting_up = calls.same_sample || (calls.same_group && !ids_ && !seeds_);
     calls.wanted = chunk.width <= 2 ? chunk.width : 4;
     const uint64_t seed = seeds_ ? static_cast<uint64_t>(seeds_[chunk.sample]) : seed_;
     calls.key0[0] = static_cast<uint32_t>(seed), calls.key1[0] = static_cast<uint32_t>(seed >> 32);
     calls.group[0] = static_cast<uint32_t>(first_group);
+    calls.sample[0] = ids_ ? static_cast<uint32_t>(ids_[chunk.sample])
+                           : first_sample_ + static_cast<uint32_t>(chunk.sample);
+    if (calls.counting_up) return;
     // Calls word(sample, group) for every Philox call. Small samples have one call each, so a
     // single loop over the rows handles them.
     const auto lay = [&](uint32_t* words, auto word) {
@@ -105,6 +109,17 @@ class NoiseSource {
     draw(buffer.calls, chunk.rows * groups, buffer.normals);
     if (lanes != chunk.width) close_up(chunk.rows, lanes, chunk.width, buffer.normals);
     return buffer.normals;
+  }
+
+  // Writes the numbers to `out` itself, if the kernel draws neither more than the chunk's elements
+  // nor any between them. Returns whether it did.
+  bool fill_in_place(const Chunk& chunk, NoiseBuffer& buffer, decltype(ChunkKernels::normals) draw,
+                     float* out) const {
+    if (chunk.width % 4 || chunk.count % (4 * kLeastCalls)) return false;
+    lay_out(chunk, buffer.calls);
+    buffer.calls.step = step_;
+    draw(buffer.calls, chunk.count / 4, out);
+    return true;
   }
 
   // Removes the gaps between samples. The first `width` of every `lanes` numbers belong to elements

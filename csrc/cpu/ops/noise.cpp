@@ -13,9 +13,13 @@ void fill(const args::Fill& args, decltype(ChunkKernels::normals) draw) {
     for_each_chunk(shape, [&] {
       return [&, buffer = NoiseBuffer(), work = Buffer<T>()](const Chunk& chunk, int64_t) mutable {
         buffer.will_need(chunk, {}, {&view});
-        const float* drawn = noise.fill(chunk, buffer, draw);
         T* target = view.target(chunk.first, work.data);
-        std::copy(drawn, drawn + chunk.count, target);  // float64 gets the same numbers, widened
+        bool filled = false;
+        if constexpr (std::is_same_v<T, float>) filled = noise.fill_in_place(chunk, buffer, draw, target);
+        if (!filled) {
+          const float* drawn = noise.fill(chunk, buffer, draw);
+          std::copy(drawn, drawn + chunk.count, target);  // float64 gets the same numbers, widened
+        }
         view.written(chunk.first, chunk.count, target);
       };
     });

@@ -24,29 +24,30 @@ namespace pyebm {
 
 constexpr int64_t kChunk = 1024;  // normals of a chunk; 4 KB of float32 per operand
 constexpr int64_t kCalls = kChunk / 4;
-constexpr int64_t kCacheLine = 64;  // bytes
+constexpr int64_t kLeastCalls = 16;  // a kernel draws for a multiple of as many, which fills its vectors
+constexpr int64_t kCacheLine = 64;   // bytes
 constexpr int64_t kLanes =
     16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
 
 // Memory that an op reads or writes: the second half of a chunk and the first half of the next. It
-// comes into the cache while the chunk's numbers are made, a few lines with each piece of that work,
-// since the processor can wait for only so many lines at once. To make a call's words is one piece,
-// to make its numbers another.
+// comes into the cache while the chunk's numbers are made, a few lines with each block of calls,
+// since the processor can wait for only so many lines at once.
 struct Soon {
   const char* begin;
-  int64_t bytes_a_piece;
+  int64_t bytes_a_call;
   bool written;
 };
 
 // The Philox calls of a chunk: counter words 0 and 1 of each call (the calls share the others), and
-// each call's key. Where the calls share a word, the array's first entry stands for all.
+// each call's key. Where the calls share a word, the array's first entry stands for all. Where the
+// words of the group, or of the sample if all have one group, count up, it stands for all too.
 struct Calls {
   alignas(64) uint32_t group[kCalls];
   alignas(64) uint32_t sample[kCalls];
   alignas(64) uint32_t key0[kCalls];
   alignas(64) uint32_t key1[kCalls];
   uint32_t step, stream;
-  bool same_group, same_sample, same_key;
+  bool same_group, same_sample, same_key, counting_up;
   int64_t wanted;  // numbers taken from each call: 4, or the first 1 or 2 for narrow samples (same_group)
   int64_t soon_count = 0;
   Soon soon[4];  // a step has the most: x, the score, the result and the mean

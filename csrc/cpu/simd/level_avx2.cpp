@@ -30,15 +30,20 @@ struct PhiloxLanes {
   explicit PhiloxLanes(const uint32_t* words)
       : lanes(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words)))) {}
 
-  void store(uint32_t* out) const {
-    const __m256i low = _mm256_permutevar8x32_epi32(lanes, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(low));
+  static PhiloxLanes counting_up(uint32_t first) {
+    return PhiloxLanes(_mm256_add_epi32(_mm256_set1_epi64x(first), _mm256_set_epi64x(3, 2, 1, 0)));
   }
 
-  // Stores two words of each call side by side: those of call 0, then those of call 1, ...
-  static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
+  // A word of each of 8 calls: those of `first`, then those of `second`.
+  static __m256i one_by_one(PhiloxLanes first, PhiloxLanes second) {
+    const __m256i mixed = in_turn(first, second);
+    return _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+  }
+
+  // Two words of each call side by side: those of call 0, then those of call 1, ...
+  static __m256i in_turn(PhiloxLanes first, PhiloxLanes second) {
     const __m256i raised = _mm256_slli_epi64(second.lanes, 32);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_blend_epi32(first.lanes, raised, 0xAA));
+    return _mm256_blend_epi32(first.lanes, raised, 0xAA);
   }
 };
 

@@ -34,13 +34,19 @@ struct PhiloxLanes {
   explicit PhiloxLanes(const uint32_t* words)
       : lanes(_mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)))) {}
 
-  void store(uint32_t* out) const {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(lanes));
+  static PhiloxLanes counting_up(uint32_t first) {
+    return PhiloxLanes(_mm512_add_epi32(_mm512_set1_epi64(first), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0)));
   }
 
-  // Stores two words of each call side by side: those of call 0, then those of call 1, ...
-  static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
-    _mm512_storeu_si512(out, _mm512_mask_shuffle_epi32(first.lanes, 0xAAAA, second.lanes, _MM_PERM_CDAB));
+  // A word of each of 16 calls: those of `first`, then those of `second`.
+  static __m512i one_by_one(PhiloxLanes first, PhiloxLanes second) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return _mm512_permutex2var_epi32(first.lanes, even, second.lanes);
+  }
+
+  // Two words of each call side by side: those of call 0, then those of call 1, ...
+  static __m512i in_turn(PhiloxLanes first, PhiloxLanes second) {
+    return _mm512_mask_shuffle_epi32(first.lanes, 0xAAAA, second.lanes, _MM_PERM_CDAB);
   }
 };
 

@@ -23,11 +23,18 @@ struct PhiloxLanes {
   explicit PhiloxLanes(uint32_t word) : lanes(vdupq_n_u64(word)) {}
   explicit PhiloxLanes(const uint32_t* words) : lanes(vmovl_u32(vld1_u32(words))) {}
 
-  void store(uint32_t* out) const { vst1_u32(out, vmovn_u64(lanes)); }
+  static PhiloxLanes counting_up(uint32_t first) {
+    return PhiloxLanes(vcombine_u64(vcreate_u64(first), vcreate_u64(first + 1)));
+  }
 
-  // Stores two words of each call side by side: those of call 0, then those of call 1, ...
-  static void store_pairs(PhiloxLanes first, PhiloxLanes second, uint32_t* out) {
-    vst1q_u32(out, vreinterpretq_u32_u64(vsliq_n_u64(first.lanes, second.lanes, 32)));
+  // A word of each of 4 calls: those of `first`, then those of `second`.
+  static uint32x4_t one_by_one(PhiloxLanes first, PhiloxLanes second) {
+    return vuzp1q_u32(vreinterpretq_u32_u64(first.lanes), vreinterpretq_u32_u64(second.lanes));
+  }
+
+  // Two words of each call side by side: those of call 0, then those of call 1, ...
+  static uint32x4_t in_turn(PhiloxLanes first, PhiloxLanes second) {
+    return vreinterpretq_u32_u64(vsliq_n_u64(first.lanes, second.lanes, 32));
   }
 };
 

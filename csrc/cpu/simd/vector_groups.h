@@ -3,6 +3,14 @@
 // the other vectors keep the processor's units busy. Included once by each level_*.cpp that has
 // PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
 
+// Lets gcc mix a function's instructions: it orders them before it gives them registers, which costs
+// more than it brings where there are only sixteen.
+#if defined(__GNUC__) && !defined(__clang__) && PYEBM_VECTOR_BYTES == 64
+#define PYEBM_MIX_INSTRUCTIONS __attribute__((optimize("schedule-insns")))
+#else
+#define PYEBM_MIX_INSTRUCTIONS
+#endif
+
 namespace {
 
 template <class V, int kCount>
