@@ -12,7 +12,6 @@ import pyebm
 
 from . import in_jax
 from .case import BFLOAT, DOUBLE, FLOAT, HALF, NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .timing import Run
 
 ETA, BARRIER = 0.005, 2.0
@@ -48,7 +47,7 @@ def energy(x: Tensor) -> Tensor:
 def _work(at: Setting) -> tuple[Work, Tensor]:
     x = at.randn()
     work = Work(
-        x.numel() * at.steps, 2 * x.nbytes, at.steps * (NORMAL + 2 * SCORE) * x.numel(), tolerance=1e-3
+        x.numel() * at.steps, 2 * x.nbytes, at.steps * (at.normal + 2 * SCORE) * x.numel(), tolerance=1e-3
     )
     target = pyebm.targets.DoubleWell(barrier=BARRIER).to(at.device)
     small = at.dtype == FLOAT and x.numel() * at.steps <= 2**16

@@ -18,7 +18,6 @@ import pyebm
 from .bench_losses import LOSS, with_gradient
 from .bench_noise import IMAGES
 from .case import BFLOAT, NOISE, TOLERANCE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .rivals import get
 from .timing import Run
 
@@ -52,7 +51,7 @@ def denoising(at: Setting) -> Work:
     work = Work(
         x0.numel(),
         (2 + reads) * x0.nbytes,
-        (2 * NORMAL + 3 + LOSS) * x0.numel(),
+        (2 * at.normal + 3 + LOSS) * x0.numel(),
         tolerance=TOLERANCE[at.dtype],
     )
     if at.variant == "EDM":

@@ -10,7 +10,6 @@ import pyebm
 
 from .bench_noise import EVERYWHERE, small
 from .case import NOISE, TOLERANCE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 
 ETA = 1e-3
 SCALE = (2 * ETA) ** 0.5
@@ -28,7 +27,7 @@ def written_out(x: Tensor, score: Tensor) -> Tensor:
 def step(at: Setting) -> Work:
     x, score = at.randn(0), at.randn(1)
     state = x.clone()
-    work = Work(x.numel(), 3 * x.nbytes, (NORMAL + 4) * x.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(x.numel(), 3 * x.nbytes, (at.normal + 4) * x.numel(), tolerance=TOLERANCE[at.dtype])
     work.reset = lambda: state.copy_(x)
     if at.variant == "affine_step":
         work.ours(

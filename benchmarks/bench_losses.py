@@ -13,7 +13,6 @@ import pyebm
 
 from .bench_noise import EVERYWHERE, IMAGES, NARROW, SIGMA, small
 from .case import BFLOAT, NOISE, TOLERANCE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .timing import Run
 
 LOSS = 6  # operations of an element's loss and gradient
@@ -43,7 +42,7 @@ def perturbed_formula(x: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
 @benchmark("dsm-forward", "perturb + dsm_loss, the loss's value alone (evaluation)", EVERYWHERE[:3])
 def forward(at: Setting) -> Work:
     x, score = at.randn(0), at.randn(1)
-    work = Work(x.numel(), 3 * x.nbytes, (2 * NORMAL + LOSS) * x.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(x.numel(), 3 * x.nbytes, (2 * at.normal + LOSS) * x.numel(), tolerance=TOLERANCE[at.dtype])
 
     def ours(backend: str | None) -> Run:
         return lambda: (
@@ -60,7 +59,9 @@ def forward(at: Setting) -> Work:
 )
 def perturb_and_loss(at: Setting) -> Work:
     x, score = at.randn(0), at.randn(1).requires_grad_()
-    work = Work(x.numel(), 4 * x.nbytes, (2 * NORMAL + 2 + LOSS) * x.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(
+        x.numel(), 4 * x.nbytes, (2 * at.normal + 2 + LOSS) * x.numel(), tolerance=TOLERANCE[at.dtype]
+    )
 
     def ours(backend: str | None) -> Run:
         def loss() -> tuple[Tensor, Tensor]:
@@ -94,7 +95,7 @@ def tail(at: Setting) -> Work:
     score = at.randn(1).requires_grad_()
     z = NOISE.randn(at.shape, dtype=at.dtype, device=at.device)
     own = at.variant == "own noise"
-    tensors, normals = (3, 0) if own else (2, NORMAL)
+    tensors, normals = (3, 0) if own else (2, at.normal)
     work = Work(
         score.numel(), tensors * score.nbytes, (normals + LOSS) * score.numel(), tolerance=TOLERANCE[at.dtype]
     )
@@ -160,7 +161,7 @@ class Bowl(torch.nn.Module):
 )
 def of_an_energy(at: Setting) -> Work:
     x, energy = at.randn(), Bowl().to(at.device)
-    work = Work(x.numel(), 4 * x.nbytes, (2 * NORMAL + 2 + LOSS) * x.numel(), tolerance=1e-4)
+    work = Work(x.numel(), 4 * x.nbytes, (2 * at.normal + 2 + LOSS) * x.numel(), tolerance=1e-4)
 
     def ours(backend: str | None) -> Run:
         def loss() -> Tensor:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 import pyebm
 
 from .case import NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .mcmc_written_out import LEAPS, hmc_written_out, mala_written_out
 from .timing import Run
 
@@ -116,7 +115,7 @@ class Density:
         """A score and an energy cost about 9 operations an element on the double well, COMPONENTS
         times as many on the mixture."""
         each = {"double well": 9, "mixture": 9 * COMPONENTS, "network": 8 * 64}[self.kind]
-        operations = at.steps * (NORMAL + each * evaluations + 12) * self.x.numel()
+        operations = at.steps * (at.normal + each * evaluations + 12) * self.x.numel()
         work = Work(self.x.numel() * at.steps, 2 * self.x.nbytes, operations, tolerance=1e-2, copied=False)
         # A uniform within rounding of its threshold may decide either way, and then its chain takes
         # another path.

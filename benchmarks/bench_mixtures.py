@@ -9,7 +9,6 @@ from torch import Tensor
 import pyebm
 
 from .case import NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .rivals import Missing
 from .timing import Run
 
@@ -50,7 +49,7 @@ def mixture(at: Setting) -> Work:
     (batch, dim), count = at.shape, len(means)
     x = means[torch.arange(batch, device=at.device) % count] + SIGMA * at.randn()
     target, eta = pyebm.targets.GaussianMixture(means, SIGMA).to(at.device), 0.05
-    operations = at.steps * (batch * count * (4 * dim + COMPONENT) + NORMAL * x.numel())
+    operations = at.steps * (batch * count * (4 * dim + COMPONENT) + at.normal * x.numel())
     work = Work(x.numel() * at.steps, 2 * x.nbytes + means.nbytes, operations, tolerance=5e-3)
     halves = 0.5 * means.square().sum(1) / SIGMA**2
 

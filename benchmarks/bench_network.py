@@ -13,7 +13,6 @@ import pyebm
 
 from . import in_jax
 from .case import NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .timing import Run
 
 ETA, QUADRATIC = 0.01, 0.5
@@ -72,7 +71,7 @@ def chain(at: Setting) -> Work:
     work = Work(
         x.numel() * at.steps,
         2 * x.nbytes,
-        at.steps * (NORMAL * x.numel() + 4 * products * len(x)),
+        at.steps * (at.normal * x.numel() + 4 * products * len(x)),
         tolerance=1e-3,
     )
 

@@ -10,7 +10,6 @@ import pyebm
 
 from . import in_jax
 from .case import BFLOAT, DOUBLE, FLOAT, HALF, NOISE, TOLERANCE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 
 SIGMA = 0.5
 SIZES = ((1024, 2), (4096, 32), (64, 3, 32, 32), (64, 3, 256, 256))
@@ -29,7 +28,7 @@ EVERYWHERE = [
 def noise(at: Setting) -> Work:
     shape, options = at.shape, {"dtype": at.dtype, "device": at.device}
     example = torch.empty(shape, dtype=at.dtype)
-    work = Work(example.numel(), example.nbytes, NORMAL * example.numel())
+    work = Work(example.numel(), example.nbytes, at.normal * example.numel())
     work.ours(
         lambda backend: lambda: NOISE.randn(shape, backend=backend, **options), at.device, reference=small(at)
     )
@@ -58,7 +57,7 @@ def _stateless(work: Work, at: Setting) -> None:
 )
 def perturb(at: Setting) -> Work:
     x = at.randn()
-    work = Work(x.numel(), 2 * x.nbytes, (NORMAL + 2) * x.numel(), tolerance=TOLERANCE[at.dtype])
+    work = Work(x.numel(), 2 * x.nbytes, (at.normal + 2) * x.numel(), tolerance=TOLERANCE[at.dtype])
     if at.variant:
         rows = at.rows(0.1, 1.0)
         column = rows.view(-1, *[1] * (x.dim() - 1)).to(x.dtype)

@@ -13,7 +13,6 @@ from torch import Tensor
 import pyebm
 
 from .case import NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .networks import make
 from .timing import Run
 
@@ -56,7 +55,7 @@ def annealed(at: Setting) -> Work:
     work = Work(
         x.numel() * at.steps,
         3 * x.nbytes * at.steps,
-        at.steps * (NORMAL + 4) * x.numel(),
+        at.steps * (at.normal + 4) * x.numel(),
         tolerance=1e-3,
         copied=False,
     )
@@ -140,7 +139,7 @@ def predictor_corrector(at: Setting) -> Work:
     work = Work(
         x.numel() * at.steps,
         2 * x.nbytes,
-        at.steps * 2 * (NORMAL + 6) * x.numel(),
+        at.steps * 2 * (at.normal + 6) * x.numel(),
         tolerance=1e-3,
         copied=False,
     )
@@ -197,7 +196,7 @@ def around_a_network(at: Setting) -> Work:
     net = torch.nn.Sequential(*layers).to(at.device).requires_grad_(False)
     elements = x.numel() * at.steps
     work = Work(
-        elements, 3 * x.nbytes * at.steps, elements * (NORMAL + 4), at.steps, tolerance=1e-3, copied=False
+        elements, 3 * x.nbytes * at.steps, elements * (at.normal + 4), at.steps, tolerance=1e-3, copied=False
     )
 
     def ours(backend: str | None) -> Run:

@@ -9,7 +9,6 @@ from typing import Any
 import pyebm
 
 from .case import BFLOAT, NOISE, TOLERANCE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .rivals import get
 from .timing import Run
 
@@ -37,7 +36,7 @@ def schedulers(at: Setting) -> Work:
     tensors = 4 if at.variant != "SDE-VE step_correct" else 3
     # The corrector's step size needs the norm of all noise before the first element may move.
     draws = 2 if at.variant == "SDE-VE step_correct" else 1
-    operations = (draws * NORMAL + 8) * x.numel()
+    operations = (draws * at.normal + 8) * x.numel()
     work = Work(x.numel(), tensors * x.nbytes, operations, tolerance=10 * TOLERANCE[at.dtype])
 
     def run(package: Any, generator: pyebm.Noise | None) -> Run:

@@ -9,7 +9,6 @@ from torch import Tensor
 import pyebm
 
 from .case import NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .timing import Run
 
 STEPS = 20
@@ -39,7 +38,7 @@ SETTINGS = [
 def targets(at: Setting) -> Work:
     make, eta, score = TARGETS[at.variant]
     target, x = make().to(at.device), at.randn()
-    work = Work(x.numel() * STEPS, 2 * x.nbytes, STEPS * (NORMAL + score + 4) * x.numel(), tolerance=1e-3)
+    work = Work(x.numel() * STEPS, 2 * x.nbytes, STEPS * (at.normal + score + 4) * x.numel(), tolerance=1e-3)
 
     def ours(backend: str | None) -> Run:
         return lambda: pyebm.langevin_chain(x, target, STEPS, eta, NOISE, backend=backend)

@@ -12,7 +12,6 @@ import pyebm
 
 from .bench_losses import LOSS
 from .case import NOISE, Setting, Work, benchmark, grid
-from .machine import NORMAL
 from .networks import make
 from .timing import Run
 
@@ -43,7 +42,7 @@ def training(at: Setting) -> Work:
     x, sigma = at.randn(), at.rows(0.1, 1.0)
     column = sigma.view(-1, *[1] * (x.dim() - 1))
     output = make(at.variant, x[0].numel()).to(at.device)(x, sigma).detach().requires_grad_()
-    work = Work(x.numel(), 4 * x.nbytes, (2 * NORMAL + 2 + LOSS) * x.numel(), tolerance=1e-3, copied=False)
+    work = Work(x.numel(), 4 * x.nbytes, (2 * at.normal + 2 + LOSS) * x.numel(), tolerance=1e-3, copied=False)
     restore: list[Callable[[], object]] = []
 
     def step(prepare: Callable[[Tensor, Tensor, Tensor], Losses]) -> Run:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pyebm
 
-from . import rivals
+from . import machine, rivals
 from .same import Draws, assert_near, assert_same_law, given, in_turn, tensors
 from .timing import Run
 
@@ -44,6 +44,11 @@ class Setting:
         steps = f"{self.steps} steps" if self.steps > 1 else ""
         dtype = str(self.dtype).removeprefix("torch.")
         return ", ".join(filter(None, (self.variant, size, steps, dtype, threads)))
+
+    @property
+    def normal(self) -> int:
+        """Operations of a normal, see :func:`.machine.normal_operations`."""
+        return machine.normal_operations(self.device)
 
     def randn(self, seed: int = 0, shape: tuple[int, ...] | None = None) -> Tensor:
         """Test data from torch's own generator."""

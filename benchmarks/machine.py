@@ -24,11 +24,6 @@ from pyebm import _ops
 
 from .timing import Run, clock, take_turns
 
-# Lane operations of one normal, integer and floating point: 58 AVX-512 instructions of Philox and
-# 66 of Box-Muller, on 16 lanes each, make 32 normals (docs/performance.md). The GPU kernels need
-# about as many.
-NORMAL = 62
-
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
@@ -107,6 +102,17 @@ def keep_memory() -> None:
     if mallopt is not None:
         for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
             mallopt(parameter, value)
+
+
+def normal_operations(device: str) -> int:
+    """Lane operations of one normal, integer and floating point: 115 instructions of AVX-512, or
+    141 of AVX2, make two vectors of normals (docs/performance.md).
+
+    NEON and the baseline, whose instructions are like AVX2's, are held to its number, the GPU
+    kernels, which have exclusive ors of three words, to that of AVX-512.
+    """
+    level = _ops.simd() if device == "cpu" and pyebm.backends()["cpu"] is True else ""
+    return 71 if level and level != "avx512" else 58
 
 
 def limits(device: str) -> dict[str, float]:
