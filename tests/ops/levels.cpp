@@ -60,14 +60,21 @@ void noise(const ChunkKernels& kernels) {
         calls.key1[i] = 0x12345678u - static_cast<uint32_t>(same_key ? 0 : i / groups);
       }
       const std::string form = std::to_string(width) + (same_key ? " one key" : " keys");
-      std::vector<float> out(kChunk);
-      kernels.normals(calls, n, out.data());
-      out.resize(n * calls.wanted);
-      report("normals " + form, out);
-      out.resize(kChunk);
-      kernels.uniforms(calls, n, out.data());
-      out.resize(n * calls.wanted);
-      report("uniforms " + form, out);
+      for (const bool counting_up : {false, true}) {
+        if (counting_up ? !calls.same_sample && !(calls.same_group && calls.same_key) : calls.same_sample)
+          continue;
+        calls.counting_up = counting_up;
+        std::vector<float> out(kChunk);
+        kernels.normals(calls, n, out.data());
+        out.resize(n * calls.wanted);
+        report("normals " + form, out);
+        out.resize(kChunk);
+        kernels.uniforms(calls, n, out.data());
+        out.resize(n * calls.wanted);
+        report("uniforms " + form, out);
+        std::fill(calls.group + 1, calls.group + kCalls, 0xFFu);  // counting up, it does not read these
+        if (calls.same_group) std::fill(calls.sample + 1, calls.sample + kCalls, 0xFFu);
+      }
     }
   }
 }
@@ -80,8 +87,14 @@ void conversions(const ChunkKernels& kernels) {
   report("from half", wide);
   kernels.from_bfloat16(narrow.data(), 65536, wide.data());
   report("from bfloat16", wide);
-  for (const auto& [name, scale] : {std::pair("", 1e5), std::pair(" small", 1e-6)}) {
-    const auto x = numbers<float>(65536, 3, scale);
+  std::vector<float> bits(65536);  // infinities, NaN with all kinds of payload, subnormal numbers
+  for (uint32_t i = 0; i < 65536; ++i) {
+    const uint32_t pattern = i << 16 | (i % 3 ? i * 40503u % 65536u : 0u);
+    std::memcpy(&bits[i], &pattern, sizeof pattern);
+  }
+  for (const auto& [name, x] :
+       {std::pair("", numbers<float>(65536, 3, 1e5)), std::pair(" small", numbers<float>(65536, 3, 1e-6)),
+        std::pair(" bits", bits)}) {
     kernels.to_half(x.data(), 65536, back.data());
     report(std::string("to half") + name, back);
     kernels.to_bfloat16(x.data(), 65536, back.data());

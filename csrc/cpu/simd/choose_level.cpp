@@ -28,7 +28,8 @@ const ChunkKernels* find(const char* name) {
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && wanted(&avx512_kernels)) {
     return &avx512_kernels;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && wanted(&avx2_kernels))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+      wanted(&avx2_kernels))
     return &avx2_kernels;
 #elif defined(__aarch64__)
   if (wanted(&neon_kernels)) return &neon_kernels;

@@ -16,7 +16,7 @@ struct Flag {
 };
 
 // Half precisions by integer arithmetic and exact scaling: the same bits with and without the
-// machine's own conversions.
+// machine's own conversions, which of float16 every level but the baseline has.
 void from_bfloat16(const uint16_t* in, int64_t n, float* out) {
   PYEBM_VECTOR_LOOP
   for (int64_t i = 0; i < n; ++i) out[i] = bits_float(static_cast<uint32_t>(in[i]) << 16);
@@ -32,19 +32,30 @@ void to_bfloat16(const float* in, int64_t n, uint16_t* out) {
 }
 
 void from_half(const uint16_t* in, int64_t n, float* out) {
+  int64_t i = 0;
+#if defined(PYEBM_PHILOX_LANES)
+  for (constexpr int64_t kEach = kWidth<Wide<float>>; i + kEach <= n; i += kEach)
+    store(out + i, of_halves(in + i));
+#endif
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) {
+  for (; i < n; ++i) {
     const uint32_t magnitude = in[i] & 0x7FFFu, sign = static_cast<uint32_t>(in[i] & 0x8000u) << 16;
     const uint32_t subnormal = float_bits(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
     const uint32_t normal =
         (magnitude << 13) + (magnitude >= 0x7C00u ? 224u << 23 : 112u << 23);  // infinities, NaN; the rest
-    out[i] = bits_float((magnitude < 0x400u ? subnormal : normal) | sign);
+    const uint32_t quiet = magnitude > 0x7C00u ? 0x400000u : 0u;
+    out[i] = bits_float((magnitude < 0x400u ? subnormal : normal) | sign | quiet);
   }
 }
 
 void to_half(const float* in, int64_t n, uint16_t* out) {
+  int64_t i = 0;
+#if defined(PYEBM_PHILOX_LANES)
+  for (constexpr int64_t kEach = kWidth<Wide<float>>; i + kEach <= n; i += kEach)
+    to_halves(load<Wide<float>>(in + i), out + i);
+#endif
   PYEBM_VECTOR_LOOP
-  for (int64_t i = 0; i < n; ++i) {
+  for (; i < n; ++i) {
     const uint32_t bits = float_bits(in[i]), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
     // Normal results: rebias, round to nearest even on the 13 bits that go. Carries run into the
     // exponent, up to infinity.

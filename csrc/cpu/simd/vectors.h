@@ -83,6 +83,30 @@ PYEBM_HD Wide<float> root(Wide<float> x) {
   return (Wide<float>)vsqrtq_f32((float32x4_t)x);
 #endif
 }
+
+// A vector of float16 numbers as floats.
+PYEBM_HD Wide<float> of_halves(const uint16_t* in) {
+#if PYEBM_VECTOR_BYTES == 64
+  return (Wide<float>)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in)));
+#elif PYEBM_VECTOR_BYTES == 32
+  return (Wide<float>)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)));
+#else
+  return (Wide<float>)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(in)));
+#endif
+}
+
+// Writes floats as float16 numbers, rounded to nearest, ties to even. A NaN keeps its sign alone.
+PYEBM_HD void to_halves(Wide<float> x, uint16_t* out) {
+  const Wide<uint32_t> bits = (Wide<uint32_t>)x;
+  x = (Wide<float>)(x == x ? bits : (bits & 0x80000000u) | 0x7FC00000u);
+#if PYEBM_VECTOR_BYTES == 64
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+#elif PYEBM_VECTOR_BYTES == 32
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+#else
+  vst1_u16(out, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)x)));
+#endif
+}
 #endif
 
 // Whether any lane is anything but +0.
