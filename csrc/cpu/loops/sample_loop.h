@@ -7,10 +7,14 @@
 
 namespace pyebm {
 
-// The chunks for which another thread is woken: some 30 us of work in one pass or, where each chunk
-// takes many steps, some 3 ms over all steps. Less work would not pay, since on a busy machine a
-// woken thread may wait long for its turn.
-constexpr int64_t kGrain = 32, kGrainOfSteps = 4096;
+// The chunks for which another thread is woken: some 15 us of work in one pass or, where each chunk
+// takes many steps, some 40 us over all steps. Less work would not pay for the waking.
+constexpr int64_t kGrain = 32, kGrainOfSteps = 128;
+
+// The Philox calls of each of some steps that are worth waking a thread.
+inline int64_t calls_worth_a_thread(int64_t steps) {
+  return std::min(kGrain * kCalls, kGrainOfSteps * kCalls / std::max<int64_t>(steps, 1));
+}
 
 // The shape (B, ...) of the samples, cut into chunks: parts of one large sample, or several whole
 // small ones.
@@ -45,14 +49,14 @@ struct Shape {
   // chunk are worth waking a thread. No bits depend on the cut.
   void share(int64_t threads, int64_t steps) {
     constexpr int64_t kLeast = 32;  // Philox calls, below which a chunk costs more per call
-    const int64_t calls = samples * groups,
-                  worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1)) * kCalls;
-    if (!samples_per_chunk || calls < worth) return;
+    if (!samples_per_chunk || samples * groups < calls_worth_a_thread(steps)) return;
     const int64_t wanted = (chunks + threads - 1) / threads * threads;
     const int64_t least = std::min((kLeast + groups - 1) / groups, samples_per_chunk);
     samples_per_chunk = std::max(least, (samples + wanted - 1) / wanted);
     chunks = (samples + samples_per_chunk - 1) / samples_per_chunk;
   }
+
+  int64_t calls_of_chunk() const { return samples_per_chunk ? samples_per_chunk * groups : kCalls; }
 
   int64_t groups;  // Philox calls a sample
   int64_t chunks_per_sample = 0, samples_per_chunk = 0;

@@ -51,8 +51,8 @@ class Blocks {
                    ? at_once
                    : std::max<int64_t>(1, at_once / std::max<int64_t>(1, s.samples_per_chunk));
     count = (shape.chunks + each_ - 1) / each_;
-    const int64_t worth = std::min(kGrain, kGrainOfSteps / std::max<int64_t>(steps, 1));
-    grain_ = std::max<int64_t>(1, static_cast<int64_t>(worth / std::max(1.0, each_ * work)));
+    const double calls_of_block = std::max(1.0, each_ * work) * static_cast<double>(shape.calls_of_chunk());
+    grain_ = std::max<int64_t>(1, static_cast<int64_t>(calls_worth_a_thread(steps) / calls_of_block));
   }
 
   Block operator[](int64_t index) const {
