@@ -27,7 +27,7 @@ using LossNumbers = RunNumbers<T, 5, 6>;
 
 // The coefficients of a loss: kappa, lambda, mu, weight, and the gradient from above.
 struct Coefficients {
-  static constexpr int64_t kSamplesAtOnce = 64;
+  static constexpr int64_t kSamplesAtOnce = kLossesOfBlock;
   Runs<5> runs;
   double factor;
   bool over_kappa2;

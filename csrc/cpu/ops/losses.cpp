@@ -9,17 +9,6 @@
 namespace pyebm {
 namespace {
 
-// Sums a block of losses in lanes, since the additions to one single sum would wait for each other
-// (_composed/losses.py's batch_sum).
-double sum_of_block(const double (&losses)[Coefficients::kSamplesAtOnce]) {
-  constexpr int64_t kSums = 8;
-  double lane[kSums] = {};
-  for (int64_t i = 0; i < Coefficients::kSamplesAtOnce; i += kSums) {
-    for (int64_t l = 0; l < kSums; ++l) lane[l] += losses[i + l];
-  }
-  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
-}
-
 // Sums the losses of n samples, whose first one begins a block, into one number a block, and writes
 // them to `each` unless it is null. `partial` has one sum for each of a sample's parts; where
 // `weighted`, these sums contain the elements' weights already.
@@ -27,6 +16,7 @@ template <class T, class Loss>
 void sum_blocks(const Coefficients& c, const Shape& shape, bool weighted, int64_t sample, int64_t n,
                 int64_t parts, const T* partial, Loss* each, double* blocks) {
   double weights[Coefficients::kSamplesAtOnce], losses[Coefficients::kSamplesAtOnce];
+  T last[Coefficients::kSamplesAtOnce];
   std::fill(std::begin(weights), std::end(weights), 1.0);
   const bool same = weighted || !c.weights_change();
   if (same && !weighted) c.weights(sample, c.kSamplesAtOnce, shape, weights);
@@ -36,11 +26,15 @@ void sum_blocks(const Coefficients& c, const Shape& shape, bool weighted, int64_
     const T* sums = partial + done * parts;
     for (int64_t i = 0; i < some && parts > 1; ++i)
       losses[i] = std::accumulate(sums + i * parts, sums + (i + 1) * parts, 0.0);
-    for (int64_t i = 0; i < some; ++i)
-      losses[i] = (parts > 1 ? losses[i] : static_cast<double>(sums[i])) * weights[i];
+    if (some < c.kSamplesAtOnce) {
+      if (parts == 1) std::copy(sums, sums + some, last), sums = last;
+      std::fill(last + some, std::end(last), T(0));
+      std::fill(losses + some, std::end(losses), 0.0);
+      std::fill(weights + some, std::end(weights), 0.0);
+    }
+    *blocks++ = parts > 1 ? kernels_of<double>().sum_of_block(losses, weights, losses)
+                          : kernels_of<T>().sum_of_block(sums, weights, losses);
     if (each) std::copy(losses, losses + some, each + sample + done);
-    std::fill(losses + some, std::end(losses), 0.0);
-    *blocks++ = sum_of_block(losses);
   }
 }
 

@@ -29,6 +29,8 @@ constexpr int64_t kCacheLine = 64;   // bytes
 constexpr int64_t kLanes =
     16;  // partial sums of a loss, the same at every SIMD level, so that the sum is too
 
+constexpr int64_t kLossesOfBlock = 64;
+
 // Memory that an op reads or writes: the second half of a chunk and the first half of the next. It
 // comes into the cache while the chunk's numbers are made, a few lines with each block of calls,
 // since the processor can wait for only so many lines at once.
@@ -140,6 +142,8 @@ struct ChunkKernels {
     // Sums each row of numbers, in the order in which LossOf::sums adds. Rows lie one after
     // another.
     void (*sums)(int64_t rows, int64_t width, const T* numbers, T* out);
+    // Writes a block of losses, sums times weights, and returns their sum.
+    double (*sum_of_block)(const T* sums, const double* weights, double* losses);
     // Whether all numbers are in [least, the largest finite number].
     bool (*all_within)(int64_t n, const T* x, T least);
     // moved: x + by v; scaled: by x. `by` has one number per row.

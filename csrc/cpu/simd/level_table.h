@@ -44,9 +44,9 @@
 
 namespace {
 
-#define PYEBM_ELEMENTS_OF(T)                                                                          \
-  {perturb<T>,    step<T>,  perturb_each<T>, step_each<T>, repeat<T>,          loss_rows<T>, sums<T>, \
-   all_within<T>, moved<T>, scaled<T>,       squares<T>,   log_acceptances<T>, choose<T>}
+#define PYEBM_ELEMENTS_OF(T)                                                                               \
+  {perturb<T>,      step<T>,       perturb_each<T>, step_each<T>, repeat<T>,  loss_rows<T>,       sums<T>, \
+   sum_of_block<T>, all_within<T>, moved<T>,        scaled<T>,    squares<T>, log_acceptances<T>, choose<T>}
 #define PYEBM_LOSS_OF(T, Z) \
   {loss_sums<T, Z>, elementwise<T, Z>, grad<T, Z>, terms_each<T, Z>, grad_each<T, Z>, squares<T, Z>}
 

@@ -96,7 +96,9 @@ PYEBM_HD void narrow_sums(int64_t rows, const LossOperands<T, Z>& in, const Loss
   for (int64_t row = 0; row < rows; ++row) {
     const LossRow<T> own = row_at(row, numbers, kGrad);
     T total = 0;
-    for (int64_t i = row * kWidth; i < (row + 1) * kWidth; ++i) {
+    PYEBM_UNROLL
+    for (int64_t k = 0; k < kWidth; ++k) {
+      const int64_t i = row * kWidth + k;
       const T r = residual_at<kX0>(i, in, own);
       total += r * r;
       if (kGrad) out[i] = own.grad * r;
@@ -235,6 +237,22 @@ void sums(int64_t rows, int64_t width, const T* numbers, T* out) {
   if (width == 4) return sums_of_short<4>(rows, width, numbers, out);
   if (width < kLanes) return sums_of_short<0>(rows, width, numbers, out);
   for (int64_t row = 0; row < rows; ++row) out[row] = sum_of<T>(width, Numbers<T>{numbers + row * width});
+}
+
+// In lanes, since the additions to one single sum would wait for each other (_composed/losses.py's
+// batch_sum).
+template <class T>
+double sum_of_block(const T* sums, const double* weights, double* losses) {
+  constexpr int64_t kSums = 8;
+  double lane[kSums] = {};
+  for (int64_t i = 0; i < pyebm::kLossesOfBlock; i += kSums) {
+    PYEBM_VECTOR_LOOP
+    for (int64_t l = 0; l < kSums; ++l) {
+      losses[i + l] = static_cast<double>(sums[i + l]) * weights[i + l];
+      lane[l] += losses[i + l];
+    }
+  }
+  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 }  // namespace
