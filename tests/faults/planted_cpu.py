@@ -24,6 +24,10 @@ PLANTED: Planted = {
             "samplers/test_one_launch",
         ),
     ],
+    "csrc/cpu/loops/chunk_noise.h": [
+        ("same_group && !ids_ && !seeds_", "same_group && !seeds_", "noise/test_noise"),
+        ("chunk.width % 4 ||", "", "noise/test_noise"),
+    ],
     "csrc/cpu/loops/losses.h": [
         ("reduction == kMean ? samples * elements", "reduction == kMean ? elements", "ops/test_losses"),
     ],
@@ -76,7 +80,13 @@ PLANTED: Planted = {
         ("place.round(chunk.count, work);", "", "ops/test_metropolis_ops ops/test_narrow"),
     ],
     "csrc/cpu/ops/losses.cpp": [
-        ("std::fill(losses + some, std::end(losses), 0.0);", "", "ops/test_losses"),
+        (
+            """std::fill(last + some, std::end(last), T(0));
+      std::fill(losses + some, std::end(losses), 0.0);
+      std::fill(weights + some, std::end(weights), 0.0);""",
+            "std::fill(last + some, std::end(last), T(1));",
+            "ops/test_losses",
+        ),
     ],
     "csrc/cpu/ops/network.cpp": [
         (
@@ -148,6 +158,7 @@ PLANTED: Planted = {
     ],
     "csrc/cpu/simd/chunk_kernels.h": [
         ("+ 0xFFFu + ((magnitude >> 13) & 1u)", "+ 0x1000u", "ops/test_perturb"),
+        ("to_halves(load<Wide<float>>(in + i)", "to_halves(load<Wide<float>>(in)", "ops/test_perturb"),
     ],
     "csrc/common/activations.h": [
         (
