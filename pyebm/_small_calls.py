@@ -43,7 +43,7 @@ _C = _compiled()
 
 def step_of(name: str) -> Callable[..., Any]:
     """The compiled step of this name; without the library a function that takes no call."""
-    return getattr(_C, name, None) or (lambda *_: None)
+    return getattr(_C, name, None) or (lambda *_, **__: None)
 
 
 def in_one_step(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -173,13 +173,13 @@ def _sliced(
             weight=1.0 if variance_reduced else 1 / n_projections,
             trace=trace,
             along=along,
-            v=v.flatten(1),
+            v=v,
         )
         fused = by_kernel(fn, x, reduced, of_terms)
         if fused is not None:
             return fused
     terms = _terms.sliced if variance_reduced else _terms.sliced_by_sample
-    each = each_projection(v, x)
+    each = each_projection(v, x, n_projections)
     return with_jacobian(op, score_fn, x, lambda score, pull: reduced(terms(score, pull, each)))
 
 

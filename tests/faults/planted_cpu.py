@@ -151,6 +151,7 @@ PLANTED: Planted = {
         ("strides, d)", "strides, 0)", "training/test_compiled_loss"),
     ],
     "csrc/cpu/python/small_calls.cpp": [
+        ("one <= T(0.5) ?", "one < T(0.4) ?", "training/test_score_matching::test_projections"),
         ("if (!x0 && mu.number != 0) return nullptr;", "", "ops/test_small_losses"),
         ("of.kappa_positive ? std::optional(true)", "false ? std::optional(true)", "ops/test_small_losses"),
         ("seeds.get(),", "Py_None,", "ops/test_small_losses"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pyebm
 from pyebm import Noise
+from pyebm._streams import PROJECTIONS, beside
 from pyebm.losses._projections import projections
 from pyebm.targets import Gaussian, Harmonic, MLPEnergy, MLPScore
 
@@ -104,7 +105,9 @@ def test_projections():
         part = projections(kind, NOISE.shard(first_sample=100), x[100:], 3)
         assert_equal(part, v[:, 100:])
         if kind == "rademacher":
-            assert (v.abs() == 1).all()
+            u = beside(NOISE, PROJECTIONS).rand((500, 18)).reshape(500, 3, 3, 2)
+            assert_equal(v, torch.where(u <= 0.5, 1.0, -1.0).movedim(1, 0))
+            assert_equal(projections(kind, NOISE, x.double(), 3), v.double())
         if kind == "sphere":
             torch.testing.assert_close(
                 flat.square().sum(1), torch.full((1500,), 6.0, dtype=torch.float64), atol=1e-5, rtol=0

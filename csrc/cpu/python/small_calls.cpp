@@ -28,7 +28,13 @@ PyObject* name_tensor(PyObject*, PyObject* const* given, Py_ssize_t count, PyObj
   });
 }
 
-template <class Op>
+// The uniforms as signs, in place: 1 where one is at most 1/2, else -1.
+template <class T>
+void as_signs(T* u, int64_t count) {
+  std::transform(u, u + count, u, [](T one) { return one <= T(0.5) ? T(1) : T(-1); });
+}
+
+template <class Op, bool kSigns = false>
 PyObject* drawn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* keywords) {
   return or_none([&]() -> PyObject* {
     PyObject* of[5];
@@ -55,6 +61,8 @@ PyObject* drawn(PyObject*, PyObject* const* given, Py_ssize_t count, PyObject* k
     if (!name) return nullptr;
     const Tensor out = empty(dims, sizes, strides, is_double ? ScalarType::Double : ScalarType::Float);
     run<Op>(out, *name.name, name.seeds, name.ids);
+    if (kSigns && is_double) as_signs(static_cast<double*>(out.data_ptr()), elements);
+    if (kSigns && !is_double) as_signs(static_cast<float*>(out.data_ptr()), elements);
     return handed(out);
   });
 }
@@ -227,6 +235,7 @@ PyMethodDef methods[] = {method("prepare", prepare, 0),
                          method("name_tensor", name_tensor),
                          method("randn", drawn<op::normal_>),
                          method("rand", drawn<op::uniform_>),
+                         method("signs", drawn<op::uniform_, true>),
                          method("perturb", perturb),
                          method("langevin_step", langevin_step<false>),
                          method("langevin_step_", langevin_step<true>),
