@@ -23,6 +23,7 @@ struct GradientPass : LossPass<Lanes, T> {
   using Base::append, Base::beside, Base::curves, Base::lanes, Base::net, Base::slopes, Base::thirds,
       Base::values;
   using Base::Base;
+  using V = Wide<T>;
   using Base::changes, Base::gradients, Base::of_direction, Base::seconds, Base::squares, Base::tangents,
       Base::trace_of;
   using Base::count, Base::dim, Base::directions, Base::last, Base::row_room, Base::rows, Base::s, Base::task;
@@ -43,17 +44,13 @@ struct GradientPass : LossPass<Lanes, T> {
   // --- a layer ---
 
   void begin(const Back<T>& back, int64_t l) const {
-    const Layer<T>& layer = net.layers[l];
-    T* to_h = l ? back.next : back.to_x;
-    lanes.each(layer.inputs, [&](int64_t at, int64_t n) {
-      if (l) clear(n, to_h + at);
-      if (layer.residual) add(n, back.now + at, to_h + at);
-    });
+    Base::begin(net.layers[l], l, back.now, l ? back.next : back.to_x);
   }
   void through(Back<T>& back, int64_t l, bool to_x = true) const {
     const Layer<T>& layer = net.layers[l];
     if (l || to_x)
-      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, back.now, l ? back.next : back.to_x);
+      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, back.now, l ? back.next : back.to_x,
+                         l && !layer.residual);
     if (layer.skip && to_x) lanes.multiply_add(dim, layer.outputs, layer.to_x, back.now, back.to_x);
     std::swap(back.now, back.next);
   }
@@ -88,13 +85,17 @@ struct GradientPass : LossPass<Lanes, T> {
     for (int64_t l = 0; l < net.count; ++l) {
       const Layer<T>& layer = net.layers[l];
       T *before = tangents(k, l - 1), *out = tangents(k, l), *change = changes(k, l);
-      clear_all(layer.outputs, out);
-      lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? dim : 0), layer.forward, before, out);
+      lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? dim : 0), layer.forward, before, out,
+                         true);
+      T* square = with_squares ? squares(l) : nullptr;
+      const T *slope = slopes(l), *curve = curves(l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        if (with_squares && !k) clear(n, squares(l) + at);
-        if (with_squares) add_products(n, out + at, out + at, squares(l) + at);
-        for (int64_t i = at; i < at + n; ++i) change[i] = curves(l)[i] * out[i];
-        multiply(n, slopes(l) + at, out + at);
+        by_vectors<T>(n, [&](int64_t i) {
+          const V sum = load<V>(out + at + i);
+          if (square) store(square + at + i, fma(sum, sum, k ? load<V>(square + at + i) : V{}));
+          store(change + at + i, load<V>(curve + at + i) * sum);
+          store(out + at + i, sum * load<V>(slope + at + i));
+        });
         if (layer.residual) add(n, before + at, out + at);
       });
       append(tangents(k, -1), l + 1, out);
@@ -109,19 +110,18 @@ struct GradientPass : LossPass<Lanes, T> {
     for (int64_t l = 0; l < net.count; ++l) {
       const Layer<T>& layer = net.layers[l];
       T *before = seconds(l - 1), *out = seconds(l);
-      clear_all(layer.outputs, out);
-      lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? dim : 0), layer.forward, before, out);
+      lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? dim : 0), layer.forward, before, out,
+                         true);
+      T* bend = bends(l);
+      const T *slope = slopes(l), *curve = curves(l), *square = directions ? squares(l) : nullptr;
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        if (!directions) {
-          multiply(n, out + at, curves(l) + at);
-          multiply(n, slopes(l) + at, out + at);
-        } else {
-          scale(n, T(0.5), squares(l) + at, squares(l) + at);
-          multiply(n, squares(l) + at, thirds(l) + at);
-          add_products(n, curves(l) + at, out + at, thirds(l) + at);
-          multiply(n, slopes(l) + at, out + at);
-          add_products(n, curves(l) + at, squares(l) + at, out + at);
-        }
+        by_vectors<T>(n, [&](int64_t i) {
+          const V sum = load<V>(out + at + i), curved = load<V>(curve + at + i);
+          const V half = square ? T(0.5) * load<V>(square + at + i) : V{};
+          const V first = sum * load<V>(slope + at + i);
+          store(bend + at + i, square ? fma(curved, sum, load<V>(bend + at + i) * half) : curved * sum);
+          store(out + at + i, square ? fma(curved, half, first) : first);
+        });
         if (layer.residual) add(n, before + at, out + at);
       });
       append(seconds(-1), l + 1, out);
@@ -197,27 +197,34 @@ struct GradientPass : LossPass<Lanes, T> {
 
   void backward_layer(int64_t l, Back<T>& second) const {
     const Layer<T>& layer = net.layers[l];
+    const T *slope = slopes(l), *gradient = gradients(l), *bend = bends(l);
+    T* first = beside(5);
     if (task.differentiate) {
       begin(second, l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        multiply(n, slopes(l) + at, second.now + at);
-        add_products(n, bends(l) + at, gradients(l) + at, second.now + at);
+        by_vectors<T>(n, [&](int64_t i) {
+          const V slopes = load<V>(slope + at + i), from = load<V>(gradient + at + i);
+          store(first + at + i, from * slopes);
+          store(second.now + at + i,
+                fma(load<V>(bend + at + i), from, load<V>(second.now + at + i) * slopes));
+        });
       });
     }
     for (int64_t k = 0; k < directions; ++k) {
       Back<T> along = at_layer(k, l);
       begin(along, l);
+      const T* change = changes(k, l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
-        if (task.differentiate) add_products(n, changes(k, l) + at, along.now + at, second.now + at);
-        multiply(n, slopes(l) + at, along.now + at);
-        add_products(n, changes(k, l) + at, gradients(l) + at, along.now + at);
+        by_vectors<T>(n, [&](int64_t i) {
+          const V changes = load<V>(change + at + i), now = load<V>(along.now + at + i);
+          if (task.differentiate) store(second.now + at + i, fma(changes, now, load<V>(second.now + at + i)));
+          store(along.now + at + i, fma(changes, load<V>(gradient + at + i), now * load<V>(slope + at + i)));
+        });
       });
       add_to_weights(l, along.now, tangents(k, l - 1));
       through(along, l);
     }
     if (!task.differentiate) return;
-    T* first = beside(5);
-    first_sums(l, first);
     add_to_weights(l, second.now, values(l - 1));
     add_to_weights(l, first, seconds(l - 1));
     add_to_biases(l, second.now);

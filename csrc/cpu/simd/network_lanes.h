@@ -15,16 +15,19 @@ PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
   if constexpr (kMost > 1) by_groups<(kMost > 4 ? 4 : kMost / 2)>(n, body, first);
 }
 
-// Adds vectors[v] broadcast[b] to sum[b][v] for all inputs. From one input to the next, `vectors`
-// moves on by `step` numbers and `broadcast` by `broadcast_step`.
+// Adds vectors[v] broadcast[b] to out[b][v] for all inputs, or to 0 where it is `fresh`. From one
+// input to the next, `vectors` moves on by `step` numbers and `broadcast` by `broadcast_step`.
 template <class V, int kBroadcast, int kVectors, class T>
 PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast,
-                           int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart) {
-  V sum[kBroadcast][kVectors];
-  PYEBM_UNROLL
-  for (int b = 0; b < kBroadcast; ++b) {
+                           int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart,
+                           bool fresh = false) {
+  V sum[kBroadcast][kVectors] = {};
+  if (!fresh) {
     PYEBM_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[b][v] = load<V>(out + b * out_apart + v * kWidth<V>);
+    for (int b = 0; b < kBroadcast; ++b) {
+      PYEBM_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[b][v] = load<V>(out + b * out_apart + v * kWidth<V>);
+    }
   }
   for (int64_t i = 0; i < inputs; ++i, vectors += step, broadcast += broadcast_step) {
     V each[kVectors];
@@ -137,11 +140,12 @@ struct SampleLanes {
     }
   }
 
-  void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out) const {
+  void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out,
+                    bool fresh = false) const {
     Matrix::by_outputs(outputs, [&](auto count, int64_t first) {
       constexpr int kGroup = decltype(count)::value;
       ::multiply_add<V, kGroup, kVectors>(inputs, x, kSamples, matrix, kGroup, 1, out + first * kSamples,
-                                          kSamples);
+                                          kSamples, fresh);
       matrix += inputs * kGroup;
     });
   }
@@ -182,12 +186,13 @@ struct NeuronLanes {
   }
   void fill(int64_t neurons, const T* numbers, T* to) const { read(1, neurons, numbers, 0, to); }
 
-  void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out) const {
+  void multiply_add(int64_t outputs, int64_t inputs, const T* matrix, const T* x, T* out,
+                    bool fresh = false) const {
     Matrix::by_outputs(outputs, [&](auto count, int64_t first) {
       constexpr int kGroup = decltype(count)::value;
       constexpr int64_t kOutputs = kGroup * kWidth<V>;
-      ::multiply_add<V, kCount, kGroup>(inputs, matrix, kOutputs, x, 1, width, out + first * kWidth<V>,
-                                        width);
+      ::multiply_add<V, kCount, kGroup>(inputs, matrix, kOutputs, x, 1, width, out + first * kWidth<V>, width,
+                                        fresh);
       matrix += inputs * kOutputs;
     });
   }
