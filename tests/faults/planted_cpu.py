@@ -168,6 +168,19 @@ PLANTED: Planted = {
             "ops/test_network_loss training/test_learned_gradients",
         ),
     ],
+    "csrc/cpu/simd/network_gradient.h": [
+        ("k ? load<V>(square + at + i) : V{}", "V{}", "ops/test_network_loss"),
+        ("square ? fma(curved, half, first) : first", "first", "ops/test_network_loss"),
+        ("store(first + at + i, from * slopes);", "store(first + at + i, from);", "ops/test_network_loss"),
+    ],
+    "csrc/cpu/simd/network_kernels.h": [
+        ("return l && !net.layers[l].residual;", "return l;", "ops/test_network_ops ops/test_network_hvp"),
+        (
+            "memcpy(at_inputs + at, at_outputs + at, n * sizeof(T));",
+            "clear(n, at_inputs + at);",
+            "ops/test_network_ops",
+        ),
+    ],
     "csrc/cpu/simd/network_hvp.h": [
         ("scale(n, 2 * net.quadratic,", "scale(n, net.quadratic,", "ops/test_network_hvp"),
     ],

@@ -43,14 +43,12 @@ struct GradientPass : LossPass<Lanes, T> {
 
   // --- a layer ---
 
-  void begin(const Back<T>& back, int64_t l) const {
-    Base::begin(net.layers[l], l, back.now, l ? back.next : back.to_x);
-  }
+  void begin(const Back<T>& back, int64_t l) const { Base::begin(l, back.now, l ? back.next : back.to_x); }
   void through(Back<T>& back, int64_t l, bool to_x = true) const {
     const Layer<T>& layer = net.layers[l];
     if (l || to_x)
       lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, back.now, l ? back.next : back.to_x,
-                         l && !layer.residual);
+                         this->product_is_first(l));
     if (layer.skip && to_x) lanes.multiply_add(dim, layer.outputs, layer.to_x, back.now, back.to_x);
     std::swap(back.now, back.next);
   }
@@ -86,7 +84,7 @@ struct GradientPass : LossPass<Lanes, T> {
       const Layer<T>& layer = net.layers[l];
       T *before = tangents(k, l - 1), *out = tangents(k, l), *change = changes(k, l);
       lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? dim : 0), layer.forward, before, out,
-                         true);
+                         kFresh);
       T* square = with_squares ? squares(l) : nullptr;
       const T *slope = slopes(l), *curve = curves(l);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
@@ -111,7 +109,7 @@ struct GradientPass : LossPass<Lanes, T> {
       const Layer<T>& layer = net.layers[l];
       T *before = seconds(l - 1), *out = seconds(l);
       lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? dim : 0), layer.forward, before, out,
-                         true);
+                         kFresh);
       T* bend = bends(l);
       const T *slope = slopes(l), *curve = curves(l), *square = directions ? squares(l) : nullptr;
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {

@@ -27,10 +27,10 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
       const Layer<T>& layer = net.layers[l];
       const T* gradient = gradients(l);
       T* next = gradients(l - 1);
-      const bool fresh = this->begin(layer, l, gradient, next);
+      this->begin(l, gradient, next);
       lanes.each(layer.outputs,
                  [&](int64_t at, int64_t n) { product(n, slopes(l) + at, gradient + at, pulled + at); });
-      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, pulled, next, fresh);
+      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, pulled, next, this->product_is_first(l));
     }
   }
 
@@ -48,7 +48,7 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
       const Layer<T>& layer = net.layers[l];
       T *before = tangents(l - 1), *out = tangents(l);
       lanes.multiply_add(layer.outputs, layer.inputs + (layer.skip ? net.dim : 0), layer.forward, before, out,
-                         true);
+                         kFresh);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
         product(n, out + at, curves(l) + at, bends(l) + at);
         multiply(n, slopes(l) + at, out + at);
@@ -66,12 +66,12 @@ struct HvpPass : NetworkPass<Lanes, T, kRoomsOfHvp> {
     for (int64_t l = net.count - 1; l >= 0; --l) {
       const Layer<T>& layer = net.layers[l];
       T* to_h = l ? next_change : to_x;
-      const bool fresh = this->begin(layer, l, change, to_h);
+      this->begin(l, change, to_h);
       lanes.each(layer.outputs, [&](int64_t at, int64_t n) {
         multiply(n, slopes(l) + at, change + at);
         add_products(n, gradients(l) + at, bends(l) + at, change + at);
       });
-      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, change, to_h, fresh);
+      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, change, to_h, this->product_is_first(l));
       if (layer.skip) lanes.multiply_add(net.dim, layer.outputs, layer.to_x, change, to_x);
       next_change = change;
       change = to_h;

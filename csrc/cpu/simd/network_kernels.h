@@ -129,17 +129,19 @@ struct NetworkPass {
     }
   }
 
-  // Begins the derivatives at layer l's inputs, of `back` at its outputs. Returns whether the layer's
-  // product is the first part of them.
-  bool begin(const Layer<T>& layer, int64_t l, const T* back, T* to_h) const {
-    if (layer.residual)
-      lanes.each(layer.inputs, [&](int64_t at, int64_t n) {
-        if (l)
-          memcpy(to_h + at, back + at, n * sizeof(T));
-        else
-          add(n, back + at, to_h + at);
-      });
-    return l && !layer.residual;
+  // On the way back the derivatives at a layer's inputs are a product with its weights; a residual
+  // layer adds the derivatives at its outputs, and `begin` writes those before the product comes. The
+  // first layer's inputs are x, whose derivatives have other parts; those of other inputs are new.
+  bool product_is_first(int64_t l) const { return l && !net.layers[l].residual; }
+  void begin(int64_t l, const T* at_outputs, T* at_inputs) const {
+    const Layer<T>& layer = net.layers[l];
+    if (!layer.residual) return;
+    lanes.each(layer.inputs, [&](int64_t at, int64_t n) {
+      if (l)
+        memcpy(at_inputs + at, at_outputs + at, n * sizeof(T));
+      else
+        add(n, at_outputs + at, at_inputs + at);
+    });
   }
 
   // The gradient of the energy.
@@ -151,11 +153,11 @@ struct NetworkPass {
     for (int64_t l = net.count - 1; l >= 0; --l) {
       const Layer<T>& layer = net.layers[l];
       T* to_h = l ? next : to_x;
-      const bool fresh = begin(layer, l, gradient, to_h);
+      begin(l, gradient, to_h);
       if (layer.activation != pyebm::kIdentity) {
         lanes.each(layer.outputs, [&](int64_t at, int64_t n) { multiply(n, slopes(l) + at, gradient + at); });
       }
-      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, gradient, to_h, fresh);
+      lanes.multiply_add(layer.inputs, layer.outputs, layer.to_h, gradient, to_h, product_is_first(l));
       if (layer.skip) lanes.multiply_add(net.dim, layer.outputs, layer.to_x, gradient, to_x);
       next = gradient;
       gradient = to_h;

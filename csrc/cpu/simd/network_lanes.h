@@ -15,8 +15,11 @@ PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
   if constexpr (kMost > 1) by_groups<(kMost > 4 ? 4 : kMost / 2)>(n, body, first);
 }
 
-// Adds vectors[v] broadcast[b] to out[b][v] for all inputs, or to 0 where it is `fresh`. From one
-// input to the next, `vectors` moves on by `step` numbers and `broadcast` by `broadcast_step`.
+// Says of a product that nothing lies in `out` yet: its sums begin at 0, and `out` is not read.
+constexpr bool kFresh = true;
+
+// Adds vectors[v] broadcast[b] to out[b][v] for all inputs. From one input to the next, `vectors`
+// moves on by `step` numbers and `broadcast` by `broadcast_step`.
 template <class V, int kBroadcast, int kVectors, class T>
 PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast,
                            int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart,
