@@ -190,7 +190,7 @@ Medians ± the interquartile range as a share of the median; the sides take turn
 is timed, each side's result is checked against ours: with our noise given to it where that is possible, else by its mean and
 deviation. *Copy*: a copy that moves as many bytes as the work must, timed among the sides. *Peak*: the fastest this machine does
 arithmetic, a matrix product, a multiply-add counted as two operations. *Floor*: the larger of that copy's time and of the work's
-operations (58 a normal with AVX-512 and on a GPU, else 71) at the peak; how many times it ours takes, and which of the two it is. *Extra memory*: the most a call
+operations (58 a normal with AVX-512 and on a GPU, else 70) at the peak; how many times it ours takes, and which of the two it is. *Extra memory*: the most a call
 holds beyond its inputs. *Operations*: what a call sends through torch's dispatcher, about one launch each on a GPU.
 The process keeps the memory that it frees, on all sides: no figure has the page faults of fresh memory in it."""
 

@@ -77,8 +77,9 @@ PYEBM_HD auto minus_2_log(Word radius) {
   return signed_to_float(exponent) * -0x1.62e430p-23f + f * q;
 }
 
-// (even, odd) = r (c, s) where `turn` is 0, else r (-s, c).
+// (even, odd) = r (c, s), or r (-s, c) where bit 30 of `turn` is set.
 PYEBM_HD void rotated(float r, float c, float s, uint32_t turn, float& even, float& odd) {
+  turn &= 0x40000000u;
 #if defined(__CUDA_ARCH__)
   // Two extra products cost less than two selections, which run at half the rate. ptxas would make
   // selections after all if it saw that the last product repeats the first; .ftz hides this from
@@ -113,7 +114,7 @@ PYEBM_HD void box_muller(Word radius, Word angle, Float& even, Float& odd) {
   // Quadrants 0 to 3 give (c, s), (-s, c), (-c, -s), (s, -c): the last two are the first two with a
   // negative radius.
   const Word turned = angle + (1u << 29);
-  rotated(bits_float(float_bits(r) ^ (turned & 0x80000000u)), c, s, turned & 0x40000000u, even, odd);
+  rotated(bits_float(float_bits(r) ^ (turned & 0x80000000u)), c, s, turned, even, odd);
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ PYEBM_HD void multiply(uint32_t constant, PhiloxLanes word, PhiloxLanes& high, P
 }
 
 PYEBM_HD PhiloxLanes xor3(PhiloxLanes a, PhiloxLanes b, PhiloxLanes c) {
-  return PhiloxLanes(_mm256_xor_si256(_mm256_xor_si256(a.lanes, b.lanes), c.lanes));
+  return PhiloxLanes(_mm256_xor_si256(a.lanes, _mm256_xor_si256(b.lanes, c.lanes)));  // a is the last to come
 }
 
 }  // namespace

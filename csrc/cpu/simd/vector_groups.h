@@ -3,10 +3,12 @@
 // the other vectors keep the processor's units busy. Included once by each level_*.cpp that has
 // PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
 
-// Lets gcc mix a function's instructions: it orders them before it gives them registers, which costs
-// more than it brings where there are only sixteen.
+// Lets gcc mix a function's instructions: it orders them before it gives them registers. For AVX2
+// it must also leave each sum of three words as it is written, with the latest one last.
 #if defined(__GNUC__) && !defined(__clang__) && PYEBM_VECTOR_BYTES == 64
 #define PYEBM_MIX_INSTRUCTIONS __attribute__((optimize("schedule-insns")))
+#elif defined(__GNUC__) && !defined(__clang__) && PYEBM_VECTOR_BYTES == 32
+#define PYEBM_MIX_INSTRUCTIONS __attribute__((optimize("schedule-insns", "no-tree-reassoc")))
 #else
 #define PYEBM_MIX_INSTRUCTIONS
 #endif
@@ -18,7 +20,8 @@ struct Several {
   V each[kCount];
 };
 
-constexpr int kSideBySide = 4;  // the fastest for words and for normals, at both levels
+// The fastest for words and for normals. AVX2 has sixteen registers, for which four are too many.
+constexpr int kSideBySide = PYEBM_VECTOR_BYTES == 32 ? 2 : 4;
 
 using Words = Wide<uint32_t>;
 
@@ -84,7 +87,7 @@ PYEBM_HD auto xor3(uint32_t a, uint32_t b, const Several<PhiloxLanes, kCount>& k
 
 template <int kCount>
 PYEBM_HD auto to_float(const Several<Words, kCount>& words) {
-  PYEBM_EACH(Wide<float>, __builtin_convertvector(words.each[i], Wide<float>));
+  PYEBM_EACH(Wide<float>, floats_of(words.each[i]));
 }
 
 template <int kCount>
@@ -112,7 +115,11 @@ PYEBM_HD void rotated(const Floats& r, const Floats& c, const Floats& s, const S
                       Floats& even, Floats& odd) {
   PYEBM_UNROLL
   for (int i = 0; i < kCount; ++i) {
-    const auto turned = turn.each[i] != 0;
+#if PYEBM_VECTOR_BYTES == 32
+    const auto turned = (Wide<int32_t>)(turn.each[i] << 1) < 0;  // a selection looks at the sign alone
+#else
+    const auto turned = (turn.each[i] & 0x40000000u) != 0;
+#endif
     even.each[i] = r.each[i] * (turned ? -s.each[i] : c.each[i]);
     odd.each[i] = r.each[i] * (turned ? c.each[i] : s.each[i]);
   }

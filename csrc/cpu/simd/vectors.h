@@ -84,6 +84,18 @@ PYEBM_HD Wide<float> root(Wide<float> x) {
 #endif
 }
 
+// Words as floats, rounded once. AVX2 has no such instruction: both halves of a word become floats
+// that are exact, the upper one's with 2^23 too little and the lower one's with 2^23 too much.
+PYEBM_HD Wide<float> floats_of(Wide<uint32_t> words) {
+#if PYEBM_VECTOR_BYTES == 32
+  const Wide<uint32_t> upper = (words >> 16) | 0x53000000u;
+  const __m256i lower = _mm256_blend_epi16((__m256i)words, _mm256_set1_epi32(0x4B000000), 0xAA);
+  return ((Wide<float>)upper - 0x1.0001p39f) + (Wide<float>)lower;
+#else
+  return __builtin_convertvector(words, Wide<float>);
+#endif
+}
+
 // A vector of float16 numbers as floats.
 PYEBM_HD Wide<float> of_halves(const uint16_t* in) {
 #if PYEBM_VECTOR_BYTES == 64
