@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import records
+from . import processes, records
 from .case import GROUPS, Case
 
 # The report has the groups in this order.
@@ -77,6 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, help=f"a case (default: {SECONDS:g}, with --quick {QUICK_SECONDS:g})"
     )
     parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="measure each case in N processes, one after another: the middle median, the shortest time"
+        " of all (default: 1)",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="only check that all sides do the same; nothing is timed"
     )
     parser.add_argument(
@@ -116,6 +124,10 @@ def run(options: argparse.Namespace) -> int:
         )
     if not cases:
         return _refuse(f"none of {', '.join(options.only)} is among the cases of --quick; leave --quick out")
+    if options.processes < 1:
+        return _refuse(f"--processes {options.processes}: at least 1")
+    if options.processes > 1 and (options.check or options.budget is not None or options.sources):
+        return _refuse("--processes measures all cases N times: not with --check, --budget or --from")
     try:
         baseline = records.read(options.compare) if options.compare else None
         known = [records.read(path) for path in options.sources or []]
@@ -189,6 +201,8 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     was measured."""
     if not cases:
         return OK, []
+    if options.processes > 1:
+        return processes.measure(options, cases)
     try:
         import pytest
 

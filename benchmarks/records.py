@@ -83,6 +83,21 @@ def merge(reports: list[Report]) -> Report:
     }
 
 
+def pool(reports: list[Report]) -> Report:
+    """Makes one report of those of several processes that measured the same cases: of each side's
+    records the one with the middle median, with the shortest time of all."""
+    by_side: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for report in reports:
+        for record in report["benchmarks"]:
+            by_side.setdefault((record["group"], record["extra_info"]["side"]), []).append(record)
+    pooled = []
+    for same in by_side.values():
+        middle = sorted(same, key=lambda record: float(record["stats"]["median"]))[(len(same) - 1) // 2]
+        shortest = min(record["stats"]["min"] for record in same)
+        pooled.append({**middle, "stats": {**middle["stats"], "min": shortest}})
+    return {**reports[-1], "benchmarks": pooled}
+
+
 @dataclass
 class Row:
     """One case of the report: the statistics of its sides and the information that they share."""

@@ -106,6 +106,23 @@ def test_merging_keeps_the_later_of_a_case():
     assert {row.case: row.ratio("eager") for row in records.rows(merged)} == {"a [1]": 1.0, "b [1]": 3.0}
 
 
+def test_processes_are_pooled_into_the_middle_median_and_the_shortest_time():
+    slow, middle, fast = (slowed(made_up({"a [1]": 4.0}), by, "pyebm") for by in (1.5, 1.25, 1.0))
+    middle["benchmarks"][0]["stats"]["min"] = 0.5
+    (row,) = records.rows(records.pool([slow, middle, fast]))
+    assert (row.median(), row.shortest(), row.median("eager")) == (1.25, 0.5, 4.0)
+
+
+def test_several_processes_make_one_report(tmp_path, capfd):
+    asked = ["bench", "--processes", "2", "--seconds", "0.01", "--out", str(tmp_path)]
+    assert main([*asked, "--only", "noise [64x2,*"]) == cli.OK
+    (row,) = records.rows(records.read(tmp_path / "report.json"))
+    assert capfd.readouterr().out.count(f"{row.case}: pyebm") == 2
+    for also in (["--check"], ["--budget", "1"], ["--from", str(tmp_path / "report.json")]):
+        assert main([*asked, *also]) == cli.USAGE
+        assert "--processes measures all cases N times: not with" in capfd.readouterr().err
+
+
 def test_the_readme_gets_the_table_between_its_markers(tmp_path, monkeypatch, capsys):
     readme, performance = tmp_path / "README.md", tmp_path / "docs" / "performance.md"
     performance.parent.mkdir()
