@@ -19,7 +19,8 @@ PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
 constexpr bool kFresh = true;
 
 // Adds vectors[v] broadcast[b] to out[b][v] for all inputs. From one input to the next, `vectors`
-// moves on by `step` numbers and `broadcast` by `broadcast_step`.
+// moves on by `step` numbers and `broadcast` by `broadcast_step`. There is at least one input: if the
+// loop could be skipped, gcc would keep each sum twice and copy it through the stack.
 template <class V, int kBroadcast, int kVectors, class T>
 PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast,
                            int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart,
@@ -32,7 +33,7 @@ PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const
       for (int v = 0; v < kVectors; ++v) sum[b][v] = load<V>(out + b * out_apart + v * kWidth<V>);
     }
   }
-  for (int64_t i = 0; i < inputs; ++i, vectors += step, broadcast += broadcast_step) {
+  do {
     V each[kVectors];
     PYEBM_UNROLL
     for (int v = 0; v < kVectors; ++v) each[v] = load<V>(vectors + v * kWidth<V>);
@@ -42,7 +43,8 @@ PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const
       PYEBM_UNROLL
       for (int v = 0; v < kVectors; ++v) sum[b][v] = fma(number, each[v], sum[b][v]);
     }
-  }
+    vectors += step, broadcast += broadcast_step;
+  } while (--inputs);
   PYEBM_UNROLL
   for (int b = 0; b < kBroadcast; ++b) {
     PYEBM_UNROLL
