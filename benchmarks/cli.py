@@ -54,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare",
         type=Path,
-        metavar="OLD.json",
-        help="fail where ours got more than 10%% slower beside the rivals",
+        metavar="OLD",
+        help="fail where ours got more than 10%% slower beside the rivals: than in a report, or than in"
+        " another checkout with its kernels built, measured in turn with this one",
     )
     parser.add_argument(
         "--plant",
@@ -128,8 +129,13 @@ def run(options: argparse.Namespace) -> int:
         return _refuse(f"--processes {options.processes}: at least 1")
     if options.processes > 1 and (options.check or options.budget is not None or options.sources):
         return _refuse("--processes measures all cases N times: not with --check, --budget or --from")
+    other = options.compare if options.compare and options.compare.is_dir() else None
+    if other and (options.check or options.budget is not None or options.sources or options.resume):
+        return _refuse("--compare with a checkout: not with --check, --budget, --resume or --from")
+    if other and (why := processes.unfit(other)):
+        return _refuse(f"--compare {other}: {why}")
     try:
-        baseline = records.read(options.compare) if options.compare else None
+        baseline = records.read(options.compare) if options.compare and not other else None
         known = [records.read(path) for path in options.sources or []]
         written = options.out / "report.json"
         if options.resume and written.exists():
@@ -154,7 +160,8 @@ def _measure_and_report(
     known: list[records.Report],
     baseline: records.Report | None,
 ) -> int:
-    code = OK
+    code, pairs = OK, []
+    here = processes.measure if options.processes > 1 else measure
     if options.simd and not options.sources:
         from . import machine
 
@@ -164,7 +171,11 @@ def _measure_and_report(
             return _refuse(f"--simd {options.simd}: {why}")
     if not options.sources:
         done = {row.case for report in known for row in records.rows(report)}
-        code, measured = measure(options, [case for case in cases if case.name not in done])
+        left = [case for case in cases if case.name not in done]
+        if options.compare is not None and baseline is None:
+            code, measured, pairs = processes.beside(options, left, options.compare)
+        else:
+            code, measured = here(options, left)
         known += measured
     if options.check:
         return code
@@ -179,18 +190,21 @@ def _measure_and_report(
     print(f"written: {options.out}/report.md, report.json and the plots")
     if options.readme:
         report.into_documents(Path(), merged)
-    if baseline is not None:
-        worse = records.slower(merged, baseline)
-        if worse and not options.sources:  # measure again: the machine may have been disturbed
+    if options.compare is not None:
+        if baseline is not None:
+            pairs = [(merged, baseline)]
+        worse = records.slower(pairs)
+        if worse and baseline is not None and not options.sources:  # the machine may have been disturbed
             print(f"{len(worse)} cases look slower; measuring them again")
-            _, again = measure(options, [case for case in cases if case.name in worse])
-            both = records.slower(records.merge([merged, *again]), baseline)
+            _, again = here(options, [case for case in cases if case.name in worse])
+            both = records.slower([(records.merge([merged, *again]), baseline)])
             worse = {case: how for case, how in both.items() if case in worse}
         for case, how in worse.items():
             print(f"slower: {case}: {how}")
+        count = len({case for new, old in pairs for case in records.losses(new, old)})
         print(
-            f"{records.compared(merged, baseline)} cases compared with {options.compare}, {len(worse)} slower"
-            f" by more than {records.ALLOWED:.0%}"
+            f"{count} cases compared with {options.compare}, {len(worse)} slower by more than"
+            f" {records.ALLOWED:.0%}"
         )
         code = code or (FAILED if worse else OK)
     return code
@@ -201,8 +215,6 @@ def measure(options: argparse.Namespace, cases: list[Case]) -> tuple[int, list[r
     was measured."""
     if not cases:
         return OK, []
-    if options.processes > 1:
-        return processes.measure(options, cases)
     try:
         import pytest
 

@@ -162,8 +162,16 @@ def rows(report: Report) -> list[Row]:
     return list(found.values())
 
 
-def slower(new: Report, old: Report) -> dict[str, str]:
-    """The cases whose time grew by more than ALLOWED beside the rivals', and by how much.
+@dataclass(frozen=True)
+class Loss:
+    """What a case lost: a share of 0.1 is a tenth of its time before, beside the rivals'."""
+
+    share: float
+    how: str
+
+
+def losses(new: Report, old: Report) -> dict[str, Loss]:
+    """What each case that both reports have lost beside the rivals.
 
     The shortest times are compared, since other work on the machine can only lengthen a sample. The
     machine, or its speed today, is allowed for by one number: the median of what the times of all
@@ -178,18 +186,28 @@ def slower(new: Report, old: Report) -> dict[str, str]:
         for side in row.rivals
         if side in was.stats
     ]
-    found: dict[str, str] = {}
+    found: dict[str, Loss] = {}
     for row, was in pairs:
         if not rivals or any("pyebm" not in one.stats for one in (row, was)):
             continue
         machine = statistics.median(rivals)
         lost = row.shortest() / was.shortest() / machine - 1
-        if lost > ALLOWED:
-            times = f"{1e6 * was.shortest():.4g} us before, {1e6 * row.shortest():.4g} us now"
-            found[row.case] = f"{times}, where the rivals take {machine:.2f} times as long: {lost:.0%} slower"
+        times = f"{1e6 * was.shortest():.4g} us before, {1e6 * row.shortest():.4g} us now"
+        found[row.case] = Loss(
+            lost, f"{times}, where the rivals take {machine:.2f} times as long: {lost:.0%} slower"
+        )
     return found
 
 
-def compared(new: Report, old: Report) -> int:
-    """How many cases the two have in common."""
-    return len({row.case for row in rows(new)} & {row.case for row in rows(old)})
+def slower(pairs: list[tuple[Report, Report]]) -> dict[str, str]:
+    """The cases that lost more than ALLOWED in the middle one of the pairs of a new and an old
+    report, and how much."""
+    by_case: dict[str, list[Loss]] = {}
+    for new, old in pairs:
+        for case, loss in losses(new, old).items():
+            by_case.setdefault(case, []).append(loss)
+    middle = {
+        case: sorted(found, key=lambda loss: loss.share)[(len(found) - 1) // 2]
+        for case, found in by_case.items()
+    }
+    return {case: loss.how for case, loss in middle.items() if loss.share > ALLOWED}

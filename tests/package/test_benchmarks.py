@@ -115,7 +115,7 @@ def test_a_planted_loss_is_found(capsys):
     case = plain(lambda: x + 1, lambda: x + 1)
     _, old, _ = run(capsys, case)
     _, new, _ = run(capsys, case, plant=30.0)
-    assert list(records.slower(new, old)) == [case.name]
+    assert list(records.slower([(new, old)])) == [case.name]
 
 
 def test_sides_take_turns():

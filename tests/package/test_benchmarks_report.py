@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("pytest_benchmark")
 
-from pyebm.benchmarks import SUITE, alarms, cli, model, records, report
+from pyebm.benchmarks import SUITE, alarms, cli, model, processes, records, report
 
 from pyebm.__main__ import main
 
@@ -58,13 +58,16 @@ def slowed(report: dict, by: float, *sides: str, case: str = "") -> dict:
 def test_compare_fails_above_what_is_allowed():
     old = made_up({"a [1]": 4.0, "b [1]": 2.0, "c [1]": 3.0, "gone [1]": 1.0})
     new = made_up({"a [1]": 4.0, "b [1]": 2.0, "c [1]": 3.0, "new [1]": 0.1})
-    assert records.slower(slowed(new, 1.09, "pyebm"), old) == {}
+    assert records.slower([(slowed(new, 1.09, "pyebm"), old)]) == {}
     lost = slowed(new, 1.11, "pyebm", case="a [1]")
-    assert list(records.slower(lost, old)) == ["a [1]"]
+    assert list(records.slower([(lost, old)])) == ["a [1]"]
     a_slower_machine = slowed(lost, 2.0, "pyebm", "eager")
-    assert list(records.slower(a_slower_machine, old)) == ["a [1]"]
+    assert list(records.slower([(a_slower_machine, old)])) == ["a [1]"]
     a_quicker_rival = slowed(new, 0.5, "eager", case="b [1]")
-    assert records.slower(a_quicker_rival, old) == {}
+    assert records.slower([(a_quicker_rival, old)]) == {}
+    rounds = [(slowed(new, by, "pyebm", case="a [1]"), old) for by in (1.0, 1.3, 1.05, 1.12, 1.2)]
+    assert "12% slower" in records.slower(rounds)["a [1]"]
+    assert records.slower(rounds[:3]) == {}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,21 @@ def test_compare_from_reports(tmp_path, capsys):
     assert alarms.FOUND.findall(said) == ["noise [1]"]
     assert alarms.COMPARED.findall(said) == ["1"]
     assert main([*common, "--from", str(old), "--compare", str(old)]) == cli.OK
+
+
+def test_two_checkouts_are_measured_in_turn(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(processes, "ROUNDS", 2)
+    asked = ["bench", "--out", str(tmp_path), "--seconds", "0.01", "--only", "noise [64x2,*"]
+    code = main([*asked, "--plant", "30", "--compare", "."])
+    said = capfd.readouterr().out
+    assert said.count("noise [64x2, float32, 1 thread]: pyebm") == 4
+    assert "slower: noise [64x2, float32, 1 thread]: " in said
+    assert "1 cases compared with ., 1 slower by more than 10%" in said
+    assert code == cli.FAILED
+    assert main([*asked, "--compare", str(tmp_path)]) == cli.USAGE
+    assert f"--compare {tmp_path}: holds no pyebm that Python can import" in capfd.readouterr().err
+    assert main([*asked, "--compare", ".", "--check"]) == cli.USAGE
+    assert "--compare with a checkout: not with --check" in capfd.readouterr().err
 
 
 def test_merging_keeps_the_later_of_a_case():
