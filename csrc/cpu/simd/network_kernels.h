@@ -130,8 +130,9 @@ struct NetworkPass {
   }
 
   // On the way back the derivatives at a layer's inputs are a product with its weights; a residual
-  // layer adds the derivatives at its outputs, and `begin` writes those before the product comes. The
-  // first layer's inputs are x, whose derivatives have other parts; those of other inputs are new.
+  // layer adds the derivatives at its outputs, and `begin` writes those before the product comes.
+  // The first layer's inputs are x, whose derivatives have other parts; those of other inputs are
+  // new.
   bool product_is_first(int64_t l) const { return l && !net.layers[l].residual; }
   void begin(int64_t l, const T* at_outputs, T* at_inputs) const {
     const Layer<T>& layer = net.layers[l];

@@ -19,8 +19,9 @@ PYEBM_HD void by_groups(int64_t n, Body body, int64_t first = 0) {
 constexpr bool kFresh = true;
 
 // Adds vectors[v] broadcast[b] to out[b][v] for all inputs. From one input to the next, `vectors`
-// moves on by `step` numbers and `broadcast` by `broadcast_step`. There is at least one input: if the
-// loop could be skipped, gcc would keep each sum twice and copy it through the stack.
+// moves on by `step` numbers and `broadcast` by `broadcast_step`. There is at least one input, as
+// NetworkShape makes sure: if the loop could be skipped, gcc would keep each sum twice and copy it
+// through the stack.
 template <class V, int kBroadcast, int kVectors, class T>
 PYEBM_HD void multiply_add(int64_t inputs, const T* vectors, int64_t step, const T* broadcast,
                            int64_t broadcast_step, int64_t apart, T* out, int64_t out_apart,

@@ -4,7 +4,8 @@
 // PhiloxLanes, after vectors.h, under the rules of chunk_kernels.h.
 
 // Lets gcc mix a function's instructions: it orders them before it gives them registers. For AVX2
-// it must also leave each sum of three words as it is written, with the latest one last.
+// it must also leave each exclusive or of three words as xor3 writes it: the word that is ready last
+// comes in last.
 #if defined(__GNUC__) && !defined(__clang__) && PYEBM_VECTOR_BYTES == 64
 #define PYEBM_MIX_INSTRUCTIONS __attribute__((optimize("schedule-insns")))
 #elif defined(__GNUC__) && !defined(__clang__) && PYEBM_VECTOR_BYTES == 32
